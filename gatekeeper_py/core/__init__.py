@@ -1,0 +1,24 @@
+"""What is allowed: pure decisions, with no I/O, clock, environment, logging or event loop.
+
+Everything here is a function from values to a value. The instant is an argument, the policy
+text is an argument, the AdmissionReview is an argument; so the server, every command and every
+test get the same answer from the same code.
+"""
+
+from gatekeeper_py.core.decision import Decision
+from gatekeeper_py.core.document import PolicyError
+from gatekeeper_py.core.finding import Finding
+from gatekeeper_py.core.policy import CompiledPolicy, Policy, parse_policy
+from gatekeeper_py.core.reference import InvalidReference, Reference, parse_reference
+
+__all__ = [
+    "CompiledPolicy",
+    "Decision",
+    "Finding",
+    "InvalidReference",
+    "Policy",
+    "PolicyError",
+    "Reference",
+    "parse_policy",
+    "parse_reference",
+]

@@ -1,0 +1,368 @@
+"""Findings about an accepted policy: what it says that its author may not mean.
+
+Source: policy.md section 8. Each check is a function from the policy to findings; whether one
+rule covers another is asked of an index, so that 100,000 rules cost no more than their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from gatekeeper_py.core.finding import Finding, Severity, in_order
+from gatekeeper_py.core.glob import Glob, is_glob
+from gatekeeper_py.core.index import Qualifiers, qualifiers_of
+from gatekeeper_py.core.mirror import Mirror
+from gatekeeper_py.core.pattern import (
+    ANY,
+    Pattern,
+    Prefix,
+    host_matches,
+    path_matches,
+    split_port,
+)
+from gatekeeper_py.core.reference import DOCKER_HUB, OFFICIAL_NAMESPACE
+from gatekeeper_py.core.rules import Rule, RuleSet
+from gatekeeper_py.core.yamltree import Path, Tree, path_text
+
+if TYPE_CHECKING:
+    from gatekeeper_py.core.policy import Policy
+
+EXPIRES_SOON: Final = timedelta(days=14)
+
+PUBLIC_PLATFORMS: Final = (
+    "azurecr.io",
+    "amazonaws.com",
+    "pkg.dev",
+    "gcr.io",
+    "jfrog.io",
+    "cloudsmith.io",
+    "ocir.io",
+    "aliyuncs.com",
+    "myhuaweicloud.com",
+    "tencentcloudcr.com",
+    "scw.cloud",
+    "icr.io",
+    "digitalocean.com",
+    "gitlab.com",
+    "github.com",
+    "quay.io",
+    "docker.io",
+    "docker.com",
+    "googleusercontent.com",
+    "azurewebsites.net",
+    "cloudapp.azure.com",
+    "herokuapp.com",
+    "ngrok.io",
+    "ngrok.app",
+)
+"""Suffixes under which anyone can open an account and so get a host name."""
+
+TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
+"""Registries whose repositories always have an owner before the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """The policy as the checks see it."""
+
+    tree: Tree
+    instant: datetime
+    allow: tuple[Rule, ...]
+    deny: tuple[Rule, ...]
+    allow_cover: RuleSet
+    deny_cover: RuleSet
+    mirrors: tuple[Mirror, ...]
+    policy: Policy
+
+    def finding(self, severity: Severity, code: str, path: Path, message: str, proposal: str = "") -> Finding:
+        mark = self.tree.mark_of(path)
+        return Finding(
+            severity=severity,
+            code=code,
+            path=path_text(path),
+            line=mark.line,
+            column=mark.column,
+            message=message,
+            proposal=proposal,
+        )
+
+    def warning(self, code: str, path: Path, message: str, proposal: str = "") -> Finding:
+        return self.finding("warning", code, path, message, proposal)
+
+    def live(self) -> Iterator[Rule]:
+        return (rule for rule in (*self.allow, *self.deny) if rule.lives_at(self.instant))
+
+    def live_allow(self) -> Iterator[Rule]:
+        return (rule for rule in self.allow if rule.lives_at(self.instant))
+
+
+def lint(policy: Policy, instant: datetime) -> tuple[Finding, ...]:
+    """Every warning about a policy as of an instant, in the order of the text."""
+    subject = _Subject(
+        tree=policy.tree,
+        instant=instant,
+        allow=policy.allow,
+        deny=policy.deny,
+        allow_cover=_longest_living_first(policy.allow, instant),
+        deny_cover=_longest_living_first(policy.deny, instant),
+        mirrors=tuple(policy.mirrors),
+        policy=policy,
+    )
+    return in_order(finding for check in _CHECKS for finding in check(subject))
+
+
+def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet:
+    """Live rules for cover questions: of equal ones the index keeps the first, so that must last."""
+    live = [rule for rule in rules if rule.lives_at(instant)]
+    forever = datetime.max.replace(tzinfo=instant.tzinfo)
+    return RuleSet(sorted(live, key=lambda rule: rule.until or forever, reverse=True))
+
+
+def _dead_rules(subject: _Subject) -> Iterator[Finding]:
+    """A rule that a wider one of its list makes useless, or a deny rule makes void."""
+    for rule in subject.live():
+        cover = subject.allow_cover if rule.list == "allow" else subject.deny_cover
+        wider = _cover(cover, rule)
+        if wider is None and rule.list == "allow":
+            wider = _cover(subject.deny_cover, rule)
+        if wider is None:
+            continue
+        why = "denies all of it" if wider.list != rule.list else "covers all of it"
+        yield subject.warning(
+            "dead-rule", _path(rule), f"the rule has no effect: {wider} {why}", "remove one of the two"
+        )
+
+
+def _cover(rules: RuleSet, rule: Rule) -> Rule | None:
+    """Another rule that, as long as this one lives, matches all that this one matches."""
+    found: Rule | None = None
+    for namespace in rule.namespaces if rule.namespaces is not None else (None,):
+        found = None
+        for other in rules.covering(rule.pattern, _qualifiers(rule.pattern), namespace):
+            outlives = other.until is None or (rule.until is not None and rule.until <= other.until)
+            same_scope = namespace is not None or other.namespaces is None
+            if other is not rule and outlives and same_scope:
+                found = other
+                break
+        if found is None:
+            return None
+    # Of two equal rules only the later is dead.
+    if found is not None and _equal(found, rule) and found.list == rule.list and found.index > rule.index:
+        return None
+    return found
+
+
+def _equal(one: Rule, other: Rule) -> bool:
+    return (
+        one.pattern.host == other.pattern.host
+        and one.pattern.segments == other.pattern.segments
+        and one.pattern.subtree == other.pattern.subtree
+        and one.pattern.qualifier == other.pattern.qualifier
+        and one.namespaces == other.namespaces
+        and one.until == other.until
+    )
+
+
+def _qualifiers(pattern: Pattern) -> Qualifiers:
+    if pattern.digest == ANY:
+        return (f"@{ANY}", None)
+    return qualifiers_of(pattern.tag, pattern.digest)
+
+
+def _lapses(subject: _Subject) -> Iterator[Finding]:
+    dated: list[tuple[Path, datetime]] = [
+        ((*_path(rule), "until"), rule.until)
+        for rule in (*subject.allow, *subject.deny)
+        if rule.until is not None
+    ]
+    dated += [
+        (("namespaces", index, "until"), entry.until)
+        for index, entry in enumerate(subject.policy.document.namespaces)
+        if entry.until is not None
+    ]
+    for path, until in dated:
+        if until <= subject.instant:
+            yield subject.warning(
+                "expired", path, f"it lapsed at {until:%Y-%m-%dT%H:%M:%SZ}", "remove or renew it"
+            )
+        elif until - subject.instant <= EXPIRES_SOON:
+            yield subject.warning(
+                "expires-soon", path, f"it lapses at {until:%Y-%m-%dT%H:%M:%SZ}", "renew it in time"
+            )
+
+
+def _floating_latest(subject: _Subject) -> Iterator[Finding]:
+    """Said once: some rule approves :latest, and no deny rule takes that back."""
+    for rule in subject.live_allow():
+        pattern = rule.pattern
+        if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
+            continue
+        denied = subject.deny_cover.covering(pattern, qualifiers_of("latest", None), None)
+        if not any(other.namespaces is None for other in denied):
+            yield subject.warning(
+                "floating-latest",
+                _image_path(subject, rule),
+                f"{pattern.text} approves :latest, which names another image tomorrow",
+                'deny "*/**:latest", or pin with a tag or @*',
+            )
+            return
+
+
+def _mutable_hosts(subject: _Subject) -> Iterator[Finding]:
+    for rule in subject.live_allow():
+        name = split_port(rule.pattern.host)[0]
+        if not is_glob(name) or rule.pattern.any_host:
+            continue
+        labels = name.split(".")
+        last_glob = max(i for i, label in enumerate(labels) if is_glob(label))
+        literal = ".".join(labels[last_glob + 1 :])
+        platform = next((p for p in PUBLIC_PLATFORMS if literal == p or literal.endswith(f".{p}")), None)
+        if platform is not None:
+            yield subject.warning(
+                "mutable-host",
+                _image_path(subject, rule),
+                f"anyone can open an account under {platform} and get a host that {name} matches",
+                "name your own hosts one by one",
+            )
+
+
+def _hub_users(subject: _Subject) -> Iterator[Finding]:
+    for rule in subject.live_allow():
+        pattern = rule.pattern
+        everybody = (pattern.subtree and not pattern.segments) or (
+            bool(pattern.segments)
+            and is_glob(pattern.segments[0])
+            and (pattern.subtree or len(pattern.segments) > 1)
+        )
+        pinned = pattern.digest not in {None, ANY}
+        if pattern.host == DOCKER_HUB and everybody and not pinned:
+            yield subject.warning(
+                "hub-user-namespace",
+                _image_path(subject, rule),
+                f"{pattern.text} approves everybody's images on Docker Hub",
+                f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}/** for the official ones, or name the users",
+            )
+
+
+def _exact_repositories(subject: _Subject) -> Iterator[Finding]:
+    for rule in subject.live():
+        pattern = rule.pattern
+        if pattern.subtree:
+            continue
+        written = (
+            f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}"
+            if (pattern.host, pattern.segments) == (DOCKER_HUB, (OFFICIAL_NAMESPACE, OFFICIAL_NAMESPACE))
+            else f"{pattern.host}/{pattern.segments[0]}"
+            if pattern.host in TWO_SEGMENT_REGISTRIES and len(pattern.segments) == 1
+            else None
+        )
+        if written is not None:
+            yield subject.warning(
+                "exact-repository",
+                _image_path(subject, rule),
+                f"{written} is a namespace, not a repository: the rule matches nothing",
+                f"did you mean {written}/**?",
+            )
+
+
+def _ignored_tags(subject: _Subject) -> Iterator[Finding]:
+    patterns = [(_image_path(subject, rule), rule.pattern) for rule in subject.live()]
+    patterns += [
+        (("mirrors", mirror.index, "except", index), pattern)
+        for mirror in subject.mirrors
+        for index, pattern in enumerate(mirror.exceptions)
+    ]
+    for path, pattern in patterns:
+        if pattern.ignored_tag is not None:
+            yield subject.warning(
+                "tag-ignored",
+                path,
+                f"the tag {pattern.ignored_tag} says nothing beside a digest: runtimes ignore it",
+                f"leave :{pattern.ignored_tag} out",
+            )
+
+
+def _unapproved_mirrors(subject: _Subject) -> Iterator[Finding]:
+    for mirror in subject.mirrors:
+        if not any(_covers_prefix(rule.pattern, mirror.to) for rule in subject.live_allow()):
+            yield subject.warning(
+                "mirror-unapproved",
+                ("mirrors", mirror.index, "to"),
+                f"no allow rule covers {mirror.to.text}, so what is rewritten there is refused",
+                f"allow {_below(mirror.to)}",
+            )
+
+
+def _denied_mirrors(subject: _Subject) -> Iterator[Finding]:
+    deny = [
+        rule
+        for rule in subject.deny
+        if rule.lives_at(subject.instant) and rule.pattern.qualifier is None and rule.namespaces is None
+    ]
+    for mirror in subject.mirrors:
+        for rule in deny:
+            end = next((p for p in (mirror.to, mirror.source) if _covers_prefix(rule.pattern, p)), None)
+            if end is not None:
+                yield subject.warning(
+                    "deny-covers-mirror",
+                    ("mirrors", mirror.index),
+                    f"{rule} refuses all that this mirror can give, as denials follow mirrors",
+                    "narrow the deny rule, or remove the mirror",
+                )
+                break
+
+
+def _covers_prefix(pattern: Pattern, prefix: Prefix) -> bool:
+    """Whether a pattern's host and path match all at and below a prefix that can be an image."""
+    if not host_matches(pattern.host, prefix.host):
+        return False
+    if not pattern.subtree:
+        return bool(prefix.segments) and path_matches(pattern.segments, prefix.segments, subtree=False)
+    return path_matches(pattern.segments, (*prefix.segments, ANY), subtree=True)
+
+
+def _below(prefix: Prefix) -> str:
+    return f"{prefix.text}/**"
+
+
+def _broad_hosts(subject: _Subject) -> Iterator[Finding]:
+    for rule in subject.live_allow():
+        name = split_port(rule.pattern.host)[0]
+        labels = name.split(".")
+        if rule.pattern.any_host or not any(map(is_glob, labels)):
+            continue
+        last_glob = max(i for i, label in enumerate(labels) if is_glob(label))
+        if len(labels) - last_glob - 1 <= 1:
+            yield subject.warning(
+                "broad-host",
+                _image_path(subject, rule),
+                f"{name} matches hosts that anyone can register",
+                "name at least your own domain, e.g. *.corp.io",
+            )
+
+
+def _path(rule: Rule) -> Path:
+    return (rule.list, rule.index)
+
+
+def _image_path(subject: _Subject, rule: Rule) -> Path:
+    """Where a rule's pattern stands: the rule itself when it is only a pattern."""
+    path = _path(rule)
+    return path if isinstance(subject.tree.value_at(path), str) else (*path, "image")
+
+
+_CHECKS: Final[tuple[Callable[[_Subject], Iterator[Finding]], ...]] = (
+    _dead_rules,
+    _lapses,
+    _floating_latest,
+    _mutable_hosts,
+    _hub_users,
+    _exact_repositories,
+    _ignored_tags,
+    _unapproved_mirrors,
+    _denied_mirrors,
+    _broad_hosts,
+)

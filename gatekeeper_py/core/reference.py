@@ -1,0 +1,235 @@
+r"""The image reference grammar: text -> Reference, and where the image lives for matching.
+
+The grammar and the normalisation are those of ``distribution/reference`` v0.6, which container
+runtimes use::
+
+    reference = name [":" tag] ["@" digest]
+    name      = [domain "/"] path
+    domain    = host [":" 1*DIGIT]
+    host      = label *("." label) / "[" 1*(HEXDIG / ":") "]"
+    label     = ALNUM / ALNUM *(ALNUM / "-") ALNUM           ; both cases
+    path      = component *("/" component)
+    component = 1*LOWERALNUM *(separator 1*LOWERALNUM)       ; separator: "." / "_" / "__" / 1*"-"
+    tag       = (ALNUM / "_") 0*127(ALNUM / "_" / "." / "-")
+    digest    = algorithm ":" hex                            ; sha256: 64 hex, sha512: 128 hex
+
+No ``$`` (it matches before a final newline), no ``\d`` or ``\w`` (they are Unicode), and no
+separator that can be empty inside a repeated group (that is exponential): every expression below
+is used with ``fullmatch`` and is linear.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+MAX_IMAGE_LENGTH: Final = 4096
+"""Longer text is never a reference: the grammar's own maximum is far below."""
+
+MAX_REPOSITORY_LENGTH: Final = 255
+"""Of the path, registry not counted (distribution/reference, ``RepositoryNameTotalLengthMax``)."""
+
+DOCKER_HUB: Final = "docker.io"
+OFFICIAL_NAMESPACE: Final = "library"
+
+HUB_ALIASES: Final = frozenset({"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+"""Other host names that serve Docker Hub; the grammar itself folds only the first."""
+
+DEFAULT_PORT: Final = 443
+
+_LABEL: Final = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
+_IPV6: Final = r"\[[A-Fa-f0-9:]+\]"
+_DOMAIN: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|{_IPV6})(?::[0-9]+)?"
+_COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_PATH: Final = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+_TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_DIGEST: Final = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+
+_REFERENCE: Final = re.compile(
+    rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
+)
+_PORT_SUFFIX: Final = re.compile(r"(?P<host>.+):(?P<port>[0-9]+)")
+_IMAGE_ID: Final = re.compile(r"[a-f0-9]{64}")
+_LOCAL_IMAGE_ID: Final = re.compile(r"sha(?:256|384|512):[0-9a-fA-F]+")
+_DIGEST_LENGTHS: Final = {"sha256": 64, "sha512": 128}
+_LOWER_HEX: Final = re.compile(r"[0-9a-f]*")
+_TAG_ALONE: Final = re.compile(_TAG)
+
+
+class InvalidReference(ValueError):
+    """The text is no image reference; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """An image reference as the grammar gives it: normalised, but not folded for matching.
+
+    ``raw`` is the text as written. ``registry`` keeps its case and port as written, and is empty
+    for a name such as ``foo_bar.com/baz``, whose first part is no domain. ``tag`` and ``digest``
+    are ``None`` when absent.
+    """
+
+    raw: str
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``registry/repository``, as the grammar gives it."""
+        return f"{self.registry}/{self.repository}" if self.registry else self.repository
+
+    @property
+    def canonical(self) -> str:
+        """The whole reference written out: ``registry/repository[:tag][@digest]``."""
+        return f"{self.name}{self.suffix}"
+
+    @property
+    def suffix(self) -> str:
+        """The part after the name, as written: ``:tag``, ``@digest``, both or nothing."""
+        tag = "" if self.tag is None else f":{self.tag}"
+        digest = "" if self.digest is None else f"@{self.digest}"
+        return tag + digest
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an image lives, folded for comparison (policy.md section 3).
+
+    ``host`` is in lower case, its port a plain number and absent when it is 443; every alias of
+    Docker Hub is ``docker.io``, where a one-segment repository has its ``library``.
+    """
+
+    host: str
+    segments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return "/".join((self.host, *self.segments))
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse an image reference the way a container runtime does.
+
+    Raises ``InvalidReference``. Source: ``distribution/reference`` v0.6, ``ParseNormalizedNamed``.
+    """
+    if not text:
+        raise InvalidReference("it is empty")
+    if len(text) > MAX_IMAGE_LENGTH:
+        raise InvalidReference(f"it is longer than {MAX_IMAGE_LENGTH} characters")
+    if _IMAGE_ID.fullmatch(text):
+        raise InvalidReference("64 hexadecimal digits are an image id, not a name")
+    domain, remainder = _split_domain(text)
+    path_text = remainder.partition(":")[0]
+    if path_text.lower() != path_text:
+        raise InvalidReference("the repository must be in lower case")
+    match = _REFERENCE.fullmatch(f"{domain}/{remainder}")
+    if match is None:
+        raise InvalidReference(_why_malformed(text))
+    path = match["path"]
+    if len(path) > MAX_REPOSITORY_LENGTH:
+        raise InvalidReference(f"the repository is longer than {MAX_REPOSITORY_LENGTH} characters")
+    digest = match["digest"]
+    if digest is not None:
+        check_digest(digest)
+    return Reference(
+        raw=text, registry=match["domain"] or "", repository=path, tag=match["tag"], digest=digest
+    )
+
+
+def check_digest(digest: str) -> None:
+    """Raise ``InvalidReference`` unless ``digest`` is a sha256 or sha512 of the right length."""
+    algorithm, _, value = digest.partition(":")
+    length = _DIGEST_LENGTHS.get(algorithm)
+    if length is None:
+        raise InvalidReference("the digest must be sha256 or sha512")
+    if len(value) != length or not _LOWER_HEX.fullmatch(value):
+        raise InvalidReference(f"a {algorithm} digest has {length} lower-case hexadecimal digits")
+
+
+def locate(reference: Reference) -> Location:
+    """Fold a reference for matching.
+
+    Raises ``InvalidReference`` for what no policy may approve (policy.md section 3): an empty
+    registry, a local image id, a port outside 1-65535.
+    """
+    if not reference.registry:
+        raise InvalidReference("its first part is neither a registry nor a Docker Hub user")
+    if _LOCAL_IMAGE_ID.fullmatch(reference.raw):
+        raise InvalidReference("it can name a local image id, which runs whatever lies on the node")
+    host = fold_registry(reference.registry)
+    segments = tuple(reference.repository.split("/"))
+    if host == DOCKER_HUB and len(segments) == 1:
+        segments = (OFFICIAL_NAMESPACE, *segments)
+    return Location(host, segments)
+
+
+def fold_registry(registry: str) -> str:
+    """The registry's name for comparison: lower case, numeric port, no ``:443``, Hub aliases folded.
+
+    Raises ``InvalidReference`` when the port is outside 1-65535.
+    """
+    host = registry.lower()
+    match = _PORT_SUFFIX.fullmatch(host)
+    if match is not None:
+        digits = match["port"].lstrip("0")
+        if not digits or len(digits) > 5 or int(digits) > 65535:  # noqa: PLR2004
+            raise InvalidReference("the port must be between 1 and 65535")
+        host = match["host"] if int(digits) == DEFAULT_PORT else f"{match['host']}:{digits}"
+    return DOCKER_HUB if host in HUB_ALIASES else host
+
+
+def effective_tag(reference: Reference) -> str | None:
+    """The tag a runtime would pull: none beside a digest, ``latest`` when there is neither."""
+    if reference.digest is not None:
+        return None
+    return reference.tag if reference.tag is not None else "latest"
+
+
+def escape(text: str, limit: int = 200) -> str:
+    """``text`` on one line of printable ASCII, cut at ``limit`` characters, for messages.
+
+    Control and non-ASCII characters are escaped as Python writes them.
+    """
+    # Cut before escaping as well: an image may be megabytes long, and escaping never shortens.
+    escaped = text[: limit + 1].encode("unicode_escape").decode("ascii")
+    if len(escaped) <= limit:
+        return escaped
+    return escaped[: limit - 3] + "..."
+
+
+def _split_domain(text: str) -> tuple[str, str]:
+    """Registry and remainder, before the grammar is applied (``splitDockerDomain``)."""
+    first, slash, rest = text.partition("/")
+    if not slash:
+        return DOCKER_HUB, f"{OFFICIAL_NAMESPACE}/{text}"
+    if first == "index.docker.io":
+        domain, remainder = DOCKER_HUB, rest
+    elif first == "localhost" or "." in first or ":" in first or first.lower() != first:
+        domain, remainder = first, rest
+    else:
+        domain, remainder = DOCKER_HUB, text
+    if domain == DOCKER_HUB and "/" not in remainder:
+        remainder = f"{OFFICIAL_NAMESPACE}/{remainder}"
+    return domain, remainder
+
+
+def _why_malformed(text: str) -> str:
+    """A person's reason for the grammar's refusal: the commonest causes by name."""
+    if "://" in text:
+        return "an image has no scheme such as https://"
+    if text != text.strip() or any(character.isspace() for character in text):
+        return "it holds whitespace"
+    if "$(" in text or "${" in text:
+        return "it holds a variable that was not replaced"
+    name, _, digest = text.partition("@")
+    if "@" in text and not re.fullmatch(_DIGEST, digest):
+        return "the part after @ is no digest"
+    last = name.rpartition("/")[2]
+    if ":" in last and not _TAG_ALONE.fullmatch(last.partition(":")[2]):
+        return "the tag is malformed"
+    if "" in name.split("/"):
+        return "a part between slashes is empty"
+    return "it does not follow the grammar of image references"

@@ -1,0 +1,165 @@
+"""The AdmissionReview wire (admission.k8s.io/v1): parse a request, build and write a response.
+
+Responses come only from the named constructors ``allowed``, ``denied`` and ``patched``, which
+keep to what the API server accepts: a patch only with its type, codes from 400, no redirects.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+API_VERSION: Final = "admission.k8s.io/v1"
+KIND: Final = "AdmissionReview"
+MAX_UID_LENGTH: Final = 128
+MAX_AUDIT_BYTES: Final = 1024
+
+PatchOperation = dict[str, Any]
+"""One operation of RFC 6902."""
+
+
+class InvalidReview(ValueError):
+    """The document is no AdmissionReview v1 that can be answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionRequest:
+    """What is read of a review. ``namespace`` is ``None`` for a cluster-scoped object."""
+
+    uid: str
+    group: str
+    kind: str
+    operation: str
+    sub_resource: str = ""
+    namespace: str | None = None
+    name: str = ""
+    username: str = ""
+    groups: tuple[str, ...] = ()
+    object: Any = None
+    old_object: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionResponse:
+    """An answer; made by the constructors below."""
+
+    uid: str
+    allowed: bool
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    audit_annotations: Mapping[str, str] = field(default_factory=dict)
+    patch: tuple[PatchOperation, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The AdmissionReview to send, as plain values."""
+        response: dict[str, Any] = {"uid": self.uid, "allowed": self.allowed}
+        if not self.allowed:
+            response["status"] = {"code": 403, "reason": "Forbidden", "message": self.message}
+        if self.patch:
+            encoded = json.dumps(self.patch, separators=(",", ":")).encode()
+            response["patchType"] = "JSONPatch"
+            response["patch"] = base64.b64encode(encoded).decode()
+        if self.warnings:
+            response["warnings"] = list(self.warnings)
+        if self.audit_annotations:
+            response["auditAnnotations"] = dict(self.audit_annotations)
+        return {"apiVersion": API_VERSION, "kind": KIND, "response": response}
+
+
+def allowed(
+    uid: str, *, warnings: Iterable[str] = (), audit_annotations: Mapping[str, str] | None = None
+) -> AdmissionResponse:
+    return AdmissionResponse(
+        uid=uid, allowed=True, warnings=tuple(warnings), audit_annotations=audit_annotations or {}
+    )
+
+
+def denied(
+    uid: str, message: str, *, audit_annotations: Mapping[str, str] | None = None
+) -> AdmissionResponse:
+    return AdmissionResponse(
+        uid=uid, allowed=False, message=message, audit_annotations=audit_annotations or {}
+    )
+
+
+def patched(
+    uid: str,
+    patch: Iterable[PatchOperation],
+    *,
+    warnings: Iterable[str] = (),
+    audit_annotations: Mapping[str, str] | None = None,
+) -> AdmissionResponse:
+    return AdmissionResponse(
+        uid=uid,
+        allowed=True,
+        warnings=tuple(warnings),
+        audit_annotations=audit_annotations or {},
+        patch=tuple(patch),
+    )
+
+
+def parse(document: Any) -> AdmissionRequest:
+    """Read an AdmissionReview. Raises ``InvalidReview`` with what is wrong with it."""
+    if not isinstance(document, dict):
+        raise InvalidReview("the body is not a JSON object")
+    if document.get("kind") != KIND:
+        raise InvalidReview(f"kind must be {KIND}")
+    if document.get("apiVersion") != API_VERSION:
+        raise InvalidReview(f"apiVersion must be {API_VERSION}")
+    request = document.get("request")
+    if not isinstance(request, dict):
+        raise InvalidReview("there is no request")
+    uid = request.get("uid")
+    if not isinstance(uid, str) or not 0 < len(uid) <= MAX_UID_LENGTH:
+        raise InvalidReview(f"request.uid must be text of 1 to {MAX_UID_LENGTH} characters")
+    kind = request.get("kind")
+    if not isinstance(kind, dict):
+        raise InvalidReview("request.kind must be an object")
+    user = request.get("userInfo")
+    if user is None:
+        user = {}
+    elif not isinstance(user, dict):
+        raise InvalidReview("request.userInfo must be an object")
+    return AdmissionRequest(
+        uid=uid,
+        group=_text(kind, "group", "request.kind."),
+        kind=_text(kind, "kind", "request.kind.", required=True),
+        operation=_text(request, "operation", required=True),
+        sub_resource=_text(request, "subResource"),
+        namespace=_text(request, "namespace") or None,
+        name=_text(request, "name"),
+        username=_text(user, "username", "request.userInfo."),
+        groups=_texts(user.get("groups")),
+        object=request.get("object"),
+        old_object=request.get("oldObject"),
+    )
+
+
+def pointer(parts: Iterable[str | int]) -> str:
+    """A JSON Pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _text(holder: dict[str, Any], key: str, prefix: str = "request.", *, required: bool = False) -> str:
+    value = holder.get(key)
+    if value is None and not required:
+        return ""
+    if not isinstance(value, str) or (required and not value):
+        raise InvalidReview(f"{prefix}{key} must be text")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidReview("request.userInfo.groups must be a list of text")
+    return tuple(value)
+
+
+def printable(text: str) -> str:
+    """``text`` in printable ASCII, as headers and warnings want it."""
+    return text.encode("unicode_escape").decode("ascii")

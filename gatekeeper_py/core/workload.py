@@ -1,0 +1,279 @@
+"""Where images live: one table of kinds, a search by shape for the rest (policy.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gatekeeper_py.core.resourcepath import ResourcePath, Step
+
+GroupKind = tuple[str, str]
+"""API group (empty for core) and kind."""
+
+Parts = tuple[str | int, ...]
+"""Where a value stands in an object: keys and indices."""
+
+POD: Final[GroupKind] = ("", "Pod")
+
+POD_SPECS: Final[dict[GroupKind, tuple[str, ...]]] = {
+    POD: ("spec",),
+    ("", "PodTemplate"): ("template", "spec"),
+    ("", "ReplicationController"): ("spec", "template", "spec"),
+    ("apps", "ReplicaSet"): ("spec", "template", "spec"),
+    ("apps", "Deployment"): ("spec", "template", "spec"),
+    ("apps", "StatefulSet"): ("spec", "template", "spec"),
+    ("apps", "DaemonSet"): ("spec", "template", "spec"),
+    ("batch", "Job"): ("spec", "template", "spec"),
+    ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template", "spec"),
+}
+"""Kind -> where its pod spec is."""
+
+CONTAINER_LISTS: Final = (
+    ("containers", "container"),
+    ("initContainers", "init container"),
+    ("ephemeralContainers", "ephemeral container"),
+)
+IMAGE_LISTS: Final = frozenset({"initContainers", "containers", "ephemeralContainers", "volumes"})
+
+MAX_SHAPE_DEPTH: Final = 32
+"""Levels below the object in which a pod spec is looked for."""
+
+PLACEHOLDERS: Final = frozenset({"auto", " "})
+"""Istio's and OpenShift's, replaced before a Pod is made; only templates may hold them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One place for an image.
+
+    ``value`` is what stands there. ``problem`` is empty when that is text to be judged, and else
+    says why it can't be. ``name`` is the container's or the volume's.
+    """
+
+    parts: Parts
+    noun: str
+    value: Any
+    name: str | None = None
+    problem: str = ""
+
+    @property
+    def path(self) -> str:
+        """As people write it: ``spec.containers[0].image``."""
+        return path_text(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingKey:
+    """A mapping's key reached by ``{*}``: shown in braces, because it may hold dots."""
+
+    key: str
+
+
+def path_text(parts: Iterable[object]) -> str:
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif isinstance(part, MappingKey):
+            text += f"{{{part.key}}}"
+        else:
+            text += f".{part}" if text else str(part)
+    return text
+
+
+def slots(kind: GroupKind, obj: Any, resources: Mapping[GroupKind, Sequence[ResourcePath]]) -> list[Slot]:
+    """Every place for an image in an object, also those that hold no usable one."""
+    declared = resources.get(kind, ())
+    place = POD_SPECS.get(kind)
+    if kind == POD:
+        found = list(_pod(obj))
+    elif not isinstance(obj, dict):
+        return []
+    elif place is not None:
+        found = list(_template(obj, place))
+    else:
+        found = list(_by_shape(obj, (), 0))
+    if declared:
+        seen = {slot.parts for slot in found}
+        for path in declared:
+            found += [s for s in _by_path(obj, (), path.steps) if s.parts not in seen]
+    return found
+
+
+def changed(
+    kind: GroupKind, obj: Any, old: Any, resources: Mapping[GroupKind, Sequence[ResourcePath]]
+) -> list[Slot]:
+    """The slots of ``obj`` whose value is not already in ``old``.
+
+    Images are compared as written, wherever they stood; what is no image, at its place.
+    """
+    before = slots(kind, old, resources) if isinstance(old, dict) else []
+    images = {slot.value for slot in before if isinstance(slot.value, str)}
+    others = {slot.parts: slot.value for slot in before if slot.problem}
+    return [
+        slot
+        for slot in slots(kind, obj, resources)
+        if not (isinstance(slot.value, str) and slot.value in images)
+        and not (slot.problem and slot.parts in others and others[slot.parts] == slot.value)
+    ]
+
+
+def holds_images(kind: GroupKind, resources: Mapping[GroupKind, Sequence[ResourcePath]]) -> bool:
+    """Whether it is known where this kind's images would be, even if it has none now."""
+    return kind in POD_SPECS or kind in resources
+
+
+def _pod(obj: Any) -> Iterator[Slot]:
+    if not isinstance(obj, dict):
+        yield Slot((), "image", obj, problem="there is no Pod to judge")
+        return
+    spec = obj.get("spec")
+    if spec is None:
+        yield Slot(("spec",), "image", None, problem="the Pod has no spec")
+    else:
+        yield from _pod_spec(spec, ("spec",), in_pod=True)
+
+
+def _template(obj: dict[str, Any], place: tuple[str, ...]) -> Iterator[Slot]:
+    value: Any = obj
+    for depth, key in enumerate(place):
+        if not isinstance(value, dict):
+            yield Slot(place[:depth], "image", value, problem=f"it is {_type_name(value)}, not a mapping")
+            return
+        value = value.get(key)
+        if value is None:
+            return
+    yield from _pod_spec(value, place, in_pod=False)
+
+
+def _pod_spec(spec: Any, parts: Parts, *, in_pod: bool) -> Iterator[Slot]:
+    """The four lists of one pod spec."""
+    if not isinstance(spec, dict):
+        yield Slot(parts, "image", spec, problem=f"it is {_type_name(spec)}, not a mapping")
+        return
+    for key, noun in CONTAINER_LISTS:
+        containers = spec.get(key)
+        if containers is None:
+            if in_pod and key == "containers":
+                yield Slot((*parts, key), noun, None, problem="the Pod has no containers")
+            continue
+        for index, item, problem in _items(containers):
+            if problem:
+                place = (*parts, key) if index is None else (*parts, key, index)
+                yield Slot(place, noun, item, problem=problem)
+            else:
+                yield from _image((*parts, key, index, "image"), noun, item, item.get("name"), in_pod=in_pod)
+    volumes = spec.get("volumes")
+    if volumes is not None:
+        yield from _volumes(volumes, (*parts, "volumes"), in_pod=in_pod)
+
+
+def _volumes(volumes: Any, parts: Parts, *, in_pod: bool) -> Iterator[Slot]:
+    noun = "image volume"
+    for index, item, problem in _items(volumes):
+        if problem:
+            yield Slot(parts if index is None else (*parts, index), noun, item, problem=problem)
+            continue
+        source = item.get("image")
+        if source is None:
+            continue
+        place = (*parts, index, "image")
+        if isinstance(source, dict):
+            yield from _image((*place, "reference"), noun, source, item.get("name"), in_pod=in_pod)
+        else:
+            yield Slot(
+                place, noun, source, _name(item.get("name")), f"it is {_type_name(source)}, not a mapping"
+            )
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any, str]]:
+    """(index, item, problem) for each item; one problem without an index when it is no list."""
+    if not isinstance(value, list):
+        yield None, value, f"it is {_type_name(value)}, not a list"
+        return
+    for index, item in enumerate(value):
+        yield index, item, "" if isinstance(item, dict) else f"it is {_type_name(item)}, not a mapping"
+
+
+def _image(parts: Parts, noun: str, holder: dict[str, Any], name: Any, *, in_pod: bool) -> Iterator[Slot]:
+    """The image at the last of ``parts`` in its holder, under the rules of Pods or templates."""
+    value = holder.get(str(parts[-1]))
+    if isinstance(value, str) and value:
+        if in_pod or value not in PLACEHOLDERS:
+            yield Slot(parts, noun, value, _name(name))
+    elif value is None or value == "":
+        if in_pod:
+            yield Slot(
+                parts,
+                noun,
+                value,
+                _name(name),
+                "the image is empty" if value == "" else "the image is missing",
+            )
+    else:
+        yield Slot(parts, noun, value, _name(name), f"the image is {_type_name(value)}, not text")
+
+
+def _by_shape(value: Any, parts: Parts, depth: int) -> Iterator[Slot]:
+    """Pod specs anywhere in an object: mappings with a ``containers`` list of mappings."""
+    if isinstance(value, dict):
+        containers = value.get("containers")
+        is_spec = isinstance(containers, list) and any(isinstance(item, dict) for item in containers)
+        if is_spec:
+            yield from _pod_spec(value, parts, in_pod=False)
+        if depth == MAX_SHAPE_DEPTH:
+            return
+        for key, item in value.items():
+            # An object's metadata is the API's own type and holds no template.
+            if (
+                isinstance(item, dict | list)
+                and not (depth == 0 and key == "metadata")
+                and not (is_spec and key in IMAGE_LISTS)
+            ):
+                yield from _by_shape(item, (*parts, key), depth + 1)
+    elif isinstance(value, list) and depth < MAX_SHAPE_DEPTH:
+        for index, item in enumerate(value):
+            if isinstance(item, dict | list):
+                yield from _by_shape(item, (*parts, index), depth + 1)
+
+
+def _by_path(value: Any, parts: tuple[Any, ...], steps: tuple[Step, ...]) -> Iterator[Slot]:
+    """Images at a declared path; what is absent holds none, what has another shape is refused."""
+    if value is None:
+        return
+    if not steps:
+        holder = {"image": value}
+        for slot in _image(("image",), "image", holder, None, in_pod=False):
+            yield Slot(parts, slot.noun, slot.value, None, slot.problem)
+        return
+    step, rest = steps[0], steps[1:]
+    if step.kind == "items":
+        if not isinstance(value, list):
+            yield Slot(parts, "image", value, problem=f"it is {_type_name(value)}, not a list")
+            return
+        for index, item in enumerate(value):
+            yield from _by_path(item, (*parts, index), rest)
+    elif not isinstance(value, dict):
+        yield Slot(parts, "image", value, problem=f"it is {_type_name(value)}, not a mapping")
+    elif step.kind == "values":
+        for key, item in value.items():
+            yield from _by_path(item, (*parts, MappingKey(key)), rest)
+    else:
+        yield from _by_path(value.get(step.field), (*parts, step.field), rest)
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _type_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "a mapping"
