@@ -25,6 +25,17 @@ class Finding:
     message: str
     proposal: str = ""
 
+    def as_json(self) -> dict[str, str | int]:
+        """The stable form that ``check --format json`` and ``/policy`` show."""
+        return {
+            "severity": self.severity,
+            "code": self.code,
+            "path": self.path,
+            "line": self.line,
+            "message": self.message,
+            "proposal": self.proposal,
+        }
+
     def __str__(self) -> str:
         place = f"line {self.line}" + (f", {self.path}" if self.path else "")
         return f"{place}: {self.message}" + (f" ({self.proposal})" if self.proposal else "")

@@ -1,0 +1,5 @@
+"""``python -m gatekeeper_py``."""
+
+from gatekeeper_py.cli import main
+
+main()

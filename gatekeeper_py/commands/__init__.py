@@ -1,0 +1,1 @@
+"""One module per command, thin: arguments in, the core's answer out."""

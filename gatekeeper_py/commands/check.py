@@ -1,0 +1,35 @@
+"""``gatekeeper-py check``: parse and lint a policy."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import click
+
+from gatekeeper_py.commands.findings import console, counted, print_findings
+from gatekeeper_py.commands.policyinput import now, read_policy
+from gatekeeper_py.core.finding import in_order
+
+
+@click.command()
+@click.argument("policy")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+def check(policy: str, style: Literal["text", "json"], *, strict: bool) -> int:
+    """Check POLICY: a policy file, a ConfigMap manifest holding one, or - for stdin.
+
+    Exits with 0 when it is clean or has only warnings, 1 on errors, 2 when it cannot be read.
+    """
+    given = read_policy(policy)
+    findings = in_order((*given.errors, *given.lint(now())))
+    errors = sum(finding.severity == "error" for finding in findings)
+    warnings = sum(finding.severity == "warning" for finding in findings)
+    ok = not errors and not (strict and warnings)
+    if style == "json":
+        click.echo(json.dumps({"ok": ok, "findings": [f.as_json() for f in findings]}, indent=2))
+    else:
+        print_findings(given, findings)
+        said = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        console().print(f"{given.name}: {said if findings else 'ok'}")
+    return 0 if ok else 1

@@ -1,0 +1,117 @@
+"""``gatekeeper-py explain``: why an image is approved or not."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from gatekeeper_py.commands.findings import console
+from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.core.document import parse_instant
+from gatekeeper_py.core.explain import Explanation, nearest_as_json, rule_as_json
+from gatekeeper_py.core.explain import explain as explain_image
+from gatekeeper_py.core.reference import escape
+
+VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
+
+
+class _Instant(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_instant(value)
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+
+
+@click.command()
+@click.argument("policy")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("-n", "--namespace", help="Judge for this namespace; without it, for none.")
+@click.option("--at", "instant", type=_Instant(), help="A date or RFC 3339 time; now by default.")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def explain(
+    policy: str,
+    images: tuple[str, ...],
+    namespace: str | None,
+    instant: datetime | None,
+    style: Literal["text", "json"],
+) -> int:
+    """Show how POLICY decides on each IMAGE, and what nearly matched.
+
+    Exits with 0 when all are approved, 1 when some are rejected.
+    """
+    compiled = usable_policy(policy).at(instant or now())
+    explanations = [explain_image(compiled, namespace, image) for image in images]
+    if style == "json":
+        click.echo(json.dumps([as_json(explanation) for explanation in explanations], indent=2))
+    else:
+        out = console()
+        for explanation in explanations:
+            _print(out, explanation)
+    return 0 if all(explanation.decision.approved for explanation in explanations) else 1
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """The stable form of one explanation."""
+    decision = explanation.decision
+    return {
+        "image": explanation.image,
+        "namespace": explanation.namespace,
+        "canonical": decision.canonical if decision.reason != "invalid" else None,
+        "verdict": explanation.verdict,
+        "reason": decision.reason,
+        "detail": decision.detail,
+        "rule": rule_as_json(decision.rule),
+        "origins": list(explanation.origins),
+        "rewritten": explanation.rewritten,
+        "nearest": nearest_as_json(explanation.nearest),
+    }
+
+
+def _print(out: Console, explanation: Explanation) -> None:
+    decision = explanation.decision
+    verdict = explanation.verdict
+    out.print(Text.assemble((verdict, VERDICT_STYLES[verdict]), " ", (escape(explanation.image), "bold")))
+    if explanation.namespace is not None:
+        _row(out, "namespace", escape(explanation.namespace))
+    if decision.canonical is not None and decision.reason != "invalid":
+        _row(out, "canonical", decision.canonical)
+        if explanation.matched_as is not None and not decision.canonical.startswith(explanation.matched_as):
+            _row(out, "matched as", explanation.matched_as)
+    for origin in explanation.origins:
+        _row(out, "mirrors", origin)
+    _row(out, "because", decision.detail)
+    for label, value in (("owner", _owner(explanation)), ("reason", _reason(explanation))):
+        if value and decision.approved:
+            _row(out, label, value)
+    for miss in explanation.nearest:
+        _row(out, "near miss", f"{miss.rule}: {miss.missed}")
+    if explanation.rewritten is not None and explanation.rewritten_decision is not None:
+        then = "approved" if explanation.rewritten_decision.approved else "still rejected"
+        _row(out, "mutate", f"{explanation.rewritten} ({then})")
+    elif explanation.rewrite_problem:
+        _row(out, "mutate", f"stays: {explanation.rewrite_problem}")
+    out.print()
+
+
+def _owner(explanation: Explanation) -> str:
+    rule = explanation.decision.rule
+    return rule.owner or "" if rule is not None else ""
+
+
+def _reason(explanation: Explanation) -> str:
+    rule = explanation.decision.rule
+    return rule.reason or "" if rule is not None else ""
+
+
+def _row(out: Console, label: str, value: str) -> None:
+    out.print(Text.assemble((f"  {label:<11}", "dim"), value))

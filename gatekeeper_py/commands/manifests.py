@@ -1,0 +1,178 @@
+"""Reading Kubernetes manifests offline: YAML or JSON, many documents, lists, AdmissionReviews."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from gatekeeper_py.commands.policyinput import UnreadableError, read_text
+from gatekeeper_py.core import review
+from gatekeeper_py.core.review import AdmissionRequest, InvalidReview, PatchOperation
+
+MAX_NODES: Final = 5_000_000
+"""Values after aliases are followed: a few lines of YAML can stand for billions."""
+
+UID: Final = "offline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One object to judge: where it was read, and the request an API server would send for it."""
+
+    source: str
+    document: int
+    kind: str
+    namespace: str | None
+    name: str
+    request: AdmissionRequest
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML 1.2's core schema: what is not null, a boolean or a number is text, as in the API's JSON."""
+
+    def construct_mapping(self, node: yaml.MappingNode, *, deep: bool = False) -> dict[Any, Any]:  # type: ignore[override]
+        """A mapping whose keys are text, as kubectl makes them; a key that is given twice is an error."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+                key.tag = _TEXT
+        return super().construct_mapping(node, deep=deep)
+
+
+_TEXT: Final = "tag:yaml.org,2002:str"
+_MERGE: Final = "tag:yaml.org,2002:merge"
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def read_manifests(argument: str) -> Iterator[Manifest]:
+    """Every object in a file, or on stdin for ``-``. Raises ``UnreadableError``."""
+    name, text = read_text(argument)
+    for index, document in enumerate(_documents(name, text)):
+        if document is not None:
+            yield from _objects(name, index, document)
+
+
+def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
+    """A copy of an object with our own patch applied: ``replace`` and ``add`` at known places."""
+    result = copy.deepcopy(obj)
+    for operation in patch:
+        *parents, last = [_unescaped(part) for part in operation["path"].split("/")[1:]]
+        holder = result
+        for part in parents:
+            holder = holder[int(part) if isinstance(holder, list) else part]
+        holder[int(last) if isinstance(holder, list) else last] = operation["value"]
+    return result
+
+
+def _documents(name: str, text: str) -> list[Any]:
+    # JSON is YAML, so one reader serves both.
+    try:
+        documents = list(yaml.load_all(text, Loader=_Loader))
+        nodes = sum(_size(document, {}) for document in documents)
+    except (yaml.YAMLError, ValueError) as problem:
+        raise UnreadableError(f"{name}: not YAML: {problem}") from None
+    except RecursionError:
+        raise UnreadableError(f"{name}: nested too deep") from None
+    if nodes > MAX_NODES:
+        raise UnreadableError(f"{name}: more than {MAX_NODES} values once aliases are followed")
+    return documents
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Values in a document with aliases followed, counting each shared part once for its size."""
+    if not isinstance(value, dict | list):
+        return 1
+    size = known.get(id(value))
+    if size is None:
+        known[id(value)] = MAX_NODES + 1  # met again before it is known: it holds itself
+        children = value.values() if isinstance(value, dict) else value
+        size = known[id(value)] = 1 + sum(_size(child, known) for child in children)
+    return size
+
+
+def _objects(source: str, index: int, document: Any) -> Iterator[Manifest]:
+    place = f"{source}, document {index + 1}"
+    if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+        raise UnreadableError(f"{place}: not a Kubernetes object, as it has no kind")
+    kind = document["kind"]
+    if kind == review.KIND:
+        yield _reviewed(source, index, document, place)
+    elif kind.endswith("List") and isinstance(document.get("items"), list):
+        for item in document["items"]:
+            # The API leaves out the kind of items in a typed list, such as a PodList.
+            whole = item
+            if isinstance(item, dict) and kind != "List":
+                whole = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
+            yield from _objects(source, index, whole)
+    else:
+        yield _created(source, index, document, place)
+
+
+def _reviewed(source: str, index: int, document: dict[str, Any], place: str) -> Manifest:
+    try:
+        request = review.parse(document)
+    except InvalidReview as problem:
+        raise UnreadableError(f"{place}: not an AdmissionReview: {problem}") from None
+    return Manifest(
+        source=source,
+        document=index,
+        kind=request.kind,
+        namespace=request.namespace,
+        name=request.name or _name(_metadata(request.object)),
+        request=request,
+    )
+
+
+def _created(source: str, index: int, document: dict[str, Any], place: str) -> Manifest:
+    version = document.get("apiVersion")
+    if not isinstance(version, str) or not version:
+        raise UnreadableError(f"{place}: not a Kubernetes object, as it has no apiVersion")
+    metadata = _metadata(document)
+    given = metadata.get("namespace")
+    namespace = given if isinstance(given, str) and given else "default"
+    name = _name(metadata)
+    request = AdmissionRequest(
+        uid=UID,
+        group=version.rpartition("/")[0],
+        kind=document["kind"],
+        operation="CREATE",
+        namespace=namespace,
+        name=name,
+        object=document,
+    )
+    return Manifest(
+        source=source, document=index, kind=request.kind, namespace=namespace, name=name, request=request
+    )
+
+
+def _metadata(obj: Any) -> dict[str, Any]:
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _name(metadata: dict[str, Any]) -> str:
+    name = metadata.get("name") or metadata.get("generateName")
+    return name if isinstance(name, str) else ""
+
+
+def _unescaped(part: str) -> str:
+    return part.replace("~1", "/").replace("~0", "~")

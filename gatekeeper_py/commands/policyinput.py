@@ -1,0 +1,155 @@
+"""Reading a POLICY argument: a policy file, a ConfigMap manifest that holds one, or ``-``.
+
+Findings keep the lines of the file they were read from: inside a ConfigMap manifest the document
+usually stands in a ``|`` block, whose lines are lines of the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from gatekeeper_py.core.document import PolicyError, mode_problem
+from gatekeeper_py.core.finding import Finding, in_order
+from gatekeeper_py.core.policy import Policy, parse_policy
+from gatekeeper_py.core.policyguard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.yamltree import Mark, Tree, YamlMapping, parse_yaml
+
+
+class UnreadableError(click.ClickException):
+    """An input that cannot be read: exit code 2."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyInput:
+    """What a POLICY argument held: a policy, or the findings that say why there is none.
+
+    ``lines`` are those of the file as the findings count them.
+    """
+
+    name: str
+    policy: Policy | None
+    errors: tuple[Finding, ...]
+    lines: tuple[str, ...]
+    shift: _Shift
+
+    def lint(self, instant: datetime) -> tuple[Finding, ...]:
+        """Warnings as of an instant; none when there is no policy."""
+        if self.policy is None:
+            return ()
+        return tuple(self.shift.moved(finding) for finding in self.policy.lint(instant))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shift:
+    """From places in the document to places in the file."""
+
+    lines: int = 0
+    columns: int = 0
+
+    def moved(self, finding: Finding) -> Finding:
+        return dataclasses.replace(
+            finding, line=finding.line + self.lines, column=finding.column + self.columns
+        )
+
+
+def read_policy(argument: str) -> PolicyInput:
+    """Read and parse. Raises ``UnreadableError`` for what is no text that can be read."""
+    name, text = read_text(argument)
+    tree = parse_yaml(text)
+    if isinstance(tree.root, YamlMapping) and tree.root.get("kind") == "ConfigMap":
+        return _from_configmap(name, text, tree)
+    policy, errors = _parsed(text, None)
+    return PolicyInput(
+        name=name, policy=policy, errors=errors, lines=tuple(text.splitlines()), shift=_Shift()
+    )
+
+
+def usable_policy(argument: str) -> Policy:
+    """The policy, for commands that need one. Exits with 2 and the findings on stderr."""
+    from gatekeeper_py.commands.findings import print_findings  # noqa: PLC0415 - they show our type
+
+    given = read_policy(argument)
+    if given.policy is None:
+        print_findings(given, given.errors, stderr=True)
+        raise click.exceptions.Exit(2)
+    return given.policy
+
+
+def read_text(argument: str) -> tuple[str, str]:
+    """Name to show and text of a file, or of stdin for ``-``."""
+    name = "<stdin>" if argument == "-" else argument
+    try:
+        content = sys.stdin.buffer.read() if argument == "-" else Path(argument).read_bytes()
+    except OSError as problem:
+        raise UnreadableError(f"{name}: {problem.strerror or problem}") from None
+    try:
+        return name, content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise UnreadableError(f"{name}: not UTF-8 at byte {problem.start}") from None
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _parsed(text: str, mode: str | None) -> tuple[Policy | None, tuple[Finding, ...]]:
+    try:
+        return parse_policy(text, mode), ()
+    except PolicyError as problem:
+        return None, problem.findings
+
+
+def _from_configmap(name: str, text: str, tree: Tree) -> PolicyInput:
+    lines = tuple(text.splitlines())
+    data = tree.root.get("data")
+    document = data.get(POLICY_KEY) if isinstance(data, YamlMapping) else None
+    mode = data.get(MODE_KEY) if isinstance(data, YamlMapping) else None
+    errors = list(tree.findings)
+    if not isinstance(document, str):
+        errors.append(_missing(tree))
+        return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=_Shift())
+    shift = _shift(tree.mark_of(("data", POLICY_KEY)), document, lines)
+    problem = None if mode is None else mode_problem(mode)
+    policy, findings = _parsed(document, mode if problem is None else None)
+    errors += [shift.moved(finding) for finding in findings]
+    if problem is not None:
+        mark = tree.mark_of(("data", MODE_KEY))
+        errors.append(dataclasses.replace(problem, line=mark.line, column=mark.column))
+    return PolicyInput(
+        name=name,
+        policy=None if errors else policy,
+        errors=in_order(errors),
+        lines=lines if shift.lines else tuple(document.splitlines()),
+        shift=shift,
+    )
+
+
+def _missing(tree: Tree) -> Finding:
+    mark = tree.mark_of(("data",))
+    return Finding(
+        severity="error",
+        code="missing-field",
+        path=f"data.{POLICY_KEY}",
+        line=mark.line,
+        column=mark.column,
+        message=f"the ConfigMap holds no text under the key {POLICY_KEY}",
+    )
+
+
+def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> _Shift:
+    """How far a ``|`` block's content is from its document; none for other scalars."""
+    if not mark.literal:
+        return _Shift()
+    for number, inner in enumerate(document.splitlines()):
+        if inner.strip() and mark.line + number < len(lines):
+            outer = lines[mark.line + number]
+            return _Shift(mark.line, len(outer) - len(inner))
+    return _Shift(mark.line)

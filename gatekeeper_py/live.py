@@ -1,0 +1,112 @@
+"""The one mutable cell: which policy is live.
+
+A ``Snapshot`` is a compiled policy with its own cache; ``LivePolicy.install`` swaps it with one
+assignment. There is no invalidation code, because a cache never outlives its policy, and a
+review takes the snapshot once, so it is judged by one policy from start to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache
+
+from gatekeeper_py.core.decision import Decision
+from gatekeeper_py.core.document import Mode
+from gatekeeper_py.core.mirror import Rewrite
+from gatekeeper_py.core.policy import CompiledPolicy
+from gatekeeper_py.core.resourcepath import ResourcePath
+from gatekeeper_py.core.rules import RuleSet
+from gatekeeper_py.core.workload import GroupKind
+
+MAX_CACHED_IMAGE: Final = 1024
+"""Longer text is decided each time: 16,384 hostile images must not hold 64 MiB."""
+
+_Key = str | tuple[str | None, str]
+_ABSENT: Final = object()
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """Hits and misses over all snapshots of a process."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class Snapshot:
+    """A compiled policy that remembers its decisions, by image as written.
+
+    ``cache_size`` is the number of decisions kept, 0 for none. The namespace is part of the key
+    only when some rule asks for it.
+    """
+
+    __slots__ = ("_by_namespace", "_decisions", "_plans", "compiled", "counts", "resources")
+
+    def __init__(self, compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> None:
+        self.compiled = compiled
+        self.counts = counts
+        self.resources: Mapping[GroupKind, tuple[ResourcePath, ...]] = compiled.resources
+        self._by_namespace = compiled.by_namespace
+        self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None
+        self._plans: LRUCache[_Key, Rewrite | None] | None = LRUCache(cache_size) if cache_size else None
+
+    @property
+    def revision(self) -> str:
+        return self.compiled.revision
+
+    @property
+    def message(self) -> str:
+        return self.compiled.message
+
+    @property
+    def allow(self) -> RuleSet:
+        return self.compiled.allow
+
+    @property
+    def cached(self) -> int:
+        """Decisions kept now."""
+        return 0 if self._decisions is None else len(self._decisions)
+
+    def mode(self, namespace: str | None) -> Mode:
+        return self.compiled.mode(namespace)
+
+    def decide(self, namespace: str | None, image: str) -> Decision:
+        """As ``CompiledPolicy.decide``, remembered."""
+        cache = self._decisions
+        if cache is None or len(image) > MAX_CACHED_IMAGE:
+            return self.compiled.decide(namespace, image)
+        key: _Key = (namespace, image) if self._by_namespace else image
+        decision = cache.get(key)
+        if decision is not None:
+            self.counts.hits += 1
+            return decision
+        self.counts.misses += 1
+        decision = cache[key] = self.compiled.decide(namespace, image)
+        return decision
+
+    def plan(self, namespace: str | None, image: str) -> Rewrite | None:
+        """As ``CompiledPolicy.plan``, remembered."""
+        cache = self._plans
+        if cache is None or len(image) > MAX_CACHED_IMAGE:
+            return self.compiled.plan(namespace, image)
+        key: _Key = (namespace, image) if self._by_namespace else image
+        plan = cache.get(key, _ABSENT)
+        if plan is _ABSENT:
+            plan = cache[key] = self.compiled.plan(namespace, image)
+        return plan  # type: ignore[return-value]
+
+
+class LivePolicy:
+    """Holds the live snapshot; ``None`` until the first good policy."""
+
+    __slots__ = ("snapshot",)
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Make a snapshot live: reviews that started keep theirs, later ones take this."""
+        self.snapshot = snapshot

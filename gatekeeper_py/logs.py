@@ -1,0 +1,175 @@
+"""Logs: structlog events as JSON lines on stdout, written by a thread of their own.
+
+A pipe whose reader stopped must cost log lines and never a review: events go into a bounded
+queue, and what does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, BinaryIO, Final, Literal
+
+import orjson
+import structlog
+
+Format = Literal["json", "console"]
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+QUEUE_LINES: Final = 10_000
+"""About 5 MiB of review events: some seconds of a denial storm."""
+
+MAX_LINE_BYTES: Final = 16_384
+"""A longer line is cut: collectors split or drop them."""
+
+FLUSH_SECONDS: Final = 1.0
+
+_STOP: Final = object()
+
+
+class LogWriter:
+    """Takes whole lines without ever blocking; a daemon thread writes them.
+
+    ``dropped`` counts lines lost because the queue was full or the stream failed.
+    """
+
+    def __init__(self, stream: BinaryIO, *, capacity: int = QUEUE_LINES) -> None:
+        self.dropped = 0
+        self._stream = stream
+        self._queue: queue.Queue[bytes | object] = queue.Queue(capacity)
+        self._thread = threading.Thread(target=self._write_forever, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes) -> None:
+        try:
+            self._queue.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Write what is queued, for at most a second: a blocked stream must not hold the exit."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        try:
+            self._queue.put(_STOP, timeout=FLUSH_SECONDS)
+        except queue.Full:
+            return
+        self._thread.join(max(deadline - time.monotonic(), 0.0))
+
+    def _write_forever(self) -> None:
+        while (line := self._queue.get()) is not _STOP:
+            lines = [line]
+            # One write for all that waits: a system call per line is the dearest part of a storm.
+            while len(lines) < 1000:  # noqa: PLR2004 - bounds one write to a few hundred KiB
+                try:
+                    lines.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            stop = lines[-1] is _STOP
+            whole = [item for item in lines if isinstance(item, bytes)]
+            try:
+                self._stream.write(b"".join(whole))
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.dropped += len(whole)
+            if stop:
+                return
+
+
+class _LineLogger:
+    """What structlog calls at the end of its chain."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def msg(self, line: bytes | str) -> None:
+        encoded = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+        if len(encoded) > MAX_LINE_BYTES:
+            encoded = _cut(encoded)
+        self._writer.write(encoded + b"\n")
+
+    debug = info = warning = error = critical = msg
+
+
+def build_log(
+    writer: LogWriter, *, level: str, style: Format, colors: bool = False
+) -> structlog.typing.FilteringBoundLogger:
+    """A logger that writes events to ``writer``; the standard library's warnings go there too."""
+    renderer: Callable[..., Any]
+    if style == "json":
+        renderer = structlog.processors.JSONRenderer(serializer=_serialize)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=colors)
+    processors: list[Callable[..., Any]] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info if style == "json" else _as_is,
+        renderer,
+    ]
+    log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        _LineLogger(writer),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+    )
+    root = logging.getLogger()
+    root.handlers = [_ToStructlog(log)]
+    root.setLevel(logging.WARNING)
+    return log
+
+
+class RateLimit:
+    """Lets one event of a kind through per interval and counts the others."""
+
+    def __init__(self, seconds: float = 1.0, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def passes(self, kind: str) -> int | None:
+        """How many were held back since the last that passed; ``None`` to hold this one back."""
+        now = self._monotonic()
+        last, held = self._kinds.get(kind, (float("-inf"), 0))
+        if now - last < self._seconds:
+            self._kinds[kind] = (last, held + 1)
+            return None
+        self._kinds[kind] = (now, 0)
+        return held
+
+
+class _ToStructlog(logging.Handler):
+    def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        write = getattr(self._log, level if level in LEVELS else "error")
+        keys: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            keys["exc_info"] = record.exc_info
+        write("library", **keys)
+
+
+def _as_is(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return event
+
+
+def _serialize(event: Any, **_options: Any) -> bytes:
+    try:
+        return orjson.dumps(event, default=str)
+    except (orjson.JSONEncodeError, TypeError):
+        # A lone surrogate or a number beyond 64 bits: shown escaped rather than lost.
+        return orjson.dumps({key: ascii(value) for key, value in event.items()})
+
+
+def _cut(line: bytes) -> bytes:
+    """A line that is too long, as one that still parses."""
+    head = line[: MAX_LINE_BYTES // 2].decode("utf-8", "ignore")
+    return orjson.dumps({"event": "log_line_cut", "level": "warning", "bytes": len(line), "head": head})
+
+
+def stdout_stream() -> BinaryIO:
+    return sys.stdout.buffer

@@ -1,0 +1,196 @@
+"""Prometheus metrics, every child bound once: a label look-up costs more than a decision.
+
+No label ever carries an image, a namespace or a user. Names: interface.md section 4.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+PREFIX: Final = "gatekeeper_py"
+
+Endpoint = Literal["validate", "mutate", "policy"]
+
+DURATION_BUCKETS: Final = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+)  # fmt: skip
+"""Seconds, from 100 µs: a review takes about that, and its caller gives up after some seconds."""
+
+KNOWN_OPERATIONS: Final = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
+
+
+class Metrics:
+    """All metrics of one process, on a registry of their own."""
+
+    def __init__(
+        self, live: LivePolicy, counts: CacheCounts, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._now = now
+        self._reviews = self._counter(
+            "reviews", "Admission reviews answered.", "endpoint", "operation", "verdict", "mode"
+        )
+        self._duration = self._histogram("review_duration_seconds", "From headers read to answer made.")
+        self._images = self._counter("images", "Images judged.", "verdict", "reason")
+        self._rewrites = self._counter("rewrites", "Images rewritten, by the mirror's place.", "mirror")
+        self._exemptions = self._counter(
+            "exemptions", "Reviews allowed without judging an image, by reason.", "reason"
+        )
+        self._reloads = self._counter("policy_reloads", "Policy deliveries, by result.", "result")
+        self._errors = self._counter("http_errors", "Requests not answered with 200.", "code")
+        self._info = self._gauge("policy_info", "The live policy.", "revision", "mode", "source")
+        self._rules = self._gauge("policy_rules", "Live rules, overrides, mirrors.", "kind")
+        self._last_success = self._gauge(
+            "policy_last_success_timestamp_seconds", "When a policy was last loaded."
+        )
+        self._synced = self._gauge(
+            "policy_synced_timestamp_seconds", "When the source was last known to be in step."
+        )
+        self._present = self._gauge("policy_present", "1 when the source holds a document.")
+        self._not_after = self._gauge(
+            "certificate_not_after_timestamp_seconds", "When the served certificate expires."
+        )
+        self._lag = self._gauge("event_loop_lag_seconds", "How late the event loop last ran a timer.")
+        self.inflight = self._gauge("inflight_reviews", "Reviews being answered.")
+        self._connections = self._gauge("connections", "Open connections to the webhook.")
+        self._log_dropped = self._counter_function("log_lines_dropped", "Log lines lost.")
+        self.registry.register(_CacheCollector(live, counts))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._bound_reviews: dict[tuple[str, str, str, str], Counter] = {}
+        self._bound_images: dict[tuple[bool, str], Counter] = {}
+        self._bound_durations = {
+            endpoint: self._duration.labels(endpoint) for endpoint in ("validate", "mutate", "policy")
+        }
+        for result in ("loaded", "refused", "unchanged"):
+            self._reloads.labels(result)
+
+    def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None:
+        """Count one answered review."""
+        key = (endpoint, operation if operation in KNOWN_OPERATIONS else "other", verdict, mode)
+        child = self._bound_reviews.get(key)
+        if child is None:
+            child = self._bound_reviews[key] = self._reviews.labels(*key)
+        child.inc()
+        self._bound_durations[endpoint].observe(seconds)
+
+    def image(self, reason: str, *, approved: bool) -> None:
+        """Count one judged image."""
+        child = self._bound_images.get((approved, reason))
+        if child is None:
+            verdict = "approved" if approved else "rejected"
+            child = self._bound_images[approved, reason] = self._images.labels(verdict, reason)
+        child.inc()
+
+    def rewrite(self, mirror: int) -> None:
+        """Count one rewritten image; mirrors are told apart by their place in the policy."""
+        self._rewrites.labels(str(mirror)).inc()
+
+    def exemption(self, reason: str) -> None:
+        self._exemptions.labels(reason).inc()
+
+    def http_error(self, code: int) -> None:
+        self._errors.labels(str(code)).inc()
+
+    def policy_reloaded(self, result: Literal["loaded", "refused", "unchanged"]) -> None:
+        self._reloads.labels(result).inc()
+        if result == "loaded":
+            self._last_success.set(self._now())
+
+    def policy_present(self, *, present: bool) -> None:
+        self._present.set(1 if present else 0)
+
+    def policy_synced(self) -> None:
+        self._synced.set(self._now())
+
+    def policy_live(self, snapshot: Snapshot, source: str) -> None:
+        compiled = snapshot.compiled
+        self._info.clear()
+        self._info.labels(compiled.revision, compiled.policy.mode, source).set(1)
+        for kind, size in (
+            ("allow", len(compiled.allow)),
+            ("deny", len(compiled.deny)),
+            ("override", len(compiled.overrides)),
+            ("mirror", len(compiled.mirrors)),
+        ):
+            self._rules.labels(kind).set(size)
+
+    def certificate(self, not_after: float) -> None:
+        self._not_after.set(not_after)
+
+    def loop_lag(self, seconds: float) -> None:
+        self._lag.set(seconds)
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        self._connections.set_function(count)
+
+    def watch_dropped_lines(self, count: Callable[[], int]) -> None:
+        self._log_dropped.count = count
+
+    def exposition(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str) -> Histogram:
+        return Histogram(
+            f"{PREFIX}_{name}", help_text, ["endpoint"], registry=self.registry, buckets=DURATION_BUCKETS
+        )
+
+    def _counter_function(self, name: str, help_text: str) -> _FunctionCounter:
+        collector = _FunctionCounter(f"{PREFIX}_{name}", help_text)
+        self.registry.register(collector)
+        return collector
+
+
+class _FunctionCounter(Collector):
+    """A counter kept elsewhere as a plain integer."""
+
+    def __init__(self, name: str, help_text: str) -> None:
+        self._name = name
+        self._help = help_text
+        self.count: Callable[[], int] = lambda: 0
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._name, self._help, self.count())
+
+
+class _CacheCollector(Collector):
+    """Reads the cache's plain integers when scraped: counting must not cost more than a hit."""
+
+    def __init__(self, live: LivePolicy, counts: CacheCounts) -> None:
+        self._live = live
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self._live.snapshot
+        yield CounterMetricFamily(f"{PREFIX}_cache_hits", "Decisions remembered.", self._counts.hits)
+        yield CounterMetricFamily(f"{PREFIX}_cache_misses", "Decisions made.", self._counts.misses)
+        entries = 0 if snapshot is None else snapshot.cached
+        yield GaugeMetricFamily(f"{PREFIX}_cache_entries", "Decisions kept now.", entries)

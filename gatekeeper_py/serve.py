@@ -1,0 +1,249 @@
+"""The composition root of ``serve``: builds everything, owns the signals and the task group."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import prometheus_client
+import uvloop
+
+from aiohttp import http_parser
+
+from gatekeeper_py.core.document import Mode
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.logs import LogWriter, RateLimit, build_log, stdout_stream
+from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.reload import Reloader
+from gatekeeper_py.serving.health import Health, LoopWatch
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate, self_signed
+from gatekeeper_py.serving.webhook import Webhook
+from gatekeeper_py.settings import Settings
+from gatekeeper_py.sources import Delivery
+from gatekeeper_py.sources.file import FileSource
+
+QUIET_SECONDS: Final = 3.0
+"""A drain ends when no request came for this long after the listening socket was closed."""
+
+MAX_QUIET_WAIT_SECONDS: Final = 25.0
+"""Below the usual grace period of 30 s, less the drain's first part."""
+
+MAX_HEALTH_CONNECTIONS: Final = 100
+
+
+def serve(settings: Settings) -> int:
+    """Run until a signal; 0 after a clean drain. A second signal exits at once."""
+    if not http_parser.HttpRequestParser.__module__.endswith("_http_parser"):
+        # The Python parser is many times slower and was the laxer one in past advisories.
+        raise RuntimeError("aiohttp runs without its C parser")
+    # A _created series beside each counter would double what is scraped and tell nothing.
+    prometheus_client.disable_created_metrics()
+    server = _Server(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(server.run())
+
+
+class _Server:
+    """One process: its parts, and the order in which they start and stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._signals = 0
+        self._writer = LogWriter(stdout_stream())
+        self._log = build_log(
+            self._writer,
+            level=settings.log_level,
+            style=settings.log_format,
+            colors=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        )
+
+    async def run(self) -> int:
+        # First of all: as PID 1 a process has no default handlers, and a signal must not be lost.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            return await self._serve()
+        finally:
+            self._writer.close()
+
+    def _signalled(self, number: int) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._log.warning("exit_at_once", signal=signal.Signals(number).name)
+            self._writer.close()
+            os._exit(0)
+        self._stop.set()
+
+    async def _serve(self) -> int:
+        settings, log = self._settings, self._log
+        live, counts = LivePolicy(), CacheCounts()
+        metrics = Metrics(live, counts)
+        reloader = Reloader(
+            live,
+            source="file" if settings.policy is not None else "configmap",
+            place=str(settings.policy or settings.configmap),
+            cache_size=settings.cache_size,
+            counts=counts,
+            observer=metrics,
+            log=log,
+        )
+        certificates = await self._certificates(metrics)
+        webhook = Webhook(
+            live,
+            observer=metrics,
+            log=log,
+            limit=RateLimit(),
+            max_body_bytes=settings.max_body_bytes,
+            client_names=frozenset(settings.tls.client_names),
+        )
+        loop_watch = LoopWatch(metrics.loop_lag)
+        health = Health(
+            live={"loop": loop_watch.problem},
+            ready={
+                "policy": lambda: "" if live.snapshot is not None else "no policy is loaded",
+                "certificate": lambda: certificates.problem,
+                "draining": lambda: "draining" if webhook.draining else "",
+            },
+            exposition=metrics.exposition,
+            policy=lambda: describe_policy(reloader, live),
+        )
+        listener = Listener(
+            webhook.handle,
+            max_connections=settings.max_connections,
+            context=certificates.context,
+            on_error=metrics.http_error,
+        )
+        health_listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
+        metrics.watch_connections(lambda: listener.connections)
+        metrics.watch_dropped_lines(lambda: self._writer.dropped)
+        deliveries = self._deliveries(metrics.policy_synced)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(reloader.run(deliveries)),
+                group.create_task(loop_watch.run()),
+            ]
+            if isinstance(certificates, CertificateFiles):
+                tasks.append(group.create_task(certificates.watch()))
+            try:
+                for name, each, address in (
+                    ("health", health_listener, settings.health_listen),
+                    ("webhook", listener, settings.listen),
+                ):
+                    bound = each.bind(address)
+                    log.info("listening", listener=name, address=str(bound))
+            except OSError as problem:
+                log.error(  # noqa: TRY400 - the problem is the message
+                    "cannot_listen", listener=name, address=str(address), problem=str(problem)
+                )
+                code = 2
+            else:
+                await self._stop.wait()
+                await self._drain(webhook, listener)
+                code = 0
+            await listener.close(1.0)
+            await health_listener.close(1.0)
+            for task in tasks:
+                task.cancel()
+        log.info("stopped")
+        return code
+
+    async def _drain(self, webhook: Webhook, listener: Listener) -> None:
+        """Leave without losing a review: endpoints first, then the socket, then the connections.
+
+        Idle connections are not touched: Go does not send a POST again once bytes were written,
+        so each answered request closes its own connection instead.
+        """
+        self._log.info("draining", seconds=self._settings.drain_seconds)
+        webhook.draining = True
+        await asyncio.sleep(self._settings.drain_seconds)
+        listener.stop_accepting()
+        end = time.monotonic() + MAX_QUIET_WAIT_SECONDS
+        while listener.connections and (now := time.monotonic()) < end:
+            quiet_until = webhook.last_request + QUIET_SECONDS
+            if now >= quiet_until:
+                break
+            await asyncio.sleep(min(quiet_until - now, 0.1))
+
+    async def _certificates(self, metrics: Metrics) -> CertificateFiles | _InMemory:
+        tls = self._settings.tls
+        if tls.cert is not None and tls.key is not None:
+            files = CertificateFiles(
+                tls.cert, tls.key, client_ca=tls.client_ca, observer=metrics, log=self._log
+            )
+            await files.load()
+            return files
+        made = self_signed(tls.hostnames, datetime.now(UTC))
+        contents = [made.chain, made.key]
+        if tls.client_ca is not None:
+            contents.append(await asyncio.to_thread(tls.client_ca.read_bytes))
+        certificate = build_certificate(tuple(contents), "", datetime.now(UTC))
+        if tls.ca_out is not None:
+            await asyncio.to_thread(tls.ca_out.write_bytes, made.ca)
+        metrics.certificate(certificate.not_after.timestamp())
+        self._log.info("certificate_self_signed", names=list(tls.hostnames), ca=str(tls.ca_out or ""))
+        return _InMemory(certificate)
+
+    def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[Delivery]:
+        if self._settings.policy is not None:
+            return FileSource(self._settings.policy, on_synced=on_synced).deliveries()
+        raise NotImplementedError
+
+
+class _InMemory:
+    """A certificate that no file holds."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+
+    @property
+    def problem(self) -> str:
+        expired = self._certificate.not_after <= datetime.now(UTC)
+        return "the self-signed certificate expired: restart for a new one" if expired else ""
+
+    def context(self) -> Any:
+        return self._certificate.context
+
+
+def describe_policy(reloader: Reloader, live: LivePolicy) -> dict[str, Any]:
+    """What ``/policy`` shows: what serves, and what was refused."""
+    loaded, snapshot = reloader.loaded, live.snapshot
+    mode: Mode | None = None
+    counts: dict[str, int] = {}
+    if snapshot is not None:
+        compiled = snapshot.compiled
+        mode = compiled.policy.mode
+        counts = {
+            "allow": len(compiled.allow),
+            "deny": len(compiled.deny),
+            "namespaces": len(compiled.overrides),
+            "mirrors": len(compiled.mirrors),
+            "resources": len(compiled.policy.document.resources),
+        }
+    return {
+        "mode": mode,
+        "revision": None if snapshot is None else snapshot.revision,
+        "source": reloader.place,
+        "resourceVersion": None if loaded is None else loaded.resource_version,
+        "loadedAt": None if loaded is None else _rfc3339(loaded.at),
+        "counts": counts,
+        "findings": [] if loaded is None else [f.as_json() for f in loaded.findings],
+        "refused": None
+        if reloader.refused is None
+        else {
+            "at": _rfc3339(reloader.refused.at),
+            "findings": [f.as_json() for f in reloader.refused.findings],
+        },
+    }
+
+
+def _rfc3339(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

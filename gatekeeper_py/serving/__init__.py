@@ -1,0 +1,1 @@
+"""How the policy is asked: sockets, TLS, HTTP."""

@@ -1,0 +1,96 @@
+"""The health listener: ``/livez``, ``/readyz``, ``/metrics``, ``/policy`` (interface.md section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from gatekeeper_py.serving.listener import error_response, json_response
+
+LAG_INTERVAL_SECONDS: Final = 0.5
+STUCK_SECONDS: Final = 30.0
+"""A restart loses every review in flight, so only a loop that has surely stopped asks for one."""
+
+Check = Callable[[], str]
+"""Answers what is wrong, or nothing when all is well."""
+
+
+class LoopWatch:
+    """Measures how late the event loop runs a timer."""
+
+    def __init__(
+        self, on_lag: Callable[[float], None], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._on_lag = on_lag
+        self._monotonic = monotonic
+        self._turned = monotonic()
+
+    def problem(self) -> str:
+        """Set when the loop has not turned for 30 s."""
+        silence = self._monotonic() - self._turned
+        return f"the event loop has not turned for {silence:.0f} s" if silence > STUCK_SECONDS else ""
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            due = self._monotonic() + LAG_INTERVAL_SECONDS
+            await asyncio.sleep(LAG_INTERVAL_SECONDS)
+            self._turned = self._monotonic()
+            self._on_lag(max(self._turned - due, 0.0))
+
+
+class Health:
+    """Answers the four paths. ``ready`` and ``live`` are named checks."""
+
+    def __init__(
+        self,
+        *,
+        live: Mapping[str, Check],
+        ready: Mapping[str, Check],
+        exposition: Callable[[], bytes],
+        policy: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._live = live
+        self._ready = ready
+        self._exposition = exposition
+        self._policy = policy
+        self._routes: dict[str, Callable[[], Awaitable[web.Response]]] = {
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+            "/policy": self._shown_policy,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer any request."""
+        route = self._routes.get(request.rel_url.raw_path)
+        if route is None:
+            return error_response(404, "not found; here are /livez, /readyz, /metrics and /policy")
+        if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
+            return error_response(405, "only GET and HEAD", headers={hdrs.ALLOW: "GET, HEAD"})
+        return await route()
+
+    async def _livez(self) -> web.Response:
+        return _checked(self._live, "not live")
+
+    async def _readyz(self) -> web.Response:
+        return _checked(self._ready, "not ready")
+
+    async def _metrics(self) -> web.Response:
+        return web.Response(body=self._exposition(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
+
+    async def _shown_policy(self) -> web.Response:
+        return json_response(200, self._policy())
+
+
+def _checked(checks: Mapping[str, Check], error: str) -> web.Response:
+    results = {name: check() for name, check in checks.items()}
+    shown = {name: problem or "ok" for name, problem in results.items()}
+    if any(results.values()):
+        return json_response(503, {"error": error, "checks": shown})
+    return json_response(200, {"checks": shown})

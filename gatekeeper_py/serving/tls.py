@@ -1,0 +1,307 @@
+"""The server's certificate: from files that may change under us, or made for trying it out.
+
+Files are polled by content, because inotify on a Secret volume goes deaf after the first symlink
+swap. A changed pair is loaded into a *fresh* context and checked before it replaces the old one:
+loading a mismatched pair into a live context breaks every later handshake. Connections take the
+current context when they are accepted, so established ones are untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+POLL_SECONDS: Final = 10.0
+SELF_SIGNED_DAYS: Final = 365
+EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
+
+
+class CertificateError(ValueError):
+    """The certificate files are unusable; the message says why."""
+
+
+class Observer(Protocol):
+    """Who is told of certificates, for metrics."""
+
+    def certificate(self, not_after: float) -> None: ...
+
+
+class Log(Protocol):
+    def info(self, event: str, **keys: Any) -> Any: ...
+
+    def warning(self, event: str, **keys: Any) -> Any: ...
+
+    def error(self, event: str, **keys: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate in use: its context, its end, and the fingerprint of the bytes it came from."""
+
+    context: ssl.SSLContext
+    not_after: datetime
+    fingerprint: str
+
+
+class CertificateFiles:
+    """The pair on disk, the context made from it, and whether the two are still the same."""
+
+    def __init__(
+        self,
+        cert: Path,
+        key: Path,
+        *,
+        client_ca: Path | None,
+        observer: Observer,
+        log: Log,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._paths = (cert, key) if client_ca is None else (cert, key, client_ca)
+        self._observer = observer
+        self._log = log
+        self._now = now
+        self._sleep = sleep
+        self._problem = "not loaded yet"
+        self._failed: str | None = None
+        self._warned_days: int | None = None
+        self.current: Certificate | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why the served certificate is not right; empty when it is valid and the one on disk."""
+        if self._problem:
+            return self._problem
+        if self.current is not None and self.current.not_after <= self._now():
+            return f"the certificate expired at {self.current.not_after:%Y-%m-%dT%H:%M:%SZ}"
+        return ""
+
+    def context(self) -> ssl.SSLContext | None:
+        """The context for a new connection, ``None`` while there is none."""
+        return None if self.current is None else self.current.context
+
+    async def load(self) -> None:
+        """Read the files once; on failure the old certificate stays and ``problem`` says why."""
+        try:
+            contents = await asyncio.to_thread(self._read)
+        except CertificateError as problem:
+            self._fail(str(problem), fingerprint=None)
+            return
+        fingerprint = hashlib.sha256(b"\0".join(contents)).hexdigest()
+        if self.current is not None and self.current.fingerprint == fingerprint:
+            self._problem, self._failed = "", None
+            self._warn_of_expiry(self.current.not_after)
+            return
+        if fingerprint == self._failed:
+            return
+        try:
+            certificate = await asyncio.to_thread(build_certificate, contents, fingerprint, self._now())
+        except CertificateError as problem:
+            self._fail(str(problem), fingerprint=fingerprint)
+            return
+        self.current = certificate
+        self._problem, self._failed, self._warned_days = "", None, None
+        self._observer.certificate(certificate.not_after.timestamp())
+        self._log.info(
+            "certificate_loaded", file=str(self._paths[0]), not_after=certificate.not_after.isoformat()
+        )
+        self._warn_of_expiry(certificate.not_after)
+
+    async def watch(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            await self._sleep(POLL_SECONDS)
+            await self.load()
+
+    def _read(self) -> tuple[bytes, ...]:
+        contents = []
+        for path in self._paths:
+            try:
+                contents.append(path.read_bytes())
+            except OSError as problem:
+                raise CertificateError(f"{path}: {problem.strerror or problem}") from None
+            if not contents[-1].strip():
+                raise CertificateError(f"{path}: empty")
+        return tuple(contents)
+
+    def _fail(self, problem: str, *, fingerprint: str | None) -> None:
+        if problem != self._problem:
+            self._log.error("certificate_refused", problem=problem, serving_old_one=self.current is not None)
+        self._problem, self._failed = problem, fingerprint
+
+    def _warn_of_expiry(self, not_after: datetime) -> None:
+        left = not_after - self._now()
+        reached = [days for days in EXPIRY_WARNING_DAYS if left <= timedelta(days=days)]
+        if reached and min(reached) != self._warned_days:
+            self._warned_days = min(reached)
+            self._log.warning(
+                "certificate_expires_soon", not_after=not_after.isoformat(), days_left=left.days
+            )
+
+
+def build_certificate(contents: tuple[bytes, ...], fingerprint: str, now: datetime) -> Certificate:
+    """A fresh, checked context from PEM bytes: certificate chain, key and, third, a client CA.
+
+    Raises ``CertificateError``: not PEM, key of another certificate, not valid now.
+    """
+    chain, key, *client_ca = contents
+    try:
+        leaf = x509.load_pem_x509_certificates(chain)[0]
+    except ValueError as problem:
+        raise CertificateError(f"the certificate is not PEM: {problem}") from None
+    if leaf.not_valid_after_utc <= now:
+        raise CertificateError(f"the certificate expired at {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+    if leaf.not_valid_before_utc > now:
+        raise CertificateError(
+            f"the certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        _load_pair(context, chain, key)
+        for authority in client_ca:
+            context.load_verify_locations(cadata=authority.decode("ascii"))
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (ssl.SSLError, ValueError) as problem:
+        reason = getattr(problem, "reason", None) or str(problem)
+        raise CertificateError(f"the certificate and its key are unusable: {reason}") from None
+    return Certificate(context=context, not_after=leaf.not_valid_after_utc, fingerprint=fingerprint)
+
+
+def _load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
+    # The ssl module loads keys from files only. An anonymous memory file keeps the key off the
+    # disk and gives the very bytes that were read, not what the path holds a moment later.
+    with _memory_file(chain) as cert_path, _memory_file(key) as key_path:
+        context.load_cert_chain(cert_path, key_path, password=_no_password)
+
+
+class _memory_file:  # noqa: N801 - used as a function
+    def __init__(self, content: bytes) -> None:
+        self._file = (
+            os.fdopen(os.memfd_create("pem"), "w+b")
+            if hasattr(os, "memfd_create")
+            else tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed in __exit__
+        )
+        self._file.write(content)
+        self._file.flush()
+
+    def __enter__(self) -> str:
+        if hasattr(os, "memfd_create"):
+            return f"/proc/self/fd/{self._file.fileno()}"
+        return str(self._file.name)
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
+
+
+def _no_password() -> str:
+    # Without this, OpenSSL would ask for one on the terminal.
+    raise ValueError("the key is encrypted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfSigned:
+    """A certificate authority and a leaf, both PEM and in memory only."""
+
+    ca: bytes
+    chain: bytes
+    key: bytes
+
+
+def self_signed(hostnames: tuple[str, ...], now: datetime) -> SelfSigned:
+    """Make an ECDSA P-256 authority and a leaf for these names, valid for a year.
+
+    P-256, because an RSA-2048 handshake costs about ten times more CPU.
+    """
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gatekeeper-py self-signed CA")])
+    start, end = now - timedelta(minutes=5), now + timedelta(days=SELF_SIGNED_DAYS)
+    ca = (
+        _builder(ca_name, ca_name, ca_key, start, end)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
+    leaf = (
+        _builder(name, ca_name, key, start, end)
+        .add_extension(x509.SubjectAlternativeName(map(_general_name, hostnames)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    return SelfSigned(
+        ca=ca.public_bytes(serialization.Encoding.PEM),
+        chain=leaf.public_bytes(serialization.Encoding.PEM),
+        key=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, start: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def peer_names(certificate: dict[str, Any] | None) -> frozenset[str]:
+    """Common names and DNS names of a verified caller's certificate."""
+    if not certificate:
+        return frozenset()
+    names = {value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"}
+    for attributes in certificate.get("subject", ()):
+        names.update(value for kind, value in attributes if kind == "commonName")
+    return frozenset(names)

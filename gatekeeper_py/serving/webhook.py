@@ -1,0 +1,257 @@
+"""The webhook's handlers: bytes -> review -> outcome -> bytes (interface.md section 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, Protocol
+
+import orjson
+from aiohttp import hdrs, web
+
+from gatekeeper_py.core import admission, review
+from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.policyguard import judge_configmap
+from gatekeeper_py.core.reference import escape
+from gatekeeper_py.core.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.live import LivePolicy, Snapshot
+from gatekeeper_py.serving.body import BODY_SECONDS, RefusedBody, read_json
+from gatekeeper_py.serving.listener import error_response, json_response
+from gatekeeper_py.serving.tls import peer_names
+
+BUDGET_MARGIN_SECONDS: Final = 0.5
+"""Kept of the caller's timeout for the way back: an answer after it is a failure."""
+
+MAX_LOGGED_IMAGES: Final = 10
+
+_DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
+
+Endpoint = Literal["validate", "mutate", "policy"]
+
+
+class Observer(Protocol):
+    """Who is told of reviews, for metrics."""
+
+    @property
+    def inflight(self) -> Any: ...
+
+    def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None: ...
+
+    def image(self, reason: str, *, approved: bool) -> None: ...
+
+    def rewrite(self, mirror: int) -> None: ...
+
+    def exemption(self, reason: str) -> None: ...
+
+    def http_error(self, code: int) -> None: ...
+
+
+class Log(Protocol):
+    def debug(self, event: str, **keys: Any) -> Any: ...
+
+    def info(self, event: str, **keys: Any) -> Any: ...
+
+    def warning(self, event: str, **keys: Any) -> Any: ...
+
+    def error(self, event: str, **keys: Any) -> Any: ...
+
+
+class Limit(Protocol):
+    """How often a kind of line is logged."""
+
+    def passes(self, kind: str) -> int | None: ...
+
+
+class Webhook:
+    """Answers reviews with the live policy.
+
+    ``client_names`` empty means any caller whose certificate the listener let in.
+    """
+
+    def __init__(
+        self,
+        live: LivePolicy,
+        *,
+        observer: Observer,
+        log: Log,
+        limit: Limit,
+        max_body_bytes: int,
+        client_names: frozenset[str] = frozenset(),
+    ) -> None:
+        self.draining = False
+        self.last_request = time.monotonic()
+        self._live = live
+        self._observer = observer
+        self._log = log
+        self._limit = limit
+        self._max_body_bytes = max_body_bytes
+        self._client_names = client_names
+        self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
+            "/validate-image": self._validate,
+            "/mutate-image": self._mutate,
+            "/validate-policy": self._validate_policy,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer any request; never raises but for a peer that left."""
+        self.last_request = time.monotonic()
+        inflight = self._observer.inflight
+        inflight.inc()
+        try:
+            response = await self._answer(request)
+        except RefusedBody as refusal:
+            response = error_response(refusal.status, refusal.reason)
+            if refusal.close:
+                response.force_close()
+        except InvalidReview as problem:
+            response = error_response(400, f"not an AdmissionReview: {problem}")
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception:  # noqa: BLE001 - the last place where a bug of ours can be told of
+            self._log.error("internal_error", path=escape(request.path), exc_info=True)
+            response = error_response(500, "internal error")
+        finally:
+            inflight.dec()
+        if response.status != 200:  # noqa: PLR2004 - HTTP
+            self._refused(request, response)
+        if self.draining:
+            response.force_close()
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        route = self._routes.get(request.rel_url.raw_path)
+        if route is None:
+            return self._unread(error_response(404, "not found"), request)
+        if request.method != hdrs.METH_POST:
+            response = error_response(405, "only POST", headers={hdrs.ALLOW: hdrs.METH_POST})
+            return self._unread(response, request)
+        if self._client_names and not self._client_names & _names_of(request):
+            return self._unread(error_response(403, "the client certificate has no accepted name"), request)
+        return await route(request)
+
+    async def _validate(self, request: web.BaseRequest) -> web.Response:
+        return await self._review(request, "validate", admission.validate)
+
+    async def _mutate(self, request: web.BaseRequest) -> web.Response:
+        return await self._review(request, "mutate", admission.mutate)
+
+    async def _review(
+        self,
+        request: web.BaseRequest,
+        endpoint: Endpoint,
+        judge: Callable[[AdmissionRequest, Snapshot], Outcome],
+    ) -> web.Response:
+        start = time.perf_counter()
+        parsed = review.parse(await self._read(request))
+        snapshot = self._live.snapshot
+        if snapshot is None:
+            return error_response(503, "no policy is loaded yet")
+        outcome = judge(parsed, snapshot)
+        response = json_response(200, outcome.response.document())
+        self._tell(endpoint, parsed, outcome, snapshot.revision, time.perf_counter() - start)
+        return response
+
+    async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
+        start = time.perf_counter()
+        parsed = review.parse(await self._read(request))
+        # A large policy takes a second to read; reviews go on meanwhile.
+        outcome = await asyncio.to_thread(judge_configmap, parsed)
+        response = json_response(200, outcome.response.document())
+        self._tell("policy", parsed, outcome, "", time.perf_counter() - start)
+        return response
+
+    async def _read(self, request: web.BaseRequest) -> Any:
+        seconds = min(BODY_SECONDS, budget(request.rel_url.raw_query_string))
+        return await read_json(request, max_bytes=self._max_body_bytes, seconds=seconds)
+
+    def _tell(
+        self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, seconds: float
+    ) -> None:
+        """Metrics for every review, a log line for those that touched somebody."""
+        observer = self._observer
+        observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
+        if outcome.exemption:
+            observer.exemption(outcome.exemption)
+        if endpoint == "validate":
+            for judgement in outcome.judgements:
+                observer.image(judgement.decision.reason, approved=judgement.approved)
+        elif outcome.verdict == "mutated":
+            for judgement in outcome.judgements:
+                if judgement.mirror is not None:
+                    observer.rewrite(judgement.mirror)
+        write = self._log.debug if outcome.verdict == "allowed" else self._log.info
+        write("review", **_described(endpoint, request, outcome, revision))
+
+    def _unread(self, response: web.Response, request: web.BaseRequest) -> web.Response:
+        """An answer given before the body was read ends the connection unless there is none."""
+        if not request.content.is_eof():
+            response.force_close()
+        return response
+
+    def _refused(self, request: web.BaseRequest, response: web.Response) -> None:
+        self._observer.http_error(response.status)
+        held = self._limit.passes(f"http_{response.status}")
+        if held is not None:
+            reason = orjson.loads(response.body)["error"] if isinstance(response.body, bytes) else ""
+            self._log.warning(
+                "request_refused",
+                status=response.status,
+                reason=escape(reason),
+                method=escape(request.method, 20),
+                path=escape(request.path),
+                more_like_it=held,
+            )
+
+
+def budget(query: str) -> float:
+    """Seconds to spend, from a ``timeout=5s`` in the query; anything else there is ignored."""
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name == "timeout":
+            match = _DURATION.fullmatch(value)
+            if match is not None and value and len(value) <= 16:  # noqa: PLR2004 - no real one is longer
+                seconds = 3600 * int(match["h"] or 0) + 60 * int(match["m"] or 0) + float(match["s"] or 0)
+                return max(seconds - BUDGET_MARGIN_SECONDS, 0.1)
+    return float("inf")
+
+
+def _names_of(request: web.BaseRequest) -> frozenset[str]:
+    transport = request.transport
+    return peer_names(transport.get_extra_info("peercert") if transport is not None else None)
+
+
+def _described(
+    endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str
+) -> dict[str, Any]:
+    told = outcome.rejected or outcome.judgements
+    return {
+        "endpoint": endpoint,
+        "uid": escape(request.uid, 128),
+        "namespace": escape(request.namespace or "", 63),
+        "name": escape(request.name or _generate_name(request), 253),
+        "kind": escape(f"{request.kind}.{request.group}" if request.group else request.kind),
+        "operation": escape(request.operation, 20),
+        "user": escape(request.username),
+        "verdict": outcome.verdict,
+        "mode": outcome.mode,
+        "images": [
+            {
+                "path": escape(judgement.slot.path),
+                "image": escape(judgement.decision.image),
+                "reason": judgement.decision.reason,
+                "detail": escape(judgement.decision.detail, 400),
+                **({"rewritten": judgement.rewritten} if judgement.rewritten else {}),
+            }
+            for judgement in told[:MAX_LOGGED_IMAGES]
+        ],
+        "more_images": max(len(told) - MAX_LOGGED_IMAGES, 0),
+        "policy": revision,
+    }
+
+
+def _generate_name(request: AdmissionRequest) -> str:
+    metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
+    name = metadata.get("generateName") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""

@@ -1,0 +1,135 @@
+"""Settings of ``serve``: checked once, then only read."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+ENVIRONMENT_PREFIX: Final = "GATEKEEPER_PY"
+MAX_PORT: Final = 65535
+
+
+class SettingsError(ValueError):
+    """A setting is bad or two of them contradict; the message names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 is any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMapName:
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """A certificate from files, or a self-signed one. ``client_names`` need ``client_ca``."""
+
+    cert: Path | None
+    key: Path | None
+    self_signed: bool
+    hostnames: tuple[str, ...]
+    ca_out: Path | None
+    client_ca: Path | None
+    client_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything ``serve`` is told."""
+
+    policy: Path | None
+    configmap: ConfigMapName | None
+    kubeconfig: Path | None
+    context: str | None
+    listen: Address
+    health_listen: Address
+    tls: TlsSettings
+    log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["json", "console"]
+    cache_size: int
+    drain_seconds: float
+    max_connections: int
+    max_body_bytes: int
+
+
+DEFAULT_HOSTNAMES: Final = ("localhost", "127.0.0.1", "::1")
+
+
+def parse_address(text: str) -> Address:
+    """``HOST:PORT``, an IPv6 host in brackets. Raises ``SettingsError``."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > MAX_PORT:
+        raise SettingsError(f"{text!r} is not HOST:PORT with a port from 0 to {MAX_PORT}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise SettingsError(f"{host!r} is no IPv6 address") from None
+    elif ":" in host:
+        raise SettingsError(f"write the IPv6 address of {text!r} in brackets, e.g. [::]:8443")
+    if not host:
+        raise SettingsError(f"{text!r} has no host; 0.0.0.0:{port} means every address")
+    return Address(host, int(port))
+
+
+def parse_configmap(text: str) -> ConfigMapName:
+    """``NAMESPACE/NAME``. Raises ``SettingsError``."""
+    namespace, slash, name = text.partition("/")
+    if not slash or not namespace or not name or "/" in name:
+        raise SettingsError(f"{text!r} is not NAMESPACE/NAME")
+    return ConfigMapName(namespace, name)
+
+
+def check_sources(policy: Path | None, configmap: ConfigMapName | None) -> None:
+    """Exactly one source. Raises ``SettingsError``."""
+    if (policy is None) == (configmap is None):
+        raise SettingsError("give exactly one of --policy FILE and --configmap NAMESPACE/NAME")
+
+
+def build_tls(
+    *,
+    cert: Path | None,
+    key: Path | None,
+    self_signed: bool,
+    hostnames: tuple[str, ...],
+    ca_out: Path | None,
+    client_ca: Path | None,
+    client_names: tuple[str, ...],
+    policy_is_file: bool,
+) -> TlsSettings:
+    """Check what belongs together. Raises ``SettingsError``."""
+    if (cert is None) != (key is None):
+        raise SettingsError("--tls-cert and --tls-key go together")
+    if cert is not None and self_signed:
+        raise SettingsError("--tls-self-signed and --tls-cert exclude each other")
+    if cert is None and not self_signed and not policy_is_file:
+        raise SettingsError("give --tls-cert and --tls-key, or --tls-self-signed for trying it out")
+    if cert is not None and (hostnames or ca_out is not None):
+        raise SettingsError("--tls-hostname and --tls-ca-out go with a self-signed certificate")
+    if client_names and client_ca is None:
+        raise SettingsError("--client-name needs --client-ca")
+    return TlsSettings(
+        cert=cert,
+        key=key,
+        self_signed=cert is None,
+        hostnames=hostnames or DEFAULT_HOSTNAMES,
+        ca_out=ca_out,
+        client_ca=client_ca,
+        client_names=client_names,
+    )

@@ -1,0 +1,59 @@
+"""A policy file, polled by content.
+
+Content, because inotify on a mounted Secret or ConfigMap goes deaf when the kubelet swaps the
+symlink, and because an editor's rename gives the file another identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from gatekeeper_py.sources import Delivery
+
+POLL_SECONDS: Final = 1.0
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Larger than any policy (100,000 rules are 6 MiB); a device or a wrong file must not fill memory."""
+
+
+class FileSource:
+    """Deliveries of one file: the first at once, then each time its content changes."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_synced: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._path = path
+        self._on_synced = on_synced
+        self._sleep = sleep
+
+    async def deliveries(self) -> AsyncIterator[Delivery]:
+        """Never ends; yields only changes. ``on_synced`` is called after each successful read."""
+        last: Delivery | None = None
+        while True:
+            delivery = await asyncio.to_thread(self._read)
+            if not delivery.problem:
+                self._on_synced()
+            if delivery != last:
+                last = delivery
+                yield delivery
+            await self._sleep(POLL_SECONDS)
+
+    def _read(self) -> Delivery:
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        except OSError as problem:
+            reason = problem.strerror or type(problem).__name__
+            return Delivery(text=None, problem=f"{self._path}: {reason}")
+        if len(content) > MAX_BYTES:
+            return Delivery(text=None, problem=f"{self._path}: larger than {MAX_BYTES} bytes")
+        try:
+            return Delivery(text=content.decode())
+        except UnicodeDecodeError as problem:
+            return Delivery(text=None, problem=f"{self._path}: not UTF-8 at byte {problem.start}")
