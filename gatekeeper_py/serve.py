@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import prometheus_client
 import uvloop
-
 from aiohttp import http_parser
 
 from gatekeeper_py.core.document import Mode
@@ -44,7 +43,7 @@ def serve(settings: Settings) -> int:
         # The Python parser is many times slower and was the laxer one in past advisories.
         raise RuntimeError("aiohttp runs without its C parser")
     # A _created series beside each counter would double what is scraped and tell nothing.
-    prometheus_client.disable_created_metrics()
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     server = _Server(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(server.run())

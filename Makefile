@@ -1,0 +1,52 @@
+# Everything from a bare python3 (3.11 or later): each target sets up what it needs.
+PYTHON ?= python3
+ARGS ?=
+
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+VENV := .venv
+BIN := $(VENV)/bin
+
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help setup demo test check format clean bench-micro
+
+help: ## show this
+	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## install everything into .venv
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.x" >&2; exit 1; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.installed: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --quiet --frozen --python $(PYTHON)
+	@touch $@
+
+demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to end)
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: setup ## run the tests that need nothing but this machine
+	$(BIN)/python -m pytest --ignore=tests/e2e --cov --cov-report= -q $(ARGS)
+	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
+
+check: setup ## lint, types and layers
+	$(UV) lock --check --quiet
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench-micro: setup ## time the core's single steps
+	$(BIN)/python -m benchmarks.micro $(ARGS)
+
+clean: ## remove everything that was installed or made
+	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

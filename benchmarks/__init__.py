@@ -1,0 +1,1 @@
+"""Benchmarks: what a review costs, step by step and under load."""

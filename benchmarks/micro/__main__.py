@@ -1,0 +1,118 @@
+"""``python -m benchmarks.micro [pyperf options]``: microseconds for the core's single steps.
+
+Cold and warm go in pairs: a decision made and a decision remembered, with 10 and with 10,000
+rules. pyperf runs each in several processes and reports mean and spread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+import orjson
+import pyperf
+
+from benchmarks.bodies import IMAGES, pod_review
+from benchmarks.policies import policy_text
+from gatekeeper_py.core import admission, review
+from gatekeeper_py.core.policy import CompiledPolicy, parse_policy
+from gatekeeper_py.core.reference import parse_reference
+from gatekeeper_py.live import CacheCounts, Snapshot
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CACHE_SIZE = 16384
+REVIEW_BYTES = 7 * 1024
+
+Timed = Callable[[int], float]
+
+
+def compiled(rules: int) -> CompiledPolicy:
+    return parse_policy(policy_text(rules)).at(NOW)
+
+
+def repeat(step: Callable[[], object], loops: int) -> float:
+    """Seconds for ``loops`` calls."""
+    turns = itertools.repeat(None, loops)
+    start = time.perf_counter()
+    for _ in turns:
+        step()
+    return time.perf_counter() - start
+
+
+def parse_one_reference(loops: int) -> float:
+    image = "registry.corp.example:5000/shop/web:1.4.2"
+    if parse_reference(image).repository != "shop/web":
+        raise AssertionError(image)
+    return repeat(lambda: parse_reference(image), loops)
+
+
+def decide_uncached(rules: int) -> Timed:
+    def timed(loops: int) -> float:
+        policy = compiled(rules)
+        cases = (
+            (IMAGES[0], True),
+            ("eu.mirror.corp.example/team-a/app:v1", True),
+            ("nginx:1.27", False),
+            ("registry-1.corp.example/team-x/app:v1", False),
+        )
+        for image, approved in cases:
+            if policy.decide("shop", image).approved is not approved:
+                raise AssertionError(image)
+        # The mean over the four kinds of image: pyperf divides by the loops.
+        steps = [partial(policy.decide, "shop", image) for image, _ in cases]
+        return sum(repeat(step, loops) for step in steps) / len(steps)
+
+    return timed
+
+
+def decide_cached(loops: int) -> float:
+    snapshot = Snapshot(compiled(10_000), CACHE_SIZE, CacheCounts())
+    if not snapshot.decide("shop", IMAGES[0]).approved:
+        raise AssertionError(IMAGES[0])
+    decide, image = snapshot.decide, IMAGES[0]
+    turns = itertools.repeat(None, loops)
+    start = time.perf_counter()
+    for _ in turns:
+        decide("shop", image)
+    return time.perf_counter() - start
+
+
+def compile_rules(loops: int) -> float:
+    text = policy_text(10_000)
+    if len(parse_policy(text).at(NOW).allow) != 10_000:
+        raise AssertionError("rules were lost")
+    return repeat(lambda: parse_policy(text).at(NOW), loops)
+
+
+def review_bytes(*, warm: bool) -> Timed:
+    def timed(loops: int) -> float:
+        snapshot = Snapshot(compiled(1000), CACHE_SIZE if warm else 0, CacheCounts())
+        body = pod_review(size=REVIEW_BYTES)
+
+        def answer() -> bytes:
+            outcome = admission.validate(review.parse(orjson.loads(body)), snapshot)
+            return orjson.dumps(outcome.response.document())
+
+        if orjson.loads(answer())["response"]["allowed"] is not True:
+            raise AssertionError("refused")
+        return repeat(answer, loops)
+
+    return timed
+
+
+def main() -> None:
+    """Run what pyperf is told to run."""
+    runner = pyperf.Runner(program_args=("-m", "benchmarks.micro"))
+    runner.bench_time_func("parse a reference", parse_one_reference)
+    runner.bench_time_func("decision, remembered", decide_cached)
+    runner.bench_time_func("decision, made, 10 rules", decide_uncached(10))
+    runner.bench_time_func("decision, made, 10,000 rules", decide_uncached(10_000))
+    runner.bench_time_func("7 KB review, bytes to bytes, remembered", review_bytes(warm=True))
+    runner.bench_time_func("7 KB review, bytes to bytes, decided", review_bytes(warm=False))
+    runner.bench_time_func("parse and compile 10,000 rules", compile_rules)
+
+
+main()

@@ -1,0 +1,286 @@
+"""A tour of the webhook on one machine: the real server, real TLS, reviews as an API server sends them.
+
+Starts ``gatekeeper-py serve`` on a copy of ``policy.yaml`` and a free port of the loopback
+interface, sends it the objects in ``manifests/``, prints what kubectl would print, edits the
+policy file while the server runs, and shows the answers change. Then it keeps serving until
+Ctrl-C; with ``--once`` it ends by itself, with 1 when an answer was not the expected one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import json
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+START_SECONDS = 20.0
+RELOAD_SECONDS = 10.0
+WEBHOOK = "validate.image-validation-webhook.gatekeeper-py"
+PLURALS = {"Pod": "pod", "Deployment": "deployment.apps"}
+
+
+@dataclass
+class Tour:
+    """The running server, as a client sees it."""
+
+    host: str
+    port: int
+    trust: ssl.SSLContext
+    policy: Path
+    surprises: list[str] = field(default_factory=list)
+
+    def ask(self, path: str, request: dict[str, Any]) -> dict[str, Any]:
+        """POST one AdmissionReview over TLS; answers its response."""
+        connection = http.client.HTTPSConnection(self.host, self.port, context=self.trust, timeout=10)
+        try:
+            body = json.dumps(
+                {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+            )
+            connection.request("POST", f"{path}?timeout=5s", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            document: dict[str, Any] = json.loads(answer.read())
+        finally:
+            connection.close()
+        if answer.status != http.client.OK:
+            raise SystemExit(f"the webhook answered {answer.status}: {document}")
+        response: dict[str, Any] = document["response"]
+        return response
+
+    def apply(self, file: str, expected: str, *, debug_image: str | None = None) -> None:
+        """Do with one manifest what an API server does, and print what kubectl would print."""
+        obj: dict[str, Any] = yaml.safe_load((HERE / "manifests" / file).read_text())
+        name = obj["metadata"]["name"]
+        if debug_image is None:
+            say(f"$ kubectl apply -f {file}", "command")
+            doing = f'error when creating "{file}": '
+            request = review_request(obj, operation="CREATE")
+        else:
+            doing = ""
+            say(f"$ kubectl debug {name} --image={debug_image}", "command")
+            old, obj = obj, json.loads(json.dumps(obj))
+            obj["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": debug_image}]
+            request = review_request(obj, operation="UPDATE", old=old, subresource="ephemeralcontainers")
+        mutated = self.ask("/mutate-image", request)
+        for operation in json.loads(base64.b64decode(mutated.get("patch", "W10="))):
+            apply_operation(request["object"], operation)
+        validated = self.ask("/validate-image", request)
+        for warning in (*mutated.get("warnings", ()), *validated.get("warnings", ())):
+            say(f"Warning: {warning}", "warning")
+        if not validated["allowed"]:
+            verdict, message = "denied", validated["status"]["message"]
+            say(
+                f"Error from server (Forbidden): {doing}"
+                f'admission webhook "{WEBHOOK}" denied the request: {message}',
+                "denied",
+            )
+        else:
+            verdict = (
+                "warned" if validated.get("warnings") else "mutated" if "patch" in mutated else "allowed"
+            )
+            say(f"{PLURALS[obj['kind']]}/{name} created", "allowed")
+            for image in images(request["object"]) if verdict == "mutated" else ():
+                say(f"  runs {image}", "allowed")
+        if verdict != expected:
+            self.surprises.append(f"{file}: {verdict}, expected {expected}")
+        print(flush=True)
+
+    def set_mode(self, mode: str) -> None:
+        """Edit the policy file as a person would, and wait until the server answers by it."""
+        text = self.policy.read_text()
+        old = next(line for line in text.splitlines() if line.startswith("mode:"))
+        say(f"-- {self.policy.name}: {old!r} becomes 'mode: {mode}', while the server runs", "title")
+        changed = time.monotonic()
+        self.policy.write_text(text.replace(old, f"mode: {mode}"))
+        obj = yaml.safe_load((HERE / "manifests" / "approved.yaml").read_text())
+        while True:
+            answer = self.ask("/validate-image", review_request(obj, operation="CREATE"))
+            if answer["auditAnnotations"]["mode"] == mode:
+                break
+            if time.monotonic() - changed > RELOAD_SECONDS:
+                raise SystemExit("the server did not take the new policy")
+            time.sleep(0.05)
+        say(f"   live after {time.monotonic() - changed:.1f} s (a file is polled each second)\n", "title")
+
+
+def main() -> int:
+    """Run the tour."""
+    parser = argparse.ArgumentParser(description="Show the webhook at work.")
+    parser.add_argument("--once", action="store_true", help="end after the tour")
+    once = parser.parse_args().once
+    with tempfile.TemporaryDirectory(prefix="gatekeeper-py-demo-") as folder:
+        policy = Path(folder) / "policy.yaml"
+        policy.write_text((HERE / "policy.yaml").read_text())
+        with server(policy, Path(folder) / "ca.pem") as tour:
+            take(tour)
+            if tour.surprises:
+                say("\n".join(tour.surprises), "denied")
+                return 1
+            say("Every answer was the expected one.", "allowed")
+            if not once:
+                keep_serving(tour, Path(folder) / "ca.pem")
+    return 0
+
+
+def take(tour: Tour) -> None:
+    """The stops of the tour, with what each must answer."""
+    say("-- mode: enforce\n", "title")
+    tour.apply("approved.yaml", "allowed")
+    tour.apply("lookalike.yaml", "denied")
+    tour.apply("dockerhub.yaml", "denied")
+    tour.apply("image-volume.yaml", "denied")
+    tour.apply("deployment.yaml", "denied")
+    tour.apply("approved.yaml", "denied", debug_image="nicolaka/netshoot:v0.13")
+    tour.set_mode("warn")
+    tour.apply("dockerhub.yaml", "warned")
+    tour.set_mode("mutate")
+    tour.apply("dockerhub.yaml", "mutated")
+    tour.apply("lookalike.yaml", "denied")
+    tour.set_mode("enforce")
+
+
+@contextmanager
+def server(policy: Path, ca: Path) -> Iterator[Tour]:
+    """The real server as a process of its own, ended by its own id."""
+    command = [
+        sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy), "--tls-ca-out", str(ca),
+        "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--log-format", "json",
+        "--drain-seconds", "0",
+    ]  # fmt: skip
+    say(f"$ gatekeeper-py serve --policy {policy.name} --listen 127.0.0.1:0\n", "command")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        address = wait_until_live(process)
+        host, _, port = address.rpartition(":")
+        trust = ssl.create_default_context(cafile=str(ca))
+        yield Tour(host=host, port=int(port), trust=trust, policy=policy)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def wait_until_live(process: subprocess.Popen[str]) -> str:
+    """Read the server's log until it listens and has a policy; answers the webhook's address."""
+    assert process.stdout is not None
+    timer = threading.Timer(START_SECONDS, process.kill)
+    timer.start()
+    address, loaded = "", False
+    while not (address and loaded):
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit("the server ended before it was ready")
+        event = json.loads(line)
+        if event["event"] == "listening" and event["listener"] == "webhook":
+            address = event["address"]
+        loaded = loaded or event["event"] == "policy_loaded"
+    timer.cancel()
+    # Keep reading, so that the pipe never fills; the tour shows the answers, not the log.
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    return address
+
+
+def keep_serving(tour: Tour, ca: Path) -> None:
+    """Until Ctrl-C."""
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": review_request(
+            yaml.safe_load((HERE / "manifests" / "dockerhub.yaml").read_text()), "CREATE"
+        ),
+    }
+    sample = ca.with_name("review.json")
+    sample.write_text(json.dumps(review))
+    say(
+        f"\nServing on https://{tour.host}:{tour.port} until Ctrl-C. Edit {tour.policy} and ask again:\n"
+        f"  curl --cacert {ca} -H 'Content-Type: application/json' --data @{sample} "
+        f"https://{tour.host}:{tour.port}/validate-image",
+        "title",
+    )
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print()
+
+
+def review_request(
+    obj: dict[str, Any], operation: str, *, old: dict[str, Any] | None = None, subresource: str = ""
+) -> dict[str, Any]:
+    """A request as an API server sends it: who asks, about what, with the managed fields."""
+    version = obj["apiVersion"]
+    group, _, short = version.rpartition("/")
+    kind = {"group": group, "version": short, "kind": obj["kind"]}
+    resource = {"group": group, "version": short, "resource": f"{obj['kind'].lower()}s"}
+    metadata = {
+        **obj["metadata"],
+        "namespace": "default",
+        "uid": str(uuid.uuid4()),
+        "managedFields": [
+            {
+                "manager": "kubectl-client-side-apply",
+                "operation": "Update",
+                "apiVersion": version,
+                "time": "2026-01-01T00:00:00Z",
+                "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:containers": {'k:{"name":"web"}': {".": {}, "f:image": {}}}}},
+            }
+        ],
+    }
+    return {
+        "uid": str(uuid.uuid4()),
+        "kind": kind,
+        "resource": resource,
+        "requestKind": kind,
+        "requestResource": resource,
+        "subResource": subresource,
+        "name": obj["metadata"]["name"],
+        "namespace": "default",
+        "operation": operation,
+        "userInfo": {"username": "alice@corp.example", "groups": ["developers", "system:authenticated"]},
+        "object": {**obj, "metadata": metadata},
+        "oldObject": old,
+        "dryRun": False,
+        "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+    }
+
+
+def apply_operation(obj: dict[str, Any], operation: dict[str, Any]) -> None:
+    """One operation of the webhook's JSON Patch, which only replaces and adds."""
+    *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
+    holder: Any = obj
+    for part in parents:
+        holder = holder[int(part)] if isinstance(holder, list) else holder[part]
+    holder[int(last) if isinstance(holder, list) else last] = operation["value"]
+
+
+def images(obj: dict[str, Any]) -> list[str]:
+    """The images of a Pod, as it would run."""
+    spec = obj["spec"]
+    return [container["image"] for key in ("initContainers", "containers") for container in spec.get(key, ())]
+
+
+STYLES = {"command": "1", "title": "1;34", "allowed": "32", "warning": "33", "denied": "31"}
+
+
+def say(text: str, style: str) -> None:
+    """Print, in colour on a terminal."""
+    colored = sys.stdout.isatty()
+    print(f"\x1b[{STYLES[style]}m{text}\x1b[0m" if colored else text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
