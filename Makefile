@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test check format clean bench-micro
+.PHONY: help setup demo test controlplane e2e check format clean bench-micro
 
 help: ## show this
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,12 @@ demo: setup ## run the webhook on an example policy and show what kubectl would 
 test: setup ## run the tests that need nothing but this machine
 	$(BIN)/python -m pytest --ignore=tests/e2e --cov --cov-report= -q $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
+
+controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
+	$(PYTHON) tests/e2e/controlplane/build.py
+
+e2e: setup controlplane ## run the end-to-end tests in a network namespace of their own
+	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m pytest tests/e2e $(ARGS)
 
 check: setup ## lint, types and layers
 	$(UV) lock --check --quiet

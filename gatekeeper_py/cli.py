@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
 import click
 
+from gatekeeper_py.commands.audit import audit
 from gatekeeper_py.commands.check import check
+from gatekeeper_py.commands.control import control
 from gatekeeper_py.commands.explain import explain
 from gatekeeper_py.commands.review import review
 from gatekeeper_py.commands.schema import schema
@@ -25,7 +28,7 @@ def cli() -> None:
     """Let a cluster run only images from approved registries."""
 
 
-for command in (check, explain, review, schema, serve, version):
+for command in (audit, check, control, explain, review, schema, serve, version):
     cli.add_command(command)
 
 
@@ -46,8 +49,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output left (`| head`). Keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output left (`| head`). Click makes that an exit with 1, which here
+        # would mean that an image was rejected; it exits for nothing else in this mode.
+        _discard_output()
         return EXIT_BROKEN_PIPE
+    except OSError as problem:
+        if problem.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            raise
+        _discard_output()
+        click.echo(f"Error: cannot write: {problem.strerror}", err=True)
+        return EXIT_USAGE
     return int(code or 0)
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from trying once more at exit, and from complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -71,12 +71,20 @@ class LogWriter:
             stop = lines[-1] is _STOP
             whole = [item for item in lines if isinstance(item, bytes)]
             try:
-                self._stream.write(b"".join(whole))
-                self._stream.flush()
+                self._write_all(b"".join(whole))
             except (OSError, ValueError):
                 self.dropped += len(whole)
             if stop:
                 return
+
+    def _write_all(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            written = self._stream.write(rest)
+            if written is None:  # a pipe that somebody made non-blocking is full
+                raise BlockingIOError
+            rest = rest[written:]  # an unbuffered stream may take a part only
+        self._stream.flush()
 
 
 class _LineLogger:
@@ -167,9 +175,11 @@ def _serialize(event: Any, **_options: Any) -> bytes:
 
 def _cut(line: bytes) -> bytes:
     """A line that is too long, as one that still parses."""
-    head = line[: MAX_LINE_BYTES // 2].decode("utf-8", "ignore")
+    # An eighth, because a control character becomes six when it is escaped.
+    head = line[: MAX_LINE_BYTES // 8].decode("utf-8", "ignore")
     return orjson.dumps({"event": "log_line_cut", "level": "warning", "bytes": len(line), "head": head})
 
 
 def stdout_stream() -> BinaryIO:
-    return sys.stdout.buffer
+    """Standard output without Python's buffer, whose lock a blocked write would hold at exit."""
+    return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)

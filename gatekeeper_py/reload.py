@@ -125,6 +125,10 @@ class Reloader:
             compiled, findings = await asyncio.to_thread(_compile, delivery.text, delivery.mode, self._now())
         except PolicyError as problem:
             return self._refuse(problem.findings)
+        except Exception:  # noqa: BLE001 - a bug of ours must cost this delivery, not the server
+            self._log.error("policy_not_compiled", source=self.place, exc_info=True)
+            bug = Finding(severity="error", code="internal-error", path="", line=1, message="internal error")
+            return self._refuse((bug,))
         self._install(compiled)
         self.refused = None
         self.loaded = Loaded(

@@ -15,6 +15,7 @@ import prometheus_client
 import uvloop
 from aiohttp import http_parser
 
+from gatekeeper_py.cluster.client import Cluster
 from gatekeeper_py.core.document import Mode
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.logs import LogWriter, RateLimit, build_log, stdout_stream
@@ -24,8 +25,9 @@ from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate, self_signed
 from gatekeeper_py.serving.webhook import Webhook
-from gatekeeper_py.settings import Settings
+from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
 from gatekeeper_py.sources import Delivery
+from gatekeeper_py.sources.configmap import ConfigMapSource
 from gatekeeper_py.sources.file import FileSource
 
 QUIET_SECONDS: Final = 3.0
@@ -38,7 +40,10 @@ MAX_HEALTH_CONNECTIONS: Final = 100
 
 
 def serve(settings: Settings) -> int:
-    """Run until a signal; 0 after a clean drain. A second signal exits at once."""
+    """Run until a signal; 0 after a clean drain. A second signal exits at once.
+
+    Raises ``SettingsError`` for what shows only when a setting is used.
+    """
     if not http_parser.HttpRequestParser.__module__.endswith("_http_parser"):
         # The Python parser is many times slower and was the laxer one in past advisories.
         raise RuntimeError("aiohttp runs without its C parser")
@@ -61,7 +66,7 @@ class _Server:
             self._writer,
             level=settings.log_level,
             style=settings.log_format,
-            colors=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+            colors=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
         )
 
     async def run(self) -> int:
@@ -124,7 +129,7 @@ class _Server:
         health_listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
         metrics.watch_connections(lambda: listener.connections)
         metrics.watch_dropped_lines(lambda: self._writer.dropped)
-        deliveries = self._deliveries(metrics.policy_synced)
+        deliveries = await self._deliveries(metrics.policy_synced)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(reloader.run(deliveries)),
@@ -180,21 +185,35 @@ class _Server:
             )
             await files.load()
             return files
-        made = self_signed(tls.hostnames, datetime.now(UTC))
-        contents = [made.chain, made.key]
-        if tls.client_ca is not None:
-            contents.append(await asyncio.to_thread(tls.client_ca.read_bytes))
-        certificate = build_certificate(tuple(contents), "", datetime.now(UTC))
-        if tls.ca_out is not None:
-            await asyncio.to_thread(tls.ca_out.write_bytes, made.ca)
+        try:
+            certificate = await asyncio.to_thread(_make_certificate, tls)
+        except (OSError, ValueError) as problem:
+            raise SettingsError(f"no self-signed certificate: {problem}") from None
         metrics.certificate(certificate.not_after.timestamp())
         self._log.info("certificate_self_signed", names=list(tls.hostnames), ca=str(tls.ca_out or ""))
         return _InMemory(certificate)
 
-    def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[Delivery]:
-        if self._settings.policy is not None:
-            return FileSource(self._settings.policy, on_synced=on_synced).deliveries()
-        raise NotImplementedError
+    async def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[Delivery]:
+        """The policy's source. Raises ``SettingsError`` when it cannot even be asked."""
+        settings = self._settings
+        if settings.policy is not None:
+            return FileSource(settings.policy, on_synced=on_synced).deliveries()
+        if settings.configmap is None:
+            raise SettingsError("no source of a policy")
+        cluster = Cluster(kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ)
+        source = ConfigMapSource(settings.configmap, cluster.connect, log=self._log, on_synced=on_synced)
+        await source.connect()
+        return source.deliveries()
+
+
+def _make_certificate(tls: TlsSettings) -> Certificate:
+    """A self-signed certificate; its authority is written to where it was asked for."""
+    made = self_signed(tls.hostnames, datetime.now(UTC))
+    client_ca = () if tls.client_ca is None else (tls.client_ca.read_bytes(),)
+    certificate = build_certificate((made.chain, made.key, *client_ca), "", datetime.now(UTC))
+    if tls.ca_out is not None:
+        tls.ca_out.write_bytes(made.ca)
+    return certificate
 
 
 class _InMemory:

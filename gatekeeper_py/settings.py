@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -73,7 +74,9 @@ DEFAULT_HOSTNAMES: Final = ("localhost", "127.0.0.1", "::1")
 def parse_address(text: str) -> Address:
     """``HOST:PORT``, an IPv6 host in brackets. Raises ``SettingsError``."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > MAX_PORT:
+    # The length first: Python refuses to read a number of thousands of digits in its own words.
+    digits = port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))
+    if not colon or not digits or int(port) > MAX_PORT:
         raise SettingsError(f"{text!r} is not HOST:PORT with a port from 0 to {MAX_PORT}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -94,6 +97,13 @@ def parse_configmap(text: str) -> ConfigMapName:
     if not slash or not namespace or not name or "/" in name:
         raise SettingsError(f"{text!r} is not NAMESPACE/NAME")
     return ConfigMapName(namespace, name)
+
+
+def check_seconds(option: str, seconds: float) -> float:
+    """A finite number of seconds; ranges let ``nan`` through. Raises ``SettingsError``."""
+    if not math.isfinite(seconds):
+        raise SettingsError(f"{option} must be a number of seconds")
+    return seconds
 
 
 def check_sources(policy: Path | None, configmap: ConfigMapName | None) -> None:

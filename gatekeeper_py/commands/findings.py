@@ -18,9 +18,15 @@ MAX_LINE: Final = 160
 _WORD: Final = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s,\]}#]+)""")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line: rich would exit with 1, which here means rejected."""
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that wraps nothing and honours NO_COLOR and pipes."""
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def print_findings(given: PolicyInput, findings: Iterable[Finding], *, stderr: bool = False) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -48,6 +50,23 @@ class _Loader(yaml.CSafeLoader):
                 key.tag = _TEXT
         return super().construct_mapping(node, deep=deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Decimal always: to YAML 1.1, 010 is eight and 09 an error."""
+        return int(node.value)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        return _finite(node.value)
+
+
+_NOT_SPACE: Final = re.compile(r"\S")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"no number is as large as {text[:40]}")
+    return number
+
 
 _TEXT: Final = "tag:yaml.org,2002:str"
 _MERGE: Final = "tag:yaml.org,2002:merge"
@@ -61,6 +80,8 @@ for _tag, _pattern, _first in (
     ("merge", r"<<", ["<"]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def read_manifests(argument: str) -> Iterator[Manifest]:
@@ -84,9 +105,10 @@ def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
 
 
 def _documents(name: str, text: str) -> list[Any]:
-    # JSON is YAML, so one reader serves both.
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))
+        documents = _json_documents(text)
+        if documents is None:
+            documents = list(yaml.load_all(text, Loader=_Loader))
         nodes = sum(_size(document, {}) for document in documents)
     except (yaml.YAMLError, ValueError) as problem:
         raise UnreadableError(f"{name}: not YAML: {problem}") from None
@@ -95,6 +117,38 @@ def _documents(name: str, text: str) -> list[Any]:
     if nodes > MAX_NODES:
         raise UnreadableError(f"{name}: more than {MAX_NODES} values once aliases are followed")
     return documents
+
+
+def _json_documents(text: str) -> list[Any] | None:
+    """The objects of a JSON stream; ``None`` when it is none, as YAML may begin with a brace too.
+
+    JSON has its own reader, because the YAML parser knows neither surrogate pairs (every emoji
+    that Python's json writes) nor keys over 1,024 characters.
+    """
+    if not text.lstrip().startswith("{"):
+        return None
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_without_duplicates, parse_float=_finite, parse_constant=_finite
+    )
+    documents = []
+    end = len(text.rstrip())
+    at = 0
+    while at < end:
+        try:
+            document, at = decoder.raw_decode(text, _NOT_SPACE.search(text, at).start())  # type: ignore[union-attr]
+        except json.JSONDecodeError:
+            return None
+        documents.append(document)
+    return documents
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice[:100]!r} is given twice")
+    return document
 
 
 def _size(value: Any, known: dict[int, int]) -> int:

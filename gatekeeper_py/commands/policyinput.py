@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -74,18 +75,36 @@ def read_policy(argument: str) -> PolicyInput:
 
 def usable_policy(argument: str) -> Policy:
     """The policy, for commands that need one. Exits with 2 and the findings on stderr."""
+    return usable(read_policy(argument))
+
+
+def usable(given: PolicyInput) -> Policy:
+    """The policy that was read. Exits with 2 and the findings on stderr when there is none."""
     from gatekeeper_py.commands.findings import print_findings  # noqa: PLC0415 - they show our type
 
-    given = read_policy(argument)
     if given.policy is None:
         print_findings(given, given.errors, stderr=True)
         raise click.exceptions.Exit(2)
     return given.policy
 
 
+def live_policy(name: str, data: Any) -> PolicyInput:
+    """The policy in the ``data`` of a ConfigMap as an API server has it; ``name`` is shown."""
+    document = data.get(POLICY_KEY) if isinstance(data, dict) else None
+    mode = data.get(MODE_KEY) if isinstance(data, dict) else None
+    if not isinstance(document, str):
+        errors = (_missing(Mark(line=1, column=1)),)
+        return PolicyInput(name=name, policy=None, errors=errors, lines=(), shift=_Shift())
+    policy, findings = _parsed(document, mode if isinstance(mode, str) else None)
+    lines = tuple(document.splitlines())
+    return PolicyInput(name=name, policy=policy, errors=findings, lines=lines, shift=_Shift())
+
+
 def read_text(argument: str) -> tuple[str, str]:
     """Name to show and text of a file, or of stdin for ``-``."""
     name = "<stdin>" if argument == "-" else argument
+    if argument == "-" and sys.stdin is None:
+        raise UnreadableError(f"{name}: closed")
     try:
         content = sys.stdin.buffer.read() if argument == "-" else Path(argument).read_bytes()
     except OSError as problem:
@@ -114,7 +133,7 @@ def _from_configmap(name: str, text: str, tree: Tree) -> PolicyInput:
     mode = data.get(MODE_KEY) if isinstance(data, YamlMapping) else None
     errors = list(tree.findings)
     if not isinstance(document, str):
-        errors.append(_missing(tree))
+        errors.append(_missing(tree.mark_of(("data",))))
         return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=_Shift())
     shift = _shift(tree.mark_of(("data", POLICY_KEY)), document, lines)
     problem = None if mode is None else mode_problem(mode)
@@ -132,8 +151,7 @@ def _from_configmap(name: str, text: str, tree: Tree) -> PolicyInput:
     )
 
 
-def _missing(tree: Tree) -> Finding:
-    mark = tree.mark_of(("data",))
+def _missing(mark: Mark) -> Finding:
     return Finding(
         severity="error",
         code="missing-field",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from gatekeeper_py import __version__
@@ -31,7 +32,7 @@ def sarif(reviewed: Sequence[Reviewed]) -> dict[str, Any]:
             "message": {"text": image_line(judgement)},
             "locations": [
                 {
-                    "physicalLocation": {"artifactLocation": {"uri": each.manifest.source}},
+                    "physicalLocation": {"artifactLocation": {"uri": quote(each.manifest.source)}},
                     "logicalLocations": [
                         {
                             "fullyQualifiedName": f"{each.title}: {judgement.slot.path}",

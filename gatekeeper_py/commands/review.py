@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,16 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True
+
+
+# PyYAML knows YAML 1.1 only, and would write the text "12e5" without quotes, which is a number to
+# every reader of YAML 1.2, kubectl's among them.
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
+    list("-+.0123456789"),
+)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?0o[0-7]+\Z"), list("-+0"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +88,8 @@ def review(
     """
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
+    if (policy, *files).count("-") > 1:
+        raise click.UsageError("stdin can be read once only")
     compiled = usable_policy(policy).at(now())
     reviewed = [review_manifest(manifest, compiled) for file in files for manifest in read_manifests(file)]
     if mutate:
@@ -177,7 +190,8 @@ def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
             for judgement in each.judgements:
                 if not judgement.approved:
                     click.echo(f"rejected {escape(each.title)}: {image_line(judgement)}", err=True)
-    stored = [each.stored for each in reviewed if each.verdict != "rejected"]
+    # A review of a DELETE stores nothing.
+    stored = [each.stored for each in reviewed if each.verdict != "rejected" and each.stored is not None]
     if style == "json":
         click.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": stored}, indent=2))
         return

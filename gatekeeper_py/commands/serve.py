@@ -44,10 +44,9 @@ def serve(**options: Any) -> int:
     from gatekeeper_py.serve import serve as run  # noqa: PLC0415 - other commands start without a server
 
     try:
-        settings = _settings(options)
+        return run(_settings(options))
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
-    return run(settings)
 
 
 def _settings(options: dict[str, Any]) -> checked.Settings:
@@ -76,7 +75,7 @@ def _settings(options: dict[str, Any]) -> checked.Settings:
         log_level=options["log_level"],
         log_format=cast(Literal["json", "console"], style),
         cache_size=options["cache_size"],
-        drain_seconds=options["drain_seconds"],
+        drain_seconds=checked.check_seconds("--drain-seconds", options["drain_seconds"]),
         max_connections=options["max_connections"],
         max_body_bytes=options["max_body_bytes"],
     )

@@ -10,7 +10,13 @@ from typing import Any, Final, Literal, Protocol
 from gatekeeper_py.core import review
 from gatekeeper_py.core.decision import Decision
 from gatekeeper_py.core.document import Mode
-from gatekeeper_py.core.messages import audit_list, denial_message, rewrite_warnings, warnings_for
+from gatekeeper_py.core.messages import (
+    audit_list,
+    denial_message,
+    rewrite_warnings,
+    undeclared_warning,
+    warnings_for,
+)
 from gatekeeper_py.core.mirror import Rewrite
 from gatekeeper_py.core.resourcepath import ResourcePath
 from gatekeeper_py.core.review import AdmissionRequest, AdmissionResponse, PatchOperation
@@ -97,7 +103,7 @@ def validate(request: AdmissionRequest, policy: Judge) -> Outcome:
     if rejected:
         return _refused(request, policy, mode, judgements, audit)
     if not found and not request.sub_resource and not _known(request, policy):
-        warning = _undeclared(request)
+        warning = undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind)
         response = review.allowed(request.uid, warnings=(warning,), audit_annotations=audit)
         return Outcome(response=response, verdict="allowed", mode=mode, exemption="unknown-kind")
     response = review.allowed(request.uid, audit_annotations=audit)
@@ -126,7 +132,7 @@ def mutate(request: AdmissionRequest, policy: Judge) -> Outcome:
     if not rewritten:
         response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
         return Outcome(response=response, verdict="allowed", mode=mode)
-    audit["rewritten"] = audit_list(f"{j.slot.value} -> {j.rewritten}" for j in rewritten)
+    audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
     response = review.patched(
         request.uid, _patch(request.object, rewritten), warnings=warnings, audit_annotations=audit
     )
@@ -188,8 +194,7 @@ def _refused(
 ) -> Outcome:
     rejected = [judgement for judgement in judgements if not judgement.approved]
     audit["rejected"] = audit_list(
-        j.slot.value if isinstance(j.slot.value, str) else f"{j.slot.path} ({j.slot.problem})"
-        for j in rejected
+        rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
     )
     if mode == "warn":
         response = review.allowed(request.uid, warnings=warnings_for(rejected), audit_annotations=audit)
@@ -203,13 +208,6 @@ def _known(request: AdmissionRequest, policy: Judge) -> bool:
     """Whether images of this object's kind were found, or could have been."""
     kind = (request.group, request.kind)
     return holds_images(kind, policy.resources) or bool(slots(kind, request.object, policy.resources))
-
-
-def _undeclared(request: AdmissionRequest) -> str:
-    kind = f"{request.kind}.{request.group}" if request.group else request.kind
-    said = " has no image that is known; if it holds any, declare them under resources in the policy"
-    shown = review.printable(kind)
-    return shown[: 120 - len(said)] + said
 
 
 def _patchable(obj: Any) -> bool:
@@ -228,7 +226,7 @@ def _patchable(obj: Any) -> bool:
 def _plans(request: AdmissionRequest, policy: Judge) -> Iterator[Judgement]:
     for slot in _slots_to_judge(request, policy):
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
-        if slot.problem or slot.parts[0] != "spec" or slot.noun == "image":
+        if slot.problem or slot.noun == "image":
             continue
         plan = policy.plan(request.namespace, slot.value)
         if plan is not None and (plan.image is not None or plan.problem):

@@ -54,7 +54,8 @@ class Decision:
 
     @property
     def canonical(self) -> str | None:
-        return None if self.reference is None else self.reference.canonical
+        """The image written out; ``None`` when it is invalid."""
+        return None if self.reference is None or self.reason == "invalid" else self.reference.canonical
 
 
 def decide(policy: Rules, namespace: str | None, image: str) -> Decision:

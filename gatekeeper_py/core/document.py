@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
     WithJsonSchema,
@@ -36,7 +37,7 @@ from gatekeeper_py.core.pattern import (
     parse_prefix,
 )
 from gatekeeper_py.core.resourcepath import InvalidResourcePath, ResourcePath, parse_resource_path
-from gatekeeper_py.core.yamltree import Path, Tree, YamlMapping, parse_yaml, path_text
+from gatekeeper_py.core.yamltree import Mark, Path, Tree, YamlMapping, parse_yaml, path_text
 
 Mode = Literal["enforce", "warn", "mutate"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
@@ -135,10 +136,21 @@ _ResourcePathField = Annotated[
     BeforeValidator(_parsed(parse_resource_path, "bad-resource-path")),
     _schema("field names joined by ., [*] for every list item, {*} for every mapping value"),
 ]
-_Line = Annotated[str, BeforeValidator(_parsed(_check_line, "bad-text"))]
+_IS_LINE: Final = BeforeValidator(_parsed(_check_line, "bad-text"))
+_Line = Annotated[str, _IS_LINE]
 _Name = Annotated[str, BeforeValidator(_parsed(_parse_namespace, "bad-namespace"))]
 # Lax, because YAML gives lists where the frozen models hold tuples; items stay strict.
 _Names = Annotated[tuple[_Name, ...], Field(strict=False, min_length=1)]
+
+
+class _NotNull:
+    """For a field that may be absent but not null: ``namespaces:`` must not mean all of them."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        inner: CoreSchema = schema["schema"]
+        return inner
 
 
 class _Model(BaseModel):
@@ -151,10 +163,10 @@ class RuleEntry(_Model):
     """One entry of ``allow`` or ``deny``: a pattern alone, or with its conditions."""
 
     image: _PatternField
-    namespaces: _Names | None = Field(default=None)
-    until: _Until | None = None
-    owner: _Line | None = None
-    reason: _Line | None = None
+    namespaces: Annotated[_Names | None, _NotNull] = None
+    until: Annotated[_Until | None, _NotNull] = None
+    owner: Annotated[_Line | None, _NotNull] = None
+    reason: Annotated[_Line | None, _NotNull] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -187,8 +199,8 @@ class OverrideEntry(_Model):
 
     names: _Names
     mode: Mode
-    until: _Until | None = None
-    reason: _Line | None = None
+    until: Annotated[_Until | None, _NotNull] = None
+    reason: Annotated[_Line | None, _NotNull] = None
 
 
 class MirrorEntry(_Model):
@@ -203,7 +215,7 @@ class ResourceEntry(_Model):
     """Where a custom resource holds images."""
 
     group: _Line
-    kind: Annotated[_Line, Field(min_length=1)]
+    kind: Annotated[str, Field(min_length=1), _IS_LINE]
     images: tuple[_ResourcePathField, ...] = Field(min_length=1, strict=False)
 
 
@@ -220,7 +232,7 @@ class PolicyDocument(_Model):
     namespaces: tuple[OverrideEntry, ...] = Field(default=(), strict=False)
     mirrors: tuple[MirrorEntry, ...] = Field(default=(), strict=False)
     resources: tuple[ResourceEntry, ...] = Field(default=(), strict=False)
-    message: Annotated[_Line, Field(max_length=MAX_MESSAGE_LENGTH)] = ""
+    message: Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH), _IS_LINE] = ""
 
 
 def json_schema() -> dict[str, Any]:
@@ -240,9 +252,9 @@ def parse_document(text: str) -> tuple[PolicyDocument, Tree]:
         try:
             document = PolicyDocument.model_validate(tree.root)
         except ValidationError as problem:
-            tree.problems.extend(list(_translated(tree, problem)))
-        tree.problems.extend(list(_mirror_problems(tree)))
-    if tree.problems or document is None:
+            tree.findings.extend(_translated(tree, problem))
+        tree.findings.extend(_mirror_problems(tree))
+    if tree.findings or document is None:
         raise PolicyError(in_order(tree.findings))
     return document, tree
 
@@ -261,25 +273,25 @@ def mode_problem(mode: object) -> Finding | None:
     )
 
 
-def _translated(tree: Tree, problem: ValidationError) -> Iterator[tuple[Path, Finding]]:
+def _translated(tree: Tree, problem: ValidationError) -> Iterator[Finding]:
     for details in problem.errors(include_url=False):
         path = _document_path(tree, details["loc"])
         if tree.hides(path) or (details["type"] == "too_short" and details["input"]):
             continue  # a list of entries that are all wrong counts as empty for pydantic
         code, message, proposal = _worded(details)
-        mark = tree.mark_of(path, key=code == "unknown-field")
-        yield (
-            path,
-            Finding(
-                severity="error",
-                code=code,
-                path=path_text(path),
-                line=mark.line,
-                column=mark.column,
-                message=message,
-                proposal=proposal,
-            ),
-        )
+        yield _finding(path, tree.mark_of(path, key=code == "unknown-field"), code, message, proposal)
+
+
+def _finding(path: Path, mark: Mark, code: str, message: str, proposal: str) -> Finding:
+    return Finding(
+        severity="error",
+        code=code,
+        path=path_text(path),
+        line=mark.line,
+        column=mark.column,
+        message=message,
+        proposal=proposal,
+    )
 
 
 def _document_path(tree: Tree, location: tuple[int | str, ...]) -> Path:
@@ -296,7 +308,6 @@ _TYPE_NAMES: Final = {
     "tuple_type": "a list",
     "model_type": "a mapping",
     "dataclass_exact_type": "text",
-    "dataclass_type": "text",
     "datetime_type": "a date or a time",
 }
 
@@ -330,72 +341,75 @@ def _worded(details: ErrorDetails) -> tuple[str, str, str]:
         wanted_type = _TYPE_NAMES[kind]
         if kind == "model_type" and details["loc"][:1] in {("allow",), ("deny",)}:
             wanted_type = "a pattern or a mapping"
-        proposal = "leave the field out, or write []" if value is None and wanted_type == "a list" else ""
+        proposal = "leave the field out" if value is None and wanted_type == "a list" else ""
         if isinstance(value, int | float) and not isinstance(value, bool) and "list" not in wanted_type:
             proposal = "quote it"
         return "wrong-type", f"must be {wanted_type}, not {_type_name(value)}", proposal
     return kind, details["msg"], str(context.get("proposal", ""))
 
 
-def _mirror_problems(tree: Tree) -> Iterator[tuple[Path, Finding]]:
+def _mirror_problems(tree: Tree) -> Iterator[Finding]:
     """Mirrors that could rewrite twice, or that contradict each other (policy.md section 6)."""
     ends = list(_mirror_ends(tree))
-    sources: dict[Prefix, int] = {}
-    for index, (source, to) in ends:
-        same = next(
-            (i for p, i in sources.items() if p.host == source.host and p.segments == source.segments), None
-        )
-        if same is not None:
+    sources: dict[_Place, int] = {}
+    above: dict[_Place, int] = {}  # every place that holds some source, to the first such mirror
+    for index, source, _ in ends:
+        if source is None:
+            continue
+        for place in _places_holding(source):
+            above.setdefault(place, index)
+        first = sources.setdefault((source.host, source.segments), index)
+        if first != index:
             yield _mirror_problem(
                 tree,
                 (index, "from"),
                 "mirror-duplicate",
-                f"mirrors[{same}] is already from {source.text}",
+                f"mirrors[{first}] is already from {source.text}",
                 "merge the two",
             )
-        else:
-            sources[source] = index
-        for other_index, (other, _) in ends:
-            if other.holds_prefix(to) or to.holds_prefix(other):
-                inside = "lies under" if other.holds_prefix(to) else "holds"
-                yield _mirror_problem(
-                    tree,
-                    (index, "to"),
-                    "mirror-loop",
-                    f"{to.text} {inside} mirrors[{other_index}].from {other.text}, "
-                    "so an image could be rewritten twice",
-                    "send it to a place that no mirror is from",
-                )
-                break
+    for index, _, to in ends:
+        if to is None:
+            continue
+        holder = next((sources[place] for place in _places_holding(to) if place in sources), None)
+        other = above.get((to.host, to.segments)) if holder is None else holder
+        if other is not None:
+            inside = "holds" if holder is None else "lies under"
+            yield _mirror_problem(
+                tree,
+                (index, "to"),
+                "mirror-loop",
+                f"{to.text} {inside} mirrors[{other}].from, so an image could be rewritten twice",
+                "send it to a place that no mirror is from",
+            )
 
 
-def _mirror_ends(tree: Tree) -> Iterator[tuple[int, tuple[Prefix, Prefix]]]:
+_Place = tuple[str, tuple[str, ...]]
+"""Host and segments of one end of a mirror."""
+
+
+def _places_holding(end: Prefix) -> Iterator[_Place]:
+    """The end itself and every place above it, on segment boundaries."""
+    return ((end.host, end.segments[:length]) for length in range(len(end.segments) + 1))
+
+
+def _mirror_ends(tree: Tree) -> Iterator[tuple[int, Prefix | None, Prefix | None]]:
     mirrors = tree.root.get("mirrors") if isinstance(tree.root, YamlMapping) else None
     for index, mirror in enumerate(mirrors if isinstance(mirrors, list) else []):
-        if not isinstance(mirror, dict):
-            continue
-        source, to = mirror.get("from"), mirror.get("to")
-        if isinstance(source, str) and isinstance(to, str):
-            try:
-                yield index, (parse_prefix(source), parse_prefix(to))
-            except InvalidPattern:
-                continue  # already reported where the model read it
+        if isinstance(mirror, dict):
+            yield index, _end(mirror.get("from")), _end(mirror.get("to"))
 
 
-def _mirror_problem(
-    tree: Tree, place: tuple[int, str], code: str, message: str, proposal: str
-) -> tuple[Path, Finding]:
+def _end(text: object) -> Prefix | None:
+    """One end of a mirror; ``None`` when it is none, which the model reports."""
+    try:
+        return parse_prefix(text) if isinstance(text, str) else None
+    except InvalidPattern:
+        return None
+
+
+def _mirror_problem(tree: Tree, place: tuple[int, str], code: str, message: str, proposal: str) -> Finding:
     path: Path = ("mirrors", *place)
-    mark = tree.mark_of(path)
-    return path, Finding(
-        severity="error",
-        code=code,
-        path=path_text(path),
-        line=mark.line,
-        column=mark.column,
-        message=message,
-        proposal=proposal,
-    )
+    return _finding(path, tree.mark_of(path), code, message, proposal)
 
 
 _ENTRY_MODELS: Final[dict[str, type[_Model]]] = {

@@ -81,10 +81,10 @@ def _nearest(
         id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in policy.policy.allow
     }
     # Likeness is dear, so it is measured only among the rules that failed last.
-    furthest = sorted(stages.values(), reverse=True)[:MAX_NEAREST][-1:]
+    furthest = sorted(stages.values(), reverse=True)[:MAX_NEAREST][-1]
     for rule in policy.policy.allow:
         stage = stages[id(rule)]
-        if furthest and stage < furthest[0]:
+        if stage < furthest:
             continue
         likeness = _likeness(rule, location)
         missed = _in_words(rule, _STAGES[stage], namespace, location, tag, reference)
@@ -126,7 +126,8 @@ def _in_words(
         want = "/".join((*pattern.segments, "**") if pattern.subtree else pattern.segments)
         hint = ""
         if not pattern.subtree and location.segments[: len(pattern.segments)] == pattern.segments:
-            hint = f"; {pattern.text}/** would match all below it"
+            below = "/".join((pattern.host, *pattern.segments, "**"))
+            hint = f"; {below}{pattern.qualifier or ''} would match all below it"
         return f"the repository is {have}, the rule wants {want}{hint}"
     if stage == "tag":
         shown = tag if tag is not None else "none, as runtimes ignore it beside a digest"
@@ -138,7 +139,7 @@ def _in_words(
     if stage == "namespace":
         here = namespace if namespace is not None else "none"
         return f"the namespace is {here}, the rule is for {', '.join(rule.namespaces or ())}"
-    return f"the rule lapsed at {rule.until:%Y-%m-%dT%H:%M:%SZ}" if rule.until else "it matches"
+    return f"the rule lapsed at {rule.until:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def rule_as_json(rule: Rule | None) -> dict[str, object] | None:

@@ -11,10 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
 from gatekeeper_py.core.glob import Glob, any_matches, is_glob
 from gatekeeper_py.core.pattern import ANY, Pattern, host_matches, path_matches, split_port
 from gatekeeper_py.core.reference import Location
+
+MAX_COMPARED: Final = 256
+"""Scanned entries of one bucket that a question about cover looks at. It is asked for each rule, so
+without a bound thousands of wildcards in one bucket would cost their number squared."""
 
 Qualifiers = tuple[str | None, ...]
 """What a leaf is asked for, e.g. ``("@sha256:…", "@*", None)`` or ``(":v1", None)``."""
@@ -61,8 +67,13 @@ class _Leaf:
         globs = None if namespaces is None else tuple(map(Glob, namespaces))
         self._scanned.append(_Scanned(order=order, qualifier=pattern.qualifier, tag=tag, namespaces=globs))
 
-    def orders(self, qualifiers: Qualifiers, namespace: str | None) -> Iterator[int]:
-        """The matching rules' orders: each hash hit, and the first of the scanned."""
+    def orders(
+        self, qualifiers: Qualifiers, namespace: str | None, *, scan: int | None = None
+    ) -> Iterator[int]:
+        """The matching rules' orders: each hash hit, then the first of the scanned.
+
+        With ``scan``, all that match among so many of the scanned.
+        """
         for qualifier in qualifiers:
             order = self._hashed.get((qualifier, None))
             if order is not None:
@@ -71,10 +82,11 @@ class _Leaf:
                 order = self._hashed.get((qualifier, namespace))
                 if order is not None:
                     yield order
-        for rule in self._scanned:
+        for rule in islice(self._scanned, scan):
             if rule.accepts(qualifiers, namespace):
                 yield rule.order
-                return
+                if scan is None:
+                    return
 
 
 @dataclass(slots=True)
@@ -98,7 +110,7 @@ class _Paths:
         bucket = self._globs.setdefault(segments[:literal], {})
         return bucket.setdefault((segments, pattern.subtree), _Leaf())
 
-    def leaves(self, segments: tuple[str, ...], *, subtree: bool) -> Iterator[_Leaf]:
+    def leaves(self, segments: tuple[str, ...], *, subtree: bool, scan: int | None = None) -> Iterator[_Leaf]:
         """Every leaf whose path matches; with ``subtree``, whose path covers all below."""
         if not subtree:
             exact = self._exact.get(segments)
@@ -114,7 +126,8 @@ class _Paths:
                 yield below
             if not self._globs:
                 continue
-            for (parts, whole), leaf in self._globs.get(start, {}).items():
+            found = self._globs.get(start, {}).items()
+            for (parts, whole), leaf in islice(found, scan):
                 if (whole or not subtree) and path_matches(parts, probe, subtree=whole):
                     yield leaf
 
@@ -146,9 +159,9 @@ class PatternIndex:
 
         ``namespace`` may be a glob's text. A pattern covers itself.
         """
-        for paths in self._paths_of(pattern.host):
-            for leaf in paths.leaves(pattern.segments, subtree=pattern.subtree):
-                yield from leaf.orders(qualifiers, namespace)
+        for paths in self._paths_of(pattern.host, scan=MAX_COMPARED):
+            for leaf in paths.leaves(pattern.segments, subtree=pattern.subtree, scan=MAX_COMPARED):
+                yield from leaf.orders(qualifiers, namespace, scan=MAX_COMPARED)
 
     def _paths(self, host: str) -> _Paths:
         if host == ANY:
@@ -163,7 +176,7 @@ class PatternIndex:
         bucket = self._host_globs.setdefault((port, len(labels), labels[last_glob + 1 :]), {})
         return bucket.setdefault(host, _Paths())
 
-    def _paths_of(self, host: str) -> Iterator[_Paths]:
+    def _paths_of(self, host: str, *, scan: int | None = None) -> Iterator[_Paths]:
         if self._any_host is not None:
             yield self._any_host
         if host == ANY:
@@ -178,6 +191,6 @@ class PatternIndex:
         for start in range(1, len(labels) + 1):
             bucket = self._host_globs.get((port, len(labels), labels[start:]))
             if bucket is not None:
-                for glob, paths in bucket.items():
+                for glob, paths in islice(bucket.items(), scan):
                     if host_matches(glob, host):
                         yield paths

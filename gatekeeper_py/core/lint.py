@@ -7,8 +7,9 @@ rule covers another is asked of an index, so that 100,000 rules cost no more tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper_py.core.finding import Finding, Severity, in_order
@@ -19,8 +20,6 @@ from gatekeeper_py.core.pattern import (
     ANY,
     Pattern,
     Prefix,
-    host_matches,
-    path_matches,
     split_port,
 )
 from gatekeeper_py.core.reference import DOCKER_HUB, OFFICIAL_NAMESPACE
@@ -117,53 +116,53 @@ def lint(policy: Policy, instant: datetime) -> tuple[Finding, ...]:
 def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet:
     """Live rules for cover questions: of equal ones the index keeps the first, so that must last."""
     live = [rule for rule in rules if rule.lives_at(instant)]
-    forever = datetime.max.replace(tzinfo=instant.tzinfo)
+    forever = datetime.max.replace(tzinfo=UTC)
     return RuleSet(sorted(live, key=lambda rule: rule.until or forever, reverse=True))
 
 
 def _dead_rules(subject: _Subject) -> Iterator[Finding]:
-    """A rule that a wider one of its list makes useless, or a deny rule makes void."""
-    for rule in subject.live():
+    """A rule that a wider one of its list makes useless, or a deny rule makes void.
+
+    Rules that make each other useless are not all dead: what was found dead makes no other rule
+    so, and the last comes first. So all that is reported can go at once.
+    """
+    dead: set[int] = set()
+    for rule in reversed(tuple(subject.live())):
         cover = subject.allow_cover if rule.list == "allow" else subject.deny_cover
-        wider = _cover(cover, rule)
+        wider = _cover(cover, rule, dead)
         if wider is None and rule.list == "allow":
-            wider = _cover(subject.deny_cover, rule)
+            wider = _cover(subject.deny_cover, rule, dead)
         if wider is None:
             continue
+        dead.add(id(rule))
         why = "denies all of it" if wider.list != rule.list else "covers all of it"
         yield subject.warning(
             "dead-rule", _path(rule), f"the rule has no effect: {wider} {why}", "remove one of the two"
         )
 
 
-def _cover(rules: RuleSet, rule: Rule) -> Rule | None:
-    """Another rule that, as long as this one lives, matches all that this one matches."""
+def _cover(rules: RuleSet, rule: Rule, dead: AbstractSet[int]) -> Rule | None:
+    """Another rule that, as long as this one lives, matches all that this one matches.
+
+    With several namespaces, the last of those that do so together.
+    """
     found: Rule | None = None
     for namespace in rule.namespaces if rule.namespaces is not None else (None,):
-        found = None
-        for other in rules.covering(rule.pattern, _qualifiers(rule.pattern), namespace):
-            outlives = other.until is None or (rule.until is not None and rule.until <= other.until)
-            same_scope = namespace is not None or other.namespaces is None
-            if other is not rule and outlives and same_scope:
-                found = other
-                break
+        found = next(
+            (
+                other
+                for other in rules.covering(rule.pattern, _qualifiers(rule.pattern), namespace)
+                if other is not rule and id(other) not in dead and _outlives(other, rule)
+            ),
+            None,
+        )
         if found is None:
             return None
-    # Of two equal rules only the later is dead.
-    if found is not None and _equal(found, rule) and found.list == rule.list and found.index > rule.index:
-        return None
     return found
 
 
-def _equal(one: Rule, other: Rule) -> bool:
-    return (
-        one.pattern.host == other.pattern.host
-        and one.pattern.segments == other.pattern.segments
-        and one.pattern.subtree == other.pattern.subtree
-        and one.pattern.qualifier == other.pattern.qualifier
-        and one.namespaces == other.namespaces
-        and one.until == other.until
-    )
+def _outlives(one: Rule, other: Rule) -> bool:
+    return one.until is None or (other.until is not None and other.until <= one.until)
 
 
 def _qualifiers(pattern: Pattern) -> Qualifiers:
@@ -201,7 +200,7 @@ def _floating_latest(subject: _Subject) -> Iterator[Finding]:
         if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
             continue
         denied = subject.deny_cover.covering(pattern, qualifiers_of("latest", None), None)
-        if not any(other.namespaces is None for other in denied):
+        if not any(True for _ in denied):
             yield subject.warning(
                 "floating-latest",
                 _image_path(subject, rule),
@@ -286,46 +285,51 @@ def _ignored_tags(subject: _Subject) -> Iterator[Finding]:
 
 
 def _unapproved_mirrors(subject: _Subject) -> Iterator[Finding]:
+    if not subject.mirrors:
+        return
+    # Whatever the conditions: an image may well meet them.
+    places = RuleSet(
+        replace(rule, pattern=replace(rule.pattern, tag=None, digest=None), namespaces=None)
+        for rule in subject.live_allow()
+    )
     for mirror in subject.mirrors:
-        if not any(_covers_prefix(rule.pattern, mirror.to) for rule in subject.live_allow()):
+        if not any(True for _ in places.covering(_everything_at(mirror.to, mirror), (None,), None)):
             yield subject.warning(
                 "mirror-unapproved",
                 ("mirrors", mirror.index, "to"),
                 f"no allow rule covers {mirror.to.text}, so what is rewritten there is refused",
-                f"allow {_below(mirror.to)}",
+                f"allow {mirror.to.text}{'' if _has_one_image(mirror) else '/**'}",
             )
 
 
 def _denied_mirrors(subject: _Subject) -> Iterator[Finding]:
-    deny = [
-        rule
-        for rule in subject.deny
-        if rule.lives_at(subject.instant) and rule.pattern.qualifier is None and rule.namespaces is None
-    ]
     for mirror in subject.mirrors:
-        for rule in deny:
-            end = next((p for p in (mirror.to, mirror.source) if _covers_prefix(rule.pattern, p)), None)
-            if end is not None:
-                yield subject.warning(
-                    "deny-covers-mirror",
-                    ("mirrors", mirror.index),
-                    f"{rule} refuses all that this mirror can give, as denials follow mirrors",
-                    "narrow the deny rule, or remove the mirror",
-                )
-                break
+        rule = next(
+            (
+                rule
+                for end in (mirror.to, mirror.source)
+                for rule in subject.deny_cover.covering(_everything_at(end, mirror), (None,), None)
+            ),
+            None,
+        )
+        if rule is not None:
+            yield subject.warning(
+                "deny-covers-mirror",
+                ("mirrors", mirror.index),
+                f"{rule} refuses all that this mirror can give, as denials follow mirrors",
+                "narrow the deny rule, or remove the mirror",
+            )
 
 
-def _covers_prefix(pattern: Pattern, prefix: Prefix) -> bool:
-    """Whether a pattern's host and path match all at and below a prefix that can be an image."""
-    if not host_matches(pattern.host, prefix.host):
-        return False
-    if not pattern.subtree:
-        return bool(prefix.segments) and path_matches(pattern.segments, prefix.segments, subtree=False)
-    return path_matches(pattern.segments, (*prefix.segments, ANY), subtree=True)
+def _everything_at(end: Prefix, mirror: Mirror) -> Pattern:
+    """What can lie at one end of a mirror, as a pattern."""
+    subtree = not _has_one_image(mirror)
+    return Pattern(text=end.text, host=end.host, segments=end.segments, subtree=subtree)
 
 
-def _below(prefix: Prefix) -> str:
-    return f"{prefix.text}/**"
+def _has_one_image(mirror: Mirror) -> bool:
+    """Whether the mirror is of a single repository: on Docker Hub those have two segments."""
+    return mirror.source.host == DOCKER_HUB and len(mirror.source.segments) > 1
 
 
 def _broad_hosts(subject: _Subject) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ Source: interface.md section 2 (shapes and limits) and what the API server does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +42,7 @@ def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str
         text = _assembled(lines, len(rejected), "", message)
         if _fits(text):
             return text
-    frame = len(_assembled([""], len(rejected), "", message).encode())
+    frame = len(_assembled(["-"], len(rejected), "", message).encode()) - 1
     return _assembled([_cut(lines[0], MAX_MESSAGE_BYTES - frame)], len(rejected), "", message)
 
 
@@ -53,44 +53,41 @@ def image_line(judgement: Judgement) -> str:
     place = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
     if slot.problem:
         return f"{place}: not approved: {slot.problem}"
-    image = escape(slot.value)
-    mirrored = f" (on its mirror {escape(judgement.rewritten)})" if judgement.rewritten else ""
+    mirrored = "on its mirror, " if judgement.rewritten else ""
     use = f"; use {judgement.use}" if judgement.use else ""
-    return f"{place}: {image}{mirrored} is not approved: {decision.detail}{use}"
+    return f"{place}: {escape(slot.value)} is not approved: {mirrored}{decision.detail}{use}"
 
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
     """One warning per rejected image; beyond ten, the last says how many more."""
-    return _limited([_warning(judgement) for judgement in rejected], "images are not approved")
+    return _limited(rejected, _rejected_warning, "images are not approved")
 
 
 def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
     """One warning per rewritten image, and per image that could not be rewritten."""
-    texts = []
-    for judgement in planned:
-        path, image = escape(judgement.slot.path), escape(judgement.slot.value)
-        if judgement.rewritten is not None:
-            texts.append(_fitted(f"{path}: ", image, f" was rewritten to {judgement.rewritten}"))
-        else:
-            texts.append(_fitted(f"{path}: ", image, f" stays: {judgement.problem}"))
-    return _limited(texts, "images were rewritten")
+    return _limited(planned, _rewrite_warning, "images were rewritten or stay")
 
 
-def audit_list(items: Iterable[str]) -> str:
-    """Items on one line, at most 1 KiB; what does not fit is counted."""
+def undeclared_warning(kind: str) -> str:
+    """For an object of a kind in which no image can be found: how to declare where they are."""
+    said = ": no image found; declare any under resources in the policy"
+    return escape(kind, MAX_WARNING_LENGTH - len(said)) + said
+
+
+def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], str]) -> str:
+    """Judgements on one line, at most 1 KiB; what does not fit is counted."""
     shown: list[str] = []
-    left, size = 0, 0
-    for item in items:
-        text = escape(item, 600)
-        if left or size + len(text) + 2 > MAX_AUDIT_BYTES - len(" and 99999 more"):
-            left += 1
-        else:
-            shown.append(text)
-            size += len(text) + 2
+    size = 0
+    for text in (escape(describe(judgement), 600) for judgement in judgements):
+        size += len(text) + len(", ")
+        if size > MAX_AUDIT_BYTES - len(" and 9999999 more"):
+            break
+        shown.append(text)
+    left = len(judgements) - len(shown)
     return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
-def _warning(judgement: Judgement) -> str:
+def _rejected_warning(judgement: Judgement) -> str:
     slot = judgement.slot
     path = f"{escape(slot.path)}: " if slot.path else ""
     if slot.problem:
@@ -99,6 +96,15 @@ def _warning(judgement: Judgement) -> str:
         judgement.decision.reason, " is not approved"
     )
     return _fitted(path, escape(slot.value), reason)
+
+
+def _rewrite_warning(judgement: Judgement) -> str:
+    became = (
+        f" stays: {judgement.problem}"
+        if judgement.rewritten is None
+        else f" was rewritten to {judgement.rewritten}"
+    )
+    return _fitted(f"{escape(judgement.slot.path)}: ", escape(judgement.slot.value), became)
 
 
 def _fitted(path: str, image: str, rest: str) -> str:
@@ -113,11 +119,11 @@ def _fitted(path: str, image: str, rest: str) -> str:
     return (path + image + rest)[:MAX_WARNING_LENGTH]
 
 
-def _limited(texts: list[str], what: str) -> tuple[str, ...]:
-    if len(texts) <= MAX_WARNINGS:
-        return tuple(texts)
-    shown = texts[: MAX_WARNINGS - 1]
-    return (*shown, f"{len(texts) - len(shown)} more {what}")
+def _limited(judgements: Sequence[Judgement], text: Callable[[Judgement], str], what: str) -> tuple[str, ...]:
+    if len(judgements) <= MAX_WARNINGS:
+        return tuple(map(text, judgements))
+    shown = judgements[: MAX_WARNINGS - 1]
+    return (*map(text, shown), f"{len(judgements) - len(shown)} more {what}")
 
 
 def _approved_patterns(allow: RuleSet, namespace: str | None) -> str:

@@ -111,12 +111,12 @@ class Mirrors:
 
 def _problem(mirror: Mirror, name: str, image: str) -> str:
     """Why a rewritten image would not be usable; empty when it is."""
+    if "/" not in name:
+        return f"on its mirror it would be the image {name} of Docker Hub"
     if len(name) > MAX_NAME_LENGTH:
         return f"on its mirror the name would be longer than {MAX_NAME_LENGTH} characters"
-    try:
-        place = locate(parse_reference(image))
-    except InvalidReference as problem:
-        return f"on its mirror it would be no image reference: {problem}"
-    if place.host != mirror.to.host:
-        return f"on its mirror it would be read as an image of {place.host}"
+    # It parses: both ends of a mirror follow the grammar, and so does the rest of a reference.
+    place = locate(parse_reference(image))
+    if not mirror.to.holds(place):
+        return f"on its mirror it would be read as {place.name}"
     return ""

@@ -99,6 +99,7 @@ def host_matches(pattern: str, host: str) -> bool:
     return (
         port == other_port
         and len(labels) == len(others)
+        and not other_name.startswith("[")  # * stands for a part of a DNS name
         and all(compiled(label).matches(other) for label, other in zip(labels, others, strict=True))
     )
 
@@ -156,9 +157,6 @@ class Prefix:
     def holds(self, location: Location) -> bool:
         """Whether a reference lies at or below this prefix, on segment boundaries."""
         return self.host == location.host and location.segments[: len(self.segments)] == self.segments
-
-    def holds_prefix(self, other: Prefix) -> bool:
-        return self.holds(Location(other.host, other.segments))
 
 
 def parse_prefix(text: str) -> Prefix:

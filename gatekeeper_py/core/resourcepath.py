@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-_FIELD: Final = r"[^.\[\]{}\s]+"
+_FIELD: Final = r"[^.*\[\]{}\s]+"
 _PATH: Final = re.compile(rf"{_FIELD}(?:\[\*\]|\{{\*\}})*(?:\.{_FIELD}(?:\[\*\]|\{{\*\}})*)*")
 _STEP: Final = re.compile(rf"(?P<field>{_FIELD})|(?P<items>\[\*\])|(?P<values>\{{\*\}})")
 

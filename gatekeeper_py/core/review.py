@@ -15,7 +15,6 @@ from typing import Any, Final
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 MAX_UID_LENGTH: Final = 128
-MAX_AUDIT_BYTES: Final = 1024
 
 PatchOperation = dict[str, Any]
 """One operation of RFC 6902."""
@@ -158,8 +157,3 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidReview("request.userInfo.groups must be a list of text")
     return tuple(value)
-
-
-def printable(text: str) -> str:
-    """``text`` in printable ASCII, as headers and warnings want it."""
-    return text.encode("unicode_escape").decode("ascii")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gatekeeper_py.core.resourcepath import ResourcePath, Step
@@ -34,7 +34,6 @@ CONTAINER_LISTS: Final = (
     ("initContainers", "init container"),
     ("ephemeralContainers", "ephemeral container"),
 )
-IMAGE_LISTS: Final = frozenset({"initContainers", "containers", "ephemeralContainers", "volumes"})
 
 MAX_SHAPE_DEPTH: Final = 32
 """Levels below the object in which a pod spec is looked for."""
@@ -63,42 +62,41 @@ class Slot:
         return path_text(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class MappingKey:
+class MappingKey(str):
     """A mapping's key reached by ``{*}``: shown in braces, because it may hold dots."""
 
-    key: str
+    __slots__ = ()
 
 
-def path_text(parts: Iterable[object]) -> str:
+def path_text(parts: Iterable[str | int]) -> str:
     text = ""
     for part in parts:
         if isinstance(part, int):
             text += f"[{part}]"
         elif isinstance(part, MappingKey):
-            text += f"{{{part.key}}}"
+            text += f"{{{part}}}"
         else:
-            text += f".{part}" if text else str(part)
+            text += f".{part}" if text else part
     return text
 
 
 def slots(kind: GroupKind, obj: Any, resources: Mapping[GroupKind, Sequence[ResourcePath]]) -> list[Slot]:
-    """Every place for an image in an object, also those that hold no usable one."""
-    declared = resources.get(kind, ())
+    """Every place for an image in an object, also those that hold no usable one; each place once."""
     place = POD_SPECS.get(kind)
     if kind == POD:
         found = list(_pod(obj))
-    elif not isinstance(obj, dict):
-        return []
     elif place is not None:
         found = list(_template(obj, place))
     else:
         found = list(_by_shape(obj, (), 0))
-    if declared:
-        seen = {slot.parts for slot in found}
-        for path in declared:
-            found += [s for s in _by_path(obj, (), path.steps) if s.parts not in seen]
-    return found
+    declared = resources.get(kind, ())
+    if not declared or obj is None:
+        return found
+    by_place = {slot.parts: slot for slot in found}
+    for path in declared:
+        for slot in _by_path(obj, (), path.steps):
+            by_place.setdefault(slot.parts, slot)
+    return list(by_place.values())
 
 
 def changed(
@@ -109,14 +107,15 @@ def changed(
     Images are compared as written, wherever they stood; what is no image, at its place.
     """
     before = slots(kind, old, resources) if isinstance(old, dict) else []
-    images = {slot.value for slot in before if isinstance(slot.value, str)}
+    images = {slot.value for slot in before if not slot.problem}
     others = {slot.parts: slot.value for slot in before if slot.problem}
-    return [
-        slot
-        for slot in slots(kind, obj, resources)
-        if not (isinstance(slot.value, str) and slot.value in images)
-        and not (slot.problem and slot.parts in others and others[slot.parts] == slot.value)
-    ]
+
+    def is_present(slot: Slot) -> bool:
+        if not slot.problem:
+            return slot.value in images
+        return slot.parts in others and _same(others[slot.parts], slot.value)
+
+    return [slot for slot in slots(kind, obj, resources) if not is_present(slot)]
 
 
 def holds_images(kind: GroupKind, resources: Mapping[GroupKind, Sequence[ResourcePath]]) -> bool:
@@ -135,16 +134,17 @@ def _pod(obj: Any) -> Iterator[Slot]:
         yield from _pod_spec(spec, ("spec",), in_pod=True)
 
 
-def _template(obj: dict[str, Any], place: tuple[str, ...]) -> Iterator[Slot]:
-    value: Any = obj
+def _template(obj: Any, place: tuple[str, ...]) -> Iterator[Slot]:
+    value = obj
     for depth, key in enumerate(place):
+        if value is None:
+            return
         if not isinstance(value, dict):
             yield Slot(place[:depth], "image", value, problem=f"it is {_type_name(value)}, not a mapping")
             return
         value = value.get(key)
-        if value is None:
-            return
-    yield from _pod_spec(value, place, in_pod=False)
+    if value is not None:
+        yield from _pod_spec(value, place, in_pod=False)
 
 
 def _pod_spec(spec: Any, parts: Parts, *, in_pod: bool) -> Iterator[Slot]:
@@ -163,7 +163,8 @@ def _pod_spec(spec: Any, parts: Parts, *, in_pod: bool) -> Iterator[Slot]:
                 place = (*parts, key) if index is None else (*parts, key, index)
                 yield Slot(place, noun, item, problem=problem)
             else:
-                yield from _image((*parts, key, index, "image"), noun, item, item.get("name"), in_pod=in_pod)
+                image, name = item.get("image"), item.get("name")
+                yield from _image((*parts, key, index, "image"), noun, image, name, in_pod=in_pod)
     volumes = spec.get("volumes")
     if volumes is not None:
         yield from _volumes(volumes, (*parts, "volumes"), in_pod=in_pod)
@@ -178,13 +179,11 @@ def _volumes(volumes: Any, parts: Parts, *, in_pod: bool) -> Iterator[Slot]:
         source = item.get("image")
         if source is None:
             continue
-        place = (*parts, index, "image")
+        place, name = (*parts, index, "image"), item.get("name")
         if isinstance(source, dict):
-            yield from _image((*place, "reference"), noun, source, item.get("name"), in_pod=in_pod)
+            yield from _image((*place, "reference"), noun, source.get("reference"), name, in_pod=in_pod)
         else:
-            yield Slot(
-                place, noun, source, _name(item.get("name")), f"it is {_type_name(source)}, not a mapping"
-            )
+            yield Slot(place, noun, source, _name(name), f"it is {_type_name(source)}, not a mapping")
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any, str]]:
@@ -196,41 +195,33 @@ def _items(value: Any) -> Iterator[tuple[Any, Any, str]]:
         yield index, item, "" if isinstance(item, dict) else f"it is {_type_name(item)}, not a mapping"
 
 
-def _image(parts: Parts, noun: str, holder: dict[str, Any], name: Any, *, in_pod: bool) -> Iterator[Slot]:
-    """The image at the last of ``parts`` in its holder, under the rules of Pods or templates."""
-    value = holder.get(str(parts[-1]))
+def _image(parts: Parts, noun: str, value: Any, name: Any, *, in_pod: bool) -> Iterator[Slot]:
+    """The image ``value`` at ``parts``, under the rules of Pods or templates."""
     if isinstance(value, str) and value:
         if in_pod or value not in PLACEHOLDERS:
             yield Slot(parts, noun, value, _name(name))
     elif value is None or value == "":
         if in_pod:
-            yield Slot(
-                parts,
-                noun,
-                value,
-                _name(name),
-                "the image is empty" if value == "" else "the image is missing",
-            )
+            problem = "the image is missing" if value is None else "the image is empty"
+            yield Slot(parts, noun, value, _name(name), problem)
     else:
         yield Slot(parts, noun, value, _name(name), f"the image is {_type_name(value)}, not text")
 
 
 def _by_shape(value: Any, parts: Parts, depth: int) -> Iterator[Slot]:
-    """Pod specs anywhere in an object: mappings with a ``containers`` list of mappings."""
+    """Pod specs anywhere in an object: mappings with a ``containers`` list, if not of other things."""
     if isinstance(value, dict):
         containers = value.get("containers")
-        is_spec = isinstance(containers, list) and any(isinstance(item, dict) for item in containers)
-        if is_spec:
-            yield from _pod_spec(value, parts, in_pod=False)
+        if isinstance(containers, list) and (
+            not containers or any(isinstance(item, dict) for item in containers)
+        ):
+            for slot in _pod_spec(value, parts, in_pod=False):
+                yield replace(slot, noun="image")
         if depth == MAX_SHAPE_DEPTH:
             return
         for key, item in value.items():
             # An object's metadata is the API's own type and holds no template.
-            if (
-                isinstance(item, dict | list)
-                and not (depth == 0 and key == "metadata")
-                and not (is_spec and key in IMAGE_LISTS)
-            ):
+            if isinstance(item, dict | list) and not (depth == 0 and key == "metadata"):
                 yield from _by_shape(item, (*parts, key), depth + 1)
     elif isinstance(value, list) and depth < MAX_SHAPE_DEPTH:
         for index, item in enumerate(value):
@@ -238,14 +229,10 @@ def _by_shape(value: Any, parts: Parts, depth: int) -> Iterator[Slot]:
                 yield from _by_shape(item, (*parts, index), depth + 1)
 
 
-def _by_path(value: Any, parts: tuple[Any, ...], steps: tuple[Step, ...]) -> Iterator[Slot]:
+def _by_path(value: Any, parts: Parts, steps: tuple[Step, ...]) -> Iterator[Slot]:
     """Images at a declared path; what is absent holds none, what has another shape is refused."""
-    if value is None:
-        return
     if not steps:
-        holder = {"image": value}
-        for slot in _image(("image",), "image", holder, None, in_pod=False):
-            yield Slot(parts, slot.noun, slot.value, None, slot.problem)
+        yield from _image(parts, "image", value, None, in_pod=False)
         return
     step, rest = steps[0], steps[1:]
     if step.kind == "items":
@@ -256,11 +243,35 @@ def _by_path(value: Any, parts: tuple[Any, ...], steps: tuple[Step, ...]) -> Ite
             yield from _by_path(item, (*parts, index), rest)
     elif not isinstance(value, dict):
         yield Slot(parts, "image", value, problem=f"it is {_type_name(value)}, not a mapping")
-    elif step.kind == "values":
-        for key, item in value.items():
-            yield from _by_path(item, (*parts, MappingKey(key)), rest)
     else:
-        yield from _by_path(value.get(step.field), (*parts, step.field), rest)
+        fields = (
+            ((MappingKey(key), item) for key, item in value.items())
+            if step.kind == "values"
+            else ((step.field, value.get(step.field)),)
+        )
+        for key, item in fields:
+            if item is not None:
+                yield from _by_path(item, (*parts, key), rest)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same; ``==`` takes 1 for true and gives up a thousand deep."""
+    pairs = [(one, other)]
+    while pairs:
+        left, right = pairs.pop()
+        if type(left) is not type(right):
+            return False
+        if isinstance(left, dict):
+            if left.keys() != right.keys():
+                return False
+            pairs += ((item, right[key]) for key, item in left.items())
+        elif isinstance(left, list):
+            if len(left) != len(right):
+                return False
+            pairs += zip(left, right, strict=True)
+        elif left != right:
+            return False
+    return True
 
 
 def _name(value: Any) -> str | None:

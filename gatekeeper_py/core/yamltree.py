@@ -26,6 +26,7 @@ from yaml.events import (
 )
 
 from gatekeeper_py.core.finding import Finding
+from gatekeeper_py.core.reference import escape
 
 MAX_DEPTH: Final = 64
 """Open collections at once; a policy needs five, a manifest that holds one three."""
@@ -39,6 +40,9 @@ _INT: Final = re.compile(r"[-+]?[0-9]{1,18}|0o[0-7]{1,18}|0x[0-9a-fA-F]{1,15}")
 _FLOAT: Final = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
+
+_TAG_DIRECTIVE: Final = re.compile(r"(?:\A\ufeff?|[\n\r\x85\u2028\u2029])%TAG\b")
+"""Tags are refused anyway, and libyaml compares each directive with all before it: quadratic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +81,18 @@ class YamlList(list[Any]):
 class Tree:
     """A parsed document: ``root`` is ``None`` when nothing usable was read.
 
-    ``problems`` pairs each finding with the path under which nothing further should be reported.
+    ``unknown`` holds the paths whose value could not be read, so that nothing further can be said
+    about what stands there; the finding that says so is among ``findings``.
     """
 
     root: Any = None
     mark: Mark = field(default_factory=lambda: Mark(1, 1))
-    problems: list[tuple[Path, Finding]] = field(default_factory=list)
-
-    @property
-    def findings(self) -> list[Finding]:
-        return [finding for _, finding in self.problems]
+    findings: list[Finding] = field(default_factory=list)
+    unknown: set[Path] = field(default_factory=set)
 
     def hides(self, path: Path) -> bool:
-        """Whether a problem was already reported at ``path`` or above it."""
-        return any(path[: len(place)] == place for place, _ in self.problems)
+        """Whether the value at ``path`` or above it could not be read."""
+        return any(path[:length] in self.unknown for length in range(len(path) + 1))
 
     def mark_of(self, path: Path, *, key: bool = False) -> Mark:
         """Where a path stands; the nearest known place above it when it does not exist.
@@ -122,32 +124,37 @@ class Tree:
 
 
 def path_text(path: Sequence[str | int]) -> str:
-    """A path as people write it: ``allow[2].image``."""
+    """A path as people write it: ``allow[2].image``; always one line of printable ASCII."""
     text = ""
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if text else part
+            text += f".{escape(part)}" if text else escape(part)
     return text
 
 
 def parse_yaml(text: str) -> Tree:
-    """Parse one document; every problem that does not end the parse is in ``problems``."""
+    """Parse one document; the problems are in the tree's ``findings``."""
     tree = Tree()
+    directive = _TAG_DIRECTIVE.search(text)
+    if directive is not None:
+        mark = Mark(text.count("\n", 0, directive.end()) + 1, 1)
+        _unreadable(tree, mark, "yaml-tag", "a %TAG directive, and tags are refused", "leave it out")
+        return tree
     try:
         _build(tree, _events(text))
     except _TooDeep as problem:
-        _report(tree, (), problem.mark, "yaml-syntax", f"more than {MAX_DEPTH} levels deep")
+        _unreadable(tree, problem.mark, "yaml-syntax", f"more than {MAX_DEPTH} levels deep")
     except MarkedYAMLError as problem:
         place = problem.problem_mark or problem.context_mark
         mark = Mark(place.line + 1, place.column + 1) if place is not None else Mark(1, 1)
         said = [part for part in (problem.context, problem.problem) if part]
-        _report(tree, (), mark, "yaml-syntax", f"not YAML: {': '.join(said) or 'unreadable'}")
+        _unreadable(tree, mark, "yaml-syntax", f"not YAML: {': '.join(said) or 'unreadable'}")
     except (YAMLError, UnicodeError) as problem:
         line = _line_of_bad_character(text)
         reason = str(problem).splitlines()[0] if str(problem) else "unreadable"
-        _report(tree, (), Mark(line, 1), "yaml-syntax", f"not YAML: {reason}")
+        _unreadable(tree, Mark(line, 1), "yaml-syntax", f"not YAML: {reason}")
     return tree
 
 
@@ -173,7 +180,13 @@ def _report(tree: Tree, path: Path, mark: Mark, code: str, message: str, proposa
         message=message,
         proposal=proposal,
     )
-    tree.problems.append((path, finding))
+    tree.findings.append(finding)
+
+
+def _unreadable(tree: Tree, mark: Mark, code: str, message: str, proposal: str = "") -> None:
+    """Report what ends the reading: of a part of a document nothing can be said."""
+    tree.unknown.add(())
+    _report(tree, (), mark, code, message, proposal)
 
 
 @dataclass(slots=True)
@@ -210,8 +223,8 @@ def _build(tree: Tree, events: Iterator[Any]) -> None:
             _place(tree, stack, _scalar(event), Mark(mark.line, mark.column, literal), event)
         elif isinstance(event, AliasEvent):
             _place(tree, stack, None, mark, event)
-    if documents == 0 or (tree.root is None and not tree.problems):
-        _report(tree, (), Mark(1, 1), "empty-document", "the document is empty")
+    if tree.root is None and not tree.findings:
+        _unreadable(tree, Mark(1, 1), "empty-document", "the document is empty")
 
 
 def _place(tree: Tree, stack: list[_Open], value: Any, mark: Mark, event: Any) -> tuple[Path, bool]:
@@ -237,7 +250,7 @@ def _place(tree: Tree, stack: list[_Open], value: Any, mark: Mark, event: Any) -
     path = (*parent.path, key)
     if key in parent.value:
         if not parent.discard:
-            _report(tree, path, key_mark, "duplicate-key", f"{key} is given twice")
+            _report(tree, path, key_mark, "duplicate-key", f"{escape(key)} is given twice")
         return path, True
     parent.value[key] = value
     parent.value.keys_at[key], parent.value.values_at[key] = key_mark, mark
@@ -248,24 +261,30 @@ def _place(tree: Tree, stack: list[_Open], value: Any, mark: Mark, event: Any) -
 
 def _take_key(tree: Tree, parent: _Open, value: Any, mark: Mark, event: Any) -> tuple[Path, bool]:
     parent.key_mark = mark
-    if isinstance(event, ScalarEvent) and isinstance(value, str):
-        parent.key = value
-        _check_event(tree, (*parent.path, value), mark, event)
+    parent.key = value if isinstance(value, str) else None
+    if parent.discard:
+        return parent.path, True
+    if parent.key is not None:
+        _check_event(tree, (*parent.path, parent.key), mark, event)
+    elif isinstance(event, AliasEvent):
+        _check_event(tree, (*parent.path, f"*{event.anchor}"), mark, event)
     else:
-        parent.key = None
-        if not parent.discard:
-            _report(tree, parent.path, mark, "wrong-type", "a key must be text", "quote it")
+        path = (*parent.path, event.value) if isinstance(event, ScalarEvent) else parent.path
+        _report(tree, path, mark, "wrong-type", "a key must be text", "quote it")
     return parent.path, True
 
 
 def _check_event(tree: Tree, path: Path, mark: Mark, event: Any) -> None:
     if isinstance(event, AliasEvent):
+        tree.unknown.add(path)
         _report(tree, path, mark, "yaml-alias", f"an alias (*{event.anchor})", "write it out")
         return
     if event.anchor is not None:
         _report(tree, path, mark, "yaml-anchor", f"an anchor (&{event.anchor})", "write the value out")
     if event.tag is not None:
-        _report(tree, path, mark, "yaml-tag", f"a tag ({event.tag})", "quote text instead")
+        if isinstance(event, ScalarEvent):
+            tree.unknown.add(path)
+        _report(tree, path, mark, "yaml-tag", f"a tag ({escape(event.tag)})", "quote text instead")
 
 
 def _scalar(event: Any) -> Any:
@@ -284,7 +303,9 @@ def _scalar(event: Any) -> Any:
     return text
 
 
-_UNREADABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_UNREADABLE: Final = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def _line_of_bad_character(text: str) -> int:

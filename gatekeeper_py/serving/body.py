@@ -15,26 +15,50 @@ MAX_BRACKETS: Final = 400_000
 """``[`` and ``{`` in a body. 7 MiB of ``[[],`` block the loop for 0.9 s; counting them takes 9 ms."""
 
 
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Of all bodies that are being read. 500 connections of 7 MiB each would hold 3.5 GiB, and the
+process would be killed for it; real reviews are some KiB and come complete."""
+
+
 class RefusedBody(Exception):
     """The body is not to be parsed: ``status`` and ``reason`` are the answer.
 
-    ``close`` ends the connection, because the rest of the body is still to come.
+    ``close`` ends the connection, because the rest of the body is still to come. ``retry`` tells
+    the caller to try again.
     """
 
-    def __init__(self, status: int, reason: str, *, close: bool = False) -> None:
+    def __init__(self, status: int, reason: str, *, close: bool = False, retry: bool = False) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.close = close
+        self.retry = retry
 
 
-async def read_json(request: web.BaseRequest, *, max_bytes: int, seconds: float) -> Any:
+class Held:
+    """How many bytes of bodies are being read, of all requests together."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Raises ``RefusedBody`` when it would be too many; to be given back nevertheless."""
+        self._bytes += size
+        if self._bytes > self._most:
+            raise RefusedBody(503, "too many bodies are being read", close=True, retry=True)
+
+    def give_back(self, size: int) -> None:
+        self._bytes -= size
+
+
+async def read_json(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> Any:
     """The body as plain values. Raises ``RefusedBody``, or ``ConnectionError`` when the peer left."""
     if request.content_type != "application/json" or hdrs.CONTENT_TYPE not in request.headers:
         raise RefusedBody(415, "Content-Type must be application/json")
     if hdrs.CONTENT_ENCODING in request.headers:
         raise RefusedBody(415, "a compressed body is not accepted")
-    body = await _read(request, max_bytes=max_bytes, seconds=seconds)
+    body = await _read(request, max_bytes=max_bytes, seconds=seconds, held=held)
     if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
         raise RefusedBody(413, f"more than {MAX_BRACKETS} arrays and objects")
     try:
@@ -45,7 +69,7 @@ async def read_json(request: web.BaseRequest, *, max_bytes: int, seconds: float)
         raise RefusedBody(400, "not JSON that can be read: nested too deep") from None
 
 
-async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float) -> bytes:
+async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
     length = request.content_length
     if length is not None and length > max_bytes:
         raise RefusedBody(413, f"the body is over {max_bytes} bytes", close=True)
@@ -54,13 +78,13 @@ async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float) -> 
     if content.is_eof():
         body = content.read_nowait()
     else:
-        body = await _read_slowly(request, max_bytes=max_bytes, seconds=seconds)
+        body = await _read_slowly(request, max_bytes=max_bytes, seconds=seconds, held=held)
     if len(body) > max_bytes:
         raise RefusedBody(413, f"the body is over {max_bytes} bytes", close=True)
     return body
 
 
-async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: float) -> bytes:
+async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -74,9 +98,12 @@ async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: flo
                     return b"".join(parts)
                 parts.append(part)
                 size += len(part)
+                held.take(len(part))
                 if size > max_bytes:
                     raise RefusedBody(413, f"the body is over {max_bytes} bytes", close=True)
     except TimeoutError:
         raise RefusedBody(408, f"the body was not complete within {seconds:g} s", close=True) from None
     except (web.RequestPayloadError, ValueError):
         raise RefusedBody(400, "malformed HTTP body", close=True) from None
+    finally:
+        held.give_back(size)

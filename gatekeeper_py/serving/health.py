@@ -24,9 +24,14 @@ class LoopWatch:
     """Measures how late the event loop runs a timer."""
 
     def __init__(
-        self, on_lag: Callable[[float], None], *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        on_lag: Callable[[float], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._on_lag = on_lag
+        self._sleep = sleep
         self._monotonic = monotonic
         self._turned = monotonic()
 
@@ -39,7 +44,7 @@ class LoopWatch:
         """Measure until cancelled."""
         while True:
             due = self._monotonic() + LAG_INTERVAL_SECONDS
-            await asyncio.sleep(LAG_INTERVAL_SECONDS)
+            await self._sleep(LAG_INTERVAL_SECONDS)
             self._turned = self._monotonic()
             self._on_lag(max(self._turned - due, 0.0))
 
@@ -53,7 +58,7 @@ class Health:
         live: Mapping[str, Check],
         ready: Mapping[str, Check],
         exposition: Callable[[], bytes],
-        policy: Callable[[], dict[str, Any]],
+        policy: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self._live = live
         self._ready = ready
@@ -63,14 +68,17 @@ class Health:
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
-            "/policy": self._shown_policy,
         }
+
+        if policy is not None:
+            self._routes["/policy"] = self._shown_policy
+        self._known = ", ".join(self._routes)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""
         route = self._routes.get(request.rel_url.raw_path)
         if route is None:
-            return error_response(404, "not found; here are /livez, /readyz, /metrics and /policy")
+            return error_response(404, f"not found; here are {self._known}")
         if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
             return error_response(405, "only GET and HEAD", headers={hdrs.ALLOW: "GET, HEAD"})
         return await route()
@@ -85,7 +93,7 @@ class Health:
         return web.Response(body=self._exposition(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
     async def _shown_policy(self) -> web.Response:
-        return json_response(200, self._policy())
+        return json_response(200, self._policy() if self._policy is not None else {})
 
 
 def _checked(checks: Mapping[str, Check], error: str) -> web.Response:

@@ -69,7 +69,8 @@ class _Protocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what the parser refused, or what a handler did not catch."""
-        self._on_error(status)
+        if not isinstance(exc, ConnectionError):  # a peer that left gets no answer
+            self._on_error(status)
         if isinstance(exc, BadHttpMessage):
             reason = "malformed HTTP"
         else:
@@ -83,11 +84,19 @@ class _Protocol(RequestHandler):
 
 
 class _Server(web.Server):
-    """aiohttp's low-level server making our protocol."""
+    """aiohttp's low-level server making our protocol.
+
+    ``starting`` holds those whose connection was accepted and is not yet made.
+    """
 
     def __init__(self, handler: Handler, *, on_error: Callable[[int], None]) -> None:
         super().__init__(handler)
+        self.starting: set[RequestHandler] = set()
         self._on_error = on_error
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        self.starting.discard(handler)
+        super().connection_made(handler, transport)
 
     def __call__(self) -> RequestHandler:
         return _Protocol(
@@ -117,25 +126,30 @@ class Listener:
         max_connections: int,
         context: Callable[[], ssl.SSLContext | None] | None = None,
         on_error: Callable[[int], None] = lambda _status: None,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
     ) -> None:
         self._max_connections = max_connections
+        self._handshake_seconds = handshake_seconds
         self._context = context
         self._server = _Server(handler, on_error=on_error)
         self._socket: socket.socket | None = None
-        self._starting: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
     @property
     def connections(self) -> int:
         """Open ones, also those still in their handshake."""
-        return len(self._server._connections) + len(self._starting)  # noqa: SLF001 - its property copies
+        return len(self._server._connections) + len(self._server.starting)  # noqa: SLF001 - its property copies
 
     def bind(self, address: Address) -> Address:
         """Listen; answers the address bound. Raises ``OSError``."""
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        infos = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        try:
+            infos = socket.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except UnicodeError as problem:
+            raise OSError(f"{address.host!r} is no host name") from problem
         family, kind, protocol, _, target = next((i for i in infos if i[0] == family), infos[0])
         listening = socket.socket(family, kind, protocol)
         try:
@@ -163,9 +177,9 @@ class Listener:
     async def close(self, seconds: float) -> None:
         """End every connection, giving running handlers this long."""
         self.stop_accepting()
-        for task in self._starting:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.shutdown(seconds)
 
     def _accept(self) -> None:
@@ -188,9 +202,11 @@ class Listener:
                 connection.close()
                 continue
             connection.setblocking(False)
-            task = self._loop.create_task(self._start(connection, context))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            protocol = self._server()
+            self._server.starting.add(protocol)
+            task = self._loop.create_task(self._start(protocol, connection, context))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _pause(self, listening: socket.socket) -> None:
         """Out of file descriptors: the socket stays readable, so stop asking for a while."""
@@ -201,14 +217,18 @@ class Listener:
         if self._socket is not None:
             self._loop.add_reader(self._socket.fileno(), self._accept)
 
-    async def _start(self, connection: socket.socket, context: ssl.SSLContext | None) -> None:
+    async def _start(
+        self, protocol: RequestHandler, connection: socket.socket, context: ssl.SSLContext | None
+    ) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                self._server,
+                lambda: protocol,
                 connection,
                 ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if context is not None else None,
+                ssl_handshake_timeout=self._handshake_seconds if context is not None else None,
             )
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             # A failed handshake (ssl.SSLError is an OSError): scanners and plain HTTP do it all day.
             connection.close()
+        finally:
+            self._server.starting.discard(protocol)

@@ -77,7 +77,6 @@ class CertificateFiles:
         self._now = now
         self._sleep = sleep
         self._problem = "not loaded yet"
-        self._failed: str | None = None
         self._warned_days: int | None = None
         self.current: Certificate | None = None
 
@@ -99,22 +98,21 @@ class CertificateFiles:
         try:
             contents = await asyncio.to_thread(self._read)
         except CertificateError as problem:
-            self._fail(str(problem), fingerprint=None)
+            self._fail(str(problem))
             return
         fingerprint = hashlib.sha256(b"\0".join(contents)).hexdigest()
         if self.current is not None and self.current.fingerprint == fingerprint:
-            self._problem, self._failed = "", None
+            self._problem = ""
             self._warn_of_expiry(self.current.not_after)
-            return
-        if fingerprint == self._failed:
             return
         try:
             certificate = await asyncio.to_thread(build_certificate, contents, fingerprint, self._now())
         except CertificateError as problem:
-            self._fail(str(problem), fingerprint=fingerprint)
+            # Tried again at each poll: one that is not valid yet becomes so without changing.
+            self._fail(str(problem))
             return
         self.current = certificate
-        self._problem, self._failed, self._warned_days = "", None, None
+        self._problem, self._warned_days = "", None
         self._observer.certificate(certificate.not_after.timestamp())
         self._log.info(
             "certificate_loaded", file=str(self._paths[0]), not_after=certificate.not_after.isoformat()
@@ -138,10 +136,10 @@ class CertificateFiles:
                 raise CertificateError(f"{path}: empty")
         return tuple(contents)
 
-    def _fail(self, problem: str, *, fingerprint: str | None) -> None:
+    def _fail(self, problem: str) -> None:
         if problem != self._problem:
             self._log.error("certificate_refused", problem=problem, serving_old_one=self.current is not None)
-        self._problem, self._failed = problem, fingerprint
+        self._problem = problem
 
     def _warn_of_expiry(self, not_after: datetime) -> None:
         left = not_after - self._now()
@@ -161,7 +159,7 @@ def build_certificate(contents: tuple[bytes, ...], fingerprint: str, now: dateti
     chain, key, *client_ca = contents
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
-    except ValueError as problem:
+    except (ValueError, x509.InvalidVersion) as problem:
         raise CertificateError(f"the certificate is not PEM: {problem}") from None
     if leaf.not_valid_after_utc <= now:
         raise CertificateError(f"the certificate expired at {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
@@ -172,14 +170,17 @@ def build_certificate(contents: tuple[bytes, ...], fingerprint: str, now: dateti
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    what = "the certificate and its key are"
     try:
         _load_pair(context, chain, key)
         for authority in client_ca:
+            what = "the client CA is"
             context.load_verify_locations(cadata=authority.decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
-    except (ssl.SSLError, ValueError) as problem:
+    # ssl.SSLError is an OSError; so is having no file descriptor left for the key.
+    except (OSError, ValueError) as problem:
         reason = getattr(problem, "reason", None) or str(problem)
-        raise CertificateError(f"the certificate and its key are unusable: {reason}") from None
+        raise CertificateError(f"{what} unusable: {reason}") from None
     return Certificate(context=context, not_after=leaf.not_valid_after_utc, fingerprint=fingerprint)
 
 

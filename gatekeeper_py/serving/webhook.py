@@ -17,7 +17,7 @@ from gatekeeper_py.core.policyguard import judge_configmap
 from gatekeeper_py.core.reference import escape
 from gatekeeper_py.core.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.live import LivePolicy, Snapshot
-from gatekeeper_py.serving.body import BODY_SECONDS, RefusedBody, read_json
+from gatekeeper_py.serving.body import BODY_SECONDS, MAX_HELD_BYTES, Held, RefusedBody, read_json
 from gatekeeper_py.serving.listener import error_response, json_response
 from gatekeeper_py.serving.tls import peer_names
 
@@ -25,6 +25,10 @@ BUDGET_MARGIN_SECONDS: Final = 0.5
 """Kept of the caller's timeout for the way back: an answer after it is a failure."""
 
 MAX_LOGGED_IMAGES: Final = 10
+
+MAX_POLICY_CHECKS: Final = 4
+"""Policies being checked or waiting for it, one at a time: a large one takes a second of the
+interpreter, which reviews must share. The caller of one too many tries again."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -79,6 +83,8 @@ class Webhook:
         limit: Limit,
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
+        body_seconds: float = BODY_SECONDS,
+        max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self.draining = False
         self.last_request = time.monotonic()
@@ -88,6 +94,10 @@ class Webhook:
         self._limit = limit
         self._max_body_bytes = max_body_bytes
         self._client_names = client_names
+        self._body_seconds = body_seconds
+        self._held = Held(max_held_bytes)
+        self._policy_checks = 0
+        self._policy_check = asyncio.Lock()
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             "/validate-image": self._validate,
             "/mutate-image": self._mutate,
@@ -102,15 +112,18 @@ class Webhook:
         try:
             response = await self._answer(request)
         except RefusedBody as refusal:
-            response = error_response(refusal.status, refusal.reason)
+            headers: dict[str, str] = {hdrs.RETRY_AFTER: "1"} if refusal.retry else {}
+            response = self._unread(error_response(refusal.status, refusal.reason, headers=headers), request)
             if refusal.close:
                 response.force_close()
         except InvalidReview as problem:
             response = error_response(400, f"not an AdmissionReview: {problem}")
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - the last place where a bug of ours can be told of
-            self._log.error("internal_error", path=escape(request.path), exc_info=True)
+            held = self._limit.passes("internal_error")
+            if held is not None:
+                self._log.error("internal_error", path=escape(request.path), more_like_it=held, exc_info=True)
             response = error_response(500, "internal error")
         finally:
             inflight.dec()
@@ -156,15 +169,22 @@ class Webhook:
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         start = time.perf_counter()
         parsed = review.parse(await self._read(request))
-        # A large policy takes a second to read; reviews go on meanwhile.
-        outcome = await asyncio.to_thread(judge_configmap, parsed)
+        if self._policy_checks >= MAX_POLICY_CHECKS:
+            raise RefusedBody(503, "too many policies are being checked", retry=True)
+        self._policy_checks += 1
+        try:
+            # A large policy takes a second to read; reviews go on meanwhile.
+            async with self._policy_check:
+                outcome = await asyncio.to_thread(judge_configmap, parsed)
+        finally:
+            self._policy_checks -= 1
         response = json_response(200, outcome.response.document())
         self._tell("policy", parsed, outcome, "", time.perf_counter() - start)
         return response
 
     async def _read(self, request: web.BaseRequest) -> Any:
-        seconds = min(BODY_SECONDS, budget(request.rel_url.raw_query_string))
-        return await read_json(request, max_bytes=self._max_body_bytes, seconds=seconds)
+        seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))
+        return await read_json(request, max_bytes=self._max_body_bytes, seconds=seconds, held=self._held)
 
     def _tell(
         self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, seconds: float
@@ -192,6 +212,8 @@ class Webhook:
 
     def _refused(self, request: web.BaseRequest, response: web.Response) -> None:
         self._observer.http_error(response.status)
+        if response.status == 500:  # noqa: PLR2004 - told of with its traceback
+            return
         held = self._limit.passes(f"http_{response.status}")
         if held is not None:
             reason = orjson.loads(response.body)["error"] if isinstance(response.body, bytes) else ""

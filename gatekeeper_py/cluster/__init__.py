@@ -1,0 +1,1 @@
+"""The way to the API server: configuration, session, and objects as JSON."""

@@ -1,0 +1,69 @@
+"""Which proxy a request takes, by the rules of Go's ``httpproxy``.
+
+Not Python's: there ``NO_PROXY=10.0.0.0/8`` means nothing, so that the way to the API server's own
+service address would lead out through the company's proxy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from yarl import URL
+
+
+def proxy_for(url: URL, environ: Mapping[str, str]) -> str | None:
+    """The proxy's URL, or ``None`` for the direct way.
+
+    ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` count, and their lower-case spellings when
+    those are not set. See golang.org/x/net/http/httpproxy.
+    """
+    proxy = _variable(environ, f"{url.scheme}_proxy").strip()
+    if not proxy or _direct(url.host or "", url.port or 0, _variable(environ, "no_proxy")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name.upper()) or environ.get(name) or ""
+
+
+def _direct(host: str, port: int, no_proxy: str) -> bool:
+    host = host.lower()
+    address = _address(host)
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return True
+    rules = (rule.strip().lower() for rule in no_proxy.split(","))
+    return any(_matches(rule, host, address, port) for rule in rules if rule)
+
+
+def _matches(
+    rule: str, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, port: int
+) -> bool:
+    if rule == "*":
+        return True
+    if "/" in rule:
+        try:
+            return address is not None and address in ipaddress.ip_network(rule, strict=False)
+        except ValueError:
+            return False
+    if _address(rule) is None:
+        rule, _, rule_port = rule.partition("]:") if rule.startswith("[") else rule.partition(":")
+        if rule_port and rule_port != str(port):
+            return False
+    rule = rule.strip("[]")
+    wanted = _address(rule)
+    if wanted is not None:
+        return wanted == address
+    if rule.startswith("*."):
+        rule = rule[1:]
+    if rule.startswith("."):
+        return host.endswith(rule)
+    return bool(rule) and (host == rule or host.endswith("." + rule))
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

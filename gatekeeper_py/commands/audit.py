@@ -1,0 +1,154 @@
+"""``gatekeeper-py audit``: what already runs that the policy would refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote
+
+import click
+
+from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.auditreport import FORMATS, write_report
+from gatekeeper_py.commands.policyinput import UnreadableError, live_policy, now, usable, usable_policy
+from gatekeeper_py.core.policy import Policy
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cluster.client import Cluster
+    from gatekeeper_py.inventory.api import Api
+    from gatekeeper_py.inventory.survey import OnPage, Survey
+
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+CACHE_SIZE: Final = 16384
+"""Decisions remembered, as in ``serve``: a cluster has far fewer images than Pods."""
+
+
+@click.command()
+@click.option("--policy", metavar="POLICY", help="A policy file, a ConfigMap manifest, or - for stdin.")
+@click.option("--configmap", metavar="NAMESPACE/NAME", help="Policy from a ConfigMap of the cluster.")
+@click.option("-n", "--namespace", help="Only this namespace; all of them by default.")
+@click.option("--all", "approved_too", is_flag=True, help="Show approved images too.")
+@click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="By default in-cluster, then $KUBECONFIG, then ~/.kube/config.",
+)
+@click.option("--context", help="Context of the kubeconfig.")
+def audit(
+    policy: str | None,
+    configmap: str | None,
+    namespace: str | None,
+    style: Literal["table", "json", "csv"],
+    kubeconfig: Path | None,
+    context: str | None,
+    *,
+    approved_too: bool,
+) -> int:
+    """Show each image of a live cluster's Pods and workloads that the policy would refuse.
+
+    Exits with 0 when there is none, 1 when there are some, 2 when the cluster or the policy cannot
+    be used.
+    """
+    try:
+        name = None if configmap is None else checked.parse_configmap(configmap)
+        checked.check_sources(None if policy is None else Path(policy), name)
+    except checked.SettingsError as problem:
+        raise click.UsageError(str(problem)) from None
+    if namespace is not None and not _NAMESPACE.fullmatch(namespace):
+        raise click.UsageError(f"no namespace can be called {namespace!r}")
+    from gatekeeper_py.cluster.client import Cluster  # noqa: PLC0415 - other commands start without a client
+
+    judged_by = name or usable_policy(policy or "")
+    try:
+        cluster = Cluster(kubeconfig=kubeconfig, context=context, environ=os.environ)
+        survey = asyncio.run(_survey(cluster, judged_by, namespace, keep_approved=approved_too))
+    except checked.SettingsError as problem:
+        raise UnreadableError(str(problem)) from None
+    _note_missing(survey)
+    write_report(survey.tally, style)
+    return 1 if survey.tally.counts["rejected"] else 0
+
+
+async def _survey(
+    cluster: Cluster,
+    judged_by: Policy | checked.ConfigMapName,
+    namespace: str | None,
+    *,
+    keep_approved: bool,
+) -> Survey:
+    """Connect, read the policy if it is in the cluster, and look at everything.
+
+    Raises ``SettingsError`` for a configuration and ``UnreadableError`` for a cluster that cannot
+    be used.
+    """
+    import aiohttp  # noqa: PLC0415 - see above
+
+    from gatekeeper_py.inventory.api import Api, ClusterError  # noqa: PLC0415
+    from gatekeeper_py.inventory.survey import survey  # noqa: PLC0415
+    from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
+    from gatekeeper_py.sources.listwatch import as_trouble  # noqa: PLC0415
+
+    connection = await cluster.connect()
+    try:
+        api = Api(connection)
+        policy = judged_by if isinstance(judged_by, Policy) else await _policy_of(api, judged_by)
+        judge = Snapshot(policy.at(now()), CACHE_SIZE, CacheCounts())
+        # The bar ends before anything else is written: it takes its lines with it.
+        with _progress() as on_page:
+            return await survey(api, judge, namespace=namespace, keep_approved=keep_approved, on_page=on_page)
+    except ClusterError as problem:
+        raise UnreadableError(str(problem)) from None
+    except (aiohttp.ClientError, OSError) as problem:
+        raise UnreadableError(f"the cluster cannot be read: {as_trouble(problem)}") from None
+    finally:
+        await connection.close()
+
+
+async def _policy_of(api: Api, name: checked.ConfigMapName) -> Policy:
+    path = f"/api/v1/namespaces/{quote(name.namespace, safe='')}/configmaps/{quote(name.name, safe='')}"
+    document = await api.get(path, {}, doing=f"get the ConfigMap {name}")
+    return usable(live_policy(f"ConfigMap {name}", document.get("data")))
+
+
+def _note_missing(survey: Survey) -> None:
+    from gatekeeper_py.inventory.resources import kind_text  # noqa: PLC0415 - see above
+
+    for kind in survey.missing:
+        click.echo(f"Note: the cluster serves no {kind_text(kind)}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[OnPage]:
+    """A bar on stderr while lists come in, if that is a terminal."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    if not sys.stderr.isatty():
+        yield lambda _resource, _seen, _left: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
+    # Drawn once a page and gone at the end: what stays on the screen is the answer.
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
+        task = bar.add_task("pods", total=None)
+        bar.refresh()
+
+        def on_page(resource: object, seen: int, left: int | None) -> None:
+            total = seen if left is None else seen + left
+            bar.update(task, description=str(resource), completed=seen, total=total, refresh=True)
+
+        yield on_page

@@ -1,0 +1,177 @@
+"""An audit for people and for programs: a table, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+from rich.text import Text
+
+from gatekeeper_py.commands.findings import console, counted
+from gatekeeper_py.core.reference import escape
+
+if TYPE_CHECKING:
+    from gatekeeper_py.inventory.tally import JudgedImage, Place, Tally
+
+FORMATS: Final = ("table", "json", "csv")
+HEADINGS: Final = ("IMAGE", "REASON", "COUNT", "DETAIL", "WHERE")
+COUNT: Final = HEADINGS.index("COUNT")
+DETAIL: Final = HEADINGS.index("DETAIL")
+CSV_FIELDS: Final = ("image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path")
+GAP: Final = "  "
+CLOSING: Final = "\n    }"
+NARROWEST: Final = 12
+"""A column is not cut to less: on a terminal that is narrower still, lines wrap."""
+
+MAX_CELL: Final = 5000
+"""Longer than any reference that parses; what does not may be megabytes long."""
+
+
+def write_report(tally: Tally, style: Literal["table", "json", "csv"]) -> None:
+    """Write to stdout, image by image, so that an answer of any length needs little memory."""
+    if style == "json":
+        _write_json(tally)
+    elif style == "csv":
+        _write_csv(tally)
+    else:
+        _print_table(tally, console().width if sys.stdout.isatty() else None)
+
+
+def table(rows: Sequence[tuple[JudgedImage, Sequence[Place]]], width: int | None) -> list[tuple[str, ...]]:
+    """The cells of each line, headings first; with a width, cut so that a line fits in it.
+
+    The widest columns give way first. Cells are padded, but for the last one, which is the longest.
+    The detail of an image that is unlisted or allowed says its name again, so it is left out.
+    """
+    lines = [HEADINGS, *(_cells(image, places) for image, places in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if not any(line[DETAIL] for line in lines[1:]):
+        lines = [(*line[:DETAIL], *line[DETAIL + 1 :]) for line in lines]
+        del widths[DETAIL]
+    if width is not None:
+        _narrow(widths, width - len(GAP) * (len(widths) - 1))
+        lines[1:] = [_cut(line, widths, places) for line, (_, places) in zip(lines[1:], rows, strict=True)]
+    return [_padded(line, widths) for line in lines]
+
+
+def _print_table(tally: Tally, width: int | None) -> None:
+    out = console()
+    rows = list(tally.listed())
+    if rows:
+        headings, *lines = table(rows, width)
+        out.print(Text(GAP.join(headings), "bold"))
+        for (image, _), (first, reason, *rest) in zip(rows, lines, strict=True):
+            style = "bold green" if image.verdict == "approved" else "bold red"
+            out.print(Text.assemble(first, GAP, (reason, style), GAP, GAP.join(rest)))
+    counts = tally.counts
+    said = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
+    out.print(f"{said}{counts['rejected']} rejected, {counts['approved']} approved")
+
+
+def _cells(image: JudgedImage, places: Sequence[Place]) -> tuple[str, ...]:
+    return (
+        escape(image.image, MAX_CELL) or "(none)",
+        image.reason,
+        str(len(places)),
+        escape(image.detail, MAX_CELL) if image.reason in {"denied", "invalid"} else "",
+        ", ".join(_objects(places)),
+    )
+
+
+def _cut(line: tuple[str, ...], widths: Sequence[int], places: Sequence[Place]) -> tuple[str, ...]:
+    image, *between, where = line
+    if len(where) > widths[-1]:
+        where = _some(_objects(places), widths[-1])
+    shortened = (_start(cell, size) for cell, size in zip(between, widths[1:-1], strict=True))
+    return (_middle(image, widths[0]), *shortened, where)
+
+
+def _padded(line: tuple[str, ...], widths: Sequence[int]) -> tuple[str, ...]:
+    *cells, last = line
+    pads = (str.rjust if index == COUNT else str.ljust for index in range(len(cells)))
+    return (*(pad(cell, size) for pad, cell, size in zip(pads, cells, widths, strict=False)), last)
+
+
+def _objects(places: Sequence[Place]) -> list[str]:
+    """Each object once, though several of its containers may run the image."""
+    names = (
+        f"{place.kind} {place.namespace}/{place.name}" if place.namespace else f"{place.kind} {place.name}"
+        for place in places
+    )
+    return [escape(name, MAX_CELL) for name in dict.fromkeys(names)]
+
+
+def _narrow(widths: list[int], available: int) -> None:
+    """Take from the widest until all fit, as far as that goes."""
+    widths[:] = [min(size, max(available, NARROWEST)) for size in widths]
+    while sum(widths) > available and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+
+
+def _start(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[: size - 3]}..."
+
+
+def _middle(text: str, size: int) -> str:
+    """Cut so that the registry and the tag stay."""
+    if len(text) <= size:
+        return text
+    head = (size - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (size - 3 - head) :]}"
+
+
+def _some(names: Sequence[str], size: int) -> str:
+    """The first names that fit, and how many more there are."""
+    best = _start(names[0], size)
+    text = ""
+    for shown, name in enumerate(names, 1):
+        text += f", {name}" if text else name
+        said = f"{text}, +{len(names) - shown} more"
+        if len(said) > size:
+            break
+        best = said
+    return best
+
+
+def _write_json(tally: Tally) -> None:
+    """As ``json.dumps`` lays it out, an object at a time: an image may run in 50,000."""
+    out = sys.stdout
+    out.write(f'{{\n  "counts": {_indented(tally.counts, 2).lstrip()},\n  "images": [')
+    separator = "\n"
+    for image, places in tally.listed():
+        whole = _indented({**image._asdict(), "count": len(places), "objects": []}, 4)
+        out.write(f"{separator}{whole.removesuffix('[]' + CLOSING)}[")
+        for index, place in enumerate(places):
+            out.write(f"{',' if index else ''}\n{_indented(place._asdict(), 8)}")
+        separator = ",\n"
+        out.write(f"\n      ]{CLOSING}")
+    out.write("]\n}\n" if separator == "\n" else "\n  ]\n}\n")
+
+
+def _indented(value: Any, spaces: int) -> str:
+    return textwrap.indent(json.dumps(value, indent=2), " " * spaces)
+
+
+def _write_csv(tally: Tally) -> None:
+    click.echo(",".join(CSV_FIELDS))
+    for image, places in tally.listed():
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        decided = (_inert(image.image), image.canonical, image.verdict, image.reason, image.detail)
+        writer.writerows((*decided, *place) for place in places)
+        # Bytes, because an image may hold what the terminal's encoding has not.
+        click.echo(text.getvalue().encode(), nl=False)
+
+
+def _inert(image: str) -> str:
+    """No formula: a spreadsheet would run ``=...``, and whoever makes a Pod chooses its image.
+
+    No image that can be pulled starts so.
+    """
+    return f"'{image}" if image.startswith(("=", "+", "-", "@", "\t", "\r")) else image

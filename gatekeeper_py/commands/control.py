@@ -1,0 +1,92 @@
+"""``gatekeeper-py control``: the controller that keeps the webhook in place."""
+
+from __future__ import annotations
+
+import math
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gatekeeper_py import settings as checked
+from gatekeeper_py.control.certificates import Terms
+from gatekeeper_py.control.reconcile import Installation
+from gatekeeper_py.control.webhooks import InvalidManifests, read_manifests
+from gatekeeper_py.logs import LEVELS
+
+ONCE_SECONDS = 300.0
+MAX_DAYS = 3650.0
+
+
+@click.command(
+    context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
+    epilog="Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option wins.",
+)
+@click.option(
+    "--webhooks",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder with the desired webhook configurations.",
+)
+@click.option("--namespace", default="gatekeeper-py", help="Where the webhook is installed.")
+@click.option("--service", default="gatekeeper-py", help="The Service that API servers call.")
+@click.option("--deployment", default="gatekeeper-py", help="The Deployment of the server.")
+@click.option("--secret", default="gatekeeper-py-tls", help="The Secret to keep the certificate in.")
+@click.option("--owner", default="gatekeeper-py-controller", help="ClusterRole that owns what is made.")
+@click.option("--certificate-days", type=click.FloatRange(0, MAX_DAYS, min_open=True), default=90.0)
+@click.option("--renew-before-days", type=click.FloatRange(0, MAX_DAYS, min_open=True), default=30.0)
+@click.option(
+    "--settle-seconds", type=click.FloatRange(0, 3600), default=15.0, help="Before a new leaf is served."
+)
+@click.option("--once", is_flag=True, help="End once the webhook is armed; 2 when it is not in 5 minutes.")
+@click.option("--kubeconfig", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--context", help="Context of the kubeconfig.")
+@click.option("--health-listen", metavar="HOST:PORT", default="0.0.0.0:8080", help="Plain HTTP.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info")
+@click.option("--log-format", type=click.Choice(["json", "console"]), help="json unless on a terminal.")
+def control(**options: Any) -> int:
+    """Keep the webhook's certificates and configurations; arm it once it answers.
+
+    Exits with 0 after SIGTERM, or once armed with --once; with 2 when that cannot be.
+    """
+    # Not a number compares to nothing, so a range lets it pass.
+    if any(math.isnan(options[name]) for name in ("certificate_days", "renew_before_days", "settle_seconds")):
+        raise click.UsageError("nan is no duration")
+    if options["renew_before_days"] >= options["certificate_days"]:
+        raise click.UsageError("--renew-before-days must be less than --certificate-days")
+    try:
+        desired = read_manifests(options["webhooks"])
+        listen = checked.parse_address(options["health_listen"])
+    except (InvalidManifests, checked.SettingsError) as problem:
+        raise click.UsageError(str(problem)) from None
+    installation = Installation(
+        namespace=options["namespace"],
+        service=options["service"],
+        deployment=options["deployment"],
+        secret=options["secret"],
+        owner=options["owner"],
+        desired=desired,
+    )
+    terms = Terms(
+        names=(installation.server_name, f"{installation.service}.{installation.namespace}"),
+        lifetime=timedelta(days=options["certificate_days"]),
+        renew_before=timedelta(days=options["renew_before_days"]),
+        settle=timedelta(seconds=options["settle_seconds"]),
+    )
+    from gatekeeper_py.controller import run  # noqa: PLC0415 - other commands start without a client
+
+    try:
+        return run(
+            installation,
+            terms,
+            kubeconfig=options["kubeconfig"],
+            context=options["context"],
+            health_listen=listen,
+            log_level=options["log_level"],
+            log_style=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
+            once_seconds=ONCE_SECONDS if options["once"] else None,
+        )
+    except checked.SettingsError as problem:
+        raise click.UsageError(str(problem)) from None

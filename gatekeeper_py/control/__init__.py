@@ -1,0 +1,1 @@
+"""What keeps the webhook in place: its certificates and its configurations."""

@@ -1,0 +1,119 @@
+"""Ask a replica as an API server would: TLS under the Service's name, then one review."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+PROBE_SECONDS: Final = 3.0
+
+PROBE_UID: Final = "gatekeeper-py-probe"
+
+# A DELETE is allowed under every policy, so the answer tells of the server and not of the policy.
+_REVIEW: Final = orjson.dumps(
+    {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": PROBE_UID,
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "operation": "DELETE",
+            "name": "probe",
+            "userInfo": {"username": "gatekeeper-py-controller"},
+        },
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An address behind the Service. ``replica`` is the same for both addresses of a dual stack."""
+
+    host: str
+    port: int
+    replica: str
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a replica did: the leaf it served under a trusted authority, and whether it judged.
+
+    ``untrusted``: it served a leaf that no API server would accept.
+    """
+
+    fingerprint: str | None = None
+    judged: bool = False
+    untrusted: bool = False
+    problem: str = ""
+
+
+def endpoints(slices: Mapping[str, Any], port_name: str) -> Iterator[Endpoint]:
+    """Every address behind a Service: ready, not ready, and leaving, which is served to the end.
+
+    ``slices`` is a list of EndpointSlices.
+    """
+    for item in slices.get("items") or ():
+        ports = [p for p in item.get("ports") or () if p.get("name") == port_name and p.get("port")]
+        for endpoint in item.get("endpoints") or ():
+            leaving = bool((endpoint.get("conditions") or {}).get("terminating"))
+            target = endpoint.get("targetRef") or {}
+            for address in endpoint.get("addresses") or ():
+                replica = target.get("uid") or target.get("name") or address
+                for port in ports[:1]:
+                    yield Endpoint(host=address, port=port["port"], replica=replica, leaving=leaving)
+
+
+async def ask(host: str, port: int, *, server_name: str, bundle: bytes) -> Answer:
+    """Probe one replica; never raises for what the replica does."""
+    leaves: list[bytes | None] = []
+
+    class Witness(ssl.SSLObject):
+        """Notes the leaf: a response that is read to its end has no connection left to ask."""
+
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            leaves.append(self.getpeercert(binary_form=True))
+
+    context = ssl.create_default_context(cadata=bundle.decode("ascii"))
+    context.sslobject_class = Witness
+    shown = f"[{host}]" if ":" in host else host
+    timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.post(
+                f"https://{shown}:{port}/validate-image?timeout=2s",
+                data=_REVIEW,
+                headers={"Content-Type": "application/json"},
+                ssl=context,
+                server_hostname=server_name,
+                allow_redirects=False,
+            ) as response,
+        ):
+            body = await response.read()
+    except aiohttp.ClientConnectorCertificateError as problem:
+        return Answer(untrusted=True, problem=str(problem.certificate_error)[:200])
+    except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as problem:
+        return Answer(problem=f"{type(problem).__name__}: {problem}"[:200])
+    leaf = leaves[-1] if leaves else None
+    fingerprint = None if leaf is None else hashlib.sha256(leaf).hexdigest()
+    judged = response.status == 200 and _is_answer(body)  # noqa: PLR2004 - HTTP
+    said = "" if judged else f"it answered {response.status} without a verdict"
+    return Answer(fingerprint=fingerprint, judged=judged, problem=said)
+
+
+def _is_answer(body: bytes) -> bool:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    response = document.get("response") if isinstance(document, dict) else None
+    return isinstance(response, dict) and response.get("uid") == PROBE_UID and response.get("allowed") is True

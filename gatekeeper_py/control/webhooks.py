@@ -1,0 +1,157 @@
+"""The webhook configurations: desired state from manifests, and how far the live ones drifted."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+GROUP: Final = "admissionregistration.k8s.io"
+API_VERSION: Final = f"{GROUP}/v1"
+
+PLURALS: Final = {
+    "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
+    "MutatingWebhookConfiguration": "mutatingwebhookconfigurations",
+}
+
+
+class InvalidManifests(ValueError):
+    """The desired webhook configurations cannot be read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The cluster-scoped object whose deletion takes the configurations with it."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+    def reference(self) -> dict[str, Any]:
+        return {"apiVersion": self.api_version, "kind": self.kind, "name": self.name, "uid": self.uid}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """One configuration as it should be, before certificates and owner are known."""
+
+    kind: str
+    name: str
+    labels: Mapping[str, str]
+    webhooks: tuple[Mapping[str, Any], ...]
+
+    @property
+    def collection(self) -> str:
+        """The path of all of its kind."""
+        return f"/apis/{API_VERSION}/{PLURALS[self.kind]}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.collection}/{self.name}"
+
+    def document(self, bundle: bytes, owner: Owner) -> dict[str, Any]:
+        """The object to apply."""
+        encoded = base64.b64encode(bundle).decode()
+        return {
+            "apiVersion": API_VERSION,
+            "kind": self.kind,
+            "metadata": {
+                "name": self.name,
+                "labels": dict(self.labels),
+                "ownerReferences": [owner.reference()],
+            },
+            "webhooks": [
+                {**webhook, "clientConfig": {**webhook["clientConfig"], "caBundle": encoded}}
+                for webhook in self.webhooks
+            ],
+        }
+
+
+def read_manifests(folder: Path) -> tuple[Desired, ...]:
+    """Every configuration in a folder's YAML files. Raises ``InvalidManifests``."""
+    found: list[Desired] = []
+    try:
+        for file in sorted(folder.glob("*.yaml")):
+            documents = yaml.safe_load_all(file.read_text(encoding="utf-8"))
+            found += [_parse(file, document) for document in documents if document is not None]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        raise InvalidManifests(f"{folder}: {problem}") from None
+    if not found:
+        raise InvalidManifests(f"{folder}: no webhook configuration in any *.yaml file")
+    if len({desired.path for desired in found}) < len(found):
+        raise InvalidManifests(f"{folder}: the same webhook configuration twice")
+    return tuple(found)
+
+
+def drifted(live: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether a live configuration is not what it should be.
+
+    Labels and annotations of others are left alone, as are other owners.
+    """
+    metadata, wanted = live.get("metadata", {}), document["metadata"]
+    labels = metadata.get("labels") or {}
+    owners = {owner.get("uid") for owner in metadata.get("ownerReferences") or ()}
+    return (
+        live.get("webhooks") != document["webhooks"]
+        or any(labels.get(key) != value for key, value in wanted["labels"].items())
+        or not {owner["uid"] for owner in wanted["ownerReferences"]} <= owners
+    )
+
+
+def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """A live configuration put right: our webhooks and nothing else's, others' metadata kept.
+
+    It keeps the resource version, so a write meanwhile makes this one fail and be tried anew.
+    """
+    metadata = dict(live.get("metadata", {}))
+    metadata.pop("managedFields", None)
+    metadata["labels"] = {**(metadata.get("labels") or {}), **document["metadata"]["labels"]}
+    ours = document["metadata"]["ownerReferences"]
+    others = [
+        owner
+        for owner in metadata.get("ownerReferences") or ()
+        if (owner.get("kind"), owner.get("name")) not in {(mine["kind"], mine["name"]) for mine in ours}
+    ]
+    metadata["ownerReferences"] = [*others, *ours]
+    return {**live, "metadata": metadata, "webhooks": document["webhooks"]}
+
+
+def bundles(live: Mapping[str, Any], desired: Desired) -> tuple[bytes, ...]:
+    """What each of our webhooks trusts in a live configuration; empty for one that is missing there.
+
+    Webhooks of others in it have no say in what we trust.
+    """
+    trusted = {
+        webhook.get("name"): (webhook.get("clientConfig") or {}).get("caBundle") or ""
+        for webhook in live.get("webhooks") or ()
+    }
+    return tuple(base64.b64decode(trusted.get(webhook["name"], "")) for webhook in desired.webhooks)
+
+
+def _parse(file: Path, document: Any) -> Desired:
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if kind not in PLURALS or document.get("apiVersion") != API_VERSION:
+        raise InvalidManifests(f"{file}: not a webhook configuration of {API_VERSION}")
+    metadata, webhooks = document.get("metadata"), document.get("webhooks")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise InvalidManifests(f"{file}: the configuration has no name")
+    if not isinstance(metadata.get("labels") or {}, dict):
+        raise InvalidManifests(f"{file}: the labels of {metadata['name']} are no mapping")
+    if not isinstance(webhooks, list) or not webhooks:
+        raise InvalidManifests(f"{file}: {metadata['name']} has no webhooks")
+    for webhook in webhooks:
+        if not isinstance(webhook, dict) or not isinstance(webhook.get("clientConfig"), dict):
+            raise InvalidManifests(f"{file}: a webhook of {metadata['name']} has no clientConfig")
+        if not isinstance(webhook.get("name"), str):
+            raise InvalidManifests(f"{file}: a webhook of {metadata['name']} has no name")
+    return Desired(
+        kind=kind,
+        name=metadata["name"],
+        labels=metadata.get("labels") or {},
+        webhooks=tuple(webhooks),
+    )

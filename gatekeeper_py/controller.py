@@ -1,0 +1,193 @@
+"""The composition root of ``control``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+
+from gatekeeper_py.cluster.api import Api, ApiError
+from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.control.certificates import Terms
+from gatekeeper_py.control.loop import Controller
+from gatekeeper_py.control.reconcile import FIELD_MANAGER, Installation, Report
+from gatekeeper_py.logs import Format
+from gatekeeper_py.process import Process
+from gatekeeper_py.serving.health import Health, LoopWatch
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.settings import Address
+
+MAX_HEALTH_CONNECTIONS: Final = 100
+PREFIX: Final = "gatekeeper_py_control"
+
+WATCH_RETRY_SECONDS: Final = 2.0
+"""Between two watches of one object; the pass each minute sees what falls in between."""
+
+
+class ControlMetrics:
+    """What there is to alert on."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._reconciles = Counter(
+            f"{PREFIX}_reconciles", "Passes, by result.", ["result"], registry=self.registry
+        )
+        self._repairs = Counter(
+            f"{PREFIX}_repairs",
+            "Webhook configurations that were made or put right.",
+            ["configuration"],
+            registry=self.registry,
+        )
+        self._steps = Counter(
+            f"{PREFIX}_certificate_steps", "Steps of certificate rotation.", ["step"], registry=self.registry
+        )
+        self._armed = Gauge(f"{PREFIX}_armed", "1 when the configurations are there.", registry=self.registry)
+        self._replicas = Gauge(f"{PREFIX}_replicas", "Replicas behind the Service.", registry=self.registry)
+        self._last = Gauge(
+            f"{PREFIX}_last_success_timestamp_seconds", "When a pass last completed.", registry=self.registry
+        )
+        self._not_after = Gauge(
+            "gatekeeper_py_certificate_not_after_timestamp_seconds",
+            "When the certificate in the Secret expires.",
+            registry=self.registry,
+        )
+        self._lag = Gauge(
+            "gatekeeper_py_event_loop_lag_seconds",
+            "How late the event loop last ran a timer.",
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
+        for result in ("completed", "failed"):
+            self._reconciles.labels(result)
+
+    def reconciled(self, report: Report) -> None:
+        self._reconciles.labels("completed").inc()
+        self._armed.set(1 if report.armed else 0)
+        self._replicas.set(report.replicas)
+        self._last.set_to_current_time()
+        if report.not_after is not None:
+            self._not_after.set(report.not_after.timestamp())
+        if report.change:
+            self._steps.labels(report.change).inc()
+        for name in report.repaired:
+            self._repairs.labels(name).inc()
+
+    def failed(self) -> None:
+        self._reconciles.labels("failed").inc()
+
+    def loop_lag(self, seconds: float) -> None:
+        self._lag.set(seconds)
+
+
+def run(
+    installation: Installation,
+    terms: Terms,
+    *,
+    kubeconfig: Path | None,
+    context: str | None,
+    health_listen: Address,
+    log_level: str,
+    log_style: Format,
+    once_seconds: float | None,
+) -> int:
+    """Run until a signal, or with ``once_seconds`` until armed; answers the exit code.
+
+    Raises ``SettingsError`` when there is no cluster configuration.
+    """
+    cluster = Cluster(kubeconfig=kubeconfig, context=context, environ=os.environ)
+    process = Process(log_level=log_level, log_style=log_style)
+    return process.run(
+        lambda: _main(process, cluster, installation, terms, health_listen, once_seconds=once_seconds)
+    )
+
+
+async def _main(
+    process: Process,
+    cluster: Cluster,
+    installation: Installation,
+    terms: Terms,
+    health_listen: Address,
+    *,
+    once_seconds: float | None,
+) -> int:
+    metrics, log = ControlMetrics(), process.log
+    api = Api(cluster.connect, field_manager=FIELD_MANAGER)
+    controller = Controller(
+        api, installation, terms, observer=metrics, log=log, errors=(ApiError, LookupError)
+    )
+    try:
+        if once_seconds is not None:
+            return 0 if await controller.run_once(once_seconds) else 2
+        return await _run_forever(process, api, controller, installation, metrics, health_listen)
+    finally:
+        await controller.leave()
+        await api.close()
+
+
+async def _run_forever(
+    process: Process,
+    api: Api,
+    controller: Controller,
+    installation: Installation,
+    metrics: ControlMetrics,
+    health_listen: Address,
+) -> int:
+    loop_watch = LoopWatch(metrics.loop_lag)
+    health = Health(
+        live={"loop": loop_watch.problem},
+        ready={"reconcile": controller.problem},
+        exposition=lambda: generate_latest(metrics.registry),
+    )
+    listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
+    try:
+        bound = listener.bind(health_listen)
+    except OSError as problem:
+        process.log.error(  # noqa: TRY400 - the problem is the message
+            "cannot_listen", listener="health", address=str(health_listen), problem=str(problem)
+        )
+        return 2
+    process.log.info("listening", listener="health", address=str(bound))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(controller.run()), group.create_task(loop_watch.run())]
+        tasks += [
+            group.create_task(_follow(api, collection, name, controller.changed.set))
+            for collection, name in watched(installation)
+        ]
+        await process.stop.wait()
+        for task in tasks:
+            task.cancel()
+    await listener.close(1.0)
+    process.log.info("stopped")
+    return 0
+
+
+def watched(installation: Installation) -> list[tuple[str, str]]:
+    """(collection, name) of everything whose change asks for a pass."""
+    namespaced = f"/api/v1/namespaces/{installation.namespace}"
+    objects = [
+        ("/api/v1/namespaces", installation.namespace),
+        (f"{namespaced}/secrets", installation.secret),
+        (f"{namespaced}/services", installation.service),
+        (f"/apis/apps/v1/namespaces/{installation.namespace}/deployments", installation.deployment),
+        (f"/apis/discovery.k8s.io/v1/namespaces/{installation.namespace}/endpointslices", ""),
+    ]
+    return objects + [(desired.collection, desired.name) for desired in installation.desired]
+
+
+async def _follow(api: Api, collection: str, name: str, changed: Callable[[], object]) -> None:
+    """Watch one object for ever; what is missed between two watches, the pass each minute sees."""
+    while True:
+        try:
+            async with aclosing(api.changes(collection, name)) as changes:
+                async for _ in changes:
+                    changed()
+        except ApiError:
+            # The passes themselves say what is wrong with the API server.
+            changed()
+        await asyncio.sleep(WATCH_RETRY_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - no secret

@@ -1,0 +1,1 @@
+"""What already runs: paged lists of the cluster -> slots -> decisions, grouped by image."""

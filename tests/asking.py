@@ -1,0 +1,35 @@
+"""Ask an endpoint's pure function as the server does, with every answer held to the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contract import Answer, check_response
+
+from gatekeeper_py.core import admission
+from gatekeeper_py.core import review as wire
+from gatekeeper_py.core.admission import Judge, Outcome
+
+
+def validate(document: dict[str, Any], policy: Judge) -> Answer:
+    """The validating endpoint's answer."""
+    return check_response(validated(document, policy).response.document(), document, "validate")
+
+
+def mutate(document: dict[str, Any], policy: Judge) -> Answer:
+    """The mutating endpoint's answer."""
+    return check_response(mutated(document, policy).response.document(), document, "mutate")
+
+
+def validated(document: dict[str, Any], policy: Judge) -> Outcome:
+    """The validating endpoint's outcome: the answer with what metrics and logs read."""
+    outcome = admission.validate(wire.parse(document), policy)
+    check_response(outcome.response.document(), document, "validate")
+    return outcome
+
+
+def mutated(document: dict[str, Any], policy: Judge) -> Outcome:
+    """The mutating endpoint's outcome."""
+    outcome = admission.mutate(wire.parse(document), policy)
+    check_response(outcome.response.document(), document, "mutate")
+    return outcome

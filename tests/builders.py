@@ -1,0 +1,107 @@
+"""What tests are made of: Pods, workloads, reviews as an API server sends them, policies."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+from gatekeeper_py.core import CompiledPolicy, parse_policy
+from gatekeeper_py.core.document import Mode
+
+INSTANT: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+UID: Final = "705ab4f5-6393-11e8-b7cc-42010a800002"
+NAMESPACE: Final = "shop"
+HUB_TO_CORP: Final = """
+mirrors:
+  - from: docker.io
+    to: registry.corp.io/dockerhub
+"""
+
+
+def policy_text(more: str = "", *, mode: str = "enforce", allow: str = "[registry.corp.io]") -> str:
+    """A policy document; ``more`` holds its other fields."""
+    return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: {mode}\nallow: {allow}\n{more}"
+
+
+@cache
+def policy(more: str = "", *, mode: Mode = "enforce", allow: str = "[registry.corp.io]") -> CompiledPolicy:
+    """The same, compiled as of ``INSTANT``."""
+    return parse_policy(policy_text(more, mode=mode, allow=allow)).at(INSTANT)
+
+
+def container(image: Any = "registry.corp.io/web:1", name: Any = "web", **more: Any) -> dict[str, Any]:
+    return {"name": name, "image": image, **more}
+
+
+def pod_spec(*images: Any, **more: Any) -> dict[str, Any]:
+    """A pod spec with a container for each image, named ``c0``, ``c1`` and so on."""
+    return {"containers": [container(image, f"c{i}") for i, image in enumerate(images)], **more}
+
+
+def pod(*images: Any, metadata: Any = None, **spec: Any) -> dict[str, Any]:
+    """A Pod with a container for each image and other fields of the spec."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": NAMESPACE} if metadata is None else metadata,
+        "spec": pod_spec(*images, **spec),
+    }
+
+
+def workload(kind: str, *images: Any, **spec: Any) -> dict[str, Any]:
+    """An object of one of the template kinds, its template as ``pod`` has it."""
+    group, path = WORKLOADS[kind]
+    holder: dict[str, Any] = pod_spec(*images, **spec)
+    for field in reversed(path):
+        holder = {field: holder}
+    api_version = f"{group}/v1" if group else "v1"
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "web"}, **holder}
+
+
+WORKLOADS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "PodTemplate": ("", ("template", "spec")),
+    "ReplicationController": ("", ("spec", "template", "spec")),
+    "ReplicaSet": ("apps", ("spec", "template", "spec")),
+    "Deployment": ("apps", ("spec", "template", "spec")),
+    "StatefulSet": ("apps", ("spec", "template", "spec")),
+    "DaemonSet": ("apps", ("spec", "template", "spec")),
+    "Job": ("batch", ("spec", "template", "spec")),
+    "CronJob": ("batch", ("spec", "jobTemplate", "spec", "template", "spec")),
+}
+"""Kind -> its group and where its pod spec is: the API reference, written down once more."""
+
+
+def review(
+    obj: Any,
+    *,
+    operation: str = "CREATE",
+    kind: tuple[str, str] | None = None,
+    old: Any = None,
+    sub_resource: str | None = None,
+    namespace: str | None = NAMESPACE,
+    username: str = "system:serviceaccount:kube-system:replicaset-controller",
+    groups: tuple[str, ...] = ("system:authenticated",),
+) -> dict[str, Any]:
+    """An AdmissionReview; group and kind are the object's unless they are given."""
+    if kind is None:
+        group, _, version = obj["apiVersion"].rpartition("/")
+        kind = (group, obj["kind"])
+    else:
+        version = "v1"
+    request = {
+        "uid": UID,
+        "kind": {"group": kind[0], "version": version, "kind": kind[1]},
+        "resource": {"group": kind[0], "version": version, "resource": f"{kind[1].lower()}s"},
+        "name": "web",
+        "operation": operation,
+        "userInfo": {"username": username, "groups": list(groups)},
+        "object": obj,
+        "oldObject": old,
+        "dryRun": False,
+    }
+    if namespace is not None:
+        request["namespace"] = namespace
+    if sub_resource is not None:
+        request["subResource"] = sub_resource
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}

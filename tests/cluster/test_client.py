@@ -1,0 +1,588 @@
+"""The way to the API server: where its configuration is found, TLS, tokens, proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import pytest
+import trustme
+
+from builders import policy_text
+from gatekeeper_py import cli
+from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.settings import ConfigMapName, SettingsError
+from gatekeeper_py.sources import Delivery
+from gatekeeper_py.sources.configmap import ConfigMapSource
+from recording import RecordingLog
+from sources.fakeapi import NAME, NAMESPACE, TOKEN, FakeApi, until
+
+LIMITS = aiohttp.ClientTimeout(total=5)
+
+
+def secured(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    """A server's context with a certificate from an authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*(names or ("127.0.0.1",))).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Any]]:
+    """Starts API servers; ends them with the test."""
+    running: list[FakeApi] = []
+
+    async def start(context: ssl.SSLContext | None = None) -> FakeApi:
+        api = FakeApi(context)
+        api.apply("first")
+        await api.start()
+        running.append(api)
+        return api
+
+    yield start
+    for api in running:
+        await api.stop()
+
+
+class Following:
+    """A source on a real cluster configuration, its pauses taken at once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.log = RecordingLog()
+        self.pauses: list[float] = []
+        self.deliveries: list[Delivery] = []
+        self._source = ConfigMapSource(
+            ConfigMapName(NAMESPACE, NAME), cluster.connect, log=self.log, sleep=self._sleep
+        )
+        self._task = asyncio.create_task(self._run())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def problems(self) -> list[str]:
+        return [keys["problem"] for keys in self.log.named("policy_source_failed")]
+
+    @property
+    def texts(self) -> list[str | None]:
+        return [delivery.text for delivery in self.deliveries]
+
+    async def _run(self) -> None:
+        async for delivery in self._source.deliveries():
+            self.deliveries.append(delivery)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0.001)
+
+
+class Pod:
+    """A service account as the kubelet mounts it."""
+
+    def __init__(self, directory: Path, api: FakeApi, authority: trustme.CA) -> None:
+        self.directory = directory
+        self.environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(api.port)}
+        directory.mkdir()
+        self.write_token(TOKEN)
+        self.write_authority(authority)
+
+    def write_token(self, token: str) -> None:
+        (self.directory / "token").write_text(token)
+
+    def write_authority(self, authority: trustme.CA) -> None:
+        authority.cert_pem.write_to_path(self.directory / "ca.crt")
+
+    def cluster(self) -> Cluster:
+        return Cluster(environ=self.environ, service_account=self.directory)
+
+
+class TestServiceAccount:
+    """In a Pod: the mounted token and authority, both rotated while we run."""
+
+    @pytest.fixture
+    def authority(self) -> trustme.CA:
+        return trustme.CA()
+
+    @pytest.fixture
+    async def api(self, start: Callable[..., Any], authority: trustme.CA) -> FakeApi:
+        api = await start(secured(authority))
+        assert isinstance(api, FakeApi)
+        return api
+
+    @pytest.fixture
+    def pod(self, tmp_path: Path, api: FakeApi, authority: trustme.CA) -> Pod:
+        return Pod(tmp_path / "serviceaccount", api, authority)
+
+    async def test_delivers(self, api: FakeApi, pod: Pod) -> None:
+        async with Following(pod.cluster()) as following:
+            await until(lambda: api.watching)
+
+        assert following.texts == ["first"]
+
+    async def test_a_rotated_token_is_read_at_once(self, api: FakeApi, pod: Pod) -> None:
+        async with Following(pod.cluster()) as following:
+            await until(lambda: api.watching)
+            pod.write_token("rotated\n")
+            api.token = "rotated"
+            api.apply("second")
+            api.end_watches()
+            await until(lambda: api.last("list").headers["Authorization"] == "Bearer rotated")
+            await until(lambda: api.watching)
+
+        assert following.texts == ["first", "second"]
+        assert "the API server answered 401 Unauthorized" in following.problems
+        assert TOKEN not in str(following.log.lines)
+        assert "rotated" not in str(following.log.lines)
+
+    async def test_a_token_that_is_gone_for_a_while(self, api: FakeApi, pod: Pod) -> None:
+        async with Following(pod.cluster()) as following:
+            await until(lambda: api.watching)
+            (pod.directory / "token").unlink()
+            api.token = "rotated"
+            api.end_watches()
+            await until(lambda: following.pauses[3:])
+            pod.write_token("rotated")
+            await until(lambda: api.watching)
+
+        assert any("token" in problem for problem in following.problems[1:])
+
+    async def test_a_rotated_authority_is_read_again(
+        self, api: FakeApi, pod: Pod, start: Callable[..., Any]
+    ) -> None:
+        async with Following(pod.cluster()) as following:
+            await until(lambda: api.watching)
+            rotated = trustme.CA()
+            await api.stop()
+            api.context = secured(rotated)
+            api.apply("second")
+            await api.start()
+            await until(lambda: any("certificate" in problem for problem in following.problems))
+            assert following.texts == ["first"]
+            pod.write_authority(rotated)
+            await until(lambda: following.texts == ["first", "second"])
+
+    async def test_a_certificate_for_another_name_is_refused(
+        self, pod: Pod, api: FakeApi, authority: trustme.CA
+    ) -> None:
+        await api.stop()
+        api.context = secured(authority, "elsewhere.test")
+        await api.start()
+
+        async with Following(pod.cluster()) as following:
+            await until(lambda: following.pauses[1:])
+
+        assert following.problems[0].startswith(f"certificate of 127.0.0.1:{api.port}: IP address mismatch")
+        assert not api.asked
+
+    async def test_a_client_certificate_that_is_refused_is_read_again(
+        self, api: FakeApi, authority: trustme.CA, tmp_path: Path
+    ) -> None:
+        accepted, expired = trustme.CA(), trustme.CA()
+        await api.stop()
+        api.context = secured(authority)
+        accepted.configure_trust(api.context)
+        api.context.verify_mode = ssl.CERT_REQUIRED
+        await api.start()
+        authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+        kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
+        amend(kubeconfig, **{"certificate-authority": "ca.crt"})
+        amend(kubeconfig, "user", **{"client-certificate": "client.crt", "client-key": "client.key"})
+
+        def write(issuer: trustme.CA) -> None:
+            issued = issuer.issue_cert("client@test")
+            issued.cert_chain_pems[0].write_to_path(tmp_path / "client.crt")
+            issued.private_key_pem.write_to_path(tmp_path / "client.key")
+
+        write(expired)
+        async with Following(Cluster(kubeconfig=kubeconfig, environ={})) as following:
+            await until(lambda: following.pauses[1:])
+            assert not api.asked
+            write(accepted)
+            await until(lambda: api.watching)
+
+
+class TestProxies:
+    """The environment's proxies, as Go's HTTP client takes them."""
+
+    @pytest.fixture
+    async def proxy(self) -> AsyncIterator[Proxy]:
+        proxy = Proxy()
+        await proxy.start()
+        yield proxy
+        await proxy.stop()
+
+    @pytest.fixture
+    async def kubeconfig(self, start: Callable[..., Any], tmp_path: Path, proxy: Proxy) -> Path:
+        """For an API server that only the proxy can find."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+        api = await start(secured(authority, "api.cluster.test"))
+        proxy.port_behind = api.port
+        server = f"https://api.cluster.test:{api.port}"
+        path: Path = api.write_kubeconfig(tmp_path / "kubeconfig")
+        amend(path, server=server, **{"certificate-authority": "ca.crt"})
+        return path
+
+    @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+    async def test_https_goes_through_a_tunnel(self, kubeconfig: Path, proxy: Proxy, name: str) -> None:
+        environ = {name: f"http://user:pass@127.0.0.1:{proxy.port}", "HTTP_PROXY": "http://127.0.0.1:1"}
+
+        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+            await until(lambda: following.texts == ["first"])
+
+        assert proxy.asked[0].startswith("CONNECT api.cluster.test:")
+        assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in proxy.asked[0]
+        assert TOKEN not in "".join(proxy.asked)
+
+    async def test_no_proxy_goes_the_direct_way(self, kubeconfig: Path, proxy: Proxy) -> None:
+        environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": ".cluster.test"}
+
+        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+            await until(lambda: following.pauses)
+
+        assert following.problems[0].startswith("cannot connect to api.cluster.test:")
+        assert not proxy.asked
+
+    async def test_the_kubeconfigs_proxy_wins(self, kubeconfig: Path, proxy: Proxy) -> None:
+        amend(kubeconfig, **{"proxy-url": f"http://127.0.0.1:{proxy.port}"})
+        environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "*"}
+
+        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+            await until(lambda: following.texts == ["first"])
+
+    async def test_a_proxy_that_refuses_is_told_without_its_password(
+        self, kubeconfig: Path, proxy: Proxy
+    ) -> None:
+        proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+        environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
+
+        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+            await until(lambda: following.pauses)
+
+        assert following.problems[0] == "the proxy answered 407"
+        assert "s3cret" not in str(following.log.lines)
+
+    async def test_a_proxy_of_another_kind_is_refused(self, kubeconfig: Path) -> None:
+        cluster = Cluster(kubeconfig=kubeconfig, environ={"HTTPS_PROXY": "socks5://127.0.0.1:1080"})
+
+        with pytest.raises(SettingsError, match="socks5"):
+            await cluster.connect()
+
+
+class Proxy:
+    """A proxy that tunnels everything to one port of this host."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.port = 0
+        self.port_behind = 0
+        self.answer = b"HTTP/1.1 200 Connection established\r\n\r\n"
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._tunnel(reader, writer))
+        self._tasks.add(task)
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            writer.write(self.answer)
+            if b" 200 " not in self.answer:
+                return
+            behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self.port_behind)
+            try:
+                await asyncio.gather(_pump(reader, behind_writer), _pump(behind_reader, writer))
+            finally:
+                behind_writer.close()
+        finally:
+            writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    with suppress(OSError):
+        writer.write_eof()
+
+
+def write(path: Path, server: str, context: str = "one", **more: Any) -> Path:
+    """A kubeconfig with one context, its cluster's server and no user."""
+    document = {
+        "current-context": context,
+        "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
+        "clusters": [{"name": context, "cluster": {"server": server}}],
+        "users": [{"name": context, "user": {"token": "t"}}],
+        **more,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def amend(path: Path, part: str = "cluster", **fields: Any) -> None:
+    """Set fields of a kubeconfig's only cluster or user."""
+    document = json.loads(path.read_text())
+    document[f"{part}s"][0][part].update(fields)
+    path.write_text(json.dumps(document))
+
+
+async def server_of(cluster: Cluster) -> str:
+    """Which server a configuration leads to."""
+    connection = await cluster.connect()
+    try:
+        return connection.server
+    finally:
+        await connection.close()
+
+
+class TestFinding:
+    """The order of interface.md section 1, and an error that says where it was looked."""
+
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Path:
+        write(tmp_path / "home/.kube/config", "http://home")
+        return tmp_path / "home"
+
+    @pytest.fixture
+    def account(self, tmp_path: Path) -> Path:
+        directory = tmp_path / "serviceaccount"
+        directory.mkdir()
+        (directory / "token").write_text("t")
+        trustme.CA().cert_pem.write_to_path(directory / "ca.crt")
+        return directory
+
+    async def test_a_pod_uses_its_service_account(self, home: Path, account: Path) -> None:
+        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443"}
+
+        assert await server_of(Cluster(environ=environ, service_account=account)) == "https://[::1]"
+
+    @pytest.mark.parametrize("missing", ["token", "ca.crt"])
+    async def test_a_pod_without_a_service_account_uses_a_kubeconfig(
+        self, home: Path, account: Path, missing: str
+    ) -> None:
+        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+        (account / missing).unlink()
+
+        assert await server_of(Cluster(environ=environ, service_account=account)) == "http://home"
+
+    async def test_the_variable_comes_before_the_home_directory(self, home: Path, tmp_path: Path) -> None:
+        named = write(tmp_path / "named", "http://named")
+
+        assert (
+            await server_of(Cluster(environ={"HOME": str(home), "KUBECONFIG": str(named)})) == "http://named"
+        )
+
+    async def test_an_empty_variable_is_none(self, home: Path) -> None:
+        assert await server_of(Cluster(environ={"HOME": str(home), "KUBECONFIG": ""})) == "http://home"
+
+    async def test_of_several_files_the_first_current_context_wins(self, tmp_path: Path) -> None:
+        first = write(tmp_path / "first", "http://first", "first")
+        second = write(tmp_path / "second", "http://second", "second")
+        paths = os.pathsep.join([str(tmp_path / "absent"), str(first), str(second)])
+
+        assert await server_of(Cluster(environ={"KUBECONFIG": paths})) == "http://first"
+        assert await server_of(Cluster(environ={"KUBECONFIG": paths}, context="second")) == "http://second"
+
+    async def test_the_option_comes_before_all(self, home: Path, account: Path, tmp_path: Path) -> None:
+        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+        given = write(tmp_path / "given", "http://given")
+
+        cluster = Cluster(kubeconfig=given, environ=environ, service_account=account)
+        assert await server_of(cluster) == "http://given"
+
+    async def test_a_context_means_a_kubeconfig(self, home: Path, account: Path) -> None:
+        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+        cluster = Cluster(context="one", environ=environ, service_account=account)
+        assert await server_of(cluster) == "http://home"
+
+    async def test_a_server_below_a_path(self, start: Callable[..., Any], tmp_path: Path) -> None:
+        api = await start()
+        kubeconfig = write(tmp_path / "kubeconfig", f"{api.url}/k8s/clusters/c-1/")
+        api.token = "t"
+
+        connection = await Cluster(kubeconfig=kubeconfig, environ={}).connect()
+        (await connection.get("/api/v1/x", {}, LIMITS)).close()
+        await connection.close()
+
+        assert api.asked[0].path == "/k8s/clusters/c-1/api/v1/x"
+
+    def test_none_is_an_error_that_says_where_it_looked(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match=r"no cluster configuration.*not in a Pod.*--kubeconfig"):
+            Cluster(environ={"HOME": str(tmp_path)}, service_account=tmp_path)
+        with pytest.raises(SettingsError, match=r"\$KUBECONFIG \(/nowhere\)"):
+            Cluster(environ={"KUBECONFIG": "/nowhere"}, service_account=tmp_path)
+        with pytest.raises(SettingsError, match="--kubeconfig /nowhere: no such file"):
+            Cluster(kubeconfig=Path("/nowhere"), environ={})
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            pytest.param("", "not a usable kubeconfig", id="empty"),
+            pytest.param("[]", "not a usable kubeconfig", id="a-list"),
+            pytest.param("clusters: 5", "not a usable kubeconfig", id="clusters-a-number"),
+            pytest.param("a: b\nsecret: [\n", "not YAML at line 3", id="not-yaml"),
+            pytest.param("kind: Config", "Expected key current-context", id="no-context"),
+            pytest.param(
+                '{"current-context": "x", "contexts": []}', "object with name x", id="dangling-context"
+            ),
+        ],
+    )
+    async def test_an_unusable_kubeconfig(self, tmp_path: Path, content: str, problem: str) -> None:
+        path = tmp_path / "kubeconfig"
+        path.write_text(content)
+
+        with pytest.raises(SettingsError, match=problem) as caught:
+            await Cluster(kubeconfig=path, environ={}).connect()
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("server", ["", "api.example.com:6443", "ftp://x", "https://"])
+    async def test_an_unusable_server(self, tmp_path: Path, server: str) -> None:
+        path = write(tmp_path / "kubeconfig", server)
+
+        with pytest.raises(
+            SettingsError, match=r"kubeconfig: the configuration names no server|not a usable"
+        ):
+            await Cluster(kubeconfig=path, environ={}).connect()
+
+    async def test_an_authority_that_is_no_certificate(self, tmp_path: Path) -> None:
+        (tmp_path / "ca.crt").write_text("no PEM")
+        cluster = {"server": "https://x", "certificate-authority": "ca.crt"}
+        path = write(tmp_path / "kubeconfig", "", clusters=[{"name": "one", "cluster": cluster}])
+
+        with pytest.raises(SettingsError, match="kubeconfig: "):
+            await Cluster(kubeconfig=path, environ={}).connect()
+
+    async def test_a_program_gives_the_token(self, start: Callable[..., Any], tmp_path: Path) -> None:
+        api = await start()
+        credential = {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "kind": "ExecCredential",
+            "status": {"token": TOKEN},
+        }
+        program = {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "echo",
+            "args": [json.dumps(credential)],
+        }
+        path = write(tmp_path / "kubeconfig", api.url, users=[{"name": "one", "user": {"exec": program}}])
+
+        async with Following(Cluster(kubeconfig=path, environ={})) as following:
+            await until(lambda: following.texts == ["first"])
+
+
+def test_the_library_is_imported_without_its_models() -> None:
+    """They cost 64 MiB; whoever imports the library afterwards gets it whole."""
+    program = """
+import sys
+from gatekeeper_py.cluster.library import kubernetes_library
+library = kubernetes_library()
+assert library.configuration(host="x").host == "x"
+assert not [name for name in sys.modules if name.startswith("kubernetes_asyncio")]
+import kubernetes_asyncio.client
+assert kubernetes_asyncio.client.V1Pod
+assert kubernetes_asyncio.client.ApiClient
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def resident_mebibytes(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+class TestServe:
+    """``serve --configmap`` as a process."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            pytest.param([], "no cluster configuration", id="no-configuration"),
+            pytest.param(["--kubeconfig", "/nowhere"], "no such file", id="no-file"),
+        ],
+    )
+    def test_exits_with_2_when_no_cluster_is_configured(
+        self,
+        arguments: list[str],
+        problem: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("KUBECONFIG", raising=False)
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+        assert cli.run(["serve", "--configmap", "gatekeeper/policy", "--tls-self-signed", *arguments]) == 2
+
+        assert problem in capfd.readouterr().err
+
+    async def test_serves_the_configmaps_policy_in_little_memory(
+        self, start: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        api = await start()
+        api.apply(policy_text())
+        kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
+        options = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig), "--tls-self-signed"]
+        addresses = ["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--drain-seconds", "0"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gatekeeper_py",
+            "serve",
+            *options,
+            *addresses,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            lines: list[dict[str, Any]] = []
+            end = time.monotonic() + 20
+            while not any(line["event"] == "policy_loaded" for line in lines):
+                async with asyncio.timeout(end - time.monotonic()):
+                    lines.append(json.loads(await process.stdout.readline()))
+            await until(lambda: api.watching)
+            resident = resident_mebibytes(process.pid)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                rest = await process.stdout.read()
+                assert await process.wait() == 0
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+        assert resident < 120
+        assert b"Traceback" not in rest
+        assert not [line for line in lines if line["level"] in {"warning", "error"}]
+        await until(lambda: api.watching == 0)

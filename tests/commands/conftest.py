@@ -1,0 +1,43 @@
+"""The command line in this process, for tables; a few tests run the real thing."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from commanding import Command, Done, Write
+from gatekeeper_py.cli import run
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs a command in an environment without our variables, ``stdin`` being its input."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def command(*arguments: object, stdin: str | bytes | None = None) -> Done:
+        if stdin is not None:
+            content = stdin.encode() if isinstance(stdin, str) else stdin
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a file and answers its path."""
+
+    def write(text: str | bytes, name: str = "policy.yaml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write

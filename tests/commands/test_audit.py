@@ -1,0 +1,438 @@
+"""``audit`` against an API server on a socket: answers, exit codes, errors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import HUB_TO_CORP, pod, policy_text, workload
+from fakecluster import FakeCluster, status
+from gatekeeper_py.cli import run
+
+PODS = "/api/v1/pods"
+GOOD = "registry.corp.io/web:1"
+DIGEST = "sha256:" + "ab" * 32
+
+
+def named(obj: dict[str, Any], name: str, namespace: str = "shop") -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": obj["spec"]}
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+Audit = Callable[..., Said]
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    """A shop: a Deployment and its Pods, one of them with an image that is approved."""
+    cluster = FakeCluster()
+    cluster.add(PODS, named(pod("nginx:1.25", GOOD), "web-1"), named(pod("nginx:1.25"), "web-2"))
+    cluster.add(PODS, named(pod(f"quay.io/team/tool@{DIGEST}"), "tool", "bank"))
+    cluster.add("/apis/apps/v1/deployments", named(workload("Deployment", "nginx:1.25"), "web"))
+    with cluster.serving():
+        yield cluster
+
+
+@pytest.fixture
+def audit(cluster: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Audit:
+    """Runs the command on the cluster; ``policy`` is the document's text, ``None`` for no option."""
+
+    def audit(*arguments: str, policy: str | None = policy_text()) -> Said:
+        file = tmp_path / "policy.yaml"
+        file.write_text(policy or "")
+        given = () if policy is None else ("--policy", str(file))
+        code = run(["audit", *given, "--kubeconfig", str(cluster.kubeconfig(tmp_path)), *arguments])
+        out, err = capsys.readouterr()
+        return Said(code, out, err)
+
+    return audit
+
+
+def test_the_table_shows_what_would_be_refused_and_where_it_runs(audit: Audit) -> None:
+    said = audit()
+    assert said.code == 1
+    width = len(f"quay.io/team/tool@{DIGEST}")
+    assert said.out.splitlines() == [
+        f"{'IMAGE':{width}}  REASON    COUNT  WHERE",
+        f"{'nginx:1.25':{width}}  unlisted      3  Deployment shop/web, Pod shop/web-1, Pod shop/web-2",
+        f"quay.io/team/tool@{DIGEST}  unlisted      1  Pod bank/tool",
+        "4 objects, 3 images: 2 rejected, 1 approved",
+    ]
+    assert said.err == ""
+
+
+def test_a_clean_cluster_is_one_line_and_exit_0(audit: Audit) -> None:
+    said = audit(policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
+    assert (said.code, said.out, said.err) == (0, "4 objects, 3 images: 0 rejected, 3 approved\n", "")
+
+
+def test_json_is_complete_and_sorted(audit: Audit) -> None:
+    said = audit("--format", "json")
+    assert said.code == 1
+    assert json.loads(said.out) == {
+        "counts": {"objects": 4, "images": 3, "approved": 1, "rejected": 2},
+        "images": [
+            {
+                "image": "nginx:1.25",
+                "canonical": "docker.io/library/nginx:1.25",
+                "verdict": "rejected",
+                "reason": "unlisted",
+                "detail": "docker.io/library/nginx matches no rule",
+                "count": 3,
+                "objects": [
+                    {
+                        "kind": "Deployment",
+                        "namespace": "shop",
+                        "name": "web",
+                        "path": "spec.template.spec.containers[0].image",
+                    },
+                    {
+                        "kind": "Pod",
+                        "namespace": "shop",
+                        "name": "web-1",
+                        "path": "spec.containers[0].image",
+                    },
+                    {
+                        "kind": "Pod",
+                        "namespace": "shop",
+                        "name": "web-2",
+                        "path": "spec.containers[0].image",
+                    },
+                ],
+            },
+            {
+                "image": f"quay.io/team/tool@{DIGEST}",
+                "canonical": f"quay.io/team/tool@{DIGEST}",
+                "verdict": "rejected",
+                "reason": "unlisted",
+                "detail": "quay.io/team/tool matches no rule",
+                "count": 1,
+                "objects": [
+                    {
+                        "kind": "Pod",
+                        "namespace": "bank",
+                        "name": "tool",
+                        "path": "spec.containers[0].image",
+                    }
+                ],
+            },
+        ],
+    }
+
+
+def test_json_is_laid_out_as_the_other_commands_lay_it_out(audit: Audit) -> None:
+    out = audit("--format", "json").out
+    assert out == json.dumps(json.loads(out), indent=2) + "\n"
+    clean = audit("--format", "json", policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
+    assert clean.code == 0
+    assert clean.out == json.dumps(json.loads(clean.out), indent=2) + "\n"
+
+
+def test_csv_has_a_row_for_each_image_and_object(audit: Audit) -> None:
+    said = audit("--format", "csv", "-n", "shop", "--all")
+    detail = "docker.io/library/nginx matches no rule"
+    start = f"nginx:1.25,docker.io/library/nginx:1.25,rejected,unlisted,{detail}"
+    assert said.code == 1
+    assert said.out == (
+        "image,canonical,verdict,reason,detail,kind,namespace,name,path\n"
+        f"{start},Deployment,shop,web,spec.template.spec.containers[0].image\n"
+        f"{start},Pod,shop,web-1,spec.containers[0].image\n"
+        f"{start},Pod,shop,web-2,spec.containers[0].image\n"
+        f"{GOOD},{GOOD},approved,allowed,"
+        "registry.corp.io/web matches allow[0] registry.corp.io,Pod,shop,web-1,spec.containers[1].image\n"
+    )
+
+
+def test_csv_of_hostile_images_stays_csv_and_holds_no_formula(audit: Audit, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named(pod('=cmd|"/c calc"!A1', "a,b\n\u200bc"), "evil"))
+    rows = list(csv.DictReader(io.StringIO(audit("--format", "csv").out)))
+    assert [row["image"] for row in rows if row["name"] == "evil"] == ['\'=cmd|"/c calc"!A1', "a,b\n\u200bc"]
+
+
+def test_a_table_of_hostile_images_drives_no_terminal(audit: Audit, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named(pod("\x1b[2Jx\ny"), "evil"))
+    out = audit().out
+    assert "\x1b" not in out
+    assert r"\x1b[2Jx\ny" in out
+
+
+def test_all_shows_approved_images_too(audit: Audit) -> None:
+    said = audit("--all")
+    assert said.code == 1
+    assert [line.split()[:3] for line in said.out.splitlines()[1:-1]] == [
+        ["nginx:1.25", "unlisted", "3"],
+        [f"quay.io/team/tool@{DIGEST}", "unlisted", "1"],
+        [GOOD, "allowed", "1"],
+    ]
+    clean = audit("--all", policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
+    assert clean.code == 0
+    assert len(clean.out.splitlines()) == 5
+
+
+def test_one_namespace(audit: Audit) -> None:
+    said = audit("-n", "bank")
+    assert said.code == 1
+    assert said.out.endswith("1 object, 1 image: 1 rejected, 0 approved\n")
+
+
+def test_an_object_is_named_once_whatever_it_holds(audit: Audit, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named(pod("ghcr.io/a/b", "ghcr.io/a/b"), "twice"))
+    [line] = [line for line in audit().out.splitlines() if line.startswith("ghcr.io/a/b ")]
+    assert line.split()[2] == "2"
+    assert line.endswith("2  Pod shop/twice")
+
+
+def test_in_warn_mode_the_answer_is_the_same(audit: Audit) -> None:
+    assert audit(policy=policy_text(mode="warn")) == audit()
+
+
+def test_in_mutate_mode_templates_count_as_their_pods_will_be(audit: Audit) -> None:
+    said = audit("--format", "json", policy=policy_text(HUB_TO_CORP, mode="mutate"))
+    images = json.loads(said.out)["images"]
+    assert [[each["kind"] for each in image["objects"]] for image in images] == [["Pod", "Pod"], ["Pod"]]
+
+
+def test_declared_kinds_are_audited_and_noted_when_they_are_not_served(
+    audit: Audit, cluster: FakeCluster
+) -> None:
+    text = policy_text(
+        "resources:\n"
+        "  - {group: argoproj.io, kind: Workflow, images: [spec.image]}\n"
+        "  - {group: example.com, kind: Widget, images: [spec.image]}\n"
+    )
+    cluster.documents["/apis/argoproj.io"] = {"versions": [{"version": "v1"}]}
+    cluster.documents["/apis/argoproj.io/v1"] = {
+        "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": True, "verbs": ["list"]}]
+    }
+    cluster.add("/apis/argoproj.io/v1/workflows", named({"spec": {"image": "ghcr.io/a/b"}}, "build"))
+    said = audit(policy=text)
+    assert "Workflow shop/build" in said.out
+    assert said.err == "Note: the cluster serves no Widget.example.com\n"
+
+
+def test_the_policy_may_be_in_the_cluster(audit: Audit, cluster: FakeCluster) -> None:
+    path = "/api/v1/namespaces/guard/configmaps/policy"
+    cluster.documents[path] = {"data": {"policy.yaml": policy_text(HUB_TO_CORP), "mode": "mutate"}}
+    said = audit("--configmap", "guard/policy", policy=None)
+    assert said.code == 1
+    assert said.out.splitlines()[1].endswith("Pod shop/web-1, Pod shop/web-2")
+
+
+def test_the_policy_may_come_from_stdin(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(policy_text().encode())))
+    assert audit("--policy", "-", policy=None).code == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(
+            {"policy.yaml": policy_text(allow="[nginx]")}, "ConfigMap guard/policy:4:", id="pattern"
+        ),
+        pytest.param({"policy.yaml": policy_text(), "mode": "off"}, "error[", id="mode"),
+        pytest.param({"other": ""}, "no text under the key policy.yaml", id="no-key"),
+        pytest.param(None, "no text under the key policy.yaml", id="no-data"),
+    ],
+)
+def test_a_bad_policy_in_the_cluster_is_exit_2_with_the_findings(
+    audit: Audit, cluster: FakeCluster, data: Any, said: str
+) -> None:
+    cluster.documents["/api/v1/namespaces/guard/configmaps/policy"] = {"data": data}
+    answer = audit("--configmap", "guard/policy", policy=None)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert not cluster.asked(PODS)
+
+
+def test_a_policy_that_is_not_there_is_exit_2(audit: Audit) -> None:
+    said = audit("--configmap", "guard/policy", policy=None)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "Error: cannot get the ConfigMap guard/policy: 404 Not Found\n"
+
+
+def test_a_bad_policy_is_told_before_the_cluster_is_asked(audit: Audit, cluster: FakeCluster) -> None:
+    said = audit(policy="kind: Nonsense")
+    assert (said.code, said.out) == (2, "")
+    assert "error[" in said.err
+    assert not cluster.requests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param((), "exactly one of --policy FILE and --configmap", id="no-policy"),
+        pytest.param(
+            ("--policy", "x", "--configmap", "a/b"), "exactly one of --policy FILE and --configmap", id="two"
+        ),
+        pytest.param(("--configmap", "b"), "not NAMESPACE/NAME", id="no-namespace"),
+        pytest.param(("--configmap", "a/b", "-n", "../x"), "no namespace can be called '../x'", id="path"),
+        pytest.param(("--configmap", "a/b", "-n", ""), "no namespace can be called ''", id="empty"),
+        pytest.param(("--configmap", "a/b", "--format", "xml"), "'xml' is not one of", id="format"),
+    ],
+)
+def test_bad_usage_is_exit_2(
+    audit: Audit, cluster: FakeCluster, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = audit(*arguments, policy=None)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert not cluster.requests
+
+
+def test_what_may_not_be_listed_is_one_line_and_exit_2(audit: Audit, cluster: FakeCluster) -> None:
+    message = 'jobs.batch is forbidden: User "eve" cannot list resource "jobs" in API group "batch"'
+    cluster.script["/apis/batch/v1/jobs"].append(status(403, message))
+    said = audit("--format", "json")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == f"Error: cannot list jobs.batch in all namespaces: 403 Forbidden: {message}\n"
+
+
+def test_credentials_that_are_not_accepted_are_exit_2(
+    audit: Audit, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    said = audit("--kubeconfig", str(cluster.kubeconfig(other, token="wrong")))
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "Error: cannot list pods in all namespaces: 401 Unauthorized: the credentials are not accepted\n"
+    )
+
+
+def test_a_cluster_that_is_not_there_is_one_line_and_exit_2(
+    tmp_path: Path, audit: Audit, cluster: FakeCluster
+) -> None:
+    with FakeCluster().serving() as gone:
+        kubeconfig = tmp_path / "gone"
+        kubeconfig.mkdir()
+        path = gone.kubeconfig(kubeconfig)
+    said = audit("--kubeconfig", str(path))
+    assert (said.code, said.out) == (2, "")
+    assert re.fullmatch(
+        r"Error: the cluster cannot be read: cannot connect to 127\.0\.0\.1:\d+: [^\n]+\n", said.err
+    )
+
+
+@pytest.mark.parametrize("arguments", [("--kubeconfig", "/nowhere"), ("--context", "elsewhere")])
+def test_a_bad_kubeconfig_is_one_line_and_exit_2(audit: Audit, arguments: tuple[str, ...]) -> None:
+    said = audit(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("Error: ")
+    assert said.err.count("\n") == 1
+
+
+def test_the_context_chooses_the_cluster(audit: Audit, cluster: FakeCluster, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    kubeconfig = cluster.kubeconfig(other, context="elsewhere")
+    assert audit("--kubeconfig", str(kubeconfig), "--context", "here").code == 1
+
+
+class Process:
+    """The command in a process of its own."""
+
+    def __init__(self, cluster: FakeCluster, directory: Path) -> None:
+        self._policy = directory / "policy.yaml"
+        self._policy.write_text(policy_text())
+        self._kubeconfig = cluster.kubeconfig(directory)
+
+    @property
+    def command(self) -> list[str]:
+        options = ["--policy", str(self._policy), "--kubeconfig", str(self._kubeconfig)]
+        return [sys.executable, "-m", "gatekeeper_py", "audit", *options]
+
+    def audit(self, stream: str, **environ: str) -> tuple[int, str, str]:
+        """With one stream on a terminal: exit code, what that got, and what the other stream got."""
+        master, slave = pty.openpty()
+        other = "stderr" if stream == "stdout" else "stdout"
+        streams: dict[str, Any] = {stream: slave, other: subprocess.PIPE}
+        process = subprocess.Popen(
+            self.command,
+            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "100", **environ},
+            stdin=subprocess.DEVNULL,
+            **streams,
+        )
+        os.close(slave)
+        shown = b""
+        try:
+            while chunk := os.read(master, 65536):
+                shown += chunk
+        except OSError:  # Linux tells so that the last holder of a terminal has closed it
+            pass
+        os.close(master)
+        out, err = process.communicate()
+        return process.returncode, shown.decode(), (err if stream == "stdout" else out).decode()
+
+
+@pytest.fixture
+def process(cluster: FakeCluster, tmp_path: Path) -> Process:
+    return Process(cluster, tmp_path)
+
+
+def test_on_a_terminal_lines_fit_and_both_ends_of_an_image_stay(process: Process) -> None:
+    code, shown, _ = process.audit("stdout", NO_COLOR="1")
+    assert code == 1
+    assert not re.search("\x1b\\[[0-9;]*3[0-9]", shown)
+    lines = re.sub("\x1b\\[[0-9;]*m", "", shown).splitlines()
+    assert [len(line) <= 100 for line in lines] == [True] * 4
+    assert re.match(r"quay\.io/\S+\.\.\.\S*abab  unlisted", lines[2])
+    assert re.search(r"  Deployment shop/web, \+2 more$", lines[1])
+
+
+def test_on_a_terminal_reasons_are_coloured(process: Process) -> None:
+    _, shown, _ = process.audit("stdout")
+    assert "\x1b[1;31munlisted" in shown
+
+
+def test_a_bar_on_stderr_shows_that_lists_come_in(process: Process) -> None:
+    code, shown, out = process.audit("stderr")
+    assert code == 1
+    assert "deployments.apps" in shown
+    assert re.search("\x1b\\[[0-9;]*3[0-9]", shown)
+    assert out.splitlines()[-1] == "4 objects, 3 images: 2 rejected, 1 approved"
+
+
+def test_the_bar_honours_no_color(process: Process) -> None:
+    _, shown, _ = process.audit("stderr", NO_COLOR="1")
+    assert "deployments.apps" in shown
+    assert not re.search("\x1b\\[[0-9;]*3[0-9;]*m", shown)
+
+
+def test_an_interrupt_is_exit_130_without_a_traceback(process: Process, cluster: FakeCluster) -> None:
+    cluster.silent_at = "/apis/apps/v1/deployments"
+    with subprocess.Popen(process.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert cluster.is_silent.wait(60)
+        running.send_signal(signal.SIGINT)
+        assert running.communicate() == (b"", b"\n")
+    assert running.returncode == 130
+
+
+def test_a_reader_that_leaves_is_no_traceback(process: Process, cluster: FakeCluster) -> None:
+    cluster.add(PODS, *(named(pod("nginx:1.25"), f"web-{number}") for number in range(5000)))
+    command = [*process.command, "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.read(1) == b"{"
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 141

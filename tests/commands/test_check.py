@@ -1,0 +1,169 @@
+"""``check``: findings with their places, and exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from builders import policy_text
+from commanding import Command, Write
+
+CLEAN = policy_text("deny: ['*/**:latest']\n")
+WARNS = policy_text()
+BAD = policy_text("colour: red\ndeny:\n", mode="audit", allow="[nginx, registry.corp.io]")
+
+CONFIGMAP = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: policy
+data:
+  policy.yaml: |
+
+    # the policy
+    apiVersion: gatekeeper-py/v1
+    kind: ImagePolicy
+    mode: enforce
+    allow:
+      - registry.corp.io
+      - nginx
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "code"),
+    [
+        pytest.param(CLEAN, False, 0, id="clean"),
+        pytest.param(CLEAN, True, 0, id="clean-strict"),
+        pytest.param(WARNS, False, 0, id="warnings"),
+        pytest.param(WARNS, True, 1, id="warnings-strict"),
+        pytest.param(BAD, False, 1, id="errors"),
+        pytest.param("", False, 1, id="empty"),
+        pytest.param("a: [", False, 1, id="not-yaml"),
+        pytest.param("\0", False, 1, id="not-text-for-yaml"),
+        pytest.param("[" * 100_000, False, 1, id="deep"),
+        pytest.param("\ufeff" + CLEAN, False, 0, id="byte-order-mark"),
+        pytest.param(CLEAN.replace("\n", "\r\n"), False, 0, id="crlf"),
+        pytest.param(b"\xff", False, 2, id="not-utf-8"),
+        pytest.param(CLEAN.encode("utf-16"), False, 2, id="utf-16"),
+    ],
+)
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
+def test_exit_codes(
+    command: Command, write: Write, text: str, strict: bool, code: int, style: str, stdin: bool  # noqa: FBT001
+) -> None:  # fmt: skip
+    options = ["--format", style, *(["--strict"] if strict else [])]
+    done = command("check", "-", *options, stdin=text) if stdin else command("check", write(text), *options)
+    assert done.code == code
+    if code == 2:
+        assert done.out == ""
+        assert done.err.startswith("Error: ")
+        return
+    assert done.err == ""
+    if style == "json":
+        answer = json.loads(done.out)
+        assert answer["ok"] is (code == 0)
+
+
+def test_json_has_the_promised_keys_and_types(command: Command, write: Write) -> None:
+    answer = json.loads(command("check", write(BAD), "--format", "json").out)
+    assert list(answer) == ["ok", "findings"]
+    assert answer["ok"] is False
+    for finding in answer["findings"]:
+        assert list(finding) == ["severity", "code", "path", "line", "message", "proposal"]
+        assert finding["severity"] in {"error", "warning"}
+        assert isinstance(finding["line"], int)
+        assert all(isinstance(finding[key], str) for key in finding if key != "line")
+    places = {(finding["path"], finding["line"]) for finding in answer["findings"]}
+    assert places == {("mode", 3), ("allow[0]", 4), ("colour", 5), ("deny", 6)}
+
+
+def test_json_of_a_clean_policy(command: Command, write: Write) -> None:
+    assert json.loads(command("check", write(CLEAN), "--format", "json").out) == {"ok": True, "findings": []}
+
+
+def test_text_shows_the_line_a_caret_and_a_proposal(command: Command, write: Write) -> None:
+    path = write(policy_text(allow="\n  - registry.corp.io/**\n  - nginx"))
+    lines = command("check", path).out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("error[bad-pattern]"))
+    assert lines[start] == f"error[bad-pattern] {path}:6:5 allow[1]"
+    assert lines[start + 1] == "  6 |   - nginx"
+    assert lines[start + 2] == "    |     ^^^^^"
+    assert any(line.startswith("  try: ") and "docker.io/library/nginx" in line for line in lines)
+    assert lines[-1] == f"{path}: 1 error, 0 warnings"
+
+
+def test_text_of_a_clean_policy(command: Command, write: Write) -> None:
+    path = write(CLEAN)
+    assert command("check", path).out == f"{path}: ok\n"
+
+
+def test_a_configmap_manifest_has_the_lines_of_its_file(command: Command, write: Write) -> None:
+    path = write(CONFIGMAP)
+    done = command("check", path)
+    assert done.code == 1
+    assert f"error[bad-pattern] {path}:14:9 allow[1]\n" in done.out
+    assert "  14 |       - nginx\n     |         ^^^^^\n" in done.out
+    answer = json.loads(command("check", path, "--format", "json").out)
+    assert [(f["path"], f["line"]) for f in answer["findings"] if f["severity"] == "error"] == [
+        ("allow[1]", 14)
+    ]
+
+
+def test_warnings_of_a_configmap_manifest_have_the_lines_of_its_file(command: Command, write: Write) -> None:
+    path = write(CONFIGMAP.replace("      - nginx\n", ""))
+    answer = json.loads(command("check", path, "--format", "json").out)
+    assert [(f["code"], f["line"]) for f in answer["findings"]] == [("floating-latest", 13)]
+    assert command("check", path).code == 0
+
+
+def test_the_mode_of_a_configmap_manifest_counts(command: Command, write: Write) -> None:
+    good = CONFIGMAP.replace("      - nginx\n", "")
+    assert command("check", write(good + "  mode: warn\n")).code == 0
+    done = command("check", write(good + "  mode: audit\n"))
+    assert done.code == 1
+    assert "policy.yaml:14:9 mode" in done.out
+    assert "  mode: audit\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        pytest.param(CONFIGMAP.replace("policy.yaml:", "other:"), 1, id="other-key"),
+        pytest.param("kind: ConfigMap\n", 1, id="no-data"),
+        pytest.param("kind: ConfigMap\ndata:\n", 1, id="data-null"),
+        pytest.param("kind: ConfigMap\ndata: [a]\n", 1, id="data-list"),
+        pytest.param("kind: ConfigMap\ndata: {policy.yaml: 7}\n", 1, id="number"),
+        pytest.param("kind: ConfigMap\ndata: {policy.yaml: ''}\n", 1, id="empty"),
+        pytest.param(json.dumps({"kind": "ConfigMap", "data": {"policy.yaml": CLEAN}}), 0, id="json"),
+        pytest.param(json.dumps({"kind": "ConfigMap", "data": {"policy.yaml": BAD}}), 1, id="json-bad"),
+        pytest.param("kind: ConfigMap\ndata:\n  policy.yaml: >-\n    a: b\n", 1, id="folded"),
+        pytest.param("kind: ConfigMap\ndata:\n  policy.yaml: |4\n        a: b\n", 1, id="indented"),
+        pytest.param("kind: ConfigMap\ndata:\n  policy.yaml: |+\n\n\n", 1, id="blank"),
+    ],
+)
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_odd_configmap_manifests(command: Command, write: Write, text: str, code: int, style: str) -> None:
+    assert command("check", write(text), "--format", style).code == code
+
+
+def test_what_is_not_printable_cannot_drive_a_terminal(command: Command, write: Write) -> None:
+    done = command("check", write('allow: ["\\e[31m", "\\x9b31m"]\n"\\e[2J": 1\nx\u2028: y\n'))
+    assert done.code == 1
+    assert all(character.isprintable() or character == "\n" for character in done.out)
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/policy.yaml", "/"])
+def test_what_cannot_be_read_exits_with_2(command: Command, path: str) -> None:
+    done = command("check", path)
+    assert (done.code, done.out) == (2, "")
+    assert path in done.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--format", "xml"], ["--colour"]])
+def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
+    done = command("check", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Usage: gatekeeper-py check" in done.err

@@ -1,0 +1,179 @@
+"""The command line as a whole: usage, output streams, signals, colours."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gatekeeper_py
+from builders import pod, policy_text
+from commanding import Command, Write
+
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in {"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"} and not name.startswith("GATEKEEPER_PY_")
+}
+
+
+def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gatekeeper_py", *map(str, arguments)]
+    return subprocess.run(command, text=True, timeout=60, check=False, **{"env": ENVIRONMENT, **options})
+
+
+def test_version(command: Command) -> None:
+    done = command("version")
+    assert (done.code, done.out, done.err) == (0, f"{gatekeeper_py.__version__}\n", "")
+
+
+def test_the_real_thing_answers_on_stdout_only(write: Write) -> None:
+    policy, pods = write(policy_text()), write(json.dumps(pod("nginx")), "pod.json")
+    done = run("review", policy, pods, "--format", "json", capture_output=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)[0]["verdict"] == "rejected"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["check", "--help"], ["serve", "-h"]])
+def test_help_is_an_answer(command: Command, arguments: list[str]) -> None:
+    done = command(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: gatekeeper-py" in done.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["colour"], ["--colour"], ["version", "more"], ["schema", "-x"]])
+def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
+    done = command(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Usage: gatekeeper-py" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param([], "--policy", id="no-source"),
+        pytest.param(["--policy", "x", "--configmap", "a/b"], "--policy", id="two-sources"),
+        pytest.param(["--configmap", "a"], "NAMESPACE/NAME", id="configmap-name"),
+        pytest.param(["--configmap", "a/b"], "--tls-cert", id="configmap-without-certificate"),
+        pytest.param(["--policy", "x", "--listen", "nowhere"], "HOST:PORT", id="address"),
+        pytest.param(["--policy", "x", "--listen", "[::1]:" + "1" * 5000], "HOST:PORT", id="port"),
+        pytest.param(["--policy", "x", "--health-listen", ":1"], "host", id="health-address"),
+        pytest.param(["--policy", "x", "--tls-cert", "x"], "--tls-key", id="half-a-pair"),
+        pytest.param(["--policy", "x", "--client-name", "x"], "--client-ca", id="client-name-alone"),
+        pytest.param(["--policy", "x", "--max-connections", "0"], "--max-connections", id="range"),
+        pytest.param(["--policy", "x", "--max-body-bytes", "7MiB"], "--max-body-bytes", id="no-number"),
+        pytest.param(["--policy", "x", "--cache-size", "-1"], "--cache-size", id="negative"),
+        pytest.param(["--policy", "x", "--drain-seconds", "nan"], "--drain-seconds", id="nan"),
+        pytest.param(["--policy", "x", "--log-level", "loud"], "--log-level", id="level"),
+        pytest.param(["--policy", "x", "--log-format", "xml"], "--log-format", id="format"),
+        pytest.param(["--policy", "/"], "directory", id="policy-is-a-directory"),
+        pytest.param(["--policy", "x", "more"], "more", id="argument"),
+    ],
+)
+def test_bad_settings_of_serve_exit_with_2(command: Command, arguments: list[str], said: str) -> None:
+    done = command("serve", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MAX_BODY_BYTES", "0"), ("CONFIGMAP", "a/b"), ("TLS_CERT", "x"), ("HEALTH_LISTEN", "x"),
+     ("LOG_LEVEL", "x"), ("CLIENT_NAME", "a b"), ("DRAIN_SECONDS", "-1"), ("CACHE_SIZE", "x"),
+     ("MAX_CONNECTIONS", "0")],
+)  # fmt: skip
+def test_every_option_of_serve_is_a_variable_too(
+    command: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"GATEKEEPER_PY_{name}", value)
+    assert command("serve", "--policy", "x").code == 2
+
+
+def test_nobody_reads_all_of_the_answer(write: Write) -> None:
+    """``| head``: 141 as of other tools, and no verdict that was never given."""
+    documents = [json.dumps(pod("registry.corp.io/web")) + "\n"] * 3000
+    files = [str(write(policy_text())), str(write("---\n".join(documents), "pods.yaml"))]
+    for style in ("text", "json"):
+        command = [sys.executable, "-m", "gatekeeper_py", "review", *files, "--format", style]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            errors = process.stderr.read()
+            assert process.wait(60) == 141
+        assert errors == b""
+
+
+def test_a_full_disk_is_told_without_a_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run("schema", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "Error: cannot write: No space left on device\n"
+
+
+def test_a_closed_stdin_is_told_without_a_traceback() -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m gatekeeper_py check - <&-"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path: Path, write: Write) -> None:
+    """It waits for its input, so the signal finds it at work."""
+    fifo = tmp_path / "pods"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "gatekeeper_py", "review", str(write(policy_text())), str(fifo)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process,
+        fifo.open("wb"),
+    ):  # opens once the other side reads
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"Traceback" not in errors
+
+
+def _on_a_terminal(*arguments: object, **environment: str) -> str:
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gatekeeper_py", *map(str, arguments)],
+            stdout=theirs,
+            env={**ENVIRONMENT, "TERM": "xterm-256color", **environment},
+        )
+        os.close(theirs)
+        output = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                output += chunk
+        except OSError:  # the other side is closed
+            pass
+        process.wait(60)
+    finally:
+        os.close(ours)
+    return output.decode()
+
+
+def test_colours_are_for_terminals_and_for_those_who_want_them(write: Write) -> None:
+    path = write(policy_text(allow="[nginx]"))
+    assert "\x1b[1;31m" in _on_a_terminal("check", path)
+    plain = _on_a_terminal("check", path, NO_COLOR="1")
+    assert "error[bad-pattern]" in plain
+    assert "31m" not in plain
+    assert "\x1b" not in run("check", path, capture_output=True).stdout

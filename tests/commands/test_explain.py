@@ -1,0 +1,164 @@
+"""``explain``: why an image is approved or not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from builders import HUB_TO_CORP, policy_text
+from commanding import Command, Write
+
+RICH = policy_text(
+    """
+deny:
+  - {image: registry.corp.io/old/**, reason: "it is gone", owner: platform}
+mirrors:
+  - {from: docker.io, to: registry.corp.io/dockerhub}
+""",
+    allow="""
+  - registry.corp.io/**
+  - {image: "quay.io/team/app:v*", namespaces: [team-*], until: 2030-01-01, owner: ana, reason: trial}
+""",
+)
+
+
+def explained(command: Command, *arguments: object, code: int) -> list[dict[str, Any]]:
+    done = command("explain", *arguments, "--format", "json")
+    assert (done.code, done.err) == (code, "")
+    answer: list[dict[str, Any]] = json.loads(done.out)
+    for each in answer:
+        assert list(each) == [
+            "image", "namespace", "canonical", "verdict", "reason", "detail", "rule", "origins", "rewritten",
+            "nearest",
+        ]  # fmt: skip
+        assert each["verdict"] in {"approved", "rejected"}
+        assert each["reason"] in {"allowed", "denied", "unlisted", "invalid"}
+        assert isinstance(each["detail"], str)
+        assert isinstance(each["origins"], list)
+        assert all(list(miss) == ["rule", "missed"] for miss in each["nearest"])
+        if each["rule"] is not None:
+            assert list(each["rule"])[:3] == ["list", "index", "image"]
+    return answer
+
+
+def test_an_approved_image(command: Command, write: Write) -> None:
+    (answer,) = explained(command, write(RICH), "registry.corp.io/web:1", code=0)
+    assert answer == {
+        "image": "registry.corp.io/web:1",
+        "namespace": None,
+        "canonical": "registry.corp.io/web:1",
+        "verdict": "approved",
+        "reason": "allowed",
+        "detail": answer["detail"],
+        "rule": {"list": "allow", "index": 0, "image": "registry.corp.io/**"},
+        "origins": [],
+        "rewritten": None,
+        "nearest": [],
+    }
+
+
+def test_a_denied_image_names_the_rule_and_its_reason(command: Command, write: Write) -> None:
+    (answer,) = explained(command, write(RICH), "registry.corp.io/old/app", code=1)
+    assert (answer["verdict"], answer["reason"]) == ("rejected", "denied")
+    assert (answer["rule"]["list"], answer["rule"]["index"]) == ("deny", 0)
+    assert (answer["rule"]["owner"], answer["rule"]["reason"]) == ("platform", "it is gone")
+
+
+def test_an_unlisted_image_shows_what_nearly_matched_and_its_rewrite(command: Command, write: Write) -> None:
+    hub, quay = explained(command, write(RICH), "nginx", "quay.io/team/app:v1", code=1)
+    assert hub["canonical"] == "docker.io/library/nginx"
+    assert hub["rewritten"] == "registry.corp.io/dockerhub/library/nginx"
+    assert (quay["reason"], quay["rule"]) == ("unlisted", None)
+    assert quay["nearest"][0]["rule"]["image"] == "quay.io/team/app:v*"
+    assert "namespace" in quay["nearest"][0]["missed"]
+
+
+def test_an_image_on_a_mirror_names_its_origin(command: Command, write: Write) -> None:
+    (answer,) = explained(command, write(RICH), "registry.corp.io/dockerhub/library/nginx", code=0)
+    assert answer["origins"] == ["docker.io/library/nginx"]
+
+
+@pytest.mark.parametrize("image", ["", "NGINX", "a\nb", "\x1b[31m", "é", "x" * 5000, "\udcff"])
+def test_an_invalid_image_stands_in_json_as_written(command: Command, write: Write, image: str) -> None:
+    (answer,) = explained(command, write(RICH), image, code=1)
+    assert (answer["image"], answer["canonical"], answer["reason"]) == (image, None, "invalid")
+    text = command("explain", write(RICH), image)
+    assert text.code == 1
+    assert all(character.isprintable() or character == "\n" for character in text.out)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        pytest.param([], 1, id="no-namespace"),
+        pytest.param(["-n", "shop"], 1, id="other-namespace"),
+        pytest.param(["-n", "team-a"], 0, id="namespace"),
+        pytest.param(["--namespace", "team-a"], 0, id="long-option"),
+        pytest.param(["-n", "team-a", "--at", "2029-12-31"], 0, id="before-it-lapses"),
+        pytest.param(["-n", "team-a", "--at", "2030-01-01"], 1, id="when-it-lapses"),
+        pytest.param(["-n", "team-a", "--at", "2029-12-31T23:59:59Z"], 0, id="a-second-before"),
+        pytest.param(["-n", "team-a", "--at", "2030-01-01T00:30:00+01:00"], 0, id="with-an-offset"),
+    ],
+)
+def test_namespace_and_time(command: Command, write: Write, options: list[str], code: int) -> None:
+    (answer,) = explained(command, write(RICH), "quay.io/team/app:v1", *options, code=code)
+    assert answer["namespace"] == (options[1] if options else None)
+
+
+def test_text_shows_the_whole_way(command: Command, write: Write) -> None:
+    done = command("explain", write(RICH), "nginx:1.25", "-n", "shop")
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[0] == "rejected nginx:1.25"
+    labels = [line[2:13].strip() for line in lines[1:] if line]
+    assert labels[:3] == ["namespace", "canonical", "because"]
+    assert "near miss" in labels
+    assert labels[-1] == "mutate"
+    assert "registry.corp.io/dockerhub/library/nginx:1.25 (approved)" in done.out
+
+
+def test_one_rejected_of_many_exits_with_1(command: Command, write: Write) -> None:
+    answers = explained(command, write(RICH), "registry.corp.io/a", "nginx", "registry.corp.io/b", code=1)
+    assert [answer["verdict"] for answer in answers] == ["approved", "rejected", "approved"]
+
+
+@pytest.mark.parametrize("text", ["", "a: [", policy_text(allow="[nginx]"), policy_text("colour: red\n")])
+def test_a_bad_policy_exits_with_2_and_its_findings_on_stderr(
+    command: Command, write: Write, text: str
+) -> None:
+    done = command("explain", write(text), "nginx")
+    assert (done.code, done.out) == (2, "")
+    assert "error[" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nginx"], ["nginx", "x", "--at", "yesterday"], ["nginx", "x", "--at", "2030-01-01T00:00:00"], []],
+)
+def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
+    done = command("explain", *arguments)
+    assert (done.code, done.out) == (2, "")
+
+
+def test_the_policy_can_come_from_stdin(command: Command) -> None:
+    done = command("explain", "-", "registry.corp.io/a", stdin=policy_text(HUB_TO_CORP))
+    assert done.code == 0
+
+
+def test_text_names_the_owner_and_how_the_image_was_matched(command: Command, write: Write) -> None:
+    done = command("explain", write(RICH), "quay.io:443/team/app:v1", "-n", "team-a")
+    assert done.code == 0
+    for line in ("matched as quay.io/team/app", "owner      ana", "reason     trial"):
+        assert f"  {line}\n" in done.out
+
+
+def test_text_says_why_an_image_cannot_be_rewritten(command: Command, write: Write) -> None:
+    done = command("explain", write(RICH), "docker.io/team/" + "a" * 240)
+    assert "mutate     stays: on its mirror the name would be longer than 255" in done.out
+
+
+def test_text_names_what_a_mirror_mirrors(command: Command, write: Write) -> None:
+    done = command("explain", write(RICH), "registry.corp.io/dockerhub/library/nginx")
+    assert "  mirrors    docker.io/library/nginx\n" in done.out

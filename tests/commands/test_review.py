@@ -1,0 +1,366 @@
+"""``review``: manifests judged offline as the webhooks would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import HUB_TO_CORP, pod, policy_text, review, workload
+from commanding import Command, Write
+from gatekeeper_py.commands.manifests import _documents
+from gatekeeper_py.commands.review import _Dumper
+
+ENFORCE = policy_text(HUB_TO_CORP)
+MUTATE = policy_text(HUB_TO_CORP, mode="mutate")
+WARN = policy_text(mode="warn")
+GOOD, BAD = pod("registry.corp.io/web:1"), pod("nginx:1.25")
+SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": []}}
+
+
+def reviewed(command: Command, policy: Path, *files: object, code: int, **more: Any) -> list[dict[str, Any]]:
+    done = command("review", policy, *files, "--format", "json", **more)
+    assert (done.code, done.err) == (code, "")
+    answer: list[dict[str, Any]] = json.loads(done.out)
+    for each in answer:
+        assert list(each) == ["source", "document", "kind", "namespace", "name", "verdict", "images"]
+        assert each["verdict"] in {"admitted", "warned", "rejected", "rewritten"}
+        assert isinstance(each["document"], int)
+        for image in each["images"]:
+            assert list(image) == ["path", "image", "verdict", "reason", "detail", "rewritten"]
+            assert image["verdict"] in {"approved", "rejected"}
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("policy", "obj", "verdict", "code"),
+    [
+        pytest.param(ENFORCE, GOOD, "admitted", 0, id="approved"),
+        pytest.param(ENFORCE, BAD, "rejected", 1, id="rejected"),
+        pytest.param(WARN, BAD, "warned", 0, id="warned"),
+        pytest.param(MUTATE, BAD, "rewritten", 0, id="rewritten"),
+        pytest.param(MUTATE, pod("quay.io/a"), "rejected", 1, id="no-mirror-helps"),
+        pytest.param(MUTATE, workload("Deployment", "nginx"), "admitted", 0, id="template-after-its-mirror"),
+        pytest.param(ENFORCE, workload("CronJob", "nginx"), "rejected", 1, id="template"),
+        pytest.param(ENFORCE, SERVICE, "admitted", 0, id="no-images"),
+        pytest.param(ENFORCE, pod("registry.corp.io/a", None), "rejected", 1, id="missing-image"),
+        pytest.param(ENFORCE, pod(42), "rejected", 1, id="number"),
+        pytest.param(ENFORCE, {**GOOD, "spec": None}, "rejected", 1, id="no-spec"),
+    ],
+)
+@pytest.mark.parametrize("style", ["yaml", "json", "json-on-one-line"])
+def test_verdicts(
+    command: Command, write: Write, policy: str, obj: Any, verdict: str, code: int, style: str
+) -> None:
+    text = yaml.safe_dump(obj) if style == "yaml" else json.dumps(obj, indent=2 if style == "json" else None)
+    (answer,) = reviewed(command, write(policy), write(text, "pod.yaml"), code=code)
+    assert answer["verdict"] == verdict
+
+
+def test_the_fields_of_an_answer(command: Command, write: Write) -> None:
+    path = write(json.dumps(pod("nginx:1.25", "registry.corp.io/a", metadata={"generateName": "web-"})), "a")
+    (answer,) = reviewed(command, write(ENFORCE), path, code=1)
+    images = answer.pop("images")
+    assert answer == {
+        "source": str(path),
+        "document": 0,
+        "kind": "Pod",
+        "namespace": "default",
+        "name": "web-",
+        "verdict": "rejected",
+    }
+    assert images[0] == {
+        "path": "spec.containers[0].image",
+        "image": "nginx:1.25",
+        "verdict": "rejected",
+        "reason": "unlisted",
+        "detail": "docker.io/library/nginx matches no rule",
+        "rewritten": None,
+    }
+    assert (images[1]["verdict"], images[1]["reason"]) == ("approved", "allowed")
+
+
+def test_a_rewritten_image_stands_as_written_beside_its_rewrite(command: Command, write: Write) -> None:
+    pods = write(json.dumps(BAD), "pod.json")
+    deployment = write(json.dumps(workload("Deployment", "nginx:1.25")), "deployment.json")
+    for answer in reviewed(command, write(MUTATE), pods, deployment, code=0):
+        (image,) = answer["images"]
+        assert image["image"] == "nginx:1.25"
+        assert image["rewritten"] == "registry.corp.io/dockerhub/library/nginx:1.25"
+        assert image["verdict"] == "approved"
+
+
+def test_many_documents_lists_and_reviews(command: Command, write: Write) -> None:
+    typed = {"apiVersion": "v1", "kind": "PodList", "items": [
+        {k: v for k, v in obj.items() if k not in {"apiVersion", "kind"}} for obj in (GOOD, BAD)
+    ]}  # fmt: skip
+    documents = [
+        GOOD,
+        None,
+        {"apiVersion": "v1", "kind": "List", "items": [BAD, workload("Job", "nginx"), SERVICE]},
+        typed,
+        review(BAD, namespace="payments"),
+        review(None, kind=("", "Pod"), operation="DELETE", old=BAD),
+        {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": [{"apiVersion": "v1", "kind": "List", "items": [GOOD]}],
+        },
+        {"apiVersion": "v1", "kind": "List", "items": []},
+    ]
+    path = write(yaml.safe_dump_all(documents), "all.yaml")
+    answers = reviewed(command, write(ENFORCE), path, code=1)
+    assert [(a["document"], a["kind"], a["verdict"], a["namespace"]) for a in answers] == [
+        (0, "Pod", "admitted", "shop"),
+        (2, "Pod", "rejected", "shop"),
+        (2, "Job", "rejected", "default"),
+        (2, "Service", "admitted", "default"),
+        (3, "Pod", "admitted", "shop"),
+        (3, "Pod", "rejected", "shop"),
+        (4, "Pod", "rejected", "payments"),
+        (5, "Pod", "admitted", "shop"),
+        (6, "Pod", "admitted", "shop"),
+    ]
+
+
+def test_a_stream_of_json_objects_is_read(command: Command, write: Write) -> None:
+    path = write(
+        json.dumps(GOOD) + "\n" + json.dumps(BAD, indent=1) + json.dumps(SERVICE) + "\n\n", "all.json"
+    )
+    answers = reviewed(command, write(ENFORCE), path, code=1)
+    assert [(a["document"], a["verdict"]) for a in answers] == [
+        (0, "admitted"), (1, "rejected"), (2, "admitted"),
+    ]  # fmt: skip
+
+
+def test_stdin_is_read(command: Command, write: Write) -> None:
+    (answer,) = reviewed(command, write(ENFORCE), "-", code=1, stdin=json.dumps(BAD))
+    assert (answer["source"], answer["verdict"]) == ("<stdin>", "rejected")
+    (answer,) = reviewed(command, Path("-"), write(json.dumps(GOOD), "a"), code=0, stdin=ENFORCE)
+    assert answer["verdict"] == "admitted"
+
+
+@pytest.mark.parametrize("arguments", [("-", "-"), ("-", "a", "-"), ("policy", "-", "-")])
+def test_stdin_cannot_be_two_things(command: Command, arguments: tuple[str, ...]) -> None:
+    """The second would be empty, and nothing to judge is nothing to reject."""
+    done = command("review", *arguments, stdin=ENFORCE)
+    assert (done.code, done.out) == (2, "")
+    assert "stdin" in done.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"\xff", id="not-utf-8"),
+        pytest.param("a: [", id="not-yaml"),
+        pytest.param("a: b\na: c\n", id="duplicate-key"),
+        pytest.param('{"kind": "Pod", "kind": "Service", "apiVersion": "v1"}', id="duplicate-key-json"),
+        pytest.param("text", id="scalar"),
+        pytest.param("- a\n- b\n", id="list"),
+        pytest.param("a: b\n", id="no-kind"),
+        pytest.param("kind: Pod\n", id="no-api-version"),
+        pytest.param("kind: [Pod]\napiVersion: v1\n", id="kind-list"),
+        pytest.param("kind: List\napiVersion: v1\nitems: [a]\n", id="items-of-text"),
+        pytest.param("kind: AdmissionReview\napiVersion: admission.k8s.io/v1\n", id="no-request"),
+        pytest.param(json.dumps({**review(BAD), "apiVersion": "admission.k8s.io/v1beta1"}), id="v1beta1"),
+        pytest.param("a: " + "[" * 20_000, id="deep"),
+        pytest.param('{"a": ' * 3000 + "1" + "}" * 3000, id="deep-json"),
+        pytest.param("!!python/object/apply:os.getcwd []", id="tag"),
+        pytest.param("a: &a [*a]\nkind: Pod\napiVersion: v1\n", id="holds-itself"),
+        pytest.param("kind: Pod\napiVersion: v1\nx: 1e999\n", id="infinite"),
+        pytest.param('{"kind": "Pod", "apiVersion": "v1", "x": 1e999}', id="infinite-json"),
+        pytest.param('{"kind": "Pod", "apiVersion": "v1", "x": NaN}', id="nan-json"),
+        pytest.param("kind: Pod\napiVersion: v1\nx: " + "9" * 5000 + "\n", id="5000-digits"),
+        pytest.param(
+            "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
+            id="billion-laughs",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_what_cannot_be_read_exits_with_2(command: Command, write: Write, text: Any, style: str) -> None:
+    done = command("review", write(ENFORCE), write(text, "bad.yaml"), "--format", style)
+    assert (done.code, done.out) == (2, "")
+    assert "bad.yaml" in done.err
+    assert len(done.err) < 2000
+
+
+def test_a_file_that_is_not_there_exits_with_2(command: Command, write: Write) -> None:
+    done = command("review", write(ENFORCE), write(json.dumps(GOOD), "a"), "/nonexistent")
+    assert (done.code, done.out) == (2, "")
+
+
+def test_a_bad_policy_exits_with_2_and_its_findings_on_stderr(command: Command, write: Write) -> None:
+    done = command("review", write("a: b"), write(json.dumps(GOOD), "a"))
+    assert (done.code, done.out) == (2, "")
+    assert "error[" in done.err
+
+
+@pytest.mark.parametrize("text", ["", "---\n---\n", "# nothing\n"])
+def test_a_file_without_objects_is_nothing_to_reject(command: Command, write: Write, text: str) -> None:
+    assert reviewed(command, write(ENFORCE), write(text, "empty.yaml"), code=0) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("x: 010", 10),
+        ("x: 09", 9),
+        ("x: yes", "yes"),
+        ("x: on", "on"),
+        ("x: 2030-01-01", "2030-01-01"),
+        ("x: 1:20", "1:20"),
+        ("x: 1_000", "1_000"),
+        ("x: true", True),
+        ("x: ~", None),
+        ("x:", None),
+        ("x: 1e3", 1000.0),
+        ("x: '1e3'", "1e3"),
+        ("x: =", "="),
+        ('{"x": "\\ud83d\\ude00"}', "\U0001f600"),
+        ('{"x": "a\\/b"}', "a/b"),
+        ("{x: flow}", "flow"),
+        ('{"x": 1}\n---\n', 1),
+        ("base: &b {x: 1}\n<<: *b\n", 1),
+    ],
+)
+def test_values_are_read_as_in_yaml_1_2_and_json(text: str, value: Any) -> None:
+    assert _documents("file", text)[0]["x"] == value
+
+
+def test_json_with_emoji_and_long_keys_is_read(command: Command, write: Write) -> None:
+    metadata = {"annotations": {"mood": "\U0001f600", "k" * 3000: "v"}}
+    path = write(json.dumps(pod("registry.corp.io/a", metadata=metadata)), "pod.json")
+    (answer,) = reviewed(command, write(ENFORCE), path, code=0)
+    assert answer["verdict"] == "admitted"
+
+
+def test_mutate_prints_what_would_be_stored(command: Command, write: Write) -> None:
+    path = write(yaml.safe_dump_all([BAD, SERVICE, pod("quay.io/a")]), "all.yaml")
+    done = command("review", write(MUTATE), path, "--mutate")
+    assert done.code == 1
+    stored = list(yaml.safe_load_all(done.out))
+    assert [obj["kind"] for obj in stored] == ["Pod", "Service"]
+    assert stored[0]["spec"]["containers"][0]["image"] == "registry.corp.io/dockerhub/library/nginx:1.25"
+    assert json.loads(stored[0]["metadata"]["annotations"]["gatekeeper-py/original-images"]) == {
+        "spec.containers[0].image": "nginx:1.25"
+    }
+    assert stored[1] == SERVICE
+    assert "quay.io/a" in done.err
+    again = command("review", write(MUTATE), write(done.out, "again.yaml"), "--mutate")
+    assert again.out == done.out
+
+
+def test_mutate_as_json_is_a_list(command: Command, write: Write) -> None:
+    done = command("review", write(MUTATE), write(json.dumps(BAD), "a"), "--mutate", "--format", "json")
+    answer = json.loads(done.out)
+    assert (answer["apiVersion"], answer["kind"], len(answer["items"])) == ("v1", "List", 1)
+
+
+def test_mutate_stores_nothing_for_a_deletion(command: Command, write: Write) -> None:
+    path = write(json.dumps(review(None, kind=("", "Pod"), operation="DELETE", old=BAD)), "a")
+    done = command("review", write(MUTATE), path, "--mutate")
+    assert (done.code, done.out) == (0, "")
+
+
+@pytest.mark.parametrize("style", ["sarif", "junit"])
+def test_mutate_prints_objects_and_no_report(command: Command, write: Write, style: str) -> None:
+    done = command("review", write(MUTATE), write(json.dumps(BAD), "a"), "--mutate", "--format", style)
+    assert (done.code, done.out) == (2, "")
+
+
+NUMBERS = st.from_regex(r"\A[-+]?[0-9.]{1,4}([eE][-+]?[0-9]{1,2})?\Z")
+WORDS = st.sampled_from(["yes", "NO", "~", "0o17", "0x1f", "1e3", "12e5", "1_0", "=", "<<", ".5", "1:20"])
+
+
+@given(text=st.one_of(st.text(), NUMBERS, WORDS))
+def test_text_that_mutate_prints_stays_text(text: str) -> None:
+    dumped = yaml.dump({"x": text}, Dumper=_Dumper)
+    assert _documents("file", dumped) == [{"x": text}]
+    assert yaml.safe_load(dumped) == {"x": text}
+
+
+@pytest.mark.parametrize("text", ["1e3", "12e5", "1E+3", "0o17", "-1e3"])
+def test_text_that_yaml_1_2_takes_for_a_number_is_quoted(text: str) -> None:
+    """A short commit hash such as 12e5 in a label."""
+    assert yaml.dump(text, Dumper=_Dumper).startswith("'")
+
+
+def test_text_output(command: Command, write: Write) -> None:
+    path = write(yaml.safe_dump_all([GOOD, BAD]), "all.yaml")
+    said = (
+        'container "c0" (spec.containers[0].image): nginx:1.25 is not approved: '
+        "docker.io/library/nginx matches no rule; use registry.corp.io/dockerhub/library/nginx:1.25"
+    )
+    done = command("review", write(ENFORCE), path)
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        f"admitted Pod shop/web {path}[0]",
+        f"rejected Pod shop/web {path}[1]",
+        f"  {said}",
+        "2 objects: 1 admitted, 1 rejected",
+    ]
+    assert "becomes registry.corp.io" in command("review", write(MUTATE), path).out
+
+
+def test_sarif(command: Command, write: Write) -> None:
+    path = write(json.dumps(BAD), "a pod.json")
+    done = command("review", write(ENFORCE), path, "--format", "sarif")
+    assert done.code == 1
+    log = json.loads(done.out)
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    (result,) = run["results"]
+    assert result["ruleId"] == "image-unlisted"
+    assert result["level"] == "error"
+    assert result["ruleId"] in {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert uri == str(path).replace(" ", "%20")
+    warned = json.loads(command("review", write(WARN), path, "--format", "sarif").out)
+    assert warned["runs"][0]["results"][0]["level"] == "warning"
+    clean = command("review", write(ENFORCE), write(json.dumps(GOOD), "b"), "--format", "sarif")
+    assert (clean.code, json.loads(clean.out)["runs"][0]["results"]) == (0, [])
+
+
+def test_junit(command: Command, write: Write) -> None:
+    path = write(yaml.safe_dump_all([GOOD, BAD, pod("a\x01b]]>\U0001f600")]), "all.yaml")
+    done = command("review", write(ENFORCE), path, "--format", "junit")
+    assert done.code == 1
+    suites = ET.fromstring(done.out)
+    assert (suites.get("tests"), suites.get("failures")) == ("3", "2")
+    cases = list(suites.iter("testcase"))
+    assert [case.find("failure") is not None for case in cases] == [False, True, True]
+    assert cases[1].get("name") == "Pod shop/web"
+    warned = ET.fromstring(command("review", write(WARN), path, "--format", "junit").out)
+    assert warned.get("failures") == "0"
+    assert len(list(warned.iter("system-out"))) == 2
+
+
+def test_hostile_names_cannot_drive_a_terminal(command: Command, write: Write) -> None:
+    metadata = {"name": "a\x1b[31m\nb", "namespace": "\u202e"}
+    path = write(json.dumps(pod("x\x1b[2J", metadata=metadata)), "a.json")
+    for style in ("text", "junit"):
+        done = command("review", write(ENFORCE), path, "--format", style)
+        assert done.code == 1
+        assert all(character.isprintable() or character == "\n" for character in done.out)
+
+
+def test_json_output_is_json(command: Command, write: Write) -> None:
+    """No NaN, no Infinity, whatever the objects hold."""
+    path = write(json.dumps(pod(1.5, [1], {"a": True})), "a")
+    done = command("review", write(ENFORCE), path, "--format", "json")
+    (answer,) = json.loads(done.out, parse_constant=pytest.fail)
+    assert [image["image"] for image in answer["images"]] == [1.5, [1], {"a": True}]
+
+
+def test_text_says_what_a_template_will_run_as(command: Command, write: Write) -> None:
+    done = command("review", write(MUTATE), write(json.dumps(workload("Deployment", "nginx")), "a"))
+    assert done.code == 0
+    assert "nginx will run as registry.corp.io/dockerhub/library/nginx\n" in done.out

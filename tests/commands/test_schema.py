@@ -1,0 +1,112 @@
+"""``schema``: a JSON Schema that says of a document's shape what the parser says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from commanding import Command
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.document import PolicyError
+
+HEAD: dict[str, Any] = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}
+MINIMAL = {**HEAD, "allow": ["registry.corp.io"]}
+MIRROR = {"from": "docker.io", "to": "a.io"}
+
+
+@pytest.fixture
+def validator(command: Command) -> jsonschema.Draft202012Validator:
+    done = command("schema")
+    assert (done.code, done.err) == (0, "")
+    schema = json.loads(done.out)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+GOOD = [
+    pytest.param(MINIMAL, id="minimal"),
+    pytest.param({**MINIMAL, "mode": "warn", "message": "ask us"}, id="message"),
+    pytest.param({**MINIMAL, "deny": []}, id="empty-deny"),
+    pytest.param({**MINIMAL, "allow": [{"image": "a.io"}, "b.io"]}, id="both-kinds-of-rule"),
+    pytest.param(
+        {**MINIMAL, "allow": [{"image": "a.io", "namespaces": ["a-*"], "until": "2030-01-01", "owner": "o",
+                               "reason": "r"}]},
+        id="whole-rule",
+    ),
+    pytest.param({**MINIMAL, "namespaces": [{"names": ["*"], "mode": "warn"}]}, id="override"),
+    pytest.param({**MINIMAL, "mirrors": [{"from": "docker.io", "to": "a.io/hub", "except": ["docker.io/x"]}]},
+                 id="mirror"),
+    pytest.param({**MINIMAL, "resources": [{"group": "tekton.dev", "kind": "Task",
+                                            "images": ["spec.steps[*].image"]}]}, id="resource"),
+]  # fmt: skip
+
+BAD = [
+    pytest.param({}, id="empty"),
+    pytest.param([], id="list"),
+    pytest.param(HEAD, id="no-allow"),
+    pytest.param({**MINIMAL, "allow": []}, id="empty-allow"),
+    pytest.param({**MINIMAL, "allow": None}, id="allow-null"),
+    pytest.param({**MINIMAL, "allow": "a.io"}, id="allow-text"),
+    pytest.param({**MINIMAL, "allow": [""]}, id="blank-rule"),
+    pytest.param({**MINIMAL, "allow": [1]}, id="number-rule"),
+    pytest.param({**MINIMAL, "allow": [None]}, id="null-rule"),
+    pytest.param({**MINIMAL, "allow": [{}]}, id="rule-without-image"),
+    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "colour": "red"}]}, id="unknown-field-of-a-rule"),
+    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "namespaces": []}]}, id="no-namespaces"),
+    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "namespaces": "a"}]}, id="namespaces-text"),
+    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "owner": 1}]}, id="owner-number"),
+    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "until": 2030}]}, id="until-number"),
+    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "namespaces": None}]}, id="namespaces-null"),
+    pytest.param({**MINIMAL, "deny": None}, id="deny-null"),
+    pytest.param({**MINIMAL, "colour": "red"}, id="unknown-field"),
+    pytest.param({**MINIMAL, "mode": "audit"}, id="mode"),
+    pytest.param({**MINIMAL, "mode": True}, id="mode-boolean"),
+    pytest.param({**MINIMAL, "kind": "Pod"}, id="kind"),
+    pytest.param({**MINIMAL, "apiVersion": "v1"}, id="api-version"),
+    pytest.param({**MINIMAL, "message": "x" * 201}, id="long-message"),
+    pytest.param({**MINIMAL, "message": None}, id="message-null"),
+    pytest.param({**MINIMAL, "namespaces": [{"names": [], "mode": "warn"}]}, id="override-of-nothing"),
+    pytest.param({**MINIMAL, "namespaces": [{"names": ["a"]}]}, id="override-without-mode"),
+    pytest.param({**MINIMAL, "namespaces": None}, id="overrides-null"),
+    pytest.param({**MINIMAL, "mirrors": [{"from": "docker.io"}]}, id="mirror-to-nowhere"),
+    pytest.param({**MINIMAL, "mirrors": [{**MIRROR, "verify": "tag"}]}, id="not-built"),
+    pytest.param({**MINIMAL, "mirrors": [{**MIRROR, "except": None}]}, id="except-null"),
+    pytest.param({**MINIMAL, "resources": [{"group": "", "kind": "A", "images": []}]}, id="no-images"),
+    pytest.param({**MINIMAL, "resources": [{"kind": "A", "images": ["a"]}]}, id="resource-without-group"),
+]  # fmt: skip
+
+
+def parses(document: Any) -> bool:
+    try:
+        parse_policy(yaml.safe_dump(document))
+    except PolicyError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("document", GOOD)
+def test_good_documents(validator: jsonschema.Draft202012Validator, document: Any) -> None:
+    assert parses(document)
+    assert list(validator.iter_errors(document)) == []
+
+
+@pytest.mark.parametrize("document", BAD)
+def test_bad_documents(validator: jsonschema.Draft202012Validator, document: Any) -> None:
+    assert not parses(document)
+    assert not validator.is_valid(document)
+
+
+@pytest.mark.parametrize(
+    "allow", [["nginx"], ["a.io/**/b"], ["*"], [{"image": "A.io"}], [{"image": "a.io", "until": "soon"}]]
+)
+def test_what_only_the_parser_can_tell_is_left_to_it(
+    validator: jsonschema.Draft202012Validator, allow: list[Any]
+) -> None:
+    document = {**MINIMAL, "allow": allow}
+    assert not parses(document)
+    assert validator.is_valid(document)

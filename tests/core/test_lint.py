@@ -1,0 +1,347 @@
+"""Lint (policy.md section 8): what an accepted policy says that its author may not mean."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py.core import Finding, parse_policy
+
+NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SHA256: Final = "sha256:" + "7c" * 32
+NO_LATEST: Final = "deny: ['*/**:latest']\n"
+
+
+def lint(more: str = "", allow: str = "[a.io@*]") -> tuple[Finding, ...]:
+    return parse_policy(policy_text(more, allow=allow)).lint(NOON)
+
+
+def paths(code: str, more: str = "", allow: str = "[a.io@*]") -> list[str]:
+    """The paths of the findings with a code."""
+    return [finding.path for finding in lint(more, allow) if finding.code == code]
+
+
+def test_a_policy_can_be_without_findings() -> None:
+    assert lint() == ()
+
+
+def test_findings_have_everything_and_stand_in_the_order_of_the_text() -> None:
+    text = "deny: [b.io/x:1@*]\nmirrors:\n  - from: docker.io\n    to: r.io\n"
+    findings = lint(text, allow="['*.io']")
+    assert [(f.code, f.path, f.line, f.column) for f in findings] == [
+        ("broad-host", "allow[0]", 4, 9),
+        ("floating-latest", "allow[0]", 4, 9),
+        ("tag-ignored", "deny[0]", 5, 8),
+    ]
+    assert all(f.severity == "warning" and f.message and f.proposal for f in findings)
+
+
+DEAD: Final = [
+    pytest.param("[a.io, a.io/x]", "[]", ["allow[1]"], id="wider-before"),
+    pytest.param("[a.io/x, a.io]", "[]", ["allow[0]"], id="wider-after"),
+    pytest.param("[a.io/x, a.io/x/**]", "[]", [], id="a-subtree-does-not-hold-its-root"),
+    pytest.param("[a.io, 'a.io:443/**']", "[]", ["allow[1]"], id="of-equals-the-later"),
+    pytest.param("[docker.io/nginx, docker.io/library/nginx]", "[]", ["allow[1]"], id="equal-after-folding"),
+    pytest.param("[a.io/*, a.io/x*, a.io/x1]", "[]", ["allow[1]", "allow[2]"], id="globs"),
+    pytest.param("['a.io/x:v1*', 'a.io/x:v*']", "[]", ["allow[0]"], id="tag-globs"),
+    pytest.param("['a.io/x:v*', 'a.io/x:v*']", "[]", ["allow[1]"], id="equal-tag-globs"),
+    pytest.param("[a.io/x, 'a.io/x:v1']", "[]", ["allow[1]"], id="tag"),
+    pytest.param(f"[a.io@*, 'a.io/x@{SHA256}']", "[]", ["allow[1]"], id="digest"),
+    pytest.param("[a.io@*, a.io/x]", "[]", [], id="pinned-is-narrower"),
+    pytest.param("['a.io/**:*', a.io@*, a.io]", "[]", ["allow[0]", "allow[1]"], id="each-alone"),
+    pytest.param("['*.corp.io', eu.corp.io]", "[]", ["allow[1]"], id="host-glob"),
+    pytest.param("[a.io/x]", "[a.io]", ["allow[0]"], id="denied"),
+    pytest.param("[a.io]", "[a.io]", ["allow[0]"], id="denied-exactly"),
+    pytest.param("[a.io/x]", "['*']", ["allow[0]"], id="denied-by-any-host"),
+    pytest.param("[a.io]", "[a.io/x]", [], id="denied-in-part"),
+    pytest.param("[a.io]", "['*', b.io]", ["allow[0]", "deny[1]"], id="deny-covers-deny"),
+    pytest.param("[b.io]", "[a.io/x, a.io]", ["deny[0]"], id="wider-deny-after"),
+    pytest.param("[a.io]", "[{image: a.io, namespaces: [shop]}]", [], id="denied-in-one-namespace"),
+    pytest.param("[a.io, {image: a.io, namespaces: [shop]}]", "[]", ["allow[1]"], id="namespace"),
+    pytest.param("[{image: a.io, namespaces: [shop]}, a.io]", "[]", ["allow[0]"], id="namespace-first"),
+    pytest.param(
+        "[{image: a.io, namespaces: [shop]}, {image: a.io, namespaces: ['sh*']}]",
+        "[]",
+        ["allow[0]"],
+        id="namespace-glob-covers-name",
+    ),
+    pytest.param(
+        "[{image: a.io, namespaces: ['sh*']}, {image: a.io, namespaces: ['s*']}]",
+        "[]",
+        ["allow[0]"],
+        id="namespace-glob-covers-glob",
+    ),
+    pytest.param(
+        "[{image: a.io, namespaces: [a, b]}, {image: a.io, namespaces: [a]}, {image: a.io, namespaces: [b]}]",
+        "[]",
+        ["allow[1]", "allow[2]"],
+        id="names-of-one-rule",
+    ),
+    pytest.param(
+        "[{image: a.io, namespaces: [a]}, {image: a.io, namespaces: [b]}, "
+        "{image: a.io/x, namespaces: [a, b]}]",
+        "[]",
+        ["allow[2]"],
+        id="names-of-several-rules-together",
+    ),
+    pytest.param(
+        "[{image: a.io, namespaces: [a]}, {image: a.io/x, namespaces: [a, b]}]",
+        "[]",
+        [],
+        id="one-name-is-left",
+    ),
+    pytest.param("[{image: a.io, namespaces: [a]}, a.io/x]", "[]", [], id="a-namespace-is-narrower"),
+    pytest.param(
+        "[{image: a.io, namespaces: ['a*', 'b*']}, {image: a.io, namespaces: ['b*', 'a*']}]",
+        "[]",
+        ["allow[1]"],
+        id="of-mutual-covers-the-later",
+    ),
+    pytest.param(
+        "[{image: a.io, namespaces: ['a*', 'b*']}, {image: a.io, namespaces: ['a*', 'c*']}, "
+        "{image: a.io, namespaces: ['b*', 'c*']}]",
+        "[]",
+        ["allow[2]"],
+        id="of-a-ring-of-covers-one",
+    ),
+    pytest.param("[a.io/x, {image: a.io, until: 2027-01-01}]", "[]", [], id="a-wider-rule-that-lapses-first"),
+    pytest.param("[{image: a.io/x, until: 2027-01-01}, a.io]", "[]", ["allow[0]"], id="wider-lives-for-ever"),
+    pytest.param(
+        "[{image: a.io/x, until: 2027-01-01}, {image: a.io, until: 2027-01-01}]",
+        "[]",
+        ["allow[0]"],
+        id="same-until",
+    ),
+    pytest.param("[{image: a.io, until: 2027-01-01}, a.io]", "[]", ["allow[0]"], id="equal-but-lapses-first"),
+    pytest.param("[{image: a.io, until: 2026-01-01}, a.io/x]", "[]", [], id="lapsed-covers-nothing"),
+    pytest.param("[a.io, {image: a.io/x, until: 2026-01-01}]", "[]", [], id="lapsed-is-not-dead-but-expired"),
+]
+
+
+@pytest.mark.parametrize(("allow", "deny", "expected"), DEAD)
+def test_dead_rules(allow: str, deny: str, expected: list[str]) -> None:
+    assert paths("dead-rule", f"deny: {deny}", allow) == expected
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "message"),
+    [
+        ("[a.io, a.io/x]", "[]", "the rule has no effect: allow[0] a.io covers all of it"),
+        ("[a.io]", "['*']", "the rule has no effect: deny[0] * denies all of it"),
+    ],
+)
+def test_a_dead_rule_is_told_by_which(allow: str, deny: str, message: str) -> None:
+    assert [f.message for f in lint(f"deny: {deny}", allow) if f.code == "dead-rule"] == [message]
+
+
+@pytest.mark.parametrize(
+    ("until", "code"),
+    [
+        pytest.param("2026-03-01T11:59:59Z", "expired", id="past"),
+        pytest.param("2026-03-01T12:00:00Z", "expired", id="now"),
+        pytest.param("2026-03-01T12:00:01Z", "expires-soon", id="in-a-second"),
+        pytest.param("2026-03-15T12:00:00Z", "expires-soon", id="in-14-days"),
+        pytest.param("2026-03-15T12:00:01Z", None, id="in-more-than-14-days"),
+    ],
+)
+def test_lapses(until: str, code: str | None) -> None:
+    more = f"""\
+deny:
+  - image: b.io
+    until: {until}
+namespaces:
+  - names: [shop]
+    until: {until}
+    mode: warn
+"""
+    findings = lint(more, f"[a.io@*, {{image: c.io@*, until: '{until}'}}]")
+    assert {f.code for f in findings} == ({code} if code else set())
+    expected = [("allow[1].until", 4), ("deny[0].until", 7), ("namespaces[0].until", 10)]
+    assert [(f.path, f.line) for f in findings] == (expected if code else [])
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "expected"),
+    [
+        pytest.param("[a.io]", "[]", ["allow[0]"], id="anything"),
+        pytest.param("[b.io@*, {image: a.io}]", "[]", ["allow[1].image"], id="path-of-a-mapping"),
+        pytest.param("[a.io, b.io]", "[]", ["allow[0]"], id="said-once"),
+        pytest.param("['a.io/x:latest']", "[]", ["allow[0]"], id="by-name"),
+        pytest.param("['a.io/x:l*']", "[]", ["allow[0]"], id="by-glob"),
+        pytest.param("['a.io/x:v*']", "[]", [], id="another-tag"),
+        pytest.param("[a.io@*]", "[]", [], id="pinned"),
+        pytest.param("[a.io]", "['*/**:latest']", [], id="denied"),
+        pytest.param("[a.io]", "['a.io/**:lat*']", [], id="denied-by-glob"),
+        pytest.param("[a.io, b.io]", "['a.io/**:latest']", ["allow[1]"], id="denied-elsewhere"),
+        pytest.param("[a.io]", "['a.io/x:latest']", ["allow[0]"], id="denied-in-part"),
+        pytest.param(
+            "[a.io]",
+            "[{image: '*/**:latest', namespaces: [shop]}]",
+            ["allow[0]"],
+            id="denied-in-one-namespace",
+        ),
+        pytest.param(
+            "[a.io]", "[{image: '*/**:latest', until: 2026-01-01}]", ["allow[0]"], id="no-longer-denied"
+        ),
+        pytest.param("[b.io@*, {image: a.io, until: 2026-01-01}]", "[]", [], id="no-longer-allowed"),
+    ],
+)
+def test_floating_latest(allow: str, deny: str, expected: list[str]) -> None:
+    assert paths("floating-latest", f"deny: {deny}", allow) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        pytest.param("*.azurecr.io", True, id="azure"),
+        pytest.param("team-*.azurecr.io", True, id="part-of-a-label"),
+        pytest.param("*.dkr.ecr.eu-west-1.amazonaws.com", True, id="amazon"),
+        pytest.param("123.dkr.ecr.*.amazonaws.com", True, id="star-in-the-middle"),
+        pytest.param("*.azurecr.io:5000", True, id="port"),
+        pytest.param("corp.azurecr.io", False, id="one-account"),
+        pytest.param("*.myazurecr.io", False, id="another-domain"),
+        pytest.param("*.corp.io", False, id="own-domain"),
+    ],
+)
+def test_mutable_hosts(host: str, *, found: bool) -> None:
+    assert paths("mutable-host", allow=f"['{host}@*']") == (["allow[0]"] if found else [])
+
+
+def test_a_denied_wildcard_host_is_no_danger() -> None:
+    assert paths("mutable-host", "deny: ['*.azurecr.io', '*']") == []
+    assert paths("broad-host", "deny: ['*.io', '*']") == []
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        pytest.param("*.io", True, id="one-label"),
+        pytest.param("*.*.io", True, id="two-stars-before-one-label"),
+        pytest.param("*corp.io", True, id="part-of-a-label"),
+        pytest.param("corp.*", True, id="no-label-after"),
+        pytest.param("*.io:5000", True, id="port"),
+        pytest.param("*.corp.io", False, id="two-labels"),
+        pytest.param("corp.io", False, id="literal"),
+    ],
+)
+def test_broad_hosts(host: str, *, found: bool) -> None:
+    assert paths("broad-host", allow=f"['{host}@*']") == (["allow[0]"] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        pytest.param("docker.io/**", True, id="double-star"),
+        pytest.param("docker.io", True, id="path-less"),
+        pytest.param("index.docker.io:443/", True, id="alias"),
+        pytest.param("docker.io@*", True, id="pinned-by-anybody"),
+        pytest.param("docker.io/**:v1", True, id="tag"),
+        pytest.param("docker.io/*/app", True, id="any-user"),
+        pytest.param("docker.io/*/**", True, id="any-user-subtree"),
+        pytest.param("docker.io/**@" + SHA256, False, id="one-digest"),
+        pytest.param("docker.io/*", False, id="star-is-the-official-images"),
+        pytest.param("docker.io/library/**", False, id="official"),
+        pytest.param("docker.io/team/**", False, id="one-user"),
+        pytest.param("docker.io:5000/**", False, id="not-hub"),
+        pytest.param("a.io/**", False, id="another-registry"),
+    ],
+)
+def test_hub_user_namespace(pattern: str, *, found: bool) -> None:
+    assert paths("hub-user-namespace", allow=f"['{pattern}']") == (["allow[0]"] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "proposal"),
+    [
+        pytest.param("docker.io/library", "docker.io/library/**", id="library"),
+        pytest.param("registry-1.docker.io/library:1", "docker.io/library/**", id="alias-and-tag"),
+        pytest.param("ghcr.io/owner", "ghcr.io/owner/**", id="ghcr-owner"),
+        pytest.param("docker.io/library/**", None, id="subtree"),
+        pytest.param("docker.io/nginx", None, id="official-image"),
+        pytest.param("ghcr.io/owner/app", None, id="ghcr-repository"),
+        pytest.param("a.io/library", None, id="another-registry"),
+    ],
+)
+def test_exact_repository(pattern: str, proposal: str | None) -> None:
+    found = [f for f in lint(f"deny: ['{pattern}']") if f.code == "exact-repository"]
+    assert [f.proposal for f in found] == ([f"did you mean {proposal}?"] if proposal else [])
+    assert paths("exact-repository", allow=f"['{pattern}']") == (["allow[0]"] if proposal else [])
+
+
+def test_ignored_tags_wherever_a_pattern_stands() -> None:
+    more = "deny: [b.io/x:1@*]\nmirrors: [{from: c.io, to: d.io, except: [c.io/x@*, c.io/y:1@*]}]"
+    expected = ["allow[0].image", "deny[0]", "mirrors[0].except[1]"]
+    assert paths("tag-ignored", more, "[{image: a.io/x:1@*}]") == expected
+
+
+@pytest.mark.parametrize(
+    ("allow", "source", "to", "proposal"),
+    [
+        pytest.param("[a.io]", "docker.io", "r.io", "allow r.io/**", id="not-allowed"),
+        pytest.param("[r.io]", "docker.io", "r.io", None, id="allowed"),
+        pytest.param("[r.io]", "docker.io", "r.io/hub", None, id="allowed-above"),
+        pytest.param("[r.io/hub/**]", "docker.io", "r.io/hub", None, id="allowed-below"),
+        pytest.param("[r.io/hub/x/**]", "docker.io", "r.io/hub", "allow r.io/hub/**", id="allowed-in-part"),
+        pytest.param("['*.corp.io']", "docker.io", "r.corp.io/hub", None, id="allowed-by-glob"),
+        pytest.param("['r.io/*/**']", "docker.io", "r.io/hub", None, id="allowed-by-segment-glob"),
+        pytest.param("['r.io/hub/**@*']", "docker.io", "r.io/hub", None, id="allowed-if-pinned"),
+        pytest.param(
+            "[{image: r.io, namespaces: [a]}]", "docker.io", "r.io", None, id="allowed-in-a-namespace"
+        ),
+        pytest.param(
+            "[a.io, {image: r.io, until: 2026-01-01}]", "docker.io", "r.io", "allow r.io/**", id="lapsed"
+        ),
+        pytest.param(
+            "[r.io/hub]",
+            "docker.io",
+            "r.io/hub",
+            "allow r.io/hub/**",
+            id="an-exact-rule-covers-nothing-below",
+        ),
+        pytest.param(
+            "[r.io/nginx]", "docker.io/library/nginx", "r.io/nginx", None, id="a-mirror-of-one-image"
+        ),
+        pytest.param("[r.io]", "docker.io/library/nginx", "r.io/nginx", None, id="one-image-allowed-above"),
+        pytest.param("[a.io]", "docker.io/a/b", "r.io/nginx", "allow r.io/nginx", id="one-image-not-allowed"),
+    ],
+)
+def test_mirror_unapproved(allow: str, source: str, to: str, proposal: str | None) -> None:
+    found = [
+        f for f in lint(f"mirrors: [{{from: {source}, to: {to}}}]", allow) if f.code == "mirror-unapproved"
+    ]
+    assert [(f.path, f.proposal) for f in found] == ([("mirrors[0].to", proposal)] if proposal else [])
+
+
+@pytest.mark.parametrize(
+    ("deny", "found"),
+    [
+        pytest.param("docker.io/team/**", True, id="the-origin"),
+        pytest.param("docker.io", True, id="above-the-origin"),
+        pytest.param("r.io/hub/**", True, id="the-mirror"),
+        pytest.param("'*/**'", True, id="everything"),
+        pytest.param("docker.io/team/app", False, id="one-image"),
+        pytest.param("docker.io/library/**", False, id="beside-the-origin"),
+        pytest.param("'docker.io/**:latest'", False, id="one-tag"),
+        pytest.param("'docker.io@*'", False, id="only-pinned"),
+        pytest.param("{image: docker.io, namespaces: [shop]}", False, id="one-namespace"),
+        pytest.param("{image: docker.io, until: 2026-01-01}", False, id="lapsed"),
+        pytest.param("r.io/hub", False, id="an-exact-rule-denies-nothing-below"),
+    ],
+)
+def test_deny_covers_mirror(deny: str, *, found: bool) -> None:
+    more = f"deny: [{deny}]\nmirrors: [{{from: docker.io/team, to: r.io/hub}}]"
+    assert paths("deny-covers-mirror", more, "[r.io@*]") == (["mirrors[0]"] if found else [])
+
+
+def test_a_mirror_of_one_image_is_covered_by_an_exact_denial() -> None:
+    more = "deny: [docker.io/nginx]\nmirrors: [{from: docker.io/library/nginx, to: r.io/nginx}]"
+    assert paths("deny-covers-mirror", more, "[r.io@*]") == ["mirrors[0]"]
+
+
+def test_thousands_of_wildcards_are_linted() -> None:
+    """Compared pairwise they would take minutes."""
+    allow = "[" + ", ".join(f"'a.io/x{i}*@*'" for i in range(3000)) + "]"
+    assert lint(allow=allow)[0].code == "dead-rule"

@@ -1,0 +1,213 @@
+"""The policy as of an instant: what lives, which mode is where, and what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py.core import PolicyError, parse_policy
+
+NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TICK: Final = timedelta(microseconds=1)
+LAPSING: Final = """\
+deny: [{image: a.io/x, until: "2026-03-01T12:00:00Z"}]
+namespaces:
+  - {names: [shop], mode: warn, until: "2026-03-01T13:00:00Z"}
+  - {names: ["sh*"], mode: mutate, until: 2026-03-02}
+"""
+
+
+def test_the_revision_is_a_hash_of_text_and_mode() -> None:
+    text = policy_text()
+    expected = hashlib.sha256(f"{text}\nenforce".encode()).hexdigest()[:12]
+    policy = parse_policy(text)
+    assert policy.revision == policy.at(NOON).revision == expected
+
+
+@pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
+def test_the_revision_takes_the_effective_mode(mode: str) -> None:
+    text = policy_text("# caf\xe9")
+    expected = hashlib.sha256(f"{text}\n{mode}".encode()).hexdigest()[:12]
+    assert parse_policy(text, mode).revision == expected
+
+
+def test_the_configmap_mode_replaces_the_documents_mode() -> None:
+    assert parse_policy(policy_text(), "warn").mode == "warn"
+    assert parse_policy(policy_text()).mode == "enforce"
+    assert parse_policy(policy_text(), "warn").at(NOON).mode("shop") == "warn"
+
+
+def test_namespace_overrides_apply_on_top_of_the_configmap_mode() -> None:
+    policy = parse_policy(policy_text("namespaces: [{names: [shop], mode: mutate}]"), "warn").at(NOON)
+    assert (policy.mode("shop"), policy.mode("pay")) == ("mutate", "warn")
+
+
+@pytest.mark.parametrize("mode", ["", "Enforce", "audit"])
+def test_a_bad_configmap_mode_is_a_problem_of_its_own(mode: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(policy_text(), mode)
+    assert [(f.code, f.path) for f in caught.value.findings] == [("bad-value", "mode")]
+
+
+def test_a_bad_configmap_mode_and_a_bad_document_are_reported_together() -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(policy_text("deny: [nginx]"), "audit")
+    assert [(f.code, f.path) for f in caught.value.findings] == [
+        ("bad-value", "mode"),
+        ("bad-pattern", "deny[0]"),
+    ]
+
+
+def test_a_good_configmap_mode_does_not_heal_a_bad_document() -> None:
+    with pytest.raises(PolicyError):
+        parse_policy(policy_text(mode="audit"), "warn")
+
+
+@pytest.mark.parametrize(
+    ("names", "namespace", "mode"),
+    [
+        pytest.param("[shop]", "shop", "warn", id="name"),
+        pytest.param("[shop]", "shop2", "enforce", id="another-name"),
+        pytest.param("['sh*']", "shop", "warn", id="glob"),
+        pytest.param("[a, '*op']", "shop", "warn", id="one-of-several"),
+        pytest.param("['*']", "shop", "warn", id="star"),
+        pytest.param("['*']", None, "warn", id="star-is-also-for-none"),
+        pytest.param("['**']", None, "enforce", id="only-the-name-star-is-for-none"),
+        pytest.param("['sh*']", None, "enforce", id="a-glob-is-not-for-none"),
+        pytest.param("[shop]", None, "enforce", id="a-name-is-not-for-none"),
+    ],
+)
+def test_overrides_match_namespaces(names: str, namespace: str | None, mode: str) -> None:
+    policy = parse_policy(policy_text(f"namespaces: [{{names: {names}, mode: warn}}]")).at(NOON)
+    assert policy.mode(namespace) == mode
+
+
+@pytest.mark.parametrize(
+    ("instant", "mode"),
+    [
+        pytest.param(NOON, "warn", id="the-first-that-matches"),
+        pytest.param(NOON + timedelta(hours=1) - TICK, "warn", id="until-its-last-moment"),
+        pytest.param(NOON + timedelta(hours=1), "mutate", id="then-the-next"),
+        pytest.param(NOON + timedelta(hours=12), "enforce", id="then-the-document's"),
+    ],
+)
+def test_the_first_live_override_wins(instant: datetime, mode: str) -> None:
+    assert parse_policy(policy_text(LAPSING)).at(instant).mode("shop") == mode
+
+
+@pytest.mark.parametrize(
+    ("instant", "expected"),
+    [
+        pytest.param(NOON - TICK, NOON, id="a-rule"),
+        pytest.param(NOON, NOON + timedelta(hours=1), id="an-instant-that-is-now-is-past"),
+        pytest.param(
+            NOON + timedelta(hours=1), NOON + timedelta(hours=12), id="a-plain-date-is-midnight-utc"
+        ),
+        pytest.param(NOON + timedelta(hours=12), None, id="nothing-left"),
+    ],
+)
+def test_the_next_change(instant: datetime, expected: datetime | None) -> None:
+    assert parse_policy(policy_text(LAPSING)).at(instant).next_change == expected
+
+
+def test_nothing_changes_without_until() -> None:
+    assert parse_policy(policy_text()).at(NOON).next_change is None
+
+
+def test_a_rule_decides_until_it_lapses() -> None:
+    policy = parse_policy(policy_text(LAPSING, allow="[a.io]"))
+    assert policy.at(NOON - TICK).decide(None, "a.io/x").reason == "denied"
+    assert policy.at(NOON).decide(None, "a.io/x").reason == "allowed"
+    assert (len(policy.deny), len(policy.at(NOON).deny)) == (1, 0)
+
+
+def test_an_instant_of_another_offset_is_the_same_instant() -> None:
+    east = NOON.astimezone(timezone(timedelta(hours=9)))
+    policy = parse_policy(policy_text(LAPSING, allow="[a.io]"))
+    assert policy.at(east).decide(None, "a.io/x").reason == "allowed"
+    assert policy.at(east - TICK).decide(None, "a.io/x").reason == "denied"
+    assert policy.lint(east)
+
+
+def test_an_instant_needs_an_offset() -> None:
+    with pytest.raises(ValueError, match="offset"):
+        parse_policy(policy_text()).at(NOON.replace(tzinfo=None))
+
+
+def test_rules_keep_their_conditions() -> None:
+    text = policy_text(
+        "deny: [{image: b.io, namespaces: [a, '*'], owner: me, reason: why, until: 2027-01-01}]"
+    )
+    (rule,) = parse_policy(text).deny
+    assert rule.namespaces is None, "the name * is all namespaces and none"
+    assert (rule.list, rule.index, rule.owner, rule.reason) == ("deny", 0, "me", "why")
+    assert rule.until == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def test_declared_resources_are_added_up() -> None:
+    text = policy_text(
+        "resources: [{group: g, kind: K, images: [a]}, {group: g, kind: K, images: [b]}, "
+        "{group: h, kind: K, images: [c]}]"
+    )
+    resources = parse_policy(text).at(NOON).resources
+    assert {key: [path.text for path in paths] for key, paths in resources.items()} == {
+        ("g", "K"): ["a", "b"],
+        ("h", "K"): ["c"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        pytest.param("", False, id="no-namespaces"),
+        pytest.param("deny: [{image: a.io, namespaces: [shop]}]", True, id="deny"),
+        pytest.param("deny: [{image: a.io, namespaces: ['*']}]", False, id="star-is-all"),
+        pytest.param("deny: [{image: a.io, namespaces: [shop], until: 2026-01-01}]", False, id="lapsed"),
+        pytest.param("namespaces: [{names: [shop], mode: warn}]", False, id="a-mode-is-no-decision"),
+    ],
+)
+def test_whether_decisions_depend_on_the_namespace(more: str, *, expected: bool) -> None:
+    assert parse_policy(policy_text(more)).at(NOON).by_namespace is expected
+
+
+def test_the_message_is_the_documents() -> None:
+    assert parse_policy(policy_text("message: ask us")).at(NOON).message == "ask us"
+    assert parse_policy(policy_text()).at(NOON).message == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        pytest.param("nginx", "r.io/hub/library/nginx", id="unlisted-is-rewritten"),
+        pytest.param("team/app:1", None, id="denied-stays"),
+        pytest.param("docker.io:0/x", None, id="invalid-stays"),
+        pytest.param("a b", None, id="no-reference-stays"),
+        pytest.param("quay.io/x", None, id="no-mirror"),
+        pytest.param("library/redis", None, id="excepted"),
+    ],
+)
+def test_rewrite(image: str, expected: str | None) -> None:
+    policy = parse_policy(
+        policy_text(
+            "deny: [docker.io/team/**]\nmirrors: [{from: docker.io, to: r.io/hub, except: [docker.io/redis]}]"
+        )
+    ).at(NOON)
+    assert policy.rewrite(None, image) == expected
+
+
+def test_a_rewrite_depends_on_the_namespace_through_its_denials() -> None:
+    policy = parse_policy(
+        policy_text(
+            "deny: [{image: docker.io, namespaces: [shop]}]\nmirrors: [{from: docker.io, to: r.io/hub}]"
+        )
+    ).at(NOON)
+    assert policy.rewrite("shop", "nginx") is None
+    assert policy.rewrite("pay", "nginx") == "r.io/hub/library/nginx"
+
+
+def test_lint_is_asked_of_the_policy() -> None:
+    assert parse_policy(policy_text(allow="['*.io@*']")).lint(NOON)[0].code == "broad-host"

@@ -1,0 +1,143 @@
+"""The components of the control plane: where they listen, what they trust, how they are started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from e2e.controlplane.authority import Authority, KeyPair, write_private_key
+from e2e.controlplane.network import POD_RANGE
+
+ETCD, APISERVER = "etcd", "kube-apiserver"
+CONTROLLER_MANAGER, SCHEDULER, KWOK = "kube-controller-manager", "kube-scheduler", "kwok"
+COMPONENTS = (ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KWOK)
+
+# Fixed, because nothing else listens in the network namespace.
+HOST = "127.0.0.1"
+ETCD_ADDRESS, ETCD_PEER_ADDRESS, API_ADDRESS = (HOST, 2379), (HOST, 2380), (HOST, 6443)
+API_URL = f"https://{HOST}:{API_ADDRESS[1]}"
+
+_SERVICE_RANGE = "10.96.0.0/16"
+_API_NAMES = (HOST, "localhost", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+_FRONT_PROXY = "front-proxy-client"
+_STAGES = Path(__file__).parent / "kwok" / "stages.yaml"
+
+AuditLevel = Literal["Metadata", "Request", "RequestResponse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What the components present and trust."""
+
+    authority: Authority  # of the API server and of every user
+    serving: KeyPair
+    front_proxy: Authority  # of its own: whoever holds a certificate of it may speak for any user
+    front_proxy_client: KeyPair
+    service_account_key: Path
+
+    @classmethod
+    def make(cls, directory: Path) -> Self:
+        """Fresh ones, as files in an existing directory."""
+        authority = Authority(directory, "ca")
+        front_proxy = Authority(directory, "front-proxy-ca")
+        return cls(
+            authority=authority,
+            serving=authority.server(_API_NAMES, file=APISERVER),
+            front_proxy=front_proxy,
+            front_proxy_client=front_proxy.client(_FRONT_PROXY, file=_FRONT_PROXY),
+            service_account_key=write_private_key(directory / "service-account.key"),
+        )
+
+
+def etcd_flags(data: Path) -> list[str]:
+    client, peer = _url(ETCD_ADDRESS), _url(ETCD_PEER_ADDRESS)
+    return [
+        f"--data-dir={data}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--unsafe-no-fsync",  # nothing has to survive a power failure
+    ]
+
+
+def apiserver_flags(credentials: Credentials) -> list[str]:
+    return [
+        f"--etcd-servers={_url(ETCD_ADDRESS)}",
+        f"--bind-address={HOST}",
+        f"--advertise-address={HOST}",  # there is no default route to guess an address from
+        f"--secure-port={API_ADDRESS[1]}",
+        f"--tls-cert-file={credentials.serving.certificate}",
+        f"--tls-private-key-file={credentials.serving.key}",
+        f"--client-ca-file={credentials.authority.certificate}",
+        "--authorization-mode=RBAC",
+        "--allow-privileged=true",
+        f"--service-cluster-ip-range={_SERVICE_RANGE}",
+        # A loopback address is no valid endpoint of the kubernetes Service.
+        "--endpoint-reconciler-type=none",
+        # Without kube-proxy, the API server itself goes from a webhook's Service to an endpoint of it.
+        "--enable-aggregator-routing=true",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        f"--service-account-key-file={credentials.service_account_key}",
+        f"--service-account-signing-key-file={credentials.service_account_key}",
+        f"--requestheader-client-ca-file={credentials.front_proxy.certificate}",
+        f"--requestheader-allowed-names={_FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={credentials.front_proxy_client.certificate}",
+        f"--proxy-client-key-file={credentials.front_proxy_client.key}",
+    ]
+
+
+def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
+    """Flags for the API server to record every request at this level; writes the policy file they name."""
+    document = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],  # everything is known only when the request is done
+        "rules": [{"level": level}],
+    }
+    policy.write_text(json.dumps(document), encoding="utf-8")
+    return [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
+
+
+def controller_manager_flags(credentials: Credentials, kubeconfig: Path) -> list[str]:
+    return [
+        *_controller_flags(kubeconfig),
+        "--use-service-account-credentials=true",
+        f"--service-account-private-key-file={credentials.service_account_key}",
+        f"--root-ca-file={credentials.authority.certificate}",
+        # The default of 20 requests/s makes the first service account wait for six seconds.
+        "--kube-api-qps=1000",
+        "--kube-api-burst=2000",
+        # While a test stops the API server no heartbeat gets through; the nodes are not to blame.
+        "--node-monitor-grace-period=10m",
+    ]
+
+
+def scheduler_flags(kubeconfig: Path) -> list[str]:
+    return _controller_flags(kubeconfig)
+
+
+def kwok_flags(kubeconfig: Path) -> list[str]:
+    return [
+        f"--kubeconfig={kubeconfig}",
+        f"--config={_STAGES}",
+        "--manage-all-nodes=true",
+        f"--cidr={POD_RANGE}",
+    ]
+
+
+def _controller_flags(kubeconfig: Path) -> list[str]:
+    # There is one of each: electing a leader would only delay it.
+    return [f"--kubeconfig={kubeconfig}", f"--bind-address={HOST}", "--leader-elect=false"]
+
+
+def _url(address: Sequence[str | int]) -> str:
+    host, port = address
+    return f"http://{host}:{port}"

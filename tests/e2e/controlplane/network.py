@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""The network namespace in which the control plane and everything that talks to it live.
+
+``python3 network.py COMMAND…`` runs a command in a fresh namespace in which
+
+* only the loopback device is up and no route leads out: ports cannot collide with anything else on the
+  machine, and nothing that a test does reaches another host;
+* every address of :data:`POD_RANGE` is local: a process can bind the address of a Pod that has no container,
+  and *is* that Pod to the API server.
+
+The namespace is that of the process and dies with it; there is no name to collide and nothing to clean up.
+Because the test run itself lives inside, its own Python clients reach the API server, as every process it
+starts does.
+
+Needs ``unshare`` and ``setpriv`` (util-linux) and ``ip`` (iproute2). Works as root, and as any user where
+unprivileged user namespaces are allowed.
+
+Standard library only: it runs before anything else does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+POD_RANGE = "10.244.0.0/16"
+_PREPARE = "--prepare"  # our own second half, inside the namespace
+
+
+class IsolationError(RuntimeError):
+    """There is no isolated network here, or none can be made; the message says what to do."""
+
+
+def isolated() -> bool:
+    """Whether this process is in a namespace that this module has prepared."""
+    return not _leads_out() and _is_local("10.244.0.1")
+
+
+def require_isolation() -> None:
+    """Raise IsolationError unless this process is in a namespace that this module has prepared."""
+    if not isolated():
+        raise IsolationError(
+            "the control plane, and the test run that uses it, need a network namespace of their own; "
+            f"start the test run with: python3 {Path(__file__).resolve()} pytest …"
+        )
+
+
+def run_isolated(command: Sequence[str]) -> None:
+    """Replace this process by the command, in an isolated namespace; in this one if it is isolated already.
+
+    Raises IsolationError when the namespace cannot be made; does not return otherwise.
+    """
+    if isolated():
+        _become(command)
+    for program in ("unshare", "setpriv", "ip"):
+        if _program(program) is None:
+            raise IsolationError(f"`{program}` is missing; install util-linux and iproute2")
+    unshare = str(_program("unshare"))
+    errors = []
+    # Root needs no user namespace; anyone else does, and root without capabilities, as in most containers.
+    for options in (["--net"], ["--net", "--user", "--map-root-user"]):
+        probe = subprocess.run([unshare, *options, "true"], capture_output=True, text=True, check=False)
+        if probe.returncode == 0:
+            _become([unshare, *options, sys.executable, str(Path(__file__).resolve()), _PREPARE, *command])
+        errors.append(f"`unshare {' '.join(options)}`: {probe.stderr.strip()}")
+    raise IsolationError(
+        "no network namespace can be made: run as root, or allow unprivileged user namespaces; "
+        + "; ".join(errors)
+    )
+
+
+def _prepare() -> None:
+    ip = str(_program("ip"))
+    for arguments in (
+        ("link", "set", "lo", "up"),
+        ("route", "replace", "local", POD_RANGE, "dev", "lo"),
+    ):
+        done = subprocess.run([ip, *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise IsolationError(f"`ip {' '.join(arguments)}` failed: {done.stderr.strip()}")
+
+
+def _leads_out() -> bool:
+    """Whether a route uses another device than the loopback.
+
+    Read from /proc/self/net, which shows the process's own namespace; /sys shows that of whoever mounted it.
+    """
+    devices = set()
+    for table, column, header in (("route", 0, 1), ("ipv6_route", -1, 0)):
+        path = Path("/proc/self/net") / table
+        if path.exists():  # there is no IPv6 table when the kernel has none
+            lines = path.read_text(encoding="ascii").splitlines()[header:]
+            devices |= {line.split()[column] for line in lines}
+    return bool(devices - {"lo"})
+
+
+def _is_local(address: str) -> bool:
+    # Connecting a datagram socket sends nothing; it selects the route, and a local address is its own source.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 9))
+        except OSError:
+            return False
+        source: str = probe.getsockname()[0]
+    return source == address
+
+
+def _program(name: str) -> str | None:
+    # The superuser's directories are not on everybody's PATH, and `ip` lives there on some systems.
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
+def _become(command: Sequence[str]) -> None:
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        raise IsolationError(f"cannot run {command[0]}: {error.strerror}") from error
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    if not arguments:
+        sys.stderr.write(f"usage: {Path(__file__).name} COMMAND [ARGUMENT…]\n")
+        return 2
+    try:
+        if arguments[0] == _PREPARE:
+            _prepare()
+            _become(arguments[1:])
+        run_isolated(arguments)
+    except IsolationError as error:
+        sys.stderr.write(f"error: {error}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

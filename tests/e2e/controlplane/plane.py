@@ -1,0 +1,402 @@
+"""A Kubernetes control plane of released binaries, on one machine, without containers.
+
+etcd, the API server, the controller manager and the scheduler are the real ones, with RBAC; kwok plays the
+nodes and their kubelets: a Pod is scheduled, gets an address and becomes ready, and no container ever runs.
+Every Pod address is local (see ``network.py``): a process that binds one is what answers there. A webhook
+configuration with ``clientConfig.service`` therefore reaches the process a test starts, through the Service,
+exactly as shipped.
+
+Everything runs inside the network namespace of the test run, on fixed ports of the loopback address; there is
+one control plane in a namespace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import tempfile
+import weakref
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from e2e.controlplane.authority import KeyPair
+from e2e.controlplane.components import (
+    API_ADDRESS,
+    API_URL,
+    APISERVER,
+    COMPONENTS,
+    CONTROLLER_MANAGER,
+    ETCD,
+    ETCD_ADDRESS,
+    ETCD_PEER_ADDRESS,
+    KWOK,
+    SCHEDULER,
+    AuditLevel,
+    Credentials,
+    apiserver_flags,
+    audit_flags,
+    controller_manager_flags,
+    etcd_flags,
+    kwok_flags,
+    scheduler_flags,
+)
+from e2e.controlplane.exchange import ApiError, exchange, listening
+from e2e.controlplane.network import require_isolation
+from e2e.controlplane.polling import wait_until
+from e2e.controlplane.processes import Processes
+
+# Four seconds are usual; the rest is for machines that compile something beside the tests.
+_START_SECONDS = 60.0
+
+
+class ControlPlaneError(RuntimeError):
+    """The control plane did not do what it was asked for; the message ends with the log of what failed."""
+
+
+class KubectlError(subprocess.CalledProcessError):
+    """A CalledProcessError that shows what kubectl said."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.stdout}{self.stderr}"
+
+
+class ControlPlane:
+    """One control plane with everything it needs below one directory.
+
+    ``directory`` is new or empty, and keeps the log files after :meth:`stop`; without one, a temporary
+    directory is used and removed. ``nodes`` are named ``node-0`` and so on, each in a zone of its own
+    (``zone-0``…). With ``audit``, every request is recorded at that level (see :meth:`audit_events`).
+    ``flags`` are added to the API server's own.
+
+    The processes are named as in ``components.COMPONENTS``; those that :meth:`popen` starts have names, too.
+    """
+
+    def __init__(
+        self,
+        binaries: Path,
+        *,
+        directory: Path | None = None,
+        nodes: int = 3,
+        audit: AuditLevel | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
+        self.binaries = binaries
+        self.directory = Path(tempfile.mkdtemp(prefix="controlplane-")) if directory is None else directory
+        self.server = API_URL
+        self._logs = self._folder("logs")
+        self._home = self._folder("home")
+        self._users = self._folder("users")
+        self._data = self.directory / "etcd"
+        self._nodes = nodes
+        self._audit_log = None if audit is None else self._logs / "audit.log"
+
+        self._credentials = Credentials.make(self._folder("pki"))
+        self.authority = self._credentials.authority
+        self._flags = [*apiserver_flags(self._credentials), *flags]
+        if audit is not None and self._audit_log is not None:
+            self._flags += audit_flags(audit, self._audit_log, self.directory / "audit-policy.json")
+
+        administrator = self.authority.client("admin", ["system:masters"], file="admin")
+        self.kubeconfig = self._write_kubeconfig("admin", _certificate_user(administrator))
+        self.tls = ssl.create_default_context(cafile=str(self.authority.certificate))
+        self.tls.load_cert_chain(administrator.certificate, administrator.key)
+
+        self._processes = Processes(self._logs, self._environment())
+        # Also called at interpreter exit, for a test run that ends before it can call stop().
+        state = self.directory if directory is None else self._data
+        self._finalizer = weakref.finalize(self, _tear_down, self._processes, state)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start every component and wait until all nodes are ready and Pods can be created; once.
+
+        Raises IsolationError outside an isolated network namespace, ControlPlaneError when a component fails.
+        """
+        require_isolation()
+        for address in (ETCD_ADDRESS, ETCD_PEER_ADDRESS, API_ADDRESS):
+            if listening(address):
+                raise ControlPlaneError(
+                    f"port {address[1]} is taken: another control plane runs in this network namespace"
+                )
+        self._start_component(ETCD, etcd_flags(self._data))
+        self._wait(lambda: listening(ETCD_ADDRESS), "etcd listening")
+        self.start_apiserver()
+        for number in range(self._nodes):
+            self.api("POST", "/api/v1/nodes", _node(number))
+        # The controllers' user names are those that the API server's built-in RBAC bindings are for.
+        kubeconfig = self.kubeconfig_for(f"system:{CONTROLLER_MANAGER}")
+        self._start_component(CONTROLLER_MANAGER, controller_manager_flags(self._credentials, kubeconfig))
+        self._start_component(SCHEDULER, scheduler_flags(self.kubeconfig_for(f"system:{SCHEDULER}")))
+        self._start_component(KWOK, kwok_flags(self.kubeconfig_for("kwok", ["system:masters"])))
+        self._wait(self._nodes_ready, "every node ready and untainted")
+        self._wait(lambda: self._has_service_account("default"), "the default service account")
+
+    def stop(self) -> None:
+        """End every process that was started here and remove the state; no matter how often it is called.
+
+        By SIGKILL: nobody needs the state any more.
+        """
+        self._finalizer()
+
+    def start_apiserver(self) -> None:
+        """Start the API server and wait until it is ready."""
+        self._start_component(APISERVER, self._flags)
+        self._wait(self._apiserver_ready, "the API server ready")
+
+    def stop_apiserver(self) -> None:
+        """Kill the API server, as a crash does: its clients' connections break and new ones are refused.
+
+        The controllers back off meanwhile and come back late: several seconds after an outage of ten, up to a
+        minute after one of 45.
+        """
+        self._processes.kill(APISERVER)
+
+    def restart_apiserver(self) -> None:
+        """Kill the API server and start it again, on the same state."""
+        self.stop_apiserver()
+        self.start_apiserver()
+
+    def compact_etcd(self) -> None:
+        """Forget every revision but the current one, as a cluster does after minutes.
+
+        The API server serves watches and most lists from its own memory: for a 410 to whoever asks for an
+        older revision, restart it as well. A watch is then answered 200, with the 410 as its first event.
+        """
+        status = json.loads(exchange(ETCD_ADDRESS, "POST", "/v3/maintenance/status", {}))
+        compaction = {"revision": status["header"]["revision"], "physical": True}
+        exchange(ETCD_ADDRESS, "POST", "/v3/kv/compaction", compaction)
+
+    def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The JSON answer of the API server to the administrator; a PATCH is a JSON merge patch.
+
+        Raises ApiError for a status of 400 or more, OSError when there is no answer.
+        """
+        return json.loads(exchange(API_ADDRESS, method, path, body, tls=self.tls))
+
+    def make_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Create a namespace and wait until Pods can be created in it: they need its service account."""
+        metadata = {"name": name, "labels": dict(labels or {})}
+        self.api("POST", "/api/v1/namespaces", {"metadata": metadata})
+        self._wait(lambda: self._has_service_account(name), f"the default service account of {name}")
+
+    def set_ready(self, namespace: str, pod: str, *, ready: bool) -> None:
+        """Say what the Pod's readiness probe finds; a Pod without a word is ready.
+
+        To hold a Pod back from its beginning, give it the annotation ``controlplane/ready: "false"``.
+        """
+        metadata = {"annotations": {"controlplane/ready": None if ready else "false"}}
+        self.api("PATCH", f"/api/v1/namespaces/{namespace}/pods/{pod}", {"metadata": metadata})
+
+    def token_for(self, namespace: str, service_account: str, *, seconds: int = 3600) -> str:
+        """A bearer token of a service account, as its Pods get it; at least 600 seconds."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
+        answer = self.api("POST", path, {"spec": {"expirationSeconds": seconds}})
+        token: str = answer["status"]["token"]
+        return token
+
+    def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
+        """A kubeconfig file with a client certificate of this user, who may do what RBAC says."""
+        file = _file_name("user", user, *groups)
+        return self._write_kubeconfig(file, _certificate_user(self.authority.client(user, groups, file=file)))
+
+    def kubeconfig_for_service_account(self, namespace: str, service_account: str) -> Path:
+        """A kubeconfig file with an hour's token of a service account."""
+        token = self.token_for(namespace, service_account)
+        return self._write_kubeconfig(
+            _file_name("serviceaccount", namespace, service_account), {"token": token}
+        )
+
+    def ca_bundle(self) -> str:
+        """The control plane's authority as a webhook configuration's ``caBundle`` wants it: PEM in base64."""
+        return b64encode(self.authority.certificate.read_bytes()).decode("ascii")
+
+    def kubectl(
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002, as subprocess.run calls it
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        kubeconfig: Path | None = None,
+        seconds: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl, as the administrator unless another kubeconfig is given.
+
+        Raises KubectlError, which shows what it printed, for a status other than 0 when ``check``.
+        """
+        variables = dict(env or {})
+        if kubeconfig is not None:
+            variables["KUBECONFIG"] = str(kubeconfig)
+        argv = [str(self.binaries / "kubectl"), *args]
+        done = self.exec(argv, input=input, env=variables, seconds=seconds)
+        if check and done.returncode != 0:
+            raise KubectlError(done.returncode, argv, done.stdout, done.stderr)
+        return done
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        input: str | None = None,  # noqa: A002, as subprocess.run calls it
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        seconds: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in the environment that :meth:`popen` describes."""
+        return subprocess.run(
+            argv,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            env=self._environment() | dict(env or {}),
+            cwd=cwd,
+            timeout=seconds,
+            check=False,
+        )
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        *,
+        name: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that ends with the control plane at the latest.
+
+        Its environment is ours without proxies, with the administrator's KUBECONFIG and an empty HOME, and
+        ``env`` on top. What it prints goes to ``log(name)`` unless redirected.
+        """
+        return self._processes.start(name, argv, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
+
+    def kill(self, name: str) -> None:
+        """End a component, or a process that was started with this name, and wait until it is gone."""
+        self._processes.kill(name)
+
+    def log(self, name: str) -> Path:
+        """The log file of a component or of a process that was started with this name."""
+        return self._processes.log(name)
+
+    def cpu_seconds(self, name: str) -> float:
+        """User and system time a running process has used, in seconds; counted anew after a restart."""
+        return self._processes.cpu_seconds(name)
+
+    def rss_bytes(self, name: str) -> int:
+        """Resident memory of a running process, in bytes."""
+        return self._processes.rss_bytes(name)
+
+    def audit_events(self) -> list[dict[str, Any]]:
+        """Every request's audit event so far, oldest first; webhooks' words are in its ``annotations``.
+
+        Raises ValueError unless the control plane was made with ``audit``.
+        """
+        if self._audit_log is None:
+            raise ValueError("this control plane records no audit events")
+        lines = self._audit_log.read_text(encoding="utf-8").splitlines(keepends=True)
+        # The last line may still be half written.
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def _start_component(self, name: str, flags: Sequence[str]) -> None:
+        self._processes.start(name, [str(self.binaries / name), *flags])
+
+    def _wait(self, check: Callable[[], bool], what: str) -> None:
+        def check_while_alive() -> bool:
+            for name in COMPONENTS:
+                status = self._processes.exit_status(name)
+                if status is not None:
+                    tail = self._processes.tail(name)
+                    raise ControlPlaneError(f"{name} ended with status {status}; its log ends with\n{tail}")
+            return check()
+
+        try:
+            wait_until(check_while_alive, seconds=_START_SECONDS, what=what)
+        except TimeoutError as error:
+            tails = [f"--- {name}\n{self._processes.tail(name)}" for name in COMPONENTS]
+            raise ControlPlaneError("\n".join([str(error), *tails])) from error
+
+    def _apiserver_ready(self) -> bool:
+        try:
+            exchange(API_ADDRESS, "GET", "/readyz", tls=self.tls)
+        except (ApiError, OSError):  # not yet ready, not yet listening
+            return False
+        return True
+
+    def _nodes_ready(self) -> bool:
+        nodes = self.api("GET", "/api/v1/nodes")["items"]
+        return all(_is_ready(node) and not node["spec"].get("taints") for node in nodes)
+
+    def _has_service_account(self, namespace: str) -> bool:
+        accounts = self.api("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts")["items"]
+        return any(account["metadata"]["name"] == "default" for account in accounts)
+
+    def _folder(self, name: str) -> Path:
+        folder = self.directory / name
+        folder.mkdir(parents=True)
+        return folder
+
+    def _write_kubeconfig(self, name: str, user: Mapping[str, str]) -> Path:
+        cluster = {"server": self.server, "certificate-authority": str(self.authority.certificate)}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "controlplane", "cluster": cluster}],
+            "users": [{"name": name, "user": dict(user)}],
+            "contexts": [{"name": name, "context": {"cluster": "controlplane", "user": name}}],
+            "current-context": name,
+        }
+        path = self._users / f"{name}.yaml"
+        path.write_text(json.dumps(document, indent=2), encoding="utf-8")  # JSON is YAML
+        path.chmod(0o600)
+        return path
+
+    def _environment(self) -> dict[str, str]:
+        # Nothing in the namespace can be reached through a proxy of the world outside.
+        kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        return kept | {"HOME": str(self._home), "KUBECONFIG": str(self.kubeconfig)}
+
+
+def _tear_down(processes: Processes, state: Path) -> None:
+    processes.kill_all()
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _node(number: int) -> dict[str, Any]:
+    name = f"node-{number}"
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        "topology.kubernetes.io/zone": f"zone-{number}",
+    }
+    return {"metadata": {"name": name, "labels": labels}}
+
+
+def _is_ready(node: Mapping[str, Any]) -> bool:
+    conditions = node["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _certificate_user(pair: KeyPair) -> dict[str, str]:
+    return {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}
+
+
+def _file_name(*parts: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", "--".join(parts).lower())

@@ -1,0 +1,178 @@
+"""The binaries are built once, whole or not at all; with a compiler that only pretends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e2e.controlplane import build
+
+SCRIPT = Path(build.__file__)
+
+# Answers `go env`, and for `go build -o OUTPUT PACKAGE…` writes what Go would; counts its builds.
+GO = """#!/bin/sh
+if [ "$1" = env ]; then printf 'go1.26.0\\nlinux\\namd64\\n'; exit; fi
+echo build >> "$GO_BUILDS"
+if [ -n "$GO_FAILS" ]; then echo 'does not compile' >&2; exit 1; fi
+while [ "$1" != -o ]; do shift; done
+output=$2; shift 2
+for package in "$@"; do
+    case $output in */) file=$output${package##*/};; *) file=$output;; esac
+    echo "$package" > "$file"; chmod +x "$file"
+done
+"""
+
+
+@dataclass
+class Machine:
+    """A user's machine: a home, a compiler on PATH, and the script run there."""
+
+    home: Path
+    variables: dict[str, str]
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(SCRIPT), *arguments],
+            env=self.variables | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def builds(self) -> int:
+        """How many times the compiler was asked to build: once for each product, when all is well."""
+        counted = Path(self.variables["GO_BUILDS"])
+        return len(counted.read_text(encoding="utf-8").splitlines()) if counted.exists() else 0
+
+    @property
+    def cached(self) -> list[str]:
+        """What is in the cache, without the lock."""
+        directory = self.home / "gatekeeper-py" / "controlplane"
+        return [path.name for path in directory.iterdir() if path.name != ".lock"]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "go").write_text(GO, encoding="utf-8")
+    (programs / "go").chmod(0o755)
+    variables = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "GO_BUILDS": str(tmp_path / "builds"),
+    }
+    return Machine(tmp_path / "cache", variables)
+
+
+def test_all_binaries_are_built_and_their_directory_is_all_that_is_printed(machine: Machine) -> None:
+    built = machine.run()
+
+    assert built.returncode == 0, built.stderr
+    directory = Path(built.stdout.removesuffix("\n"))
+    assert sorted(path.name for path in directory.iterdir()) == sorted(build.BINARIES)
+    assert (directory / "etcd").read_text(encoding="utf-8") == "go.etcd.io/etcd/server/v3\n"
+    assert "built kwok in" in built.stderr
+
+
+def test_what_is_there_is_not_built_again(machine: Machine) -> None:
+    first, second = machine.run(), machine.run()
+
+    assert first.stdout == second.stdout
+    assert second.stderr == ""
+    assert machine.builds == len(build.PRODUCTS)
+
+
+def test_two_builds_at_once_are_one(machine: Machine) -> None:
+    command = [sys.executable, str(SCRIPT)]
+    with (
+        subprocess.Popen(command, env=machine.variables, stdout=subprocess.PIPE) as one,
+        subprocess.Popen(command, env=machine.variables, stdout=subprocess.PIPE) as other,
+    ):
+        answers = {one.communicate()[0], other.communicate()[0]}
+
+    assert len(answers) == 1
+    assert machine.builds == len(build.PRODUCTS)
+
+
+def test_printing_never_builds(machine: Machine) -> None:
+    before = machine.run("--print")
+    directory = machine.run().stdout
+    after = machine.run("--print")
+
+    assert before.returncode == 1
+    assert "the control plane is not built; run: python3 " in before.stderr
+    assert before.stdout == ""
+    assert (after.returncode, after.stdout) == (0, directory)
+
+
+def test_a_failed_build_leaves_nothing_and_says_what_failed(machine: Machine) -> None:
+    failed = machine.run(GO_FAILS="yes")
+
+    assert failed.returncode == 1
+    assert "does not compile" in failed.stderr
+    assert "error: building etcd failed with status 1" in failed.stderr
+    assert machine.cached == []
+
+
+def test_what_a_killed_build_left_is_cleared_away(machine: Machine) -> None:
+    leftover = machine.home / "gatekeeper-py" / "controlplane" / ".building-killed"
+    leftover.mkdir(parents=True)
+
+    directory = Path(machine.run().stdout.removesuffix("\n"))
+
+    assert machine.cached == [directory.name]
+
+
+def test_a_missing_binary_is_built_again(machine: Machine) -> None:
+    directory = Path(machine.run().stdout.removesuffix("\n"))
+    (directory / "kwok").unlink()
+
+    assert machine.run().returncode == 0
+    assert (directory / "kwok").exists()
+
+
+def test_another_go_version_is_another_directory(machine: Machine, tmp_path: Path) -> None:
+    first = machine.run().stdout
+    go = tmp_path / "bin" / "go"
+    go.write_text(GO.replace("go1.26.0", "go1.26.1"), encoding="utf-8")
+
+    assert machine.run().stdout not in {first, ""}
+
+
+def test_binaries_of_envtest_are_taken_and_the_others_built(machine: Machine, tmp_path: Path) -> None:
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    for name in ("etcd", "kube-apiserver", "kubectl"):
+        (assets / name).touch(mode=0o755)
+
+    built = machine.run(KUBEBUILDER_ASSETS=str(assets))
+
+    directory = Path(built.stdout.removesuffix("\n"))
+    assert (directory / "etcd").resolve() == assets / "etcd"
+    assert (directory / "kube-scheduler").read_text(encoding="utf-8").endswith("cmd/kube-scheduler\n")
+    assert f"etcd: taken from {assets / 'etcd'}" in built.stderr
+    assert machine.builds == len(build.PRODUCTS) - 1
+    assert machine.run().stdout != built.stdout
+
+
+def test_a_missing_assets_directory_is_an_error(machine: Machine) -> None:
+    answer = machine.run(KUBEBUILDER_ASSETS="/no/such/directory")
+
+    assert answer.returncode == 1
+    assert answer.stderr == "error: KUBEBUILDER_ASSETS is /no/such/directory, which is no directory\n"
+
+
+def test_without_a_compiler_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(build.BuildError, match=r"no `go` on PATH; install Go 1\.26"):
+        build.find_go(elsewhere=tmp_path)

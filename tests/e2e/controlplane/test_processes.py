@@ -1,0 +1,112 @@
+"""Processes are named, logged, measured, and never outlive whoever started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.controlplane.polling import wait_until
+from e2e.controlplane.processes import Processes
+
+TESTS = Path(__file__).parents[2]
+FOREVER = ["sleep", "600"]
+
+STARTS_ONE_AND_WAITS = """
+import os, sys, time
+from pathlib import Path
+from e2e.controlplane.processes import Processes
+processes = Processes(Path(sys.argv[1]), os.environ)
+child = processes.start("child", ["sleep", "600"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    started = Processes(tmp_path, os.environ)
+    yield started
+    started.kill_all()
+
+
+def alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; whoever adopted it has not looked
+
+
+def test_what_a_process_prints_is_in_its_log_across_restarts(processes: Processes) -> None:
+    for _ in range(2):
+        processes.start("greeter", ["echo", "hello"]).wait()
+
+    assert processes.log("greeter").read_text(encoding="utf-8") == "hello\nhello\n"
+    assert processes.exit_status("greeter") == 0
+
+
+def test_a_name_is_one_process_at_a_time(processes: Processes) -> None:
+    processes.start("sleeper", FOREVER)
+
+    with pytest.raises(ValueError, match="sleeper is running already"):
+        processes.start("sleeper", FOREVER)
+
+
+def test_a_missing_program_is_an_error_at_once(processes: Processes) -> None:
+    with pytest.raises(FileNotFoundError, match="no program no-such-program"):
+        processes.start("nothing", ["no-such-program"])
+
+
+def test_a_killed_process_is_gone_when_kill_returns(processes: Processes) -> None:
+    child = processes.start("sleeper", FOREVER)
+
+    processes.kill("sleeper")
+
+    assert child.returncode == -signal.SIGKILL
+    assert not processes.running("sleeper")
+    assert processes.exit_status("sleeper") is None
+
+
+def test_a_process_outlives_the_thread_that_asked_for_it(processes: Processes) -> None:
+    asking = threading.Thread(target=processes.start, args=("sleeper", FOREVER))
+    asking.start()
+    asking.join()
+
+    # The kernel would have killed it by the time another process has come and gone.
+    processes.start("other", ["true"]).wait()
+    assert processes.running("sleeper")
+
+
+def test_processor_time_and_memory_are_those_of_the_process(processes: Processes) -> None:
+    processes.start("busy", [sys.executable, "-c", "block = bytearray(50_000_000)\nwhile True: pass"])
+    began = time.monotonic()
+
+    wait_until(lambda: processes.cpu_seconds("busy") >= 0.2, seconds=30, what="a fifth of a second used")
+    wait_until(lambda: processes.rss_bytes("busy") > 50e6, seconds=30, what="50 MB resident")
+
+    assert processes.cpu_seconds("busy") <= time.monotonic() - began + 0.5
+    assert processes.rss_bytes("busy") < 200e6
+
+
+def test_nothing_survives_a_kill_of_the_test_run(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS_ONE_AND_WAITS, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+    ) as run:
+        assert run.stdout is not None
+        pid = int(run.stdout.readline())
+        was_alive = alive(pid)
+        run.kill()
+
+    assert was_alive
+    wait_until(lambda: not alive(pid), seconds=10, what="the child gone")

@@ -1,0 +1,174 @@
+"""The product installed on the control plane, exactly as shipped, with its Pods run for real."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from e2e.controlplane.exchange import ApiError
+from e2e.controlplane.plane import ControlPlane
+from e2e.controlplane.polling import wait_until
+from e2e.kubelet import Kubelet
+
+K8S = Path(__file__).parents[2] / "k8s"
+NAMESPACE = "gatekeeper-py"
+POLICY = "gatekeeper-py-policy"
+VALIDATING = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/image-validation-webhook"
+MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/image-mutation-webhook"
+SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/gatekeeper-py-tls"
+APPROVED = "registry.corp.example/app:1"
+UNLISTED = "quay.io/somebody/app:1"
+SETTLE_SECONDS = 60.0
+
+
+class Installed:
+    """An installation with its kubelet."""
+
+    def __init__(self, plane: ControlPlane, kubelet: Kubelet) -> None:
+        self.plane = plane
+        self.kubelet = kubelet
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """An object, ``None`` when it does not exist."""
+        try:
+            found: dict[str, Any] = self.plane.api("GET", path)
+        except ApiError as problem:
+            if problem.status == 404:
+                return None
+            raise
+        return found
+
+    def wait_armed(self) -> None:
+        """Until both configurations exist and three replicas are ready."""
+        wait_until(
+            lambda: self.get(VALIDATING) and self.get(MUTATING) and self.ready_replicas() == 3,
+            seconds=SETTLE_SECONDS,
+            what="the webhook armed, with three ready replicas",
+        )
+
+    def ready_replicas(self) -> int:
+        """Replicas whose readiness probe passes and which the Service sends reviews to."""
+        slices = self.plane.api(
+            "GET",
+            f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
+            "?labelSelector=kubernetes.io/service-name%3Dgatekeeper-py",
+        )
+        ready = [
+            endpoint
+            for item in slices["items"]
+            for endpoint in item.get("endpoints") or ()
+            if endpoint["conditions"].get("ready")
+        ]
+        probed = [
+            pod for pod in self.kubelet.pods("gatekeeper-py-") if pod.ready and "controller" not in pod.name
+        ]
+        return min(len(ready), len(probed))
+
+    def set_mode(self, mode: str) -> None:
+        """Toggle as an operator does, and wait until a verdict feels it."""
+        patch = json.dumps({"data": {"mode": mode}})
+        self.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
+        wait_until(
+            lambda: all(self.mode_of(pod.address) == mode for pod in self.servers()),
+            seconds=10,
+            what=f"every replica in mode {mode}",
+        )
+
+    def set_policy(self, text: str) -> None:
+        """Write the document and wait until every replica has it."""
+        patch = json.dumps({"data": {"policy.yaml": text}})
+        before = self.revisions()
+        self.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
+        wait_until(
+            lambda: len(after := self.revisions()) == 1 and after != before,
+            seconds=10,
+            what="every replica on the new policy",
+        )
+
+    def policy_text(self) -> str:
+        found = self.plane.api("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}")
+        text: str = found["data"]["policy.yaml"]
+        return text
+
+    def servers(self) -> list[Any]:
+        """The running server Pods."""
+        return [pod for pod in self.kubelet.pods("gatekeeper-py-") if "controller" not in pod.name]
+
+    def controllers(self) -> list[Any]:
+        return self.kubelet.pods("gatekeeper-py-controller-")
+
+    def revisions(self) -> set[str]:
+        return {self.shown_policy(pod.address)["revision"] for pod in self.servers()}
+
+    def mode_of(self, address: str) -> str:
+        mode: str = self.shown_policy(address)["mode"]
+        return mode
+
+    def shown_policy(self, address: str) -> dict[str, Any]:
+        """What ``/policy`` of one replica shows."""
+        from e2e.controlplane.exchange import exchange  # noqa: PLC0415
+
+        shown: dict[str, Any] = json.loads(exchange((address, 8080), "GET", "/policy"))
+        return shown
+
+    def metric(self, address: str, name: str) -> float:
+        """The sum of one metric's samples on a replica's health listener."""
+        from e2e.controlplane.exchange import exchange  # noqa: PLC0415
+
+        text = exchange((address, 8080), "GET", "/metrics")
+        return sum(float(m) for m in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+
+@contextmanager
+def installed(plane: ControlPlane, overlay: str) -> Iterator[Installed]:
+    """``kubectl apply -k`` of one overlay, armed; deleted with ``kubectl delete -k`` in the end."""
+    with Kubelet(plane, NAMESPACE) as kubelet:
+        plane.kubectl("apply", "-k", str(K8S / "overlays" / overlay))
+        product = Installed(plane, kubelet)
+        try:
+            product.wait_armed()
+            yield product
+        finally:
+            plane.kubectl("delete", "-k", str(K8S / "overlays" / overlay), "--ignore-not-found", seconds=120)
+            wait_until(
+                lambda: product.get(VALIDATING) is None and product.get(MUTATING) is None,
+                seconds=SETTLE_SECONDS,
+                what="the webhook configurations gone with the installation",
+            )
+
+
+def pod(name: str, image: str = APPROVED, **spec: Any) -> dict[str, Any]:
+    """A Pod with one container."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "web", "image": image}], **spec},
+    }
+
+
+def deployment(name: str, image: str = APPROVED, *, replicas: int = 1) -> dict[str, Any]:
+    """A Deployment with one container."""
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "web", "image": image}]},
+            },
+        },
+    }
+
+
+def elapsed(start: float) -> float:
+    return time.monotonic() - start

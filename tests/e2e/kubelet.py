@@ -1,0 +1,218 @@
+"""Runs our own Pods for real: the part of a kubelet that kwok leaves out.
+
+kwok gives each Pod an address and calls it ready; no container runs. For the Pods of one namespace
+this runs each container's ``args`` as they stand in the manifest, in a process that binds the Pod's
+address, with the Pod's ConfigMap and Secret volumes as files (written and swapped by symlink as a
+kubelet does it), its service account's token in a kubeconfig, its readiness probe, and SIGTERM when
+the Pod is deleted. A process bound to a Pod's address is that Pod to the API server.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import signal
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, Self
+
+from e2e.controlplane.exchange import ApiError
+from e2e.controlplane.plane import ControlPlane
+
+_TURN_SECONDS = 0.1
+_PROBE_SECONDS = 2.0
+
+DRAIN_SECONDS = 12
+"""5 s until the socket closes and 3 s without a request; the rest is for slow machines."""
+
+
+@dataclass
+class Running:
+    """One Pod's process. ``token_seconds`` renews as little as the longest test needs."""
+
+    name: str
+    address: str
+    process: Popen[bytes]
+    volumes: list[tuple[dict[str, Any], Path]]
+    ready: bool | None = None
+    stopping: bool = False
+    exit_status: int | None = None
+
+
+@dataclass
+class Kubelet:
+    """Follows the Pods of ``namespace`` until closed; a context manager.
+
+    ``exits`` collects the exit status of each process that was asked to stop, by Pod.
+    """
+
+    plane: ControlPlane
+    namespace: str
+    running: dict[str, Running] = field(default_factory=dict)
+    exits: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._folder = tempfile.TemporaryDirectory(prefix="kubelet-")
+        self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
+        self._paused: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+        for pod in self.running.values():
+            self.plane.kill(pod.name)
+        self._folder.cleanup()
+
+    def pods(self, prefix: str) -> list[Running]:
+        """Running Pods whose name begins like this, those that were told to stop left out."""
+        return [
+            pod for name, pod in sorted(self.running.items()) if name.startswith(prefix) and not pod.stopping
+        ]
+
+    def crash(self, pod: Running) -> None:
+        """Kill a Pod's process as an OOM does; the container is started again at the next turn."""
+        pod.process.kill()
+        pod.process.wait()
+
+    def hold(self, prefix: str) -> None:
+        """Start no process for Pods of this prefix until released, as when no image can be pulled."""
+        self._paused.add(prefix)
+
+    def release(self, prefix: str) -> None:
+        self._paused.discard(prefix)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_TURN_SECONDS):
+            try:
+                self._turn()
+            except (ApiError, OSError) as problem:
+                self.failures.append(str(problem))
+
+    def _turn(self) -> None:
+        listed = self.plane.api("GET", f"/api/v1/namespaces/{self.namespace}/pods")["items"]
+        live = {
+            pod["metadata"]["name"]: pod for pod in listed if not pod["metadata"].get("deletionTimestamp")
+        }
+        for name, pod in list(self.running.items()):
+            if name not in live:
+                self._end(name, pod)
+            elif pod.process.poll() is not None:
+                # The container ended by itself: start it again, as restartPolicy Always does.
+                del self.running[name]
+        for name, document in live.items():
+            if name not in self.running and not any(name.startswith(held) for held in self._paused):
+                self._start(name, document)
+        for name, pod in list(self.running.items()):
+            if not pod.stopping:
+                self._sync_volumes(pod)
+                self._probe(name, pod)
+
+    def _start(self, name: str, document: dict[str, Any]) -> None:
+        address = document.get("status", {}).get("podIP")
+        if not address:
+            return
+        container = document["spec"]["containers"][0]
+        root = Path(self._folder.name) / name
+        volumes = {volume["name"]: volume for volume in document["spec"].get("volumes", ())}
+        mounted = [
+            (volumes[mount["name"]], root / mount["mountPath"].lstrip("/"), mount["mountPath"])
+            for mount in container.get("volumeMounts", ())
+            if "secret" in volumes.get(mount["name"], {}) or "configMap" in volumes.get(mount["name"], {})
+        ]
+        if not all(self._write_volume(volume, place) for volume, place, _ in mounted):
+            self.plane.set_ready(self.namespace, name, ready=False)
+            return  # a kubelet waits for the Secret, too
+        argv = [sys.executable, "-m", "gatekeeper_py", *container["args"]]
+        for _, place, path in mounted:
+            argv = [argument.replace(f"={path}", f"={place}") for argument in argv]
+        account = document["spec"]["serviceAccountName"]
+        kubeconfig = self.plane.kubeconfig_for_service_account(self.namespace, account)
+        declared = {entry["name"]: entry.get("value", "") for entry in container.get("env") or ()}
+        environment = declared | {
+            "KUBECONFIG": str(kubeconfig),
+            "POD_NAMESPACE": self.namespace,
+            "GATEKEEPER_PY_LISTEN": f"{address}:8443",
+            "GATEKEEPER_PY_HEALTH_LISTEN": f"{address}:8080",
+        }
+        process_name = f"pod-{name}"
+        self.plane.kill(process_name)
+        self._give_time_to_end(name)
+        process = self.plane.popen(argv, name=process_name, env=environment)
+        watched = [(volume, place) for volume, place, _ in mounted]
+        self.running[name] = Running(process_name, address, process, watched)
+
+    def _give_time_to_end(self, name: str) -> None:
+        """Keep the Pod, and with it its address, until its process has drained, as a kubelet does."""
+        metadata = {"annotations": {"controlplane/termination": f"{DRAIN_SECONDS}s"}}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}"
+        self.plane.api("PATCH", path, {"metadata": metadata})
+
+    def _end(self, name: str, pod: Running) -> None:
+        if not pod.stopping:
+            pod.stopping = True
+            pod.process.send_signal(signal.SIGTERM)
+        status = pod.process.poll()
+        if status is not None:
+            self.exits[name] = status
+            del self.running[name]
+
+    def _probe(self, name: str, pod: Running) -> None:
+        connection = http.client.HTTPConnection(pod.address, 8080, timeout=_PROBE_SECONDS)
+        try:
+            connection.request("GET", "/readyz")
+            ready = connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            ready = False
+        finally:
+            connection.close()
+        if ready != pod.ready:
+            self.plane.set_ready(self.namespace, name, ready=ready)
+            pod.ready = ready
+
+    def _sync_volumes(self, pod: Running) -> None:
+        for volume, place in pod.volumes:
+            self._write_volume(volume, place)
+
+    def _write_volume(self, volume: dict[str, Any], place: Path) -> bool:
+        """Write what changed behind a symlink that is swapped; whether the volume's object exists."""
+        contents = self._contents(volume)
+        if contents is None:
+            return False
+        link = place / "..data"
+        if link.exists() and {p.name: p.read_bytes() for p in link.iterdir()} == contents:
+            return True
+        place.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix="..", dir=place))
+        for key, content in contents.items():
+            (fresh / key).write_bytes(content)
+            if not (place / key).is_symlink():
+                (place / key).symlink_to(Path("..data") / key)
+        staged = place / "..data_tmp"
+        staged.symlink_to(fresh.name)
+        staged.replace(link)
+        return True
+
+    def _contents(self, volume: dict[str, Any]) -> dict[str, bytes] | None:
+        secret = volume.get("secret")
+        source = secret or volume["configMap"]
+        kind, name = ("secrets", source["secretName"]) if secret else ("configmaps", source["name"])
+        path = f"/api/v1/namespaces/{self.namespace}/{kind}/{name}"
+        try:
+            data = self.plane.api("GET", path).get("data") or {}
+        except ApiError as problem:
+            if problem.status == http.client.NOT_FOUND:
+                return None
+            raise
+        contents = {key: base64.b64decode(value) if secret else value.encode() for key, value in data.items()}
+        items = source.get("items")
+        return contents if items is None else {item["path"]: contents[item["key"]] for item in items}

@@ -1,0 +1,183 @@
+"""What a user of the cluster meets, with kubectl as the client."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from e2e.controlplane.plane import ControlPlane
+from e2e.controlplane.polling import wait_until
+from e2e.installed import APPROVED, NAMESPACE, UNLISTED, Installed, deployment, pod
+
+
+@pytest.fixture(autouse=True)
+def enforce(product: Installed) -> None:
+    """Each test starts in enforce mode."""
+    product.set_mode("enforce")
+
+
+def apply(plane: ControlPlane, namespace: str, document: dict[str, Any], *arguments: str) -> Any:
+    return plane.kubectl(
+        "apply", "-n", namespace, "-f", "-", *arguments, input=json.dumps(document), check=False
+    )
+
+
+def stored(plane: ControlPlane, namespace: str, kind: str, name: str) -> dict[str, Any]:
+    group = "/apis/apps/v1" if kind == "deployments" else "/api/v1"
+    found: dict[str, Any] = plane.api("GET", f"{group}/namespaces/{namespace}/{kind}/{name}")
+    return found
+
+
+def test_a_pod_with_an_unlisted_image_is_refused_with_our_text(product: Installed, namespace: str) -> None:
+    done = apply(product.plane, namespace, pod("bad", UNLISTED))
+    assert done.returncode == 1
+    assert 'admission webhook "pods.image-validation-webhook.gatekeeper-py" denied the request' in done.stderr
+    assert (
+        f'container "web" (spec.containers[0].image): {UNLISTED} is not approved: '
+        "quay.io/somebody/app matches no rule" in done.stderr
+    )
+    assert "approved: registry.k8s.io, registry.corp.example" in done.stderr
+
+
+def test_a_pod_with_an_approved_image_runs(product: Installed, namespace: str) -> None:
+    assert apply(product.plane, namespace, pod("good")).stdout == "pod/good created\n"
+    product.plane.kubectl("wait", "--for=condition=Ready", "pod/good", "-n", namespace, "--timeout=30s")
+
+
+def test_a_deployment_with_an_unlisted_image_is_refused_early(product: Installed, namespace: str) -> None:
+    done = apply(product.plane, namespace, deployment("bad", UNLISTED))
+    assert done.returncode == 1
+    assert 'webhook "workloads.image-validation-webhook.gatekeeper-py" denied' in done.stderr
+    assert "spec.template.spec.containers[0].image" in done.stderr
+
+
+def test_warn_mode_admits_with_a_warning(product: Installed, namespace: str) -> None:
+    product.set_mode("warn")
+    done = apply(product.plane, namespace, deployment("warned", UNLISTED))
+    assert done.returncode == 0
+    assert f"Warning: spec.template.spec.containers[0].image: {UNLISTED} is not approved" in done.stderr
+    assert done.stdout == "deployment.apps/warned created\n"
+
+
+def test_mutate_mode_stores_pods_with_mirror_images_and_the_annotation(
+    product: Installed, namespace: str
+) -> None:
+    product.set_mode("mutate")
+    done = apply(product.plane, namespace, pod("mirrored", "nginx:1.27"))
+    assert done.returncode == 0
+    assert "Warning: spec.containers[0].image: nginx:1.27 was rewritten to" in done.stderr
+    found = stored(product.plane, namespace, "pods", "mirrored")
+    assert found["spec"]["containers"][0]["image"] == "registry.corp.example/dockerhub/library/nginx:1.27"
+    recorded = json.loads(found["metadata"]["annotations"]["gatekeeper-py/original-images"])
+    assert recorded == {"spec.containers[0].image": "nginx:1.27"}
+
+
+def test_mutate_mode_leaves_a_deployment_as_written_and_its_pods_run(
+    product: Installed, namespace: str
+) -> None:
+    product.set_mode("mutate")
+    assert apply(product.plane, namespace, deployment("mirrored", "nginx:1.27", replicas=3)).returncode == 0
+    product.plane.kubectl("rollout", "status", "deployment/mirrored", "-n", namespace, "--timeout=60s")
+    found = stored(product.plane, namespace, "deployments", "mirrored")
+    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "nginx:1.27"
+    pods = product.plane.api("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+    images = {container["image"] for each in pods for container in each["spec"]["containers"]}
+    assert images == {"registry.corp.example/dockerhub/library/nginx:1.27"}
+
+
+def test_kubectl_debug_with_an_unlisted_image_is_refused(product: Installed, namespace: str) -> None:
+    apply(product.plane, namespace, pod("target"))
+    product.plane.kubectl("wait", "--for=condition=Ready", "pod/target", "-n", namespace, "--timeout=30s")
+    done = product.plane.kubectl(
+        "debug", "pod/target", "-n", namespace, f"--image={UNLISTED}", "--container=probe", check=False
+    )
+    assert done.returncode == 1
+    assert 'ephemeral container "probe" (spec.ephemeralContainers[0].image)' in done.stderr
+    product.plane.kubectl("debug", "pod/target", "-n", namespace, f"--image={APPROVED}", "--container=probe")
+
+
+def test_an_image_volume_from_elsewhere_is_refused(product: Installed, namespace: str) -> None:
+    volumes = [{"name": "model", "image": {"reference": UNLISTED}}]
+    done = apply(product.plane, namespace, pod("volume", volumes=volumes))
+    assert done.returncode == 1
+    assert 'image volume "model" (spec.volumes[0].image.reference)' in done.stderr
+
+
+def test_pods_of_an_older_policy_can_be_labelled_finalized_and_scaled_down(
+    product: Installed, namespace: str
+) -> None:
+    product.set_mode("warn")
+    plane = product.plane
+    document = pod("old", UNLISTED)
+    document["metadata"]["finalizers"] = ["example.com/held"]
+    assert apply(plane, namespace, document).returncode == 0
+    assert apply(plane, namespace, deployment("old", UNLISTED, replicas=3)).returncode == 0
+    plane.kubectl("rollout", "status", "deployment/old", "-n", namespace, "--timeout=60s")
+    product.set_mode("enforce")
+    plane.kubectl("label", "pod/old", "-n", namespace, "touched=yes")
+    plane.kubectl("annotate", "deployment/old", "-n", namespace, "touched=yes")
+    plane.kubectl("scale", "deployment/old", "-n", namespace, "--replicas=1")
+    plane.kubectl("delete", "pod/old", "-n", namespace, "--wait=false")
+    patch = json.dumps({"metadata": {"finalizers": None}})
+    plane.kubectl("patch", "pod/old", "-n", namespace, "--type=merge", "-p", patch)
+    wait_until(
+        lambda: len(plane.api("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]) == 1,
+        seconds=30,
+        what="one Pod left",
+    )
+    refused = plane.kubectl(
+        "set", "image", "deployment/old", f"web={UNLISTED}.v2", "-n", namespace, check=False
+    )
+    assert refused.returncode == 1
+
+
+def test_an_update_that_changes_no_image_is_not_even_sent(product: Installed, namespace: str) -> None:
+    apply(product.plane, namespace, pod("quiet"))
+    before = sum(product.metric(each.address, "gatekeeper_py_reviews_total") for each in product.servers())
+    product.plane.kubectl("label", "pod/quiet", "-n", namespace, "touched=yes")
+    after = sum(product.metric(each.address, "gatekeeper_py_reviews_total") for each in product.servers())
+    assert after == before
+
+
+def test_server_side_dry_run_is_judged_and_stores_nothing(product: Installed, namespace: str) -> None:
+    assert apply(product.plane, namespace, pod("dry"), "--dry-run=server").returncode == 0
+    assert apply(product.plane, namespace, pod("dry", UNLISTED), "--dry-run=server").returncode == 1
+    assert product.plane.api("GET", f"/api/v1/namespaces/{namespace}/pods")["items"] == []
+
+
+def test_server_side_apply_is_judged(product: Installed, namespace: str) -> None:
+    assert apply(product.plane, namespace, pod("ssa"), "--server-side").returncode == 0
+    assert apply(product.plane, namespace, pod("ssa2", UNLISTED), "--server-side").returncode == 1
+
+
+def test_a_bad_policy_is_refused_at_kubectl_apply(product: Installed) -> None:
+    patch = json.dumps({"data": {"policy.yaml": "mode: enfroce\n"}})
+    done = product.plane.kubectl(
+        "patch",
+        "configmap",
+        "gatekeeper-py-policy",
+        "-n",
+        NAMESPACE,
+        "--type=merge",
+        "-p",
+        patch,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'webhook "policy.image-validation-webhook.gatekeeper-py" denied' in done.stderr
+    assert "must be enforce, warn or mutate, not 'enfroce'" in done.stderr
+    mode = product.plane.kubectl(
+        "patch", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE, "--type=merge",
+        "-p", json.dumps({"data": {"mode": "off"}}), check=False,
+    )  # fmt: skip
+    assert mode.returncode == 1
+
+
+def test_a_thousand_pods_roll_out(product: Installed, namespace: str) -> None:
+    plane = product.plane
+    assert apply(plane, namespace, deployment("many", replicas=1000)).returncode == 0
+    plane.kubectl("rollout", "status", "deployment/many", "-n", namespace, "--timeout=240s", seconds=250)
+    plane.kubectl("set", "image", "deployment/many", "web=registry.corp.example/app:2", "-n", namespace)
+    plane.kubectl("rollout", "status", "deployment/many", "-n", namespace, "--timeout=300s", seconds=310)

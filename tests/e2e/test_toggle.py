@@ -1,0 +1,91 @@
+"""An operator toggles the mode by editing one ConfigMap, while the cluster creates Pods."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+
+from e2e.controlplane.polling import wait_until
+from e2e.installed import NAMESPACE, POLICY, UNLISTED, Installed, pod
+from e2e.load import creating
+
+FLIPS = 20
+
+
+def _patch_mode(product: Installed, mode: str) -> float:
+    """Change the ConfigMap; answers when the API server had it."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
+    product.plane.api("PATCH", path, {"data": {"mode": mode}})
+    return time.monotonic()
+
+
+def test_a_mode_flipped_under_load_loses_no_request_and_is_felt_within_a_second(
+    product: Installed, namespace: str
+) -> None:
+    product.set_mode("enforce")
+    felt: list[float] = []
+    with creating(product.plane, namespace, pod("unlisted", UNLISTED)) as load:
+        for flip in range(FLIPS):
+            mode, wanted = ("warn", 201) if flip % 2 == 0 else ("enforce", 403)
+            changed = _patch_mode(product, mode)
+
+            def settled(changed: float = changed, wanted: int = wanted) -> bool:
+                return sum(start > changed and status == wanted for start, _, status, _ in load.answers) > 12
+
+            wait_until(settled, seconds=15, what=f"verdicts of mode {mode}")
+            wrong = [
+                end - changed
+                for start, end, status, _ in load.answers
+                if start > changed and status != wanted
+            ]
+            felt.append(max(wrong, default=0.0))
+    assert load.broken == []
+    assert load.failed(but=(201, 403)) == []
+    sys.stderr.write(
+        f"\nmode felt after: median {statistics.median(felt):.3f} s, worst of {FLIPS} {max(felt):.3f} s\n"
+    )
+    assert max(felt) < 1.0
+
+
+def test_every_denial_under_load_is_ours(product: Installed, namespace: str) -> None:
+    product.set_mode("enforce")
+    with creating(product.plane, namespace, pod("unlisted", UNLISTED)) as load:
+        wait_until(lambda: len(load.answers) > 300, seconds=60, what="300 answers")
+    assert load.failed(but=(403,)) == []
+    assert all("is not approved" in message for *_, message in load.answers)
+
+
+def test_a_bad_policy_leaves_the_last_good_one_serving(product: Installed, namespace: str) -> None:
+    product.set_mode("enforce")
+    good = product.policy_text()
+    revision = product.revisions()
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
+    # Past the guard, as an administrator who deletes the guard first could do it.
+    guard = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/image-validation-webhook"
+    live = product.plane.api("GET", guard)
+    try:
+        product.plane.api("DELETE", guard)
+        product.plane.api("PATCH", path, {"data": {"policy.yaml": "allow: [nginx]\n"}})
+        wait_until(
+            lambda: all(product.shown_policy(each.address)["refused"] for each in product.servers()),
+            seconds=10,
+            what="the bad policy refused by every replica",
+        )
+        assert product.revisions() == revision
+    finally:
+        product.plane.api("PATCH", path, {"data": {"policy.yaml": good}})
+    wait_until(
+        lambda: all(product.shown_policy(each.address)["refused"] is None for each in product.servers()),
+        seconds=10,
+        what="the good policy back",
+    )
+    wait_until(lambda: product.get(guard), seconds=30, what="the deleted configuration made again")
+    made = product.plane.api("GET", guard)
+    assert made["webhooks"] == live["webhooks"]
+    product.wait_armed()
+    done = product.plane.kubectl(
+        "apply", "-n", namespace, "-f", "-", input=json.dumps(pod("bad", UNLISTED)), check=False
+    )
+    assert done.returncode == 1

@@ -1,0 +1,311 @@
+"""Lists of a cluster, judged: paging, expiry, namespaces, modes, declared kinds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asking import validated
+from builders import HUB_TO_CORP, INSTANT, pod, policy, review, workload
+from fakecluster import LISTS, Answer, FakeCluster, status
+from gatekeeper_py.core.admission import Judge
+from gatekeeper_py.inventory.api import Api, ClusterError, Expired, NotFound
+from gatekeeper_py.inventory.resources import Resource
+from gatekeeper_py.inventory.survey import Survey, survey
+
+PODS = "/api/v1/pods"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
+GOOD = "registry.corp.io/web:1"
+WORKFLOWS = """
+resources:
+  - {group: argoproj.io, kind: Workflow, images: ["spec.steps[*].image"]}
+"""
+
+
+def named(obj: dict[str, Any], name: str, namespace: str | None = "shop") -> dict[str, Any]:
+    """As lists give it: without kind and apiVersion."""
+    metadata = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
+    return {"metadata": metadata, **{k: v for k, v in obj.items() if k in {"spec", "template"}}}
+
+
+def pods(count: int, image: str = "nginx") -> list[dict[str, Any]]:
+    return [named(pod(image), f"web-{number}") for number in range(count)]
+
+
+async def looked(
+    api: Api, judge: Judge | None = None, *, namespace: str | None = None, keep_approved: bool = False
+) -> Survey:
+    return await survey(api, judge or policy(), namespace=namespace, keep_approved=keep_approved)
+
+
+def names(found: Survey) -> list[str]:
+    return [place.name for _, places in found.tally.listed() for place in places]
+
+
+async def test_every_kind_is_listed_in_pages(api: Api, cluster: FakeCluster) -> None:
+    await looked(api)
+    assert [path for path, _ in cluster.requests] == list(LISTS)
+    assert {query["limit"] for _, query in cluster.requests} == {"500"}
+    assert not any("resourceVersion" in query for _, query in cluster.requests)
+
+
+async def test_images_are_found_wherever_pods_come_from(api: Api, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named(pod("nginx", GOOD), "web-1"))
+    cluster.add(DEPLOYMENTS, named(workload("Deployment", "nginx"), "web"))
+    cluster.add("/apis/batch/v1/cronjobs", named(workload("CronJob", "nginx"), "nightly", "bank"))
+    cluster.add("/api/v1/podtemplates", named(workload("PodTemplate", "nginx"), "spare"))
+    found = await looked(api)
+    [(image, places)] = found.tally.listed()
+    assert image._asdict() == {
+        "image": "nginx",
+        "canonical": "docker.io/library/nginx",
+        "verdict": "rejected",
+        "reason": "unlisted",
+        "detail": "docker.io/library/nginx matches no rule",
+    }
+    assert [tuple(place) for place in places] == [
+        ("CronJob", "bank", "nightly", "spec.jobTemplate.spec.template.spec.containers[0].image"),
+        ("Deployment", "shop", "web", "spec.template.spec.containers[0].image"),
+        ("Pod", "shop", "web-1", "spec.containers[0].image"),
+        ("PodTemplate", "shop", "spare", "template.spec.containers[0].image"),
+    ]
+    assert found.tally.counts == {"objects": 4, "images": 2, "approved": 1, "rejected": 1}
+
+
+async def test_a_list_is_followed_to_its_end(api: Api, cluster: FakeCluster) -> None:
+    cluster.page_size = 2
+    cluster.add(PODS, *pods(5))
+    pages: list[tuple[Resource, int, int | None]] = []
+    found = await survey(
+        api, policy(), namespace=None, keep_approved=False, on_page=lambda *page: pages.append(page)
+    )
+    assert names(found) == [f"web-{number}" for number in range(5)]
+    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", "4"]
+    seen = [(seen, left) for resource, seen, left in pages if str(resource) == "pods"]
+    assert seen == [(2, 3), (4, 1), (5, None)]
+
+
+async def test_an_expired_list_goes_on_with_the_token_it_is_given(api: Api, cluster: FakeCluster) -> None:
+    cluster.page_size = 2
+    cluster.add(PODS, *pods(5))
+    cluster.script[PODS] += [None, status(410, "old", token="3")]
+    found = await looked(api)
+    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", "3"]
+    assert names(found) == ["web-0", "web-1", "web-3", "web-4"]
+
+
+async def test_an_expired_list_without_a_token_starts_again_and_counts_nothing_twice(
+    api: Api, cluster: FakeCluster
+) -> None:
+    cluster.page_size = 2
+    cluster.add(PODS, *pods(5))
+    cluster.script[PODS] += [None, status(410, "old")]
+    found = await looked(api)
+    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", None, "2", "4"]
+    assert names(found) == [f"web-{number}" for number in range(5)]
+    assert found.tally.counts["objects"] == 5
+
+
+async def test_a_given_token_that_has_expired_too_is_not_followed_for_ever(
+    api: Api, cluster: FakeCluster
+) -> None:
+    cluster.page_size = 2
+    cluster.add(PODS, *pods(3))
+    cluster.script[PODS] += [None, status(410, "old", token="2"), status(410, "old", token="2")]
+    assert names(await looked(api)) == ["web-0", "web-1", "web-2"]
+    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", "2", None, "2"]
+
+
+async def test_a_list_that_always_expires_is_given_up(api: Api, cluster: FakeCluster) -> None:
+    cluster.script[PODS] += [status(410, "old")] * 4
+    with pytest.raises(Expired, match="cannot list pods in all namespaces: 410 Gone: old"):
+        await looked(api)
+    assert len(cluster.asked(PODS)) == 4
+
+
+async def test_one_namespace_only(api: Api, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named(pod("nginx"), "ours"), named(pod("nginx"), "theirs", "bank"))
+    assert names(await looked(api, namespace="shop")) == ["ours"]
+    assert {path for path, _ in cluster.requests} == {
+        f"{path.rpartition('/')[0]}/namespaces/shop/{path.rpartition('/')[2]}" for path in LISTS
+    }
+
+
+async def test_a_namespace_that_does_not_exist_is_no_clean_one(api: Api, cluster: FakeCluster) -> None:
+    with pytest.raises(ClusterError, match="there is no namespace shpo"):
+        await looked(api, namespace="shpo")
+
+
+@pytest.mark.parametrize("answer", [Answer(200, {"kind": "Namespace"}), status(403, "no")])
+async def test_an_empty_namespace_is_clean_also_for_who_may_not_get_it(
+    api: Api, cluster: FakeCluster, answer: Answer
+) -> None:
+    cluster.script["/api/v1/namespaces/shop"].append(answer)
+    assert not (await looked(api, namespace="shop")).tally.objects
+
+
+@pytest.mark.parametrize(
+    ("namespace", "path", "message"),
+    [
+        pytest.param(None, PODS, "cannot list pods in all namespaces: 403 Forbidden: no", id="all"),
+        pytest.param(
+            "shop",
+            "/apis/apps/v1/namespaces/shop/deployments",
+            "cannot list deployments.apps in the namespace shop: 403 Forbidden: no",
+            id="one",
+        ),
+    ],
+)
+async def test_what_may_not_be_listed_makes_no_audit(
+    api: Api, cluster: FakeCluster, namespace: str | None, path: str, message: str
+) -> None:
+    cluster.script[path].append(status(403, "no"))
+    with pytest.raises(ClusterError, match=message):
+        await looked(api, namespace=namespace)
+
+
+async def test_a_kind_that_is_not_served_is_noted(api: Api, cluster: FakeCluster) -> None:
+    cluster.add(PODS, *pods(1))
+    del cluster.lists["/apis/batch/v1/cronjobs"]
+    found = await looked(api)
+    assert found.missing == (("batch", "CronJob"),)
+    assert names(found) == ["web-0"]
+
+
+async def test_a_server_without_pods_is_no_cluster(api: Api, cluster: FakeCluster) -> None:
+    cluster.lists.clear()
+    with pytest.raises(NotFound, match="cannot list pods in all namespaces: 404 Not Found"):
+        await looked(api)
+
+
+@pytest.mark.parametrize("items", [None, []])
+async def test_an_empty_page_is_the_end(api: Api, cluster: FakeCluster, items: Any) -> None:
+    cluster.documents[PODS] = {"items": items}
+    assert not (await looked(api)).tally.objects
+
+
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        ({"items": {}}, "the answer is no list"),
+        ({"items": [None]}, "an item without metadata"),
+        ({"items": [{"metadata": "web"}]}, "an item without metadata"),
+    ],
+)
+async def test_a_page_of_another_shape_is_an_error(
+    api: Api, cluster: FakeCluster, page: dict[str, Any], problem: str
+) -> None:
+    cluster.documents[PODS] = page
+    with pytest.raises(ClusterError, match=f"cannot list pods in all namespaces: {problem}"):
+        await looked(api)
+
+
+async def test_odd_counts_and_names_do_no_harm(api: Api, cluster: FakeCluster) -> None:
+    item = {"metadata": {"name": 1, "namespace": None}, "spec": {"containers": [{"image": "nginx"}]}}
+    cluster.documents[PODS] = {"metadata": {"remainingItemCount": "many", "continue": 7}, "items": [item]}
+    [(_, places)] = (await looked(api)).tally.listed()
+    assert [tuple(place) for place in places] == [("Pod", None, "", "spec.containers[0].image")]
+
+
+async def test_declared_kinds_are_discovered_and_listed(api: Api, cluster: FakeCluster) -> None:
+    cluster.documents["/apis/argoproj.io"] = {"preferredVersion": {"version": "v1alpha1"}}
+    cluster.documents["/apis/argoproj.io/v1alpha1"] = {
+        "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": True, "verbs": ["list"]}]
+    }
+    cluster.add(
+        "/apis/argoproj.io/v1alpha1/workflows",
+        named({"spec": {"steps": [{"image": GOOD}, {"image": "nginx"}]}}, "build"),
+    )
+    [(image, places)] = (await looked(api, policy(WORKFLOWS))).tally.listed()
+    assert image.image == "nginx"
+    assert [tuple(place) for place in places] == [("Workflow", "shop", "build", "spec.steps[1].image")]
+
+
+async def test_a_declared_kind_that_is_not_served_is_noted(api: Api) -> None:
+    assert (await looked(api, policy(WORKFLOWS))).missing == (("argoproj.io", "Workflow"),)
+
+
+async def test_cluster_scoped_kinds_are_in_no_namespace(api: Api, cluster: FakeCluster) -> None:
+    cluster.documents["/apis/argoproj.io"] = {"versions": [{"version": "v1"}]}
+    cluster.documents["/apis/argoproj.io/v1"] = {
+        "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": False, "verbs": ["list"]}]
+    }
+    path = "/apis/argoproj.io/v1/workflows"
+    cluster.add(path, named({"spec": {"steps": [{"image": "nginx"}]}}, "shared", None))
+    cluster.add(PODS, *pods(1))
+    judge = policy(WORKFLOWS)
+    assert names(await looked(api, judge, namespace="shop")) == ["web-0"]
+    assert not cluster.asked(path)
+    [(_, places)] = (await looked(api, judge)).tally.listed()
+    assert [(place.kind, place.namespace) for place in places] == [("Pod", "shop"), ("Workflow", None)]
+
+
+async def test_in_warn_mode_an_image_is_refused_all_the_same(api: Api, cluster: FakeCluster) -> None:
+    cluster.add(PODS, *pods(1))
+    assert names(await looked(api, policy(mode="warn"))) == ["web-0"]
+
+
+async def test_in_mutate_mode_templates_are_judged_after_their_mirror_and_pods_as_they_run(
+    api: Api, cluster: FakeCluster
+) -> None:
+    cluster.add(PODS, *pods(1))
+    cluster.add(DEPLOYMENTS, named(workload("Deployment", "nginx"), "web"))
+    judge = policy(HUB_TO_CORP, mode="mutate")
+    found = await looked(api, judge, keep_approved=True)
+    assert [
+        (image.image, image.canonical, image.verdict, [place.kind for place in places])
+        for image, places in found.tally.listed()
+    ] == [
+        ("nginx", "docker.io/library/nginx", "approved", ["Deployment"]),
+        ("nginx", "docker.io/library/nginx", "rejected", ["Pod"]),
+    ]
+
+
+async def test_what_is_no_image_is_told_with_its_problem(api: Api, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named({"spec": {"containers": [{"image": 7}, {}, {"image": "UPPER"}]}}, "odd"))
+    assert [
+        (image.image, image.canonical, image.reason, image.detail)
+        for image, _ in (await looked(api)).tally.listed()
+    ] == [
+        ("", None, "invalid", "the image is a number, not text"),
+        ("", None, "invalid", "the image is missing"),
+        ("UPPER", None, "invalid", "not an image reference: the repository must be in lower case"),
+    ]
+
+
+@pytest.mark.parametrize("mode", ["enforce", "mutate"])
+@pytest.mark.parametrize("kind", ["Pod", "Deployment"])
+async def test_decisions_are_the_webhooks(api: Api, cluster: FakeCluster, mode: Any, kind: str) -> None:
+    more = f"{HUB_TO_CORP}deny: [registry.corp.io/dockerhub/evil/**, quay.io]\n"
+    judge = policy(more, mode=mode)
+    images = [GOOD, "nginx", "evil/x", "quay.io/a/b", "ghcr.io/a/b", "sha256:" + "0" * 64]
+    obj = pod(*images) if kind == "Pod" else workload(kind, *images)
+    cluster.add(PODS if kind == "Pod" else DEPLOYMENTS, named(obj, "web"))
+    found = await looked(api, judge, keep_approved=True)
+    wanted = {
+        judgement.slot.path: (judgement.decision.approved, judgement.decision.detail)
+        for judgement in validated(review(obj), judge).judgements
+    }
+    assert {
+        place.path: (image.verdict == "approved", image.detail)
+        for image, places in found.tally.listed()
+        for place in places
+    } == wanted
+
+
+async def test_rules_for_namespaces_count(api: Api, cluster: FakeCluster) -> None:
+    judge = policy(allow="[registry.corp.io, {image: docker.io/library/nginx, namespaces: [shop]}]")
+    cluster.add(PODS, named(pod("nginx"), "ours"), named(pod("nginx"), "theirs", "bank"))
+    found = await looked(api, judge)
+    assert names(found) == ["theirs"]
+    assert found.tally.counts == {"objects": 2, "images": 2, "approved": 1, "rejected": 1}
+
+
+async def test_a_mirror_pod_is_judged_because_it_runs(api: Api, cluster: FakeCluster) -> None:
+    static = named(pod("nginx"), "etcd-node-1")
+    static["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
+    leaving = named(pod("nginx"), "leaving")
+    leaving["metadata"]["deletionTimestamp"] = INSTANT.isoformat()
+    cluster.add(PODS, static, leaving)
+    assert names(await looked(api)) == ["etcd-node-1", "leaving"]

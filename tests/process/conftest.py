@@ -1,0 +1,48 @@
+"""The real server as a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import policy_text
+from server import Server
+
+
+class Servers:
+    """Starts servers; all end with the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.running: list[Server] = []
+
+    def __call__(self, *arguments: str, policy: str | None = policy_text(), **options: Any) -> Server:
+        """With a policy file unless ``policy`` is ``None``, on any ports, with its authority in a file."""
+        path = self.directory / "policy.yaml"
+        if policy is not None:
+            path.write_text(policy)
+        ca = self.directory / "ca.crt"
+        server = Server(
+            "--policy", str(path), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
+            "--tls-ca-out", str(ca), "--drain-seconds", "0", *arguments, ca=ca, **options,
+        )  # fmt: skip
+        self.running.append(server)
+        return server
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """Starts ``gatekeeper-py serve``."""
+    servers = Servers(tmp_path)
+    yield servers
+    for server in servers.running:
+        server.end()
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Path:
+    """Where the policy of the servers is."""
+    return tmp_path / "policy.yaml"

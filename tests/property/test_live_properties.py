@@ -1,0 +1,68 @@
+"""The cache is invisible: what is remembered is what would be decided."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import HUB_TO_CORP, policy
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+
+POLICIES = [
+    policy(),
+    policy(allow="[docker.io/library]", mode="warn"),
+    policy(HUB_TO_CORP, mode="mutate"),
+    policy(HUB_TO_CORP + "deny: [docker.io/library/nginx]\n", mode="mutate"),
+    policy(allow="[{image: registry.corp.io, namespaces: [team-*]}, docker.io/library]"),
+]
+IMAGES = st.sampled_from(
+    [
+        "nginx",
+        "nginx:1.25",
+        "docker.io/nginx",
+        "registry.corp.io/web:1",
+        "registry.corp.io/dockerhub/library/nginx",
+        "REGISTRY.corp.io/web",
+        "registry.corp.io/web:1@sha256:" + "a" * 64,
+        "",
+        "no image",
+        "x" * 2000,
+    ]
+)
+NAMESPACES = st.sampled_from([None, "team-a", "team-b", "shop", ""])
+INSTALLS = st.tuples(st.sampled_from(POLICIES), st.sampled_from([0, 1, 2, 100]))
+STEPS = st.lists(st.one_of(INSTALLS, st.tuples(NAMESPACES, IMAGES | st.text(max_size=20))), max_size=60)
+
+
+@given(steps=STEPS)
+def test_cached_equals_uncached_over_any_interleaving_of_images_and_installs(
+    steps: list[tuple[object, object]],
+) -> None:
+    """``cached = uncached over any interleaving of images and installs``."""
+    live, counts = LivePolicy(), CacheCounts()
+    compiled = POLICIES[0]
+    live.install(Snapshot(compiled, 2, counts))
+    for first, second in steps:
+        if isinstance(second, int):
+            assert first in POLICIES
+            compiled = next(each for each in POLICIES if each is first)
+            live.install(Snapshot(compiled, second, counts))
+            continue
+        assert first is None or isinstance(first, str)
+        assert isinstance(second, str)
+        snapshot = live.snapshot
+        assert snapshot is not None
+        assert snapshot.decide(first, second) == compiled.decide(first, second)
+        assert snapshot.plan(first, second) == compiled.plan(first, second)
+        assert snapshot.mode(first) == compiled.mode(first)
+
+
+@given(images=st.lists(IMAGES, max_size=40), size=st.integers(0, 5))
+def test_hits_and_misses_add_up_and_the_cache_stays_within_its_size(images: list[str], size: int) -> None:
+    counts = CacheCounts()
+    snapshot = Snapshot(POLICIES[0], size, counts)
+    for image in images:
+        snapshot.decide("shop", image)
+    kept = [image for image in images if size and len(image) <= 1024]
+    assert counts.hits + counts.misses == len(kept)
+    assert snapshot.cached == min(size, len(set(kept)))

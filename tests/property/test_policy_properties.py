@@ -1,0 +1,267 @@
+"""Properties of policies and of their decisions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
+from gatekeeper_py.core.explain import explain
+from gatekeeper_py.core.pattern import Prefix, parse_prefix
+from gatekeeper_py.core.reference import locate
+from gatekeeper_py.core.rules import Rule, RuleSet
+from property.strategies import (
+    UNTIL,
+    Document,
+    allow_rules,
+    any_text,
+    deny_rules,
+    document,
+    documents,
+    images,
+    mirrors,
+    namespaces,
+    plain_documents,
+    text_of,
+)
+
+NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+INSTANTS: Final = (NOON, datetime(2026, 3, 20, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+CONTRADICTIONS: Final = {"mirror-loop", "mirror-duplicate"}
+WIDE: Final = (
+    "a.io",
+    "*.io",
+    "*.corp.io",
+    "docker.io",
+    "a.io/a*",
+    "a.io/**:v*",
+    "docker.io/library/**",
+    "*.io@*",
+)
+QUICK: Final = settings(max_examples=100, deadline=None)
+some_images = st.lists(images, min_size=1, max_size=6)
+
+
+def parsed(text: str, mode: str | None = None) -> tuple[Policy | None, tuple[Finding, ...]]:
+    """The policy of a text, or the findings that say why there is none."""
+    try:
+        return parse_policy(text, mode), ()
+    except PolicyError as error:
+        return None, error.findings
+
+
+def accepted(a_document: Document) -> Policy:
+    """The policy of a document whose mirrors do not contradict each other."""
+    policy, findings = parsed(text_of(a_document))
+    assert {finding.code for finding in findings} <= CONTRADICTIONS
+    assume(policy is not None)
+    assert policy is not None
+    return policy
+
+
+@QUICK
+@given(documents, namespaces, any_text | images)
+def test_decide_and_explain_are_total(a_document: Document, namespace: str | None, text: str) -> None:
+    """Over any text: an answer, whose detail is one line of printable ASCII."""
+    compiled = accepted(a_document).at(NOON)
+    decision = compiled.decide(namespace, text)
+    assert decision.approved == (decision.reason == "allowed")
+    assert decision.detail.isascii()
+    assert decision.detail.isprintable()
+    assert explain(compiled, namespace, text).decision == decision
+
+
+def with_more(a_document: Document, kind: str, rule: Any, place: int) -> Document:
+    """The document with one rule more in one of its lists."""
+    rules = list(a_document[kind])
+    rules.insert(place, rule)
+    return {**a_document, kind: rules}
+
+
+@QUICK
+@given(documents, allow_rules, st.integers(0, 6), namespaces, some_images)
+def test_one_more_allow_rule_rejects_nothing_that_was_approved(
+    a_document: Document, rule: Any, place: int, namespace: str | None, judged: list[str]
+) -> None:
+    before = accepted(a_document).at(NOON)
+    after = accepted(with_more(a_document, "allow", rule, place)).at(NOON)
+    for image in judged:
+        assert after.decide(namespace, image).approved or not before.decide(namespace, image).approved
+
+
+@QUICK
+@given(documents, deny_rules, st.integers(0, 4), namespaces, some_images)
+def test_one_more_deny_rule_approves_nothing_that_was_rejected(
+    a_document: Document, rule: Any, place: int, namespace: str | None, judged: list[str]
+) -> None:
+    before = accepted(a_document).at(NOON)
+    after = accepted(with_more(a_document, "deny", rule, place)).at(NOON)
+    for image in judged:
+        assert before.decide(namespace, image).approved or not after.decide(namespace, image).approved
+
+
+@QUICK
+@given(documents, namespaces, some_images)
+def test_a_rewrite_is_idempotent(a_document: Document, namespace: str | None, judged: list[str]) -> None:
+    """What was rewritten is not rewritten again, and is an image of the mirror."""
+    compiled = accepted(a_document).at(NOON)
+    for image in judged:
+        rewritten = compiled.rewrite(namespace, image)
+        if rewritten is not None:
+            assert compiled.rewrite(namespace, rewritten) is None
+            plan = compiled.plan(namespace, image)
+            assert plan is not None
+            assert plan.mirror.to.holds(locate(parse_reference(rewritten)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents, namespaces, some_images)
+def test_denials_follow_mirrors(a_document: Document, namespace: str | None, judged: list[str]) -> None:
+    """A denied image can't come back through the mirror."""
+    compiled = accepted(a_document).at(NOON)
+    for image in judged:
+        decision = compiled.decide(namespace, image)
+        if decision.reason == "denied" and decision.reference is not None:
+            plan = compiled.mirrors.rewrite(decision.reference, locate(decision.reference))
+            if plan is not None and plan.image is not None and decision.origin is None:
+                assert compiled.decide(namespace, plan.image).reason == "denied"
+
+
+def without(compiled: CompiledPolicy, dead: set[str]) -> CompiledPolicy:
+    """The policy without the rules at these paths."""
+
+    def left(rules: RuleSet) -> RuleSet:
+        return RuleSet(rule for rule in rules if place(rule) not in dead)
+
+    return replace(compiled, allow=left(compiled.allow), deny=left(compiled.deny))
+
+
+def place(rule: Rule) -> str:
+    return f"{rule.list}[{rule.index}]"
+
+
+@settings(max_examples=200, deadline=None)
+@given(plain_documents, st.lists(st.sampled_from(WIDE), max_size=3), mirrors, namespaces, some_images)
+def test_removing_dead_rules_changes_no_decision(
+    a_document: Document, wide: list[Any], mirrored: list[Any], namespace: str | None, judged: list[str]
+) -> None:
+    """Neither all at once nor some, neither now nor later."""
+    mirrored = [] if contradictory(mirrored) else mirrored
+    policy = accepted({**a_document, "allow": a_document["allow"] + wide, "mirrors": mirrored})
+    dead = sorted(finding.path for finding in policy.lint(NOON) if finding.code == "dead-rule")
+    for instant in INSTANTS:
+        compiled = policy.at(instant)
+        for removed in (set(dead), set(dead[::2]), set(dead[1::2])):
+            smaller = without(compiled, removed)
+            for image in judged:
+                assert smaller.decide(namespace, image).reason == compiled.decide(namespace, image).reason
+
+
+@QUICK
+@given(documents)
+def test_lint_is_total_and_its_places_exist(a_document: Document) -> None:
+    text = text_of(a_document)
+    for finding in accepted(a_document).lint(NOON):
+        assert finding.severity == "warning"
+        assert finding.message
+        assert 1 <= finding.line <= text.count("\n") + 1
+
+
+@QUICK
+@given(plain_documents, namespaces, some_images)
+def test_nothing_changes_before_the_next_change(
+    a_document: Document, namespace: str | None, judged: list[str]
+) -> None:
+    policy = accepted(a_document)
+    now = policy.at(NOON)
+    later = datetime(9999, 1, 1, tzinfo=UTC) if now.next_change is None else now.next_change
+    just_before = policy.at(NOON + (later - NOON) * 0.999)
+    for image in judged:
+        assert just_before.decide(namespace, image) == now.decide(namespace, image)
+
+
+def contradictory(listed: list[Any]) -> bool:
+    """The sentence of policy.md section 6, compared pairwise."""
+    sources = [parse_prefix(mirror["from"]) for mirror in listed]
+    targets = [parse_prefix(mirror["to"]) for mirror in listed]
+
+    def under(inner: Prefix, outer: Prefix) -> bool:
+        depth = len(outer.segments)
+        return inner.host == outer.host and inner.segments[:depth] == outer.segments
+
+    same = len({(s.host, s.segments) for s in sources}) < len(sources)
+    return same or any(under(to, s) or under(s, to) for to in targets for s in sources)
+
+
+@settings(max_examples=200, deadline=None)
+@given(mirrors)
+def test_mirrors_are_refused_exactly_when_they_contradict_each_other(listed: list[Any]) -> None:
+    _, findings = parsed(text_of(document(["a.io"], [], listed)))
+    assert {finding.code for finding in findings} <= CONTRADICTIONS
+    assert bool(findings) == contradictory(listed)
+
+
+def check_total(text: str, mode: str | None = None) -> None:
+    """Either a policy that works, or findings that are fit to be shown; never another exception."""
+    policy, findings = parsed(text, mode)
+    for finding in findings:
+        assert finding.severity == "error"
+        assert finding.code
+        assert finding.message
+        assert finding.path.isascii()
+        assert finding.path.isprintable()
+        assert finding.line >= 1
+        assert json.dumps(finding.as_json())
+    if policy is None:
+        assert findings
+    else:
+        assert len(policy.revision) == 12
+        policy.lint(NOON)
+        policy.at(NOON).decide(None, "nginx")
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_text | st.text("ab:-[]{},&*!|>'\"#% \n?1~", max_size=40), st.none() | any_text)
+def test_parsing_any_text_is_total(text: str, mode: str | None) -> None:
+    check_total(text, mode)
+
+
+FIELDS: Final = (
+    *("apiVersion", "kind", "mode", "allow", "deny", "namespaces", "mirrors", "resources", "message"),
+    *("image", "until", "owner", "reason", "names", "from", "to", "except", "group", "images", "1", "\n"),
+)
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats()
+    | st.sampled_from(
+        ["gatekeeper-py/v1", "ImagePolicy", "warn", "a.io", "b.io/x", "*", "shop", "nginx", *UNTIL]
+    )
+    | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents, st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3))
+def test_parsing_any_shape_is_total(a_document: Document, changes: dict[str, Any]) -> None:
+    check_total(json.dumps({**a_document, **changes}))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    plain_documents,
+    st.lists(st.tuples(st.integers(0, 400), st.characters() | st.sampled_from("&*!:{[-\n'\"%")), max_size=4),
+)
+def test_parsing_a_misspelt_policy_is_total(a_document: Document, edits: list[tuple[int, str]]) -> None:
+    text = text_of(a_document)
+    for position, character in edits:
+        text = text[:position] + character + text[position + 1 :]
+    check_total(text)

@@ -1,0 +1,78 @@
+"""Properties of references and globs."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import Final
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatekeeper_py.core import InvalidReference, parse_reference
+from gatekeeper_py.core.glob import Glob
+from gatekeeper_py.core.reference import escape, locate
+from property.strategies import any_text, images, varied_images
+
+QUICK: Final = settings(max_examples=200, deadline=None)
+any_image = images | varied_images
+
+
+@QUICK
+@given(any_image)
+def test_what_is_printed_parses_to_the_same(image: str) -> None:
+    reference = parse_reference(image)
+    again = parse_reference(reference.canonical)
+    assert again.canonical == reference.canonical
+    assert (again.registry, again.repository, again.tag, again.digest) == (
+        reference.registry,
+        reference.repository,
+        reference.tag,
+        reference.digest,
+    )
+
+
+@QUICK
+@given(any_image)
+def test_normalisation_is_idempotent(image: str) -> None:
+    with suppress(InvalidReference):
+        location = locate(parse_reference(image))
+        assert locate(parse_reference(location.name)) == location
+
+
+@QUICK
+@given(any_text)
+def test_parsing_is_total(text: str) -> None:
+    with suppress(InvalidReference):
+        reference = parse_reference(text)
+        assert reference.raw == text
+        assert reference.canonical.isascii()
+        assert reference.repository == reference.repository.lower()
+
+
+@QUICK
+@given(any_text)
+def test_escaped_text_is_one_printable_line(text: str) -> None:
+    shown = escape(text)
+    assert len(shown) <= 200
+    assert shown.isascii()
+    assert shown.isprintable()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=10))
+def test_a_glob_is_the_obvious_regular_expression(glob: str, text: str) -> None:
+    expression = ".*".join(map(re.escape, glob.split("*")))
+    assert Glob(glob).matches(text) == bool(re.fullmatch(expression, text, re.DOTALL))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text("ab*", max_size=5), st.text("ab*", max_size=6), st.lists(st.text("ab", max_size=3), min_size=6)
+)
+def test_a_glob_that_matches_a_glob_covers_it(wide: str, narrow: str, fillings: list[str]) -> None:
+    """``Glob.matches``: then this glob covers all that the other one matches."""
+    if Glob(wide).matches(narrow):
+        filler = iter(fillings)
+        text = "".join(next(filler) if character == "*" else character for character in narrow)
+        assert Glob(wide).matches(text)

@@ -1,0 +1,56 @@
+"""A running webhook, as the tests that talk to it see it."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gatekeeper_py.live import LivePolicy
+from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.webhook import Webhook
+from gatekeeper_py.settings import Address
+from recording import RecordingLog
+from wire import Connection
+
+
+@dataclass
+class Served:
+    """A running webhook and what it was told to tell."""
+
+    webhook: Webhook
+    listener: Listener
+    live: LivePolicy
+    metrics: Metrics
+    log: RecordingLog
+    address: Address
+    trust: ssl.SSLContext
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample's value, 0 when there is none."""
+        value = self.metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels)
+        return 0.0 if value is None else value
+
+    @contextlib.asynccontextmanager
+    async def connected(self, trust: ssl.SSLContext | None = None) -> AsyncIterator[Connection]:
+        connection = await Connection.open("127.0.0.1", self.address.port, trust or self.trust)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+Start = Callable[..., Served]
+
+
+def families(exposition: bytes) -> dict[str, set[str]]:
+    """Names of the metrics in an exposition, each with its labels."""
+    found: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(exposition.decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found

@@ -1,0 +1,142 @@
+"""``python -m gatekeeper_py serve`` as a subprocess, and what there is to ask of it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+DEADLINE_SECONDS: Final = 30.0
+
+CLEAN_ENVIRONMENT: Final = {
+    name: value for name, value in os.environ.items() if not name.startswith("GATEKEEPER_PY_")
+}
+
+
+class Server:
+    """A running server; its log lines are read by a thread unless ``read`` is false."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        ca: Path,
+        environment: Mapping[str, str] | None = None,
+        read: bool = True,
+    ) -> None:
+        self._ca = ca
+        self.lines: list[dict[str, Any]] = []
+        self.text: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gatekeeper_py", "serve", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**CLEAN_ENVIRONMENT, **(environment or {})},
+        )
+        self._threads = [threading.Thread(target=self._read_errors, daemon=True)]
+        if read:
+            self._threads.append(threading.Thread(target=self._read_lines, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def _read_lines(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError):
+                self.lines.append(json.loads(line))
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        self.text.extend(line.decode() for line in self.process.stderr)
+
+    @property
+    def errors(self) -> str:
+        """What was written to stderr."""
+        return "".join(self.text)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line.get("event") == name]
+
+    def address(self, listener: str) -> tuple[str, int]:
+        """Where a listener is, once it says so."""
+
+        def bound() -> list[str]:
+            return [line["address"] for line in self.events("listening") if line["listener"] == listener]
+
+        self.wait(lambda: bound() != [])
+        host, _, port = bound()[0].rpartition(":")
+        return host, int(port)
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Until it holds; fails at the deadline, or when the server ends first."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"{self.process.poll()=} {self.lines[-5:]} {self.errors}")
+            time.sleep(0.02)
+
+    def connect(self) -> http.client.HTTPSConnection:
+        """A connection to the webhook that verifies it by the authority it wrote."""
+        host, port = self.address("webhook")
+        context = ssl.create_default_context(cafile=self._ca)
+        return http.client.HTTPSConnection(host, port, timeout=DEADLINE_SECONDS, context=context)
+
+    def post(self, document: Any, path: str = "/validate-image") -> tuple[int, bytes]:
+        connection = self.connect()
+        try:
+            return ask(connection, document, path)
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a health path."""
+        connection = http.client.HTTPConnection(*self.address("health"), timeout=DEADLINE_SECONDS)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def is_ready(self) -> bool:
+        return self.get("/readyz")[0] == 200
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def code(self) -> int:
+        """The exit code, once it has ended and all it wrote is read."""
+        code = self.process.wait(DEADLINE_SECONDS)
+        for thread in self._threads:
+            thread.join(DEADLINE_SECONDS)
+        return code
+
+    def end(self) -> None:
+        """End this process, and no other."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for thread in self._threads:
+            thread.join(DEADLINE_SECONDS)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def ask(
+    connection: http.client.HTTPSConnection, document: Any, path: str = "/validate-image"
+) -> tuple[int, bytes]:
+    """Post a review on an open connection."""
+    connection.request("POST", path, json.dumps(document), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, response.read()

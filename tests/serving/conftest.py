@@ -1,0 +1,86 @@
+"""A webhook on a real socket, with TLS and its verification."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import uvloop
+
+from builders import policy
+from gatekeeper_py.core.policy import CompiledPolicy
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.logs import RateLimit
+from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.tls import SelfSigned, build_certificate, self_signed
+from gatekeeper_py.serving.webhook import Webhook
+from gatekeeper_py.settings import Address
+from recording import RecordingLog
+from served import Served, Start
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the product runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def authority() -> SelfSigned:
+    """The product's own certificate and its authority."""
+    return self_signed(("localhost", "127.0.0.1"), datetime.now(UTC))
+
+
+@pytest.fixture(scope="session")
+def trust(authority: SelfSigned) -> ssl.SSLContext:
+    """A client's context that verifies the server, as the API server's does."""
+    return ssl.create_default_context(cadata=authority.ca.decode())
+
+
+@pytest.fixture
+async def start(authority: SelfSigned, trust: ssl.SSLContext) -> AsyncIterator[Start]:
+    """Starts webhooks; ends them with the test."""
+    running: list[Listener] = []
+
+    def start(
+        compiled: CompiledPolicy | None = policy(),  # noqa: B008 - it is frozen
+        *,
+        max_connections: int = 50,
+        max_body_bytes: int = 7 * 1024 * 1024,
+        client_ca: bytes | None = None,
+        handshake_seconds: float = 5.0,
+        **options: Any,
+    ) -> Served:
+        live, counts, log = LivePolicy(), CacheCounts(), RecordingLog()
+        if compiled is not None:
+            live.install(Snapshot(compiled, 100, counts))
+        metrics = Metrics(live, counts)
+        webhook = Webhook(
+            live, observer=metrics, log=log, limit=RateLimit(), max_body_bytes=max_body_bytes, **options
+        )
+        contents = (authority.chain, authority.key, *(() if client_ca is None else (client_ca,)))
+        certificate = build_certificate(contents, "", datetime.now(UTC))
+        listener = Listener(
+            webhook.handle,
+            max_connections=max_connections,
+            context=lambda: certificate.context,
+            on_error=metrics.http_error,
+            handshake_seconds=handshake_seconds,
+        )
+        address = listener.bind(Address("127.0.0.1", 0))
+        running.append(listener)
+        return Served(webhook, listener, live, metrics, log, address, trust)
+
+    yield start
+    for listener in running:
+        await listener.close(1.0)
+
+
+@pytest.fixture
+async def served(start: Start) -> Served:
+    """A webhook with the default limits, enforcing that images come from registry.corp.io."""
+    return start()

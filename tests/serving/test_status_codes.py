@@ -1,0 +1,514 @@
+"""The table of status codes: what the webhook answers to each kind of request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from builders import UID, pod, policy_text, review
+from contract import check_response
+from recording import RecordingLog
+from served import Served, Start
+from wire import JSON_TYPE, Answer, chunked, eventually, request
+
+GOOD = review(pod("registry.corp.io/web:1"))
+BAD = review(pod("nginx:1.25"))
+
+
+def body(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def changed(**fields: Any) -> bytes:
+    """The good review with other fields in its request; ``...`` takes one out."""
+    fields = {**GOOD["request"], **fields}
+    return body({**GOOD, "request": {k: v for k, v in fields.items() if v is not ...}})
+
+
+def refused(answer: Answer, status: int) -> None:
+    """Every answer that is not 200 says why, as JSON."""
+    assert answer.status == status
+    assert answer.headers["content-type"].startswith("application/json")
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("endpoint", ["validate", "mutate"])
+@pytest.mark.parametrize("document", [GOOD, BAD], ids=["approved", "rejected"])
+async def test_a_review_gets_200_with_its_uid(served: Served, endpoint: Any, document: Any) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(document), path=f"/{endpoint}-image"))
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    checked = check_response(answer.body, document, endpoint)
+    assert checked.allowed == (endpoint == "mutate" or document is GOOD)
+    assert not answer.closes
+
+
+async def test_a_denial_has_the_shape_that_users_read(served: Served) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(BAD)))
+    assert check_response(answer.body, BAD, "validate").message.splitlines()[0] == (
+        'container "c0" (spec.containers[0].image): nginx:1.25 is not approved: '
+        "docker.io/library/nginx matches no rule"
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/validate", "/validate-image/", "//validate-image", "/VALIDATE-IMAGE", "/metrics"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_other_paths_get_404(served: Served, path: str, method: str) -> None:
+    async with served.connected() as connection:
+        refused(await connection.ask(request(path=path, method=method)), 404)
+
+
+async def test_the_asterisk_is_no_path_of_ours(served: Served) -> None:
+    async with served.connected() as connection:
+        refused(await connection.ask(request(path="*", method="OPTIONS")), 404)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("path", ["/validate-image", "/mutate-image", "/validate-policy"])
+async def test_other_methods_get_405_with_allow(served: Served, path: str, method: str) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(path=path, method=method))
+    refused(answer, 405)
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_head_gets_405_without_a_body(served: Served) -> None:
+    async with served.connected() as connection:
+        await connection.send(request(path="/validate-image", method="HEAD"))
+        answer = await connection.receive(head=True)
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+        assert (await connection.ask(request(body(GOOD)))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param([], 415, id="absent"),
+        pytest.param([("Content-Type", "")], 415, id="empty"),
+        pytest.param([("Content-Type", "text/plain")], 415, id="text"),
+        pytest.param([("Content-Type", "application/yaml")], 415, id="yaml"),
+        pytest.param([("Content-Type", "application/json-patch+json")], 415, id="longer-name"),
+        pytest.param([("Content-Type", "application/vnd.kubernetes.protobuf")], 415, id="protobuf"),
+        pytest.param([JSON_TYPE], 200, id="json"),
+        pytest.param([("Content-Type", "Application/JSON")], 200, id="other-case"),
+        pytest.param([("Content-Type", "application/json; charset=utf-8")], 200, id="parameter"),
+        pytest.param([("Content-Type", 'application/json;a=b; c="d"')], 200, id="parameters"),
+        pytest.param([JSON_TYPE, ("Content-Encoding", "gzip")], 415, id="gzip"),
+        pytest.param([JSON_TYPE, ("Content-Encoding", "identity")], 415, id="identity"),
+        pytest.param([JSON_TYPE, ("Content-Encoding", "")], 415, id="empty-encoding"),
+    ],
+)
+async def test_media_types(served: Served, headers: list[tuple[str, str]], status: int) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(GOOD), headers=headers))
+        if status == 200:
+            assert check_response(answer.body, GOOD, "validate").allowed
+        else:
+            refused(answer, status)
+            # The body had come: the connection goes on.
+            assert (await connection.ask(request(body(GOOD)))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        pytest.param({"path": "/nowhere"}, 404, id="path"),
+        pytest.param({"method": "PUT"}, 405, id="method"),
+        pytest.param({"headers": []}, 415, id="media-type"),
+    ],
+)
+async def test_an_answer_before_the_body_ends_the_connection(
+    served: Served, head: dict[str, Any], status: int
+) -> None:
+    """And says so, as a request sent after it would be lost."""
+    async with served.connected() as connection:
+        await connection.send(request(b"{", length=1000, **head))
+        answer = await connection.receive()
+        refused(answer, status)
+        assert answer.closes
+        assert await connection.ended()
+
+
+BAD_BODIES = [
+    pytest.param(b"", id="empty"),
+    pytest.param(b" ", id="blank"),
+    pytest.param(b"{", id="truncated"),
+    pytest.param(body(GOOD)[:-1], id="truncated-review"),
+    pytest.param(body(GOOD) + b"x", id="more-behind-it"),
+    pytest.param(b"null", id="null"),
+    pytest.param(b"42", id="scalar"),
+    pytest.param(b'"AdmissionReview"', id="text"),
+    pytest.param(b"[" + body(GOOD) + b"]", id="array"),
+    pytest.param(b"\xef\xbb\xbf" + body(GOOD), id="byte-order-mark"),
+    pytest.param(body(GOOD).decode().encode("utf-16"), id="utf-16"),
+    pytest.param(body(GOOD).decode().encode("utf-16-le"), id="utf-16-without-mark"),
+    pytest.param(body(GOOD).replace(b"nginx", b"ng\xffnx") + b"\xff", id="invalid-utf-8"),
+    pytest.param(body(GOOD).replace(b'"web"', b'"w\xc0\xafb"'), id="overlong-utf-8"),
+    pytest.param(body(GOOD).replace(b'"web"', b'"\xed\xa0\x80"'), id="surrogate-as-utf-8"),
+    pytest.param(body(GOOD).replace(b'"web"', b'"\\ud800"'), id="lone-high-surrogate"),
+    pytest.param(body(GOOD).replace(b'"web"', b'"\\udc00x"'), id="lone-low-surrogate"),
+    pytest.param(changed(name=float("nan")), id="nan"),
+    pytest.param(changed(name=float("inf")), id="infinity"),
+    pytest.param(body(GOOD).replace(b"false", b"1e999"), id="1e999"),
+    pytest.param(body(GOOD).replace(b"false", b"-1e999"), id="minus-1e999"),
+    pytest.param(body(GOOD).replace(b"false", b"9" * 400), id="400-digits"),
+    pytest.param(body(GOOD).replace(b"false", b"[" * 1023 + b"]" * 1023), id="1025-deep"),
+    pytest.param(body(GOOD).replace(b"false", b"[" * 100_000 + b"]" * 100_000), id="100000-deep"),
+    pytest.param(b"{'kind': 'AdmissionReview'}", id="single-quotes"),
+    pytest.param(b"{}", id="empty-object"),
+    pytest.param(body({**GOOD, "kind": "Pod"}), id="other-kind"),
+    pytest.param(body({**GOOD, "kind": None}), id="kind-null"),
+    pytest.param(body({**GOOD, "apiVersion": "admission.k8s.io/v1beta1"}), id="v1beta1"),
+    pytest.param(body({**GOOD, "apiVersion": "v1"}), id="other-api-version"),
+    pytest.param(body({**GOOD, "apiVersion": 1}), id="api-version-number"),
+    pytest.param(body({k: v for k, v in GOOD.items() if k != "apiVersion"}), id="no-api-version"),
+    pytest.param(body({k: v for k, v in GOOD.items() if k != "request"}), id="no-request"),
+    pytest.param(body({**GOOD, "request": None}), id="request-null"),
+    pytest.param(body({**GOOD, "request": [GOOD["request"]]}), id="request-list"),
+    pytest.param(changed(uid=...), id="no-uid"),
+    pytest.param(changed(uid=None), id="uid-null"),
+    pytest.param(changed(uid=""), id="uid-empty"),
+    pytest.param(changed(uid=42), id="uid-number"),
+    pytest.param(changed(uid=["a"]), id="uid-list"),
+    pytest.param(changed(uid="u" * 129), id="uid-129"),
+    pytest.param(changed(uid="u" * 1_000_000), id="uid-huge"),
+    pytest.param(changed(kind=...), id="no-kind-of-object"),
+    pytest.param(changed(operation=7), id="operation-number"),
+]
+
+
+@pytest.mark.parametrize("content", BAD_BODIES)
+@pytest.mark.parametrize("path", ["/validate-image", "/validate-policy"])
+async def test_what_is_no_review_gets_400_and_the_connection_goes_on(
+    served: Served, content: bytes, path: str
+) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(content, path=path))
+        refused(answer, 400)
+        assert not answer.closes
+        good = await connection.ask(request(body(GOOD)))
+    assert check_response(good.body, GOOD, "validate").allowed
+    assert served.metric("http_errors_total", code="400") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "uid"),
+    [
+        pytest.param(changed(uid="u" * 128), "u" * 128, id="uid-128"),
+        pytest.param(changed(uid="ü\n\U0001f600"), "ü\n\U0001f600", id="uid-of-odd-characters"),
+        pytest.param(body(GOOD).replace(b"false", b"1e308"), UID, id="1e308"),
+        pytest.param(body(GOOD).replace(b"false", b"[" * 1022 + b"]" * 1022), UID, id="1024-deep"),
+        pytest.param(body(GOOD).replace(b"false", b'"\\ud83d\\ude00"'), UID, id="surrogate-pair"),
+        pytest.param(b"\r\n\t " + body(GOOD) + b"\n", UID, id="space-around"),
+        pytest.param(body({**GOOD, "extra": 1}), UID, id="unknown-field"),
+    ],
+)
+async def test_what_is_odd_but_well_formed_gets_200(served: Served, content: bytes, uid: str) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(content))
+    assert answer.status == 200
+    assert check_response(answer.body, {"request": {**GOOD["request"], "uid": uid}}, "validate").allowed
+
+
+async def test_duplicate_keys_count_as_the_last_as_in_the_api_server(served: Served) -> None:
+    content = body(GOOD).replace(b'{"uid": "', b'{"uid": "first", "uid": "')
+    async with served.connected() as connection:
+        answer = await connection.ask(request(content))
+    assert answer.json()["response"]["uid"] == UID
+
+
+async def test_a_length_over_the_limit_gets_413_before_the_body(start: Start) -> None:
+    served = start(max_body_bytes=1000)
+    async with served.connected() as connection:
+        await connection.send(request(length=1001))
+        refused(await connection.receive(), 413)
+        assert await connection.ended()
+
+
+async def test_chunks_over_the_limit_get_413(start: Start) -> None:
+    served = start(max_body_bytes=1000)
+    async with served.connected() as connection:
+        await connection.send(chunked([b" " * 600, b" " * 600]))
+        refused(await connection.receive(), 413)
+        assert await connection.ended()
+
+
+async def test_a_complete_body_over_the_limit_in_one_chunk_gets_413(start: Start) -> None:
+    served = start(max_body_bytes=1000)
+    async with served.connected() as connection:
+        refused(await connection.ask(chunked([b" " * 1001]) + b"0\r\n\r\n"), 413)
+
+
+@pytest.mark.parametrize("form", ["length", "chunks"])
+async def test_a_body_of_just_the_limit_is_read(start: Start, form: str) -> None:
+    content = body(GOOD).ljust(5000)
+    served = start(max_body_bytes=5000)
+    sent = request(content) if form == "length" else chunked([content[:10], content[10:]]) + b"0\r\n\r\n"
+    async with served.connected() as connection:
+        answer = await connection.ask(sent)
+    assert check_response(answer.body, GOOD, "validate").allowed
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        pytest.param(b"[" * 400_001, 413, id="brackets"),
+        pytest.param(b"{" * 400_001, 413, id="braces"),
+        pytest.param(b"[{" * 200_001, 413, id="both"),
+        pytest.param(b"[" * 400_000, 400, id="one-less"),
+        pytest.param(b"[" * 3_000_000, 413, id="three-million"),
+        pytest.param(b"[" + b"[]," * 2_400_000 + b"[]]", 413, id="seven-mebibytes-of-empty-lists"),
+    ],
+)
+async def test_too_many_brackets_get_413_before_parsing(served: Served, content: bytes, status: int) -> None:
+    async with served.connected() as connection:
+        refused(await connection.ask(request(content)), status)
+        assert (await connection.ask(request(body(GOOD)))).status == 200
+
+
+async def test_an_incomplete_body_gets_408(start: Start) -> None:
+    served = start(body_seconds=0.05)
+    async with served.connected() as connection:
+        await connection.send(request(b'{"kind":', length=1000))
+        refused(await connection.receive(), 408)
+        assert await connection.ended()
+    assert served.metric("http_errors_total", code="408") == 1
+
+
+async def test_a_trickle_does_not_extend_the_time_for_a_body(start: Start) -> None:
+    served = start(body_seconds=0.2)
+    async with served.connected() as connection:
+        await connection.send(request(b"", length=100_000))
+        answer = asyncio.create_task(connection.receive())
+        while not answer.done():
+            connection.writer.write(b" ")
+            await asyncio.sleep(0.01)
+        refused(await answer, 408)
+
+
+@pytest.mark.parametrize("query", ["timeout=0.55s", "timeout=0s", "x=1&timeout=0.55s", "timeout=0m0.55s"])
+async def test_the_callers_timeout_bounds_the_time_for_a_body(start: Start, query: str) -> None:
+    served = start(body_seconds=600)
+    async with served.connected() as connection:
+        await connection.send(request(b"{", length=9, path=f"/validate-image?{query}"))
+        refused(await connection.receive(), 408)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["timeout=", "timeout=s", "timeout=-1s", "timeout=1", "timeout=abc", "timeout=99999999999999999999s",
+     "timeout=1e9s", "timeout=%00", "timeout=1s1h", "timeout", "&&=&", "timeout[]=1s", "TIMEOUT=0s",
+     "timeout=%ff%fe", "timeout=" + "9" * 5000 + "s"],
+)  # fmt: skip
+async def test_anything_else_in_the_query_is_ignored(served: Served, query: str) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(GOOD), path=f"/validate-image?{query}"))
+    assert check_response(answer.body, GOOD, "validate").allowed
+
+
+async def test_no_policy_yet_gets_503(start: Start) -> None:
+    served = start(None)
+    async with served.connected() as connection:
+        for path in ("/validate-image", "/mutate-image"):
+            answer = await connection.ask(request(body(GOOD), path=path))
+            refused(answer, 503)
+            # With it the API server would ask again and again within its timeout.
+            assert "retry-after" not in answer.headers
+        policy_answer = await connection.ask(request(body(configmap_review("x: y")), path="/validate-policy"))
+    assert policy_answer.status == 200
+
+
+async def test_too_many_bytes_of_bodies_get_503_and_retry_after(start: Start) -> None:
+    served = start(max_held_bytes=100_000)
+    async with served.connected() as first, served.connected() as second:
+        await first.send(request(b" " * 90_000, length=95_000))
+        await eventually(lambda: served.webhook._held._bytes >= 90_000)
+        await second.send(request(b" " * 20_000, length=30_000))
+        answer = await second.receive()
+        refused(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+        assert await second.ended()
+        # The first is unharmed, and what was held is given back.
+        refused(await first.ask(b" " * 5_000), 400)
+    await eventually(lambda: served.webhook._held._bytes == 0)
+
+
+async def test_too_many_policies_at_once_get_503_and_retry_after(served: Served) -> None:
+    rules = ", ".join(f"r{i}.corp.io/team/app" for i in range(1500))
+    content = body(configmap_review(policy_text(allow=f"[{rules}]")))
+
+    async def ask() -> Answer:
+        async with served.connected() as connection:
+            return await connection.ask(request(content, path="/validate-policy"))
+
+    answers = await asyncio.gather(*(ask() for _ in range(8)))
+    statuses = sorted(answer.status for answer in answers)
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 4
+    assert {a.headers.get("retry-after") for a in answers if a.status == 503} == {"1"}
+
+
+class _Broken:
+    revision = "0" * 12
+
+    def mode(self, namespace: str | None) -> Any:
+        raise RuntimeError("a bug")
+
+
+async def test_a_bug_of_ours_gets_500_one_line_with_its_traceback_and_no_verdict(served: Served) -> None:
+    served.live.snapshot = _Broken()  # type: ignore[assignment]
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(GOOD)))
+    refused(answer, 500)
+    assert "a bug" not in answer.json()["error"]
+    assert served.log.events == ["internal_error"]
+    assert served.log.lines[0][0] == "error"
+    assert served.log.lines[0][2]["exc_info"] is True
+    assert served.metric("http_errors_total", code="500") == 1
+
+
+async def test_bugs_are_all_counted_but_not_all_logged(served: Served) -> None:
+    served.live.snapshot = _Broken()  # type: ignore[assignment]
+    async with served.connected() as connection:
+        for _ in range(20):
+            await connection.ask(request(body(GOOD)))
+    assert served.metric("http_errors_total", code="500") == 20
+    assert len(served.log.lines) < 10
+
+
+@pytest.mark.parametrize("problem", [TimeoutError, asyncio.CancelledError, RecursionError, MemoryError])
+async def test_no_exception_of_ours_becomes_another_answer(
+    served: Served, problem: type[BaseException]
+) -> None:
+    class Raises(_Broken):
+        def mode(self, namespace: str | None) -> Any:
+            raise problem
+
+    served.live.snapshot = Raises()  # type: ignore[assignment]
+    async with served.connected() as connection:
+        await connection.send(request(body(GOOD)))
+        if problem is asyncio.CancelledError:
+            assert await connection.ended()
+        else:
+            refused(await connection.receive(), 500)
+
+
+async def test_bad_requests_cost_no_traceback_and_few_lines(served: Served) -> None:
+    async with served.connected() as connection:
+        for _ in range(50):
+            await connection.ask(request(b"{" + b"x" * 5000, path="/validate-image?" + "y" * 5000))
+    assert served.metric("http_errors_total", code="400") == 50
+    assert len(served.log.lines) < 10
+    level, event, keys = served.log.lines[0]
+    assert (level, event) == ("warning", "request_refused")
+    assert "exc_info" not in keys
+    assert all(len(str(value)) <= 400 for value in keys.values())
+
+
+async def test_a_peer_that_leaves_amid_its_body_is_no_error_of_ours(served: Served) -> None:
+    async with served.connected() as connection:
+        await connection.send(request(b"{" * 100_000, length=200_000))
+        await eventually(lambda: served.metric("inflight_reviews") == 1)
+        connection.abort()
+    await eventually(lambda: served.metric("inflight_reviews") == 0)
+    await eventually(lambda: served.listener.connections == 0)
+    assert served.log.lines == []
+    assert served.metric("http_errors_total", code="500") == 0
+
+
+def configmap_review(text: Any, **more: Any) -> dict[str, Any]:
+    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policy"}}
+    return review({**obj, "data": {"policy.yaml": text, **more}})
+
+
+def _policy_verdict(answer: Answer) -> dict[str, Any]:
+    document = answer.json()
+    assert answer.status == 200
+    assert (document["apiVersion"], document["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
+    response: dict[str, Any] = document["response"]
+    assert response["uid"] == UID
+    assert not {"patch", "patchType"} & set(response)
+    if not response["allowed"]:
+        assert (response["status"]["code"], response["status"]["reason"]) == (403, "Forbidden")
+        assert len(response["status"]["message"].encode()) <= 1024
+    return response
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        pytest.param(configmap_review("x: y"), "allow", id="bad-document"),
+        pytest.param(configmap_review(""), "empty", id="empty-document"),
+        pytest.param(configmap_review(policy_text(), mode="audit"), "enforce, warn or mutate", id="bad-mode"),
+        pytest.param(configmap_review(None, mode="audit"), "enforce, warn or mutate", id="bad-mode-alone"),
+        pytest.param(configmap_review({"a": "b"}), "must be text", id="no-text"),
+        pytest.param(configmap_review(policy_text(), mode=3), "must be text", id="mode-number"),
+        pytest.param(
+            review(configmap_review("x: y")["request"]["object"], operation="UPDATE"), "allow", id="update"
+        ),
+    ],
+)
+async def test_a_bad_policy_is_denied_with_its_findings(
+    served: Served, document: dict[str, Any], said: str
+) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(document), path="/validate-policy"))
+    response = _policy_verdict(answer)
+    assert not response["allowed"]
+    assert said in response["status"]["message"]
+
+
+async def test_every_finding_of_a_bad_policy_is_named_while_there_is_room(served: Served) -> None:
+    text = policy_text("colour: red\ndeny: nginx\n", mode="audit", allow="[nginx]")
+    document = configmap_review(text, mode="neither")
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(document), path="/validate-policy"))
+    message = _policy_verdict(answer)["status"]["message"]
+    for place in ("colour", "deny", "mode", "allow[0]"):
+        assert place in message
+    many = configmap_review(policy_text(allow=f"[{', '.join(['nginx'] * 100)}]"))
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(many), path="/validate-policy"))
+    lines = _policy_verdict(answer)["status"]["message"].splitlines()
+    assert "100 problems" in lines[0]
+    assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(configmap_review(policy_text()), id="good"),
+        pytest.param(configmap_review(policy_text(), mode="warn"), id="good-with-mode"),
+        pytest.param(review(pod("nginx")), id="pod"),
+        pytest.param(
+            review({"apiVersion": "v1", "kind": "ConfigMap", "data": {"other": "x"}}), id="other-configmap"
+        ),
+        pytest.param(review({"apiVersion": "v1", "kind": "ConfigMap"}), id="no-data"),
+        pytest.param(review({"apiVersion": "v1", "kind": "ConfigMap", "data": None}), id="data-null"),
+        pytest.param(review(None, kind=("", "ConfigMap"), operation="DELETE"), id="delete"),
+        pytest.param(
+            review({"apiVersion": "x.io/v1", "kind": "ConfigMap", "data": {"policy.yaml": "x"}}),
+            id="other-group",
+        ),
+    ],
+)
+async def test_anything_else_is_allowed_by_the_policy_endpoint(
+    served: Served, document: dict[str, Any]
+) -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body(document), path="/validate-policy"))
+    assert _policy_verdict(answer) == {"uid": UID, "allowed": True}
+
+
+def test_the_recording_log_is_what_the_webhook_wants() -> None:
+    log = RecordingLog()
+    log.debug("a", b=1)
+    assert log.named("a") == [{"b": 1}]

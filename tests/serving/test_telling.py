@@ -1,0 +1,128 @@
+"""What a review leaves behind: one line for who was touched by it, and metrics for all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from builders import HUB_TO_CORP, UID, pod, policy, policy_text, review, workload
+from contract import check_response
+from served import Served, Start
+from wire import request
+
+GOOD, BAD = review(pod("registry.corp.io/a")), review(pod("nginx"))
+MUTATE = policy(HUB_TO_CORP, mode="mutate")
+
+
+async def ask(served: Served, document: dict[str, Any], endpoint: Any = "validate") -> None:
+    async with served.connected() as connection:
+        answer = await connection.ask(request(json.dumps(document).encode(), path=f"/{endpoint}-image"))
+    check_response(answer.body, document, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("mode", "endpoint", "document", "verdict", "level"),
+    [
+        pytest.param("enforce", "validate", BAD, "denied", "info", id="denied"),
+        pytest.param("warn", "validate", BAD, "warned", "info", id="warned"),
+        pytest.param("mutate", "mutate", BAD, "mutated", "info", id="mutated"),
+        pytest.param("enforce", "validate", GOOD, "allowed", "debug", id="allowed"),
+        pytest.param("enforce", "mutate", BAD, "allowed", "debug", id="left-alone"),
+    ],
+)  # fmt: skip
+async def test_one_line_and_one_count_a_review(
+    start: Start, mode: Any, endpoint: str, document: Any, verdict: str, level: str
+) -> None:
+    compiled = policy(HUB_TO_CORP, mode=mode)
+    served = start(compiled)
+    await ask(served, document, endpoint)
+    ((told_level, event, keys),) = served.log.lines
+    assert (told_level, event, keys["verdict"]) == (level, "review", verdict)
+    assert {
+        "uid": UID,
+        "namespace": "shop",
+        "name": "web",
+        "kind": "Pod",
+        "operation": "CREATE",
+        "user": "system:serviceaccount:kube-system:replicaset-controller",
+        "policy": compiled.revision,
+    }.items() <= keys.items()
+    labels = {"endpoint": endpoint, "operation": "CREATE", "verdict": verdict, "mode": mode}
+    assert served.metric("reviews_total", **labels) == 1
+    assert served.metric("review_duration_seconds_count", endpoint=endpoint) == 1
+    assert served.metric("inflight_reviews") == 0
+
+
+async def test_images_and_rewrites_are_counted_once(start: Start) -> None:
+    served = start(MUTATE)
+    document = review(pod("nginx", "nginx:1.25", "registry.corp.io/a", "quay.io/a"))
+    await ask(served, document, "mutate")
+    await ask(served, document)
+    assert served.metric("rewrites_total", mirror="0") == 2
+    assert served.metric("images_total", verdict="approved", reason="allowed") == 1
+    assert served.metric("images_total", verdict="rejected", reason="unlisted") == 3
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        pytest.param(review(None, kind=("", "Pod"), operation="DELETE"), "operation", id="delete"),
+        pytest.param(review(workload("Job")), "no-images", id="no-images"),
+        pytest.param(review({"apiVersion": "x.io/v1", "kind": "Thing"}), "unknown-kind", id="unknown-kind"),
+        pytest.param(
+            review(pod("nginx", metadata={"annotations": {"kubernetes.io/config.mirror": "x"}}),
+                   groups=("system:nodes",)),
+            "mirror-pod", id="mirror-pod",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_is_allowed_without_a_look_at_images_is_counted(
+    served: Served, document: Any, reason: str
+) -> None:
+    await ask(served, document)
+    assert served.metric("exemptions_total", reason=reason) == 1
+
+
+async def test_a_pod_without_a_name_yet_is_named_by_its_prefix(served: Served) -> None:
+    document = review(pod("nginx", metadata={"generateName": "web-7d9-"}))
+    document["request"]["name"] = ""
+    await ask(served, document)
+    assert served.log.named("review")[0]["name"] == "web-7d9-"
+
+
+async def test_many_images_make_a_bounded_line(served: Served) -> None:
+    await ask(served, review(pod(*(f"nginx:{number}" for number in range(10_000)))))
+    (line,) = served.log.named("review")
+    assert (len(line["images"]), line["more_images"]) == (10, 9_990)
+
+
+async def test_what_users_write_is_escaped_and_cut(served: Served) -> None:
+    hostile = "x\x1b[31m\n\u202e" + "y" * 100_000
+    document = review(pod(hostile, metadata={"name": hostile}), namespace=hostile, username=hostile)
+    document["request"]["name"] = hostile
+    document["request"]["kind"]["kind"] = hostile
+    await ask(served, document)
+    (line,) = served.log.named("review")
+    text = json.dumps(line, ensure_ascii=False)
+    assert text.isprintable()
+    assert len(text) < 4000
+
+
+async def test_a_policy_is_counted_and_told_too(served: Served) -> None:
+    configmap = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy.yaml": policy_text("x: y\n")}}
+    document = review(configmap)
+    async with served.connected() as connection:
+        await connection.ask(request(json.dumps(document).encode(), path="/validate-policy"))
+    assert served.metric("review_duration_seconds_count", endpoint="policy") == 1
+    (line,) = served.log.named("review")
+    assert (line["endpoint"], line["verdict"], line["kind"]) == ("policy", "denied", "ConfigMap")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]"])
+async def test_what_was_no_review_counts_as_an_error_only(served: Served, content: bytes) -> None:
+    async with served.connected() as connection:
+        await connection.ask(request(content))
+    assert served.metric("http_errors_total", code="400") == 1
+    assert served.metric("review_duration_seconds_count", endpoint="validate") == 0

@@ -1,0 +1,720 @@
+"""The list and watch loop, against an API server on a real socket that does what it should not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.reload import Reloader
+from gatekeeper_py.settings import ConfigMapName, SettingsError
+from gatekeeper_py.sources import Delivery
+from gatekeeper_py.sources.configmap import ConfigMapSource
+from gatekeeper_py.sources.events import MAX_BYTES
+from gatekeeper_py.sources.listwatch import Connects, Timing
+from recording import RecordingLog
+from sources.fakeapi import (
+    NAME,
+    NAMESPACE,
+    TOKEN,
+    FakeApi,
+    Script,
+    answer,
+    bookmark,
+    close,
+    configmap,
+    drip,
+    error,
+    event,
+    hang,
+    listed,
+    stream,
+    until,
+)
+
+NAMED = ConfigMapName(NAMESPACE, NAME)
+PATIENT = Timing(connect=5.0, read=5.0, list=5.0, silence=5.0)
+HASTY = Timing(connect=5.0, read=0.1, list=0.15, silence=0.1)
+
+
+class Clock:
+    """Time that passes only when somebody sleeps; ``pauses`` are how long."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+        self.stop_after: int | None = None
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(round(seconds, 6))
+        self.now += seconds
+        if self.stop_after is not None and len(self.pauses) >= self.stop_after:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Followed:
+    """A source that is being followed, and what it has delivered so far."""
+
+    source: ConfigMapSource
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.log = RecordingLog()
+        self.synced = 0
+        self.deliveries: list[Delivery] = []
+        self.task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        async for delivery in self.source.deliveries():
+            self.deliveries.append(delivery)
+
+    @property
+    def last(self) -> Delivery:
+        return self.deliveries[-1]
+
+    @property
+    def texts(self) -> list[str | None]:
+        return [delivery.text for delivery in self.deliveries]
+
+    @property
+    def problems(self) -> list[str]:
+        return [keys["problem"] for keys in self.log.named("policy_source_failed")]
+
+    def count_synced(self) -> None:
+        self.synced += 1
+
+    async def stop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+
+Follow = Callable[..., Followed]
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    fake = FakeApi()
+    fake.apply("first")
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+def build(
+    connect: Callable[[], Any],
+    timing: Timing = PATIENT,
+    uniform: Callable[[float, float], float] = lambda low, _high: low,
+) -> Followed:
+    followed = Followed()
+    followed.source = ConfigMapSource(
+        NAMED,
+        connect,
+        log=followed.log,
+        on_synced=followed.count_synced,
+        timing=timing,
+        sleep=followed.clock.sleep,
+        monotonic=followed.clock.monotonic,
+        uniform=uniform,
+    )
+    return followed
+
+
+@pytest.fixture
+async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
+    """Follows the fake's ConfigMap, by a kubeconfig; ends with the test."""
+    following: list[Followed] = []
+
+    def follow(timing: Timing = PATIENT, **options: Any) -> Followed:
+        kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
+        followed = build(Cluster(kubeconfig=kubeconfig, environ={}).connect, timing, **options)
+        followed.task = asyncio.create_task(followed.run())
+        following.append(followed)
+        return followed
+
+    yield follow
+    for followed in following:
+        await followed.stop()
+
+
+class TestFollowing:
+    """What a healthy API server sends."""
+
+    async def test_lists_by_name_then_watches_from_there(self, api: FakeApi, follow: Follow) -> None:
+        api.apply("the policy", mode="warn")
+
+        followed = follow()
+        await until(lambda: api.watching)
+
+        assert followed.deliveries == [Delivery(text="the policy", mode="warn", resource_version="102")]
+        first, second = api.asked
+        assert first.verb == "list"
+        assert first.path == "/api/v1/namespaces/gatekeeper/configmaps"
+        assert first.query == {"fieldSelector": "metadata.name=policy"}
+        assert second.query == {
+            "fieldSelector": "metadata.name=policy",
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": "102",
+            "timeoutSeconds": "270",
+        }
+        assert second.headers["User-Agent"].startswith("gatekeeper-py/")
+
+    async def test_delivers_each_change(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+
+        api.apply("second")
+        api.apply("second", mode="mutate")
+        await until(lambda: len(followed.deliveries) == 3)
+
+        assert followed.texts == ["first", "second", "second"]
+        assert followed.last == Delivery(text="second", mode="mutate", resource_version="103")
+        assert api.count("list") == 1
+
+    async def test_a_label_is_no_change_but_moves_the_version(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+
+        api.apply("first", labels={"team": "web"})
+        await until(lambda: followed.synced == 2)
+        followed.clock.now += 60
+        api.end_watches()
+        await until(lambda: api.count("watch") == 2)
+
+        assert len(followed.deliveries) == 1
+        assert api.last("watch").query["resourceVersion"] == "102"
+
+    async def test_a_bookmark_moves_the_version(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+
+        api.bookmark()
+        await until(lambda: followed.synced == 2)
+        followed.clock.now += 300
+        api.end_watches()
+        await until(lambda: api.count("watch") == 2)
+
+        assert api.last("watch").query["resourceVersion"] == "102"
+        assert api.count("list") == 1, "a regular end needs no new list"
+        assert followed.clock.pauses == []
+        assert len(followed.deliveries) == 1
+
+    async def test_a_change_between_list_and_watch_is_not_missed(self, api: FakeApi, follow: Follow) -> None:
+        changes = ["while listing"]
+        api.after_list = lambda: api.apply(changes.pop()) if changes else None
+
+        followed = follow()
+        await until(lambda: followed.texts == ["first", "while listing"])
+
+        assert api.count("list") == 1
+
+    async def test_a_change_while_a_watch_ends_is_not_missed(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+        api.bookmark()
+        await until(lambda: followed.synced == 2)
+
+        followed.clock.now += 300
+        api.end_watches()
+        api.apply("between watches")
+
+        await until(lambda: followed.texts == ["first", "between watches"])
+        assert api.count("list") == 1
+
+    async def test_deleted_and_recreated(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+
+        api.delete()
+        await until(lambda: len(followed.deliveries) == 2)
+        gone = followed.last
+        api.apply("first")
+        await until(lambda: len(followed.deliveries) == 3)
+
+        assert gone.text is None
+        assert gone.problem == "ConfigMap gatekeeper/policy was deleted"
+        assert followed.last.text == "first"
+
+    async def test_absent_and_created(self, api: FakeApi, follow: Follow) -> None:
+        api.object = None
+
+        followed = follow()
+        await until(lambda: api.watching)
+        assert followed.last.problem == "ConfigMap gatekeeper/policy does not exist"
+        assert followed.synced == 1
+
+        api.apply("created")
+        await until(lambda: followed.texts == [None, "created"])
+
+    @pytest.mark.parametrize(
+        ("fields", "problem"),
+        [
+            pytest.param({"data": {"mode": "warn"}}, "has no key policy.yaml", id="other-keys"),
+            pytest.param({"data": None}, "has no key policy.yaml", id="no-data"),
+            pytest.param(
+                {"data": {}, "binaryData": {"policy.yaml": "//4="}},
+                "has policy.yaml under binaryData: it is not UTF-8 text",
+                id="binary",
+            ),
+        ],
+    )
+    async def test_a_key_that_is_missing_is_told(
+        self, api: FakeApi, follow: Follow, fields: dict[str, Any], problem: str
+    ) -> None:
+        assert api.object is not None
+        api.object.update(fields)
+
+        followed = follow()
+        await until(lambda: followed.deliveries)
+
+        assert followed.last.problem == f"ConfigMap gatekeeper/policy {problem}"
+        assert followed.last.text is None
+
+    async def test_a_megabyte_in_a_list_and_in_an_event(self, api: FakeApi, follow: Follow) -> None:
+        listed_text, watched_text = "# list \x01\n" * 120_000, "# watch é\n" * 100_000
+        api.apply(listed_text)
+
+        followed = follow()
+        await until(lambda: api.watching)
+        api.apply(watched_text)
+        await until(lambda: len(followed.deliveries) == 2)
+
+        assert followed.texts == [listed_text, watched_text]
+        assert followed.clock.pauses == []
+
+    @pytest.mark.parametrize(
+        "size",
+        [
+            pytest.param(1, id="byte-by-byte"),
+            pytest.param(37, id="lines-split"),
+            pytest.param(10**6, id="at-once"),
+        ],
+    )
+    async def test_lines_come_whatever_the_chunks(self, api: FakeApi, follow: Follow, size: int) -> None:
+        lines = (
+            event("MODIFIED", configmap({"policy.yaml": "zwei: ü"}, 102))
+            + bookmark(103)
+            + event("MODIFIED", configmap({"policy.yaml": "drei"}, 104))
+        )
+        api.watches.append(stream(*(lines[i : i + size] for i in range(0, len(lines), size)), then="hang"))
+
+        followed = follow()
+        await until(lambda: followed.synced == 4)
+
+        assert followed.texts == ["first", "zwei: ü", "drei"]
+
+    async def test_only_the_named_configmap_is_trusted(self, api: FakeApi, follow: Follow) -> None:
+        other = configmap({"policy.yaml": "evil"}, 100, name="other")
+        elsewhere = configmap({"policy.yaml": "evil"}, 100, namespace="default")
+        assert api.object is not None
+        api.lists.append(answer(200, listed([other, elsewhere, api.object], 101)))
+        deleted = event("DELETED", elsewhere)
+        api.watches.append(stream(event("MODIFIED", other), event("ADDED", elsewhere), deleted, then="hang"))
+
+        followed = follow()
+        await until(lambda: followed.synced == 4)
+
+        assert followed.texts == ["first"]
+
+
+def script_row(where: str, script: Script, problem: str, id: str) -> Any:  # noqa: A002 - pytest's own word
+    return pytest.param(where, script, problem, id=id)
+
+
+ODD = [
+    script_row("list", hang, "no answer in time: the peer is silent", "silent-list"),
+    script_row("list", stream(b"{", then="hang"), "no answer in time: the peer is silent", "list-stalls"),
+    script_row("list", drip(0.02), "no answer in time: the peer is silent", "list-drips"),
+    script_row("list", close, "connection lost: ServerDisconnectedError", "list-closed-at-once"),
+    script_row("list", stream(b"{", then="abort"), "connection lost: ClientPayloadError", "list-cut"),
+    script_row("list", answer(200, b"<html>"), "a list that is not JSON", "list-not-json"),
+    script_row("list", answer(200, b"[]"), "a list that is no object", "list-no-object"),
+    script_row("list", answer(200, b"{}"), "a list without a resourceVersion", "list-without-version"),
+    script_row("list", answer(200, listed([], 1)[:-3]), "a list that is not JSON", "list-cut-short"),
+    script_row(
+        "list",
+        answer(200, b'{"metadata":{"resourceVersion":"1"},"items":{"a":1}}'),
+        "a list whose items are no list",
+        "list-items-object",
+    ),
+    script_row(
+        "list", answer(200, b" " * (MAX_BYTES + 1)), f"a list of more than {MAX_BYTES} bytes", "list-endless"
+    ),
+    script_row("list", answer(403), "the API server answered 403 Forbidden: does the Role allow", "list-403"),
+    script_row("list", answer(404), "the API server answered 404 Not Found", "list-404"),
+    script_row("list", answer(410), "the API server answered 410 Gone", "list-410"),
+    script_row("list", answer(429), "the API server answered 429 Too Many Requests", "list-429"),
+    script_row("list", answer(500), "the API server answered 500 Internal Server Error", "list-500"),
+    script_row("list", answer(503), "the API server answered 503 Service Unavailable", "list-503"),
+    script_row("list", answer(599), "the API server answered 599", "list-unknown-status"),
+    script_row(
+        "list",
+        answer(302, Location="http://127.0.0.1:1/"),
+        "the API server answered 302 Found",
+        "list-redirect",
+    ),
+    script_row("watch", hang, "no answer in time: the peer is silent", "silent-watch"),
+    script_row("watch", stream(then="hang"), "no answer in time: the peer is silent", "silent-after-headers"),
+    script_row(
+        "watch",
+        stream(bookmark(101), then="hang"),
+        "no answer in time: the peer is silent",
+        "silent-after-an-event",
+    ),
+    script_row("watch", drip(0.02), "no answer in time: the peer is silent", "watch-drips"),
+    script_row("watch", close, "connection lost: ServerDisconnectedError", "watch-closed-at-once"),
+    script_row("watch", stream(), "a watch ended without an event", "empty-stream"),
+    script_row("watch", answer(200), "a watch ended without an event", "empty-body"),
+    script_row("watch", stream(bookmark(101)), "a watch ended at once", "watch-ends-at-once"),
+    script_row("watch", stream(bookmark(101), then="abort"), "connection lost: ", "watch-reset"),
+    script_row("watch", stream(bookmark(101)[:-9]), "a watch ended within an event", "watch-cut-in-a-line"),
+    script_row("watch", stream(b"garbage\n", then="hang"), "a watch event that is not JSON", "garbage-line"),
+    script_row("watch", stream(b"\xff\xfe\n", then="hang"), "a watch event that is not JSON", "binary-line"),
+    script_row("watch", stream(b"[]\n", then="hang"), "a watch event that is no object", "array-line"),
+    script_row("watch", stream(b"{}\n", then="hang"), "a watch event without an object", "empty-event"),
+    script_row(
+        "watch",
+        stream(event("MODIFIED", {"metadata": {"name": NAME}}), then="hang"),
+        "a watch event without a resourceVersion",
+        "event-without-version",
+    ),
+    script_row(
+        "watch",
+        stream(event("MOVED", configmap({}, 105)), then="hang"),
+        "a watch event of an unknown type",
+        "unknown-event",
+    ),
+    script_row(
+        "watch",
+        stream(b" " * (MAX_BYTES + 1), then="hang"),
+        f"a watch event of more than {MAX_BYTES} bytes",
+        "endless-line",
+    ),
+    script_row("watch", answer(410), "the API server answered 410 Gone", "watch-410"),
+    script_row("watch", stream(error(410, "Expired")), "the watch reported the error 410", "error-event-410"),
+    script_row("watch", stream(error(500, "Oops")), "the watch reported the error 500", "error-event-500"),
+    script_row(
+        "watch", stream(event("ERROR", {"code": TOKEN})), "the watch reported the error None", "error-no-code"
+    ),
+    script_row("watch", answer(403), "the API server answered 403 Forbidden: does the Role", "watch-403"),
+    script_row("watch", answer(429), "the API server answered 429 Too Many Requests", "watch-429"),
+    script_row("watch", answer(500, TOKEN.encode()), "the API server answered 500", "watch-500"),
+]
+
+
+class TestTrouble:
+    """Whatever is odd ends in a pause and a new list, and the change made meanwhile arrives."""
+
+    @pytest.mark.parametrize(("where", "script", "problem"), ODD)
+    async def test_pauses_and_lists_again(
+        self, api: FakeApi, follow: Follow, where: str, script: Script, problem: str
+    ) -> None:
+        scripts = api.lists if where == "list" else api.watches
+        # aiohttp by itself asks a second time when a connection closes before an answer.
+        scripts.extend([script] * (2 if script is close else 1))
+
+        followed = follow(HASTY if "silent" in problem else PATIENT)
+        await until(lambda: api.asked)
+        api.apply("changed meanwhile")
+        await until(lambda: followed.deliveries and followed.last.text == "changed meanwhile")
+
+        assert followed.clock.pauses[0] == 0.8
+        assert followed.problems[0].startswith(problem)
+        events = ["policy_source_failed", "policy_source_synced"]
+        assert followed.log.events[:3] == (events if where == "list" else ["policy_source_synced", *events])
+        assert TOKEN not in str(followed.log.lines)
+
+    @pytest.mark.parametrize(
+        "script", [stream(), stream(bookmark(101)), answer(410)], ids=["empty", "brief", "410"]
+    )
+    async def test_a_watch_that_always_fails_does_not_spin(
+        self, api: FakeApi, follow: Follow, script: Script
+    ) -> None:
+        api.always["watch"] = script
+
+        followed = follow()
+        followed.clock.stop_after = 8
+        await until(lambda: len(followed.clock.pauses) == 8)
+
+        assert followed.clock.pauses == [0.8, 1.6, 3.2, 6.4, 12.8, 20.0, 20.0, 20.0]
+        assert api.count("list") == 8, "one list a pause"
+        assert api.count("watch") == 8
+        assert len(followed.deliveries) == 1
+
+    async def test_pauses_are_jittered_and_bounded(self, api: FakeApi, follow: Follow) -> None:
+        api.always["list"] = answer(503)
+
+        followed = follow(uniform=random.Random(7).uniform)
+        followed.clock.stop_after = 40
+        await until(lambda: len(followed.clock.pauses) == 40)
+
+        pauses = followed.clock.pauses
+        assert 0.8 <= pauses[0] <= 1.2
+        assert all(20.0 <= pause <= 30.0 for pause in pauses[5:])
+        assert len(set(pauses)) == 40
+
+    async def test_after_a_steady_minute_pauses_are_short_again(self, api: FakeApi, follow: Follow) -> None:
+        api.lists.extend([answer(500)] * 5)
+        followed = follow()
+        await until(lambda: api.watching)
+        assert followed.clock.pauses[-1] == 12.8
+
+        followed.clock.now += 59
+        api.end_watches()
+        await until(lambda: len(followed.clock.pauses) == 6)
+        assert followed.clock.pauses[-1] == 20.0, "not steady for long enough"
+
+        await until(lambda: api.watching)
+        followed.clock.now += 60
+        api.end_watches()
+        await until(lambda: len(followed.clock.pauses) == 7)
+        assert followed.clock.pauses[-1] == 0.8
+
+    @pytest.mark.parametrize(
+        ("asked", "pause"),
+        [
+            pytest.param("7", 7.0, id="honoured"),
+            pytest.param("0", 0.8, id="never-less-than-ours"),
+            pytest.param("86400", 60.0, id="bounded"),
+            pytest.param("9" * 400, 60.0, id="beyond-a-float"),
+            pytest.param("-5", 0.8, id="negative"),
+            pytest.param("soon", 0.8, id="not-a-number"),
+            pytest.param("Wed, 21 Oct 2015 07:28:00 GMT", 0.8, id="a-date"),
+        ],
+    )
+    @pytest.mark.parametrize("status", [429, 503])
+    async def test_retry_after(
+        self, api: FakeApi, follow: Follow, status: int, asked: str, pause: float
+    ) -> None:
+        api.lists.append(answer(status, Retry_After=asked))
+
+        followed = follow()
+        await until(lambda: followed.deliveries)
+
+        assert followed.clock.pauses == [pause]
+
+    async def test_an_unauthorized_identity_is_read_again_at_once_but_only_once(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
+        api.always["list"] = answer(401)
+
+        followed = follow()
+        followed.clock.stop_after = 3
+        await until(lambda: len(followed.clock.pauses) == 3)
+
+        assert [keys["retry_seconds"] for keys in followed.log.named("policy_source_failed")] == [
+            0.0,
+            0.8,
+            1.6,
+            3.2,
+        ]
+        assert api.count("list") == 4
+
+    async def test_a_watch_that_is_always_unauthorized_does_not_spin(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
+        api.always["watch"] = answer(401)
+
+        followed = follow()
+        followed.clock.stop_after = 3
+        await until(lambda: len(followed.clock.pauses) == 3)
+
+        assert followed.clock.pauses == [0.8, 1.6, 3.2]
+        assert api.count("list") == 4
+
+    async def test_the_server_goes_and_comes_back(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+
+        await api.stop()
+        await until(lambda: len(followed.clock.pauses) > 3)
+        assert followed.texts == ["first"], "an outage is no delivery: the last good policy stays"
+        assert any(problem.startswith("cannot connect to 127.0.0.1:") for problem in followed.problems)
+        api.apply("while we could not see it")
+        await api.start()
+
+        await until(lambda: followed.texts == ["first", "while we could not see it"])
+
+    async def test_a_configuration_that_breaks_is_tried_again(self, api: FakeApi, tmp_path: Path) -> None:
+        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        problems = [SettingsError("kubeconfig: Permission denied")]
+
+        async def connect() -> Connects:
+            if problems:
+                raise problems.pop()
+            return await cluster.connect()
+
+        followed = build(connect)
+        followed.task = asyncio.create_task(followed.run())
+        await until(lambda: followed.deliveries)
+        await followed.stop()
+
+        assert followed.problems == ["kubeconfig: Permission denied"]
+
+    async def test_a_bug_is_told_with_its_traceback_and_does_not_end_the_source(
+        self, api: FakeApi, tmp_path: Path
+    ) -> None:
+        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        problems = [ZeroDivisionError("secret")]
+
+        async def connect() -> Connects:
+            if problems:
+                raise problems.pop()
+            return await cluster.connect()
+
+        followed = build(connect)
+        followed.task = asyncio.create_task(followed.run())
+        await until(lambda: followed.deliveries)
+        await followed.stop()
+
+        level, name, keys = followed.log.lines[0]
+        assert (level, name) == ("error", "policy_source_failed")
+        assert keys["problem"] == "unexpected ZeroDivisionError"
+        assert isinstance(keys["exc_info"], ZeroDivisionError)
+
+
+class TestCancelling:
+    """A cancelled source leaves nothing open; warnings are errors here."""
+
+    @pytest.mark.parametrize("verb", ["list", "watch"])
+    async def test_while_a_request_waits(self, api: FakeApi, follow: Follow, verb: str) -> None:
+        api.always[verb] = hang
+        followed = follow()
+        await until(lambda: api.count(verb) == 1)
+
+        await followed.stop()
+
+        await until(lambda: api.open == 0)
+        assert followed.task is not None
+        assert followed.task.cancelled()
+
+    async def test_while_watching(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+
+        await followed.stop()
+
+        await until(lambda: api.watching == 0)
+
+    async def test_while_pausing(self, api: FakeApi, follow: Follow) -> None:
+        api.always["list"] = answer(500)
+        followed = follow()
+        followed.clock.stop_after = 1
+        await until(lambda: followed.clock.pauses)
+
+        await followed.stop()
+
+        assert followed.task is not None
+        assert followed.task.cancelled()
+
+    async def test_while_a_consumer_holds_a_delivery(self, api: FakeApi, tmp_path: Path) -> None:
+        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        async with aclosing(build(cluster.connect).source.deliveries()) as deliveries:
+            await anext(deliveries)
+
+        assert api.open == 0
+
+
+class TestReloading:
+    """With the consumer that serves: what is live in the end, and what was counted."""
+
+    @pytest.fixture
+    async def live(self) -> LivePolicy:
+        return LivePolicy()
+
+    @pytest.fixture
+    async def metrics(
+        self, api: FakeApi, live: LivePolicy, tmp_path: Path
+    ) -> AsyncIterator[Callable[[str], float]]:
+        """Follows the fake as ``serve`` does; answers counted reloads by result."""
+        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        counts = CacheCounts()
+        metrics = Metrics(live, counts)
+        log = RecordingLog()
+        reloader = Reloader(
+            live,
+            source="configmap",
+            place=str(NAMED),
+            cache_size=10,
+            counts=counts,
+            observer=metrics,
+            log=log,
+        )
+        source = ConfigMapSource(
+            NAMED, cluster.connect, log=log, on_synced=metrics.policy_synced, timing=PATIENT
+        )
+        task = asyncio.create_task(reloader.run(source.deliveries()))
+
+        def sample(name: str, **labels: str) -> float:
+            return metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels) or 0.0
+
+        yield sample
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_fifty_changes_in_a_burst_end_at_the_last(
+        self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
+    ) -> None:
+        await until(lambda: api.watching)
+
+        for number in range(50):
+            api.apply(policy_text(f"message: change {number}\n"))
+            await asyncio.sleep(0)
+
+        await until(lambda: live.snapshot is not None and live.snapshot.message == "change 49")
+        assert metrics("policy_reloads_total", result="loaded") < 50, "what came while compiling was skipped"
+
+    async def test_the_last_good_policy_outlives_the_configmap(
+        self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
+    ) -> None:
+        await until(lambda: api.watching)
+        api.apply(policy_text())
+        await until(lambda: live.snapshot)
+        good = live.snapshot
+
+        api.delete()
+        await until(lambda: metrics("policy_present") == 0)
+        assert live.snapshot is good
+
+        api.apply(policy_text())
+        await until(lambda: metrics("policy_present") == 1)
+        assert live.snapshot is good
+        assert metrics("policy_reloads_total", result="unchanged") == 1
+
+    async def test_labels_are_no_reload(
+        self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
+    ) -> None:
+        await until(lambda: api.watching)
+        api.apply(policy_text())
+        await until(lambda: live.snapshot)
+
+        synced = metrics("policy_synced_timestamp_seconds")
+        api.apply(policy_text(), annotations={"touched": "yes"})
+        await until(lambda: metrics("policy_synced_timestamp_seconds") > synced)
+
+        assert metrics("policy_reloads_total", result="loaded") == 1
+        assert metrics("policy_reloads_total", result="unchanged") == 0
+
+    async def test_the_mode_key_alone_is_a_change(
+        self, api: FakeApi, live: LivePolicy, metrics: object
+    ) -> None:
+        await until(lambda: api.watching)
+        api.apply(policy_text())
+        await until(lambda: live.snapshot)
+
+        api.apply(policy_text(), mode="warn")
+        await until(lambda: live.snapshot is not None and live.snapshot.mode(None) == "warn")

@@ -1,0 +1,175 @@
+"""A policy file: every way in which it changes is seen, by its content."""
+
+# ruff: noqa: ASYNC240 - the files of a test are small, and nothing else runs on its loop
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatekeeper_py.sources import Delivery
+from gatekeeper_py.sources.file import MAX_BYTES, POLL_SECONDS, FileSource
+
+
+class Polling:
+    """A source whose sleep changes the world instead of waiting."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.slept: list[float] = []
+        self.synced = 0
+        self.steps: list[Any] = []
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if not self.steps:
+            raise _Over
+        self.steps.pop(0)()
+
+    def _on_synced(self) -> None:
+        self.synced += 1
+
+    async def run(self, *steps: Any) -> list[Delivery]:
+        """Deliveries of one poll at first and one after each step."""
+        self.steps = list(steps)
+        source = FileSource(self.path, on_synced=self._on_synced, sleep=self._sleep)
+        got: list[Delivery] = []
+        try:
+            async for delivery in source.deliveries():
+                got.append(delivery)  # noqa: PERF401 - what came before the end counts
+        except _Over:
+            return got
+        raise AssertionError("a source never ends")
+
+
+class _Over(Exception):
+    """All steps are done."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "policy.yaml"
+
+
+def nothing() -> None:
+    """Let a poll pass without a change."""
+
+
+async def test_the_first_delivery_comes_at_once_and_then_only_changes(path: Path) -> None:
+    path.write_text("one")
+    polling = Polling(path)
+    got = await polling.run(nothing, lambda: path.write_text("two"), nothing, lambda: path.write_text("two"))
+    assert got == [Delivery(text="one"), Delivery(text="two")]
+    assert polling.slept == [POLL_SECONDS] * 5
+    assert POLL_SECONDS == 1.0
+    assert polling.synced == 5
+
+
+async def test_a_change_with_the_same_time_and_size_is_seen(path: Path) -> None:
+    def rewrite(text: str) -> None:
+        path.write_text(text)
+        os.utime(path, (1000, 1000))
+
+    rewrite("one")
+    got = await Polling(path).run(lambda: rewrite("two"))
+    assert [delivery.text for delivery in got] == ["one", "two"]
+
+
+async def test_a_touch_is_no_change(path: Path) -> None:
+    path.write_text("one")
+    assert len(await Polling(path).run(lambda: os.utime(path, (1, 1)), lambda: path.chmod(0o600))) == 1
+
+
+async def test_an_editors_rename_is_seen(path: Path) -> None:
+    path.write_text("one")
+
+    def save() -> None:
+        fresh = path.with_suffix(".swp")
+        fresh.write_text("two")
+        fresh.replace(path)
+
+    got = await Polling(path).run(save)
+    assert [delivery.text for delivery in got] == ["one", "two"]
+
+
+async def test_the_kubelets_symlink_swap_is_seen_again_and_again(tmp_path: Path, path: Path) -> None:
+    """The file links to ..data/policy.yaml, and ..data to a directory that is replaced."""
+
+    def swap(version: str) -> None:
+        directory = tmp_path / f"..{version}"
+        directory.mkdir()
+        (directory / "policy.yaml").write_text(version)
+        fresh = tmp_path / "..data_tmp"
+        fresh.symlink_to(directory.name)
+        old = (tmp_path / "..data").readlink() if (tmp_path / "..data").is_symlink() else None
+        fresh.replace(tmp_path / "..data")
+        if old is not None:
+            (tmp_path / old / "policy.yaml").unlink()
+            (tmp_path / old).rmdir()
+
+    swap("v1")
+    path.symlink_to("..data/policy.yaml")
+    got = await Polling(path).run(lambda: swap("v2"), nothing, lambda: swap("v3"))
+    assert [delivery.text for delivery in got] == ["v1", "v2", "v3"]
+
+
+async def test_a_missing_file_is_a_problem_until_it_is_there(path: Path) -> None:
+    polling = Polling(path)
+    got = await polling.run(nothing, lambda: path.write_text("one"), path.unlink, nothing)
+    missing = Delivery(text=None, problem=f"{path}: No such file or directory")
+    assert got == [missing, Delivery(text="one"), missing]
+    assert polling.synced == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param("apiVersion: x".encode("utf-16"), "not UTF-8 at byte 0", id="utf-16"),
+        pytest.param(b"abc\xff", "not UTF-8 at byte 3", id="latin-1"),
+        pytest.param(b"abc\xed\xa0\x80", "not UTF-8 at byte 3", id="surrogate"),
+    ],
+)
+async def test_what_is_not_utf_8_is_a_problem(path: Path, content: bytes, problem: str) -> None:
+    path.write_bytes(content)
+    polling = Polling(path)
+    assert await polling.run() == [Delivery(text=None, problem=f"{path}: {problem}")]
+    assert polling.synced == 0
+
+
+async def test_a_directory_is_a_problem(path: Path) -> None:
+    path.mkdir()
+    assert await Polling(path).run() == [Delivery(text=None, problem=f"{path}: Is a directory")]
+
+
+async def test_a_file_that_may_not_be_read_is_a_problem(path: Path) -> None:
+    path.write_text("one")
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read anything")
+    assert await Polling(path).run() == [Delivery(text=None, problem=f"{path}: Permission denied")]
+
+
+async def test_a_loop_of_links_is_a_problem(path: Path) -> None:
+    path.symlink_to(path.name)
+    (delivery,) = await Polling(path).run()
+    assert delivery.text is None
+    assert delivery.problem
+
+
+async def test_a_device_does_not_fill_the_memory() -> None:
+    (delivery,) = await Polling(Path("/dev/zero")).run()
+    assert delivery == Delivery(text=None, problem=f"/dev/zero: larger than {MAX_BYTES} bytes")
+
+
+async def test_an_empty_file_is_delivered_as_it_is(path: Path) -> None:
+    path.write_text("")
+    assert await Polling(path).run() == [Delivery(text="")]
+
+
+async def test_line_breaks_and_marks_are_left_alone(path: Path) -> None:
+    content = "\ufeffa: b\r\nc: \u2028\n"
+    path.write_bytes(content.encode())
+    assert await Polling(path).run() == [Delivery(text=content)]

@@ -1,0 +1,265 @@
+"""Text becomes the live policy, or the last good one stays and everybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py import reload
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.reload import Reloader
+from gatekeeper_py.sources import Delivery
+from recording import RecordingLog
+from wire import eventually
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+GOOD = policy_text()
+OTHER = policy_text(allow="[other.io]")
+BAD = policy_text("colour: red\n", allow="[nginx]")
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.results: list[str] = []
+        self.present: list[bool] = []
+        self.revisions: list[str] = []
+
+    def policy_reloaded(self, result: str) -> None:
+        self.results.append(result)
+
+    def policy_present(self, *, present: bool) -> None:
+        self.present.append(present)
+
+    def policy_live(self, snapshot: Snapshot, source: str) -> None:
+        assert source == "file"
+        self.revisions.append(snapshot.revision)
+
+
+class World:
+    """A reloader and all it tells."""
+
+    def __init__(self) -> None:
+        self.live, self.log, self.observer = LivePolicy(), RecordingLog(), Observer()
+        self.now = START
+        self.reloader = Reloader(
+            self.live,
+            source="file",
+            place="/etc/policy.yaml",
+            cache_size=10,
+            counts=CacheCounts(),
+            observer=self.observer,
+            log=self.log,
+            now=lambda: self.now,
+        )
+
+    async def take(self, text: str | None, **more: Any) -> str:
+        problem = "" if text is not None else "it is gone"
+        return await self.reloader.apply(Delivery(text=text, problem=problem, **more))
+
+    def approves(self, image: str) -> bool:
+        assert self.live.snapshot is not None
+        return self.live.snapshot.decide("shop", image).approved
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_good_policy_is_installed(world: World) -> None:
+    assert await world.take(GOOD, resource_version="7") == "loaded"
+    assert world.approves("registry.corp.io/a")
+    loaded = world.reloader.loaded
+    assert loaded is not None
+    assert (loaded.at, loaded.resource_version) == (START, "7")
+    assert [finding.code for finding in loaded.findings] == ["floating-latest"]
+    assert world.reloader.refused is None
+    assert world.observer.present == [True]
+    assert world.observer.results == ["loaded"]
+    assert world.observer.revisions == [parse_policy(GOOD).revision]
+    (line,) = world.log.named("policy_loaded")
+    assert (line["mode"], line["allow"], line["revision"]) == ("enforce", 1, parse_policy(GOOD).revision)
+
+
+async def test_a_bad_policy_leaves_the_last_good_one_and_names_every_problem(world: World) -> None:
+    await world.take(GOOD)
+    live = world.live.snapshot
+    world.now += timedelta(minutes=1)
+    assert await world.take(BAD) == "refused"
+    assert world.live.snapshot is live
+    refused = world.reloader.refused
+    assert refused is not None
+    assert refused.at == world.now
+    assert {finding.path for finding in refused.findings} == {"allow[0]", "colour"}
+    (line,) = world.log.named("policy_refused")
+    assert len(line["findings"]) == 2
+    assert "colour" in " ".join(line["findings"])
+    assert line["serving"] == parse_policy(GOOD).revision
+    assert world.observer.results == ["loaded", "refused"]
+    assert world.observer.present == [True, True]
+
+
+@pytest.mark.parametrize(
+    "delivery",
+    [
+        pytest.param(Delivery(text=None, problem="deleted"), id="deleted"),
+        pytest.param(Delivery(text=""), id="empty"),
+        pytest.param(Delivery(text="\0"), id="binary"),
+        pytest.param(Delivery(text="\ud800"), id="surrogate"),
+        pytest.param(Delivery(text="a: &a [*a]"), id="alias"),
+        pytest.param(Delivery(text="[" * 100_000), id="deep"),
+        pytest.param(Delivery(text=GOOD, mode="audit"), id="mode"),
+        pytest.param(Delivery(text=GOOD, mode=""), id="empty-mode"),
+        pytest.param(Delivery(text=GOOD + "---\n" + GOOD), id="two-documents"),
+    ],
+)
+async def test_every_kind_of_bad_delivery_is_refused(world: World, delivery: Delivery) -> None:
+    assert await world.reloader.apply(delivery) == "refused"
+    assert world.live.snapshot is None
+    await world.take(GOOD)
+    assert await world.reloader.apply(delivery) == "refused"
+    assert world.approves("registry.corp.io/a")
+    assert world.observer.results == ["refused", "loaded", "refused"]
+
+
+async def test_a_bug_while_compiling_costs_the_delivery_and_not_the_server(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.take(GOOD)
+
+    def fails(*_arguments: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr(reload, "_compile", fails)
+    assert await world.take(OTHER) == "refused"
+    assert world.approves("registry.corp.io/a")
+    assert [keys["exc_info"] for keys in world.log.named("policy_not_compiled")] == [True]
+    assert world.reloader.refused is not None
+    monkeypatch.undo()
+    assert await world.take(OTHER) == "loaded"
+    assert world.reloader.refused is None
+
+
+async def test_the_mode_of_the_source_replaces_the_documents(world: World) -> None:
+    await world.take(GOOD, mode="warn")
+    assert world.live.snapshot is not None
+    assert world.live.snapshot.mode("shop") == "warn"
+    await world.take(GOOD)
+    assert world.live.snapshot.mode("shop") == "enforce"
+    assert world.observer.results == ["loaded", "loaded"]
+    assert len(set(world.observer.revisions)) == 2
+
+
+@pytest.mark.parametrize("mode", [None, "enforce"])
+async def test_the_same_again_is_unchanged_and_keeps_the_cache(world: World, mode: str | None) -> None:
+    await world.take(GOOD, resource_version="1")
+    live, loaded = world.live.snapshot, world.reloader.loaded
+    world.now += timedelta(hours=1)
+    assert await world.take(GOOD, mode=mode, resource_version="2") == "unchanged"
+    assert world.live.snapshot is live
+    assert world.reloader.loaded is not None
+    assert loaded is not None
+    assert world.reloader.loaded.at == loaded.at
+    assert world.reloader.loaded.resource_version == "2"
+
+
+async def test_going_back_to_what_is_loaded_ends_a_refusal(world: World) -> None:
+    await world.take(GOOD)
+    await world.take(BAD)
+    assert await world.take(GOOD) == "unchanged"
+    assert world.reloader.refused is None
+
+
+async def test_a_deleted_policy_is_absent_but_serves(world: World) -> None:
+    await world.take(GOOD)
+    await world.take(None)
+    assert world.observer.present == [True, False]
+    assert world.approves("registry.corp.io/a")
+    assert world.reloader.refused is not None
+    assert [f.message for f in world.reloader.refused.findings] == ["it is gone"]
+
+
+async def _deliveries(queue: asyncio.Queue[Delivery]) -> AsyncIterator[Delivery]:
+    while True:
+        yield await queue.get()
+
+
+async def test_a_source_is_followed(world: World) -> None:
+    queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
+    for text, result in ((BAD, "refused"), (GOOD, "loaded"), (BAD, "refused"), (OTHER, "loaded")):
+        before = len(world.observer.results)
+        queue.put_nowait(Delivery(text=text))
+        await eventually(lambda before=before: len(world.observer.results) > before)  # type: ignore[misc]
+        assert world.observer.results[-1] == result
+    assert world.approves("other.io/a")
+    await _cancelled(task)
+
+
+async def test_a_burst_of_changes_ends_with_the_last(world: World) -> None:
+    queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    texts = [policy_text(allow=f"[r{number}.io]") for number in range(200)]
+    for text in texts:
+        queue.put_nowait(Delivery(text=text))
+    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
+    last = parse_policy(texts[-1]).revision
+    await eventually(lambda: bool(world.observer.revisions) and world.observer.revisions[-1] == last)
+    assert len(world.observer.revisions) < 200
+    await _cancelled(task)
+
+
+async def test_a_rule_that_lapses_is_gone_without_a_delivery(world: World) -> None:
+    until = START + timedelta(seconds=0.05)
+    rule = f"[{{image: registry.corp.io, until: {until.isoformat()}}}, other.io]"
+    begin = datetime.now(UTC)
+    world.reloader._now = lambda: START + (datetime.now(UTC) - begin)
+    queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    queue.put_nowait(Delivery(text=policy_text(allow=rule), resource_version="1"))
+    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
+    await eventually(lambda: world.log.named("policy_rule_lapsed") != [])
+    assert not world.approves("registry.corp.io/a")
+    assert world.approves("other.io/a")
+    assert world.observer.results == ["loaded"]
+    assert len(set(world.observer.revisions)) == 1
+    assert world.reloader._seconds_to_next_change() is None
+    await _cancelled(task)
+
+
+async def test_an_override_that_lapses_gives_the_mode_back(world: World) -> None:
+    until = START + timedelta(days=3)
+    text = policy_text(f"namespaces: [{{names: ['*'], mode: warn, until: {until.isoformat()}}}]\n")
+    await world.take(text)
+    assert world.live.snapshot is not None
+    assert world.live.snapshot.mode("shop") == "warn"
+    assert world.reloader._seconds_to_next_change() == 86_400.0
+    world.now = until - timedelta(seconds=1)
+    assert world.reloader._seconds_to_next_change() == 1.0
+    await world.reloader._lapse()
+    assert world.live.snapshot.mode("shop") == "warn"
+    world.now = until
+    assert world.reloader._seconds_to_next_change() == 0.0
+    await world.reloader._lapse()
+    assert world.live.snapshot.mode("shop") == "enforce"
+
+
+async def test_without_a_policy_nothing_lapses(world: World) -> None:
+    await world.reloader._lapse()
+    assert world.reloader._seconds_to_next_change() is None
+
+
+async def test_many_findings_make_a_bounded_log_line(world: World) -> None:
+    await world.take(policy_text(allow=f"[{', '.join(['nginx'] * 1000)}]"))
+    (line,) = world.log.named("policy_refused")
+    assert (len(line["findings"]), line["more_findings"]) == (100, 900)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,118 @@
+"""HTTP by hand: requests as bytes, so that what no client library sends can be sent too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+DEADLINE_SECONDS: Final = 20.0
+"""For what is bound to happen; a test that waits for it has failed."""
+
+JSON_TYPE: Final = ("Content-Type", "application/json")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response; names of headers in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    version: str = "HTTP/1.1"
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def closes(self) -> bool:
+        """Whether it says that the connection ends with it; in HTTP/1.0 that goes without saying."""
+        default = "close" if self.version == "HTTP/1.0" else "keep-alive"
+        return self.headers.get("connection", default).lower() == "close"
+
+
+def request(
+    body: bytes = b"",
+    *,
+    path: str = "/validate-image",
+    method: str = "POST",
+    headers: Iterable[tuple[str, str]] = (JSON_TYPE,),
+    length: int | None = None,
+) -> bytes:
+    """A request with a Content-Length, the body's unless given."""
+    size = len(body) if length is None else length
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {size}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def chunked(chunks: Iterable[bytes], *, path: str = "/validate-image") -> bytes:
+    """A request whose body comes in chunks, without the last empty one."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+    )
+    return head.encode() + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
+class Connection:
+    """One connection from the client's side."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, host: str, port: int, context: ssl.SSLContext | None = None) -> Connection:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            name = "localhost" if context is not None else None
+            return cls(*await asyncio.open_connection(host, port, ssl=context, server_hostname=name))
+
+    async def send(self, content: bytes) -> None:
+        self.writer.write(content)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await self.writer.drain()
+
+    async def receive(self, *, head: bool = False) -> Answer:
+        """One response; with ``head``, of a HEAD request, which has no body."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            fields = dict(line.split(": ", 1) for line in lines[1:] if line)
+            headers = {name.lower(): value for name, value in fields.items()}
+            length = 0 if head else int(headers.get("content-length", "0"))
+            body = await self._reader.readexactly(length)
+        version, status = lines[0].split()[:2]
+        return Answer(int(status), headers, body, version)
+
+    async def ask(self, content: bytes) -> Answer:
+        await self.send(content)
+        return await self.receive()
+
+    async def ended(self) -> bool:
+        """Whether the server ends the connection, without anything more to read."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            try:
+                return await self._reader.read() == b""
+            except (ConnectionError, ssl.SSLError):
+                return True
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await self.writer.wait_closed()
+        except (ConnectionError, ssl.SSLError):
+            return
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, or fail at the deadline."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - there is nothing that would set an event
+            await asyncio.sleep(0.01)
