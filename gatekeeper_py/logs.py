@@ -170,7 +170,11 @@ def _serialize(event: Any, **_options: Any) -> bytes:
         return orjson.dumps(event, default=str)
     except (orjson.JSONEncodeError, TypeError):
         # A lone surrogate or a number beyond 64 bits: shown escaped rather than lost.
-        return orjson.dumps({key: ascii(value) for key, value in event.items()})
+        return orjson.dumps({key: _plain(value) for key, value in event.items()})
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) and value.isascii() else ascii(value)
 
 
 def _cut(line: bytes) -> bytes:

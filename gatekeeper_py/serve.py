@@ -1,29 +1,27 @@
-"""The composition root of ``serve``: builds everything, owns the signals and the task group."""
+"""The composition root of ``serve``: builds everything, owns the task group and the drain."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import prometheus_client
-import uvloop
 from aiohttp import http_parser
 
 from gatekeeper_py.cluster.client import Cluster
 from gatekeeper_py.core.document import Mode
+from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.logs import LogWriter, RateLimit, build_log, stdout_stream
+from gatekeeper_py.logs import RateLimit
 from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.process import Process
 from gatekeeper_py.reload import Reloader
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate, self_signed
+from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
 from gatekeeper_py.sources import Delivery
@@ -38,6 +36,8 @@ MAX_QUIET_WAIT_SECONDS: Final = 25.0
 
 MAX_HEALTH_CONNECTIONS: Final = 100
 
+SELF_SIGNED_LIFETIME: Final = timedelta(days=365)
+
 
 def serve(settings: Settings) -> int:
     """Run until a signal; 0 after a clean drain. A second signal exits at once.
@@ -47,47 +47,20 @@ def serve(settings: Settings) -> int:
     if not http_parser.HttpRequestParser.__module__.endswith("_http_parser"):
         # The Python parser is many times slower and was the laxer one in past advisories.
         raise RuntimeError("aiohttp runs without its C parser")
-    # A _created series beside each counter would double what is scraped and tell nothing.
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    server = _Server(settings)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(server.run())
+    process = Process(log_level=settings.log_level, log_style=settings.log_format)
+    return process.run(_Server(settings, process).run)
 
 
 class _Server:
-    """One process: its parts, and the order in which they start and stop."""
+    """The server's parts, and the order in which they start and stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, process: Process) -> None:
         self._settings = settings
-        self._stop = asyncio.Event()
-        self._signals = 0
-        self._writer = LogWriter(stdout_stream())
-        self._log = build_log(
-            self._writer,
-            level=settings.log_level,
-            style=settings.log_format,
-            colors=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-        )
+        self._stop = process.stop
+        self._writer = process.writer
+        self._log = process.log
 
     async def run(self) -> int:
-        # First of all: as PID 1 a process has no default handlers, and a signal must not be lost.
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
-        try:
-            return await self._serve()
-        finally:
-            self._writer.close()
-
-    def _signalled(self, number: int) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            self._log.warning("exit_at_once", signal=signal.Signals(number).name)
-            self._writer.close()
-            os._exit(0)
-        self._stop.set()
-
-    async def _serve(self) -> int:
         settings, log = self._settings, self._log
         live, counts = LivePolicy(), CacheCounts()
         metrics = Metrics(live, counts)
@@ -208,9 +181,9 @@ class _Server:
 
 def _make_certificate(tls: TlsSettings) -> Certificate:
     """A self-signed certificate; its authority is written to where it was asked for."""
-    made = self_signed(tls.hostnames, datetime.now(UTC))
+    made = issue(tls.hostnames, datetime.now(UTC), SELF_SIGNED_LIFETIME)
     client_ca = () if tls.client_ca is None else (tls.client_ca.read_bytes(),)
-    certificate = build_certificate((made.chain, made.key, *client_ca), "", datetime.now(UTC))
+    certificate = build_certificate((made.leaf, made.key, *client_ca), "", datetime.now(UTC))
     if tls.ca_out is not None:
         tls.ca_out.write_bytes(made.ca)
     return certificate

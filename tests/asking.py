@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from contract import Answer, check_response
-
 from gatekeeper_py.core import admission
 from gatekeeper_py.core import review as wire
 from gatekeeper_py.core.admission import Judge, Outcome

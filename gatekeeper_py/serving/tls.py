@@ -1,4 +1,4 @@
-"""The server's certificate: from files that may change under us, or made for trying it out.
+"""The server's certificate, from files that may change under us.
 
 Files are polled by content, because inotify on a Secret volume goes deaf after the first symlink
 swap. A changed pair is loaded into a *fresh* context and checked before it replaces the old one:
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import os
 import ssl
 import tempfile
@@ -21,12 +20,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 POLL_SECONDS: Final = 10.0
-SELF_SIGNED_DAYS: Final = 365
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
 
 
@@ -213,89 +208,6 @@ class _memory_file:  # noqa: N801 - used as a function
 def _no_password() -> str:
     # Without this, OpenSSL would ask for one on the terminal.
     raise ValueError("the key is encrypted")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelfSigned:
-    """A certificate authority and a leaf, both PEM and in memory only."""
-
-    ca: bytes
-    chain: bytes
-    key: bytes
-
-
-def self_signed(hostnames: tuple[str, ...], now: datetime) -> SelfSigned:
-    """Make an ECDSA P-256 authority and a leaf for these names, valid for a year.
-
-    P-256, because an RSA-2048 handshake costs about ten times more CPU.
-    """
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gatekeeper-py self-signed CA")])
-    start, end = now - timedelta(minutes=5), now + timedelta(days=SELF_SIGNED_DAYS)
-    ca = (
-        _builder(ca_name, ca_name, ca_key, start, end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
-    leaf = (
-        _builder(name, ca_name, key, start, end)
-        .add_extension(x509.SubjectAlternativeName(map(_general_name, hostnames)), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    return SelfSigned(
-        ca=ca.public_bytes(serialization.Encoding.PEM),
-        chain=leaf.public_bytes(serialization.Encoding.PEM),
-        key=key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, start: datetime, end: datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 def peer_names(certificate: dict[str, Any] | None) -> frozenset[str]:

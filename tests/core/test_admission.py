@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
+
 from asking import mutate, mutated, validate, validated
 from builders import HUB_TO_CORP, NAMESPACE, WORKLOADS, container, pod, pod_spec, policy, review, workload
 from contract import ORIGINAL_IMAGES
-
 from gatekeeper_py.core.document import Mode
 
 GOOD = "registry.corp.io/web:1"

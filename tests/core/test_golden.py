@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
 from builders import INSTANT
 from contract import Endpoint, check_response
-
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy, review
 
 DATA: Final = Path(__file__).parent.parent / "data"

@@ -121,6 +121,8 @@ def test_qualifiers(tag: str | None, digest: str | None, expected: Qualifiers) -
         pytest.param("a.io/*", "a.io/x*", True, id="glob-covers-glob"),
         pytest.param("a.io/x*", "a.io/*", False, id="narrow-glob-does-not-cover-glob"),
         pytest.param("a.io/*", "a.io/x/**", False, id="exact-glob-does-not-cover-subtree"),
+        pytest.param("a.io/*", "a.io/**", False, id="a-glob-is-one-segment-and-not-all-below"),
+        pytest.param("a.io/x/*", "a.io/x/**", False, id="a-deep-glob-is-one-segment-too"),
         pytest.param("a.io/*/**", "a.io/x/**", True, id="glob-subtree-covers-subtree"),
         pytest.param("a.io/*/**", "a.io/**", False, id="glob-subtree-does-not-cover-all"),
         pytest.param("*.io", "a.io", True, id="host-glob-covers-host"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from asking import mutate, validate
-from builders import HUB_TO_CORP, container, pod, policy, review, workload
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asking import mutate, validate
+from builders import HUB_TO_CORP, container, pod, policy, review, workload
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.decision import Decision
 from gatekeeper_py.core.messages import (

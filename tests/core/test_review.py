@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 import pytest
+
 from builders import UID, pod
 from builders import review as review_of
 from contract import check_response
-
 from gatekeeper_py.core import review
 from gatekeeper_py.core.review import AdmissionRequest, InvalidReview, parse
 

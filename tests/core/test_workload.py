@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from builders import WORKLOADS, container, pod, pod_spec, workload
 
+from builders import WORKLOADS, container, pod, pod_spec, workload
 from gatekeeper_py.core.resourcepath import parse_resource_path
 from gatekeeper_py.core.workload import POD, GroupKind, MappingKey, Slot, changed, holds_images, slots
 from gatekeeper_py.core.workload import path_text as text_of

@@ -215,4 +215,9 @@ class Kubelet:
             raise
         contents = {key: base64.b64decode(value) if secret else value.encode() for key, value in data.items()}
         items = source.get("items")
-        return contents if items is None else {item["path"]: contents[item["key"]] for item in items}
+        if items is None:
+            return contents
+        # Without one of its keys the volume stays as it was, or is waited for.
+        if not all(item["key"] in contents for item in items):
+            return None
+        return {item["path"]: contents[item["key"]] for item in items}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from asking import mutate, validate
-from builders import policy, review
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asking import mutate, validate
+from builders import policy, review
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.document import Mode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,11 +13,12 @@ import uvloop
 
 from builders import policy
 from gatekeeper_py.core.policy import CompiledPolicy
+from gatekeeper_py.issuing import Issued, issue
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.logs import RateLimit
 from gatekeeper_py.metrics import Metrics
 from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.serving.tls import SelfSigned, build_certificate, self_signed
+from gatekeeper_py.serving.tls import build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address
 from recording import RecordingLog
@@ -30,19 +31,19 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @pytest.fixture(scope="session")
-def authority() -> SelfSigned:
+def authority() -> Issued:
     """The product's own certificate and its authority."""
-    return self_signed(("localhost", "127.0.0.1"), datetime.now(UTC))
+    return issue(("localhost", "127.0.0.1"), datetime.now(UTC), timedelta(days=1))
 
 
 @pytest.fixture(scope="session")
-def trust(authority: SelfSigned) -> ssl.SSLContext:
+def trust(authority: Issued) -> ssl.SSLContext:
     """A client's context that verifies the server, as the API server's does."""
     return ssl.create_default_context(cadata=authority.ca.decode())
 
 
 @pytest.fixture
-async def start(authority: SelfSigned, trust: ssl.SSLContext) -> AsyncIterator[Start]:
+async def start(authority: Issued, trust: ssl.SSLContext) -> AsyncIterator[Start]:
     """Starts webhooks; ends them with the test."""
     running: list[Listener] = []
 
@@ -62,7 +63,7 @@ async def start(authority: SelfSigned, trust: ssl.SSLContext) -> AsyncIterator[S
         webhook = Webhook(
             live, observer=metrics, log=log, limit=RateLimit(), max_body_bytes=max_body_bytes, **options
         )
-        contents = (authority.chain, authority.key, *(() if client_ca is None else (client_ca,)))
+        contents = (authority.leaf, authority.key, *(() if client_ca is None else (client_ca,)))
         certificate = build_certificate(contents, "", datetime.now(UTC))
         listener = Listener(
             webhook.handle,

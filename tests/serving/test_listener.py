@@ -9,6 +9,7 @@ import socket
 import ssl
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
 from builders import pod, review
 from contract import check_response
@@ -200,8 +201,17 @@ async def test_connections_in_their_handshake_count_too(start: Start) -> None:
 
 
 async def test_each_connection_counts_once(start: Start) -> None:
-    """Also at the moment between its handshake and its first request."""
+    """Also at the moment when its handshake is over and its task is not."""
     served = start(max_connections=8)
+    server, counts = served.listener._server, []
+    made = server.connection_made
+
+    def connection_made(handler: RequestHandler, transport: asyncio.Transport) -> None:
+        before = served.listener.connections
+        made(handler, transport)
+        counts.append(served.listener.connections - before)
+
+    server.connection_made = connection_made  # type: ignore[method-assign]
     for _ in range(5):
         opened = await asyncio.gather(
             *(Connection.open("127.0.0.1", served.address.port, served.trust) for _ in range(8))
@@ -210,6 +220,7 @@ async def test_each_connection_counts_once(start: Start) -> None:
         for connection in opened:
             await connection.close()
         await eventually(lambda: served.listener.connections == 0)
+    assert counts == [0] * 40
 
 
 async def test_a_silent_client_is_closed_when_the_handshake_takes_too_long(start: Start) -> None:

@@ -18,10 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from gatekeeper_py.serving.listener import Listener, json_response
 from gatekeeper_py.serving.tls import (
     POLL_SECONDS,
-    CertificateError,
     CertificateFiles,
-    build_certificate,
-    self_signed,
 )
 from gatekeeper_py.settings import Address
 from recording import RecordingLog
@@ -343,56 +340,3 @@ async def test_open_connections_survive_a_new_certificate(pair: Pair) -> None:
         assert x509.load_der_x509_certificate(der).serial_number == _number(leaf)
         await connection.close()
     await listener.close(0.5)
-
-
-@pytest.mark.parametrize(
-    "hostnames",
-    [
-        ("localhost", "127.0.0.1", "::1"),
-        ("gatekeeper-py.gatekeeper-system.svc",),
-        ("x" * 63 + "." + "y" * 63 + ".example",),
-    ],
-)
-def test_the_self_signed_certificate_has_the_names_it_was_asked_for(hostnames: tuple[str, ...]) -> None:
-    made = self_signed(hostnames, NOW)
-    leaf, ca = x509.load_pem_x509_certificate(made.chain), x509.load_pem_x509_certificate(made.ca)
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert {str(name.value) for name in names} == set(hostnames)
-    leaf.verify_directly_issued_by(ca)
-    for certificate in (leaf, ca):
-        key = certificate.public_key()
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        assert isinstance(key.curve, ec.SECP256R1)
-    assert ca.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    assert b"PRIVATE KEY" not in made.ca + made.chain
-
-
-def test_the_self_signed_certificate_verifies_for_each_name_and_no_other(tmp_path: Path) -> None:
-    made = self_signed(("localhost", "127.0.0.1", "::1", "a.b.svc"), NOW)
-    server = build_certificate((made.chain, made.key), "", NOW).context
-
-    def shakes(name: str) -> bool:
-        client = ssl.create_default_context(cadata=made.ca.decode())
-        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        ours = client.wrap_bio(to_client, to_server, server_hostname=name)
-        theirs = server.wrap_bio(to_server, to_client, server_side=True)
-        for side in (ours, theirs, ours):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLCertVerificationError:
-                return False
-        return True
-
-    assert all(shakes(name) for name in ("localhost", "127.0.0.1", "::1", "a.b.svc"))
-    assert not any(shakes(name) for name in ("b.svc", "127.0.0.2", "x.localhost"))
-
-
-@pytest.mark.parametrize("now", [NOW - timedelta(days=1), NOW + timedelta(days=366)])
-def test_a_self_signed_certificate_is_for_a_year(now: datetime) -> None:
-    made = self_signed(("localhost",), NOW)
-    assert build_certificate((made.chain, made.key), "", NOW + timedelta(days=364))
-    with pytest.raises(CertificateError):
-        build_certificate((made.chain, made.key), "", now)

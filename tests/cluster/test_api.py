@@ -1,0 +1,212 @@
+"""Requests to an API server on a socket: what is sent, and what each answer means."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+
+from gatekeeper_py.cluster.api import Api, ApiError
+
+
+class Connection:
+    def __init__(self, url: str) -> None:
+        self.url, self.session = url, aiohttp.ClientSession()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        return await self.session.request(
+            method,
+            self.url + path,
+            params=query,
+            data=body,
+            timeout=limits,
+            allow_redirects=False,
+            headers={"Content-Type": content_type},
+        )
+
+    async def close(self) -> None:
+        await self.session.close()
+
+
+class Server:
+    """Answers with what it is told to, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.chunks: list[bytes] = [b"{}"]
+        self.cut = False
+        self.asked: list[tuple[str, str, dict[str, str], str, bytes]] = []
+        self.url = ""
+        self.connections = 0
+        self.refusal: Exception | None = None
+
+    async def connect(self) -> Connection:
+        self.connections += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return Connection(self.url)
+
+    def answers(self, status: int, document: Any) -> None:
+        self.status, self.chunks = status, [orjson.dumps(document)]
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        self.asked.append((request.method, request.path, dict(request.query), request.content_type, body))
+        response = web.StreamResponse(status=self.status)
+        await response.prepare(request)
+        for chunk in self.chunks:
+            await response.write(chunk)
+        if self.cut:
+            assert request.transport is not None
+            request.transport.abort()
+        else:
+            await response.write_eof()
+        return response
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    runner = web.ServerRunner(web.Server(server.handle), shutdown_timeout=0.01)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield server
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    api = Api(server.connect, field_manager="us")
+    yield api
+    await api.close()
+
+
+def status(code: int, reason: str) -> dict[str, Any]:
+    return {"kind": "Status", "code": code, "reason": reason, "message": f"it is {reason}"}
+
+
+async def test_get(server: Server, api: Api) -> None:
+    server.answers(200, {"kind": "Secret"})
+    assert await api.get("/a") == {"kind": "Secret"}
+    assert server.asked == [("GET", "/a", {}, "application/json", b"")]
+
+
+async def test_create_takes_nothing_from_whoever_was_first(server: Server, api: Api) -> None:
+    """Each process is a field manager of its own, so that two of them conflict."""
+    await api.create("/a", {"x": 1})
+    other = Api(server.connect, field_manager="us")
+    await other.create("/a", {"x": 2})
+    await other.close()
+    (method, _, query, content_type, body), (_, _, others_query, *_) = server.asked
+    assert (method, content_type, body) == ("PATCH", "application/apply-patch+yaml", b'{"x":1}')
+    assert query["force"] == "false"
+    assert query["fieldManager"].startswith("us-")
+    assert query["fieldManager"] != others_query["fieldManager"]
+
+
+async def test_replace_and_delete(server: Server, api: Api) -> None:
+    await api.replace("/a", {"x": 1})
+    await api.delete("/a")
+    assert server.asked == [
+        ("PUT", "/a", {"fieldManager": "us"}, "application/json", b'{"x":1}'),
+        ("DELETE", "/a", {}, "application/json", b""),
+    ]
+    assert server.connections == 1
+
+
+async def test_what_does_not_exist(server: Server, api: Api) -> None:
+    server.answers(404, status(404, "NotFound"))
+    assert await api.get("/a") is None
+    await api.delete("/a")
+    with pytest.raises(ApiError, match="404 it is NotFound"):
+        await api.replace("/a", {})
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "message"),
+    [
+        pytest.param(409, status(409, "Conflict"), "GET /a: 409 it is Conflict", id="conflict"),
+        pytest.param(403, status(403, "Forbidden"), "GET /a: 403 it is Forbidden", id="forbidden"),
+        pytest.param(404, "404 page not found", "404 Not Found", id="a-404-that-is-not-the-api-servers"),
+        pytest.param(404, {"message": "no backend"}, "404 no backend", id="a-404-of-a-proxy"),
+        pytest.param(500, [], "500 Internal Server Error", id="no-status"),
+        pytest.param(302, {}, "302 Found", id="redirect"),
+    ],
+)
+async def test_a_refusal(server: Server, api: Api, code: int, body: Any, message: str) -> None:
+    server.answers(code, body)
+    with pytest.raises(ApiError, match=message) as caught:
+        await api.get("/a")
+    assert caught.value.status == code
+
+
+async def test_a_long_message_is_cut(server: Server, api: Api) -> None:
+    server.answers(500, {"message": "x" * 5000})
+    with pytest.raises(ApiError) as caught:
+        await api.get("/a")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["not-json", "cut-off"])
+async def test_a_broken_answer(server: Server, api: Api, cut: bool) -> None:  # noqa: FBT001
+    server.chunks, server.cut = [b'{"half'], cut
+    with pytest.raises(ApiError):
+        await api.get("/a")
+
+
+async def test_after_401_the_connection_is_made_anew(server: Server, api: Api) -> None:
+    server.answers(401, status(401, "Unauthorized"))
+    for _ in range(2):
+        with pytest.raises(ApiError, match="401"):
+            await api.get("/a")
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "refusal", [OSError("no route"), ValueError("no token"), TimeoutError(), ssl.SSLError("bad")]
+)
+async def test_no_connection(server: Server, api: Api, refusal: Exception) -> None:
+    server.refusal = refusal
+    with pytest.raises(ApiError) as caught:
+        await api.get("/a")
+    assert (caught.value.status, caught.value.absent) == (0, False)
+    server.refusal = None
+    assert await api.get("/a") == {}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "hints"),
+    [
+        pytest.param(b'{"type":"ADDED","object":{}}\n', 1, id="added"),
+        pytest.param(b'{"type":"BOOKMARK","object":{}}\n', 0, id="bookmark"),
+        pytest.param(b'{"type":"BOOKMARK"}\n{"type":"ADDED"}\n', 1, id="bookmark-and-more"),
+        pytest.param(b'{"type":"ADDED","object":{"a":"BOOKMARK"}}\n', 1, id="the-word-in-an-object"),
+    ],
+)
+async def test_changes(server: Server, api: Api, chunk: bytes, hints: int) -> None:
+    server.chunks = [chunk]
+    assert len([None async for _ in api.changes("/all", "one")]) == hints
+    _, path, query, *_ = server.asked[0]
+    assert (path, query["watch"], query["fieldSelector"]) == ("/all", "1", "metadata.name=one")
+
+
+async def test_changes_of_a_whole_collection(server: Server, api: Api) -> None:
+    server.cut = True
+    with pytest.raises(ApiError):
+        _ = [None async for _ in api.changes("/all", "")]
+    assert "fieldSelector" not in server.asked[0][2]

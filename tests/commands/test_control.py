@@ -1,0 +1,61 @@
+"""Bad usage of ``control`` ends with 2 and says why, before there is any request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gatekeeper_py.commands.control import control
+
+WEBHOOKS = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: validate}
+webhooks: [{name: pods.gk, clientConfig: {}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--certificate-days=30"], "must be less than", id="renewed-as-soon-as-made"),
+        pytest.param(["--certificate-days=0"], "--certificate-days", id="no-lifetime"),
+        pytest.param(["--certificate-days=1e9"], "--certificate-days", id="for-ever"),
+        pytest.param(["--certificate-days=nan"], "nan is no duration", id="nan-lifetime"),
+        pytest.param(["--renew-before-days=nan"], "nan is no duration", id="nan-renewal"),
+        pytest.param(["--settle-seconds=nan"], "nan is no duration", id="nan-settling"),
+        pytest.param(["--settle-seconds=-1"], "--settle-seconds", id="negative-settling"),
+        pytest.param(["--settle-seconds=inf"], "--settle-seconds", id="endless-settling"),
+        pytest.param(["--health-listen=nowhere"], "nowhere", id="no-address"),
+        pytest.param(["--log-level=loud"], "--log-level", id="log-level"),
+        pytest.param(["extra"], "unexpected extra argument", id="extra-argument"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "webhooks.yaml").write_text(WEBHOOKS)
+    done = CliRunner().invoke(control, [f"--webhooks={tmp_path}", *arguments])
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(None, "no webhook configuration", id="empty-folder"),
+        pytest.param("kind: Pod", "not a webhook configuration", id="something-else"),
+    ],
+)
+def test_bad_webhooks(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "webhooks.yaml").write_text(text)
+    done = CliRunner().invoke(control, [f"--webhooks={tmp_path}"])
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_webhooks_are_required() -> None:
+    done = CliRunner().invoke(control, [])
+    assert done.exit_code == 2
+    assert "--webhooks" in done.stderr

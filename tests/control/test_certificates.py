@@ -1,0 +1,214 @@
+"""The step that is due, and what is read from a Secret."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from control.world import START, TERMS, b64
+from gatekeeper_py.control.certificates import (
+    InvalidSecret,
+    Observed,
+    Pair,
+    Store,
+    advance,
+    bundle,
+    everywhere,
+    parse_secret,
+    settled,
+)
+from gatekeeper_py.issuing import Issued, issue
+
+LATER = START + timedelta(minutes=1)
+NEAR_EXPIRY = START + TERMS.lifetime - TERMS.renew_before
+
+
+def made(names: tuple[str, ...] = TERMS.names, start: Any = START) -> Issued:
+    return issue(names, start, TERMS.lifetime)
+
+
+def pair(issued: Issued) -> Pair:
+    return Pair(certificate=issued.leaf, key=issued.key)
+
+
+OLD, NEW = made(), made()
+STEADY = Store(current=pair(OLD), authorities=(OLD.ca,))
+PREPARED = Store(current=pair(OLD), pending=pair(NEW), authorities=(OLD.ca, NEW.ca))
+PROMOTED = Store(current=pair(NEW), authorities=(OLD.ca, NEW.ca))
+BOTH = (OLD.ca + NEW.ca,) * 2
+
+
+def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
+    served = {str(at): None if leaf is None else pair(leaf).fingerprint for at, leaf in enumerate(leaves)}
+    return Observed(served=served, unseen=unseen)
+
+
+@pytest.mark.parametrize(
+    ("store", "observed", "now", "change"),
+    [
+        pytest.param(None, Observed(), START, "create", id="no-secret"),
+        pytest.param(STEADY, Observed(), START, "", id="nothing-is-due"),
+        pytest.param(STEADY, Observed(), NEAR_EXPIRY, "prepare", id="near-expiry"),
+        pytest.param(STEADY, Observed(), NEAR_EXPIRY - timedelta(seconds=1), "", id="just-before-that"),
+        pytest.param(STEADY, Observed(), START + TERMS.lifetime, "create", id="expired"),
+        pytest.param(
+            replace(STEADY, authorities=(NEW.ca,)), Observed(), START, "create", id="unknown-signer"
+        ),
+        pytest.param(
+            Store(current=pair(other := made(("x.ns.svc",))), authorities=(other.ca,)),
+            Observed(),
+            START,
+            "create",
+            id="for-another-name",
+        ),
+        pytest.param(PREPARED, Observed(), START, "promote", id="nobody-to-wait-for"),
+        pytest.param(
+            PREPARED,
+            Observed(trusted=BOTH, trusted_since=START),
+            START + TERMS.settle,
+            "promote",
+            id="settled",
+        ),
+        pytest.param(
+            PREPARED, Observed(trusted=BOTH, trusted_since=LATER), LATER, "", id="trusted-only-since-now"
+        ),
+        pytest.param(PREPARED, Observed(trusted=BOTH), LATER, "", id="never-seen-trusted"),
+        pytest.param(
+            PREPARED,
+            Observed(trusted=(BOTH[0], OLD.ca), trusted_since=START),
+            LATER,
+            "",
+            id="one-configuration-does-not-trust-it",
+        ),
+        pytest.param(
+            PREPARED,
+            Observed(trusted=(BOTH[0], b"garbage"), trusted_since=START),
+            LATER,
+            "",
+            id="one-bundle-is-garbled",
+        ),
+        pytest.param(
+            replace(PREPARED, current=None),
+            Observed(trusted=BOTH, trusted_since=START),
+            LATER,
+            "promote",
+            id="with-nothing-served",
+        ),
+        pytest.param(
+            Store(
+                current=pair(OLD),
+                pending=pair(ahead := made(start=START + timedelta(hours=3))),
+                authorities=(OLD.ca, ahead.ca),
+            ),
+            Observed(),
+            START,
+            "",
+            id="made-by-a-clock-that-is-ahead",
+        ),
+        pytest.param(
+            replace(PREPARED, authorities=(OLD.ca,)),
+            Observed(),
+            START,
+            "prepare",
+            id="next-pair-without-authority",
+        ),
+        pytest.param(PROMOTED, serving(NEW, NEW), START, "retire", id="all-replicas-serve-it"),
+        pytest.param(PROMOTED, serving(NEW, OLD), START, "", id="one-replica-is-behind"),
+        pytest.param(PROMOTED, serving(NEW, None), START, "", id="one-replica-says-nothing"),
+        pytest.param(PROMOTED, serving(NEW, unseen=True), START, "", id="one-replica-has-no-address"),
+        pytest.param(PROMOTED, serving(), START, "", id="no-replica"),
+    ],
+)
+def test_step_that_is_due(store: Store | None, observed: Observed, now: Any, change: str) -> None:
+    after, step = advance(store, observed, TERMS, now)
+    assert step == change
+    assert (after == store) is (change == "")
+    assert after.not_after is not None
+
+
+def test_before_there_are_configurations_a_new_pair_is_served_at_once() -> None:
+    after, _ = advance(None, Observed(), TERMS, START)
+    assert after.current is not None
+    assert settled(after)
+
+
+def test_while_there_are_configurations_a_new_pair_waits_for_them() -> None:
+    after, _ = advance(None, Observed(trusted=(OLD.ca, b"garbage")), TERMS, START)
+    assert after.current is None
+    assert after.pending is not None
+    assert after.authorities[0] == OLD.ca
+    assert not settled(after)
+    assert "tls.crt" not in after.data()
+
+
+def test_lapsed_authorities_do_not_pile_up() -> None:
+    """With a replica that never answers, nothing is ever retired."""
+    store, now = STEADY, START
+    for _ in range(10):
+        now += TERMS.lifetime - TERMS.renew_before
+        store, step = advance(store, serving(None), TERMS, now)
+        assert step == "prepare"
+        assert len(store.authorities) <= 3
+        store, step = advance(store, serving(None), TERMS, now)
+        assert step == "promote"
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        pytest.param(serving(OLD), OLD.ca, id="foreign-ones-go-when-every-replica-is-seen"),
+        pytest.param(serving(OLD, None), OLD.ca + NEW.ca, id="kept-while-one-is-not"),
+    ],
+)
+def test_a_configuration_loses_an_authority_only_while_it_is_not_needed(
+    observed: Observed, expected: bytes
+) -> None:
+    assert bundle(STEADY, replace(observed, trusted=(NEW.ca + OLD.ca,)), START) == expected
+
+
+def test_a_leaf_without_its_authority_is_no_reason_to_drop_others() -> None:
+    assert not everywhere(replace(STEADY, authorities=(NEW.ca,)), serving(OLD))
+
+
+def test_addresses_may_be_among_the_names() -> None:
+    terms = replace(TERMS, names=("gk.ns.svc", "10.0.0.1", "2001:db8:0::1"))
+    store, _ = advance(None, Observed(), terms, START)
+    assert advance(store, Observed(), terms, START) == (store, "")
+
+
+@pytest.mark.parametrize(
+    "store", [STEADY, PREPARED, replace(PREPARED, current=None)], ids=["steady", "prepared", "staged"]
+)
+def test_what_is_written_is_read_again(store: Store) -> None:
+    assert parse_secret(store.data()) == store
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"ca.crt": ""}, "ca.crt holds no certificates", id="empty-authority"),
+        pytest.param({"ca.crt": None}, "ca.crt is missing", id="no-authority"),
+        pytest.param({"tls.crt": None}, "tls.crt is missing", id="no-leaf"),
+        pytest.param({"tls.crt": "%"}, "tls.crt is not base64", id="not-base64"),
+        pytest.param({"tls.crt": "\u00e9"}, "tls.crt is not base64", id="not-ascii"),
+        pytest.param({"tls.key": b64(b"x")}, "no certificate and key", id="no-key"),
+        pytest.param({"tls.key": b64(NEW.key)}, "not the key of", id="another-key"),
+    ],
+)
+def test_garbled_secret(changes: dict[str, str | None], message: str) -> None:
+    with pytest.raises(InvalidSecret, match=message):
+        parse_secret({**STEADY.data(), **changes})
+
+
+@pytest.mark.parametrize("key", ["tls.crt", "tls.key", "next.crt", "next.key"])
+def test_one_garbled_pair_leaves_the_other(key: str) -> None:
+    store = parse_secret({**PREPARED.data(), key: b64(b"garbage")})
+    assert (store.current, store.pending).count(None) == 1
+
+
+def test_a_leaf_without_names_is_replaced() -> None:
+    nameless = Pair(certificate=OLD.ca, key=b"")
+    assert advance(Store(current=nameless, authorities=(OLD.ca,)), Observed(), TERMS, START)[1] == "create"

@@ -1,0 +1,221 @@
+"""A cluster in memory with an installation in it: objects with versions, and replicas with leaves."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from gatekeeper_py.control.certificates import InvalidSecret, Pair, Store, Terms, parse_secret
+from gatekeeper_py.control.probe import Answer
+from gatekeeper_py.control.reconcile import Installation, Report, Settling, reconcile
+from gatekeeper_py.control.webhooks import Desired, bundles
+
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def desired(kind: str, name: str, *webhooks: str) -> Desired:
+    return Desired(
+        kind=f"{kind}WebhookConfiguration",
+        name=name,
+        labels={"part-of": "gk"},
+        webhooks=tuple(
+            {"name": webhook, "clientConfig": {"service": {"name": "gk", "namespace": "ns"}}}
+            for webhook in webhooks
+        ),
+    )
+
+
+INSTALLATION: Final = Installation(
+    namespace="ns",
+    service="gk",
+    deployment="gk",
+    secret="gk-tls",
+    owner="gk-controller",
+    desired=(
+        desired("Validating", "validate", "pods.gk", "policy.gk"),
+        desired("Mutating", "mutate", "m.gk"),
+    ),
+)
+CONFIGURATIONS: Final = tuple(each.path for each in INSTALLATION.desired)
+TERMS: Final = Terms(names=("gk.ns.svc",), lifetime=timedelta(days=90), renew_before=timedelta(days=30))
+
+
+class Refused(Exception):
+    """A request that the API server refused."""
+
+
+class FakeCluster:
+    """The ``Cluster`` protocol over a dictionary, with resource versions and conflicts."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.fail: Callable[[str, str], bool] = lambda _verb, _path: False
+        self._version = 0
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        self._asked("get", path)
+        return copy.deepcopy(self.objects.get(path))
+
+    async def create(self, path: str, document: dict[str, Any]) -> None:
+        self._asked("create", path)
+        if path in self.objects:
+            raise Refused(f"409 {path}")
+        self.put(path, document)
+
+    async def replace(self, path: str, document: dict[str, Any]) -> None:
+        self._asked("replace", path)
+        live = self.objects.get(path, {"metadata": {}})
+        if live["metadata"].get("resourceVersion") != document["metadata"]["resourceVersion"]:
+            raise Refused(f"409 {path}")
+        self.put(path, document)
+
+    async def delete(self, path: str) -> None:
+        self._asked("delete", path)
+        self.objects.pop(path, None)
+
+    def put(self, path: str, document: dict[str, Any]) -> None:
+        """Store a document under a new version."""
+        self._version += 1
+        metadata = {**document.get("metadata", {}), "resourceVersion": str(self._version)}
+        metadata.setdefault("uid", f"uid-{self._version}")
+        self.objects[path] = copy.deepcopy({**document, "metadata": metadata})
+
+    def edit(self, path: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Somebody changes an object."""
+        document = copy.deepcopy(self.objects[path])
+        change(document)
+        self.put(path, document)
+
+    def writes(self) -> list[tuple[str, str]]:
+        return [(verb, path) for verb, path in self.requests if verb != "get"]
+
+    def _asked(self, verb: str, path: str) -> None:
+        self.requests.append((verb, path))
+        if self.fail(verb, path):
+            raise Refused(f"500 {path}")
+
+
+@dataclass
+class Replica:
+    """One Pod of the server. ``mounted`` is what its volume held when it last looked."""
+
+    host: str
+    mounted: bytes | None = None
+    addressed: bool = True
+    reachable: bool = True
+    judges: bool = True
+    leaving: bool = False
+
+
+class World:
+    """The installation, its replicas and a clock. The Secret reaches a replica by ``pick_up``."""
+
+    def __init__(self, replicas: int = 2) -> None:
+        self.cluster = FakeCluster()
+        self.now = START
+        self.replicas: list[Replica] = []
+        for path in INSTALLATION.parts:
+            self.cluster.put(path, {"kind": "Part"})
+        self.announce()
+        for _ in range(replicas):
+            self.add_replica()
+
+    def add_replica(self, *, addressed: bool = True) -> Replica:
+        replica = Replica(f"10.0.0.{len(self.replicas) + 1}", addressed=addressed)
+        self.replicas.append(replica)
+        self.pick_up(replica)
+        return replica
+
+    def pick_up(self, replica: Replica) -> None:
+        """The kubelet brings the Secret's pair, which a replica loads when it can be used."""
+        data = self.secret.get("data") or {}
+        try:
+            store = parse_secret({**data, "next.crt": "", "ca.crt": data["ca.crt"]})
+        except (InvalidSecret, KeyError):
+            store = None
+        if store is not None and store.current is not None:
+            replica.mounted = store.current.certificate
+        self.announce()
+
+    def announce(self) -> None:
+        """What the cluster's own controllers write of the replicas."""
+        endpoints = [
+            {
+                "addresses": [each.host],
+                "targetRef": {"uid": each.host},
+                "conditions": {"ready": each.judges, "terminating": each.leaving},
+            }
+            for each in self.replicas
+            if each.addressed
+        ]
+        ports = [{"name": "webhook", "port": 8443}]
+        slices = {"items": [{"ports": ports, "endpoints": endpoints}]}
+        self.cluster.put(INSTALLATION.slices_path, slices)
+        counted = sum(not each.leaving for each in self.replicas)
+        self.cluster.put(INSTALLATION.deployment_path, {"status": {"replicas": counted}})
+
+    async def ask(self, host: str, _port: int, bundle: bytes) -> Answer:
+        replica = next(each for each in self.replicas if each.host == host)
+        if not replica.reachable or replica.mounted is None:
+            return Answer(problem="refused")
+        if not trusts(bundle, replica.mounted):
+            return Answer(untrusted=True, problem="unknown authority")
+        pair = Pair(certificate=replica.mounted, key=b"")
+        return Answer(fingerprint=pair.fingerprint, judged=replica.judges)
+
+    @property
+    def secret(self) -> dict[str, Any]:
+        return self.cluster.objects.get(INSTALLATION.secret_path, {})
+
+    @property
+    def store(self) -> Store:
+        return parse_secret(self.secret["data"])
+
+    def configured(self) -> dict[str, tuple[bytes, ...]]:
+        """The bundles of our webhooks in each configuration that is there."""
+        return {
+            each.path: bundles(self.cluster.objects[each.path], each)
+            for each in INSTALLATION.desired
+            if each.path in self.cluster.objects
+        }
+
+    async def reconcile(self, settling: Settling | None = None) -> Report:
+        return await reconcile(
+            self.cluster, INSTALLATION, TERMS, settling or Settling(), now=self.now, ask=self.ask
+        )
+
+    async def converge(self, settling: Settling | None = None, rounds: int = 20) -> Report:
+        """Passes, with each replica up to date and half a minute in between, until all is done."""
+        settling = settling or Settling()
+        for _ in range(rounds):
+            report = await self.reconcile(settling)
+            if report.steady and not report.repaired:
+                return report
+            for replica in self.replicas:
+                self.pick_up(replica)
+            self.now += timedelta(seconds=20)
+        raise AssertionError(f"not converged: {report}")
+
+
+def trusts(bundle: bytes, certificate: bytes) -> bool:
+    """Whether a bundle holds the authority of a leaf."""
+    leaf = x509.load_pem_x509_certificate(certificate)
+    for authority in x509.load_pem_x509_certificates(bundle) if bundle.strip() else []:
+        try:
+            leaf.verify_directly_issued_by(authority)
+        except (ValueError, InvalidSignature):
+            continue
+        return True
+    return False
+
+
+def b64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
