@@ -3,6 +3,9 @@ PYTHON ?= python3
 ARGS ?=
 
 UV_VERSION := 0.13.9
+CONTAINER ?= $(firstword $(notdir $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
+IMAGE ?= gatekeeper-py:latest
+BASE ?=
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +13,7 @@ BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test controlplane e2e check format clean bench-micro
+.PHONY: help setup demo test controlplane e2e image image-test check format clean bench-micro bench-cluster
 
 help: ## show this
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,7 +34,7 @@ demo: setup ## run the webhook on an example policy and show what kubectl would 
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: setup ## run the tests that need nothing but this machine
-	$(BIN)/python -m pytest --ignore=tests/e2e --cov --cov-report= -q $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/image --cov --cov-report= -q $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
 
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
@@ -39,6 +42,16 @@ controlplane: ## build the control plane of the end-to-end tests (once, ten minu
 
 e2e: setup controlplane ## run the end-to-end tests in a network namespace of their own
 	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m pytest tests/e2e $(ARGS)
+
+image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)
+	@test -n "$(CONTAINER)" || { echo "docker, podman or buildah is needed" >&2; exit 1; }
+	$(CONTAINER) build $(if $(filter docker,$(CONTAINER)),,--format docker) --tag $(IMAGE) \
+		--build-arg UV_VERSION=$(UV_VERSION) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
+	$(BIN)/python -m pytest tests/image -q $(ARGS)
 
 check: setup ## lint, types and layers
 	$(UV) lock --check --quiet
@@ -53,6 +66,9 @@ format: setup ## format the code
 
 bench-micro: setup ## time the core's single steps
 	$(BIN)/python -m benchmarks.micro $(ARGS)
+
+bench-cluster: setup controlplane ## toggles, starts and memory on the real control plane
+	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python benchmarks/cluster.py
 
 clean: ## remove everything that was installed or made
 	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

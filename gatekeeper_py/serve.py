@@ -81,6 +81,7 @@ class _Server:
             limit=RateLimit(),
             max_body_bytes=settings.max_body_bytes,
             client_names=frozenset(settings.tls.client_names),
+            tells_allowed=settings.log_level == "debug",
         )
         loop_watch = LoopWatch(metrics.loop_lag)
         health = Health(

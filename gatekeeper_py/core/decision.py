@@ -109,8 +109,10 @@ def _names(policy: Rules, location: Location) -> Iterator[tuple[str | None, Loca
 
 
 def _denied(reference: Reference, location: Location, rule: Rule, origin: str | None) -> Decision:
-    shown = f"{location.name}{reference.suffix}"
-    mirrored = "" if origin is None else f", which mirrors {origin}{reference.suffix},"
+    # With neither tag nor digest a runtime pulls latest; a rule for that tag is then easier to see.
+    suffix = reference.suffix or ":latest"
+    shown = f"{location.name}{suffix}"
+    mirrored = "" if origin is None else f", which mirrors {origin}{suffix},"
     because = ", ".join(
         part
         for part in (

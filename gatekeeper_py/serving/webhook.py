@@ -72,6 +72,7 @@ class Webhook:
     """Answers reviews with the live policy.
 
     ``client_names`` empty means any caller whose certificate the listener let in.
+    ``tells_allowed`` logs allowed reviews, too, at debug.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Webhook:
         limit: Limit,
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
+        tells_allowed: bool = False,
         body_seconds: float = BODY_SECONDS,
         max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
@@ -94,6 +96,7 @@ class Webhook:
         self._limit = limit
         self._max_body_bytes = max_body_bytes
         self._client_names = client_names
+        self._tells_allowed = tells_allowed
         self._body_seconds = body_seconds
         self._held = Held(max_held_bytes)
         self._policy_checks = 0
@@ -201,8 +204,11 @@ class Webhook:
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
                     observer.rewrite(judgement.mirror)
-        write = self._log.debug if outcome.verdict == "allowed" else self._log.info
-        write("review", **_described(endpoint, request, outcome, revision))
+        if outcome.verdict != "allowed":
+            self._log.info("review", **_described(endpoint, request, outcome, revision))
+        elif self._tells_allowed:
+            # Describing costs a third of a review, so it is not left to the logger to throw away.
+            self._log.debug("review", **_described(endpoint, request, outcome, revision))
 
     def _unread(self, response: web.Response, request: web.BaseRequest) -> web.Response:
         """An answer given before the body was read ends the connection unless there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from typing import Any
 
 from cryptography import x509
@@ -84,11 +85,14 @@ def test_the_controller_killed_at_any_step_goes_on_where_it_was(product: Install
     with creating(product.plane, namespace, pod("steady"), pause=0.05) as load:
         _rotate_now(product)
 
+        lives = itertools.count(start=10, step=25)
+
         def killed_until_promoted() -> bool:
             for each in product.controllers():
                 product.kubelet.crash(each)
-            seen = len(load.answers)
-            wait_until(lambda: len(load.answers) > seen + 20, seconds=30, what="creates meanwhile")
+            # Each lives a little longer than the one before, so that they die at different steps.
+            enough = len(load.answers) + next(lives)
+            wait_until(lambda: len(load.answers) > enough, seconds=30, what="creates meanwhile")
             return _secret(product)["tls.crt"] != old_leaf
 
         wait_until(

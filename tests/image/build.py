@@ -1,0 +1,203 @@
+"""Build the Dockerfile without a container daemon: buildah, on a base made of Debian packages.
+
+Base root file systems are kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/image``, named by what
+decides what is in them; all else is made in a working directory beside them and removed at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+PROJECT: Final = Path(__file__).resolve().parents[2]
+DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "ca-certificates")
+TOOLS: Final = ("buildah", "mmdebstrap")
+"""Each in a Debian package of its name."""
+
+TRUST_VARIABLES: Final = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
+
+
+class BuildError(RuntimeError):
+    """The image cannot be built; the message says what to do about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A built image, its file system unpacked at ``root``, which ends with the builder."""
+
+    config: dict[str, Any]
+    root: Path
+    revision: str
+    size: int
+    pulled_size: int
+    build_seconds: float
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(variable.split("=", 1) for variable in self.config["Env"])
+
+
+class Builder:
+    """Builds images in a store of its own."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder = folder
+        self._cache = cache
+        # Plain directories: nothing to mount, and so nothing that stays mounted.
+        self._store = (
+            *("--storage-driver", "vfs"),
+            *("--root", str(folder / "store")),
+            *("--runroot", str(folder / "run")),
+        )
+
+    def image(self, base: str) -> Image:
+        """Build on a base: a release of Debian, a tar of a root file system, or an image's name.
+
+        Raises ``BuildError``.
+        """
+        name = f"localhost/base-{hashlib.sha256(base.encode()).hexdigest()[:12]}"
+        self._make_base(base, name)
+        revision = hashlib.sha1(base.encode(), usedforsecurity=False).hexdigest()
+        began = time.monotonic()
+        self._buildah(
+            # A health check is no part of the OCI format, and buildah would drop it.
+            *("bud", "--format", "docker", "--pull-never", "--network", "host", "--tag", f"{name}-built"),
+            *("--build-arg", f"BASE={name}"),
+            *("--build-arg", f"VERSION={project_version()}"),
+            *("--build-arg", f"REVISION={revision}"),
+            str(PROJECT),
+        )
+        seconds = time.monotonic() - began
+        container = self._buildah("from", "--pull-never", f"{name}-built")
+        root = Path(self._buildah("mount", container))
+        inspected = json.loads(self._buildah("inspect", "--type", "image", f"{name}-built"))
+        return Image(
+            config=inspected["Docker"]["config"],
+            root=root,
+            revision=revision,
+            size=sum(path.lstat().st_size for path in root.rglob("*") if not path.is_dir()),
+            pulled_size=self._pulled_size(f"{name}-built"),
+            build_seconds=seconds,
+        )
+
+    def context(self) -> set[str]:
+        """The files of the working copy that ``COPY . .`` in the Dockerfile copies."""
+        dockerfile = self._folder / "Dockerfile"
+        dockerfile.write_text("FROM scratch\nCOPY . .\n", encoding="utf-8")
+        self._buildah("bud", "--file", str(dockerfile), "--tag", "localhost/context", str(PROJECT))
+        root = Path(self._buildah("mount", self._buildah("from", "--pull-never", "localhost/context")))
+        return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+    def _make_base(self, base: str, name: str) -> None:
+        """Put the base in the store, with the certificate authorities that this machine trusts."""
+        if base.endswith(".tar"):
+            container = self._unpacked(Path(base))
+        elif base.isalnum() and base.islower():
+            container = self._unpacked(self._debian(base))
+        else:
+            container = self._buildah("from", base)
+        bundle = next(filter(None, map(os.environ.get, TRUST_VARIABLES)), None)
+        if bundle is not None:
+            self._buildah("copy", container, str(Path(bundle).resolve()), BUNDLE)
+            self._buildah(
+                "config", "--env", f"SSL_CERT_FILE={BUNDLE}", "--env", f"PIP_CERT={BUNDLE}", container
+            )
+        self._buildah("commit", "--rm", container, name)
+
+    def _unpacked(self, tar: Path) -> str:
+        container = self._buildah("from", "scratch")
+        self._buildah("add", container, str(tar), "/")
+        return container
+
+    def _debian(self, release: str) -> Path:
+        """The tar of a release's smallest root file system with Python; made once."""
+        decides = "\n".join((release, platform.machine(), *DEBIAN_PACKAGES))
+        tar = self._cache / f"{release}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.tar"
+        if not tar.exists():
+            unfinished = self._folder / tar.name
+            packages = ",".join(DEBIAN_PACKAGES)
+            run(
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                f"--include={packages}",
+                release,
+                str(unfinished),
+            )
+            unfinished.rename(tar)
+        return tar
+
+    def _pulled_size(self, name: str) -> int:
+        """What a node downloads: the layers as a registry has them, compressed."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            self._buildah("push", name, f"oci:{folder}/image")
+            return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+    def _buildah(self, command: str, *arguments: str) -> str:
+        quiet = () if command in {"mount", "inspect", "config"} else ("--quiet",)
+        return run("buildah", *self._store, command, *quiet, *arguments)
+
+
+@contextlib.contextmanager
+def builder() -> Iterator[Builder]:
+    """A builder, for one test run at a time. Raises ``BuildError`` where it could not work."""
+    check_machine()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gatekeeper-py" / "image"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in cache.glob("work-*"):
+            # Only the holder of the lock works here: whoever made this was killed.
+            remove(leftover)
+        folder = Path(tempfile.mkdtemp(prefix="work-", dir=cache))
+        try:
+            yield Builder(folder, cache)
+        finally:
+            remove(folder)
+
+
+def check_machine() -> None:
+    """Raises ``BuildError`` when something is missing that we do not install behind anybody's back."""
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        tools = " ".join(missing)
+        raise BuildError(f"missing: {tools}; as root: apt-get update && apt-get install -y {tools}")
+    if os.geteuid() != 0:
+        raise BuildError("making root file systems and mounting them needs root")
+
+
+def remove(folder: Path) -> None:
+    """Remove a working directory, unless something is still mounted there."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
+    if f" {folder}/" in mounts:
+        raise BuildError(f"something is still mounted below {folder}; umount it and remove that directory")
+    shutil.rmtree(folder)
+
+
+def run(*command: str) -> str:
+    """A tool's output. Raises ``BuildError`` with what it said when it fails."""
+    # Needs no namespaces or cgroups of its own, so that it works in a container too.
+    environment = os.environ | {"BUILDAH_ISOLATION": "chroot"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def project_version() -> str:
+    with (PROJECT / "pyproject.toml").open("rb") as stream:
+        version: str = tomllib.load(stream)["project"]["version"]
+    return version
