@@ -109,8 +109,8 @@ def _names(policy: Rules, location: Location) -> Iterator[tuple[str | None, Loca
 
 
 def _denied(reference: Reference, location: Location, rule: Rule, origin: str | None) -> Decision:
-    # With neither tag nor digest a runtime pulls latest; a rule for that tag is then easier to see.
-    suffix = reference.suffix or ":latest"
+    # With neither tag nor digest a runtime pulls latest; a rule for tags is understood only with it.
+    suffix = reference.suffix or (":latest" if rule.pattern.tag is not None else "")
     shown = f"{location.name}{suffix}"
     mirrored = "" if origin is None else f", which mirrors {origin}{suffix},"
     because = ", ".join(

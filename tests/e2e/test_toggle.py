@@ -8,7 +8,7 @@ import sys
 import time
 
 from e2e.controlplane.polling import wait_until
-from e2e.installed import NAMESPACE, POLICY, UNLISTED, Installed, pod
+from e2e.installed import K8S, NAMESPACE, POLICY, UNLISTED, Installed, pod
 from e2e.load import creating
 
 FLIPS = 20
@@ -89,3 +89,16 @@ def test_a_bad_policy_leaves_the_last_good_one_serving(product: Installed, names
         "apply", "-n", namespace, "-f", "-", input=json.dumps(pod("bad", UNLISTED)), check=False
     )
     assert done.returncode == 1
+
+
+def test_another_overlay_applied_over_this_one_changes_the_mode(product: Installed, namespace: str) -> None:
+    product.set_mode("enforce")
+    for overlay in ("warn", "mutate", "enforce"):
+        product.plane.kubectl("apply", "-k", str(K8S / "overlays" / overlay))
+        wait_until(
+            lambda overlay=overlay: all(
+                product.mode_of(each.address) == overlay for each in product.servers()
+            ),  # type: ignore[misc]
+            seconds=10,
+            what=f"mode {overlay}",
+        )

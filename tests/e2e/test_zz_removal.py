@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+
+import yaml
+
 from e2e.controlplane.polling import wait_until
-from e2e.installed import K8S, MUTATING, VALIDATING, Installed, pod
+from e2e.installed import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, pod
 from e2e.load import creating
+from gatekeeper_py.issuing import issue
 
 
 def test_a_removal_under_load_fails_no_create_and_leaves_no_webhook(
@@ -23,3 +30,55 @@ def test_a_removal_under_load_fails_no_create_and_leaves_no_webhook(
         wait_until(lambda: len(load.answers) > seen + 50, seconds=30, what="creates after the removal")
     assert load.broken == []
     assert load.failed() == []
+
+
+def test_the_cert_manager_overlay_needs_no_controller_and_no_write_right(
+    product: Installed, namespace: str
+) -> None:
+    """After the removal above. cert-manager's part, two Secrets' worth of PEM, is played by hand."""
+    plane = product.plane
+    rendered = plane.kubectl("kustomize", str(K8S / "overlays/cert-manager")).stdout
+    documents = [
+        d for d in yaml.safe_load_all(rendered) if not d["apiVersion"].startswith("cert-manager.io/")
+    ]
+    assert not any("controller" in document["metadata"]["name"] for document in documents)
+    webhooks = [d for d in documents if d["kind"].endswith("WebhookConfiguration")]
+    for configuration in webhooks:
+        injected = configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+        assert injected == f"{NAMESPACE}/gatekeeper-py"
+    wait_until(
+        lambda: product.get(f"/api/v1/namespaces/{NAMESPACE}") is None, seconds=60, what="the namespace gone"
+    )
+    made = issue(("gatekeeper-py.gatekeeper-py.svc",), datetime.now(UTC), timedelta(days=1))
+    bundle = base64.b64encode(made.ca).decode()
+    for configuration in webhooks:
+        for webhook in configuration["webhooks"]:
+            webhook["clientConfig"]["caBundle"] = bundle
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "gatekeeper-py-tls", "namespace": NAMESPACE},
+        "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": made.leaf.decode(), "tls.key": made.key.decode()},
+    }
+    others = [document for document in documents if document not in webhooks]
+    everything = {"apiVersion": "v1", "kind": "List", "items": [*others, secret]}
+    plane.kubectl("apply", "-f", "-", input=json.dumps(everything))
+    try:
+        wait_until(lambda: product.ready_replicas() == 3, seconds=60, what="three ready replicas")
+        armed = {"apiVersion": "v1", "kind": "List", "items": webhooks}
+        plane.kubectl("apply", "-f", "-", input=json.dumps(armed))
+
+        def refused() -> bool:
+            done = plane.kubectl(
+                "apply", "-n", namespace, "--dry-run=server", "-f", "-",
+                input=json.dumps(pod("bad", UNLISTED)), check=False,
+            )  # fmt: skip
+            return "is not approved" in done.stderr
+
+        wait_until(refused, seconds=10, what="an unlisted image refused")
+        plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(pod("good")))
+    finally:
+        armed = {"apiVersion": "v1", "kind": "List", "items": webhooks}
+        plane.kubectl("delete", "-f", "-", "--ignore-not-found", input=json.dumps(armed))
+        plane.kubectl("delete", "-f", "-", "--ignore-not-found", input=json.dumps(everything), seconds=120)

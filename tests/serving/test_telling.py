@@ -36,7 +36,7 @@ async def test_one_line_and_one_count_a_review(
     start: Start, mode: Any, endpoint: str, document: Any, verdict: str, level: str
 ) -> None:
     compiled = policy(HUB_TO_CORP, mode=mode)
-    served = start(compiled)
+    served = start(compiled, tells_allowed=True)
     await ask(served, document, endpoint)
     ((told_level, event, keys),) = served.log.lines
     assert (told_level, event, keys["verdict"]) == (level, "review", verdict)
@@ -53,6 +53,14 @@ async def test_one_line_and_one_count_a_review(
     assert served.metric("reviews_total", **labels) == 1
     assert served.metric("review_duration_seconds_count", endpoint=endpoint) == 1
     assert served.metric("inflight_reviews") == 0
+
+
+async def test_an_allowed_review_is_not_even_described_unless_asked_for(start: Start) -> None:
+    served = start(policy(HUB_TO_CORP))
+    await ask(served, GOOD)
+    assert served.log.lines == []
+    labels = {"endpoint": "validate", "operation": "CREATE", "verdict": "allowed", "mode": "enforce"}
+    assert served.metric("reviews_total", **labels) == 1
 
 
 async def test_images_and_rewrites_are_counted_once(start: Start) -> None:

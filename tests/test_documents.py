@@ -1,0 +1,112 @@
+"""What the README and the docs say is true: their examples are run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gatekeeper_py.cli import cli, run
+from gatekeeper_py.core import parse_policy, parse_reference
+from gatekeeper_py.core.lint import _CHECKS
+from gatekeeper_py.core.pattern import InvalidPattern, parse_pattern
+from gatekeeper_py.core.reference import effective_tag, locate
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+POLICY_PAGE = (ROOT / "docs/policy.md").read_text(encoding="utf-8")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    """Every `$ gatekeeper-py …` of the console blocks."""
+    return [
+        line.removeprefix("$ gatekeeper-py ")
+        for block in blocks(text, "console")
+        for line in block.splitlines()
+        if line.startswith("$ gatekeeper-py ")
+    ]
+
+
+@pytest.mark.parametrize("policy", [*blocks(README, "yaml"), *blocks(POLICY_PAGE, "yaml")])
+def test_every_policy_shown_is_accepted(policy: str) -> None:
+    if "kind: ImagePolicy" in policy:
+        parse_policy(policy)
+    else:
+        head = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [a.example]\n"
+        parse_policy(head + policy)
+
+
+@pytest.mark.parametrize("command", [line for line in commands(README) if not line.startswith("serve")])
+def test_every_command_of_the_readme_runs(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    # 1 is an answer, too: the examples show a refused image.
+    assert run(shlex.split(command)) in {0, 1}
+    assert capsys.readouterr().out
+
+
+def test_the_denial_of_the_readme_is_the_one_users_get(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    run(["review", "examples/policy.yaml", "examples/manifests/dockerhub.yaml"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if 'container "web"' in line)
+    assert line.strip() in " ".join(README.split())
+
+
+def test_every_command_of_the_readme_exists_and_every_command_is_documented() -> None:
+    named = set(re.findall(r"`(?:gatekeeper-py )?([a-z]+)[ `]", README)) | {
+        c.split()[0] for c in commands(README)
+    }
+    assert set(cli.commands) <= named
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        row
+        for row in re.findall(r"^\| (.+?) \| (.+?) \| (.*?) ?\|$", POLICY_PAGE, re.MULTILINE)
+        if row[0].startswith("`") and row[2].startswith("`")
+    ],
+)
+def test_the_table_of_patterns_is_true(pattern: str, matching: str, other: str) -> None:
+    images = {
+        image.replace("sha256:…", f"sha256:{'a' * 64}"): cell == "matching"
+        for cell, text in (("matching", matching), ("other", other))
+        for image in re.findall(r"`([^`]+)`", text)
+    }
+    assert images
+    for text in re.findall(r"`([^`]+)`", pattern):
+        for image, expected in images.items():
+            reference = parse_reference(image)
+            place, tag = locate(reference), effective_tag(reference)
+            assert parse_pattern(text).matches(place, tag, reference.digest) is expected, (text, image)
+
+
+def test_a_pattern_without_a_host_is_refused_with_the_proposal_that_the_page_names() -> None:
+    with pytest.raises(InvalidPattern) as refusal:
+        parse_pattern("nginx")
+    assert refusal.value.proposal == "docker.io/library/nginx"
+
+
+def test_the_page_lists_every_lint_code() -> None:
+    source = (ROOT / "gatekeeper_py/core/lint.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'warning\(\s*"([a-z-]+)"', source))
+    assert len(codes) >= len(_CHECKS)
+    assert codes <= set(re.findall(r"`([a-z-]+)`", POLICY_PAGE))
+
+
+def test_the_example_policy_has_no_errors_and_says_what_the_readme_shows() -> None:
+    policy = parse_policy((ROOT / "examples/policy.yaml").read_text(encoding="utf-8"))
+    compiled = policy.at(NOW)
+    assert compiled.decide("default", "registry.corp.example/shop/web:1").approved
+    assert not compiled.decide("default", "registry.corp.example.evil.io/x:1").approved
