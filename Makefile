@@ -41,7 +41,7 @@ controlplane: ## build the control plane of the end-to-end tests (once, ten minu
 	$(PYTHON) tests/e2e/controlplane/build.py
 
 e2e: setup controlplane ## run the end-to-end tests in a network namespace of their own
-	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m pytest tests/e2e $(ARGS)
+	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m pytest tests/e2e --timeout=600 $(ARGS)
 
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)
 	@test -n "$(CONTAINER)" || { echo "docker, podman or buildah is needed" >&2; exit 1; }
