@@ -14,11 +14,11 @@ from typing import Final
 from cachetools import LRUCache
 
 from gatekeeper_py.core.decision import Decision
-from gatekeeper_py.core.document import Mode
 from gatekeeper_py.core.mirror import Rewrite
 from gatekeeper_py.core.policy import CompiledPolicy
 from gatekeeper_py.core.resourcepath import ResourcePath
 from gatekeeper_py.core.rules import RuleSet
+from gatekeeper_py.core.schema import Mode
 from gatekeeper_py.core.workload import GroupKind
 
 MAX_CACHED_IMAGE: Final = 1024

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import http_parser
 
 from gatekeeper_py.cluster.client import Cluster
-from gatekeeper_py.core.document import Mode
+from gatekeeper_py.core.schema import Mode
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.logs import RateLimit

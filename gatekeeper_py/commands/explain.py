@@ -12,10 +12,10 @@ from rich.text import Text
 
 from gatekeeper_py.commands.findings import console
 from gatekeeper_py.commands.policyinput import now, usable_policy
-from gatekeeper_py.core.document import parse_instant
 from gatekeeper_py.core.explain import Explanation, nearest_as_json, rule_as_json
 from gatekeeper_py.core.explain import explain as explain_image
 from gatekeeper_py.core.reference import escape
+from gatekeeper_py.core.schema import parse_instant
 
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
-from gatekeeper_py.core.document import PolicyError, mode_problem
+from gatekeeper_py.core.document import PolicyError
 from gatekeeper_py.core.finding import Finding, in_order
 from gatekeeper_py.core.policy import Policy, parse_policy
 from gatekeeper_py.core.policyguard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.problems import mode_problem
 from gatekeeper_py.core.yamltree import Mark, Tree, YamlMapping, parse_yaml
 
 

@@ -9,7 +9,6 @@ from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.core import review
 from gatekeeper_py.core.decision import Decision
-from gatekeeper_py.core.document import Mode
 from gatekeeper_py.core.messages import (
     audit_list,
     denial_message,
@@ -21,6 +20,7 @@ from gatekeeper_py.core.mirror import Rewrite
 from gatekeeper_py.core.resourcepath import ResourcePath
 from gatekeeper_py.core.review import AdmissionRequest, AdmissionResponse, PatchOperation
 from gatekeeper_py.core.rules import RuleSet
+from gatekeeper_py.core.schema import Mode
 from gatekeeper_py.core.workload import POD, GroupKind, Slot, changed, holds_images, slots
 
 ORIGINAL_IMAGES: Final = "gatekeeper-py/original-images"

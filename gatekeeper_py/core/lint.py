@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper_py.core.finding import Finding, Severity, in_order
+from gatekeeper_py.core.finding import Finding, in_order
 from gatekeeper_py.core.glob import Glob, is_glob
 from gatekeeper_py.core.index import Qualifiers, qualifiers_of
 from gatekeeper_py.core.mirror import Mirror
@@ -24,7 +24,7 @@ from gatekeeper_py.core.pattern import (
 )
 from gatekeeper_py.core.reference import DOCKER_HUB, OFFICIAL_NAMESPACE
 from gatekeeper_py.core.rules import Rule, RuleSet
-from gatekeeper_py.core.yamltree import Path, Tree, path_text
+from gatekeeper_py.core.yamltree import Path, Tree
 
 if TYPE_CHECKING:
     from gatekeeper_py.core.policy import Policy
@@ -76,20 +76,8 @@ class _Subject:
     mirrors: tuple[Mirror, ...]
     policy: Policy
 
-    def finding(self, severity: Severity, code: str, path: Path, message: str, proposal: str = "") -> Finding:
-        mark = self.tree.mark_of(path)
-        return Finding(
-            severity=severity,
-            code=code,
-            path=path_text(path),
-            line=mark.line,
-            column=mark.column,
-            message=message,
-            proposal=proposal,
-        )
-
     def warning(self, code: str, path: Path, message: str, proposal: str = "") -> Finding:
-        return self.finding("warning", code, path, message, proposal)
+        return self.tree.finding("warning", code, path, message, proposal)
 
     def live(self) -> Iterator[Rule]:
         return (rule for rule in (*self.allow, *self.deny) if rule.lives_at(self.instant))

@@ -9,20 +9,15 @@ from functools import cached_property
 from typing import Final, Literal
 
 from gatekeeper_py.core.decision import Decision, decide
-from gatekeeper_py.core.document import (
-    Mode,
-    PolicyDocument,
-    PolicyError,
-    RuleEntry,
-    mode_problem,
-    parse_document,
-)
+from gatekeeper_py.core.document import PolicyError, parse_document
 from gatekeeper_py.core.finding import Finding, in_order
 from gatekeeper_py.core.glob import Glob, any_matches
 from gatekeeper_py.core.mirror import Mirror, Mirrors, Rewrite
+from gatekeeper_py.core.problems import mode_problem
 from gatekeeper_py.core.reference import locate
 from gatekeeper_py.core.resourcepath import ResourcePath
 from gatekeeper_py.core.rules import Rule, RuleSet
+from gatekeeper_py.core.schema import Mode, PolicyDocument, RuleEntry
 from gatekeeper_py.core.yamltree import Tree
 
 REVISION_LENGTH: Final = 12

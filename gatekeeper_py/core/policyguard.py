@@ -6,10 +6,11 @@ from typing import Final
 
 from gatekeeper_py.core import review
 from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.document import PolicyError, mode_problem
+from gatekeeper_py.core.document import PolicyError
 from gatekeeper_py.core.finding import Finding
 from gatekeeper_py.core.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.policy import parse_policy
+from gatekeeper_py.core.problems import mode_problem
 from gatekeeper_py.core.reference import escape
 from gatekeeper_py.core.review import AdmissionRequest
 

@@ -25,7 +25,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from gatekeeper_py.core.finding import Finding
+from gatekeeper_py.core.finding import Finding, Severity
 from gatekeeper_py.core.reference import escape
 
 MAX_DEPTH: Final = 64
@@ -112,6 +112,19 @@ class Tree:
             value = value[part]
         return mark
 
+    def finding(
+        self,
+        severity: Severity,
+        code: str,
+        path: Path,
+        message: str,
+        proposal: str = "",
+        *,
+        key: bool = False,
+    ) -> Finding:
+        """A finding about a path; with ``key``, about its last part's key and not its value."""
+        return located(severity, code, path, self.mark_of(path, key=key), message, proposal)
+
     def value_at(self, path: Path) -> Any:
         """The value at a path, ``None`` when there is none."""
         value = self.root
@@ -121,6 +134,21 @@ class Tree:
                 return None
             value = value[part]
         return value
+
+
+def located(
+    severity: Severity, code: str, path: Path, mark: Mark, message: str, proposal: str = ""
+) -> Finding:
+    """A finding about a path that stands at a mark."""
+    return Finding(
+        severity=severity,
+        code=code,
+        path=path_text(path),
+        line=mark.line,
+        column=mark.column,
+        message=message,
+        proposal=proposal,
+    )
 
 
 def path_text(path: Sequence[str | int]) -> str:
@@ -171,15 +199,7 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _report(tree: Tree, path: Path, mark: Mark, code: str, message: str, proposal: str = "") -> None:
-    finding = Finding(
-        severity="error",
-        code=code,
-        path=path_text(path),
-        line=mark.line,
-        column=mark.column,
-        message=message,
-        proposal=proposal,
-    )
+    finding = located("error", code, path, mark, message, proposal)
     tree.findings.append(finding)
 
 

@@ -10,7 +10,7 @@ import pytest
 from asking import mutate, mutated, validate, validated
 from builders import HUB_TO_CORP, NAMESPACE, WORKLOADS, container, pod, pod_spec, policy, review, workload
 from contract import ORIGINAL_IMAGES
-from gatekeeper_py.core.document import Mode
+from gatekeeper_py.core.schema import Mode
 
 GOOD = "registry.corp.io/web:1"
 BAD = "quay.io/web:1"

@@ -11,7 +11,9 @@ import pytest
 
 from builders import policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
-from gatekeeper_py.core.document import json_schema, mode_problem, parse_document, parse_instant
+from gatekeeper_py.core.document import parse_document
+from gatekeeper_py.core.problems import mode_problem
+from gatekeeper_py.core.schema import json_schema, parse_instant
 
 SHA256: Final = "sha256:" + "7c" * 32
 

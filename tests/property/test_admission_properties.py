@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from asking import mutate, validate
 from builders import policy, review
 from gatekeeper_py.core import CompiledPolicy
-from gatekeeper_py.core.document import Mode
+from gatekeeper_py.core.schema import Mode
 
 MORE = """
 deny: [docker.io/evil/**, registry.corp.io/old/**, registry.corp.io/hub/library/bad]
