@@ -1,0 +1,122 @@
+"""The commands of docs/operations.md, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from e2e.controlplane.polling import wait_until
+from e2e.installed import MUTATING, UNLISTED, VALIDATING, Installed, deployment
+
+PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> list[list[str]]:
+    """The kubectl commands of one section, as argument lists."""
+    body = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```console\n(.*?)^```", body, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ kubectl ")]
+    return [shlex.split(line.removeprefix("$ kubectl ")) for line in lines]
+
+
+def test_verify_shows_the_configuration_and_refuses_the_probe(product: Installed) -> None:
+    product.set_mode("enforce")
+    show, probe, *_ = section("Verify")
+    assert "image-validation-webhook" in product.plane.kubectl(*show).stdout
+    refused = product.plane.kubectl(*probe, check=False)
+    assert refused.returncode == 1
+    assert "is not approved" in refused.stderr
+
+
+def test_toggle_is_felt_by_the_next_pod(product: Installed) -> None:
+    probe = section("Verify")[1]
+    to_warn, to_enforce = section("Toggle")
+    product.plane.kubectl(*to_warn)
+    wait_until(
+        lambda: "Warning" in product.plane.kubectl(*probe, check=False).stderr, seconds=5, what="a warning"
+    )
+    product.plane.kubectl(*to_enforce)
+    wait_until(
+        lambda: product.plane.kubectl(*probe, check=False).returncode == 1, seconds=5, what="a refusal"
+    )
+
+
+def test_locked_out_an_administrator_switches_everything_off_and_on_again(product: Installed) -> None:
+    product.set_mode("enforce")
+    probe = section("Verify")[1]
+    *off, on = section("When nobody can create Pods")
+    for command in off:
+        product.plane.kubectl(*command)
+        if "scale" in command:
+            wait_until(lambda: not product.controllers(), seconds=30, what="no controller")
+    assert product.get(VALIDATING) is None
+    assert product.get(MUTATING) is None
+    wait_until(
+        lambda: product.plane.kubectl(*probe, check=False).returncode == 0, seconds=10, what="Pods admitted"
+    )
+    product.plane.kubectl(*on)
+    product.wait_armed()
+    wait_until(
+        lambda: product.plane.kubectl(*probe, check=False).returncode == 1,
+        seconds=10,
+        what="Pods judged again",
+    )
+
+
+def test_the_controller_tells_of_expiry_and_of_what_it_repaired(product: Installed) -> None:
+    (controller,) = product.controllers()
+    before = product.metric(controller.address, "gatekeeper_py_control_repairs_total")
+    live = product.plane.api("GET", VALIDATING)
+    live["webhooks"][0]["timeoutSeconds"] = 30
+    product.plane.api("PUT", VALIDATING, live)
+    wait_until(
+        lambda: product.plane.api("GET", VALIDATING)["webhooks"][0]["timeoutSeconds"] == 5,
+        seconds=30,
+        what="the drift repaired",
+    )
+    wait_until(
+        lambda: product.metric(controller.address, "gatekeeper_py_control_repairs_total") == before + 1,
+        seconds=5,
+        what="the repair counted",
+    )
+    assert product.metric(controller.address, "gatekeeper_py_certificate_not_after_timestamp_seconds") > 0
+    assert product.metric(controller.address, "gatekeeper_py_control_armed") == 1
+
+
+@pytest.mark.parametrize("source", ["--configmap", "--policy"])
+def test_audit_finds_what_runs_from_elsewhere(
+    product: Installed, namespace: str, tmp_path: Path, source: str
+) -> None:
+    product.set_mode("warn")
+    plane = product.plane
+    plane.kubectl(
+        "apply", "-n", namespace, "-f", "-", input=json.dumps(deployment("old", UNLISTED, replicas=3))
+    )
+    plane.kubectl("rollout", "status", "deployment/old", "-n", namespace, "--timeout=60s")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(product.policy_text())
+    value = "gatekeeper-py/gatekeeper-py-policy" if source == "--configmap" else str(policy)
+    audit = [
+        sys.executable,
+        "-m",
+        "gatekeeper_py",
+        "audit",
+        source,
+        value,
+        "-n",
+        namespace,
+        "--format",
+        "json",
+    ]
+    done = plane.exec(audit)
+    assert done.returncode == 1, done.stderr
+    (found,) = json.loads(done.stdout)["images"]
+    assert (found["image"], found["reason"]) == (UNLISTED, "unlisted")
+    kinds = sorted(place["kind"] for place in found["objects"])
+    assert kinds == ["Deployment", "Pod", "Pod", "Pod", "ReplicaSet"]
+    product.set_mode("enforce")
