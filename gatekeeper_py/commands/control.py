@@ -40,7 +40,9 @@ MAX_DAYS = 3650.0
 @click.option(
     "--settle-seconds", type=click.FloatRange(0, 3600), default=15.0, help="Before a new leaf is served."
 )
-@click.option("--once", is_flag=True, help="End once the webhook is armed; 2 when it is not in 5 minutes.")
+@click.option(
+    "--once", is_flag=True, help="End once armed, with no rotation under way; 2 if not in 5 minutes."
+)
 @click.option("--kubeconfig", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--context", help="Context of the kubeconfig.")
 @click.option("--health-listen", metavar="HOST:PORT", default="0.0.0.0:8080", help="Plain HTTP.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from e2e.controlplane.polling import wait_until
-from e2e.installed import MUTATING, UNLISTED, VALIDATING, Installed, deployment
+from e2e.installed import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, deployment
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 
@@ -120,3 +121,13 @@ def test_audit_finds_what_runs_from_elsewhere(
     kinds = sorted(place["kind"] for place in found["objects"])
     assert kinds == ["Deployment", "Pod", "Pod", "Pod", "ReplicaSet"]
     product.set_mode("enforce")
+
+
+def test_control_once_ends_when_the_webhook_is_armed(product: Installed, tmp_path: Path) -> None:
+    for file in ("validating.yaml", "mutating.yaml"):
+        shutil.copy(K8S / "base/webhooks" / file, tmp_path)
+    identity = product.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-controller")
+    control = [sys.executable, "-m", "gatekeeper_py", "control", "--once", f"--webhooks={tmp_path}"]
+    done = product.plane.exec([*control, f"--kubeconfig={identity}"], seconds=90)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"event":"armed"' in done.stdout
