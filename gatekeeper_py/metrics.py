@@ -133,6 +133,7 @@ class Metrics:
             ("deny", len(compiled.deny)),
             ("override", len(compiled.overrides)),
             ("mirror", len(compiled.mirrors)),
+            ("resource", len(compiled.policy.document.resources)),
         ):
             self._rules.labels(kind).set(size)
 

@@ -93,6 +93,7 @@ class _Server:
             },
             exposition=metrics.exposition,
             policy=lambda: describe_policy(reloader, live),
+            draining=lambda: webhook.draining,
         )
         listener = Listener(
             webhook.handle,

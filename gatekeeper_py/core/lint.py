@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 EXPIRES_SOON: Final = timedelta(days=14)
 
+MAX_WIDE_OVERRIDES: Final = 64
+"""Overrides with wildcards that are compared with later ones."""
+
 PUBLIC_PLATFORMS: Final = (
     "azurecr.io",
     "amazonaws.com",
@@ -127,6 +130,32 @@ def _dead_rules(subject: _Subject) -> Iterator[Finding]:
         yield subject.warning(
             "dead-rule", _path(rule), f"the rule has no effect: {wider} {why}", "remove one of the two"
         )
+
+
+def _dead_overrides(subject: _Subject) -> Iterator[Finding]:
+    """An override whose names an earlier one, which lasts as long, has all taken: the first decides."""
+    overrides = subject.policy.document.namespaces
+    by_name: dict[str, list[int]] = {}
+    with_globs: list[int] = []
+    for index, entry in enumerate(overrides):
+        # Only those that could have taken the first name, so that thousands of overrides stay cheap.
+        candidates = sorted({*by_name.get(entry.names[0], ()), *with_globs})
+        for name in entry.names:
+            by_name.setdefault(name, []).append(index)
+        if any(map(is_glob, entry.names)) and len(with_globs) < MAX_WIDE_OVERRIDES:
+            with_globs.append(index)
+        for earlier in candidates:
+            wider = overrides[earlier]
+            outlives = wider.until is None or (entry.until is not None and entry.until <= wider.until)
+            taken = all(any(Glob(name).matches(other) for name in wider.names) for other in entry.names)
+            if outlives and taken:
+                yield subject.warning(
+                    "dead-rule",
+                    ("namespaces", index),
+                    f"the override has no effect: namespaces[{earlier}] comes first and names all of it",
+                    "remove it, or put it first",
+                )
+                break
 
 
 def _cover(rules: RuleSet, rule: Rule, dead: AbstractSet[int]) -> Rule | None:
@@ -250,7 +279,7 @@ def _exact_repositories(subject: _Subject) -> Iterator[Finding]:
             yield subject.warning(
                 "exact-repository",
                 _image_path(subject, rule),
-                f"{written} is a namespace, not a repository: the rule matches nothing",
+                f"{written} is a namespace: there is no repository of that name",
                 f"did you mean {written}/**?",
             )
 
@@ -348,6 +377,7 @@ def _image_path(subject: _Subject, rule: Rule) -> Path:
 
 _CHECKS: Final[tuple[Callable[[_Subject], Iterator[Finding]], ...]] = (
     _dead_rules,
+    _dead_overrides,
     _lapses,
     _floating_latest,
     _mutable_hosts,

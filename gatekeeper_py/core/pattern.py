@@ -165,7 +165,8 @@ def parse_prefix(text: str) -> Prefix:
         raise InvalidPattern("it is blank")
     _check_characters(text)
     if "*" in text:
-        raise InvalidPattern("a mirror's end holds no wildcard", text.rstrip("*").rstrip("/"))
+        without = text.rstrip("*").rstrip("/")
+        raise InvalidPattern("a mirror's end holds no wildcard", "" if "*" in without else without)
     if "@" in text:
         raise InvalidPattern("a mirror's end is a registry or registry/path, without a digest")
     host_text, path_text, tag = _split_tag(text)
@@ -223,7 +224,8 @@ def _parse_host(host: str, path: str | None, text: str) -> str:
     name, port = split_port(host)
     dotless = "." not in name and not name.startswith("[")
     if host != "localhost" and dotless and ":" not in host:
-        raise InvalidPattern("the host is missing", _with_hub_host(text))
+        meant = _with_hub_host(text)
+        raise InvalidPattern(f"the host is missing: is it {meant}?", meant)
     if dotless and name != "localhost" and path is None:
         raise InvalidPattern(
             f"{host} reads as an image with a tag, not as a host with a port",
@@ -292,7 +294,7 @@ def _runs(segment: str) -> Iterator[str]:
 
 def _check_tag(tag: str, path: str | None) -> None:
     if not path or path.endswith("/"):
-        raise InvalidPattern("a tag follows a non-empty last segment", "/**:TAG for all below")
+        raise InvalidPattern("a tag follows a non-empty last segment", f"/**:{tag} for all below")
     if not tag:
         raise InvalidPattern("the tag is empty")
     if "**" in tag:

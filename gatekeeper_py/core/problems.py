@@ -122,7 +122,7 @@ def mirror_problems(tree: Tree) -> Iterator[Finding]:
                 "error",
                 "mirror-duplicate",
                 ("mirrors", index, "from"),
-                f"mirrors[{first}] is already from {source.text}",
+                f"mirrors[{first}] is from there already",
                 "merge the two",
             )
     for index, _, to in ends:

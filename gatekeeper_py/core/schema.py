@@ -40,6 +40,7 @@ KIND: Final = "ImagePolicy"
 MAX_MESSAGE_LENGTH: Final = 200
 
 _NAMESPACE_GLOB: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]{0,61}[a-z0-9*])?")
+_LINE_BREAK: Final = re.compile(r"[ \t]*\n[ \t\n]*")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
@@ -91,10 +92,12 @@ def _parse_namespace(text: str) -> str:
 
 
 def _check_line(text: str) -> str:
-    if not text.isprintable():
-        message = "a line of printable text is wanted, without line breaks or control characters"
+    """Text on one line: what a ``|`` or ``>`` block broke into lines is joined, as it is shown so."""
+    line = _LINE_BREAK.sub(" ", text).strip() if "\n" in text else text
+    if not line.isprintable():
+        message = "printable text is wanted, without control characters"
         raise ValueError(message)
-    return text
+    return line
 
 
 def _schema(text: str, **more: object) -> WithJsonSchema:

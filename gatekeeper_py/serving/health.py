@@ -59,11 +59,13 @@ class Health:
         ready: Mapping[str, Check],
         exposition: Callable[[], bytes],
         policy: Callable[[], dict[str, Any]] | None = None,
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._live = live
         self._ready = ready
         self._exposition = exposition
         self._policy = policy
+        self._draining = draining
         self._routes: dict[str, Callable[[], Awaitable[web.Response]]] = {
             "/livez": self._livez,
             "/readyz": self._readyz,
@@ -76,6 +78,12 @@ class Health:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""
+        response = await self._answer(request)
+        if self._draining():
+            response.force_close()
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         route = self._routes.get(request.rel_url.raw_path)
         if route is None:
             return error_response(404, f"not found; here are {self._known}")

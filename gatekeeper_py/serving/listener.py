@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.web_protocol import RequestHandler
 
@@ -75,7 +75,8 @@ class _Protocol(RequestHandler):
             reason = "malformed HTTP"
         else:
             reason = "internal error" if status >= 500 else (message or "bad request")  # noqa: PLR2004
-        response = error_response(status, reason)
+        # Said in words, too: to a request that could not be read the answer is in HTTP/1.0.
+        response = error_response(status, reason, headers={hdrs.CONNECTION: "close"})
         response.force_close()
         return response
 

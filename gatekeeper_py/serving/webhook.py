@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -181,6 +182,9 @@ class Webhook:
                 outcome = await asyncio.to_thread(judge_configmap, parsed)
         finally:
             self._policy_checks -= 1
+        snapshot = self._live.snapshot
+        if snapshot is not None:
+            outcome = dataclasses.replace(outcome, mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
         self._tell("policy", parsed, outcome, "", time.perf_counter() - start)
         return response

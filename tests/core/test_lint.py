@@ -345,3 +345,23 @@ def test_thousands_of_wildcards_are_linted() -> None:
     """Compared pairwise they would take minutes."""
     allow = "[" + ", ".join(f"'a.io/x{i}*@*'" for i in range(3000)) + "]"
     assert lint(allow=allow)[0].code == "dead-rule"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        pytest.param(
+            "[{names: ['*'], mode: warn}, {names: [y], mode: enforce}]", ["namespaces[1]"], id="glob-first"
+        ),
+        pytest.param("[{names: [y], mode: enforce}, {names: ['*'], mode: warn}]", [], id="glob-last"),
+        pytest.param(
+            "[{names: [a, b], mode: warn}, {names: [b], mode: warn}]", ["namespaces[1]"], id="names"
+        ),
+        pytest.param("[{names: [a], mode: warn}, {names: [a, b], mode: warn}]", [], id="only-in-part"),
+        pytest.param(
+            "[{names: [a], mode: warn, until: 2027-01-01}, {names: [a], mode: warn}]", [], id="lapses"
+        ),
+    ],
+)
+def test_an_override_that_never_decides_is_dead(overrides: str, expected: list[str]) -> None:
+    assert paths("dead-rule", f"namespaces: {overrides}") == expected

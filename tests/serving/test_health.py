@@ -42,11 +42,19 @@ async def world() -> AsyncIterator[World]:
         ready={name: lambda name=name: world.wrong.get(name, "") for name in checks},  # type: ignore[misc]
         exposition=Metrics(LivePolicy(), CacheCounts()).exposition,
         policy=lambda: {"mode": None},
+        draining=lambda: "draining" in world.wrong,
     )
     listener = Listener(health.handle, max_connections=10)
     world.port = listener.bind(Address("127.0.0.1", 0)).port
     yield world
     await listener.close(0.5)
+
+
+async def test_while_draining_every_answer_closes_its_connection(world: World) -> None:
+    assert "connection" not in (await world.get("/readyz")).headers
+    world.wrong["draining"] = "draining"
+    for path in ("/readyz", "/livez", "/metrics", "/nowhere"):
+        assert (await world.get(path)).headers["connection"] == "close"
 
 
 async def test_ready_and_live_list_their_checks(world: World) -> None:
