@@ -10,13 +10,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
-
 from gatekeeper_py.cluster.api import Api, ApiError
 from gatekeeper_py.cluster.client import Cluster
 from gatekeeper_py.control.certificates import Terms
 from gatekeeper_py.control.loop import Controller
-from gatekeeper_py.control.reconcile import FIELD_MANAGER, Installation, Report
+from gatekeeper_py.control.metrics import ControlMetrics
+from gatekeeper_py.control.reconcile import FIELD_MANAGER, Installation
 from gatekeeper_py.logs import Format
 from gatekeeper_py.process import Process
 from gatekeeper_py.serving.health import Health, LoopWatch
@@ -24,65 +23,9 @@ from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.settings import Address
 
 MAX_HEALTH_CONNECTIONS: Final = 100
-PREFIX: Final = "gatekeeper_py_control"
 
 WATCH_RETRY_SECONDS: Final = 2.0
 """Between two watches of one object; the pass each minute sees what falls in between."""
-
-
-class ControlMetrics:
-    """What there is to alert on."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._reconciles = Counter(
-            f"{PREFIX}_reconciles", "Passes, by result.", ["result"], registry=self.registry
-        )
-        self._repairs = Counter(
-            f"{PREFIX}_repairs",
-            "Webhook configurations that were made or put right.",
-            ["configuration"],
-            registry=self.registry,
-        )
-        self._steps = Counter(
-            f"{PREFIX}_certificate_steps", "Steps of certificate rotation.", ["step"], registry=self.registry
-        )
-        self._armed = Gauge(f"{PREFIX}_armed", "1 when the configurations are there.", registry=self.registry)
-        self._replicas = Gauge(f"{PREFIX}_replicas", "Replicas behind the Service.", registry=self.registry)
-        self._last = Gauge(
-            f"{PREFIX}_last_success_timestamp_seconds", "When a pass last completed.", registry=self.registry
-        )
-        self._not_after = Gauge(
-            "gatekeeper_py_certificate_not_after_timestamp_seconds",
-            "When the certificate in the Secret expires.",
-            registry=self.registry,
-        )
-        self._lag = Gauge(
-            "gatekeeper_py_event_loop_lag_seconds",
-            "How late the event loop last ran a timer.",
-            registry=self.registry,
-        )
-        ProcessCollector(registry=self.registry)
-        for result in ("completed", "failed"):
-            self._reconciles.labels(result)
-
-    def reconciled(self, report: Report) -> None:
-        self._reconciles.labels("completed").inc()
-        self._armed.set(1 if report.armed else 0)
-        self._replicas.set(report.replicas)
-        self._last.set_to_current_time()
-        if report.not_after is not None:
-            self._not_after.set(report.not_after.timestamp())
-        if report.change:
-            self._steps.labels(report.change).inc()
-        for name in report.repaired:
-            self._repairs.labels(name).inc()
-
-    def failed(self) -> None:
-        self._reconciles.labels("failed").inc()
-
-    def loop_lag(self, seconds: float) -> None:
-        self._lag.set(seconds)
 
 
 def run(
@@ -142,7 +85,7 @@ async def _run_forever(
     health = Health(
         live={"loop": loop_watch.problem},
         ready={"reconcile": controller.problem},
-        exposition=lambda: generate_latest(metrics.registry),
+        exposition=metrics.exposition,
     )
     listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
     try:

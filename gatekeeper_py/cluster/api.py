@@ -61,7 +61,7 @@ class Api:
 
     async def get(self, path: str) -> dict[str, Any] | None:
         """An object or a list; ``None`` when it does not exist."""
-        found: dict[str, Any] | None = await self._json("GET", path, absent_is=None)
+        found: dict[str, Any] | None = await self._json("GET", path, may_be_absent=True)
         return found
 
     async def create(self, path: str, document: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ class Api:
 
     async def delete(self, path: str) -> None:
         """Delete; no error when it does not exist."""
-        await self._json("DELETE", path, absent_is=None)
+        await self._json("DELETE", path, may_be_absent=True)
 
     async def changes(self, path: str, name: str) -> AsyncGenerator[None, None]:
         """Yield at each change of one object of a collection, until the watch ends.
@@ -117,14 +117,14 @@ class Api:
         document: dict[str, Any] | None = None,
         *,
         content_type: str = "application/json",
-        absent_is: Any = ...,
+        may_be_absent: bool = False,
     ) -> Any:
         body = None if document is None else orjson.dumps(document)
         try:
             response = await self._send(method, path, query or {}, body, content_type, TIMEOUT)
         except ApiError as problem:
-            if problem.absent and absent_is is not ...:
-                return absent_is
+            if problem.absent and may_be_absent:
+                return None
             raise
         try:
             return orjson.loads(await response.read())

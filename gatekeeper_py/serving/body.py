@@ -20,19 +20,25 @@ MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 process would be killed for it; real reviews are some KiB and come complete."""
 
 
-class RefusedBody(Exception):
-    """The body is not to be parsed: ``status`` and ``reason`` are the answer.
+TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
+"""The API server does so within its own timeout, up to ten times."""
 
-    ``close`` ends the connection, because the rest of the body is still to come. ``retry`` tells
-    the caller to try again.
+
+class Refusal(Exception):
+    """The request is not to be judged: ``status`` and ``reason`` are the answer.
+
+    ``close`` ends the connection, because the rest of the body is still to come. ``headers`` go
+    with the answer.
     """
 
-    def __init__(self, status: int, reason: str, *, close: bool = False, retry: bool = False) -> None:
+    def __init__(
+        self, status: int, reason: str, *, close: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
         self.close = close
-        self.retry = retry
+        self.headers = headers
 
 
 class Held:
@@ -43,36 +49,34 @@ class Held:
         self._bytes = 0
 
     def take(self, size: int) -> None:
-        """Raises ``RefusedBody`` when it would be too many; to be given back nevertheless."""
+        """Raises ``Refusal`` when it would be too many; to be given back nevertheless."""
         self._bytes += size
         if self._bytes > self._most:
-            raise RefusedBody(503, "too many bodies are being read", close=True, retry=True)
+            raise Refusal(503, "too many bodies are being read", close=True, headers=TRY_AGAIN)
 
     def give_back(self, size: int) -> None:
         self._bytes -= size
 
 
 async def read_json(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> Any:
-    """The body as plain values. Raises ``RefusedBody``, or ``ConnectionError`` when the peer left."""
+    """The body as plain values. Raises ``Refusal``, or ``ConnectionError`` when the peer left."""
     if request.content_type != "application/json" or hdrs.CONTENT_TYPE not in request.headers:
-        raise RefusedBody(415, "Content-Type must be application/json")
+        raise Refusal(415, "Content-Type must be application/json")
     if hdrs.CONTENT_ENCODING in request.headers:
-        raise RefusedBody(415, "a compressed body is not accepted")
+        raise Refusal(415, "a compressed body is not accepted")
     body = await _read(request, max_bytes=max_bytes, seconds=seconds, held=held)
     if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
-        raise RefusedBody(413, f"more than {MAX_BRACKETS} arrays and objects")
+        raise Refusal(413, f"more than {MAX_BRACKETS} arrays and objects")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        raise RefusedBody(400, f"not JSON: {problem}") from None
-    except RecursionError:
-        raise RefusedBody(400, "not JSON that can be read: nested too deep") from None
+        raise Refusal(400, f"not JSON: {problem}") from None
 
 
 async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
     length = request.content_length
     if length is not None and length > max_bytes:
-        raise RefusedBody(413, f"the body is over {max_bytes} bytes", close=True)
+        raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     content = request.content
     # Small bodies come with their headers: no timer and no copy for them.
     if content.is_eof():
@@ -80,7 +84,7 @@ async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float, hel
     else:
         body = await _read_slowly(request, max_bytes=max_bytes, seconds=seconds, held=held)
     if len(body) > max_bytes:
-        raise RefusedBody(413, f"the body is over {max_bytes} bytes", close=True)
+        raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     return body
 
 
@@ -100,10 +104,10 @@ async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: flo
                 size += len(part)
                 held.take(len(part))
                 if size > max_bytes:
-                    raise RefusedBody(413, f"the body is over {max_bytes} bytes", close=True)
+                    raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     except TimeoutError:
-        raise RefusedBody(408, f"the body was not complete within {seconds:g} s", close=True) from None
+        raise Refusal(408, f"the body was not complete within {seconds:g} s", close=True) from None
     except (web.RequestPayloadError, ValueError):
-        raise RefusedBody(400, "malformed HTTP body", close=True) from None
+        raise Refusal(400, "malformed HTTP body", close=True) from None
     finally:
         held.give_back(size)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, Protocol
 
-import orjson
 from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission, review
@@ -18,7 +17,7 @@ from gatekeeper_py.core.policyguard import judge_configmap
 from gatekeeper_py.core.reference import escape
 from gatekeeper_py.core.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.live import LivePolicy, Snapshot
-from gatekeeper_py.serving.body import BODY_SECONDS, MAX_HELD_BYTES, Held, RefusedBody, read_json
+from gatekeeper_py.serving.body import BODY_SECONDS, MAX_HELD_BYTES, TRY_AGAIN, Held, Refusal, read_json
 from gatekeeper_py.serving.listener import error_response, json_response
 from gatekeeper_py.serving.tls import peer_names
 
@@ -115,24 +114,20 @@ class Webhook:
         inflight.inc()
         try:
             response = await self._answer(request)
-        except RefusedBody as refusal:
-            headers: dict[str, str] = {hdrs.RETRY_AFTER: "1"} if refusal.retry else {}
-            response = self._unread(error_response(refusal.status, refusal.reason, headers=headers), request)
-            if refusal.close:
-                response.force_close()
+        except Refusal as refusal:
+            response = self._refused(request, refusal)
         except InvalidReview as problem:
-            response = error_response(400, f"not an AdmissionReview: {problem}")
+            response = self._refused(request, Refusal(400, f"not an AdmissionReview: {problem}"))
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - the last place where a bug of ours can be told of
             held = self._limit.passes("internal_error")
             if held is not None:
                 self._log.error("internal_error", path=escape(request.path), more_like_it=held, exc_info=True)
+            self._observer.http_error(500)
             response = error_response(500, "internal error")
         finally:
             inflight.dec()
-        if response.status != 200:  # noqa: PLR2004 - HTTP
-            self._refused(request, response)
         if self.draining:
             response.force_close()
         return response
@@ -140,12 +135,11 @@ class Webhook:
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         route = self._routes.get(request.rel_url.raw_path)
         if route is None:
-            return self._unread(error_response(404, "not found"), request)
+            raise Refusal(404, "not found")
         if request.method != hdrs.METH_POST:
-            response = error_response(405, "only POST", headers={hdrs.ALLOW: hdrs.METH_POST})
-            return self._unread(response, request)
+            raise Refusal(405, "only POST", headers={hdrs.ALLOW: hdrs.METH_POST})
         if self._client_names and not self._client_names & _names_of(request):
-            return self._unread(error_response(403, "the client certificate has no accepted name"), request)
+            raise Refusal(403, "the client certificate has no accepted name")
         return await route(request)
 
     async def _validate(self, request: web.BaseRequest) -> web.Response:
@@ -164,7 +158,7 @@ class Webhook:
         parsed = review.parse(await self._read(request))
         snapshot = self._live.snapshot
         if snapshot is None:
-            return error_response(503, "no policy is loaded yet")
+            raise Refusal(503, "no policy is loaded yet")
         outcome = judge(parsed, snapshot)
         response = json_response(200, outcome.response.document())
         self._tell(endpoint, parsed, outcome, snapshot.revision, time.perf_counter() - start)
@@ -174,7 +168,7 @@ class Webhook:
         start = time.perf_counter()
         parsed = review.parse(await self._read(request))
         if self._policy_checks >= MAX_POLICY_CHECKS:
-            raise RefusedBody(503, "too many policies are being checked", retry=True)
+            raise Refusal(503, "too many policies are being checked", headers=TRY_AGAIN)
         self._policy_checks += 1
         try:
             # A large policy takes a second to read; reviews go on meanwhile.
@@ -214,27 +208,24 @@ class Webhook:
             # Describing costs a third of a review, so it is not left to the logger to throw away.
             self._log.debug("review", **_described(endpoint, request, outcome, revision))
 
-    def _unread(self, response: web.Response, request: web.BaseRequest) -> web.Response:
-        """An answer given before the body was read ends the connection unless there is none."""
-        if not request.content.is_eof():
-            response.force_close()
-        return response
-
-    def _refused(self, request: web.BaseRequest, response: web.Response) -> None:
-        self._observer.http_error(response.status)
-        if response.status == 500:  # noqa: PLR2004 - told of with its traceback
-            return
-        held = self._limit.passes(f"http_{response.status}")
+    def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
+        """The answer to a refusal, counted and, now and then, logged."""
+        self._observer.http_error(refusal.status)
+        held = self._limit.passes(f"http_{refusal.status}")
         if held is not None:
-            reason = orjson.loads(response.body)["error"] if isinstance(response.body, bytes) else ""
             self._log.warning(
                 "request_refused",
-                status=response.status,
-                reason=escape(reason),
+                status=refusal.status,
+                reason=escape(refusal.reason),
                 method=escape(request.method, 20),
                 path=escape(request.path),
                 more_like_it=held,
             )
+        response = error_response(refusal.status, refusal.reason, headers=refusal.headers)
+        # An answer given before the body was read ends the connection.
+        if refusal.close or not request.content.is_eof():
+            response.force_close()
+        return response
 
 
 def budget(query: str) -> float:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from e2e.controlplane.exchange import ApiError
+from e2e.controlplane.exchange import ApiError, exchange
 from e2e.controlplane.plane import ControlPlane
 from e2e.controlplane.polling import wait_until
 from e2e.kubelet import Kubelet
@@ -111,15 +110,11 @@ class Installed:
 
     def shown_policy(self, address: str) -> dict[str, Any]:
         """What ``/policy`` of one replica shows."""
-        from e2e.controlplane.exchange import exchange  # noqa: PLC0415
-
         shown: dict[str, Any] = json.loads(exchange((address, 8080), "GET", "/policy"))
         return shown
 
     def metric(self, address: str, name: str) -> float:
         """The sum of one metric's samples on a replica's health listener."""
-        from e2e.controlplane.exchange import exchange  # noqa: PLC0415
-
         text = exchange((address, 8080), "GET", "/metrics")
         return sum(float(m) for m in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
@@ -168,7 +163,3 @@ def deployment(name: str, image: str = APPROVED, *, replicas: int = 1) -> dict[s
             },
         },
     }
-
-
-def elapsed(start: float) -> float:
-    return time.monotonic() - start
