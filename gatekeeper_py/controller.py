@@ -24,6 +24,8 @@ from gatekeeper_py.settings import Address
 
 MAX_HEALTH_CONNECTIONS: Final = 100
 
+EXIT_INTERRUPTED: Final = 130
+
 WATCH_RETRY_SECONDS: Final = 2.0
 """Between two watches of one object; the pass each minute sees what falls in between."""
 
@@ -66,11 +68,23 @@ async def _main(
     )
     try:
         if once_seconds is not None:
-            return 0 if await controller.run_once(once_seconds) else 2
+            return await _run_once(process, controller, once_seconds)
         return await _run_forever(process, api, controller, installation, metrics, health_listen)
     finally:
         await controller.leave()
         await api.close()
+
+
+async def _run_once(process: Process, controller: Controller, seconds: float) -> int:
+    """0 once armed, 2 when that takes too long, 130 when told to stop before."""
+    armed = asyncio.create_task(controller.run_once(seconds))
+    stopped = asyncio.create_task(process.stop.wait())
+    await asyncio.wait({armed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if armed.done():
+        return 0 if armed.result() else 2
+    armed.cancel()
+    return EXIT_INTERRUPTED
 
 
 async def _run_forever(
