@@ -1,4 +1,4 @@
-"""Prometheus metrics, every child bound once: a label look-up costs more than a decision.
+"""Prometheus metrics; what each review counts is kept as plain integers and read when scraped.
 
 No label ever carries an image, a namespace or a user. Names: interface.md section 4.
 """
@@ -6,19 +6,20 @@ No label ever carries an image, a namespace or a user. Names: interface.md secti
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Literal
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "gatekeeper_py"
 
 Endpoint = Literal["validate", "mutate", "policy"]
+ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validate", "mutate", "policy")
 
 DURATION_BUCKETS: Final = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
@@ -48,11 +50,13 @@ class Metrics:
     ) -> None:
         self.registry = CollectorRegistry()
         self._now = now
-        self._reviews = self._counter(
-            "reviews", "Admission reviews answered.", "endpoint", "operation", "verdict", "mode"
+        self._reviews = _Counts(
+            "reviews", "Admission reviews answered.", ("endpoint", "operation", "verdict", "mode")
         )
-        self._duration = self._histogram("review_duration_seconds", "From headers read to answer made.")
-        self._images = self._counter("images", "Images judged.", "verdict", "reason")
+        self._durations = _Durations("review_duration_seconds", "From body read to answer made.")
+        self._images = _Counts("images", "Images judged.", ("verdict", "reason"))
+        for collector in (self._reviews, self._durations, self._images):
+            self.registry.register(collector)
         self._rewrites = self._counter("rewrites", "Images rewritten, by the mirror's place.", "mirror")
         self._exemptions = self._counter(
             "exemptions", "Reviews allowed without judging an image, by reason.", "reason"
@@ -78,30 +82,17 @@ class Metrics:
         self.registry.register(_CacheCollector(live, counts))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._bound_reviews: dict[tuple[str, str, str, str], Counter] = {}
-        self._bound_images: dict[tuple[bool, str], Counter] = {}
-        self._bound_durations = {
-            endpoint: self._duration.labels(endpoint) for endpoint in ("validate", "mutate", "policy")
-        }
         for result in ("loaded", "refused", "unchanged"):
             self._reloads.labels(result)
 
     def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None:
         """Count one answered review."""
-        key = (endpoint, operation if operation in KNOWN_OPERATIONS else "other", verdict, mode)
-        child = self._bound_reviews.get(key)
-        if child is None:
-            child = self._bound_reviews[key] = self._reviews.labels(*key)
-        child.inc()
-        self._bound_durations[endpoint].observe(seconds)
+        self._reviews.add((endpoint, operation if operation in KNOWN_OPERATIONS else "other", verdict, mode))
+        self._durations.observe(endpoint, seconds)
 
     def image(self, reason: str, *, approved: bool) -> None:
         """Count one judged image."""
-        child = self._bound_images.get((approved, reason))
-        if child is None:
-            verdict = "approved" if approved else "rejected"
-            child = self._bound_images[approved, reason] = self._images.labels(verdict, reason)
-        child.inc()
+        self._images.add(("approved" if approved else "rejected", reason))
 
     def rewrite(self, mirror: int) -> None:
         """Count one rewritten image; mirrors are told apart by their place in the policy."""
@@ -159,15 +150,56 @@ class Metrics:
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(f"{PREFIX}_{name}", help_text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str) -> Histogram:
-        return Histogram(
-            f"{PREFIX}_{name}", help_text, ["endpoint"], registry=self.registry, buckets=DURATION_BUCKETS
-        )
-
     def _counter_function(self, name: str, help_text: str) -> _FunctionCounter:
         collector = _FunctionCounter(f"{PREFIX}_{name}", help_text)
         self.registry.register(collector)
         return collector
+
+
+class _Counts(Collector):
+    """A counter of plain integers by label values.
+
+    A review adds to four or five; the library's own children, each with a lock, cost three times that.
+    """
+
+    def __init__(self, name: str, help_text: str, labels: tuple[str, ...]) -> None:
+        self._name = f"{PREFIX}_{name}"
+        self._help = help_text
+        self._labels = labels
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def add(self, values: tuple[str, ...]) -> None:
+        """Count one under these values of the labels. On the event loop only."""
+        counts = self._counts
+        counts[values] = counts.get(values, 0) + 1
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        for values, count in self._counts.items():
+            family.add_metric(values, count)
+        yield family
+
+
+class _Durations(Collector):
+    """A histogram by endpoint, with the bucket found by bisection."""
+
+    def __init__(self, name: str, help_text: str) -> None:
+        self._name = f"{PREFIX}_{name}"
+        self._help = help_text
+        self._counts = {endpoint: [0] * (len(DURATION_BUCKETS) + 1) for endpoint in ENDPOINTS}
+        self._sums = dict.fromkeys(ENDPOINTS, 0.0)
+
+    def observe(self, endpoint: Endpoint, seconds: float) -> None:
+        self._counts[endpoint][bisect_left(DURATION_BUCKETS, seconds)] += 1
+        self._sums[endpoint] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(self._name, self._help, labels=["endpoint"])
+        bounds = [str(bound) for bound in DURATION_BUCKETS] + ["+Inf"]
+        for endpoint, counts in self._counts.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric([endpoint], buckets, self._sums[endpoint])
+        yield family
 
 
 class _FunctionCounter(Collector):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import prometheus_client
 import structlog
 import uvloop
 
 from gatekeeper_py.logs import Format, LogWriter, build_log, stdout_stream
+
+SWITCH_SECONDS: Final = 0.001
+"""How long a thread may keep the interpreter from the event loop: reviews go on while one compiles a
+policy. Python's 5 ms made each turn of the loop wait for that long; below 1 ms nothing was gained."""
+
+COLLECTOR_THRESHOLD: Final = 50_000
+"""New containers before the garbage collector looks for cycles. A review makes 2,000 at 33 KB, all gone
+at its end without it; Python's 700 made it run thrice in each, for a tenth of the review."""
 
 
 class Process:
@@ -33,6 +43,8 @@ class Process:
         """Run to the end; answers the exit code. A second signal exits at once."""
         # A _created series beside each counter would double what is scraped and tell nothing.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        sys.setswitchinterval(SWITCH_SECONDS)
+        gc.set_threshold(COLLECTOR_THRESHOLD)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(self._run(main))
 

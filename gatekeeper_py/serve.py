@@ -100,6 +100,7 @@ class _Server:
             max_connections=settings.max_connections,
             context=certificates.context,
             on_error=metrics.http_error,
+            answer=webhook.answer,
         )
         health_listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
         metrics.watch_connections(lambda: listener.connections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -14,6 +15,7 @@ from gatekeeper_py.commands.findings import console
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.explain import Explanation, nearest_as_json, rule_as_json
 from gatekeeper_py.core.explain import explain as explain_image
+from gatekeeper_py.core.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.reference import escape
 from gatekeeper_py.core.schema import parse_instant
 
@@ -34,21 +36,35 @@ class _Instant(click.ParamType[datetime]):
 
 @click.command()
 @click.argument("policy")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE...", nargs=-1)
 @click.option("-n", "--namespace", help="Judge for this namespace; without it, for none.")
 @click.option("--at", "instant", type=_Instant(), help="A date or RFC 3339 time; now by default.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--fast-path", is_flag=True, help="Show what needs no question to the webhook.")
 def explain(
     policy: str,
     images: tuple[str, ...],
     namespace: str | None,
     instant: datetime | None,
     style: Literal["text", "json"],
+    *,
+    fast_path: bool,
 ) -> int:
     """Show how POLICY decides on each IMAGE, and what nearly matched.
 
     Exits with 0 when all are approved, 1 when some are rejected.
+
+    With --fast-path, show instead which rules are plain, why the others are not, and the expressions
+    for the webhooks' match conditions; or, for each IMAGE, whether the API server can approve it
+    itself. Exits with 0.
     """
+    if fast_path:
+        if namespace is not None or instant is not None:
+            raise click.UsageError("the fast path is the same for every namespace and time")
+        _show_fast_path(compile_fastpath(usable_policy(policy)), images, style)
+        return 0
+    if not images:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
     compiled = usable_policy(policy).at(instant or now())
     explanations = [explain_image(compiled, namespace, image) for image in images]
     if style == "json":
@@ -75,6 +91,70 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "rewritten": explanation.rewritten,
         "nearest": nearest_as_json(explanation.nearest),
     }
+
+
+def fast_path_as_json(fastpath: FastPath, images: Sequence[str]) -> dict[str, Any]:
+    """The stable form of a fast path; what is empty under ``notPlain`` is plain."""
+    return {
+        "rules": [
+            {
+                "rule": rule_as_json(verdict.rule),
+                "notPlain": {endpoint: verdict.why_not(endpoint) for endpoint in ENDPOINTS},
+            }
+            for verdict in fastpath.rules
+        ],
+        "expressions": {endpoint: fastpath.expression(endpoint) for endpoint in ENDPOINTS},
+        "images": [
+            {
+                "image": image,
+                **{
+                    endpoint: {
+                        "plain": fastpath.approves(image, endpoint),
+                        "why": fastpath.why(image, endpoint),
+                    }
+                    for endpoint in ENDPOINTS
+                },
+            }
+            for image in images
+        ],
+    }
+
+
+def _show_fast_path(fastpath: FastPath, images: Sequence[str], style: Literal["text", "json"]) -> None:
+    if style == "json":
+        click.echo(json.dumps(fast_path_as_json(fastpath, images), indent=2))
+        return
+    out = console()
+    for image in images:
+        because = {endpoint: fastpath.why(image, endpoint) for endpoint in ENDPOINTS}
+        plain = {endpoint: fastpath.approves(image, endpoint) for endpoint in ENDPOINTS}
+        _plainness(out, escape(image), plain, because)
+    if images:
+        return
+    for verdict in fastpath.rules:
+        because = {endpoint: verdict.why_not(endpoint) for endpoint in ENDPOINTS}
+        plain = {endpoint: not because[endpoint] for endpoint in ENDPOINTS}
+        _plainness(out, str(verdict.rule), plain, because)
+    for endpoint in ENDPOINTS:
+        expression = fastpath.expression(endpoint)
+        out.print(Text.assemble((endpoint, "bold"), "" if expression else ": the webhook is always asked"))
+        if expression:
+            out.print(Text(expression))
+        out.print()
+
+
+def _plainness(
+    out: Console, subject: str, plain: Mapping[Endpoint, bool], because: Mapping[Endpoint, str]
+) -> None:
+    everywhere = all(plain.values())
+    heading = ("plain", "bold green") if everywhere else ("asked", "bold yellow")
+    out.print(Text.assemble(heading, " ", (subject, "bold")))
+    for endpoint in ENDPOINTS:
+        if because[endpoint]:
+            _row(out, endpoint, ("plain: " if plain[endpoint] else "") + because[endpoint])
+        elif not everywhere:
+            _row(out, endpoint, "plain")
+    out.print()
 
 
 def _print(out: Console, explanation: Explanation) -> None:

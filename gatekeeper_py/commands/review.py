@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import sys
@@ -109,7 +108,7 @@ def review_manifest(manifest: Manifest, compiled: CompiledPolicy) -> Reviewed:
     """What both webhooks would do, one after the other."""
     mutated = admission.mutate(manifest.request, compiled)
     stored = applied(mutated.response.patch, manifest.request.object)
-    validated = admission.validate(dataclasses.replace(manifest.request, object=stored), compiled)
+    validated = admission.validate(manifest.request._replace(object=stored), compiled)
     verdict: Verdict = "admitted"
     if validated.verdict == "denied":
         verdict = "rejected"

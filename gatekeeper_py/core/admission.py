@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from gatekeeper_py.core import review
 from gatekeeper_py.core.decision import Decision
@@ -52,8 +51,7 @@ class Judge(Protocol):
     def plan(self, namespace: str | None, image: str) -> Rewrite | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """One slot with what was decided of it.
 
     ``rewritten`` is the image on its mirror, when that was judged or patched in. ``use`` is an
@@ -72,8 +70,7 @@ class Judgement:
         return self.decision.approved
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A response, and what the log, the metrics and the commands tell of it."""
 
     response: AdmissionResponse

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper_py.core.dismantle import dismantle
 from gatekeeper_py.core.finding import Finding, in_order
 from gatekeeper_py.core.glob import Glob, is_glob
 from gatekeeper_py.core.index import Qualifiers, qualifiers_of
@@ -101,7 +102,11 @@ def lint(policy: Policy, instant: datetime) -> tuple[Finding, ...]:
         mirrors=tuple(policy.mirrors),
         policy=policy,
     )
-    return in_order(finding for check in _CHECKS for finding in check(subject))
+    findings = in_order(finding for check in _CHECKS for finding in check(subject))
+    roots = [subject]
+    del subject
+    dismantle(roots)
+    return findings
 
 
 def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.resourcepath import ResourcePath, Step
 
@@ -42,8 +41,7 @@ PLACEHOLDERS: Final = frozenset({"auto", " "})
 """Istio's and OpenShift's, replaced before a Pod is made; only templates may hold them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One place for an image.
 
     ``value`` is what stands there. ``problem`` is empty when that is text to be judged, and else
@@ -83,12 +81,13 @@ def path_text(parts: Iterable[str | int]) -> str:
 def slots(kind: GroupKind, obj: Any, resources: Mapping[GroupKind, Sequence[ResourcePath]]) -> list[Slot]:
     """Every place for an image in an object, also those that hold no usable one; each place once."""
     place = POD_SPECS.get(kind)
+    found: list[Slot] = []
     if kind == POD:
-        found = list(_pod(obj))
+        _pod(obj, found)
     elif place is not None:
-        found = list(_template(obj, place))
+        _template(obj, place, found)
     else:
-        found = list(_by_shape(obj, (), 0))
+        _by_shape(obj, (), 0, found)
     declared = resources.get(kind, ())
     if not declared or obj is None:
         return found
@@ -123,116 +122,129 @@ def holds_images(kind: GroupKind, resources: Mapping[GroupKind, Sequence[Resourc
     return kind in POD_SPECS or kind in resources
 
 
-def _pod(obj: Any) -> Iterator[Slot]:
+# The searches below add to a list: nested generators took twice as long, half of a decision.
+
+
+def _pod(obj: Any, found: list[Slot]) -> None:
     if not isinstance(obj, dict):
-        yield Slot((), "image", obj, problem="there is no Pod to judge")
+        found.append(Slot((), "image", obj, problem="there is no Pod to judge"))
         return
     spec = obj.get("spec")
     if spec is None:
-        yield Slot(("spec",), "image", None, problem="the Pod has no spec")
+        found.append(Slot(("spec",), "image", None, problem="the Pod has no spec"))
     else:
-        yield from _pod_spec(spec, ("spec",), in_pod=True)
+        _pod_spec(spec, ("spec",), found, in_pod=True)
 
 
-def _template(obj: Any, place: tuple[str, ...]) -> Iterator[Slot]:
+def _template(obj: Any, place: tuple[str, ...], found: list[Slot]) -> None:
     value = obj
     for depth, key in enumerate(place):
         if value is None:
             return
         if not isinstance(value, dict):
-            yield Slot(place[:depth], "image", value, problem=f"it is {_type_name(value)}, not a mapping")
+            problem = f"it is {_type_name(value)}, not a mapping"
+            found.append(Slot(place[:depth], "image", value, problem=problem))
             return
         value = value.get(key)
     if value is not None:
-        yield from _pod_spec(value, place, in_pod=False)
+        _pod_spec(value, place, found, in_pod=False)
 
 
-def _pod_spec(spec: Any, parts: Parts, *, in_pod: bool) -> Iterator[Slot]:
+def _pod_spec(spec: Any, parts: Parts, found: list[Slot], *, in_pod: bool) -> None:
     """The four lists of one pod spec."""
     if not isinstance(spec, dict):
-        yield Slot(parts, "image", spec, problem=f"it is {_type_name(spec)}, not a mapping")
+        found.append(Slot(parts, "image", spec, problem=f"it is {_type_name(spec)}, not a mapping"))
         return
     for key, noun in CONTAINER_LISTS:
         containers = spec.get(key)
         if containers is None:
             if in_pod and key == "containers":
-                yield Slot((*parts, key), noun, None, problem="the Pod has no containers")
+                found.append(Slot((*parts, key), noun, None, problem="the Pod has no containers"))
             continue
-        for index, item, problem in _items(containers):
-            if problem:
-                place = (*parts, key) if index is None else (*parts, key, index)
-                yield Slot(place, noun, item, problem=problem)
-            else:
-                image, name = item.get("image"), item.get("name")
-                yield from _image((*parts, key, index, "image"), noun, image, name, in_pod=in_pod)
+        if not isinstance(containers, list):
+            problem = f"it is {_type_name(containers)}, not a list"
+            found.append(Slot((*parts, key), noun, containers, problem=problem))
+            continue
+        for index, item in enumerate(containers):
+            if not isinstance(item, dict):
+                problem = f"it is {_type_name(item)}, not a mapping"
+                found.append(Slot((*parts, key, index), noun, item, problem=problem))
+                continue
+            slot = _image(
+                (*parts, key, index, "image"), noun, item.get("image"), item.get("name"), in_pod=in_pod
+            )
+            if slot is not None:
+                found.append(slot)
     volumes = spec.get("volumes")
     if volumes is not None:
-        yield from _volumes(volumes, (*parts, "volumes"), in_pod=in_pod)
+        _volumes(volumes, (*parts, "volumes"), found, in_pod=in_pod)
 
 
-def _volumes(volumes: Any, parts: Parts, *, in_pod: bool) -> Iterator[Slot]:
+def _volumes(volumes: Any, parts: Parts, found: list[Slot], *, in_pod: bool) -> None:
     noun = "image volume"
-    for index, item, problem in _items(volumes):
-        if problem:
-            yield Slot(parts if index is None else (*parts, index), noun, item, problem=problem)
+    if not isinstance(volumes, list):
+        found.append(Slot(parts, noun, volumes, problem=f"it is {_type_name(volumes)}, not a list"))
+        return
+    for index, item in enumerate(volumes):
+        if not isinstance(item, dict):
+            problem = f"it is {_type_name(item)}, not a mapping"
+            found.append(Slot((*parts, index), noun, item, problem=problem))
             continue
         source = item.get("image")
         if source is None:
             continue
         place, name = (*parts, index, "image"), item.get("name")
         if isinstance(source, dict):
-            yield from _image((*place, "reference"), noun, source.get("reference"), name, in_pod=in_pod)
+            slot = _image((*place, "reference"), noun, source.get("reference"), name, in_pod=in_pod)
+            if slot is not None:
+                found.append(slot)
         else:
-            yield Slot(place, noun, source, _name(name), f"it is {_type_name(source)}, not a mapping")
+            problem = f"it is {_type_name(source)}, not a mapping"
+            found.append(Slot(place, noun, source, _name(name), problem))
 
 
-def _items(value: Any) -> Iterator[tuple[Any, Any, str]]:
-    """(index, item, problem) for each item; one problem without an index when it is no list."""
-    if not isinstance(value, list):
-        yield None, value, f"it is {_type_name(value)}, not a list"
-        return
-    for index, item in enumerate(value):
-        yield index, item, "" if isinstance(item, dict) else f"it is {_type_name(item)}, not a mapping"
-
-
-def _image(parts: Parts, noun: str, value: Any, name: Any, *, in_pod: bool) -> Iterator[Slot]:
+def _image(parts: Parts, noun: str, value: Any, name: Any, *, in_pod: bool) -> Slot | None:
     """The image ``value`` at ``parts``, under the rules of Pods or templates."""
     if isinstance(value, str) and value:
         if in_pod or value not in PLACEHOLDERS:
-            yield Slot(parts, noun, value, _name(name))
-    elif value is None or value == "":
-        if in_pod:
-            problem = "the image is missing" if value is None else "the image is empty"
-            yield Slot(parts, noun, value, _name(name), problem)
-    else:
-        yield Slot(parts, noun, value, _name(name), f"the image is {_type_name(value)}, not text")
+            return Slot(parts, noun, value, _name(name))
+        return None
+    if value is None or value == "":
+        if not in_pod:
+            return None
+        problem = "the image is missing" if value is None else "the image is empty"
+        return Slot(parts, noun, value, _name(name), problem)
+    return Slot(parts, noun, value, _name(name), f"the image is {_type_name(value)}, not text")
 
 
-def _by_shape(value: Any, parts: Parts, depth: int) -> Iterator[Slot]:
+def _by_shape(value: Any, parts: Parts, depth: int, found: list[Slot]) -> None:
     """Pod specs anywhere in an object: mappings with a ``containers`` list, if not of other things."""
     if isinstance(value, dict):
         containers = value.get("containers")
         if isinstance(containers, list) and (
             not containers or any(isinstance(item, dict) for item in containers)
         ):
-            for slot in _pod_spec(value, parts, in_pod=False):
-                yield replace(slot, noun="image")
+            spec: list[Slot] = []
+            _pod_spec(value, parts, spec, in_pod=False)
+            found += (slot._replace(noun="image") for slot in spec)
         if depth == MAX_SHAPE_DEPTH:
             return
         for key, item in value.items():
             # An object's metadata is the API's own type and holds no template.
             if isinstance(item, dict | list) and not (depth == 0 and key == "metadata"):
-                yield from _by_shape(item, (*parts, key), depth + 1)
+                _by_shape(item, (*parts, key), depth + 1, found)
     elif isinstance(value, list) and depth < MAX_SHAPE_DEPTH:
         for index, item in enumerate(value):
             if isinstance(item, dict | list):
-                yield from _by_shape(item, (*parts, index), depth + 1)
+                _by_shape(item, (*parts, index), depth + 1, found)
 
 
 def _by_path(value: Any, parts: Parts, steps: tuple[Step, ...]) -> Iterator[Slot]:
     """Images at a declared path; what is absent holds none, what has another shape is refused."""
     if not steps:
-        yield from _image(parts, "image", value, None, in_pod=False)
+        slot = _image(parts, "image", value, None, in_pod=False)
+        if slot is not None:
+            yield slot
         return
     step, rest = steps[0], steps[1:]
     if step.kind == "items":

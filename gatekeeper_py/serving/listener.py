@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.web_protocol import RequestHandler
 
+from gatekeeper_py.serving.direct import SERVER, Answer, DirectParser
 from gatekeeper_py.settings import Address
 
 KEEPALIVE_SECONDS: Final = 120.0
@@ -42,8 +43,16 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def json_response(status: int, document: Any, *, headers: dict[str, str] | None = None) -> web.Response:
+    return bytes_response(status, orjson.dumps(document), headers=headers)
+
+
+def bytes_response(status: int, body: bytes, *, headers: dict[str, str] | None = None) -> web.Response:
+    """A response of JSON that is written out already."""
     return web.Response(
-        status=status, body=orjson.dumps(document), content_type="application/json", headers=headers
+        status=status,
+        body=body,
+        content_type="application/json",
+        headers={hdrs.SERVER: SERVER, **(headers or {})},
     )
 
 
@@ -53,13 +62,32 @@ def error_response(status: int, reason: str, *, headers: dict[str, str] | None =
 
 
 class _Protocol(RequestHandler):
-    """aiohttp's protocol, with our error bodies and without its log lines per bad request."""
+    """aiohttp's protocol, with our error bodies and without its log lines per bad request.
 
-    __slots__ = ("_on_error",)
+    ``answer`` is asked first about a request that came whole.
+    """
 
-    def __init__(self, manager: web.Server, *, on_error: Callable[[int], None], **options: Any) -> None:
+    __slots__ = ("_direct", "_on_error")
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        on_error: Callable[[int], None],
+        answer: Answer | None,
+        **options: Any,
+    ) -> None:
         super().__init__(manager, **options)
         self._on_error = on_error
+        self._direct = None
+        if answer is not None:
+            self._direct = self._parser = DirectParser(self._parser, self, answer)  # type: ignore[assignment]
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -90,10 +118,11 @@ class _Server(web.Server):
     ``starting`` holds those whose connection was accepted and is not yet made.
     """
 
-    def __init__(self, handler: Handler, *, on_error: Callable[[int], None]) -> None:
+    def __init__(self, handler: Handler, *, on_error: Callable[[int], None], answer: Answer | None) -> None:
         super().__init__(handler)
         self.starting: set[RequestHandler] = set()
         self._on_error = on_error
+        self._answer = answer
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         self.starting.discard(handler)
@@ -104,6 +133,7 @@ class _Server(web.Server):
             self,
             loop=self._loop,
             on_error=self._on_error,
+            answer=self._answer,
             keepalive_timeout=KEEPALIVE_SECONDS,
             access_log=None,
             max_line_size=MAX_HEADER_BYTES,
@@ -117,7 +147,8 @@ class Listener:
     """One listening socket. ``context`` gives the TLS context of a new connection.
 
     With ``context`` ``None`` the listener speaks plain HTTP. A context function that answers
-    ``None`` (no usable certificate yet) makes connections be closed at once.
+    ``None`` (no usable certificate yet) makes connections be closed at once. ``answer`` is asked
+    first about requests that come whole (serving/direct.py).
     """
 
     def __init__(
@@ -127,12 +158,13 @@ class Listener:
         max_connections: int,
         context: Callable[[], ssl.SSLContext | None] | None = None,
         on_error: Callable[[int], None] = lambda _status: None,
+        answer: Answer | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
     ) -> None:
         self._max_connections = max_connections
         self._handshake_seconds = handshake_seconds
         self._context = context
-        self._server = _Server(handler, on_error=on_error)
+        self._server = _Server(handler, on_error=on_error, answer=answer)
         self._socket: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()

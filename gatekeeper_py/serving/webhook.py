@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, Protocol
 
+import orjson
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 
 from gatekeeper_py.core import admission, review
 from gatekeeper_py.core.admission import Outcome
@@ -17,8 +18,16 @@ from gatekeeper_py.core.policyguard import judge_configmap
 from gatekeeper_py.core.reference import escape
 from gatekeeper_py.core.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.live import LivePolicy, Snapshot
-from gatekeeper_py.serving.body import BODY_SECONDS, MAX_HELD_BYTES, TRY_AGAIN, Held, Refusal, read_json
-from gatekeeper_py.serving.listener import error_response, json_response
+from gatekeeper_py.serving.body import (
+    BODY_SECONDS,
+    MAX_HELD_BYTES,
+    TRY_AGAIN,
+    Held,
+    Refusal,
+    parse_json,
+    read_json,
+)
+from gatekeeper_py.serving.listener import bytes_response, error_response, json_response
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
@@ -33,6 +42,8 @@ interpreter, which reviews must share. The caller of one too many tries again.""
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
 Endpoint = Literal["validate", "mutate", "policy"]
+
+Judge = Callable[[AdmissionRequest, Snapshot], Outcome]
 
 
 class Observer(Protocol):
@@ -101,6 +112,10 @@ class Webhook:
         self._held = Held(max_held_bytes)
         self._policy_checks = 0
         self._policy_check = asyncio.Lock()
+        self._judges: dict[str, tuple[Endpoint, Judge]] = {
+            "/validate-image": ("validate", admission.validate),
+            "/mutate-image": ("mutate", admission.mutate),
+        }
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             "/validate-image": self._validate,
             "/mutate-image": self._mutate,
@@ -132,6 +147,31 @@ class Webhook:
             response.force_close()
         return response
 
+    def answer(self, message: RawRequestMessage, body: bytes) -> bytes | None:
+        """The answer to a good review that came whole; ``None`` has it handled by ``handle``.
+
+        The hot path: everything that is unusual about a request, ``handle`` finds out again.
+        """
+        judge = self._judges.get(message.path.partition("?")[0])
+        headers = message.headers
+        snapshot = self._live.snapshot
+        if (
+            judge is None
+            or snapshot is None
+            or message.method != hdrs.METH_POST
+            or headers.get(hdrs.CONTENT_TYPE) != "application/json"
+            or hdrs.CONTENT_ENCODING in headers
+            or len(body) > self._max_body_bytes
+            or self._client_names
+            or self.draining
+        ):
+            return None
+        start = time.perf_counter()
+        try:
+            return self._judged(*judge, review.parse(parse_json(body)), snapshot, start)
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() finds it again and tells of it
+            return None
+
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         route = self._routes.get(request.rel_url.raw_path)
         if route is None:
@@ -148,21 +188,22 @@ class Webhook:
     async def _mutate(self, request: web.BaseRequest) -> web.Response:
         return await self._review(request, "mutate", admission.mutate)
 
-    async def _review(
-        self,
-        request: web.BaseRequest,
-        endpoint: Endpoint,
-        judge: Callable[[AdmissionRequest, Snapshot], Outcome],
-    ) -> web.Response:
+    async def _review(self, request: web.BaseRequest, endpoint: Endpoint, judge: Judge) -> web.Response:
         start = time.perf_counter()
         parsed = review.parse(await self._read(request))
         snapshot = self._live.snapshot
         if snapshot is None:
             raise Refusal(503, "no policy is loaded yet")
-        outcome = judge(parsed, snapshot)
-        response = json_response(200, outcome.response.document())
-        self._tell(endpoint, parsed, outcome, snapshot.revision, time.perf_counter() - start)
-        return response
+        return bytes_response(200, self._judged(endpoint, judge, parsed, snapshot, start))
+
+    def _judged(
+        self, endpoint: Endpoint, judge: Judge, request: AdmissionRequest, snapshot: Snapshot, start: float
+    ) -> bytes:
+        """A review's answer, told of. ``start`` is of ``time.perf_counter``."""
+        outcome = judge(request, snapshot)
+        body = orjson.dumps(outcome.response.document())
+        self._tell(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
+        return body
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         start = time.perf_counter()
@@ -178,7 +219,7 @@ class Webhook:
             self._policy_checks -= 1
         snapshot = self._live.snapshot
         if snapshot is not None:
-            outcome = dataclasses.replace(outcome, mode=snapshot.mode(None))
+            outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
         self._tell("policy", parsed, outcome, "", time.perf_counter() - start)
         return response

@@ -42,9 +42,15 @@ def trust(authority: Issued) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=authority.ca.decode())
 
 
-@pytest.fixture
-async def start(authority: Issued, trust: ssl.SSLContext) -> AsyncIterator[Start]:
-    """Starts webhooks; ends them with the test."""
+@pytest.fixture(params=["direct", "handled"])
+async def start(
+    request: pytest.FixtureRequest, authority: Issued, trust: ssl.SSLContext
+) -> AsyncIterator[Start]:
+    """Starts webhooks; ends them with the test.
+
+    Each test runs twice, because what can be answered where it was parsed (serving/direct.py) must
+    not be told from what aiohttp's handler answers.
+    """
     running: list[Listener] = []
 
     def start(
@@ -70,6 +76,7 @@ async def start(authority: Issued, trust: ssl.SSLContext) -> AsyncIterator[Start
             max_connections=max_connections,
             context=lambda: certificate.context,
             on_error=metrics.http_error,
+            answer=webhook.answer if request.param == "direct" else None,
             handshake_seconds=handshake_seconds,
         )
         address = listener.bind(Address("127.0.0.1", 0))
