@@ -17,6 +17,7 @@ from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.policyguard import judge_configmap
 from gatekeeper_py.core.reference import escape
 from gatekeeper_py.core.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.workload import POD
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
@@ -27,6 +28,7 @@ from gatekeeper_py.serving.body import (
     parse_json,
     read_json,
 )
+from gatekeeper_py.serving.decode import parse_pod_review
 from gatekeeper_py.serving.listener import bytes_response, error_response, json_response
 from gatekeeper_py.serving.tls import peer_names
 
@@ -168,7 +170,11 @@ class Webhook:
             return None
         start = time.perf_counter()
         try:
-            return self._judged(*judge, review.parse(parse_json(body)), snapshot, start)
+            # Paths declared for Pods may lead to fields that the typed decode leaves out.
+            document = None if POD in snapshot.resources else parse_pod_review(body)
+            if document is None:
+                document = parse_json(body)
+            return self._judged(*judge, review.parse(document), snapshot, start)
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() finds it again and tells of it
             return None
 

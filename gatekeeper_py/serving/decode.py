@@ -1,0 +1,153 @@
+"""A typed decode of the reviews of Pods, where it gives the same as orjson's.
+
+Half of what a review costs is making and freeing values that no decision reads: half of a Pod is
+``managedFields``. ``parse_pod_review`` makes only what ``core`` reads of a Pod's review, which takes
+15 instead of 20 µs at 7 KB and 63 instead of 135 µs at 33 KB, checks included. orjson stays the judge
+of what is JSON: a body on which the two could differ is not decoded here, but left to it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final, TypedDict
+
+import msgspec
+
+from gatekeeper_py.core.workload import POD
+
+
+class _Container(TypedDict, total=False):
+    name: str | None
+    image: str | None
+
+
+class _ImageSource(TypedDict, total=False):
+    reference: str | None
+
+
+class _Volume(TypedDict, total=False):
+    name: str | None
+    image: _ImageSource | None
+
+
+class _PodSpec(TypedDict, total=False):
+    containers: list[_Container] | None
+    initContainers: list[_Container] | None
+    ephemeralContainers: list[_Container] | None
+    volumes: list[_Volume] | None
+
+
+class _Metadata(TypedDict, total=False):
+    annotations: dict[str, str] | None
+    deletionTimestamp: str | None
+    generateName: str | None
+
+
+class _Pod(TypedDict, total=False):
+    metadata: _Metadata | None
+    spec: _PodSpec | None
+
+
+class _Kind(TypedDict, total=False):
+    group: str | None
+    kind: str | None
+
+
+class _User(TypedDict, total=False):
+    username: str | None
+    groups: list[str] | None
+
+
+class _Request(TypedDict, total=False):
+    uid: str
+    kind: _Kind
+    operation: str
+    subResource: str | None
+    namespace: str | None
+    name: str | None
+    userInfo: _User | None
+    object: _Pod | None
+    oldObject: _Pod | None
+
+
+class _Review(TypedDict, total=False):
+    """The fields that ``core`` looks at in the review of a Pod, in their usual types.
+
+    Anything else in their place is not decoded here.
+    """
+
+    apiVersion: str
+    kind: str
+    request: _Request
+
+
+_DECODER: Final = msgspec.json.Decoder(_Review)
+
+_CLASSES: Final = bytes(
+    ord("0") if chr(byte) in "0123456789+"
+    else ord("e") if chr(byte) in "eE"
+    else ord("(") if chr(byte) in "[{"
+    else ord(")") if chr(byte) in "]}"
+    else ord(" ")
+    for byte in range(256)
+)  # fmt: skip
+"""Digits and an exponent's sign as one letter, its mark as another, brackets as one kind."""
+
+_LONG: Final = b"0" * 155
+_LARGE_EXPONENT: Final = b"e000"
+"""One of the two is found (in these classes) where a number is too large for a double: 155 digits in a
+row, or an exponent of three. orjson refuses such a number wherever it stands, msgspec looks only at
+those that it decodes."""
+
+_NUMBER: Final = b"0123456789.-"
+_BEFORE_NUMBER: Final = b":,[ \t\r\n"
+_LONGEST: Final = 400
+"""More characters than a number without 155 digits in a row has before its exponent."""
+
+MAX_DEPTH: Final = 1000
+"""orjson refuses 1,024 levels."""
+
+_HAS_OWN_STACK_LIMIT: Final = sys.version_info >= (3, 12)
+
+
+def parse_pod_review(body: bytes) -> dict[str, Any] | None:
+    """The AdmissionReview of a Pod, with only the fields that a decision reads.
+
+    ``None`` when it is of another kind, when something in it is unusual, or when in doubt: then
+    orjson must be asked.
+    """
+    try:
+        document = _DECODER.decode(body)
+        kind = document["request"]["kind"]
+        if kind.get("kind") != POD[1] or kind.get("group"):
+            return None
+        if not body.isascii():
+            body.decode()  # msgspec does not look into the strings that it skips
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, KeyError):
+        return None
+    classes = body.translate(_CLASSES)
+    # Up to Python 3.11 the interpreter's own limit, unless it was raised, stops msgspec before that.
+    counts = _HAS_OWN_STACK_LIMIT or sys.getrecursionlimit() > MAX_DEPTH
+    if _may_overflow(body, classes) or (counts and _may_be_deep(classes)):
+        return None
+    return document  # type: ignore[return-value]
+
+
+def _may_overflow(body: bytes, classes: bytes) -> bool:
+    """Whether there can be a number, outside a string, that is too large for a double."""
+    if _LONG in classes:
+        return True
+    place = classes.find(_LARGE_EXPONENT)
+    while place >= 0:
+        # Most are in the hexadecimal text of digests and uids, where letters come before the digits.
+        before = body[max(place - _LONGEST, 0) : place].rstrip(_NUMBER)
+        if not before or before[-1] in _BEFORE_NUMBER:
+            return True
+        place = classes.find(_LARGE_EXPONENT, place + 1)
+    return False
+
+
+def _may_be_deep(classes: bytes) -> bool:
+    """Whether there can be more than ``MAX_DEPTH`` levels: each is opened, and an empty one is a leaf."""
+    opened = classes.count(b"(")
+    return opened > MAX_DEPTH and opened - classes.count(b"()") >= MAX_DEPTH

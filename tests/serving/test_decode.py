@@ -1,0 +1,215 @@
+"""The typed decode against orjson: on any bytes, the same Pod's review or no answer at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from asking import mutate, validate
+from builders import container, pod, policy, review
+from gatekeeper_py.core import admission
+from gatekeeper_py.core.review import InvalidReview, parse
+from gatekeeper_py.serving import decode
+from gatekeeper_py.serving.decode import parse_pod_review
+
+KEYS = (
+    "apiVersion", "kind", "request", "uid", "operation", "subResource", "namespace", "name", "userInfo",
+    "username", "groups", "group", "object", "oldObject", "metadata", "annotations", "deletionTimestamp",
+    "generateName", "spec", "containers", "initContainers", "ephemeralContainers", "volumes", "image",
+    "reference", "other",
+)  # fmt: skip
+NUMBERS = (
+    b"0", b"-0", b"1", b"-1", b"1.5", b"1e5", b"1E+400", b"1e999", b"-1e999", b"1e308", b"1.8e308", b"1e-999",
+    b"0.1e400", b"1e0999", b"12345678901234567890123", b"1" * 200 + b"e200", b"9" * 400, b"1." + b"0" * 400,
+    b"0." + b"0" * 200 + b"1e99", b"01", b"1.", b"-", b"+1", b"NaN", b"Infinity", b"1e", b"1" * 154 + b"e99",
+    b"1" * 210 + b"e99", b"0e999", b"0" * 3,
+)  # fmt: skip
+STRINGS = (
+    b'"x"', b'""', b'"\\u00e9"', '"é"'.encode(), b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', b'"\\ud800"',
+    b'"\\ud83d\\ude00"', b'"\\x"', b'"\x01"', b'"\\u12"', b'"sha256:12e345"', b'"4e999"', b'"a, 4e999"',
+    b'"[{"', b'"\\"1e999"', b'"registry.corp.io/web:1"', b'"nginx"', b'"Pod"', b'"CREATE"', b'"UPDATE"',
+    b'"\xf4\x90\x80\x80"',
+)  # fmt: skip
+ODD = (b"null", b"true", b"false", b"nul", b"[1,]", b"{,}", b"[", b"}", b"", b"\x00", b"\xef\xbb\xbf1", b"//")
+WHITE = (b"", b"", b"", b" ", b"\n\t\r ", b"\x0c", b"\xa0")
+
+
+def _joined(parts: list[bytes], ends: bytes, white: bytes) -> bytes:
+    return ends[:1] + white + (b"," + white).join(parts) + white + ends[1:]
+
+
+values = st.recursive(
+    st.sampled_from((*NUMBERS, *STRINGS, *ODD)),
+    lambda inner: st.one_of(
+        st.builds(_joined, st.lists(inner, max_size=3), st.just(b"[]"), st.sampled_from(WHITE)),
+        st.builds(
+            _joined,
+            st.lists(
+                st.builds(
+                    lambda key, white, value: b'"' + key.encode() + b'":' + white + value,
+                    st.sampled_from(KEYS),
+                    st.sampled_from(WHITE),
+                    inner,
+                ),
+                max_size=4,
+            ),
+            st.just(b"{}"),
+            st.sampled_from(WHITE),
+        ),
+        st.builds(lambda depth, value: b"[" * depth + value + b"]" * depth, st.integers(900, 1100), inner),
+    ),
+    max_leaves=10,
+)
+
+POD = pod(
+    "registry.corp.io/web:1",
+    "nginx",
+    initContainers=[container("registry.corp.io/init@sha256:" + "0" * 64)],
+    ephemeralContainers=[container("quay.io/x/y")],
+    volumes=[{"name": "v", "image": {"reference": "evil.io/x"}}, {"name": "w", "emptyDir": {}}],
+    metadata={
+        "name": "web",
+        "generateName": "web-",
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "annotations": {"kubernetes.io/config.mirror": "x", "a": "b"},
+        "labels": {"a": "b"},
+    },
+)
+REVIEWS = [
+    review(POD),
+    review(POD, operation="UPDATE", old=pod("nginx"), sub_resource="ephemeralcontainers"),
+    review(pod("nginx"), groups=("system:nodes",)),
+    review(pod("nginx"), namespace=None),
+    review(None, operation="DELETE", kind=("", "Pod"), old=POD),
+]
+POLICIES = [
+    policy(mode=mode, more="mirrors: [{from: docker.io, to: registry.corp.io/hub}]\ndeny: ['*/**:2']\n")
+    for mode in ("enforce", "warn", "mutate")
+]
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A good review in which some values were replaced by, or got beside them, any others."""
+    body = json.dumps(draw(st.sampled_from(REVIEWS)), separators=(",", ":")).encode()
+    for _ in range(draw(st.integers(0, 3))):
+        marks = [place for place in range(len(body)) if body[place : place + 2] == b'":']
+        place = draw(st.sampled_from(marks)) + 2
+        value = draw(values)
+        if draw(st.booleans()):
+            key = draw(st.sampled_from(KEYS)).encode()
+            body = body[:place] + value + b',"' + key + b'":' + body[place:]  # one key more, or twice
+        else:
+            end = min((i for i in (body.find(c, place) for c in b",}]") if i >= 0), default=len(body))
+            body = body[:place] + value + body[end:]
+    if draw(st.booleans()):
+        cut = draw(st.integers(0, len(body)))
+        body = body[:cut] + draw(st.binary(max_size=3)) + body[cut + draw(st.integers(0, 3)) :]
+    return body
+
+
+def _outcomes(document: Any) -> list[admission.Outcome] | str:
+    try:
+        request = parse(document)
+    except InvalidReview as problem:
+        return str(problem)
+    return [judge(request, each) for each in POLICIES for judge in (admission.validate, admission.mutate)]
+
+
+def check_same(body: bytes) -> bool:
+    """Whether the typed decode took it; then orjson must take it, to the same effect."""
+    document = parse_pod_review(body)
+    if document is None:
+        return False
+    assert _outcomes(document) == _outcomes(orjson.loads(body))
+    return True
+
+
+@settings(max_examples=1500)
+@given(bodies())
+@example(b"")
+@example(b"null")
+def test_whatever_it_takes_orjson_takes_to_the_same_effect(body: bytes) -> None:
+    check_same(body)
+
+
+@settings(max_examples=500)
+@given(st.sampled_from(REVIEWS), values)
+def test_no_field_that_is_skipped_hides_what_orjson_refuses(document: dict[str, Any], value: bytes) -> None:
+    body = json.dumps({**document, "other": "@"}).encode().replace(b'"@"', value)
+    check_same(body)
+
+
+@pytest.mark.parametrize("document", REVIEWS)
+def test_good_reviews_of_pods_are_taken(document: dict[str, Any]) -> None:
+    assert check_same(json.dumps(document).encode())
+    assert check_same(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("value", NUMBERS)
+@pytest.mark.parametrize(
+    "place", [b'{"other":%s,', b'{"other":[0, %s],', b'{"other":{"x": %s\n},', b'{"other":[-%s],']
+)
+def test_numbers_that_orjson_refuses_are_never_passed_over(value: bytes, place: bytes) -> None:
+    body = json.dumps(REVIEWS[0]).encode().replace(b"{", place % value, 1)
+    check_same(body)
+
+
+def test_hexadecimal_text_is_not_taken_for_numbers() -> None:
+    document = review(pod(*(f"registry.corp.io/web@sha256:{digit}4e999e111{'e' * 54}" for digit in "abcdef")))
+    assert check_same(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("depth", [1, 400, 990, 1000, 1010, 1022, 1023, 1024, 1030, 5000, 100_000])
+@pytest.mark.parametrize("ends", [(b"[", b"]"), (b'{"x":', b"}"), (b'[{"x":', b"}]"), (b"[[],", b"]")])
+def test_depth_is_orjsons_to_refuse(depth: int, ends: tuple[bytes, bytes]) -> None:
+    inner = ends[0] * depth + b"1" + ends[1] * depth
+    body = json.dumps(REVIEWS[0]).encode().replace(b"{", b'{"other":' + inner + b",", 1)
+    assert check_same(body) == (depth <= 400)
+
+
+def test_where_the_interpreter_allows_more_depth_brackets_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decode, "_HAS_OWN_STACK_LIMIT", True)
+    body = json.dumps(REVIEWS[0]).encode()
+    assert check_same(body.replace(b"{", b'{"other":' + b"[" * 900 + b"]" * 900 + b",", 1))
+    assert parse_pod_review(body.replace(b"{", b'{"other":' + b"[" * 990 + b"]" * 990 + b",", 1)) is None
+    assert check_same(body.replace(b"{", b'{"other":[' + b",".join([b"{}"] * 5000) + b"],", 1))
+
+
+class Recorded(dict[str, Any]):
+    """A JSON object that tells which of its keys were asked for."""
+
+    def __init__(self, items: dict[str, Any], asked: set[str]) -> None:
+        super().__init__({key: recorded(value, asked) for key, value in items.items()})
+        self._asked = asked
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self._asked.add(key)
+        return super().__getitem__(key)
+
+
+def recorded(value: Any, asked: set[str]) -> Any:
+    if isinstance(value, dict):
+        return Recorded(value, asked)
+    return [recorded(item, asked) for item in value] if isinstance(value, list) else value
+
+
+def test_every_field_that_the_core_asks_for_is_decoded() -> None:
+    asked: set[str] = set()
+    for document in REVIEWS:
+        for each in POLICIES:
+            for judge in (validate, mutate):
+                judge(recorded(document, asked), each)
+    assert "containers" in asked
+    assert asked <= {*KEYS, "kubernetes.io/config.mirror", "gatekeeper-py/original-images"}
