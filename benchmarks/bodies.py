@@ -2,12 +2,14 @@
 
 Half of a real Pod review is ``managedFields`` and ``userInfo``; the rest grows with the
 environment variables of its containers. Every body is made anew from its arguments, so a
-generator can give each request its own uid.
+generator can give each request its own uid: bodies with the markers :data:`UID` and :data:`IMAGE` are
+templates of the load generator, which puts a new uid and drawn images there.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 IMAGES = (
@@ -16,25 +18,128 @@ IMAGES = (
     "registry.corp.example/shop/migrate@sha256:" + "ab" * 32,
 )
 
+UID = "@UID@"
+IMAGE = "@IMAGE@"
+MARKED = (IMAGE, IMAGE, IMAGE)
+
+PODS = {"group": "", "version": "v1", "kind": "Pod"}, {"group": "", "version": "v1", "resource": "pods"}
+DEPLOYMENTS = (
+    {"group": "apps", "version": "v1", "kind": "Deployment"},
+    {"group": "apps", "version": "v1", "resource": "deployments"},
+)
+
+Object = dict[str, Any]
+
 
 def pod_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
-    """A CREATE of a Pod with these images (the last one's an init container), about ``size`` bytes."""
-    variables = 0
-    body = _encoded(images, uid, variables)
-    if len(body) < size:
-        one = len(_encoded(images, uid, 1)) - len(body)
-        variables = (size - len(body)) // one
-        body = _encoded(images, uid, variables)
-    return body
+    """A CREATE of a Pod with these images (the last one's an init container), about ``size`` bytes.
+
+    The smallest possible is 2.2 KB with three images: a Pod of somebody who names nothing but images.
+    """
+    return _sized(size, lambda pod: _review(PODS, uid, pod), images)
 
 
-def _encoded(images: tuple[str, ...], uid: str, variables: int) -> bytes:
-    return json.dumps(_review(images, uid, variables), separators=(",", ":")).encode()
+def pod_update(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
+    """An UPDATE of a Pod's label: both objects, the same images in them."""
+
+    def review(pod: Object) -> Object:
+        labelled = {**pod, "metadata": {**pod["metadata"], "labels": {"app": "web", "tier": "front"}}}
+        return _review(PODS, uid, labelled, operation="UPDATE", old=pod)
+
+    return _sized(size, review, images)
 
 
-def _review(images: tuple[str, ...], uid: str, variables: int) -> dict[str, Any]:
-    kind = {"group": "", "version": "v1", "kind": "Pod"}
-    resource = {"group": "", "version": "v1", "resource": "pods"}
+def image_update(*, size: int, old: str, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
+    """An UPDATE that replaces the image ``old`` of every container, so each image is judged."""
+
+    def review(pod: Object) -> Object:
+        spec = pod["spec"]
+        before = {
+            kind: [{**each, "image": old} for each in spec[kind]] for kind in ("containers", "initContainers")
+        }
+        return _review(PODS, uid, pod, operation="UPDATE", old={**pod, "spec": {**spec, **before}})
+
+    return _sized(size, review, images)
+
+
+def ephemeral_review(
+    *, size: int, debugger: str, images: tuple[str, ...] = IMAGES, uid: str = "uid"
+) -> bytes:
+    """What ``kubectl debug`` sends: an UPDATE of ``pods/ephemeralcontainers``, one image being new."""
+
+    def review(pod: Object) -> Object:
+        container = {
+            "name": "debugger-x7k2p",
+            "image": debugger,
+            "resources": {},
+            "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "File",
+            "imagePullPolicy": "IfNotPresent",
+            "stdin": True,
+            "tty": True,
+        }
+        debugged = {**pod, "spec": {**pod["spec"], "ephemeralContainers": [container]}}
+        whole = _review(PODS, uid, debugged, operation="UPDATE", old=pod)
+        whole["request"]["subResource"] = whole["request"]["requestSubResource"] = "ephemeralcontainers"
+        return whole
+
+    return _sized(size, review, images)
+
+
+def deployment_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
+    """A CREATE of a Deployment whose template is such a Pod."""
+
+    def review(pod: Object) -> Object:
+        metadata = pod["metadata"]
+        template = {"metadata": {"labels": metadata["labels"]}, "spec": pod["spec"]}
+        deployment = {
+            "kind": "Deployment",
+            "apiVersion": "apps/v1",
+            "metadata": {"name": "web", "namespace": "shop", "managedFields": metadata["managedFields"]},
+            "spec": {
+                "replicas": 3,
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": template,
+                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
+                "revisionHistoryLimit": 10,
+                "progressDeadlineSeconds": 600,
+            },
+            "status": {},
+        }
+        return _review(DEPLOYMENTS, uid, deployment, name="web")
+
+    return _sized(size, review, images)
+
+
+def pod_delete(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
+    """A DELETE, which carries the object as the old one and is allowed without a look at it."""
+    return _sized(size, lambda pod: _review(PODS, uid, None, operation="DELETE", old=pod), images)
+
+
+def _sized(size: int, review: Callable[[Object], Object], images: tuple[str, ...]) -> bytes:
+    """The review of the Pod with as many variables as make about ``size`` bytes."""
+
+    def encoded(variables: int, *, bare: bool = False) -> bytes:
+        return json.dumps(review(_pod(images, variables, bare=bare)), separators=(",", ":")).encode()
+
+    body = encoded(0)
+    if len(body) > size:
+        return encoded(0, bare=True)
+    one = (len(encoded(10)) - len(body)) / 10
+    return encoded(int((size - len(body)) / one))
+
+
+def _review(
+    what: tuple[Object, Object],
+    uid: str,
+    new: Object | None,
+    *,
+    operation: str = "CREATE",
+    old: Object | None = None,
+    name: str = "web-5d9c7b6f4-x2x7k",
+) -> Object:
+    kind, resource = what
+    options = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}[operation]
     return {
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",
@@ -44,9 +149,9 @@ def _review(images: tuple[str, ...], uid: str, variables: int) -> dict[str, Any]
             "resource": resource,
             "requestKind": kind,
             "requestResource": resource,
-            "name": "web-5d9c7b6f4-x2x7k",
+            "name": name,
             "namespace": "shop",
-            "operation": "CREATE",
+            "operation": operation,
             "userInfo": {
                 "username": "system:serviceaccount:kube-system:replicaset-controller",
                 "uid": "0a2ee4c2-1b7e-4a36-9a53-0f6a6b8f5c4d",
@@ -56,21 +161,76 @@ def _review(images: tuple[str, ...], uid: str, variables: int) -> dict[str, Any]
                     "system:authenticated",
                 ],
             },
-            "object": {
-                "kind": "Pod",
-                "apiVersion": "v1",
-                "metadata": _metadata(variables),
-                "spec": _spec(images, variables),
-                "status": {},
-            },
-            "oldObject": None,
+            "object": new,
+            "oldObject": old,
             "dryRun": False,
-            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+            "options": {"kind": options, "apiVersion": "meta.k8s.io/v1"},
         },
     }
 
 
-def _metadata(variables: int) -> dict[str, Any]:
+def _pod(images: tuple[str, ...], variables: int, *, bare: bool) -> Object:
+    return {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": _bare_metadata() if bare else _metadata(variables),
+        "spec": _bare_spec(images) if bare else _spec(images, variables),
+        "status": {},
+    }
+
+
+def _bare_metadata() -> Object:
+    """Of a Pod made with ``kubectl apply``."""
+    fields = {
+        "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+        "f:spec": {
+            "f:containers": {
+                f'k:{{"name":"c{index}"}}': {
+                    ".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
+                    "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {},
+                }
+                for index in range(2)
+            },
+            "f:dnsPolicy": {}, "f:enableServiceLinks": {}, "f:restartPolicy": {}, "f:schedulerName": {},
+            "f:securityContext": {}, "f:terminationGracePeriodSeconds": {},
+        },
+    }  # fmt: skip
+    return {
+        "name": "web",
+        "namespace": "shop",
+        "uid": "7d1f3c9e-5f0a-4a7b-8a34-1c6a0d1e2f3b",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": {"app": "web"},
+        "managedFields": [
+            {
+                "manager": "kubectl-client-side-apply",
+                "operation": "Update",
+                "apiVersion": "v1",
+                "time": "2026-01-01T00:00:00Z",
+                "fieldsType": "FieldsV1",
+                "fieldsV1": fields,
+            }
+        ],
+    }
+
+
+def _bare_spec(images: tuple[str, ...]) -> Object:
+    containers = [
+        {"name": f"c{index}", "image": image, "resources": {}, "imagePullPolicy": "IfNotPresent"}
+        for index, image in enumerate(images)
+    ]
+    return {
+        "containers": containers[:-1] or containers,
+        "initContainers": containers[-1:] if len(containers) > 1 else [],
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 30,
+        "dnsPolicy": "ClusterFirst",
+        "securityContext": {},
+        "schedulerName": "default-scheduler",
+    }
+
+
+def _metadata(variables: int) -> Object:
     names: dict[str, Any] = {
         f'k:{{"name":"SETTING_{index:04}"}}': {".": {}, "f:name": {}, "f:value": {}}
         for index in range(variables)
@@ -114,7 +274,7 @@ def _metadata(variables: int) -> dict[str, Any]:
     }
 
 
-def _spec(images: tuple[str, ...], variables: int) -> dict[str, Any]:
+def _spec(images: tuple[str, ...], variables: int) -> Object:
     containers = [
         _container(f"c{index}", image, variables if index == 0 else 0) for index, image in enumerate(images)
     ]
@@ -157,7 +317,7 @@ def _spec(images: tuple[str, ...], variables: int) -> dict[str, Any]:
     }
 
 
-def _container(name: str, image: str, variables: int) -> dict[str, Any]:
+def _container(name: str, image: str, variables: int) -> Object:
     return {
         "name": name,
         "image": image,

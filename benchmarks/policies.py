@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+FIRST = "registry.corp.example/shop/app-%d:1.0"
+"""Images that the first rule approves."""
 
-def policy_text(rules: int, *, mode: str = "enforce") -> str:
-    """A policy of ``rules`` allow rules, of which the first approves ``bodies.IMAGES``."""
+LAST = "last.corp.example/shop/app-%d:1.0"
+"""Images that the last rule approves."""
+
+UNLISTED = "unlisted.example/shop/app-%d:1.0"
+"""Images that no rule approves."""
+
+MIRRORED = "shop/app-%d:1.0"
+"""Images that mutate mode sends to the mirror, where the first rule approves them."""
+
+
+def policy_text(rules: int, *, mode: str = "enforce", message: str = "") -> str:
+    """A policy of ``rules`` allow rules, of which the first approves ``bodies.IMAGES``.
+
+    The ``message`` gives texts of the same rules different revisions.
+    """
     lines = [
         "apiVersion: gatekeeper-py/v1",
         "kind: ImagePolicy",
         f"mode: {mode}",
+        *([f'message: "{message}"'] if message else []),
         "allow:",
         "  - registry.corp.example",
         '  - "*.mirror.corp.example/team-*/app:v*"',
     ]
-    for index in range(rules - 2):
+    for index in range(rules - 3):
         host = f"registry-{index % 97}.corp.example"
         lines.append(f"  - {host}/team-{index}/{('**', 'app', 'app:v*', 'app@*')[index % 4]}")
     lines += [
+        "  - last.corp.example/shop/**",
         "deny:",
         '  - "*/**:latest"',
         "mirrors:",

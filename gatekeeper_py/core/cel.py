@@ -42,6 +42,9 @@ MAX_EXPRESSION_LENGTH: Final = 64 * 1024
 """An API server refuses a match condition of more than 100,000 characters (cel-go, parser/parser.go,
 ``expressionSizeCodePointLimit``); it reads the whole again at each change of a webhook configuration."""
 
+MAX_PLACES: Final = MAX_EXPRESSION_LENGTH // len("'x:1/', ")
+"""No more could fit, however short; so that what is far too much need not be written out to be measured."""
+
 MAX_COST: Final = 800_000
 """An API server gives up, which is an error, when one expression has cost 1,000,000 (apiserver,
 pkg/apis/cel/config.go, ``PerCallLimit``) or all conditions of one webhook together 2,500,000

@@ -291,7 +291,7 @@ def _room_for(verdicts: Iterable[RuleVerdict], endpoint: Endpoint) -> Places:
     """The widest plain places, as many as an expression can hold: registries, then by depth."""
     plain = {_place(verdict.rule) for verdict in verdicts if not verdict.why_not(endpoint)}
     widest_first = sorted(plain, key=lambda place: (place.depth == 0, place.depth, place))
-    fitting, above = 0, len(widest_first) + 1
+    fitting, above = 0, min(len(widest_first), cel.MAX_PLACES) + 1
     while above - fitting > 1:
         middle = (fitting + above) // 2
         if cel.fits(frozenset(widest_first[:middle])):

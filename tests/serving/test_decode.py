@@ -10,7 +10,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from asking import mutate, validate
 from builders import container, pod, policy, review
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.review import InvalidReview, parse
@@ -209,7 +208,7 @@ def test_every_field_that_the_core_asks_for_is_decoded() -> None:
     asked: set[str] = set()
     for document in REVIEWS:
         for each in POLICIES:
-            for judge in (validate, mutate):
-                judge(recorded(document, asked), each)
+            for judge in (admission.validate, admission.mutate):
+                judge(parse(recorded(document, asked)), each)
     assert "containers" in asked
     assert asked <= {*KEYS, "kubernetes.io/config.mirror", "gatekeeper-py/original-images"}
