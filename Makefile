@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test controlplane e2e image image-test check format clean bench-micro bench-cluster
+.PHONY: help setup demo test controlplane e2e image image-test check format clean \
+	bench-micro bench-cluster bench-peers bench-churn bench-churn-peers
 
 help: ## show this
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -59,6 +60,7 @@ check: setup ## lint, types and layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.guard
 
 format: setup ## format the code
 	$(BIN)/ruff check --fix
@@ -69,6 +71,15 @@ bench-micro: setup ## time the core's single steps
 
 bench-cluster: setup controlplane ## toggles, starts and memory on the real control plane
 	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python benchmarks/cluster.py
+
+bench-peers: setup ## build the servers we are compared with and check their answers (minutes, needs Go)
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-churn: setup controlplane ## what the webhook costs a real API server (ARGS=--quick: five minutes)
+	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m benchmarks.churn $(ARGS)
+
+bench-churn-peers: setup ## build Gatekeeper for bench-churn (once, minutes, needs Go)
+	$(BIN)/python -m benchmarks.churn --build-gatekeeper
 
 clean: ## remove everything that was installed or made
 	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -1,0 +1,1 @@
+"""A guard on the hot path that no noise can trip: what one review makes the interpreter do."""
