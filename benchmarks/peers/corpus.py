@@ -1,0 +1,229 @@
+"""Reviews on which every peer must give gatekeeper-py's answer, and the policy under which it does.
+
+``approved.txt`` names the hosts; a Pod is allowed when each of its images is from one of them.
+
+Left out, because the peers are servers as people write them, which look at the host and at nothing else:
+
+* the default port spelled out and Docker Hub's other names (``registry.corp.example:443``,
+  ``index.docker.io``): gatekeeper-py folds them, a comparison of hosts refuses them;
+* references that no runtime could pull but whose host looks right (upper case in a path, a malformed tag or
+  digest, an empty image or first part, a bare image id, ``Upper/name``): gatekeeper-py refuses what does not
+  parse, a comparison of hosts never gets that far;
+* updates of Pods admitted earlier, deletions, mirror pods: gatekeeper-py judges only new images, the peers
+  judge all they see;
+* other kinds than Pods, custom resources, values of the wrong type, ``spec: null``: the peers know only Pods,
+  and refuse the rest in ways of their own (400, 404, 500);
+* duplicate keys, keys in another case, invalid UTF-8, very deep values: decoders differ, and no API server
+  sends them.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from benchmarks.bodies import IMAGES, pod_review
+from benchmarks.peers.building import APPROVED
+
+GOOD: Final = "registry.corp.example/shop/web:1.4.2"
+BAD: Final = "quay.io/shop/web:1.4.2"
+DIGEST: Final = "sha256:" + "0123456789abcdef" * 4
+SMALL: Final = 2_300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One review, and whether it is allowed. ``name`` says what is tried."""
+
+    name: str
+    uid: str
+    body: bytes
+    allowed: bool
+
+
+def policy_text() -> str:
+    """The policy of gatekeeper-py that decides as the peers do: a rule for each host of ``approved.txt``."""
+    hosts = APPROVED.read_text(encoding="utf-8").split()
+    rules = "".join(f"  - {host}\n" for host in hosts)
+    return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n{rules}"
+
+
+def problem(case: Case, status: int, body: bytes) -> str | None:
+    """What is wrong with the answer to a case, if anything: it must be one that an API server takes."""
+    if status != 200:
+        return f"status {status}: {body[:200]!r}"
+    try:
+        review = json.loads(body)
+    except ValueError as error:
+        return f"no JSON ({error}): {body[:200]!r}"
+    if not isinstance(review, dict) or not isinstance(review.get("response"), dict):
+        return f"no response: {body[:200]!r}"
+    response = review["response"]
+    if (review.get("apiVersion"), review.get("kind")) != ("admission.k8s.io/v1", "AdmissionReview"):
+        return f"it is a {review.get('apiVersion')} {review.get('kind')}"
+    if response.get("uid") != case.uid:
+        return f"the uid is {response.get('uid')!r}"
+    if response.get("allowed") is not case.allowed:
+        return f"allowed is {response.get('allowed')!r}"
+    if "patch" in response or "patchType" in response:
+        return "a validating webhook must not patch"
+    return None if case.allowed else _problem_of_denial(response.get("status"))
+
+
+def _problem_of_denial(status: Any) -> str | None:
+    if not isinstance(status, dict):
+        return "a denial has no status"
+    if (status.get("code"), status.get("reason")) != (403, "Forbidden"):
+        return f"a denial is {status.get('code')!r} {status.get('reason')!r}"
+    message = status.get("message")
+    return None if isinstance(message, str) and message else "a denial has no message"
+
+
+def cases() -> list[Case]:
+    """The corpus; every body has a uid of its own."""
+    return [
+        *(_image_case(image, True, name) for image, name in ALLOWED_IMAGES),
+        *(_image_case(image, False, name) for image, name in DENIED_IMAGES),
+        *(_edited_case(edit, allowed, name) for edit, allowed, name in EDITS),
+        _case("a Pod of 7 KB", json.loads(pod_review(size=7_000)), allowed=True),
+        _case("a Pod of 33 KB", json.loads(pod_review(size=33_000)), allowed=True),
+        _case(
+            "a Pod of 33 KB whose init container is from elsewhere",
+            json.loads(pod_review(size=33_000, images=(*IMAGES[:2], BAD))),
+            allowed=False,
+        ),
+        _case("indented JSON", _review(GOOD), allowed=True, indent=2),
+        _case("indented JSON, denied", _review(BAD), allowed=False, indent=2),
+        _escaped(_case("an approved image, its text escaped", _review(GOOD), allowed=True), GOOD),
+        _escaped(_case("an image from elsewhere, its text escaped", _review(BAD), allowed=False), BAD),
+    ]
+
+
+ALLOWED_IMAGES: Final = (
+    (GOOD, "an approved host"),
+    ("registry.corp.example/web", "neither tag nor digest"),
+    (f"registry.corp.example/shop/web@{DIGEST}", "a digest"),
+    (f"registry.corp.example/shop/web:1.4.2@{DIGEST}", "a tag and a digest"),
+    ("registry.corp.example/a/b/c/d/e:1", "a deep path"),
+    ("registry.corp.example/quay.io/web:1", "another host as part of the path"),
+    ("REGISTRY.Corp.Example/shop/web:1", "upper case in the host"),
+    ("registry.lab.example:5000/web:1", "a host approved with its port"),
+    ("nginx", "a short name"),
+    ("nginx:1.27", "a short name with a tag"),
+    (f"nginx@{DIGEST}", "a short name with a digest"),
+    ("library/nginx:1.27", "a short name in two parts"),
+    ("bitnami/redis:7", "an account of Docker Hub"),
+    ("docker.io/library/nginx:1.27", "Docker Hub by its name"),
+    ("registry.corp.example:5000", "a host alone is a short name, its port a tag"),
+)
+
+DENIED_IMAGES: Final = (
+    (BAD, "a host that is not approved"),
+    ("registry.corp.example.evil.example/shop/web:1", "an approved host with more behind it"),
+    ("evil-registry.corp.example/shop/web:1", "an approved host with more before it"),
+    ("evil.registry.corp.example/shop/web:1", "a subdomain of an approved host"),
+    ("corp.example/shop/web:1", "the parent of an approved host"),
+    ("registry-corp.example/shop/web:1", "a dash for a dot"),
+    ("registry.corp.example./shop/web:1", "an approved host with a dot at its end"),
+    ("evil.example/registry.corp.example/web:1", "an approved host as part of the path"),
+    ("registry.corp.example@evil.example/web:1", "an approved host as a user's name"),
+    ("https://registry.corp.example/shop/web:1", "a URL"),
+    (" registry.corp.example/shop/web:1", "a space before the host"),
+    ("registry.corp.example:5000/shop/web:1", "a port, the host approved without one"),
+    ("registry.lab.example/web:1", "no port, the host approved with one"),
+    ("registry.lab.example:5001/web:1", "another port than the approved one"),
+    ("localhost/web:1", "localhost"),
+    ("localhost:5000/web:1", "localhost with a port"),
+    ("10.0.0.7:5000/web:1", "an IPv4 address"),
+    ("[2001:db8::7]:5000/web:1", "an IPv6 address"),
+    ('quay.io/"quoted"\\web:1', "characters that JSON escapes"),
+)
+
+
+def _set(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def edit(request: dict[str, Any]) -> None:
+        request["object"]["spec"][field] = value
+
+    return edit
+
+
+def _without_namespace(request: dict[str, Any]) -> None:
+    del request["namespace"]
+    del request["object"]["metadata"]["namespace"]
+
+
+def _dry_run(request: dict[str, Any]) -> None:
+    request["dryRun"] = True
+
+
+def _non_ascii(request: dict[str, Any]) -> None:
+    request["object"]["metadata"]["annotations"] = {"note": 'größer — 北京 \U0001f680 \u2028 "quoted" \\'}
+
+
+def _debugging(image: str) -> Callable[[dict[str, Any]], None]:
+    """``kubectl debug``: an update of the subresource, the Pod with one container more."""
+
+    def edit(request: dict[str, Any]) -> None:
+        request["oldObject"] = json.loads(json.dumps(request["object"]))
+        request["operation"] = "UPDATE"
+        request["subResource"] = "ephemeralcontainers"
+        request["object"]["spec"]["ephemeralContainers"] = [{"name": "debug", "image": image}]
+
+    return edit
+
+
+def _image_volume(image: str) -> Callable[[dict[str, Any]], None]:
+    return _set("volumes", [{"name": "model", "image": {"reference": image, "pullPolicy": "Always"}}])
+
+
+EDITS: Final[tuple[tuple[Callable[[dict[str, Any]], None], bool, str], ...]] = (
+    (_set("initContainers", [{"name": "first", "image": GOOD}]), True, "an init container"),
+    (_set("initContainers", [{"name": "first", "image": BAD}]), False, "an init container from elsewhere"),
+    (
+        _set("containers", [{"name": f"c{i}", "image": image} for i, image in enumerate((GOOD, GOOD, BAD))]),
+        False,
+        "the last of three containers from elsewhere",
+    ),
+    (_debugging("busybox:1.37"), True, "an ephemeral container"),
+    (_debugging(BAD), False, "an ephemeral container from elsewhere"),
+    (_image_volume(GOOD), True, "an image volume"),
+    (_image_volume(BAD), False, "an image volume from elsewhere"),
+    (_set("initContainers", None), True, "null for no init containers"),
+    (_set("ephemeralContainers", []), True, "an empty list of ephemeral containers"),
+    (_set("volumes", None), True, "null for no volumes"),
+    (_without_namespace, True, "no namespace"),
+    (_dry_run, True, "a dry run"),
+    (_non_ascii, True, "annotations that are not ASCII"),
+)
+
+
+def _review(image: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(pod_review(size=SMALL, images=(image,)))
+    return document
+
+
+def _image_case(image: str, allowed: bool, what: str) -> Case:  # noqa: FBT001 - a row of a table
+    return _case(f"{what}: {image}", _review(image), allowed=allowed)
+
+
+def _edited_case(edit: Callable[[dict[str, Any]], None], allowed: bool, what: str) -> Case:  # noqa: FBT001
+    document = _review(GOOD)
+    edit(document["request"])
+    return _case(what, document, allowed=allowed)
+
+
+def _escaped(case: Case, image: str) -> Case:
+    """The same with every character of the image as a JSON escape."""
+    escapes = "".join(f"\\u{ord(character):04x}" for character in image)
+    return replace(case, body=case.body.replace(image.encode(), escapes.encode()))
+
+
+def _case(name: str, document: dict[str, Any], *, allowed: bool, indent: int | None = None) -> Case:
+    uid = str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+    document["request"]["uid"] = uid
+    # Not ASCII alone: API servers write UTF-8.
+    body = json.dumps(document, indent=indent, ensure_ascii=False).encode()
+    return Case(name=name, uid=uid, body=body, allowed=allowed)

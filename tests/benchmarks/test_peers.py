@@ -1,0 +1,201 @@
+"""The servers that benchmarks compare with, as far as they need no build."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asking import validate
+from benchmarks.contestant import Contestant, Launch
+from benchmarks.peers import BuildError, building, contestants, corpus, missing, roster
+from gatekeeper_py.core import CompiledPolicy, parse_policy
+
+ROOT = Path(__file__).parents[2]
+CASES = corpus.cases()
+CASE = CASES[0]
+PEER = roster.PEERS[0]
+LAUNCH = Launch(
+    port=18443,
+    certificate=Path("/certificates/tls.crt"),
+    key=Path("/keys/tls.key"),
+    policy=Path("/policy.yaml"),
+    cpu=0,
+)
+
+
+@pytest.fixture(scope="module")
+def policy() -> CompiledPolicy:
+    return parse_policy(corpus.policy_text()).at(datetime(2026, 3, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own, so that nothing built earlier is found."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def answer(**response: Any) -> bytes:
+    """An answer that allows ``CASE``, but for these fields; None leaves one out."""
+    fields = {"uid": CASE.uid, "allowed": True, **response}
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "response": {key: value for key, value in fields.items() if value is not None},
+    }
+    return json.dumps(review).encode()
+
+
+class TestCorpus:
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    def test_our_own_decision_is_the_expected_one(self, case: corpus.Case, policy: CompiledPolicy) -> None:
+        assert validate(json.loads(case.body), policy).allowed is case.allowed
+
+    def test_no_two_cases_share_a_uid(self) -> None:
+        assert len({case.uid for case in CASES}) == len(CASES)
+
+    def test_both_verdicts_are_well_represented(self) -> None:
+        allowed = sum(case.allowed for case in CASES)
+        assert min(allowed, len(CASES) - allowed) >= 20
+
+    def test_escaped_text_holds_no_host_in_the_clear(self) -> None:
+        escaped = [case for case in CASES if "escaped" in case.name]
+        assert len(escaped) == 2
+        assert not any(b"shop/web" in case.body for case in escaped)
+
+
+class TestProblem:
+    """What is accepted as an answer; CASE is allowed."""
+
+    def test_a_good_answer_has_none(self) -> None:
+        assert corpus.problem(CASE, 200, answer()) is None
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            pytest.param(500, answer(), id="status"),
+            pytest.param(200, b"allowed", id="no-json"),
+            pytest.param(200, b"[]", id="no-object"),
+            pytest.param(200, b'{"apiVersion":"admission.k8s.io/v1"}', id="no-response"),
+            pytest.param(200, answer().replace(b"io/v1", b"io/v1beta1"), id="version"),
+            pytest.param(200, answer(uid="another"), id="uid"),
+            pytest.param(200, answer(allowed=False), id="other-verdict"),
+            pytest.param(200, answer(allowed=1), id="allowed-is-no-boolean"),
+            pytest.param(200, answer(patch="W10=", patchType="JSONPatch"), id="patch"),
+        ],
+    )
+    def test_other_answers_have_one(self, status: int, body: bytes) -> None:
+        assert corpus.problem(CASE, status, body)
+
+    @pytest.mark.parametrize(
+        ("status", "good"),
+        [
+            pytest.param({"code": 403, "reason": "Forbidden", "message": "no"}, True, id="forbidden"),
+            pytest.param({"code": 400, "reason": "Forbidden", "message": "no"}, False, id="code"),
+            pytest.param({"code": 403, "reason": "Invalid", "message": "no"}, False, id="reason"),
+            pytest.param({"code": 403, "reason": "Forbidden"}, False, id="no-message"),
+            pytest.param(None, False, id="no-status"),
+        ],
+    )
+    def test_a_denial_says_why(self, status: Any, good: bool) -> None:  # noqa: FBT001
+        denied = next(case for case in CASES if not case.allowed)
+        body = answer(uid=denied.uid, allowed=False, status=status)
+        assert (corpus.problem(denied, 200, body) is None) is good
+
+
+class TestRoster:
+    @pytest.fixture(params=roster.PEERS, ids=lambda peer: peer.name)
+    def peer(self, request: pytest.FixtureRequest) -> roster.Peer:
+        peer: roster.Peer = request.param
+        if peer.lacking() is not None:
+            pytest.skip(f"{peer.name}: {peer.lacking()}")
+        return peer
+
+    @pytest.mark.usefixtures("cache")
+    def test_a_peer_listens_where_it_is_told_with_the_certificate_it_is_given(
+        self, peer: roster.Peer
+    ) -> None:
+        argv = peer.contestant(Path("/built")).argv(LAUNCH)
+        assert argv[0].startswith("/built")
+        assert sum("18443" in each for each in argv) == 1
+        assert sum("/certificates/tls.crt" in each for each in argv) == 1
+        assert sum("/keys/tls.key" in each for each in argv) == 1
+
+    @pytest.mark.usefixtures("cache")
+    def test_every_file_of_ours_that_a_peer_is_given_is_there(self, peer: roster.Peer) -> None:
+        argv = peer.contestant(Path("/built")).argv(LAUNCH)
+        given = [each.partition("=")[2] or each for each in argv[1:]]
+        ours = [Path(each) for each in given if each.startswith(str(building.HERE))]
+        assert ours
+        assert all(path.exists() for path in ours)
+
+    def test_its_version_is_exact(self, peer: roster.Peer) -> None:
+        contestant: Contestant = peer.contestant(Path("/built"))
+        assert re.search(r"\d+\.\d+\.\d+", contestant.version)
+        assert contestant.path in {"/", "/validate-image"}
+
+    def test_a_go_program_runs_on_one_core(self, peer: roster.Peer) -> None:
+        is_go = peer.lacking is building.lacking_go
+        assert (peer.environment.get("GOMAXPROCS") == "1") is is_go
+
+    def test_names_are_unique(self) -> None:
+        assert len({peer.name for peer in roster.PEERS}) == len(roster.PEERS) == 5
+
+
+class TestPins:
+    def test_every_requirement_is_exact(self) -> None:
+        for line in building.REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+            assert re.match(r"#|[a-z0-9-]+==\d[\d.]*$", line), line
+
+    @pytest.mark.parametrize("package", ["orjson", "uvloop"])
+    def test_what_we_use_ourselves_is_the_same_for_peers(self, package: str) -> None:
+        lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+        ours = {each["name"]: each["version"] for each in lock["package"]}
+        assert building.pins()[package] == ours[package]
+
+    def test_an_unknown_module_is_an_error(self) -> None:
+        with pytest.raises(BuildError, match=r"does not require example\.com/other"):
+            building.required("opa", "example.com/other")
+
+
+class TestLeftOut:
+    def test_a_peer_without_its_tool_is_named_with_the_reason(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        here = replace(PEER, name="here", lacking=lambda: None, build=lambda: Path("/built"))
+        absent = replace(PEER, name="absent", lacking=lambda: "there is no compiler")
+        assert missing((here, absent)) == {"absent": "there is no compiler"}
+        assert [each.name for each in contestants((here, absent))] == ["here"]
+        assert capsys.readouterr().err == "absent is left out: there is no compiler\n"
+
+    def test_a_build_that_fails_names_the_peer(self) -> None:
+        def fail() -> Path:
+            raise BuildError("`go build …` ended with status 1")
+
+        broken = replace(PEER, name="broken", lacking=lambda: None, build=fail)
+        with pytest.raises(BuildError, match=r"^broken cannot be built: `go build …` ended with status 1"):
+            contestants((broken,))
+
+
+class TestBuilding:
+    def test_what_was_built_is_kept(self, cache: Path) -> None:
+        data = building.approved_data()
+        assert data.is_relative_to(cache)
+        assert json.loads(data.read_text(encoding="utf-8"))["approved"]["hosts"]["docker.io"] is True
+        data.write_text("kept", encoding="utf-8")
+        assert building.approved_data().read_text(encoding="utf-8") == "kept"
+
+    @pytest.mark.usefixtures("cache")
+    def test_what_was_half_built_is_built_again(self) -> None:
+        data = building.approved_data()
+        data.write_text("half", encoding="utf-8")
+        (data.parent / "complete").unlink()
+        assert building.approved_data() == data
+        assert data.read_text(encoding="utf-8") != "half"
