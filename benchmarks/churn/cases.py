@@ -1,0 +1,137 @@
+"""The cases as data: what is registered with the API server, and what must then be true.
+
+Whoever adds a case adds a row to ``CASES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.churn import native
+from benchmarks.churn.approval import MIRROR, PREFIXES
+from benchmarks.churn.gatekeeper import Gatekeeper
+from benchmarks.churn.pods import Sidecar
+from benchmarks.churn.site import Site
+from e2e.installed import K8S, MUTATING, NAMESPACE
+
+OTHERS = (NAMESPACE, "kube-system")
+"""Namespaces that are left alone, as our own webhook leaves them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a case may use."""
+
+    site: Site
+    gatekeeper: Gatekeeper | None = None
+
+
+Registered = Callable[[Stage], AbstractContextManager[Sequence[str]]]
+"""Registers something for as long as it is entered; gives the names of the processes that answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One way to decide about images.
+
+    ``denies`` says whether an unlisted image is refused. A create whose images are all plainly approved
+    costs ``plain_reviews`` reviews of our replicas, any other ``other_reviews``. ``shares`` are the per
+    cent of plainly approved Pods to measure with: one when it makes no difference; ``other`` are the rest.
+    Every answer holds the text ``holds`` and has ``warnings`` warnings.
+    """
+
+    name: str
+    registered: Registered
+    denies: bool = True
+    plain_reviews: int = 0
+    other_reviews: int = 0
+    shares: tuple[int, ...] = (50,)
+    other: Sidecar = "matched"
+    holds: str = ""
+    warnings: int = 0
+
+    def reviews(self, share: int) -> float:
+        """Reviews per create when ``share`` per cent are plainly approved."""
+        return (self.plain_reviews * share + self.other_reviews * (100 - share)) / 100
+
+
+@contextmanager
+def _nothing(_: Stage) -> Iterator[Sequence[str]]:
+    yield ()
+
+
+@contextmanager
+def _ours(stage: Stage, *, overlay: str, mutating: bool = True) -> Iterator[Sequence[str]]:
+    stage.site.arm(overlay)
+    try:
+        if not mutating:
+            stage.site.disarm(MUTATING)
+        yield stage.site.servers()
+    finally:
+        stage.site.disarm()
+
+
+@contextmanager
+def _native(stage: Stage) -> Iterator[Sequence[str]]:
+    made: list[str] = []
+    try:
+        made.append(stage.site.create(native.POLICIES, native.policy(PREFIXES)))
+        made.append(stage.site.create(native.BINDINGS, native.binding(OTHERS)))
+        yield ()
+    finally:
+        for path in reversed(made):
+            stage.site.delete(path)
+
+
+@contextmanager
+def _gatekeeper(stage: Stage) -> Iterator[Sequence[str]]:
+    if stage.gatekeeper is None:
+        raise ValueError("there is no Gatekeeper here")
+    with stage.gatekeeper.registered():
+        yield (stage.gatekeeper.process,)
+
+
+CASES = (
+    Case(name="none", registered=_nothing, denies=False),
+    # What the validating webhook alone costs.
+    Case(
+        name="validate",
+        registered=partial(_ours, overlay="enforce", mutating=False),
+        plain_reviews=1,
+        other_reviews=1,
+    ),
+    # As shipped: the mutating webhook is registered in every mode, and does nothing in this one.
+    Case(name="enforce", registered=partial(_ours, overlay="enforce"), plain_reviews=2, other_reviews=2),
+    # As shipped, with an image to rewrite in every Pod.
+    Case(
+        name="mutate",
+        registered=partial(_ours, overlay="mutate"),
+        plain_reviews=2,
+        other_reviews=2,
+        shares=(0,),
+        other="mirrored",
+        holds=f'"image":"{MIRROR}/',
+        warnings=1,
+    ),
+    Case(name="native", registered=_native),
+    Case(
+        name="fast-path",
+        registered=partial(_ours, overlay="fast-path"),
+        other_reviews=2,
+        shares=(0, 10, 50, 100),
+    ),
+    Case(name="gatekeeper", registered=_gatekeeper),
+)
+
+
+def available(*, gatekeeper: bool) -> tuple[list[Case], dict[str, str]]:
+    """The cases that can be played here, and why the others can't."""
+    missing: dict[str, str] = {}
+    if not (K8S / "overlays" / "fast-path").is_dir():
+        missing["fast-path"] = "there is no overlay k8s/overlays/fast-path"
+    if not gatekeeper:
+        missing["gatekeeper"] = "no binary was given; see --gatekeeper and --build-gatekeeper"
+    return [case for case in CASES if case.name not in missing], missing

@@ -1,0 +1,138 @@
+"""Pods as a ReplicaSet sends them: three containers, probes, resources, volumes, settings; about 4 KB.
+
+With defaults, ``managedFields`` and ``userInfo`` the API server makes a review of 8 KB of one.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Literal
+
+from benchmarks.churn.approval import MATCHED_HOST, PLAIN_HOST
+
+Sidecar = Literal["plain", "matched", "mirrored"]
+"""Which rule approves one image of the three; the others are plainly approved, so it decides for the Pod.
+
+``mirrored`` is an image of Docker Hub: nobody approves it, and mutate mode sends it to the mirror.
+"""
+
+_HOSTS = {"plain": PLAIN_HOST, "matched": MATCHED_HOST, "mirrored": "docker.io"}
+
+BODIES = 100
+"""As many as a share in per cent needs to be exact; each has images of its own."""
+
+
+def bodies(share: int, other: Sidecar = "matched") -> list[dict[str, Any]]:
+    """``BODIES`` Pods, of which ``share`` per cent are plainly approved, well mixed.
+
+    The others have a sidecar of the other kind. The same on every call.
+    """
+    if not 0 <= share <= 100:
+        raise ValueError(f"a share is 0 to 100 per cent, not {share}")
+    plain = [index * 100 < share * BODIES for index in range(BODIES)]
+    random.Random(1).shuffle(plain)
+    return [pod(index, "plain" if each else other) for index, each in enumerate(plain)]
+
+
+def pod(index: int, sidecar: Sidecar) -> dict[str, Any]:
+    """One Pod without a name of its own."""
+    template = pod_template(index, sidecar)
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": f"web-{index}-5d9c7b6f4",
+        "uid": f"51d2a0b1-62f1-4a8e-9b3c-2f4e5a6b{index:04x}",
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    metadata = {
+        "generateName": f"web-{index}-5d9c7b6f4-",
+        "labels": template["metadata"]["labels"] | {"pod-template-hash": "5d9c7b6f4"},
+        "annotations": template["metadata"]["annotations"],
+        "ownerReferences": [owner],
+    }
+    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": template["spec"]}
+
+
+def deployment(name: str, index: int, sidecar: Sidecar) -> dict[str, Any]:
+    """A Deployment of such Pods, scaled to none."""
+    template = pod_template(index, sidecar)
+    labels = {"churn": name}
+    template["metadata"]["labels"] |= labels
+    # Nothing to wait for at the end of a container that never ran.
+    template["spec"]["terminationGracePeriodSeconds"] = 0
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def pod_template(index: int, sidecar: Sidecar) -> dict[str, Any]:
+    """Metadata and spec of the Pods number ``index``."""
+    digest = f"{index:064x}"
+    proxy = f"{_HOSTS[sidecar]}/team-{index % 7}/proxy:3.{index}.0"
+    return {
+        "metadata": {
+            "labels": {"app": "web", "team": f"team-{index % 7}"},
+            "annotations": {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": "9090",
+                "checksum/config": digest,
+            },
+        },
+        "spec": {
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 30,
+            "dnsPolicy": "ClusterFirst",
+            "schedulerName": "default-scheduler",
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532},
+            "containers": [
+                _container("web", f"{PLAIN_HOST}/shop/web:1.{index}.2", port=8080, settings=10),
+                _container("proxy", proxy, port=15001, settings=6),
+                _container("metrics", f"{PLAIN_HOST}/shop/metrics@sha256:{digest}", port=9090, settings=2),
+            ],
+            "volumes": [
+                {"name": "settings", "configMap": {"name": "web-settings", "defaultMode": 420}},
+                {"name": "scratch", "emptyDir": {}},
+            ],
+        },
+    }
+
+
+def _container(name: str, image: str, *, port: int, settings: int) -> dict[str, Any]:
+    probe = {
+        "httpGet": {"path": "/healthz", "port": name, "scheme": "HTTP"},
+        "periodSeconds": 10,
+        "timeoutSeconds": 1,
+        "successThreshold": 1,
+        "failureThreshold": 3,
+    }
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--listen=:8080", f"--name={name}"],
+        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"}],
+        "env": [
+            {"name": f"SETTING_{number:02}", "value": f"value-{number:02}"} for number in range(settings)
+        ],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "limits": {"memory": "128Mi"},
+        },
+        "volumeMounts": [
+            {"name": "settings", "mountPath": "/etc/settings", "readOnly": True},
+            {"name": "scratch", "mountPath": "/tmp"},
+        ],
+        "livenessProbe": probe,
+        "readinessProbe": probe,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+    }

@@ -1,0 +1,219 @@
+"""Rounds: every case once after the other, again and again, on one control plane.
+
+A machine's speed drifts within minutes. A case is therefore compared with ``none`` of its own round, and a
+case that has to be believed is measured in several.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.churn import scaling
+from benchmarks.churn.approval import DENIED_IMAGE
+from benchmarks.churn.cases import Case, Stage
+from benchmarks.churn.creating import Creation, Creators, Spoiled, write_bodies
+from benchmarks.churn.pods import Sidecar, bodies, pod
+from benchmarks.churn.site import Asking
+
+_EFFECT_SECONDS = 20.0
+_PROBES = 6
+
+# The controller asks each replica from time to time, and a scrape is no snapshot.
+_REVIEWS_SPARE = 30
+_REVIEWS_SLACK = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long and how often; seconds are those of one load.
+
+    With ``every_share``, a case is measured with all of its shares, otherwise with the first and the last.
+    """
+
+    rounds: int
+    seconds: float
+    single_seconds: float
+    warm_up: float
+    replicas: int
+    every_share: bool
+    clients: int = 16
+
+    def shares(self, case: Case) -> list[int]:
+        """The shares to measure a case with, in their order."""
+        if self.every_share:
+            return list(case.shares)
+        return list(dict.fromkeys((case.shares[0], case.shares[-1])))
+
+
+Files = Mapping[tuple[int, Sidecar], Path]
+"""The bodies of a load, by share and by what the others are."""
+
+QUICK = Plan(rounds=3, seconds=3, single_seconds=1.5, warm_up=0.7, replicas=40, every_share=False)
+FULL = Plan(rounds=5, seconds=7, single_seconds=4, warm_up=1, replicas=75, every_share=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The figures of one case in one round, by name; units are in the names."""
+
+    round: int
+    case: str
+    share: int
+    figures: Mapping[str, float]
+
+    @property
+    def label(self) -> str:
+        return f"{self.case} {self.share} %"
+
+
+def play(stage: Stage, cases: Sequence[Case], plan: Plan, creators: Creators, folder: Path) -> list[Sample]:
+    """Every case in every round.
+
+    Raises Spoiled, naming the round and the case, for the first thing that is not as it must be.
+    """
+    files = {
+        (share, other): write_bodies(folder / f"pods-{share}-{other}.jsonl", bodies(share, other))
+        for share, other in {(share, case.other) for case in cases for share in plan.shares(case)}
+    }
+    scaling.prepare(stage.site.plane)
+    samples = []
+    for number in range(1, plan.rounds + 1):
+        for case in cases:
+            began = time.monotonic()
+            try:
+                samples += _case(stage, case, number, plan, creators, files)
+            except (Spoiled, TimeoutError) as problem:
+                raise Spoiled(f"round {number}, {case.name}: {problem}") from problem
+            say(f"round {number}/{plan.rounds}, {case.name}: {time.monotonic() - began:.0f} s")
+    return samples
+
+
+def _case(
+    stage: Stage,
+    case: Case,
+    number: int,
+    plan: Plan,
+    creators: Creators,
+    files: Files,
+) -> list[Sample]:
+    samples = []
+    with case.registered(stage) as processes:
+        await_effect(stage, case)
+
+        def cpu() -> Mapping[str, float]:
+            return stage.site.cpu(processes)
+
+        with stage.site.kubelet.looking_away():
+            for share in plan.shares(case):
+                figures = _creates(stage, case, share, plan, creators, files[share, case.other], cpu)
+                if share == case.shares[-1]:
+                    figures |= _scaled(plan, stage, cpu)
+                samples.append(Sample(round=number, case=case.name, share=share, figures=figures))
+                say(
+                    f"    {case.name} {share} %: {figures['creates_per_second']:.0f}/s, one creator "
+                    f"{figures['single_mean_ms']:.2f} ms, webhook {figures['webhook_cpu_ms']:.3f} ms"
+                )
+        await_effect(stage, case)  # it was in effect until the end, too
+    return samples
+
+
+def _creates(
+    stage: Stage,
+    case: Case,
+    share: int,
+    plan: Plan,
+    creators: Creators,
+    file: Path,
+    cpu: Callable[[], Mapping[str, float]],
+) -> dict[str, float]:
+    reviews = stage.site.reviews()
+    run = partial(creators.run, file, warm_up=plan.warm_up, holds=case.holds, warnings=case.warnings, cpu=cpu)
+    many = run(clients=plan.clients, seconds=plan.seconds)
+    reviews = stage.site.reviews() - reviews
+    expect_reviews(reviews, many.sent, case.reviews(share))
+    one = run(clients=1, seconds=plan.single_seconds)
+    return {
+        "creates_per_second": many.per_second,
+        "latency_p50_ms": many.latency_ms["p50"],
+        "latency_p99_ms": many.latency_ms["p99"],
+        "apiserver_cpu_ms": many.cpu_ms("apiserver"),
+        "webhook_cpu_ms": many.cpu_ms("webhook"),
+        "etcd_cpu_ms": many.cpu_ms("etcd"),
+        "others_cores": others(many),
+        "creator_cpu_ms": many.creator_cpu / many.creates * 1000,
+        "reviews_per_create": reviews / many.sent,
+        "single_mean_ms": one.latency_ms["mean"],
+        "single_p50_ms": one.latency_ms["p50"],
+        "single_p99_ms": one.latency_ms["p99"],
+    }
+
+
+def _scaled(plan: Plan, stage: Stage, cpu: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    found = scaling.scale(stage.site.plane, replicas=plan.replicas, cpu=cpu)
+    return {
+        "pods_per_second_up": found.pods / found.up_seconds,
+        "pods_per_second_down": found.pods / found.down_seconds,
+        "pod_apiserver_cpu_ms": found.cpu_ms("apiserver"),
+        "pod_webhook_cpu_ms": found.cpu_ms("webhook"),
+    }
+
+
+def others(load: Creation) -> float:
+    """Cores that were busy with something that is no part of this: what makes the figures doubtful."""
+    return (load.cpu["machine"] - load.cpu["all_ours"] - load.creator_cpu) / load.seconds
+
+
+def expect_reviews(reviews: float, creates: int, each: float) -> None:
+    """Raise Spoiled unless so many creates led to as many reviews of our replicas as the case says."""
+    expected = creates * each
+    if abs(reviews - expected) > _REVIEWS_SPARE + _REVIEWS_SLACK * expected:
+        raise Spoiled(
+            f"{creates} creates led to {reviews:.0f} reviews of our replicas; expected were {expected:.0f}"
+        )
+
+
+def await_effect(stage: Stage, case: Case) -> None:
+    """Wait until probe Pods are answered as the case says, and cost as many reviews.
+
+    The API server learns of configurations after they were written. Raises Spoiled when it takes too long.
+    """
+    asking = Asking(stage.site.plane)
+    deadline = time.monotonic() + _EFFECT_SECONDS
+    try:
+        while problem := _problem(stage, case, asking):
+            if time.monotonic() > deadline:
+                raise Spoiled(f"not in effect after {_EFFECT_SECONDS:g} s: {problem}")
+    finally:
+        asking.close()
+
+
+def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
+    """What a few probes found to be otherwise than the case says."""
+    denied = pod(0, "plain")
+    denied["spec"]["containers"][2]["image"] = DENIED_IMAGE
+    status = asking.create(denied)
+    if status not in ({403, 422} if case.denies else {201}):
+        return f"an unlisted image is answered {status}"
+    kinds: tuple[tuple[Sidecar, int], ...] = (("plain", case.plain_reviews), (case.other, case.other_reviews))
+    for sidecar, each in kinds:
+        before = stage.site.reviews()
+        for index in range(_PROBES):
+            status = asking.create(pod(index, sidecar))
+            if status != 201:
+                return f"an approved image is answered {status}"
+        found = stage.site.reviews() - before
+        # The controller's own questions to the replicas may come in between; none can be missing.
+        if not 0 <= found - each * _PROBES < _PROBES:
+            return f"{_PROBES} {sidecar} Pods led to {found:.0f} reviews"
+    return None
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

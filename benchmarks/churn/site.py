@@ -1,0 +1,179 @@
+"""The control plane with our product on it, whose webhooks can be taken away and put back."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.churn.approval import policy_text
+from e2e.controlplane.components import (
+    API_ADDRESS,
+    APISERVER,
+    COMPONENTS,
+    ETCD,
+    SCHEDULER,
+    scheduler_flags,
+)
+from e2e.controlplane.exchange import ApiError
+from e2e.controlplane.plane import ControlPlane
+from e2e.controlplane.polling import wait_until
+from e2e.installed import K8S, MUTATING, NAMESPACE, POLICY, SETTLE_SECONDS, VALIDATING, Installed
+from e2e.kubelet import Kubelet
+
+CHURN = "churn"
+_CONTROLLER = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py-controller"
+
+
+class PausableKubelet(Kubelet):
+    """A kubelet that can look away: its questions to the API server would be in every figure."""
+
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+        super().__init__(plane, namespace)
+        self._turning = threading.Lock()
+
+    @contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """Nothing is asked, started or probed meanwhile; what runs goes on running."""
+        with self._turning:
+            yield
+
+    def _turn(self) -> None:
+        with self._turning:
+            super()._turn()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the cases are played. Our replicas run all the time; unregistered they cost nothing."""
+
+    plane: ControlPlane
+    kubelet: PausableKubelet
+    product: Installed
+
+    def arm(self, overlay: str) -> None:
+        """Apply one overlay as shipped, with the policy of the benchmark, and wait until it is armed.
+
+        Raises TimeoutError when it isn't.
+        """
+        rendered = self.plane.kubectl("kustomize", str(K8S / "overlays" / overlay)).stdout
+        self.plane.kubectl("apply", "-f", "-", input=json.dumps(with_policy(rendered, policy_text())))
+        self.product.wait_armed()
+
+    def disarm(self, *configurations: str) -> None:
+        """End the controller, which would put them back, and remove configurations: both by default."""
+        if self.product.get(_CONTROLLER) is not None:
+            self.plane.api("PATCH", _CONTROLLER, {"spec": {"replicas": 0}})
+            wait_until(
+                lambda: not any("controller" in name for name in self.kubelet.running),
+                seconds=SETTLE_SECONDS,
+                what="the controller ended",
+            )
+        for path in configurations or (VALIDATING, MUTATING):
+            self.delete(path)
+
+    def create(self, collection: str, document: Mapping[str, Any]) -> str:
+        """Create an object and answer its path."""
+        self.plane.api("POST", collection, document)
+        return f"{collection}/{document['metadata']['name']}"
+
+    def delete(self, path: str) -> None:
+        """Delete an object if it is there."""
+        try:
+            self.plane.api("DELETE", path)
+        except ApiError as problem:
+            if problem.status != http.client.NOT_FOUND:
+                raise
+
+    def servers(self) -> list[str]:
+        """The process names of our replicas."""
+        return [pod.name for pod in self.product.servers()]
+
+    def controllers(self) -> list[str]:
+        return [pod.name for pod in self.product.controllers()]
+
+    def reviews(self) -> float:
+        """Reviews answered by all replicas so far."""
+        return sum(
+            self.product.metric(pod.address, "gatekeeper_py_reviews_total") for pod in self.product.servers()
+        )
+
+    def cpu(self, webhook: Sequence[str]) -> dict[str, float]:
+        """CPU seconds so far of the API server, etcd, a webhook, and two groups to tell noise by.
+
+        ``all_ours`` is all that runs for us but the creators, ``machine`` all that runs.
+        """
+        started = [pod.name for pod in self.kubelet.running.values()]
+        groups = {
+            "apiserver": [APISERVER],
+            "etcd": [ETCD],
+            "webhook": list(webhook),
+            "all_ours": [*COMPONENTS, *{*started, *webhook}],
+        }
+        used = {group: sum(self.plane.cpu_seconds(name) for name in names) for group, names in groups.items()}
+        used["all_ours"] += time.process_time()
+        return used | {"machine": machine_seconds()}
+
+
+def machine_seconds() -> float:
+    """CPU seconds in which this machine was not idle since it started, all cores together."""
+    # cpu user nice system idle iowait irq softirq steal …: proc_stat(5)
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    busy = [int(field) for number, field in enumerate(fields) if number not in {3, 4}]
+    return sum(busy) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def site(plane: ControlPlane) -> Iterator[Site]:
+    """Our product on a started control plane, its overlay ``enforce`` armed; ends its processes."""
+    hurry_scheduler(plane)
+    plane.make_namespace(CHURN)
+    with PausableKubelet(plane, NAMESPACE) as kubelet:
+        found = Site(plane, kubelet, Installed(plane, kubelet))
+        found.arm("enforce")
+        yield found
+
+
+def hurry_scheduler(plane: ControlPlane) -> None:
+    """Start the scheduler again without its bound of 50 requests a second, which would hide everything."""
+    plane.kill(SCHEDULER)
+    flags = scheduler_flags(plane.kubeconfig_for(f"system:{SCHEDULER}"))
+    fast = ["--kube-api-qps=1000", "--kube-api-burst=2000"]
+    plane.popen([str(plane.binaries / SCHEDULER), *flags, *fast], name=SCHEDULER)
+
+
+def with_policy(rendered: str, text: str) -> dict[str, Any]:
+    """Rendered manifests as one List, the policy's document replaced by this text."""
+    items = [document for document in yaml.safe_load_all(rendered) if document is not None]
+    policies = [item for item in items if item["kind"] == "ConfigMap" and item["metadata"]["name"] == POLICY]
+    if len(policies) != 1:
+        raise ValueError(f"the overlay has {len(policies)} ConfigMaps named {POLICY}")
+    policies[0]["data"]["policy.yaml"] = text
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+class Asking:
+    """Dry-run creates over one connection that is kept."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)
+
+    def create(self, pod: Mapping[str, Any]) -> int:
+        """The status of one dry-run create."""
+        path = f"/api/v1/namespaces/{CHURN}/pods?dryRun=All"
+        self._connection.request("POST", path, json.dumps(pod), {"Content-Type": "application/json"})
+        response = self._connection.getresponse()
+        response.read()
+        return response.status
+
+    def close(self) -> None:
+        self._connection.close()
