@@ -1,0 +1,169 @@
+// Evaluates match conditions with the API server's own code: its CEL environment, its conversion of
+// objects, its cost limits. One JSON question a line on standard input, one JSON answer a line on
+// standard output; see ../evaluating.py.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/admission/plugin/cel"
+	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/cel/environment"
+)
+
+type question struct {
+	Conditions  []string        `json:"conditions"`
+	Group       string          `json:"group"`
+	Kind        string          `json:"kind"`
+	Resource    string          `json:"resource"`
+	SubResource string          `json:"subResource"`
+	Operation   string          `json:"operation"`
+	Object      json.RawMessage `json:"object"`
+	OldObject   json.RawMessage `json:"oldObject"`
+	// Typed objects are decoded as an API server decodes a Pod; others stay maps.
+	Typed bool `json:"typed"`
+}
+
+type answer struct {
+	// Problem says that the question could not be asked: it does not compile, or the object is no Pod.
+	Problem string `json:"problem,omitempty"`
+	Results []bool `json:"results"`
+	// Error is what an API server meets with the failure policy.
+	Error string `json:"error,omitempty"`
+	// Sent is the object as a webhook would get it.
+	Sent    any           `json:"sent"`
+	Cost    int64         `json:"cost"`
+	Compile time.Duration `json:"compile"`
+	Elapsed time.Duration `json:"elapsed"`
+}
+
+var (
+	compiler = cel.NewConditionCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+	compiled = map[string]cel.ConditionEvaluator{}
+)
+
+func main() {
+	input := bufio.NewReader(os.Stdin)
+	output := json.NewEncoder(os.Stdout)
+	for {
+		line, err := input.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		var asked question
+		given := answer{Results: []bool{}}
+		if err := json.Unmarshal(line, &asked); err != nil {
+			given.Problem = err.Error()
+		} else {
+			evaluate(asked, &given)
+		}
+		if err := output.Encode(given); err != nil {
+			return
+		}
+	}
+}
+
+func evaluate(asked question, given *answer) {
+	began := time.Now()
+	evaluator, err := compile(asked.Conditions)
+	given.Compile = time.Since(began)
+	if err != nil {
+		given.Problem = err.Error()
+		return
+	}
+	object, err := decode(asked.Object, asked.Typed)
+	if err != nil {
+		given.Problem = err.Error()
+		return
+	}
+	old, err := decode(asked.OldObject, asked.Typed)
+	if err != nil {
+		given.Problem = err.Error()
+		return
+	}
+	if object != nil {
+		given.Sent = object
+	}
+	kind := schema.GroupVersionKind{Group: asked.Group, Version: "v1", Kind: asked.Kind}
+	resource := schema.GroupVersionResource{Group: asked.Group, Version: "v1", Resource: asked.Resource}
+	attributes := admission.NewAttributesRecord(object, old, kind, "shop", "web", resource, asked.SubResource,
+		admission.Operation(asked.Operation), nil, false, &user.DefaultInfo{Name: "ana"})
+	versioned := &admission.VersionedAttributes{
+		Attributes:         attributes,
+		VersionedKind:      kind,
+		VersionedObject:    admission.NewLazyObject(object),
+		VersionedOldObject: admission.NewLazyObject(old),
+	}
+	request := cel.CreateAdmissionRequest(attributes, metav1.GroupVersionResource(resource), metav1.GroupVersionKind(kind))
+	began = time.Now()
+	results, left, err := evaluator.ForInput(context.Background(), versioned, request,
+		cel.OptionalVariableBindings{}, nil, celconfig.RuntimeCELCostBudgetMatchConditions)
+	given.Elapsed = time.Since(began)
+	if err != nil {
+		given.Error = err.Error()
+		return
+	}
+	given.Cost = celconfig.RuntimeCELCostBudgetMatchConditions - left
+	for _, result := range results {
+		if result.Error != nil {
+			given.Error = result.Error.Error()
+			return
+		}
+		matches, ok := result.EvalResult.Value().(bool)
+		if !ok {
+			given.Error = fmt.Sprintf("not a boolean: %v", result.EvalResult)
+			return
+		}
+		given.Results = append(given.Results, matches)
+	}
+}
+
+func compile(expressions []string) (cel.ConditionEvaluator, error) {
+	key := fmt.Sprintf("%q", expressions)
+	if evaluator, ok := compiled[key]; ok {
+		return evaluator, nil
+	}
+	if len(compiled) > 256 {
+		clear(compiled)
+	}
+	accessors := make([]cel.ExpressionAccessor, len(expressions))
+	for i, expression := range expressions {
+		accessors[i] = &matchconditions.MatchCondition{Name: fmt.Sprintf("c%d", i), Expression: expression}
+	}
+	// As for a webhook: an authorizer, no parameters.
+	evaluator := compiler.CompileCondition(accessors, cel.OptionalVariableDeclarations{HasAuthorizer: true}, environment.NewExpressions)
+	if problems := evaluator.CompilationErrors(); len(problems) > 0 {
+		return nil, problems[0]
+	}
+	compiled[key] = evaluator
+	return evaluator, nil
+}
+
+func decode(text json.RawMessage, typed bool) (runtime.Object, error) {
+	if len(text) == 0 || string(text) == "null" {
+		return nil, nil
+	}
+	if typed {
+		pod := &corev1.Pod{}
+		return pod, json.Unmarshal(text, pod)
+	}
+	// Not through Unstructured's own decoder, which refuses what has no kind.
+	content := map[string]any{}
+	if err := json.Unmarshal(text, &content); err != nil {
+		return nil, err
+	}
+	return &unstructured.Unstructured{Object: content}, nil
+}

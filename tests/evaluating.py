@@ -1,0 +1,152 @@
+"""Match conditions as an API server evaluates them: its own code, asked over a pipe.
+
+``celoracle/oracle.go`` is compiled against the module files of the end-to-end tests' Kubernetes, so the
+release is named in one place. The binary is kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/celoracle``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from e2e.controlplane.build import GO_BUILD, GO_ENVIRONMENT, BuildError, find_go
+
+HERE: Final = Path(__file__).resolve().parent
+SOURCE: Final = HERE / "celoracle" / "oracle.go"
+MODULE: Final = HERE / "e2e" / "controlplane" / "kubernetes"
+
+COST_LIMIT: Final = 1_000_000
+"""Of one expression (apiserver, pkg/apis/cel/config.go)."""
+
+
+class UnavailableError(BuildError):
+    """There is no Go here, or not the modules, and nothing is fetched for these tests."""
+
+
+class RefusedError(ValueError):
+    """The API server would not take the condition, or would not decode the object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What came of one condition. ``matches`` is ``None`` when there was an error.
+
+    ``sent`` is the object as a webhook would get it: what decoding and encoding make of it.
+    Times are in nanoseconds; ``compile`` is near nothing for an expression that was asked before.
+    """
+
+    matches: bool | None
+    error: str
+    sent: Any
+    cost: int
+    compile: int
+    elapsed: int
+
+
+class Evaluator:
+    """A running oracle; a context manager."""
+
+    def __init__(self, binary: Path) -> None:
+        self._process = subprocess.Popen(
+            [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()  # it ends when there is nothing more to read
+        self._process.wait(timeout=10)
+        self._process.stdout.close()
+
+    def evaluate(self, expression: str, review: dict[str, Any], *, typed: bool = True) -> Evaluation:
+        """Evaluate one condition for the request of a review.
+
+        A ``typed`` object is decoded as an API server decodes a Pod. Raises ``RefusedError``.
+        """
+        request = review["request"]
+        asked = {
+            "conditions": [expression],
+            "group": request["kind"]["group"],
+            "kind": request["kind"]["kind"],
+            "resource": request["resource"]["resource"],
+            "subResource": request.get("subResource", ""),
+            "operation": request["operation"],
+            "object": request["object"],
+            "oldObject": request["oldObject"],
+            "typed": typed,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if answer.get("problem"):
+            raise RefusedError(answer["problem"])
+        error = answer.get("error", "")
+        return Evaluation(
+            matches=None if error else answer["results"][0],
+            error=error,
+            sent=answer["sent"],
+            cost=answer["cost"],
+            compile=answer["compile"],
+            elapsed=answer["elapsed"],
+        )
+
+
+def build() -> Path:
+    """The oracle's binary, compiled when it is not in the cache.
+
+    Raises ``UnavailableError``, or ``BuildError`` when it does not compile.
+    """
+    try:
+        go = find_go()
+    except BuildError as missing:
+        raise UnavailableError(str(missing)) from None
+    parts = [SOURCE.read_bytes(), (MODULE / "go.mod").read_bytes(), (MODULE / "go.sum").read_bytes()]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "gatekeeper-py" / "celoracle"
+    binary = folder / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not binary.exists():
+            _compile(go, binary)
+    return binary
+
+
+def _compile(go: str, binary: Path) -> None:
+    if _run(go, "list", "-deps", SOURCE).returncode != 0:
+        raise UnavailableError(
+            "the Go modules of the control plane are not here: make controlplane fetches them"
+        )
+    with tempfile.TemporaryDirectory(dir=binary.parent) as unfinished:
+        output = Path(unfinished) / binary.name
+        done = _run(go, *GO_BUILD, "-o", output, SOURCE)
+        if done.returncode != 0:
+            raise BuildError(f"{SOURCE.name} was not built:\n{done.stderr}")
+        output.rename(binary)
+
+
+def _run(go: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [go, *arguments],
+        cwd=MODULE,
+        env=os.environ | GO_ENVIRONMENT | {"GOPROXY": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
