@@ -1,0 +1,85 @@
+"""The churn benchmark has no figures from a load in which something was wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.churn.creating import Creation, Spoiled, creation
+from benchmarks.churn.rounds import expect_reviews
+
+BEFORE, AFTER = {"apiserver": 1.0, "webhook": 0.5}, {"apiserver": 3.0, "webhook": 0.75}
+
+
+def result(**changed: Any) -> dict[str, Any]:
+    return {
+        "creates": 500,
+        "seconds": 2.0,
+        "latency_ms": {"mean": 4.0},
+        "statuses": {"201": 600},
+        "errors": 0,
+        "warnings": 0,
+        "problems": [],
+        "dials": 16,
+        "cpu_seconds": 0.1,
+        **changed,
+    }
+
+
+def read(found: dict[str, Any], *, warnings: int = 0) -> Creation:
+    return creation(found, BEFORE, AFTER, clients=16, warnings=warnings)
+
+
+def test_a_good_load_is_divided_by_its_creates() -> None:
+    found = read(result())
+
+    assert (found.per_second, found.sent) == (250, 600)
+    assert (found.cpu_ms("apiserver"), found.cpu_ms("webhook")) == (4.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        pytest.param({"statuses": {"201": 599, "403": 1}}, "'403': 1", id="another-status"),
+        pytest.param({"errors": 1, "problems": ["EOF"]}, "1 errors.*EOF", id="no-answer"),
+        pytest.param({"warnings": 3}, "3 warnings", id="a-warning"),
+        pytest.param({"creates": 0}, "no create", id="nothing"),
+        pytest.param({"dials": 17}, "17 connections", id="connected-again"),
+    ],
+)
+def test_anything_wrong_spoils_it(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(Spoiled, match=words):
+        read(result(**changed))
+
+
+def test_warnings_that_must_be_there_must_all_be_there() -> None:
+    assert read(result(warnings=600), warnings=1).creates == 500
+    with pytest.raises(Spoiled):
+        read(result(warnings=599), warnings=1)
+
+
+@pytest.mark.parametrize(
+    ("reviews", "each"),
+    [
+        pytest.param(1000, 1, id="each-asked-once"),
+        pytest.param(1012, 1, id="the-controller-asked-too"),
+        pytest.param(500, 0.5, id="half-are-plain"),
+        pytest.param(0, 0, id="nobody-asked"),
+    ],
+)
+def test_reviews_as_expected(reviews: float, each: float) -> None:
+    expect_reviews(reviews, 1000, each)
+
+
+@pytest.mark.parametrize(
+    ("reviews", "each"),
+    [
+        pytest.param(0, 1, id="the-webhook-was-not-asked"),
+        pytest.param(2000, 1, id="asked-twice"),
+        pytest.param(100, 0, id="asked-though-the-fast-path-holds"),
+    ],
+)
+def test_reviews_otherwise_spoil_it(reviews: float, each: float) -> None:
+    with pytest.raises(Spoiled, match=f"led to {reviews} reviews"):
+        expect_reviews(reviews, 1000, each)
