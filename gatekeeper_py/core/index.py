@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final
 
 from gatekeeper_py.core.glob import Glob, any_matches, is_glob
-from gatekeeper_py.core.pattern import ANY, Pattern, host_matches, path_matches, split_port
+from gatekeeper_py.core.pattern import ANY, Pattern, path_matches, split_port
 from gatekeeper_py.core.reference import Location
 
 MAX_COMPARED: Final = 256
@@ -137,7 +137,9 @@ class PatternIndex:
     """Patterns with their order; ``find`` gives the first in that order that matches."""
 
     _hosts: dict[str, _Paths] = field(default_factory=dict)
-    _host_globs: dict[tuple[str, int, tuple[str, ...]], dict[str, _Paths]] = field(default_factory=dict)
+    _host_globs: dict[tuple[str, int, tuple[str, ...]], dict[str, tuple[tuple[Glob, ...], _Paths]]] = field(
+        default_factory=dict
+    )
     _any_host: _Paths | None = None
 
     def add(self, order: int, pattern: Pattern, namespaces: tuple[str, ...] | None) -> None:
@@ -174,7 +176,9 @@ class PatternIndex:
         labels = tuple(name.split("."))
         last_glob = max(i for i, label in enumerate(labels) if is_glob(label))
         bucket = self._host_globs.setdefault((port, len(labels), labels[last_glob + 1 :]), {})
-        return bucket.setdefault(host, _Paths())
+        # Split and compiled here: a bucket may hold thousands, each asked about for one image.
+        globs = tuple(map(Glob, labels[: last_glob + 1]))
+        return bucket.setdefault(host, (globs, _Paths()))[1]
 
     def _paths_of(self, host: str, *, scan: int | None = None) -> Iterator[_Paths]:
         if self._any_host is not None:
@@ -187,10 +191,15 @@ class PatternIndex:
         if not self._host_globs:
             return
         name, port = split_port(host)
+        if name.startswith("["):  # * stands for a part of a DNS name
+            return
         labels = tuple(name.split("."))
         for start in range(1, len(labels) + 1):
             bucket = self._host_globs.get((port, len(labels), labels[start:]))
             if bucket is not None:
-                for glob, paths in islice(bucket.items(), scan):
-                    if host_matches(glob, host):
+                for globs, paths in islice(bucket.values(), scan):
+                    for glob, label in zip(globs, labels, strict=False):
+                        if not glob.matches(label):
+                            break
+                    else:
                         yield paths
