@@ -90,9 +90,9 @@ class Metrics:
         self._reviews.add((endpoint, operation if operation in KNOWN_OPERATIONS else "other", verdict, mode))
         self._durations.observe(endpoint, seconds)
 
-    def image(self, reason: str, *, approved: bool) -> None:
-        """Count one judged image."""
-        self._images.add(("approved" if approved else "rejected", reason))
+    def images(self, reason: str, count: int, *, approved: bool) -> None:
+        """Count judged images."""
+        self._images.add(("approved" if approved else "rejected", reason), count)
 
     def rewrite(self, mirror: int) -> None:
         """Count one rewritten image; mirrors are told apart by their place in the policy."""
@@ -168,10 +168,10 @@ class _Counts(Collector):
         self._labels = labels
         self._counts: dict[tuple[str, ...], int] = {}
 
-    def add(self, values: tuple[str, ...]) -> None:
-        """Count one under these values of the labels. On the event loop only."""
+    def add(self, values: tuple[str, ...], count: int = 1) -> None:
+        """Count under these values of the labels. On the event loop only."""
         counts = self._counts
-        counts[values] = counts.get(values, 0) + 1
+        counts[values] = counts.get(values, 0) + count
 
     def collect(self) -> Iterator[Metric]:
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)

@@ -42,7 +42,7 @@ class World:
     def use_everything(self) -> None:
         metrics = self.metrics
         metrics.review("validate", "CREATE", "denied", "enforce", 0.0003)
-        metrics.image("unlisted", approved=False)
+        metrics.images("unlisted", 1, approved=False)
         metrics.rewrite(0)
         metrics.exemption("deleting")
         metrics.http_error(400)
@@ -96,9 +96,9 @@ def test_what_a_caller_writes_cannot_make_new_series() -> None:
 
 def test_images_by_verdict_and_reason() -> None:
     world = World()
-    world.metrics.image("allowed", approved=True)
+    world.metrics.images("allowed", 1, approved=True)
     for _ in range(2):
-        world.metrics.image("denied", approved=False)
+        world.metrics.images("denied", 1, approved=False)
     assert world.value("images_total", verdict="approved", reason="allowed") == 1
     assert world.value("images_total", verdict="rejected", reason="denied") == 2
 

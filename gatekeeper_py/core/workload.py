@@ -98,6 +98,37 @@ def slots(kind: GroupKind, obj: Any, resources: Mapping[GroupKind, Sequence[Reso
     return list(by_place.values())
 
 
+def pod_images(pod: Any) -> list[str] | None:
+    """The images of a Pod whose every place for one holds text, in the order of ``slots``.
+
+    ``None`` for any other and for one with image volumes: ``slots`` has to be asked. Most Pods are of
+    this kind, and the places' names, half of a decision, are needed only when something is wrong.
+    """
+    spec = pod.get("spec") if isinstance(pod, dict) else None
+    if not isinstance(spec, dict) or spec.get("containers") is None:
+        return None
+    images: list[str] = []
+    for key, _noun in CONTAINER_LISTS:
+        containers = spec.get(key)
+        if containers is None:
+            continue
+        if not isinstance(containers, list):
+            return None
+        for container in containers:
+            image = container.get("image") if isinstance(container, dict) else None
+            if not isinstance(image, str) or not image:
+                return None
+            images.append(image)
+    volumes = spec.get("volumes")
+    if volumes is not None:
+        if not isinstance(volumes, list):
+            return None
+        for volume in volumes:
+            if not isinstance(volume, dict) or volume.get("image") is not None:
+                return None
+    return images
+
+
 def changed(
     kind: GroupKind, obj: Any, old: Any, resources: Mapping[GroupKind, Sequence[ResourcePath]]
 ) -> list[Slot]:

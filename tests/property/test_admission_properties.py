@@ -7,9 +7,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asking import mutate, validate
+from asking import mutate, validate, validated
 from builders import policy, review
 from gatekeeper_py.core import CompiledPolicy
+from gatekeeper_py.core.admission import approved_images
+from gatekeeper_py.core.review import allowed, parse
 from gatekeeper_py.core.schema import Mode
 
 MORE = """
@@ -179,3 +181,27 @@ def test_after_mutation_every_verdict_is_the_decision_on_the_stored_image(spec: 
     images = [container["image"] for container in stored["spec"]["containers"]]
     approved = all(mutating.decide("shop", image).approved for image in images)
     assert validate(review(stored, kind=("", "Pod")), mutating).allowed is approved
+
+
+@settings(max_examples=400)
+@given(policies, st.one_of(objects, clean_specs.map(lambda spec: {"spec": spec})), kinds, requests)
+def test_what_the_short_cut_approves_validate_allows_without_a_word(
+    a_policy: CompiledPolicy, obj: Any, kind: tuple[str, str], request: dict[str, Any]
+) -> None:
+    document = review(obj, kind=kind, **request)
+    asked = parse(document)
+    count = approved_images(asked, a_policy)
+    outcome = validated(document, a_policy)
+    said = (outcome.verdict, outcome.exemption, outcome.response.warnings)
+    if count is not None:
+        assert said == ("allowed", "", ())
+        assert [judgement.decision.reason for judgement in outcome.judgements] == ["allowed"] * count
+        assert outcome.response == allowed(asked.uid, audit_annotations=outcome.response.audit_annotations)
+
+
+@given(clean_specs.map(lambda spec: {"spec": spec}))
+def test_the_short_cut_is_taken_where_it_can_be(obj: dict[str, Any]) -> None:
+    a_policy = policy(allow="[docker.io, registry.corp.io]")
+    outcome = validated(review(obj, kind=("", "Pod")), a_policy)
+    count = approved_images(parse(review(obj, kind=("", "Pod"))), a_policy)
+    assert (count is not None) == (outcome.verdict == "allowed")
