@@ -14,7 +14,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help setup demo test controlplane e2e image image-test check format clean \
-	bench-micro bench-cluster bench-peers bench-churn bench-churn-peers
+	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-churn-peers
 
 help: ## show this
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -72,8 +72,16 @@ bench-micro: setup ## time the core's single steps
 bench-cluster: setup controlplane ## toggles, starts and memory on the real control plane
 	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python benchmarks/cluster.py
 
-bench-peers: setup ## build the servers we are compared with and check their answers (minutes, needs Go)
-	$(BIN)/python -m benchmarks.peers $(ARGS)
+bench: setup ## load on one server and the core's single steps (10 minutes, needs Go and two cores)
+	$(BIN)/python -m benchmarks.load --quick $(ARGS)
+	$(BIN)/python -m benchmarks.micro --fast
+
+bench-full: setup ## the same load with more rounds, longer (40 minutes)
+	$(BIN)/python -m benchmarks.load --full $(ARGS)
+
+bench-peers: setup ## build five other servers, check their answers, compare the cost in one run
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.load --quick --out benchmarks/results/latest/peers S11 $(ARGS)
 
 bench-churn: setup controlplane ## what the webhook costs a real API server (ARGS=--quick: five minutes)
 	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m benchmarks.churn $(ARGS)

@@ -1,0 +1,3 @@
+module gatekeeper-py/benchmarks/generator
+
+go 1.24

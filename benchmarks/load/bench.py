@@ -1,0 +1,300 @@
+"""One run's files, servers and cores, and the measurement of one case on a running server."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import ours
+from benchmarks.bodies import pod_review
+from benchmarks.load import certificates, processes
+from benchmarks.load.bodyfiles import APPROVED, BodyFiles
+from benchmarks.load.cases import Case, Figures, Load, Meanwhile, ServerSpec
+from benchmarks.load.certificates import Certificate, KeyKind
+from benchmarks.load.generator import Generator, Plan
+from benchmarks.load.processes import Place
+from benchmarks.load.server import Server
+from benchmarks.policies import policy_text
+
+MOST_GENERATOR_SHARE: Final = 0.70
+MOST_LAG_MS: Final = 1.0
+LEAST_SERVER_SHARE: Final = 0.90
+"""A closed loop is for saturation: below this, idle waits are in the cost of a review."""
+
+SAMPLE_SECONDS: Final = 0.25
+CAPACITY_SECONDS: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How long and how often. Seconds."""
+
+    quick: bool
+    rounds: int
+    warmup: float
+    seconds: float
+
+
+QUICK: Final = Scale(quick=True, rounds=3, warmup=0.5, seconds=1.2)
+FULL: Final = Scale(quick=False, rounds=5, warmup=1.0, seconds=4.0)
+
+
+class WrongAnswer(Exception):
+    """A server gave an answer that it must not give; no figure of the run counts."""
+
+
+class Bench:
+    """What all scenarios of a run share. The server has the first core, the generator the second."""
+
+    def __init__(self, folder: Path, scale: Scale, cores: list[int], niceness: int = 0) -> None:
+        self.folder = folder
+        self.scale = scale
+        self.server_place = Place(cores[0], niceness)
+        self.generator_place = Place(cores[-1], niceness)
+        self.one_core = len(cores) == 1
+        self.bodies = BodyFiles(folder)
+        self.ciphers: set[str] = set()
+        self._certificates: dict[KeyKind, Certificate] = {}
+        self._started = 0
+        self._capacities: dict[tuple[int, Load], float] = {}
+
+    def certificate(self, kind: KeyKind) -> Certificate:
+        if kind not in self._certificates:
+            self._certificates[kind] = certificates.make(self.folder, kind)
+        return self._certificates[kind]
+
+    def start(self, spec: ServerSpec) -> Server:
+        """A server that answers. Raises ``NotReady``."""
+        self._started += 1
+        policy = self.folder / f"policy-{self._started}.yaml"
+        policy.write_text(policy_text(spec.rules, mode=spec.mode), encoding="utf-8")
+        contestant = spec.contestant or ours.contestant(
+            options=spec.options, module=ours.PLAIN if spec.plain else "gatekeeper_py"
+        )
+        server = Server(
+            contestant,
+            policy=policy,
+            certificate=self.certificate(spec.key),
+            place=self.server_place,
+            output=self.folder / f"output-{self._started}",
+            plain=spec.plain,
+        )
+        try:
+            server.wait_ready(pod_review(size=2300, images=APPROVED))
+        except BaseException:
+            server.end()
+            raise
+        self.ciphers.add(server.cipher)
+        return server
+
+    def plan(self, load: Load, server: Server) -> Plan:
+        """What the generator is told. A ``share`` must have become a rate."""
+        is_open = load.rate > 0
+        return {
+            "targets": [f"127.0.0.1:{server.port}"],
+            "server_name": "localhost",
+            "ca_file": "" if server.plain else str(server.certificate.ca),
+            "path": f"{load.path or server.contestant.path}?timeout=10s",
+            "mode": "open" if is_open else "closed",
+            "client": "own",
+            "rate": load.rate,
+            "connections": load.connections,
+            "warmup_seconds": self.scale.warmup if load.warmup is None else load.warmup,
+            "seconds": load.seconds or self.scale.seconds,
+            "max_idle": load.max_idle,
+            "max_dials": load.max_dials,
+            "max_in_flight": load.max_in_flight,
+            "timeout": load.timeout,
+            "fresh_connections": load.fresh_connections,
+            "check_revisions": load.check_revisions,
+            "bodies": [
+                {
+                    "file": str(self.bodies.path(part.body)),
+                    "weight": part.weight,
+                    "expect": part.verdict.expect(),
+                }
+                for part in load.parts
+            ],
+            "images": None
+            if load.images is None
+            else {
+                "format": load.images.format,
+                "count": load.images.count,
+                "zipf": load.images.zipf,
+                "fresh_share": load.images.fresh_share,
+            },
+        }
+
+    def capacity(self, load: Load, server: Server) -> float:
+        """Reviews a second of this server in a closed loop of such bodies; measured once."""
+        closed = replace(
+            load, rate=0.0, share=0.0, check_revisions=False, seconds=CAPACITY_SECONDS, warmup=None
+        )
+        known = (server.process.pid, closed)
+        if known not in self._capacities:
+            result, *_ = self._generate(self.plan(closed, server), server, None)
+            self._capacities[known] = result["goodput"]
+        return self._capacities[known]
+
+    def measure(self, case: Case, server: Server) -> Figures:
+        """The figures of one round. Raises ``WrongAnswer`` and ``GeneratorFailed``."""
+        figures: Figures = {}
+        load = case.load
+        if load.share > 0:
+            figures["capacity"] = self.capacity(load, server)
+            load = replace(load, rate=load.share * figures["capacity"], share=0.0)
+        figures |= self._figures(self.plan(load, server), server, case)
+        if case.after is not None:
+            after = replace(case.after, rate=case.after.share * figures["capacity"], share=0.0)
+            then = self._figures(self.plan(after, server), server, replace(case, meanwhile=None))
+            figures["after"] = {name: then[name] for name in ("goodput", "p99_ms", "failed", "timeline")}
+        return figures
+
+    def _figures(self, plan: Plan, server: Server, case: Case) -> Figures:
+        ours_only = case.server.contestant is None
+        before = self._cache(server) if ours_only else (0.0, 0.0)
+        result, used, samples, extra = self._generate(plan, server, case)
+        figures: Figures = figures_of(result) | used | extra
+        if ours_only:
+            now = self._cache(server)
+            hits, misses = now[0] - before[0], now[1] - before[1]
+            figures["hit_rate"] = hits / (hits + misses) if hits + misses else None
+        if case.timeline:
+            figures["timeline"] = result["timeline"]
+            figures["rss_samples"] = [[round(at, 2), round(rss, 1)] for at, rss in samples]
+        figures["void"] = self.void(plan["mode"], figures)
+        return figures
+
+    def _cache(self, server: Server) -> tuple[float, float]:
+        return (
+            server.metric("gatekeeper_py_cache_hits_total"),
+            server.metric("gatekeeper_py_cache_misses_total"),
+        )
+
+    def _generate(
+        self, plan: Plan, server: Server, case: Case | None
+    ) -> tuple[dict[str, Any], Figures, list[tuple[float, float]], Figures]:
+        """The generator's result, what the server used, its memory over time, the step's figures."""
+        generator = Generator(plan, self.generator_place)
+        ended = threading.Event()
+        samples: list[tuple[float, float]] = []
+        extra: Figures = {}
+        failures: list[BaseException] = []
+        try:
+            generator.wait("measuring")
+            start, before, busy = time.monotonic(), server.usage(), processes.busy_seconds()
+
+            def sample() -> None:
+                while not ended.wait(SAMPLE_SECONDS):
+                    samples.append((time.monotonic() - start, server.usage().rss_mib))
+
+            def step() -> None:
+                if case is None or case.meanwhile is None:
+                    return
+                try:
+                    extra.update(case.meanwhile(Meanwhile(self, server, plan["seconds"], ended.is_set)))
+                except BaseException as problem:  # noqa: BLE001 - raised below, where it is waited for
+                    failures.append(problem)
+
+            threads = [threading.Thread(target=work, daemon=True) for work in (sample, step)]
+            for thread in threads:
+                thread.start()
+            try:
+                generator.wait("measured")
+                after, length = server.usage(), time.monotonic() - start
+                busy = processes.busy_seconds() - busy
+            finally:
+                ended.set()
+                for thread in threads:
+                    thread.join()
+            result = generator.result()
+        finally:
+            generator.end()
+        if failures:
+            raise failures[0]
+        if result["wrong"]:
+            counts = {name: result[name] for name in ("ok", "wrong", "shed", "failed", "errors")}
+            raise WrongAnswer(f"{server.contestant.name}: {counts}, {result['wrong_examples']}")
+        cpu = after.cpu_seconds - before.cpu_seconds
+        answered = result["ok"] + result["shed"]
+        used: Figures = {
+            "cpu_us": cpu / answered * 1e6 if answered else None,
+            "server_share": cpu / length,
+            "rss_mib": after.rss_mib,
+            "rss_peak_mib": max([after.rss_mib, *(rss for _, rss in samples)]),
+            "files": after.files,
+            "others_share": max(busy - cpu - result["cpu_seconds"], 0.0) / length,
+        }
+        return result, used, samples, extra
+
+    def void(self, mode: str, figures: Figures) -> list[str]:
+        """Why a round says nothing; empty when it says something."""
+        reasons = ["server and generator share the only core"] if self.one_core else []
+        if mode == "open":
+            if figures["generator_share"] > MOST_GENERATOR_SHARE:
+                reasons.append(f"the generator used {figures['generator_share']:.0%} of its core")
+            if figures["lag_p99_ms"] > MOST_LAG_MS:
+                reasons.append(f"the generator was {figures['lag_p99_ms']:.1f} ms late at p99")
+        elif figures["server_share"] < LEAST_SERVER_SHARE:
+            reasons.append(f"the server used only {figures['server_share']:.0%} of its core")
+        return reasons
+
+
+def figures_of(result: dict[str, Any]) -> Figures:
+    """The generator's figures under the names that results have."""
+    latency = result["latency_ms"]
+    figures: Figures = {
+        "sent": result["sent"],
+        "ok": result["ok"],
+        "shed": result["shed"],
+        "failed": result["failed"],
+        "errors": result["errors"],
+        "rate": result["achieved_rate"],
+        "goodput": result["goodput"],
+        "mean_ms": latency["mean"],
+        "p50_ms": latency["p50"],
+        "p90_ms": latency["p90"],
+        "p99_ms": latency["p99"],
+        "p999_ms": latency["p999"],
+        "max_ms": latency["max"],
+        "dials": result["dials"],
+        "dials_measured": result["dials_measured"],
+        "handshake_p99_ms": result["handshake_ms"]["p99"],
+        "drained_seconds": result["drained_seconds"],
+        "generator_share": result["cpu_share"],
+        "lag_p99_ms": result.get("lag_ms", {}).get("p99"),
+    }
+    if len(result["by_body"]) > 1:
+        figures["by_body"] = {Path(file).stem: each for file, each in result["by_body"].items()}
+    for name in ("revisions", "stale"):
+        if name in result:
+            figures[name] = result[name]
+    return figures
+
+
+def summary(rounds: list[Figures]) -> Figures:
+    """Median, least and most of every figure that is a number, over the rounds that are not void.
+
+    When all are void, over all of them, and ``void`` says why.
+    """
+    valid = [each for each in rounds if not each["void"]]
+    counted = valid or rounds
+    numbers = {
+        name: [each[name] for each in counted if each.get(name) is not None]
+        for name, value in counted[0].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return {
+        "rounds": len(rounds),
+        "valid": len(valid),
+        "void": [] if valid else sorted({reason for each in rounds for reason in each["void"]}),
+        "figures": {
+            name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+            for name, values in numbers.items()
+            if values
+        },
+    }

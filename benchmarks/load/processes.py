@@ -1,0 +1,82 @@
+"""What a process and those below it use, from ``/proc``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+PROC: Final = Path("/proc")
+PINNED: Final = Path(__file__).with_name("pinned.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The core that a process is to run on, and how nice it is to others there."""
+
+    core: int
+    niceness: int = 0
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command that becomes ``argv`` in this place."""
+        return [sys.executable, "-S", "-E", str(PINNED), str(self.core), str(self.niceness), *argv]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Processor seconds (user and system, all threads), memory in MiB, open files."""
+
+    cpu_seconds: float
+    rss_mib: float
+    files: int
+
+
+def usage(pid: int) -> Usage:
+    """Of a process and all below it. Raises ``ProcessLookupError`` when it has ended."""
+    cpu, rss, files = 0.0, 0.0, 0
+    for each in family(pid):
+        try:
+            cpu += cpu_seconds(each)
+            rss += _rss_mib(each)
+            files += sum(1 for _ in (PROC / str(each) / "fd").iterdir())
+        except (FileNotFoundError, ProcessLookupError):
+            if each == pid:
+                raise ProcessLookupError(pid) from None
+    return Usage(cpu, rss, files)
+
+
+def family(pid: int) -> list[int]:
+    """A process and those it has started, below each other."""
+    found = [pid]
+    for each in found:
+        for children in (PROC / str(each) / "task").glob("*/children"):
+            try:
+                found += map(int, children.read_text(encoding="ascii").split())
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # that thread has ended meanwhile
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Utime and stime of all threads, in steps of a tick."""
+    text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _rss_mib(pid: int) -> float:
+    for line in (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def busy_seconds() -> float:
+    """Processor time of all processes of the machine since it started, interrupts left out."""
+    first = (PROC / "stat").read_text(encoding="ascii").splitlines()[0].split()
+    user, nice, system = map(int, first[1:4])
+    return (user + nice + system) / TICKS

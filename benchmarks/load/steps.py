@@ -1,0 +1,120 @@
+"""What happens beside a measurement: stalls, storms, changing policies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.load import generator
+from benchmarks.load.cases import ALLOWED, Load, Meanwhile, Part
+from benchmarks.policies import policy_text
+
+STALL_SECONDS: Final = 0.3
+STORM: Final = 1000
+REWRITE_SECONDS: Final = 2.0
+
+
+def stall(meanwhile: Meanwhile) -> dict[str, Any]:
+    """Stop the server for 300 ms, two seconds into the measurement."""
+    time.sleep(2)
+    process = meanwhile.server.process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(STALL_SECONDS)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    return {"stalled_seconds": STALL_SECONDS}
+
+
+def storm(meanwhile: Meanwhile) -> dict[str, Any]:
+    """A thousand new connections at once, two seconds into the measurement, each with one review."""
+    time.sleep(2)
+    load = Load(
+        parts=(Part("approved-7k", ALLOWED),), images=None, rate=STORM * 100, seconds=0.01, warmup=0.0,
+        fresh_connections=True, max_dials=0, max_in_flight=2 * STORM, timeout=20,
+    )  # fmt: skip
+    bench = meanwhile.bench
+    # It must not keep the generator of the established connections from being in time.
+    place = replace(bench.generator_place, niceness=bench.generator_place.niceness + 10)
+    result = generator.run(bench.plan(load, meanwhile.server), place)
+    return {
+        "storm_ok": result["ok"],
+        "storm_failed": result["failed"],
+        "storm_wrong": result["wrong"],
+        "storm_served_seconds": result["latency_ms"]["max"] / 1000,
+        "storm_handshake_p99_ms": result["handshake_ms"]["p99"],
+    }
+
+
+def rewrite(meanwhile: Meanwhile) -> dict[str, Any]:
+    """Replace the policy each two seconds by one of the same rules and another revision."""
+    written = 0
+    begun = time.monotonic()
+    while not meanwhile.ended():
+        written += 1
+        put(meanwhile.server.policy, policy_text(1000, message=f"edition {written}"))
+        until(begun + written * REWRITE_SECONDS, meanwhile.ended)
+    return {"policies_written": written}
+
+
+def compile_many(rules: int) -> Callable[[Meanwhile], dict[str, Any]]:
+    """Put a policy of many rules two seconds into the measurement; seconds until it is live."""
+
+    def step(meanwhile: Meanwhile) -> dict[str, Any]:
+        until(time.monotonic() + 2, meanwhile.ended)
+        text = policy_text(rules)
+        put(meanwhile.server.policy, text)
+        begun = time.monotonic()
+        while not meanwhile.ended():
+            if json.loads(meanwhile.server.health("/policy")[1])["counts"].get("allow") == rules:
+                return {"live_seconds": time.monotonic() - begun}
+            time.sleep(0.1)  # between two questions
+        return {"live_seconds": None}
+
+    return step
+
+
+def put(policy: Path, text: str) -> None:
+    """Replace a file at once."""
+    new = policy.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(policy)
+
+
+def until(instant: float, ended: Callable[[], bool]) -> None:
+    """Wait, but not beyond the measurement."""
+    while (left := instant - time.monotonic()) > 0 and not ended():
+        time.sleep(min(left, 0.1))
+
+
+def memory_of_connections(port: int, ca: Path, count: int, rss_mib: Callable[[], float]) -> dict[str, Any]:
+    """Resident memory before, and for each of ``count`` idle TLS connections that have had an answer."""
+    idle = rss_mib()
+    context = ssl.create_default_context(cafile=ca)
+    opened: list[ssl.SSLSocket] = []
+    try:
+        for _ in range(count):
+            plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+            secured = context.wrap_socket(plain, server_hostname="localhost")
+            opened.append(secured)
+            secured.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+            if not secured.recv(4096).startswith(b"HTTP/1.1 404"):
+                raise ConnectionError("an idle connection was not answered as expected")
+        full = rss_mib()
+    finally:
+        for each in opened:
+            each.close()
+    return {"idle_rss_mib": idle, "connection_mib": (full - idle) / count, "connections": count}
+
+
+def cores() -> list[int]:
+    """The cores this process may use."""
+    return sorted(os.sched_getaffinity(0))

@@ -1,0 +1,133 @@
+"""What is to be reached, and whether it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Scenarios = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound on one figure: of a case (``figure`` of ``case``), or derived in the scenario."""
+
+    what: str
+    scenario: str
+    figure: str
+    bound: float
+    case: str = ""
+    at_least: bool = False
+    unit: str = ""
+    rests_on: str = ""
+    """How the names of the cases begin that a derived figure rests on; all of the scenario unless given."""
+
+    def verdict(self, scenarios: Scenarios) -> dict[str, Any]:
+        """With ``verdict`` one of met, missed, void, not run."""
+        value, void = self._measured(scenarios)
+        sign = "≥" if self.at_least else "≤"
+        if value is None:
+            verdict = "not run"
+        else:
+            met = value >= self.bound if self.at_least else value <= self.bound
+            verdict = "met" if met else "missed"
+            upper = not self.at_least or self.unit == "/s"  # latencies, failures, the knee
+            if void and not (met and upper and all(map(only_adds, void))):
+                verdict = "void"
+        return {
+            "what": self.what,
+            "target": f"{sign} {self.bound:g} {self.unit}".strip(),
+            "measured": "-" if value is None else f"{value:.4g} {self.unit}".strip(),
+            "value": value,
+            "verdict": verdict,
+            "why": void,
+        }
+
+    def _measured(self, scenarios: Scenarios) -> tuple[float | None, list[str]]:
+        scenario = scenarios.get(self.scenario)
+        if scenario is None:
+            return None, []
+        if self.case:
+            case = scenario["cases"].get(self.case)
+            found = None if case is None else case["figures"].get(self.figure)
+            return (None, []) if found is None else (found["median"], case["void"])
+        cases = [case for name, case in scenario["cases"].items() if name.startswith(self.rests_on)]
+        void = sorted({reason for case in cases for reason in case["void"]})
+        if self.figure in scenario["direct"]:
+            return scenario["direct"][self.figure], []
+        return scenario["derived"].get(self.figure), void
+
+
+def only_adds(reason: str) -> bool:
+    """Whether what spoiled a round can only have made its latencies longer.
+
+    They count from the schedule, so a late generator's lag is in them: a bound that was met all the same
+    is met, and so is a rate that is the highest with short latencies.
+    """
+    return reason.startswith("the generator was")
+
+
+def _case(what: str, case: str, figure: str, bound: float, unit: str = "", **options: Any) -> Target:
+    return Target(what, case.partition("/")[0], figure, bound, case=case, unit=unit, **options)
+
+
+_MANY: Final = "S8/100000 rules"
+
+TARGETS: Final = (
+    _case("CPU per review at saturation, 2 KB", "S5/pod-2k", "cpu_us", 55, "µs"),
+    _case("CPU per review at saturation, 7 KB", "S5/pod-7k", "cpu_us", 70, "µs"),
+    _case("CPU per review at saturation, 33 KB", "S5/pod-33k", "cpu_us", 130, "µs"),
+    Target(
+        "times cheaper than controller-runtime, 7 KB", "S11", "controller-runtime/pod-7k", 5, at_least=True
+    ),
+    Target("times cheaper than OPA, 7 KB", "S11", "OPA/pod-7k", 8, at_least=True),
+    Target("times cheaper than hand-tuned Go, 7 KB", "S11", "net/http/pod-7k", 1.35, at_least=True),
+    _case("p99 at 2,000/s, 7 KB", "S1/allow/2000", "p99_ms", 1.5, "ms"),
+    _case("p99.9 at 2,000/s, 7 KB", "S1/allow/2000", "p999_ms", 10, "ms"),
+    _case("dials at 2,000/s", "S1/allow/2000", "dials", 25),
+    _case("p99 at 2,000/s, 33 KB mixed in", "S1/mixed/2000", "p99_ms", 5, "ms"),
+    Target(
+        "knee: rate with p99 < 5 ms",
+        "S1",
+        "knee_allow",
+        10_000,
+        at_least=True,
+        unit="/s",
+        rests_on="S1/allow/",
+    ),
+    Target("deny over allow", "S1", "deny_over_allow", 1.5, rests_on="S1/deny/closed"),
+    Target("warn over allow", "S1", "warn_over_allow", 1.5, rests_on="S1/warn/closed"),
+    Target("mutate over allow", "S1", "mutate_over_allow", 1.5, rests_on="S1/mutate/closed"),
+    Target("100,000 rules over 10, first rule", "S6", "first_100000_over_10", 1.1),
+    Target("100,000 rules over 10, last rule", "S6", "last_100000_over_10", 1.1),
+    Target("100,000 rules over 10, no rule", "S6", "miss_100000_over_10", 1.1),
+    _case("100,000 rules live after", _MANY, "live_seconds", 5, "s"),
+    _case("longest review meanwhile", _MANY, "max_ms", 25, "ms"),
+    Target("RSS plateau with images never seen", "S7", "rss_plateau_mib", 150, unit="MiB"),
+    Target("longest pause with images never seen", "S7", "longest_pause_ms", 25, unit="ms"),
+    _case("failed reviews, a policy each 2 s", "S8/each 2 s", "failed", 0),
+    _case("p99.9, a policy each 2 s", "S8/each 2 s", "p999_ms", 25, "ms"),
+    _case("answers of a superseded policy", "S8/each 2 s", "stale", 0),
+    _case("1,000 new connections served in", "S4/storm p256", "storm_served_seconds", 2, "s"),
+    _case("1,000 new connections not served", "S4/storm p256", "storm_failed", 0),
+    _case("p99 of the established meanwhile", "S4/storm p256", "p99_ms", 50, "ms"),
+    _case("failed reviews, 300 ms stall", "S4/stall", "failed", 0),
+    _case("longest review, 300 ms stall", "S4/stall", "max_ms", 2300, "ms"),
+    Target(
+        "goodput at 150 %, over the closed loop's",
+        "S9",
+        "goodput_over_capacity",
+        0.9,
+        at_least=True,
+        rests_on="S9/150 %",
+    ),
+    Target("recovered after", "S9", "recovered_after_seconds", 1, unit="s", rests_on="S9/150 %"),
+    Target("RSS idle, policy from a file", "S4", "idle_rss_mib", 60, unit="MiB"),
+    Target("RSS per TLS connection", "S4", "connection_mib", 0.35, unit="MiB"),
+)
+
+
+def verdicts(scenarios: Scenarios) -> list[dict[str, Any]]:
+    """On every target whose scenario was run."""
+    return [target.verdict(scenarios) for target in TARGETS if target.scenario in scenarios]

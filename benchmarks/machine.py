@@ -1,0 +1,60 @@
+"""What a run was made on and with: without it no figure means anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+import ssl
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PACKAGES: Final = ("aiohttp", "orjson", "uvloop", "msgspec", "prometheus-client", "structlog")
+
+
+def describe() -> dict[str, Any]:
+    """``machine`` (what two runs must share to be compared), ``versions``, ``commit`` and ``dirty``."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": _git("status", "--porcelain", "--", "gatekeeper_py", "benchmarks") not in {"", None},
+        "machine": {
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": {
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "openssl": ssl.OPENSSL_VERSION,
+            **{name: _version(name) for name in PACKAGES},
+        },
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def processor() -> str:
+    """The model name."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None  # an unpacked archive
+    return done.stdout.strip()

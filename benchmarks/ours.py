@@ -1,0 +1,35 @@
+"""gatekeeper-py as a contestant, started as a user starts it: logs at info, defaults for the rest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from benchmarks.contestant import Contestant, Launch
+
+PLAIN = "benchmarks.load.plain"
+"""The same server without TLS, to see what TLS costs."""
+
+
+def contestant(
+    *,
+    options: Sequence[str] = (),
+    path: str = "/validate-image",
+    module: str = "gatekeeper_py",
+    python: str = sys.executable,
+) -> Contestant:
+    """``options`` are added to ``serve``'s; ``python`` may be another installation's."""
+
+    def argv(launch: Launch) -> list[str]:
+        return [
+            python, "-m", module, "serve",
+            "--policy", str(launch.policy),
+            "--listen", f"127.0.0.1:{launch.port}",
+            "--health-listen", "127.0.0.1:0",
+            "--tls-cert", str(launch.certificate),
+            "--tls-key", str(launch.key),
+            *options,
+        ]  # fmt: skip
+
+    return Contestant(name="gatekeeper-py", version=version("gatekeeper-py"), argv=argv, path=path)

@@ -1,0 +1,7 @@
+"""A long run under load and faults: ``python -m benchmarks.soak --seconds 1800 --out DIR``.
+
+The real process with TLS from files, the Go generator's reviews at a moderate rate, and one fault after
+another: slow clients, half bodies, silent handshakes, garbage, policy reloads, certificate rotations, a
+log that nobody reads. No answer may be wrong, no good request may fail, ``/livez`` always answers, and
+memory, files and threads stay flat. The report is JSON, Markdown and a plot; exit 1 tells of a failure.
+"""

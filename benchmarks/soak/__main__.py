@@ -1,0 +1,203 @@
+"""Load and faults on the real process, for as long as asked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import machine
+from benchmarks.generator_build import BuildError
+from benchmarks.load.bodyfiles import BodyFiles
+from benchmarks.load.generator import Generator, GeneratorFailed
+from benchmarks.load.processes import Place
+from benchmarks.policies import FIRST
+from benchmarks.soak import report
+from benchmarks.soak.faults import FAULTS, World
+from benchmarks.soak.policies import PolicyFile, VerdictProbe
+from benchmarks.soak.process import CertificateFiles, Server, SoakFailure, wait
+from benchmarks.soak.sampling import Sampler, memory_and_threads, open_files
+from benchmarks.soak.verdict import Held, Outcome, problems
+
+QUICK_SECONDS: Final = 60.0
+FULL_SECONDS: Final = 1800.0
+RATE: Final = 300.0
+"""Reviews a second: a churn that fills logs and caches and leaves the core mostly idle, so that what is
+late or lost is lost to a fault."""
+
+CACHE_SIZE: Final = 4096
+"""A quarter of the default, so that it is full within the first minutes."""
+
+LEFT_SECONDS: Final = 20.0
+"""For connections to end that clients have left."""
+
+MIX: Final = (
+    ("approved-7k", 0.40, {"status": 200, "allowed": True}),
+    ("pod-7k", 0.20, {"status": 200, "allowed": True}),
+    ("refused-7k", 0.15, {"status": 200, "allowed": False}),
+    ("update-7k", 0.10, {"status": 200, "allowed": True}),
+    ("deployment-7k", 0.05, {"status": 200, "allowed": True}),
+    ("pod-33k", 0.05, {"status": 200, "allowed": True}),
+    ("no-json-7k", 0.05, {"status": 400}),
+)
+"""Body, weight, and what the answer must be."""
+
+
+def main() -> int:
+    """Run; 0 when nothing was found, 1 otherwise, 2 when it could not be run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=FULL_SECONDS)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS:.0f} s, to try it out")
+    parser.add_argument("--rate", type=float, default=RATE, help="reviews a second")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak"))
+    options = parser.parse_args()
+    seconds = QUICK_SECONDS if options.quick else options.seconds
+    made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+    with tempfile.TemporaryDirectory(prefix="gatekeeper-py-soak-") as folder:
+        try:
+            outcome = run(Path(folder), seconds=seconds, rate=options.rate)
+        except (BuildError, GeneratorFailed, SoakFailure) as problem:
+            say(f"the soak did not come to its end: {problem}")
+            return 2
+    found = list(problems(outcome))
+    report.write(options.out, made=made, machine=machine.describe(), outcome=outcome, found=found)
+    sys.stdout.write((options.out / "soak.md").read_text(encoding="utf-8"))
+    return 1 if found else 0
+
+
+def run(folder: Path, *, seconds: float, rate: float) -> Outcome:
+    """One soak. Raises ``SoakFailure``, ``GeneratorFailed`` and ``BuildError``."""
+    certificate = CertificateFiles(folder)
+    policies = PolicyFile(folder / "policy.yaml")
+    server = Server(policies.path, certificate, "--cache-size", str(CACHE_SIZE))
+    try:
+        server.wait_ready()
+        before = held(server)
+        return _under_load(folder, server, policies, certificate, before, seconds=seconds, rate=rate)
+    finally:
+        server.kill()
+
+
+def _under_load(
+    folder: Path,
+    server: Server,
+    policies: PolicyFile,
+    certificate: CertificateFiles,
+    before: Held,
+    *,
+    seconds: float,
+    rate: float,
+) -> Outcome:
+    sampler = Sampler(server)
+    probe = VerdictProbe(server.port, policies, certificate)
+    generator = Generator(
+        _plan(folder, server, certificate, seconds=seconds, rate=rate), Place(max(os.sched_getaffinity(0)))
+    )
+    try:
+        generator.wait("measuring")
+        sampler.start()
+        probe.start()
+        world = World(server, policies, certificate, probe, certificate.trust())
+        faults = list(_faults(world, sampler, seconds))
+        generator.wait("measured")
+        load = generator.result()
+    finally:
+        generator.interrupt()
+        generator.end()
+    probe.stop()
+    sampler.stop()
+    after = _left(server)
+    metrics = server.metrics()
+    code = server.end()
+    return Outcome(
+        load=load,
+        samples=sampler.samples,
+        livez=sampler.livez,
+        probe_asked=probe.asked,
+        probe_wrong=probe.wrong,
+        probe_failed=probe.failed,
+        faults=faults,
+        before=before,
+        after=after,
+        reviews_logged=server.events["review"],
+        reviews_told=metrics.sum("reviews_total") - metrics.sum("reviews_total", 'verdict="allowed"'),
+        lines_dropped=metrics.sum("log_lines_dropped_total"),
+        errors_500=metrics.sum("http_errors_total", 'code="500"'),
+        bad_lines=server.bad_lines,
+        stderr=server.errors.decode(errors="replace"),
+        exit_code=code,
+    )
+
+
+def _faults(world: World, sampler: Sampler, seconds: float) -> Any:
+    """One fault after another until the time is over: name, begin, end, and the problem if there was one."""
+    number = 0
+    longest = 15.0
+    while sampler.second < seconds - longest:
+        fault = FAULTS[number % len(FAULTS)]
+        begin, problem = sampler.second, ""
+        try:
+            fault(world)
+        except (SoakFailure, OSError) as found:
+            problem = str(found) or repr(found)
+        say(f"{begin:6.0f} s {fault.__name__}{': ' + problem if problem else ''}")
+        yield {"name": fault.__name__, "begin": begin, "end": sampler.second, "problem": problem}
+        number += 1
+        time.sleep(1.0)  # so that faults can be told apart in the plot
+
+
+def _plan(folder: Path, server: Server, certificate: CertificateFiles, *, seconds: float, rate: float) -> Any:
+    bodies = BodyFiles(folder)
+    return {
+        "targets": [f"127.0.0.1:{server.port}"],
+        "server_name": "localhost",
+        "ca_file": str(certificate.ca),
+        "path": "/validate-image?timeout=5s",
+        "mode": "open",
+        "rate": rate,
+        "warmup_seconds": 2.0,
+        "seconds": seconds,
+        "timeout": 5.0,
+        "check_revisions": True,
+        "bodies": [
+            {"file": str(bodies.path(name)), "weight": weight, "expect": expect}
+            for name, weight, expect in MIX
+        ],
+        "images": {"count": 20_000, "zipf": 1.1, "fresh_share": 0.05, "format": FIRST},
+    }
+
+
+def held(server: Server) -> Held:
+    """What it holds now."""
+    metrics = server.metrics()
+    _, threads = memory_and_threads(server.pid)
+    return Held(
+        files=open_files(server.pid),
+        threads=threads,
+        connections=metrics.sum("connections"),
+        inflight=metrics.sum("inflight_reviews"),
+    )
+
+
+def _left(server: Server) -> Held:
+    """What it holds once all clients are gone, or at the end of the time for that."""
+    try:
+        wait(lambda: held(server).connections == 0, LEFT_SECONDS, "end of the connections")
+    except SoakFailure as problem:
+        say(str(problem))  # the verdict tells how many are left
+    return held(server)
+
+
+def say(line: str) -> None:
+    """Progress."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

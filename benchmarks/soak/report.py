@@ -1,0 +1,108 @@
+"""The report of a soak: ``soak.json``, ``soak.md`` and ``soak.svg``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from benchmarks.soak.verdict import MOST_GROWTH, Outcome, trends
+
+PLOTTED: Final = (
+    ("rss_mib", "RSS, MiB"),
+    ("files", "open files"),
+    ("threads", "threads"),
+    ("connections", "connections"),
+    ("livez_ms", "/livez, ms"),
+)
+
+
+def write(folder: Path, *, made: str, machine: dict[str, Any], outcome: Outcome, found: list[str]) -> None:
+    """All three files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "made": made,
+        **machine,
+        "passed": not found,
+        "problems": found,
+        "trends": {name: asdict(each) for name, each in _trends(outcome).items()},
+        **asdict(outcome),
+    }
+    (folder / "soak.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (folder / "soak.md").write_text("\n".join(_lines(made, machine, outcome, found)) + "\n", encoding="utf-8")
+    # The same figures give the same file.
+    with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
+        _plot(outcome).savefig(folder / "soak.svg", metadata={"Date": None})
+
+
+def _trends(outcome: Outcome) -> dict[str, Any]:
+    try:
+        return trends(outcome.samples)
+    except ValueError:
+        return {}
+
+
+def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str]) -> Iterator[str]:
+    load = outcome.load
+    seconds = outcome.samples[-1].second if outcome.samples else 0
+    yield f"# Soak of {seconds:.0f} s, {made}: {'failed' if found else 'passed'}"
+    yield ""
+    yield f"Commit {(machine['commit'] or 'unknown')[:12]}{' with changes' if machine['dirty'] else ''}, "
+    yield f"{machine['machine']['processor']}, {machine['machine']['cores']} cores."
+    for problem in found:
+        yield ""
+        yield f"**{problem}**"
+    yield ""
+    yield "| load | |"
+    yield "|---|---|"
+    yield f"| reviews answered | {load['ok']:,} at {load['achieved_rate']:.0f}/s |"
+    yield f"| wrong, failed, shed | {load['wrong']}, {load['failed']}, {load['shed']} |"
+    latency = load["latency_ms"]
+    yield f"| latency p50, p99, max, ms | {latency['p50']:.1f}, {latency['p99']:.1f}, {latency['max']:.0f} |"
+    yield f"| dials | {load['dials']:,} |"
+    wrong, failed = len(outcome.probe_wrong), len(outcome.probe_failed)
+    yield f"| verdicts probed across reloads, wrong, failed | {outcome.probe_asked:,}, {wrong}, {failed} |"
+    told, dropped = outcome.reviews_told, outcome.lines_dropped
+    yield f"| log lines of reviews, due, dropped | {outcome.reviews_logged:,}, {told:,.0f}, {dropped:.0f} |"
+    yield f"| exit code | {outcome.exit_code} |"
+    yield ""
+    yield "| over the second half | growth, 95 % interval | allowed |"
+    yield "|---|---|---|"
+    for name, each in _trends(outcome).items():
+        low, likeliest, high = each.growth
+        yield f"| {name} | {likeliest:+.2f} ({low:+.2f} to {high:+.2f}) | {MOST_GROWTH[name]:g} |"
+    before, after = asdict(outcome.before), asdict(outcome.after)
+    yield ""
+    yield "| without clients | before | after |"
+    yield "|---|---|---|"
+    for name, value in before.items():
+        yield f"| {name} | {value:g} | {after[name]:g} |"
+    yield ""
+    yield "| fault | times | seconds | problems |"
+    yield "|---|---|---|---|"
+    for name in dict.fromkeys(fault["name"] for fault in outcome.faults):
+        each_time = [fault for fault in outcome.faults if fault["name"] == name]
+        took = sum(fault["end"] - fault["begin"] for fault in each_time) / len(each_time)
+        yield f"| {name} | {len(each_time)} | {took:.1f} | {sum(1 for f in each_time if f['problem'])} |"
+    yield ""
+    yield "![what it held over the run](soak.svg)"
+
+
+def _plot(outcome: Outcome) -> Figure:
+    figure = Figure(figsize=(9, 10), layout="constrained")
+    axes = figure.subplots(len(PLOTTED), 1, sharex=True)
+    seconds = [sample.second for sample in outcome.samples]
+    for axis, (name, label) in zip(axes, PLOTTED, strict=True):
+        axis.plot(seconds, [getattr(sample, name) for sample in outcome.samples], linewidth=1)
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=0)
+        axis.grid(visible=True, alpha=0.3)
+        for number, fault in enumerate(outcome.faults):
+            axis.axvspan(fault["begin"], fault["end"], color=f"C{1 + number % 8}", alpha=0.12, linewidth=0)
+    axes[-1].set_xlabel("seconds; shaded: one fault each")
+    return figure
