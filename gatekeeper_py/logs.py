@@ -124,6 +124,7 @@ def build_log(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
     )
+    log = log.bind()  # or each line would build the chain again
     root = logging.getLogger()
     root.handlers = [_ToStructlog(log)]
     root.setLevel(logging.WARNING)

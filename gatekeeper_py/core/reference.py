@@ -193,6 +193,9 @@ def escape(text: str, limit: int = 200) -> str:
 
     Control and non-ASCII characters are escaped as Python writes them.
     """
+    # Nearly all text is plain; a denial asks for twenty.
+    if len(text) <= limit and text.isascii() and text.isprintable() and "\\" not in text:
+        return text
     # Cut before escaping as well: an image may be megabytes long, and escaping never shortens.
     escaped = text[: limit + 1].encode("unicode_escape").decode("ascii")
     if len(escaped) <= limit:

@@ -7,10 +7,11 @@ keep to what the API server accepts: a patch only with its type, codes from 400,
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
@@ -60,9 +61,8 @@ class AdmissionResponse(NamedTuple):
         if not self.allowed:
             response["status"] = {"code": 403, "reason": "Forbidden", "message": self.message}
         if self.patch:
-            encoded = json.dumps(self.patch, separators=(",", ":")).encode()
             response["patchType"] = "JSONPatch"
-            response["patch"] = base64.b64encode(encoded).decode()
+            response["patch"] = base64.b64encode(orjson.dumps(self.patch)).decode()
         if self.warnings:
             response["warnings"] = list(self.warnings)
         if self.audit_annotations:

@@ -69,7 +69,9 @@ class MappingKey(str):
 def path_text(parts: Iterable[str | int]) -> str:
     text = ""
     for part in parts:
-        if isinstance(part, int):
+        if type(part) is str:  # nearly every one
+            text += f".{part}" if text else part
+        elif isinstance(part, int):
             text += f"[{part}]"
         elif isinstance(part, MappingKey):
             text += f"{{{part}}}"
