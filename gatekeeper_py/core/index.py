@@ -198,8 +198,13 @@ class PatternIndex:
             bucket = self._host_globs.get((port, len(labels), labels[start:]))
             if bucket is not None:
                 for globs, paths in islice(bucket.values(), scan):
-                    for glob, label in zip(globs, labels, strict=False):
-                        if not glob.matches(label):
-                            break
-                    else:
+                    if _all_match(globs, labels):
                         yield paths
+
+
+def _all_match(globs: tuple[Glob, ...], labels: tuple[str, ...]) -> bool:
+    """Whether each glob matches its label; there may be labels more."""
+    for glob, label in zip(globs, labels, strict=False):  # noqa: SIM110 - all() takes twice as long
+        if not glob.matches(label):
+            return False
+    return True

@@ -121,14 +121,15 @@ def pod_images(pod: Any) -> list[str] | None:
             if not isinstance(image, str) or not image:
                 return None
             images.append(image)
-    volumes = spec.get("volumes")
-    if volumes is not None:
-        if not isinstance(volumes, list):
-            return None
-        for volume in volumes:
-            if not isinstance(volume, dict) or volume.get("image") is not None:
-                return None
-    return images
+    return images if _hold_no_images(spec.get("volumes")) else None
+
+
+def _hold_no_images(volumes: Any) -> bool:
+    if volumes is None:
+        return True
+    if not isinstance(volumes, list):
+        return False
+    return all(isinstance(volume, dict) and volume.get("image") is None for volume in volumes)
 
 
 def changed(
