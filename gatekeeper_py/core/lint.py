@@ -322,6 +322,9 @@ def _unapproved_mirrors(subject: _Subject) -> Iterator[Finding]:
                 f"no allow rule covers {mirror.to.text}, so what is rewritten there is refused",
                 f"allow {mirror.to.text}{'' if _has_one_image(mirror) else '/**'}",
             )
+    roots = [places]
+    del places
+    dismantle(roots)
 
 
 def _denied_mirrors(subject: _Subject) -> Iterator[Finding]:
