@@ -54,8 +54,9 @@ image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name
 image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
 	$(BIN)/python -m pytest tests/image -q $(ARGS)
 
-check: setup ## lint, types and layers
+check: setup ## lint, types, layers and the dependencies' advisories
 	$(UV) lock --check --quiet
+	$(BIN)/python -m advisories
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -1,0 +1,28 @@
+"""Check the lock of this project; exit 1 with a line for each problem."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from advisories.floors import problems
+from advisories.locked import runtime_packages
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PROJECT: Final = "gatekeeper-py"
+
+
+def main() -> int:
+    """Check; the exit code."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    table = tomllib.loads((ROOT / "advisories" / "floors.toml").read_text(encoding="utf-8"))
+    found = list(problems(runtime_packages(lock, PROJECT), table))
+    for line in found:
+        sys.stderr.write(f"{line}\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Compare locked versions to the floors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+_VERSION: Final = re.compile(r"(?:\d+!)?(\d+(?:\.\d+)*)(.*)")
+
+
+def problems(locked: Mapping[str, AbstractSet[str]], table: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each package that is too old, not listed, listed twice, or listed and not locked.
+
+    ``table`` is the content of ``floors.toml``. Raises ``ValueError`` for a version that is none.
+    """
+    floors: Mapping[str, Mapping[str, str]] = table["floors"]
+    none_known = table["none-known"]
+    for name in sorted(locked):
+        if name in floors:
+            least = floors[name]["least"]
+            for version in sorted(locked[name]):
+                if _is_older(version, least):
+                    yield f"{name} {version} is older than {least} ({floors[name]['advisory']})"
+        elif name not in none_known:
+            versions = ", ".join(sorted(locked[name]))
+            yield f"{name} {versions} is not in floors.toml: look for advisories against it and add it"
+    for name in sorted({*floors, *none_known} - set(locked)):
+        yield f"{name} is in floors.toml and not in the lock"
+    for name in sorted(set(floors) & set(none_known)):
+        yield f"{name} is in both tables of floors.toml"
+
+
+def _is_older(version: str, least: str) -> bool:
+    """By release numbers. A pre-release of the floor is older than it; a post-release is not."""
+    release, rest = _split(version)
+    floor, _ = _split(least)
+    length = max(len(release), len(floor))
+    left, right = _padded(release, length), _padded(floor, length)
+    return left < right or (left == right and rest.lstrip(".-_").startswith(("a", "b", "c", "rc", "dev")))
+
+
+def _split(version: str) -> tuple[tuple[int, ...], str]:
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise ValueError(f"{version!r} is no version")
+    return tuple(map(int, match[1].split("."))), match[2]
+
+
+def _padded(release: tuple[int, ...], length: int) -> tuple[int, ...]:
+    return release + (0,) * (length - len(release))
