@@ -19,6 +19,7 @@ from gatekeeper_py.control.reconcile import (
     reconcile,
     removal_under_way,
 )
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions
 
 DEBOUNCE_SECONDS: Final = 0.05
 """Changes come in bursts: one pass for all that arrives within this."""
@@ -39,6 +40,15 @@ class Observer(Protocol):
     def reconciled(self, report: Report) -> None: ...
 
     def failed(self) -> None: ...
+
+
+class Skips(Protocol):
+    """What says which Pods need not be asked about; ``look`` has it see to the configurations itself."""
+
+    @property
+    def conditions(self) -> Conditions: ...
+
+    def look(self) -> None: ...
 
 
 class Log(Protocol):
@@ -62,6 +72,7 @@ class Controller:
         log: Log,
         errors: tuple[type[Exception], ...],
         ask: Ask | None = None,
+        fast_path: Skips | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -74,6 +85,7 @@ class Controller:
         self._log = log
         self._errors = errors
         self._ask = ask
+        self._fast_path = fast_path
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
@@ -120,7 +132,13 @@ class Controller:
         """One pass; answers the seconds until the next is due."""
         try:
             report = await reconcile(
-                self._cluster, self._installation, self._terms, self._settling, now=self._now(), ask=self._ask
+                self._cluster,
+                self._installation,
+                self._terms,
+                self._settling,
+                now=self._now(),
+                ask=self._ask,
+                conditions=self._conditions,
             )
         except self._errors as problem:
             pause = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_RETRY_SECONDS)
@@ -143,10 +161,15 @@ class Controller:
             # Their owner's deletion takes them along, too.
             self._log.warning("disarm_failed", problem=str(problem)[:500])
 
+    def _conditions(self) -> Conditions:
+        return ASK_ALWAYS if self._fast_path is None else self._fast_path.conditions
+
     def _tell(self, report: Report) -> None:
         """Log what changed, count every pass."""
         last, self._last = self._last, report
         self._observer.reconciled(report)
+        if report.unconditional and self._fast_path is not None:
+            self._fast_path.look()
         if report.change:
             self._log.info("certificate_step", step=report.change)
         if report.armed and (last is None or not last.armed):

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from gatekeeper_py.control import certificates, probe, webhooks
 from gatekeeper_py.control.certificates import Change, InvalidSecret, Observed, Store, Terms
-from gatekeeper_py.control.webhooks import Desired, Owner
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired, Owner
 
 FIELD_MANAGER: Final = "gatekeeper-py-controller"
 SERVICE_PORT: Final = "webhook"
@@ -42,6 +42,10 @@ class Cluster(Protocol):
 
 Ask = Callable[[str, int, bytes], Awaitable[probe.Answer]]
 """Host, port and the authorities to trust."""
+
+
+def _none() -> Conditions:
+    return ASK_ALWAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,8 @@ class Report:
     replicas: int = 0
     waiting: str = ""
     settled: bool = False
+    unconditional: bool = False
+    """A configuration was left or put without the condition that the fast path wants in it."""
 
     @property
     def next_seconds(self) -> float:
@@ -139,8 +145,12 @@ async def reconcile(
     *,
     now: datetime,
     ask: Ask | None = None,
+    conditions: Callable[[], Conditions] = _none,
 ) -> Report:
-    """Do one pass. Raises the client's errors; then nothing further was done in this pass."""
+    """Do one pass. Raises the client's errors; then nothing further was done in this pass.
+
+    ``conditions`` answers what the fast path wants at the moment it is asked.
+    """
     live = {desired.path: await cluster.get(desired.path) for desired in installation.desired}
     missing = await _missing_part(cluster, installation)
     if missing:
@@ -159,9 +169,10 @@ async def reconcile(
     armed = existing or (not change and _may_arm(replicas))
     bundle = certificates.bundle(after, observed, now)
     repaired: tuple[str, ...] = ()
+    unconditional = False
     if armed:
         owner = await _owner(cluster, installation)
-        repaired = await _put_right(cluster, installation, live, bundle, owner)
+        repaired, unconditional = await _put_right(cluster, installation, live, bundle, owner, conditions)
     return Report(
         armed=armed,
         change=change,
@@ -170,6 +181,7 @@ async def reconcile(
         replicas=len({endpoint.replica for endpoint, _ in replicas if not endpoint.leaving}),
         waiting="" if armed else _why_not_armed(replicas),
         settled=certificates.settled(after) and bundle == after.bundle,
+        unconditional=unconditional,
     )
 
 
@@ -288,12 +300,21 @@ async def _put_right(
     live: dict[str, dict[str, Any] | None],
     bundle: bytes,
     owner: Owner,
-) -> tuple[str, ...]:
-    """Make or repair each configuration; answers the names of those that were not as they should be."""
-    changed = []
+    conditions: Callable[[], Conditions],
+) -> tuple[tuple[str, ...], bool]:
+    """Make or repair each configuration.
+
+    Answers the names of those that were not as they should be, and ``Report.unconditional``. The fast
+    path's condition is kept where it stands exactly as wanted, and taken out where it is anything else:
+    a pass does not know how old the policy is that it was made of. The fast path itself puts it back.
+    """
+    changed, unconditional = [], False
     for desired in installation.desired:
-        document = desired.document(bundle, owner)
-        current = live[desired.path]
+        current, wanted = live[desired.path], conditions()
+        if current is None or not webhooks.carries(current, desired, wanted):
+            unconditional = unconditional or bool(wanted.annotations(desired.webhooks))
+            wanted = ASK_ALWAYS
+        document = desired.document(bundle, owner, wanted)
         if current is None:
             await cluster.create(desired.path, document)
         elif webhooks.drifted(current, document):
@@ -301,7 +322,7 @@ async def _put_right(
         else:
             continue
         changed.append(desired.name)
-    return tuple(changed)
+    return tuple(changed), unconditional
 
 
 def _why_not_armed(replicas: Replicas) -> str:

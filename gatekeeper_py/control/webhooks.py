@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,10 @@ PLURALS: Final = {
     "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
     "MutatingWebhookConfiguration": "mutatingwebhookconfigurations",
 }
+
+FAST_PATH_CONDITION: Final = "not-plainly-approved"
+FAST_PATH_ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
+"""On a configuration exactly while one of its webhooks has the condition."""
 
 
 class InvalidManifests(ValueError):
@@ -37,6 +41,39 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the fast path adds: an expression by webhook, and the revision of the document they are of.
+
+    A webhook without one is always asked.
+    """
+
+    expressions: Mapping[str, str] = field(default_factory=dict)
+    revision: str = ""
+
+    def added_to(self, webhook: Mapping[str, Any]) -> dict[str, Any]:
+        """A webhook of a manifest with its condition after the manifest's own."""
+        expression = self.expressions.get(webhook["name"])
+        if expression is None:
+            return dict(webhook)
+        return {
+            **webhook,
+            "matchConditions": [
+                *_without_ours(webhook),
+                {"name": FAST_PATH_CONDITION, "expression": expression},
+            ],
+        }
+
+    def annotations(self, webhooks: tuple[Mapping[str, Any], ...]) -> dict[str, str]:
+        """The annotations of a configuration with these webhooks."""
+        if any(webhook["name"] in self.expressions for webhook in webhooks):
+            return {FAST_PATH_ANNOTATION: self.revision}
+        return {}
+
+
+ASK_ALWAYS: Final = Conditions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     """One configuration as it should be, before certificates and owner are known."""
 
@@ -54,7 +91,7 @@ class Desired:
     def path(self) -> str:
         return f"{self.collection}/{self.name}"
 
-    def document(self, bundle: bytes, owner: Owner) -> dict[str, Any]:
+    def document(self, bundle: bytes, owner: Owner, conditions: Conditions = ASK_ALWAYS) -> dict[str, Any]:
         """The object to apply."""
         encoded = base64.b64encode(bundle).decode()
         return {
@@ -63,10 +100,14 @@ class Desired:
             "metadata": {
                 "name": self.name,
                 "labels": dict(self.labels),
+                "annotations": conditions.annotations(self.webhooks),
                 "ownerReferences": [owner.reference()],
             },
             "webhooks": [
-                {**webhook, "clientConfig": {**webhook["clientConfig"], "caBundle": encoded}}
+                {
+                    **conditions.added_to(webhook),
+                    "clientConfig": {**webhook["clientConfig"], "caBundle": encoded},
+                }
                 for webhook in self.webhooks
             ],
         }
@@ -91,13 +132,15 @@ def read_manifests(folder: Path) -> tuple[Desired, ...]:
 def drifted(live: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
     """Whether a live configuration is not what it should be.
 
-    Labels and annotations of others are left alone, as are other owners.
+    Labels and annotations of others are left alone, as are other owners; an annotation of ours that
+    should not be there is drift.
     """
     metadata, wanted = live.get("metadata", {}), document["metadata"]
     labels = metadata.get("labels") or {}
     owners = {owner.get("uid") for owner in metadata.get("ownerReferences") or ()}
     return (
         live.get("webhooks") != document["webhooks"]
+        or _fast_path_annotation(metadata) != _fast_path_annotation(wanted)
         or any(labels.get(key) != value for key, value in wanted["labels"].items())
         or not {owner["uid"] for owner in wanted["ownerReferences"]} <= owners
     )
@@ -111,6 +154,7 @@ def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, 
     metadata = dict(live.get("metadata", {}))
     metadata.pop("managedFields", None)
     metadata["labels"] = {**(metadata.get("labels") or {}), **document["metadata"]["labels"]}
+    metadata["annotations"] = _annotated(metadata, document["metadata"].get("annotations") or {})
     ours = document["metadata"]["ownerReferences"]
     others = [
         owner
@@ -119,6 +163,35 @@ def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, 
     ]
     metadata["ownerReferences"] = [*others, *ours]
     return {**live, "metadata": metadata, "webhooks": document["webhooks"]}
+
+
+def carries(live: Mapping[str, Any], desired: Desired, conditions: Conditions) -> bool:
+    """Whether the fast path's part of a live configuration is exactly this, whatever the rest is."""
+    metadata = live.get("metadata", {})
+    if _fast_path_annotation(metadata) != conditions.annotations(desired.webhooks).get(FAST_PATH_ANNOTATION):
+        return False
+    found = {webhook.get("name"): webhook for webhook in live.get("webhooks") or ()}
+    for webhook in desired.webhooks:
+        expression = conditions.expressions.get(webhook["name"])
+        if _ours_of(found.get(webhook["name"]) or {}) != ([] if expression is None else [expression]):
+            return False
+    return True
+
+
+def conditioned(live: Mapping[str, Any], desired: Desired, conditions: Conditions) -> dict[str, Any]:
+    """A live configuration with this as the fast path's part, and all the rest as it is."""
+    ours = {webhook["name"]: conditions.added_to(webhook) for webhook in desired.webhooks}
+    metadata = dict(live.get("metadata", {}))
+    metadata.pop("managedFields", None)
+    metadata["annotations"] = _annotated(metadata, conditions.annotations(desired.webhooks))
+    return {
+        **live,
+        "metadata": metadata,
+        "webhooks": [
+            _with_conditions_of(ours[name], webhook) if (name := webhook.get("name")) in ours else webhook
+            for webhook in live.get("webhooks") or ()
+        ],
+    }
 
 
 def bundles(live: Mapping[str, Any], desired: Desired) -> tuple[bytes, ...]:
@@ -131,6 +204,31 @@ def bundles(live: Mapping[str, Any], desired: Desired) -> tuple[bytes, ...]:
         for webhook in live.get("webhooks") or ()
     }
     return tuple(base64.b64decode(trusted.get(webhook["name"], "")) for webhook in desired.webhooks)
+
+
+def _with_conditions_of(wanted: Mapping[str, Any], webhook: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {key: value for key, value in webhook.items() if key != "matchConditions"}
+    conditions = wanted.get("matchConditions")
+    return {**rest, "matchConditions": conditions} if conditions else rest
+
+
+def _without_ours(webhook: Mapping[str, Any]) -> list[Any]:
+    conditions = webhook.get("matchConditions") or ()
+    return [condition for condition in conditions if condition.get("name") != FAST_PATH_CONDITION]
+
+
+def _ours_of(webhook: Mapping[str, Any]) -> list[Any]:
+    conditions = webhook.get("matchConditions") or ()
+    return [each.get("expression") for each in conditions if each.get("name") == FAST_PATH_CONDITION]
+
+
+def _fast_path_annotation(metadata: Mapping[str, Any]) -> Any:
+    return (metadata.get("annotations") or {}).get(FAST_PATH_ANNOTATION)
+
+
+def _annotated(metadata: Mapping[str, Any], ours: Mapping[str, str]) -> dict[str, str]:
+    theirs = metadata.get("annotations") or {}
+    return {key: value for key, value in theirs.items() if key != FAST_PATH_ANNOTATION} | dict(ours)
 
 
 def _parse(file: Path, document: Any) -> Desired:

@@ -12,6 +12,7 @@ import pytest
 from control.world import CONFIGURATIONS, INSTALLATION, TERMS, Refused, World
 from gatekeeper_py.control.loop import CALM_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
 from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions
 
 
 class Recorder:
@@ -206,3 +207,24 @@ async def test_leaving(
     await setup.controller.leave()
     assert bool(setup.world.configured()) is armed
     assert setup.recorder.events == events
+
+
+class FastPath:
+    """What wants conditions, and counts how often it is to look for itself."""
+
+    def __init__(self) -> None:
+        self.conditions = ASK_ALWAYS
+        self.looks = 0
+
+    def look(self) -> None:
+        self.looks += 1
+
+
+async def test_the_fast_path_is_told_when_a_condition_is_missing(setup: Setup) -> None:
+    fast_path = FastPath()
+    setup.controller._fast_path = fast_path
+    await setup.controller.run_once(300)
+    assert fast_path.looks == 0
+    fast_path.conditions = Conditions(expressions={"pods.gk": "p"}, revision="0123456789ab")
+    await setup.controller.attempt()
+    assert fast_path.looks == 1

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from control.world import CONFIGURATIONS, INSTALLATION, TERMS, Refused, World, b64
-from gatekeeper_py.control.reconcile import Report, Settling, disarm, removal_under_way
+from gatekeeper_py.control.reconcile import Report, Settling, disarm, reconcile, removal_under_way
+from gatekeeper_py.control.webhooks import (
+    ASK_ALWAYS,
+    FAST_PATH_ANNOTATION,
+    FAST_PATH_CONDITION,
+    Conditions,
+    carries,
+    conditioned,
+)
 
 SECRET = INSTALLATION.secret_path
 
@@ -254,3 +262,105 @@ async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
     with pytest.raises(Refused, match="409"):
         await world.reconcile()
     assert world.secret["data"] == made["data"]
+
+
+CONDITIONS = Conditions(expressions={"pods.gk": "p", "m.gk": "m"}, revision="0123456789ab")
+
+
+async def with_conditions(world: World, conditions: Conditions = CONDITIONS) -> Report:
+    """A pass of a controller whose fast path wants these."""
+    return await reconcile(
+        world.cluster,
+        INSTALLATION,
+        TERMS,
+        Settling(),
+        now=world.now,
+        ask=world.ask,
+        conditions=lambda: conditions,
+    )
+
+
+def put_conditions(world: World, conditions: Conditions) -> None:
+    """As the fast path writes them."""
+    for each in INSTALLATION.desired:
+        world.cluster.put(each.path, conditioned(world.cluster.objects[each.path], each, conditions))
+
+
+def carried(world: World, conditions: Conditions) -> bool:
+    return all(carries(world.cluster.objects[each.path], each, conditions) for each in INSTALLATION.desired)
+
+
+async def test_a_pass_never_puts_a_condition_in(armed: World) -> None:
+    """It does not know how old the policy is; nor does it when it makes a configuration."""
+    report = await with_conditions(armed)
+    assert (report.repaired, report.unconditional) == ((), True)
+    del armed.cluster.objects[CONFIGURATIONS[0]]
+    report = await with_conditions(armed)
+    assert (report.repaired, report.unconditional) == (("validate",), True)
+    assert carried(armed, ASK_ALWAYS)
+
+
+async def test_a_pass_leaves_the_condition_that_is_wanted(armed: World) -> None:
+    put_conditions(armed, CONDITIONS)
+    report = await with_conditions(armed)
+    assert (report.repaired, report.unconditional) == ((), False)
+    armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
+    report = await with_conditions(armed)
+    assert (report.repaired, report.unconditional) == (("validate",), False)
+    assert carried(armed, CONDITIONS)
+
+
+async def test_a_rotation_keeps_the_condition(armed: World) -> None:
+    put_conditions(armed, CONDITIONS)
+    before = armed.configured()
+    armed.now += TERMS.lifetime - TERMS.renew_before
+    assert (await with_conditions(armed)).change == "prepare"
+    assert armed.configured() != before
+    assert carried(armed, CONDITIONS)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(Conditions(expressions={"pods.gk": "false", "m.gk": "false"}, revision="b"), id="older"),
+        pytest.param(Conditions(expressions=CONDITIONS.expressions, revision="b"), id="another-revision"),
+        pytest.param(
+            Conditions(expressions={**CONDITIONS.expressions, "policy.gk": "false"}, revision="0123456789ab"),
+            id="on-another-webhook",
+        ),
+    ],
+)
+@pytest.mark.parametrize("wanted", [CONDITIONS, ASK_ALWAYS], ids=["fast-path", "without-one"])
+async def test_a_pass_takes_any_other_condition_out(
+    armed: World, found: Conditions, wanted: Conditions
+) -> None:
+    put_conditions(armed, found)
+    report = await with_conditions(armed, wanted)
+    assert report.repaired[0] == "validate"
+    assert report.unconditional is (wanted is CONDITIONS)
+    live = armed.cluster.objects[CONFIGURATIONS[0]]
+    assert FAST_PATH_CONDITION not in str(live)
+    assert FAST_PATH_ANNOTATION not in str(live)
+
+
+async def test_what_the_fast_path_wants_is_asked_for_at_the_write(armed: World) -> None:
+    """So a pass that began before a change does not bring the old state back."""
+    put_conditions(armed, CONDITIONS)
+    wanted = [CONDITIONS]
+
+    def change(verb: str, path: str) -> bool:
+        if (verb, path) == ("get", INSTALLATION.owner_path):
+            wanted[0] = ASK_ALWAYS
+        return False
+
+    armed.cluster.fail = change
+    await reconcile(
+        armed.cluster,
+        INSTALLATION,
+        TERMS,
+        Settling(),
+        now=armed.now,
+        ask=armed.ask,
+        conditions=lambda: wanted[0],
+    )
+    assert carried(armed, ASK_ALWAYS)

@@ -11,7 +11,20 @@ import pytest
 import yaml
 
 from control.world import INSTALLATION, b64
-from gatekeeper_py.control.webhooks import InvalidManifests, Owner, bundles, drifted, read_manifests, repaired
+from gatekeeper_py.control.webhooks import (
+    ASK_ALWAYS,
+    FAST_PATH_ANNOTATION,
+    FAST_PATH_CONDITION,
+    Conditions,
+    InvalidManifests,
+    Owner,
+    bundles,
+    carries,
+    conditioned,
+    drifted,
+    read_manifests,
+    repaired,
+)
 
 OWNER = Owner(api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name="gk", uid="1")
 DESIRED = INSTALLATION.desired[0]
@@ -65,6 +78,67 @@ def test_drift_is_repaired_and_what_is_others_kept(change: Callable[[dict[str, A
     assert before.get("labels", {}).items() <= metadata["labels"].items()
     owners = [owner["uid"] for owner in metadata["ownerReferences"]]
     assert owners == (["9", "1"] if "ownerReferences" in before else ["1"])
+
+
+CONDITIONS = Conditions(expressions={"pods.gk": "false"}, revision="0123456789ab")
+
+
+def test_a_condition_comes_after_the_manifests_own() -> None:
+    own = {"name": "an-image-changed", "expression": "true"}
+    added = CONDITIONS.added_to({"name": "pods.gk", "matchConditions": [own]})
+    ours = {"name": FAST_PATH_CONDITION, "expression": "false"}
+    assert added["matchConditions"] == [own, ours]
+    assert CONDITIONS.added_to(added) == added
+    assert CONDITIONS.added_to({"name": "policy.gk"}) == {"name": "policy.gk"}
+
+
+def test_the_annotation_is_there_exactly_with_the_condition() -> None:
+    with_condition = DESIRED.document(b"authority", OWNER, CONDITIONS)
+    assert with_condition["metadata"]["annotations"] == {FAST_PATH_ANNOTATION: "0123456789ab"}
+    assert DOCUMENT["metadata"]["annotations"] == {}
+    other = INSTALLATION.desired[1].document(b"authority", OWNER, CONDITIONS)
+    assert other["metadata"]["annotations"] == {}
+
+
+@pytest.mark.parametrize("wanted", [CONDITIONS, ASK_ALWAYS], ids=["with", "without"])
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(CONDITIONS, id="found-with"),
+        pytest.param(ASK_ALWAYS, id="found-without"),
+        pytest.param(Conditions(expressions={"pods.gk": "true"}, revision="0123456789ab"), id="another"),
+        pytest.param(Conditions(expressions={"pods.gk": "false"}, revision="b"), id="another-revision"),
+        pytest.param(Conditions(expressions={"policy.gk": "false"}, revision="b"), id="another-webhook"),
+    ],
+)
+def test_the_fast_paths_part_is_put_in_and_taken_out(found: Conditions, wanted: Conditions) -> None:
+    before = live()
+    before["webhooks"] = DESIRED.document(b"another", OWNER, found)["webhooks"]
+    before["metadata"]["annotations"] |= found.annotations(DESIRED.webhooks)
+    assert carries(before, DESIRED, wanted) is (found == wanted)
+    after = conditioned(before, DESIRED, wanted)
+    assert carries(after, DESIRED, wanted)
+    assert after["metadata"]["annotations"]["theirs"] == "kept"
+    assert bundles(after, DESIRED) == (b"another",) * 2
+    assert not drifted(after, DESIRED.document(b"another", OWNER, wanted))
+    again = repaired(before, DESIRED.document(b"authority", OWNER, wanted))
+    assert carries(again, DESIRED, wanted)
+    assert again["metadata"]["annotations"]["theirs"] == "kept"
+
+
+def test_a_webhook_that_is_missing_carries_nothing() -> None:
+    without = live()
+    del without["webhooks"][0]
+    assert carries(without, DESIRED, ASK_ALWAYS)
+    assert not carries(without, DESIRED, CONDITIONS)
+    assert not carries(conditioned(without, DESIRED, CONDITIONS), DESIRED, CONDITIONS)
+
+
+def test_webhooks_of_others_are_left_alone() -> None:
+    foreign = {"name": "foreign", "matchConditions": [{"name": FAST_PATH_CONDITION, "expression": "true"}]}
+    shared = live()
+    shared["webhooks"].append(foreign)
+    assert conditioned(shared, DESIRED, CONDITIONS)["webhooks"][-1] == foreign
 
 
 @pytest.mark.parametrize(
