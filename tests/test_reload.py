@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+import os
+import sys
+import weakref
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -251,6 +256,75 @@ async def test_an_override_that_lapses_gives_the_mode_back(world: World) -> None
 async def test_without_a_policy_nothing_lapses(world: World) -> None:
     await world.reloader._lapse()
     assert world.reloader._seconds_to_next_change() is None
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """Nothing of earlier tests is frozen, nor of this one for later tests."""
+    gc.unfreeze()
+    gc.collect()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.usefixtures("thawed")
+async def test_a_replaced_policy_is_freed_though_all_is_frozen(world: World) -> None:
+    """What is frozen no collection ever looks at: a cycle, or one reference too many, would stay for good."""
+    rules = "".join(f"\n  - r{number}.corp.io/team-{number % 50}/**" for number in range(2000))
+    watched: list[weakref.ref[object]] = []
+    frozen, resident = [], []
+    for number in range(100):
+        assert await world.take(policy_text(f"message: change {number}\n", allow=rules)) == "loaded"
+        assert world.live.snapshot is not None
+        for image in (f"r{number}.corp.io/team-{number % 50}/app:1", f"elsewhere.io/app:{number}"):
+            world.live.snapshot.decide("shop", image)
+            world.live.snapshot.plan("shop", image)
+        watched += [
+            weakref.ref(world.live.snapshot.compiled),
+            weakref.ref(world.live.snapshot.compiled.policy),
+        ]
+        assert await world.take((BAD, "a: [", None)[number % 3]) == "refused"
+        # What the test itself remembers would be counted.
+        world.log.lines.clear()
+        world.observer.__init__()  # type: ignore[misc]
+        frozen.append(gc.get_freeze_count())
+        resident.append(resident_bytes())
+        assert gc.isenabled()
+
+    assert [watch for watch in watched[:-2] if watch() is not None] == []
+    assert all(watch() is not None for watch in watched[-2:])
+    assert max(frozen[20:]) - frozen[20] < 2000, "less than an object a rule, all in all"
+    assert max(resident[50:]) - resident[50] < 16 * 2**20
+    world.live.snapshot = world.reloader.loaded = None
+    gc.unfreeze()
+    assert gc.collect() < 1000, "garbage was frozen"
+
+
+@pytest.mark.usefixtures("thawed")
+async def test_what_a_lapse_replaces_is_freed(world: World) -> None:
+    """The policy stays, and is compiled again without the rules that lapsed."""
+    days = range(1, 21)
+    rules = "".join(
+        f"\n  - {{image: r{day}.io, until: {(START + timedelta(days=day)).isoformat()}}}" for day in days
+    )
+    await world.take(policy_text(allow=f"{rules}\n  - other.io"))
+    watched: list[weakref.ref[object]] = []
+    for day in days:
+        assert world.live.snapshot is not None
+        watched.append(weakref.ref(world.live.snapshot.compiled))
+        assert world.approves(f"r{day}.io/a")
+        world.now = START + timedelta(days=day)
+        await world.reloader._lapse()
+        assert not world.approves(f"r{day}.io/a")
+        assert world.approves("other.io/a")
+
+    assert [watch for watch in watched if watch() is not None] == []
+    assert world.live.snapshot.compiled.policy is world.reloader.loaded.policy  # type: ignore[union-attr]
 
 
 async def test_many_findings_make_a_bounded_log_line(world: World) -> None:

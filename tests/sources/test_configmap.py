@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,11 @@ from gatekeeper_py.metrics import Metrics
 from gatekeeper_py.reload import Reloader
 from gatekeeper_py.settings import ConfigMapName, SettingsError
 from gatekeeper_py.sources import Delivery
-from gatekeeper_py.sources.configmap import ConfigMapSource
+from gatekeeper_py.sources.configmap import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    ConfigMapSource,
+)
 from gatekeeper_py.sources.events import MAX_BYTES
 from gatekeeper_py.sources.listwatch import Connects, Timing
 from recording import RecordingLog
@@ -172,6 +180,27 @@ class TestFollowing:
             "timeoutSeconds": "270",
         }
         assert second.headers["User-Agent"].startswith("gatekeeper-py/")
+
+    async def test_the_bounds_are_those_of_the_reliability_rules(self, api: FakeApi, follow: Follow) -> None:
+        """The API server sends a bookmark each minute, and is asked to end a watch after five."""
+        followed = follow(Timing(), uniform=lambda _low, high: high)
+        await until(lambda: api.watching)
+
+        assert api.last("watch").query["timeoutSeconds"] == "330"
+        assert followed.source._timing == Timing(connect=10, read=30, list=45, silence=70, watch=300)
+        assert (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS) == (0.8, 30.0)
+
+    async def test_any_event_resets_the_silence_timer(self, api: FakeApi, follow: Follow) -> None:
+        followed = follow(replace(PATIENT, silence=2.0))
+        await until(lambda: api.watching)
+
+        for number in range(12):
+            await asyncio.sleep(0.2)
+            api.bookmark()
+            await until(lambda number=number: followed.synced == 2 + number)  # type: ignore[misc]
+
+        assert followed.problems == []
+        assert api.count("watch") == 1
 
     async def test_delivers_each_change(self, api: FakeApi, follow: Follow) -> None:
         followed = follow()
@@ -416,6 +445,10 @@ ODD = [
 ]
 
 
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 class TestTrouble:
     """Whatever is odd ends in a pause and a new list, and the change made meanwhile arrives."""
 
@@ -454,6 +487,107 @@ class TestTrouble:
         assert api.count("list") == 8, "one list a pause"
         assert api.count("watch") == 8
         assert len(followed.deliveries) == 1
+
+    async def test_an_empty_stream_is_no_reason_to_hurry(self, api: FakeApi, tmp_path: Path) -> None:
+        """With pauses that are really slept: four requests, where others make thousands."""
+        api.always["watch"] = stream()
+        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        followed = Followed()
+        followed.source = ConfigMapSource(NAMED, cluster.connect, log=followed.log)
+        started = time.monotonic()
+        followed.task = asyncio.create_task(followed.run())
+        await until(lambda: api.count("list") == 3, seconds=30)
+        await followed.stop()
+
+        assert time.monotonic() - started >= 0.8 + 1.6
+        assert api.count("watch") <= 3
+
+    @pytest.mark.parametrize(
+        "script", [answer(410), stream(error(410, "Expired"), then="hang")], ids=["status", "event"]
+    )
+    async def test_a_version_that_is_gone_is_not_asked_for_again(
+        self, api: FakeApi, follow: Follow, script: Script
+    ) -> None:
+        followed = follow()
+        await until(lambda: api.watching)
+        api.bookmark()
+        await until(lambda: followed.synced == 2)
+        api.watches.append(script)
+        api.version = 500
+        followed.clock.now += 300
+        api.end_watches()
+        await until(lambda: api.count("watch") == 3)
+
+        versions = [asked.query["resourceVersion"] for asked in api.asked if asked.verb == "watch"]
+        assert versions == ["101", "102", "500"]
+        assert followed.clock.pauses == [0.8]
+
+    async def test_an_older_version_after_a_restored_backup(self, api: FakeApi, follow: Follow) -> None:
+        """Versions are compared with nothing: what the server says now is the state."""
+        api.version = 900
+        api.apply("from before the backup was put back")
+        followed = follow()
+        await until(lambda: api.watching)
+
+        await api.stop()
+        api._history.clear()
+        api.version = 400
+        api.apply("from the backup")
+        await api.start()
+        await until(lambda: api.watching)
+        api.apply("after it")
+        await until(lambda: len(followed.deliveries) == 3)
+
+        assert followed.texts[1:] == ["from the backup", "after it"]
+        assert followed.last.resource_version == "402"
+
+    @pytest.mark.parametrize("spoken", [False, True], ids=["not-accepted", "no-handshake"])
+    async def test_a_peer_that_does_not_even_connect(self, tmp_path: Path, *, spoken: bool) -> None:
+        """A listen queue that is full drops a SYN as a firewall does; else TLS is never answered."""
+        with socket.socket() as listening, ExitStack() as stack:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(100 if spoken else 0)
+            if not spoken:
+                for _ in range(8):
+                    waiting = stack.enter_context(socket.socket())
+                    waiting.setblocking(False)
+                    waiting.connect_ex(listening.getsockname())
+            peer = FakeApi(ssl.create_default_context())
+            peer.port = listening.getsockname()[1]
+            kubeconfig = peer.write_kubeconfig(tmp_path / "kubeconfig", **{"insecure-skip-tls-verify": True})
+            followed = build(
+                Cluster(kubeconfig=kubeconfig, environ={}).connect, replace(PATIENT, connect=0.2)
+            )
+            followed.clock.stop_after = 2
+            followed.task = asyncio.create_task(followed.run())
+            await until(lambda: len(followed.clock.pauses) == 2)
+            await followed.stop()
+
+        assert followed.problems == ["no connection in time"] * 2
+        assert followed.clock.pauses == [0.8, 1.6]
+
+    @pytest.mark.parametrize("seed", range(5))
+    async def test_any_faults_in_any_order_end_in_step(self, api: FakeApi, follow: Follow, seed: int) -> None:
+        """Forty of the faults above, and changes between them; nothing stays open."""
+        chosen = random.Random(seed)
+        quick = [row.values for row in ODD if "silent" not in str(row.id) and "endless" not in str(row.id)]
+        followed = follow(HASTY)
+        await until(lambda: api.watching)
+        before = open_files()
+
+        for number in range(40):
+            where, script, _ = chosen.choice(quick)
+            (api.lists if where == "list" else api.watches).append(script)
+            api.apply(f"change {number}")
+            api.end_watches()
+            await until(lambda: not api.lists and not api.watches)
+        api.apply("the last")
+        await until(lambda: followed.last.text == "the last")
+        await until(lambda: open_files() <= before + 4)
+
+        assert "unexpected" not in str(followed.problems)
+        assert TOKEN not in str(followed.log.lines)
+        assert len(followed.problems) >= 30
 
     async def test_pauses_are_jittered_and_bounded(self, api: FakeApi, follow: Follow) -> None:
         api.always["list"] = answer(503)
@@ -677,6 +811,57 @@ class TestReloading:
 
         await until(lambda: live.snapshot is not None and live.snapshot.message == "change 49")
         assert metrics("policy_reloads_total", result="loaded") < 50, "what came while compiling was skipped"
+
+    async def test_fifty_changes_a_second_end_at_the_last(
+        self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
+    ) -> None:
+        """For two seconds, good ones and bad ones; each takes longer to compile than the next to come."""
+        await until(lambda: api.watching)
+        rules = "".join(f"\n  - r{number}.corp.io/**" for number in range(3000))
+        served: set[str] = set()
+        start = time.monotonic()
+
+        for number in range(100):
+            bad = "colour: red\n" if number % 5 == 4 else ""
+            api.apply(policy_text(f"message: change {number}\n{bad}", allow=rules))
+            while time.monotonic() < start + number / 50:
+                await asyncio.sleep(0.005)
+                if live.snapshot is not None:
+                    served.add(live.snapshot.message)
+        api.apply(policy_text("message: the last\n", allow=rules))
+        await until(lambda: live.snapshot is not None and live.snapshot.message == "the last", seconds=30)
+
+        results = [metrics("policy_reloads_total", result=each) for each in ("loaded", "refused")]
+        assert sum(results) < 101, "what came while compiling was skipped"
+        assert results[0] > 1, "and yet it did not wait for the flapping to end"
+        assert not served & {f"change {number}" for number in range(4, 100, 5)}
+
+    async def test_a_hundred_thousand_rules_keep_nobody_waiting(
+        self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
+    ) -> None:
+        """The last good policy judges while they compile; the loop is never away for long."""
+        await until(lambda: api.watching)
+        api.apply(policy_text("message: small\n"))
+        await until(lambda: live.snapshot)
+        rules = "".join(f"\n  - registry-{number}.corp.example/team-{number}/**" for number in range(100_000))
+        text = policy_text("message: huge\n", allow=rules)
+        gaps: list[float] = []
+        start = turned = time.monotonic()
+
+        api.apply(text)
+        while live.snapshot is not None and live.snapshot.message != "huge":
+            assert live.snapshot.decide("shop", f"registry.corp.io/a:{len(gaps)}").approved
+            await asyncio.sleep(0.001)
+            now = time.monotonic()
+            gaps.append(now - turned)
+            turned = now
+            assert now - start < 90
+
+        assert len(gaps) > 50, "reviews were judged all the time"
+        assert max(gaps) < (turned - start) / 3, "no wait is a good part of the compilation"
+        assert metrics("policy_rules", kind="allow") == 100_000
+        assert live.snapshot is not None
+        assert live.snapshot.decide("shop", "registry-99999.corp.example/team-99999/app:1").approved
 
     async def test_the_last_good_policy_outlives_the_configmap(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
