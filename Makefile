@@ -1,6 +1,7 @@
 # Everything from a bare python3 (3.11 or later): each target sets up what it needs.
 PYTHON ?= python3
 ARGS ?=
+FUZZ_SECONDS ?= 150
 
 UV_VERSION := 0.13.9
 CONTAINER ?= $(firstword $(notdir $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test controlplane e2e image image-test check format clean \
+.PHONY: help setup demo test fuzz controlplane e2e image image-test check format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-churn-peers
 
 help: ## show this
@@ -37,6 +38,9 @@ demo: setup ## run the webhook on an example policy and show what kubectl would 
 test: setup ## run the tests that need nothing but this machine
 	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/image --cov --cov-report= -q $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
+
+fuzz: setup ## look for inputs that break a law: ten minutes (FUZZ_SECONDS=n for each of four laws)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
 	$(PYTHON) tests/e2e/controlplane/build.py

@@ -1,0 +1,36 @@
+"""How long to fuzz: a moment in ``make test``, and ``FUZZ_SECONDS`` for each law in ``make fuzz``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from hypothesis import settings
+
+SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "0"))
+
+# In CI hypothesis draws the same examples each time, which is right for a test and pointless here.
+settings.register_profile("fuzz", derandomize=False, print_blob=True)
+if SECONDS:
+    settings.load_profile("fuzz")
+
+
+@pytest.fixture
+def rounds() -> Iterator[int]:
+    """Numbers the calls of a property: one, or as many as begin within ``SECONDS``.
+
+    Each call has new examples. What fails is found again first, as hypothesis keeps it in its database.
+    """
+
+    def numbers() -> Iterator[int]:
+        yield 0
+        end = time.monotonic() + SECONDS
+        number = 1
+        while time.monotonic() < end:
+            yield number
+            number += 1
+
+    return numbers()

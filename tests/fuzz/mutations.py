@@ -1,0 +1,120 @@
+"""Good documents with something wrong in them: JSON trees, and text.
+
+What is made of nothing is refused at the first look. What was good and has one odd place gets further.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from property.strategies import any_text
+
+ODD_TEXTS: Final = (
+    "", " ", "nginx", "nginx:1", "registry.corp.io/web:1", "registry.corp.io/hub/library/nginx", "auto",
+    "docker.io/evil/x", "REGISTRY.corp.io/x", "registry.corp.io.evil.io/x", "sha256:" + "0" * 64,
+    "registry.corp.io/web@sha256:" + "0" * 64, "a" * 5000, "\ud800", "a\nb", "\u202e", "\0", "Pod", "CREATE",
+    "UPDATE", "DELETE", "apps", "kubernetes.io/config.mirror", "{}", "ephemeralcontainers", "dev", "1e999",
+)  # fmt: skip
+
+scalars: Final = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(ODD_TEXTS),
+    any_text,
+)
+anything: Final = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(ODD_TEXTS) | any_text, inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+"""Any JSON value, small."""
+
+Path = tuple[str | int, ...]
+
+
+def paths(value: Any, path: Path = ()) -> list[Path]:
+    """Where there is something in a JSON value; the value itself is at ``()``."""
+    found = [path]
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found += paths(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found += paths(item, (*path, index))
+    return found
+
+
+def at(value: Any, path: Path) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+@st.composite
+def mutated(draw: st.DrawFn, originals: Sequence[Any]) -> Any:
+    """One of the values with up to four changes, each anywhere."""
+    value = copy.deepcopy(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(0, 4))):
+        path = draw(st.sampled_from(paths(value)))
+        if not path:
+            if draw(st.integers(0, 20)) == 0:
+                value = draw(anything)
+            continue
+        holder, last = at(value, path[:-1]), path[-1]
+        match draw(st.sampled_from(("replace", "remove", "graft", "wrap", "repeat"))):
+            case "replace":
+                holder[last] = draw(anything)
+            case "remove":
+                del holder[last]
+            case "graft":  # something of the same document, in the wrong place
+                holder[last] = copy.deepcopy(at(value, draw(st.sampled_from(paths(value)))))
+            case "wrap":
+                holder[last] = draw(
+                    st.sampled_from(([holder[last]], {"spec": holder[last]}, {"template": holder[last]}))
+                )
+            case "repeat" if isinstance(holder, list) and isinstance(last, int):
+                holder += [copy.deepcopy(holder[last])] * draw(st.integers(1, 12))
+            case _:
+                holder[draw(st.sampled_from(ODD_TEXTS))] = copy.deepcopy(holder[last])
+    return value
+
+
+@st.composite
+def mutated_text(draw: st.DrawFn, originals: Sequence[str], tokens: Sequence[str]) -> str:
+    """One of the texts with up to six changes of lines, of characters, or by tokens that matter there."""
+    text = draw(st.sampled_from(originals))
+    for _ in range(draw(st.sampled_from((1, 1, 1, 2, 3, 6)))):
+        lines = text.split("\n")
+        line = draw(st.integers(0, len(lines) - 1))
+        place = draw(st.integers(0, len(text)))
+        match draw(st.sampled_from(("drop", "double", "indent", "swap", "token", "cut", "paste", "any"))):
+            case "drop":
+                del lines[line]
+                text = "\n".join(lines)
+            case "double":
+                text = "\n".join([*lines[: line + 1], *lines[line:]])
+            case "indent":
+                lines[line] = draw(st.sampled_from(("  ", " ", "\t", "- ", "    "))) + lines[line]
+                text = "\n".join(lines)
+            case "swap":
+                other = draw(st.integers(0, len(lines) - 1))
+                lines[line], lines[other] = lines[other], lines[line]
+                text = "\n".join(lines)
+            case "token":
+                text = text[:place] + draw(st.sampled_from(tokens)) + text[place:]
+            case "cut":
+                text = text[:place] + text[place + draw(st.integers(1, 20)) :]
+            case "paste":
+                start = draw(st.integers(0, len(text)))
+                text = text[:place] + text[start : start + draw(st.integers(1, 60))] + text[place:]
+            case _:
+                text = text[:place] + draw(st.text(max_size=3)) + text[place:]
+    return text

@@ -1,0 +1,188 @@
+"""Whatever a body is, each endpoint refuses it by name or answers as the API server expects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from builders import INSTANT, WORKLOADS, container, pod, policy, review, workload
+from contract import Answer, check_response
+from fuzz.mutations import ODD_TEXTS, anything, mutated
+from gatekeeper_py.core import admission, parse_policy
+from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.policyguard import judge_configmap
+from gatekeeper_py.core.review import AdmissionRequest, InvalidReview, parse
+from gatekeeper_py.core.workload import POD
+from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.serving.body import Refusal, parse_json
+from gatekeeper_py.serving.decode import parse_pod_review
+
+DATA: Final = Path(__file__).parent.parent / "data"
+
+RECORDED: Final = [
+    json.loads(file.read_bytes()) for file in sorted((DATA / "reviews").glob("*/request.json"))
+]
+POLICY_TEXT: Final = (DATA / "policies" / "mutate.yaml").read_text()
+BUILT: Final = [
+    *(review(workload(kind, "nginx", "registry.corp.io/web:1")) for kind in WORKLOADS),
+    *(
+        review(workload(kind, "nginx:2"), old=workload(kind, "nginx:1"), operation="UPDATE")
+        for kind in WORKLOADS
+    ),
+    review(
+        pod(
+            "registry.corp.io/web:1",
+            initContainers=[container("quay.io/x")],
+            ephemeralContainers=[container("evil.io/x")],
+            volumes=[{"name": "v", "image": {"reference": "docker.io/x/y"}}],
+        )
+    ),
+    review(
+        {
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gatekeeper-py-policy"},
+            "data": {"policy.yaml": POLICY_TEXT, "mode": "warn"},
+        }
+    ),
+]  # fmt: skip
+REVIEWS: Final = [*RECORDED, *BUILT]
+
+MORE: Final = """
+deny: [docker.io/evil/**, "*/**:bad"]
+mirrors: [{from: docker.io, to: registry.corp.io/hub}, {from: quay.io, to: other.io/q}]
+resources: [{group: example.com, kind: Widget, images: ['spec.image', 'spec{*}.image']}]
+namespaces: [{names: [dev], mode: warn}]
+"""
+POLICIES: Final = [
+    *(parse_policy(file.read_text()).at(INSTANT) for file in sorted((DATA / "policies").glob("*.yaml"))),
+    policy(MORE, mode="mutate"),
+    policy(MORE, mode="warn", allow="[{image: registry.corp.io, namespaces: [shop]}]"),
+    policy("resources: [{group: '', kind: Pod, images: ['spec.extra{*}', 'metadata.labels{*}']}]\n"),
+]
+JUDGES: Final = ((admission.validate, "validate"), (admission.mutate, "mutate"))
+
+encoders: Final = st.sampled_from(
+    (
+        lambda value: json.dumps(value).encode(),
+        lambda value: json.dumps(value, indent=1, sort_keys=True).encode(),
+        lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"),
+    )
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A review, mostly one that nearly is good, as bytes, mostly whole."""
+    value = draw(st.one_of(mutated(REVIEWS), mutated(REVIEWS), mutated(REVIEWS), anything))
+    body: bytes = draw(encoders)(value)
+    if draw(st.integers(0, 9)) == 0:
+        place = draw(st.integers(0, len(body)))
+        body = body[:place] + draw(st.binary(max_size=4)) + body[place + draw(st.integers(0, 4)) :]
+    return body
+
+
+def decoded(body: bytes) -> tuple[Any, AdmissionRequest] | Refusal | InvalidReview:
+    """The document and its request, or the named exception that refuses it."""
+    try:
+        document = parse_json(body)
+        return document, parse(document)
+    except (Refusal, InvalidReview) as problem:
+        return problem
+
+
+def check_body(body: bytes) -> bool:
+    """All laws on one body; whether it was a review."""
+    found = decoded(body)
+    if not isinstance(found, tuple):
+        assert str(found)
+        assert isinstance(found, InvalidReview) or found.status in {400, 413}
+        assert parse_pod_review(body) is None or isinstance(found, InvalidReview)
+        return False
+    document, request = found
+    for compiled in POLICIES:
+        cached = Snapshot(compiled, 64, CacheCounts())
+        small = Snapshot(compiled, 1, CacheCounts())
+        answers = {}
+        for judge, endpoint in JUDGES:
+            outcome = judge(request, compiled)
+            for again in (
+                judge(request, compiled),
+                *(judge(request, each) for each in (cached, cached, small)),
+            ):
+                assert again == outcome
+            answers[endpoint] = answered(outcome, document, endpoint)
+        check_mode(request, compiled.mode(request.namespace), answers)
+        if POD not in compiled.resources:
+            check_typed(body, compiled)
+    check_guard(request)
+    return True
+
+
+def answered(outcome: Outcome, document: Any, endpoint: Any) -> Answer:
+    return check_response(orjson.dumps(outcome.response.document()), document, endpoint)
+
+
+def check_mode(request: AdmissionRequest, mode: str, answers: dict[str, Answer]) -> None:
+    """What each mode promises, whatever was asked."""
+    validated, mutated_ = answers["validate"], answers["mutate"]
+    assert mutated_.allowed
+    if mode == "warn":
+        assert validated.allowed
+        assert validated.warnings or "rejected" not in validated.audit
+    else:
+        assert validated.allowed == ("rejected" not in validated.audit)
+    if mode != "mutate":
+        assert not mutated_.patch
+    if request.operation in {"DELETE", "CONNECT"}:
+        assert validated.allowed
+        assert not mutated_.patch
+
+
+def check_typed(body: bytes, compiled: Any) -> None:
+    """The typed decode of Pods gives what orjson gives."""
+    typed = parse_pod_review(body)
+    if typed is None:
+        return
+    for judge, _ in JUDGES:
+        assert judge(parse(typed), compiled) == judge(parse(orjson.loads(body)), compiled)
+
+
+def check_guard(request: AdmissionRequest) -> None:
+    """The endpoint for policies answers everything, too."""
+    outcome = judge_configmap(request)
+    assert outcome == judge_configmap(request)
+    response = orjson.loads(orjson.dumps(outcome.response.document()))["response"]
+    assert response["uid"] == request.uid
+    assert response["allowed"] == (outcome.verdict == "allowed")
+    if not response["allowed"]:
+        assert len(response["status"]["message"].encode()) <= 1024
+        assert all(line.isprintable() for line in response["status"]["message"].split("\n"))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(bodies())
+@example(b"")
+@example(b"null")
+def any_body(body: bytes) -> None:
+    check_body(body)
+
+
+def test_any_body_is_refused_by_name_or_answered_as_expected(rounds: Iterator[int]) -> None:
+    for _ in rounds:
+        any_body()
+
+
+@pytest.mark.parametrize("document", REVIEWS)
+def test_what_is_mutated_is_good_to_begin_with(document: Any) -> None:
+    assert check_body(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_every_odd_text_in_place_of_an_image(text: str) -> None:
+    check_body(json.dumps(review(pod(text, "nginx"))).encode())
