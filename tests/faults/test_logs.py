@@ -1,0 +1,153 @@
+"""Whoever reads the log stops, leaves or has no room: lines are lost and counted, reviews are not.
+
+The real process, its real pipe. The queue holds 10,000 lines, so that many denials must come before
+one is lost; they are sent in batches on a kept connection, which costs the client little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from builders import pod, policy_text, review
+from contract import check_response
+from gatekeeper_py.logs import QUEUE_LINES, LogWriter
+from server import Server
+from wire import request
+
+APPROVED: Final = review(pod("registry.corp.io/web:1"))
+REJECTED: Final = review(pod("nginx:1"))
+BATCH: Final = 50
+EXIT_SECONDS: Final = 15.0
+"""A drain's quiet time, the second for the log's rest, and a slow machine."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that is ready and whose log is read only up to there."""
+    policy, ca = tmp_path / "policy.yaml", tmp_path / "ca.crt"
+    policy.write_text(policy_text())
+    server = Server(
+        "--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
+        "--tls-ca-out", str(ca), "--drain-seconds", "0", ca=ca, read=False,
+    )  # fmt: skip
+    try:
+        while len(server.events("listening")) < 2 or not server.events("policy_loaded"):
+            server.lines.append(read_line(server))
+        server.wait(server.is_ready)
+        yield server
+    finally:
+        server.end()
+
+
+def read_line(server: Server) -> dict[str, Any]:
+    assert server.process.stdout is not None
+    line: dict[str, Any] = json.loads(server.process.stdout.readline())
+    return line
+
+
+def deny(connection: http.client.HTTPSConnection, times: int) -> None:
+    """Send as many reviews to be denied; each is answered, and rightly, within the client's deadline."""
+    content = request(json.dumps(REJECTED).encode()) * BATCH
+    connection.connect()
+    with connection.sock.makefile("rb") as answers:
+        for _ in range(0, times, BATCH):
+            connection.sock.sendall(content)
+            for _ in range(BATCH):
+                status, body = _receive(answers)
+                assert status == 200
+                assert not check_response(body, REJECTED, "validate").allowed
+
+
+def _receive(answers: Any) -> tuple[int, bytes]:
+    status = int(answers.readline().split()[1])
+    length = 0
+    while (line := answers.readline().strip().lower()) != b"":
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            length = int(value)
+    return status, answers.read(length)
+
+
+def dropped(server: Server) -> int:
+    """Lines lost so far, as an operator sees it."""
+    found = re.search(
+        rb"^gatekeeper_py_log_lines_dropped_total (\S+)$", server.get("/metrics")[1], re.MULTILINE
+    )
+    assert found is not None
+    return int(float(found[1]))
+
+
+def ends_in_time(server: Server) -> None:
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(EXIT_SECONDS) == 0
+    assert "Traceback" not in server.errors
+
+
+def test_a_reader_that_stops_costs_lines_that_are_counted_and_no_review(server: Server) -> None:
+    assert dropped(server) == 0
+    connection = server.connect()
+    with contextlib.closing(connection):
+        deny(connection, QUEUE_LINES + 2000)
+    assert dropped(server) > 0
+    status, body = server.post(APPROVED)
+    assert status == 200
+    assert check_response(body, APPROVED, "validate").allowed
+    assert server.get("/livez")[0] == 200
+    assert server.is_ready()
+    ends_in_time(server)
+
+
+def test_when_it_reads_on_every_line_is_there_or_was_counted(server: Server) -> None:
+    """And the log goes on: lines are whole, and the next review has its own."""
+    connection = server.connect()
+    with contextlib.closing(connection):
+        sent = QUEUE_LINES + 1000
+        deny(connection, sent)
+    lost = dropped(server)
+    assert 0 < lost < sent
+    lines = [read_line(server) for _ in range(sent - lost)]
+    assert {line["event"] for line in lines} == {"review"}
+    server.post(REJECTED)
+    assert read_line(server)["event"] == "review"
+    assert dropped(server) == lost
+    ends_in_time(server)
+
+
+def test_a_reader_that_left_costs_lines_that_are_counted_and_no_review(server: Server) -> None:
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+    connection = server.connect()
+    with contextlib.closing(connection):
+        deny(connection, 2000)
+    server.wait(lambda: dropped(server) == 2000)
+    assert server.get("/livez")[0] == 200
+    ends_in_time(server)
+
+
+def test_a_second_signal_ends_it_at_once_though_nobody_reads(server: Server) -> None:
+    """Writing the rest of the log is given up after a second."""
+    connection = server.connect()
+    with contextlib.closing(connection):
+        deny(connection, 2000)  # fills the pipe; the connection stays, so that the first signal waits
+        server.signal(signal.SIGTERM)
+        server.wait(lambda: not server.is_ready())
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(EXIT_SECONDS) == 0
+
+
+def test_a_full_disk_costs_lines_that_are_counted() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        writer = LogWriter(full)
+        for _ in range(10):
+            writer.write(b"a line\n")
+        writer.close()
+        assert writer.dropped == 10
