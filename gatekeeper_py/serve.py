@@ -29,7 +29,7 @@ from gatekeeper_py.sources.configmap import ConfigMapSource
 from gatekeeper_py.sources.file import FileSource
 
 QUIET_SECONDS: Final = 3.0
-"""A drain ends when no request came for this long after the listening socket was closed."""
+"""A drain ends, once the listening socket is closed, when no request came for this long."""
 
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
 """Below the usual grace period of 30 s, less the drain's first part."""
@@ -144,6 +144,8 @@ class _Server:
         """
         self._log.info("draining", seconds=self._settings.drain_seconds)
         webhook.draining = True
+        # Requests that are answered where they are parsed are not noted: one may have come just now.
+        webhook.last_request = time.monotonic()
         await asyncio.sleep(self._settings.drain_seconds)
         listener.stop_accepting()
         end = time.monotonic() + MAX_QUIET_WAIT_SECONDS
@@ -157,7 +159,12 @@ class _Server:
         tls = self._settings.tls
         if tls.cert is not None and tls.key is not None:
             files = CertificateFiles(
-                tls.cert, tls.key, client_ca=tls.client_ca, observer=metrics, log=self._log
+                tls.cert,
+                tls.key,
+                client_ca=tls.client_ca,
+                hostnames=tls.hostnames,
+                observer=metrics,
+                log=self._log,
             )
             await files.load()
             return files

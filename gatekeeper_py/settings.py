@@ -38,7 +38,10 @@ class ConfigMapName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
-    """A certificate from files, or a self-signed one. ``client_names`` need ``client_ca``."""
+    """A certificate from files, or a self-signed one. ``client_names`` need ``client_ca``.
+
+    ``hostnames`` are those a self-signed certificate is made for, or one from files has to cover.
+    """
 
     cert: Path | None
     key: Path | None
@@ -130,15 +133,15 @@ def build_tls(
         raise SettingsError("--tls-self-signed and --tls-cert exclude each other")
     if cert is None and not self_signed and not policy_is_file:
         raise SettingsError("give --tls-cert and --tls-key, or --tls-self-signed for trying it out")
-    if cert is not None and (hostnames or ca_out is not None):
-        raise SettingsError("--tls-hostname and --tls-ca-out go with a self-signed certificate")
+    if cert is not None and ca_out is not None:
+        raise SettingsError("--tls-ca-out goes with a self-signed certificate")
     if client_names and client_ca is None:
         raise SettingsError("--client-name needs --client-ca")
     return TlsSettings(
         cert=cert,
         key=key,
         self_signed=cert is None,
-        hostnames=hostnames or DEFAULT_HOSTNAMES,
+        hostnames=hostnames or (DEFAULT_HOSTNAMES if cert is None else ()),
         ca_out=ca_out,
         client_ca=client_ca,
         client_names=client_names,

@@ -112,6 +112,11 @@ def test_a_certificate_from_files() -> None:
     assert (tls.cert, tls.key) == (FILE, FILE)
 
 
+def test_names_for_a_certificate_from_files_are_those_it_has_to_cover() -> None:
+    assert _tls(cert=FILE, key=FILE, hostnames=("a.svc", "b.svc")).hostnames == ("a.svc", "b.svc")
+    assert _tls(cert=FILE, key=FILE).hostnames == (), "callers may use any of its names"
+
+
 @pytest.mark.parametrize("asked", [True, False], ids=["asked-for", "by-default"])
 def test_a_self_signed_certificate_is_the_default_with_a_policy_file(asked: bool) -> None:  # noqa: FBT001
     tls = _tls(self_signed=asked)
@@ -132,7 +137,6 @@ def test_a_self_signed_certificate_with_a_configmap_must_be_asked_for() -> None:
         pytest.param({"cert": FILE}, "--tls-key", id="cert-alone"),
         pytest.param({"key": FILE}, "--tls-cert", id="key-alone"),
         pytest.param({"cert": FILE, "key": FILE, "self_signed": True}, "--tls-self-signed", id="both"),
-        pytest.param({"cert": FILE, "key": FILE, "hostnames": ("a",)}, "--tls-hostname", id="hostname"),
         pytest.param({"cert": FILE, "key": FILE, "ca_out": FILE}, "--tls-ca-out", id="ca-out"),
         pytest.param({"client_names": ("a",)}, "--client-ca", id="client-name-alone"),
     ],

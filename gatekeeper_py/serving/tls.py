@@ -4,25 +4,35 @@ Files are polled by content, because inotify on a Secret volume goes deaf after 
 swap. A changed pair is loaded into a *fresh* context and checked before it replaces the old one:
 loading a mismatched pair into a live context breaks every later handshake. Connections take the
 current context when they are accepted, so established ones are untouched.
+
+A certificate has to cover the names that callers use, when a setting says which. Otherwise one
+without any name is refused, and one that lost names of the one before is taken with a warning.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 POLL_SECONDS: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
+
+MAX_READS: Final = 5
+"""Until two in a row are alike: files that are swapped while they are read give half of either pair."""
+
+MAX_LOGGED_NAMES: Final = 20
 
 
 class CertificateError(ValueError):
@@ -45,15 +55,22 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate in use: its context, its end, and the fingerprint of the bytes it came from."""
+    """A certificate in use: its context, its end, and the fingerprint of the bytes it came from.
+
+    ``names`` are the DNS names and IP addresses that it is for.
+    """
 
     context: ssl.SSLContext
     not_after: datetime
     fingerprint: str
+    names: tuple[str, ...]
 
 
 class CertificateFiles:
-    """The pair on disk, the context made from it, and whether the two are still the same."""
+    """The pair on disk, the context made from it, and whether the two are still the same.
+
+    ``hostnames`` are names and IP addresses that a certificate has to cover.
+    """
 
     def __init__(
         self,
@@ -61,12 +78,14 @@ class CertificateFiles:
         key: Path,
         *,
         client_ca: Path | None,
+        hostnames: tuple[str, ...] = (),
         observer: Observer,
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._paths = (cert, key) if client_ca is None else (cert, key, client_ca)
+        self._hostnames = hostnames
         self._observer = observer
         self._log = log
         self._now = now
@@ -101,17 +120,23 @@ class CertificateFiles:
             self._warn_of_expiry(self.current.not_after)
             return
         try:
-            certificate = await asyncio.to_thread(build_certificate, contents, fingerprint, self._now())
+            certificate = await asyncio.to_thread(
+                build_certificate, contents, fingerprint, self._now(), self._hostnames
+            )
         except CertificateError as problem:
             # Tried again at each poll: one that is not valid yet becomes so without changing.
             self._fail(str(problem))
             return
-        self.current = certificate
+        before, self.current = self.current, certificate
         self._problem, self._warned_days = "", None
         self._observer.certificate(certificate.not_after.timestamp())
         self._log.info(
-            "certificate_loaded", file=str(self._paths[0]), not_after=certificate.not_after.isoformat()
+            "certificate_loaded",
+            file=str(self._paths[0]),
+            not_after=certificate.not_after.isoformat(),
+            names=list(certificate.names[:MAX_LOGGED_NAMES]),
         )
+        self._warn_of_lost_names(before, certificate)
         self._warn_of_expiry(certificate.not_after)
 
     async def watch(self) -> None:
@@ -121,6 +146,15 @@ class CertificateFiles:
             await self.load()
 
     def _read(self) -> tuple[bytes, ...]:
+        """The files as they are together."""
+        contents = self._read_once()
+        for _ in range(MAX_READS - 1):
+            before, contents = contents, self._read_once()
+            if contents == before:
+                break
+        return contents
+
+    def _read_once(self) -> tuple[bytes, ...]:
         contents = []
         for path in self._paths:
             try:
@@ -136,6 +170,13 @@ class CertificateFiles:
             self._log.error("certificate_refused", problem=problem, serving_old_one=self.current is not None)
         self._problem = problem
 
+    def _warn_of_lost_names(self, before: Certificate | None, after: Certificate) -> None:
+        if before is None or self._hostnames:
+            return
+        lost = sorted({*before.names} - {*after.names})
+        if lost:
+            self._log.warning("certificate_lost_names", names=lost[:MAX_LOGGED_NAMES])
+
     def _warn_of_expiry(self, not_after: datetime) -> None:
         left = not_after - self._now()
         reached = [days for days in EXPIRY_WARNING_DAYS if left <= timedelta(days=days)]
@@ -146,16 +187,23 @@ class CertificateFiles:
             )
 
 
-def build_certificate(contents: tuple[bytes, ...], fingerprint: str, now: datetime) -> Certificate:
+def build_certificate(
+    contents: tuple[bytes, ...], fingerprint: str, now: datetime, hostnames: Iterable[str] = ()
+) -> Certificate:
     """A fresh, checked context from PEM bytes: certificate chain, key and, third, a client CA.
 
-    Raises ``CertificateError``: not PEM, key of another certificate, not valid now.
+    Raises ``CertificateError``: not PEM, key of another certificate, not valid now, or nothing that
+    an API server would accept from a server of these ``hostnames``.
     """
     chain, key, *client_ca = contents
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
     except (ValueError, x509.InvalidVersion) as problem:
         raise CertificateError(f"the certificate is not PEM: {problem}") from None
+    names = _names_for_servers(leaf)
+    uncovered = [each for each in hostnames if not _covers(names, each)]
+    if uncovered:
+        raise CertificateError(f"the certificate does not cover {', '.join(uncovered)}")
     if leaf.not_valid_after_utc <= now:
         raise CertificateError(f"the certificate expired at {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
     if leaf.not_valid_before_utc > now:
@@ -176,7 +224,46 @@ def build_certificate(contents: tuple[bytes, ...], fingerprint: str, now: dateti
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "reason", None) or str(problem)
         raise CertificateError(f"{what} unusable: {reason}") from None
-    return Certificate(context=context, not_after=leaf.not_valid_after_utc, fingerprint=fingerprint)
+    return Certificate(
+        context=context, not_after=leaf.not_valid_after_utc, fingerprint=fingerprint, names=names
+    )
+
+
+def _names_for_servers(leaf: x509.Certificate) -> tuple[str, ...]:
+    """The names that a caller could verify; Go's clients look at no common name.
+
+    Raises ``CertificateError`` when there are none, or when it is for clients only.
+    """
+    try:
+        extensions = leaf.extensions
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as problem:
+        raise CertificateError(f"the certificate has unusable extensions: {problem}") from None
+    names: tuple[str, ...] = ()
+    for extension in extensions:
+        value = extension.value
+        if isinstance(value, x509.SubjectAlternativeName):
+            dns = value.get_values_for_type(x509.DNSName)
+            addresses = value.get_values_for_type(x509.IPAddress)
+            names = (*dns, *map(str, addresses))
+        elif isinstance(value, x509.ExtendedKeyUsage):
+            purposes = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+            if not purposes & {*value}:
+                raise CertificateError("the certificate is not for servers by its extended key usage")
+    if not names:
+        raise CertificateError("the certificate has no subject alternative name: nobody can verify it")
+    return names
+
+
+def _covers(names: tuple[str, ...], wanted: str) -> bool:
+    """Whether a client would take a certificate of these names for one of ``wanted`` (RFC 9525, 6.3)."""
+    try:
+        return str(ipaddress.ip_address(wanted)) in names
+    except ValueError:
+        pass
+    wanted = wanted.lower()
+    # A wildcard stands for one label, the leftmost.
+    _, _, parent = wanted.partition(".")
+    return any(name.lower() in {wanted, f"*.{parent}"} for name in names)
 
 
 def _load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
