@@ -1,0 +1,272 @@
+"""Certificates of the real process: a mounted Secret changes, and each server is asked from outside.
+
+A server looks at its files every ten seconds. So that this is waited for only a few times, several servers
+play a story each, side by side: all Secrets change, then all servers are waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography import x509
+from prometheus_client.parser import text_string_to_metric_families
+
+from builders import pod, policy_text, review
+from contract import check_response
+from e2e.controlplane.polling import wait_until
+from faults.mounted import MountedSecret, Pair, make_own_pair, make_pair
+from server import Server, ask
+
+APPROVED = review(pod())
+POLLED_SECONDS = 60.0
+"""Ten are the server's; the rest is for slow machines."""
+
+NAMED = "told-its-name"
+"""The story of the server that is told by which name callers know it."""
+
+END = "gatekeeper_py_certificate_not_after_timestamp_seconds"
+
+
+class Play:
+    """One server with its Secret. ``bundle`` are the authorities its callers trust."""
+
+    def __init__(
+        self, directory: Path, bundle: Path, first: Pair, *arguments: str, client_ca: bytes | None = None
+    ) -> None:
+        self.secret = MountedSecret(directory)
+        self.served = first
+        self._bundle = bundle
+        policy = directory / "policy.yaml"
+        policy.write_text(policy_text())
+        self.secret.set(first.files() | ({} if client_ca is None else {"client-ca.crt": client_ca}))
+        clients = () if client_ca is None else ("--client-ca", str(self.secret / "client-ca.crt"))
+        self.server = Server(
+            "--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
+            "--tls-cert", str(self.secret / "tls.crt"), "--tls-key", str(self.secret / "tls.key"),
+            *clients, *arguments, ca=bundle,
+        )  # fmt: skip
+
+    def connect(self, caller: trustme.LeafCert | None = None) -> HTTPSConnection:
+        """A connection that verifies the server, with the caller's certificate if it has one."""
+        context = ssl.create_default_context(cafile=self._bundle)
+        if caller is not None:
+            caller.configure_cert(context)
+        connection = HTTPSConnection(*self.server.address("webhook"), timeout=30, context=context)
+        connection.connect()
+        return connection
+
+    def serial(self, caller: trustme.LeafCert | None = None) -> int:
+        """Of the certificate served to a new connection, over which a review is answered."""
+        connection = self.connect(caller)
+        try:
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            der = connection.sock.getpeercert(binary_form=True)
+            assert der is not None
+            assert is_answered(connection)
+            return x509.load_der_x509_certificate(der).serial_number
+        finally:
+            connection.close()
+
+    def certificate_check(self) -> str:
+        """What ``/readyz`` says of the certificate, ``ok`` when it is ready at all."""
+        status, body = self.server.get("/readyz")
+        said: str = json.loads(body)["checks"]["certificate"]
+        assert (status == 200) == (said == "ok")
+        return said
+
+    def metric(self) -> float:
+        families = text_string_to_metric_families(self.server.get("/metrics")[1].decode())
+        return next(sample.value for each in families for sample in each.samples if sample.name == END)
+
+    def shows(self, pair: Pair) -> bool:
+        return self.metric() == pair.end and self.certificate_check() == "ok"
+
+
+def is_answered(connection: HTTPConnection) -> bool:
+    assert isinstance(connection, HTTPSConnection)
+    status, body = ask(connection, APPROVED)
+    return status == 200 and check_response(body, APPROVED, "validate").allowed
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of the Secret. ``problem`` is what is said of it; empty when it is served from then on."""
+
+    change: Callable[[MountedSecret, Pair], Any]
+    problem: str = ""
+    warning: str = ""
+
+
+def serve(pair: Pair, *, warning: str = "") -> Step:
+    return Step(lambda secret, _served: secret.set(pair.files()), warning=warning)
+
+
+def spoil(problem: str, **files: Callable[[Pair], bytes]) -> Step:
+    """Change files (``cert``, ``key``) to what is made of the pair that is served."""
+    names = {"cert": "tls.crt", "key": "tls.key"}
+    return Step(
+        lambda secret, served: secret.set({names[name]: make(served) for name, make in files.items()}),
+        problem,
+    )
+
+
+@pytest.fixture
+def authorities() -> tuple[trustme.CA, trustme.CA]:
+    return trustme.CA(), trustme.CA()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, authorities: tuple[trustme.CA, trustme.CA]) -> Path:
+    path = tmp_path / "bundle.crt"
+    path.write_bytes(b"".join(each.cert_pem.bytes() for each in authorities))
+    return path
+
+
+@pytest.fixture
+def start(tmp_path: Path, bundle: Path) -> Iterator[Callable[..., Play]]:
+    """Starts plays; their servers end with the test."""
+    with ExitStack() as ends:
+
+        def start(name: str, *arguments: Any, **options: Any) -> Play:
+            play = Play(tmp_path / name, bundle, *arguments, **options)
+            ends.callback(play.server.end)
+            return play
+
+        yield start
+
+
+def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
+    """By name, what happens to the Secret of one server; all of the same length.
+
+    Each server starts with a certificate of the old authority and an EC key.
+    """
+    expired, own = make_pair(old, days=-0.5), make_own_pair()
+    others = [make_pair(old, "EC", name, days=67) for name in ("other.example", "*.localhost")]
+    return {
+        "rotated": [
+            serve(make_pair(old, "RSA", days=61)),
+            serve(make_pair(new, "EC", days=62)),
+            serve(make_pair(new, days=5), warning="certificate_expires_soon"),
+        ],
+        "key-of-another": [
+            spoil("KEY_VALUES_MISMATCH", key=lambda _: make_pair(old).key),
+            serve(make_pair(new, "RSA", days=63)),
+            spoil("unusable", key=lambda _: make_pair(old, "EC").key),
+        ],
+        "damaged": [
+            spoil("PEM", cert=lambda served: served.cert[:300]),
+            spoil("empty", cert=lambda served: served.cert, key=lambda _: b""),
+            serve(make_pair(old, days=64)),
+        ],
+        "no-use-to-anybody": [
+            Step(lambda secret, _: secret.set(expired.files()), "expired"),
+            Step(lambda secret, _: secret.set(own.files()), "no subject alternative name"),
+            serve(make_pair(old, "EC", "127.0.0.1", days=65), warning="certificate_lost_names"),
+        ],
+        NAMED: [
+            Step(lambda secret, _: secret.set(others[0].files()), "does not cover localhost"),
+            serve(make_pair(new, "EC", "127.0.0.1", "localhost", days=68)),
+            Step(lambda secret, _: secret.set(others[1].files()), "does not cover localhost"),
+        ],
+        "gone": [
+            Step(lambda secret, _: secret.remove("tls.key"), "No such file"),
+            spoil("PEM", cert=lambda _: b"\xff\0garbage", key=lambda _: b"garbage"),
+            serve(make_pair(new, days=66)),
+        ],
+    }
+
+
+def test_what_is_good_on_disk_is_served_and_what_is_bad_is_told_of(
+    start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
+) -> None:
+    """New connections get the new certificate or, if that is bad, the old one; open ones go on."""
+    told = stories(*authorities)
+    plays = {
+        name: start(
+            name, make_pair(authorities[0]), *(["--tls-hostname", "localhost"] if name == NAMED else [])
+        )
+        for name in told
+    }
+    open_ones = {}
+    for name, play in plays.items():
+        play.server.wait(play.server.is_ready)
+        assert play.serial() == play.served.serial
+        assert play.metric() == play.served.end
+        open_ones[name] = play.connect()
+    for number in range(3):
+        for name, play in plays.items():
+            told[name][number].change(play.secret, play.served)
+        for name, play in plays.items():
+            _expect(play, told[name][number], name)
+            assert is_answered(open_ones[name])
+    for name, play in plays.items():
+        assert play.server.errors == "", name
+        open_ones[name].close()
+
+
+def _expect(play: Play, step: Step, name: str) -> None:
+    what = f"{name}: {step.problem or 'served'}"
+    if step.problem:
+        wait_until(lambda: step.problem in play.certificate_check(), seconds=POLLED_SECONDS, what=what)
+        # Lines of the log are written a moment later.
+        wait_until(lambda: step.problem in _last_refusal(play)["problem"], seconds=5, what=f"{what}, logged")
+        refused = _last_refusal(play)
+        assert (refused["level"], refused["serving_old_one"]) == ("error", True)
+    else:
+        on_disk = Pair((play.secret / "tls.crt").read_bytes(), (play.secret / "tls.key").read_bytes())
+        wait_until(lambda: play.shows(on_disk), seconds=POLLED_SECONDS, what=what)
+        play.served = on_disk
+        if step.warning:
+            wait_until(lambda: play.server.events(step.warning), seconds=5, what=step.warning)
+            assert {line["level"] for line in play.server.events(step.warning)} == {"warning"}
+    assert play.serial() == play.served.serial, what
+    assert play.metric() == play.served.end, what
+
+
+def _last_refusal(play: Play) -> dict[str, Any]:
+    lines = play.server.events("certificate_refused")
+    return lines[-1] if lines else {"problem": ""}
+
+
+def test_the_authority_of_callers_is_rotated_with_an_overlap(
+    start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
+) -> None:
+    """The one after another: old, old and new, new; then garbage, which changes nothing."""
+    old, new = trustme.CA(), trustme.CA()
+    callers = old.issue_cert("old-api-server"), new.issue_cert("new-api-server")
+    pems = old.cert_pem.bytes(), new.cert_pem.bytes()
+    play = start("callers", make_pair(authorities[0]), client_ca=pems[0])
+    play.server.wait(play.server.is_ready)
+    assert [_lets_in(play, caller) for caller in (*callers, None)] == [True, False, False]
+    open_one = play.connect(callers[0])
+    for authority, let_in in ((pems[0] + pems[1], [True, True, False]), (pems[1], [False, True, False])):
+        play.secret.set({"client-ca.crt": authority})
+        wait_until(
+            lambda: [_lets_in(play, caller) for caller in (*callers, None)] == let_in,  # noqa: B023
+            seconds=POLLED_SECONDS,
+            what=f"{let_in} let in",
+        )
+        assert is_answered(open_one), "connections that are open stay"
+        assert play.certificate_check() == "ok"
+    play.secret.set({"client-ca.crt": b"garbage"})
+    wait_until(lambda: "client CA" in play.certificate_check(), seconds=POLLED_SECONDS, what="refused")
+    assert [_lets_in(play, caller) for caller in (*callers, None)] == [False, True, False]
+    open_one.close()
+
+
+def _lets_in(play: Play, caller: trustme.LeafCert | None) -> bool:
+    """Whether a caller with this certificate is answered; TLS 1.3 refuses after the handshake."""
+    try:
+        play.serial(caller)
+    except (ssl.SSLError, ConnectionError):
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Replicas are restarted while an API server's client sends reviews, and none is lost."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from e2e.controlplane.polling import wait_until
+from faults.rolling import Asking, Leaving, Site, answered, leaves_when_unready, lost, refuses
+from server import Server
+
+LOG = logging.getLogger(__name__)
+ENOUGH = 20_000
+
+needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the client of API servers is built with Go")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path) as site:
+        yield site
+
+
+@needs_go
+def test_rolling_restarts_under_load_lose_no_review(site: Site) -> None:
+    """Two replicas with a surge of one, restarted again and again under 1,200 reviews a second."""
+    for _ in range(2):
+        site.join("--drain-seconds", "1")
+    results: list[dict[str, Any]] = []
+    # A machine that has no time for this rate sends fewer, and then once more.
+    while answered(results) < ENOUGH and len(results) < 3:
+        with Asking(site.plan(rate=1200, seconds=20)) as asking:
+            while asking.goes_on:
+                site.replace("--drain-seconds", "1")
+                assert site.ended[-1].code() == 0
+            results.append(asking.result())
+    rates = [round(result["goodput"]) for result in results]
+    LOG.info("%d answered at %s/s during %d restarts", answered(results), rates, len(site.ended))
+    assert [lost(result) for result in results] == [{}] * len(results)
+    assert answered(results) >= ENOUGH
+    assert len(site.ended) >= 4, "two whole rollouts at least"
+
+
+def _leaves_late(replica: Server, leave: Callable[[], None], *, site: Site) -> None:
+    """Endpoints learn of the end only after the socket was closed, and dials go there meanwhile."""
+    refused = partial(refuses, replica.address("webhook"))
+    wait_until(refused, seconds=30, what="the socket closed")
+    # Dials go to each on the list in turn, so as many as to one of the others go to this one.
+    others = [other for other in site.replicas if other is not replica]
+    enough = _reviews(others) + 20 * len(others)
+    wait_until(lambda: _reviews(others) > enough, seconds=30, what="reviews elsewhere")
+    leave()
+
+
+def _reviews(replicas: list[Server]) -> float:
+    """How many they have answered."""
+    families = [text_string_to_metric_families(each.get("/metrics")[1].decode()) for each in replicas]
+    samples = [sample for each in families for family in each for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == "gatekeeper_py_reviews_total")
+
+
+@needs_go
+@pytest.mark.parametrize(
+    ("drain_seconds", "late", "loses"),
+    [
+        pytest.param("2", False, False, id="leave-when-unready"),
+        pytest.param("0", True, True, id="leave-after-the-socket-closed"),
+    ],
+)
+def test_the_wait_before_the_socket_closes_is_for_endpoints_to_leave(
+    site: Site, drain_seconds: str, *, late: bool, loses: bool
+) -> None:
+    """Each request dials, so that each goes where the list leads: to a closed port when it is too old."""
+    for _ in range(2):
+        site.join("--drain-seconds", drain_seconds)
+    with Asking(site.plan(rate=150, seconds=30, fresh_connections=True)) as asking:
+        leaving: Leaving = partial(_leaves_late, site=site) if late else leaves_when_unready
+        for _ in range(2):
+            site.replace("--drain-seconds", drain_seconds, leaving=leaving)
+        assert set(site.exit_codes()) == {0}
+        asking.stop()
+        result = asking.result()
+    missed = lost(result)
+    assert ("dial" in missed) == loses
+    # What was accepted is answered even so: only connections that nobody had taken yet are lost.
+    assert set(missed) <= {"dial", "handshake"}
+    assert result["ok"] > 0

@@ -1,0 +1,218 @@
+"""Signals and ends at every moment of a server's life, with clients in the middle of something."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from subprocess import TimeoutExpired
+
+import pytest
+
+from builders import pod, review
+from contract import check_response
+from e2e.controlplane.polling import wait_until
+from faults.rolling import Site, refuses
+from gatekeeper_py.serve import QUIET_SECONDS
+from server import Server, ask
+
+LOG = logging.getLogger(__name__)
+APPROVED = review(pod("registry.corp.example/web:1"))
+BODY = json.dumps(APPROVED).encode()
+HALF = len(BODY) // 2
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def connected(server: Server, *, used: bool = True) -> Iterator[HTTPSConnection]:
+    """An open connection, one review of which was answered if it is a used one."""
+    connection = server.connect()
+    connection.connect()
+    try:
+        if used:
+            assert approved(*ask(connection, APPROVED))
+        yield connection
+    finally:
+        connection.close()
+
+
+def approved(status: int, body: bytes) -> bool:
+    return status == 200 and check_response(body, APPROVED, "validate").allowed
+
+
+def send_half(connection: HTTPSConnection) -> None:
+    """A request whose body stops in its middle."""
+    connection.putrequest("POST", "/validate-image")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(BODY)))
+    connection.endheaders(BODY[:HALF])
+
+
+def until_closed(server: Server) -> None:
+    """Until its listening socket is closed."""
+    wait_until(partial(refuses, server.address("webhook")), seconds=30, what="the socket closed")
+
+
+def test_after_the_socket_closed_idle_connections_are_served_once_more(site: Site) -> None:
+    """They are not touched while requests may be on their way; each answer ends its own connection.
+
+    Without a wait before the socket closes, so that nothing but the wait for quiet keeps them open.
+    """
+    server = site.join("--drain-seconds", "0")
+    ready = time.monotonic()
+    # Older than the quiet that it waits for, so that its start does not count as its last request.
+    wait_until(lambda: time.monotonic() > ready + QUIET_SECONDS, seconds=30, what="that age")
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connected(server)) for _ in range(4)]
+        server.signal(signal.SIGTERM)
+        until_closed(server)
+        for connection in connections:
+            connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            assert response.getheader("Connection") == "close"
+            assert approved(response.status, response.read())
+        # All of them ended: there is nobody left to wait for.
+        assert server.code() == 0
+    assert server.errors == ""
+
+
+def test_connections_that_say_nothing_do_not_hold_the_exit(site: Site) -> None:
+    server = site.join("--drain-seconds", "0")
+    address = server.address("webhook")
+    with connected(server), connected(server, used=False), socket.create_connection(address):
+        start = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.code() == 0
+        # 3 s without a request; 25 s are for clients that go on asking.
+        assert time.monotonic() - start < 20
+    assert server.errors == ""
+
+
+def test_clients_that_go_on_asking_hold_the_exit_for_a_bounded_time(site: Site) -> None:
+    """A review every two seconds is never a quiet moment; 25 s of that are enough."""
+    server = site.join("--drain-seconds", "0")
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connected(server)) for _ in range(30)]
+        start = time.monotonic()
+        server.signal(signal.SIGTERM)
+        until_closed(server)
+        answers = 0
+        while server.process.poll() is None and connections:
+            with contextlib.suppress(OSError, HTTPException):  # it may end while we ask
+                answers += approved(*ask(connections.pop(), APPROVED))
+            with contextlib.suppress(TimeoutExpired):
+                server.process.wait(2)
+        assert server.code() == 0
+        assert QUIET_SECONDS < time.monotonic() - start < 45
+        assert connections
+    assert answers > 2
+    assert server.errors == ""
+
+
+def test_a_body_that_comes_slowly_is_answered_during_the_drain(site: Site) -> None:
+    server = site.join("--drain-seconds", "0")
+    with connected(server) as connection:
+        send_half(connection)
+        server.signal(signal.SIGTERM)
+        until_closed(server)
+        connection.send(BODY[HALF:])
+        response = connection.getresponse()
+        assert response.getheader("Connection") == "close"
+        assert approved(response.status, response.read())
+    assert server.code() == 0
+    assert server.errors == ""
+
+
+def test_a_body_that_never_ends_does_not_hold_the_exit(site: Site) -> None:
+    server = site.join("--drain-seconds", "0")
+    with connected(server) as connection:
+        send_half(connection)
+        server.signal(signal.SIGTERM)
+        response = connection.getresponse()
+        assert (response.status, response.getheader("Connection")) == (408, "close")
+        response.read()
+        assert server.code() == 0
+    assert server.errors == ""
+
+
+@pytest.mark.parametrize(
+    ("drain_seconds", "reached"),
+    [
+        pytest.param("600", lambda server: server.events("draining") != [], id="while-endpoints-leave"),
+        pytest.param("0", lambda server: refuses(server.address("webhook")), id="while-requests-end"),
+    ],
+)
+def test_a_second_sigterm_ends_it_at_once(
+    site: Site, drain_seconds: str, reached: Callable[[Server], bool]
+) -> None:
+    server = site.join("--drain-seconds", drain_seconds)
+    with connected(server) as connection:
+        send_half(connection)
+        server.signal(signal.SIGTERM)
+        wait_until(partial(reached, server), seconds=30, what="that part of the drain")
+        server.signal(signal.SIGTERM)
+        assert server.code() == 0
+    assert len(server.events("exit_at_once")) == 1
+    assert server.events("stopped") == []
+    assert "Traceback" not in server.errors
+
+
+def test_a_signal_during_the_start_ends_it_cleanly(site: Site) -> None:
+    """From the moment on in which signals are handled, before anything listens."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server = site.start("--drain-seconds", "0")
+        wait_until(partial(_handles_signals, server.process.pid), seconds=30, what="signals handled")
+        server.signal(number)
+        assert server.code() == 0
+        assert server.errors == ""
+
+
+def _handles_signals(pid: int) -> bool:
+    """Whether it has a handler for SIGTERM (proc(5)); for SIGINT Python has one from its beginning."""
+    caught = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_after_a_kill_it_is_ready_again_on_the_same_ports(site: Site) -> None:
+    """With connections open, whose ends the kernel keeps for a while. Two seconds are the aim."""
+    server = site.join()
+    ports = {
+        "listen": "{}:{}".format(*server.address("webhook")),
+        "health": "{}:{}".format(*server.address("health")),
+    }
+    seconds = []
+    for _ in range(3):
+        with connected(server), connected(server) as connection:
+            send_half(connection)
+            server.process.kill()
+            server.process.wait()
+            start = time.monotonic()
+            server = site.start(**ports)
+            server.wait(partial(_is_ready, server))
+            seconds.append(time.monotonic() - start)
+            with pytest.raises((OSError, ssl.SSLError)):  # the half request was lost with the process
+                connection.getresponse()
+        with connected(server):
+            pass
+    LOG.info("ready again after %s s", [round(each, 2) for each in seconds])
+
+
+def _is_ready(server: Server) -> bool:
+    """As ``is_ready``, of a server that does not listen yet."""
+    try:
+        return server.is_ready()
+    except ConnectionError:
+        return False
