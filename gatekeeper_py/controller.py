@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gatekeeper_py.cluster.api import Api, ApiError
 from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.control import dryrun
+from gatekeeper_py.control.canary import Canary
 from gatekeeper_py.control.certificates import Terms
+from gatekeeper_py.control.fastpath import FastPathKeeper
+from gatekeeper_py.control.knowledge import WEBHOOKS
 from gatekeeper_py.control.loop import Controller
-from gatekeeper_py.control.metrics import ControlMetrics
+from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
 from gatekeeper_py.control.reconcile import FIELD_MANAGER, Installation
+from gatekeeper_py.control.trial import Trial
 from gatekeeper_py.logs import Format
 from gatekeeper_py.process import Process
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.settings import Address
+from gatekeeper_py.settings import Address, ConfigMapName
+from gatekeeper_py.sources.configmap import ConfigMapSource
 
 MAX_HEALTH_CONNECTIONS: Final = 100
 
@@ -28,6 +37,14 @@ EXIT_INTERRUPTED: Final = 130
 
 WATCH_RETRY_SECONDS: Final = 2.0
 """Between two watches of one object; the pass each minute sees what falls in between."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastPathTerms:
+    """Which policy to follow, and where to try images; without a namespace none are tried."""
+
+    configmap: ConfigMapName
+    probe_namespace: str | None
 
 
 def run(
@@ -40,6 +57,7 @@ def run(
     log_level: str,
     log_style: Format,
     once_seconds: float | None,
+    fast_path: FastPathTerms | None = None,
 ) -> int:
     """Run until a signal, or with ``once_seconds`` until armed; answers the exit code.
 
@@ -48,7 +66,15 @@ def run(
     cluster = Cluster(kubeconfig=kubeconfig, context=context, environ=os.environ)
     process = Process(log_level=log_level, log_style=log_style)
     return process.run(
-        lambda: _main(process, cluster, installation, terms, health_listen, once_seconds=once_seconds)
+        lambda: _main(
+            process,
+            cluster,
+            installation,
+            terms,
+            health_listen,
+            once_seconds=once_seconds,
+            fast_path=fast_path,
+        )
     )
 
 
@@ -60,19 +86,68 @@ async def _main(
     health_listen: Address,
     *,
     once_seconds: float | None,
+    fast_path: FastPathTerms | None,
 ) -> int:
     metrics, log = ControlMetrics(), process.log
     api = Api(cluster.connect, field_manager=FIELD_MANAGER)
+    keeper: FastPathKeeper | None = None
+    following: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    if fast_path is not None:
+        keeper = _keeper(process, api, cluster, installation, fast_path, metrics)
+        source = ConfigMapSource(fast_path.configmap, cluster.connect, log=log, on_synced=keeper.seen)
+        following.append(partial(_keep_in_step, keeper, source))
     controller = Controller(
-        api, installation, terms, observer=metrics, log=log, errors=(ApiError, LookupError)
+        api, installation, terms, observer=metrics, log=log, errors=(ApiError, LookupError), fast_path=keeper
     )
     try:
         if once_seconds is not None:
             return await _run_once(process, controller, once_seconds)
-        return await _run_forever(process, api, controller, installation, metrics, health_listen)
+        return await _run_forever(
+            process, api, controller, installation, metrics, health_listen, following=following
+        )
     finally:
+        if keeper is not None:
+            await keeper.leave()
         await controller.leave()
         await api.close()
+
+
+def _keeper(
+    process: Process,
+    api: Api,
+    cluster: Cluster,
+    installation: Installation,
+    terms: FastPathTerms,
+    metrics: ControlMetrics,
+) -> FastPathKeeper:
+    namespace, configmap = terms.probe_namespace or "", terms.configmap
+
+    async def probe(canary: Canary) -> dryrun.Seen:
+        return await dryrun.create(cluster.connect, namespace, canary, WEBHOOKS[canary.endpoint])
+
+    return FastPathKeeper(
+        api,
+        installation.desired,
+        f"/api/v1/namespaces/{configmap.namespace}/configmaps/{configmap.name}",
+        Trial(probe if namespace else None, namespace, log=process.log),
+        observer=FastPathMetrics(metrics.registry),
+        log=process.log,
+        errors=(ApiError, LookupError),
+        refuses=_refuses,
+    )
+
+
+async def _keep_in_step(keeper: FastPathKeeper, source: ConfigMapSource) -> None:
+    async with aclosing(source.deliveries()) as deliveries:
+        await keeper.run(deliveries)
+
+
+def _refuses(problem: Exception) -> bool:
+    """Whether the API server says that an object is not valid."""
+    return isinstance(problem, ApiError) and problem.status in {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
 
 
 async def _run_once(process: Process, controller: Controller, seconds: float) -> int:
@@ -94,6 +169,8 @@ async def _run_forever(
     installation: Installation,
     metrics: ControlMetrics,
     health_listen: Address,
+    *,
+    following: list[Callable[[], Coroutine[Any, Any, None]]],
 ) -> int:
     loop_watch = LoopWatch(metrics.loop_lag)
     health = Health(
@@ -116,6 +193,7 @@ async def _run_forever(
             group.create_task(_follow(api, collection, name, controller.changed.set))
             for collection, name in watched(installation)
         ]
+        tasks += [group.create_task(follow()) for follow in following]
         await process.stop.wait()
         for task in tasks:
             task.cancel()

@@ -6,15 +6,18 @@ import math
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.control.certificates import Terms
 from gatekeeper_py.control.reconcile import Installation
-from gatekeeper_py.control.webhooks import InvalidManifests, read_manifests
+from gatekeeper_py.control.webhooks import Desired, InvalidManifests, read_manifests
 from gatekeeper_py.logs import LEVELS
+
+if TYPE_CHECKING:
+    from gatekeeper_py.controller import FastPathTerms
 
 ONCE_SECONDS = 300.0
 MAX_DAYS = 3650.0
@@ -43,6 +46,17 @@ MAX_DAYS = 3650.0
 @click.option(
     "--once", is_flag=True, help="End once armed, with no rotation under way; 2 if not in 5 minutes."
 )
+@click.option(
+    "--fast-path",
+    is_flag=True,
+    help="Let API servers answer plainly approved Pods themselves, in step with the policy.",
+)
+@click.option("--configmap", metavar="NAMESPACE/NAME", help="The policy, for --fast-path.")
+@click.option(
+    "--probe-namespace",
+    metavar="NAME",
+    help="Where to try, in dry run, what was taken off the fast path.",
+)
 @click.option("--kubeconfig", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--context", help="Context of the kubeconfig.")
 @click.option("--health-listen", metavar="HOST:PORT", default="0.0.0.0:8080", help="Plain HTTP.")
@@ -50,6 +64,8 @@ MAX_DAYS = 3650.0
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="json unless on a terminal.")
 def control(**options: Any) -> int:
     """Keep the webhook's certificates and configurations; arm it once it answers.
+
+    With --fast-path, keep the webhooks' match conditions in step with the policy.
 
     Exits with 0 after SIGTERM, or once armed with --once; with 2 when that cannot be.
     """
@@ -63,6 +79,8 @@ def control(**options: Any) -> int:
         listen = checked.parse_address(options["health_listen"])
     except (InvalidManifests, checked.SettingsError) as problem:
         raise click.UsageError(str(problem)) from None
+    if options["fast_path"] and options["once"]:
+        raise click.UsageError("--once and --fast-path exclude each other: nobody would follow the policy")
     installation = Installation(
         namespace=options["namespace"],
         service=options["service"],
@@ -79,6 +97,8 @@ def control(**options: Any) -> int:
     )
     from gatekeeper_py.controller import run  # noqa: PLC0415 - other commands start without a client
 
+    fast_path = _fast_path(options, desired) if options["fast_path"] else None
+
     try:
         return run(
             installation,
@@ -89,6 +109,24 @@ def control(**options: Any) -> int:
             log_level=options["log_level"],
             log_style=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
             once_seconds=ONCE_SECONDS if options["once"] else None,
+            fast_path=fast_path,
         )
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
+
+
+def _fast_path(options: dict[str, Any], desired: tuple[Desired, ...]) -> FastPathTerms:
+    """Raises ``UsageError``."""
+    from gatekeeper_py.control.knowledge import misses  # noqa: PLC0415 - as above
+    from gatekeeper_py.controller import FastPathTerms  # noqa: PLC0415
+
+    if options["configmap"] is None:
+        raise click.UsageError("--fast-path needs --configmap NAMESPACE/NAME")
+    missing = misses(desired)
+    if missing:
+        raise click.UsageError(f"--fast-path: no webhook named {' or '.join(missing)} in --webhooks")
+    try:
+        name = checked.parse_configmap(options["configmap"])
+    except checked.SettingsError as problem:
+        raise click.UsageError(str(problem)) from None
+    return FastPathTerms(configmap=name, probe_namespace=options["probe_namespace"] or None)

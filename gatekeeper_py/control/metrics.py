@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
+from gatekeeper_py.control.fastpath import Change
 from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.core.fastpath import Endpoint
 
 PREFIX: Final = "gatekeeper_py_control"
 
@@ -68,3 +77,66 @@ class ControlMetrics:
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+SYNC_BUCKETS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds. A tightening takes some requests to the API server; a loosening waits for a second or five."""
+
+
+class FastPathMetrics:
+    """What there is to alert on about the fast path; only a controller that keeps one has these."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        prefix = "gatekeeper_py_fastpath"
+        self._in_step = Gauge(
+            f"{prefix}_in_step",
+            "1 when the match conditions are those of the policy, and were seen to be used.",
+            registry=registry,
+        )
+        self._rules = Gauge(
+            f"{prefix}_rules",
+            "Rules whose images are not asked about, by endpoint.",
+            ["endpoint"],
+            registry=registry,
+        )
+        self._info = Gauge(
+            f"{prefix}_revision", "The policy that was read last.", ["revision"], registry=registry
+        )
+        self._sync = Histogram(
+            f"{prefix}_sync_seconds",
+            "From a change of the policy seen here until the match conditions are in step with it.",
+            ["change"],
+            buckets=SYNC_BUCKETS,
+            registry=registry,
+        )
+        self._writes = Counter(
+            f"{prefix}_writes", "Writes of match conditions, by result.", ["result"], registry=registry
+        )
+        self._synced = Gauge(
+            "gatekeeper_py_policy_synced_timestamp_seconds",
+            "When the source was last known to be in step.",
+            registry=registry,
+        )
+        for change in ("tightened", "loosened"):
+            self._sync.labels(change)
+        for result in ("written", "failed", "refused"):
+            self._writes.labels(result)
+
+    def fastpath_known(self, revision: str) -> None:
+        self._info.clear()
+        if revision:
+            self._info.labels(revision).set(1)
+
+    def fastpath_step(self, *, in_step: bool, rules: dict[Endpoint, int]) -> None:
+        self._in_step.set(1 if in_step else 0)
+        for endpoint, count in rules.items():
+            self._rules.labels(endpoint).set(count)
+
+    def fastpath_synced(self, change: Change, seconds: float) -> None:
+        self._sync.labels(change).observe(seconds)
+
+    def fastpath_write(self, result: Literal["written", "failed", "refused"]) -> None:
+        self._writes.labels(result).inc()
+
+    def policy_synced(self) -> None:
+        self._synced.set_to_current_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ kind: ValidatingWebhookConfiguration
 metadata: {name: validate}
 webhooks: [{name: pods.gk, clientConfig: {}}]
 """
+
+BASE = Path(__file__).parents[2] / "k8s/base/webhooks"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,15 @@ webhooks: [{name: pods.gk, clientConfig: {}}]
         pytest.param(["--settle-seconds=inf"], "--settle-seconds", id="endless-settling"),
         pytest.param(["--health-listen=nowhere"], "nowhere", id="no-address"),
         pytest.param(["--log-level=loud"], "--log-level", id="log-level"),
+        pytest.param(["--fast-path"], "--fast-path needs --configmap", id="fast-path-without-a-policy"),
+        pytest.param(
+            ["--fast-path", "--configmap=ns/p", "--once"], "exclude each other", id="fast-path-once"
+        ),
+        pytest.param(
+            ["--fast-path", "--configmap=ns/p"],
+            "no webhook named pods.image-validation-webhook.gatekeeper-py",
+            id="fast-path-for-other-webhooks",
+        ),
         pytest.param(["extra"], "unexpected extra argument", id="extra-argument"),
     ],
 )
@@ -59,3 +71,11 @@ def test_webhooks_are_required() -> None:
     done = CliRunner().invoke(control, [])
     assert done.exit_code == 2
     assert "--webhooks" in done.stderr
+
+
+def test_the_name_of_the_policy_is_checked(tmp_path: Path) -> None:
+    for file in ("validating.yaml", "mutating.yaml"):
+        shutil.copy(BASE / file, tmp_path)
+    done = CliRunner().invoke(control, [f"--webhooks={tmp_path}", "--fast-path", "--configmap=policy"])
+    assert done.exit_code == 2
+    assert "'policy' is not NAMESPACE/NAME" in done.stderr

@@ -1,0 +1,369 @@
+"""Keeps the webhooks' match conditions in step with the watched policy.
+
+Nothing stands there while the policy is not known for sure: before it was read, while the ConfigMap
+holds none that can be used (replicas may serve an older good one, or a newer one that was never seen
+here), when it was not seen for long, when the API server refuses the expression, and after an orderly
+end.
+
+A policy that takes something off the fast path is written at once, and then tried with an image that
+was just taken off. Anything else waits until the policy has been quiet, and is written now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+from gatekeeper_py.control.knowledge import Known, know, unknown
+from gatekeeper_py.control.placement import Cluster, Placement
+from gatekeeper_py.control.trial import Trial
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired
+from gatekeeper_py.core.fastpath import ENDPOINTS, Endpoint
+from gatekeeper_py.core.policyguard import MODE_KEY, POLICY_KEY
+
+QUIET_SECONDS: Final = 1.0
+CALM_SECONDS: Final = 5.0
+"""What widens the fast path is written once the policy has not changed for the one, and not sooner than
+the other after the last write: each has every API server compile the expressions anew."""
+
+UNSEEN_SECONDS: Final = 90.0
+"""The API server tells each minute how far it is, and the watch starts over after 70 s of silence."""
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Between two tries of a write; short, because something may be let in that should not be."""
+
+FIRST_REFUSED_SECONDS: Final = 60.0
+LONGEST_REFUSED_SECONDS: Final = 3600.0
+"""Before an expression that was refused is tried again; an upgraded API server may take it."""
+
+AHEAD_SECONDS: Final = 1.0
+"""Before the ConfigMap is compared again with what was delivered."""
+
+UNARMED_SECONDS: Final = 2.0
+"""Between two looks for a configuration that is not there yet."""
+
+IDLE_SECONDS: Final = 3600.0
+"""When nothing is due."""
+
+LEAVE_SECONDS: Final = 5.0
+LEAVE_TRIES: Final = 5
+
+Change = Literal["tightened", "loosened"]
+
+
+class Delivered(Protocol):
+    """What a source delivers; see ``sources.Delivery``."""
+
+    @property
+    def text(self) -> str | None: ...
+
+    @property
+    def mode(self) -> str | None: ...
+
+    @property
+    def problem(self) -> str: ...
+
+
+class Observer(Protocol):
+    """Who is told, for metrics."""
+
+    def fastpath_known(self, revision: str) -> None: ...
+
+    def fastpath_step(self, *, in_step: bool, rules: dict[Endpoint, int]) -> None: ...
+
+    def fastpath_synced(self, change: Change, seconds: float) -> None: ...
+
+    def fastpath_write(self, result: Literal["written", "failed", "refused"]) -> None: ...
+
+    def policy_synced(self) -> None: ...
+
+
+class Log(Protocol):
+    def info(self, event: str, **keys: Any) -> Any: ...
+
+    def warning(self, event: str, **keys: Any) -> Any: ...
+
+    def error(self, event: str, **keys: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A policy that is not to be written for a while."""
+
+    known: Known
+    until: float
+    problem: str
+
+
+class FastPathKeeper:
+    """Follows the policy; one task, ``run``.
+
+    ``policy_path`` is the ConfigMap's. ``errors`` are what the client raises, ``refuses`` tells those
+    by which the API server says that an object is not valid.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        desired: Iterable[Desired],
+        policy_path: str,
+        trial: Trial,
+        *,
+        observer: Observer,
+        log: Log,
+        errors: tuple[type[Exception], ...],
+        refuses: Callable[[Exception], bool],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.conditions: Conditions = ASK_ALWAYS
+        """What the configurations are to carry, as of this moment."""
+        self._cluster = cluster
+        self._policy_path = policy_path
+        self._placement = Placement(cluster, desired, errors=errors, on_written=self._written)
+        self._trial = trial
+        self._observer = observer
+        self._log = log
+        self._errors = errors
+        self._refuses = refuses
+        self._monotonic = monotonic
+        self._wake = asyncio.Event()
+        self._latest: Delivered | None = None
+        self._known = unknown("the policy is not known yet")
+        self._done: Known | None = None
+        """What stands; ``None`` when that is not known."""
+        self._placed = self._known
+        """What stood last for certain."""
+        self._look = False
+        self._doubt: _Doubt | None = None
+        self._failures = 0
+        self._refusals = 0
+        start = monotonic()
+        self._seen_at = self._changed_at = start
+        self._written_at = start - CALM_SECONDS
+        self._since: float | None = start
+        """From when on the conditions have not been in step; ``None`` while they are."""
+        self._change: Change = "loosened"
+        self._told = ""
+        observer.fastpath_step(in_step=False, rules=self._rules())
+
+    async def run(self, deliveries: AsyncIterator[Delivered]) -> None:
+        """Follow a source until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep())
+            async for delivery in deliveries:
+                self.deliver(delivery)
+
+    def deliver(self, delivery: Delivered) -> None:
+        """Take a change of the policy. What comes during a step replaces what came before it."""
+        self._latest = delivery
+        self._changed_at = self._monotonic()
+        if self._since is None or self._known.policy is None:
+            self._since = self._changed_at
+        self._tell(self._known)
+        self._wake.set()
+
+    def seen(self) -> None:
+        """The source is in step with the API server at this moment."""
+        was_blind = self._blind()
+        self._seen_at = self._monotonic()
+        self._observer.policy_synced()
+        if was_blind:
+            self._since = self._seen_at
+            self._wake.set()
+
+    def look(self) -> None:
+        """A configuration may not be as it should be."""
+        self._look = True
+        self._wake.set()
+
+    async def leave(self) -> None:
+        """At an orderly end: leave no condition behind that nobody keeps in step."""
+        self.conditions, nothing, problem = ASK_ALWAYS, unknown("the controller ends"), ""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                for _ in range(LEAVE_TRIES):
+                    try:
+                        await self._placement.put(await self._placement.read(), nothing)
+                    except self._placement.errors as error:
+                        problem = str(error)[:500]
+                    else:
+                        return
+        self._log.error("fastpath_left_behind", problem=problem or f"not done in {LEAVE_SECONDS:.0f} s")
+
+    async def step(self) -> float:
+        """Do what is due; answers the seconds until the next is, unless something changes."""
+        await self._learn()
+        wanted = self._wanted()
+        if wanted is not self._done or self._look:
+            pause = await self._bring(wanted)
+        else:
+            pause = await self._try(wanted)
+        self._tell(wanted)
+        if self._latest is not None:
+            return 0.0
+        return max(min(pause, self._next_doubt()), 0.0)
+
+    async def _keep(self) -> None:
+        while True:
+            self._wake.clear()
+            pause = await self.step()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    async def _learn(self) -> None:
+        """Compile what arrived last."""
+        latest, self._latest = self._latest, None
+        if latest is None:
+            return
+        if latest.text is None:
+            self._known = unknown(latest.problem)
+        else:
+            try:
+                self._known = await asyncio.to_thread(know, latest.text, latest.mode)
+            except Exception:  # noqa: BLE001 - a bug of ours must cost the fast path, not the webhook
+                self._log.error("fastpath_not_compiled", exc_info=True)
+                self._known = unknown("internal error")
+        policy = self._known.policy
+        self._observer.fastpath_known("" if policy is None else policy.revision)
+
+    def _wanted(self) -> Known:
+        known, doubt = self._known, self._doubt
+        if known.policy is not None:
+            if self._blind():
+                known = unknown(f"the policy was not seen for more than {UNSEEN_SECONDS:.0f} s")
+            elif doubt is not None and doubt.known is known and self._monotonic() < doubt.until:
+                known = unknown(doubt.problem)
+        done = self._done
+        # For the same reason as before, nothing stands already.
+        return done if done is not None and known.problem and done.problem == known.problem else known
+
+    def _blind(self) -> bool:
+        return self._monotonic() - self._seen_at > UNSEEN_SECONDS
+
+    def _next_doubt(self) -> float:
+        """Seconds until what is known is too old, or what was doubted may be tried again."""
+        now = self._monotonic()
+        times = [self._seen_at + UNSEEN_SECONDS + 0.001 - now] if not self._blind() else []
+        if self._doubt is not None and self._doubt.known is self._known:
+            times.append(self._doubt.until - now)
+        return min((each for each in times if each > 0), default=IDLE_SECONDS)
+
+    async def _bring(self, wanted: Known) -> float:
+        """Bring the configurations to what is wanted, when it is time.
+
+        They are read before the policy is compared, and written on the version that was read: what
+        another controller makes of a newer policy in between is a conflict, and never undone.
+        """
+        now = self._monotonic()
+        if self._since is None:
+            self._since = now
+        self._look, self._done = False, None
+        found = await self._placement.read()
+        early = max(self._changed_at + QUIET_SECONDS, self._written_at + CALM_SECONDS) - now
+        tightens = wanted.fast_path.tightens(found.standing)
+        if early > 0 and not tightens and not found.carry(wanted.conditions):
+            return early
+        if wanted.conditions.expressions and not await self._is_current(wanted):
+            until = now + AHEAD_SECONDS
+            self._doubt = _Doubt(wanted, until, "the ConfigMap does not hold what was delivered")
+            return 0.0
+        self.conditions = wanted.conditions
+        try:
+            complete = await self._placement.put(found, wanted)
+        except self._placement.errors as problem:
+            return self._failed(wanted, problem)
+        self._failures = 0
+        if not complete:
+            return UNARMED_SECONDS
+        return await self._stands(wanted)
+
+    async def _stands(self, wanted: Known) -> float:
+        """All configurations carry what is wanted."""
+        previous, self._placed, self._done = self._placed.fast_path, wanted, wanted
+        if wanted.conditions.expressions:
+            self._doubt, self._refusals = None, 0
+        if wanted.policy is not None and wanted.fast_path.tightens(previous):
+            self._change = "tightened"
+        await self._trial.begin(previous, wanted)
+        return await self._try(wanted)
+
+    async def _is_current(self, wanted: Known) -> bool:
+        """Whether the ConfigMap still holds what was delivered; not when it cannot be read.
+
+        A watch may lag, and another controller may be ahead of this one.
+        """
+        try:
+            found = await self._cluster.get(self._policy_path)
+        except self._errors:
+            return False
+        data = (found or {}).get("data") or {}
+        return (data.get(POLICY_KEY), data.get(MODE_KEY)) == (wanted.text, wanted.mode)
+
+    def _failed(self, wanted: Known, problem: Exception) -> float:
+        if self._refuses(problem) and wanted.conditions.expressions:
+            pause = min(FIRST_REFUSED_SECONDS * 2.0 ** min(self._refusals, 10), LONGEST_REFUSED_SECONDS)
+            self._refusals += 1
+            until = self._monotonic() + pause
+            self._doubt = _Doubt(wanted, until, "the API server refuses the expression")
+            self._observer.fastpath_write("refused")
+            self._log.error("fastpath_expression_refused", problem=str(problem)[:500], retry_seconds=pause)
+            return 0.0
+        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_SECONDS)
+        self._failures += 1
+        self._observer.fastpath_write("failed")
+        self._log.warning("fastpath_write_failed", problem=str(problem)[:500], retry_seconds=pause)
+        return pause
+
+    async def _try(self, wanted: Known) -> float:
+        """Go on with the trial, unless something arrives: that must not wait for a slow answer."""
+        attempt = asyncio.create_task(self._trial.attempt())
+        woken = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait({attempt, woken}, return_when=asyncio.FIRST_COMPLETED)
+            pause = attempt.result() if attempt.done() else 0.0
+        finally:
+            attempt.cancel()
+            woken.cancel()
+            await asyncio.gather(attempt, woken, return_exceptions=True)
+        if pause is not None:
+            return pause
+        self._in_step(wanted)
+        return IDLE_SECONDS
+
+    def _written(self) -> None:
+        self._written_at = self._monotonic()
+        self._observer.fastpath_write("written")
+
+    def _in_step(self, wanted: Known) -> None:
+        if wanted.policy is None or self._since is None:
+            return
+        seconds, self._since = self._monotonic() - self._since, None
+        change, self._change = self._change, "loosened"
+        self._observer.fastpath_synced(change, seconds)
+        self._log.info(
+            "fastpath_in_step",
+            revision=wanted.policy.revision,
+            change=change,
+            # Without an image that tells, it was read back and no more.
+            asked_about=[each.image for each in self._trial.shown],
+            seconds=round(seconds, 3),
+            rules=self._rules(),
+        )
+
+    def _tell(self, wanted: Known) -> None:
+        in_step = wanted.policy is not None and self._done is wanted and self._since is None
+        self._observer.fastpath_step(in_step=in_step, rules=self._rules())
+        if self._done is wanted and wanted.problem != self._told:
+            self._told = wanted.problem
+            if wanted.problem:
+                self._log.warning("fastpath_nothing_skipped", reason=wanted.problem)
+
+    def _rules(self) -> dict[Endpoint, int]:
+        places = self._placed.fast_path.places
+        return {endpoint: len(places[endpoint]) for endpoint in ENDPOINTS}

@@ -1,0 +1,173 @@
+"""Whatever is doubtful about the policy ends in no match condition, so that the webhook is always asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from control.keeping import BAD, GONE, HEAD, OTHER, POLICY, TIGHT, VALIDATE, WIDE, Invalid, Setup
+from gatekeeper_py.control import fastpath
+from gatekeeper_py.control.fastpath import UNSEEN_SECONDS
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION
+
+
+@pytest.fixture
+async def wide() -> Setup:
+    """In step with ``WIDE`` for a while."""
+    setup = Setup()
+    await setup.in_step_with_wide()
+    return setup
+
+
+async def test_nothing_is_skipped_before_the_policy_is_known(wide: Setup) -> None:
+    """A controller that starts anew does not know how old what it finds is."""
+    wide.start()
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert not wide.recorder.in_step
+    assert wide.recorder.told("fastpath_nothing_skipped") == [{"reason": "the policy is not known yet"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "reason"),
+    [
+        pytest.param(BAD, None, "the document is refused: line 4, allow[0]: ", id="bad-document"),
+        pytest.param("}", None, "the document is refused: line 1: ", id="not-yaml"),
+        pytest.param(WIDE, "strict", "the document is refused: line ", id="bad-mode"),
+        pytest.param(GONE, None, "ConfigMap was deleted", id="gone"),
+    ],
+)
+async def test_without_a_policy_nothing_is_skipped(
+    wide: Setup, text: str, mode: str | None, reason: str
+) -> None:
+    """Replicas may serve a good one that was never seen here."""
+    await wide.deliver(text, mode)
+    assert wide.carried() == ["none", "none"]
+    assert FAST_PATH_ANNOTATION not in wide.cluster.objects[VALIDATE.path]["metadata"]["annotations"]
+    assert not wide.recorder.in_step
+    assert wide.recorder.told("fastpath_nothing_skipped")[0]["reason"].startswith(reason)
+    await wide.deliver(text, mode)
+    assert len(wide.recorder.told("fastpath_nothing_skipped")) == 1
+    await wide.deliver(WIDE)
+    await wide.settle()
+    assert wide.carried() == ["wide", "wide"]
+    assert wide.recorder.in_step
+
+
+async def test_a_policy_under_which_nothing_is_plain(wide: Setup) -> None:
+    await wide.deliver(HEAD + "allow: ['*.a.io']\n")
+    assert wide.carried() == ["none", "none"]
+    assert wide.recorder.in_step
+    assert wide.recorder.rules == {"validating": 0, "mutating": 0}
+
+
+async def test_a_bug_of_ours_costs_the_fast_path_only(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_text: str, _mode: str | None) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fastpath, "know", broken)
+        await wide.deliver(TIGHT)
+    assert wide.carried() == ["none", "none"]
+    assert wide.recorder.told("fastpath_not_compiled")
+
+
+async def test_a_policy_that_was_not_seen_for_long_is_no_policy(wide: Setup) -> None:
+    pause = await wide.keeper.step()
+    assert pause < UNSEEN_SECONDS + 1
+    wide.clock += pause
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert not wide.recorder.in_step
+    wide.clock += 1000
+    wide.keeper._wake.clear()
+    wide.keeper.seen()
+    assert wide.keeper._wake.is_set()
+    await wide.settle()
+    assert wide.carried() == ["wide", "wide"]
+    assert wide.recorder.in_step
+
+
+async def test_while_it_is_seen_it_stays(wide: Setup) -> None:
+    for _ in range(20):
+        wide.clock += UNSEEN_SECONDS - 1
+        wide.keeper.seen()
+        await wide.keeper.step()
+    assert wide.puts() == []
+
+
+@pytest.mark.parametrize("holds", [TIGHT, GONE])
+async def test_a_delivery_that_is_behind_the_configmap_is_not_believed(wide: Setup, holds: str) -> None:
+    """The watch lags, or another controller is ahead."""
+    wide.store(holds)
+    await wide.deliver(OTHER, stored=False)
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    await wide.settle(5)
+    assert "other" not in wide.carried()
+    wide.store(OTHER)
+    await wide.settle()
+    assert wide.carried() == ["other", "other"]
+
+
+@pytest.mark.parametrize("text", [TIGHT, WIDE + "  # as wide\n"], ids=["tighter", "as-wide"])
+async def test_a_delivery_that_cannot_be_compared_is_not_believed(wide: Setup, text: str) -> None:
+    wide.cluster.fail = lambda _verb, path: path == POLICY
+    await wide.deliver(text)
+    await wide.settle(3)
+    assert wide.carried() == ["none", "none"]
+
+
+async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide: Setup) -> None:
+    """It is faster than this one, between its look at the ConfigMap and its write."""
+    other = Setup()
+    other.cluster = wide.cluster
+    other.start()
+    await wide.deliver(TIGHT)
+    wide.clock += 60
+    wide.keeper.seen()
+
+    async def overtaken(path: str) -> dict[str, Any] | None:
+        found = await get(path)
+        if path == POLICY:
+            wide.cluster.get = get  # type: ignore[method-assign]
+            await other.deliver(OTHER)
+            await other.settle()
+            assert wide.carried() == ["other", "other"]
+        return found
+
+    get, wide.cluster.get = wide.cluster.get, overtaken  # type: ignore[method-assign]
+    await wide.deliver(WIDE)
+    wide.clock += fastpath.QUIET_SECONDS
+    await wide.keeper.step()
+    assert wide.carried() == ["other", "other"]
+    assert "409" in wide.recorder.told("fastpath_write_failed")[0]["problem"]
+    await wide.settle(5)
+    assert "wide" not in wide.carried()
+
+
+async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup) -> None:
+    replace = wide.cluster.replace
+
+    async def picky(path: str, document: dict[str, Any]) -> None:
+        if "c.io" in str(document):
+            raise Invalid("422")
+        await replace(path, document)
+
+    wide.cluster.replace = picky  # type: ignore[method-assign]
+    await wide.deliver(OTHER)
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert wide.keeper.conditions == ASK_ALWAYS
+    assert len(wide.recorder.told("fastpath_expression_refused")) == 1
+    assert "refused" in wide.recorder.writes
+    assert not wide.recorder.in_step
+    for _ in range(int(fastpath.FIRST_REFUSED_SECONDS) - 2):
+        wide.clock += 1
+        wide.keeper.seen()
+        await wide.keeper.step()
+    assert len(wide.recorder.told("fastpath_expression_refused")) == 1
+    wide.cluster.replace = replace  # type: ignore[method-assign]
+    await wide.settle()
+    assert wide.carried() == ["other", "other"]
