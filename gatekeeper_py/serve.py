@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -105,8 +106,7 @@ class _Server:
         health_listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
         metrics.watch_connections(lambda: listener.connections)
         metrics.watch_dropped_lines(lambda: self._writer.dropped)
-        deliveries = await self._deliveries(metrics.policy_synced)
-        async with asyncio.TaskGroup() as group:
+        async with self._deliveries(metrics.policy_synced) as deliveries, asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(reloader.run(deliveries)),
                 group.create_task(loop_watch.run()),
@@ -176,17 +176,22 @@ class _Server:
         self._log.info("certificate_self_signed", names=list(tls.hostnames), ca=str(tls.ca_out or ""))
         return _InMemory(certificate)
 
-    async def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[Delivery]:
+    @asynccontextmanager
+    async def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[AsyncIterator[Delivery]]:
         """The policy's source. Raises ``SettingsError`` when it cannot even be asked."""
         settings = self._settings
         if settings.policy is not None:
-            return FileSource(settings.policy, on_synced=on_synced).deliveries()
+            yield FileSource(settings.policy, on_synced=on_synced).deliveries()
+            return
         if settings.configmap is None:
             raise SettingsError("no source of a policy")
         cluster = Cluster(kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ)
         source = ConfigMapSource(settings.configmap, cluster.connect, log=self._log, on_synced=on_synced)
-        await source.connect()
-        return source.deliveries()
+        try:
+            await source.connect()
+            yield source.deliveries()
+        finally:
+            await source.close()
 
 
 def _make_certificate(tls: TlsSettings) -> Certificate:

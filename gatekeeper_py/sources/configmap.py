@@ -99,6 +99,10 @@ class ConfigMapSource:
             self._connection = await self._make_connection()
         return self._connection
 
+    async def close(self) -> None:
+        """Give the connection back. ``deliveries`` does so at its end, but only if it ever began."""
+        await self._disconnect()
+
     async def deliveries(self) -> AsyncGenerator[Delivery]:
         """Never ends; yields only changes of text, mode or problem.
 

@@ -54,6 +54,7 @@ def test_it_listens_says_where_and_answers_with_a_certificate_that_verifies(
     status, body = server.post(APPROVED, "/mutate-image")
     assert status == 200
     assert check_response(body, APPROVED, "mutate").patch == ()
+    server.wait(lambda: server.events("review") != [])
     (line,) = server.events("review")
     assert {
         "uid": UID,
@@ -117,6 +118,7 @@ def test_a_policy_that_is_edited_is_live_without_a_restart(servers: Servers, pol
         server.wait(lambda: not check_response(ask(connection, APPROVED)[1], APPROVED, "validate").allowed)
     finally:
         connection.close()
+    server.wait(lambda: len(server.events("policy_loaded")) == 2)
     assert [line["revision"] for line in server.events("policy_loaded")] == [
         parse_policy(policy_text()).revision,
         parse_policy(policy_text(allow="[docker.io/library]")).revision,
@@ -288,11 +290,25 @@ def test_bad_settings_exit_with_2_and_no_traceback(arguments: list[str], said: s
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_an_address_that_cannot_be_bound_exits_with_2(tmp_path: Path) -> None:
-    done = _run("--policy", str(tmp_path / "x"), "--health-listen", "127.0.0.1:0", "--listen", "192.0.2.1:0")
+@pytest.mark.parametrize("source", ["file", "configmap"])
+def test_an_address_that_cannot_be_bound_exits_with_2(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: here\n"
+        "clusters: [{name: here, cluster: {server: 'https://127.0.0.1:1', insecure-skip-tls-verify: true}}]\n"
+        "users: [{name: me, user: {token: abc}}]\n"
+        "contexts: [{name: here, context: {cluster: here, user: me}}]\n"
+    )
+    policy = {
+        "file": ["--policy", str(tmp_path / "x")],
+        "configmap": ["--configmap", "a/b", "--kubeconfig", str(path), "--tls-self-signed"],
+    }
+    done = _run(*policy[source], "--health-listen", "127.0.0.1:0", "--listen", "192.0.2.1:0")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr + done.stdout
-    assert [json.loads(line)["event"] for line in done.stdout.splitlines()].count("cannot_listen") == 1
+    events = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+    assert events.count("cannot_listen") == 1
+    assert "library" not in events, "nothing was left open"
 
 
 def test_the_environment_gives_options_and_argv_wins(servers: Servers, tmp_path: Path) -> None:
