@@ -146,6 +146,7 @@ class ControlPlane:
         self._start_component(KWOK, kwok_flags(self.kubeconfig_for("kwok", ["system:masters"])))
         self._wait(self._nodes_ready, "every node ready and untainted")
         self._wait(lambda: self._has_service_account("default"), "the default service account")
+        self._give_out_an_address()
 
     def stop(self) -> None:
         """End every process that was started here and remove the state; no matter how often it is called.
@@ -158,6 +159,18 @@ class ControlPlane:
         """Start the API server and wait until it is ready."""
         self._start_component(APISERVER, self._flags)
         self._wait(self._apiserver_ready, "the API server ready")
+
+    def _give_out_an_address(self) -> None:
+        """Run one Pod alone: of kwok's very first Pods, two that start at once may get the same address."""
+        pods = "/api/v1/namespaces/default/pods"
+        container = {"name": "nothing", "image": "nothing"}
+        spec = {"nodeName": "node-0", "terminationGracePeriodSeconds": 0, "containers": [container]}
+        self.api("POST", pods, {"metadata": {"name": "first"}, "spec": spec})
+        self._wait(
+            lambda: "podIP" in self.api("GET", f"{pods}/first").get("status", {}),
+            "an address of the first Pod",
+        )
+        self.api("DELETE", f"{pods}/first")
 
     def stop_apiserver(self) -> None:
         """Kill the API server, as a crash does: its clients' connections break and new ones are refused.
