@@ -14,11 +14,13 @@ BODY_SECONDS: Final = 2.0
 MAX_BRACKETS: Final = 400_000
 """``[`` and ``{`` in a body. 7 MiB of ``[[],`` block the loop for 0.9 s; counting them takes 9 ms."""
 
+LARGE_BODY_BYTES: Final = 256 * 1024
+"""Parsing more takes milliseconds, and of several that became complete together the time and the
+memory would add up. So they are parsed one at a time, with a turn of the loop for others after each."""
 
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
-"""Of all bodies that are being read. 500 connections of 7 MiB each would hold 3.5 GiB, and the
-process would be killed for it; real reviews are some KiB and come complete."""
-
+"""Of all bodies that are being read or wait to be parsed. 500 connections of 7 MiB each would hold
+3.5 GiB, and the process would be killed for it; real reviews are some KiB and come complete."""
 
 TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
 """The API server does so within its own timeout, up to ten times."""
@@ -42,9 +44,10 @@ class Refusal(Exception):
 
 
 class Held:
-    """How many bytes of bodies are being read, of all requests together."""
+    """How many bytes of bodies are being read, of all requests together, and whose turn it is to parse."""
 
     def __init__(self, most: int) -> None:
+        self.parsing = asyncio.Lock()
         self._most = most
         self._bytes = 0
 
@@ -64,7 +67,8 @@ async def read_json(request: web.BaseRequest, *, max_bytes: int, seconds: float,
         raise Refusal(415, "Content-Type must be application/json")
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Refusal(415, "a compressed body is not accepted")
-    return parse_json(await _read(request, max_bytes=max_bytes, seconds=seconds, held=held))
+    body = await _read(request, max_bytes=max_bytes, seconds=seconds, held=held)
+    return parse_json(body) if len(body) <= LARGE_BODY_BYTES else await _parse_in_turn(body, held)
 
 
 def parse_json(body: bytes) -> Any:
@@ -76,6 +80,17 @@ def parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as problem:
         raise Refusal(400, f"not JSON: {problem}") from None
+
+
+async def _parse_in_turn(body: bytes, held: Held) -> Any:
+    try:
+        held.take(len(body))
+        async with held.parsing:
+            document = parse_json(body)
+            await asyncio.sleep(0)
+            return document
+    finally:
+        held.give_back(len(body))
 
 
 async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:

@@ -10,14 +10,15 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.web_protocol import RequestHandler
 
-from gatekeeper_py.serving.direct import SERVER, Answer, DirectParser
+from gatekeeper_py.serving.direct import MAX_HEADER_BYTES, SERVER, Answer, DirectParser, SlowHeader
+from gatekeeper_py.serving.heap import give_back
 from gatekeeper_py.settings import Address
 
 KEEPALIVE_SECONDS: Final = 120.0
@@ -27,14 +28,41 @@ POST under way would be lost, as Go does not send it again."""
 HANDSHAKE_SECONDS: Final = 5.0
 """asyncio's 60 s would let silent clients hold a connection each for a minute."""
 
+SHUTDOWN_SECONDS: Final = 3.0
+"""For the peer's goodbye after ours; Go sends it at once. asyncio's 30 s would let a client that was
+refused hold its connection that much longer."""
+
+MAX_UNSENT_BYTES: Final = 64 * 1024
+"""Of answers to one connection, here and again as much below TLS; then nothing is read from it. An
+answer has a few KiB. uvloop's 512 KiB, 500 times, would be half of the memory limit."""
+
+KERNEL_BYTES: Final = 128 * 1024
+"""For what one connection received and sent, each, in the kernel, which takes twice that with its own
+records. By itself it would let a client that sends and never reads have 10 MiB, and all of that counts
+as memory of the container. At a round trip of 1 ms this still carries a body of 7 MiB in 60 ms."""
+
+STALLED_SECONDS: Final = 10.0
+"""Without a byte of them taken by the peer, or after the end of a connection that does not end: the
+longest that the API server waits for an answer by default."""
+
+LOOK_SECONDS: Final = 1.0
+"""Between looks at all connections for what is late. One timer for all: one for each request would
+cost as much as a tenth of a review, and 500 connections are looked at in a fraction of a millisecond."""
+
 BACKLOG: Final = 1024
 """The size of a burst: 200 mutating requests in flight per API server, some API servers."""
 
-MAX_HEADER_BYTES: Final = 8190
-"""Per header line; the API server sends a few hundred bytes in all."""
+ACCEPTS_A_TURN: Final = 4
+"""A handshake costs 0.8 ms of CPU, a review less than 0.1: so a storm of dials takes some 3 ms of each
+turn from the connections that are being served, and those who only dial and are silent hold up nobody."""
 
-ACCEPTS_A_TURN: Final = 64
-"""So that a flood of dials does not starve the connections that are being served."""
+MANY_CONNECTIONS: Final = 32
+"""When so many fewer are open than there were, their memory (0.2 MiB each) is given back."""
+
+PATIENCE_SECONDS: Final = 1.0
+"""How long a connection on which nothing happens is safe when there are too many. Otherwise as many
+silent clients as there may be connections would lock out the API server for the 5 s of a handshake,
+again and again, and the kubelet, whose probes are not asked twice, for all of ``KEEPALIVE_SECONDS``."""
 
 ACCEPT_PAUSE_SECONDS: Final = 0.5
 """After the process ran out of file descriptors: time for some connections to end."""
@@ -62,12 +90,12 @@ def error_response(status: int, reason: str, *, headers: dict[str, str] | None =
 
 
 class _Protocol(RequestHandler):
-    """aiohttp's protocol, with our error bodies and without its log lines per bad request.
+    """aiohttp's protocol, with our error bodies and limits, and without its log lines per bad request.
 
     ``answer`` is asked first about a request that came whole.
     """
 
-    __slots__ = ("_direct", "_on_error")
+    __slots__ = ("_direct", "_moved", "_on_error", "_unsent")
 
     def __init__(
         self,
@@ -79,15 +107,46 @@ class _Protocol(RequestHandler):
     ) -> None:
         super().__init__(manager, **options)
         self._on_error = on_error
-        self._direct = None
-        if answer is not None:
-            self._direct = self._parser = DirectParser(self._parser, self, answer)  # type: ignore[assignment]
+        self._direct: DirectParser | None = DirectParser(self._parser, self, answer)
+        self._parser = self._direct  # type: ignore[assignment]
+        self._unsent = 0
+        self._moved = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+        self._moved = self._loop.time()
+        super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._direct is not None:
             self._direct.close()
-            self._direct = None
+            self._direct = None  # or the two would hold each other until a garbage collection
         super().connection_lost(exc)
+
+    def look(self, transport: asyncio.Transport, now: float) -> None:
+        """End what is late: a header that does not come, an answer that is not taken.
+
+        ``transport`` is the connection's; aiohttp forgets its own before the last byte is sent.
+        """
+        unsent, closing = transport.get_write_buffer_size(), transport.is_closing()
+        if not closing and (not unsent or unsent < self._unsent):
+            self._moved = now
+        self._unsent = unsent
+        if now - self._moved > STALLED_SECONDS:
+            transport.abort()
+        elif not closing and self._direct is not None and self._direct.is_late(now):
+            self._direct.give_up()
+            self.data_received(b"")
+
+    def gives_way(self, now: float) -> bool:
+        """Whether nothing has been asked for a while, and nothing is being answered."""
+        asked = self._next_keepalive_close_time - KEEPALIVE_SECONDS
+        return (
+            now - asked > PATIENCE_SECONDS
+            and not self._force_close
+            and self._direct is not None
+            and self._direct.is_idle()
+        )
 
     def handle_error(
         self,
@@ -96,7 +155,9 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what the parser refused, or what a handler did not catch."""
+        """Answer what was no request, or what a handler did not catch."""
+        if isinstance(exc, SlowHeader):
+            status = exc.code
         if not isinstance(exc, ConnectionError):  # a peer that left gets no answer
             self._on_error(status)
         if isinstance(exc, BadHttpMessage):
@@ -115,20 +176,26 @@ class _Protocol(RequestHandler):
 class _Server(web.Server):
     """aiohttp's low-level server making our protocol.
 
-    ``starting`` holds those whose connection was accepted and is not yet made.
+    ``starting`` holds those whose connection was accepted and is not yet made, oldest first: since
+    when, and the task that makes it.
     """
 
     def __init__(self, handler: Handler, *, on_error: Callable[[int], None], answer: Answer | None) -> None:
         super().__init__(handler)
-        self.starting: set[RequestHandler] = set()
+        self.starting: dict[RequestHandler, tuple[float, asyncio.Task[None]]] = {}
         self._on_error = on_error
         self._answer = answer
 
+    @property
+    def open(self) -> dict[_Protocol, asyncio.Transport]:
+        """Those whose connection is made, oldest first. aiohttp's own property makes a list of them."""
+        return cast("dict[_Protocol, asyncio.Transport]", self._connections)
+
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        self.starting.discard(handler)
+        self.starting.pop(handler, None)
         super().connection_made(handler, transport)
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> _Protocol:
         return _Protocol(
             self,
             loop=self._loop,
@@ -168,11 +235,13 @@ class Listener:
         self._socket: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._looking: asyncio.TimerHandle | None = None
+        self._most_open = 0
 
     @property
     def connections(self) -> int:
         """Open ones, also those still in their handshake."""
-        return len(self._server._connections) + len(self._server.starting)  # noqa: SLF001 - its property copies
+        return len(self._server.open) + len(self._server.starting)
 
     def bind(self, address: Address) -> Address:
         """Listen; answers the address bound. Raises ``OSError``."""
@@ -187,6 +256,8 @@ class Listener:
         listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # connections inherit them
+                listening.setsockopt(socket.SOL_SOCKET, option, KERNEL_BYTES)
             if family == socket.AF_INET6 and address.host == "::":
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             listening.bind(target)
@@ -197,6 +268,7 @@ class Listener:
             raise
         self._socket = listening
         self._loop.add_reader(listening.fileno(), self._accept)
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         host, port = listening.getsockname()[:2]
         return Address(host, port)
 
@@ -214,6 +286,9 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.shutdown(seconds)
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def _accept(self) -> None:
         listening = self._socket
@@ -231,15 +306,45 @@ class Listener:
                 return
             context = self._context() if self._context is not None else None
             refused = self._context is not None and context is None
-            if refused or self.connections >= self._max_connections:
+            if refused or (self.connections >= self._max_connections and not self._make_way()):
                 connection.close()
                 continue
             connection.setblocking(False)
             protocol = self._server()
-            self._server.starting.add(protocol)
             task = self._loop.create_task(self._start(protocol, connection, context))
+            self._server.starting[protocol] = self._loop.time(), task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            self._most_open = max(self._most_open, self.connections)
+
+    def _make_way(self) -> bool:
+        """End the oldest connection that can be spared, if there is one.
+
+        That is one in its handshake; and without TLS an idle one, because what is asked there is only
+        read, and clients ask again. An idle one of an API server may be just about to carry a POST.
+        """
+        now = self._loop.time()
+        for protocol, (since, task) in self._server.starting.items():
+            if now - since <= PATIENCE_SECONDS:
+                break
+            del self._server.starting[protocol]
+            task.cancel()
+            return True
+        if self._context is None:
+            for open_one in self._server.open:
+                if open_one.gives_way(now):
+                    open_one.force_close()
+                    return True
+        return False
+
+    def _look(self) -> None:
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+        now = self._loop.time()
+        for protocol, transport in list(self._server.open.items()):
+            protocol.look(transport, now)
+        if self.connections <= self._most_open - MANY_CONNECTIONS:
+            self._most_open = self.connections
+            give_back()
 
     def _pause(self, listening: socket.socket) -> None:
         """Out of file descriptors: the socket stays readable, so stop asking for a while."""
@@ -259,9 +364,10 @@ class Listener:
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=self._handshake_seconds if context is not None else None,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS if context is not None else None,
             )
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             # A failed handshake (ssl.SSLError is an OSError): scanners and plain HTTP do it all day.
             connection.close()
         finally:
-            self._server.starting.discard(protocol)
+            self._server.starting.pop(protocol, None)

@@ -1,0 +1,144 @@
+"""A real ``serve`` that hostile input is sent to, and the question whether it still stands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+from builders import pod, policy_text, review
+from contract import check_response
+from server import Server
+from wire import Connection, eventually, request
+
+REVIEW: Final = review(pod("registry.corp.io/web:1"))
+REVIEW_BODY: Final = json.dumps(REVIEW).encode()
+PLAIN: Final = request(REVIEW_BODY)
+
+PROMPT_SECONDS: Final = 0.1
+TRIES: Final = 20
+"""The machine that runs tests has other things to do: the best of these counts."""
+
+GROWTH_MIB: Final = 48
+"""What may come on top of the memory that the largest inputs took once: allocators keep what they
+had, in other pieces. One body of 7 MiB that stayed for each of ten tests would be more."""
+
+
+class Standing:
+    """The server and what it had before anything was sent to it."""
+
+    def __init__(self, server: Server, ca: Path) -> None:
+        self.server = server
+        self.trust = ssl.create_default_context(cafile=ca)
+        self.started = time.monotonic()
+        self._process = Path("/proc") / str(server.process.pid)
+        self._fds = 0
+        self._mib = 0.0
+
+    async def warm_up(self, contents: list[bytes]) -> None:
+        """Send what takes most memory, some of it at once, and note where this ends."""
+        for content in contents:
+            async with self.connected() as connection:
+                await connection.ask(content)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(50):
+                await stack.enter_async_context(self.connected())
+        await self.idle()
+        self._fds, self._mib = self.fds(), self.mib()
+
+    @contextlib.asynccontextmanager
+    async def connected(self, listener: str = "webhook") -> AsyncIterator[Connection]:
+        """A connection to the webhook, or a plain one to ``health``."""
+        trust = self.trust if listener == "webhook" else None
+        connection = await Connection.open(*self.server.address(listener), trust)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def answers(self) -> None:
+        """A usual review is approved, and promptly."""
+        seconds: list[float] = []
+        async with self.connected() as connection:
+            while len(seconds) < TRIES:
+                start = time.perf_counter()
+                answer = await connection.ask(PLAIN)
+                seconds.append(time.perf_counter() - start)
+                assert answer.status == 200
+                assert check_response(answer.body, REVIEW, "validate").allowed
+                if seconds[-1] < PROMPT_SECONDS:
+                    return
+        raise AssertionError(f"slow: {seconds}")
+
+    async def unharmed(self) -> None:
+        """It answers, and has no more connections, file descriptors and memory than before."""
+        await self.answers()
+        await self.idle()
+        await eventually(lambda: self.fds() <= self._fds)
+        await eventually(lambda: self.mib() < self._mib + GROWTH_MIB)
+
+    async def idle(self) -> None:
+        """No connection is open any more, and nothing is being answered."""
+        await eventually(lambda: self.metric("connections") == self.metric("inflight_reviews") == 0)
+
+    def metric(self, name: str) -> float:
+        """A sample without labels."""
+        status, body = self.server.get("/metrics")
+        assert status == 200
+        return next(
+            float(line.split()[1])
+            for line in body.decode().splitlines()
+            if line.startswith(f"gatekeeper_py_{name} ")
+        )
+
+    def fds(self) -> int:
+        return sum(1 for _ in (self._process / "fd").iterdir())
+
+    def mib(self) -> float:
+        """Resident memory."""
+        pages = int((self._process / "statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def check_log(self) -> None:
+        """No traceback, nothing of the libraries, and one line a second of refusals of each kind."""
+        lines = list(self.server.lines)
+        assert self.server.errors == ""
+        assert [line for line in lines if "exception" in line or "exc_info" in line] == []
+        assert {line["event"] for line in lines} <= {
+            "certificate_self_signed", "policy_loaded", "listening", "request_refused", "review",
+        }  # fmt: skip
+        refusals = Counter(line["status"] for line in lines if line["event"] == "request_refused")
+        most = time.monotonic() - self.started + 1
+        assert all(count <= most for count in refusals.values()), refusals
+        assert max(len(json.dumps(line)) for line in lines) < 20_000
+
+
+@contextlib.contextmanager
+def standing(directory: Path, *arguments: str) -> Iterator[Standing]:
+    """Run ``serve`` with a policy in ``directory``; it ends with the block."""
+    policy, ca = directory / "policy.yaml", directory / "ca.crt"
+    policy.write_text(policy_text())
+    server = Server(
+        "--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
+        "--tls-ca-out", str(ca), "--drain-seconds", "0", *arguments, ca=ca,
+    )  # fmt: skip
+    try:
+        server.address("webhook")
+        server.wait(server.is_ready)
+        yield Standing(server, ca)
+    finally:
+        server.end()
+
+
+def warmed_up(directory: Path, contents: list[bytes], *arguments: str) -> Iterator[Standing]:
+    """The same, warmed up; for a fixture."""
+    with standing(directory, *arguments) as server:
+        asyncio.run(server.warm_up(contents))
+        yield server

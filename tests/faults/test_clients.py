@@ -1,0 +1,247 @@
+"""Clients that are slow, silent, too many, or gone: they are ended, and the others never notice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import pytest
+
+from builders import pod, review
+from contract import check_response
+from faults.standing import PLAIN, REVIEW, Standing, warmed_up
+from wire import DEADLINE_SECONDS, Connection, chunked, eventually, request
+
+MOST: Final = 2000
+HEADER_SECONDS: Final = 5.0
+BODY_SECONDS: Final = 2.0
+SLACK_SECONDS: Final = 10.0
+"""On a machine that has no time."""
+
+GET: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    yield from warmed_up(tmp_path_factory.mktemp("server"), [PLAIN], "--max-connections", str(MOST))
+
+
+@pytest.fixture(autouse=True)
+async def unharmed(server: Standing) -> AsyncIterator[None]:
+    """After each test the server is as it was before."""
+    yield
+    await server.unharmed()
+
+
+async def _drip(connection: Connection, content: bytes, seconds: float = 0.2) -> None:
+    """Send a byte now and then, until the peer has had enough."""
+    with contextlib.suppress(ConnectionError):
+        for byte in content:
+            await connection.send(bytes([byte]))
+            await asyncio.sleep(seconds)
+
+
+async def _ends_with_408(connection: Connection, *, after: float) -> None:
+    start = time.monotonic()
+    answer = await connection.receive()
+    assert answer.status == 408
+    assert list(answer.json()) == ["error"]
+    assert answer.closes
+    assert await connection.ended()
+    assert after - 0.5 < time.monotonic() - start < after + SLACK_SECONDS
+
+
+async def _slow_header(server: Standing, listener: str, *, asked: int = 0, drip: bool = False) -> None:
+    """After some requests, a part of one: at once and no more, or byte by byte."""
+    whole = PLAIN if listener == "webhook" else GET
+    async with server.connected(listener) as connection, asyncio.TaskGroup() as group:
+        for _ in range(asked):
+            assert (await connection.ask(whole)).status == 200
+        if drip:
+            dripping = group.create_task(_drip(connection, whole[:30] + b"x" * 1000))
+        else:
+            await connection.send(whole[:30])
+        await _ends_with_408(connection, after=HEADER_SECONDS)
+        if drip:
+            dripping.cancel()
+
+
+async def _idle(server: Standing, listener: str, content: bytes) -> None:
+    """Whoever asks nothing, or has been answered, is left in peace; so are empty lines."""
+    async with server.connected() as fresh, server.connected() as used:
+        assert (await used.ask(PLAIN)).status == 200
+        for connection in (fresh, used):
+            await connection.send(content)
+        await asyncio.sleep(HEADER_SECONDS + 3)
+        for connection in (fresh, used):
+            assert (await connection.ask(PLAIN)).status == 200
+
+
+async def test_a_slow_header_ends_with_408_and_an_idle_connection_does_not(server: Standing) -> None:
+    async with asyncio.TaskGroup() as group:
+        for listener in ("webhook", "health"):
+            for asked in (0, 2):
+                for drip in (False, True):
+                    group.create_task(_slow_header(server, listener, asked=asked, drip=drip))
+            for content in (b"", b"\r\n"):
+                group.create_task(_idle(server, listener, content))
+
+
+async def _slow_body(server: Standing, content: bytes, rest: bytes) -> None:
+    async with server.connected() as connection, asyncio.TaskGroup() as group:
+        await connection.send(content)
+        dripping = group.create_task(_drip(connection, rest))
+        await _ends_with_408(connection, after=BODY_SECONDS)
+        dripping.cancel()
+
+
+async def test_a_slow_body_ends_with_408(server: Standing) -> None:
+    head = request(b"", length=1000)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_slow_body(server, head, b""))
+        group.create_task(_slow_body(server, head, b" " * 500))
+        group.create_task(_slow_body(server, request(b"", length=6_000_000) + b" " * 3_000_000, b""))
+        group.create_task(_slow_body(server, chunked([]), b"1\r\n{\r\n" * 100))
+        group.create_task(_slow_body(server, chunked([b"{"]) + b"ffff\r\n", b" " * 500))
+
+
+async def test_a_bad_chunk_after_a_good_one_is_refused_at_once(server: Standing) -> None:
+    async with server.connected() as connection:
+        await connection.send(chunked([b"{"]))
+        await eventually(lambda: server.metric("inflight_reviews") == 1)
+        start = time.monotonic()
+        answer = await connection.ask(b"zz\r\n")
+        assert answer.status == 400
+        assert list(answer.json()) == ["error"]
+        assert answer.closes
+        assert await connection.ended()
+        assert time.monotonic() - start < BODY_SECONDS
+
+
+def _reset(connection: Connection) -> None:
+    """End it with a reset, as a process that dies with unread bytes does."""
+    handle = connection.writer.get_extra_info("socket")
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.abort()
+
+
+async def test_half_a_body_and_a_reset_leaves_nothing(server: Standing) -> None:
+    for content in (PLAIN[:-300], request(b"", length=6_000_000) + b" " * 3_000_000, chunked([b"{"]), PLAIN):
+        for _ in range(20):
+            connection = await Connection.open(*server.server.address("webhook"), server.trust)
+            await connection.send(content)
+            _reset(connection)
+
+
+async def test_10_000_requests_in_one_go_are_answered_in_order(server: Standing) -> None:
+    documents = [{**REVIEW, "request": {**REVIEW["request"], "uid": f"u{n}"}} for n in range(10_000)]
+    content = b"".join(request(json.dumps(document).encode()) for document in documents)
+    async with server.connected() as connection:
+        connection.writer.write(content)
+        for document in documents:
+            assert check_response((await connection.receive()).body, document, "validate").allowed
+
+
+async def _goes_on(server: Standing, stop: asyncio.Event) -> list[float]:
+    """Ask on an established connection until stopped; the seconds of each review."""
+    seconds = []
+    async with server.connected() as connection:
+        while not stop.is_set():
+            start = time.perf_counter()
+            assert (await connection.ask(PLAIN)).status == 200
+            seconds.append(time.perf_counter() - start)
+            await asyncio.sleep(0.02)
+    return seconds
+
+
+async def test_1_000_handshakes_at_once_are_all_served_and_the_others_go_on(server: Standing) -> None:
+    async def ask() -> None:
+        async with server.connected() as connection:
+            assert (await connection.ask(PLAIN)).status == 200
+
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        going = group.create_task(_goes_on(server, stop))
+        await asyncio.gather(*(ask() for _ in range(1000)))
+        stop.set()
+    # This process makes the other half of the handshakes: what it measures is its own delay, too.
+    assert len(going.result()) > 1
+    assert max(going.result()) < SLACK_SECONDS
+
+
+async def _dialled(address: tuple[str, int], count: int) -> list[socket.socket]:
+    """Open connections that say nothing, which the server may close again."""
+    loop, dialled = asyncio.get_running_loop(), []
+    for _ in range(count):
+        silent = socket.socket()
+        silent.setblocking(False)
+        dialled.append(silent)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(
+            *(loop.sock_connect(silent, address) for silent in dialled), return_exceptions=True
+        )
+    return dialled
+
+
+async def test_5_000_silent_connections_lock_out_nobody(server: Standing) -> None:
+    """As many as allowed are kept for the time of a handshake, if nobody else comes."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        going = group.create_task(_goes_on(server, stop))
+        dialled = await _dialled(server.server.address("webhook"), 5000)
+        assert server.metric("connections") <= MOST
+        deadline = time.monotonic() + 4.0  # before the first handshake ends by itself
+        while True:
+            with contextlib.suppress(OSError):
+                await server.answers()
+                break
+            assert time.monotonic() < deadline
+        stop.set()
+    for silent in dialled:
+        silent.close()
+    assert len(going.result()) > 1
+
+
+async def test_silent_connections_to_the_plain_port_lock_out_no_probe(server: Standing) -> None:
+    dialled = await _dialled(server.server.address("health"), 1000)
+    await eventually(lambda: _is_alive(server))
+    for silent in dialled:
+        silent.close()
+
+
+def _is_alive(server: Standing) -> bool:
+    try:
+        return server.server.get("/livez")[0] == 200
+    except OSError:
+        return False
+
+
+async def test_clients_that_never_read_are_ended_and_hold_no_memory(server: Standing) -> None:
+    """Denials are the longest answers. What cannot be sent is not made, and not for long."""
+    denied = request(json.dumps(review(pod(*(f"evil.io/web:{n}" for n in range(20))))).encode())
+    before = server.mib()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(50):
+            connection = await stack.enter_async_context(server.connected())
+            # The kernel would take megabytes of answers for it.
+            connection.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            connection.writer.write(denied * 2000)
+        start = time.monotonic()
+        await eventually(lambda: server.metric("connections") == 50)
+        await server.answers()
+        # What one read brings, 256 KiB, is parsed at once; nothing more is read.
+        assert server.mib() < before + 50 * 1.5
+        await eventually(lambda: server.metric("connections") == 0)
+        assert time.monotonic() - start < 10 + SLACK_SECONDS
+
+
+def test_of_all_this_there_are_few_lines_and_no_traceback_in_the_log(server: Standing) -> None:
+    """The last test: it looks at what all the others left."""
+    server.check_log()
