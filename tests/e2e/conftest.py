@@ -9,8 +9,9 @@ import pytest
 from e2e.controlplane.fixtures import control_plane, namespace
 from e2e.controlplane.plane import ControlPlane
 from e2e.installed import Installed, installed
+from e2e.trial import newcomer, trial
 
-__all__ = ["control_plane", "namespace", "product"]
+__all__ = ["control_plane", "namespace", "newcomer", "product", "trial"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,108 @@
+"""Replicas of the webhook, asked past the API server: for verdicts, and for what they say of themselves."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import builders
+from e2e.controlplane.exchange import exchange
+from e2e.controlplane.polling import wait_until
+from e2e.installed import APPROVED, NAMESPACE, UNLISTED
+
+SERVER_NAME = f"gatekeeper-py.{NAMESPACE}.svc"
+
+
+@dataclass
+class Replica:
+    """A serving process: where it answers, and what it has logged since it was noted."""
+
+    address: str
+    log_file: Path
+    skip: int = 0
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        content = self.log_file.read_bytes()[self.skip :]
+        # The last line may still be half written, and other than JSON would be a traceback.
+        lines = [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+        return [line for line in lines if line["event"] == event]
+
+    def writes(self, event: str) -> bool:
+        """Wait until it has logged such an event: lines are written a moment later."""
+        wait_until(lambda: self.logged(event), seconds=5, what=f"{event} logged")
+        return True
+
+    def failures(self) -> list[str]:
+        return [line["problem"] for line in self.logged("policy_source_failed")]
+
+    def shown(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(exchange((self.address, 8080), "GET", "/policy"))
+        return shown
+
+    def ready(self) -> bool:
+        connection = http.client.HTTPConnection(self.address, 8080, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+@dataclass
+class Asking:
+    """Asks replicas over TLS, again and again: verdicts as ``(address, image, allowed, revision)``."""
+
+    verdicts: list[tuple[str, str, bool, str]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+
+    def of(self, address: str) -> int:
+        return sum(verdict[0] == address for verdict in self.verdicts)
+
+    def run(self, address: str, trust: ssl.SSLContext, stop: threading.Event) -> None:
+        connection = connected(address, trust)
+        while not stop.wait(0.05):
+            for image in (APPROVED, UNLISTED):
+                start = time.monotonic()
+                try:
+                    status, answer = ask(connection, image)
+                except (OSError, http.client.HTTPException) as problem:
+                    self.broken.append(f"{address}: {problem!r}")
+                    return
+                self.slowest = max(self.slowest, time.monotonic() - start)
+                if status != http.client.OK:
+                    self.broken.append(f"{address}: {status} {answer}")
+                    continue
+                response = answer["response"]
+                revision = response["auditAnnotations"]["policy"]
+                self.verdicts.append((address, image, response["allowed"], revision))
+        connection.close()
+
+
+def connected(address: str, trust: ssl.SSLContext) -> http.client.HTTPConnection:
+    """A connection as an API server makes it: to an address, under the Service's name."""
+    plain = socket.create_connection((address, 8443), timeout=10)
+    connection = http.client.HTTPConnection(address, 8443, timeout=10)
+    connection.sock = trust.wrap_socket(plain, server_hostname=SERVER_NAME)
+    return connection
+
+
+def ask(connection: http.client.HTTPConnection, image: str) -> tuple[int, dict[str, Any]]:
+    body = json.dumps(builders.review(builders.pod(image)))
+    connection.request("POST", "/validate-image?timeout=5s", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def size(log: Path) -> int:
+    """Bytes of a log that may not be there yet."""
+    return log.stat().st_size if log.exists() else 0
