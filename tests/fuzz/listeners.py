@@ -1,0 +1,148 @@
+"""A listener that bytes are sent to, and the answers that come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any, Final, NamedTuple
+
+import uvloop
+
+from builders import policy
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.logs import RateLimit
+from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.webhook import Webhook
+from gatekeeper_py.settings import Address
+from recording import RecordingLog
+from wire import DEADLINE_SECONDS
+
+VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1", b"HTTP/0.9", b"HTTP/2.0"})
+"""Of answers. The last two should not be, see the test that expects to fail."""
+
+BODY_SECONDS: Final = 0.1
+"""Less than the product's, so that an unfinished body costs little."""
+
+
+class Answer(NamedTuple):
+    """``closes``: it says that the connection ends with it."""
+
+    status: int
+    body: bytes
+    closes: bool
+
+
+Stream = list[Answer]
+"""The answers of one connection in order."""
+
+
+class Served:
+    """A webhook without TLS on a loop in a thread of its own."""
+
+    def __init__(self, *, direct: bool) -> None:
+        self.log = RecordingLog()
+        self.problems: list[dict[str, Any]] = []
+        self._direct = direct
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(DEADLINE_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(lambda _loop, context: self.problems.append(context))
+        live, counts = LivePolicy(), CacheCounts()
+        live.install(Snapshot(policy(), 100, counts))
+        metrics = Metrics(live, counts)
+        webhook = Webhook(
+            live,
+            observer=metrics,
+            log=self.log,
+            limit=RateLimit(0.0),
+            max_body_bytes=20_000,
+            body_seconds=BODY_SECONDS,
+        )
+        self.listener = Listener(
+            webhook.handle,
+            max_connections=50,
+            on_error=metrics.http_error,
+            answer=webhook.answer if self._direct else None,
+        )
+        self._port = self.listener.bind(Address("127.0.0.1", 0)).port
+        self._ready.set()
+        await self._stop.wait()
+        await self.listener.close(1.0)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(DEADLINE_SECONDS)
+        assert not self._thread.is_alive()
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def exchange(self, parts: list[bytes], patience: float, *, around: bytes = b"") -> bytes:
+        """What comes back for some bytes, sent in these pieces, and for a request before and after them.
+
+        What comes in together, or on a connection that is just being made, takes another path than what
+        comes in alone: so the request before is answered first, twice, and the last is sent after a silence.
+        """
+        received = bytearray()
+        # It may be closed while we send, and a reset may cost what was not read yet.
+        with contextlib.suppress(ConnectionError), self.connect() as connection:
+            for _ in range(2 if around else 0):
+                connection.sendall(around)
+                received += connection.recv(65536)
+            for content in (parts, [around]):
+                connection.settimeout(DEADLINE_SECONDS)
+                for part in content:
+                    connection.sendall(part)
+                connection.settimeout(patience)
+                with contextlib.suppress(TimeoutError):
+                    while part := connection.recv(65536):
+                        received += part
+        return bytes(received)
+
+    def ask(self, content: bytes) -> Answer:
+        """One good request on a connection of its own."""
+        with self.connect() as connection:
+            connection.sendall(content)
+            received = b""
+            while not (answers := split(received)):
+                part = connection.recv(65536)
+                assert part, "closed without an answer"
+                received += part
+        (answer,) = answers
+        return answer
+
+
+def split(received: bytes) -> Stream:
+    """The whole responses in a stream."""
+    found: Stream = []
+    while received:
+        head, separator, rest = received.partition(b"\r\n\r\n")
+        if not separator:
+            break
+        lines = head.split(b"\r\n")
+        version, status, *_ = lines[0].split(b" ")
+        assert version in VERSIONS
+        if status == b"100":
+            received = rest
+            continue
+        headers = {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines[1:])}
+        assert headers[b"content-type"].startswith(b"application/json")
+        length = int(headers[b"content-length"])
+        if len(rest) < length:
+            break
+        found.append(Answer(int(status), rest[:length], headers.get(b"connection") == b"close"))
+        received = rest[length:]
+    return found
