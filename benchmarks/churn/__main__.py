@@ -20,13 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.churn import compiling, gatekeeper, pods, report, scaling
+from benchmarks.churn import creating, gatekeeper, pods, report, scaling
 from benchmarks.churn.approval import PREFIXES
 from benchmarks.churn.cases import CASES, OTHERS, Stage, available
 from benchmarks.churn.creating import Creators, Spoiled
 from benchmarks.churn.rounds import FULL, QUICK, Plan, Sample, play, say
 from benchmarks.churn.site import CHURN, site
-from e2e.controlplane.build import PRODUCTS, BuildError, cached
+from benchmarks.goprogram import BuildError
+from e2e.controlplane.build import PRODUCTS, cached
+from e2e.controlplane.build import BuildError as NoControlPlane
 from e2e.controlplane.plane import ControlPlane, ControlPlaneError
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,7 @@ def main() -> int:
             print(gatekeeper.build())
             return 0
         return _measure(arguments)
-    except (BuildError, ControlPlaneError, TimeoutError) as problem:
+    except (BuildError, NoControlPlane, ControlPlaneError, TimeoutError) as problem:
         say(f"error: {problem}")
     except Spoiled as problem:
         say(f"SPOILED, no results: {problem}")
@@ -87,7 +89,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         say(f"left out: {name}: {reason}")
 
     began = time.monotonic()
-    program = compiling.creator()
+    program = creating.build()
     with ControlPlane(cached()) as plane, site(plane) as ours, tempfile.TemporaryDirectory() as folder:
         say(f"control plane and product: {time.monotonic() - began:.0f} s")
         peer = None

@@ -7,12 +7,20 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from benchmarks.goprogram import compiled
 from e2e.controlplane.components import API_URL
 from e2e.controlplane.plane import ControlPlane
 
+SOURCES: Final = Path(__file__).resolve().parent / "creator"
+
 _SPARE_SECONDS = 60.0
+
+
+def build() -> Path:
+    """The program that sends Pods; it has no dependencies. Raises ``BuildError``."""
+    return compiled("creator", SOURCES)
 
 
 class Spoiled(RuntimeError):

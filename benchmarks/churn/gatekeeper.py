@@ -7,9 +7,7 @@ same decision as ours. Its address is one of the Pod range, so that the API serv
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.churn.compiling import cache, compiled
-from e2e.controlplane.build import BuildError, find_go
+from benchmarks.churn import creating
+from benchmarks.goprogram import cache, compiled, run_go
 from e2e.controlplane.exchange import ApiError, exchange
 from e2e.controlplane.plane import ControlPlane
 from e2e.controlplane.polling import wait_until
@@ -71,21 +69,11 @@ images[image] {
 def build() -> Path:
     """The binary, built from the Go module proxy when it is not in the cache; its manifest lies beside it.
 
-    Raises BuildError when it can't be had. Minutes long, and needs the network: not for the namespace.
+    Raises ``BuildError`` when it can't be had. Minutes long, and needs the network: not for the namespace.
     """
-    go = find_go()
-    environment = os.environ | {"GOWORK": "off", "GOFLAGS": "-mod=mod"}
-    answer = subprocess.run(
-        [go, "mod", "download", "-json", f"{MODULE}@{VERSION}"],
-        cwd=Path(__file__).parent / "creator",
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
-    if answer.returncode != 0:
-        raise BuildError(f"no source of Gatekeeper: {answer.stdout.decode()}{answer.stderr.decode()}")
-    folder = Path(json.loads(answer.stdout)["Dir"])
-    binary = compiled("gatekeeper", folder, [folder / "go.mod", folder / "go.sum"], fixed=VERSION)
+    found = run_go(creating.SOURCES, "mod", "download", "-json", f"{MODULE}@{VERSION}")
+    folder = Path(json.loads(found)["Dir"])
+    binary = compiled("gatekeeper", folder, released=VERSION)
     manifest = binary.parent / MANIFEST
     if not manifest.exists():
         shutil.copyfile(folder / "deploy" / "gatekeeper.yaml", manifest)

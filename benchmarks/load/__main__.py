@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine, report
-from benchmarks.generator_build import BuildError, build
+from benchmarks.goprogram import BuildError
 from benchmarks.load import running, steps, targets
 from benchmarks.load.bench import FULL, QUICK, Bench, WrongAnswer
-from benchmarks.load.generator import GeneratorFailed
+from benchmarks.load.generator import GeneratorFailed, build
 from benchmarks.load.running import say
 from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.load.server import NotReady

@@ -8,12 +8,20 @@ import queue
 import signal
 import subprocess
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from benchmarks.generator_build import build
+from benchmarks.goprogram import compiled
 from benchmarks.load.processes import Place
 
+SOURCES: Final = Path(__file__).resolve().parents[1] / "generator"
+
 Plan = dict[str, Any]
+
+
+def build() -> Path:
+    """The program, compiled unless it is there already. Raises ``BuildError``."""
+    return compiled("generator", SOURCES)
 
 
 class GeneratorFailed(RuntimeError):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.contestant import Contestant
-from benchmarks.peers.building import BuildError
+from benchmarks.goprogram import BuildError
 from benchmarks.peers.roster import PEERS, Peer
 
 __all__ = ["BuildError", "contestants", "missing"]

@@ -1,9 +1,9 @@
-"""Build the peers, once per user and version: Go programs, and one environment for the Python ones.
+"""What the peers need that is no Go program: an environment for the Python ones, and OPA's data.
 
 Both are kept below ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/peers/<hash>``; everything that decides what
-comes out (sources, pinned versions, flags, Go or Python version, platform) is in the hash. A build writes
-its progress to standard error, and nothing half-built is ever used: a directory counts once it holds the
-file ``complete``, written last under a lock.
+comes out (pinned versions, Python version, platform, the data) is in the hash. A build writes its progress
+to standard error, and nothing half-built is ever used: a directory counts once it holds the file
+``complete``, written last under a lock.
 """
 
 from __future__ import annotations
@@ -18,30 +18,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from benchmarks.goprogram import BuildError
 
 HERE: Final = Path(__file__).resolve().parent
 APPROVED: Final = HERE / "approved.txt"
 REQUIREMENTS: Final = HERE / "requirements.txt"
 OWN_UV: Final = HERE.parents[1] / ".uv" / "bin" / "uv"
-
-GO_ENVIRONMENT: Final = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-"""A user's own flags or workspace must not change what the hash promises."""
-GO_BUILD: Final = ("build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w")
-
-
-class BuildError(RuntimeError):
-    """A peer cannot be built although its tools are there; the message says which and why."""
-
-
-def lacking_go() -> str | None:
-    """Why no Go program can be built here, if so."""
-    if _find_go() is None:
-        return "it is compiled from source and there is no `go` on PATH (https://go.dev/doc/install)"
-    return None
 
 
 def lacking_python() -> str | None:
@@ -49,31 +36,6 @@ def lacking_python() -> str | None:
     if _find_uv() is None and find_spec("ensurepip") is None:
         return "its environment needs uv (`make setup` installs it) or Python's own venv with ensurepip"
     return None
-
-
-def go_program(folder: str, package: str = ".") -> Path:
-    """The program of the Go module in ``folder``, or of a package that it requires.
-
-    Raises ``BuildError``.
-    """
-    source = HERE / folder
-    digest = hashlib.sha256(repr((GO_ENVIRONMENT, GO_BUILD, package)).encode())
-    for path in sorted([*source.glob("*.go"), *source.glob("go.*")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update(_go("env", "GOVERSION", "GOOS", "GOARCH", source=source).encode())
-    directory = _cache() / digest.hexdigest()[:16]
-    program = directory / folder
-
-    def compile_it() -> None:
-        _go(*GO_BUILD, "-o", str(program), package, source=source)
-
-    _once(directory, folder, compile_it)
-    return program
-
-
-def go_version(folder: str) -> str:
-    """The Go that compiles a module, as ``go1.26.8``."""
-    return _go("env", "GOVERSION", source=HERE / folder).strip()
 
 
 def required(folder: str, module: str) -> str:
@@ -149,31 +111,12 @@ def _once(directory: Path, what: str | None, make: Callable[[], object]) -> None
             _say(f"built {what} in {time.monotonic() - began:.0f} s")
 
 
-def _go(*arguments: str, source: Path) -> str:
-    go = _find_go()
-    if go is None:
-        raise BuildError(lacking_go() or "")
-    return _run(go, *arguments, folder=source, environment=GO_ENVIRONMENT)
-
-
-def _run(*command: str, folder: Path = HERE, environment: Mapping[str, str] | None = None) -> str:
-    """What a command prints; its other output goes to standard error as it comes."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+def _run(*command: str) -> None:
+    """Run a command; its output goes to standard error as it comes."""
+    done = subprocess.run(command, cwd=HERE, stdout=sys.stderr, check=False)
     if done.returncode != 0:
         shown = f"{Path(command[0]).name} {' '.join(command[1:3])}"
         raise BuildError(f"`{shown} …` ended with status {done.returncode}; its output is above")
-    return done.stdout
-
-
-def _find_go(elsewhere: Path = Path("/usr/local/go/bin")) -> str | None:
-    return shutil.which("go") or shutil.which("go", path=elsewhere)
 
 
 def _find_uv() -> str | None:

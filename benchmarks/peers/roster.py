@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks import goprogram
 from benchmarks.contestant import Contestant, Launch
 from benchmarks.peers import building
 from benchmarks.peers.building import APPROVED, HERE
@@ -120,16 +121,16 @@ PEERS: Final = (
     Peer(
         name="controller-runtime",
         version=lambda: building.required("controller_runtime", "sigs.k8s.io/controller-runtime"),
-        lacking=building.lacking_go,
-        build=lambda: building.go_program("controller_runtime"),
+        lacking=goprogram.lacking,
+        build=lambda: goprogram.compiled("controller_runtime", HERE / "controller_runtime"),
         argv=_own_go_program,
         environment=ONE_CORE,
     ),
     Peer(
         name="net/http",
-        version=lambda: building.go_version("nethttp"),
-        lacking=building.lacking_go,
-        build=lambda: building.go_program("nethttp"),
+        version=lambda: goprogram.version(HERE / "nethttp"),
+        lacking=goprogram.lacking,
+        build=lambda: goprogram.compiled("nethttp", HERE / "nethttp"),
         argv=_own_go_program,
         environment=ONE_CORE,
     ),
@@ -150,8 +151,8 @@ PEERS: Final = (
     Peer(
         name="OPA",
         version=lambda: building.required("opa", "github.com/open-policy-agent/opa"),
-        lacking=building.lacking_go,
-        build=lambda: building.go_program("opa", "github.com/open-policy-agent/opa"),
+        lacking=goprogram.lacking,
+        build=lambda: goprogram.compiled("opa", HERE / "opa", package="github.com/open-policy-agent/opa"),
         argv=_opa,
         environment=ONE_CORE,
         path="/",  # answered with data.system.main as it stands; the data API would wrap it

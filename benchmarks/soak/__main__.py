@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.generator_build import BuildError
+from benchmarks.goprogram import BuildError
 from benchmarks.load.bodyfiles import BodyFiles
 from benchmarks.load.generator import Generator, GeneratorFailed
 from benchmarks.load.processes import Place

@@ -9,7 +9,7 @@ from typing import Any
 
 def _find_trim() -> Callable[[int], Any] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+        return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError):
         return None
 

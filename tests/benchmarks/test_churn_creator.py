@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import trustme
 
-from benchmarks.churn.compiling import creator
-from benchmarks.churn.creating import write_bodies
-from e2e.controlplane.build import BuildError
+from benchmarks.churn.creating import build, write_bodies
+from benchmarks.goprogram import BuildError
 
 POD = b'{"kind":"Pod","spec":{"image":"mirror/a"}}'
 
@@ -52,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def program() -> Path:
     try:
-        return creator()
+        return build()
     except BuildError as problem:
         if "no `go`" in str(problem):
             pytest.skip(str(problem))

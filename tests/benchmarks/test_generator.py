@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.generator_build import BuildError, build
+from benchmarks.load.generator import build
 
 pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="the generator is compiled with Go")
 
@@ -262,10 +262,3 @@ def test_the_sources_are_clean_and_their_own_tests_pass() -> None:
             timeout=110,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_without_go_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda *_arguments, **_options: None)
-    build.cache_clear()
-    with pytest.raises(BuildError, match="install Go"):
-        build()

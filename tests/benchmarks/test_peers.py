@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from asking import validate
+from benchmarks import goprogram
 from benchmarks.contestant import Contestant, Launch
 from benchmarks.peers import BuildError, building, contestants, corpus, missing, roster
 from gatekeeper_py.core import CompiledPolicy, parse_policy
@@ -142,7 +143,7 @@ class TestRoster:
         assert contestant.path in {"/", "/validate-image"}
 
     def test_a_go_program_runs_on_one_core(self, peer: roster.Peer) -> None:
-        is_go = peer.lacking is building.lacking_go
+        is_go = peer.lacking is goprogram.lacking
         assert (peer.environment.get("GOMAXPROCS") == "1") is is_go
 
     def test_names_are_unique(self) -> None:

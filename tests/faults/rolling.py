@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from benchmarks import bodies, policies
-from benchmarks.generator_build import build
+from benchmarks.load.generator import build
 from gatekeeper_py.issuing import issue
 from server import Server
 

@@ -1,0 +1,102 @@
+"""Go programs, compiled once per user: the generator, the creator of Pods, peers.
+
+A binary is ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/go/<name>-<hash>/<name>``; everything that decides
+what comes out (sources, flags, Go version, platform) is in the hash.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+BUILD: Final = ("build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w")
+ENVIRONMENT: Final = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+"""A user's own flags or workspace must not change what the hash promises."""
+
+
+class BuildError(RuntimeError):
+    """A program cannot be had; the message says what to do about it."""
+
+
+@functools.cache
+def compiled(name: str, folder: Path, *, package: str = ".", released: str = "") -> Path:
+    """The program of the Go module in ``folder``, or of a package that it requires.
+
+    ``released`` names a version whose sources never change, so that only its module files are read.
+    Raises ``BuildError``. The compiler's words go to standard error.
+    """
+    binary = cache() / f"{name}-{_hash(folder, package, released)}" / name
+    if os.access(binary, os.X_OK):
+        return binary
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    sys.stderr.write(f"building {name} …\n")
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=binary.parent) as unfinished:
+        made = Path(unfinished) / name
+        run_go(folder, *BUILD, "-o", str(made), package)
+        made.replace(binary)  # whoever builds at the same time makes the same file
+    sys.stderr.write(f"built {name} in {time.monotonic() - began:.0f} s\n")
+    return binary
+
+
+def lacking() -> str | None:
+    """Why no Go program can be built here, if so."""
+    if _find() is None:
+        return (
+            "it is compiled from source and there is no `go` on PATH; "
+            "install Go 1.24 or later (https://go.dev/doc/install)"
+        )
+    return None
+
+
+def version(folder: Path) -> str:
+    """The Go that compiles a module, as ``go1.26.8``. Raises ``BuildError``."""
+    return run_go(folder, "env", "GOVERSION").strip()
+
+
+def run_go(folder: Path, *arguments: str) -> str:
+    """What ``go`` prints in a module's folder. Its words go to standard error. Raises ``BuildError``."""
+    go = _find()
+    if go is None:
+        raise BuildError(lacking() or "")
+    done = subprocess.run(
+        [go, *arguments],
+        cwd=folder,
+        env=os.environ | ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BuildError(
+            f"`go {arguments[0]} …` in {folder.name} ended with status {done.returncode}; its output is above"
+        )
+    return done.stdout
+
+
+def cache() -> Path:
+    """Where the programs are kept."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "gatekeeper-py" / "go"
+
+
+def _find(elsewhere: Path = Path("/usr/local/go/bin")) -> str | None:
+    return shutil.which("go") or shutil.which("go", path=elsewhere)
+
+
+def _hash(folder: Path, package: str, released: str) -> str:
+    digest = hashlib.sha256(repr((BUILD, sorted(ENVIRONMENT.items()), package, released)).encode())
+    digest.update(run_go(folder, "env", "GOVERSION", "GOOS", "GOARCH").encode())
+    sources = [] if released else folder.glob("*.go")
+    for path in sorted([*sources, *folder.glob("go.*")]):
+        if not path.name.endswith("_test.go"):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
