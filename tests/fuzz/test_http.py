@@ -191,7 +191,11 @@ def check_bytes(listeners: tuple[Served, Served], parts: list[bytes], patience: 
         # malformed bytes, which is refused together with them.
         if 408 in {direct.status, handled.status} or MALFORMED in {direct.body, handled.body}:
             break
-        assert direct == handled
+        assert direct[:2] == handled[:2]
+        if direct.closes != handled.closes:
+            # A refusal ends the connection when it did not wait for the body.
+            assert direct.status != 200
+            break
 
 
 def test_any_bytes_get_documented_answers(listeners: tuple[Served, Served], rounds: Iterator[int]) -> None:
