@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,21 @@ HEALTH_SECONDS: Final = 10.0
 
 BAD_EVENTS: Final = frozenset({"internal_error", "library", "log_line_cut"})
 """Log events that tell of a bug of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What it holds at an instant."""
+
+    rss_mib: float
+    files: int
+    threads: int
+    tasks: int
+    connections: int
+    inflight: int
+    cache_entries: int
+    lag: float
+    """Of the event loop, in seconds."""
 
 
 class SoakFailure(Exception):
@@ -64,8 +80,9 @@ def _serial(pem: str) -> int:
 class Server:
     """``gatekeeper-py serve`` with TLS and a policy from files; its log is read unless held."""
 
-    def __init__(self, policy: Path, certificate: CertificateFiles, *options: str) -> None:
+    def __init__(self, folder: Path, policy: Path, certificate: CertificateFiles, *options: str) -> None:
         self.certificate = certificate
+        self._tasks = folder / "tasks"
         self.events: Counter[str] = Counter()
         self.bad_lines: list[str] = []
         self._addresses: dict[str, int] = {}
@@ -73,7 +90,8 @@ class Server:
         self._reading.set()
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy),
+                sys.executable, "-m", "benchmarks.soak.counted", str(self._tasks),
+                "serve", "--policy", str(policy),
                 "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
                 "--tls-cert", str(certificate.chain), "--tls-key", str(certificate.key),
                 "--drain-seconds", "1", *options,
@@ -142,6 +160,22 @@ class Server:
             response = connection.getresponse()
             return response.status, response.read()
 
+    def held(self) -> Held:
+        """What it holds now. Raises ``OSError`` when nobody answers in time."""
+        self.process.send_signal(signal.SIGUSR1)
+        metrics = self.metrics()  # the loop has turned when this is answered: the tasks are counted
+        rss, threads = memory_and_threads(self.pid)
+        return Held(
+            rss_mib=round(rss, 3),
+            files=sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir()),
+            threads=threads,
+            tasks=int(self._tasks.read_text(encoding="ascii")),
+            connections=int(metrics.sum("connections")),
+            inflight=int(metrics.sum("inflight_reviews")),
+            cache_entries=int(metrics.sum("cache_entries")),
+            lag=metrics.sum("event_loop_lag_seconds"),
+        )
+
     def metrics(self) -> Metrics:
         return Metrics(self.health("/metrics")[1].decode())
 
@@ -163,6 +197,11 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        for thread in self._threads:
+            thread.join(END_SECONDS)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
 
 
 class Metrics:
@@ -175,6 +214,13 @@ class Metrics:
         """Of a metric's samples, those with this label (``verdict="denied"``) if one is given."""
         found = re.findall(rf"^gatekeeper_py_{name}(\{{.*\}})? (\S+)$", self._text, re.MULTILINE)
         return sum(float(value) for labels, value in found if label in labels)
+
+
+def memory_and_threads(pid: int) -> tuple[float, int]:
+    """Resident memory in MiB, and how many threads."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -11,14 +11,15 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.soak.verdict import MOST_GROWTH, Outcome, trends
+from benchmarks.soak.sampling import Sample
+from benchmarks.soak.verdict import MOST_GROWTH, Outcome, stood_still, trends
 
 PLOTTED: Final = (
     ("rss_mib", "RSS, MiB"),
     ("files", "open files"),
+    ("tasks", "tasks"),
     ("threads", "threads"),
     ("connections", "connections"),
-    ("livez_ms", "/livez, ms"),
 )
 
 
@@ -57,6 +58,9 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     for problem in found:
         yield ""
         yield f"**{problem}**"
+    if still := stood_still(outcome):
+        yield ""
+        yield f"The machine stood still for {still:.1f} s: what failed may be its fault."
     yield ""
     yield "| load | |"
     yield "|---|---|"
@@ -76,12 +80,11 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     for name, each in _trends(outcome).items():
         low, likeliest, high = each.growth
         yield f"| {name} | {likeliest:+.2f} ({low:+.2f} to {high:+.2f}) | {MOST_GROWTH[name]:g} |"
-    before, after = asdict(outcome.before), asdict(outcome.after)
     yield ""
     yield "| without clients | before | after |"
     yield "|---|---|---|"
-    for name, value in before.items():
-        yield f"| {name} | {value:g} | {after[name]:g} |"
+    for name, _ in PLOTTED:
+        yield f"| {name} | {getattr(outcome.before, name):g} | {getattr(outcome.after, name):g} |"
     yield ""
     yield "| fault | times | seconds | problems |"
     yield "|---|---|---|---|"
@@ -93,12 +96,16 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     yield "![what it held over the run](soak.svg)"
 
 
+def _value(sample: Sample, name: str) -> float:
+    return float(getattr(sample.held, name)) if name else sample.livez_ms
+
+
 def _plot(outcome: Outcome) -> Figure:
     figure = Figure(figsize=(9, 10), layout="constrained")
-    axes = figure.subplots(len(PLOTTED), 1, sharex=True)
+    axes = figure.subplots(len(PLOTTED) + 1, 1, sharex=True)
     seconds = [sample.second for sample in outcome.samples]
-    for axis, (name, label) in zip(axes, PLOTTED, strict=True):
-        axis.plot(seconds, [getattr(sample, name) for sample in outcome.samples], linewidth=1)
+    for axis, (name, label) in zip(axes, (*PLOTTED, ("", "/livez, ms")), strict=True):
+        axis.plot(seconds, [_value(sample, name) for sample in outcome.samples], linewidth=1)
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.grid(visible=True, alpha=0.3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,17 @@ class Trend:
     def growth(self) -> tuple[float, float, float]:
         """What the slope comes to over its whole time: least, likeliest, most."""
         return self.low * self.seconds, self.slope * self.seconds, self.high * self.seconds
+
+
+def medians(points: Sequence[tuple[float, float]], seconds: float) -> list[tuple[float, float]]:
+    """The middle value of each stretch of so many seconds, at the stretch's begin.
+
+    What is held for less than half of a stretch does not show; a leak raises them all.
+    """
+    stretches: dict[int, list[float]] = {}
+    for x, y in points:
+        stretches.setdefault(int(x // seconds), []).append(y)
+    return [(number * seconds, statistics.median(values)) for number, values in sorted(stretches.items())]
 
 
 def trend(points: Sequence[tuple[float, float]]) -> Trend:
