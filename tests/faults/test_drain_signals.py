@@ -61,6 +61,13 @@ def send_half(connection: HTTPSConnection) -> None:
     connection.endheaders(BODY[:HALF])
 
 
+def receive_the_last(connection: HTTPSConnection) -> None:
+    """The answer to a review that was sent: approved, and the end of its connection."""
+    response = connection.getresponse()
+    assert response.getheader("Connection") == "close"
+    assert approved(response.status, response.read())
+
+
 def until_closed(server: Server) -> None:
     """Until its listening socket is closed."""
     wait_until(partial(refuses, server.address("webhook")), seconds=30, what="the socket closed")
@@ -81,9 +88,7 @@ def test_after_the_socket_closed_idle_connections_are_served_once_more(site: Sit
         until_closed(server)
         for connection in connections:
             connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            assert response.getheader("Connection") == "close"
-            assert approved(response.status, response.read())
+            receive_the_last(connection)
         # All of them ended: there is nobody left to wait for.
         assert server.code() == 0
     assert server.errors == ""
@@ -129,9 +134,7 @@ def test_a_body_that_comes_slowly_is_answered_during_the_drain(site: Site) -> No
         server.signal(signal.SIGTERM)
         until_closed(server)
         connection.send(BODY[HALF:])
-        response = connection.getresponse()
-        assert response.getheader("Connection") == "close"
-        assert approved(response.status, response.read())
+        receive_the_last(connection)
     assert server.code() == 0
     assert server.errors == ""
 
