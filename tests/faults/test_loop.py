@@ -1,0 +1,192 @@
+"""A loop that stands still: what is measured, what ``/livez`` says, and when a kubelet acts on it.
+
+``/livez`` is answered by the loop that it is about. While the loop stands nobody answers, and the
+kubelet's probe times out; several in a row, by the shipped Deployment's numbers, are what restarts
+the process. A 503 is for the other case: the loop answers, and its timers have not run for 30 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import uvloop
+import yaml
+
+from builders import pod, review
+from contract import check_response
+from faults.standing import standing
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.serving.health import LAG_INTERVAL_SECONDS, STUCK_SECONDS, Health, LoopWatch
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.settings import Address
+from server import Server, ask
+from wire import Answer, Connection, eventually, request
+
+DEPLOYMENT: Final = Path(__file__).parents[2] / "k8s" / "base" / "deployment.yaml"
+GET: Final = request(path="/livez", method="GET", headers=[])
+
+
+class World:
+    """A health listener whose loop watch has a clock of its own, which can be ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.timers_run = True
+        self.lags: list[float] = []
+        self.metrics = Metrics(LivePolicy(), CacheCounts())
+        self.watch = LoopWatch(self._lag, monotonic=self.now, sleep=self._sleep)
+        health = Health(live={"loop": self.watch.problem}, ready={}, exposition=self.metrics.exposition)
+        self.listener = Listener(health.handle, max_connections=10)
+        self.port = self.listener.bind(Address("127.0.0.1", 0)).port
+
+    def now(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def _lag(self, seconds: float) -> None:
+        self.metrics.loop_lag(seconds)
+        value = self.metrics.registry.get_sample_value("gatekeeper_py_event_loop_lag_seconds")
+        assert value == seconds
+        self.lags.append(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        if not self.timers_run:
+            await asyncio.Event().wait()
+        await asyncio.sleep(seconds)
+
+
+def on_its_loop(story: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Makes it a test, in a world of its own, on the event loop that the product runs on."""
+
+    async def run() -> None:
+        world = World()
+        try:
+            await story(world)
+        finally:
+            await world.listener.close(0.5)
+
+    def test() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+
+    return test
+
+
+async def livez(connection: Connection) -> Answer:
+    return await connection.ask(GET)
+
+
+@on_its_loop
+async def test_the_metric_grows_when_the_loop_is_blocked(world: World) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(world.watch.run())
+        await eventually(lambda: world.lags != [])
+        before = len(world.lags)
+        time.sleep(LAG_INTERVAL_SECONDS + 1.0)  # noqa: ASYNC251 - the fault: nothing else can run
+        await eventually(lambda: len(world.lags) > before)
+        assert max(world.lags[before:]) >= 0.9
+        running.cancel()
+
+
+@on_its_loop
+async def test_a_stall_that_is_over_is_no_reason_for_a_restart(world: World) -> None:
+    """A probe that came meanwhile is answered after it; with the next timer all is well.
+
+    Which of two callbacks that were due runs first is the loop's affair, so that this one answer may
+    still tell of the stall. The next one may not.
+    """
+    connection = await Connection.open("127.0.0.1", world.port)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(world.watch.run())
+        await eventually(lambda: world.lags != [])
+        before = len(world.lags)
+        await connection.send(GET)
+        time.sleep(LAG_INTERVAL_SECONDS)  # noqa: ASYNC251 - nothing can run, and all that was due still is
+        world.ahead = 80.0
+        assert (await connection.receive()).status in {200, 503}
+        await eventually(lambda: len(world.lags) > before)
+        assert max(world.lags) > STUCK_SECONDS
+        assert (await livez(connection)).status == 200
+        running.cancel()
+    await connection.close()
+
+
+@on_its_loop
+async def test_a_loop_that_answers_and_runs_no_timers_is_not_live_after_30_seconds(world: World) -> None:
+    world.timers_run = False
+    connection = await Connection.open("127.0.0.1", world.port)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(world.watch.run())
+        assert (await livez(connection)).json() == {"checks": {"loop": "ok"}}
+        world.ahead = STUCK_SECONDS / 2
+        assert (await livez(connection)).status == 200
+        world.ahead = STUCK_SECONDS + 1
+        stuck = await livez(connection)
+        assert stuck.status == 503
+        assert "has not turned" in stuck.json()["checks"]["loop"]
+        running.cancel()
+    await connection.close()
+
+
+def probe(name: str) -> dict[str, Any]:
+    (deployment,) = yaml.safe_load_all(DEPLOYMENT.read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    found: dict[str, Any] = container[name]
+    return found
+
+
+def test_the_shipped_probe_restarts_nothing_that_stood_for_30_seconds() -> None:
+    """Six time-outs in a row, ten seconds apart: more than what ``/livez`` itself calls stuck."""
+    liveness = probe("livenessProbe")
+    assert liveness["httpGet"]["path"] == "/livez"
+    least = (liveness["failureThreshold"] - 1) * liveness["periodSeconds"] + liveness["timeoutSeconds"]
+    assert least > STUCK_SECONDS
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with standing(tmp_path) as it:
+        yield it.server
+
+
+def test_a_process_that_was_frozen_goes_on_where_it_was(server: Server) -> None:
+    """As by a node that swaps, or a debugger: kept connections are answered, and the lag is seen."""
+    document = review(pod("registry.corp.io/web:1"))
+
+    def lag() -> float:
+        found = re.search(
+            rb"^gatekeeper_py_event_loop_lag_seconds (\S+)$", server.get("/metrics")[1], re.MULTILINE
+        )
+        assert found is not None
+        return float(found[1])
+
+    connection = server.connect()
+    try:
+        assert ask(connection, document)[0] == 200
+
+        def seen_after_another_stop() -> bool:
+            """The gauge shows the last turn only, so that a busy machine may miss it."""
+            server.signal(signal.SIGSTOP)
+            time.sleep(1.5)
+            server.signal(signal.SIGCONT)
+            end = time.monotonic() + LAG_INTERVAL_SECONDS
+            while time.monotonic() < end:
+                if lag() >= 0.5:
+                    return True
+            return False
+
+        server.wait(seen_after_another_stop)
+        status, body = ask(connection, document)
+        assert status == 200
+        assert check_response(body, document, "validate").allowed
+    finally:
+        connection.close()
+    assert server.get("/livez")[0] == 200
+    server.wait(lambda: lag() < 0.5)

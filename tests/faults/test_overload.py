@@ -1,0 +1,112 @@
+"""More than it can hold: some are told to come again, and all else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
+
+import pytest
+
+from builders import policy_text, review
+from contract import check_response
+from faults.standing import PLAIN, REVIEW, Standing, standing
+from wire import Answer, request
+
+MIB: Final = 2**20
+CLIENTS: Final = 24
+"""Of 6 MiB each, twice what all bodies together may hold."""
+
+CHECKS: Final = 12
+"""Three times as many policies as may wait to be checked."""
+
+ROUNDS: Final = 10
+"""A body has two seconds: on a machine that takes in 64 MiB more slowly, there never is too much at once."""
+
+LIVEZ: Final = request(path="/livez", method="GET", headers=[])
+PART: Final = request(b" " * (6 * MIB), length=6 * MIB + 1)
+RULES: Final = ", ".join(f"r{number}.corp.io/team/app" for number in range(5000))
+POLICY: Final = request(
+    json.dumps(
+        review(
+            {
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policy"},
+                "data": {"policy.yaml": policy_text(allow=f"[{RULES}]")},
+            }
+        )
+    ).encode(),
+    path="/validate-policy",
+)  # fmt: skip
+
+Send = Callable[[Standing], Awaitable[Answer | None]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    with standing(tmp_path_factory.mktemp("server")) as it:
+        yield it
+
+
+async def pour(server: Standing) -> Answer | None:
+    """Send nearly all of a large body; the answer, if it was not lost with the connection."""
+    async with server.connected() as connection:
+        connection.writer.write(PART)
+        with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+            return await connection.receive()
+    return None
+
+
+async def check_policy(server: Standing) -> Answer:
+    async with server.connected() as connection:
+        return await connection.ask(POLICY)
+
+
+async def others_go_on(server: Standing, until: asyncio.Task[list[Answer]]) -> None:
+    """A usual review and a probe are answered, again and again, until that is over."""
+    async with server.connected() as reviews, server.connected("health") as probes:
+        while not until.done():
+            answer = await reviews.ask(PLAIN)
+            assert answer.status == 200
+            assert check_response(answer.body, REVIEW, "validate").allowed
+            assert (await probes.ask(LIVEZ)).status == 200
+            await asyncio.sleep(0.02)
+
+
+async def sent_at_once(server: Standing, send: Send, times: int) -> list[Answer]:
+    found = await asyncio.gather(*(send(server) for _ in range(times)))
+    return [answer for answer in found if answer is not None]
+
+
+async def until_shed(server: Standing, send: Send, times: int) -> Sequence[Answer]:
+    """The answers of the first round in which some were told to come again, and how they were."""
+    for _ in range(ROUNDS):
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(sent_at_once(server, send, times))
+            group.create_task(others_go_on(server, sending))
+        shed = [answer for answer in sending.result() if answer.status == 503]
+        if shed:
+            assert {answer.headers.get("retry-after") for answer in shed} == {"1"}
+            assert all(list(answer.json()) == ["error"] for answer in shed)
+            return sending.result()
+    raise AssertionError("none was told to come again")
+
+
+async def test_too_many_bytes_of_bodies_are_shed_and_reviews_and_probes_go_on(server: Standing) -> None:
+    answers = await until_shed(server, pour, CLIENTS)
+    assert {answer.status for answer in answers} <= {408, 503}
+    assert all(answer.closes for answer in answers)
+    await server.idle()
+
+
+async def test_too_many_policies_to_check_are_shed_and_reviews_and_probes_go_on(server: Standing) -> None:
+    answers = await until_shed(server, check_policy, CHECKS)
+    assert {answer.status for answer in answers} == {200, 503}
+    assert all(answer.json()["response"]["allowed"] for answer in answers if answer.status == 200)
+    await server.idle()
+
+
+def test_nothing_of_it_is_an_error_in_the_log(server: Standing) -> None:
+    server.check_log()
