@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test fuzz controlplane e2e image image-test check format clean \
+.PHONY: help setup demo test fuzz soak controlplane e2e image image-test check format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-churn-peers
 
 help: ## show this
@@ -93,6 +93,9 @@ bench-churn: setup controlplane ## what the webhook costs a real API server (ARG
 
 bench-churn-peers: setup ## build Gatekeeper for bench-churn (once, minutes, needs Go)
 	$(BIN)/python -m benchmarks.churn --build-gatekeeper
+
+soak: setup ## load and faults on one server, half an hour; nothing may fail or grow (ARGS="--seconds 300"; needs Go)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean: ## remove everything that was installed or made
 	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
