@@ -237,6 +237,23 @@ def _last_refusal(play: Play) -> dict[str, Any]:
     return lines[-1] if lines else {"problem": ""}
 
 
+def test_a_certificate_that_ends_while_it_is_served_is_told_of(
+    start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
+) -> None:
+    """And a good one takes its place as ever."""
+    play = start("ending", make_pair(authorities[0], days=15 / 86_400))
+    play.server.wait(play.server.is_ready)
+    assert play.serial() == play.served.serial
+    wait_until(lambda: "expired" in play.certificate_check(), seconds=POLLED_SECONDS, what="its end")
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        play.connect()
+    new = make_pair(authorities[1])
+    play.secret.set(new.files())
+    wait_until(lambda: play.shows(new), seconds=POLLED_SECONDS, what="the new one served")
+    assert play.serial() == new.serial
+    assert play.server.errors == ""
+
+
 def test_the_authority_of_callers_is_rotated_with_an_overlap(
     start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:

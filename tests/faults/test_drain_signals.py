@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import shutil
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from subprocess import TimeoutExpired
 
 import pytest
 
-from builders import pod, review
+from builders import pod, policy_text, review
 from contract import check_response
 from e2e.controlplane.polling import wait_until
 from faults.rolling import Site, refuses
@@ -118,7 +121,7 @@ def test_clients_that_go_on_asking_hold_the_exit_for_a_bounded_time(site: Site) 
         while server.process.poll() is None and connections:
             with contextlib.suppress(OSError, HTTPException):  # it may end while we ask
                 answers += approved(*ask(connections.pop(), APPROVED))
-            with contextlib.suppress(TimeoutExpired):
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 server.process.wait(2)
         assert server.code() == 0
         assert QUIET_SECONDS < time.monotonic() - start < 45
@@ -181,6 +184,38 @@ def test_a_signal_during_the_start_ends_it_cleanly(site: Site) -> None:
         server.signal(number)
         assert server.code() == 0
         assert server.errors == ""
+
+
+AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*AS_PROCESS_1, "true"], check=False, capture_output=True).returncode != 0,
+    reason="this user may make no process 1 of his own",
+)
+@pytest.mark.parametrize("waits", ["for-handlers", "for-readiness"])
+def test_as_process_1_it_ends_at_a_signal_too(tmp_path: Path, waits: str) -> None:
+    """As in a container: the kernel keeps from process 1 what it has no handler for."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(policy_text())
+    serve = [sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy), "--drain-seconds", "0"]
+    ports = ["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]
+    with subprocess.Popen([*AS_PROCESS_1, *serve, *ports], stdout=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout is not None
+        try:
+            children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+            wait_until(lambda: children.read_text() != "", seconds=30, what="process 1")
+            inner = int(children.read_text())
+            wait_until(partial(_handles_signals, inner), seconds=30, what="signals handled")
+            if waits == "for-readiness":
+                while json.loads(outer.stdout.readline())["event"] != "policy_loaded":
+                    pass
+            os.kill(inner, signal.SIGTERM)
+            assert outer.wait(30) == 0
+            assert json.loads(outer.stdout.read().splitlines()[-1])["event"] == "stopped"
+        finally:
+            outer.kill()
 
 
 def _handles_signals(pid: int) -> bool:
