@@ -19,7 +19,7 @@ from gatekeeper_py.control.reconcile import (
     reconcile,
     removal_under_way,
 )
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions
+from gatekeeper_py.control.webhooks import Conditions
 
 DEBOUNCE_SECONDS: Final = 0.05
 """Changes come in bursts: one pass for all that arrives within this."""
@@ -43,7 +43,10 @@ class Observer(Protocol):
 
 
 class Skips(Protocol):
-    """What says which Pods need not be asked about; ``look`` has it see to the configurations itself."""
+    """What says which Pods need not be asked about, and puts that into the configurations.
+
+    ``look`` has it do so again.
+    """
 
     @property
     def conditions(self) -> Conditions: ...
@@ -130,6 +133,7 @@ class Controller:
 
     async def attempt(self) -> float:
         """One pass; answers the seconds until the next is due."""
+        fast_path = self._fast_path
         try:
             report = await reconcile(
                 self._cluster,
@@ -138,7 +142,7 @@ class Controller:
                 self._settling,
                 now=self._now(),
                 ask=self._ask,
-                conditions=self._conditions,
+                wanted=None if fast_path is None else lambda: fast_path.conditions,
             )
         except self._errors as problem:
             pause = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_RETRY_SECONDS)
@@ -161,14 +165,11 @@ class Controller:
             # Their owner's deletion takes them along, too.
             self._log.warning("disarm_failed", problem=str(problem)[:500])
 
-    def _conditions(self) -> Conditions:
-        return ASK_ALWAYS if self._fast_path is None else self._fast_path.conditions
-
     def _tell(self, report: Report) -> None:
         """Log what changed, count every pass."""
         last, self._last = self._last, report
         self._observer.reconciled(report)
-        if report.unconditional and self._fast_path is not None:
+        if report.astray and self._fast_path is not None:
             self._fast_path.look()
         if report.change:
             self._log.info("certificate_step", step=report.change)

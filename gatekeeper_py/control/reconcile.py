@@ -44,10 +44,6 @@ Ask = Callable[[str, int, bytes], Awaitable[probe.Answer]]
 """Host, port and the authorities to trust."""
 
 
-def _none() -> Conditions:
-    return ASK_ALWAYS
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """The names of what belongs together."""
@@ -104,8 +100,8 @@ class Report:
     replicas: int = 0
     waiting: str = ""
     settled: bool = False
-    unconditional: bool = False
-    """A configuration was left or put without the condition that the fast path wants in it."""
+    astray: bool = False
+    """A configuration carries something else than the fast path wants there."""
 
     @property
     def next_seconds(self) -> float:
@@ -145,11 +141,11 @@ async def reconcile(
     *,
     now: datetime,
     ask: Ask | None = None,
-    conditions: Callable[[], Conditions] = _none,
+    wanted: Callable[[], Conditions] | None = None,
 ) -> Report:
     """Do one pass. Raises the client's errors; then nothing further was done in this pass.
 
-    ``conditions`` answers what the fast path wants at the moment it is asked.
+    ``wanted`` answers what the fast path wants at the moment it is asked; ``None`` without a fast path.
     """
     live = {desired.path: await cluster.get(desired.path) for desired in installation.desired}
     missing = await _missing_part(cluster, installation)
@@ -169,10 +165,10 @@ async def reconcile(
     armed = existing or (not change and _may_arm(replicas))
     bundle = certificates.bundle(after, observed, now)
     repaired: tuple[str, ...] = ()
-    unconditional = False
+    astray = False
     if armed:
         owner = await _owner(cluster, installation)
-        repaired, unconditional = await _put_right(cluster, installation, live, bundle, owner, conditions)
+        repaired, astray = await _put_right(cluster, installation, live, bundle, owner, wanted)
     return Report(
         armed=armed,
         change=change,
@@ -181,7 +177,7 @@ async def reconcile(
         replicas=len({endpoint.replica for endpoint, _ in replicas if not endpoint.leaving}),
         waiting="" if armed else _why_not_armed(replicas),
         settled=certificates.settled(after) and bundle == after.bundle,
-        unconditional=unconditional,
+        astray=astray,
     )
 
 
@@ -300,21 +296,20 @@ async def _put_right(
     live: dict[str, dict[str, Any] | None],
     bundle: bytes,
     owner: Owner,
-    conditions: Callable[[], Conditions],
+    wanted: Callable[[], Conditions] | None,
 ) -> tuple[tuple[str, ...], bool]:
     """Make or repair each configuration.
 
-    Answers the names of those that were not as they should be, and ``Report.unconditional``. The fast
-    path's condition is kept where it stands exactly as wanted, and taken out where it is anything else:
-    a pass does not know how old the policy is that it was made of. The fast path itself puts it back.
+    Answers the names of those that were not as they should be, and ``Report.astray``. The fast path's
+    part is left as it is found, to be written by the fast path alone: a pass does not know how old the
+    policy is that it was made of. Without a fast path nobody keeps it in step, and it is taken out.
     """
-    changed, unconditional = [], False
+    changed, astray = [], False
     for desired in installation.desired:
-        current, wanted = live[desired.path], conditions()
-        if current is None or not webhooks.carries(current, desired, wanted):
-            unconditional = unconditional or bool(wanted.annotations(desired.webhooks))
-            wanted = ASK_ALWAYS
-        document = desired.document(bundle, owner, wanted)
+        current = live[desired.path]
+        kept = ASK_ALWAYS if current is None or wanted is None else webhooks.found(current, desired)
+        document = desired.document(bundle, owner, kept)
+        astray = astray or (wanted is not None and not webhooks.carries(document, desired, wanted()))
         if current is None:
             await cluster.create(desired.path, document)
         elif webhooks.drifted(current, document):
@@ -322,7 +317,7 @@ async def _put_right(
         else:
             continue
         changed.append(desired.name)
-    return tuple(changed), unconditional
+    return tuple(changed), astray
 
 
 def _why_not_armed(replicas: Replicas) -> str:

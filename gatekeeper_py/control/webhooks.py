@@ -165,6 +165,18 @@ def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, 
     return {**live, "metadata": metadata, "webhooks": document["webhooks"]}
 
 
+def found(live: Mapping[str, Any], desired: Desired) -> Conditions:
+    """The fast path's part of a live configuration, whatever it is."""
+    names = {webhook["name"] for webhook in desired.webhooks}
+    expressions = {
+        webhook["name"]: expression
+        for webhook in live.get("webhooks") or ()
+        if webhook.get("name") in names
+        for expression in _ours_of(webhook)
+    }
+    return Conditions(expressions=expressions, revision=_fast_path_annotation(live.get("metadata", {})) or "")
+
+
 def carries(live: Mapping[str, Any], desired: Desired, conditions: Conditions) -> bool:
     """Whether the fast path's part of a live configuration is exactly this, whatever the rest is."""
     metadata = live.get("metadata", {})

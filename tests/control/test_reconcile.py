@@ -267,8 +267,8 @@ async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
 CONDITIONS = Conditions(expressions={"pods.gk": "p", "m.gk": "m"}, revision="0123456789ab")
 
 
-async def with_conditions(world: World, conditions: Conditions = CONDITIONS) -> Report:
-    """A pass of a controller whose fast path wants these."""
+async def with_conditions(world: World, wanted: Conditions | None = CONDITIONS) -> Report:
+    """A pass of a controller whose fast path wants these, or that has none."""
     return await reconcile(
         world.cluster,
         INSTALLATION,
@@ -276,7 +276,7 @@ async def with_conditions(world: World, conditions: Conditions = CONDITIONS) -> 
         Settling(),
         now=world.now,
         ask=world.ask,
-        conditions=lambda: conditions,
+        wanted=None if wanted is None else lambda: wanted,
     )
 
 
@@ -293,24 +293,36 @@ def carried(world: World, conditions: Conditions) -> bool:
 async def test_a_pass_never_puts_a_condition_in(armed: World) -> None:
     """It does not know how old the policy is; nor does it when it makes a configuration."""
     report = await with_conditions(armed)
-    assert (report.repaired, report.unconditional) == ((), True)
+    assert (report.repaired, report.astray) == ((), True)
     del armed.cluster.objects[CONFIGURATIONS[0]]
     report = await with_conditions(armed)
-    assert (report.repaired, report.unconditional) == (("validate",), True)
+    assert (report.repaired, report.astray) == (("validate",), True)
     assert carried(armed, ASK_ALWAYS)
 
 
-async def test_a_pass_leaves_the_condition_that_is_wanted(armed: World) -> None:
-    put_conditions(armed, CONDITIONS)
+OTHERS = [
+    pytest.param(Conditions(expressions={"pods.gk": "false", "m.gk": "false"}, revision="b"), id="older"),
+    pytest.param(Conditions(expressions=CONDITIONS.expressions, revision="b"), id="another-revision"),
+    pytest.param(
+        Conditions(expressions={**CONDITIONS.expressions, "policy.gk": "false"}, revision="0123456789ab"),
+        id="on-another-webhook",
+    ),
+]
+
+
+@pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="wanted"), *OTHERS])
+async def test_a_pass_leaves_what_it_finds_to_the_fast_path(armed: World, found: Conditions) -> None:
+    """Also where it puts something else right; and says when that is not what is wanted."""
+    put_conditions(armed, found)
     report = await with_conditions(armed)
-    assert (report.repaired, report.unconditional) == ((), False)
+    assert (report.repaired, report.astray) == ((), found != CONDITIONS)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
     report = await with_conditions(armed)
-    assert (report.repaired, report.unconditional) == (("validate",), False)
-    assert carried(armed, CONDITIONS)
+    assert (report.repaired, report.astray) == (("validate",), found != CONDITIONS)
+    assert carried(armed, found)
 
 
-async def test_a_rotation_keeps_the_condition(armed: World) -> None:
+async def test_a_rotation_leaves_the_condition(armed: World) -> None:
     put_conditions(armed, CONDITIONS)
     before = armed.configured()
     armed.now += TERMS.lifetime - TERMS.renew_before
@@ -319,48 +331,27 @@ async def test_a_rotation_keeps_the_condition(armed: World) -> None:
     assert carried(armed, CONDITIONS)
 
 
-@pytest.mark.parametrize(
-    "found",
-    [
-        pytest.param(Conditions(expressions={"pods.gk": "false", "m.gk": "false"}, revision="b"), id="older"),
-        pytest.param(Conditions(expressions=CONDITIONS.expressions, revision="b"), id="another-revision"),
-        pytest.param(
-            Conditions(expressions={**CONDITIONS.expressions, "policy.gk": "false"}, revision="0123456789ab"),
-            id="on-another-webhook",
-        ),
-    ],
-)
-@pytest.mark.parametrize("wanted", [CONDITIONS, ASK_ALWAYS], ids=["fast-path", "without-one"])
-async def test_a_pass_takes_any_other_condition_out(
-    armed: World, found: Conditions, wanted: Conditions
-) -> None:
+@pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="the-last"), *OTHERS])
+async def test_without_a_fast_path_a_pass_takes_any_condition_out(armed: World, found: Conditions) -> None:
     put_conditions(armed, found)
-    report = await with_conditions(armed, wanted)
+    report = await with_conditions(armed, None)
     assert report.repaired[0] == "validate"
-    assert report.unconditional is (wanted is CONDITIONS)
-    live = armed.cluster.objects[CONFIGURATIONS[0]]
-    assert FAST_PATH_CONDITION not in str(live)
-    assert FAST_PATH_ANNOTATION not in str(live)
+    assert not report.astray
+    for path in CONFIGURATIONS:
+        assert FAST_PATH_CONDITION not in str(armed.cluster.objects[path])
+        assert FAST_PATH_ANNOTATION not in str(armed.cluster.objects[path])
 
 
-async def test_what_the_fast_path_wants_is_asked_for_at_the_write(armed: World) -> None:
-    """So a pass that began before a change does not bring the old state back."""
+async def test_a_pass_does_not_bring_back_what_the_fast_path_changed_meanwhile(armed: World) -> None:
     put_conditions(armed, CONDITIONS)
-    wanted = [CONDITIONS]
+    armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
 
     def change(verb: str, path: str) -> bool:
         if (verb, path) == ("get", INSTALLATION.owner_path):
-            wanted[0] = ASK_ALWAYS
+            put_conditions(armed, ASK_ALWAYS)
         return False
 
     armed.cluster.fail = change
-    await reconcile(
-        armed.cluster,
-        INSTALLATION,
-        TERMS,
-        Settling(),
-        now=armed.now,
-        ask=armed.ask,
-        conditions=lambda: wanted[0],
-    )
+    with pytest.raises(Refused, match="409"):
+        await with_conditions(armed)
     assert carried(armed, ASK_ALWAYS)

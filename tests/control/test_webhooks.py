@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from control.world import INSTALLATION, b64
+from gatekeeper_py.control import webhooks
 from gatekeeper_py.control.webhooks import (
     ASK_ALWAYS,
     FAST_PATH_ANNOTATION,
@@ -116,6 +117,7 @@ def test_the_fast_paths_part_is_put_in_and_taken_out(found: Conditions, wanted: 
     before["webhooks"] = DESIRED.document(b"another", OWNER, found)["webhooks"]
     before["metadata"]["annotations"] |= found.annotations(DESIRED.webhooks)
     assert carries(before, DESIRED, wanted) is (found == wanted)
+    assert webhooks.found(before, DESIRED) == found
     after = conditioned(before, DESIRED, wanted)
     assert carries(after, DESIRED, wanted)
     assert after["metadata"]["annotations"]["theirs"] == "kept"
@@ -139,6 +141,7 @@ def test_webhooks_of_others_are_left_alone() -> None:
     shared = live()
     shared["webhooks"].append(foreign)
     assert conditioned(shared, DESIRED, CONDITIONS)["webhooks"][-1] == foreign
+    assert webhooks.found(shared, DESIRED) == ASK_ALWAYS
 
 
 @pytest.mark.parametrize(
