@@ -67,11 +67,15 @@ def test_a_rotation_under_load_fails_no_create(product: Installed, namespace: st
 
 def test_a_deleted_secret_is_made_again_without_a_failed_create(product: Installed, namespace: str) -> None:
     product.set_mode("enforce")
+    old_bundle = _bundle(product)
     with creating(product.plane, namespace, pod("steady")) as load:
         product.plane.api("DELETE", SECRET)
         wait_until(lambda: product.get(SECRET), seconds=30, what="the Secret made again")
+        wait_until(lambda: "tls.crt" in _secret(product), seconds=60, what="its leaf promoted")
         wait_until(
-            lambda: len(x509.load_pem_x509_certificates(_bundle(product))) == 1,
+            lambda: (
+                len(x509.load_pem_x509_certificates(_bundle(product))) == 1 and _bundle(product) != old_bundle
+            ),
             seconds=120,
             what="every replica on the new leaf, the old authority retired",
         )
