@@ -30,7 +30,7 @@ from gatekeeper_py.sources.configmap import ConfigMapSource
 from gatekeeper_py.sources.file import FileSource
 
 QUIET_SECONDS: Final = 3.0
-"""A drain ends, once the listening socket is closed, when no request came for this long."""
+"""A drain ends when no request came for this long after the listening socket was closed."""
 
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
 """Below the usual grace period of 30 s, less the drain's first part."""
@@ -144,13 +144,13 @@ class _Server:
         """
         self._log.info("draining", seconds=self._settings.drain_seconds)
         webhook.draining = True
-        # Requests that are answered where they are parsed are not noted: one may have come just now.
-        webhook.last_request = time.monotonic()
         await asyncio.sleep(self._settings.drain_seconds)
         listener.stop_accepting()
-        end = time.monotonic() + MAX_QUIET_WAIT_SECONDS
+        # A connection may have come just now, with its request still to follow.
+        closed = time.monotonic()
+        end = closed + MAX_QUIET_WAIT_SECONDS
         while listener.connections and (now := time.monotonic()) < end:
-            quiet_until = webhook.last_request + QUIET_SECONDS
+            quiet_until = max(webhook.last_request, closed) + QUIET_SECONDS
             if now >= quiet_until:
                 break
             await asyncio.sleep(min(quiet_until - now, 0.1))

@@ -273,7 +273,16 @@ class Listener:
         return Address(host, port)
 
     def stop_accepting(self) -> None:
-        """Close the listening socket; open connections go on."""
+        """Close the listening socket; open connections go on.
+
+        Those that wait in its queue begin: the kernel has answered them, and would now reset them.
+        """
+        for _ in range(0, BACKLOG, ACCEPTS_A_TURN):
+            if not self._accept():
+                break
+        self._close_socket()
+
+    def _close_socket(self) -> None:
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
@@ -281,7 +290,7 @@ class Listener:
 
     async def close(self, seconds: float) -> None:
         """End every connection, giving running handlers this long."""
-        self.stop_accepting()
+        self._close_socket()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -290,20 +299,21 @@ class Listener:
             self._looking.cancel()
             self._looking = None
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take a few connections; whether more may wait."""
         listening = self._socket
         if listening is None:
-            return
+            return False
         for _ in range(ACCEPTS_A_TURN):
             try:
                 connection, _peer = listening.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except ConnectionError:
                 continue
             except OSError:
                 self._pause(listening)
-                return
+                return False
             context = self._context() if self._context is not None else None
             refused = self._context is not None and context is None
             if refused or (self.connections >= self._max_connections and not self._make_way()):
@@ -316,6 +326,7 @@ class Listener:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             self._most_open = max(self._most_open, self.connections)
+        return True
 
     def _make_way(self) -> bool:
         """End the oldest connection that can be spared, if there is one.

@@ -97,6 +97,20 @@ def test_after_the_socket_closed_idle_connections_are_served_once_more(site: Sit
     assert server.errors == ""
 
 
+def test_a_connection_that_came_last_may_still_ask(site: Site) -> None:
+    """Though nobody asked for longer than the quiet that is waited for: it came before the socket closed."""
+    server = site.join("--drain-seconds", str(QUIET_SECONDS + 2))
+    server.signal(signal.SIGTERM)
+    signalled = time.monotonic()
+    wait_until(lambda: time.monotonic() > signalled + QUIET_SECONDS + 0.5, seconds=30, what="quiet")
+    with connected(server, used=False) as connection:
+        until_closed(server)
+        connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
+        receive_the_last(connection)
+    assert server.code() == 0
+    assert server.errors == ""
+
+
 def test_connections_that_say_nothing_do_not_hold_the_exit(site: Site) -> None:
     server = site.join("--drain-seconds", "0")
     address = server.address("webhook")

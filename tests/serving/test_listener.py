@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import socket
@@ -13,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from builders import pod, review
 from contract import check_response
-from gatekeeper_py.serving.listener import Listener, json_response
+from gatekeeper_py.serving.listener import ACCEPTS_A_TURN, Listener, json_response
 from gatekeeper_py.settings import Address
 from served import Served, Start
 from wire import Connection, chunked, eventually, request
@@ -368,6 +369,26 @@ async def test_running_out_of_file_descriptors_delays_a_connection_and_ends_noth
     async with served.connected() as connection:
         assert (await connection.ask(request(CONTENT))).status == 200
     assert exhausted.failures > 2
+
+
+async def test_connections_that_wait_to_be_accepted_are_served_though_the_socket_closes(start: Start) -> None:
+    """More than are accepted in one turn; without a turn of the loop, nobody accepted them yet."""
+    served = start()
+    with contextlib.ExitStack() as stack:
+        waiting = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", served.address.port)))
+            for _ in range(3 * ACCEPTS_A_TURN + 1)
+        ]
+        assert served.listener.connections == 0
+        served.listener.stop_accepting()
+        assert served.listener.connections == len(waiting)
+        for each in waiting:
+            reader, writer = await asyncio.open_connection(
+                sock=each, ssl=served.trust, server_hostname="localhost"
+            )
+            connection = Connection(reader, writer)
+            assert (await connection.ask(request(CONTENT))).status == 200
+            await connection.close()
 
 
 async def test_a_pause_outlives_no_listener(start: Start) -> None:
