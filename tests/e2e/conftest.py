@@ -8,10 +8,11 @@ import pytest
 
 from e2e.controlplane.fixtures import control_plane, namespace
 from e2e.controlplane.plane import ControlPlane
+from e2e.fastpath_site import site, wide
 from e2e.installed import Installed, installed
 from e2e.trial import newcomer, trial
 
-__all__ = ["control_plane", "namespace", "newcomer", "product", "trial"]
+__all__ = ["control_plane", "namespace", "newcomer", "product", "site", "trial", "wide"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,89 @@
+"""How long a removed image still comes in: from the change of the ConfigMap until its Pods are refused.
+
+Installs the overlay ``fast-path`` unchanged on a control plane of its own and takes a registry out of
+the policy again and again, while one client creates Pods with an image of that registry in dry run.
+Until the match condition is changed, the API server lets them in by itself. Beside it stands how long
+the controller says it took until it saw, with an image of its own, that it is refused.
+
+Prints JSON. Everything runs on one machine, so the API server's own time is in the figures.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from e2e.controlplane.build import cached
+from e2e.controlplane.components import API_ADDRESS
+from e2e.controlplane.plane import ControlPlane
+from e2e.fastpath_site import Site
+from e2e.installed import APPROVED, installed, pod
+
+TURNS = 30
+IN_A_ROW = 20
+"""Refusals that show that the last one let in was the last."""
+
+HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n  - registry.k8s.io\n"
+WITHOUT = HEAD
+WITH = HEAD + f"  - {APPROVED.partition('/')[0]}\n"
+
+
+def removal(site: Site, connection: http.client.HTTPSConnection, body: str) -> float:
+    """Seconds from sending the change until the last Pod that was let in was answered."""
+    path = "/api/v1/namespaces/default/pods?dryRun=All"
+    refused, start = 0, time.monotonic()
+    site.patch_policy(WITHOUT)
+    last = start
+    while refused < IN_A_ROW:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        response.read()
+        if response.status == http.client.FORBIDDEN:
+            refused += 1
+        elif response.status == http.client.CREATED:
+            refused, last = 0, time.monotonic()
+        else:
+            raise RuntimeError(f"a create was answered with {response.status}")
+    return last - start
+
+
+def main() -> None:
+    """Measure and print."""
+    taken = []
+    with ControlPlane(cached()) as plane, installed(plane, "fast-path") as product:
+        site = Site(product)
+        connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)
+        body = json.dumps({**pod("probe", APPROVED), "metadata": {"generateName": "probe-"}})
+        for _ in range(TURNS):
+            site.put_policy(WITH)
+            taken.append(removal(site, connection, body))
+            site.wait_in_step()
+        connection.close()
+        said = {
+            part: site.metric(f'gatekeeper_py_fastpath_sync_seconds_{part}{{change="tightened"}}')
+            for part in ("sum", "count")
+        }
+    taken.sort()
+    figures = {
+        "removed_image_refused_seconds": {
+            "median": round(statistics.median(taken), 3),
+            "p99": round(taken[int(len(taken) * 0.99)], 3),
+            "worst": round(taken[-1], 3),
+            "count": len(taken),
+        },
+        "controller_says_seconds": {
+            "mean": round(said["sum"] / said["count"], 3),
+            "count": int(said["count"]),
+        },
+    }
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Images that try to be taken for plainly approved ones, and Pods that hold them in every place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+DIGEST: Final = "@sha256:" + "7c" * 32
+
+REPOSITORIES: Final = (
+    "registry.corp.example/team/app",
+    "registry.corp.example/shop/app",
+    "registry.corp.example/team/old/app",
+    "registry.corp.example/bad/app",
+    "quay.io/org/app",
+    "quay.io/x-y/app",
+    "mirror.example/team/app",
+    "mirror.example/corp/bad/app",
+    "other.example:5000/app",
+    "ghcr.io/org/app",
+    "eu.corp.example/app",
+    "docker.io/library/nginx",
+    "index.docker.io/library/nginx",
+    "registry-1.docker.io/nginx",
+    "nginx",
+    "localhost/app",
+)
+"""Each is plain, approved, denied or mirrored under some policy of the test, most are under several."""
+
+
+def _on(port: str) -> Callable[[str], str]:
+    def moved(name: str) -> str:
+        host, slash, path = name.partition("/")
+        return f"{host}{port}{slash}{path}"
+
+    return moved
+
+
+VARIANTS: Final[tuple[Callable[[str], str], ...]] = (
+    lambda name: name,
+    lambda name: f"{name}:1",
+    lambda name: f"{name}:v1.2_3-rc.1",
+    lambda name: f"{name}/deeper/still",
+    lambda name: f"{name}/a__b--c.d:T",
+    lambda name: f"{name}:latest",
+    lambda name: f"{name}{DIGEST}",
+    lambda name: f"{name}:1{DIGEST}",
+    lambda name: f"{name}@sha256:7c",
+    lambda name: f"{name}@sha512:{'7c' * 64}",
+    lambda name: f"{name}{DIGEST.upper()}",
+    lambda name: f"{name}{DIGEST}{DIGEST}",
+    lambda name: f"{name}:{'t' * 128}",
+    lambda name: f"{name}:{'t' * 129}",
+    lambda name: f"{name}:1:2",
+    lambda name: f"{name}:",
+    lambda name: f"{name}@",
+    lambda name: f"{name}/",
+    lambda name: f"{name}\n",
+    lambda name: f" {name}",
+    lambda name: f"{name}\x00",
+    lambda name: f"{name}\n:1",
+    lambda name: f"{name}:1\nquay.io/org/app",
+    lambda name: f"{name}/../evil",
+    lambda name: name.replace("/", "//", 1),
+    lambda name: name.replace("/", "/./", 1),
+    lambda name: name.replace("/", "\\", 1),
+    lambda name: name.replace("/", "%2f", 1),
+    lambda name: name.replace("/", "\uff0f", 1),
+    lambda name: name.replace("e", "\u0435"),
+    lambda name: name.replace("a", "\u200ba", 1),
+    lambda name: name.upper(),
+    lambda name: name.capitalize(),
+    lambda name: name[:-1] + name[-1].upper(),
+    lambda name: f"https://{name}",
+    lambda name: f"evil.io/{name}",
+    lambda name: f"{name.partition('/')[0]}@evil.io/app",
+    lambda name: f"{name.partition('/')[0]}.evil.io/app",
+    lambda name: f"{name.partition('/')[0]}evil/app",
+    lambda name: name.partition("/")[0],
+    lambda name: name.replace(".", "x", 1),
+    lambda name: f"{name}evil",
+    lambda name: f"{name}{'/evil' * 40}",
+    lambda name: f"{name}{'/evil' * 60}",
+    _on(":443"),
+    _on(":80"),
+    _on("."),
+    _on(":05000"),
+)
+
+
+def images() -> tuple[str, ...]:
+    """All of them, and the ecosystem's own vectors."""
+    vectors = json.loads((Path(__file__).parents[1] / "data" / "references.json").read_text())["vectors"]
+    made = (vary(name) for name in REPOSITORIES for vary in VARIANTS)
+    return tuple(dict.fromkeys((*made, *(vector["input"] for vector in vectors))))
+
+
+def pods(name: str, turn: int, plain: str) -> Iterator[dict[str, Any]]:
+    """Two Pods for each image, which is in other places at each turn; the rest of a Pod is ``plain``."""
+    for number, image in enumerate(images()):
+        for place in (number + turn, number + turn + 2):
+            yield _pod(f"{name}-{number}-{place}", PLACES[place % len(PLACES)](image, plain))
+    for number, spec in enumerate(_odd(plain)):
+        yield _pod(f"{name}-odd-{number}", spec)
+
+
+def _container(name: str, image: str) -> dict[str, Any]:
+    return {"name": name, "image": image}
+
+
+def _volume(name: str, image: str) -> dict[str, Any]:
+    return {"name": name, "image": {"reference": image, "pullPolicy": "IfNotPresent"}}
+
+
+PLACES: Final[tuple[Callable[[str, str], dict[str, Any]], ...]] = (
+    lambda image, _plain: {"containers": [_container("a", image)]},
+    lambda image, plain: {"containers": [_container("a", plain), _container("b", image)]},
+    lambda image, plain: {
+        "containers": [_container("a", plain)],
+        "initContainers": [_container("i", image)],
+    },
+    lambda image, plain: {"containers": [_container("a", plain)], "volumes": [_volume("v", image)]},
+    lambda image, _plain: {
+        "containers": [_container("a", image)],
+        "initContainers": None,
+        "volumes": [{"name": "e", "emptyDir": {}}, _volume("v", image)],
+    },
+)
+
+
+def _odd(plain: str) -> Iterator[dict[str, Any]]:
+    """What is odd about the lists themselves."""
+    yield {}
+    yield {"containers": None}
+    yield {"containers": []}
+    yield {"containers": [], "initContainers": [_container("i", plain)]}
+    yield {"containers": [{"name": "a"}]}
+    yield {"containers": [{"name": "a", "image": ""}]}
+    yield {"containers": [{"name": "a", "image": None}]}
+    yield {"containers": [_container("a", plain)], "volumes": [{"name": "v", "image": {}}]}
+    yield {"containers": [_container("a", plain)], "volumes": [{"name": "v", "image": None}]}
+    yield {"containers": [_container("a", plain)], "ephemeralContainers": [_container("e", "evil.io/x")]}
+    for count in (32, 33):
+        yield {"containers": [_container(f"a{number}", plain) for number in range(count)]}
+        last = [_container(f"a{number}", plain) for number in range(count - 1)]
+        yield {"containers": [*last, _container("z", "evil.io/x")]}
+
+
+def _pod(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}

@@ -1,0 +1,194 @@
+"""The product with its fast path on the control plane, and what is asked of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from e2e.controlplane.components import API_ADDRESS
+from e2e.controlplane.exchange import exchange
+from e2e.controlplane.plane import ControlPlane
+from e2e.controlplane.polling import wait_until
+from e2e.installed import K8S, MUTATING, NAMESPACE, POLICY, SETTLE_SECONDS, VALIDATING, Installed, pod
+
+CONFIGMAP: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
+PROBE_NAMESPACE: Final = "gatekeeper-py-probe"
+CONDITION: Final = "not-plainly-approved"
+ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
+LEFTOVERS: Final = (
+    f"/api/v1/namespaces/{PROBE_NAMESPACE}",
+    f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/gatekeeper-py-controller-policy",
+    f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings/gatekeeper-py-controller-policy",
+)
+
+PLAIN: Final = "registry.corp.example/team/app:1"
+STAYING: Final = "staying.example/app:1"
+WILDCARD: Final = "eu.wild.example/app:1"
+"""Approved, by a rule that is not plain."""
+
+HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n"
+TIGHT: Final = HEAD + "  - staying.example\n  - mirror.example\n  - '*.wild.example'\n"
+WIDE: Final = TIGHT + "  - registry.corp.example\n"
+MIRRORED: Final = WIDE + "mirrors:\n  - {from: registry.corp.example/team, to: mirror.example/team}\n"
+
+REVIEWS: Final = re.compile(
+    r'^gatekeeper_py_reviews_total\{endpoint="(?:validate|mutate)",'
+    r'[^}]*operation="(?:CREATE|UPDATE)"[^}]*\} (\S+)$',
+    re.MULTILINE,
+)
+
+
+@dataclass
+class Answer:
+    """What the API server said to one create."""
+
+    status: int
+    document: dict[str, Any]
+    warnings: list[str]
+
+    @property
+    def message(self) -> str:
+        text: str = self.document.get("message", "")
+        return text
+
+
+@dataclass
+class Site:
+    """The product with its fast path."""
+
+    product: Installed
+
+    @property
+    def plane(self) -> ControlPlane:
+        return self.product.plane
+
+    def create(self, namespace: str, document: dict[str, Any], *, dry_run: bool = True) -> Answer:
+        query = "?dryRun=All" if dry_run else ""
+        return self.send("POST", f"/api/v1/namespaces/{namespace}/pods{query}", document)
+
+    def send(self, method: str, path: str, document: dict[str, Any]) -> Answer:
+        kind = "application/strategic-merge-patch+json" if method == "PATCH" else "application/json"
+        connection = http.client.HTTPSConnection(*API_ADDRESS, context=self.plane.tls, timeout=30)
+        try:
+            connection.request(method, path, json.dumps(document), {"Content-Type": kind})
+            response = connection.getresponse()
+            body = json.loads(response.read())
+            return Answer(response.status, body, response.headers.get_all("Warning") or [])
+        finally:
+            connection.close()
+
+    def reviews(self) -> float:
+        """Of Pods that are made or changed; the controller itself asks each replica about a DELETE."""
+        texts = [exchange((each.address, 8080), "GET", "/metrics") for each in self.product.servers()]
+        return sum(float(count) for text in texts for count in REVIEWS.findall(text))
+
+    @contextmanager
+    def asked(self, times: int) -> Iterator[None]:
+        """The body costs so many reviews."""
+        before = self.reviews()
+        yield
+        assert self.reviews() - before == times
+
+    def metrics(self) -> str:
+        return exchange((self.product.controllers()[0].address, 8080), "GET", "/metrics")
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def in_step(self) -> bool:
+        """Whether the controller says so, of the policy that every replica serves."""
+        if len(self.product.controllers()) != 1:
+            return False  # a rollout is under way
+        try:
+            text = self.metrics()
+        except OSError:
+            return False  # not listening yet
+        revisions = set(
+            re.findall(r'^gatekeeper_py_fastpath_revision\{revision="(\w+)"\} 1\.0$', text, re.MULTILINE)
+        )
+        return "gatekeeper_py_fastpath_in_step 1.0\n" in text and revisions == self.product.revisions()
+
+    def wait_in_step(self) -> None:
+        wait_until(self.in_step, seconds=SETTLE_SECONDS, what="the fast path in step with the policy")
+
+    def put_policy(self, text: str) -> None:
+        """Write the document, and wait for the replicas and the fast path."""
+        if self.product.policy_text() != text:
+            self.product.set_policy(text)
+        self.wait_in_step()
+
+    def patch_policy(self, text: str) -> float:
+        """Write the document; answers when the API server had it."""
+        self.plane.api("PATCH", CONFIGMAP, {"data": {"policy.yaml": text}})
+        return time.monotonic()
+
+    def conditions(self, path: str) -> list[str]:
+        """The names of the conditions of the webhook for Pods."""
+        return [each["name"] for each in self.webhook(path)["matchConditions"]]
+
+    def webhook(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.plane.api("GET", path)["webhooks"][0]
+        return found
+
+    def skips_nothing(self) -> bool:
+        """Whether no configuration has a condition of the fast path, nor its annotation."""
+        for path in (VALIDATING, MUTATING):
+            live = self.product.get(path)
+            if live is None or ANNOTATION in live["metadata"].get("annotations", {}):
+                return False
+            if any(
+                each["name"] == CONDITION
+                for hook in live["webhooks"]
+                for each in hook.get("matchConditions", ())
+            ):
+                return False
+        return True
+
+    def wait_skipping_nothing(self) -> None:
+        wait_until(self.skips_nothing, seconds=SETTLE_SECONDS, what="no condition of the fast path")
+
+    def refused_from(self, namespace: str, image: str, since: float, *, seconds: float = 30) -> float:
+        """Wait until a Pod with this image is refused; the seconds since then."""
+        wait_until(
+            lambda: self.create(namespace, pod("probe", image)).status == 403,
+            seconds=seconds,
+            what=f"{image} refused",
+        )
+        return time.monotonic() - since
+
+
+@pytest.fixture(scope="module")
+def site(product: Installed) -> Iterator[Site]:
+    """The overlay ``fast-path``, applied unchanged over the installation, and taken back in the end."""
+    found = Site(product)
+    product.plane.kubectl("apply", "-k", str(K8S / "overlays/fast-path"))
+    try:
+        found.wait_in_step()
+        yield found
+    finally:
+        product.plane.kubectl("apply", "-k", str(K8S / "overlays/enforce"))
+        for path in LEFTOVERS:
+            if product.get(path) is not None:
+                product.plane.api("DELETE", path)
+        found.wait_skipping_nothing()
+        # Applied again while it goes, the namespace would keep nothing of what is in it.
+        wait_until(
+            lambda: not any(map(product.get, LEFTOVERS)), seconds=SETTLE_SECONDS, what="the leftovers gone"
+        )
+
+
+@pytest.fixture
+def wide(site: Site) -> Site:
+    """Mode ``enforce`` and the policy ``WIDE``, in step."""
+    site.product.set_mode("enforce")
+    site.put_policy(WIDE)
+    return site

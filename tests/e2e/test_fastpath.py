@@ -1,0 +1,100 @@
+"""The fast path on a real API server: whom it spares, and what is asked about all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e.fastpath_site import ANNOTATION, CONDITION, MIRRORED, PLAIN, STAYING, WILDCARD, Answer, Site
+from e2e.installed import K8S, MUTATING, UNLISTED, VALIDATING, pod
+
+
+def test_the_policy_as_shipped_leaves_nothing_to_skip(site: Site) -> None:
+    """Its rule against floating tags can refuse something of every registry."""
+    assert site.metric('gatekeeper_py_fastpath_rules{endpoint="validating"}') == 0
+    assert site.skips_nothing()
+
+
+def test_plainly_approved_pods_reach_no_webhook_and_others_do(wide: Site, namespace: str) -> None:
+    with wide.asked(0):
+        for _ in range(20):
+            assert wide.create(namespace, pod("plain", PLAIN)).status == 201
+    with wide.asked(2):
+        assert wide.create(namespace, pod("wildcard", WILDCARD)).status == 201
+    with wide.asked(2):
+        answer = wide.create(namespace, pod("unlisted", UNLISTED))
+    assert answer.status == 403
+    assert "is not approved" in answer.message
+    with wide.asked(2):
+        two = pod("one-of-two", PLAIN, initContainers=[{"name": "init", "image": UNLISTED}])
+        assert wide.create(namespace, two).status == 403
+
+
+def test_the_annotation_is_read_as_documented(wide: Site) -> None:
+    path = "jsonpath={.metadata.annotations.gatekeeper-py/fast-path-revision}"
+    found = wide.plane.kubectl(
+        "get", "validatingwebhookconfiguration", "image-validation-webhook", "-o", path
+    )
+    assert path in (K8S.parent / "docs/fast-path.md").read_text().replace("'", "")
+    assert {found.stdout} == wide.product.revisions()
+
+
+def test_only_the_webhooks_for_pods_carry_it(wide: Site) -> None:
+    for path in (VALIDATING, MUTATING):
+        live = wide.plane.api("GET", path)
+        assert wide.conditions(path) == ["an-image-changed", CONDITION]
+        assert live["metadata"]["annotations"][ANNOTATION] in wide.product.revisions()
+        for hook in live["webhooks"][1:]:
+            assert CONDITION not in [each["name"] for each in hook["matchConditions"]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "warnings"), [("enforce", 403, 0), ("warn", 201, 1), ("mutate", 403, 0)]
+)
+def test_a_mode_changes_no_webhook_configuration(
+    wide: Site, namespace: str, mode: str, status: int, warnings: int
+) -> None:
+    before = [wide.plane.api("GET", path)["metadata"]["resourceVersion"] for path in (VALIDATING, MUTATING)]
+    wide.product.set_mode(mode)
+    wide.wait_in_step()
+    after = [wide.plane.api("GET", path)["metadata"]["resourceVersion"] for path in (VALIDATING, MUTATING)]
+    assert after == before
+    with wide.asked(0):
+        assert wide.create(namespace, pod("plain", PLAIN)).status == 201
+    with wide.asked(2):
+        answer = wide.create(namespace, pod("unlisted", UNLISTED))
+    assert (answer.status, len(answer.warnings)) == (status, warnings)
+
+
+def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace: str) -> None:
+    wide.product.set_mode("mutate")
+    wide.put_policy(MIRRORED)
+    answer = wide.create(namespace, pod("mirrored", PLAIN))
+    assert answer.status == 201
+    assert answer.document["spec"]["containers"][0]["image"] == "mirror.example/team/app:1"
+    with wide.asked(0):
+        assert wide.create(namespace, pod("staying", STAYING)).status == 201
+
+
+def test_updates_are_asked_about_as_before(wide: Site, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/pods/plain"
+    with wide.asked(0):
+        assert wide.create(namespace, pod("plain", PLAIN), dry_run=False).status == 201
+        assert wide.send("PATCH", path, {"metadata": {"labels": {"a": "b"}}}).status == 200
+        other = {"spec": {"containers": [{"name": "web", "image": "registry.corp.example/other:2"}]}}
+        assert wide.send("PATCH", path, other).status == 200
+    bad = {"spec": {"containers": [{"name": "web", "image": UNLISTED}]}}
+    answer = wide.send("PATCH", path, bad)
+    assert answer.status == 403
+    assert "is not approved" in answer.message
+
+
+def test_ephemeral_containers_are_asked_about_as_before(wide: Site, namespace: str) -> None:
+    assert wide.create(namespace, pod("debugged", PLAIN), dry_run=False).status == 201
+    path = f"/api/v1/namespaces/{namespace}/pods/debugged/ephemeralcontainers"
+
+    def debug(name: str, image: str) -> Answer:
+        return wide.send("PATCH", path, {"spec": {"ephemeralContainers": [{"name": name, "image": image}]}})
+
+    with wide.asked(0):
+        assert debug("good", PLAIN).status == 200
+    assert debug("bad", UNLISTED).status == 403

@@ -1,0 +1,231 @@
+"""What a real API server lets in without asking is what the policy approves, over thousands of Pods."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+
+from builders import review
+from e2e import adversary
+from e2e.controlplane.components import API_ADDRESS
+from e2e.controlplane.polling import wait_until
+from e2e.fastpath_site import Site
+from e2e.installed import pod
+from gatekeeper_py.core import CompiledPolicy, parse_policy
+from gatekeeper_py.core import review as wire
+from gatekeeper_py.core.fastpath import Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.schema import Mode
+from gatekeeper_py.core.workload import POD, slots
+
+CLIENTS: Final = 8
+
+POLICIES: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
+    "registries": ("enforce", "allow: [registry.corp.example, 'other.example:5000', quay.io, localhost]"),
+    "paths": (
+        "enforce",
+        "allow: ['registry.corp.example/team/**', registry.corp.example/shop/app, 'ghcr.io/org/**']",
+    ),
+    "digests": ("enforce", "allow: ['registry.corp.example@*', 'quay.io/org/app', mirror.example]"),
+    "denied": (
+        "enforce",
+        "allow: ['registry.corp.example/team/**', registry.corp.example/shop/app, quay.io, mirror.example]",
+        "deny: ['registry.corp.example/team/old/**', 'quay.io/x-*/**:latest']",
+    ),
+    "some-namespaces": (
+        "enforce",
+        "allow: [{image: registry.corp.example, namespaces: [elsewhere]}, quay.io, docker.io]",
+    ),
+    "docker-hub": ("mutate", "allow: [docker.io/library/nginx, 'docker.io/library/**', ghcr.io, localhost]"),
+    "rewritten": (
+        "mutate",
+        "allow: [registry.corp.example, mirror.example, quay.io]",
+        "mirrors:",
+        "- {from: registry.corp.example/team, to: mirror.example/team}",
+        "- {from: docker.io, to: mirror.example}",
+    ),
+    "denied-at-its-origin": (
+        "mutate",
+        "allow: [mirror.example, 'mirror.example/team/**', ghcr.io, 'other.example:5000']",
+        "deny: ['registry.corp.example/bad/**']",
+        "mirrors: [{from: registry.corp.example, to: mirror.example/corp}]",
+    ),
+    "lapsing-and-wildcards": (
+        "enforce",
+        "allow:",
+        "- {image: quay.io, until: 2099-01-01}",
+        "- '*.corp.example'",
+        "- registry.corp.example/team/app:*",
+        "- localhost",
+        "- ghcr.io",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a Pod: as it was sent, as it would be stored, and which webhooks were asked."""
+
+    sent: dict[str, Any]
+    status: int
+    stored: dict[str, Any]
+    asked: frozenset[str]
+
+
+class Clients:
+    """Sends Pods in dry run, each with an audit ID by which it is found again."""
+
+    def __init__(self, site: Site, namespace: str) -> None:
+        self.site = site
+        self.path = f"/api/v1/namespaces/{namespace}/pods"
+
+    def create(self, documents: Iterable[dict[str, Any]]) -> list[Result]:
+        """Create each Pod."""
+        return self._send("POST", f"{self.path}?dryRun=All", documents)
+
+    def debug(self, name: str, images: Iterable[str]) -> list[Result]:
+        """Add an ephemeral container to a Pod, one for each image."""
+        containers = ({"name": "debug", "image": image} for image in images)
+        patches = ({"spec": {"ephemeralContainers": [each]}} for each in containers)
+        return self._send("PATCH", f"{self.path}/{name}/ephemeralcontainers?dryRun=All", patches)
+
+    def _send(self, method: str, path: str, documents: Iterable[dict[str, Any]]) -> list[Result]:
+        kind = "application/strategic-merge-patch+json" if method == "PATCH" else "application/json"
+        connections: SimpleQueue[http.client.HTTPSConnection] = SimpleQueue()
+        for _ in range(CLIENTS):
+            connections.put(
+                http.client.HTTPSConnection(*API_ADDRESS, context=self.site.plane.tls, timeout=60)
+            )
+
+        def send(document: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, Any], str]:
+            connection, audit = connections.get(), str(uuid4())
+            connection.request(method, path, json.dumps(document), {"Content-Type": kind, "Audit-ID": audit})
+            response = connection.getresponse()
+            body = json.loads(response.read())
+            connections.put(connection)
+            return document, response.status, body, audit
+
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            answers = list(pool.map(send, documents))
+        for _ in range(CLIENTS):
+            connections.get().close()
+        asked = self._asked({audit for *_, audit in answers})
+        return [Result(sent, status, stored, asked[audit]) for sent, status, stored, audit in answers]
+
+    def _asked(self, audits: set[str]) -> dict[str, frozenset[str]]:
+        """The endpoints of ours that each request came to, as the API server itself recorded."""
+        found: dict[str, frozenset[str]] = {}
+
+        def complete() -> bool:
+            for event in self.site.plane.audit_events():
+                if event["auditID"] in audits and event["stage"] == "ResponseComplete":
+                    said = json.dumps(event.get("annotations") or {})
+                    found[event["auditID"]] = frozenset(
+                        endpoint
+                        for endpoint, name in (("validating", "validation"), ("mutating", "mutation"))
+                        if f"pods.image-{name}-webhook.gatekeeper-py" in said
+                    )
+            return len(found) == len(audits)
+
+        wait_until(complete, seconds=30, what="the audit events of all requests")
+        return found
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[Counter[str]]:
+    """What happened to how many Pods, under all policies."""
+    counted: Counter[str] = Counter()
+    yield counted
+    sys.stderr.write(f"\nPods: {dict(sorted(counted.items()))}\n")
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_is_not_asked_about_is_approved(
+    site: Site, namespace: str, told: Counter[str], name: str
+) -> None:
+    fastpath, compiled = put(site, name)
+    plain = next(image for image in adversary.images() if fastpath.approves(image, "mutating"))
+    results = Clients(site, namespace).create(adversary.pods(name, list(POLICIES).index(name), plain))
+    for result in results:
+        judge(result, fastpath, compiled, namespace)
+    counts = Counter(outcome(result) for result in results)
+    told.update(counts)
+    assert counts["skipped"] > 30
+    assert counts["asked and approved"] > 0
+    assert counts["asked and refused"] > 600
+
+
+def test_what_is_added_to_a_pod_is_approved(site: Site, namespace: str, told: Counter[str]) -> None:
+    """Ephemeral containers, which no Pod is made with."""
+    _, compiled = put(site, "registries")
+    site.plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod("debugged", "quay.io/org/app"))
+    results = Clients(site, namespace).debug("debugged", adversary.images())
+    for result in results:
+        assert result.status in {200, 403, 422}, result
+        if result.status == 200:
+            for image in images(result.stored):
+                assert compiled.decide(namespace, image).approved, result
+    counts = Counter(outcome(result) for result in results)
+    told.update(counts)
+    assert counts["skipped"] > 30
+    assert counts["asked and refused"] > 300
+
+
+def put(site: Site, name: str) -> tuple[FastPath, CompiledPolicy]:
+    """Put a policy in place and the fast path in step; what is to be expected of them."""
+    mode, *fields = POLICIES[name]
+    text = "\n".join(["apiVersion: gatekeeper-py/v1", "kind: ImagePolicy", f"mode: {mode}", *fields, ""])
+    site.product.set_mode(mode)
+    site.put_policy(text)
+    policy = parse_policy(text)
+    return compile_fastpath(policy), policy.at(datetime.now(UTC))
+
+
+def judge(result: Result, fastpath: FastPath, compiled: CompiledPolicy, namespace: str) -> None:
+    """Hold one answer to the law, and to the model of the expression."""
+    if result.status in {400, 422}:
+        return  # no Pod at all
+    assert result.status in {201, 403}, result
+    if result.status == 403:
+        assert "validating" in result.asked, result
+        return
+    for image in images(result.stored):
+        assert compiled.decide(namespace, image).approved, result
+    if "mutating" not in result.asked:
+        assert all(compiled.rewrite(namespace, image) is None for image in images(result.sent)), result
+    views: dict[Endpoint, Any] = {"mutating": decoded(result.sent), "validating": result.stored}
+    for endpoint, seen in views.items():
+        request = wire.parse(review(seen, namespace=namespace))
+        assert fastpath.skips(request, endpoint) is (endpoint not in result.asked), result
+
+
+def decoded(value: Any) -> Any:
+    """What was sent as the mutating webhook sees it: to an API server a null is no value."""
+    if isinstance(value, dict):
+        return {key: decoded(each) for key, each in value.items() if each is not None}
+    return [decoded(each) for each in value] if isinstance(value, list) else value
+
+
+def images(document: dict[str, Any]) -> list[str]:
+    """Every image of a Pod that an API server took."""
+    found = [str(slot.value) for slot in slots(POD, document, {})]
+    assert found
+    return found
+
+
+def outcome(result: Result) -> str:
+    if result.status in {400, 422}:
+        return "no Pod"
+    if result.status == 403:
+        return "asked and refused"
+    return "skipped" if "validating" not in result.asked else "asked and approved"
