@@ -1,0 +1,285 @@
+"""The controller keeps the fast path in step on a real API server; what it may do, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.controlplane.exchange import ApiError
+from e2e.controlplane.polling import wait_until
+from e2e.fastpath_site import (
+    CONFIGMAP,
+    PLAIN,
+    PROBE_NAMESPACE,
+    STAYING,
+    TIGHT,
+    WIDE,
+    WILDCARD,
+    Site,
+)
+from e2e.installed import K8S, NAMESPACE, POLICY, SETTLE_SECONDS, UNLISTED, VALIDATING, pod
+
+
+def probed(site: Site) -> list[dict[str, Any]]:
+    """What the controller tried in the namespace of the probe."""
+    return [
+        event
+        for event in site.plane.audit_events()
+        if (event.get("objectRef") or {}).get("namespace") == PROBE_NAMESPACE
+        and event["objectRef"].get("resource") == "pods"
+        and event["verb"] == "create"
+        and event["user"]["username"].endswith(":gatekeeper-py-controller")
+    ]
+
+
+def test_a_tightening_is_written_at_once_and_tried(wide: Site, namespace: str) -> None:
+    tightened = 'gatekeeper_py_fastpath_sync_seconds_count{change="tightened"}'
+    count, tried = wide.metric(tightened), len(probed(wide))
+    assert wide.create(namespace, pod("before", PLAIN)).status == 201
+    changed = wide.patch_policy(TIGHT)
+    took = wide.refused_from(namespace, PLAIN, changed)
+    sys.stderr.write(f"\na removed image is refused after {took:.3f} s\n")
+    wide.wait_in_step()
+    assert wide.metric(tightened) == count + 1
+    wait_until(lambda: len(probed(wide)) > tried, seconds=10, what="the probe in the audit log")
+    last = probed(wide)[-1]
+    assert "dryRun=All" in last["requestURI"]
+    assert "pods.image-validation-webhook.gatekeeper-py" in last["responseStatus"]["message"]
+    with wide.asked(0):
+        assert wide.create(namespace, pod("staying", STAYING)).status == 201
+
+
+@pytest.mark.parametrize("mode", ["warn", "mutate"])
+def test_a_tightening_is_seen_in_the_other_modes(wide: Site, mode: str) -> None:
+    wide.product.set_mode(mode)
+    wide.wait_in_step()
+    tried = len(probed(wide))
+    wide.put_policy(TIGHT)
+    wait_until(lambda: len(probed(wide)) > tried, seconds=10, what="the probe in the audit log")
+    assert wide.metric('gatekeeper_py_fastpath_rules{endpoint="validating"}') == 2
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda hook: hook["matchConditions"][1].update(expression="false"), id="never-ask"),
+        pytest.param(lambda hook: hook["matchConditions"].pop(), id="always-ask"),
+    ],
+)
+def test_a_condition_that_somebody_edits_is_put_right(wide: Site, edit: Callable[[Any], object]) -> None:
+    good = wide.webhook(VALIDATING)
+    live = wide.plane.api("GET", VALIDATING)
+    edit(live["webhooks"][0])
+    wide.plane.api("PUT", VALIDATING, live)
+    wait_until(
+        lambda: wide.webhook(VALIDATING) == good, seconds=SETTLE_SECONDS, what="the condition put right"
+    )
+
+
+def test_an_api_server_that_refuses_an_expression_says_so_with_422(wide: Site) -> None:
+    """By this the controller tells it from a failure."""
+    live = wide.plane.api("GET", VALIDATING)
+    live["webhooks"][0]["matchConditions"][1]["expression"] = "this is no expression"
+    with pytest.raises(ApiError, match="422"):
+        wide.plane.api("PUT", f"{VALIDATING}?dryRun=All", live)
+
+
+def test_while_the_document_is_bad_everything_is_asked_about(wide: Site, namespace: str) -> None:
+    """Past the guard, as an administrator who deletes the guard first could do it."""
+
+    def slipped_in() -> bool:
+        wide.plane.api("DELETE", VALIDATING)
+        try:
+            wide.patch_policy("allow: [nginx]\n")
+        except ApiError:
+            return False
+        return True
+
+    try:
+        wait_until(slipped_in, seconds=30, what="a bad policy past the guard")
+        wide.product.wait_armed()
+        wide.wait_skipping_nothing()
+        assert wide.metric("gatekeeper_py_fastpath_in_step") == 0
+        with wide.asked(2):
+            assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
+    finally:
+        wide.patch_policy(WIDE)
+    wide.wait_in_step()
+    with wide.asked(0):
+        assert wide.create(namespace, pod("plain", PLAIN)).status == 201
+
+
+def test_without_the_configmap_everything_is_asked_about(wide: Site, namespace: str) -> None:
+    live = wide.plane.api("GET", CONFIGMAP)
+    wide.plane.api("DELETE", CONFIGMAP)
+    try:
+        wide.wait_skipping_nothing()
+        with wide.asked(2):
+            assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
+    finally:
+        metadata = {key: live["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+        wide.plane.api("POST", CONFIGMAP.rpartition("/")[0], {"metadata": metadata, "data": live["data"]})
+    wide.wait_in_step()
+
+
+@contextmanager
+def stopped_controller(site: Site) -> Iterator[None]:
+    """The controller does not run, and does not end."""
+    process = site.product.controllers()[0].process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def test_while_the_controller_is_stopped_a_removed_image_comes_in(wide: Site, namespace: str) -> None:
+    """As docs/fast-path.md says: only what was plain, and until the controller runs again."""
+    with stopped_controller(wide):
+        wide.product.set_policy(TIGHT)
+        with wide.asked(0):
+            for _ in range(10):
+                assert wide.create(namespace, pod("removed", PLAIN)).status == 201
+        assert wide.create(namespace, pod("unlisted", UNLISTED)).status == 403
+        both = pod("both", PLAIN, initContainers=[{"name": "init", "image": WILDCARD}])
+        assert wide.create(namespace, both).status == 403
+    took = wide.refused_from(namespace, PLAIN, time.monotonic())
+    sys.stderr.write(f"\nrefused {took:.3f} s after the controller went on\n")
+    wide.wait_in_step()
+
+
+def test_an_administrator_closes_the_gap_that_a_stopped_controller_leaves(wide: Site, namespace: str) -> None:
+    """With the command in docs/fast-path.md."""
+    text = (K8S.parent / "docs/fast-path.md").read_text()
+    command = re.search(r"kubectl (patch \S+ \S+) --type=json -p '(.*?)'", text, re.DOTALL)
+    assert command is not None
+    with stopped_controller(wide):
+        wide.product.set_policy(TIGHT)
+        wide.plane.kubectl(*command[1].split(), "--type=json", "-p", command[2])
+        wide.refused_from(namespace, PLAIN, time.monotonic())
+    wide.wait_in_step()
+
+
+def test_a_killed_controller_that_starts_anew_catches_up(wide: Site, namespace: str) -> None:
+    product = wide.product
+    product.kubelet.hold("gatekeeper-py-controller-")
+    try:
+        product.kubelet.crash(product.controllers()[0])
+        product.set_policy(TIGHT)
+        assert wide.create(namespace, pod("removed", PLAIN)).status == 201
+    finally:
+        product.kubelet.release("gatekeeper-py-controller-")
+    wide.refused_from(namespace, PLAIN, time.monotonic(), seconds=60)
+    wide.wait_in_step()
+
+
+@pytest.fixture(scope="module")
+def controller(site: Site) -> Path:
+    return site.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-controller")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        pytest.param(("get", "configmap", POLICY, "-n", NAMESPACE), True, id="the-policy"),
+        pytest.param(
+            ("get", "configmap", "kube-root-ca.crt", "-n", NAMESPACE), False, id="another-configmap"
+        ),
+        pytest.param(("get", "configmaps", "-n", NAMESPACE), False, id="all-configmaps"),
+        pytest.param(("label", "configmap", POLICY, "-n", NAMESPACE, "a=b"), False, id="change-the-policy"),
+        pytest.param(("get", "pods", "-n", PROBE_NAMESPACE), False, id="list-pods"),
+        pytest.param(("get", "secrets", "-n", PROBE_NAMESPACE), False, id="secrets"),
+        pytest.param(
+            ("delete", "resourcequota", "no-pods", "-n", PROBE_NAMESPACE), False, id="lift-the-quota"
+        ),
+    ],
+)
+def test_what_the_controller_may_do_beyond_the_base(
+    site: Site,
+    controller: Path,
+    arguments: tuple[str, ...],
+    allowed: bool,  # noqa: FBT001
+) -> None:
+    done = site.plane.kubectl(*arguments, kubeconfig=controller, check=False)
+    assert (done.returncode == 0) is allowed
+
+
+def test_the_right_to_create_pods_is_worth_nothing(wide: Site, controller: Path, namespace: str) -> None:
+    safe = {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    document = pod("real", PLAIN)
+    document["spec"]["containers"][0]["securityContext"] = safe
+    for where, reason in ((PROBE_NAMESPACE, "exceeded quota"), (namespace, "forbidden")):
+        done = wide.plane.kubectl(
+            "create", "-n", where, "-f", "-", input=json.dumps(document), kubeconfig=controller, check=False
+        )
+        assert done.returncode != 0
+        assert reason in done.stderr
+
+
+def scale(site: Site, controllers: int) -> None:
+    """Run so many, and wait until they are ready."""
+    deployment = ("deployment/gatekeeper-py-controller", "-n", NAMESPACE)
+    site.plane.kubectl("scale", *deployment, f"--replicas={controllers}")
+    wait_until(
+        lambda: [each.ready for each in site.product.controllers()] == [True] * controllers,
+        seconds=SETTLE_SECONDS,
+        what=f"{controllers} controllers",
+    )
+
+
+def test_two_controllers_do_no_harm(wide: Site, namespace: str) -> None:
+    """The one that leaves takes the condition out, the one that stays puts it back."""
+
+    def spared() -> bool:
+        before = wide.reviews()
+        assert wide.create(namespace, pod("staying", STAYING)).status == 201
+        return wide.reviews() == before
+
+    scale(wide, 2)
+    try:
+        wait_until(spared, seconds=SETTLE_SECONDS, what="the condition of two controllers")
+        wide.refused_from(namespace, PLAIN, wide.patch_policy(TIGHT))
+    finally:
+        scale(wide, 1)
+    wait_until(spared, seconds=SETTLE_SECONDS, what="the condition put back")
+    wide.wait_in_step()
+    assert wide.create(namespace, pod("removed", PLAIN)).status == 403
+
+
+def test_an_orderly_end_of_the_controller_leaves_no_condition(wide: Site) -> None:
+    scale(wide, 0)
+    try:
+        wide.wait_skipping_nothing()
+    finally:
+        scale(wide, 1)
+    wide.wait_in_step()
+
+
+def test_leaving_the_fast_path(wide: Site) -> None:
+    """Another overlay over this one; the controller goes on without the option."""
+    wide.plane.kubectl("apply", "-k", str(K8S / "overlays/enforce"))
+    wide.wait_skipping_nothing()
+    wait_until(
+        lambda: (
+            [each for each in wide.product.controllers() if each.ready]
+            and "gatekeeper_py_fastpath" not in wide.metrics()
+        ),
+        seconds=SETTLE_SECONDS,
+        what="a controller without the fast path",
+    )
+    assert wide.skips_nothing()
