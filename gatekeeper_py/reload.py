@@ -236,6 +236,9 @@ def _collector_off() -> Iterator[None]:
     Later ones would walk what lives as long as the policy: at 33 KB a review, that was a pause of
     10 ms now and then.
     """
+    # What is garbage already would be frozen with the rest, and stay for ever: connections that end badly
+    # leave cycles, and reloads make the collector's own turns seldom. What was frozen before is not walked.
+    gc.collect()
     gc.disable()
     try:
         yield

@@ -305,6 +305,19 @@ async def test_a_replaced_policy_is_freed_though_all_is_frozen(world: World) -> 
     assert gc.collect() < 1000, "garbage was frozen"
 
 
+class _Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.usefixtures("thawed")
+async def test_garbage_that_waited_for_the_collector_is_not_frozen(world: World) -> None:
+    """Found by the soak: connections that ended badly stayed for ever when a policy was loaded after them."""
+    cycle = weakref.ref(_Cycle())
+    assert await world.take(GOOD) == "loaded"
+    assert cycle() is None
+
+
 @pytest.mark.usefixtures("thawed")
 async def test_what_a_lapse_replaces_is_freed(world: World) -> None:
     """The policy stays, and is compiled again without the rules that lapsed."""

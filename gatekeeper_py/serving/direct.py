@@ -19,7 +19,7 @@ from aiohttp import hdrs
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_writer import HttpVersion11
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
@@ -44,6 +44,9 @@ come is idle instead, and kept: Go's client dials spare ones and does not send a
 
 SERVER: Final = "gatekeeper-py"
 """Instead of the versions of Python and aiohttp."""
+
+SPOKEN: Final = (HttpVersion11, HttpVersion10)
+"""The parser takes 0.9 and 2.0, too, and would answer in the version that it was asked in."""
 
 _Message = tuple[Any, StreamReader]
 _Fed = tuple[Sequence[_Message], bool, bytes]
@@ -90,6 +93,7 @@ class DirectParser:
             fed = self._feed(data)
             if self._header_bytes + len(data) > MAX_HEADER_BYTES:
                 self._limit_headers(fed[0], data)
+            _check_versions(fed[0])
         except HttpProcessingError as problem:
             self._refuse(problem)
             raise
@@ -230,6 +234,12 @@ def _is_small(message: RawRequestMessage) -> bool:
         and int(length) <= MAX_HELD_BODY
         and hdrs.EXPECT not in message.headers
     )
+
+
+def _check_versions(messages: Sequence[_Message]) -> None:
+    for message, _ in messages:
+        if message.version not in SPOKEN:
+            raise BadHttpMessage("an HTTP version that is not spoken here")
 
 
 def _size(message: RawRequestMessage) -> int:

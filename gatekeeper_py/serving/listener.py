@@ -121,7 +121,11 @@ class _Protocol(RequestHandler):
         if self._direct is not None:
             self._direct.close()
             self._direct = None  # or the two would hold each other until a garbage collection
+        waiting = self._task_handler if self._current_request is None else None
         super().connection_lost(exc)
+        if waiting is not None:
+            # It may have been woken for a request in this very turn, and aiohttp's would fail on it.
+            waiting.cancel()
 
     def look(self, transport: asyncio.Transport, now: float) -> None:
         """End what is late: a header that does not come, an answer that is not taken.

@@ -20,8 +20,8 @@ from gatekeeper_py.settings import Address
 from recording import RecordingLog
 from wire import DEADLINE_SECONDS
 
-VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1", b"HTTP/0.9", b"HTTP/2.0"})
-"""Of answers. The last two should not be, see the test that expects to fail."""
+VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
+"""Of answers."""
 
 BODY_SECONDS: Final = 0.1
 """Less than the product's, so that an unfinished body costs little."""
