@@ -7,12 +7,13 @@ review takes the snapshot once, so it is judged by one policy from start to end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from cachetools import LRUCache
 
+from gatekeeper_py.core import review
 from gatekeeper_py.core.decision import Decision
 from gatekeeper_py.core.mirror import Rewrite
 from gatekeeper_py.core.policy import CompiledPolicy
@@ -43,12 +44,13 @@ class Snapshot:
     only when some rule asks for it.
     """
 
-    __slots__ = ("_by_namespace", "_decisions", "_plans", "compiled", "counts", "resources")
+    __slots__ = ("_approvals", "_by_namespace", "_decisions", "_plans", "compiled", "counts", "resources")
 
     def __init__(self, compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> None:
         self.compiled = compiled
         self.counts = counts
         self.resources: Mapping[GroupKind, tuple[ResourcePath, ...]] = compiled.resources
+        self._approvals: dict[Mode, Callable[[str], bytes]] = {}
         self._by_namespace = compiled.by_namespace
         self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None
         self._plans: LRUCache[_Key, Rewrite | None] | None = LRUCache(cache_size) if cache_size else None
@@ -72,6 +74,13 @@ class Snapshot:
 
     def mode(self, namespace: str | None) -> Mode:
         return self.compiled.mode(namespace)
+
+    def approval(self, mode: Mode) -> Callable[[str], bytes]:
+        """Writes the answer to a review in which all is approved, from its uid."""
+        write = self._approvals.get(mode)
+        if write is None:
+            write = self._approvals[mode] = review.approval({"mode": mode, "policy": self.revision})
+        return write
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """As ``CompiledPolicy.decide``, remembered."""

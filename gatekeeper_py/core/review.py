@@ -7,7 +7,7 @@ keep to what the API server accepts: a patch only with its type, codes from 400,
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -76,6 +76,16 @@ def allowed(
     return AdmissionResponse(
         uid=uid, allowed=True, warnings=tuple(warnings), audit_annotations=audit_annotations or {}
     )
+
+
+def approval(audit_annotations: Mapping[str, str]) -> Callable[[str], bytes]:
+    """What writes the bytes of ``allowed(uid, audit_annotations=…)`` for any uid.
+
+    Nearly every answer is this one: only the uid differs, and writing the rest again costs 1 µs.
+    """
+    document = allowed("", audit_annotations=audit_annotations).document()
+    before, behind = orjson.dumps(document).split(b'""', 1)
+    return lambda uid: before + orjson.dumps(uid) + behind
 
 
 def denied(

@@ -2,7 +2,7 @@
 
 Half of what a review costs is making and freeing values that no decision reads: half of a Pod is
 ``managedFields``. ``parse_pod_review`` makes only what ``core`` reads of a Pod's review, which takes
-15 instead of 20 µs at 7 KB and 63 instead of 135 µs at 33 KB, checks included. orjson stays the judge
+9 instead of 15 µs at 7 KB and 35 instead of 84 µs at 33 KB, checks included. orjson stays the judge
 of what is JSON: a body on which the two could differ is not decoded here, but left to it.
 """
 
@@ -93,11 +93,23 @@ _CLASSES: Final = bytes(
 )  # fmt: skip
 """Digits and an exponent's sign as one letter, its mark as another, brackets as one kind."""
 
+_STRUCTURE: Final = bytes(
+    ord(",") if chr(byte) in ":,[]{}" else ord("e") if chr(byte) in "eE" else byte for byte in range(256)
+)
+_NO_STRUCTURE: Final = bytes(byte for byte in range(256) if chr(byte) not in ':,[]{}"eEfr')
+_EXPONENT: Final = b",e,"
+"""All that a number with an exponent leaves, with what stands before and behind it, when nothing is kept
+but these few characters: ``true`` and ``false`` leave an ``r`` or ``f``, strings their quotes, too."""
+
+_STRIDE: Final = 30
+_DIGITS: Final = b"0" * 10
+"""As many samples, one each ``_STRIDE``, fall into the 309 digits that a number too large for a double
+needs without an exponent."""
+
 _LONG: Final = b"0" * 155
 _LARGE_EXPONENT: Final = b"e000"
 """One of the two is found (in these classes) where a number is too large for a double: 155 digits in a
-row, or an exponent of three. orjson refuses such a number wherever it stands, msgspec looks only at
-those that it decodes."""
+row, or an exponent of three."""
 
 _NUMBER: Final = b"0123456789.-"
 _BEFORE_NUMBER: Final = b":,[ \t\r\n"
@@ -125,16 +137,24 @@ def parse_pod_review(body: bytes) -> dict[str, Any] | None:
             body.decode()  # msgspec does not look into the strings that it skips
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, KeyError):
         return None
-    classes = body.translate(_CLASSES)
     # Up to Python 3.11 the interpreter's own limit, unless it was raised, stops msgspec before that.
     counts = _HAS_OWN_STACK_LIMIT or sys.getrecursionlimit() > MAX_DEPTH
-    if _may_overflow(body, classes) or (counts and _may_be_deep(classes)):
+    structure = body.translate(_STRUCTURE, _NO_STRUCTURE)
+    if _may_overflow(body, structure) or (counts and _may_be_deep(body, structure)):
         return None
     return document  # type: ignore[return-value]
 
 
-def _may_overflow(body: bytes, classes: bytes) -> bool:
-    """Whether there can be a number, outside a string, that is too large for a double."""
+def _may_overflow(body: bytes, structure: bytes) -> bool:
+    """Whether there can be a number, outside a string, that is too large for a double.
+
+    orjson refuses one wherever it stands, msgspec looks only at those that it decodes. Of a JSON object.
+    """
+    # Nearly no Pod holds a number with an exponent, so that the closer look is rare. Searching backwards
+    # takes a third of the time: forwards, bytes are prepared for long needles.
+    if structure.rfind(_EXPONENT) < 0 and _DIGITS not in body[::_STRIDE].translate(_CLASSES):
+        return False
+    classes = body.translate(_CLASSES)
     if _LONG in classes:
         return True
     place = classes.find(_LARGE_EXPONENT)
@@ -147,7 +167,10 @@ def _may_overflow(body: bytes, classes: bytes) -> bool:
     return False
 
 
-def _may_be_deep(classes: bytes) -> bool:
+def _may_be_deep(body: bytes, structure: bytes) -> bool:
     """Whether there can be more than ``MAX_DEPTH`` levels: each is opened, and an empty one is a leaf."""
+    if structure.count(b",") <= 2 * MAX_DEPTH:  # each is closed, too
+        return False
+    classes = body.translate(_CLASSES)
     opened = classes.count(b"(")
     return opened > MAX_DEPTH and opened - classes.count(b"()") >= MAX_DEPTH

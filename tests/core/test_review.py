@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+import orjson
 import pytest
 
 from builders import UID, pod
@@ -186,3 +187,10 @@ class TestConstructors:
 def test_pointers_are_escaped(parts: tuple[str | int, ...], expected: str) -> None:
     """RFC 6901 section 3."""
     assert review.pointer(parts) == expected
+
+
+@pytest.mark.parametrize("uid", [UID, "", '""', '"}', "é\n\\", "u" * 128])
+@pytest.mark.parametrize("audit", [AUDIT, {"mode": '""', "policy": ""}])
+def test_an_approval_is_the_bytes_of_an_allowed_review(uid: str, audit: dict[str, str]) -> None:
+    expected = orjson.dumps(review.allowed(uid, audit_annotations=audit).document())
+    assert review.approval(audit)(uid) == expected

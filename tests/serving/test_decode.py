@@ -159,6 +159,25 @@ def test_numbers_that_orjson_refuses_are_never_passed_over(value: bytes, place: 
     check_same(body)
 
 
+number_texts = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,20})(0{0,3}|0{100,400})(\.[0-9]{1,5})?([eE][+-]?[0-9]{1,5})?", fullmatch=True
+)
+
+
+@settings(max_examples=500)
+@given(
+    number_texts,
+    st.sampled_from(WHITE[:5]),
+    st.sampled_from(WHITE[:5]),
+    st.sampled_from([b"%s", b"[true,%s,false]", b"[%s]"]),
+)
+def test_no_number_that_orjson_refuses_is_passed_over(
+    number: str, before: bytes, behind: bytes, place: bytes
+) -> None:
+    value = place % (before + number.encode() + behind)
+    check_same(json.dumps(REVIEWS[0]).encode().replace(b"{", b'{"other":' + value + b",", 1))
+
+
 def test_hexadecimal_text_is_not_taken_for_numbers() -> None:
     document = review(pod(*(f"registry.corp.io/web@sha256:{digit}4e999e111{'e' * 54}" for digit in "abcdef")))
     assert check_same(json.dumps(document).encode())
