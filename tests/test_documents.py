@@ -110,3 +110,14 @@ def test_the_example_policy_has_no_errors_and_says_what_the_readme_shows() -> No
     compiled = policy.at(NOW)
     assert compiled.decide("default", "registry.corp.example/shop/web:1").approved
     assert not compiled.decide("default", "registry.corp.example.evil.io/x:1").approved
+
+
+def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    functions = set(re.findall(r"`(?:[a-z0-9_/]+\.py::)?(test_[a-z0-9_]+)`", page))
+    assert len(functions) > 40
+    defined = {name for text in sources.values() for name in re.findall(r"def (test_[a-z0-9_]+)\(", text)}
+    assert functions <= defined, functions - defined
+    for path, function in re.findall(r"`([a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?`", page):
+        assert f"def {function}" in sources[ROOT / "tests" / path], path
