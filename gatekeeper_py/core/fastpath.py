@@ -25,6 +25,7 @@ from gatekeeper_py.core.policy import Policy
 from gatekeeper_py.core.reference import (
     DOCKER_HUB,
     InvalidReference,
+    Location,
     effective_tag,
     locate,
     parse_reference,
@@ -182,6 +183,21 @@ def _digest(rule: Rule, _: Surroundings) -> str:
     return "" if rule.pattern.digest in {None, ANY} else "it wants one digest"
 
 
+def _spelling(rule: Rule, _: Surroundings) -> str:
+    """The law's own words: an image with the text of the place must be read as one in the place.
+
+    The registry ``foo:443`` is folded to ``foo``, and ``foo/app`` is an image of Docker Hub's.
+    """
+    pattern = rule.pattern
+    below = ("x",) if pattern.subtree else ()
+    try:
+        read = locate(parse_reference(_place(rule).text + "".join(below)))
+    except InvalidReference:
+        read = None
+    meant = Location(pattern.host, (*pattern.segments, *below))
+    return "" if read == meant else "its name without the port is read as something else"
+
+
 def _denied(rule: Rule, around: Surroundings) -> str:
     other = _find(around.denied, rule)
     return "" if other is None else f"{other} may refuse some of it"
@@ -213,6 +229,7 @@ GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
         "path": _path,
         "tag": _tag,
         "digest": _digest,
+        "spelling": _spelling,
         "denied": _denied,
         "mirrored": _mirrored,
         "declared": _declared,

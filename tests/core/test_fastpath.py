@@ -54,6 +54,12 @@ def fast(allow: str, more: str = "") -> FastPath:
         pytest.param("'a.io@*'", "", "", "", id="pinned"),
         pytest.param("localhost", "", "", "", id="localhost"),
         pytest.param("foo:5000/", "", "", "", id="dotless-with-a-port"),
+        pytest.param("localhost:443/", "", "", "", id="localhost-with-the-default-port"),
+        pytest.param("foo:443/", "", "its name without the port", "", id="dotless-with-the-default-port"),
+        pytest.param("foo:0443/x/**", "", "its name without the port", "", id="dotless-and-a-zero"),
+        pytest.param("library:443/", "", "its name without the port", "", id="the-hubs-own-namespace"),
+        pytest.param("foo:443/x", "", "its name without the port", "", id="dotless-repository"),
+        pytest.param("'foo:443/x@*'", "", "its name without the port", "", id="dotless-pinned"),
         pytest.param("{image: a.io, namespaces: ['*']}", "", "", "", id="every-namespace"),
         pytest.param("{image: a.io, owner: ana, reason: ours}", "", "", "", id="owner-and-reason"),
         pytest.param(
@@ -263,6 +269,7 @@ TAKEN_OUT: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "until": (f"[{{image: a.io, until: {LAPSE:%Y-%m-%d}}}]", "", pod("a.io/x")),
     "host": ("['*.corp.io']", "", pod("*.corp.io/x")),
     "tag": ("[a.io/x:v1]", "", pod("a.io/x:v2")),
+    "spelling": ("['foo:443/']", "", pod("foo/x")),
     "digest": (f"['a.io/x{DIGEST}']", "", pod(f"a.io/x{OTHER_DIGEST}")),
     "denied": ("[a.io]", "deny: ['*/x']", pod("a.io/x")),
     "mirrored": ("[a.io]", "deny: [b.io/x]\nmirrors: [{from: b.io, to: a.io/b}]", pod("a.io/b/x")),
@@ -280,6 +287,9 @@ BY_DEFINITION: Final[dict[str, tuple[str, Callable[[str], bool]]]] = {
     "path": ("['a.io/*/app']", lambda place: "*" in place),
 }
 """Guards whose lack approves nothing wrongly, as far as we know: what they are for all the same."""
+
+CAUGHT_TWICE: Final = {"host", "path"}
+"""Guards that say it better than ``spelling``, which would see the same; it is taken out with them."""
 
 
 def test_every_guard_is_taken_out_below() -> None:
@@ -308,8 +318,10 @@ def test_guards_by_definition(name: str) -> None:
 
 
 def _without(policy: Policy, name: str) -> FastPath:
+    removed = {name, "spelling"} if name in CAUGHT_TWICE else {name}
+
     def left(guards: Any) -> Any:
-        return {key: guard for key, guard in guards.items() if key != name}
+        return {key: guard for key, guard in guards.items() if key not in removed}
 
     return _compile(policy, left(GUARDS), left(MUTATING_GUARDS))
 

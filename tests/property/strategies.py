@@ -29,6 +29,8 @@ HOSTS: Final = (
     "localhost",
     "localhost:5000",
     "foo:5000",
+    "foo:443",
+    "foo:0443",
     "[::1]",
     "[::1]:5000",
 )
@@ -82,7 +84,7 @@ _hosts = st.sampled_from([*HOSTS, "A.io", "Docker.io", "EU.corp.io"])
 
 images: Final = st.one_of(
     st.builds("{}/{}{}".format, _hosts, _paths(SEGMENTS, at_least=1), _suffix(TAGS, DIGESTS)),
-    st.builds("{}{}".format, _paths(SEGMENTS, at_least=1), _suffix(TAGS, DIGESTS)),
+    st.builds("{}{}".format, _paths([*SEGMENTS, "foo"], at_least=1), _suffix(TAGS, DIGESTS)),
 )
 """Images as people write them; every one parses."""
 
@@ -149,7 +151,7 @@ def _rules(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
 allow_rules: Final = _rules(allow_patterns)
 deny_rules: Final = _rules(patterns)
 
-_prefix_hosts = [host + "/" if host == "foo:5000" else host for host in HOSTS]
+_prefix_hosts = [host + "/" if host.startswith("foo:") else host for host in HOSTS]
 prefixes: Final = st.one_of(
     st.sampled_from(_prefix_hosts),
     st.builds("{}/{}".format, st.sampled_from(HOSTS), _paths(SEGMENTS, at_least=1)),

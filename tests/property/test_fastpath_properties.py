@@ -26,7 +26,7 @@ from property.strategies import (
     varied_images,
 )
 
-REGISTRIES: Final = ("a.io", "b.io", "a.io:5000", "localhost", "foo:5000", "eu.corp.io")
+REGISTRIES: Final = ("a.io", "b.io", "a.io:5000", "localhost", "foo:5000", "foo:443", "eu.corp.io")
 PARTS: Final = ("a", "ab", "b", "x-y", "library")
 
 plain_rules: Final = st.builds(
@@ -40,7 +40,7 @@ plain_rules: Final = st.builds(
 
 canonical_images: Final = st.builds(
     "{}/{}{}{}".format,
-    st.sampled_from(REGISTRIES),
+    st.sampled_from([*REGISTRIES, "foo"]),
     st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("/".join),
     st.sampled_from(["", ":v1", ":latest"]),
     st.sampled_from(["", "", f"@{DIGESTS[0]}", f"@{DIGESTS[2]}"]),

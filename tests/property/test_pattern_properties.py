@@ -40,6 +40,8 @@ def test_every_pattern_has_an_image(text: str) -> None:
     except InvalidPattern:
         return
     host = "a.io" if pattern.any_host else pattern.host.replace("*", "a")
+    if not pattern.any_host and host != "localhost" and not {".", ":"} & set(host):
+        host += ":443"  # without it the image would be Docker Hub's
     segments = [segment.replace("*", "a") for segment in pattern.segments]
     image = "/".join([host, *segments, *(["a"] if pattern.subtree else [])])
     if pattern.tag is not None:
