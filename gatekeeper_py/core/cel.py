@@ -58,8 +58,10 @@ grows with lengths. Rounded up from what an API server counts; a test holds the 
 
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:[.]|__?|-+)[a-z0-9]+)*"
 _TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-_FORM: Final = rf"[^/]+/{_COMPONENT}(?:/{_COMPONENT})*(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?"
-"""An image written in full. What stands before the first slash is only compared, with registries."""
+_REGISTRY: Final = r"(?:[^.:/]*[.:][^/]*|localhost)"
+_FORM: Final = rf"{_REGISTRY}/{_COMPONENT}(?:/{_COMPONENT})*(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?"
+"""An image written in full. What stands before the first slash is only compared, with registries; but it
+must be one to a container runtime: ``foo/app`` is an image of Docker Hub's."""
 
 _ANCHORED_FORM: Final = f"^(?:{_FORM})$"
 """For RE2, whose ``$`` is the end of the text and nothing else; Python's is not, so it never sees it."""

@@ -13,8 +13,18 @@ from gatekeeper_py.core.cel import Place
 
 DIGEST = "@sha256:" + "7c" * 32
 PLACES = frozenset(
-    {Place("a.io/"), Place("b.io:5000/team/"), Place("c.io/x/app"), Place("d.io/", pinned=True)}
+    {
+        Place("a.io/"),
+        Place("b.io:5000/team/"),
+        Place("c.io/x/app"),
+        Place("d.io/", pinned=True),
+        Place("localhost/"),
+        Place("foo:5000/"),
+        Place("foo/"),
+        Place("localhosts/"),
+    }
 )
+"""The last two are no registries, and nothing lies in them."""
 
 
 @pytest.mark.parametrize(
@@ -29,6 +39,10 @@ PLACES = frozenset(
         pytest.param("c.io/x/app:v1", "c.io/x/app", id="repository-with-a-tag"),
         pytest.param(f"c.io/x/app{DIGEST}", "c.io/x/app", id="repository-with-a-digest"),
         pytest.param(f"d.io/x{DIGEST}", "d.io/", id="pinned"),
+        pytest.param("localhost/x", "localhost/", id="localhost"),
+        pytest.param("foo:5000/x", "foo:5000/", id="dotless-with-a-port"),
+        pytest.param("foo/x", None, id="dotless-without-a-port"),
+        pytest.param("localhosts/x", None, id="nearly-localhost"),
         pytest.param("a.io/" + "x" * 251, None, id="256-characters"),
         pytest.param("a.io", None, id="registry-alone"),
         pytest.param("a.io/", None, id="nothing-below"),

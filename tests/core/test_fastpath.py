@@ -269,7 +269,6 @@ TAKEN_OUT: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "until": (f"[{{image: a.io, until: {LAPSE:%Y-%m-%d}}}]", "", pod("a.io/x")),
     "host": ("['*.corp.io']", "", pod("*.corp.io/x")),
     "tag": ("[a.io/x:v1]", "", pod("a.io/x:v2")),
-    "spelling": ("['foo:443/']", "", pod("foo/x")),
     "digest": (f"['a.io/x{DIGEST}']", "", pod(f"a.io/x{OTHER_DIGEST}")),
     "denied": ("[a.io]", "deny: ['*/x']", pod("a.io/x")),
     "mirrored": ("[a.io]", "deny: [b.io/x]\nmirrors: [{from: b.io, to: a.io/b}]", pod("a.io/b/x")),
@@ -285,8 +284,12 @@ TAKEN_OUT: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
 BY_DEFINITION: Final[dict[str, tuple[str, Callable[[str], bool]]]] = {
     "hub": ("[docker.io/library]", lambda place: place.startswith("docker.io/")),
     "path": ("['a.io/*/app']", lambda place: "*" in place),
+    "spelling": ("['foo:443/']", lambda place: place.startswith("foo/")),
 }
-"""Guards whose lack approves nothing wrongly, as far as we know: what they are for all the same."""
+"""Guards whose lack approves nothing wrongly, as far as we know: what they are for all the same.
+
+What ``spelling`` keeps out does not have the expression's form, either.
+"""
 
 CAUGHT_TWICE: Final = {"host", "path"}
 """Guards that say it better than ``spelling``, which would see the same; it is taken out with them."""

@@ -268,7 +268,7 @@ WRONGLY_SKIPPED: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
     "every-image": (").all(i,", ").exists(i,", of_pod(pod(PLAIN, EVIL))),
     "length": ("size(i) <= 255", "true", of_pod(pod("a.io/" + "x" * 256))),
     "form": ("i.matches(", "'a.io/x'.matches(", of_pod(pod("a.io/x y"))),
-    "start": ("'^(?:[^/]+/[a-z", "'(?:[^/]+/[a-z", of_pod(pod("a.io/BAD/a.io/x"))),
+    "start": ("'^(?:(?:[^.:/]*[.:]", "'(?:(?:[^.:/]*[.:]", of_pod(pod("a.io/BAD/a.io/x"))),
     "end": ("{64})?)$'", "{64})?)'", of_pod(pod("a.io/x\n"))),
     "pinned": ("i.contains('@')", "true", of_pod(pod("d.io/x"))),
     "whole-segments": ("'b.io:5000/team/'", "'b.io:5000/'", of_pod(pod("b.io:5000/x"))),
@@ -327,6 +327,14 @@ def test_each_test_of_a_type_is_needed(evaluator: Evaluator, name: str) -> None:
     answer = evaluator.evaluate(expression(), asked, typed=typed)
     assert (answer.error, answer.matches) == ("", name != "volume-without-image")  # which is plain
     assert evaluator.evaluate(mutant, asked, typed=typed).error != ""
+
+
+def test_a_name_that_begins_with_no_registry_is_asked_about(evaluator: Evaluator) -> None:
+    """Even if it were listed: ``foo/app`` is an image of Docker Hub's."""
+    condition = cel.expression(frozenset({Place("foo/"), Place("localhost/"), Place("foo:5000/")}))
+    for image, asked in (("foo/app", True), ("localhost/app", False), ("foo:5000/app", False)):
+        answer = evaluator.evaluate(condition, of_pod(pod(image)))
+        assert (answer.matches, answer.error) == (asked, "")
 
 
 def test_nothing_to_run_is_asked_about(evaluator: Evaluator) -> None:

@@ -26,6 +26,8 @@ REPOSITORIES: Final = (
     "registry-1.docker.io/nginx",
     "nginx",
     "localhost/app",
+    "foo/app",
+    "foo:443/app",
 )
 """Each is plain, approved, denied or mirrored under some policy of the test, most are under several."""
 

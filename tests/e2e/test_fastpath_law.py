@@ -31,7 +31,10 @@ from gatekeeper_py.core.workload import POD, slots
 CLIENTS: Final = 8
 
 POLICIES: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
-    "registries": ("enforce", "allow: [registry.corp.example, 'other.example:5000', quay.io, localhost]"),
+    "registries": (
+        "enforce",
+        "allow: [registry.corp.example, 'other.example:5000', quay.io, localhost, 'foo:443/']",
+    ),
     "paths": (
         "enforce",
         "allow: ['registry.corp.example/team/**', registry.corp.example/shop/app, 'ghcr.io/org/**']",
