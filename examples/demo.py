@@ -31,8 +31,14 @@ import yaml
 HERE = Path(__file__).parent
 START_SECONDS = 20.0
 RELOAD_SECONDS = 10.0
-WEBHOOK = "validate.image-validation-webhook.gatekeeper-py"
-PLURALS = {"Pod": "pod", "Deployment": "deployment.apps"}
+SHOWN = {"Pod": "pod", "Deployment": "deployment.apps"}
+"""How kubectl names what it created."""
+
+WEBHOOKS = {
+    "Pod": "pods.image-validation-webhook.gatekeeper-py",
+    "Deployment": "workloads.image-validation-webhook.gatekeeper-py",
+}
+"""The webhook that refuses each kind, as in ``k8s/base/webhooks/validating.yaml``."""
 
 
 @dataclass
@@ -86,14 +92,14 @@ class Tour:
             verdict, message = "denied", validated["status"]["message"]
             say(
                 f"Error from server (Forbidden): {doing}"
-                f'admission webhook "{WEBHOOK}" denied the request: {message}',
+                f'admission webhook "{WEBHOOKS[obj["kind"]]}" denied the request: {message}',
                 "denied",
             )
         else:
             verdict = (
                 "warned" if validated.get("warnings") else "mutated" if "patch" in mutated else "allowed"
             )
-            say(f"{PLURALS[obj['kind']]}/{name} created", "allowed")
+            say(f"{SHOWN[obj['kind']]}/{name} created", "allowed")
             for image in images(request["object"]) if verdict == "mutated" else ():
                 say(f"  runs {image}", "allowed")
         if verdict != expected:

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gatekeeper_py.cli import cli, run
-from gatekeeper_py.core import parse_policy, parse_reference
+from gatekeeper_py.commands.manifests import read_manifests
+from gatekeeper_py.core import admission, parse_policy, parse_reference
 from gatekeeper_py.core.lint import _CHECKS
 from gatekeeper_py.core.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.reference import effective_tag, locate
@@ -54,13 +56,25 @@ def test_every_command_of_the_readme_runs(
     assert capsys.readouterr().out
 
 
-def test_the_denial_of_the_readme_is_the_one_users_get(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    run(["review", "examples/policy.yaml", "examples/manifests/dockerhub.yaml"])
-    line = next(line for line in capsys.readouterr().out.splitlines() if 'container "web"' in line)
-    assert line.strip() in " ".join(README.split())
+def test_the_denial_of_the_readme_is_the_one_users_get() -> None:
+    policy = parse_policy((ROOT / "examples/policy.yaml").read_text(encoding="utf-8")).at(NOW)
+    (manifest,) = read_manifests(str(ROOT / "examples/manifests/dockerhub.yaml"))
+    message = admission.validate(manifest.request, policy).response.message
+    configuration = yaml.safe_load((ROOT / "k8s/base/webhooks/validating.yaml").read_text(encoding="utf-8"))
+    webhook = next(hook["name"] for hook in configuration["webhooks"] if hook["name"].startswith("pods."))
+    said = (
+        "$ kubectl apply -f dockerhub.yaml Error from server (Forbidden): error when creating "
+        f'"dockerhub.yaml": admission webhook "{webhook}" denied the request: {message}'
+    )
+    assert said.split() == blocks(README, "console")[0].split()
+
+
+def test_the_demo_names_the_webhooks_as_they_are_registered() -> None:
+    configuration = yaml.safe_load((ROOT / "k8s/base/webhooks/validating.yaml").read_text(encoding="utf-8"))
+    demo = (ROOT / "examples/demo.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'"(\w+\.image-validation-webhook\.gatekeeper-py)"', demo))
+    assert named
+    assert named <= {hook["name"] for hook in configuration["webhooks"]}
 
 
 def test_every_command_of_the_readme_exists_and_every_command_is_documented() -> None:
