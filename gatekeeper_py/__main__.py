@@ -1,5 +1,19 @@
-"""``python -m gatekeeper_py``."""
+"""The entry point, of ``gatekeeper-py`` and of ``python -m gatekeeper_py``."""
 
-from gatekeeper_py.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    try:
+        # Here, because loading takes a while too, and Ctrl-C in it deserves no traceback.
+        from gatekeeper_py.cli import run  # noqa: PLC0415
+
+        code = run()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,35 +6,37 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 import click
 
-from gatekeeper_py.commands.audit import audit
-from gatekeeper_py.commands.check import check
-from gatekeeper_py.commands.control import control
-from gatekeeper_py.commands.explain import explain
-from gatekeeper_py.commands.review import review
-from gatekeeper_py.commands.schema import schema
-from gatekeeper_py.commands.serve import serve
-from gatekeeper_py.commands.version import version
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141  # what a shell shows for SIGPIPE
 
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141  # what a shell shows for SIGPIPE
+COMMANDS: Final = ("audit", "check", "control", "explain", "review", "schema", "serve", "version")
+"""Each is a module of ``gatekeeper_py.commands`` that holds a command of the same name."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Imports a command when it is asked for, so that nobody waits for the others."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"gatekeeper_py.commands.{name}"), name)
+        return command
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 def cli() -> None:
     """Let a cluster run only images from approved registries."""
-
-
-for command in (audit, check, control, explain, review, schema, serve, version):
-    cli.add_command(command)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit with its code."""
-    sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -149,6 +149,36 @@ def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path: Path, write: Write) ->
     assert b"Traceback" not in errors
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param("click", id="as-the-command-line-is-loaded"),
+        pytest.param("pydantic", id="as-a-command-is-loaded"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [["check", "policy.yaml"], ["serve", "--policy", "policy.yaml"]])
+def test_ctrl_c_while_it_is_loaded_exits_with_130_and_no_traceback(
+    tmp_path: Path, module: str, arguments: list[str]
+) -> None:
+    """A module of ours waits in the place of a real one, so the signal finds it at that import."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / f"{module}.py").write_text(f"open({str(fifo)!r}).read()\n")
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "gatekeeper_py", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)},
+        ) as process,
+        fifo.open("wb"),
+    ):
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, errors.strip()) == (b"", b"")
+
+
 def _on_a_terminal(*arguments: object, **environment: str) -> str:
     ours, theirs = pty.openpty()
     try:
