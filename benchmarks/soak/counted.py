@@ -27,7 +27,7 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, count)
     sys.argv = ["gatekeeper-py", *sys.argv[2:]]
 
-    from gatekeeper_py.cli import main as run  # noqa: PLC0415 - it may take its time; a signal may come
+    from gatekeeper_py.__main__ import main as run  # noqa: PLC0415 - it may take its time; a signal may come
 
     run()
 
