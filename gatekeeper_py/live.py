@@ -22,8 +22,9 @@ from gatekeeper_py.core.rules import RuleSet
 from gatekeeper_py.core.schema import Mode
 from gatekeeper_py.core.workload import GroupKind
 
-MAX_CACHED_IMAGE: Final = 1024
-"""Longer text is decided each time: 16,384 hostile images must not hold 64 MiB."""
+MAX_CACHED_LENGTH: Final = 1024
+"""Of an image or a namespace. Longer text is decided each time: 16,384 hostile reviews must not hold more
+than some tens of MiB."""
 
 _Key = str | tuple[str | None, str]
 _ABSENT: Final = object()
@@ -85,9 +86,9 @@ class Snapshot:
     def decide(self, namespace: str | None, image: str) -> Decision:
         """As ``CompiledPolicy.decide``, remembered."""
         cache = self._decisions
-        if cache is None or len(image) > MAX_CACHED_IMAGE:
+        key = _with_namespace(namespace, image) if self._by_namespace else image
+        if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
             return self.compiled.decide(namespace, image)
-        key: _Key = (namespace, image) if self._by_namespace else image
         decision = cache.get(key)
         if decision is not None:
             self.counts.hits += 1
@@ -99,13 +100,18 @@ class Snapshot:
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
         """As ``CompiledPolicy.plan``, remembered."""
         cache = self._plans
-        if cache is None or len(image) > MAX_CACHED_IMAGE:
+        key = _with_namespace(namespace, image) if self._by_namespace else image
+        if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
             return self.compiled.plan(namespace, image)
-        key: _Key = (namespace, image) if self._by_namespace else image
         plan = cache.get(key, _ABSENT)
         if plan is _ABSENT:
             plan = cache[key] = self.compiled.plan(namespace, image)
         return plan  # type: ignore[return-value]
+
+
+def _with_namespace(namespace: str | None, image: str) -> _Key | None:
+    """``None`` when it is too long to be kept."""
+    return None if namespace is not None and len(namespace) > MAX_CACHED_LENGTH else (namespace, image)
 
 
 class LivePolicy:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.core.dismantle import dismantle
 from gatekeeper_py.core.document import PolicyError
@@ -21,6 +21,9 @@ from gatekeeper_py.core.policy import CompiledPolicy, Policy, parse_policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 
 Result = Literal["loaded", "refused", "unchanged"]
+
+AFTER_BUG_SECONDS: Final = 1.0
+"""Before a rule that has lapsed is tried again: it would otherwise fail without a pause."""
 
 
 class Delivered(Protocol):
@@ -165,9 +168,13 @@ class Reloader:
                     await self._delivered.wait()
             self._delivered.clear()
             latest, self._latest = self._latest, None
-            if latest is not None:
-                await self.apply(latest)
-            await self._lapse()
+            try:
+                if latest is not None:
+                    await self.apply(latest)
+                await self._lapse()
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
+                self._log.error("policy_not_compiled", source=self.place, exc_info=True)
+                await asyncio.sleep(AFTER_BUG_SECONDS)
 
     def _seconds_to_next_change(self) -> float | None:
         snapshot = self._live.snapshot

@@ -32,6 +32,12 @@ from gatekeeper_py.sources.file import FileSource
 QUIET_SECONDS: Final = 3.0
 """A drain ends when no request came for this long after the listening socket was closed."""
 
+QUIET_LOOK_SECONDS: Final = 0.1
+LATE_SECONDS: Final = 0.02
+"""A look that is later than this shows that the machine has no time, so that it says nothing. It hits
+clients on the same machine, too: when they go on, they send all that was due meanwhile at once, also on
+connections that they had not used for long, and before they see that one was closed."""
+
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
 """Below the usual grace period of 30 s, less the drain's first part."""
 
@@ -149,11 +155,13 @@ class _Server:
         # A connection may have come just now, with its request still to follow.
         closed = time.monotonic()
         end = closed + MAX_QUIET_WAIT_SECONDS
-        while listener.connections and (now := time.monotonic()) < end:
-            quiet_until = max(webhook.last_request, closed) + QUIET_SECONDS
-            if now >= quiet_until:
-                break
-            await asyncio.sleep(min(quiet_until - now, 0.1))
+        now, quiet_since = closed, closed
+        while listener.connections and now < min(end, max(webhook.last_request, quiet_since) + QUIET_SECONDS):
+            due = now + QUIET_LOOK_SECONDS
+            await asyncio.sleep(QUIET_LOOK_SECONDS)
+            now = time.monotonic()
+            if now - due > LATE_SECONDS:
+                quiet_since = now
 
     async def _certificates(self, metrics: Metrics) -> CertificateFiles | _InMemory:
         tls = self._settings.tls

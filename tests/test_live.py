@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builders import HUB_TO_CORP, policy
-from gatekeeper_py.live import MAX_CACHED_IMAGE, CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live import MAX_CACHED_LENGTH, CacheCounts, LivePolicy, Snapshot
 
 IMAGE = "registry.corp.io/web:1"
 BY_NAMESPACE = policy(allow="[{image: registry.corp.io, namespaces: [team-*]}]")
@@ -59,10 +59,21 @@ def test_a_size_of_0_keeps_nothing() -> None:
 
 def test_long_text_is_not_kept() -> None:
     snapshot = Snapshot(policy(), 10, CacheCounts())
-    for length in (MAX_CACHED_IMAGE, MAX_CACHED_IMAGE + 1, 3_000_000):
+    for length in (MAX_CACHED_LENGTH, MAX_CACHED_LENGTH + 1, 3_000_000):
         assert not snapshot.decide(None, "x" * length).approved
         assert snapshot.plan(None, "x" * length) is None
     assert snapshot.cached == 1
+
+
+def test_a_long_namespace_is_not_kept() -> None:
+    """The API server has none over 63 characters; whoever else asks could fill the memory with them."""
+    compiled = policy("deny: [{image: 'registry.corp.io/web', namespaces: [x*]}]\n")
+    snapshot = Snapshot(compiled, 10, CacheCounts())
+    for length in (63, MAX_CACHED_LENGTH + 1, 3_000_000):
+        assert not snapshot.decide("x" * length, IMAGE).approved
+        assert snapshot.decide("y" * length, IMAGE).approved
+        assert snapshot.plan("x" * length, IMAGE) is None
+    assert snapshot.cached == 2
 
 
 @pytest.mark.parametrize("image", ["nginx", IMAGE, "registry.corp.io/dockerhub/a", "NOT/valid", ""])

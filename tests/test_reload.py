@@ -253,6 +253,30 @@ async def test_an_override_that_lapses_gives_the_mode_back(world: World) -> None
     assert world.live.snapshot.mode("shop") == "enforce"
 
 
+async def test_a_bug_when_a_rule_lapses_does_not_end_the_server(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "AFTER_BUG_SECONDS", 0.0)
+    await world.take(policy_text(allow="[{image: quay.io, until: 2026-03-05T00:00:00Z}, registry.corp.io]"))
+    assert world.live.snapshot is not None
+    policy, tried = world.live.snapshot.compiled.policy, []
+
+    def fail_once(_policy: object, instant: datetime) -> object:
+        tried.append(instant)
+        if len(tried) == 1:
+            raise RuntimeError("a bug")
+        return at(policy, instant)
+
+    at = type(policy).at
+    monkeypatch.setattr(type(policy), "at", fail_once)
+    world.now = START + timedelta(days=5)
+    task = asyncio.create_task(world.reloader.run(_deliveries(asyncio.Queue())))
+    await eventually(lambda: world.log.named("policy_rule_lapsed") != [])
+    await _cancelled(task)
+    assert len(world.log.named("policy_not_compiled")) == 1
+    assert not world.approves("quay.io/x")
+
+
 async def test_without_a_policy_nothing_lapses(world: World) -> None:
     await world.reloader._lapse()
     assert world.reloader._seconds_to_next_change() is None

@@ -142,6 +142,11 @@ class _Protocol(RequestHandler):
             self._direct.give_up()
             self.data_received(b"")
 
+    def close_if_idle(self) -> None:
+        """End the connection, unless an answer is under way."""
+        if self._direct is not None and self._direct.is_idle():
+            self.force_close()
+
     def gives_way(self, now: float) -> bool:
         """Whether nothing has been asked for a while, and nothing is being answered."""
         asked = self._next_keepalive_close_time - KEEPALIVE_SECONDS
@@ -298,6 +303,9 @@ class Listener:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for protocol in list(self._server.open):
+            # aiohttp would keep them open for the whole time, and throw away what is asked on them.
+            protocol.close_if_idle()
         await self._server.shutdown(seconds)
         if self._looking is not None:
             self._looking.cancel()

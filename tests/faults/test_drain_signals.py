@@ -111,6 +111,22 @@ def test_a_connection_that_came_last_may_still_ask(site: Site) -> None:
     assert server.errors == ""
 
 
+def test_a_time_in_which_the_process_stood_still_was_not_quiet(site: Site) -> None:
+    """The wait for quiet would end in it. Clients stood still with it, and ask when they go on."""
+    server = site.join("--drain-seconds", "0")
+    with connected(server) as connection:
+        server.signal(signal.SIGTERM)
+        until_closed(server)
+        server.signal(signal.SIGSTOP)
+        time.sleep(QUIET_SECONDS + 0.5)
+        server.signal(signal.SIGCONT)
+        time.sleep(0.5)
+        connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
+        receive_the_last(connection)
+        assert server.code() == 0
+    assert server.errors == ""
+
+
 def test_connections_that_say_nothing_do_not_hold_the_exit(site: Site) -> None:
     server = site.join("--drain-seconds", "0")
     address = server.address("webhook")

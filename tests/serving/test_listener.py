@@ -308,6 +308,19 @@ async def test_closing_ends_connections_in_every_state(start: Start) -> None:
         await Connection.open("127.0.0.1", served.address.port)
 
 
+async def test_closing_does_not_wait_for_idle_connections(start: Start) -> None:
+    """Nor leave them open meanwhile, when what is asked on them would be thrown away."""
+    served = start()
+    idle = [await Connection.open("127.0.0.1", served.address.port, served.trust) for _ in range(3)]
+    for connection in idle:
+        assert (await connection.ask(request(CONTENT))).status == 200
+    async with asyncio.timeout(10):
+        await served.listener.close(60.0)
+    for connection in idle:
+        assert await connection.ended()
+        await connection.close()
+
+
 async def _answer(_request: object) -> object:
     return json_response(200, {})
 
