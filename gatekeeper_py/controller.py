@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,7 +132,7 @@ def _keeper(
         observer=FastPathMetrics(metrics.registry),
         log=process.log,
         errors=(ApiError, LookupError),
-        refuses=_refuses,
+        status=_status,
     )
 
 
@@ -142,12 +141,9 @@ async def _keep_in_step(keeper: FastPathKeeper, source: ConfigMapSource) -> None
         await keeper.run(deliveries)
 
 
-def _refuses(problem: Exception) -> bool:
-    """Whether the API server says that an object is not valid."""
-    return isinstance(problem, ApiError) and problem.status in {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-    }
+def _status(problem: Exception) -> int:
+    """What an API server answered; 0 when it did not."""
+    return problem.status if isinstance(problem, ApiError) else 0
 
 
 async def _run_once(process: Process, controller: Controller, seconds: float) -> int:

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.control.knowledge import Known, know, unknown
@@ -37,6 +38,10 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 """Between two tries of a write; short, because something may be let in that should not be."""
 
+FIRST_UNWRITABLE_SECONDS: Final = 5.0
+LONGEST_UNWRITABLE_SECONDS: Final = 60.0
+"""Before an expression that could not be written for another reason is tried again."""
+
 FIRST_REFUSED_SECONDS: Final = 60.0
 LONGEST_REFUSED_SECONDS: Final = 3600.0
 """Before an expression that was refused is tried again; an upgraded API server may take it."""
@@ -49,6 +54,11 @@ UNARMED_SECONDS: Final = 2.0
 
 IDLE_SECONDS: Final = 3600.0
 """When nothing is due."""
+
+REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""By which the API server says that an object is not valid."""
+
+CLIENT_ERRORS: Final = range(400, 500)
 
 LEAVE_SECONDS: Final = 5.0
 LEAVE_TRIES: Final = 5
@@ -103,8 +113,8 @@ class _Doubt:
 class FastPathKeeper:
     """Follows the policy; one task, ``run``.
 
-    ``policy_path`` is the ConfigMap's. ``errors`` are what the client raises, ``refuses`` tells those
-    by which the API server says that an object is not valid.
+    ``policy_path`` is the ConfigMap's. ``errors`` are what the client raises, ``status`` tells the HTTP
+    status of one, 0 when there was no answer.
     """
 
     def __init__(
@@ -117,7 +127,7 @@ class FastPathKeeper:
         observer: Observer,
         log: Log,
         errors: tuple[type[Exception], ...],
-        refuses: Callable[[Exception], bool],
+        status: Callable[[Exception], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.conditions: Conditions = ASK_ALWAYS
@@ -129,7 +139,7 @@ class FastPathKeeper:
         self._observer = observer
         self._log = log
         self._errors = errors
-        self._refuses = refuses
+        self._status = status
         self._monotonic = monotonic
         self._wake = asyncio.Event()
         self._latest: Delivered | None = None
@@ -141,7 +151,8 @@ class FastPathKeeper:
         self._look = False
         self._doubt: _Doubt | None = None
         self._failures = 0
-        self._refusals = 0
+        self._unwritable = 0
+        """How often in a row an expression could not be written."""
         start = monotonic()
         self._seen_at = self._changed_at = start
         self._written_at = start - CALM_SECONDS
@@ -270,9 +281,7 @@ class FastPathKeeper:
         if early > 0 and not tightens and not found.carry(wanted.conditions):
             return early
         if wanted.conditions.expressions and not await self._is_current(wanted):
-            until = now + AHEAD_SECONDS
-            self._doubt = _Doubt(wanted, until, "the ConfigMap does not hold what was delivered")
-            return 0.0
+            return self._hold(wanted, AHEAD_SECONDS, "the ConfigMap does not hold what was delivered")
         self.conditions = wanted.conditions
         try:
             complete = await self._placement.put(found, wanted)
@@ -287,7 +296,7 @@ class FastPathKeeper:
         """All configurations carry what is wanted."""
         previous, self._placed, self._done = self._placed.fast_path, wanted, wanted
         if wanted.conditions.expressions:
-            self._doubt, self._refusals = None, 0
+            self._doubt, self._unwritable = None, 0
         if wanted.policy is not None and wanted.fast_path.tightens(previous):
             self._change = "tightened"
         await self._trial.begin(previous, wanted)
@@ -306,19 +315,34 @@ class FastPathKeeper:
         return (data.get(POLICY_KEY), data.get(MODE_KEY)) == (wanted.text, wanted.mode)
 
     def _failed(self, wanted: Known, problem: Exception) -> float:
-        if self._refuses(problem) and wanted.conditions.expressions:
-            pause = min(FIRST_REFUSED_SECONDS * 2.0 ** min(self._refusals, 10), LONGEST_REFUSED_SECONDS)
-            self._refusals += 1
-            until = self._monotonic() + pause
-            self._doubt = _Doubt(wanted, until, "the API server refuses the expression")
+        """Take note of a failed write; answers the seconds until the next try.
+
+        What stands may be too wide. So it is taken out when what is to replace it is not taken: what is
+        against the one write need not be against the other.
+        """
+        status, text = self._status(problem), str(problem)[:500]
+        replaceable = bool(wanted.conditions.expressions) and status != HTTPStatus.CONFLICT
+        if replaceable and status in REFUSED:
+            pause = _backed_off(FIRST_REFUSED_SECONDS, self._unwritable, LONGEST_REFUSED_SECONDS)
+            self._unwritable += 1
             self._observer.fastpath_write("refused")
-            self._log.error("fastpath_expression_refused", problem=str(problem)[:500], retry_seconds=pause)
-            return 0.0
-        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_SECONDS)
+            self._log.error("fastpath_expression_refused", problem=text, retry_seconds=pause)
+            return self._hold(wanted, pause, "the API server refuses the expression")
+        again = self._failures > 0
+        pause = _backed_off(FIRST_PAUSE_SECONDS, self._failures, LONGEST_PAUSE_SECONDS)
         self._failures += 1
         self._observer.fastpath_write("failed")
-        self._log.warning("fastpath_write_failed", problem=str(problem)[:500], retry_seconds=pause)
+        self._log.warning("fastpath_write_failed", problem=text, retry_seconds=pause)
+        if replaceable and (again or status in CLIENT_ERRORS):
+            pause = _backed_off(FIRST_UNWRITABLE_SECONDS, self._unwritable, LONGEST_UNWRITABLE_SECONDS)
+            self._unwritable += 1
+            return self._hold(wanted, pause, "the expression cannot be written")
         return pause
+
+    def _hold(self, known: Known, seconds: float, problem: str) -> float:
+        """Leave a policy unwritten for a while, and everything asked about from now on."""
+        self._doubt = _Doubt(known, self._monotonic() + seconds, problem)
+        return 0.0
 
     async def _try(self, wanted: Known) -> float:
         """Go on with the trial, unless something arrives: that must not wait for a slow answer."""
@@ -367,3 +391,7 @@ class FastPathKeeper:
     def _rules(self) -> dict[Endpoint, int]:
         places = self._placed.fast_path.places
         return {endpoint: len(places[endpoint]) for endpoint in ENDPOINTS}
+
+
+def _backed_off(first: float, failures: int, longest: float) -> float:
+    return min(first * 2.0 ** min(failures, 10), longest)

@@ -30,8 +30,10 @@ REMOVED: Final = "b.io/gatekeeper-py-probe"
 """What is tried after ``WIDE`` became ``TIGHT``."""
 
 
-class Invalid(Refused):
-    """The API server says that an object is not valid."""
+def status(problem: Exception) -> int:
+    """Of a refusal, whose text begins with it."""
+    first = str(problem).partition(" ")[0]
+    return int(first) if first.isdecimal() else 0
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Setup:
             observer=self.recorder,
             log=self.recorder,
             errors=(Refused,),
-            refuses=lambda problem: isinstance(problem, Invalid),
+            status=status,
             monotonic=lambda: self.clock,
         )
         return self.keeper
@@ -140,7 +142,7 @@ class Setup:
         for _ in range(rounds):
             pause = await self.keeper.step()
             self.keeper.seen()
-            if pause >= 60:
+            if pause >= 30:
                 return
             self.clock += pause
 

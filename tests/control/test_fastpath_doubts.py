@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from control.keeping import BAD, GONE, HEAD, OTHER, POLICY, TIGHT, VALIDATE, WIDE, Invalid, Setup
+from control.keeping import BAD, GONE, HEAD, OTHER, POLICY, TIGHT, VALIDATE, WIDE, Setup
+from control.world import Refused
 from gatekeeper_py.control import fastpath
 from gatekeeper_py.control.fastpath import UNSEEN_SECONDS
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION, FAST_PATH_CONDITION
 
 
 @pytest.fixture
@@ -147,15 +149,22 @@ async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide
     assert "wide" not in wide.carried()
 
 
-async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup) -> None:
-    replace = wide.cluster.replace
+def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
+    """An API server, or what stands before it, takes no condition of ours; answers what ends that."""
+    replace = setup.cluster.replace
 
     async def picky(path: str, document: dict[str, Any]) -> None:
-        if "c.io" in str(document):
-            raise Invalid("422")
+        if FAST_PATH_CONDITION in str(document):
+            raise Refused(answer)
         await replace(path, document)
 
-    wide.cluster.replace = picky  # type: ignore[method-assign]
+    setup.cluster.replace = picky  # type: ignore[method-assign]
+    return lambda: setattr(setup.cluster, "replace", replace)
+
+
+@pytest.mark.parametrize("answer", ["400 bad", "422 invalid"])
+async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup, answer: str) -> None:
+    end = refuse_expressions(wide, answer)
     await wide.deliver(OTHER)
     await wide.keeper.step()
     assert wide.carried() == ["none", "none"]
@@ -168,6 +177,47 @@ async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup)
         wide.keeper.seen()
         await wide.keeper.step()
     assert len(wide.recorder.told("fastpath_expression_refused")) == 1
-    wide.cluster.replace = replace  # type: ignore[method-assign]
+    end()
     await wide.settle()
     assert wide.carried() == ["other", "other"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries"),
+    [
+        pytest.param("403 a policy engine", 1, id="forbidden"),
+        pytest.param("413 too large", 1, id="too-large"),
+        pytest.param("500 internal", 2, id="server-error"),
+        pytest.param("no answer", 2, id="unreachable"),
+        pytest.param("409 conflict", 0, id="conflict"),
+    ],
+)
+async def test_what_is_too_wide_is_taken_out_when_nothing_narrower_can_be_written(
+    wide: Setup, answer: str, tries: int
+) -> None:
+    """Why is no matter, but a conflict says only that another was faster."""
+    end = refuse_expressions(wide, answer)
+    wide.clock += await wide.deliver(TIGHT)
+    for _ in range(tries):
+        assert not wide.recorder.in_step
+        wide.clock += await wide.keeper.step()
+    assert wide.carried() == (["none", "none"] if tries else ["wide", "wide"])
+    if tries:
+        assert wide.keeper.conditions == ASK_ALWAYS
+    end()
+    await wide.settle()
+    assert wide.carried() == ["tight", "tight"]
+    assert wide.recorder.in_step
+
+
+async def test_an_expression_that_cannot_be_written_is_tried_less_and_less_often(wide: Setup) -> None:
+    refuse_expressions(wide, "403 a policy engine")
+    pause, start = await wide.deliver(TIGHT), wide.clock
+    while wide.clock < start + 600:
+        wide.clock += pause
+        wide.keeper.seen()
+        pause = await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    # After 5, 10, 20, 40 and from then on 60 seconds; each puts nothing else in place.
+    assert wide.recorder.writes.count("failed") == pytest.approx(14, abs=1)
+    assert wide.recorder.writes.count("written") == 4
