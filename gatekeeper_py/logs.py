@@ -21,7 +21,7 @@ Format = Literal["json", "console"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 QUEUE_LINES: Final = 10_000
-"""About 5 MiB of review events: some seconds of a denial storm."""
+"""Some seconds of a denial storm: 5 MiB of usual review events, 50 MiB of the longest images."""
 
 MAX_LINE_BYTES: Final = 16_384
 """A longer line is cut: collectors split or drop them."""
@@ -71,13 +71,17 @@ class LogWriter:
             self._waiting.wait()
             self._stopping.wait(BATCH_SECONDS)
             self._waiting.clear()
-            while self._lines:
-                # One write for all that waits: a system call per line is the dearest part of a storm.
-                whole = [self._lines.popleft() for _ in range(min(len(self._lines), MAX_BATCH_LINES))]
-                try:
-                    self._write_all(b"".join(whole))
-                except (OSError, ValueError):
-                    self.dropped += len(whole)
+            self._write_waiting()
+        self._write_waiting()  # what came as it was told to stop
+
+    def _write_waiting(self) -> None:
+        while self._lines:
+            # One write for all that waits: a system call per line is the dearest part of a storm.
+            whole = [self._lines.popleft() for _ in range(min(len(self._lines), MAX_BATCH_LINES))]
+            try:
+                self._write_all(b"".join(whole))
+            except (OSError, ValueError):
+                self.dropped += len(whole)
 
     def _write_all(self, content: bytes) -> None:
         rest = memoryview(content)

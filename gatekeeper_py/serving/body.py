@@ -61,8 +61,11 @@ class Held:
         self._bytes -= size
 
 
-async def read_json(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> Any:
-    """The body as plain values. Raises ``Refusal``, or ``ConnectionError`` when the peer left."""
+async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
+    """The body of a request that says it is JSON.
+
+    Raises ``Refusal``, or ``ConnectionError`` when the peer left.
+    """
     # Not aiohttp's content_type: Python's parser of its parameters takes quadratic time, half a second for
     # 8 KB, and fails on some.
     kind = request.headers.get(hdrs.CONTENT_TYPE, "")
@@ -70,33 +73,6 @@ async def read_json(request: web.BaseRequest, *, max_bytes: int, seconds: float,
         raise Refusal(415, "Content-Type must be application/json")
     if hdrs.CONTENT_ENCODING in request.headers:
         raise Refusal(415, "a compressed body is not accepted")
-    body = await _read(request, max_bytes=max_bytes, seconds=seconds, held=held)
-    return parse_json(body) if len(body) <= LARGE_BODY_BYTES else await _parse_in_turn(body, held)
-
-
-def parse_json(body: bytes) -> Any:
-    """A body as plain values. Raises ``Refusal``."""
-    # No body has more brackets than bytes: small ones need no count.
-    if len(body) > MAX_BRACKETS and body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
-        raise Refusal(413, f"more than {MAX_BRACKETS} arrays and objects")
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as problem:
-        raise Refusal(400, f"not JSON: {problem}") from None
-
-
-async def _parse_in_turn(body: bytes, held: Held) -> Any:
-    try:
-        held.take(len(body))
-        async with held.parsing:
-            document = parse_json(body)
-            await asyncio.sleep(0)
-            return document
-    finally:
-        held.give_back(len(body))
-
-
-async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
     length = request.content_length
     if length is not None and length > max_bytes:
         raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
@@ -109,6 +85,31 @@ async def _read(request: web.BaseRequest, *, max_bytes: int, seconds: float, hel
     if len(body) > max_bytes:
         raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     return body
+
+
+async def parse_in_turn(body: bytes, held: Held) -> Any:
+    """As ``parse_json``; of large bodies, only one at a time."""
+    if len(body) <= LARGE_BODY_BYTES:
+        return parse_json(body)
+    try:
+        held.take(len(body))
+        async with held.parsing:
+            document = parse_json(body)
+            await asyncio.sleep(0)
+            return document
+    finally:
+        held.give_back(len(body))
+
+
+def parse_json(body: bytes) -> Any:
+    """A body as plain values. Raises ``Refusal``."""
+    # No body has more brackets than bytes: small ones need no count.
+    if len(body) > MAX_BRACKETS and body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+        raise Refusal(413, f"more than {MAX_BRACKETS} arrays and objects")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        raise Refusal(400, f"not JSON: {problem}") from None
 
 
 async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:

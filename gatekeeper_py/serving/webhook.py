@@ -25,8 +25,9 @@ from gatekeeper_py.serving.body import (
     TRY_AGAIN,
     Held,
     Refusal,
+    parse_in_turn,
     parse_json,
-    read_json,
+    read_body,
 )
 from gatekeeper_py.serving.decode import parse_pod_review
 from gatekeeper_py.serving.listener import bytes_response, error_response, json_response
@@ -202,8 +203,9 @@ class Webhook:
         return await self._review(request, "mutate", admission.mutate)
 
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, judge: Judge) -> web.Response:
+        body = await self._read(request)
         start = time.perf_counter()
-        parsed = review.parse(await self._read(request))
+        parsed = review.parse(await parse_in_turn(body, self._held))
         snapshot = self._live.snapshot
         if snapshot is None:
             raise Refusal(503, "no policy is loaded yet")
@@ -227,8 +229,9 @@ class Webhook:
         return body
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
+        body = await self._read(request)
         start = time.perf_counter()
-        parsed = review.parse(await self._read(request))
+        parsed = review.parse(await parse_in_turn(body, self._held))
         if self._policy_checks >= MAX_POLICY_CHECKS:
             raise Refusal(503, "too many policies are being checked", headers=TRY_AGAIN)
         self._policy_checks += 1
@@ -245,9 +248,9 @@ class Webhook:
         self._tell("policy", parsed, outcome, "", time.perf_counter() - start)
         return response
 
-    async def _read(self, request: web.BaseRequest) -> Any:
+    async def _read(self, request: web.BaseRequest) -> bytes:
         seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))
-        return await read_json(request, max_bytes=self._max_body_bytes, seconds=seconds, held=self._held)
+        return await read_body(request, max_bytes=self._max_body_bytes, seconds=seconds, held=self._held)
 
     def _tell(
         self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, seconds: float

@@ -12,7 +12,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from gatekeeper_py.serving import body
-from gatekeeper_py.serving.body import LARGE_BODY_BYTES, Held, Refusal, read_json
+from gatekeeper_py.serving.body import LARGE_BODY_BYTES, Held, Refusal, parse_in_turn, read_body
 
 SMALL = b'{"a": 1}'
 LARGE = b'{"a": "' + b" " * LARGE_BODY_BYTES + b'"}'
@@ -30,7 +30,8 @@ def posted(content: bytes) -> web.BaseRequest:
 
 
 async def read(content: bytes, held: Held) -> Any:
-    return await read_json(posted(content), max_bytes=2**22, seconds=10, held=held)
+    whole = await read_body(posted(content), max_bytes=2**22, seconds=10, held=held)
+    return await parse_in_turn(whole, held)
 
 
 async def test_between_two_large_bodies_others_have_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
