@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import count
 from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.control.knowledge import Known, know, unknown
@@ -60,8 +61,9 @@ REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENT
 
 CLIENT_ERRORS: Final = range(400, 500)
 
-LEAVE_SECONDS: Final = 5.0
-LEAVE_TRIES: Final = 5
+LEAVE_SECONDS: Final = 10.0
+LONGEST_LEAVE_PAUSE_SECONDS: Final = 1.0
+"""An orderly end waits so long for an API server that is not there; a restart of one takes longer."""
 
 Change = Literal["tightened", "loosened"]
 
@@ -129,6 +131,7 @@ class FastPathKeeper:
         errors: tuple[type[Exception], ...],
         status: Callable[[Exception], int],
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.conditions: Conditions = ASK_ALWAYS
         """What the configurations are to carry, as of this moment."""
@@ -141,6 +144,7 @@ class FastPathKeeper:
         self._errors = errors
         self._status = status
         self._monotonic = monotonic
+        self._sleep = sleep
         self._wake = asyncio.Event()
         self._latest: Delivered | None = None
         self._known = unknown("the policy is not known yet")
@@ -197,11 +201,13 @@ class FastPathKeeper:
         self.conditions, nothing, problem = ASK_ALWAYS, unknown("the controller ends"), ""
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
-                for _ in range(LEAVE_TRIES):
+                for failures in count():
                     try:
                         await self._placement.put(await self._placement.read(), nothing)
                     except self._placement.errors as error:
                         problem = str(error)[:500]
+                        pause = _backed_off(FIRST_PAUSE_SECONDS, failures, LONGEST_LEAVE_PAUSE_SECONDS)
+                        await self._sleep(0.0 if self._status(error) == HTTPStatus.CONFLICT else pause)
                     else:
                         return
         self._log.error("fastpath_left_behind", problem=problem or f"not done in {LEAVE_SECONDS:.0f} s")

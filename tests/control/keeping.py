@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from control.world import START, FakeCluster, Refused, desired
@@ -86,6 +88,8 @@ class Setup:
         self.recorder = Recorder()
         self.clock = 1000.0
         self.probed: list[str] = []
+        self.slept: list[float] = []
+        self.at_sleep: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.sees: Callable[[Canary], Seen] = lambda _canary: Seen(asked=True)
         self.probing = probing
         if armed:
@@ -114,8 +118,13 @@ class Setup:
             errors=(Refused,),
             status=status,
             monotonic=lambda: self.clock,
+            sleep=self.sleep,
         )
         return self.keeper
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.at_sleep()
 
     async def probe(self, canary: Canary) -> Seen:
         self.probed.append(canary.image)

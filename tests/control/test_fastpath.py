@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from control.keeping import BAD, MUTATE, OTHER, OWNER, REMOVED, TIGHT, VALIDATE, WIDE, Delivery, Setup
+from control.world import Refused
 from gatekeeper_py.control import fastpath
 from gatekeeper_py.control.canary import Canary
 from gatekeeper_py.control.dryrun import Seen
@@ -219,19 +220,35 @@ async def test_an_orderly_end_leaves_nothing_behind(wide: Setup) -> None:
     assert wide.keeper.conditions == ASK_ALWAYS
 
 
-async def test_an_end_that_meets_a_conflict_tries_again(wide: Setup) -> None:
-    def once(verb: str, _path: str) -> bool:
-        if verb == "replace":
-            wide.cluster.fail = lambda _verb, _path: False
-        return verb == "replace"
+async def test_an_end_that_meets_a_conflict_tries_again_at_once(wide: Setup) -> None:
+    replace = wide.cluster.replace
 
-    wide.cluster.fail = once
+    async def overtaken(path: str, document: dict[str, Any]) -> None:
+        wide.cluster.replace = replace  # type: ignore[method-assign]
+        raise Refused(f"409 {path} {document['metadata']['name']}")
+
+    wide.cluster.replace = overtaken  # type: ignore[method-assign]
     await wide.keeper.leave()
     assert wide.carried() == ["none", "none"]
+    assert wide.slept == [0.0]
 
 
-async def test_an_end_that_cannot_be_orderly_says_so(wide: Setup) -> None:
+async def test_an_end_waits_for_an_api_server_that_is_away(wide: Setup) -> None:
+    async def sleep() -> None:
+        if len(wide.slept) == 7:
+            wide.cluster.fail = lambda _verb, _path: False
+
+    wide.cluster.fail, wide.at_sleep = lambda _verb, _path: True, sleep
+    await wide.keeper.leave()
+    assert wide.carried() == ["none", "none"]
+    assert wide.slept == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert not wide.recorder.told("fastpath_left_behind")
+
+
+async def test_an_end_that_cannot_be_orderly_says_so(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastpath, "LEAVE_SECONDS", 0.01)
     wide.cluster.fail = lambda verb, _path: verb == "replace"
+    wide.at_sleep = asyncio.Event().wait
     await wide.keeper.leave()
     assert wide.recorder.told("fastpath_left_behind") == [{"problem": f"500 {VALIDATE.path}"}]
 
