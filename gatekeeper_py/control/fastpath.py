@@ -282,10 +282,14 @@ class FastPathKeeper:
             self._since = now
         self._look, self._done = False, None
         found = await self._placement.read()
-        early = max(self._changed_at + QUIET_SECONDS, self._written_at + CALM_SECONDS) - now
-        tightens = wanted.fast_path.tightens(found.standing)
-        if early > 0 and not tightens and not found.carry(wanted.conditions):
+        calm = self._written_at + CALM_SECONDS - now
+        early = max(self._changed_at + QUIET_SECONDS - now, calm)
+        there = found.carry(wanted.conditions)
+        if early > 0 and not there and not wanted.fast_path.tightens(found.standing):
             return early
+        if calm > 0 and not there and found.unknown and wanted.conditions.expressions:
+            # Two controllers that make different expressions must not race each other.
+            return self._hold(wanted, calm, "another writes match conditions")
         if wanted.conditions.expressions and not await self._is_current(wanted):
             return self._hold(wanted, AHEAD_SECONDS, "the ConfigMap does not hold what was delivered")
         self.conditions = wanted.conditions

@@ -42,6 +42,11 @@ class Found:
     standing: FastPath | None
     problems: tuple[Exception, ...] = ()
 
+    @property
+    def unknown(self) -> bool:
+        """Whether all were read, and one carries what was not written here."""
+        return self.standing is None and not self.problems
+
     def carry(self, conditions: Conditions) -> bool:
         """Whether all are there with exactly these."""
         return not self.problems and all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from gatekeeper_py.control import fastpath
 from gatekeeper_py.control.canary import Canary
 from gatekeeper_py.control.dryrun import Seen
 from gatekeeper_py.control.fastpath import CALM_SECONDS, QUIET_SECONDS
+from gatekeeper_py.control.knowledge import Known, know
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION, FAST_PATH_CONDITION
 from gatekeeper_py.core.policy import parse_policy
 
@@ -189,15 +191,58 @@ async def test_a_condition_that_a_pass_took_out_is_put_back_when_it_is_quiet(wid
         assert wide.carried() == ["wide", "wide"]
 
 
-async def test_a_condition_of_somebody_else_is_replaced_at_once(wide: Setup) -> None:
-    def edit(live: dict[str, Any]) -> None:
-        live["webhooks"][0]["matchConditions"][-1]["expression"] = "false"
+def never_ask(live: dict[str, Any]) -> None:
+    live["webhooks"][0]["matchConditions"][-1]["expression"] = "false"
 
+
+async def test_a_condition_of_somebody_else_is_replaced_at_once(wide: Setup) -> None:
+    wide.cluster.edit(VALIDATE.path, never_ask)
+    wide.keeper.look()
+    await wide.keeper.step()
+    assert wide.carried() == ["wide", "wide"]
+
+
+async def test_a_condition_of_somebody_else_who_insists_is_taken_out_at_once(wide: Setup) -> None:
+    """Everything is asked about until it has been calm for a while."""
     for _ in range(2):
-        wide.cluster.edit(VALIDATE.path, edit)
+        wide.cluster.edit(VALIDATE.path, never_ask)
         wide.keeper.look()
-        await wide.keeper.step()
-        assert wide.carried() == ["wide", "wide"]
+        pause = await wide.keeper.step()
+    assert pause == 0.0
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert not wide.recorder.in_step
+    wide.clock += CALM_SECONDS
+    await wide.settle()
+    assert wide.carried() == ["wide", "wide"]
+    assert wide.recorder.in_step
+
+
+async def test_two_controllers_that_make_different_expressions_take_turns(
+    wide: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rollout of another version: each sees what the other wrote, and puts it right."""
+
+    def otherwise(text: str, mode: str | None) -> Known:
+        known = know(text, mode)
+        spaced = {name: f"{expression} " for name, expression in known.conditions.expressions.items()}
+        return replace(known, conditions=replace(known.conditions, expressions=spaced))
+
+    other = Setup()
+    other.cluster, other.clock = wide.cluster, wide.clock
+    other.start()
+    monkeypatch.setattr(fastpath, "know", otherwise)
+    await other.deliver(WIDE)
+    wide.cluster.requests.clear()
+    for _ in range(1200):
+        for each in (wide, other):
+            each.clock += 0.05
+            each.keeper.seen()
+            each.keeper.look()
+            await each.keeper.step()
+    # Two configurations, a minute, and each controller has its turn every five seconds, and then both
+    # the expression and its removal.
+    assert 0 < len(wide.puts()) <= 2 * 12 * 2 * 2
 
 
 async def test_what_changes_while_it_is_written_is_looked_at_again(wide: Setup) -> None:
