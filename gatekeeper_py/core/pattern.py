@@ -127,7 +127,7 @@ def parse_pattern(text: str) -> Pattern:
     rest, digest = _split_digest(text)
     host_text, path_text, tag = _split_tag(rest)
     host = _parse_host(host_text, path_text, text)
-    segments, subtree = _parse_path(path_text)
+    segments, subtree = _parse_path(path_text, text)
     if tag is not None:
         _check_tag(tag, path_text)
     if host == DOCKER_HUB and len(segments) == 1 and not subtree:
@@ -173,7 +173,7 @@ def parse_prefix(text: str) -> Prefix:
     if tag is not None:
         raise InvalidPattern("a mirror's end is a registry or registry/path, without a tag")
     host = _parse_host(host_text, path_text, text)
-    segments, _ = _parse_path(path_text)
+    segments, _ = _parse_path(path_text, text)
     return Prefix(text=text.removesuffix("/"), host=host, segments=segments)
 
 
@@ -262,10 +262,14 @@ def _with_hub_host(text: str) -> str:
     return f"{DOCKER_HUB}/{official}{lowered}"
 
 
-def _parse_path(path: str | None) -> tuple[tuple[str, ...], bool]:
-    """Segments and whether everything below them is meant."""
+def _parse_path(path: str | None, text: str) -> tuple[tuple[str, ...], bool]:
+    """Segments and whether everything below them is meant; ``text`` is the pattern they stand in."""
     if path is None or path in {"", "**"}:
         return (), True
+    if path.lower() != path:
+        raise InvalidPattern(
+            "the path must be in lower case", text.replace(f"/{path}", f"/{path.lower()}", 1)
+        )
     segments = path.split("/")
     subtree = segments[-1] in {"", "**"}
     if subtree:
@@ -282,8 +286,6 @@ def _check_segment(segment: str) -> None:
         raise InvalidPattern("a part of the path is empty")
     if "**" in segment:
         raise InvalidPattern("** stands only as the last segment of a path")
-    if segment.lower() != segment:
-        raise InvalidPattern("the path must be in lower case", segment.lower())
     if not _SEGMENT.fullmatch(segment) or not all(map(_ONE_SEPARATOR.fullmatch, _runs(segment))):
         raise InvalidPattern(f"no repository can have the part {segment}")
 

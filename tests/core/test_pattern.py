@@ -209,7 +209,10 @@ REFUSED: Final = [
     pytest.param("*:5000/x", "already stands for any port", "*/x", id="star-with-a-port-and-a-path"),
     pytest.param("*:443/x", "already stands for any port", "*/x", id="star-with-443"),
     pytest.param("A.io/x", "host must be in lower case", "a.io/x", id="upper-case-host"),
-    pytest.param("a.io/X", "path must be in lower case", "x", id="upper-case-path"),
+    pytest.param("a.io/X", "path must be in lower case", "a.io/x", id="upper-case-path"),
+    pytest.param(
+        "a.io/Team/App:V1", "path must be in lower case", "a.io/team/app:V1", id="a-tag-may-be-in-upper-case"
+    ),
     pytest.param("a.io/x y", "whitespace", "a.io/xy", id="space"),
     pytest.param(" a.io", "whitespace", "a.io", id="leading-space"),
     pytest.param("a.io\n", "whitespace", "a.io", id="final-newline"),
@@ -329,7 +332,7 @@ def test_an_end_of_a_mirror(text: str, host: str, segments: tuple[str, ...]) -> 
         pytest.param(f"a.io/x@{SHA256}", "without a digest", "", id="digest"),
         pytest.param("a.io/x:v1", "without a tag", "", id="tag"),
         pytest.param("nginx", "host is missing", "docker.io/library/nginx", id="no-host"),
-        pytest.param("a.io/X", "lower case", "x", id="upper-case"),
+        pytest.param("a.io/X", "lower case", "a.io/x", id="upper-case"),
         pytest.param("a.io//", "empty", "", id="empty-segment"),
     ],
 )
