@@ -98,6 +98,8 @@ class Cluster:
 
     async def _load(self, library: Library, configuration: Configuration) -> None:
         if self._paths:
+            if self._context is not None and not _has_context(self._paths, self._context):
+                raise SettingsError(f"no context {self._context!r}")
             await library.load_kube_config(
                 config_file=os.pathsep.join(map(str, self._paths)),
                 context=self._context or _current_context(self._paths),
@@ -209,6 +211,16 @@ def _current_context(paths: tuple[Path, ...]) -> str | None:
         if context:
             return str(context)
     return None
+
+
+def _has_context(paths: tuple[Path, ...], name: str) -> bool:
+    for path in paths:
+        document = yaml.safe_load(path.read_bytes())
+        contexts = document.get("contexts") if isinstance(document, dict) else None
+        entries = contexts if isinstance(contexts, list) else []
+        if any(isinstance(entry, dict) and entry.get("name") == name for entry in entries):
+            return True
+    return False
 
 
 def _context(configuration: Configuration) -> ssl.SSLContext:

@@ -425,6 +425,14 @@ class TestFinding:
         cluster = Cluster(context="one", environ=environ, service_account=account)
         assert await server_of(cluster) == "http://home"
 
+    async def test_a_context_that_is_in_none_of_the_files_is_an_error_that_names_it(
+        self, tmp_path: Path
+    ) -> None:
+        given = write(tmp_path / "given", "http://given")
+
+        with pytest.raises(SettingsError, match=rf"^{given}: no context 'two'$"):
+            await Cluster(kubeconfig=given, context="two", environ={}).connect()
+
     async def test_a_server_below_a_path(self, start: Callable[..., Any], tmp_path: Path) -> None:
         api = await start()
         kubeconfig = write(tmp_path / "kubeconfig", f"{api.url}/k8s/clusters/c-1/")
