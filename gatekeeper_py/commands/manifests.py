@@ -111,12 +111,21 @@ def _documents(name: str, text: str) -> list[Any]:
             documents = list(yaml.load_all(text, Loader=_Loader))
         nodes = sum(_size(document, {}) for document in documents)
     except (yaml.YAMLError, ValueError) as problem:
-        raise UnreadableError(f"{name}: not YAML: {problem}") from None
+        raise UnreadableError(f"{name}: not YAML{_where_and_why(problem)}") from None
     except RecursionError:
         raise UnreadableError(f"{name}: nested too deep") from None
     if nodes > MAX_NODES:
         raise UnreadableError(f"{name}: more than {MAX_NODES} values once aliases are followed")
     return documents
+
+
+def _where_and_why(problem: yaml.YAMLError | ValueError) -> str:
+    """On one line, without an excerpt of the file."""
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
+        return f" at line {problem.problem_mark.line + 1}: {problem.problem}"
+    if isinstance(problem, yaml.reader.ReaderError):
+        return f": {problem.reason} at character {problem.position}"
+    return f": {problem}"
 
 
 def _json_documents(text: str) -> list[Any] | None:
@@ -164,14 +173,17 @@ def _size(value: Any, known: dict[int, int]) -> int:
 
 
 def _objects(source: str, index: int, document: Any) -> Iterator[Manifest]:
-    place = f"{source}, document {index + 1}"
+    place = f"{source}[{index}]"
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         raise UnreadableError(f"{place}: not a Kubernetes object, as it has no kind")
     kind = document["kind"]
     if kind == review.KIND:
         yield _reviewed(source, index, document, place)
-    elif kind.endswith("List") and isinstance(document.get("items"), list):
-        for item in document["items"]:
+    elif kind == "List" or (kind.endswith("List") and isinstance(document.get("items"), list)):
+        items = document.get("items")
+        if items is not None and not isinstance(items, list):
+            raise UnreadableError(f"{place}: the items of a List are no list")
+        for item in items or ():
             # The API leaves out the kind of items in a typed list, such as a PodList.
             whole = item
             if isinstance(item, dict) and kind != "List":

@@ -20,6 +20,7 @@ from gatekeeper_py.core.finding import Finding, in_order
 from gatekeeper_py.core.policy import Policy, parse_policy
 from gatekeeper_py.core.policyguard import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.problems import mode_problem
+from gatekeeper_py.core.schema import API_VERSION, KIND
 from gatekeeper_py.core.yamltree import Mark, Tree, YamlMapping, parse_yaml
 
 
@@ -69,8 +70,13 @@ def read_policy(argument: str) -> PolicyInput:
     if isinstance(tree.root, YamlMapping) and tree.root.get("kind") == "ConfigMap":
         return _from_configmap(name, text, tree)
     policy, errors = _parsed(text, None)
+    stranger = _stranger(tree)
     return PolicyInput(
-        name=name, policy=policy, errors=errors, lines=tuple(text.splitlines()), shift=_Shift()
+        name=name,
+        policy=policy,
+        errors=errors if stranger is None else (stranger,),
+        lines=tuple(text.splitlines()),
+        shift=_Shift(),
     )
 
 
@@ -149,6 +155,26 @@ def _from_configmap(name: str, text: str, tree: Tree) -> PolicyInput:
         errors=in_order(errors),
         lines=lines if shift.lines else tuple(document.splitlines()),
         shift=shift,
+    )
+
+
+def _stranger(tree: Tree) -> Finding | None:
+    """An object of another API: each of its fields would be a finding, and none would say so."""
+    root = tree.root
+    kind, version = (
+        root.get(key) if isinstance(root, YamlMapping) else None for key in ("kind", "apiVersion")
+    )
+    if not isinstance(kind, str) or not isinstance(version, str) or kind == KIND or version == API_VERSION:
+        return None
+    mark = tree.mark_of(("kind",))
+    article = "an" if kind[:1] in set("AEIOU") else "a"
+    return Finding(
+        severity="error",
+        code="not-a-policy",
+        path="kind",
+        line=mark.line,
+        column=mark.column,
+        message=f"this is {article} {kind}, not an {KIND} or a ConfigMap that holds one",
     )
 
 

@@ -155,6 +155,35 @@ def test_what_is_not_printable_cannot_drive_a_terminal(command: Command, write: 
     assert all(character.isprintable() or character == "\n" for character in done.out)
 
 
+@pytest.mark.parametrize(
+    ("text", "article"),
+    [
+        pytest.param("apiVersion: v1\nkind: Pod\nspec: {}\n", "a Pod", id="a-pod"),
+        pytest.param("apiVersion: networking.k8s.io/v1\nkind: Ingress\n", "an Ingress", id="an-ingress"),
+    ],
+)
+def test_an_object_of_another_api_is_one_finding(
+    command: Command, write: Write, text: str, article: str
+) -> None:
+    done = command("check", write(text), "--format", "json")
+    assert done.code == 1
+    (finding,) = json.loads(done.out)["findings"]
+    assert (finding["code"], finding["line"]) == ("not-a-policy", 2)
+    assert finding["message"] == f"this is {article}, not an ImagePolicy or a ConfigMap that holds one"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [CLEAN.replace("ImagePolicy", "ImagePolicies"), CLEAN.replace("gatekeeper-py/v1", "gatekeeper-py/v2")],
+)
+def test_a_policy_of_a_wrong_kind_or_version_is_read_as_a_policy(
+    command: Command, write: Write, text: str
+) -> None:
+    done = command("check", write(text), "--format", "json")
+    assert done.code == 1
+    assert [finding["code"] for finding in json.loads(done.out)["findings"]] == ["bad-value"]
+
+
 @pytest.mark.parametrize("path", ["/nonexistent/policy.yaml", "/"])
 def test_what_cannot_be_read_exits_with_2(command: Command, path: str) -> None:
     done = command("check", path)

@@ -167,6 +167,7 @@ def test_stdin_cannot_be_two_things(command: Command, arguments: tuple[str, ...]
         pytest.param("kind: Pod\n", id="no-api-version"),
         pytest.param("kind: [Pod]\napiVersion: v1\n", id="kind-list"),
         pytest.param("kind: List\napiVersion: v1\nitems: [a]\n", id="items-of-text"),
+        pytest.param("kind: List\napiVersion: v1\nitems: {}\n", id="items-that-are-no-list"),
         pytest.param("kind: AdmissionReview\napiVersion: admission.k8s.io/v1\n", id="no-request"),
         pytest.param(json.dumps({**review(BAD), "apiVersion": "admission.k8s.io/v1beta1"}), id="v1beta1"),
         pytest.param("a: " + "[" * 20_000, id="deep"),
@@ -190,6 +191,25 @@ def test_what_cannot_be_read_exits_with_2(command: Command, write: Write, text: 
     assert (done.code, done.out) == (2, "")
     assert "bad.yaml" in done.err
     assert len(done.err) < 2000
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("a: b\nc: [\nd: e: f\n", ": not YAML at line 3: did not find", id="line"),
+        pytest.param("a: b\na: c\n", ": not YAML at line 2: 'a' is given twice", id="duplicate-key"),
+        pytest.param("a: \0\n", ": not YAML: control characters are not allowed at", id="character"),
+        pytest.param(
+            "---\n---\na: b\n", "[1]: not a Kubernetes object", id="documents-count-from-0-as-in-json"
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said_with_its_place(
+    command: Command, write: Write, text: str, said: str
+) -> None:
+    path = write(text, "bad.yaml")
+    assert f"Error: {path}{said}" in command("review", write(ENFORCE), path).err
 
 
 def test_a_file_that_is_not_there_exits_with_2(command: Command, write: Write) -> None:
@@ -203,7 +223,9 @@ def test_a_bad_policy_exits_with_2_and_its_findings_on_stderr(command: Command, 
     assert "error[" in done.err
 
 
-@pytest.mark.parametrize("text", ["", "---\n---\n", "# nothing\n"])
+@pytest.mark.parametrize(
+    "text", ["", "---\n---\n", "# nothing\n", "kind: List\napiVersion: v1\n", "kind: List\nitems: null\n"]
+)
 def test_a_file_without_objects_is_nothing_to_reject(command: Command, write: Write, text: str) -> None:
     assert reviewed(command, write(ENFORCE), write(text, "empty.yaml"), code=0) == []
 
