@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 ENVIRONMENT_PREFIX: Final = "GATEKEEPER_PY"
+ENVIRONMENT_NOTE: Final = (
+    "Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option wins."
+)
 MAX_PORT: Final = 65535
 
 
@@ -100,13 +102,6 @@ def parse_configmap(text: str) -> ConfigMapName:
     if not slash or not namespace or not name or "/" in name:
         raise SettingsError(f"{text!r} is not NAMESPACE/NAME")
     return ConfigMapName(namespace, name)
-
-
-def check_seconds(option: str, seconds: float) -> float:
-    """A finite number of seconds; ranges let ``nan`` through. Raises ``SettingsError``."""
-    if not math.isfinite(seconds):
-        raise SettingsError(f"{option} must be a number of seconds")
-    return seconds
 
 
 def check_sources(policy: Path | None, configmap: ConfigMapName | None) -> None:

@@ -16,6 +16,7 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.auditreport import FORMATS, write_report
+from gatekeeper_py.commands.parameters import CONFIGMAP
 from gatekeeper_py.commands.policyinput import UnreadableError, live_policy, now, usable, usable_policy
 from gatekeeper_py.core.policy import Policy
 
@@ -32,8 +33,8 @@ CACHE_SIZE: Final = 16384
 
 @click.command()
 @click.option("--policy", metavar="POLICY", help="A policy file, a ConfigMap manifest, or - for stdin.")
-@click.option("--configmap", metavar="NAMESPACE/NAME", help="Policy from a ConfigMap of the cluster.")
-@click.option("-n", "--namespace", help="Only this namespace; all of them by default.")
+@click.option("--configmap", type=CONFIGMAP, help="Policy from a ConfigMap of the cluster.")
+@click.option("-n", "--namespace", metavar="NAMESPACE", help="Only this namespace; all of them by default.")
 @click.option("--all", "approved_too", is_flag=True, help="Show approved images too.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option(
@@ -41,10 +42,10 @@ CACHE_SIZE: Final = 16384
     type=click.Path(dir_okay=False, path_type=Path),
     help="By default in-cluster, then $KUBECONFIG, then ~/.kube/config.",
 )
-@click.option("--context", help="Context of the kubeconfig.")
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 def audit(
     policy: str | None,
-    configmap: str | None,
+    configmap: checked.ConfigMapName | None,
     namespace: str | None,
     style: Literal["table", "json", "csv"],
     kubeconfig: Path | None,
@@ -58,15 +59,14 @@ def audit(
     be used.
     """
     try:
-        name = None if configmap is None else checked.parse_configmap(configmap)
-        checked.check_sources(None if policy is None else Path(policy), name)
+        checked.check_sources(None if policy is None else Path(policy), configmap)
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
     if namespace is not None and not _NAMESPACE.fullmatch(namespace):
-        raise click.UsageError(f"no namespace can be called {namespace!r}")
+        raise click.UsageError(f"--namespace: no namespace can be called {namespace!r}")
     from gatekeeper_py.cluster.client import Cluster  # noqa: PLC0415 - other commands start without a client
 
-    judged_by = name or usable_policy(policy or "")
+    judged_by = configmap or usable_policy(policy or "")
     try:
         cluster = Cluster(kubeconfig=kubeconfig, context=context, environ=os.environ)
         survey = asyncio.run(_survey(cluster, judged_by, namespace, keep_approved=approved_too))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds
 from gatekeeper_py.control.certificates import Terms
 from gatekeeper_py.control.reconcile import Installation
 from gatekeeper_py.control.webhooks import Desired, InvalidManifests, read_manifests
@@ -25,7 +25,7 @@ MAX_DAYS = 3650.0
 
 @click.command(
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
-    epilog="Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option wins.",
+    epilog=checked.ENVIRONMENT_NOTE,
 )
 @click.option(
     "--webhooks",
@@ -33,15 +33,34 @@ MAX_DAYS = 3650.0
     required=True,
     help="Folder with the desired webhook configurations.",
 )
-@click.option("--namespace", default="gatekeeper-py", help="Where the webhook is installed.")
-@click.option("--service", default="gatekeeper-py", help="The Service that API servers call.")
-@click.option("--deployment", default="gatekeeper-py", help="The Deployment of the server.")
-@click.option("--secret", default="gatekeeper-py-tls", help="The Secret to keep the certificate in.")
-@click.option("--owner", default="gatekeeper-py-controller", help="ClusterRole that owns what is made.")
-@click.option("--certificate-days", type=click.FloatRange(0, MAX_DAYS, min_open=True), default=90.0)
-@click.option("--renew-before-days", type=click.FloatRange(0, MAX_DAYS, min_open=True), default=30.0)
 @click.option(
-    "--settle-seconds", type=click.FloatRange(0, 3600), default=15.0, help="Before a new leaf is served."
+    "--namespace", metavar="NAMESPACE", default="gatekeeper-py", help="Where the webhook is installed."
+)
+@click.option("--service", metavar="NAME", default="gatekeeper-py", help="The Service that API servers call.")
+@click.option("--deployment", metavar="NAME", default="gatekeeper-py", help="The Deployment of the server.")
+@click.option(
+    "--secret", metavar="NAME", default="gatekeeper-py-tls", help="The Secret to keep the certificate in."
+)
+@click.option(
+    "--owner", metavar="NAME", default="gatekeeper-py-controller", help="ClusterRole that owns what is made."
+)
+@click.option(
+    "--certificate-days",
+    type=Days(0, MAX_DAYS, min_open=True),
+    default=90.0,
+    help="How long a certificate is valid.",
+)
+@click.option(
+    "--renew-before-days",
+    type=Days(0, MAX_DAYS, min_open=True),
+    default=30.0,
+    help="How long before its end the next one is made.",
+)
+@click.option(
+    "--settle-seconds",
+    type=Seconds(0, 3600),
+    default=15.0,
+    help="From a new authority in the caBundle until its leaf is served.",
 )
 @click.option(
     "--once", is_flag=True, help="End once armed, with no rotation under way; 2 if not in 5 minutes."
@@ -51,36 +70,42 @@ MAX_DAYS = 3650.0
     is_flag=True,
     help="Let API servers answer plainly approved Pods themselves, in step with the policy.",
 )
-@click.option("--configmap", metavar="NAMESPACE/NAME", help="The policy, for --fast-path.")
+@click.option("--configmap", type=CONFIGMAP, help="The policy, for --fast-path.")
 @click.option(
     "--probe-namespace",
-    metavar="NAME",
-    help="Where to try, in dry run, what was taken off the fast path.",
+    metavar="NAMESPACE",
+    help="For --fast-path: where to try, in dry run, what was taken off it.",
 )
-@click.option("--kubeconfig", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--context", help="Context of the kubeconfig.")
-@click.option("--health-listen", metavar="HOST:PORT", default="0.0.0.0:8080", help="Plain HTTP.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="By default in-cluster, then $KUBECONFIG, then ~/.kube/config.",
+)
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+@click.option(
+    "--health-listen", type=ADDRESS, default="0.0.0.0:8080", help="Plain HTTP: /livez, /readyz, /metrics."
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="The least that is logged.")
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="json unless on a terminal.")
 def control(**options: Any) -> int:
     """Keep the webhook's certificates and configurations; arm it once it answers.
 
     With --fast-path, keep the webhooks' match conditions in step with the policy.
 
-    Exits with 0 after SIGTERM, or once armed with --once; with 2 when that cannot be.
+    Exits with 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once: 0
+    once armed, 2 if that takes too long, 130 after a signal.
     """
-    # Not a number compares to nothing, so a range lets it pass.
-    if any(math.isnan(options[name]) for name in ("certificate_days", "renew_before_days", "settle_seconds")):
-        raise click.UsageError("nan is no duration")
     if options["renew_before_days"] >= options["certificate_days"]:
         raise click.UsageError("--renew-before-days must be less than --certificate-days")
     try:
         desired = read_manifests(options["webhooks"])
-        listen = checked.parse_address(options["health_listen"])
-    except (InvalidManifests, checked.SettingsError) as problem:
-        raise click.UsageError(str(problem)) from None
+    except InvalidManifests as problem:
+        raise click.UsageError(f"--webhooks: {problem}") from None
     if options["fast_path"] and options["once"]:
         raise click.UsageError("--once and --fast-path exclude each other: nobody would follow the policy")
+    for option in ("configmap", "probe_namespace"):
+        if options[option] is not None and not options["fast_path"]:
+            raise click.UsageError(f"--{option.replace('_', '-')} goes with --fast-path")
     installation = Installation(
         namespace=options["namespace"],
         service=options["service"],
@@ -105,7 +130,7 @@ def control(**options: Any) -> int:
             terms,
             kubeconfig=options["kubeconfig"],
             context=options["context"],
-            health_listen=listen,
+            health_listen=options["health_listen"],
             log_level=options["log_level"],
             log_style=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
             once_seconds=ONCE_SECONDS if options["once"] else None,
@@ -125,8 +150,4 @@ def _fast_path(options: dict[str, Any], desired: tuple[Desired, ...]) -> FastPat
     missing = misses(desired)
     if missing:
         raise click.UsageError(f"--fast-path: no webhook named {' or '.join(missing)} in --webhooks")
-    try:
-        name = checked.parse_configmap(options["configmap"])
-    except checked.SettingsError as problem:
-        raise click.UsageError(str(problem)) from None
-    return FastPathTerms(configmap=name, probe_namespace=options["probe_namespace"] or None)
+    return FastPathTerms(configmap=options["configmap"], probe_namespace=options["probe_namespace"] or None)

@@ -36,8 +36,10 @@ class _Instant(click.ParamType[datetime]):
 
 @click.command()
 @click.argument("policy")
-@click.argument("images", metavar="IMAGE...", nargs=-1)
-@click.option("-n", "--namespace", help="Judge for this namespace; without it, for none.")
+@click.argument("images", metavar="[IMAGE...]", nargs=-1)
+@click.option(
+    "-n", "--namespace", metavar="NAMESPACE", help="Judge for this namespace; without it, for none."
+)
 @click.option("--at", "instant", type=_Instant(), help="A date or RFC 3339 time; now by default.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--fast-path", is_flag=True, help="Show what needs no question to the webhook.")
@@ -52,7 +54,7 @@ def explain(
 ) -> int:
     """Show how POLICY decides on each IMAGE, and what nearly matched.
 
-    Exits with 0 when all are approved, 1 when some are rejected.
+    Exits with 0 when all are approved, 1 when some are rejected, 2 when the policy cannot be used.
 
     With --fast-path, show instead which rules are plain, why the others are not, and the expressions
     for the webhooks' match conditions; or, for each IMAGE, whether the API server can approve it

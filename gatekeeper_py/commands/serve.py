@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import click
 
 from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Seconds
 from gatekeeper_py.logs import LEVELS
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -16,31 +17,61 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command(
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
-    epilog="Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option wins.",
+    epilog=checked.ENVIRONMENT_NOTE,
 )
 @click.option("--policy", type=_FILE, help="Policy from a file, polled each second.")
-@click.option("--configmap", metavar="NAMESPACE/NAME", help="Policy from a watched ConfigMap.")
+@click.option("--configmap", type=CONFIGMAP, help="Policy from a watched ConfigMap.")
 @click.option("--kubeconfig", type=_FILE, help="For --configmap; in-cluster, $KUBECONFIG, ~/.kube/config.")
-@click.option("--context", help="Context of the kubeconfig.")
-@click.option("--listen", metavar="HOST:PORT", default="0.0.0.0:8443", help="Webhook, HTTPS.")
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+@click.option("--listen", type=ADDRESS, default="0.0.0.0:8443", help="Webhook, HTTPS; port 0 for any.")
 @click.option("--tls-cert", type=_FILE, help="PEM chain; reloaded when its content changes.")
 @click.option("--tls-key", type=_FILE, help="PEM key.")
-@click.option("--tls-self-signed", is_flag=True, help="Make a certificate in memory, for trying it out.")
-@click.option("--tls-hostname", "tls_hostname", multiple=True, help="Name it must cover; repeatable.")
-@click.option("--tls-ca-out", type=_FILE, help="Write its authority here.")
+@click.option(
+    "--tls-self-signed",
+    is_flag=True,
+    help="Make a certificate in memory, for trying it out; so it is with --policy and no --tls-cert.",
+)
+@click.option(
+    "--tls-hostname",
+    metavar="NAME",
+    multiple=True,
+    help="Name that the certificate must cover, or is made for; repeatable.",
+)
+@click.option("--tls-ca-out", type=_FILE, help="Write the self-signed certificate's authority here.")
 @click.option("--client-ca", type=_FILE, help="Require callers' certificates from this authority.")
-@click.option("--client-name", multiple=True, help="Name a caller's certificate must have; repeatable.")
-@click.option("--health-listen", metavar="HOST:PORT", default="0.0.0.0:8080", help="Plain HTTP.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info")
+@click.option(
+    "--client-name",
+    metavar="NAME",
+    multiple=True,
+    help="Name that a caller's certificate must have, one of these; repeatable.",
+)
+@click.option(
+    "--health-listen",
+    type=ADDRESS,
+    default="0.0.0.0:8080",
+    help="Plain HTTP: /livez, /readyz, /metrics, /policy.",
+)
+@click.option(
+    "--log-level", type=click.Choice(LEVELS), default="info", help="debug logs allowed reviews too."
+)
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="json unless on a terminal.")
 @click.option("--cache-size", type=click.IntRange(0), default=16384, help="Decisions kept; 0 for none.")
 @click.option(
-    "--drain-seconds", type=click.FloatRange(0, 3600), default=5.0, help="Before the socket closes."
+    "--drain-seconds",
+    type=Seconds(0, 3600),
+    default=5.0,
+    help="After SIGTERM, for endpoints to leave, before the socket closes.",
 )
-@click.option("--max-connections", type=click.IntRange(1), default=500)
-@click.option("--max-body-bytes", type=click.IntRange(1), default=7 * 1024 * 1024)
+@click.option("--max-connections", type=click.IntRange(1), default=500, help="More are closed at accept.")
+@click.option(
+    "--max-body-bytes", type=click.IntRange(1), default=7 * 1024 * 1024, help="Larger bodies get 413."
+)
 def serve(**options: Any) -> int:
-    """Answer AdmissionReviews on HTTPS; drain and exit on SIGTERM or SIGINT."""
+    """Answer AdmissionReviews on HTTPS; drain and exit on SIGTERM or SIGINT.
+
+    Exits with 0 after the drain, also at once when a second signal comes; 2 on bad settings or when
+    it cannot listen.
+    """
     from gatekeeper_py.serve import serve as run  # noqa: PLC0415 - other commands start without a server
 
     try:
@@ -50,9 +81,7 @@ def serve(**options: Any) -> int:
 
 
 def _settings(options: dict[str, Any]) -> checked.Settings:
-    configmap = options["configmap"]
-    name = None if configmap is None else checked.parse_configmap(configmap)
-    checked.check_sources(options["policy"], name)
+    checked.check_sources(options["policy"], options["configmap"])
     tls = checked.build_tls(
         cert=options["tls_cert"],
         key=options["tls_key"],
@@ -66,16 +95,16 @@ def _settings(options: dict[str, Any]) -> checked.Settings:
     style = options["log_format"] or ("console" if sys.stdout.isatty() else "json")
     return checked.Settings(
         policy=options["policy"],
-        configmap=name,
+        configmap=options["configmap"],
         kubeconfig=options["kubeconfig"],
         context=options["context"],
-        listen=checked.parse_address(options["listen"]),
-        health_listen=checked.parse_address(options["health_listen"]),
+        listen=options["listen"],
+        health_listen=options["health_listen"],
         tls=tls,
         log_level=options["log_level"],
         log_format=cast(Literal["json", "console"], style),
         cache_size=options["cache_size"],
-        drain_seconds=checked.check_seconds("--drain-seconds", options["drain_seconds"]),
+        drain_seconds=options["drain_seconds"],
         max_connections=options["max_connections"],
         max_body_bytes=options["max_body_bytes"],
     )

@@ -60,17 +60,23 @@ def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
     [
         pytest.param([], "--policy", id="no-source"),
         pytest.param(["--policy", "x", "--configmap", "a/b"], "--policy", id="two-sources"),
-        pytest.param(["--configmap", "a"], "NAMESPACE/NAME", id="configmap-name"),
+        pytest.param(["--configmap", "a"], "'--configmap': 'a' is not NAMESPACE/NAME", id="configmap-name"),
         pytest.param(["--configmap", "a/b"], "--tls-cert", id="configmap-without-certificate"),
-        pytest.param(["--policy", "x", "--listen", "nowhere"], "HOST:PORT", id="address"),
+        pytest.param(
+            ["--policy", "x", "--listen", "nowhere"], "'--listen': 'nowhere' is not HOST:PORT", id="address"
+        ),
         pytest.param(["--policy", "x", "--listen", "[::1]:" + "1" * 5000], "HOST:PORT", id="port"),
-        pytest.param(["--policy", "x", "--health-listen", ":1"], "host", id="health-address"),
+        pytest.param(
+            ["--policy", "x", "--health-listen", ":1"],
+            "'--health-listen': ':1' has no host",
+            id="health-address",
+        ),
         pytest.param(["--policy", "x", "--tls-cert", "x"], "--tls-key", id="half-a-pair"),
         pytest.param(["--policy", "x", "--client-name", "x"], "--client-ca", id="client-name-alone"),
         pytest.param(["--policy", "x", "--max-connections", "0"], "--max-connections", id="range"),
         pytest.param(["--policy", "x", "--max-body-bytes", "7MiB"], "--max-body-bytes", id="no-number"),
         pytest.param(["--policy", "x", "--cache-size", "-1"], "--cache-size", id="negative"),
-        pytest.param(["--policy", "x", "--drain-seconds", "nan"], "--drain-seconds", id="nan"),
+        pytest.param(["--policy", "x", "--drain-seconds", "nan"], "nan is not a number of seconds", id="nan"),
         pytest.param(["--policy", "x", "--log-level", "loud"], "--log-level", id="level"),
         pytest.param(["--policy", "x", "--log-format", "xml"], "--log-format", id="format"),
         pytest.param(["--policy", "/"], "directory", id="policy-is-a-directory"),

@@ -26,12 +26,20 @@ BASE = Path(__file__).parents[2] / "k8s/base/webhooks"
         pytest.param(["--certificate-days=30"], "must be less than", id="renewed-as-soon-as-made"),
         pytest.param(["--certificate-days=0"], "--certificate-days", id="no-lifetime"),
         pytest.param(["--certificate-days=1e9"], "--certificate-days", id="for-ever"),
-        pytest.param(["--certificate-days=nan"], "nan is no duration", id="nan-lifetime"),
-        pytest.param(["--renew-before-days=nan"], "nan is no duration", id="nan-renewal"),
-        pytest.param(["--settle-seconds=nan"], "nan is no duration", id="nan-settling"),
+        pytest.param(
+            ["--certificate-days=nan"], "'--certificate-days': nan is not a number of days", id="nan-lifetime"
+        ),
+        pytest.param(
+            ["--renew-before-days=nan"],
+            "'--renew-before-days': nan is not a number of days",
+            id="nan-renewal",
+        ),
+        pytest.param(
+            ["--settle-seconds=nan"], "'--settle-seconds': nan is not a number of seconds", id="nan-settling"
+        ),
         pytest.param(["--settle-seconds=-1"], "--settle-seconds", id="negative-settling"),
         pytest.param(["--settle-seconds=inf"], "--settle-seconds", id="endless-settling"),
-        pytest.param(["--health-listen=nowhere"], "nowhere", id="no-address"),
+        pytest.param(["--health-listen=nowhere"], "'--health-listen': 'nowhere' is not", id="no-address"),
         pytest.param(["--log-level=loud"], "--log-level", id="log-level"),
         pytest.param(["--fast-path"], "--fast-path needs --configmap", id="fast-path-without-a-policy"),
         pytest.param(
@@ -41,6 +49,10 @@ BASE = Path(__file__).parents[2] / "k8s/base/webhooks"
             ["--fast-path", "--configmap=ns/p"],
             "no webhook named pods.image-validation-webhook.gatekeeper-py",
             id="fast-path-for-other-webhooks",
+        ),
+        pytest.param(["--configmap=ns/p"], "--configmap goes with --fast-path", id="a-policy-for-nothing"),
+        pytest.param(
+            ["--probe-namespace=ns"], "--probe-namespace goes with --fast-path", id="a-probe-for-nothing"
         ),
         pytest.param(["extra"], "unexpected extra argument", id="extra-argument"),
     ],
@@ -78,4 +90,4 @@ def test_the_name_of_the_policy_is_checked(tmp_path: Path) -> None:
         shutil.copy(BASE / file, tmp_path)
     done = CliRunner().invoke(control, [f"--webhooks={tmp_path}", "--fast-path", "--configmap=policy"])
     assert done.exit_code == 2
-    assert "'policy' is not NAMESPACE/NAME" in done.stderr
+    assert "'--configmap': 'policy' is not NAMESPACE/NAME" in done.stderr
