@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
-from gatekeeper_py.cli import COMMANDS, run
+from gatekeeper_py.cli import COMMANDS, cli, run
 from gatekeeper_py.commands.manifests import read_manifests
+from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
 from gatekeeper_py.core import admission, parse_policy, parse_reference
 from gatekeeper_py.core.lint import _CHECKS
 from gatekeeper_py.core.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.reference import effective_tag, locate
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 POLICY_PAGE = (ROOT / "docs/policy.md").read_text(encoding="utf-8")
+INTERFACE_PAGE = (ROOT / "docs/interface.md").read_text(encoding="utf-8")
+FAST_PATH_PAGE = (ROOT / "docs/fast-path.md").read_text(encoding="utf-8")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -135,3 +142,51 @@ def test_every_test_that_the_table_of_faults_names_is_there() -> None:
     assert functions <= defined, functions - defined
     for path, function in re.findall(r"`([a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?`", page):
         assert f"def {function}" in sources[ROOT / "tests" / path], path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_interface_page_has_every_option(command: str) -> None:
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    options = {name for option in found.params for name in option.opts if name.startswith("-")}
+    assert options <= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", INTERFACE_PAGE))
+
+
+def test_the_interface_page_has_every_metric() -> None:
+    control = ControlMetrics()
+    FastPathMetrics(control.registry)
+    registries = [Metrics(LivePolicy(), CacheCounts()).registry, control.registry]
+    named = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for registry in registries
+        for family in registry.collect()
+        if family.name.startswith("gatekeeper_py_")
+    }
+    assert len(named) > 30
+    shown = {f"gatekeeper_py_{name}" for name in re.findall(r"`([a-z_]+)(?:\{[a-z,]+\})?`", INTERFACE_PAGE)}
+    shown |= set(re.findall(r"gatekeeper_py_[a-z_]+", FAST_PATH_PAGE))
+    assert named <= shown, named - shown
+
+
+def test_the_interface_page_has_every_log_event() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gatekeeper_py").rglob("*.py"))
+    events = set(re.findall(r"log\.(?:debug|info|warning|error)\(\s*\"([a-z_]+)\"", sources))
+    assert len(events) > 30
+    shown = set(re.findall(r"`([a-z_]+)`", INTERFACE_PAGE + FAST_PATH_PAGE))
+    assert events <= shown, events - shown
+
+
+def test_the_interface_page_has_every_status_and_path() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "gatekeeper_py/serving").rglob("*.py")
+    )
+    statuses = set(re.findall(r"(?:Refusal|error_response|json_response|bytes_response)\((\d{3})", sources))
+    assert statuses >= {"200", "400", "413", "500"}
+    cells = " ".join(re.findall(r"^\| ([0-9, ]+) \|", INTERFACE_PAGE, re.MULTILINE))
+    assert statuses <= set(re.findall(r"\d{3}", cells))
+    assert set(re.findall(r'"(/[a-z-]+)": ', sources)) <= set(re.findall(r"`(/[a-z-]+)`", INTERFACE_PAGE))
+
+
+@pytest.mark.parametrize("block", blocks(INTERFACE_PAGE, "json"))
+def test_the_json_of_the_interface_page_is_json(block: str) -> None:
+    json.loads(block)
