@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import count
 from typing import Any, Final, Literal, Protocol
 
+from gatekeeper_py.control.backoff import backed_off
 from gatekeeper_py.control.knowledge import Known, know, unknown
+from gatekeeper_py.control.leaving import take_out
 from gatekeeper_py.control.placement import Cluster, Placement
 from gatekeeper_py.control.trial import Trial
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired
@@ -53,6 +54,9 @@ AHEAD_SECONDS: Final = 1.0
 UNARMED_SECONDS: Final = 2.0
 """Between two looks for a configuration that is not there yet."""
 
+CHECK_SECONDS: Final = 60.0
+"""Between two looks at what stands and at the ConfigMap, while nobody says that they changed."""
+
 IDLE_SECONDS: Final = 3600.0
 """When nothing is due."""
 
@@ -60,10 +64,6 @@ REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENT
 """By which the API server says that an object is not valid."""
 
 CLIENT_ERRORS: Final = range(400, 500)
-
-LEAVE_SECONDS: Final = 10.0
-LONGEST_LEAVE_PAUSE_SECONDS: Final = 1.0
-"""An orderly end waits so long for an API server that is not there; a restart of one takes longer."""
 
 Change = Literal["tightened", "loosened"]
 
@@ -153,12 +153,13 @@ class FastPathKeeper:
         self._placed = self._known
         """What stood last for certain."""
         self._look = False
+        self._writing: asyncio.Task[bool] | None = None
         self._doubt: _Doubt | None = None
         self._failures = 0
         self._unwritable = 0
         """How often in a row an expression could not be written."""
         start = monotonic()
-        self._seen_at = self._changed_at = start
+        self._seen_at = self._changed_at = self._checked_at = start
         self._written_at = start - CALM_SECONDS
         self._since: float | None = start
         """From when on the conditions have not been in step; ``None`` while they are."""
@@ -198,24 +199,17 @@ class FastPathKeeper:
 
     async def leave(self) -> None:
         """At an orderly end: leave no condition behind that nobody keeps in step."""
-        self.conditions, nothing, problem = ASK_ALWAYS, unknown("the controller ends"), ""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_SECONDS):
-                for failures in count():
-                    try:
-                        await self._placement.put(await self._placement.read(), nothing)
-                    except self._placement.errors as error:
-                        problem = str(error)[:500]
-                        pause = _backed_off(FIRST_PAUSE_SECONDS, failures, LONGEST_LEAVE_PAUSE_SECONDS)
-                        await self._sleep(0.0 if self._status(error) == HTTPStatus.CONFLICT else pause)
-                    else:
-                        return
-        self._log.error("fastpath_left_behind", problem=problem or f"not done in {LEAVE_SECONDS:.0f} s")
+        self.conditions = ASK_ALWAYS
+        problem = await take_out(self._placement, self._writing, status=self._status, sleep=self._sleep)
+        if problem:
+            self._log.error("fastpath_left_behind", problem=problem)
 
     async def step(self) -> float:
         """Do what is due; answers the seconds until the next is, unless something changes."""
         await self._learn()
         wanted = self._wanted()
+        if wanted is self._done and self._next_check() <= 0 and not await self._still(wanted):
+            self._look = True
         if wanted is not self._done or self._look:
             pause = await self._bring(wanted)
         else:
@@ -223,7 +217,7 @@ class FastPathKeeper:
         self._tell(wanted)
         if self._latest is not None:
             return 0.0
-        return max(min(pause, self._next_doubt()), 0.0)
+        return max(min(pause, self._next_check(), self._next_doubt(wanted)), 0.0)
 
     async def _keep(self) -> None:
         while True:
@@ -250,11 +244,13 @@ class FastPathKeeper:
         self._observer.fastpath_known("" if policy is None else policy.revision)
 
     def _wanted(self) -> Known:
+        if self._doubt is not None and self._monotonic() >= self._doubt.until:
+            self._doubt = None
         known, doubt = self._known, self._doubt
         if known.policy is not None:
             if self._blind():
                 known = unknown(f"the policy was not seen for more than {UNSEEN_SECONDS:.0f} s")
-            elif doubt is not None and doubt.known is known and self._monotonic() < doubt.until:
+            elif doubt is not None and doubt.known is known:
                 known = unknown(doubt.problem)
         done = self._done
         # For the same reason as before, nothing stands already.
@@ -263,13 +259,25 @@ class FastPathKeeper:
     def _blind(self) -> bool:
         return self._monotonic() - self._seen_at > UNSEEN_SECONDS
 
-    def _next_doubt(self) -> float:
+    def _next_doubt(self, wanted: Known) -> float:
         """Seconds until what is known is too old, or what was doubted may be tried again."""
-        now = self._monotonic()
-        times = [self._seen_at + UNSEEN_SECONDS + 0.001 - now] if not self._blind() else []
+        now, seconds = self._monotonic(), IDLE_SECONDS
+        if wanted.policy is not None:
+            seconds = self._seen_at + UNSEEN_SECONDS + 0.001 - now
         if self._doubt is not None and self._doubt.known is self._known:
-            times.append(self._doubt.until - now)
-        return min((each for each in times if each > 0), default=IDLE_SECONDS)
+            seconds = min(seconds, self._doubt.until - now)
+        return seconds
+
+    def _next_check(self) -> float:
+        """Seconds until it is to be looked whether all is as it was left."""
+        if self._done is None or not self._done.conditions.expressions:
+            return IDLE_SECONDS
+        return self._checked_at + CHECK_SECONDS - self._monotonic()
+
+    async def _still(self, wanted: Known) -> bool:
+        """Whether all is as it was left: passes may fail, and a watch may be silent."""
+        self._checked_at = self._monotonic()
+        return (await self._placement.read()).carry(wanted.conditions) and await self._holds(wanted)
 
     async def _bring(self, wanted: Known) -> float:
         """Bring the configurations to what is wanted, when it is time.
@@ -290,21 +298,29 @@ class FastPathKeeper:
         if calm > 0 and not there and found.unknown and wanted.conditions.expressions:
             # Two controllers that make different expressions must not race each other.
             return self._hold(wanted, calm, "another writes match conditions")
-        if wanted.conditions.expressions and not await self._is_current(wanted):
-            return self._hold(wanted, AHEAD_SECONDS, "the ConfigMap does not hold what was delivered")
+        if not await self._holds(wanted):
+            return self._behind(wanted)
         self.conditions = wanted.conditions
         try:
-            complete = await self._placement.put(found, wanted)
+            # A request that was sent may be carried out whether its answer is waited for or not.
+            self._writing = asyncio.create_task(self._placement.put(found, wanted))
+            complete = await asyncio.shield(self._writing)
         except self._placement.errors as problem:
             return self._failed(wanted, problem)
         self._failures = 0
         if not complete:
             return UNARMED_SECONDS
+        if not there and not await self._holds(wanted):
+            return self._behind(wanted)
         return await self._stands(wanted)
+
+    def _behind(self, wanted: Known) -> float:
+        return self._hold(wanted, AHEAD_SECONDS, "the ConfigMap does not hold what was delivered")
 
     async def _stands(self, wanted: Known) -> float:
         """All configurations carry what is wanted."""
         previous, self._placed, self._done = self._placed.fast_path, wanted, wanted
+        self._checked_at = self._monotonic()
         if wanted.conditions.expressions:
             self._doubt, self._unwritable = None, 0
         if wanted.policy is not None and wanted.fast_path.tightens(previous):
@@ -312,11 +328,14 @@ class FastPathKeeper:
         await self._trial.begin(previous, wanted)
         return await self._try(wanted)
 
-    async def _is_current(self, wanted: Known) -> bool:
-        """Whether the ConfigMap still holds what was delivered; not when it cannot be read.
+    async def _holds(self, wanted: Known) -> bool:
+        """Whether the ConfigMap holds what was delivered; not when it cannot be read.
 
-        A watch may lag, and another controller may be ahead of this one.
+        A watch may lag, and another controller may be ahead of this one. Where nothing is skipped that
+        is no matter.
         """
+        if not wanted.conditions.expressions:
+            return True
         try:
             found = await self._cluster.get(self._policy_path)
         except self._errors:
@@ -333,18 +352,18 @@ class FastPathKeeper:
         status, text = self._status(problem), str(problem)[:500]
         replaceable = bool(wanted.conditions.expressions) and status != HTTPStatus.CONFLICT
         if replaceable and status in REFUSED:
-            pause = _backed_off(FIRST_REFUSED_SECONDS, self._unwritable, LONGEST_REFUSED_SECONDS)
+            pause = backed_off(FIRST_REFUSED_SECONDS, self._unwritable, LONGEST_REFUSED_SECONDS)
             self._unwritable += 1
             self._observer.fastpath_write("refused")
             self._log.error("fastpath_expression_refused", problem=text, retry_seconds=pause)
             return self._hold(wanted, pause, "the API server refuses the expression")
         again = self._failures > 0
-        pause = _backed_off(FIRST_PAUSE_SECONDS, self._failures, LONGEST_PAUSE_SECONDS)
+        pause = backed_off(FIRST_PAUSE_SECONDS, self._failures, LONGEST_PAUSE_SECONDS)
         self._failures += 1
         self._observer.fastpath_write("failed")
         self._log.warning("fastpath_write_failed", problem=text, retry_seconds=pause)
         if replaceable and (again or status in CLIENT_ERRORS):
-            pause = _backed_off(FIRST_UNWRITABLE_SECONDS, self._unwritable, LONGEST_UNWRITABLE_SECONDS)
+            pause = backed_off(FIRST_UNWRITABLE_SECONDS, self._unwritable, LONGEST_UNWRITABLE_SECONDS)
             self._unwritable += 1
             return self._hold(wanted, pause, "the expression cannot be written")
         return pause
@@ -401,7 +420,3 @@ class FastPathKeeper:
     def _rules(self) -> dict[Endpoint, int]:
         places = self._placed.fast_path.places
         return {endpoint: len(places[endpoint]) for endpoint in ENDPOINTS}
-
-
-def _backed_off(first: float, failures: int, longest: float) -> float:
-    return min(first * 2.0 ** min(failures, 10), longest)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from gatekeeper_py.control.backoff import backed_off
 from gatekeeper_py.control.certificates import Terms
 from gatekeeper_py.control.reconcile import (
     Ask,
@@ -145,7 +146,7 @@ class Controller:
                 wanted=None if fast_path is None else lambda: fast_path.conditions,
             )
         except self._errors as problem:
-            pause = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_RETRY_SECONDS)
+            pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1
             self._observer.failed()
             self._log.warning("reconcile_failed", problem=str(problem)[:500], retry_seconds=pause)

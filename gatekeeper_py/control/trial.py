@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from gatekeeper_py.control import canary
+from gatekeeper_py.control.backoff import backed_off
 from gatekeeper_py.control.canary import Canary
 from gatekeeper_py.control.dryrun import Seen
 from gatekeeper_py.control.knowledge import Known, unknown
@@ -79,7 +80,7 @@ class Trial:
         return None
 
     async def _again(self, tried: Canary, seen: Seen) -> float:
-        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._tries, 10), LONGEST_PAUSE_SECONDS)
+        pause = backed_off(FIRST_PAUSE_SECONDS, self._tries, LONGEST_PAUSE_SECONDS)
         self._tries += 1
         if self._monotonic() - self._since > SUSPICIOUS_SECONDS:
             self._log.error(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from control.keeping import BAD, MUTATE, OTHER, OWNER, REMOVED, TIGHT, VALIDATE, WIDE, Delivery, Setup
+from control.keeping import BAD, MUTATE, OTHER, OWNER, POLICY, REMOVED, TIGHT, VALIDATE, WIDE, Delivery, Setup
 from control.world import Refused
-from gatekeeper_py.control import fastpath
+from gatekeeper_py.control import fastpath, leaving
 from gatekeeper_py.control.canary import Canary
 from gatekeeper_py.control.dryrun import Seen
-from gatekeeper_py.control.fastpath import CALM_SECONDS, QUIET_SECONDS
+from gatekeeper_py.control.fastpath import CALM_SECONDS, CHECK_SECONDS, QUIET_SECONDS
 from gatekeeper_py.control.knowledge import Known, know
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION, FAST_PATH_CONDITION
 from gatekeeper_py.core.policy import parse_policy
@@ -245,6 +245,30 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
     assert 0 < len(wide.puts()) <= 2 * 12 * 2 * 2
 
 
+async def test_a_condition_that_nobody_tells_of_is_put_right_within_a_minute(wide: Setup) -> None:
+    """The passes that look at the configurations may fail all the while."""
+    await wide.settle()
+    wide.cluster.edit(VALIDATE.path, never_ask)
+    await wide.settle()
+    assert wide.carried() == ["something else", "wide"]
+    wide.clock += CHECK_SECONDS
+    wide.keeper.seen()
+    await wide.keeper.step()
+    assert wide.carried() == ["wide", "wide"]
+
+
+async def test_a_look_that_finds_all_as_it_was_changes_nothing(wide: Setup) -> None:
+    for _ in range(10):
+        pause = await wide.keeper.step()
+        assert 0 < pause <= CHECK_SECONDS
+        wide.clock += pause
+        wide.keeper.seen()
+        assert wide.recorder.in_step
+    assert wide.puts() == []
+    assert wide.recorder.synced == []
+    assert wide.cluster.requests.count(("get", POLICY)) == 10
+
+
 async def test_what_changes_while_it_is_written_is_looked_at_again(wide: Setup) -> None:
     def look(verb: str, _path: str) -> bool:
         if verb == "replace":
@@ -263,6 +287,46 @@ async def test_an_orderly_end_leaves_nothing_behind(wide: Setup) -> None:
     await wide.keeper.leave()
     assert wide.carried() == ["none", "none"]
     assert wide.keeper.conditions == ASK_ALWAYS
+
+
+async def test_an_end_comes_after_a_write_that_is_under_way(setup: Setup) -> None:
+    """What was sent may be carried out, whether its answer is waited for or not."""
+    sent, carried_out = asyncio.Event(), asyncio.Event()
+    put = setup.cluster.replace
+
+    async def slow(path: str, document: dict[str, Any]) -> None:
+        sent.set()
+        await carried_out.wait()
+        await put(path, document)
+
+    setup.cluster.replace = slow  # type: ignore[method-assign]
+    setup.store(WIDE)
+    setup.keeper.deliver(Delivery(WIDE))
+    setup.clock += CALM_SECONDS
+    step = asyncio.create_task(setup.keeper.step())
+    async with asyncio.timeout(30):
+        await sent.wait()
+    step.cancel()
+    await asyncio.wait({step})
+    ending = asyncio.create_task(setup.keeper.leave())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not ending.done()
+    carried_out.set()
+    await ending
+    assert setup.carried() == ["none", "none"]
+    assert setup.keeper._writing is not None
+    assert setup.keeper._writing.done()
+
+
+async def test_an_end_does_not_wait_for_ever_for_a_write(
+    wide: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "WRITING_SECONDS", 0.01)
+    wide.keeper._writing = asyncio.create_task(asyncio.Event().wait())
+    await wide.keeper.leave()
+    wide.keeper._writing.cancel()
+    assert wide.carried() == ["none", "none"]
 
 
 async def test_an_end_that_meets_a_conflict_tries_again_at_once(wide: Setup) -> None:
@@ -291,7 +355,7 @@ async def test_an_end_waits_for_an_api_server_that_is_away(wide: Setup) -> None:
 
 
 async def test_an_end_that_cannot_be_orderly_says_so(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastpath, "LEAVE_SECONDS", 0.01)
+    monkeypatch.setattr(leaving, "LEAVE_SECONDS", 0.01)
     wide.cluster.fail = lambda verb, _path: verb == "replace"
     wide.at_sleep = asyncio.Event().wait
     await wide.keeper.leave()
