@@ -90,7 +90,8 @@ class FastPathMetrics:
         prefix = "gatekeeper_py_fastpath"
         self._in_step = Gauge(
             f"{prefix}_in_step",
-            "1 when the match conditions are those of the policy, and were seen to be used.",
+            "1 when the match conditions are those of the policy, and a removed image, if there was one to"
+            " try, was asked about.",
             registry=registry,
         )
         self._rules = Gauge(
