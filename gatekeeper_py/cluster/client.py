@@ -34,7 +34,7 @@ LOAD_SECONDS: Final = 30.0
 
 
 class Cluster:
-    """A cluster's configuration, found as interface.md section 1 says.
+    """A cluster's configuration, found as docs/interface.md says.
 
     ``kubeconfig`` or ``context`` given: that kubeconfig, else ``$KUBECONFIG``, else
     ``~/.kube/config``. Neither given: the service account of a Pod before those. Raises

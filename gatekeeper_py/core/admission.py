@@ -1,4 +1,4 @@
-"""Validate and mutate: slots x decisions x mode -> response (policy.md sections 5 and 6)."""
+"""Validate and mutate: slots x decisions x mode -> response (docs/policy.md, "Modes")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decision for one image in one namespace (policy.md section 4)."""
+"""The decision for one image in one namespace (docs/policy.md, "How an image is judged")."""
 
 from __future__ import annotations
 

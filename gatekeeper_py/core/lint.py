@@ -1,6 +1,6 @@
 """Findings about an accepted policy: what it says that its author may not mean.
 
-Source: policy.md section 8. Each check is a function from the policy to findings; whether one
+Source: docs/policy.md, "Lint". Each check is a function from the policy to findings; whether one
 rule covers another is asked of an index, so that 100,000 rules cost no more than their number.
 """
 

@@ -1,6 +1,6 @@
 """What users read: denials, warnings and audit annotations, bounded and on printable lines.
 
-Source: interface.md section 2 (shapes and limits) and what the API server does with longer text.
+Source: docs/interface.md, "HTTP" (shapes and limits), and what the API server does with longer text.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mirrors: what an image is rewritten to, and what an image on a mirror stands for.
 
-Both directions are pure functions of the reference (policy.md sections 4 and 6).
+Both directions are pure functions of the reference (docs/policy.md, "Modes").
 """
 
 from __future__ import annotations

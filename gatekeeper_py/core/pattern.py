@@ -1,6 +1,6 @@
 """The pattern language: ``HOST[:PORT][/PATH][:TAG][@DIGEST]``, matched against parsed references.
 
-Source of every rule here: policy.md section 2. A pattern is refused when no reference could ever
+Source of every rule here: docs/policy.md, "Patterns". A pattern is refused when no reference could ever
 match it, because a rule that silently matches nothing is worse than an error.
 """
 

@@ -107,7 +107,7 @@ def _worded(details: ErrorDetails) -> tuple[str, str, str]:
 
 
 def mirror_problems(tree: Tree) -> Iterator[Finding]:
-    """Mirrors that could rewrite twice, or that contradict each other (policy.md section 6)."""
+    """Mirrors that could rewrite twice, or that contradict each other (docs/policy.md, "Modes")."""
     ends = list(_mirror_ends(tree))
     sources: dict[_Place, int] = {}
     above: dict[_Place, int] = {}  # every place that holds some source, to the first such mirror

@@ -96,7 +96,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an image lives, folded for comparison (policy.md section 3).
+    """Where an image lives, folded for comparison (docs/policy.md, "How an image is judged").
 
     ``host`` is in lower case, its port a plain number and absent when it is 443; every alias of
     Docker Hub is ``docker.io``, where a one-segment repository has its ``library``.
@@ -152,8 +152,8 @@ def check_digest(digest: str) -> None:
 def locate(reference: Reference) -> Location:
     """Fold a reference for matching.
 
-    Raises ``InvalidReference`` for what no policy may approve (policy.md section 3): an empty
-    registry, a local image id, a port outside 1-65535.
+    Raises ``InvalidReference`` for what no policy may approve (docs/policy.md, "How an image is
+    judged"): an empty registry, a local image id, a port outside 1-65535.
     """
     if not reference.registry:
         raise InvalidReference("its first part is neither a registry nor a Docker Hub user")

@@ -1,4 +1,7 @@
-"""Paths to images in custom resources, such as ``spec.steps[*].image`` (policy.md section 1)."""
+"""Paths to images in custom resources, such as ``spec.steps[*].image``.
+
+Source: docs/policy.md, "What is looked at".
+"""
 
 from __future__ import annotations
 

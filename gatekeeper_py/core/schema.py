@@ -1,6 +1,6 @@
 """The shape of the policy document as pydantic models, which also give the JSON Schema.
 
-Source: policy.md sections 1 to 3.
+Source: docs/policy.md, "Fields".
 """
 
 from __future__ import annotations

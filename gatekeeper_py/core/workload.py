@@ -1,4 +1,7 @@
-"""Where images live: one table of kinds, a search by shape for the rest (policy.md section 5)."""
+"""Where images live: one table of kinds, a search by shape for the rest.
+
+Source: docs/policy.md, "What is looked at".
+"""
 
 from __future__ import annotations
 

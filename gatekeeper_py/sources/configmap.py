@@ -3,7 +3,7 @@
 kubernetes-asyncio's ``Watch`` is not used: it waits for ever on a silent peer, reconnects about
 a thousand times a second on an empty stream, answers 410 with the same version again, and yields
 HTTP errors as strings. Here whatever is odd ends in a jittered pause and a new list, and the last
-good policy serves meanwhile. Rules: reliability.md, "Policy source".
+good policy serves meanwhile. Rules: docs/reliability.md.
 """
 
 from __future__ import annotations

@@ -365,7 +365,7 @@ async def server_of(cluster: Cluster) -> str:
 
 
 class TestFinding:
-    """The order of interface.md section 1, and an error that says where it was looked."""
+    """The order of docs/interface.md, and an error that says where it was looked."""
 
     @pytest.fixture
     def home(self, tmp_path: Path) -> Path:

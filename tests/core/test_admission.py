@@ -33,7 +33,7 @@ def images(obj: Any) -> list[Any]:
 
 
 class TestModes:
-    """The table of policy.md section 6."""
+    """The table of docs/policy.md, "Modes"."""
 
     @pytest.mark.parametrize("mode", MODES)
     def test_an_approved_pod_is_allowed_in_silence(self, mode: Mode) -> None:

@@ -1,4 +1,4 @@
-"""The policy document (policy.md section 1): what is accepted, and every problem with its place."""
+"""The policy document (docs/policy.md, "Fields"): what is accepted, and every problem with its place."""
 
 from __future__ import annotations
 

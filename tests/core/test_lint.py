@@ -1,4 +1,4 @@
-"""Lint (policy.md section 8): what an accepted policy says that its author may not mean."""
+"""Lint (docs/policy.md, "Lint"): what an accepted policy says that its author may not mean."""
 
 from __future__ import annotations
 

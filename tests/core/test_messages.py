@@ -1,4 +1,4 @@
-"""What users read (interface.md section 2): the denial's text, warnings, audit annotations."""
+"""What users read (docs/interface.md, "HTTP"): the denial's text, warnings, audit annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirrors (policy.md sections 4 and 6): what an image becomes, and what it stands for."""
+"""Mirrors (docs/policy.md, "Modes"): what an image becomes, and what it stands for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pattern language (policy.md section 2): what matches, what does not, what is refused."""
+"""The pattern language (docs/policy.md, "Patterns"): what matches, what does not, what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images are judged (policy.md section 5): where they are, and which of them are new."""
+"""Which images are judged (docs/policy.md, "What is looked at"): where they are, which are new."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from fuzz.listeners import Served, Stream, split
 from wire import DEADLINE_SECONDS, JSON_TYPE, chunked, request
 
 STATUSES: Final = frozenset({200, 400, 404, 405, 408, 413, 415})
-"""Of interface.md section 2, for a webhook that has a policy and is not overloaded."""
+"""Of docs/interface.md, "HTTP", for a webhook that has a policy and is not overloaded."""
 
 PATIENCE_SECONDS: Final = (0.02, 0.02, 0.02, 0.5)
 """How long answers are waited for before the connection is ended. What comes later is not looked at, so

@@ -1,4 +1,4 @@
-"""Sentences of policy.md sections 5 and 6 that hold for every object, not just for examples."""
+"""Sentences of docs/policy.md, "What is looked at" and "Modes", that hold for every object."""
 
 from __future__ import annotations
 

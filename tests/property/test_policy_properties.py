@@ -186,7 +186,7 @@ def test_nothing_changes_before_the_next_change(
 
 
 def contradictory(listed: list[Any]) -> bool:
-    """The sentence of policy.md section 6, compared pairwise."""
+    """The sentence of docs/policy.md, "Modes", compared pairwise."""
     sources = [parse_prefix(mirror["from"]) for mirror in listed]
     targets = [parse_prefix(mirror["to"]) for mirror in listed]
 
