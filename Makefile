@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-churn-peers bench-fastpath
 
 help: ## show this
-	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 setup: $(VENV)/.installed ## install everything into .venv
 
@@ -58,7 +58,7 @@ image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name
 image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
 	$(BIN)/python -m pytest tests/image -q $(ARGS)
 
-check: setup ## lint, types, layers and the dependencies' advisories
+check: setup ## lock, advisories, lint, format, types, layers, instructions per review
 	$(UV) lock --check --quiet
 	$(BIN)/python -m advisories
 	$(BIN)/ruff check
@@ -94,11 +94,13 @@ bench-churn: setup controlplane ## what the webhook costs a real API server (ARG
 bench-fastpath: setup controlplane ## how long a removed image still comes in with the fast path (four minutes)
 	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python benchmarks/fastpath.py
 
-bench-churn-peers: setup ## build Gatekeeper for bench-churn (once, minutes, needs Go)
+bench-churn-peers: setup ## build Gatekeeper, so that bench-churn has it too (once, minutes, needs Go)
 	$(BIN)/python -m benchmarks.churn --build-gatekeeper
 
 soak: setup ## load and faults on one server, half an hour; nothing may fail or grow (ARGS="--seconds 300"; needs Go)
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
-clean: ## remove everything that was installed or made
-	rm -rf $(VENV) .uv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+clean: ## remove what was installed or made here, but for benchmark results and ~/.cache/gatekeeper-py
+	rm -rf $(VENV) .uv .build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
+		.coverage .coverage.* coverage.xml
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
