@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,6 +208,12 @@ async def test_a_doubt_that_ends_while_it_is_written_is_no_doubt_any_more(wide: 
     assert wide.carried() == ["none", "none"]
     await wide.settle()
     assert wide.carried() == ["other", "other"]
+
+
+def test_the_alarm_for_a_refused_expression_lasts_until_it_is_tried_again() -> None:
+    document = Path(__file__).parents[2] / "docs" / "fast-path.md"
+    [hours] = re.findall(r'writes_total\{result="refused"\}\[([0-9]+)h\]', document.read_text())
+    assert int(hours) * 3600 > fastpath.LONGEST_REFUSED_SECONDS
 
 
 def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
