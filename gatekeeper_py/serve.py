@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import http_parser
@@ -178,6 +179,8 @@ class _Server:
             return files
         try:
             certificate = await asyncio.to_thread(_make_certificate, tls)
+        except SettingsError:
+            raise
         except (OSError, ValueError) as problem:
             raise SettingsError(f"no self-signed certificate: {problem}") from None
         metrics.certificate(certificate.not_after.timestamp())
@@ -203,13 +206,29 @@ class _Server:
 
 
 def _make_certificate(tls: TlsSettings) -> Certificate:
-    """A self-signed certificate; its authority is written to where it was asked for."""
+    """A self-signed certificate; its authority is written to where it was asked for.
+
+    Raises ``SettingsError`` for a file that cannot be read or written.
+    """
     made = issue(tls.hostnames, datetime.now(UTC), SELF_SIGNED_LIFETIME)
-    client_ca = () if tls.client_ca is None else (tls.client_ca.read_bytes(),)
+    client_ca: tuple[bytes, ...] = ()
+    if tls.client_ca is not None:
+        with _file_of("--client-ca", tls.client_ca) as path:
+            client_ca = (path.read_bytes(),)
     certificate = build_certificate((made.leaf, made.key, *client_ca), "", datetime.now(UTC))
     if tls.ca_out is not None:
-        tls.ca_out.write_bytes(made.ca)
+        with _file_of("--tls-ca-out", tls.ca_out) as path:
+            path.write_bytes(made.ca)
     return certificate
+
+
+@contextmanager
+def _file_of(option: str, path: Path) -> Iterator[Path]:
+    """What is wrong with the file is said with the option that named it."""
+    try:
+        yield path
+    except OSError as problem:
+        raise SettingsError(f"{option} {path}: {problem.strerror or problem}") from None
 
 
 class _InMemory:

@@ -18,6 +18,9 @@ PLURALS: Final = {
     "MutatingWebhookConfiguration": "mutatingwebhookconfigurations",
 }
 
+KUSTOMIZATION: Final = "kustomization.yaml"
+"""In a folder of manifests it is about them and none itself."""
+
 FAST_PATH_CONDITION: Final = "not-plainly-approved"
 FAST_PATH_ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
 """On a configuration exactly while one of its webhooks has the condition."""
@@ -115,9 +118,11 @@ class Desired:
 
 def read_manifests(folder: Path) -> tuple[Desired, ...]:
     """Every configuration in a folder's YAML files. Raises ``InvalidManifests``."""
+    if not folder.is_dir():
+        raise InvalidManifests(f"{folder}: no such directory")
     found: list[Desired] = []
     try:
-        for file in sorted(folder.glob("*.yaml")):
+        for file in sorted(set(folder.glob("*.yaml")) - {folder / KUSTOMIZATION}):
             documents = yaml.safe_load_all(file.read_text(encoding="utf-8"))
             found += [_parse(file, document) for document in documents if document is not None]
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,11 +161,9 @@ def test_what_our_webhooks_trust(webhooks: Any, expected: tuple[bytes, ...]) -> 
     assert bundles({"webhooks": webhooks}, DESIRED) == expected
 
 
-def test_manifests_of_the_installation_are_read(tmp_path: Path) -> None:
-    # The kustomization beside them is not in the ConfigMap that the controller mounts.
-    for file in BASE.glob("*ing.yaml"):
-        shutil.copy(file, tmp_path)
-    assert [each.path.rsplit("/", 2)[1:] for each in read_manifests(tmp_path)] == [
+def test_manifests_of_the_installation_are_read_and_the_kustomization_beside_them_is_not() -> None:
+    assert (BASE / "kustomization.yaml").is_file()
+    assert [each.path.rsplit("/", 2)[1:] for each in read_manifests(BASE)] == [
         ["mutatingwebhookconfigurations", "image-mutation-webhook"],
         ["validatingwebhookconfigurations", "image-validation-webhook"],
     ]
@@ -202,6 +199,11 @@ def test_bad_manifests(tmp_path: Path, text: str | dict[str, Any] | None, messag
         (tmp_path / "webhooks.yaml").write_text(content)
     with pytest.raises(InvalidManifests, match=message):
         read_manifests(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifests, match="nope: no such directory"):
+        read_manifests(tmp_path / "nope")
 
 
 def test_the_same_configuration_twice_is_refused(tmp_path: Path) -> None:

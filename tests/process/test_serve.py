@@ -278,7 +278,12 @@ PORTS = ("--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0")
     ("arguments", "said"),
     [
         pytest.param([], "--policy", id="no-source"),
-        pytest.param(["--tls-ca-out", "/nonexistent/ca"], "/nonexistent", id="ca-out"),
+        pytest.param(
+            ["--tls-ca-out", "/nonexistent/ca"], "--tls-ca-out /nonexistent/ca: No such file", id="ca-out"
+        ),
+        pytest.param(
+            ["--client-ca", "/nonexistent"], "--client-ca /nonexistent: No such file", id="client-ca"
+        ),
         pytest.param(["--client-ca", __file__], "client CA", id="client-ca-no-pem"),
         pytest.param(["--tls-hostname", "bücher.example"], "certificate", id="hostname"),
     ],
