@@ -138,6 +138,7 @@ class Reloader:
             bug = Finding(severity="error", code="internal-error", path="", line=1, message="internal error")
             return self._refuse((bug,))
         replaced = [self._live.snapshot, self.loaded]
+        before = 0 if loaded is None else len(loaded.policy.allow) + len(loaded.policy.deny)
         self._install(compiled)
         self.refused = None
         self.loaded = loaded = Loaded(
@@ -158,7 +159,7 @@ class Reloader:
             more_findings=max(len(findings) - 20, 0),
         )
         self._observer.policy_reloaded("loaded")
-        await asyncio.to_thread(dismantle, replaced)
+        await asyncio.to_thread(dismantle, replaced, rules=before)
         return "loaded"
 
     async def _compile_forever(self) -> None:
@@ -201,9 +202,10 @@ class Reloader:
             allow=len(compiled.allow),
             deny=len(compiled.deny),
         )
+        before = len(snapshot.compiled.allow) + len(snapshot.compiled.deny)
         replaced = [snapshot]
         del snapshot
-        await asyncio.to_thread(dismantle, replaced)
+        await asyncio.to_thread(dismantle, replaced, rules=before)
 
     def _install(self, compiled: CompiledPolicy) -> None:
         snapshot = Snapshot(compiled, self._cache_size, self._counts)

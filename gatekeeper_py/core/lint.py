@@ -105,7 +105,7 @@ def lint(policy: Policy, instant: datetime) -> tuple[Finding, ...]:
     findings = in_order(finding for check in _CHECKS for finding in check(subject))
     roots = [subject]
     del subject
-    dismantle(roots)
+    dismantle(roots, rules=len(policy.allow) + len(policy.deny))
     return findings
 
 
@@ -324,7 +324,7 @@ def _unapproved_mirrors(subject: _Subject) -> Iterator[Finding]:
             )
     roots = [places]
     del places
-    dismantle(roots)
+    dismantle(roots, rules=len(subject.allow))
 
 
 def _denied_mirrors(subject: _Subject) -> Iterator[Finding]:

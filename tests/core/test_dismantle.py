@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gatekeeper_py.core.dismantle import dismantle
+from gatekeeper_py.core.dismantle import FEW_RULES, dismantle
 from gatekeeper_py.core.policy import parse_policy
 
 POLICY = """
@@ -30,7 +30,8 @@ class Node:
         self.children = children
 
 
-def test_frees_all_that_only_the_roots_held() -> None:
+@pytest.mark.parametrize("rules", [1, FEW_RULES + 1])
+def test_frees_all_that_only_the_roots_held(rules: int) -> None:
     leaf = Node()
     watched: list[weakref.ref[Node]] = [
         weakref.ref(leaf),
@@ -40,7 +41,7 @@ def test_frees_all_that_only_the_roots_held() -> None:
     del leaf, root
     gc.disable()
     try:
-        dismantle(roots)
+        dismantle(roots, rules=rules)
         assert roots == []
         assert [watch() for watch in watched] == [None, None]
     finally:
@@ -50,7 +51,7 @@ def test_frees_all_that_only_the_roots_held() -> None:
 def test_leaves_what_others_hold_whole() -> None:
     kept = Node(Node(), [1, 2])
     roots = [Node(kept, (kept,))]
-    dismantle(roots)
+    dismantle(roots, rules=FEW_RULES + 1)
     assert isinstance(kept.children[0], Node)
     assert kept.children[1] == [1, 2]
 
@@ -61,7 +62,7 @@ def test_ends_on_a_cycle() -> None:
     watched = weakref.ref(one)
     roots = [one]
     del one
-    dismantle(roots)
+    dismantle(roots, rules=FEW_RULES + 1)
     gc.collect()
     assert watched() is None
 
@@ -78,7 +79,7 @@ def test_a_policy_has_no_cycles_so_that_it_goes_without_the_collector(*, lint: b
     gc.collect()
     gc.disable()
     try:
-        dismantle(roots)
+        dismantle(roots, rules=FEW_RULES + 1)
         assert [watch() for watch in watched] == [None, None]
         assert gc.collect() == 0
     finally:
