@@ -1,6 +1,6 @@
 """Prometheus metrics; what each review counts is kept as plain integers and read when scraped.
 
-No label ever carries an image, a namespace or a user. Names: interface.md section 4.
+No label ever carries an image, a namespace or a user. Names: docs/interface.md, "Metrics".
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The fast path: which images are approved whatever the namespace, the mode and the time.
 
-Source: policy.md section 9. A rule is *plain* when everything written in full under it is approved by
-``decide`` for every namespace and at every instant; so the fast path is a function of the document
-alone, and a lapse changes nothing in it. Every doubt makes a rule not plain, which costs a question
-to the webhook and nothing else.
+Source: docs/fast-path.md, "What is plainly approved". A rule is *plain* when everything written in full
+under it is approved by ``decide`` for every namespace and at every instant; so the fast path is a
+function of the document alone, and a lapse changes nothing in it. Every doubt makes a rule not plain,
+which costs a question to the webhook and nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading a request's body: the limits that hold before anything is parsed (interface.md section 2)."""
+"""Reading a request's body: the limits that hold before anything is parsed (docs/interface.md, "HTTP")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The health listener: ``/livez``, ``/readyz``, ``/metrics``, ``/policy`` (interface.md section 4)."""
+"""The health listener: ``/livez``, ``/readyz``, ``/metrics``, ``/policy`` (docs/interface.md, "HTTP")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The webhook's handlers: bytes -> review -> outcome -> bytes (interface.md section 2)."""
+"""The webhook's handlers: bytes -> review -> outcome -> bytes (docs/interface.md, "HTTP")."""
 
 from __future__ import annotations
 
