@@ -10,7 +10,7 @@ from builders import container, pod, pod_spec, policy, review
 from gatekeeper_py.core import admission, fastpath
 from gatekeeper_py.core.reference import InvalidReference
 from gatekeeper_py.core.review import parse
-from gatekeeper_py.core.workload import pod_images
+from gatekeeper_py.core.workload import MappingKey, path_text, pod_images
 
 GOOD = "registry.corp.io/web:1"
 
@@ -48,3 +48,23 @@ def test_a_place_that_is_no_reference_is_not_plain(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fastpath, "parse_reference", refuse)
     rule = policy().allow
     assert fastpath._spelling(next(iter(rule)), None) != ""  # type: ignore[arg-type]
+
+
+def test_a_key_of_a_mapping_stands_in_braces() -> None:
+    assert path_text(("spec", MappingKey("a.b"), 0)) == "spec{a.b}[0]"
+
+
+def test_a_pod_that_is_declared_as_a_resource_is_not_counted() -> None:
+    declared = policy("resources: [{group: '', kind: Pod, images: ['$.spec.x']}]\n")
+    assert admission.approved_images(parse(review(pod(GOOD))), declared) is None
+
+
+def test_another_kind_of_text_is_a_name_like_any() -> None:
+    class Name(str):
+        __slots__ = ()
+
+    assert path_text(("spec", Name("x"))) == "spec.x"
+
+
+def test_a_pod_without_containers_is_not_counted() -> None:
+    assert admission.approved_images(parse(review(with_spec(containers=[]))), policy()) is None
