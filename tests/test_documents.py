@@ -27,6 +27,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 POLICY_PAGE = (ROOT / "docs/policy.md").read_text(encoding="utf-8")
 INTERFACE_PAGE = (ROOT / "docs/interface.md").read_text(encoding="utf-8")
 FAST_PATH_PAGE = (ROOT / "docs/fast-path.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -190,3 +191,16 @@ def test_the_interface_page_has_every_status_and_path() -> None:
 @pytest.mark.parametrize("block", blocks(INTERFACE_PAGE, "json"))
 def test_the_json_of_the_interface_page_is_json(block: str) -> None:
     json.loads(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        assert there.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
