@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
 
 import click
 
-from gatekeeper_py.settings import Address, ConfigMapName, SettingsError, parse_address, parse_configmap
+from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
+
+T = TypeVar("T")
 
 
-class _AddressType(click.ParamType[Address]):
-    name = "HOST:PORT"
+class _Setting(click.ParamType[T]):
+    """A setting that ``parse`` reads; click also gives what was read before."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
         try:
-            return value if isinstance(value, Address) else parse_address(value)
-        except SettingsError as problem:
-            self.fail(str(problem), param, ctx)
-
-
-class _ConfigMapType(click.ParamType[ConfigMapName]):
-    name = "NAMESPACE/NAME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ConfigMapName:
-        try:
-            return value if isinstance(value, ConfigMapName) else parse_configmap(value)
+            return self._parse(value) if isinstance(value, str) else cast("T", value)
         except SettingsError as problem:
             self.fail(str(problem), param, ctx)
 
@@ -48,5 +45,5 @@ class Days(_Duration):
     name = "days"
 
 
-ADDRESS: Final = _AddressType()
-CONFIGMAP: Final = _ConfigMapType()
+ADDRESS: Final = _Setting("HOST:PORT", parse_address)
+CONFIGMAP: Final = _Setting("NAMESPACE/NAME", parse_configmap)
