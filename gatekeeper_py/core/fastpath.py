@@ -193,7 +193,7 @@ def _spelling(rule: Rule, _: Surroundings) -> str:
     try:
         read = locate(parse_reference(_place(rule).text + "".join(below)))
     except InvalidReference:
-        read = None
+        return "no image can have such a name"
     meant = Location(pattern.host, (*pattern.segments, *below))
     return "" if read == meant else "its name without the port is read as something else"
 

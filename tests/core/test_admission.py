@@ -10,6 +10,8 @@ import pytest
 from asking import mutate, mutated, validate, validated
 from builders import HUB_TO_CORP, NAMESPACE, WORKLOADS, container, pod, pod_spec, policy, review, workload
 from contract import ORIGINAL_IMAGES
+from gatekeeper_py.core.admission import approved_images
+from gatekeeper_py.core.review import parse
 from gatekeeper_py.core.schema import Mode
 
 GOOD = "registry.corp.io/web:1"
@@ -693,3 +695,25 @@ class TestHostileObjects:
             for mode in MODES:
                 validate(document, policy(RESOURCES, mode=mode))
                 mutate(document, policy(HUB_TO_CORP, mode=mode))
+
+
+class TestApprovedImages:
+    """The short cut for new Pods whose images are all approved declines everything else."""
+
+    def test_a_new_pod_with_approved_images_is_counted(self) -> None:
+        assert approved_images(parse(review(pod(GOOD, GOOD))), policy()) == 2
+
+    @pytest.mark.parametrize(
+        ("document", "more"),
+        [
+            pytest.param(review(pod(GOOD, BAD)), "", id="rejected-image"),
+            pytest.param(review(pod(GOOD), operation="UPDATE", old=pod("a")), "", id="update"),
+            pytest.param(review(pod(containers=[])), "", id="no-containers"),
+            pytest.param(review(pod(GOOD, metadata=MIRROR_POD), groups=("system:nodes",)), "", id="exempt"),
+            pytest.param(
+                review(pod(GOOD)), "resources: [{group: '', kind: Pod, images: ['spec.x']}]\n", id="declared"
+            ),
+        ],
+    )
+    def test_anything_else_is_not(self, document: dict[str, Any], more: str) -> None:
+        assert approved_images(parse(document), policy(more)) is None

@@ -60,6 +60,7 @@ def fast(allow: str, more: str = "") -> FastPath:
         pytest.param("library:443/", "", "its name without the port", "", id="the-hubs-own-namespace"),
         pytest.param("foo:443/x", "", "its name without the port", "", id="dotless-repository"),
         pytest.param("'foo:443/x@*'", "", "its name without the port", "", id="dotless-pinned"),
+        pytest.param(f"a.io/{'b' * 254}/", "", "no image can have such a name", "", id="no-room-below"),
         pytest.param("{image: a.io, namespaces: ['*']}", "", "", "", id="every-namespace"),
         pytest.param("{image: a.io, owner: ana, reason: ours}", "", "", "", id="owner-and-reason"),
         pytest.param(

@@ -8,7 +8,16 @@ import pytest
 
 from builders import WORKLOADS, container, pod, pod_spec, workload
 from gatekeeper_py.core.resourcepath import parse_resource_path
-from gatekeeper_py.core.workload import POD, GroupKind, MappingKey, Slot, changed, holds_images, slots
+from gatekeeper_py.core.workload import (
+    POD,
+    GroupKind,
+    MappingKey,
+    Slot,
+    changed,
+    holds_images,
+    pod_images,
+    slots,
+)
 from gatekeeper_py.core.workload import path_text as text_of
 
 WIDGET: GroupKind = ("example.com", "Widget")
@@ -636,3 +645,39 @@ def test_ten_thousand_containers_are_found() -> None:
     found = slots(POD, pod(*[f"registry.corp.io/{i}" for i in range(10_000)]), {})
     assert len(found) == 10_000
     assert found[9_999].path == "spec.containers[9999].image"
+
+
+class TestPodImages:
+    """The plain list of a Pod's images, for Pods in which nothing is odd."""
+
+    @pytest.mark.parametrize(
+        "obj",
+        [
+            None,
+            {},
+            {"spec": []},
+            pod(containers=None),
+            pod(initContainers=7),
+            pod(containers=[None]),
+            pod(containers=[{**container(), "image": ""}]),
+            pod(volumes=7),
+            pod(volumes=[None]),
+            pod(volumes=[{"image": {"reference": "x"}}]),
+        ],
+    )
+    def test_odd_pods_have_none(self, obj: Any) -> None:
+        assert pod_images(obj) is None
+
+    def test_volumes_without_images_are_nothing_odd(self) -> None:
+        assert pod_images(pod("a", "b", volumes=[{"name": "v"}])) == ["a", "b"]
+
+
+class TestPathText:
+    def test_a_key_of_a_mapping_stands_in_braces(self) -> None:
+        assert text_of(("spec", MappingKey("a.b"), 0)) == "spec{a.b}[0]"
+
+    def test_another_kind_of_text_is_a_name_like_any(self) -> None:
+        class Name(str):
+            __slots__ = ()
+
+        assert text_of(("spec", Name("x"))) == "spec.x"

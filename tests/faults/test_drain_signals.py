@@ -64,6 +64,11 @@ def send_half(connection: HTTPSConnection) -> None:
     connection.endheaders(BODY[:HALF])
 
 
+def send(connection: HTTPSConnection) -> None:
+    """A review, whose answer is not waited for."""
+    connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
+
+
 def receive_the_last(connection: HTTPSConnection) -> None:
     """The answer to a review that was sent: approved, and the end of its connection."""
     response = connection.getresponse()
@@ -90,7 +95,7 @@ def test_after_the_socket_closed_idle_connections_are_served_once_more(site: Sit
         server.signal(signal.SIGTERM)
         until_closed(server)
         for connection in connections:
-            connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
+            send(connection)
             receive_the_last(connection)
         # All of them ended: there is nobody left to wait for.
         assert server.code() == 0
@@ -105,7 +110,7 @@ def test_a_connection_that_came_last_may_still_ask(site: Site) -> None:
     wait_until(lambda: time.monotonic() > signalled + QUIET_SECONDS + 0.5, seconds=30, what="quiet")
     with connected(server, used=False) as connection:
         until_closed(server)
-        connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
+        send(connection)
         receive_the_last(connection)
     assert server.code() == 0
     assert server.errors == ""
@@ -121,7 +126,7 @@ def test_a_time_in_which_the_process_stood_still_was_not_quiet(site: Site) -> No
         time.sleep(QUIET_SECONDS + 0.5)
         server.signal(signal.SIGCONT)
         time.sleep(0.5)
-        connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
+        send(connection)
         receive_the_last(connection)
         assert server.code() == 0
     assert server.errors == ""
