@@ -84,12 +84,13 @@ func evaluate(asked question, given *answer) {
 		given.Problem = err.Error()
 		return
 	}
-	object, err := decode(asked.Object, asked.Typed)
+	kind := schema.GroupVersionKind{Group: asked.Group, Version: "v1", Kind: asked.Kind}
+	object, err := decode(asked.Object, kind, asked.Typed)
 	if err != nil {
 		given.Problem = err.Error()
 		return
 	}
-	old, err := decode(asked.OldObject, asked.Typed)
+	old, err := decode(asked.OldObject, kind, asked.Typed)
 	if err != nil {
 		given.Problem = err.Error()
 		return
@@ -97,7 +98,6 @@ func evaluate(asked question, given *answer) {
 	if object != nil {
 		given.Sent = object
 	}
-	kind := schema.GroupVersionKind{Group: asked.Group, Version: "v1", Kind: asked.Kind}
 	resource := schema.GroupVersionResource{Group: asked.Group, Version: "v1", Resource: asked.Resource}
 	attributes := admission.NewAttributesRecord(object, old, kind, "shop", "web", resource, asked.SubResource,
 		admission.Operation(asked.Operation), nil, false, &user.DefaultInfo{Name: "ana"})
@@ -152,18 +152,25 @@ func compile(expressions []string) (cel.ConditionEvaluator, error) {
 	return evaluator, nil
 }
 
-func decode(text json.RawMessage, typed bool) (runtime.Object, error) {
+func decode(text json.RawMessage, kind schema.GroupVersionKind, typed bool) (runtime.Object, error) {
 	if len(text) == 0 || string(text) == "null" {
 		return nil, nil
 	}
 	if typed {
 		pod := &corev1.Pod{}
-		return pod, json.Unmarshal(text, pod)
+		if err := json.Unmarshal(text, pod); err != nil {
+			return nil, err
+		}
+		// Whatever was sent, as in admission.ConvertToGVK.
+		pod.SetGroupVersionKind(kind)
+		return pod, nil
 	}
 	// Not through Unstructured's own decoder, which refuses what has no kind.
 	content := map[string]any{}
 	if err := json.Unmarshal(text, &content); err != nil {
 		return nil, err
 	}
-	return &unstructured.Unstructured{Object: content}, nil
+	object := &unstructured.Unstructured{Object: content}
+	object.SetGroupVersionKind(kind)
+	return object, nil
 }

@@ -181,8 +181,8 @@ def test_the_fast_path_has_a_row_for_each_rule_and_the_expressions(command: Comm
         "asked allow[1] docker.io/library\n  validating Docker Hub's images have many spellings\n",
         "asked allow[2] ghcr.io/org/**\n  validating deny[0] ghcr.io/org/old/** may refuse some of it\n",
         "asked allow[3] gcr.io@*\n  validating plain\n  mutating   mirrors[0] rewrites some of it\n\n",
-        "\nvalidating\n!(request.kind.group",
-        "\nmutating\n!(request.kind.group",
+        "\nvalidating\n!(type(object)",
+        "\nmutating\n!(type(object)",
     ):
         assert lines in done.out
 

@@ -21,7 +21,7 @@ from gatekeeper_py.core import review as wire
 from gatekeeper_py.core.cel import Place
 from gatekeeper_py.core.fastpath import ENDPOINTS, compile_fastpath
 from plainness import heard
-from property.test_fastpath_properties import accepted, images_of, policies, texts
+from property.test_fastpath_properties import PARTS, REGISTRIES, accepted, images_of, policies, texts
 
 pytestmark = pytest.mark.timeout(900)  # the first run compiles what the control plane's build has not
 
@@ -29,6 +29,11 @@ DATA: Final = Path(__file__).parent.parent / "data"
 DIGEST: Final = "@sha256:" + "7c" * 32
 TEXT: Final = policy_text(allow="[a.io, 'b.io:5000/team/**', c.io/x/app, 'd.io@*']")
 FAST: Final = compile_fastpath(parse_policy(TEXT))
+NAMED_TEXT: Final = policy_text(allow="[a.io, a.io/x/**, 'b.io:5000/team/**']")
+NAMED: Final = compile_fastpath(parse_policy(NAMED_TEXT))
+"""Of registries and subtrees alone, so with the names in the form."""
+
+BOTH: Final = {"listed": (TEXT, FAST), "named": (NAMED_TEXT, NAMED)}
 PLAIN: Final = "a.io/x:1"
 EVIL: Final = "evil.io/x:1"
 DIFFERENTIAL: Final = settings(
@@ -46,9 +51,10 @@ def evaluator() -> Iterator[Evaluator]:
         yield running
 
 
-def expression() -> str:
-    assert FAST.validating is not None
-    return FAST.validating
+def expression(form: str = "listed") -> str:
+    _, fastpath = BOTH[form]
+    assert fastpath.validating is not None
+    return fastpath.validating
 
 
 def spec(**fields: Any) -> dict[str, Any]:
@@ -77,6 +83,32 @@ def test_the_api_server_and_the_model_agree_on_images(
         if not answer.matches:
             event("skipped")
             assert heard(json.dumps(a_document), asked, endpoint) == ""
+
+
+subtrees = st.builds(
+    lambda host, parts: Place("/".join((host, *parts, ""))),
+    st.sampled_from([*REGISTRIES, "foo", "localhosts", "a.iox"]),
+    st.lists(st.sampled_from(PARTS), max_size=2),
+)
+
+
+@DIFFERENTIAL
+@given(st.frozensets(subtrees, min_size=1, max_size=6), st.data())
+def test_names_in_the_form_are_as_good_as_in_a_list(
+    evaluator: Evaluator, places: frozenset[Place], data: st.DataObject
+) -> None:
+    """The places' own texts, altered, are what could be taken for one of them."""
+    near = st.builds(
+        "{}{}{}".format,
+        st.sampled_from(sorted(place.text for place in places)),
+        st.sampled_from([*PARTS, "a/b", "", "X", "-", "/a", "a//b", " a"]),
+        st.sampled_from(["", ":v1", DIGEST, f":v1{DIGEST}"]) | st.sampled_from([":", DIGEST[:-1], "\n", "/"]),
+    )
+    image = data.draw(near)
+    answer = evaluator.evaluate(cel.expression(places), of_pod(pod(image)))
+    assert answer.error == ""
+    assert answer.matches is (cel.holding(places, image) is None)
+    event("skipped" if not answer.matches else "asked")
 
 
 IMAGES = [
@@ -139,22 +171,36 @@ specs = or_odd(
 objects = or_odd(st.fixed_dictionaries({"spec": specs}))
 
 
+@pytest.mark.parametrize("form", BOTH)
 @DIFFERENTIAL
 @given(objects, st.booleans(), st.sampled_from(["CREATE", "UPDATE", "DELETE", "CONNECT"]))
-def test_no_object_is_an_error(evaluator: Evaluator, obj: Any, typed: bool, operation: str) -> None:  # noqa: FBT001
-    """Whatever an object is, the answer is the model's; an error would be the failure policy's."""
+def test_no_pod_is_an_error(
+    evaluator: Evaluator,
+    form: str,
+    obj: Any,
+    typed: bool,  # noqa: FBT001
+    operation: str,
+) -> None:
+    """Whatever a Pod is, the answer is the model's; an error would be the failure policy's.
+
+    What an API server does not decode as a Pod may be an error, but is not skipped either.
+    """
+    text, fastpath = BOTH[form]
     asked = of_pod(obj if isinstance(obj, dict) else None, operation=operation)
     try:
-        answer = evaluator.evaluate(expression(), asked, typed=typed)
+        answer = evaluator.evaluate(expression(form), asked, typed=typed)
     except RefusedError:
         assert typed  # an API server would not have decoded it
         return
+    if answer.error and not typed:
+        event("an error")
+        return
     assert answer.error == ""
     sent = of_pod(answer.sent, operation=operation)
-    assert answer.matches is not FAST.skips(wire.parse(sent), "validating")
+    assert answer.matches is not fastpath.skips(wire.parse(sent), "validating")
     if not answer.matches:
         event("skipped")
-        assert heard(TEXT, sent, "validating") == ""
+        assert heard(text, sent, "validating") == ""
 
 
 REVIEWS: Final = DATA / "reviews"
@@ -209,6 +255,7 @@ def longest(place: Place) -> str:
     "places",
     [
         pytest.param(frozenset({Place("a.io/")}), id="one"),
+        pytest.param(frozenset(Place(f"registry-{n}.corp.io/team/") for n in range(20)), id="a-few"),
         pytest.param(
             frozenset(Place(f"r{n}.io/" + "x/" * (n % 8), pinned=n % 2 == 0) for n in range(200)),
             id="many-depths",
@@ -247,75 +294,84 @@ def test_a_very_long_image_costs_nothing(evaluator: Evaluator) -> None:
 
 
 LONGEST: Final = longest(Place("a.io/"))
-LIST_OF = "(has(object.spec.{0}) ? object.spec.{0} : []).map({1}"
 SHORT = " && size(object.spec.{0}) <= 32"
-IS_LIST = "(type(object.spec.{0}) == list && size"
+IS_LIST = "type(object.spec.{0}) == list && "
+JOINED = "\n    + (has(object.spec.{0}) ? object.spec.{0} : [])"
 LISTS = ("containers", "initContainers", "ephemeralContainers", "volumes")
+IMAGE_VOLUME: Final = {"name": "i", "image": {"reference": EVIL}}
+INIT_EVIL: Final = of_pod(spec(initContainers=[container(EVIL)]))
+DEBUG_EVIL: Final = of_pod(spec(ephemeralContainers=[container(EVIL)]))
+VOLUME_EVIL: Final = of_pod(spec(volumes=[IMAGE_VOLUME]))
 
 WRONGLY_SKIPPED: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
-    "kind": ("request.kind.kind == 'Pod'", "true", review(
+    "kind": ("object.kind == 'Pod'", "true", review(
         {**spec(), "template": {"spec": {"containers": [container(EVIL)]}}}, kind=("", "PodTemplate"))),
-    "group": ("request.kind.group == ''", "true", review(
+    "group": ("object.apiVersion == 'v1'", "true", review(
         {"spec": {"containers": [container(PLAIN)], "more": {"containers": [container(EVIL)]}}},
         kind=("example.com", "Pod"))),
-    "containers": (LIST_OF.format("containers", "c"), "[].map(c", of_pod(pod(PLAIN, EVIL))),
-    "init-containers": (LIST_OF.format("initContainers", "c"), "[].map(c", of_pod(
-        spec(initContainers=[container(EVIL)]))),
-    "ephemeral-containers": (LIST_OF.format("ephemeralContainers", "c"), "[].map(c", of_pod(
-        spec(ephemeralContainers=[container(EVIL)]))),
-    "volumes": (LIST_OF.format("volumes", "v"), "[].map(v", of_pod(
-        spec(volumes=[{"name": "i", "image": {"reference": EVIL}}]))),
-    "every-image": (").all(i,", ").exists(i,", of_pod(pod(PLAIN, EVIL))),
-    "length": ("size(i) <= 255", "true", of_pod(pod("a.io/" + "x" * 256))),
-    "form": ("i.matches(", "'a.io/x'.matches(", of_pod(pod("a.io/x y"))),
+    "containers": (": object.spec.containers)", ": [])", of_pod(pod(PLAIN, EVIL))),
+    "containers-among-others": ("? object.spec.containers\n", "? []\n", of_pod(
+        pod(PLAIN, EVIL, initContainers=[container(PLAIN)]))),
+    "init-containers": (JOINED.format("initContainers"), "", INIT_EVIL),
+    "init-containers-seen": ("(has(object.spec.initContainers) || has", "(has", INIT_EVIL),
+    "ephemeral-containers": (JOINED.format("ephemeralContainers"), "", DEBUG_EVIL),
+    "ephemeral-containers-seen": (" || has(object.spec.ephemeralContainers)", "", DEBUG_EVIL),
+    "volumes": ("(has(object.spec.volumes) ? object.spec.volumes : [])", "[]", VOLUME_EVIL),
+    "volumes-seen": ("object.spec.volumes.exists(v, has(v.image))", "false", VOLUME_EVIL),
+    "image-volumes": (".filter(v, has(v.image))", ".filter(v, !has(v.image))", VOLUME_EVIL),
+    "every-image": (").all(c,", ").exists(c,", of_pod(pod(PLAIN, EVIL))),
+    "length": ("size(c.image) <= 255", "true", of_pod(pod("a.io/" + "x" * 256))),
+    "form": ("c.image.matches(", "'a.io/x'.matches(", of_pod(pod("a.io/x y"))),
     "start": ("'^(?:(?:[^.:/]*[.:]", "'(?:(?:[^.:/]*[.:]", of_pod(pod("a.io/BAD/a.io/x"))),
     "end": ("{64})?)$'", "{64})?)'", of_pod(pod("a.io/x\n"))),
-    "pinned": ("i.contains('@')", "true", of_pod(pod("d.io/x"))),
+    "pinned": ("c.image.contains('@')", "true", of_pod(pod("d.io/x"))),
     "whole-segments": ("'b.io:5000/team/'", "'b.io:5000/'", of_pod(pod("b.io:5000/x"))),
+    "named-start": ("'^(?:a[.]io/", "'(?:a[.]io/", of_pod(pod("evil.io/a.io/x"))),
+    "named-end": ("{64})?$'", "{64})?'", of_pod(pod("a.io/x\n"))),
+    "named-dot": ("a[.]io/", "a.io/", of_pod(pod("axio/x"))),
+    "named-segment": ("/team/)", "/team)/?", of_pod(pod("b.io:5000/teams/x"))),
+    "named-together": ("(?:a[.]io/|b[.]io:5000/team/)", "a[.]io/|b[.]io:5000/team/", of_pod(pod("a.io/BAD"))),
 }  # fmt: skip
 """What is taken out -> its text, what stands there instead, and a Pod that is then skipped wrongly.
 
-``whole-segments`` is about the depth of a text: cut elsewhere it is another place.
+``whole-segments`` is about the depth of a text: cut elsewhere it is another place. Those that begin with
+``named`` are of the form with the names in it.
 """
 
 THEN_AN_ERROR: Final[dict[str, tuple[str, str, dict[str, Any], bool]]] = {
-    "object": ("type(object) == map && has(object.spec)", "true", of_pod(None, operation="DELETE"), True),
-    "spec-absent": ("has(object.spec) &&", "true &&", of_pod({"metadata": {}}), False),
-    "spec-type": ("type(object.spec) == map", "true", of_pod({"spec": [1]}), False),
-    "containers-absent": ("\n&& has(object.spec.containers)\n", "\n&& true\n", of_pod({"spec": {}}), False),
-    **{f"{k}-null": (IS_LIST.format(k), "(true && size", of_pod(spec(**{k: None})), False) for k in LISTS},
+    "object": ("type(object) == map && ", "", of_pod(None, operation="DELETE"), True),
+    "containers-absent": ("has(object.spec.containers) && ", "", of_pod({"spec": {}}), False),
+    "containers-none": (IS_LIST.format("containers"), "", of_pod({"spec": {}}), True),
+    **{f"{k}-null": (IS_LIST.format(k), "", of_pod(spec(**{k: None})), False) for k in LISTS},
     **{
         f"{k}-long": (SHORT.format(k), "", of_pod(spec(**{k: [container(LONGEST)] * 3000})), True)
         for k in LISTS[:3]
     },
     "volumes-long": (SHORT.format("volumes"), "", of_pod(
         spec(volumes=[{"image": {"reference": LONGEST}}] * 3000)), True),
-    "image-absent": ("type(c) == map && has(c.image)", "type(c) == map", of_pod(
-        spec(containers=[{"name": "c"}])), True),
-    "image-type": ("type(i) == string", "true", of_pod(spec(containers=[container(7)])), False),
-    "volume-item": ("type(v) == map && type(v.image)", "type(v.image)", of_pod(spec(volumes=["x"])), False),
-    "volume-without-image": ("type(v) != map || has(v.image)", "true", of_pod(
-        spec(volumes=[{"name": "empty"}])), True),
-    "reference-absent": (" && has(v.image.reference)", "", of_pod(
+    "image-absent": ("has(c.image) && ", "", of_pod(spec(containers=[{"name": "c"}])), True),
+    "volume-without-image": (".filter(v, has(v.image))", "", of_pod(
+        spec(volumes=[{"name": "empty"}], initContainers=[container(PLAIN)])), True),
+    "reference-absent": ("has(v.image.reference) ? v.image.reference : ''", "v.image.reference", of_pod(
         spec(volumes=[{"name": "i", "image": {}}])), True),
 }  # fmt: skip
 """What is taken out -> its text, what stands there instead, a request that is then an error, and whether
-an API server can be sent that; the others are refused when they are decoded, today. That ``has`` is only
-asked of mappings is no row: by CEL's definition it would be an error, by the API server's it is false."""
+an API server can be sent that; the others are refused when they are decoded, today."""
 
 
 @pytest.mark.parametrize("name", WRONGLY_SKIPPED)
 def test_each_part_of_the_expression_is_needed(evaluator: Evaluator, name: str) -> None:
     """With it the webhook is asked; without it the Pod is skipped, and that breaks the law."""
     removed, instead, asked = WRONGLY_SKIPPED[name]
+    form = "named" if name.startswith("named") else "listed"
     typed = asked["request"]["kind"] == {"group": "", "version": "v1", "kind": "Pod"}
-    mutant = expression().replace(removed, instead)
+    mutant = expression(form).replace(removed, instead)
     if name == "whole-segments":
-        mutant = mutant.replace("i.find('^(?:[^/]+/){2}') in", "i.find('^(?:[^/]+/){1}') in")
-    assert mutant != expression()
-    assert evaluator.evaluate(expression(), asked, typed=typed).matches is True
+        mutant = mutant.replace("find('^(?:[^/]+/){2}') in", "find('^(?:[^/]+/){1}') in")
+    assert mutant != expression(form)
+    assert evaluator.evaluate(expression(form), asked, typed=typed).matches is True
     assert evaluator.evaluate(mutant, asked, typed=typed).matches is False
-    assert heard(TEXT, asked, "validating") != ""
+    assert heard(BOTH[form][0], asked, "validating") != ""
 
 
 @pytest.mark.parametrize("name", THEN_AN_ERROR)
