@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from gatekeeper_py.core.cel import Place
+from gatekeeper_py.core.cel import EVERYTHING, Place
 from gatekeeper_py.core.fastpath import Endpoint, FastPath
 from gatekeeper_py.core.glob import is_glob
 from gatekeeper_py.core.pattern import ANY, Pattern
@@ -92,7 +92,9 @@ def _rewritten(previous: FastPath, current: FastPath, policy: Policy) -> Iterato
 
 
 def _removed(previous: FastPath, current: FastPath, endpoint: Endpoint) -> list[Place]:
-    return sorted(previous.places[endpoint] - current.places[endpoint])[:MAX_PLACES]
+    # Everything is no place that an image could be made of.
+    removed = previous.places[endpoint] - current.places[endpoint] - EVERYTHING
+    return sorted(removed)[:MAX_PLACES]
 
 
 def _in_place(place: Place) -> str:

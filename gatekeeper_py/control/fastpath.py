@@ -25,7 +25,7 @@ from gatekeeper_py.control.leaving import take_out
 from gatekeeper_py.control.placement import Cluster, Placement
 from gatekeeper_py.control.trial import Trial
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired
-from gatekeeper_py.core.fastpath import ENDPOINTS, Endpoint
+from gatekeeper_py.core.fastpath import Endpoint
 from gatekeeper_py.core.policyguard import MODE_KEY, POLICY_KEY
 
 QUIET_SECONDS: Final = 1.0
@@ -418,5 +418,4 @@ class FastPathKeeper:
                 self._log.warning("fastpath_nothing_skipped", reason=wanted.problem)
 
     def _rules(self) -> dict[Endpoint, int]:
-        places = self._placed.fast_path.places
-        return {endpoint: len(places[endpoint]) for endpoint in ENDPOINTS}
+        return dict(self._placed.rules)

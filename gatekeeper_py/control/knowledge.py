@@ -6,14 +6,14 @@ right. So a policy that is not known for sure has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired
 from gatekeeper_py.core.document import PolicyError
-from gatekeeper_py.core.fastpath import ENDPOINTS, FastPath, compile_fastpath
+from gatekeeper_py.core.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.policy import Policy, parse_policy
 
 WEBHOOKS: Final = MappingProxyType(
@@ -35,13 +35,17 @@ NOTHING: Final = FastPath(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Known:
-    """A policy and what follows from it. Without a ``policy`` nothing is plain, and ``problem`` says why."""
+    """A policy and what follows from it. Without a ``policy`` nothing is plain, and ``problem`` says why.
+
+    ``rules`` counts those whose images are not asked about.
+    """
 
     fast_path: FastPath
     policy: Policy | None = None
     text: str | None = None
     mode: str | None = None
     conditions: Conditions = ASK_ALWAYS
+    rules: Mapping[Endpoint, int] = field(default_factory=lambda: dict.fromkeys(ENDPOINTS, 0))
     problem: str = ""
 
 
@@ -65,7 +69,17 @@ def know(text: str, mode: str | None) -> Known:
     # ConfigMap's key must change no other object.
     revision = replace(policy, mode=policy.document.mode).revision
     conditions = Conditions(expressions=expressions, revision=revision) if expressions else ASK_ALWAYS
-    return Known(fast_path=fast_path, policy=policy, text=text, mode=mode, conditions=conditions)
+    return Known(
+        fast_path=fast_path,
+        policy=policy,
+        text=text,
+        mode=mode,
+        conditions=conditions,
+        rules={
+            endpoint: sum(not verdict.why_not(endpoint) for verdict in fast_path.rules)
+            for endpoint in ENDPOINTS
+        },
+    )
 
 
 def misses(desired: Iterable[Desired]) -> list[str]:

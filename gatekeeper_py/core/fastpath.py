@@ -38,6 +38,7 @@ Endpoint = Literal["validating", "mutating"]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validating", "mutating")
 
 TOO_MANY: Final = "the expression has no room for more rules"
+NEVER_ASKED: Final = "no mirror rewrites anything"
 
 T = TypeVar("T")
 
@@ -61,7 +62,8 @@ class FastPath:
     """What is plain under a policy.
 
     ``validating`` and ``mutating`` are the expressions for the webhooks' ``matchConditions``: true when
-    the webhook must be asked. ``None`` means always, and then no condition belongs there.
+    the webhook must be asked. ``None`` means always, and then no condition belongs there. Where no mirror
+    rewrites anything the mutating one is never true, unless nothing is plain at all.
     """
 
     rules: tuple[RuleVerdict, ...]
@@ -73,7 +75,7 @@ class FastPath:
         return self.validating if endpoint == "validating" else self.mutating
 
     def approves(self, image: str, endpoint: Endpoint) -> bool:
-        """Whether an image is plainly approved."""
+        """Whether an image is plainly approved, or nothing is asked about on the endpoint."""
         return cel.holding(self.places[endpoint], image) is not None
 
     def skips(self, request: AdmissionRequest, endpoint: Endpoint) -> bool:
@@ -95,6 +97,8 @@ class FastPath:
 
     def why(self, image: str, endpoint: Endpoint) -> str:
         """In words on one line, why an image is plainly approved or not."""
+        if self.places[endpoint] == cel.EVERYTHING:
+            return NEVER_ASKED
         place = cel.holding(self.places[endpoint], image)
         if place is not None:
             rule = next(
@@ -253,6 +257,9 @@ def _compile(policy: Policy, guards: Mapping[str, Guard], mutating_guards: Mappi
         mutating = anywhere or problem(rule, mutating_guards)
         verdicts.append(RuleVerdict(rule=rule, validating=anywhere, mutating=mutating))
     places = {endpoint: _room_for(verdicts, endpoint) for endpoint in ENDPOINTS}
+    if places["mutating"] and not policy.mirrors:
+        # In no mode does that webhook do anything.
+        places["mutating"] = cel.EVERYTHING
     return FastPath(
         rules=tuple(_with_room(verdict, places) for verdict in verdicts),
         places=MappingProxyType(places),
@@ -322,6 +329,8 @@ def _with_room(verdict: RuleVerdict, places: Mapping[Endpoint, Places]) -> RuleV
     """The verdict on a rule, with those that were left out."""
 
     def said(endpoint: Endpoint) -> str:
+        if places[endpoint] == cel.EVERYTHING:
+            return ""
         left_out = _place(verdict.rule) not in places[endpoint]
         return verdict.why_not(endpoint) or (TOO_MANY if left_out else "")
 

@@ -11,6 +11,7 @@ from gatekeeper_py.core.policy import parse_policy
 
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
 BEFORE = HEAD + "allow: [a.io, b.io/team/**, c.io/app, 'd.io@*']\n"
+MIRRORED = BEFORE + "mirrors: [{from: z.io, to: b.io/team}]\n"
 ALL = "a.io, b.io/team/**, c.io/app, 'd.io@*'"
 DIGESTED = f"d.io/gatekeeper-py-probe@{DIGEST}"
 
@@ -88,13 +89,31 @@ def test_not_what_a_mirror_takes_up_in_mutate_mode() -> None:
 )
 def test_what_a_mirror_takes_up_shows_in_mutate_mode(mirror: str, image: str) -> None:
     after = f"allow: [{ALL}]\nmirrors: [{mirror}]"
+    assert chosen(after, mode="mutate", before=MIRRORED) == {"mutating": image}
+    assert chosen(after, mode="enforce", before=MIRRORED) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "image"),
+    [
+        pytest.param("a.io", "a.io/gatekeeper-py-probe", id="of-something-plain"),
+        pytest.param("z.io/x", "z.io/x/gatekeeper-py-probe", id="of-something-else"),
+        pytest.param("docker.io", "docker.io/gatekeeper-py-probe", id="of-docker-hub"),
+    ],
+)
+def test_the_first_mirror_shows_in_mutate_mode(source: str, image: str) -> None:
+    """Before there was one, the mutating webhook was asked about nothing."""
+    after = f"allow: [{ALL}]\nmirrors: [{{from: {source}, to: b.io/team}}]"
     assert chosen(after, mode="mutate") == {"mutating": image}
     assert chosen(after, mode="enforce") == {}
 
 
 def test_both_endpoints_at_once() -> None:
     after = "allow: [b.io/team/**, c.io/app, 'd.io@*']\nmirrors: [{from: c.io, to: b.io/team}]"
-    assert chosen(after, mode="mutate") == {"validating": "a.io/gatekeeper-py-probe", "mutating": "c.io/app"}
+    assert chosen(after, mode="mutate", before=MIRRORED) == {
+        "validating": "a.io/gatekeeper-py-probe",
+        "mutating": "c.io/app",
+    }
 
 
 def test_what_a_mirror_leaves_alone_does_not_show() -> None:

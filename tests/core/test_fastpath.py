@@ -166,6 +166,34 @@ def test_the_endpoints_have_their_own_expression() -> None:
     )
 
 
+def test_without_a_mirror_the_mutating_webhook_is_never_asked() -> None:
+    """It does nothing then, in whatever mode; what is no Pod, or not approved, is no matter."""
+    text = policy_text(allow="[a.io, {image: b.io, until: 2999-01-01}]")
+    fastpath = compile_fastpath(parse_policy(text))
+    assert fastpath.mutating == "false"
+    for document in (
+        review(pod("evil.io/x")),
+        review(pod("a.io/x", "")),
+        review({"spec": None}, kind=("", "Pod")),
+        review(pod("evil.io/x"), kind=("apps", "Deployment")),
+    ):
+        assert fastpath.skips(wire.parse(document), "mutating")
+        assert not fastpath.skips(wire.parse(document), "validating")
+        assert heard(text, document, "mutating") == ""
+    assert fastpath.approves("nginx", "mutating")
+    assert fastpath.why("nginx", "mutating") == "no mirror rewrites anything"
+    assert [(verdict.validating, verdict.mutating) for verdict in fastpath.rules] == [
+        ("", ""),
+        ("it lapses", ""),
+    ]
+
+
+def test_with_nothing_plain_it_is_asked_all_the_same() -> None:
+    fastpath = fast("['*.corp.io']")
+    assert fastpath.mutating is None
+    assert not fastpath.skips(wire.parse(review(pod("evil.io/x"))), "mutating")
+
+
 def test_it_is_the_same_in_every_mode() -> None:
     text = policy_text("mirrors: [{from: b.io, to: a.io/b}]", allow="[a.io, b.io]")
     first, *others = (compile_fastpath(parse_policy(text, mode)) for mode in ("enforce", "warn", "mutate"))
@@ -176,7 +204,7 @@ def test_the_widest_rules_are_kept_when_there_is_no_room_for_all() -> None:
     """``over the bound`` registries come first, then subtrees by depth, then repositories."""
     narrow = [f"registry-{number}.corp.io/team/{'x' * 60}/app" for number in range(1000)]
     middle = [f"other-{number}.corp.io/team/**" for number in range(300)]
-    fastpath = fast(json.dumps([*narrow, *middle, "a.io"]))
+    fastpath = fast(json.dumps([*narrow, *middle, "a.io"]), "mirrors: [{from: z.io, to: a.io/z}]")
     left_out = [verdict for verdict in fastpath.rules if verdict.validating]
     assert {verdict.validating for verdict in left_out} == {TOO_MANY}
     assert {verdict.mutating for verdict in left_out} == {TOO_MANY}
@@ -188,6 +216,10 @@ def test_the_widest_rules_are_kept_when_there_is_no_room_for_all() -> None:
     image = "/".join((left_out[0].rule.pattern.host, *left_out[0].rule.pattern.segments))
     assert not fastpath.approves(image, "validating")
     assert fastpath.why(image, "validating").endswith(TOO_MANY)
+
+
+MIRROR = "mirrors: [{from: a.io, to: b.io}]"
+OTHER_MIRROR = "mirrors: [{from: z.io, to: b.io}]"
 
 
 @pytest.mark.parametrize(
@@ -202,9 +234,9 @@ def test_the_widest_rules_are_kept_when_there_is_no_room_for_all() -> None:
         pytest.param(("[a.io]", ""), ("['a.io@*']", ""), True, id="digest-wanted"),
         pytest.param(("[a.io]", ""), ("[a.io]", "deny: [a.io/x]"), True, id="denied"),
         pytest.param(("[a.io]", "deny: [a.io/x]"), ("[a.io]", ""), False, id="denied-no-more"),
-        pytest.param(
-            ("[a.io]", ""), ("[a.io]", "mirrors: [{from: a.io, to: b.io}]"), True, id="rewritten-is-enough"
-        ),
+        pytest.param(("[a.io]", OTHER_MIRROR), ("[a.io]", MIRROR), True, id="rewritten-is-enough"),
+        pytest.param(("[a.io]", ""), ("[a.io]", OTHER_MIRROR), True, id="the-first-mirror"),
+        pytest.param(("[a.io]", OTHER_MIRROR), ("[a.io]", ""), False, id="the-last-mirror"),
     ],
 )
 def test_what_tightens(before: tuple[str, str], after: tuple[str, str], tightens: bool) -> None:  # noqa: FBT001
