@@ -14,11 +14,17 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = ("aiohttp", "orjson", "uvloop", "msgspec", "prometheus-client", "structlog")
 
 
+def revision() -> str:
+    """What was measured, in a few words."""
+    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
+    return f"{commit} with changes" if _is_dirty() else commit
+
+
 def describe() -> dict[str, Any]:
     """``machine`` (what two runs must share to be compared), ``versions``, ``commit`` and ``dirty``."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": _git("status", "--porcelain", "--", "gatekeeper_py", "benchmarks") not in {"", None},
+        "dirty": _is_dirty(),
         "machine": {
             "processor": processor(),
             "cores": len(os.sched_getaffinity(0)),
@@ -50,6 +56,13 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _is_dirty() -> bool:
+    changes = _git(
+        "status", "--porcelain", "--", "gatekeeper_py", "k8s", "benchmarks", ":!benchmarks/results"
+    )
+    return changes not in {"", None}
 
 
 def _git(*arguments: str) -> str | None:

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.churn import creating, gatekeeper, pods, report, scaling
 from benchmarks.churn.approval import PREFIXES
 from benchmarks.churn.cases import CASES, OTHERS, Stage, available
@@ -31,8 +31,7 @@ from e2e.controlplane.build import PRODUCTS, cached
 from e2e.controlplane.build import BuildError as NoControlPlane
 from e2e.controlplane.plane import ControlPlane, ControlPlaneError
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "latest"
+RESULTS = machine.ROOT / "benchmarks" / "results" / "latest"
 
 
 def main() -> int:
@@ -109,8 +108,8 @@ def _write(folder: Path, plan: Plan, samples: list[Sample], left_out: dict[str, 
         "scenario": "churn",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds),
-        "commit": _commit(),
-        "machine": {"cpu": _cpu_model(), "cores": os.cpu_count(), "load_average": os.getloadavg()[0]},
+        "commit": machine.revision(),
+        "machine": {"cpu": machine.processor(), "cores": os.cpu_count(), "load_average": os.getloadavg()[0]},
         "versions": {
             "python": platform.python_version(),
             **{product.folder: product.version for product in PRODUCTS},
@@ -132,22 +131,6 @@ def _write(folder: Path, plan: Plan, samples: list[Sample], left_out: dict[str, 
     (folder / "churn.md").write_text(table, encoding="utf-8")
     say(f"{seconds:.0f} s; written to {folder}")
     print(table)
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "gatekeeper_py", "k8s", "benchmarks/churn")
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (" with changes" if changed else "")
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

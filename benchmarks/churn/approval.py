@@ -15,16 +15,14 @@ PREFIXES = (f"{PLAIN_HOST}/", f"{MATCHED_HOST}/")
 """The same approval for those who compare text: with the slash, or ``registry.corp.example.evil`` passes."""
 
 
-def policy_text() -> str:
+def policy_text(*, mirrored: bool = True) -> str:
     """Our policy document. No deny rule: one that overlaps an allow rule takes its plainness away."""
-    return f"""\
+    text = f"""\
 apiVersion: gatekeeper-py/v1
 kind: ImagePolicy
 mode: enforce
 allow:
   - {PLAIN_HOST}
   - "*.mirror.corp.example/team-*/**"
-mirrors:
-  - from: docker.io
-    to: {MIRROR}
 """
+    return f"{text}mirrors:\n  - from: docker.io\n    to: {MIRROR}\n" if mirrored else text

@@ -64,8 +64,10 @@ def _nothing(_: Stage) -> Iterator[Sequence[str]]:
 
 
 @contextmanager
-def _ours(stage: Stage, *, overlay: str, mutating: bool = True) -> Iterator[Sequence[str]]:
-    stage.site.arm(overlay)
+def _ours(
+    stage: Stage, *, overlay: str, mutating: bool = True, mirrored: bool = True
+) -> Iterator[Sequence[str]]:
+    stage.site.arm(overlay, mirrored=mirrored)
     try:
         if not mutating:
             stage.site.disarm(MUTATING)
@@ -96,6 +98,8 @@ def _gatekeeper(stage: Stage) -> Iterator[Sequence[str]]:
 
 CASES = (
     Case(name="none", registered=_nothing, denies=False),
+    # How far two measurements of the same are apart.
+    Case(name="none-again", registered=_nothing, denies=False),
     # What the validating webhook alone costs.
     Case(
         name="validate",
@@ -123,6 +127,13 @@ CASES = (
         other_reviews=2,
         shares=(0, 10, 50, 100),
     ),
+    # With nothing to rewrite the mutating webhook is asked about no Pod.
+    Case(
+        name="fast-path-no-mirror",
+        registered=partial(_ours, overlay="fast-path", mirrored=False),
+        other_reviews=1,
+        shares=(0, 10, 50, 100),
+    ),
     Case(name="gatekeeper", registered=_gatekeeper),
 )
 
@@ -131,7 +142,8 @@ def available(*, gatekeeper: bool) -> tuple[list[Case], dict[str, str]]:
     """The cases that can be played here, and why the others can't."""
     missing: dict[str, str] = {}
     if not (K8S / "overlays" / "fast-path").is_dir():
-        missing["fast-path"] = "there is no overlay k8s/overlays/fast-path"
+        for name in ("fast-path", "fast-path-no-mirror"):
+            missing[name] = "there is no overlay k8s/overlays/fast-path"
     if not gatekeeper:
         missing["gatekeeper"] = "no binary was given; see --gatekeeper and --build-gatekeeper"
     return [case for case in CASES if case.name not in missing], missing

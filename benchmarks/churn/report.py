@@ -98,6 +98,7 @@ def _times(above: str, below: str, name: str) -> Callable[[Figures], float | Non
 
 
 VALIDATE, GATEKEEPER, PLAIN = "validate 50 %", "gatekeeper 50 %", "fast-path 100 %"
+UNMIRRORED = "fast-path-no-mirror 100 %"
 
 TARGETS = (
     Target(
@@ -135,6 +136,12 @@ TARGETS = (
         bound=0.97,
         at_least=True,
         value=_median(PLAIN, "creates_ratio"),
+    ),
+    Target(
+        what="fast path without mirrors, all plainly approved: creates/s against none",
+        bound=0.97,
+        at_least=True,
+        value=_median(UNMIRRORED, "creates_ratio"),
     ),
     Target(
         # Three idle replicas tick: metrics, watches, the lag timer.

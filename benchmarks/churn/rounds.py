@@ -1,7 +1,7 @@
 """Rounds: every case once after the other, again and again, on one control plane.
 
-A machine's speed drifts within minutes. A case is therefore compared with ``none`` of its own round, and a
-case that has to be believed is measured in several.
+A machine's speed drifts within minutes. A case is therefore compared with ``none`` of its own round, a case
+that has to be believed is measured in several, and none is always the first, or next to ``none``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Sample:
 
 
 def play(stage: Stage, cases: Sequence[Case], plan: Plan, creators: Creators, folder: Path) -> list[Sample]:
-    """Every case in every round.
+    """Every case in every round, beginning with another one each time.
 
     Raises Spoiled, naming the round and the case, for the first thing that is not as it must be.
     """
@@ -83,7 +83,8 @@ def play(stage: Stage, cases: Sequence[Case], plan: Plan, creators: Creators, fo
     scaling.prepare(stage.site.plane)
     samples = []
     for number in range(1, plan.rounds + 1):
-        for case in cases:
+        first = (number - 1) % len(cases)
+        for case in (*cases[first:], *cases[:first]):
             began = time.monotonic()
             try:
                 samples += _case(stage, case, number, plan, creators, files)

@@ -60,17 +60,24 @@ class Site:
     kubelet: PausableKubelet
     product: Installed
 
-    def arm(self, overlay: str) -> None:
-        """Apply one overlay as shipped, with the policy of the benchmark, and wait until it is armed.
+    def arm(self, overlay: str, *, mirrored: bool = True) -> None:
+        """Apply one overlay as shipped, with a policy of the benchmark, and wait until it is armed.
 
         Raises TimeoutError when it isn't.
         """
+        policy = policy_text(mirrored=mirrored)
         rendered = self.plane.kubectl("kustomize", str(K8S / "overlays" / overlay)).stdout
-        self.plane.kubectl("apply", "-f", "-", input=json.dumps(with_policy(rendered, policy_text())))
+        self.plane.kubectl("apply", "-f", "-", input=json.dumps(with_policy(rendered, policy)))
         self.product.wait_armed()
 
     def disarm(self, *configurations: str) -> None:
         """End the controller, which would put them back, and remove configurations: both by default."""
+        self.end_controller()
+        for path in configurations or (VALIDATING, MUTATING):
+            self.delete(path)
+
+    def end_controller(self) -> None:
+        """End it in good order, if there is one."""
         if self.product.get(_CONTROLLER) is not None:
             self.plane.api("PATCH", _CONTROLLER, {"spec": {"replicas": 0}})
             wait_until(
@@ -78,8 +85,6 @@ class Site:
                 seconds=SETTLE_SECONDS,
                 what="the controller ended",
             )
-        for path in configurations or (VALIDATING, MUTATING):
-            self.delete(path)
 
     def create(self, collection: str, document: Mapping[str, Any]) -> str:
         """Create an object and answer its path."""

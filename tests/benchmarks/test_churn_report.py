@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.churn.cases import CASES
-from benchmarks.churn.report import PLAIN, TARGETS, VALIDATE, Spread, figures, judged, markdown
+from benchmarks.churn.report import PLAIN, TARGETS, UNMIRRORED, VALIDATE, Spread, figures, judged, markdown
 from benchmarks.churn.rounds import FULL, QUICK, Sample
 
 
@@ -66,7 +66,7 @@ def test_the_targets_speak_of_cases_that_exist() -> None:
     for plan in (QUICK, FULL):
         labels = {f"{case.name} {share} %" for case in CASES for share in plan.shares(case)}
 
-        assert {VALIDATE, PLAIN, "gatekeeper 50 %"} <= labels
+        assert {VALIDATE, PLAIN, UNMIRRORED, "gatekeeper 50 %"} <= labels
 
 
 @pytest.mark.parametrize(("cores", "doubtful"), [(0.02, False), (0.7, True)])
