@@ -15,7 +15,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help setup demo test fuzz soak controlplane e2e image image-test check format clean \
-	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-churn-peers bench-fastpath
+	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## show this
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -90,6 +90,10 @@ bench-peers: setup ## build five other servers, check their answers, compare the
 
 bench-churn: setup controlplane ## what the webhook costs a real API server (ARGS=--quick: five minutes)
 	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m benchmarks.churn $(ARGS)
+
+bench-alternating: setup controlplane ## what costs an API server little, closer than bench-churn (15 minutes)
+	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m benchmarks.churn.alternating \
+		none-again native fast-path fast-path-no-mirror one-comparison one-regex $(ARGS)
 
 bench-fastpath: setup controlplane ## how long a removed image still comes in with the fast path (four minutes)
 	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python benchmarks/fastpath.py

@@ -29,6 +29,7 @@ from benchmarks.churn.approval import DENIED_IMAGE
 from benchmarks.churn.cases import CASES, Case, Stage
 from benchmarks.churn.comparison import Turn
 from benchmarks.churn.creating import Creators, Spoiled, write_bodies
+from benchmarks.churn.floors import FLOORS
 from benchmarks.churn.pods import bodies, pod
 from benchmarks.churn.rounds import await_effect, expect_reviews, others, say
 from benchmarks.churn.site import CHURN, Asking, Site, site
@@ -37,6 +38,12 @@ from e2e.controlplane.plane import ControlPlane
 from e2e.installed import MUTATING, VALIDATING
 
 RESULTS = machine.ROOT / "benchmarks" / "results" / "latest"
+
+COMPARED = tuple(
+    case
+    for case in (*CASES, *FLOORS)
+    if case.plain_reviews == 0 and case.other != "mirrored" and case.name not in {"none", "gatekeeper"}
+)
 
 PATHS = (
     VALIDATING,
@@ -68,7 +75,7 @@ def main() -> int:
             ours.disarm()
             creators = Creators(program=program, plane=plane, namespace=CHURN)
             pods = write_bodies(Path(folder) / "pods.jsonl", bodies(100))
-            for case in CASES:
+            for case in COMPARED:
                 if case.name in arguments.cases:
                     results[case.name] = _turns(Stage(ours), case, creators, pods, arguments.pairs)
     except Spoiled as problem:
@@ -79,8 +86,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    unfit = {"none", "gatekeeper"}
-    names = [case.name for case in CASES if case.plain_reviews == 0 and case.name not in unfit]
+    names = [case.name for case in COMPARED]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.churn.alternating", description=__doc__)
     parser.add_argument("cases", nargs="+", choices=names, metavar="CASE", help=", ".join(names))
     parser.add_argument("--pairs", type=_turns_of_each, default=40, help="turns of each case (40: 3 minutes)")

@@ -1,4 +1,4 @@
-"""Turns that alternate: a difference is found though the machine's speed changes, and none where there is none."""
+"""Turns that alternate: what differs is found though the machine's speed changes, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,0 +1,40 @@
+"""What any match condition costs an API server: cases to hold the fast path's against, and not to use.
+
+Neither expression is sound: what is no container, and what is not there, is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from benchmarks.churn.approval import DENIED_IMAGE, PLAIN_HOST
+from benchmarks.churn.cases import Case, Stage
+from e2e.installed import MUTATING, VALIDATING
+
+ONE_COMPARISON = f"object.spec.containers[2].image == '{DENIED_IMAGE}'"
+"""The probes' unlisted image is there."""
+
+ONE_REGEX = rf"!object.spec.containers.all(c, c.image.matches('^(?:{PLAIN_HOST.replace('.', '[.]')})/.*'))"
+
+
+@contextmanager
+def _conditioned(stage: Stage, expression: str) -> Iterator[Sequence[str]]:
+    """The validating webhook for Pods alone, with this condition instead of its own."""
+    site = stage.site
+    site.arm("enforce")
+    try:
+        site.disarm(MUTATING)
+        live = site.plane.api("GET", VALIDATING)
+        live["webhooks"][0]["matchConditions"] = [{"name": "floor", "expression": expression}]
+        site.plane.api("PUT", VALIDATING, live)
+        yield site.servers()
+    finally:
+        site.disarm()
+
+
+FLOORS = tuple(
+    Case(name=name, registered=partial(_conditioned, expression=text), other_reviews=reviews, shares=(100,))
+    for name, text, reviews in (("one-comparison", ONE_COMPARISON, 0), ("one-regex", ONE_REGEX, 1))
+)
