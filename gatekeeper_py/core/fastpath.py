@@ -47,7 +47,7 @@ _DNS_HOST: Final = re.compile(r"[a-z0-9.-]+(?::[0-9]+)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleVerdict:
-    """An allow rule, and why it is not plain on each endpoint; an empty text when it is."""
+    """An allow rule, and why its images are asked about on each endpoint; an empty text when they are not."""
 
     rule: Rule
     validating: str = ""

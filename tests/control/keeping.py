@@ -22,9 +22,12 @@ MUTATE: Final = desired("Mutating", "mutate", WEBHOOKS["mutating"])
 OWNER: Final = Owner(api_version="v1", kind="ClusterRole", name="gk", uid="1")
 POLICY: Final = "/api/v1/namespaces/ns/configmaps/policy"
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
-TIGHT: Final = HEAD + "allow: [a.io]\n"
-WIDE: Final = HEAD + "allow: [a.io, b.io]\n"
-OTHER: Final = HEAD + "allow: [c.io]\n"
+MIRRORS: Final = "mirrors:\n- {from: z.io, to: a.io/z}\n"
+"""Without one the mutating webhook would be asked about nothing; more may follow."""
+
+TIGHT: Final = HEAD + "allow: [a.io]\n" + MIRRORS
+WIDE: Final = HEAD + "allow: [a.io, b.io]\n" + MIRRORS
+OTHER: Final = HEAD + "allow: [c.io]\n" + MIRRORS
 BAD: Final = HEAD + "allow: [nginx]\n"
 GONE: Final = "gone"
 

@@ -120,7 +120,7 @@ async def test_an_answer_that_is_slow_does_not_keep_the_next_change(wide: Setup)
 
 
 async def test_a_mirror_that_is_added_is_tried_in_mutate_mode(wide: Setup) -> None:
-    await wide.deliver(WIDE + "mirrors: [{from: b.io, to: a.io/b}]\n", "mutate")
+    await wide.deliver(WIDE + "- {from: b.io, to: a.io/b}\n", "mutate")
     assert wide.probed == [REMOVED]
     assert wide.recorder.in_step
     assert wide.recorder.rules == {"validating": 2, "mutating": 1}

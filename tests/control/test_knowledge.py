@@ -35,6 +35,14 @@ def test_a_mirrored_registry_is_asked_about_by_one_webhook_only() -> None:
     assert only.conditions.annotations(MUTATE.webhooks) == {}
 
 
+def test_rules_are_counted_by_whose_images_are_not_asked_about() -> None:
+    allow = "allow: [a.io, 'a.io:443', b.io, {image: c.io, until: 2999-01-01}]\n"
+    mirrored = know(HEAD + allow + "mirrors: [{from: b.io, to: a.io}]\n", None)
+    assert mirrored.rules == {"validating": 3, "mutating": 2}
+    assert know(HEAD + allow, None).rules == {"validating": 3, "mutating": 4}
+    assert know(BAD, None).rules == {"validating": 0, "mutating": 0}
+
+
 def test_where_nothing_is_plain_there_is_no_condition() -> None:
     found = know(HEAD + "allow: ['*.a.io']\n", None)
     assert found.policy is not None

@@ -6,14 +6,11 @@ from typing import Any
 
 import pytest
 
-from control.keeping import MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE
+from control.keeping import MIRRORS, MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE
 from control.world import FakeCluster, Refused, desired
 from gatekeeper_py.control.knowledge import WEBHOOKS, know, unknown
 from gatekeeper_py.control.placement import NotTaken, Placement
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, carries
-
-EVERYTHING = [""]
-"""What is skipped on the mutating endpoint, as no policy here has a mirror."""
 
 NOBODY = unknown("nothing is known")
 
@@ -52,11 +49,20 @@ def site() -> Site:
 async def test_what_was_put_is_what_stands(site: Site) -> None:
     assert await site.standing() == [[], []]
     assert await site.put(WIDE)
-    assert await site.standing() == [["a.io/", "b.io/"], EVERYTHING]
+    assert await site.standing() == [["a.io/", "b.io/"]] * 2
     assert (await site.placement.read()).carry(know(WIDE, None).conditions)
     assert site.written == 2
     assert await site.put(WIDE)
     assert site.written == 2
+
+
+async def test_without_a_mirror_the_mutating_one_skips_everything(site: Site) -> None:
+    assert await site.put(WIDE.replace(MIRRORS, ""))
+    assert await site.standing() == [["a.io/", "b.io/"], [""]]
+    found = await site.placement.read()
+    assert know(WIDE, None).fast_path.tightens(found.standing)
+    assert await site.put(WIDE)
+    assert await site.standing() == [["a.io/", "b.io/"]] * 2
 
 
 async def test_nothing_can_be_put_too(site: Site) -> None:
@@ -71,7 +77,7 @@ async def test_what_was_put_on_one_only_stands_there_only(site: Site) -> None:
     site.cluster.fail = lambda verb, path: (verb, path) == ("replace", MUTATE.path)
     with pytest.raises(Refused, match="500"):
         await site.put(TIGHT)
-    assert await site.standing() == [["a.io/"], EVERYTHING]
+    assert await site.standing() == [["a.io/"], ["a.io/", "b.io/"]]
 
 
 async def test_of_two_for_one_endpoint_both_stand(site: Site) -> None:
@@ -93,7 +99,7 @@ async def test_a_configuration_that_cannot_be_read_does_not_keep_the_other(site:
         await site.put(WIDE)
     assert await site.standing() is None
     site.cluster.fail = lambda _verb, _path: False
-    assert await site.standing() == [[], EVERYTHING]
+    assert await site.standing() == [[], ["a.io/", "b.io/"]]
 
 
 async def test_what_somebody_else_put_is_not_known(site: Site) -> None:
@@ -107,7 +113,7 @@ async def test_what_somebody_else_put_is_not_known(site: Site) -> None:
 async def test_a_configuration_that_is_not_there_skips_nothing_and_is_not_made(site: Site) -> None:
     await site.put(WIDE)
     del site.cluster.objects[VALIDATE.path]
-    assert await site.standing() == [[], EVERYTHING]
+    assert await site.standing() == [[], ["a.io/", "b.io/"]]
     assert not (await site.placement.read()).carry(know(WIDE, None).conditions)
     assert not await site.put(TIGHT)
     assert VALIDATE.path not in site.cluster.objects

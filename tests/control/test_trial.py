@@ -70,7 +70,7 @@ async def test_one_that_is_asked_about_at_once(site: Site) -> None:
 
 
 async def test_both_webhooks_are_tried(site: Site) -> None:
-    text = OTHER + "mirrors: [{from: b.io, to: c.io/b}]\n"
+    text = OTHER + "- {from: b.io, to: c.io/b}\n"
     await site.trial.begin(FROM_WIDE, know(text, "mutate"))
     assert await site.trial.attempt() is None
     assert site.trial.shown == (

@@ -174,7 +174,7 @@ def test_only_pods_are_skipped(kind: tuple[str, str]) -> None:
         pytest.param({Place("foo/")}, None, id="no-registry"),
         pytest.param({Place("a.io/"), Place("b.io/x")}, None, id="a-repository"),
         pytest.param({Place("a.io/"), Place("b.io/", pinned=True)}, None, id="a-digest-wanted"),
-        pytest.param({Place(f"{'x' * 20}{n}.corp.io/") for n in range(20)}, True, id="twenty"),
+        pytest.param({Place(f"{'x' * 20}{n}.corp.io/") for n in range(15)}, True, id="fifteen"),
         pytest.param({Place(f"{'x.' * 10}{n}.io/") for n in range(30)}, None, id="too-long-when-written"),
         pytest.param({Place(f"{'x' * 20}{n}.corp.io/") for n in range(40)}, None, id="too-many"),
     ],
