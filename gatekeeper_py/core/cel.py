@@ -77,11 +77,8 @@ _ANCHORED_FORM: Final = f"^(?:{_FORM})$"
 """For RE2, whose ``$`` is the end of the text and nothing else; Python's is not, so it never sees it."""
 
 _WHOLE_NAME: Final = "^[^/]+/[^:@]+"
-_CONTAINERS: Final = "object.spec.containers"
-_VOLUMES: Final = "object.spec.volumes"
-_OTHERS: Final = ("object.spec.initContainers", "object.spec.ephemeralContainers")
-_LISTS: Final = (_CONTAINERS, *_OTHERS, _VOLUMES)
 _KEYS: Final = (*(key for key, _ in CONTAINER_LISTS), "volumes")
+_CONTAINERS, *_OTHERS, _VOLUMES = (f"object.spec.{key}" for key in _KEYS)
 _FORM_IN_PYTHON: Final = re.compile(_FORM)
 _REGISTRY_IN_PYTHON: Final = re.compile(_REGISTRY)
 
@@ -145,7 +142,7 @@ def cost(places: Places) -> int:
     each = _IMAGE_COST + _cost_of_regex(named or _ANCHORED_FORM)
     for _, depth, texts in () if named else _groups(places):
         each += _CUT_COST + _cost_of_regex(_cut(depth)) + len(texts)
-    return _FIXED_COST + len(_LISTS) * MAX_LIST_LENGTH * each
+    return _FIXED_COST + len(_KEYS) * MAX_LIST_LENGTH * each
 
 
 def skips(places: Places, request: AdmissionRequest) -> bool:
