@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +24,28 @@ from benchmarks import machine
 from benchmarks.churn import creating, gatekeeper, pods, report, scaling
 from benchmarks.churn.approval import PREFIXES
 from benchmarks.churn.cases import CASES, OTHERS, Stage, available
-from benchmarks.churn.creating import Creators, Spoiled
-from benchmarks.churn.rounds import FULL, QUICK, Plan, Sample, play, say
+from benchmarks.churn.creating import Creators
+from benchmarks.churn.rounds import FULL, QUICK, Plan, Sample, or_say_why, play, say
 from benchmarks.churn.site import CHURN, site
-from benchmarks.goprogram import BuildError
 from e2e.controlplane.build import PRODUCTS, cached
-from e2e.controlplane.build import BuildError as NoControlPlane
-from e2e.controlplane.plane import ControlPlane, ControlPlaneError
-
-RESULTS = machine.ROOT / "benchmarks" / "results" / "latest"
+from e2e.controlplane.plane import ControlPlane
 
 
 def main() -> int:
     """Measure and write; the exit status."""
     arguments = _arguments()
-    try:
-        if arguments.build_gatekeeper:
-            print(gatekeeper.build())
-            return 0
-        return _measure(arguments)
-    except (BuildError, NoControlPlane, ControlPlaneError, TimeoutError) as problem:
-        say(f"error: {problem}")
-    except Spoiled as problem:
-        say(f"SPOILED, no results: {problem}")
-    return 1
+    return or_say_why(_build_gatekeeper if arguments.build_gatekeeper else partial(_measure, arguments))
+
+
+def _build_gatekeeper() -> int:
+    print(gatekeeper.build())
+    return 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.churn", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: five minutes")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder of the results")
     parser.add_argument("--rounds", type=int, help="another number of rounds")
     parser.add_argument(
         "--cases", nargs="+", choices=[case.name for case in CASES], help="only these; none is always there"

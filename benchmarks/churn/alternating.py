@@ -20,29 +20,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.churn import comparison, creating, native
-from benchmarks.churn.approval import DENIED_IMAGE
+from benchmarks.churn import comparison, creating, native, report
 from benchmarks.churn.cases import CASES, Case, Stage
 from benchmarks.churn.comparison import Turn
-from benchmarks.churn.creating import Creators, Spoiled, write_bodies
+from benchmarks.churn.creating import Creators, write_bodies
 from benchmarks.churn.floors import FLOORS
-from benchmarks.churn.pods import bodies, pod
-from benchmarks.churn.rounds import await_effect, expect_reviews, others, say
-from benchmarks.churn.site import CHURN, Asking, Site, site
+from benchmarks.churn.pods import bodies
+from benchmarks.churn.rounds import await_effect, await_unlisted, expect_reviews, or_say_why, others, say
+from benchmarks.churn.site import CHURN, Site, site
 from e2e.controlplane.build import cached
 from e2e.controlplane.plane import ControlPlane
 from e2e.installed import MUTATING, VALIDATING
 
-RESULTS = machine.ROOT / "benchmarks" / "results" / "latest"
-
 COMPARED = tuple(
-    case
-    for case in (*CASES, *FLOORS)
-    if case.plain_reviews == 0 and case.other != "mirrored" and case.name not in {"none", "gatekeeper"}
+    case for case in (*CASES, *FLOORS) if case.plain_reviews == 0 and case.name not in {"none", "gatekeeper"}
 )
 
 PATHS = (
@@ -56,9 +52,7 @@ PATHS = (
 CLIENTS = 16
 SECONDS = 1.0
 WARM_UP = 0.25
-RIGHT_IN_A_ROW = 6
 
-_EFFECT_SECONDS = 20.0
 _PROBES_OF_A_PAIR = 20
 """At most, of those by which a change is awaited: they are reviewed."""
 
@@ -67,22 +61,7 @@ _SERVERS_OWN = ("creationTimestamp", "generation", "managedFields", "resourceVer
 
 def main() -> int:
     """Measure and write; the exit status."""
-    arguments = _arguments()
-    results: dict[str, list[Turn]] = {}
-    program = creating.build()
-    try:
-        with ControlPlane(cached()) as plane, site(plane) as ours, tempfile.TemporaryDirectory() as folder:
-            ours.disarm()
-            creators = Creators(program=program, plane=plane, namespace=CHURN)
-            pods = write_bodies(Path(folder) / "pods.jsonl", bodies(100))
-            for case in COMPARED:
-                if case.name in arguments.cases:
-                    results[case.name] = _turns(Stage(ours), case, creators, pods, arguments.pairs)
-    except Spoiled as problem:
-        say(f"SPOILED, no results: {problem}")
-        return 1
-    _write(arguments.out, results)
-    return 0
+    return or_say_why(partial(_measure, _arguments()))
 
 
 def _arguments() -> argparse.Namespace:
@@ -90,7 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.churn.alternating", description=__doc__)
     parser.add_argument("cases", nargs="+", choices=names, metavar="CASE", help=", ".join(names))
     parser.add_argument("--pairs", type=_turns_of_each, default=40, help="turns of each case (40: 3 minutes)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder of the results")
     return parser.parse_args()
 
 
@@ -99,6 +78,20 @@ def _turns_of_each(text: str) -> int:
     if number < comparison.LEAST:
         raise argparse.ArgumentTypeError(f"at least {comparison.LEAST}")
     return number
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    results: dict[str, list[Turn]] = {}
+    program = creating.build()
+    with ControlPlane(cached()) as plane, site(plane) as ours, tempfile.TemporaryDirectory() as folder:
+        ours.disarm()
+        creators = Creators(program=program, plane=plane, namespace=CHURN)
+        pods = write_bodies(Path(folder) / "pods.jsonl", bodies(100))
+        for case in COMPARED:
+            if case.name in arguments.cases:
+                results[case.name] = _turns(Stage(ours), case, creators, pods, arguments.pairs)
+    _write(arguments.out, results)
+    return 0
 
 
 def _turns(stage: Stage, case: Case, creators: Creators, pods: Path, pairs: int) -> list[Turn]:
@@ -110,7 +103,7 @@ def _turns(stage: Stage, case: Case, creators: Creators, pods: Path, pairs: int)
             for number in range(2 * pairs + 1):
                 present = number % 2 == 1
                 register(present)
-                _await(place, denies=present and case.denies)
+                await_unlisted(place, denies=present and case.denies)
                 load = creators.run(
                     pods, clients=CLIENTS, seconds=SECONDS, warm_up=WARM_UP, cpu=lambda: place.cpu(())
                 )
@@ -138,22 +131,6 @@ def _switch(place: Site) -> Iterator[Callable[[bool], None]]:
                 place.create(path.rpartition("/")[0], document)
 
     yield register
-
-
-def _await(place: Site, *, denies: bool) -> None:
-    """Wait until an unlisted image is refused, or is not any more."""
-    denied = pod(0, "plain")
-    denied["spec"]["containers"][2]["image"] = DENIED_IMAGE
-    asking = Asking(place.plane)
-    deadline, right = time.monotonic() + _EFFECT_SECONDS, 0
-    try:
-        while right < RIGHT_IN_A_ROW:
-            status = asking.create(denied)
-            right = right + 1 if status in ({403, 422} if denies else {201}) else 0
-            if time.monotonic() > deadline:
-                raise Spoiled(f"an unlisted image is answered {status} after {_EFFECT_SECONDS:g} s")
-    finally:
-        asking.close()
 
 
 def _write(folder: Path, results: Mapping[str, Sequence[Turn]]) -> None:

@@ -64,9 +64,10 @@ def _nothing(_: Stage) -> Iterator[Sequence[str]]:
 
 
 @contextmanager
-def _ours(
+def ours(
     stage: Stage, *, overlay: str, mutating: bool = True, mirrored: bool = True
 ) -> Iterator[Sequence[str]]:
+    """An overlay of ours as shipped, without its mutating configuration if wanted."""
     stage.site.arm(overlay, mirrored=mirrored)
     try:
         if not mutating:
@@ -103,16 +104,16 @@ CASES = (
     # What the validating webhook alone costs.
     Case(
         name="validate",
-        registered=partial(_ours, overlay="enforce", mutating=False),
+        registered=partial(ours, overlay="enforce", mutating=False),
         plain_reviews=1,
         other_reviews=1,
     ),
     # As shipped: the mutating webhook is registered in every mode, and does nothing in this one.
-    Case(name="enforce", registered=partial(_ours, overlay="enforce"), plain_reviews=2, other_reviews=2),
+    Case(name="enforce", registered=partial(ours, overlay="enforce"), plain_reviews=2, other_reviews=2),
     # As shipped, with an image to rewrite in every Pod.
     Case(
         name="mutate",
-        registered=partial(_ours, overlay="mutate"),
+        registered=partial(ours, overlay="mutate"),
         plain_reviews=2,
         other_reviews=2,
         shares=(0,),
@@ -123,14 +124,14 @@ CASES = (
     Case(name="native", registered=_native),
     Case(
         name="fast-path",
-        registered=partial(_ours, overlay="fast-path"),
+        registered=partial(ours, overlay="fast-path"),
         other_reviews=2,
         shares=(0, 10, 50, 100),
     ),
     # With nothing to rewrite the mutating webhook is asked about no Pod.
     Case(
         name="fast-path-no-mirror",
-        registered=partial(_ours, overlay="fast-path", mirrored=False),
+        registered=partial(ours, overlay="fast-path", mirrored=False),
         other_reviews=1,
         shares=(0, 10, 50, 100),
     ),

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from benchmarks.churn.approval import DENIED_IMAGE, PLAIN_HOST
-from benchmarks.churn.cases import Case, Stage
-from e2e.installed import MUTATING, VALIDATING
+from benchmarks.churn.cases import Case, Stage, ours
+from e2e.installed import VALIDATING
 
 ONE_COMPARISON = f"object.spec.containers[2].image == '{DENIED_IMAGE}'"
 """The probes' unlisted image is there."""
@@ -22,16 +22,12 @@ ONE_REGEX = rf"!object.spec.containers.all(c, c.image.matches('^(?:{PLAIN_HOST.r
 @contextmanager
 def _conditioned(stage: Stage, expression: str) -> Iterator[Sequence[str]]:
     """The validating webhook for Pods alone, with this condition instead of its own."""
-    site = stage.site
-    site.arm("enforce")
-    try:
-        site.disarm(MUTATING)
-        live = site.plane.api("GET", VALIDATING)
+    plane = stage.site.plane
+    with ours(stage, overlay="enforce", mutating=False) as servers:
+        live = plane.api("GET", VALIDATING)
         live["webhooks"][0]["matchConditions"] = [{"name": "floor", "expression": expression}]
-        site.plane.api("PUT", VALIDATING, live)
-        yield site.servers()
-    finally:
-        site.disarm()
+        plane.api("PUT", VALIDATING, live)
+        yield servers
 
 
 FLOORS = tuple(

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.churn.rounds import Sample
+
+RESULTS = machine.ROOT / "benchmarks" / "results" / "latest"
+"""The folder of results that nobody committed."""
 
 BASE = "none"
 

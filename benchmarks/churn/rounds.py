@@ -1,7 +1,7 @@
 """Rounds: every case once after the other, again and again, on one control plane.
 
 A machine's speed drifts within minutes. A case is therefore compared with ``none`` of its own round, a case
-that has to be believed is measured in several, and none is always the first, or next to ``none``.
+that has to be believed is measured in several, and each round begins with another.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from benchmarks.churn.approval import DENIED_IMAGE
 from benchmarks.churn.cases import Case, Stage
 from benchmarks.churn.creating import Creation, Creators, Spoiled, write_bodies
 from benchmarks.churn.pods import Sidecar, bodies, pod
-from benchmarks.churn.site import Asking
+from benchmarks.churn.site import Asking, Site
+from benchmarks.goprogram import BuildError
+from e2e.controlplane.build import BuildError as NoControlPlane
+from e2e.controlplane.plane import ControlPlaneError
 
 _EFFECT_SECONDS = 20.0
 _PROBES = 6
@@ -183,23 +186,46 @@ def await_effect(stage: Stage, case: Case) -> None:
 
     The API server learns of configurations after they were written. Raises Spoiled when it takes too long.
     """
-    asking = Asking(stage.site.plane)
+    _await(stage.site, lambda asking: _problem(stage, case, asking))
+
+
+def await_unlisted(place: Site, *, denies: bool) -> None:
+    """Wait until an unlisted image is refused, or is not any more, a few times in a row.
+
+    Raises Spoiled when it takes too long.
+    """
+
+    def problem(asking: Asking) -> str | None:
+        answers = (_unlisted_problem(asking, denies=denies) for _ in range(_PROBES))
+        return next(filter(None, answers), None)
+
+    _await(place, problem)
+
+
+def _await(place: Site, find_problem: Callable[[Asking], str | None]) -> None:
+    asking = Asking(place.plane)
     deadline = time.monotonic() + _EFFECT_SECONDS
     try:
-        while problem := _problem(stage, case, asking):
+        while problem := find_problem(asking):
             if time.monotonic() > deadline:
                 raise Spoiled(f"not in effect after {_EFFECT_SECONDS:g} s: {problem}")
     finally:
         asking.close()
 
 
-def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
-    """What a few probes found to be otherwise than the case says."""
+def _unlisted_problem(asking: Asking, *, denies: bool) -> str | None:
     denied = pod(0, "plain")
     denied["spec"]["containers"][2]["image"] = DENIED_IMAGE
     status = asking.create(denied)
-    if status not in ({403, 422} if case.denies else {201}):
+    if status not in ({403, 422} if denies else {201}):
         return f"an unlisted image is answered {status}"
+    return None
+
+
+def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
+    """What a few probes found to be otherwise than the case says."""
+    if problem := _unlisted_problem(asking, denies=case.denies):
+        return problem
     kinds: tuple[tuple[Sidecar, int], ...] = (("plain", case.plain_reviews), (case.other, case.other_reviews))
     for sidecar, each in kinds:
         before = stage.site.reviews()
@@ -212,6 +238,17 @@ def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
         if not 0 <= found - each * _PROBES < _PROBES:
             return f"{_PROBES} {sidecar} Pods led to {found:.0f} reviews"
     return None
+
+
+def or_say_why(measure: Callable[[], int]) -> int:
+    """The exit status of a run; 1 when it could not be made or is spoiled, which is said in a line."""
+    try:
+        return measure()
+    except (BuildError, NoControlPlane, ControlPlaneError, TimeoutError) as problem:
+        say(f"error: {problem}")
+    except Spoiled as problem:
+        say(f"SPOILED, no results: {problem}")
+    return 1
 
 
 def say(line: str) -> None:
