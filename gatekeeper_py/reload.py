@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
-from gatekeeper_py.core.dismantle import dismantle
-from gatekeeper_py.core.document import PolicyError
-from gatekeeper_py.core.finding import Finding
-from gatekeeper_py.core.policy import CompiledPolicy, Policy, parse_policy
+from gatekeeper_py.core.policy.dismantle import dismantle
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy, parse_policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 
 Result = Literal["loaded", "refused", "unchanged"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from contract import Answer, check_response
 from gatekeeper_py.core import admission
-from gatekeeper_py.core import review as wire
 from gatekeeper_py.core.admission import Judge, Outcome
+from gatekeeper_py.core.admission import review as wire
 
 
 def validate(document: dict[str, Any], policy: Judge) -> Answer:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from builders import INSTANT, NAMESPACE
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
-from gatekeeper_py.core import review as wire
-from gatekeeper_py.core.fastpath import Endpoint
-from gatekeeper_py.core.schema import Mode
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.compile.preapproved import Endpoint
+from gatekeeper_py.core.policy.schema import Mode
 
 MODES: Final[tuple[Mode, ...]] = ("enforce", "warn", "mutate")
 INSTANTS: Final = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatekeeper_py.live import LivePolicy
-from gatekeeper_py.metrics import Metrics
 from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address
 from recording import RecordingLog

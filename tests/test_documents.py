@@ -16,11 +16,11 @@ from gatekeeper_py.cli import COMMANDS, cli, run
 from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
 from gatekeeper_py.core import admission, parse_policy, parse_reference
-from gatekeeper_py.core.lint import _CHECKS
-from gatekeeper_py.core.pattern import InvalidPattern, parse_pattern
-from gatekeeper_py.core.reference import effective_tag, locate
+from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
+from gatekeeper_py.core.images.reference import effective_tag, locate
+from gatekeeper_py.core.policy.lint import _CHECKS
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.serving.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_a_pattern_without_a_host_is_refused_with_the_proposal_that_the_page_nam
 
 
 def test_the_page_lists_every_lint_code() -> None:
-    source = (ROOT / "gatekeeper_py/core/lint.py").read_text(encoding="utf-8")
+    source = (ROOT / "gatekeeper_py/core/policy/lint.py").read_text(encoding="utf-8")
     codes = set(re.findall(r'warning\(\s*"([a-z-]+)"', source))
     assert len(codes) >= len(_CHECKS)
     assert codes <= set(re.findall(r"`([a-z-]+)`", POLICY_PAGE))

@@ -21,11 +21,11 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.bodies import pod_review
-from gatekeeper_py.core.policy import parse_policy
+from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.logs import LogWriter, RateLimit, build_log
-from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.runtime.logs import LogWriter, RateLimit, build_log
 from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.webhook import Webhook
 
 BUDGET = Path(__file__).with_name("budget.json")

@@ -17,9 +17,10 @@ import pyperf
 
 from benchmarks.bodies import IMAGES, pod_review
 from benchmarks.policies import policy_text
-from gatekeeper_py.core import admission, review
-from gatekeeper_py.core.policy import CompiledPolicy, parse_policy
-from gatekeeper_py.core.reference import parse_reference
+from gatekeeper_py.core import admission
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.images.reference import parse_reference
+from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
 from gatekeeper_py.live import CacheCounts, Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

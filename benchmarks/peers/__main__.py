@@ -17,7 +17,7 @@ from benchmarks.contestant import Contestant
 from benchmarks.peers import BuildError, contestants, corpus, missing
 from benchmarks.peers.running import NotStarted, running
 from gatekeeper_py.core import admission, parse_policy
-from gatekeeper_py.core import review as wire
+from gatekeeper_py.core.admission import review as wire
 
 
 def core_problems(cases: list[corpus.Case]) -> list[str]:

@@ -18,7 +18,7 @@ from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.auditreport import FORMATS, write_report
 from gatekeeper_py.commands.parameters import CONFIGMAP
 from gatekeeper_py.commands.policyinput import UnreadableError, live_policy, now, usable, usable_policy
-from gatekeeper_py.core.policy import Policy
+from gatekeeper_py.core.policy.policy import Policy
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.client import Cluster

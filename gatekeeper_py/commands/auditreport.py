@@ -14,7 +14,7 @@ import click
 from rich.text import Text
 
 from gatekeeper_py.commands.findings import console, counted
-from gatekeeper_py.core.reference import escape
+from gatekeeper_py.core.images.reference import escape
 
 if TYPE_CHECKING:
     from gatekeeper_py.inventory.tally import JudgedImage, Place, Tally

@@ -9,8 +9,8 @@ import click
 
 from gatekeeper_py.commands.findings import console, counted, print_findings
 from gatekeeper_py.commands.policyinput import now, read_policy
-from gatekeeper_py.core.fastpath import not_plain
-from gatekeeper_py.core.finding import in_order
+from gatekeeper_py.core.compile.preapproved import not_plain
+from gatekeeper_py.core.policy.finding import in_order
 
 
 @click.command()

@@ -14,10 +14,10 @@ from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds
 from gatekeeper_py.control.certificates import Terms
 from gatekeeper_py.control.reconcile import Installation
 from gatekeeper_py.control.webhooks import Desired, InvalidManifests, read_manifests
-from gatekeeper_py.logs import LEVELS
+from gatekeeper_py.runtime.logs import LEVELS
 
 if TYPE_CHECKING:
-    from gatekeeper_py.controller import FastPathTerms
+    from gatekeeper_py.control.app import FastPathTerms
 
 ONCE_SECONDS = 300.0
 MAX_DAYS = 3650.0
@@ -120,7 +120,7 @@ def control(**options: Any) -> int:
         renew_before=timedelta(days=options["renew_before_days"]),
         settle=timedelta(seconds=options["settle_seconds"]),
     )
-    from gatekeeper_py.controller import run  # noqa: PLC0415 - other commands start without a client
+    from gatekeeper_py.control.app import run  # noqa: PLC0415 - other commands start without a client
 
     fast_path = _fast_path(options, desired) if options["fast_path"] else None
 
@@ -142,8 +142,8 @@ def control(**options: Any) -> int:
 
 def _fast_path(options: dict[str, Any], desired: tuple[Desired, ...]) -> FastPathTerms:
     """Raises ``UsageError``."""
-    from gatekeeper_py.control.knowledge import misses  # noqa: PLC0415 - as above
-    from gatekeeper_py.controller import FastPathTerms  # noqa: PLC0415
+    from gatekeeper_py.control.app import FastPathTerms  # noqa: PLC0415
+    from gatekeeper_py.control.fastpath.knowledge import misses  # noqa: PLC0415 - as above
 
     if options["configmap"] is None:
         raise click.UsageError("--fast-path needs --configmap NAMESPACE/NAME")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gatekeeper_py.commands.policyinput import PolicyInput
-from gatekeeper_py.core.finding import Finding
+from gatekeeper_py.core.policy.finding import Finding
 
 STYLES: Final = {"error": "bold red", "warning": "bold yellow", "information": "bold blue"}
 MAX_LINE: Final = 160

@@ -13,8 +13,8 @@ from typing import Any, Final
 import yaml
 
 from gatekeeper_py.commands.policyinput import UnreadableError, read_text
-from gatekeeper_py.core import review
-from gatekeeper_py.core.review import AdmissionRequest, InvalidReview, PatchOperation
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 
 MAX_NODES: Final = 5_000_000
 """Values after aliases are followed: a few lines of YAML can stand for billions."""

@@ -15,13 +15,13 @@ from typing import Any
 
 import click
 
-from gatekeeper_py.core.document import PolicyError
-from gatekeeper_py.core.finding import Finding, in_order
-from gatekeeper_py.core.policy import Policy, parse_policy
-from gatekeeper_py.core.policyguard import MODE_KEY, POLICY_KEY
-from gatekeeper_py.core.problems import mode_problem
-from gatekeeper_py.core.schema import API_VERSION, KIND
-from gatekeeper_py.core.yamltree import Mark, Tree, YamlMapping, parse_yaml
+from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.core.policy.problems import mode_problem
+from gatekeeper_py.core.policy.schema import API_VERSION, KIND
+from gatekeeper_py.core.policy.yamltree import Mark, Tree, YamlMapping, parse_yaml
 
 
 class UnreadableError(click.ClickException):

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from gatekeeper_py import __version__
-from gatekeeper_py.core.messages import image_line
-from gatekeeper_py.core.reference import escape
+from gatekeeper_py.core.admission.messages import image_line
+from gatekeeper_py.core.images.reference import escape
 
 if TYPE_CHECKING:
     from gatekeeper_py.commands.review import Reviewed

@@ -19,9 +19,9 @@ from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.commands.reports import junit, sarif
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
-from gatekeeper_py.core.messages import image_line
-from gatekeeper_py.core.policy import CompiledPolicy
-from gatekeeper_py.core.reference import escape
+from gatekeeper_py.core.admission.messages import image_line
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 Verdict = Literal["admitted", "warned", "rejected", "rewritten"]
 

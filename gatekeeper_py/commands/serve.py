@@ -10,7 +10,7 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Seconds
-from gatekeeper_py.logs import LEVELS
+from gatekeeper_py.runtime.logs import LEVELS
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -72,7 +72,7 @@ def serve(**options: Any) -> int:
     Exits with 0 after the drain, also at once when a second signal comes; 2 on bad settings or when
     it cannot listen.
     """
-    from gatekeeper_py.serve import serve as run  # noqa: PLC0415 - other commands start without a server
+    from gatekeeper_py.serving.app import serve as run  # noqa: PLC0415 - other commands start without a server
 
     try:
         return run(_settings(options))

@@ -13,9 +13,9 @@ from prometheus_client import (
     generate_latest,
 )
 
-from gatekeeper_py.control.fastpath import Change
+from gatekeeper_py.control.fastpath.keeper import Change
 from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.core.fastpath import Endpoint
+from gatekeeper_py.core.compile.preapproved import Endpoint
 
 PREFIX: Final = "gatekeeper_py_control"
 

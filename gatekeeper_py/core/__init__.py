@@ -5,11 +5,11 @@ text is an argument, the AdmissionReview is an argument; so the server, every co
 test get the same answer from the same code.
 """
 
-from gatekeeper_py.core.decision import Decision
-from gatekeeper_py.core.document import PolicyError
-from gatekeeper_py.core.finding import Finding
-from gatekeeper_py.core.policy import CompiledPolicy, Policy, parse_policy
-from gatekeeper_py.core.reference import InvalidReference, Reference, parse_reference
+from gatekeeper_py.core.images.reference import InvalidReference, Reference, parse_reference
+from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy, parse_policy
 
 __all__ = [
     "CompiledPolicy",

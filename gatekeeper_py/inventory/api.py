@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 from aiohttp import hdrs
 
-from gatekeeper_py.core.reference import escape
+from gatekeeper_py.core.images.reference import escape
 
 LIMITS: Final = aiohttp.ClientTimeout(total=120.0, connect=10.0, sock_connect=10.0, sock_read=70.0)
 """A page of 500 Pods has some MiB, so 120 s are for slow links. Under priority and fairness a

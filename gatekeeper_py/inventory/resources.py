@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from gatekeeper_py.core.workload import POD_SPECS, GroupKind
+from gatekeeper_py.core.admission.workload import POD_SPECS, GroupKind
 from gatekeeper_py.inventory.api import Api, NotFound
 
 

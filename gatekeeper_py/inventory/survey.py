@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judge, Judgement
-from gatekeeper_py.core.review import AdmissionRequest
-from gatekeeper_py.core.workload import POD, GroupKind
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.workload import POD, GroupKind
 from gatekeeper_py.inventory.api import Api, ClusterError, Expired, NotFound, continue_token
 from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover
 from gatekeeper_py.inventory.tally import JudgedImage, Place, Tally

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from gatekeeper_py.core.decision import Reason
+from gatekeeper_py.core.policy.decision import Reason
 
 
 class JudgedImage(NamedTuple):

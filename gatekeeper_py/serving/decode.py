@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict
 
 import msgspec
 
-from gatekeeper_py.core.workload import POD
+from gatekeeper_py.core.admission.workload import POD
 
 
 class _Container(TypedDict, total=False):

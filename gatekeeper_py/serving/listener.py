@@ -17,8 +17,8 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.web_protocol import RequestHandler
 
+from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.serving.direct import MAX_HEADER_BYTES, SERVER, Answer, DirectParser, SlowHeader
-from gatekeeper_py.serving.heap import give_back
 from gatekeeper_py.settings import Address
 
 KEEPALIVE_SECONDS: Final = 120.0

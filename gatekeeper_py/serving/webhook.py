@@ -12,12 +12,12 @@ import orjson
 from aiohttp import hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
-from gatekeeper_py.core import admission, review
-from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.policyguard import judge_configmap
-from gatekeeper_py.core.reference import escape
-from gatekeeper_py.core.review import AdmissionRequest, InvalidReview
-from gatekeeper_py.core.workload import POD
+from gatekeeper_py.core import admission
+from gatekeeper_py.core.admission import Outcome, review
+from gatekeeper_py.core.admission.guard import judge_configmap
+from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.admission.workload import POD
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gatekeeper_py.core.policyguard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
 from gatekeeper_py.settings import ConfigMapName
 from gatekeeper_py.sources import Delivery
 

@@ -11,7 +11,8 @@ from benchmarks import bodies
 from benchmarks.load.bodyfiles import BODIES
 from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.policies import FIRST, LAST, MIRRORED, UNLISTED, policy_text
-from gatekeeper_py.core import admission, parse_policy, review
+from gatekeeper_py.core import admission, parse_policy
+from gatekeeper_py.core.admission import review
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FRESH = (FIRST % 7, FIRST % 8, FIRST % 9)

@@ -12,7 +12,7 @@ from benchmarks.churn.approval import DENIED_IMAGE, MIRROR, PLAIN_HOST, PREFIXES
 from benchmarks.churn.pods import BODIES, bodies, deployment, pod
 from benchmarks.churn.site import with_policy
 from e2e.installed import POLICY as CONFIGMAP
-from gatekeeper_py.core.policy import parse_policy
+from gatekeeper_py.core.policy.policy import parse_policy
 
 POLICY = parse_policy(policy_text()).at(datetime(2026, 1, 1, tzinfo=UTC))
 

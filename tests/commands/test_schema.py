@@ -11,7 +11,7 @@ import yaml
 
 from commanding import Command
 from gatekeeper_py.core import parse_policy
-from gatekeeper_py.core.document import PolicyError
+from gatekeeper_py.core.policy.document import PolicyError
 
 HEAD: dict[str, Any] = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}
 MINIMAL = {**HEAD, "allow": ["registry.corp.io"]}

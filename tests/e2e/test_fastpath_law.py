@@ -23,10 +23,10 @@ from e2e.controlplane.polling import wait_until
 from e2e.fastpath_site import Site
 from e2e.installed import pod
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core import review as wire
-from gatekeeper_py.core.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
-from gatekeeper_py.core.schema import Mode
-from gatekeeper_py.core.workload import POD, slots
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.admission.workload import POD, slots
+from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.policy.schema import Mode
 
 CLIENTS: Final = 8
 

@@ -20,9 +20,9 @@ from builders import policy
 from faults.mounted import MountedSecret, Pair, make_pair
 from faults.rolling import Asking, Site, lost
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.logs import RateLimit
-from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.tls import CertificateFiles
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address

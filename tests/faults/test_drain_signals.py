@@ -24,7 +24,7 @@ from builders import pod, policy_text, review
 from contract import check_response
 from e2e.controlplane.polling import wait_until
 from faults.rolling import Site, refuses
-from gatekeeper_py.serve import QUIET_SECONDS
+from gatekeeper_py.serving.app import QUIET_SECONDS
 from server import Server, ask
 
 LOG = logging.getLogger(__name__)

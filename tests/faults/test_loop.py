@@ -23,9 +23,9 @@ from builders import pod, review
 from contract import check_response
 from faults.standing import standing
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.metrics import Metrics
 from gatekeeper_py.serving.health import LAG_INTERVAL_SECONDS, STUCK_SECONDS, Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.settings import Address
 from server import Server, ask
 from wire import Answer, Connection, eventually, request

@@ -12,9 +12,9 @@ import uvloop
 
 from builders import policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.logs import RateLimit
-from gatekeeper_py.metrics import Metrics
+from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address
 from recording import RecordingLog

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from builders import HUB_TO_CORP, INSTANT, policy_text, review
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
-from gatekeeper_py.core.explain import explain
-from gatekeeper_py.core.finding import Finding
-from gatekeeper_py.core.policyguard import judge_configmap
-from gatekeeper_py.core.review import parse
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.guard import judge_configmap
+from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import CacheCounts, Snapshot
 from property.strategies import any_text, documents, images, namespaces, text_of
 

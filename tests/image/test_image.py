@@ -313,7 +313,7 @@ def test_context_is_the_package_and_what_builds_it(builds: Builder) -> None:
         *("pyproject.toml", "uv.lock", "README.md", "LICENSE"),
         "container/rootfs.py",
     }
-    assert "gatekeeper_py/serve.py" in files
+    assert "gatekeeper_py/serving/app.py" in files
     assert not [file for file in files if file.endswith(".pyc")]
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from builders import pod, review
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
-from gatekeeper_py.core import review as wire
-from gatekeeper_py.core.fastpath import ENDPOINTS, NEVER_ASKED, FastPath, compile_fastpath
-from gatekeeper_py.core.reference import locate, parse_reference
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.compile.preapproved import ENDPOINTS, NEVER_ASKED, FastPath, compile_fastpath
+from gatekeeper_py.core.images.reference import locate, parse_reference
 from plainness import heard
 from property.strategies import (
     DIGESTS,

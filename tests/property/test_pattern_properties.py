@@ -9,10 +9,10 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatekeeper_py.core.index import PatternIndex, qualifiers_of
-from gatekeeper_py.core.pattern import InvalidPattern, Pattern, parse_pattern, parse_prefix
-from gatekeeper_py.core.reference import effective_tag, locate, parse_reference
-from gatekeeper_py.core.rules import Rule
+from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
+from gatekeeper_py.core.images.pattern import InvalidPattern, Pattern, parse_pattern, parse_prefix
+from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
+from gatekeeper_py.core.policy.rules import Rule
 from property.strategies import DIGESTS, any_text, images, name_lists, namespaces, patterns
 
 QUICK: Final = settings(max_examples=200, deadline=None)

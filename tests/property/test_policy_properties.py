@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
-from gatekeeper_py.core.explain import explain
-from gatekeeper_py.core.pattern import Prefix, parse_prefix
-from gatekeeper_py.core.reference import locate
-from gatekeeper_py.core.rules import Rule, RuleSet
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
+from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from property.strategies import (
     UNTIL,
     Document,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper_py.core import InvalidReference, parse_reference
-from gatekeeper_py.core.glob import Glob
-from gatekeeper_py.core.reference import escape, locate
+from gatekeeper_py.core.images.glob import Glob
+from gatekeeper_py.core.images.reference import escape, locate
 from property.strategies import any_text, images, varied_images
 
 QUICK: Final = settings(max_examples=200, deadline=None)

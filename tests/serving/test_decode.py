@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from builders import container, pod, policy, review
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.review import InvalidReview, parse
+from gatekeeper_py.core.admission.review import InvalidReview, parse
 from gatekeeper_py.serving import decode
 from gatekeeper_py.serving.decode import parse_pod_review
 

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.metrics import Metrics
 from gatekeeper_py.serving.health import STUCK_SECONDS, Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.settings import Address
 from served import families
 from wire import Answer, Connection, request

@@ -18,8 +18,8 @@ import pytest
 from builders import policy_text
 from gatekeeper_py.cluster.client import Cluster
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.metrics import Metrics
 from gatekeeper_py.reload import Reloader
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.settings import ConfigMapName, SettingsError
 from gatekeeper_py.sources import Delivery
 from gatekeeper_py.sources.configmap import (

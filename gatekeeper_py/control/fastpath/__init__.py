@@ -1,0 +1,1 @@
+"""Keep the match conditions of the webhooks in step with the policy."""

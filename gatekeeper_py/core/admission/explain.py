@@ -1,0 +1,162 @@
+"""The trace behind a decision: what was read, which rule decided, and what nearly did."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
+from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.rules import Rule
+
+MAX_NEAREST: Final = 3
+_STAGES: Final = ("host", "path", "tag", "digest", "namespace", "until")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearMiss:
+    """A rule that did not match, and the reason in words."""
+
+    rule: Rule
+    missed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Everything about one image in one namespace.
+
+    ``matched_as`` is the folded name that patterns are compared with, ``None`` when invalid.
+    ``rewritten`` is what mutate mode would make of the image, ``None`` when it would stay.
+    """
+
+    image: str
+    namespace: str | None
+    decision: Decision
+    matched_as: str | None
+    origins: tuple[str, ...]
+    rewritten: str | None
+    rewritten_decision: Decision | None
+    rewrite_problem: str
+    nearest: tuple[NearMiss, ...]
+
+    @property
+    def verdict(self) -> Literal["approved", "rejected"]:
+        return "approved" if self.decision.approved else "rejected"
+
+
+def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explanation:
+    """Explain a decision; total over any text."""
+    decision = policy.decide(namespace, image)
+    plan = policy.plan(namespace, image)
+    rewritten = plan.image if plan is not None else None
+    location = None
+    if decision.reference is not None and decision.reason != "invalid":
+        location = locate(decision.reference)
+    nearest: tuple[NearMiss, ...] = ()
+    if decision.reason == "unlisted" and location is not None and decision.reference is not None:
+        nearest = _nearest(policy, namespace, decision.reference, location)
+    return Explanation(
+        image=image,
+        namespace=namespace,
+        decision=decision,
+        matched_as=location.name if location is not None else None,
+        origins=tuple(o.name for o in policy.mirrors.origins(location)) if location is not None else (),
+        rewritten=rewritten,
+        rewritten_decision=policy.decide(namespace, rewritten) if rewritten is not None else None,
+        rewrite_problem=plan.problem if plan is not None else "",
+        nearest=nearest,
+    )
+
+
+def _nearest(
+    policy: CompiledPolicy, namespace: str | None, reference: Reference, location: Location
+) -> tuple[NearMiss, ...]:
+    """The allow rules that came closest: those that failed last, then those that look alike."""
+    tag = effective_tag(reference)
+    scored: list[tuple[int, float, int, NearMiss]] = []
+    stages = {
+        id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in policy.policy.allow
+    }
+    # Likeness is dear, so it is measured only among the rules that failed last.
+    furthest = sorted(stages.values(), reverse=True)[:MAX_NEAREST][-1]
+    for rule in policy.policy.allow:
+        stage = stages[id(rule)]
+        if stage < furthest:
+            continue
+        likeness = _likeness(rule, location)
+        missed = _in_words(rule, _STAGES[stage], namespace, location, tag, reference)
+        scored.append((-stage, -likeness, rule.index, NearMiss(rule=rule, missed=missed)))
+    return tuple(miss for *_, miss in sorted(scored, key=lambda entry: entry[:3])[:MAX_NEAREST])
+
+
+def _stage(
+    rule: Rule,
+    namespace: str | None,
+    location: Location,
+    tag: str | None,
+    digest: str | None,
+) -> int:
+    missed = rule.pattern.missed(location, tag, digest)
+    if missed is not None:
+        return _STAGES.index(missed)
+    return _STAGES.index("until" if rule.applies_to(namespace) else "namespace")
+
+
+def _likeness(rule: Rule, location: Location) -> float:
+    wanted = "/".join((rule.pattern.host, *rule.pattern.segments))
+    return difflib.SequenceMatcher(None, wanted, location.name, autojunk=False).quick_ratio()
+
+
+def _in_words(
+    rule: Rule,
+    stage: str,
+    namespace: str | None,
+    location: Location,
+    tag: str | None,
+    reference: Reference,
+) -> str:
+    pattern = rule.pattern
+    if stage == "host":
+        return f"the registry is {location.host}, the rule wants {pattern.host}"
+    if stage == "path":
+        have = "/".join(location.segments)
+        want = "/".join((*pattern.segments, "**") if pattern.subtree else pattern.segments)
+        hint = ""
+        if not pattern.subtree and location.segments[: len(pattern.segments)] == pattern.segments:
+            below = "/".join((pattern.host, *pattern.segments, "**"))
+            hint = f"; {below}{pattern.qualifier or ''} would match all below it"
+        return f"the repository is {have}, the rule wants {want}{hint}"
+    if stage == "tag":
+        shown = tag if tag is not None else "none, as runtimes ignore it beside a digest"
+        return f"the tag is {shown}, the rule wants {pattern.tag}"
+    if stage == "digest":
+        if reference.digest is None:
+            return "the image is not pinned by a digest"
+        return f"the digest is {reference.digest}, the rule wants {pattern.digest}"
+    if stage == "namespace":
+        here = namespace if namespace is not None else "none"
+        return f"the namespace is {here}, the rule is for {', '.join(rule.namespaces or ())}"
+    return f"the rule lapsed at {rule.until:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
+    """A rule as ``explain --format json`` shows it."""
+    if rule is None:
+        return None
+    shown: dict[str, object] = {"list": rule.list, "index": rule.index, "image": rule.pattern.text}
+    if rule.namespaces is not None:
+        shown["namespaces"] = list(rule.namespaces)
+    if rule.until is not None:
+        shown["until"] = rule.until.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if rule.owner is not None:
+        shown["owner"] = rule.owner
+    if rule.reason is not None:
+        shown["reason"] = rule.reason
+    return shown
+
+
+def nearest_as_json(nearest: Iterable[NearMiss]) -> list[dict[str, object]]:
+    return [{"rule": rule_as_json(miss.rule), "missed": miss.missed} for miss in nearest]

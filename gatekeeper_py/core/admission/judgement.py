@@ -1,0 +1,120 @@
+"""What was decided about each image of an object: the step that both endpoints share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Protocol
+
+from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
+from gatekeeper_py.core.admission.workload import POD, GroupKind, Slot, changed, slots
+from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.mirror import Rewrite
+from gatekeeper_py.core.policy.resources import ResourcePath
+from gatekeeper_py.core.policy.rules import RuleSet
+from gatekeeper_py.core.policy.schema import Mode
+
+MIRROR_POD: Final = "kubernetes.io/config.mirror"
+NODES_GROUP: Final = "system:nodes"
+
+Verdict = Literal["allowed", "denied", "warned", "mutated"]
+
+
+class Judge(Protocol):
+    """A compiled policy, or a snapshot that remembers its decisions."""
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+    @property
+    def allow(self) -> RuleSet: ...
+
+    @property
+    def resources(self) -> Mapping[GroupKind, tuple[ResourcePath, ...]]: ...
+
+    def mode(self, namespace: str | None) -> Mode: ...
+
+    def decide(self, namespace: str | None, image: str) -> Decision: ...
+
+    def plan(self, namespace: str | None, image: str) -> Rewrite | None: ...
+
+
+class Judgement(NamedTuple):
+    """One slot with what was decided of it.
+
+    ``rewritten`` is the image on its mirror, when that was judged or patched in. ``use`` is an
+    approved image to use instead, when a mirror has one.
+    """
+
+    slot: Slot
+    decision: Decision
+    rewritten: str | None = None
+    mirror: int | None = None
+    use: str | None = None
+    problem: str = ""
+
+    @property
+    def approved(self) -> bool:
+        return self.decision.approved
+
+
+class Outcome(NamedTuple):
+    """A response, and what the log, the metrics and the commands tell of it."""
+
+    response: AdmissionResponse
+    verdict: Verdict
+    mode: Mode
+    judgements: tuple[Judgement, ...] = ()
+    exemption: Literal["", "operation", "deleting", "mirror-pod", "no-images", "unknown-kind"] = ""
+
+    @property
+    def rejected(self) -> tuple[Judgement, ...]:
+        return tuple(judgement for judgement in self.judgements if not judgement.approved)
+
+
+def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting", "mirror-pod"]:
+    """Why a request is allowed without a look at its images."""
+    if request.operation in {"DELETE", "CONNECT"}:
+        return "operation"
+    metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
+    if not isinstance(metadata, dict):
+        return ""
+    # The API server sets it on UPDATE only; on CREATE a user could forge it.
+    if request.operation == "UPDATE" and isinstance(metadata.get("deletionTimestamp"), str):
+        return "deleting"
+    annotations = metadata.get("annotations")
+    if (
+        (request.group, request.kind) == POD
+        and isinstance(annotations, dict)
+        and MIRROR_POD in annotations
+        and NODES_GROUP in request.groups
+    ):
+        return "mirror-pod"
+    return ""
+
+
+def slots_to_judge(request: AdmissionRequest, policy: Judge) -> list[Slot]:
+    kind = (request.group, request.kind)
+    if request.operation == "UPDATE":
+        return changed(kind, request.object, request.old_object, policy.resources)
+    return slots(kind, request.object, policy.resources)
+
+
+def judge(policy: Judge, namespace: str | None, slot: Slot, *, after_mirror: bool) -> Judgement:
+    image = slot.value
+    if slot.problem:
+        shown = image if isinstance(image, str) else ""
+        decision = Decision(image=shown, approved=False, reason="invalid", detail=slot.problem)
+        return Judgement(slot, decision)
+    decision = policy.decide(namespace, image)
+    if decision.approved and not after_mirror:
+        return Judgement(slot, decision)
+    plan = policy.plan(namespace, image)
+    if plan is None or plan.image is None:
+        return Judgement(slot, decision)
+    mirrored = policy.decide(namespace, plan.image)
+    if after_mirror:
+        return Judgement(slot, mirrored, rewritten=plan.image, mirror=plan.mirror.index)
+    return Judgement(slot, decision, use=plan.image if mirrored.approved else None)

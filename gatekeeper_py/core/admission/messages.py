@@ -1,0 +1,152 @@
+"""What users read: denials, warnings and audit annotations, bounded and on printable lines.
+
+Source: docs/interface.md, "HTTP" (shapes and limits), and what the API server does with longer text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.rules import RuleSet
+
+if TYPE_CHECKING:
+    from gatekeeper_py.core.admission import Judgement
+
+MAX_MESSAGE_BYTES: Final = 1024
+MAX_AUDIT_BYTES: Final = 1024
+MAX_WARNING_LENGTH: Final = 120
+MAX_WARNINGS: Final = 10
+MAX_IMAGES: Final = 5
+MAX_PATTERNS: Final = 5
+MAX_RULES_READ: Final = 1000
+"""A denial must not cost more in a policy of 100,000 rules that are for other namespaces."""
+
+
+def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str | None, message: str) -> str:
+    """The text of a denial, at most 1 KiB of UTF-8.
+
+    When it would be longer, the approved patterns go first, then image lines; the count of what
+    is not shown and the policy's own message stay.
+    """
+    lines = [image_line(judgement) for judgement in rejected[:MAX_IMAGES]]
+    patterns = _approved_patterns(allow, namespace)
+    for shown in (patterns, ""):
+        text = _assembled(lines, len(rejected), shown, message)
+        if _fits(text):
+            return text
+    while len(lines) > 1:
+        lines.pop()
+        text = _assembled(lines, len(rejected), "", message)
+        if _fits(text):
+            return text
+    frame = len(_assembled(["-"], len(rejected), "", message).encode()) - 1
+    return _assembled([_cut(lines[0], MAX_MESSAGE_BYTES - frame)], len(rejected), "", message)
+
+
+def image_line(judgement: Judgement) -> str:
+    """One rejected image on one line."""
+    slot, decision = judgement.slot, judgement.decision
+    name = f' "{escape(slot.name, 63)}"' if slot.name else ""
+    place = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
+    if slot.problem:
+        return f"{place}: not approved: {slot.problem}"
+    mirrored = "on its mirror, " if judgement.rewritten else ""
+    use = f"; use {judgement.use}" if judgement.use else ""
+    return f"{place}: {escape(slot.value)} is not approved: {mirrored}{decision.detail}{use}"
+
+
+def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
+    """One warning per rejected image; beyond ten, the last says how many more."""
+    return _limited(rejected, _rejected_warning, "images are not approved")
+
+
+def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
+    """One warning per rewritten image, and per image that could not be rewritten."""
+    return _limited(planned, _rewrite_warning, "images were rewritten or stay")
+
+
+def undeclared_warning(kind: str) -> str:
+    """For an object of a kind in which no image can be found: how to declare where they are."""
+    said = ": no image found; declare any under resources in the policy"
+    return escape(kind, MAX_WARNING_LENGTH - len(said)) + said
+
+
+def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], str]) -> str:
+    """Judgements on one line, at most 1 KiB; what does not fit is counted."""
+    shown: list[str] = []
+    size = 0
+    for text in (escape(describe(judgement), 600) for judgement in judgements):
+        size += len(text) + len(", ")
+        if size > MAX_AUDIT_BYTES - len(" and 9999999 more"):
+            break
+        shown.append(text)
+    left = len(judgements) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
+
+
+def _rejected_warning(judgement: Judgement) -> str:
+    slot = judgement.slot
+    path = f"{escape(slot.path)}: " if slot.path else ""
+    if slot.problem:
+        return _fitted(path, "", slot.problem)
+    reason = {"denied": " is denied", "invalid": " is invalid"}.get(
+        judgement.decision.reason, " is not approved"
+    )
+    return _fitted(path, escape(slot.value), reason)
+
+
+def _rewrite_warning(judgement: Judgement) -> str:
+    became = (
+        f" stays: {judgement.problem}"
+        if judgement.rewritten is None
+        else f" was rewritten to {judgement.rewritten}"
+    )
+    return _fitted(f"{escape(judgement.slot.path)}: ", escape(judgement.slot.value), became)
+
+
+def _fitted(path: str, image: str, rest: str) -> str:
+    """The three on at most 120 characters: the path stays whole, the image is cut, then the rest."""
+    room = MAX_WARNING_LENGTH - len(path) - len(rest)
+    if len(image) > room:
+        shortest = min(len(image), 24)
+        if room < shortest:
+            rest = _cut(rest, max(MAX_WARNING_LENGTH - len(path) - shortest, 0))
+            room = MAX_WARNING_LENGTH - len(path) - len(rest)
+        image = _cut(image, max(room, 0))
+    return (path + image + rest)[:MAX_WARNING_LENGTH]
+
+
+def _limited(judgements: Sequence[Judgement], text: Callable[[Judgement], str], what: str) -> tuple[str, ...]:
+    if len(judgements) <= MAX_WARNINGS:
+        return tuple(map(text, judgements))
+    shown = judgements[: MAX_WARNINGS - 1]
+    return (*map(text, shown), f"{len(judgements) - len(shown)} more {what}")
+
+
+def _approved_patterns(allow: RuleSet, namespace: str | None) -> str:
+    """The first patterns that could have approved something in this namespace."""
+    applicable = (
+        escape(rule.pattern.text) for rule in islice(allow, MAX_RULES_READ) if rule.applies_to(namespace)
+    )
+    patterns = list(islice(applicable, MAX_PATTERNS + 1))
+    if not patterns:
+        return ""
+    more = ", ..." if len(patterns) > MAX_PATTERNS else ""
+    return f"approved: {', '.join(patterns[:MAX_PATTERNS])}{more}"
+
+
+def _assembled(lines: list[str], total: int, patterns: str, message: str) -> str:
+    left = total - len(lines)
+    more = f"and {left} more image{'s' if left > 1 else ''} not approved" if left else ""
+    return "\n".join(part for part in (*lines, more, patterns, message) if part)
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= MAX_MESSAGE_BYTES
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: max(limit - 3, 0)] + "..."[:limit]

@@ -1,0 +1,96 @@
+"""The mutating endpoint: patch the images of a Pod to their mirrors (docs/policy.md, "Modes")."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.judgement import Judge, Judgement, Outcome, exemption, slots_to_judge
+from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings
+from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
+from gatekeeper_py.core.admission.workload import POD
+
+ORIGINAL_IMAGES: Final = "gatekeeper-py/original-images"
+
+
+def mutate(request: AdmissionRequest, policy: Judge) -> Outcome:
+    """The mutating endpoint's answer: never a denial, a patch only of a Pod's images."""
+    mode = policy.mode(request.namespace)
+    audit = {"mode": mode, "policy": policy.revision}
+    unpatched = review.allowed(request.uid, audit_annotations=audit)
+    exempt = exemption(request)
+    if exempt or mode != "mutate" or (request.group, request.kind) != POD:
+        return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
+    if not _patchable(request.object):
+        return Outcome(response=unpatched, verdict="allowed", mode=mode)
+    planned = tuple(_plans(request, policy))
+    rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
+    warnings = rewrite_warnings(planned)
+    if not rewritten:
+        response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
+        return Outcome(response=response, verdict="allowed", mode=mode)
+    audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
+    response = review.patched(
+        request.uid, _patch(request.object, rewritten), warnings=warnings, audit_annotations=audit
+    )
+    return Outcome(response=response, verdict="mutated", mode=mode, judgements=rewritten)
+
+
+def _patchable(obj: Any) -> bool:
+    """Whether a Pod's metadata and annotations are of the types that a patch relies on."""
+    if not isinstance(obj, dict):
+        return False
+    metadata = obj.get("metadata")
+    if metadata is None:
+        return True
+    if not isinstance(metadata, dict):
+        return False
+    annotations = metadata.get("annotations")
+    return annotations is None or isinstance(annotations, dict)
+
+
+def _plans(request: AdmissionRequest, policy: Judge) -> Iterator[Judgement]:
+    for slot in slots_to_judge(request, policy):
+        # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
+        if slot.problem or slot.noun == "image":
+            continue
+        plan = policy.plan(request.namespace, slot.value)
+        if plan is not None and (plan.image is not None or plan.problem):
+            decision = policy.decide(request.namespace, slot.value)
+            yield Judgement(
+                slot, decision, rewritten=plan.image, mirror=plan.mirror.index, problem=plan.problem
+            )
+
+
+def _patch(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> Iterator[PatchOperation]:
+    """Operations that cannot fail: each path was just read from the object."""
+    for judgement in rewritten:
+        path = review.pointer(judgement.slot.parts)
+        yield {"op": "replace", "path": path, "value": judgement.rewritten}
+    originals = {judgement.slot.path: judgement.slot.value for judgement in rewritten}
+    metadata = obj.get("metadata")
+    annotations = metadata.get("annotations") if metadata is not None else None
+    recorded = _recorded(annotations.get(ORIGINAL_IMAGES)) if annotations is not None else {}
+    value = json.dumps({**recorded, **originals}, separators=(",", ":"))
+    if metadata is None:
+        yield {"op": "add", "path": "/metadata", "value": {"annotations": {ORIGINAL_IMAGES: value}}}
+    elif annotations is None:
+        yield {"op": "add", "path": "/metadata/annotations", "value": {ORIGINAL_IMAGES: value}}
+    else:
+        path = review.pointer(("metadata", "annotations", ORIGINAL_IMAGES))
+        yield {"op": "add", "path": path, "value": value}
+
+
+def _recorded(annotation: Any) -> dict[str, str]:
+    """What an earlier rewrite recorded; nothing when the annotation is garbage."""
+    if not isinstance(annotation, str):
+        return {}
+    try:
+        recorded = json.loads(annotation)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(recorded, dict) or not all(isinstance(v, str) for v in recorded.values()):
+        return {}
+    return recorded

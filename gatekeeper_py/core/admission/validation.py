@@ -1,0 +1,88 @@
+"""The validating endpoint: images x decisions x mode -> response (docs/policy.md, "Modes")."""
+
+from __future__ import annotations
+
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.judgement import (
+    Judge,
+    Judgement,
+    Outcome,
+    exemption,
+    judge,
+    slots_to_judge,
+)
+from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.workload import POD, holds_images, pod_images, slots
+from gatekeeper_py.core.policy.schema import Mode
+
+
+def validate(request: AdmissionRequest, policy: Judge) -> Outcome:
+    """The validating endpoint's answer. Total over any request that ``review.parse`` gives."""
+    mode = policy.mode(request.namespace)
+    audit = {"mode": mode, "policy": policy.revision}
+    exempt = exemption(request)
+    if exempt:
+        response = review.allowed(request.uid, audit_annotations=audit)
+        return Outcome(response=response, verdict="allowed", mode=mode, exemption=exempt)
+    kind = (request.group, request.kind)
+    found = slots_to_judge(request, policy)
+    after_mirror = mode == "mutate" and kind != POD
+    judgements = tuple(judge(policy, request.namespace, s, after_mirror=after_mirror) for s in found)
+    rejected = [judgement for judgement in judgements if not judgement.approved]
+    if rejected:
+        return _refused(request, policy, mode, judgements, audit)
+    if not found and not request.sub_resource and not _known(request, policy):
+        warning = undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind)
+        response = review.allowed(request.uid, warnings=(warning,), audit_annotations=audit)
+        return Outcome(response=response, verdict="allowed", mode=mode, exemption="unknown-kind")
+    response = review.allowed(request.uid, audit_annotations=audit)
+    return Outcome(
+        response=response,
+        verdict="allowed",
+        mode=mode,
+        judgements=judgements,
+        exemption="" if found else "no-images",
+    )
+
+
+def approved_images(request: AdmissionRequest, policy: Judge) -> int | None:
+    """The number of images of a new Pod that ``validate`` allows because all of them are approved.
+
+    ``None`` in every other case. For who has to answer the common one and to say no more of it.
+    """
+    if request.operation != "CREATE" or request.kind != POD[1] or request.group or POD in policy.resources:
+        return None
+    images = pod_images(request.object)
+    if not images or exemption(request):
+        return None
+    namespace = request.namespace
+    for image in images:
+        if not policy.decide(namespace, image).approved:
+            return None
+    return len(images)
+
+
+def _refused(
+    request: AdmissionRequest,
+    policy: Judge,
+    mode: Mode,
+    judgements: tuple[Judgement, ...],
+    audit: dict[str, str],
+) -> Outcome:
+    rejected = [judgement for judgement in judgements if not judgement.approved]
+    audit["rejected"] = audit_list(
+        rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
+    )
+    if mode == "warn":
+        response = review.allowed(request.uid, warnings=warnings_for(rejected), audit_annotations=audit)
+        return Outcome(response=response, verdict="warned", mode=mode, judgements=judgements)
+    message = denial_message(rejected, policy.allow, request.namespace, policy.message)
+    response = review.denied(request.uid, message, audit_annotations=audit)
+    return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
+
+
+def _known(request: AdmissionRequest, policy: Judge) -> bool:
+    """Whether images of this object's kind were found, or could have been."""
+    kind = (request.group, request.kind)
+    return holds_images(kind, policy.resources) or bool(slots(kind, request.object, policy.resources))

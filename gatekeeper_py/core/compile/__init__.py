@@ -1,0 +1,1 @@
+"""A policy compiled for the API server's own evaluation."""

@@ -1,0 +1,1 @@
+"""Names of images, and patterns over them."""

@@ -1,0 +1,305 @@
+"""The pattern language: ``HOST[:PORT][/PATH][:TAG][@DIGEST]``, matched against parsed references.
+
+Source of every rule here: docs/policy.md, "Patterns". A pattern is refused when no reference could ever
+match it, because a rule that silently matches nothing is worse than an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper_py.core.images.glob import compiled, is_glob
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    MAX_REPOSITORY_LENGTH,
+    OFFICIAL_NAMESPACE,
+    InvalidReference,
+    Location,
+    check_digest,
+    fold_registry,
+)
+
+ANY: Final = "*"
+
+_HOST_LABEL: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]*[a-z0-9*])?")
+_IPV6_HOST: Final = re.compile(r"\[[a-f0-9:]+\]")
+_SEGMENT: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*._-]*[a-z0-9*])?")
+_SEPARATORS: Final = re.compile(r"[._-]+")
+_ONE_SEPARATOR: Final = re.compile(r"\.|__?|-+")
+_TAG: Final = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_.*-]*")
+_MAX_TAG_LENGTH: Final = 128
+
+
+class InvalidPattern(ValueError):
+    """The text is no pattern. ``proposal`` says what to write instead, when that is known."""
+
+    def __init__(self, message: str, proposal: str = "") -> None:
+        super().__init__(message)
+        self.proposal = proposal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """A parsed pattern, folded like the references it is compared with.
+
+    ``host`` may hold ``*`` and is ``*`` alone for any registry with any port. ``subtree`` means
+    every repository below ``segments``; otherwise ``segments`` is exactly the repository. ``tag``
+    is a glob, ``digest`` is ``*`` (pinned, whatever the digest) or exact. ``ignored_tag`` is a
+    tag written beside a digest.
+    """
+
+    text: str
+    host: str
+    segments: tuple[str, ...]
+    subtree: bool
+    tag: str | None = None
+    digest: str | None = None
+    ignored_tag: str | None = None
+
+    @property
+    def any_host(self) -> bool:
+        return self.host == ANY
+
+    @property
+    def qualifier(self) -> str | None:
+        """``:tag`` or ``@digest`` as matched, ``None`` when any will do."""
+        if self.digest is not None:
+            return f"@{self.digest}"
+        return None if self.tag is None else f":{self.tag}"
+
+    def matches(self, location: Location, tag: str | None, digest: str | None) -> bool:
+        """Whether a folded reference with this effective tag and digest matches."""
+        return self.missed(location, tag, digest) is None
+
+    def missed(self, location: Location, tag: str | None, digest: str | None) -> str | None:
+        """Which part does not match (``host``, ``path``, ``tag``, ``digest``), or ``None``."""
+        if not host_matches(self.host, location.host):
+            return "host"
+        if not path_matches(self.segments, location.segments, subtree=self.subtree):
+            return "path"
+        if self.digest is not None:
+            return None if digest is not None and self.digest in (ANY, digest) else "digest"
+        if self.tag is not None:
+            return None if tag is not None and compiled(self.tag).matches(tag) else "tag"
+        return None
+
+
+def host_matches(pattern: str, host: str) -> bool:
+    """Whether a pattern's host matches a folded registry; ports must be equal."""
+    if pattern == ANY:
+        return True
+    if not is_glob(pattern):
+        return pattern == host
+    name, port = split_port(pattern)
+    other_name, other_port = split_port(host)
+    labels, others = name.split("."), other_name.split(".")
+    return (
+        port == other_port
+        and len(labels) == len(others)
+        and not other_name.startswith("[")  # * stands for a part of a DNS name
+        and all(compiled(label).matches(other) for label, other in zip(labels, others, strict=True))
+    )
+
+
+def path_matches(pattern: tuple[str, ...], segments: tuple[str, ...], *, subtree: bool) -> bool:
+    """Whether a pattern's path matches a repository; a subtree wants one segment more, at least."""
+    if len(segments) <= len(pattern) if subtree else len(segments) != len(pattern):
+        return False
+    return all(compiled(want).matches(have) for want, have in zip(pattern, segments, strict=False))
+
+
+def split_port(host: str) -> tuple[str, str]:
+    """Name and port (empty when absent) of a folded host; an IPv6 address keeps its brackets."""
+    if host.endswith("]"):
+        return host, ""
+    name, _, port = host.rpartition(":")
+    return (name, port) if name else (host, "")
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Parse one pattern. Raises ``InvalidPattern``."""
+    if not text.strip():
+        raise InvalidPattern("the pattern is blank")
+    _check_characters(text)
+    rest, digest = _split_digest(text)
+    host_text, path_text, tag = _split_tag(rest)
+    host = _parse_host(host_text, path_text, text)
+    segments, subtree = _parse_path(path_text, text)
+    if tag is not None:
+        _check_tag(tag, path_text)
+    if host == DOCKER_HUB and len(segments) == 1 and not subtree:
+        segments = (OFFICIAL_NAMESPACE, *segments)
+    return Pattern(
+        text=text,
+        host=host,
+        segments=segments,
+        subtree=subtree,
+        tag=tag if digest is None else None,
+        digest=digest,
+        ignored_tag=tag if digest is not None else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """A registry or ``registry/path`` without wildcards, tag or digest: one end of a mirror.
+
+    ``text`` is as written, without a trailing slash.
+    """
+
+    text: str
+    host: str
+    segments: tuple[str, ...]
+
+    def holds(self, location: Location) -> bool:
+        """Whether a reference lies at or below this prefix, on segment boundaries."""
+        return self.host == location.host and location.segments[: len(self.segments)] == self.segments
+
+
+def parse_prefix(text: str) -> Prefix:
+    """Parse one end of a mirror. Raises ``InvalidPattern``."""
+    if not text.strip():
+        raise InvalidPattern("it is blank")
+    _check_characters(text)
+    if "*" in text:
+        without = text.rstrip("*").rstrip("/")
+        raise InvalidPattern("a mirror's end holds no wildcard", "" if "*" in without else without)
+    if "@" in text:
+        raise InvalidPattern("a mirror's end is a registry or registry/path, without a digest")
+    host_text, path_text, tag = _split_tag(text)
+    if tag is not None:
+        raise InvalidPattern("a mirror's end is a registry or registry/path, without a tag")
+    host = _parse_host(host_text, path_text, text)
+    segments, _ = _parse_path(path_text, text)
+    return Prefix(text=text.removesuffix("/"), host=host, segments=segments)
+
+
+def _check_characters(text: str) -> None:
+    if any(character.isspace() for character in text):
+        raise InvalidPattern("the pattern holds whitespace", "".join(text.split()))
+    if not text.isascii() or not text.isprintable():
+        raise InvalidPattern("the pattern holds a character that no image can have")
+    if "://" in text:
+        raise InvalidPattern("a pattern has no scheme", text.partition("://")[2])
+
+
+def _split_digest(text: str) -> tuple[str, str | None]:
+    rest, at, digest = text.partition("@")
+    if not at:
+        return rest, None
+    if digest != ANY:
+        try:
+            check_digest(digest)
+        except InvalidReference as problem:
+            raise InvalidPattern(
+                f"the digest is malformed: {problem}", "@sha256:<64 hexadecimal digits>, or @*"
+            ) from None
+    return rest, digest
+
+
+def _split_tag(text: str) -> tuple[str, str | None, str | None]:
+    """Host, path (``None`` without a slash) and tag; a colon before the first slash is a port."""
+    host, slash, path = text.partition("/")
+    if not slash:
+        return host, None, None
+    before, slash, last = path.rpartition("/")
+    segment, colon, tag = last.partition(":")
+    return host, before + slash + segment, tag if colon else None
+
+
+def _parse_host(host: str, path: str | None, text: str) -> str:
+    if not host:
+        raise InvalidPattern("the host is missing before the first slash")
+    if host == ANY:
+        return ANY
+    if host.startswith("*:"):
+        raise InvalidPattern(
+            "* alone already stands for any port", f"*{text[text.index('/') :]}" if "/" in text else "*/**"
+        )
+    if "**" in host:
+        raise InvalidPattern("** stands only as the last segment of a path")
+    name, port = split_port(host)
+    dotless = "." not in name and not name.startswith("[")
+    if host != "localhost" and dotless and ":" not in host:
+        meant = _with_hub_host(text)
+        raise InvalidPattern(f"the host is missing: is it {meant}?", meant)
+    if dotless and name != "localhost" and path is None:
+        raise InvalidPattern(
+            f"{host} reads as an image with a tag, not as a host with a port",
+            f"{host}/ for the registry, {_with_hub_host(text)} for the image",
+        )
+    if host.lower() != host:
+        raise InvalidPattern("the host must be in lower case", text.replace(host, host.lower(), 1))
+    _check_host_name(name)
+    if host.endswith(":") or (port and not port.isdecimal()):
+        raise InvalidPattern(f"the port of {host} is malformed", "a number from 1 to 65535")
+    try:
+        return fold_registry(host)
+    except InvalidReference as problem:
+        raise InvalidPattern(str(problem)) from None
+
+
+def _check_host_name(name: str) -> None:
+    if name.startswith("["):
+        if not _IPV6_HOST.fullmatch(name):
+            raise InvalidPattern(f"{name} is no IPv6 address in brackets")
+        return
+    for label in name.split("."):
+        if not label:
+            raise InvalidPattern("a part of the host is empty")
+        if not _HOST_LABEL.fullmatch(label):
+            raise InvalidPattern(f"no host can have the part {label}")
+
+
+def _with_hub_host(text: str) -> str:
+    """What somebody who left the host out most likely meant."""
+    lowered = text.lower()
+    name = lowered.partition("@")[0].partition(":")[0]
+    official = "" if "/" in name else f"{OFFICIAL_NAMESPACE}/"
+    return f"{DOCKER_HUB}/{official}{lowered}"
+
+
+def _parse_path(path: str | None, text: str) -> tuple[tuple[str, ...], bool]:
+    """Segments and whether everything below them is meant; ``text`` is the pattern they stand in."""
+    if path is None or path in {"", "**"}:
+        return (), True
+    if path.lower() != path:
+        raise InvalidPattern(
+            "the path must be in lower case", text.replace(f"/{path}", f"/{path.lower()}", 1)
+        )
+    segments = path.split("/")
+    subtree = segments[-1] in {"", "**"}
+    if subtree:
+        segments.pop()
+    for segment in segments:
+        _check_segment(segment)
+    if sum(len(segment.replace("*", "")) + 1 for segment in segments) - 1 > MAX_REPOSITORY_LENGTH:
+        raise InvalidPattern(f"no repository is longer than {MAX_REPOSITORY_LENGTH} characters")
+    return tuple(segments), subtree
+
+
+def _check_segment(segment: str) -> None:
+    if not segment:
+        raise InvalidPattern("a part of the path is empty")
+    if "**" in segment:
+        raise InvalidPattern("** stands only as the last segment of a path")
+    if not _SEGMENT.fullmatch(segment) or not all(map(_ONE_SEPARATOR.fullmatch, _runs(segment))):
+        raise InvalidPattern(f"no repository can have the part {segment}")
+
+
+def _runs(segment: str) -> Iterator[str]:
+    return (match.group() for match in _SEPARATORS.finditer(segment))
+
+
+def _check_tag(tag: str, path: str | None) -> None:
+    if not path or path.endswith("/"):
+        raise InvalidPattern("a tag follows a non-empty last segment", f"/**:{tag} for all below")
+    if not tag:
+        raise InvalidPattern("the tag is empty")
+    if "**" in tag:
+        raise InvalidPattern("** stands only as the last segment of a path")
+    if not _TAG.fullmatch(tag) or len(tag.replace("*", "")) > _MAX_TAG_LENGTH:
+        raise InvalidPattern(f"no image can have the tag {tag[:_MAX_TAG_LENGTH]}")

@@ -1,0 +1,1 @@
+"""The policy document: what it says, and what it decides."""

@@ -1,0 +1,132 @@
+"""The decision for one image in one namespace (docs/policy.md, "How an image is judged")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.reference import (
+    InvalidReference,
+    Location,
+    Reference,
+    effective_tag,
+    escape,
+    locate,
+    parse_reference,
+)
+from gatekeeper_py.core.policy.mirror import Mirrors
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+Reason = Literal["allowed", "denied", "unlisted", "invalid"]
+
+
+class Rules(Protocol):
+    """What a decision needs of a compiled policy."""
+
+    @property
+    def allow(self) -> RuleSet: ...
+
+    @property
+    def deny(self) -> RuleSet: ...
+
+    @property
+    def mirrors(self) -> Mirrors: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer for one image.
+
+    ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that
+    decided, ``None`` when none matched. ``reference`` is ``None`` when the image does not parse;
+    ``origin`` is the mirrored name that a deny rule matched, when it was not the image itself.
+    """
+
+    image: str
+    approved: bool
+    reason: Reason
+    detail: str
+    rule: Rule | None = None
+    reference: Reference | None = None
+    origin: str | None = None
+
+    @property
+    def canonical(self) -> str | None:
+        """The image written out; ``None`` when it is invalid."""
+        return None if self.reference is None or self.reason == "invalid" else self.reference.canonical
+
+
+def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
+    """Judge one image; total over any text, and reads nothing but its arguments."""
+    try:
+        reference = parse_reference(image)
+    except InvalidReference as problem:
+        return Decision(
+            image=image, approved=False, reason="invalid", detail=f"not an image reference: {problem}"
+        )
+    try:
+        location = locate(reference)
+    except InvalidReference as problem:
+        return Decision(
+            image=image,
+            approved=False,
+            reason="invalid",
+            detail=f"never approved: {problem}",
+            reference=reference,
+        )
+    tag = effective_tag(reference)
+    qualifiers = qualifiers_of(tag, reference.digest)
+    for name, place in _names(policy, location):
+        rule = policy.deny.find(place, qualifiers, namespace)
+        if rule is not None:
+            return _denied(reference, location, rule, name)
+    rule = policy.allow.find(location, qualifiers, namespace)
+    if rule is not None:
+        return Decision(
+            image=image,
+            approved=True,
+            reason="allowed",
+            detail=f"{location.name} matches {rule}",
+            rule=rule,
+            reference=reference,
+        )
+    return Decision(
+        image=image,
+        approved=False,
+        reason="unlisted",
+        detail=f"{location.name} matches no rule",
+        reference=reference,
+    )
+
+
+def _names(policy: Rules, location: Location) -> Iterator[tuple[str | None, Location]]:
+    """The image itself, then what it mirrors: a denied image can't come back through a mirror."""
+    yield None, location
+    for origin in policy.mirrors.origins(location):
+        yield origin.name, origin
+
+
+def _denied(reference: Reference, location: Location, rule: Rule, origin: str | None) -> Decision:
+    # With neither tag nor digest a runtime pulls latest; a rule for tags is understood only with it.
+    suffix = reference.suffix or (":latest" if rule.pattern.tag is not None else "")
+    shown = f"{location.name}{suffix}"
+    mirrored = "" if origin is None else f", which mirrors {origin}{suffix},"
+    because = ", ".join(
+        part
+        for part in (
+            escape(rule.reason) if rule.reason else "",
+            f"owner {escape(rule.owner)}" if rule.owner else "",
+        )
+        if part
+    )
+    return Decision(
+        image=reference.raw,
+        approved=False,
+        reason="denied",
+        detail=f"{shown}{mirrored} is denied by {rule}" + (f" ({because})" if because else ""),
+        rule=rule,
+        reference=reference,
+        origin=origin,
+    )

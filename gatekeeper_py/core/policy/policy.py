@@ -1,0 +1,190 @@
+"""The policy: text -> Policy, and the same policy compiled as of an instant."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Final, Literal
+
+from gatekeeper_py.core.images.glob import Glob, any_matches
+from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.decision import Decision, decide
+from gatekeeper_py.core.policy.document import PolicyError, parse_document
+from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
+from gatekeeper_py.core.policy.problems import mode_problem
+from gatekeeper_py.core.policy.resources import ResourcePath
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+from gatekeeper_py.core.policy.schema import Mode, PolicyDocument, RuleEntry
+from gatekeeper_py.core.policy.yamltree import Tree
+
+REVISION_LENGTH: Final = 12
+
+
+def parse_policy(text: str, mode: str | None = None) -> Policy:
+    """Parse a policy document; ``mode`` replaces the document's (the ConfigMap key ``mode``).
+
+    Raises ``PolicyError`` whose ``findings`` list every problem.
+    """
+    problem = None if mode is None else mode_problem(mode)
+    try:
+        document, tree = parse_document(text)
+    except PolicyError as error:
+        if problem is None:
+            raise
+        raise PolicyError(in_order((*error.findings, problem))) from None
+    if problem is not None:
+        raise PolicyError((problem,))
+    return Policy(document=document, tree=tree, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """An accepted policy document with its effective top-level mode."""
+
+    document: PolicyDocument
+    tree: Tree
+    text: str
+    mode: Mode
+
+    @cached_property
+    def revision(self) -> str:
+        """12 hex digits of the SHA-256 of the text, a newline and the effective mode."""
+        digest = hashlib.sha256(f"{self.text}\n{self.mode}".encode())
+        return digest.hexdigest()[:REVISION_LENGTH]
+
+    @cached_property
+    def allow(self) -> tuple[Rule, ...]:
+        """Every rule of ``allow``, lapsed ones too."""
+        return tuple(_rule("allow", i, entry) for i, entry in enumerate(self.document.allow))
+
+    @cached_property
+    def deny(self) -> tuple[Rule, ...]:
+        return tuple(_rule("deny", i, entry) for i, entry in enumerate(self.document.deny))
+
+    @cached_property
+    def mirrors(self) -> Mirrors:
+        return Mirrors(
+            Mirror(index=i, source=entry.source, to=entry.to, exceptions=entry.except_)
+            for i, entry in enumerate(self.document.mirrors)
+        )
+
+    def at(self, instant: datetime) -> CompiledPolicy:
+        """Compile as of an instant, which must have an offset. Raises ``ValueError``."""
+        if instant.tzinfo is None:
+            message = "the instant needs an offset"
+            raise ValueError(message)
+        ends = [rule.until for rule in (*self.allow, *self.deny)]
+        ends += [entry.until for entry in self.document.namespaces]
+        return CompiledPolicy(
+            policy=self,
+            instant=instant,
+            next_change=min((end for end in ends if end is not None and end > instant), default=None),
+            allow=RuleSet(rule for rule in self.allow if rule.lives_at(instant)),
+            deny=RuleSet(rule for rule in self.deny if rule.lives_at(instant)),
+            overrides=tuple(
+                _Override(tuple(map(Glob, entry.names)), entry.mode)
+                for entry in self.document.namespaces
+                if entry.until is None or instant < entry.until
+            ),
+        )
+
+    def lint(self, instant: datetime) -> tuple[Finding, ...]:
+        """Warnings about an accepted policy, as of an instant."""
+        from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415 - lint reads policies, not we it
+
+        return lint(self, instant)
+
+
+@dataclass(frozen=True, slots=True)
+class _Override:
+    names: tuple[Glob, ...]
+    mode: Mode
+
+    def applies_to(self, namespace: str | None) -> bool:
+        if namespace is None:
+            return any(name.text == "*" for name in self.names)
+        return any_matches(self.names, namespace)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledPolicy:
+    """A policy as of an instant: what ``decide`` and ``rewrite`` read.
+
+    ``next_change`` is the next instant at which a rule or an override lapses, ``None`` if never.
+    """
+
+    policy: Policy
+    instant: datetime
+    next_change: datetime | None
+    allow: RuleSet
+    deny: RuleSet
+    overrides: tuple[_Override, ...]
+
+    @property
+    def revision(self) -> str:
+        return self.policy.revision
+
+    @property
+    def mirrors(self) -> Mirrors:
+        return self.policy.mirrors
+
+    @property
+    def message(self) -> str:
+        return self.policy.document.message
+
+    @cached_property
+    def resources(self) -> dict[tuple[str, str], tuple[ResourcePath, ...]]:
+        """Declared image paths by (group, kind)."""
+        paths: dict[tuple[str, str], tuple[ResourcePath, ...]] = {}
+        for entry in self.policy.document.resources:
+            key = (entry.group, entry.kind)
+            paths[key] = (*paths.get(key, ()), *entry.images)
+        return paths
+
+    @cached_property
+    def by_namespace(self) -> bool:
+        """Whether a decision can depend on the namespace."""
+        return any(rule.namespaces is not None for rules in (self.allow, self.deny) for rule in rules)
+
+    def mode(self, namespace: str | None) -> Mode:
+        """The mode in a namespace: the first live override that names it, else the top-level one."""
+        for override in self.overrides:
+            if override.applies_to(namespace):
+                return override.mode
+        return self.policy.mode
+
+    def decide(self, namespace: str | None, image: str) -> Decision:
+        """Judge one image as written."""
+        return decide(self, namespace, image)
+
+    def rewrite(self, namespace: str | None, image: str) -> str | None:
+        """What mutate mode makes of an image, whatever the mode is now; ``None`` to leave it."""
+        plan = self.plan(namespace, image)
+        return None if plan is None else plan.image
+
+    def plan(self, namespace: str | None, image: str) -> Rewrite | None:
+        """The rewrite with its mirror and, when it cannot be done, the problem.
+
+        ``None`` when no mirror has the image, or when it is denied or invalid.
+        """
+        decision = self.decide(namespace, image)
+        if decision.reference is None or decision.reason in {"denied", "invalid"}:
+            return None
+        return self.mirrors.rewrite(decision.reference, locate(decision.reference))
+
+
+def _rule(kind: Literal["allow", "deny"], index: int, entry: RuleEntry) -> Rule:
+    names = entry.namespaces
+    return Rule(
+        list=kind,
+        index=index,
+        pattern=entry.image,
+        # "*" among the names is every namespace, and the only name for a request without one.
+        namespaces=None if names is None or "*" in names else names,
+        until=entry.until,
+        owner=entry.owner,
+        reason=entry.reason,
+    )

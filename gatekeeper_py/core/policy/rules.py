@@ -1,0 +1,67 @@
+"""Rules of one list, and the set of those that live at an instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from gatekeeper_py.core.images.glob import Glob, any_matches
+from gatekeeper_py.core.images.index import PatternIndex, Qualifiers
+from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.images.reference import Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One entry of ``allow`` or ``deny``.
+
+    ``namespaces`` is ``None`` for all, also for a request that has none. ``until`` is in UTC.
+    """
+
+    list: Literal["allow", "deny"]
+    index: int
+    pattern: Pattern
+    namespaces: tuple[str, ...] | None = None
+    until: datetime | None = None
+    owner: str | None = None
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.list}[{self.index}] {self.pattern.text}"
+
+    def lives_at(self, instant: datetime) -> bool:
+        return self.until is None or instant < self.until
+
+    def applies_to(self, namespace: str | None) -> bool:
+        if self.namespaces is None:
+            return True
+        return namespace is not None and any_matches(tuple(map(Glob, self.namespaces)), namespace)
+
+
+class RuleSet:
+    """The live rules of one list, in document order, with their index."""
+
+    __slots__ = ("_index", "_rules")
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._index = PatternIndex()
+        for order, rule in enumerate(self._rules):
+            self._index.add(order, rule.pattern, rule.namespaces)
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Rule | None:
+        """The first live rule that matches, ``None`` when none does."""
+        order = self._index.find(location, qualifiers, namespace)
+        return None if order is None else self._rules[order]
+
+    def covering(self, pattern: Pattern, qualifiers: Qualifiers, namespace: str | None) -> Iterable[Rule]:
+        """Rules that match all that ``pattern`` with one of ``qualifiers`` can match."""
+        return (self._rules[order] for order in self._index.covering(pattern, qualifiers, namespace))

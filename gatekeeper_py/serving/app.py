@@ -1,0 +1,282 @@
+"""The composition root of ``serve``: builds everything, owns the task group and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import http_parser
+
+from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.issuing import issue
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.reload import Reloader
+from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.runtime.process import Process
+from gatekeeper_py.serving.health import Health, LoopWatch
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
+from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
+from gatekeeper_py.serving.webhook import Webhook
+from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
+from gatekeeper_py.sources import Delivery
+from gatekeeper_py.sources.configmap import ConfigMapSource
+from gatekeeper_py.sources.file import FileSource
+
+QUIET_SECONDS: Final = 3.0
+"""A drain ends when no request came for this long after the listening socket was closed."""
+
+QUIET_LOOK_SECONDS: Final = 0.1
+LATE_SECONDS: Final = 0.02
+"""A look that is later than this shows that the machine has no time, so that it says nothing. It hits
+clients on the same machine, too: when they go on, they send all that was due meanwhile at once, also on
+connections that they had not used for long, and before they see that one was closed."""
+
+MAX_QUIET_WAIT_SECONDS: Final = 25.0
+"""Below the usual grace period of 30 s, less the drain's first part."""
+
+MAX_HEALTH_CONNECTIONS: Final = 100
+
+SELF_SIGNED_LIFETIME: Final = timedelta(days=365)
+
+
+def serve(settings: Settings) -> int:
+    """Run until a signal; 0 after a clean drain. A second signal exits at once.
+
+    Raises ``SettingsError`` for what shows only when a setting is used.
+    """
+    if not http_parser.HttpRequestParser.__module__.endswith("_http_parser"):
+        # The Python parser is many times slower and was the laxer one in past advisories.
+        raise RuntimeError("aiohttp runs without its C parser")
+    process = Process(log_level=settings.log_level, log_style=settings.log_format)
+    return process.run(_Server(settings, process).run)
+
+
+class _Server:
+    """The server's parts, and the order in which they start and stop."""
+
+    def __init__(self, settings: Settings, process: Process) -> None:
+        self._settings = settings
+        self._stop = process.stop
+        self._writer = process.writer
+        self._log = process.log
+
+    async def run(self) -> int:
+        settings, log = self._settings, self._log
+        live, counts = LivePolicy(), CacheCounts()
+        metrics = Metrics(live, counts)
+        reloader = Reloader(
+            live,
+            source="file" if settings.policy is not None else "configmap",
+            place=str(settings.policy or settings.configmap),
+            cache_size=settings.cache_size,
+            counts=counts,
+            observer=metrics,
+            log=log,
+        )
+        certificates = await self._certificates(metrics)
+        webhook = Webhook(
+            live,
+            observer=metrics,
+            log=log,
+            limit=RateLimit(),
+            max_body_bytes=settings.max_body_bytes,
+            client_names=frozenset(settings.tls.client_names),
+            tells_allowed=settings.log_level == "debug",
+        )
+        loop_watch = LoopWatch(metrics.loop_lag)
+        health = Health(
+            live={"loop": loop_watch.problem},
+            ready={
+                "policy": lambda: "" if live.snapshot is not None else "no policy is loaded",
+                "certificate": lambda: certificates.problem,
+                "draining": lambda: "draining" if webhook.draining else "",
+            },
+            exposition=metrics.exposition,
+            policy=lambda: describe_policy(reloader, live),
+            draining=lambda: webhook.draining,
+        )
+        listener = Listener(
+            webhook.handle,
+            max_connections=settings.max_connections,
+            context=certificates.context,
+            on_error=metrics.http_error,
+            answer=webhook.answer,
+        )
+        health_listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
+        metrics.watch_connections(lambda: listener.connections)
+        metrics.watch_dropped_lines(lambda: self._writer.dropped)
+        async with self._deliveries(metrics.policy_synced) as deliveries, asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(reloader.run(deliveries)),
+                group.create_task(loop_watch.run()),
+            ]
+            if isinstance(certificates, CertificateFiles):
+                tasks.append(group.create_task(certificates.watch()))
+            try:
+                for name, each, address in (
+                    ("health", health_listener, settings.health_listen),
+                    ("webhook", listener, settings.listen),
+                ):
+                    bound = each.bind(address)
+                    log.info("listening", listener=name, address=str(bound))
+            except OSError as problem:
+                log.error(  # noqa: TRY400 - the problem is the message
+                    "cannot_listen", listener=name, address=str(address), problem=str(problem)
+                )
+                code = 2
+            else:
+                await self._stop.wait()
+                await self._drain(webhook, listener)
+                code = 0
+            await listener.close(1.0)
+            await health_listener.close(1.0)
+            for task in tasks:
+                task.cancel()
+        log.info("stopped")
+        return code
+
+    async def _drain(self, webhook: Webhook, listener: Listener) -> None:
+        """Leave without losing a review: endpoints first, then the socket, then the connections.
+
+        Idle connections are not touched: Go does not send a POST again once bytes were written,
+        so each answered request closes its own connection instead.
+        """
+        self._log.info("draining", seconds=self._settings.drain_seconds)
+        webhook.draining = True
+        await asyncio.sleep(self._settings.drain_seconds)
+        listener.stop_accepting()
+        # A connection may have come just now, with its request still to follow.
+        closed = time.monotonic()
+        end = closed + MAX_QUIET_WAIT_SECONDS
+        now, quiet_since = closed, closed
+        while listener.connections and now < min(end, max(webhook.last_request, quiet_since) + QUIET_SECONDS):
+            due = now + QUIET_LOOK_SECONDS
+            await asyncio.sleep(QUIET_LOOK_SECONDS)
+            now = time.monotonic()
+            if now - due > LATE_SECONDS:
+                quiet_since = now
+
+    async def _certificates(self, metrics: Metrics) -> CertificateFiles | _InMemory:
+        tls = self._settings.tls
+        if tls.cert is not None and tls.key is not None:
+            files = CertificateFiles(
+                tls.cert,
+                tls.key,
+                client_ca=tls.client_ca,
+                hostnames=tls.hostnames,
+                observer=metrics,
+                log=self._log,
+            )
+            await files.load()
+            return files
+        try:
+            certificate = await asyncio.to_thread(_make_certificate, tls)
+        except SettingsError:
+            raise
+        except (OSError, ValueError) as problem:
+            raise SettingsError(f"no self-signed certificate: {problem}") from None
+        metrics.certificate(certificate.not_after.timestamp())
+        self._log.info("certificate_self_signed", names=list(tls.hostnames), ca=str(tls.ca_out or ""))
+        return _InMemory(certificate)
+
+    @asynccontextmanager
+    async def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[AsyncIterator[Delivery]]:
+        """The policy's source. Raises ``SettingsError`` when it cannot even be asked."""
+        settings = self._settings
+        if settings.policy is not None:
+            yield FileSource(settings.policy, on_synced=on_synced).deliveries()
+            return
+        if settings.configmap is None:
+            raise SettingsError("no source of a policy")
+        cluster = Cluster(kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ)
+        source = ConfigMapSource(settings.configmap, cluster.connect, log=self._log, on_synced=on_synced)
+        try:
+            await source.connect()
+            yield source.deliveries()
+        finally:
+            await source.close()
+
+
+def _make_certificate(tls: TlsSettings) -> Certificate:
+    """A self-signed certificate; its authority is written to where it was asked for.
+
+    Raises ``SettingsError`` for a file that cannot be read or written.
+    """
+    made = issue(tls.hostnames, datetime.now(UTC), SELF_SIGNED_LIFETIME)
+    client_ca: tuple[bytes, ...] = ()
+    if tls.client_ca is not None:
+        with _file_of("--client-ca", tls.client_ca) as path:
+            client_ca = (path.read_bytes(),)
+    certificate = build_certificate((made.leaf, made.key, *client_ca), "", datetime.now(UTC))
+    if tls.ca_out is not None:
+        with _file_of("--tls-ca-out", tls.ca_out) as path:
+            path.write_bytes(made.ca)
+    return certificate
+
+
+@contextmanager
+def _file_of(option: str, path: Path) -> Iterator[Path]:
+    """What is wrong with the file is said with the option that named it."""
+    try:
+        yield path
+    except OSError as problem:
+        raise SettingsError(f"{option} {path}: {problem.strerror or problem}") from None
+
+
+class _InMemory:
+    """A certificate that no file holds."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+
+    @property
+    def problem(self) -> str:
+        expired = self._certificate.not_after <= datetime.now(UTC)
+        return "the self-signed certificate expired: restart for a new one" if expired else ""
+
+    def context(self) -> Any:
+        return self._certificate.context
+
+
+def describe_policy(reloader: Reloader, live: LivePolicy) -> dict[str, Any]:
+    """What ``/policy`` shows: what serves, and what was refused."""
+    loaded, snapshot = reloader.loaded, live.snapshot
+    mode: Mode | None = None
+    counts: dict[str, int] = {}
+    if snapshot is not None:
+        compiled = snapshot.compiled
+        mode = compiled.policy.mode
+        counts = {
+            "allow": len(compiled.allow),
+            "deny": len(compiled.deny),
+            "namespaces": len(compiled.overrides),
+            "mirrors": len(compiled.mirrors),
+            "resources": len(compiled.policy.document.resources),
+        }
+    return {
+        "mode": mode,
+        "revision": None if snapshot is None else snapshot.revision,
+        "source": reloader.place,
+        "resourceVersion": None if loaded is None else loaded.resource_version,
+        "loadedAt": None if loaded is None else _rfc3339(loaded.at),
+        "counts": counts,
+        "findings": [] if loaded is None else [f.as_json() for f in loaded.findings],
+        "refused": None
+        if reloader.refused is None
+        else {
+            "at": _rfc3339(reloader.refused.at),
+            "findings": [f.as_json() for f in reloader.refused.findings],
+        },
+    }
+
+
+def _rfc3339(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

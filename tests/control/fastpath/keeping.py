@@ -1,0 +1,187 @@
+"""A keeper of the fast path whose steps are taken by hand, with its own clock, cluster and API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from control.world import START, FakeCluster, Refused, desired
+from gatekeeper_py.control.fastpath.canary import Canary
+from gatekeeper_py.control.fastpath.dryrun import Seen
+from gatekeeper_py.control.fastpath.keeper import FastPathKeeper
+from gatekeeper_py.control.fastpath.knowledge import WEBHOOKS, know
+from gatekeeper_py.control.fastpath.trial import Trial
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, Desired, Owner, carries
+
+VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")
+MUTATE: Final = desired("Mutating", "mutate", WEBHOOKS["mutating"])
+OWNER: Final = Owner(api_version="v1", kind="ClusterRole", name="gk", uid="1")
+POLICY: Final = "/api/v1/namespaces/ns/configmaps/policy"
+HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
+MIRRORS: Final = "mirrors:\n- {from: z.io, to: a.io/z}\n"
+"""Without one the mutating webhook would be asked about nothing; more may follow."""
+
+TIGHT: Final = HEAD + "allow: [a.io]\n" + MIRRORS
+WIDE: Final = HEAD + "allow: [a.io, b.io]\n" + MIRRORS
+OTHER: Final = HEAD + "allow: [c.io]\n" + MIRRORS
+BAD: Final = HEAD + "allow: [nginx]\n"
+GONE: Final = "gone"
+
+REMOVED: Final = "b.io/gatekeeper-py-probe"
+"""What is tried after ``WIDE`` became ``TIGHT``."""
+
+
+def status(problem: Exception) -> int:
+    """Of a refusal, whose text begins with it."""
+    first = str(problem).partition(" ")[0]
+    return int(first) if first.isdecimal() else 0
+
+
+@dataclass
+class Delivery:
+    text: str | None
+    mode: str | None = None
+    problem: str = ""
+
+
+class Recorder:
+    """Observer and log in one."""
+
+    def __init__(self) -> None:
+        self.in_step = False
+        self.rules: dict[Any, int] = {}
+        self.revision = ""
+        self.synced: list[tuple[str, float]] = []
+        self.writes: list[str] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def fastpath_known(self, revision: str) -> None:
+        self.revision = revision
+
+    def fastpath_step(self, *, in_step: bool, rules: dict[Any, int]) -> None:
+        self.in_step, self.rules = in_step, rules
+
+    def fastpath_synced(self, change: str, seconds: float) -> None:
+        self.synced.append((change, seconds))
+
+    def fastpath_write(self, result: str) -> None:
+        self.writes.append(result)
+
+    def policy_synced(self) -> None:
+        pass
+
+    def info(self, event: str, **keys: Any) -> None:
+        self.events.append((event, keys))
+
+    warning = error = info
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return [keys for name, keys in self.events if name == event]
+
+
+class Setup:
+    """``probing`` says whether images are tried; ``sees`` what an API server answers then."""
+
+    def __init__(self, *, armed: bool = True, probing: bool = True) -> None:
+        self.cluster = FakeCluster()
+        self.recorder = Recorder()
+        self.clock = 1000.0
+        self.probed: list[str] = []
+        self.slept: list[float] = []
+        self.at_sleep: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
+        self.sees: Callable[[Canary], Seen] = lambda _canary: Seen(asked=True)
+        self.probing = probing
+        if armed:
+            self.arm()
+        self.keeper = self.start()
+
+    def arm(self) -> None:
+        for each in (VALIDATE, MUTATE):
+            self.cluster.put(each.path, each.document(b"authority", OWNER))
+
+    def start(self) -> FastPathKeeper:
+        """A keeper that knows nothing yet, in place of the one before."""
+        self.keeper = FastPathKeeper(
+            self.cluster,
+            (MUTATE, VALIDATE),
+            POLICY,
+            Trial(
+                self.probe if self.probing else None,
+                "probe",
+                log=self.recorder,
+                now=lambda: START + timedelta(seconds=self.clock),
+                monotonic=lambda: self.clock,
+            ),
+            observer=self.recorder,
+            log=self.recorder,
+            errors=(Refused,),
+            status=status,
+            monotonic=lambda: self.clock,
+            sleep=self.sleep,
+        )
+        return self.keeper
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.at_sleep()
+
+    async def probe(self, canary: Canary) -> Seen:
+        self.probed.append(canary.image)
+        return self.sees(canary)
+
+    def store(self, text: str, mode: str | None = None) -> None:
+        """What the ConfigMap holds now."""
+        data = {"policy.yaml": text} | ({} if mode is None else {"mode": mode})
+        self.cluster.objects.pop(POLICY, None)
+        if text != GONE:
+            self.cluster.put(POLICY, {"data": data})
+
+    async def deliver(self, text: str, mode: str | None = None, *, stored: bool = True) -> float:
+        """The ConfigMap changes, its change arrives, and one step is taken."""
+        if stored:
+            self.store(text, mode)
+        gone = Delivery(None, problem="ConfigMap was deleted")
+        self.keeper.deliver(gone if text == GONE else Delivery(text, mode))
+        self.keeper.seen()
+        return await self.keeper.step()
+
+    async def settle(self, rounds: int = 30) -> None:
+        """Steps at the times they ask for, the policy being seen all the while, until nothing is due."""
+        for _ in range(rounds):
+            pause = await self.keeper.step()
+            self.keeper.seen()
+            if pause >= 30:
+                return
+            self.clock += pause
+
+    async def in_step_with_wide(self) -> None:
+        """In step with ``WIDE`` for a minute, and all that was noted of it forgotten."""
+        await self.deliver(WIDE)
+        await self.settle()
+        assert self.carried() == ["wide", "wide"]
+        assert self.recorder.in_step
+        self.clock += 60
+        self.keeper.seen()
+        for notes in (self.cluster.requests, self.recorder.synced, self.recorder.events, self.probed):
+            notes.clear()
+
+    def carried(self) -> list[str]:
+        """What stands in each configuration, as the policies it is of."""
+        texts = {"wide": WIDE, "tight": TIGHT, "other": OTHER}
+        conditions = {name: know(text, None).conditions for name, text in texts.items()}
+        conditions["none"] = ASK_ALWAYS
+
+        def name(each: Desired) -> str:
+            live = self.cluster.objects[each.path]
+            return next(
+                (name for name, of in conditions.items() if carries(live, each, of)), "something else"
+            )
+
+        return [name(VALIDATE), name(MUTATE)]
+
+    def puts(self) -> list[str]:
+        return [path for verb, path in self.cluster.requests if verb == "replace"]

@@ -1,0 +1,127 @@
+"""An image that tells the new expression from the old one is found whenever something is now refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from control.world import START
+from gatekeeper_py.control.fastpath.canary import DIGEST, Canary, choose, still_telling
+from gatekeeper_py.core.compile.preapproved import compile_fastpath
+from gatekeeper_py.core.policy.policy import parse_policy
+
+HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
+BEFORE = HEAD + "allow: [a.io, b.io/team/**, c.io/app, 'd.io@*']\n"
+MIRRORED = BEFORE + "mirrors: [{from: z.io, to: b.io/team}]\n"
+ALL = "a.io, b.io/team/**, c.io/app, 'd.io@*'"
+DIGESTED = f"d.io/gatekeeper-py-probe@{DIGEST}"
+
+
+def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict[str, str]:
+    """The images by endpoint for a change from ``before``, checked for what every such image must be."""
+    old, policy = compile_fastpath(parse_policy(before)), parse_policy(HEAD + after, mode)
+    new, compiled = compile_fastpath(policy), policy.at(START)
+    found = choose(old, new, policy, "probe", START)
+    for canary in found:
+        assert old.approves(canary.image, canary.endpoint)
+        assert not new.approves(canary.image, canary.endpoint)
+        if canary.endpoint == "validating":
+            assert not compiled.decide("probe", canary.image).approved
+        else:
+            assert compiled.rewrite("probe", canary.image) is not None
+    assert still_telling(found, new, policy, "probe", START) == found
+    return {canary.endpoint: canary.image for canary in found}
+
+
+@pytest.mark.parametrize(
+    ("after", "image"),
+    [
+        pytest.param("allow: [b.io/team/**, c.io/app, 'd.io@*']", "a.io/gatekeeper-py-probe", id="registry"),
+        pytest.param("allow: [a.io, c.io/app, 'd.io@*']", "b.io/team/gatekeeper-py-probe", id="subtree"),
+        pytest.param("allow: [a.io, b.io/team/**, 'd.io@*']", "c.io/app", id="repository"),
+        pytest.param("allow: [a.io, b.io/team/**, c.io/app]", DIGESTED, id="pinned"),
+        pytest.param(
+            "allow: [b.io/team/**, {image: a.io, namespaces: [shop]}]",
+            "a.io/gatekeeper-py-probe",
+            id="for-another-namespace",
+        ),
+        pytest.param(f"allow: [{ALL}]\ndeny: ['a.io/old/**']", "a.io/old/gatekeeper-py-probe", id="denied"),
+        pytest.param(f"allow: [{ALL}]\ndeny: ['a.io/x-*/app:v*']", "a.io/x-x/app:vx", id="denied-by-globs"),
+        pytest.param(f"allow: [{ALL}]\ndeny: ['a.io/y@*']", f"a.io/y@{DIGEST}", id="denied-when-pinned"),
+        pytest.param(
+            f"allow: [{ALL}]\ndeny: ['*/**:latest']", "a.io/gatekeeper-py-probe", id="denied-everywhere"
+        ),
+        pytest.param(f"allow: [{ALL}]\ndeny: ['*/**:rc*']", "a.io/gatekeeper-py-probe:rcx", id="denied-tags"),
+    ],
+)
+def test_found(after: str, image: str) -> None:
+    assert chosen(after) == {"validating": image}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(f"allow: [{ALL}]", id="nothing-taken-off"),
+        pytest.param(f"allow: [{ALL.replace('a.io', 'a.io, e.io', 1)}]", id="more-allowed"),
+        pytest.param(
+            "allow: [{image: a.io, until: 2099-01-01}, b.io/team/**, c.io/app, 'd.io@*']",
+            id="all-of-it-still-approved",
+        ),
+    ],
+)
+def test_none_when_nothing_is_refused(after: str) -> None:
+    assert chosen(after) == {}
+
+
+def test_not_what_a_mirror_takes_up_in_mutate_mode() -> None:
+    """The validating webhook would be asked about another image."""
+    after = "allow: [b.io/team/**, c.io/app, 'd.io@*']\nmirrors: [{from: a.io, to: b.io/team}]"
+    assert chosen(after, mode="enforce") == {"validating": "a.io/gatekeeper-py-probe"}
+    assert chosen(after, mode="mutate") == {"mutating": "a.io/gatekeeper-py-probe"}
+
+
+@pytest.mark.parametrize(
+    ("mirror", "image"),
+    [
+        pytest.param("{from: a.io, to: b.io/team}", "a.io/gatekeeper-py-probe", id="a-registry"),
+        pytest.param("{from: a.io/old, to: b.io/team}", "a.io/old/gatekeeper-py-probe", id="a-part-of-one"),
+        pytest.param("{from: d.io/old, to: b.io/team}", DIGESTED.replace("io/", "io/old/"), id="pinned"),
+    ],
+)
+def test_what_a_mirror_takes_up_shows_in_mutate_mode(mirror: str, image: str) -> None:
+    after = f"allow: [{ALL}]\nmirrors: [{mirror}]"
+    assert chosen(after, mode="mutate", before=MIRRORED) == {"mutating": image}
+    assert chosen(after, mode="enforce", before=MIRRORED) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "image"),
+    [
+        pytest.param("a.io", "a.io/gatekeeper-py-probe", id="of-something-plain"),
+        pytest.param("z.io/x", "z.io/x/gatekeeper-py-probe", id="of-something-else"),
+        pytest.param("docker.io", "docker.io/gatekeeper-py-probe", id="of-docker-hub"),
+    ],
+)
+def test_the_first_mirror_shows_in_mutate_mode(source: str, image: str) -> None:
+    """Before there was one, the mutating webhook was asked about nothing."""
+    after = f"allow: [{ALL}]\nmirrors: [{{from: {source}, to: b.io/team}}]"
+    assert chosen(after, mode="mutate") == {"mutating": image}
+    assert chosen(after, mode="enforce") == {}
+
+
+def test_both_endpoints_at_once() -> None:
+    after = "allow: [b.io/team/**, c.io/app, 'd.io@*']\nmirrors: [{from: c.io, to: b.io/team}]"
+    assert chosen(after, mode="mutate", before=MIRRORED) == {
+        "validating": "a.io/gatekeeper-py-probe",
+        "mutating": "c.io/app",
+    }
+
+
+def test_what_a_mirror_leaves_alone_does_not_show() -> None:
+    after = f"allow: [{ALL}]\nmirrors: [{{from: c.io, to: b.io/team, except: [c.io]}}]"
+    assert chosen(after, mode="mutate") == {}
+
+
+def test_one_that_is_approved_again_tells_nothing() -> None:
+    policy = parse_policy(BEFORE)
+    canary = Canary("validating", "a.io/gatekeeper-py-probe")
+    assert still_telling((canary,), compile_fastpath(policy), policy, "probe", START) == ()

@@ -1,0 +1,301 @@
+"""Whatever is doubtful about the policy ends in no match condition, so that the webhook is always asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.fastpath.keeping import BAD, GONE, HEAD, OTHER, POLICY, TIGHT, VALIDATE, WIDE, Setup
+from control.world import Refused
+from gatekeeper_py.control.fastpath import keeper as fastpath
+from gatekeeper_py.control.fastpath.keeper import UNSEEN_SECONDS
+from gatekeeper_py.control.fastpath.knowledge import know
+from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION, FAST_PATH_CONDITION
+
+NOTHING_PLAIN = HEAD + "allow: ['*.a.io']\n"
+
+
+@pytest.fixture
+async def wide() -> Setup:
+    """In step with ``WIDE`` for a while."""
+    setup = Setup()
+    await setup.in_step_with_wide()
+    return setup
+
+
+async def test_nothing_is_skipped_before_the_policy_is_known(wide: Setup) -> None:
+    """A controller that starts anew does not know how old what it finds is."""
+    wide.start()
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert not wide.recorder.in_step
+    assert wide.recorder.told("fastpath_nothing_skipped") == [{"reason": "the policy is not known yet"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "reason"),
+    [
+        pytest.param(BAD, None, "the document is refused: line 4, allow[0]: ", id="bad-document"),
+        pytest.param("}", None, "the document is refused: line 1: ", id="not-yaml"),
+        pytest.param(WIDE, "strict", "the document is refused: line ", id="bad-mode"),
+        pytest.param(GONE, None, "ConfigMap was deleted", id="gone"),
+    ],
+)
+async def test_without_a_policy_nothing_is_skipped(
+    wide: Setup, text: str, mode: str | None, reason: str
+) -> None:
+    """Replicas may serve a good one that was never seen here."""
+    await wide.deliver(text, mode)
+    assert wide.carried() == ["none", "none"]
+    assert FAST_PATH_ANNOTATION not in wide.cluster.objects[VALIDATE.path]["metadata"]["annotations"]
+    assert not wide.recorder.in_step
+    assert wide.recorder.told("fastpath_nothing_skipped")[0]["reason"].startswith(reason)
+    await wide.deliver(text, mode)
+    assert len(wide.recorder.told("fastpath_nothing_skipped")) == 1
+    await wide.deliver(WIDE)
+    await wide.settle()
+    assert wide.carried() == ["wide", "wide"]
+    assert wide.recorder.in_step
+
+
+async def test_a_policy_under_which_nothing_is_plain(wide: Setup) -> None:
+    await wide.deliver(HEAD + "allow: ['*.a.io']\n")
+    assert wide.carried() == ["none", "none"]
+    assert wide.recorder.in_step
+    assert wide.recorder.rules == {"validating": 0, "mutating": 0}
+
+
+async def test_a_bug_of_ours_costs_the_fast_path_only(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_text: str, _mode: str | None) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fastpath, "know", broken)
+        await wide.deliver(TIGHT)
+    assert wide.carried() == ["none", "none"]
+    assert wide.recorder.told("fastpath_not_compiled")
+
+
+async def test_a_policy_that_was_not_seen_for_long_is_no_policy(wide: Setup) -> None:
+    seen = wide.clock
+    while wide.clock <= seen + UNSEEN_SECONDS:
+        assert wide.carried() == ["wide", "wide"]
+        wide.clock += await wide.keeper.step()
+    assert wide.clock < seen + UNSEEN_SECONDS + 1
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert not wide.recorder.in_step
+    wide.clock += 1000
+    wide.keeper._wake.clear()
+    wide.keeper.seen()
+    assert wide.keeper._wake.is_set()
+    await wide.settle()
+    assert wide.carried() == ["wide", "wide"]
+    assert wide.recorder.in_step
+
+
+async def test_while_it_is_seen_it_stays(wide: Setup) -> None:
+    for _ in range(20):
+        wide.clock += UNSEEN_SECONDS - 1
+        wide.keeper.seen()
+        await wide.keeper.step()
+    assert wide.puts() == []
+
+
+@pytest.mark.parametrize("holds", [TIGHT, GONE])
+async def test_a_delivery_that_is_behind_the_configmap_is_not_believed(wide: Setup, holds: str) -> None:
+    """The watch lags, or another controller is ahead."""
+    wide.store(holds)
+    await wide.deliver(OTHER, stored=False)
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    await wide.settle(5)
+    assert "other" not in wide.carried()
+    wide.store(OTHER)
+    await wide.settle()
+    assert wide.carried() == ["other", "other"]
+
+
+@pytest.mark.parametrize("text", [TIGHT, WIDE + "  # as wide\n"], ids=["tighter", "as-wide"])
+async def test_a_delivery_that_cannot_be_compared_is_not_believed(wide: Setup, text: str) -> None:
+    wide.cluster.fail = lambda _verb, path: path == POLICY
+    await wide.deliver(text)
+    await wide.settle(3)
+    assert wide.carried() == ["none", "none"]
+
+
+async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide: Setup) -> None:
+    """It is faster than this one, between its look at the ConfigMap and its write."""
+    other = Setup()
+    other.cluster = wide.cluster
+    other.start()
+    await wide.deliver(TIGHT)
+    wide.clock += 60
+    wide.keeper.seen()
+
+    async def overtaken(path: str) -> dict[str, Any] | None:
+        found = await get(path)
+        if path == POLICY:
+            wide.cluster.get = get  # type: ignore[method-assign]
+            await other.deliver(OTHER)
+            await other.settle()
+            assert wide.carried() == ["other", "other"]
+        return found
+
+    get, wide.cluster.get = wide.cluster.get, overtaken  # type: ignore[method-assign]
+    await wide.deliver(WIDE)
+    wide.clock += fastpath.QUIET_SECONDS
+    await wide.keeper.step()
+    assert wide.carried() == ["other", "other"]
+    assert "409" in wide.recorder.told("fastpath_write_failed")[0]["problem"]
+    await wide.settle(5)
+    assert "wide" not in wide.carried()
+
+
+async def test_a_write_that_a_newer_policy_overtook_is_taken_back() -> None:
+    """Another controller had nothing to write for the newer one, so that there is no conflict."""
+    setup = Setup()
+    await setup.deliver(NOTHING_PLAIN)
+    await setup.settle()
+    get = setup.cluster.get
+
+    async def overtaken(path: str) -> dict[str, Any] | None:
+        found = await get(path)
+        if path == POLICY:
+            setup.cluster.get = get  # type: ignore[method-assign]
+            setup.store(NOTHING_PLAIN + "# newer\n")
+        return found
+
+    setup.clock += 60
+    setup.keeper.seen()
+    await setup.deliver(WIDE)
+    setup.cluster.get = overtaken  # type: ignore[method-assign]
+    setup.clock += fastpath.QUIET_SECONDS
+    assert await setup.keeper.step() == 0.0
+    assert not setup.recorder.in_step
+    await setup.keeper.step()
+    assert setup.carried() == ["none", "none"]
+
+
+async def test_a_change_of_the_configmap_that_nobody_tells_of_is_seen_within_a_minute(wide: Setup) -> None:
+    """A watch may be told of its progress, and of nothing else."""
+    wide.store(TIGHT)
+    await wide.settle()
+    wide.clock += fastpath.CHECK_SECONDS
+    wide.keeper.seen()
+    for _ in range(2):
+        await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert not wide.recorder.in_step
+
+
+async def test_a_doubt_that_ends_while_it_is_written_is_no_doubt_any_more(wide: Setup) -> None:
+    """A slow API server; what would wake the keeper has passed by then."""
+    replace = wide.cluster.replace
+
+    async def slow(path: str, document: dict[str, Any]) -> None:
+        wide.clock += fastpath.AHEAD_SECONDS
+        await replace(path, document)
+
+    wide.cluster.replace = slow  # type: ignore[method-assign]
+    await wide.deliver(OTHER, stored=False)
+    wide.store(OTHER)
+    assert await wide.keeper.step() == 0.0
+    assert wide.carried() == ["none", "none"]
+    await wide.settle()
+    assert wide.carried() == ["other", "other"]
+
+
+def test_the_alarm_for_a_refused_expression_lasts_until_it_is_tried_again() -> None:
+    document = Path(__file__).parents[3] / "docs" / "fast-path.md"
+    [hours] = re.findall(r'writes_total\{result="refused"\}\[([0-9]+)h\]', document.read_text())
+    assert int(hours) * 3600 > fastpath.LONGEST_REFUSED_SECONDS
+
+
+def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
+    """An API server, or what stands before it, takes no condition of ours; answers what ends that."""
+    replace = setup.cluster.replace
+
+    async def picky(path: str, document: dict[str, Any]) -> None:
+        if FAST_PATH_CONDITION in str(document):
+            raise Refused(answer)
+        await replace(path, document)
+
+    setup.cluster.replace = picky  # type: ignore[method-assign]
+    return lambda: setattr(setup.cluster, "replace", replace)
+
+
+@pytest.mark.parametrize("answer", ["400 bad", "422 invalid"])
+async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup, answer: str) -> None:
+    end = refuse_expressions(wide, answer)
+    await wide.deliver(OTHER)
+    await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert wide.keeper.conditions == ASK_ALWAYS
+    assert len(wide.recorder.told("fastpath_expression_refused")) == 1
+    assert "refused" in wide.recorder.writes
+    assert not wide.recorder.in_step
+    for _ in range(int(fastpath.FIRST_REFUSED_SECONDS) - 2):
+        wide.clock += 1
+        wide.keeper.seen()
+        await wide.keeper.step()
+    assert len(wide.recorder.told("fastpath_expression_refused")) == 1
+    end()
+    await wide.settle()
+    assert wide.carried() == ["other", "other"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries"),
+    [
+        pytest.param("403 a policy engine", 1, id="forbidden"),
+        pytest.param("413 too large", 1, id="too-large"),
+        pytest.param("500 internal", 2, id="server-error"),
+        pytest.param("no answer", 2, id="unreachable"),
+    ],
+)
+async def test_what_is_too_wide_is_taken_out_when_nothing_narrower_can_be_written(
+    wide: Setup, answer: str, tries: int
+) -> None:
+    end = refuse_expressions(wide, answer)
+    wide.clock += await wide.deliver(TIGHT)
+    for _ in range(tries):
+        assert not wide.recorder.in_step
+        wide.clock += await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    assert wide.keeper.conditions == ASK_ALWAYS
+    end()
+    await wide.settle()
+    assert wide.carried() == ["tight", "tight"]
+    assert wide.recorder.in_step
+
+
+async def test_a_conflict_is_no_reason_to_ask_always(wide: Setup) -> None:
+    """It says only that another was faster."""
+    end = refuse_expressions(wide, "409 conflict")
+    pause = await wide.deliver(TIGHT)
+    for _ in range(5):
+        assert 0 < pause < fastpath.FIRST_UNWRITABLE_SECONDS
+        wide.clock += pause
+        pause = await wide.keeper.step()
+    assert wide.keeper.conditions == know(TIGHT, None).conditions
+    end()
+    await wide.keeper.step()
+    assert wide.carried() == ["tight", "tight"]
+
+
+async def test_an_expression_that_cannot_be_written_is_tried_less_and_less_often(wide: Setup) -> None:
+    refuse_expressions(wide, "403 a policy engine")
+    pause, start = await wide.deliver(TIGHT), wide.clock
+    while wide.clock < start + 600:
+        wide.clock += pause
+        wide.keeper.seen()
+        pause = await wide.keeper.step()
+    assert wide.carried() == ["none", "none"]
+    # After 5, 10, 20, 40 and from then on 60 seconds; each puts nothing else in place.
+    assert wide.recorder.writes.count("failed") == pytest.approx(14, abs=1)
+    assert wide.recorder.writes.count("written") == 4

@@ -1,0 +1,173 @@
+"""The trace behind a decision."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import pytest
+
+from builders import policy, policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission.explain import (
+    MAX_NEAREST,
+    Explanation,
+    explain,
+    nearest_as_json,
+    rule_as_json,
+)
+
+SHA256: Final = "sha256:" + "7c" * 32
+OTHER: Final = "sha256:" + "8d" * 32
+MIRRORED: Final = "mirrors: [{from: docker.io, to: r.io/hub, except: [docker.io/team/**]}]\n"
+
+
+def explained(
+    image: str, more: str = "", *, allow: str = "[a.io]", namespace: str | None = "shop"
+) -> Explanation:
+    return explain(policy(more, allow=allow), namespace, image)
+
+
+def missed(image: str, allow: str, *, namespace: str | None = "shop") -> list[tuple[int, str]]:
+    """The nearest rules by index, each with why it missed."""
+    nearest = explained(image, allow=allow, namespace=namespace).nearest
+    return [(miss.rule.index, miss.missed) for miss in nearest]
+
+
+def test_an_approved_image() -> None:
+    told = explained("A.io:443/x")
+    assert (told.verdict, told.decision.reason, told.matched_as) == ("approved", "allowed", "a.io/x")
+    assert (told.image, told.namespace) == ("A.io:443/x", "shop")
+    assert (told.origins, told.rewritten, told.nearest) == ((), None, ())
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param("a b", id="no-reference"),
+        pytest.param("a.io:0/x", id="never"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_an_invalid_image(image: str) -> None:
+    told = explained(image, MIRRORED)
+    assert (told.verdict, told.decision.reason, told.matched_as) == ("rejected", "invalid", None)
+    assert (told.origins, told.rewritten, told.rewritten_decision, told.nearest) == ((), None, None, ())
+
+
+def test_a_denied_image_has_no_near_misses() -> None:
+    told = explained("a.io/x", "deny: [a.io]")
+    assert (told.decision.reason, told.nearest, told.rewritten) == ("denied", (), None)
+
+
+def test_what_an_image_on_a_mirror_stands_for() -> None:
+    assert explained("r.io/hub/nginx", MIRRORED).origins == ("docker.io/library/nginx",)
+
+
+def test_what_mutate_would_make_of_it() -> None:
+    told = explained("nginx", MIRRORED, allow="[r.io]")
+    assert told.rewritten == "r.io/hub/library/nginx"
+    assert told.rewritten_decision is not None
+    assert told.rewritten_decision.approved
+    assert told.verdict == "rejected"
+
+
+def test_what_mutate_leaves() -> None:
+    told = explained("team/app", MIRRORED)
+    assert (told.rewritten, told.rewritten_decision, told.rewrite_problem) == (None, None, "")
+
+
+def test_why_mutate_would_leave_it() -> None:
+    told = explained("nginx", "mirrors: [{from: docker.io/library/nginx, to: r.io}]")
+    assert told.rewritten is None
+    assert "Docker Hub" in told.rewrite_problem
+
+
+@pytest.mark.parametrize(
+    ("image", "allow", "reason"),
+    [
+        pytest.param("b.io/x", "[a.io]", "the registry is b.io, the rule wants a.io", id="host"),
+        pytest.param("a.io/x", "[a.io/y]", "the repository is x, the rule wants y", id="path"),
+        pytest.param(
+            "a.io/x/y",
+            "['a.io/x:v1']",
+            "the repository is x/y, the rule wants x; a.io/x/**:v1 would match all below it",
+            id="path-of-an-exact-rule",
+        ),
+        pytest.param(
+            "a.io/x", "[a.io/x/**]", "the repository is x, the rule wants x/**", id="path-of-a-subtree"
+        ),
+        pytest.param("a.io/x", "['a.io/x:v1']", "the tag is latest, the rule wants v1", id="tag"),
+        pytest.param(
+            f"a.io/x:v1@{SHA256}",
+            "['a.io/x:v1']",
+            "the tag is none, as runtimes ignore it beside a digest, the rule wants v1",
+            id="tag-beside-a-digest",
+        ),
+        pytest.param("a.io/x", "[a.io@*]", "the image is not pinned by a digest", id="not-pinned"),
+        pytest.param(
+            f"a.io/x@{SHA256}",
+            f"['a.io/x@{OTHER}']",
+            f"the digest is {SHA256}, the rule wants {OTHER}",
+            id="digest",
+        ),
+        pytest.param(
+            "a.io/x",
+            "[{image: a.io, namespaces: [pay, 'b*']}]",
+            "the namespace is shop, the rule is for pay, b*",
+            id="namespace",
+        ),
+        pytest.param(
+            "a.io/x",
+            "[{image: a.io, until: 2026-01-31}]",
+            "the rule lapsed at 2026-01-31T00:00:00Z",
+            id="lapsed",
+        ),
+    ],
+)
+def test_why_a_rule_missed(image: str, allow: str, reason: str) -> None:
+    assert missed(image, allow) == [(0, reason)]
+
+
+def test_why_a_rule_missed_a_request_without_a_namespace() -> None:
+    assert missed("a.io/x", "[{image: a.io, namespaces: [pay]}]", namespace=None) == [
+        (0, "the namespace is none, the rule is for pay")
+    ]
+
+
+def test_the_nearest_are_those_that_failed_last_then_those_that_look_alike() -> None:
+    allow = "[zzz.io, a.io/app2, 'a.io/app1:v9', a.io/zzz, a.io/app3x]"
+    assert [index for index, _ in missed("a.io/app1", allow)] == [2, 1, 4]
+
+
+def test_of_equally_near_rules_the_first() -> None:
+    allow = "[" + ", ".join(f"a.io/app{i}" for i in range(1, 9)) + "]"
+    assert [index for index, _ in missed("a.io/app0", allow)] == list(range(MAX_NEAREST))
+
+
+def test_rules_as_json() -> None:
+    text = policy_text(
+        "deny: [{image: a.io, namespaces: [shop], until: 2027-01-01, owner: me, reason: why}, b.io]"
+    )
+    full, plain = parse_policy(text).deny
+    assert rule_as_json(full) == {
+        "list": "deny",
+        "index": 0,
+        "image": "a.io",
+        "namespaces": ["shop"],
+        "until": "2027-01-01T00:00:00Z",
+        "owner": "me",
+        "reason": "why",
+    }
+    assert rule_as_json(plain) == {"list": "deny", "index": 1, "image": "b.io"}
+    assert rule_as_json(None) is None
+
+
+def test_near_misses_as_json() -> None:
+    compiled = parse_policy(policy_text(allow="[a.io]")).at(datetime(2026, 3, 1, tzinfo=UTC))
+    assert nearest_as_json(explain(compiled, None, "b.io/x").nearest) == [
+        {
+            "rule": {"list": "allow", "index": 0, "image": "a.io"},
+            "missed": "the registry is b.io, the rule wants a.io",
+        }
+    ]

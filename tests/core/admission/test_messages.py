@@ -1,0 +1,393 @@
+"""What users read (docs/interface.md, "HTTP"): the denial's text, warnings, audit annotations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asking import mutate, validate
+from builders import HUB_TO_CORP, container, pod, policy, review, workload
+from gatekeeper_py.core.admission import Judgement
+from gatekeeper_py.core.admission.messages import (
+    audit_list,
+    denial_message,
+    rewrite_warnings,
+    undeclared_warning,
+    warnings_for,
+)
+from gatekeeper_py.core.admission.workload import Slot
+from gatekeeper_py.core.policy.decision import Decision
+
+NO_RULE = "matches no rule"
+LONG_NAME = "a" * 200
+
+
+def lines(obj: Any, more: str = "", **options: Any) -> list[str]:
+    """The lines of the denial of an object on its creation."""
+    return validate(review(obj), policy(more, **options)).message.split("\n")
+
+
+def rejected(image: str, *, path: tuple[str | int, ...] = ("image",), detail: str = "no") -> Judgement:
+    decision = Decision(image=image, approved=False, reason="unlisted", detail=detail)
+    return Judgement(Slot(path, "image", image), decision)
+
+
+def rewritten(image: str, to: str | None, *, path: str = "image", problem: str = "") -> Judgement:
+    decision = Decision(image=image, approved=True, reason="allowed", detail="yes")
+    return Judgement(Slot((path,), "image", image), decision, rewritten=to, problem=problem)
+
+
+class TestDenial:
+    """Every rejected image on its line, then the approved patterns and the policy's message."""
+
+    def test_the_shape_of_the_whole_message(self) -> None:
+        """The example of the interface page, word for word."""
+        spec = {"containers": [container("nginx:1.25", "web")]}
+        first, *rest = lines({**pod(), "spec": spec}, HUB_TO_CORP + "message: 'ask #platform'\n")
+        assert first == (
+            'container "web" (spec.containers[0].image): nginx:1.25 is not approved: '
+            "docker.io/library/nginx matches no rule; use registry.corp.io/dockerhub/library/nginx:1.25"
+        )
+        assert rest == ["approved: registry.corp.io", "ask #platform"]
+
+    @pytest.mark.parametrize(
+        ("obj", "line"),
+        [
+            pytest.param(pod("a"), 'container "c0" (spec.containers[0].image): a', id="container"),
+            pytest.param(
+                pod(initContainers=[container("a", "init")]),
+                'init container "init" (spec.initContainers[0].image): a',
+                id="init-container",
+            ),
+            pytest.param(
+                pod(ephemeralContainers=[container("a", "debug")]),
+                'ephemeral container "debug" (spec.ephemeralContainers[0].image): a',
+                id="ephemeral-container",
+            ),
+            pytest.param(
+                pod(volumes=[{"name": "model", "image": {"reference": "a"}}]),
+                'image volume "model" (spec.volumes[0].image.reference): a',
+                id="image-volume",
+            ),
+            pytest.param(
+                {"apiVersion": "example.com/v1", "kind": "Widget", "spec": pod("a")["spec"]},
+                'image "c0" (spec.containers[0].image): a',
+                id="by-shape",
+            ),
+            pytest.param(
+                {"apiVersion": "tekton.dev/v1", "kind": "Task", "spec": {"steps": {"build": {"image": "a"}}}},
+                "image (spec.steps{build}.image): a",
+                id="by-resources",
+            ),
+            pytest.param(
+                workload("CronJob", "a"),
+                'container "c0" (spec.jobTemplate.spec.template.spec.containers[0].image): a',
+                id="template",
+            ),
+            pytest.param(
+                {**pod(), "spec": {"containers": [{"image": "a"}]}},
+                "container (spec.containers[0].image): a",
+                id="no-name",
+            ),
+        ],
+    )
+    def test_the_noun_the_name_and_the_path(self, obj: Any, line: str) -> None:
+        resources = "resources: [{group: tekton.dev, kind: Task, images: ['spec.steps{*}.image']}]\n"
+        assert lines(obj, resources)[0] == f"{line} is not approved: docker.io/library/a {NO_RULE}"
+
+    @pytest.mark.parametrize(
+        ("image", "why"),
+        [
+            pytest.param("quay.io/x:1", f"quay.io/x {NO_RULE}", id="unlisted"),
+            pytest.param(
+                "registry.corp.io/old/app:1",
+                "registry.corp.io/old/app:1 is denied by deny[0] registry.corp.io/old/** (gone, owner me)",
+                id="denied-with-its-reason-and-owner",
+            ),
+            pytest.param("a/B", "not an image reference: the repository must be in", id="invalid"),
+            pytest.param("foo_bar.com/baz", "never approved: its first part is neither", id="never-approved"),
+        ],
+    )
+    def test_the_line_says_why(self, image: str, why: str) -> None:
+        deny = "deny: [{image: registry.corp.io/old/**, reason: gone, owner: me}]\n"
+        assert lines(pod(image), deny)[0].startswith(
+            f'container "c0" (spec.containers[0].image): {image} is not approved: {why}'
+        )
+
+    def test_a_problem_names_its_path(self) -> None:
+        obj = {**pod(), "spec": {"containers": [container("registry.corp.io/a"), None]}}
+        assert lines(obj)[0] == ("container (spec.containers[1]): not approved: it is null, not a mapping")
+        assert validate(review(None, kind=("", "Pod")), policy()).message.split("\n")[0] == (
+            "image: not approved: there is no Pod to judge"
+        )
+
+    def test_an_image_judged_on_its_mirror_stands_there_as_written(self) -> None:
+        """In mutate mode, for what is not a Pod."""
+        mirrors = "mirrors: [{from: quay.io, to: other.corp.io/quay}]\n"
+        line = lines(workload("Deployment", "quay.io/x:1"), mirrors, mode="mutate")[0]
+        assert line.endswith(f": quay.io/x:1 is not approved: on its mirror, other.corp.io/quay/x {NO_RULE}")
+
+    def test_the_first_five_stand_in_full_and_the_rest_is_counted(self) -> None:
+        assert lines(pod(*"abcdef"))[4:] == [
+            f'container "c4" (spec.containers[4].image): e is not approved: docker.io/library/e {NO_RULE}',
+            "and 1 more image not approved",
+            "approved: registry.corp.io",
+        ]
+        assert lines(pod(*"abcdefg"))[5] == "and 2 more images not approved"
+        assert not any(line.startswith("and ") for line in lines(pod(*"abcde")))
+
+    @pytest.mark.parametrize(
+        ("allow", "shown"),
+        [
+            pytest.param("[a.io, b.io]", "approved: a.io, b.io", id="all"),
+            pytest.param(
+                "[a.io, b.io, c.io, d.io, e.io]", "approved: a.io, b.io, c.io, d.io, e.io", id="five"
+            ),
+            pytest.param(
+                "[a.io, b.io, c.io, d.io, e.io, f.io]",
+                "approved: a.io, b.io, c.io, d.io, e.io, ...",
+                id="the-first-five-of-six",
+            ),
+            pytest.param("[{image: a.io, namespaces: [sh*]}, b.io]", "approved: a.io, b.io", id="here"),
+            pytest.param(
+                "[{image: a.io, namespaces: [bank]}, {image: b.io, until: 2020-01-01}, 'c.io/**:v*']",
+                "approved: c.io/**:v*",
+                id="not-elsewhere-nor-lapsed",
+            ),
+        ],
+    )
+    def test_the_approved_patterns_of_the_namespace_follow(self, allow: str, shown: str) -> None:
+        assert lines(pod("x"), allow=allow)[-1] == shown
+
+    def test_no_approved_pattern_makes_no_line(self) -> None:
+        assert len(lines(pod("x"), allow="[{image: a.io, namespaces: [bank]}]")) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "image", "shown"),
+        [
+            pytest.param("a\nb", "x", r'container "a\nb" (spec', id="newline-in-a-name"),
+            pytest.param("n", "x\ny: 1", r"x\ny: 1 is not", id="newline-in-an-image"),
+            pytest.param("n", "x\r\x1b[2K", r"x\r\x1b[2K is not", id="terminal-sequences"),
+            pytest.param("n", "ünï/\u2028\u202e", r"\xfcn\xef/\u2028\u202e is not", id="beyond-ascii"),
+            pytest.param("n", "\U0001f433", r"\U0001f433 is not", id="astral"),
+            pytest.param("n", "x" * 201, "x" * 197 + "... is not", id="image-cut-at-200"),
+            pytest.param("n" * 64, "x", f'"{"n" * 60}..." (', id="name-cut-at-63"),
+        ],
+    )
+    def test_one_image_stays_one_line(self, name: str, image: str, shown: str) -> None:
+        spec = {"containers": [container(image, name)]}
+        found = lines({**pod(), "spec": spec})
+        assert len(found) == 2
+        assert shown in found[0]
+
+    def test_keys_of_an_object_cannot_break_the_line(self) -> None:
+        obj = {"apiVersion": "example.com/v1", "kind": "Widget", "a\nb\x00é": pod("x")["spec"]}
+        assert lines(obj)[0].startswith(r'image "c0" (a\nb\x00\xe9.containers[0].image): x is not')
+
+    def test_patterns_go_first_then_lines_but_count_and_message_stay(self) -> None:
+        """At most 1 KiB."""
+        more, allow = f"message: {'m' * 200}\n", f"[registry.corp.io/{'p' * 100}]"
+        images = [f"quay.io/{LONG_NAME}{i}" for i in range(7)]
+        assert lines(pod(images[0]), more, allow=allow)[1:] == [
+            f"approved: registry.corp.io/{'p' * 100}",
+            "m" * 200,
+        ]
+        for count in (2, 7):
+            *shown, counted, message = lines(pod(*images[:count]), more, allow=allow)
+            hidden = count - len(shown)
+            assert 0 < hidden < count
+            assert all(line.endswith(NO_RULE) for line in shown)
+            assert counted == f"and {hidden} more image{'s' if hidden > 1 else ''} not approved"
+            assert message == "m" * 200
+
+    def test_patterns_go_before_any_line_does(self) -> None:
+        """Two lines fit with the message, but not with the patterns."""
+        images = [f"quay.io/{'a' * 100}{i}" for i in range(2)]
+        allow = f"[{', '.join(f'registry.corp.io/{n * 180}' for n in 'pqrst')}]"
+        found = lines(pod(*images), "message: ask\n", allow=allow)
+        assert [line.endswith(NO_RULE) for line in found] == [True, True, False]
+        assert found[-1] == "ask"
+
+    @pytest.mark.parametrize("message", ["", "m", "m" * 200, "é" * 200, "\U0001f433" * 200])
+    @pytest.mark.parametrize("count", [1, 2, 10_000])
+    def test_one_line_that_is_too_long_is_cut_to_the_byte(self, count: int, message: str) -> None:
+        """The count and the message stay, and all of the room is used."""
+        images = [rejected("x", detail="d" * 4000) for _ in range(count)]
+        text = denial_message(images, policy().allow, None, message)
+        assert len(text.encode()) == 1024
+        first, *rest = text.split("\n")
+        assert first.startswith("image (image): x is not approved: ddd")
+        assert first.endswith("d...")
+        counted = f"and {count - 1} more image{'s' if count > 2 else ''} not approved"
+        assert rest == [part for part in (counted if count > 1 else "", message) if part]
+
+    def test_the_longest_name_that_parses_is_cut(self) -> None:
+        host = ".".join(["h" * 60] * 60)
+        assert len(lines(pod(f"{host}/a", "b"), "message: ask\n")) == 3
+
+    def test_only_the_first_thousand_rules_are_looked_at(self) -> None:
+        """A denial in a policy of very many rules for other namespaces stays cheap."""
+        rules = [f"{{image: r{i}.io, namespaces: [other]}}" for i in range(1000)]
+        assert len(lines(pod("x"), allow=f"[{', '.join(rules)}, last.io]")) == 1
+        assert lines(pod("x"), allow=f"[{', '.join(rules[1:])}, last.io]")[-1] == "approved: last.io"
+
+
+class TestWarnings:
+    """One per rejected image, at most 10, each at most 120 printable ASCII characters."""
+
+    @pytest.mark.parametrize(
+        ("image", "warning"),
+        [
+            pytest.param("nginx", "spec.containers[0].image: nginx is not approved", id="unlisted"),
+            pytest.param("quay.io/bad", "spec.containers[0].image: quay.io/bad is denied", id="denied"),
+            pytest.param("a/B", "spec.containers[0].image: a/B is invalid", id="invalid"),
+            pytest.param("a\nb", r"spec.containers[0].image: a\nb is invalid", id="escaped"),
+            pytest.param("", "spec.containers[0].image: the image is empty", id="empty"),
+            pytest.param(7, "spec.containers[0].image: the image is a number, not text", id="type"),
+            pytest.param("x" * 300, f"spec.containers[0].image: {'x' * 80}... is invalid", id="long-image"),
+        ],
+    )
+    def test_a_warning_names_path_image_and_why(self, image: Any, warning: str) -> None:
+        """No prefix: kubectl writes its own."""
+        found = validate(review(pod(image)), policy("deny: [quay.io/bad]\n", mode="warn")).warnings
+        assert found == (warning,)
+
+    def test_no_object_has_no_path(self) -> None:
+        document = review(None, kind=("", "Pod"))
+        assert validate(document, policy(mode="warn")).warnings == ("there is no Pod to judge",)
+
+    @pytest.mark.parametrize(
+        ("count", "last"),
+        [
+            pytest.param(1, "spec.containers[0].image: x is not approved", id="one"),
+            pytest.param(10, "spec.containers[9].image: x is not approved", id="ten"),
+            pytest.param(11, "2 more images are not approved", id="eleven"),
+            pytest.param(10_000, "9991 more images are not approved", id="ten-thousand"),
+        ],
+    )
+    def test_beyond_ten_the_last_says_how_many_more(self, count: int, last: str) -> None:
+        found = validate(review(pod(*["x"] * count)), policy(mode="warn")).warnings
+        assert len(found) == min(count, 10)
+        assert found[-1] == last
+
+    @given(
+        path=st.integers(1, 140), image=st.integers(1, 300), reason=st.sampled_from(["unlisted", "denied"])
+    )
+    def test_the_path_stays_whole_and_the_image_is_cut(self, path: int, image: int, reason: Any) -> None:
+        """Up to the 120 characters themselves, whatever the lengths are."""
+        decision = Decision(image="i" * image, approved=False, reason=reason, detail="")
+        judgement = Judgement(Slot(("p" * path,), "image", "i" * image), decision)
+        (warning,) = warnings_for([judgement])
+        assert len(warning) <= 120
+        assert warning.startswith(("p" * path)[:120])
+        words = " is denied" if reason == "denied" else " is not approved"
+        if path + 2 + image + len(words) <= 120:
+            assert warning == f"{'p' * path}: {'i' * image}{words}"
+        elif path + 2 + 24 + len(words) <= 120:
+            assert warning.endswith(f"...{words}")
+            assert len(warning) == 120
+
+    @pytest.mark.parametrize(
+        ("judgement", "warning"),
+        [
+            pytest.param(rewritten("a", "r.io/a"), "image: a was rewritten to r.io/a", id="rewritten"),
+            pytest.param(rewritten("a", None, problem="too long"), "image: a stays: too long", id="stays"),
+            pytest.param(
+                rewritten("i" * 200, "r.io/" + "n" * 60),
+                f"image: {'i' * 27}... was rewritten to r.io/{'n' * 60}",
+                id="image-is-cut",
+            ),
+            pytest.param(
+                rewritten("i" * 200, "r.io/" + "n" * 240),
+                f"image: {'i' * 21}... was rewritten to r.io/{'n' * 63}...",
+                id="both-are-cut",
+            ),
+        ],
+    )
+    def test_a_rewrite_is_told(self, judgement: Judgement, warning: str) -> None:
+        assert rewrite_warnings([judgement]) == (warning,)
+        assert len(warning) <= 120
+
+    def test_many_rewrites_are_counted(self) -> None:
+        planned = [rewritten("a", "r.io/a")] * 6 + [rewritten("b", None, problem="too long")] * 6
+        found = rewrite_warnings(planned)
+        assert len(found) == 10
+        assert found[-1] == "3 more images were rewritten or stay"
+
+    @pytest.mark.parametrize(
+        ("kind", "warning"),
+        [
+            pytest.param(
+                "Widget.example.com",
+                "Widget.example.com: no image found; declare any under resources in the policy",
+                id="kind-and-group",
+            ),
+            pytest.param(
+                "K" * 62,
+                f"{'K' * 58}...: no image found; declare any under resources in the policy",
+                id="long",
+            ),
+            pytest.param(
+                "é\n", r"\xe9\n: no image found; declare any under resources in the policy", id="escaped"
+            ),
+        ],
+    )
+    def test_an_undeclared_kind_says_how_to_declare_it(self, kind: str, warning: str) -> None:
+        assert undeclared_warning(kind) == warning
+        assert len(warning) <= 120
+
+
+class TestAudit:
+    """Audit annotations are one line of at most 1 KiB."""
+
+    def test_rejected_images_stand_as_written(self) -> None:
+        obj = pod("nginx", "registry.corp.io/a", "a\nb", initContainers=[container("busybox")])
+        for mode in ("enforce", "warn"):
+            audit = validate(review(obj), policy(mode=mode)).audit
+            assert audit["rejected"] == r"nginx, a\nb, busybox"
+            assert audit["mode"] == mode
+            assert audit["policy"] == policy(mode=mode).revision
+
+    @pytest.mark.parametrize(
+        ("spec", "shown"),
+        [
+            pytest.param(
+                {"containers": [container("")]}, "spec.containers[0].image (the image is empty)", id="empty"
+            ),
+            pytest.param({"containers": "nginx"}, "spec.containers (it is text, not a list)", id="text"),
+            pytest.param(
+                {"containers": [7]}, "spec.containers[0] (it is a number, not a mapping)", id="number"
+            ),
+        ],
+    )
+    def test_what_is_no_image_is_named_by_its_path(self, spec: Any, shown: str) -> None:
+        assert validate(review({**pod(), "spec": spec}), policy()).audit["rejected"] == shown
+
+    def test_nothing_rejected_makes_no_annotation(self) -> None:
+        assert validate(review(pod("registry.corp.io/a")), policy()).audit.keys() == {"mode", "policy"}
+
+    def test_rewritten_images_stand_with_what_they_became(self) -> None:
+        answer = mutate(review(pod("nginx", "quay.io/x")), policy(HUB_TO_CORP, mode="mutate"))
+        assert answer.audit["rewritten"] == "nginx -> registry.corp.io/dockerhub/library/nginx"
+
+    @pytest.mark.parametrize("length", [1, 10, 100, 495, 496, 497, 600, 5000])
+    @pytest.mark.parametrize("count", [1, 2, 3, 50, 10_000])
+    def test_what_does_not_fit_is_counted(self, count: int, length: int) -> None:
+        text = audit_list([rejected("x" * length)] * count, lambda judgement: str(judgement.slot.value))
+        assert len(text) <= 1024
+        items, _, left = text.removesuffix(" more").partition(" and ")
+        assert len(items.split(", ")) + int(left or 0) == count
+
+    def test_what_is_not_shown_is_not_written_out(self) -> None:
+        """Thousands of paths through a key of megabytes would take minutes."""
+        described = []
+
+        def describe(judgement: Judgement) -> str:
+            described.append(judgement)
+            return "x" * 600
+
+        audit_list([rejected("x")] * 1000, describe)
+        assert len(described) == 2

@@ -1,0 +1,53 @@
+"""Globs: ``*`` stands for any characters, also none."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatekeeper_py.core.images.glob import Glob, any_matches, compiled, is_glob
+
+
+@pytest.mark.parametrize(
+    ("glob", "text", "expected"),
+    [
+        pytest.param("abc", "abc", True, id="literal"),
+        pytest.param("abc", "abcd", False, id="literal-is-the-whole"),
+        pytest.param("", "", True, id="empty"),
+        pytest.param("*", "", True, id="star-is-also-nothing"),
+        pytest.param("*", "a/b", True, id="star-is-anything"),
+        pytest.param("v*", "v", True, id="suffix-may-be-empty"),
+        pytest.param("v*", "w", False, id="prefix-differs"),
+        pytest.param("*v", "rv", True, id="ends"),
+        pytest.param("*v", "vr", False, id="suffix-differs"),
+        pytest.param("a*a", "a", False, id="ends-do-not-overlap"),
+        pytest.param("a*a", "aa", True, id="ends-may-touch"),
+        pytest.param("a*b*c", "abbc", True, id="middle"),
+        pytest.param("a*b*c", "acb", False, id="middle-in-order"),
+        pytest.param("a*bc*c", "abc", False, id="middle-does-not-overlap-the-end"),
+        pytest.param("*a*a*", "a", False, id="each-piece-wants-its-place"),
+        pytest.param("a.c", "abc", False, id="dot-is-a-dot"),
+        pytest.param("[a]", "a", False, id="no-classes"),
+        pytest.param("?", "a", False, id="no-question-mark"),
+        pytest.param("a*", "a*b", True, id="covers-a-narrower-glob"),
+        pytest.param("a*b", "a*", False, id="does-not-cover-a-wider-glob"),
+    ],
+)
+def test_matches(glob: str, text: str, *, expected: bool) -> None:
+    assert Glob(glob).matches(text) is expected
+
+
+def test_many_stars_end() -> None:
+    assert not Glob("*a" * 200 + "b").matches("a" * 100_000)
+
+
+def test_any_of_several() -> None:
+    globs = (Glob("a*"), Glob("b"))
+    assert any_matches(globs, "b")
+    assert not any_matches(globs, "c")
+    assert not any_matches((), "a")
+
+
+def test_compiled_is_the_glob() -> None:
+    assert compiled("a*") == Glob("a*")
+    assert is_glob("a*")
+    assert not is_glob("a")

@@ -1,0 +1,170 @@
+"""The index: the first rule in order that matches, and rules that cover others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pytest
+
+from gatekeeper_py.core.images.index import MAX_COMPARED, PatternIndex, Qualifiers, qualifiers_of
+from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
+
+SHA256: Final = "sha256:" + "7c" * 32
+Entry = str | tuple[str, tuple[str, ...]]
+
+
+def index_of(entries: Sequence[Entry]) -> PatternIndex:
+    """An index of patterns, each alone (all namespaces) or with its namespaces."""
+    index = PatternIndex()
+    for order, entry in enumerate(entries):
+        text, namespaces = (entry, None) if isinstance(entry, str) else entry
+        index.add(order, parse_pattern(text), namespaces)
+    return index
+
+
+def found(entries: Sequence[Entry], image: str, namespace: str | None = "shop") -> int | None:
+    reference = parse_reference(image)
+    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
+    return index_of(entries).find(locate(reference), qualifiers, namespace)
+
+
+@pytest.mark.parametrize(
+    ("entries", "image", "order"),
+    [
+        pytest.param([], "a.io/x", None, id="no-rules"),
+        pytest.param(["b.io", "a.io"], "a.io/x", 1, id="host"),
+        pytest.param(["a.io/x", "a.io"], "a.io/x", 0, id="exact-before-subtree"),
+        pytest.param(["a.io", "a.io/x"], "a.io/x", 0, id="subtree-before-exact"),
+        pytest.param(["a.io/x/**", "a.io/**"], "a.io/x/y", 0, id="deep-before-wide"),
+        pytest.param(["a.io/**", "a.io/x/**"], "a.io/x/y", 0, id="wide-before-deep"),
+        pytest.param(["a.io/x/**"], "a.io/x", None, id="a-subtree-does-not-hold-its-root"),
+        pytest.param(["a.io/x/y/z/**"], "a.io/x", None, id="deeper-than-the-image"),
+        pytest.param(["a.io/*/y", "a.io"], "a.io/x/y", 0, id="segment-glob-before-subtree"),
+        pytest.param(["a.io/x", "a.io/*"], "a.io/y", 1, id="segment-glob"),
+        pytest.param(["a.io/x/*/z"], "a.io/x/y/z", 0, id="segment-glob-in-the-middle"),
+        pytest.param(["a.io/x/*/z"], "a.io/w/y/z", None, id="literal-beginning-differs"),
+        pytest.param(["a.io/*/**"], "a.io/x", None, id="glob-subtree-wants-more"),
+        pytest.param(["*.io"], "a.io/x", 0, id="host-glob"),
+        pytest.param(["*.corp.io", "a.*.io", "*.*.io"], "a.b.io/x", 1, id="host-globs-by-ending"),
+        pytest.param(["*.io:5000", "*.io"], "a.io/x", 1, id="host-globs-by-port"),
+        pytest.param(["*.*"], "a.io/x", 0, id="host-glob-without-literal-ending"),
+        pytest.param(["a.io", "*"], "b.io/x", 1, id="any-host"),
+        pytest.param(["*", "a.io"], "a.io/x", 0, id="any-host-first"),
+        pytest.param(["*.io", "a.io", "*"], "a.io/x", 0, id="every-kind-of-host"),
+        pytest.param(["a.io/x:v1", "a.io/x:v2"], "a.io/x:v2", 1, id="tags"),
+        pytest.param(["a.io/x:v1*", "a.io/x:v*"], "a.io/x:v2", 1, id="tag-globs"),
+        pytest.param(["a.io/x:v*", "a.io/x"], "a.io/x:v2", 0, id="tag-glob-before-any-tag"),
+        pytest.param(["a.io/x", "a.io/x:v*"], "a.io/x:v2", 0, id="any-tag-before-tag-glob"),
+        pytest.param(["a.io/x:*", "a.io/x@*"], f"a.io/x:v1@{SHA256}", 1, id="a-digest-has-no-tag"),
+        pytest.param(["a.io/x@*", f"a.io/x@{SHA256}"], f"a.io/x@{SHA256}", 0, id="any-digest-first"),
+        pytest.param([f"a.io/x@{SHA256}", "a.io/x@*"], f"a.io/x@{SHA256}", 0, id="exact-digest-first"),
+        pytest.param(["a.io/x@*"], "a.io/x", None, id="not-pinned"),
+        pytest.param(["a.io/x", "a.io/x"], "a.io/x", 0, id="of-equals-the-first"),
+    ],
+)
+def test_the_first_that_matches(entries: list[Entry], image: str, order: int | None) -> None:
+    assert found(entries, image) == order
+
+
+@pytest.mark.parametrize(
+    ("names", "namespace", "matches"),
+    [
+        pytest.param(("shop",), "shop", True, id="name"),
+        pytest.param(("shop",), "shop2", False, id="another-name"),
+        pytest.param(("a", "shop"), "shop", True, id="one-of-several"),
+        pytest.param(("sh*",), "shop", True, id="glob"),
+        pytest.param(("sh*", "pay"), "pay", True, id="name-beside-a-glob"),
+        pytest.param(("sh*",), "pay", False, id="another-glob"),
+        pytest.param(("shop",), None, False, id="no-namespace-no-name"),
+        pytest.param(("sh*",), None, False, id="no-namespace-no-glob"),
+    ],
+)
+def test_namespaces(names: tuple[str, ...], namespace: str | None, *, matches: bool) -> None:
+    assert (found([("a.io", names)], "a.io/x", namespace) == 0) is matches
+
+
+def test_without_namespaces_a_rule_is_for_requests_without_one_too() -> None:
+    assert found([("a.io", ("shop",)), "a.io"], "a.io/x", None) == 1
+
+
+def test_a_namespace_glob_and_a_tag_glob_together() -> None:
+    entries: list[Entry] = [("a.io/x:v*", ("sh*",))]
+    assert found(entries, "a.io/x:v1", "shop") == 0
+    assert found(entries, "a.io/x:w1", "shop") is None
+    assert found(entries, "a.io/x:v1", "pay") is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "digest", "expected"),
+    [
+        pytest.param("v1", None, (":v1", None), id="tag"),
+        pytest.param(None, SHA256, (f"@{SHA256}", "@*", None), id="digest"),
+        pytest.param(None, None, (None,), id="neither"),
+    ],
+)
+def test_qualifiers(tag: str | None, digest: str | None, expected: Qualifiers) -> None:
+    assert qualifiers_of(tag, digest) == expected
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "covers"),
+    [
+        pytest.param("a.io", "a.io/x", True, id="host-covers-path"),
+        pytest.param("a.io/x", "a.io", False, id="path-does-not-cover-host"),
+        pytest.param("a.io/**", "a.io/x/**", True, id="subtree-covers-subtree"),
+        pytest.param("a.io/x/**", "a.io/x", False, id="subtree-does-not-cover-its-root"),
+        pytest.param("a.io/x/**", "a.io/**", False, id="deep-does-not-cover-wide"),
+        pytest.param("a.io/x", "a.io/x/**", False, id="exact-does-not-cover-subtree"),
+        pytest.param("a.io/*", "a.io/x", True, id="glob-covers-exact"),
+        pytest.param("a.io/*", "a.io/x*", True, id="glob-covers-glob"),
+        pytest.param("a.io/x*", "a.io/*", False, id="narrow-glob-does-not-cover-glob"),
+        pytest.param("a.io/*", "a.io/x/**", False, id="exact-glob-does-not-cover-subtree"),
+        pytest.param("a.io/*", "a.io/**", False, id="a-glob-is-one-segment-and-not-all-below"),
+        pytest.param("a.io/x/*", "a.io/x/**", False, id="a-deep-glob-is-one-segment-too"),
+        pytest.param("a.io/*/**", "a.io/x/**", True, id="glob-subtree-covers-subtree"),
+        pytest.param("a.io/*/**", "a.io/**", False, id="glob-subtree-does-not-cover-all"),
+        pytest.param("*.io", "a.io", True, id="host-glob-covers-host"),
+        pytest.param("*.io", "a*.io", True, id="host-glob-covers-host-glob"),
+        pytest.param("a*.io", "*.io", False, id="narrow-host-glob-does-not-cover"),
+        pytest.param("*.io", "*", False, id="host-glob-does-not-cover-any-host"),
+        pytest.param("*", "a.io:5000", True, id="any-host-covers-host"),
+        pytest.param("*", "*.io", True, id="any-host-covers-host-glob"),
+        pytest.param("a.io/x:v*", "a.io/x:v1", True, id="tag-glob-covers-tag"),
+        pytest.param("a.io/x:*", "a.io/x", False, id="tag-glob-does-not-cover-digests"),
+        pytest.param("a.io/x@*", f"a.io/x@{SHA256}", True, id="any-digest-covers-digest"),
+        pytest.param("a.io/x:v1", "a.io/x@*", False, id="tag-does-not-cover-digest"),
+    ],
+)
+def test_covering(wide: str, narrow: str, *, covers: bool) -> None:
+    pattern = parse_pattern(narrow)
+    digest = pattern.digest
+    qualifiers = ("@*", None) if digest == "*" else qualifiers_of(pattern.tag, digest)
+    assert list(index_of([wide]).covering(pattern, qualifiers, None)) == ([0] if covers else [])
+    assert list(index_of([narrow]).covering(pattern, qualifiers, None)) == [0], "a pattern covers itself"
+
+
+def test_covering_sees_every_rule_of_a_place() -> None:
+    index = index_of(["a.io/x:v*", "a.io/x:*"])
+    assert list(index.covering(parse_pattern("a.io/x:v*"), (":v*", None), None)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param("a.io/x:v{}*", id="tags"),
+        pytest.param("a.io/x{}*", id="segments"),
+        pytest.param("x{}*.io", id="hosts"),
+    ],
+)
+def test_covering_compares_a_bounded_number(entry: str) -> None:
+    """It is asked for every rule, so that a bucket of n wildcards must not cost n squared."""
+    index = index_of([*(entry.format(i) for i in range(MAX_COMPARED)), entry.format("")])
+    pattern = parse_pattern(entry.format("end"))
+    assert not list(index.covering(pattern, qualifiers_of(pattern.tag, None), None))
+
+
+def test_finding_compares_all() -> None:
+    entries = [f"a.io/x{i}*:v*" for i in range(MAX_COMPARED)]
+    assert found([*entries, "a.io/y*:v*"], "a.io/yes:v1") == MAX_COMPARED

@@ -1,0 +1,72 @@
+"""Rules: when they live, where they apply, and finding the first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+
+from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def rule(
+    text: str,
+    index: int = 0,
+    *,
+    namespaces: tuple[str, ...] | None = None,
+    until: datetime | None = None,
+) -> Rule:
+    return Rule(list="allow", index=index, pattern=parse_pattern(text), namespaces=namespaces, until=until)
+
+
+def test_a_rule_names_its_place_and_its_pattern() -> None:
+    assert str(rule("a.io/x", 3)) == "allow[3] a.io/x"
+
+
+@pytest.mark.parametrize(
+    ("until", "lives"),
+    [
+        pytest.param(None, True, id="for-ever"),
+        pytest.param(NOON + timedelta(microseconds=1), True, id="until-just-after"),
+        pytest.param(NOON, False, id="dead-from-then-on"),
+        pytest.param(NOON - timedelta(days=1), False, id="lapsed"),
+    ],
+)
+def test_a_rule_is_dead_from_its_instant_on(until: datetime | None, *, lives: bool) -> None:
+    assert rule("a.io", until=until).lives_at(NOON) is lives
+
+
+@pytest.mark.parametrize(
+    ("names", "namespace", "applies"),
+    [
+        pytest.param(None, "shop", True, id="all"),
+        pytest.param(None, None, True, id="all-is-also-none"),
+        pytest.param(("shop",), "shop", True, id="name"),
+        pytest.param(("a", "sh*"), "shop", True, id="glob"),
+        pytest.param(("sh*",), "pay", False, id="another"),
+        pytest.param(("sh*",), None, False, id="a-glob-is-not-for-none"),
+    ],
+)
+def test_where_a_rule_applies(names: tuple[str, ...] | None, namespace: str | None, *, applies: bool) -> None:
+    assert rule("a.io", namespaces=names).applies_to(namespace) is applies
+
+
+def test_a_set_keeps_its_order_and_finds_the_first() -> None:
+    rules = RuleSet([rule("b.io"), rule("a.io/x", 1), rule("a.io", 2)])
+    assert len(rules) == 3
+    assert [r.index for r in rules] == [0, 1, 2]
+    found = rules.find(Location("a.io", ("x",)), qualifiers_of("v1", None), None)
+    assert found is not None
+    assert found.index == 1
+    assert rules.find(Location("c.io", ("x",)), qualifiers_of("v1", None), None) is None
+
+
+def test_a_set_tells_which_rules_cover_a_pattern() -> None:
+    rules = RuleSet([rule("b.io"), rule("a.io", 1)])
+    assert [r.index for r in rules.covering(parse_pattern("a.io/x"), (None,), None)] == [1]

@@ -1,0 +1,243 @@
+"""Logs: whole lines, valid JSON, and never a wait for whoever reads them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekeeper_py.runtime.logs import MAX_LINE_BYTES, Format, LogWriter, RateLimit, build_log, stdout_stream
+
+
+class Written:
+    """A writer into memory; ``lines`` closes it and answers what was written."""
+
+    def __init__(self, *, level: str = "info", style: Format = "json") -> None:
+        self.stream = io.BytesIO()
+        self.writer = LogWriter(self.stream)
+        self.log = build_log(self.writer, level=level, style=style)
+
+    def text(self) -> str:
+        self.writer.close()
+        return self.stream.getvalue().decode()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text().removesuffix("\n").split("\n")]
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Give the standard library's root logger back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+
+
+def test_an_event_is_one_json_line_with_its_keys() -> None:
+    written = Written()
+    written.log.info("review", uid="u", images=["a", "b"], count=2)
+    (line,) = written.lines()
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "review", "level": "info", "uid": "u", "images": ["a", "b"], "count": 2}
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)],
+)
+def test_levels(level: str, told: int) -> None:
+    written = Written(level=level)
+    for name in ("debug", "info", "warning", "error"):
+        getattr(written.log, name)("event")
+    assert len(written.lines()) == told
+
+
+def test_line_breaks_stay_inside_their_line() -> None:
+    written = Written()
+    written.log.info("event", value="a\nb\r\n\u2028c\x1b[31m\0")
+    assert written.text().count("\n") == 1
+
+
+@given(value=st.one_of(st.text(), st.characters(categories=["Cs"]), st.integers(), st.floats(), st.binary()))
+def test_any_value_makes_a_line_that_parses(value: object) -> None:
+    written = Written()
+    written.log.info("event", value=value)
+    (line,) = written.lines()
+    assert (line["event"], line["level"]) == ("event", "info")
+
+
+def test_a_traceback_is_one_key_of_one_line() -> None:
+    written = Written()
+    written.log.error("internal_error", exc_info=ValueError("no"))
+    (line,) = written.lines()
+    assert "ValueError: no" in line["exception"]
+
+
+@pytest.mark.parametrize("character", ["x", '"', "\\", "\x01", "é", "\U0001f600"])
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_long_line_is_cut(character: str, style: Format) -> None:
+    written = Written(style=style)
+    written.log.info("event", value=character * 100_000)
+    for line in written.text().splitlines():
+        assert len(line.encode()) <= MAX_LINE_BYTES
+        assert json.loads(line)["event"] == "log_line_cut"
+
+
+def test_the_console_style_is_for_people() -> None:
+    written = Written(style="console")
+    written.log.error("internal_error", exc_info=ValueError("no"), key="value")
+    text = written.text()
+    assert "internal_error" in text
+    assert "value" in text
+    assert "ValueError: no" in text
+    assert "\x1b[" not in text
+
+
+def test_other_libraries_warnings_go_the_same_way() -> None:
+    written = Written()
+    logging.getLogger("asyncio").error("task %s failed", 7)
+    logging.getLogger("x").info("not told")
+    logging.getLogger("x").critical("told")
+    logging.getLogger("x").error("with a traceback", exc_info=ValueError("no"))
+    first, second, third = written.lines()
+    assert (first["event"], first["logger"], first["message"]) == ("library", "asyncio", "task 7 failed")
+    assert second["level"] == "error"
+    assert "ValueError: no" in third["exception"]
+
+
+class Stuck:
+    """A stream that takes nothing until it is released."""
+
+    def __init__(self) -> None:
+        self.entered, self.released = threading.Event(), threading.Event()
+        self.content = b""
+
+    def write(self, content: bytes) -> int:
+        self.entered.set()
+        assert self.released.wait(20)
+        self.content += bytes(content)
+        return len(content)
+
+    def flush(self) -> None:
+        return
+
+
+def test_a_reader_that_stopped_costs_lines_and_no_time() -> None:
+    stream = Stuck()
+    writer = LogWriter(cast(BinaryIO, stream), capacity=10)
+    writer.write(b"first\n")
+    assert stream.entered.wait(20)
+    for number in range(100):
+        writer.write(b"%d\n" % number)
+    assert writer.dropped == 90
+    stream.released.set()
+    writer.close()
+    assert stream.content.splitlines() == [b"first", *(b"%d" % number for number in range(10))]
+
+
+def test_closing_does_not_wait_for_a_reader_that_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatekeeper_py.runtime.logs.FLUSH_SECONDS", 0.05)
+    stream = Stuck()
+    for capacity in (1, 10):
+        writer = LogWriter(cast(BinaryIO, stream), capacity=capacity)
+        writer.write(b"first\n")
+        assert stream.entered.wait(20)
+        writer.write(b"second\n")
+        writer.close()
+    stream.released.set()
+
+
+class Broken:
+    """A stream whose other end is gone."""
+
+    def write(self, content: bytes) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        return
+
+
+def test_a_stream_that_fails_is_counted_and_does_not_end_the_thread() -> None:
+    writer = LogWriter(cast(BinaryIO, Broken()))
+    writer.write(b"a\n")
+    writer.close()
+    assert writer.dropped == 1
+
+
+class Small:
+    """A stream that takes three bytes at a time, and then, perhaps, none."""
+
+    def __init__(self, *, full_after: int | None = None) -> None:
+        self.content = b""
+        self._full_after = full_after
+
+    def write(self, content: bytes) -> int | None:
+        if self._full_after is not None and len(self.content) >= self._full_after:
+            return None
+        taken = bytes(content)[:3]
+        self.content += taken
+        return len(taken)
+
+    def flush(self) -> None:
+        return
+
+
+def test_a_stream_that_takes_a_part_gets_the_rest() -> None:
+    stream = Small()
+    writer = LogWriter(cast(BinaryIO, stream))
+    writer.write(b"a line of some length\n")
+    writer.close()
+    assert stream.content == b"a line of some length\n"
+    assert writer.dropped == 0
+
+
+def test_a_pipe_that_does_not_block_is_counted_when_full() -> None:
+    writer = LogWriter(cast(BinaryIO, Small(full_after=6)))
+    writer.write(b"a line of some length\n")
+    writer.close()
+    assert writer.dropped == 1
+
+
+def test_lines_come_whole_and_in_order() -> None:
+    stream = io.BytesIO()
+    writer = LogWriter(stream)
+    for number in range(5000):
+        writer.write(b"%d\n" % number)
+    writer.close()
+    assert stream.getvalue() == b"".join(b"%d\n" % number for number in range(5000))
+
+
+def test_standard_output_is_written_without_a_buffer(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with os.fdopen(os.dup(1), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        stdout_stream().write(b"at once\n")
+        assert capfd.readouterr().out == "at once\n"
+
+
+def test_one_event_of_a_kind_passes_per_second_and_the_others_are_counted() -> None:
+    clock = [0.0]
+    limit = RateLimit(1.0, monotonic=lambda: clock[0])
+    assert limit.passes("a") == 0
+    assert [limit.passes("a") for _ in range(3)] == [None] * 3
+    assert limit.passes("b") == 0
+    clock[0] = 0.99
+    assert limit.passes("a") is None
+    clock[0] = 1.0
+    assert limit.passes("a") == 4
+    assert limit.passes("a") is None
+    clock[0] = 5.0
+    assert limit.passes("a") == 1
+    assert limit.passes("b") == 0

@@ -1,0 +1,170 @@
+"""Metrics: the names that dashboards depend on, and what moves them."""
+
+from __future__ import annotations
+
+from builders import HUB_TO_CORP, policy
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.serving.metrics import DURATION_BUCKETS, Metrics
+from served import families
+
+NAMES: dict[str, set[str]] = {
+    "reviews_total": {"endpoint", "operation", "verdict", "mode"},
+    "review_duration_seconds_bucket": {"endpoint", "le"},
+    "review_duration_seconds_count": {"endpoint"},
+    "review_duration_seconds_sum": {"endpoint"},
+    "images_total": {"verdict", "reason"},
+    "rewrites_total": {"mirror"},
+    "cache_hits_total": set(),
+    "cache_misses_total": set(),
+    "cache_entries": set(),
+    "policy_info": {"revision", "mode", "source"},
+    "policy_rules": {"kind"},
+    "policy_reloads_total": {"result"},
+    "policy_last_success_timestamp_seconds": set(),
+    "policy_synced_timestamp_seconds": set(),
+    "policy_present": set(),
+    "http_errors_total": {"code"},
+    "certificate_not_after_timestamp_seconds": set(),
+    "connections": set(),
+    "inflight_reviews": set(),
+    "event_loop_lag_seconds": set(),
+}
+
+
+class World:
+    def __init__(self) -> None:
+        self.live, self.counts = LivePolicy(), CacheCounts()
+        self.metrics = Metrics(self.live, self.counts, now=lambda: 1234.0)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels)
+
+    def use_everything(self) -> None:
+        metrics = self.metrics
+        metrics.review("validate", "CREATE", "denied", "enforce", 0.0003)
+        metrics.images("unlisted", 1, approved=False)
+        metrics.rewrite(0)
+        metrics.exemption("deleting")
+        metrics.http_error(400)
+        metrics.policy_reloaded("loaded")
+        metrics.policy_live(Snapshot(policy(HUB_TO_CORP, mode="mutate"), 5, self.counts), "file")
+
+
+def test_the_names_and_labels_are_those_that_dashboards_know() -> None:
+    world = World()
+    world.use_everything()
+    found = families(world.metrics.exposition())
+    for name, labels in NAMES.items():
+        assert found[f"gatekeeper_py_{name}"] == labels
+    assert "process_resident_memory_bytes" in found
+    assert "process_open_fds" in found
+
+
+def test_what_cannot_be_missed_is_there_from_the_start() -> None:
+    """An alert on a series that does not exist never fires."""
+    found = families(World().metrics.exposition())
+    for name in (
+        "policy_reloads_total",
+        "policy_present",
+        "cache_hits_total",
+        "connections",
+        "policy_last_success_timestamp_seconds",
+        "certificate_not_after_timestamp_seconds",
+    ):
+        assert f"gatekeeper_py_{name}" in found
+
+
+def test_reviews_are_counted_and_timed() -> None:
+    world = World()
+    for seconds in (0.00005, 0.0003, 30.0):
+        world.metrics.review("mutate", "UPDATE", "mutated", "mutate", seconds)
+    labels = {"endpoint": "mutate", "operation": "UPDATE", "verdict": "mutated", "mode": "mutate"}
+    assert world.value("reviews_total", **labels) == 3
+    assert world.value("review_duration_seconds_bucket", endpoint="mutate", le="0.0001") == 1
+    assert world.value("review_duration_seconds_bucket", endpoint="mutate", le="0.0005") == 2
+    assert world.value("review_duration_seconds_bucket", endpoint="mutate", le="+Inf") == 3
+    assert DURATION_BUCKETS[0] == 0.0001
+
+
+def test_what_a_caller_writes_cannot_make_new_series() -> None:
+    world = World()
+    for number in range(100):
+        world.metrics.review("validate", f"OPERATION-{number}", "allowed", "enforce", 0.1)
+    labels = {"endpoint": "validate", "operation": "other", "verdict": "allowed", "mode": "enforce"}
+    assert world.value("reviews_total", **labels) == 100
+
+
+def test_images_by_verdict_and_reason() -> None:
+    world = World()
+    world.metrics.images("allowed", 1, approved=True)
+    for _ in range(2):
+        world.metrics.images("denied", 1, approved=False)
+    assert world.value("images_total", verdict="approved", reason="allowed") == 1
+    assert world.value("images_total", verdict="rejected", reason="denied") == 2
+
+
+def test_reloads_and_the_last_success() -> None:
+    world = World()
+    world.metrics.policy_reloaded("refused")
+    world.metrics.policy_reloaded("unchanged")
+    assert world.value("policy_last_success_timestamp_seconds") == 0
+    world.metrics.policy_reloaded("loaded")
+    assert world.value("policy_last_success_timestamp_seconds") == 1234.0
+    for result in ("loaded", "refused", "unchanged"):
+        assert world.value("policy_reloads_total", result=result) == 1
+
+
+def test_only_the_live_policy_has_an_info_series() -> None:
+    world = World()
+    world.use_everything()
+    enforced = policy()
+    world.metrics.policy_live(Snapshot(enforced, 5, world.counts), "configmap")
+    found = [s for f in world.metrics.registry.collect() for s in f.samples if s.name.endswith("policy_info")]
+    assert [sample.labels for sample in found] == [
+        {"revision": enforced.revision, "mode": "enforce", "source": "configmap"}
+    ]
+    assert world.value("policy_rules", kind="allow") == 1
+    assert world.value("policy_rules", kind="mirror") == 0
+
+
+def test_the_cache_is_read_when_scraped() -> None:
+    world = World()
+    assert world.value("cache_entries") == 0
+    snapshot = Snapshot(policy(), 5, world.counts)
+    world.live.install(snapshot)
+    for image in ("a", "a", "b"):
+        snapshot.decide(None, image)
+    assert world.value("cache_hits_total") == 1
+    assert world.value("cache_misses_total") == 2
+    assert world.value("cache_entries") == 2
+
+
+def test_gauges() -> None:
+    world = World()
+    world.metrics.watch_connections(lambda: 7)
+    world.metrics.watch_dropped_lines(lambda: 8)
+    world.metrics.loop_lag(0.5)
+    world.metrics.certificate(99.0)
+    world.metrics.policy_present(present=True)
+    world.metrics.policy_synced()
+    world.metrics.http_error(413)
+    assert world.value("connections") == 7
+    assert world.value("log_lines_dropped_total") == 8
+    assert world.value("event_loop_lag_seconds") == 0.5
+    assert world.value("certificate_not_after_timestamp_seconds") == 99.0
+    assert world.value("policy_present") == 1
+    assert world.value("policy_synced_timestamp_seconds") == 1234.0
+    assert world.value("http_errors_total", code="413") == 1
+    world.metrics.policy_present(present=False)
+    assert world.value("policy_present") == 0
+
+
+def test_no_label_holds_an_image_a_namespace_or_a_user() -> None:
+    world = World()
+    world.use_everything()
+    found = families(world.metrics.exposition())
+    labels: set[str] = set().union(*(found[name] for name in found if name.startswith("gatekeeper_py_")))
+    assert labels <= {
+        "endpoint", "operation", "verdict", "mode", "le", "reason", "mirror", "revision", "source", "kind",
+        "result", "code",
+    }  # fmt: skip
