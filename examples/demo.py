@@ -1,9 +1,9 @@
-"""A tour of the webhook on one machine: the real server, real TLS, reviews as an API server sends them.
+"""Demonstrate the webhook on one machine: the real server, real TLS, and reviews as an API server sends them.
 
-Starts ``gatekeeper-py serve`` on a copy of ``policy.yaml`` and a free port of the loopback
-interface, sends it the objects in ``manifests/``, prints what kubectl would print, edits the
-policy file while the server runs, and shows the answers change. Then it keeps serving until
-Ctrl-C; with ``--once`` it ends by itself, with 1 when an answer was not the expected one.
+The demo starts ``gatekeeper-py serve`` on a copy of ``policy.yaml`` and a free loopback port. It sends
+the objects in ``manifests/`` and prints what kubectl would print. Then it edits the policy file while
+the server runs, and the answers change. It keeps serving until Ctrl-C; with ``--once`` it exits, with 1
+if an answer was not the expected one.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ HERE = Path(__file__).parent
 START_SECONDS = 20.0
 RELOAD_SECONDS = 10.0
 SHOWN = {"Pod": "pod", "Deployment": "deployment.apps"}
-"""How kubectl names what it created."""
+"""How kubectl names the objects that it created."""
 
 WEBHOOKS = {
     "Pod": "pods.image-validation-webhook.gatekeeper-py",
     "Deployment": "workloads.image-validation-webhook.gatekeeper-py",
 }
-"""The webhook that refuses each kind, as in ``k8s/base/webhooks/validating.yaml``."""
+"""The webhook that judges each kind, as in ``k8s/base/webhooks/validating.yaml``."""
 
 
 @dataclass
 class Tour:
-    """The running server, as a client sees it."""
+    """A client of the running server. ``surprises`` collects answers that were not the expected ones."""
 
     host: str
     port: int
@@ -52,7 +52,7 @@ class Tour:
     surprises: list[str] = field(default_factory=list)
 
     def ask(self, path: str, request: dict[str, Any]) -> dict[str, Any]:
-        """POST one AdmissionReview over TLS; answers its response."""
+        """Send one AdmissionReview over TLS and return its response."""
         connection = http.client.HTTPSConnection(self.host, self.port, context=self.trust, timeout=10)
         try:
             body = json.dumps(
@@ -69,7 +69,7 @@ class Tour:
         return response
 
     def apply(self, file: str, expected: str, *, debug_image: str | None = None) -> None:
-        """Do with one manifest what an API server does, and print what kubectl would print."""
+        """Process one manifest as an API server does, and print what kubectl would print."""
         obj: dict[str, Any] = yaml.safe_load((HERE / "manifests" / file).read_text())
         name = obj["metadata"]["name"]
         if debug_image is None:
@@ -107,10 +107,10 @@ class Tour:
         print(flush=True)
 
     def set_mode(self, mode: str) -> None:
-        """Edit the policy file as a person would, and wait until the server answers by it."""
+        """Edit the policy file as a person would, and wait until the server uses it."""
         text = self.policy.read_text()
         old = next(line for line in text.splitlines() if line.startswith("mode:"))
-        say(f"-- {self.policy.name}: {old!r} becomes 'mode: {mode}', while the server runs", "title")
+        say(f"-- change {old!r} to 'mode: {mode}' in {self.policy.name} while the server runs", "title")
         changed = time.monotonic()
         self.policy.write_text(text.replace(old, f"mode: {mode}"))
         obj = yaml.safe_load((HERE / "manifests" / "approved.yaml").read_text())
@@ -119,15 +119,18 @@ class Tour:
             if answer["auditAnnotations"]["mode"] == mode:
                 break
             if time.monotonic() - changed > RELOAD_SECONDS:
-                raise SystemExit("the server did not take the new policy")
+                raise SystemExit("the server did not load the new policy")
             time.sleep(0.05)
-        say(f"   live after {time.monotonic() - changed:.1f} s (a file is polled each second)\n", "title")
+        say(
+            f"   live after {time.monotonic() - changed:.1f} s (the server polls the file once a second)\n",
+            "title",
+        )
 
 
 def main() -> int:
-    """Run the tour."""
-    parser = argparse.ArgumentParser(description="Show the webhook at work.")
-    parser.add_argument("--once", action="store_true", help="end after the tour")
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description="Demonstrate the webhook.")
+    parser.add_argument("--once", action="store_true", help="exit after the tour")
     once = parser.parse_args().once
     with tempfile.TemporaryDirectory(prefix="gatekeeper-py-demo-") as folder:
         policy = Path(folder) / "policy.yaml"
@@ -137,14 +140,14 @@ def main() -> int:
             if tour.surprises:
                 say("\n".join(tour.surprises), "denied")
                 return 1
-            say("Every answer was the expected one.", "allowed")
+            say("Every answer was as expected.", "allowed")
             if not once:
                 keep_serving(tour, Path(folder) / "ca.pem")
     return 0
 
 
 def take(tour: Tour) -> None:
-    """The stops of the tour, with what each must answer."""
+    """Send each object and compare the answer with the expected one."""
     say("-- mode: enforce\n", "title")
     tour.apply("approved.yaml", "allowed")
     tour.apply("lookalike.yaml", "denied")
@@ -162,7 +165,7 @@ def take(tour: Tour) -> None:
 
 @contextmanager
 def server(policy: Path, ca: Path) -> Iterator[Tour]:
-    """The real server as a process of its own, ended by its own id."""
+    """Run the real server as a separate process."""
     command = [
         sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy), "--tls-ca-out", str(ca),
         "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--log-format", "json",
@@ -181,7 +184,7 @@ def server(policy: Path, ca: Path) -> Iterator[Tour]:
 
 
 def wait_until_live(process: subprocess.Popen[str]) -> str:
-    """Read the server's log until it listens and has a policy; answers the webhook's address."""
+    """Read the server's log until it listens and has a policy. Return the webhook's address."""
     assert process.stdout is not None
     timer = threading.Timer(START_SECONDS, process.kill)
     timer.start()
@@ -189,19 +192,19 @@ def wait_until_live(process: subprocess.Popen[str]) -> str:
     while not (address and loaded):
         line = process.stdout.readline()
         if not line:
-            raise SystemExit("the server ended before it was ready")
+            raise SystemExit("the server exited before it was ready")
         event = json.loads(line)
         if event["event"] == "listening" and event["listener"] == "webhook":
             address = event["address"]
         loaded = loaded or event["event"] == "policy_loaded"
     timer.cancel()
-    # Keep reading, so that the pipe never fills; the tour shows the answers, not the log.
+    # Keep reading so that the pipe never fills up. The demo shows the answers, not the log.
     threading.Thread(target=process.stdout.read, daemon=True).start()
     return address
 
 
 def keep_serving(tour: Tour, ca: Path) -> None:
-    """Until Ctrl-C."""
+    """Serve until Ctrl-C."""
     review = {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -212,7 +215,7 @@ def keep_serving(tour: Tour, ca: Path) -> None:
     sample = ca.with_name("review.json")
     sample.write_text(json.dumps(review))
     say(
-        f"\nServing on https://{tour.host}:{tour.port} until Ctrl-C. Edit {tour.policy} and ask again:\n"
+        f"\nServing on https://{tour.host}:{tour.port} until Ctrl-C. Edit {tour.policy} and try again:\n"
         f"  curl --cacert {ca} -H 'Content-Type: application/json' --data @{sample} "
         f"https://{tour.host}:{tour.port}/validate-image",
         "title",
@@ -226,7 +229,7 @@ def keep_serving(tour: Tour, ca: Path) -> None:
 def review_request(
     obj: dict[str, Any], operation: str, *, old: dict[str, Any] | None = None, subresource: str = ""
 ) -> dict[str, Any]:
-    """A request as an API server sends it: who asks, about what, with the managed fields."""
+    """Return a request as an API server sends it, with user and managed fields."""
     version = obj["apiVersion"]
     group, _, short = version.rpartition("/")
     kind = {"group": group, "version": short, "kind": obj["kind"]}
@@ -265,7 +268,7 @@ def review_request(
 
 
 def apply_operation(obj: dict[str, Any], operation: dict[str, Any]) -> None:
-    """One operation of the webhook's JSON Patch, which only replaces and adds."""
+    """Apply one operation of the webhook's JSON Patch, which uses only ``replace`` and ``add``."""
     *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
     holder: Any = obj
     for part in parents:
@@ -274,7 +277,7 @@ def apply_operation(obj: dict[str, Any], operation: dict[str, Any]) -> None:
 
 
 def images(obj: dict[str, Any]) -> list[str]:
-    """The images of a Pod, as it would run."""
+    """Return the images that a Pod would run."""
     spec = obj["spec"]
     return [container["image"] for key in ("initContainers", "containers") for container in spec.get(key, ())]
 
@@ -283,7 +286,7 @@ STYLES = {"command": "1", "title": "1;34", "allowed": "32", "warning": "33", "de
 
 
 def say(text: str, style: str) -> None:
-    """Print, in colour on a terminal."""
+    """Print text, in colour on a terminal."""
     colored = sys.stdout.isatty()
     print(f"\x1b[{STYLES[style]}m{text}\x1b[0m" if colored else text, flush=True)
 
