@@ -1,0 +1,148 @@
+"""Check that a function's work grows at most linearly with the size of its input.
+
+``check_linear(work, make, limit=...)`` calls ``work(make(n))`` for n, 2n, 4n and so on up to a limit, and
+compares each size with the one four times smaller. It compares three things, because each finds what the
+others miss:
+
+* executed bytecode instructions: exact and the same on every machine, but blind to work in C;
+* CPU time of the calling thread: sees work in C (a regular expression, ``str.replace``), but is noisy;
+* peak of allocated memory, as ``tracemalloc`` counts it.
+
+Example::
+
+    check_linear(parse_reference, lambda n: "a" * n, limit=4096)
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+TIMES: Final = 5
+"""The fastest of so many calls counts: whatever else the machine does only ever adds time."""
+
+TRIES: Final = 3
+"""A comparison that fails is made again, so that one busy moment does not decide."""
+
+LONGEST_SECONDS: Final = 5.0
+"""CPU time for each of the three comparisons; larger inputs are not tried when it is used up. Quadratic
+work is found long before."""
+
+
+@dataclass(frozen=True)
+class Measure(Generic[T]):
+    """What is compared. ``most`` is the allowed ratio between a size and the one four times smaller.
+
+    ``least`` hides fixed costs and noise: a smaller value counts as this much.
+    """
+
+    name: str
+    most: float
+    least: float
+    of: Callable[[Callable[[T], object], T], float]
+
+
+def check_linear(
+    work: Callable[[T], object], make: Callable[[int], T], *, limit: int, start: int = 64
+) -> None:
+    """Fail unless ``work`` grows at most linearly for inputs from the size ``start`` to ``limit``.
+
+    ``make`` returns an input of a given size; the caller decides what a size is (characters, items,
+    bytes). ``limit`` is usually the limit that the product enforces. ``work`` must not raise, change
+    its input, or remember results between calls.
+
+    Raises ``AssertionError`` with the figures.
+    """
+    if not 0 < 4 * start <= limit:
+        raise ValueError(f"limit={limit} must be at least four times start={start}")
+    measures: tuple[Measure[T], ...] = (
+        # Linear work has a ratio of 4, n log n stays below 5, quadratic work has 16.
+        Measure("bytecode instructions", 5.0, 2_000, _steps),
+        # Lists and dictionaries grow in leaps, so that linear work can have a ratio of 5.
+        Measure("bytes of memory", 6.0, 64 * 1024, _peak),
+        # Halfway, as factors go, between 4 and 16: larger inputs fit less well into the processor's caches.
+        Measure("seconds of CPU time", 8.0, 0.002, _seconds),
+    )
+    for measure in measures:
+        _check(measure, work, make, start, limit)
+
+
+def _check(
+    measure: Measure[T], work: Callable[[T], object], make: Callable[[int], T], start: int, limit: int
+) -> None:
+    end = time.thread_time() + LONGEST_SECONDS
+    found: dict[int, float] = {}
+    size = start
+    while size <= limit and time.thread_time() < end:
+        found[size] = measure.of(work, make(size))
+        for _ in range(TRIES):
+            smaller = max(found.get(size // 4, measure.least), measure.least)
+            if size // 4 not in found or found[size] <= measure.most * smaller:
+                break
+            found[size] = min(found[size], measure.of(work, make(size)))
+        else:
+            shown = ", ".join(f"{size}: {value:g}" for size, value in found.items())
+            raise AssertionError(
+                f"{measure.name} grow {found[size] / smaller:.1f}-fold"
+                f" (at most {measure.most:g}) for four times the size: {shown}"
+            )
+        size *= 2
+
+
+def _steps(work: Callable[[T], object], argument: T) -> float:
+    """Bytecode instructions of one call and of all Python functions that it calls."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        if event == "call":
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+        elif event == "opcode":
+            count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work(argument)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def _peak(work: Callable[[T], object], argument: T) -> float:
+    """The most bytes that were allocated at once during a call."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        work(argument)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return most - before
+
+
+def _seconds(work: Callable[[T], object], argument: T) -> float:
+    """CPU time of this thread for one call, the least of several."""
+    gc.collect()
+    gc.disable()
+    try:
+        return min(_once(work, argument) for _ in range(TIMES))
+    finally:
+        gc.enable()
+
+
+def _once(work: Callable[[T], object], argument: T) -> float:
+    started = time.thread_time()
+    work(argument)
+    return time.thread_time() - started
