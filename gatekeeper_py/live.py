@@ -14,7 +14,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.workload import GroupKind
+from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy

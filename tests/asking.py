@@ -6,28 +6,28 @@ from typing import Any
 
 from contract import Answer, check_response
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import Judge, Outcome
+from gatekeeper_py.core.admission import ActivePolicy, Outcome
 from gatekeeper_py.core.admission import review as wire
 
 
-def validate(document: dict[str, Any], policy: Judge) -> Answer:
+def validate(document: dict[str, Any], policy: ActivePolicy) -> Answer:
     """The validating endpoint's answer."""
     return check_response(validated(document, policy).response.document(), document, "validate")
 
 
-def mutate(document: dict[str, Any], policy: Judge) -> Answer:
+def mutate(document: dict[str, Any], policy: ActivePolicy) -> Answer:
     """The mutating endpoint's answer."""
     return check_response(mutated(document, policy).response.document(), document, "mutate")
 
 
-def validated(document: dict[str, Any], policy: Judge) -> Outcome:
+def validated(document: dict[str, Any], policy: ActivePolicy) -> Outcome:
     """The validating endpoint's outcome: the answer with what metrics and logs read."""
     outcome = admission.validate(wire.parse(document), policy)
     check_response(outcome.response.document(), document, "validate")
     return outcome
 
 
-def mutated(document: dict[str, Any], policy: Judge) -> Outcome:
+def mutated(document: dict[str, Any], policy: ActivePolicy) -> Outcome:
     """The mutating endpoint's outcome."""
     outcome = admission.mutate(wire.parse(document), policy)
     check_response(outcome.response.document(), document, "mutate")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from gatekeeper_py.core.admission.workload import POD_SPECS, GroupKind
+from gatekeeper_py.core.admission.fields import POD_SPECS, WORKLOAD_KINDS, GroupKind
 from gatekeeper_py.inventory.api import Api, NotFound
 
 
@@ -32,9 +32,10 @@ class Resource:
 
 
 BUILT_IN: Final = tuple(
-    Resource(group=group, version="v1", plural=f"{kind.lower()}s", kind=kind) for group, kind in POD_SPECS
+    Resource(group=kind.group, version=kind.versions[0], plural=kind.plural, kind=kind.kind)
+    for kind in WORKLOAD_KINDS
 )
-"""Every kind of the core's table; each is served as v1 by all versions of Kubernetes in use."""
+"""Every kind of the core's table; all versions of Kubernetes in use serve the first version named there."""
 
 
 def kind_text(kind: GroupKind) -> str:

@@ -12,9 +12,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import Judge, Judgement
+from gatekeeper_py.core.admission import ActivePolicy, Judgement
+from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.workload import POD, GroupKind
 from gatekeeper_py.inventory.api import Api, ClusterError, Expired, NotFound, continue_token
 from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover
 from gatekeeper_py.inventory.tally import JudgedImage, Place, Tally
@@ -41,7 +41,7 @@ class Survey:
 
 async def survey(
     api: Api,
-    policy: Judge,
+    policy: ActivePolicy,
     *,
     namespace: str | None,
     keep_approved: bool,
@@ -87,7 +87,7 @@ class _Listing:
     """One kind, page by page."""
 
     def __init__(
-        self, api: Api, policy: Judge, resource: Resource, namespace: str | None, on_page: OnPage
+        self, api: Api, policy: ActivePolicy, resource: Resource, namespace: str | None, on_page: OnPage
     ) -> None:
         self._api = api
         self._policy = policy
@@ -158,7 +158,7 @@ class _Listing:
             tally.add(image, Place(kind, request.namespace, request.name, judgement.slot.path))
 
 
-def judged_image(judgement: Judgement, policy: Judge, namespace: str | None) -> JudgedImage:
+def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | None) -> JudgedImage:
     """A judgement without its place. The image and its canonical form are those before a mirror."""
     decision = judgement.decision
     value = judgement.slot.value

@@ -14,9 +14,9 @@ from aiohttp.http_parser import RawRequestMessage
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
+from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.guard import judge_configmap
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
-from gatekeeper_py.core.admission.workload import POD
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.serving.body import (

@@ -24,7 +24,8 @@ from e2e.fastpath_site import Site
 from e2e.installed import pod
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.workload import POD, slots
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.policy.schema import Mode
 

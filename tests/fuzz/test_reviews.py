@@ -17,9 +17,9 @@ from contract import Answer, check_response
 from fuzz.mutations import ODD_TEXTS, anything, mutated
 from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.guard import judge_configmap
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, parse
-from gatekeeper_py.core.admission.workload import POD
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.serving.body import Refusal, parse_json
 from gatekeeper_py.serving.decode import parse_pod_review

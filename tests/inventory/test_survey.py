@@ -9,7 +9,7 @@ import pytest
 from asking import validated
 from builders import HUB_TO_CORP, INSTANT, pod, policy, review, workload
 from fakecluster import LISTS, Answer, FakeCluster, status
-from gatekeeper_py.core.admission import Judge
+from gatekeeper_py.core.admission import ActivePolicy
 from gatekeeper_py.inventory.api import Api, ClusterError, Expired, NotFound
 from gatekeeper_py.inventory.resources import Resource
 from gatekeeper_py.inventory.survey import Survey, survey
@@ -34,7 +34,7 @@ def pods(count: int, image: str = "nginx") -> list[dict[str, Any]]:
 
 
 async def looked(
-    api: Api, judge: Judge | None = None, *, namespace: str | None = None, keep_approved: bool = False
+    api: Api, judge: ActivePolicy | None = None, *, namespace: str | None = None, keep_approved: bool = False
 ) -> Survey:
     return await survey(api, judge or policy(), namespace=namespace, keep_approved=keep_approved)
 

@@ -1,7 +1,7 @@
 """AdmissionReviews: where images are, what is decided about them, and what the user reads."""
 
-from gatekeeper_py.core.admission.judgement import Judge, Judgement, Outcome
+from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outcome
 from gatekeeper_py.core.admission.mutation import mutate
 from gatekeeper_py.core.admission.validation import approved_images, validate
 
-__all__ = ["Judge", "Judgement", "Outcome", "approved_images", "mutate", "validate"]
+__all__ = ["ActivePolicy", "Judgement", "Outcome", "approved_images", "mutate", "validate"]

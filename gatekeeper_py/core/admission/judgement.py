@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, Protocol
 
+from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
-from gatekeeper_py.core.admission.workload import POD, GroupKind, Slot, changed, slots
+from gatekeeper_py.core.admission.workload import Slot, changed, slots
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.resources import ResourcePath
@@ -19,7 +20,7 @@ NODES_GROUP: Final = "system:nodes"
 Verdict = Literal["allowed", "denied", "warned", "mutated"]
 
 
-class Judge(Protocol):
+class ActivePolicy(Protocol):
     """A compiled policy, or a snapshot that remembers its decisions."""
 
     @property
@@ -95,14 +96,14 @@ def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting",
     return ""
 
 
-def slots_to_judge(request: AdmissionRequest, policy: Judge) -> list[Slot]:
+def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> list[Slot]:
     kind = (request.group, request.kind)
     if request.operation == "UPDATE":
         return changed(kind, request.object, request.old_object, policy.resources)
     return slots(kind, request.object, policy.resources)
 
 
-def judge(policy: Judge, namespace: str | None, slot: Slot, *, after_mirror: bool) -> Judgement:
+def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool) -> Judgement:
     image = slot.value
     if slot.problem:
         shown = image if isinstance(image, str) else ""

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.judgement import Judge, Judgement, Outcome, exemption, slots_to_judge
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outcome, exemption, slots_to_judge
 from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
-from gatekeeper_py.core.admission.workload import POD
 
 ORIGINAL_IMAGES: Final = "gatekeeper-py/original-images"
 
 
-def mutate(request: AdmissionRequest, policy: Judge) -> Outcome:
+def mutate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
     """The mutating endpoint's answer: never a denial, a patch only of a Pod's images."""
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
@@ -51,7 +51,7 @@ def _patchable(obj: Any) -> bool:
     return annotations is None or isinstance(annotations, dict)
 
 
-def _plans(request: AdmissionRequest, policy: Judge) -> Iterator[Judgement]:
+def _plans(request: AdmissionRequest, policy: ActivePolicy) -> Iterator[Judgement]:
     for slot in slots_to_judge(request, policy):
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
         if slot.problem or slot.noun == "image":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.judgement import (
-    Judge,
+    ActivePolicy,
     Judgement,
     Outcome,
     exemption,
@@ -13,11 +14,11 @@ from gatekeeper_py.core.admission.judgement import (
 )
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.workload import POD, holds_images, pod_images, slots
+from gatekeeper_py.core.admission.workload import holds_images, pod_images, slots
 from gatekeeper_py.core.policy.schema import Mode
 
 
-def validate(request: AdmissionRequest, policy: Judge) -> Outcome:
+def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
     """The validating endpoint's answer. Total over any request that ``review.parse`` gives."""
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
@@ -46,7 +47,7 @@ def validate(request: AdmissionRequest, policy: Judge) -> Outcome:
     )
 
 
-def approved_images(request: AdmissionRequest, policy: Judge) -> int | None:
+def approved_images(request: AdmissionRequest, policy: ActivePolicy) -> int | None:
     """The number of images of a new Pod that ``validate`` allows because all of them are approved.
 
     ``None`` in every other case. For who has to answer the common one and to say no more of it.
@@ -65,7 +66,7 @@ def approved_images(request: AdmissionRequest, policy: Judge) -> int | None:
 
 def _refused(
     request: AdmissionRequest,
-    policy: Judge,
+    policy: ActivePolicy,
     mode: Mode,
     judgements: tuple[Judgement, ...],
     audit: dict[str, str],
@@ -82,7 +83,7 @@ def _refused(
     return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
 
 
-def _known(request: AdmissionRequest, policy: Judge) -> bool:
+def _known(request: AdmissionRequest, policy: ActivePolicy) -> bool:
     """Whether images of this object's kind were found, or could have been."""
     kind = (request.group, request.kind)
     return holds_images(kind, policy.resources) or bool(slots(kind, request.object, policy.resources))

@@ -1,4 +1,4 @@
-"""Where images live: one table of kinds, a search by shape for the rest.
+"""Find every image of an object: in the kinds of the table, by shape and at declared paths.
 
 Source: docs/policy.md, "What is looked at".
 """
@@ -8,34 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, POD_SPECS, GroupKind, ImageList
 from gatekeeper_py.core.policy.resources import ResourcePath, Step
 
-GroupKind = tuple[str, str]
-"""API group (empty for core) and kind."""
-
 Parts = tuple[str | int, ...]
-"""Where a value stands in an object: keys and indices."""
-
-POD: Final[GroupKind] = ("", "Pod")
-
-POD_SPECS: Final[dict[GroupKind, tuple[str, ...]]] = {
-    POD: ("spec",),
-    ("", "PodTemplate"): ("template", "spec"),
-    ("", "ReplicationController"): ("spec", "template", "spec"),
-    ("apps", "ReplicaSet"): ("spec", "template", "spec"),
-    ("apps", "Deployment"): ("spec", "template", "spec"),
-    ("apps", "StatefulSet"): ("spec", "template", "spec"),
-    ("apps", "DaemonSet"): ("spec", "template", "spec"),
-    ("batch", "Job"): ("spec", "template", "spec"),
-    ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template", "spec"),
-}
-"""Kind -> where its pod spec is."""
-
-CONTAINER_LISTS: Final = (
-    ("containers", "container"),
-    ("initContainers", "init container"),
-    ("ephemeralContainers", "ephemeral container"),
-)
+"""The path of a value in an object: keys and indices."""
 
 MAX_SHAPE_DEPTH: Final = 32
 """Levels below the object in which a pod spec is looked for."""
@@ -113,7 +90,7 @@ def pod_images(pod: Any) -> list[str] | None:
     if not isinstance(spec, dict) or spec.get("containers") is None:
         return None
     images: list[str] = []
-    for key, _noun in CONTAINER_LISTS:
+    for key in _LISTS_OF_IMAGES:
         containers = spec.get(key)
         if containers is None:
             continue
@@ -124,15 +101,23 @@ def pod_images(pod: Any) -> list[str] | None:
             if not isinstance(image, str) or not image:
                 return None
             images.append(image)
-    return images if _hold_no_images(spec.get("volumes")) else None
+    for key, source in _LISTS_OF_SOURCES:
+        if not _hold_none(spec.get(key), source):
+            return None
+    return images
 
 
-def _hold_no_images(volumes: Any) -> bool:
-    if volumes is None:
+_LISTS_OF_IMAGES: Final = tuple(field.key for field in IMAGE_LISTS if len(field.path) == 1)
+_LISTS_OF_SOURCES: Final = tuple((field.key, field.path[0]) for field in IMAGE_LISTS if len(field.path) > 1)
+
+
+def _hold_none(items: Any, source: str) -> bool:
+    """Whether no item of a list has the field ``source``, and all is of the right type."""
+    if items is None:
         return True
-    if not isinstance(volumes, list):
+    if not isinstance(items, list):
         return False
-    return all(isinstance(volume, dict) and volume.get("image") is None for volume in volumes)
+    return all(isinstance(item, dict) and item.get(source) is None for item in items)
 
 
 def changed(
@@ -188,56 +173,44 @@ def _template(obj: Any, place: tuple[str, ...], found: list[Slot]) -> None:
 
 
 def _pod_spec(spec: Any, parts: Parts, found: list[Slot], *, in_pod: bool) -> None:
-    """The four lists of one pod spec."""
+    """The lists of one pod spec."""
     if not isinstance(spec, dict):
         found.append(Slot(parts, "image", spec, problem=f"it is {_type_name(spec)}, not a mapping"))
         return
-    for key, noun in CONTAINER_LISTS:
-        containers = spec.get(key)
-        if containers is None:
-            if in_pod and key == "containers":
-                found.append(Slot((*parts, key), noun, None, problem="the Pod has no containers"))
-            continue
-        if not isinstance(containers, list):
-            problem = f"it is {_type_name(containers)}, not a list"
-            found.append(Slot((*parts, key), noun, containers, problem=problem))
-            continue
-        for index, item in enumerate(containers):
-            if not isinstance(item, dict):
-                problem = f"it is {_type_name(item)}, not a mapping"
-                found.append(Slot((*parts, key, index), noun, item, problem=problem))
-                continue
-            slot = _image(
-                (*parts, key, index, "image"), noun, item.get("image"), item.get("name"), in_pod=in_pod
-            )
-            if slot is not None:
-                found.append(slot)
-    volumes = spec.get("volumes")
-    if volumes is not None:
-        _volumes(volumes, (*parts, "volumes"), found, in_pod=in_pod)
+    for field in IMAGE_LISTS:
+        items = spec.get(field.key)
+        if items is None:
+            if in_pod and field is CONTAINERS:
+                problem = "the Pod has no containers"
+                found.append(Slot((*parts, field.key), field.noun, None, problem=problem))
+        elif isinstance(items, list):
+            _items(items, (*parts, field.key), field, found, in_pod=in_pod)
+        else:
+            problem = f"it is {_type_name(items)}, not a list"
+            found.append(Slot((*parts, field.key), field.noun, items, problem=problem))
 
 
-def _volumes(volumes: Any, parts: Parts, found: list[Slot], *, in_pod: bool) -> None:
-    noun = "image volume"
-    if not isinstance(volumes, list):
-        found.append(Slot(parts, noun, volumes, problem=f"it is {_type_name(volumes)}, not a list"))
-        return
-    for index, item in enumerate(volumes):
+def _items(items: list[Any], parts: Parts, field: ImageList, found: list[Slot], *, in_pod: bool) -> None:
+    """The images of one list; an item without the first field of a longer path holds none."""
+    _, noun, path = field
+    first, *rest = path
+    for index, item in enumerate(items):
         if not isinstance(item, dict):
             problem = f"it is {_type_name(item)}, not a mapping"
             found.append(Slot((*parts, index), noun, item, problem=problem))
             continue
-        source = item.get("image")
-        if source is None:
-            continue
-        place, name = (*parts, index, "image"), item.get("name")
-        if isinstance(source, dict):
-            slot = _image((*place, "reference"), noun, source.get("reference"), name, in_pod=in_pod)
-            if slot is not None:
-                found.append(slot)
-        else:
-            problem = f"it is {_type_name(source)}, not a mapping"
-            found.append(Slot(place, noun, source, _name(name), problem))
+        value = item.get(first)
+        if rest:
+            if value is None:
+                continue
+            if not isinstance(value, dict):
+                problem = f"it is {_type_name(value)}, not a mapping"
+                found.append(Slot((*parts, index, first), noun, value, _name(item.get("name")), problem))
+                continue
+            value = value.get(rest[0])
+        slot = _image((*parts, index, *path), noun, value, item.get("name"), in_pod=in_pod)
+        if slot is not None:
+            found.append(slot)
 
 
 def _image(parts: Parts, noun: str, value: Any, name: Any, *, in_pod: bool) -> Slot | None:

@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, IMAGE_LISTS, IMAGE_VOLUMES, POD
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.workload import CONTAINER_LISTS, POD
 
 MAX_TEXT_LENGTH: Final = 255
 """Of an image, everything included. The grammar's limit of 255 is on the path alone, CRI-O's on the
@@ -77,7 +77,7 @@ _ANCHORED_FORM: Final = f"^(?:{_FORM})$"
 """For RE2, whose ``$`` is the end of the text and nothing else; Python's is not, so it never sees it."""
 
 _WHOLE_NAME: Final = "^[^/]+/[^:@]+"
-_KEYS: Final = (*(key for key, _ in CONTAINER_LISTS), "volumes")
+_KEYS: Final = tuple(field.key for field in IMAGE_LISTS)
 _CONTAINERS, *_OTHERS, _VOLUMES = (f"object.spec.{key}" for key in _KEYS)
 _FORM_IN_PYTHON: Final = re.compile(_FORM)
 _REGISTRY_IN_PYTHON: Final = re.compile(_REGISTRY)
@@ -188,10 +188,10 @@ def is_canonical(image: str) -> bool:
 
 def _images(spec: dict[str, Any]) -> Iterator[Any]:
     """Every image of a pod spec, and ``None`` for what should hold one and does not."""
-    for key, _ in CONTAINER_LISTS:
-        for item in spec.get(key, ()):
+    for field in CONTAINER_LISTS:
+        for item in spec.get(field.key, ()):
             yield item.get("image") if isinstance(item, dict) else None
-    for item in spec.get("volumes", ()):
+    for item in spec.get(IMAGE_VOLUMES.key, ()):
         if not isinstance(item, dict):
             yield None
         elif "image" in item:

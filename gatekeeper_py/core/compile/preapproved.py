@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
 
+from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.workload import POD
 from gatekeeper_py.core.compile import expression as cel
 from gatekeeper_py.core.compile.expression import Place, Places
 from gatekeeper_py.core.images.glob import is_glob

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from builders import WORKLOADS, container, pod, pod_spec, workload
+from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.workload import (
-    POD,
-    GroupKind,
     MappingKey,
     Slot,
     changed,

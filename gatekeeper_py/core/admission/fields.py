@@ -1,0 +1,78 @@
+"""The one table of where images live in Kubernetes objects.
+
+Everything that has to know reads this table or is held against it by ``tests/core/admission/test_fields.py``:
+the walker over objects (``workload``), the typed decoder (``serving/decode``), the match conditions of the
+fast path (``core/compile``), the rules and match conditions of the webhook configurations (``k8s/base``) and
+the audit's list of kinds. A field or a kind that Kubernetes adds is one row here.
+
+Source: the Kubernetes API reference, v1 ``PodSpec`` and the kinds that embed a ``PodTemplateSpec``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+GroupKind = tuple[str, str]
+"""API group (empty for core) and kind."""
+
+
+class ImageList(NamedTuple):
+    """A list of a pod spec whose items can each hold one image.
+
+    ``path`` leads from an item to its image, in one or two steps. ``noun`` names an item in messages.
+    """
+
+    key: str
+    noun: str
+    path: tuple[str] | tuple[str, str] = ("image",)
+
+
+CONTAINERS: Final = ImageList("containers", "container")
+"""The only list that every Pod must have."""
+
+IMAGE_VOLUMES: Final = ImageList("volumes", "image volume", ("image", "reference"))
+"""Most volumes hold no image: an item without the first field of the path is not an image volume."""
+
+CONTAINER_LISTS: Final = (
+    CONTAINERS,
+    ImageList("initContainers", "init container"),
+    ImageList("ephemeralContainers", "ephemeral container"),
+)
+IMAGE_LISTS: Final = (*CONTAINER_LISTS, IMAGE_VOLUMES)
+
+
+class WorkloadKind(NamedTuple):
+    """A kind that holds a pod spec.
+
+    ``pod_spec`` leads to it from the object. ``plural``, ``versions`` and ``subresources`` are what the
+    rules of a webhook configuration name; ``subresources`` are those that can change an image.
+    """
+
+    group: str
+    kind: str
+    plural: str
+    pod_spec: tuple[str, ...]
+    versions: tuple[str, ...] = ("v1",)
+    subresources: tuple[str, ...] = ()
+
+
+_TEMPLATE: Final = ("spec", "template", "spec")
+
+WORKLOAD_KINDS: Final = (
+    WorkloadKind("", "Pod", "pods", ("spec",), subresources=("ephemeralcontainers",)),
+    WorkloadKind("", "PodTemplate", "podtemplates", ("template", "spec")),
+    WorkloadKind("", "ReplicationController", "replicationcontrollers", _TEMPLATE),
+    WorkloadKind("apps", "ReplicaSet", "replicasets", _TEMPLATE),
+    WorkloadKind("apps", "Deployment", "deployments", _TEMPLATE),
+    WorkloadKind("apps", "StatefulSet", "statefulsets", _TEMPLATE),
+    WorkloadKind("apps", "DaemonSet", "daemonsets", _TEMPLATE),
+    WorkloadKind("batch", "Job", "jobs", _TEMPLATE),
+    WorkloadKind("batch", "CronJob", "cronjobs", ("spec", "jobTemplate", "spec", "template", "spec")),
+)
+
+POD: Final[GroupKind] = ("", "Pod")
+
+POD_SPECS: Final[dict[GroupKind, tuple[str, ...]]] = {
+    (kind.group, kind.kind): kind.pod_spec for kind in WORKLOAD_KINDS
+}
+"""Group and kind -> the path from the object to its pod spec."""

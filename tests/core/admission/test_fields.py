@@ -1,0 +1,184 @@
+"""Everything that must know where images live agrees with the table of fields.
+
+Each test walks over the rows of the table, so a row that is added there and forgotten elsewhere fails here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import contract
+from builders import WORKLOADS, policy, review
+from gatekeeper_py.control.webhooks import read_manifests
+from gatekeeper_py.core import admission
+from gatekeeper_py.core.admission.fields import (
+    CONTAINERS,
+    IMAGE_LISTS,
+    POD,
+    POD_SPECS,
+    WORKLOAD_KINDS,
+    ImageList,
+    WorkloadKind,
+)
+from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.admission.workload import pod_images, slots
+from gatekeeper_py.core.compile.expression import Place, expression, skips
+from gatekeeper_py.inventory.resources import BUILT_IN
+from gatekeeper_py.serving.decode import parse_pod_review
+
+APPROVED: Final = "registry.corp.io/web:1"
+UNLISTED: Final = "evil.io/web:1"
+MANIFESTS: Final = Path(__file__).resolve().parents[3] / "k8s" / "base" / "webhooks"
+
+every_list = pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
+every_kind = pytest.mark.parametrize("kind", WORKLOAD_KINDS, ids=lambda kind: kind.kind)
+every_step = pytest.mark.parametrize(
+    ("field", "step"),
+    [pytest.param(field, step, id=f"{field.key}-{step}") for field in IMAGE_LISTS for step in field.path],
+)
+
+
+def pod_spec_with(field: ImageList, image: str) -> dict[str, Any]:
+    """A pod spec with one approved container, and ``image`` in an item of the list."""
+    item: Any = image
+    for key in reversed(field.path):
+        item = {key: item}
+    lists: dict[str, list[Any]] = {CONTAINERS.key: [{"name": "web", "image": APPROVED}]}
+    lists.setdefault(field.key, []).append({"name": "added", **item})
+    return lists
+
+
+def pod_with(field: ImageList, image: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": pod_spec_with(field, image)}
+
+
+def place_of(field: ImageList) -> tuple[str | int, ...]:
+    """Where ``pod_with`` puts the image."""
+    return ("spec", field.key, 1 if field is CONTAINERS else 0, *field.path)
+
+
+@every_list
+@every_kind
+def test_the_walker_finds_an_image_of_every_list_in_every_kind(kind: WorkloadKind, field: ImageList) -> None:
+    holder: Any = pod_spec_with(field, UNLISTED)
+    for key in reversed(kind.pod_spec):
+        holder = {key: holder}
+    found = slots((kind.group, kind.kind), holder, {})
+    assert {(slot.value, slot.noun) for slot in found} == {
+        (APPROVED, CONTAINERS.noun),
+        (UNLISTED, field.noun),
+    }
+
+
+@every_list
+def test_the_short_list_of_a_pods_images_leaves_none_out(field: ImageList) -> None:
+    found = pod_images(pod_with(field, UNLISTED))
+    assert found is None or UNLISTED in found
+
+
+@every_list
+def test_the_typed_decoder_keeps_an_image_of_every_list(field: ImageList) -> None:
+    document = parse_pod_review(json.dumps(review(pod_with(field, UNLISTED))).encode())
+    assert document is not None
+    found = slots(POD, parse(document).object, {})
+    assert [(slot.parts, slot.name) for slot in found if slot.value == UNLISTED] == [
+        (place_of(field), "added")
+    ]
+
+
+@every_list
+def test_an_unlisted_image_in_any_list_is_rejected(field: ImageList) -> None:
+    outcome = admission.validate(parse(review(pod_with(field, UNLISTED))), policy())
+    assert not outcome.response.allowed
+
+
+@every_list
+def test_the_fast_path_never_skips_a_pod_for_the_images_of_its_other_lists(field: ImageList) -> None:
+    approved = frozenset({Place("registry.corp.io/")})
+    assert skips(approved, parse(review(pod_with(field, APPROVED))))
+    assert not skips(approved, parse(review(pod_with(field, UNLISTED))))
+
+
+@every_step
+def test_the_fast_paths_expression_reads_every_list(field: ImageList, step: str) -> None:
+    text = expression(frozenset({Place("registry.corp.io/")}))
+    assert f"object.spec.{field.key}" in text
+    assert f".{step}" in text
+
+
+@every_list
+def test_a_patch_may_rewrite_an_image_of_every_list(field: ImageList) -> None:
+    """The tests' own idea of what a patch may touch."""
+    assert contract._is_image(place_of(field))
+
+
+def test_the_audit_lists_every_kind() -> None:
+    listed = {(kind.group, kind.kind): (kind.plural, kind.version) for kind in BUILT_IN}
+    assert listed == {(kind.group, kind.kind): (kind.plural, kind.versions[0]) for kind in WORKLOAD_KINDS}
+
+
+def test_the_table_is_what_the_tests_know_of_the_api() -> None:
+    """``builders.WORKLOADS`` is the API reference written down once more."""
+    known = {("", "Pod"): ("spec",)} | {(group, kind): path for kind, (group, path) in WORKLOADS.items()}
+    assert known == POD_SPECS
+
+
+def webhooks(suffix: str) -> list[dict[str, Any]]:
+    """The webhooks of the manifests whose path ends so."""
+    found = [
+        dict(webhook)
+        for configuration in read_manifests(MANIFESTS)
+        for webhook in configuration.webhooks
+        if webhook["clientConfig"]["service"]["path"] == suffix
+    ]
+    assert found
+    return found
+
+
+def rules(webhook: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """(group, version, resource) of every rule of a webhook."""
+    return {
+        (group, version, resource)
+        for rule in webhook["rules"]
+        for group in rule["apiGroups"]
+        for version in rule["apiVersions"]
+        for resource in rule["resources"]
+    }
+
+
+def resources_of(*kinds: WorkloadKind) -> set[tuple[str, str, str]]:
+    return {
+        (kind.group, version, resource)
+        for kind in kinds
+        for version in kind.versions
+        for resource in (kind.plural, *(f"{kind.plural}/{name}" for name in kind.subresources))
+    }
+
+
+def test_the_webhook_configurations_name_every_kind() -> None:
+    validating = webhooks("/validate-image")
+    assert set().union(*map(rules, validating)) == resources_of(*WORKLOAD_KINDS)
+    pods = [kind for kind in WORKLOAD_KINDS if (kind.group, kind.kind) == POD]
+    for webhook in webhooks("/mutate-image"):
+        assert rules(webhook) == resources_of(*pods)
+
+
+@every_step
+def test_an_update_of_any_list_of_a_pod_calls_the_webhooks(field: ImageList, step: str) -> None:
+    """The manifests' match condition compares every list of the new and the old object."""
+    asked = [*webhooks("/validate-image"), *webhooks("/mutate-image")]
+    expressions = [
+        condition["expression"]
+        for webhook in asked
+        if any(resource == "pods" for _, _, resource in rules(webhook))
+        for condition in webhook["matchConditions"]
+    ]
+    assert len(expressions) == 2
+    for text in expressions:
+        assert f"(has(object.spec.{field.key}) ?" in text
+        assert f"(has(oldObject.spec.{field.key}) ?" in text
+        assert f".{step}" in text
