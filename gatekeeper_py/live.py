@@ -16,11 +16,11 @@ from cachetools import LRUCache
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import RuleSet
-from gatekeeper_py.core.policy.schema import Mode
 
 MAX_CACHED_LENGTH: Final = 1024
 """Of an image or a namespace. Longer text is decided each time: 16,384 hostile reviews must not hold more

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.core.policy.document import Mode
 
 INSTANT: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UID: Final = "705ab4f5-6393-11e8-b7cc-42010a800002"

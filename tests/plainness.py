@@ -10,7 +10,7 @@ from builders import INSTANT, NAMESPACE
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.preapproved import Endpoint
-from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.core.policy.document import Mode
 
 MODES: Final[tuple[Mode, ...]] = ("enforce", "warn", "mutate")
 INSTANTS: Final = (

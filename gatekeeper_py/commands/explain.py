@@ -17,7 +17,7 @@ from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, r
 from gatekeeper_py.core.admission.explain import explain as explain_image
 from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.schema import parse_instant
+from gatekeeper_py.core.policy.instant import parse_instant
 
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 

@@ -16,11 +16,10 @@ from typing import Any
 import click
 
 from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
-from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.core.policy.problems import mode_problem
-from gatekeeper_py.core.policy.schema import API_VERSION, KIND
 from gatekeeper_py.core.policy.yamltree import Mark, Tree, YamlMapping, parse_yaml
 
 

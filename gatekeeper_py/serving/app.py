@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiohttp import http_parser
 
 from gatekeeper_py.cluster.client import Cluster
-from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import Reloader

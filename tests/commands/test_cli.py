@@ -156,13 +156,14 @@ def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path: Path, write: Write) ->
 
 
 @pytest.mark.parametrize(
-    "module",
+    ("module", "arguments"),
     [
-        pytest.param("click", id="as-the-command-line-is-loaded"),
-        pytest.param("pydantic", id="as-a-command-is-loaded"),
+        pytest.param("click", ["check", "policy.yaml"], id="check-as-the-command-line-is-loaded"),
+        pytest.param("click", ["serve", "--policy", "p.yaml"], id="serve-as-the-command-line-is-loaded"),
+        pytest.param("rich", ["check", "policy.yaml"], id="check-as-the-command-is-loaded"),
+        pytest.param("aiohttp", ["serve", "--policy", "p.yaml"], id="serve-as-the-command-is-loaded"),
     ],
 )
-@pytest.mark.parametrize("arguments", [["check", "policy.yaml"], ["serve", "--policy", "policy.yaml"]])
 def test_ctrl_c_while_it_is_loaded_exits_with_130_and_no_traceback(
     tmp_path: Path, module: str, arguments: list[str]
 ) -> None:

@@ -27,7 +27,7 @@ from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
-from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.core.policy.document import Mode
 
 CLIENTS: Final = 8
 

@@ -12,7 +12,7 @@ from builders import policy, review
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.admission import approved_images
 from gatekeeper_py.core.admission.review import allowed, parse
-from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.core.policy.document import Mode
 
 MORE = """
 deny: [docker.io/evil/**, registry.corp.io/old/**, registry.corp.io/hub/library/bad]

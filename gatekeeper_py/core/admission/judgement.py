@@ -9,10 +9,10 @@ from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
 from gatekeeper_py.core.admission.workload import Slot, changed, slots
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import RuleSet
-from gatekeeper_py.core.policy.schema import Mode
 
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 NODES_GROUP: Final = "system:nodes"

@@ -15,7 +15,7 @@ from gatekeeper_py.core.admission.judgement import (
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.workload import holds_images, pod_images, slots
-from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.core.policy.document import Mode
 
 
 def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:

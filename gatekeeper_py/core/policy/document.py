@@ -1,36 +1,84 @@
-"""The policy document: text -> PolicyDocument, every problem at once with its path and line."""
+"""The policy document as plain values, and the error for a text that is not one.
+
+Nothing here knows YAML or pydantic: a process that only decides receives a parsed document from
+elsewhere and imports no parser. msgspec can encode and decode every type in this module.
+"""
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, get_args
 
-from gatekeeper_py.core.policy.finding import Finding, in_order
-from gatekeeper_py.core.policy.problems import mirror_problems, translated
-from gatekeeper_py.core.policy.schema import PolicyDocument
-from gatekeeper_py.core.policy.yamltree import Tree, parse_yaml
+from gatekeeper_py.core.images.pattern import Pattern, Prefix
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.resources import ResourcePath
+
+Mode = Literal["enforce", "warn", "mutate"]
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+
+API_VERSION: Final = "gatekeeper-py/v1"
+KIND: Final = "ImagePolicy"
 
 
 class PolicyError(ValueError):
-    """The text is no acceptable policy; ``findings`` lists every problem, none of them partial."""
+    """The text is not an acceptable policy; ``findings`` lists the problems."""
 
     def __init__(self, findings: tuple[Finding, ...]) -> None:
         super().__init__("; ".join(map(str, findings)))
         self.findings = findings
 
 
-def parse_document(text: str) -> tuple[PolicyDocument, Tree]:
-    """Parse a policy document; the tree tells where each path stands in ``text``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleEntry:
+    """One entry of ``allow`` or ``deny``.
 
-    Raises ``PolicyError`` with every problem.
+    ``namespaces`` is ``None`` when the entry does not have the field. ``until`` is in UTC.
     """
-    tree = parse_yaml(text)
-    document = None
-    if not tree.hides(()):
-        try:
-            document = PolicyDocument.model_validate(tree.root)
-        except ValidationError as problem:
-            tree.findings.extend(translated(tree, problem))
-        tree.findings.extend(mirror_problems(tree))
-    if tree.findings or document is None:
-        raise PolicyError(in_order(tree.findings))
-    return document, tree
+
+    image: Pattern
+    namespaces: tuple[str, ...] | None = None
+    until: datetime | None = None
+    owner: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideEntry:
+    """Another mode for some namespaces. ``until`` is in UTC."""
+
+    names: tuple[str, ...]
+    mode: Mode
+    until: datetime | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorEntry:
+    """Where mutate mode takes images from (``source``), and where it sends them (``to``)."""
+
+    source: Prefix
+    to: Prefix
+    except_: tuple[Pattern, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceEntry:
+    """Where a custom resource holds images."""
+
+    group: str
+    kind: str
+    images: tuple[ResourcePath, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDocument:
+    """The whole document, whose ``apiVersion`` and ``kind`` are always the same."""
+
+    mode: Mode
+    allow: tuple[RuleEntry, ...]
+    deny: tuple[RuleEntry, ...] = ()
+    namespaces: tuple[OverrideEntry, ...] = ()
+    mirrors: tuple[MirrorEntry, ...] = ()
+    resources: tuple[ResourceEntry, ...] = ()
+    message: str = ""

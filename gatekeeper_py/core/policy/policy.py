@@ -6,19 +6,20 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from gatekeeper_py.core.images.glob import Glob, any_matches
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision, decide
-from gatekeeper_py.core.policy.document import PolicyError, parse_document
+from gatekeeper_py.core.policy.document import Mode, PolicyDocument, PolicyError, RuleEntry
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
 from gatekeeper_py.core.policy.problems import mode_problem
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
-from gatekeeper_py.core.policy.schema import Mode, PolicyDocument, RuleEntry
-from gatekeeper_py.core.policy.yamltree import Tree
+
+if TYPE_CHECKING:
+    from gatekeeper_py.core.policy.yamltree import Tree
 
 REVISION_LENGTH: Final = 12
 
@@ -28,26 +29,38 @@ def parse_policy(text: str, mode: str | None = None) -> Policy:
 
     Raises ``PolicyError`` whose ``findings`` list every problem.
     """
+    # Imported here, so that a process that only decides does not load the parsers.
+    from gatekeeper_py.core.policy.parsing import parse_document  # noqa: PLC0415
+
     problem = None if mode is None else mode_problem(mode)
     try:
-        document, tree = parse_document(text)
+        document = parse_document(text)
     except PolicyError as error:
         if problem is None:
             raise
         raise PolicyError(in_order((*error.findings, problem))) from None
     if problem is not None:
         raise PolicyError((problem,))
-    return Policy(document=document, tree=tree, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
+    return Policy(document=document, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """An accepted policy document with its effective top-level mode."""
+    """An accepted policy document with its effective top-level mode.
+
+    ``text`` is what the document was parsed from.
+    """
 
     document: PolicyDocument
-    tree: Tree
     text: str
     mode: Mode
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Where each path stands in the text, for findings; the text is read again for it."""
+        from gatekeeper_py.core.policy.yamltree import parse_yaml  # noqa: PLC0415 - as in parse_policy
+
+        return parse_yaml(self.text)
 
     @cached_property
     def revision(self) -> str:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, get_args
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -30,22 +30,21 @@ from gatekeeper_py.core.images.pattern import (
     parse_pattern,
     parse_prefix,
 )
+from gatekeeper_py.core.policy.document import (
+    MirrorEntry,
+    Mode,
+    OverrideEntry,
+    PolicyDocument,
+    ResourceEntry,
+    RuleEntry,
+)
+from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.resources import ResourcePath, parse_resource_path
 
-Mode = Literal["enforce", "warn", "mutate"]
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)
-
-API_VERSION: Final = "gatekeeper-py/v1"
-KIND: Final = "ImagePolicy"
 MAX_MESSAGE_LENGTH: Final = 200
 
 _NAMESPACE_GLOB: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]{0,61}[a-z0-9*])?")
 _LINE_BREAK: Final = re.compile(r"[ \t]*\n[ \t\n]*")
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIME: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
-    r"(?P<offset>[Zz]|[+-][0-9]{2}:[0-9]{2})?"
-)
 
 
 def _parsed(parse: Callable[[str], object], code: str) -> Callable[[object], object]:
@@ -62,26 +61,6 @@ def _parsed(parse: Callable[[str], object], code: str) -> Callable[[object], obj
             raise PydanticCustomError(code, "{reason}", context) from None
 
     return validate
-
-
-def parse_instant(text: str) -> datetime:
-    """A date (00:00 UTC of that day) or an RFC 3339 time with its offset, in UTC.
-
-    Raises ``ValueError``.
-    """
-    match = _TIME.fullmatch(text)
-    if match is not None and match["offset"] is None:
-        message = "a time needs its offset, e.g. Z or +02:00"
-        raise ValueError(message)
-    if match is None and not _DATE.fullmatch(text):
-        message = "neither a date (2026-12-31) nor an RFC 3339 time (2026-12-31T18:00:00Z)"
-        raise ValueError(message)
-    try:
-        parsed = datetime.fromisoformat(text.upper())
-        return parsed.replace(tzinfo=UTC) if match is None else parsed.astimezone(UTC)
-    except (ValueError, OverflowError):
-        message = f"there is no such time as {text}"
-        raise ValueError(message) from None
 
 
 def _parse_namespace(text: str) -> str:
@@ -147,7 +126,7 @@ class _Model(BaseModel):
     )
 
 
-class RuleEntry(_Model):
+class RuleModel(_Model):
     """One entry of ``allow`` or ``deny``: a pattern alone, or with its conditions."""
 
     image: _PatternField
@@ -168,8 +147,17 @@ class RuleEntry(_Model):
         mapping = handler.resolve_ref_schema(handler(schema))
         return {"anyOf": [{"type": "string", "minLength": 1}, mapping]}
 
+    def value(self) -> RuleEntry:
+        return RuleEntry(
+            image=self.image,
+            namespaces=self.namespaces,
+            until=self.until,
+            owner=self.owner,
+            reason=self.reason,
+        )
 
-class AllowEntry(RuleEntry):
+
+class AllowModel(RuleModel):
     """A rule of ``allow``, which must name its registry."""
 
     @field_validator("image", mode="after")
@@ -182,7 +170,7 @@ class AllowEntry(RuleEntry):
         return pattern
 
 
-class OverrideEntry(_Model):
+class OverrideModel(_Model):
     """Another mode for some namespaces."""
 
     names: _Names
@@ -190,24 +178,33 @@ class OverrideEntry(_Model):
     until: Annotated[_Until | None, _NotNull] = None
     reason: Annotated[_Line | None, _NotNull] = None
 
+    def value(self) -> OverrideEntry:
+        return OverrideEntry(names=self.names, mode=self.mode, until=self.until, reason=self.reason)
 
-class MirrorEntry(_Model):
+
+class MirrorModel(_Model):
     """Where mutate mode takes images from, and where it sends them."""
 
     source: _PrefixField = Field(alias="from")
     to: _PrefixField
     except_: tuple[_PatternField, ...] = Field(default=(), alias="except", strict=False)
 
+    def value(self) -> MirrorEntry:
+        return MirrorEntry(source=self.source, to=self.to, except_=self.except_)
 
-class ResourceEntry(_Model):
+
+class ResourceModel(_Model):
     """Where a custom resource holds images."""
 
     group: _Line
     kind: Annotated[str, Field(min_length=1), _IS_LINE]
     images: tuple[_ResourcePathField, ...] = Field(min_length=1, strict=False)
 
+    def value(self) -> ResourceEntry:
+        return ResourceEntry(group=self.group, kind=self.kind, images=self.images)
 
-class PolicyDocument(_Model):
+
+class DocumentModel(_Model):
     """The whole document."""
 
     model_config = ConfigDict(title="gatekeeper-py ImagePolicy")
@@ -215,15 +212,26 @@ class PolicyDocument(_Model):
     api_version: Literal["gatekeeper-py/v1"] = Field(alias="apiVersion")
     kind: Literal["ImagePolicy"]
     mode: Mode
-    allow: tuple[AllowEntry, ...] = Field(min_length=1, strict=False)
-    deny: tuple[RuleEntry, ...] = Field(default=(), strict=False)
-    namespaces: tuple[OverrideEntry, ...] = Field(default=(), strict=False)
-    mirrors: tuple[MirrorEntry, ...] = Field(default=(), strict=False)
-    resources: tuple[ResourceEntry, ...] = Field(default=(), strict=False)
+    allow: tuple[AllowModel, ...] = Field(min_length=1, strict=False)
+    deny: tuple[RuleModel, ...] = Field(default=(), strict=False)
+    namespaces: tuple[OverrideModel, ...] = Field(default=(), strict=False)
+    mirrors: tuple[MirrorModel, ...] = Field(default=(), strict=False)
+    resources: tuple[ResourceModel, ...] = Field(default=(), strict=False)
     message: Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH), _IS_LINE] = ""
+
+    def value(self) -> PolicyDocument:
+        return PolicyDocument(
+            mode=self.mode,
+            allow=tuple(entry.value() for entry in self.allow),
+            deny=tuple(entry.value() for entry in self.deny),
+            namespaces=tuple(entry.value() for entry in self.namespaces),
+            mirrors=tuple(entry.value() for entry in self.mirrors),
+            resources=tuple(entry.value() for entry in self.resources),
+            message=self.message,
+        )
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the document."""
-    schema = PolicyDocument.model_json_schema(by_alias=True, mode="validation")
+    schema = DocumentModel.model_json_schema(by_alias=True, mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

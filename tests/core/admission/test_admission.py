@@ -12,7 +12,7 @@ from builders import HUB_TO_CORP, NAMESPACE, WORKLOADS, container, pod, pod_spec
 from contract import ORIGINAL_IMAGES
 from gatekeeper_py.core.admission import approved_images
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.policy.schema import Mode
+from gatekeeper_py.core.policy.document import Mode
 
 GOOD = "registry.corp.io/web:1"
 BAD = "quay.io/web:1"

@@ -7,13 +7,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import jsonschema
+import msgspec
 import pytest
 
-from builders import policy_text
-from gatekeeper_py.core import PolicyError, parse_policy
-from gatekeeper_py.core.policy.document import parse_document
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import Policy, PolicyError, parse_policy
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.instant import parse_instant
+from gatekeeper_py.core.policy.parsing import parse_document
 from gatekeeper_py.core.policy.problems import mode_problem
-from gatekeeper_py.core.policy.schema import json_schema, parse_instant
+from gatekeeper_py.core.policy.schema import json_schema
 
 SHA256: Final = "sha256:" + "7c" * 32
 
@@ -66,7 +69,7 @@ def in_allow(entry: str) -> list[tuple[str, str, int]]:
 
 
 def test_every_field() -> None:
-    document, _ = parse_document(FULL)
+    document = parse_document(FULL)
     assert [entry.image.text for entry in document.allow] == ["a.io", "b.io/x:v*"]
     assert document.allow[0].namespaces is None
     assert document.allow[1].namespaces == ("shop", "team-*")
@@ -79,6 +82,18 @@ def test_every_field() -> None:
     assert [pattern.text for pattern in document.mirrors[0].except_] == ["docker.io/team/**", "*@*"]
     assert [(r.group, r.kind) for r in document.resources] == [("tekton.dev", "Task"), ("", "Thing")]
     assert document.message == "ask #platform"
+
+
+def test_a_document_can_be_sent_to_another_process() -> None:
+    document = parse_document(FULL)
+    message = msgspec.msgpack.encode(document)
+    assert msgspec.msgpack.decode(message, type=PolicyDocument) == document
+
+
+def test_a_policy_decides_from_its_document_alone() -> None:
+    policy = Policy(document=parse_document(FULL), text=FULL, mode="enforce")
+    assert policy.at(INSTANT).decide(None, "a.io/app:1").approved
+    assert policy.revision == parse_policy(FULL, "enforce").revision
 
 
 @pytest.mark.parametrize(
@@ -601,4 +616,4 @@ def test_the_schema_and_the_parser_agree(more: dict[str, Any], *, valid: bool) -
     ],
 )
 def test_text_in_a_block_becomes_one_line(block: str, line: str) -> None:
-    assert parse_document(policy_text(block))[0].message == line
+    assert parse_document(policy_text(block)).message == line

@@ -1,0 +1,33 @@
+"""Dates and times as policies and commands write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
+    r"(?P<offset>[Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+
+
+def parse_instant(text: str) -> datetime:
+    """Parse a date (00:00 UTC of that day) or an RFC 3339 time with its offset; the result is in UTC.
+
+    Raises ``ValueError``.
+    """
+    match = _TIME.fullmatch(text)
+    if match is not None and match["offset"] is None:
+        message = "a time needs its offset, e.g. Z or +02:00"
+        raise ValueError(message)
+    if match is None and not _DATE.fullmatch(text):
+        message = "neither a date (2026-12-31) nor an RFC 3339 time (2026-12-31T18:00:00Z)"
+        raise ValueError(message)
+    try:
+        parsed = datetime.fromisoformat(text.upper())
+        return parsed.replace(tzinfo=UTC) if match is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        message = f"there is no such time as {text}"
+        raise ValueError(message) from None

@@ -1,0 +1,21 @@
+"""A process that only decides loads no parser: it receives the parsed document from elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PARSERS = ("pydantic", "yaml")
+
+
+def test_deciding_loads_no_parser() -> None:
+    code = "import sys, gatekeeper_py.core.policy.policy; "
+    code += f"print(*(name for name in {PARSERS!r} if name in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == []
+
+
+def test_serving_loads_no_pydantic() -> None:
+    code = "import sys, gatekeeper_py.serving.app; print('pydantic' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == ["False"]
