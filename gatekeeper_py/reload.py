@@ -12,34 +12,20 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from gatekeeper_py.core.policy.dismantle import dismantle
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy, parse_policy
+from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.runtime.logs import Log
 
 Result = Literal["loaded", "refused", "unchanged"]
 
 AFTER_BUG_SECONDS: Final = 1.0
 """Before a rule that has lapsed is tried again: it would otherwise fail without a pause."""
-
-
-class Delivered(Protocol):
-    """What a source delivers."""
-
-    @property
-    def text(self) -> str | None: ...
-
-    @property
-    def mode(self) -> str | None: ...
-
-    @property
-    def resource_version(self) -> str | None: ...
-
-    @property
-    def problem(self) -> str: ...
 
 
 class Observer(Protocol):
@@ -50,14 +36,6 @@ class Observer(Protocol):
     def policy_present(self, *, present: bool) -> None: ...
 
     def policy_live(self, snapshot: Snapshot, source: str) -> None: ...
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +84,10 @@ class Reloader:
         self._observer = observer
         self._log = log
         self._now = now
-        self._latest: Delivered | None = None
+        self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
 
-    async def run(self, deliveries: AsyncIterator[Delivered]) -> None:
+    async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Follow a source until cancelled. What arrives while a policy compiles replaces itself."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._compile_forever())
@@ -117,7 +95,7 @@ class Reloader:
                 self._latest = delivery
                 self._delivered.set()
 
-    async def apply(self, delivery: Delivered) -> Result:
+    async def apply(self, delivery: Delivery) -> Result:
         """Take one delivery: install its policy, or keep the last good one and say why."""
         self._observer.policy_present(present=delivery.text is not None)
         if delivery.text is None:
@@ -262,6 +240,6 @@ def _compile(text: str, mode: str | None, now: datetime) -> tuple[CompiledPolicy
     return policy.at(now), policy.lint(now)
 
 
-def _same(policy: Policy, delivery: Delivered) -> bool:
+def _same(policy: Policy, delivery: Delivery) -> bool:
     mode = policy.document.mode if delivery.mode is None else delivery.mode
     return policy.text == delivery.text and policy.mode == mode

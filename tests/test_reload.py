@@ -17,9 +17,9 @@ import pytest
 from builders import policy_text
 from gatekeeper_py import reload
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.reload import Reloader
-from gatekeeper_py.sources import Delivery
 from recording import RecordingLog
 from wire import eventually
 

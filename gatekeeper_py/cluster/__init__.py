@@ -1,1 +1,1 @@
-"""The way to the API server: configuration, session, and objects as JSON."""
+"""Talk to the API server: configuration, session, proxy, JSON client, errors."""

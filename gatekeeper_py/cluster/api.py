@@ -1,37 +1,40 @@
-"""Objects of the API server as JSON: get, create, replace, delete, and a watch that only says "changed"."""
+"""The JSON client for the API server: read, list, create, replace, delete, and watch for changes."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import aiohttp
 import orjson
+from aiohttp import hdrs
 
-TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, connect=10.0, sock_connect=10.0, sock_read=20.0)
+from gatekeeper_py.cluster.errors import ApiError, failure_of
+from gatekeeper_py.core.images.reference import escape
+
+OBJECT_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, connect=10.0, sock_connect=10.0, sock_read=20.0)
+
+LIST_TIMEOUT: Final = aiohttp.ClientTimeout(total=120.0, connect=10.0, sock_connect=10.0, sock_read=70.0)
+"""For pages of large lists. A page of 500 Pods has some MiB, so 120 s are for slow links. Under
+priority and fairness a request may wait for up to a minute before its first byte arrives."""
 
 WATCH_SECONDS: Final = 300
 SILENCE_SECONDS: Final = 70.0
 """The API server sends a bookmark each minute, so a watch silent for longer is dead."""
 
-MAX_MESSAGE: Final = 300
+MAX_PAUSE_SECONDS: Final = 30.0
+"""Longest pause before a retry, even when the server asks for a longer one."""
+
+MAX_MESSAGE: Final = 400
+
+_BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
-class ApiError(Exception):
-    """The API server refused a request, or could not be reached (``status`` 0)."""
-
-    def __init__(self, method: str, path: str, status: int, message: str, *, absent: bool = False) -> None:
-        super().__init__(f"{method} {path}: {f'{status} ' if status else ''}{message}")
-        self.status = status
-        self.absent = absent
-        """Whether the API server itself said that the object does not exist; a proxy's 404 does not."""
-
-
-class Connects(Protocol):
-    """A session with the API server; ``client.Connection`` is one."""
+class HttpSession(Protocol):
+    """A session with an API server; ``session.Session`` is one."""
 
     async def request(
         self,
@@ -47,50 +50,80 @@ class Connects(Protocol):
     async def close(self) -> None: ...
 
 
-class Api:
-    """JSON requests over one session, which is made anew after a 401 or a certificate that changed.
+class ApiClient:
+    """JSON requests over one session. Every method raises ``ApiError``.
 
-    ``field_manager`` names the writer in ``managedFields``. Every method raises ``ApiError``.
+    ``connect`` makes a session; it is called again after a 401 or a TLS failure, since tokens and
+    certificates are rotated. ``field_manager`` names the writer in ``managedFields``. ``tries`` is how
+    often a request is sent when the server answers 429 or 5xx with ``Retry-After``.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connects]], *, field_manager: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[HttpSession]],
+        *,
+        field_manager: str = "gatekeeper-py",
+        timeout: aiohttp.ClientTimeout = OBJECT_TIMEOUT,
+        tries: int = 1,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._connect = connect
         self._field_manager = field_manager
         self._creator = f"{field_manager}-{secrets.token_hex(4)}"
-        self._connection: Connects | None = None
+        self._timeout = timeout
+        self._tries = tries
+        self._sleep = sleep
+        self._session: HttpSession | None = None
+        self._connecting = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Connect now, to learn at start whether the configuration is usable.
+
+        Raises ``SettingsError``.
+        """
+        await self._connected()
+
+    async def read(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return an object or a list."""
+        return await self._json("GET", path, query)
 
     async def get(self, path: str) -> dict[str, Any] | None:
-        """An object or a list; ``None`` when it does not exist."""
-        found: dict[str, Any] | None = await self._json("GET", path, may_be_absent=True)
-        return found
+        """Return an object or a list, or ``None`` when it does not exist."""
+        try:
+            return await self.read(path)
+        except ApiError as problem:
+            if problem.absent:
+                return None
+            raise
 
     async def create(self, path: str, document: dict[str, Any]) -> None:
-        """Make an object; a conflict when another made it meanwhile, unless it is just the same.
+        """Create an object; a conflict when somebody else created a different one meanwhile.
 
-        It is a server-side apply, whose permission can be bound to a name. Without force, and by a
-        manager of its own in each process, it takes no field from whoever was first.
+        Sends a server-side apply, because RBAC can bind its permission to a name. It does not force, and
+        each process is a field manager of its own, so it never takes over another writer's field.
         """
         query = {"fieldManager": self._creator, "force": "false"}
         await self._json("PATCH", path, query, document, content_type="application/apply-patch+yaml")
 
     async def replace(self, path: str, document: dict[str, Any]) -> None:
-        """PUT the whole object; a conflict when its resource version is not the live one."""
+        """Replace the whole object; a conflict when its resource version is not the live one."""
         await self._json("PUT", path, {"fieldManager": self._field_manager}, document)
 
     async def delete(self, path: str) -> None:
-        """Delete; no error when it does not exist."""
-        await self._json("DELETE", path, may_be_absent=True)
+        """Delete an object; no error when it does not exist."""
+        try:
+            await self._json("DELETE", path)
+        except ApiError as problem:
+            if not problem.absent:
+                raise
 
     async def changes(self, path: str, name: str) -> AsyncGenerator[None, None]:
-        """Yield at each change of one object of a collection, until the watch ends.
+        """Yield whenever an object of a collection changes, until the watch ends.
 
-        Only a hint that something changed: whoever is told looks for himself.
+        ``name`` limits the watch to one object; empty, it covers the collection. Yields no content: the
+        caller reads the objects it needs.
         """
-        query = {
-            "watch": "1",
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
+        query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
         if name:
             query["fieldSelector"] = f"metadata.name={name}"
         limits = aiohttp.ClientTimeout(total=None, connect=10.0, sock_connect=10.0, sock_read=SILENCE_SECONDS)
@@ -99,15 +132,16 @@ class Api:
             async for chunk in response.content.iter_any():
                 if not chunk.startswith(b'{"type":"BOOKMARK"') or chunk.count(b"\n") > 1:
                     yield
-        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
-            raise ApiError("GET", path, 0, type(problem).__name__) from None
+        except _BROKEN as problem:
+            raise ApiError("GET", path, 0, failure_of(problem).text) from None
         finally:
             response.close()
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        """Close the session; the next request makes a new one."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def _json(
         self,
@@ -117,21 +151,21 @@ class Api:
         document: dict[str, Any] | None = None,
         *,
         content_type: str = "application/json",
-        may_be_absent: bool = False,
-    ) -> Any:
+    ) -> dict[str, Any]:
         body = None if document is None else orjson.dumps(document)
+        response = await self._send(method, path, query or {}, body, content_type, self._timeout)
         try:
-            response = await self._send(method, path, query or {}, body, content_type, TIMEOUT)
-        except ApiError as problem:
-            if problem.absent and may_be_absent:
-                return None
-            raise
-        try:
-            return orjson.loads(await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as problem:
-            raise ApiError(method, path, 0, type(problem).__name__) from None
+            answer = orjson.loads(await response.read())
+        except orjson.JSONDecodeError:
+            answer = None
+        except _BROKEN as problem:
+            raise ApiError(method, path, 0, failure_of(problem).text) from None
         finally:
             response.release()
+        if not isinstance(answer, dict):
+            message = "the answer is not a JSON object; is this an API server?"
+            raise ApiError(method, path, 0, message)
+        return answer
 
     async def _send(
         self,
@@ -142,40 +176,71 @@ class Api:
         content_type: str,
         limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        """A successful response whose body is still to be read."""
-        try:
-            if self._connection is None:
-                self._connection = await self._connect()
-            response = await self._connection.request(
-                method, path, query, limits, body=body, content_type=content_type
-            )
-        except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as problem:
-            await self.close()
-            raise ApiError(method, path, 0, f"certificate: {problem}"[:MAX_MESSAGE]) from None
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as problem:
-            raise ApiError(method, path, 0, f"{type(problem).__name__}: {problem}"[:MAX_MESSAGE]) from None
-        if response.status < HTTPStatus.MULTIPLE_CHOICES:
-            return response
-        message, reason = await _refusal(response)
-        response.release()
-        if response.status == HTTPStatus.UNAUTHORIZED:
-            await self.close()
-        absent = response.status == HTTPStatus.NOT_FOUND and reason == "NotFound"
-        raise ApiError(method, path, response.status, message, absent=absent)
+        """Return a successful response whose body is still to be read."""
+        tries = 1
+        while True:
+            try:
+                session = await self._connected()
+                response = await session.request(
+                    method, path, query, limits, body=body, content_type=content_type
+                )
+            except _BROKEN as problem:
+                failure = failure_of(problem)
+                if failure.reconnect:
+                    await self.close()
+                raise ApiError(method, path, 0, failure.text[:MAX_MESSAGE]) from None
+            if response.status < HTTPStatus.MULTIPLE_CHOICES:
+                return response
+            refusal = await _refusal(method, path, response)
+            response.release()
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                await self.close()
+            pause = _pause(response)
+            if pause is None or tries >= self._tries:
+                raise refusal
+            tries += 1
+            await self._sleep(pause)
+
+    async def _connected(self) -> HttpSession:
+        async with self._connecting:
+            if self._session is None:
+                self._session = await self._connect()
+            return self._session
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> tuple[str, str]:
-    """Message and reason of the Status that the API server sends with an error."""
+def _pause(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds until the request may be sent again, as client-go decides; ``None`` for never."""
+    status = response.status
+    if status != HTTPStatus.TOO_MANY_REQUESTS and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None
+    seconds = response.headers.get(hdrs.RETRY_AFTER, "")
+    if not seconds.isascii() or not seconds.isdecimal():
+        return None
+    return min(float(seconds), MAX_PAUSE_SECONDS)
+
+
+async def _refusal(method: str, path: str, response: aiohttp.ClientResponse) -> ApiError:
+    """Read the Status object that the API server sends with an error."""
     try:
         document = orjson.loads(await response.read())
-        return str(document["message"])[:MAX_MESSAGE], str(document.get("reason", ""))
-    except (
-        aiohttp.ClientError,
-        OSError,
-        TimeoutError,
-        orjson.JSONDecodeError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ):
-        return response.reason or "error", ""
+    except (*_BROKEN, orjson.JSONDecodeError):
+        document = None
+    status = document if isinstance(document, dict) else {}
+    message, reason = status.get("message"), status.get("reason")
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        message = "the credentials are not accepted"
+    return ApiError(
+        method,
+        path,
+        response.status,
+        escape(message, MAX_MESSAGE) if isinstance(message, str) else "",
+        reason=reason if isinstance(reason, str) else "",
+        continue_token=continue_token(status),
+    )
+
+
+def continue_token(document: Mapping[str, Any]) -> str:
+    """Return the token for the rest of a list; empty at its end."""
+    metadata = document.get("metadata")
+    token = metadata.get("continue") if isinstance(metadata, dict) else None
+    return token if isinstance(token, str) else ""

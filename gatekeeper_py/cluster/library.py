@@ -1,4 +1,4 @@
-"""kubernetes-asyncio's configuration, imported without the models that nobody here uses."""
+"""Import kubernetes-asyncio's configuration without the models that we do not use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME: Final = "kubernetes_asyncio"
 
 
 class Library(NamedTuple):
-    """What is used of kubernetes-asyncio."""
+    """The parts of kubernetes-asyncio that we use."""
 
     configuration: Callable[..., Configuration]
     config_exception: type[Exception]
@@ -29,14 +29,14 @@ class Library(NamedTuple):
 
 @cache
 def kubernetes_library() -> Library:
-    """Import it once."""
+    """Import the library once."""
     if NAME in sys.modules:
         return _imported()
     try:
         with _without_models():
             return _imported()
     except ImportError:
-        # Another version, laid out in another way: dearer, and as good.
+        # Another version with another layout: import all of it, which costs more and works as well.
         return _imported()
 
 
@@ -53,11 +53,11 @@ def _imported() -> Library:
 
 @contextmanager
 def _without_models() -> Iterator[None]:
-    """Let parts of the library be imported without its packages' ``__init__``.
+    """Allow importing modules of the library without running its packages' ``__init__``.
 
-    Those import some 800 models and API classes that we do not use: 64 MiB in each replica and
-    over a second of each start, against 1.5 MiB and 0.05 s for what we do use. Afterwards
-    ``sys.modules`` is as before, so whoever imports the library later gets it whole.
+    Those import some 800 models and API classes that we do not use: 64 MiB in each replica and more than
+    a second of each start, compared with 1.5 MiB and 0.05 s for the parts we use. Afterwards
+    ``sys.modules`` is as before, so a later import of the library gets all of it.
     """
     spec = importlib.util.find_spec(NAME)
     if spec is None or not spec.submodule_search_locations:
@@ -70,8 +70,8 @@ def _without_models() -> Iterator[None]:
     sys.modules[client.__name__] = client
     try:
         configuration = importlib.import_module(f"{NAME}.client.configuration")
-        # What kubernetes_asyncio.config asks of its sibling. It makes an ApiClient only in
-        # functions that are not called here.
+        # The names that kubernetes_asyncio.config imports from its sibling. It uses ApiClient only in
+        # functions that we do not call.
         vars(client).update(Configuration=configuration.Configuration, ApiClient=None)
         yield
     finally:

@@ -1,7 +1,7 @@
-"""Which proxy a request takes, by the rules of Go's ``httpproxy``.
+"""Choose the proxy for a request, by the rules of Go's ``httpproxy``.
 
-Not Python's: there ``NO_PROXY=10.0.0.0/8`` means nothing, so that the way to the API server's own
-service address would lead out through the company's proxy.
+Not by Python's rules: they ignore ``NO_PROXY=10.0.0.0/8``, so requests to the API server's Service
+address would go through the company's proxy.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from yarl import URL
 
 
 def proxy_for(url: URL, environ: Mapping[str, str]) -> str | None:
-    """The proxy's URL, or ``None`` for the direct way.
+    """Return the proxy's URL, or ``None`` to connect directly.
 
-    ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` count, and their lower-case spellings when
-    those are not set. See golang.org/x/net/http/httpproxy.
+    Reads ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``, and their lower-case spellings when those are
+    not set. Source: golang.org/x/net/http/httpproxy.
     """
     proxy = _variable(environ, f"{url.scheme}_proxy").strip()
     if not proxy or _direct(url.host or "", url.port or 0, _variable(environ, "no_proxy")):

@@ -21,11 +21,14 @@ from gatekeeper_py.commands.policyinput import UnreadableError, live_policy, now
 from gatekeeper_py.core.policy.policy import Policy
 
 if TYPE_CHECKING:
-    from gatekeeper_py.cluster.client import Cluster
-    from gatekeeper_py.inventory.api import Api
+    from gatekeeper_py.cluster.api import ApiClient
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration
     from gatekeeper_py.inventory.survey import OnPage, Survey
 
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+MAX_TRIES: Final = 5
+"""How often a request is sent to an overloaded API server."""
 
 CACHE_SIZE: Final = 16384
 """Decisions remembered, as in ``serve``: a cluster has far fewer images than Pods."""
@@ -64,11 +67,11 @@ def audit(
         raise click.UsageError(str(problem)) from None
     if namespace is not None and not _NAMESPACE.fullmatch(namespace):
         raise click.UsageError(f"--namespace: no namespace can be called {namespace!r}")
-    from gatekeeper_py.cluster.client import Cluster  # noqa: PLC0415 - other commands start without a client
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - other commands start without a client
 
     judged_by = configmap or usable_policy(policy or "")
     try:
-        cluster = Cluster(kubeconfig=kubeconfig, context=context, environ=os.environ)
+        cluster = ClusterConfiguration(kubeconfig=kubeconfig, context=context, environ=os.environ)
         survey = asyncio.run(_survey(cluster, judged_by, namespace, keep_approved=approved_too))
     except checked.SettingsError as problem:
         raise UnreadableError(str(problem)) from None
@@ -78,7 +81,7 @@ def audit(
 
 
 async def _survey(
-    cluster: Cluster,
+    cluster: ClusterConfiguration,
     judged_by: Policy | checked.ConfigMapName,
     namespace: str | None,
     *,
@@ -89,16 +92,14 @@ async def _survey(
     Raises ``SettingsError`` for a configuration and ``UnreadableError`` for a cluster that cannot
     be used.
     """
-    import aiohttp  # noqa: PLC0415 - see above
-
-    from gatekeeper_py.inventory.api import Api, ClusterError  # noqa: PLC0415
+    from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient  # noqa: PLC0415 - see above
+    from gatekeeper_py.inventory.reading import ClusterError  # noqa: PLC0415
     from gatekeeper_py.inventory.survey import survey  # noqa: PLC0415
     from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
-    from gatekeeper_py.sources.listwatch import as_trouble  # noqa: PLC0415
 
-    connection = await cluster.connect()
+    api = ApiClient(cluster.connect, timeout=LIST_TIMEOUT, tries=MAX_TRIES)
     try:
-        api = Api(connection)
+        await api.connect()
         policy = judged_by if isinstance(judged_by, Policy) else await _policy_of(api, judged_by)
         judge = Snapshot(policy.at(now()), CACHE_SIZE, CacheCounts())
         # The bar ends before anything else is written: it takes its lines with it.
@@ -106,15 +107,15 @@ async def _survey(
             return await survey(api, judge, namespace=namespace, keep_approved=keep_approved, on_page=on_page)
     except ClusterError as problem:
         raise UnreadableError(str(problem)) from None
-    except (aiohttp.ClientError, OSError) as problem:
-        raise UnreadableError(f"the cluster cannot be read: {as_trouble(problem)}") from None
     finally:
-        await connection.close()
+        await api.close()
 
 
-async def _policy_of(api: Api, name: checked.ConfigMapName) -> Policy:
+async def _policy_of(api: ApiClient, name: checked.ConfigMapName) -> Policy:
     path = f"/api/v1/namespaces/{quote(name.namespace, safe='')}/configmaps/{quote(name.name, safe='')}"
-    document = await api.get(path, {}, doing=f"get the ConfigMap {name}")
+    from gatekeeper_py.inventory.reading import read  # noqa: PLC0415 - see above
+
+    document = await read(api, path, {}, doing=f"get the ConfigMap {name}")
     return usable(live_policy(f"ConfigMap {name}", document.get("data")))
 
 

@@ -17,7 +17,7 @@ from gatekeeper_py.commands.findings import console, counted
 from gatekeeper_py.core.images.reference import escape
 
 if TYPE_CHECKING:
-    from gatekeeper_py.inventory.tally import JudgedImage, Place, Tally
+    from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
 
 FORMATS: Final = ("table", "json", "csv")
 HEADINGS: Final = ("IMAGE", "REASON", "COUNT", "DETAIL", "WHERE")
@@ -43,20 +43,20 @@ def write_report(tally: Tally, style: Literal["table", "json", "csv"]) -> None:
         _print_table(tally, console().width if sys.stdout.isatty() else None)
 
 
-def table(rows: Sequence[tuple[JudgedImage, Sequence[Place]]], width: int | None) -> list[tuple[str, ...]]:
+def table(rows: Sequence[tuple[JudgedImage, Sequence[Usage]]], width: int | None) -> list[tuple[str, ...]]:
     """The cells of each line, headings first; with a width, cut so that a line fits in it.
 
     The widest columns give way first. Cells are padded, but for the last one, which is the longest.
     The detail of an image that is unlisted or allowed says its name again, so it is left out.
     """
-    lines = [HEADINGS, *(_cells(image, places) for image, places in rows)]
+    lines = [HEADINGS, *(_cells(image, usages) for image, usages in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     if not any(line[DETAIL] for line in lines[1:]):
         lines = [(*line[:DETAIL], *line[DETAIL + 1 :]) for line in lines]
         del widths[DETAIL]
     if width is not None:
         _narrow(widths, width - len(GAP) * (len(widths) - 1))
-        lines[1:] = [_cut(line, widths, places) for line, (_, places) in zip(lines[1:], rows, strict=True)]
+        lines[1:] = [_cut(line, widths, usages) for line, (_, usages) in zip(lines[1:], rows, strict=True)]
     return [_padded(line, widths) for line in lines]
 
 
@@ -74,20 +74,20 @@ def _print_table(tally: Tally, width: int | None) -> None:
     out.print(f"{said}{counts['rejected']} rejected, {counts['approved']} approved")
 
 
-def _cells(image: JudgedImage, places: Sequence[Place]) -> tuple[str, ...]:
+def _cells(image: JudgedImage, usages: Sequence[Usage]) -> tuple[str, ...]:
     return (
         escape(image.image, MAX_CELL) or "(none)",
         image.reason,
-        str(len(places)),
+        str(len(usages)),
         escape(image.detail, MAX_CELL) if image.reason in {"denied", "invalid"} else "",
-        ", ".join(_objects(places)),
+        ", ".join(_objects(usages)),
     )
 
 
-def _cut(line: tuple[str, ...], widths: Sequence[int], places: Sequence[Place]) -> tuple[str, ...]:
+def _cut(line: tuple[str, ...], widths: Sequence[int], usages: Sequence[Usage]) -> tuple[str, ...]:
     image, *between, where = line
     if len(where) > widths[-1]:
-        where = _some(_objects(places), widths[-1])
+        where = _some(_objects(usages), widths[-1])
     shortened = (_start(cell, size) for cell, size in zip(between, widths[1:-1], strict=True))
     return (_middle(image, widths[0]), *shortened, where)
 
@@ -98,11 +98,11 @@ def _padded(line: tuple[str, ...], widths: Sequence[int]) -> tuple[str, ...]:
     return (*(pad(cell, size) for pad, cell, size in zip(pads, cells, widths, strict=False)), last)
 
 
-def _objects(places: Sequence[Place]) -> list[str]:
+def _objects(usages: Sequence[Usage]) -> list[str]:
     """Each object once, though several of its containers may run the image."""
     names = (
-        f"{place.kind} {place.namespace}/{place.name}" if place.namespace else f"{place.kind} {place.name}"
-        for place in places
+        f"{usage.kind} {usage.namespace}/{usage.name}" if usage.namespace else f"{usage.kind} {usage.name}"
+        for usage in usages
     )
     return [escape(name, MAX_CELL) for name in dict.fromkeys(names)]
 
@@ -144,11 +144,11 @@ def _write_json(tally: Tally) -> None:
     out = sys.stdout
     out.write(f'{{\n  "counts": {_indented(tally.counts, 2).lstrip()},\n  "images": [')
     separator = "\n"
-    for image, places in tally.listed():
-        whole = _indented({**image._asdict(), "count": len(places), "objects": []}, 4)
+    for image, usages in tally.listed():
+        whole = _indented({**image._asdict(), "count": len(usages), "objects": []}, 4)
         out.write(f"{separator}{whole.removesuffix('[]' + CLOSING)}[")
-        for index, place in enumerate(places):
-            out.write(f"{',' if index else ''}\n{_indented(place._asdict(), 8)}")
+        for index, usage in enumerate(usages):
+            out.write(f"{',' if index else ''}\n{_indented(usage._asdict(), 8)}")
         separator = ",\n"
         out.write(f"\n      ]{CLOSING}")
     out.write("]\n}\n" if separator == "\n" else "\n  ]\n}\n")
@@ -160,11 +160,11 @@ def _indented(value: Any, spaces: int) -> str:
 
 def _write_csv(tally: Tally) -> None:
     click.echo(",".join(CSV_FIELDS))
-    for image, places in tally.listed():
+    for image, usages in tally.listed():
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         decided = (_inert(image.image), image.canonical, image.verdict, image.reason, image.detail)
-        writer.writerows((*decided, *place) for place in places)
+        writer.writerows((*decided, *usage) for usage in usages)
         # Bytes, because an image may hold what the terminal's encoding has not.
         click.echo(text.getvalue().encode(), nl=False)
 

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gatekeeper_py.cluster.api import Api, ApiError
-from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.cluster.api import ApiClient
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.certificates import Terms
 from gatekeeper_py.control.fastpath import dryrun
 from gatekeeper_py.control.fastpath.canary import Canary
@@ -62,7 +63,7 @@ def run(
 
     Raises ``SettingsError`` when there is no cluster configuration.
     """
-    cluster = Cluster(kubeconfig=kubeconfig, context=context, environ=os.environ)
+    cluster = ClusterConfiguration(kubeconfig=kubeconfig, context=context, environ=os.environ)
     process = Process(log_level=log_level, log_style=log_style)
     return process.run(
         lambda: _main(
@@ -79,7 +80,7 @@ def run(
 
 async def _main(
     process: Process,
-    cluster: Cluster,
+    cluster: ClusterConfiguration,
     installation: Installation,
     terms: Terms,
     health_listen: Address,
@@ -88,7 +89,7 @@ async def _main(
     fast_path: FastPathTerms | None,
 ) -> int:
     metrics, log = ControlMetrics(), process.log
-    api = Api(cluster.connect, field_manager=FIELD_MANAGER)
+    api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
     keeper: FastPathKeeper | None = None
     following: list[Callable[[], Coroutine[Any, Any, None]]] = []
     if fast_path is not None:
@@ -113,8 +114,8 @@ async def _main(
 
 def _keeper(
     process: Process,
-    api: Api,
-    cluster: Cluster,
+    api: ApiClient,
+    cluster: ClusterConfiguration,
     installation: Installation,
     terms: FastPathTerms,
     metrics: ControlMetrics,
@@ -160,7 +161,7 @@ async def _run_once(process: Process, controller: Controller, seconds: float) ->
 
 async def _run_forever(
     process: Process,
-    api: Api,
+    api: ApiClient,
     controller: Controller,
     installation: Installation,
     metrics: ControlMetrics,
@@ -211,7 +212,7 @@ def watched(installation: Installation) -> list[tuple[str, str]]:
     return objects + [(desired.collection, desired.name) for desired in installation.desired]
 
 
-async def _follow(api: Api, collection: str, name: str, changed: Callable[[], object]) -> None:
+async def _follow(api: ApiClient, collection: str, name: str, changed: Callable[[], object]) -> None:
     """Watch one object for ever; what is missed between two watches, the pass each minute sees."""
     while True:
         try:

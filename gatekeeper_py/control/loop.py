@@ -6,9 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from gatekeeper_py.control.backoff import backed_off
 from gatekeeper_py.control.certificates import Terms
 from gatekeeper_py.control.reconcile import (
     Ask,
@@ -21,6 +20,8 @@ from gatekeeper_py.control.reconcile import (
     removal_under_way,
 )
 from gatekeeper_py.control.webhooks import Conditions
+from gatekeeper_py.runtime.backoff import backed_off
+from gatekeeper_py.runtime.logs import Log
 
 DEBOUNCE_SECONDS: Final = 0.05
 """Changes come in bursts: one pass for all that arrives within this."""
@@ -53,14 +54,6 @@ class Skips(Protocol):
     def conditions(self) -> Conditions: ...
 
     def look(self) -> None: ...
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 class Controller:

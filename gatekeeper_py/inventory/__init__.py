@@ -1,1 +1,1 @@
-"""What already runs: paged lists of the cluster -> slots -> decisions, grouped by image."""
+"""What already runs: paged lists of the cluster, every image judged, grouped by image."""

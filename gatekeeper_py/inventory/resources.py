@@ -1,4 +1,4 @@
-"""Which lists hold images: the kinds of the core's table, and those that the policy declares."""
+"""The lists that hold images: the kinds in the core's table and those that the policy declares."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
+from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission.fields import POD_SPECS, WORKLOAD_KINDS, GroupKind
-from gatekeeper_py.inventory.api import Api, NotFound
+from gatekeeper_py.inventory.reading import NotFound, read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """One kind as the API server serves it."""
+    """A kind that the API server serves."""
 
     group: str
     version: str
@@ -22,13 +23,13 @@ class Resource:
     namespaced: bool = True
 
     def __str__(self) -> str:
-        """As kubectl names it: ``deployments.apps``."""
+        """Return the name that kubectl uses, e.g. ``deployments.apps``."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str | None) -> str:
-        """Where its objects are listed, of one namespace or of all."""
-        place = f"namespaces/{quote(namespace, safe='')}/" if namespace is not None else ""
-        return f"{_root(self.group, self.version)}/{place}{self.plural}"
+        """Return the path that lists its objects, in one namespace or in all."""
+        scope = f"namespaces/{quote(namespace, safe='')}/" if namespace is not None else ""
+        return f"{_root(self.group, self.version)}/{scope}{self.plural}"
 
 
 BUILT_IN: Final = tuple(
@@ -39,14 +40,14 @@ BUILT_IN: Final = tuple(
 
 
 def kind_text(kind: GroupKind) -> str:
-    """``Workflow.argoproj.io``, as kubectl would take it."""
+    """Return a kind as kubectl accepts it, e.g. ``Workflow.argoproj.io``."""
     return ".".join((kind[1], kind[0])) if kind[0] else kind[1]
 
 
-async def discover(api: Api, kinds: Iterable[GroupKind]) -> tuple[list[Resource], list[GroupKind]]:
-    """The kinds beyond the core's table that are served with a list, and those that are not.
+async def discover(api: ApiClient, kinds: Iterable[GroupKind]) -> tuple[list[Resource], list[GroupKind]]:
+    """Return the kinds beyond the core's table that can be listed, and those that cannot.
 
-    The preferred version of a group is asked first. Raises what ``Api.get`` raises.
+    Tries the preferred version of each group first. Raises ``ClusterError``.
     """
     wanted: dict[str, set[str]] = {}
     for group, kind in kinds:
@@ -61,17 +62,17 @@ async def discover(api: Api, kinds: Iterable[GroupKind]) -> tuple[list[Resource]
     return found, missing
 
 
-async def _served(api: Api, group: str, names: set[str]) -> dict[str, Resource]:
-    """By kind, each as the first version that lists it serves it."""
+async def _served(api: ApiClient, group: str, names: set[str]) -> dict[str, Resource]:
+    """Return resources by kind, each in the first version that can list it."""
     doing = f"discover the kinds of {group or 'the core group'}"
     served: dict[str, Resource] = {}
     try:
-        versions = ["v1"] if not group else _versions(await api.get(_root(group), {}, doing=doing))
+        versions = ["v1"] if not group else _versions(await read(api, _root(group), {}, doing=doing))
     except NotFound:
         return {}
     for version in versions:
         try:
-            document = await api.get(_root(group, version), {}, doing=doing)
+            document = await read(api, _root(group, version), {}, doing=doing)
         except NotFound:
             continue
         for entry in _mappings(document.get("resources")):
@@ -89,14 +90,14 @@ def _root(group: str, version: str | None = None) -> str:
 
 
 def _versions(document: Mapping[str, Any]) -> list[str]:
-    """Versions of an APIGroup, the preferred one first."""
+    """Return the versions of an APIGroup, the preferred one first."""
     entries = [document.get("preferredVersion"), *_mappings(document.get("versions"))]
     texts = (entry.get("version") for entry in entries if isinstance(entry, dict))
     return list(dict.fromkeys(text for text in texts if isinstance(text, str) and text))
 
 
 def _resource(group: str, version: str, entry: Mapping[str, Any]) -> Resource | None:
-    """An entry of an APIResourceList; ``None`` for what has no list, and for subresources."""
+    """Read an entry of an APIResourceList; ``None`` if it cannot be listed or is a subresource."""
     plural, kind, verbs = entry.get("name"), entry.get("kind"), entry.get("verbs")
     if not isinstance(plural, str) or not isinstance(kind, str) or "/" in plural:
         return None

@@ -1,6 +1,6 @@
-"""Every image of a live cluster, judged as the webhook would judge it.
+"""Judge every image of a live cluster as the webhook would.
 
-Lists come in pages and only their tallies stay, so memory does not grow with the objects.
+Lists arrive in pages and only tallies are kept, so memory does not grow with the number of objects.
 """
 
 from __future__ import annotations
@@ -11,36 +11,37 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
+from gatekeeper_py.cluster.api import ApiClient, continue_token
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import ActivePolicy, Judgement
 from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.api import Api, ClusterError, Expired, NotFound, continue_token
+from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound, read
 from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover
-from gatekeeper_py.inventory.tally import JudgedImage, Place, Tally
+from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
 
 PAGE_SIZE: Final = 500
-"""As kubectl's. A page is some MiB, and what the API server reads from etcd at a time."""
+"""The same as kubectl's. A page is some MiB, and the API server reads one page at a time from etcd."""
 
 MAX_RESTARTS: Final = 3
-"""A list that expires again and again does not end by asking once more."""
+"""How often a list that expired is started again before the audit fails."""
 
 UID: Final = "audit"
 
 OnPage = Callable[[Resource, int, int | None], None]
-"""Told of each page: the list, objects of it so far, and how many are left when that is known."""
+"""Called after each page: the resource, how many objects were read, and how many remain, if known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a cluster holds. ``missing`` are declared kinds that it does not serve."""
+    """What a cluster runs. ``missing`` are kinds that the policy declares and the cluster does not serve."""
 
     tally: Tally
     missing: tuple[GroupKind, ...]
 
 
 async def survey(
-    api: Api,
+    api: ApiClient,
     policy: ActivePolicy,
     *,
     namespace: str | None,
@@ -49,8 +50,8 @@ async def survey(
 ) -> Survey:
     """List everything that holds images, in one namespace or in all, and judge it.
 
-    Raises ``ClusterError`` when something cannot be listed: half an audit must not look like a
-    whole one. Raises what the client raises, too.
+    Raises ``ClusterError`` when something cannot be listed, because an incomplete audit must not look
+    complete.
     """
     declared, missing = await discover(api, policy.resources)
     total = Tally(keep_approved=keep_approved)
@@ -62,20 +63,20 @@ async def survey(
                 await _Listing(api, policy, resource, namespace, on_page).tally(keep_approved=keep_approved)
             )
         except NotFound:
-            # Not every API server serves every kind. One that serves no Pods is none.
+            # Not every API server serves every kind, but one without Pods is not an API server.
             if (resource.group, resource.kind) == POD:
                 raise
             missing.append((resource.group, resource.kind))
-    # Of a namespace that does not exist the API server gives empty lists: a typo would look clean.
+    # The API server returns empty lists for a namespace that does not exist, so a typo would look clean.
     if namespace is not None and not total.objects and not await _exists(api, namespace):
         raise ClusterError(f"there is no namespace {namespace}")
     return Survey(tally=total, missing=tuple(missing))
 
 
-async def _exists(api: Api, namespace: str) -> bool:
-    """Whether there is such a namespace; whoever may list Pods may not be allowed to know."""
+async def _exists(api: ApiClient, namespace: str) -> bool:
+    """Whether the namespace exists; assume so when the caller may list Pods but not read namespaces."""
     try:
-        await api.get(f"/api/v1/namespaces/{quote(namespace, safe='')}", {}, doing="get the namespace")
+        await read(api, f"/api/v1/namespaces/{quote(namespace, safe='')}", {}, doing="get the namespace")
     except NotFound:
         return False
     except ClusterError:
@@ -84,21 +85,21 @@ async def _exists(api: Api, namespace: str) -> bool:
 
 
 class _Listing:
-    """One kind, page by page."""
+    """All objects of one kind, page by page."""
 
     def __init__(
-        self, api: Api, policy: ActivePolicy, resource: Resource, namespace: str | None, on_page: OnPage
+        self, api: ApiClient, policy: ActivePolicy, resource: Resource, namespace: str | None, on_page: OnPage
     ) -> None:
         self._api = api
         self._policy = policy
         self._resource = resource
         self._path = resource.path(namespace)
         self._on_page = on_page
-        place = f"in the namespace {namespace}" if namespace is not None else "in all namespaces"
-        self._doing = f"list {resource} {place if resource.namespaced else ''}".rstrip()
+        scope = f"in the namespace {namespace}" if namespace is not None else "in all namespaces"
+        self._doing = f"list {resource} {scope if resource.namespaced else ''}".rstrip()
 
     async def tally(self, *, keep_approved: bool) -> Tally:
-        """The whole list. When it expires and cannot go on, it starts again."""
+        """Read the whole list; start again when it expires and cannot be resumed."""
         for _ in range(MAX_RESTARTS):
             with suppress(Expired):
                 return await self._pages(Tally(keep_approved=keep_approved))
@@ -110,12 +111,12 @@ class _Listing:
         while True:
             query = {"limit": str(PAGE_SIZE), **({"continue": token} if token else {})}
             try:
-                # The page has no name here, so it is gone before the next one comes.
-                token, left = self._take(await self._api.get(self._path, query, doing=self._doing), tally)
+                # Not assigned to a name, so that a page is freed before the next one is read.
+                token, left = self._take(await read(self._api, self._path, query, doing=self._doing), tally)
                 resumed = False
             except Expired as expired:
-                # As kubectl, go on behind the last object with the list as it is now. What was
-                # created or deleted meanwhile may be missed; nothing is counted twice.
+                # Like kubectl, continue after the last object with the list as it is now. Objects created or
+                # deleted meanwhile may be missed; none is counted twice.
                 if not expired.token or resumed:
                     raise
                 token, resumed = expired.token, True
@@ -125,12 +126,12 @@ class _Listing:
                 return tally
 
     def _take(self, page: dict[str, Any], tally: Tally) -> tuple[str, int | None]:
-        """Judge a page. Answers the token for the next and how many objects are left."""
+        """Judge a page. Return the token for the next page and how many objects remain."""
         items = page.get("items", ())
         if items is None:
-            items = ()  # how Go writes an empty list, where nobody cared
+            items = ()  # Go encodes a nil slice as null
         if not isinstance(items, list | tuple):
-            raise ClusterError(f"cannot {self._doing}: the answer is no list")
+            raise ClusterError(f"cannot {self._doing}: the answer is not a list")
         for item in items:
             self._judge(item, tally)
         metadata = page.get("metadata")
@@ -142,7 +143,7 @@ class _Listing:
         if not isinstance(metadata, dict):
             raise ClusterError(f"cannot {self._doing}: an item without metadata")
         kind = self._resource.kind
-        # The question the webhook would be asked if the object were made anew.
+        # The request that the webhook would receive if the object were created now.
         request = AdmissionRequest(
             uid=UID,
             group=self._resource.group,
@@ -155,11 +156,11 @@ class _Listing:
         tally.objects += 1
         for judgement in admission.validate(request, self._policy).judgements:
             image = judged_image(judgement, self._policy, request.namespace)
-            tally.add(image, Place(kind, request.namespace, request.name, judgement.slot.path))
+            tally.add(image, Usage(kind, request.namespace, request.name, judgement.slot.path))
 
 
 def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | None) -> JudgedImage:
-    """A judgement without its place. The image and its canonical form are those before a mirror."""
+    """Return a judgement without its field. Image and canonical form are those before a mirror rewrite."""
     decision = judgement.decision
     value = judgement.slot.value
     image = value if isinstance(value, str) else ""

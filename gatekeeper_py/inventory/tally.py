@@ -1,7 +1,7 @@
-"""Images grouped by what was decided of them, each with where it stands. Pure: no I/O.
+"""Group images by verdict, each with where it is used. Pure: no I/O.
 
-A cluster may have 50,000 Pods, so an object is not kept: of each place there is one small tuple,
-and of an image that is not to be listed only that there is one.
+A cluster may have 50,000 Pods, so objects are not kept: each use of an image is one small tuple, and an
+image that is not listed has none.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gatekeeper_py.core.policy.decision import Reason
 
 
 class JudgedImage(NamedTuple):
-    """An image as written, and what was decided of it.
+    """An image as written, with its verdict.
 
-    The same text has several when the decision depends on the namespace. ``canonical`` is ``None`` when
-    the image is invalid. An image that is missing or no text is the empty one.
+    One text has several of these when the verdict depends on the namespace. ``canonical`` is ``None`` when
+    the image is invalid. ``image`` is empty when the field is missing or not text.
     """
 
     image: str
@@ -27,8 +27,8 @@ class JudgedImage(NamedTuple):
     detail: str
 
 
-class Place(NamedTuple):
-    """Where an image stands; ``namespace`` is ``None`` in a cluster-scoped object."""
+class Usage(NamedTuple):
+    """Where an image is used; ``namespace`` is ``None`` in a cluster-scoped object."""
 
     kind: str
     namespace: str | None
@@ -37,33 +37,33 @@ class Place(NamedTuple):
 
 
 class Tally:
-    """What was found so far; ``keep_approved`` is whether approved images get their places, too."""
+    """The images found so far; with ``keep_approved`` also where the approved ones are used."""
 
-    __slots__ = ("_keep_approved", "_places", "objects")
+    __slots__ = ("_keep_approved", "_usages", "objects")
 
     def __init__(self, *, keep_approved: bool) -> None:
         self.objects = 0
         self._keep_approved = keep_approved
-        self._places: dict[JudgedImage, list[Place]] = {}
+        self._usages: dict[JudgedImage, list[Usage]] = {}
 
-    def add(self, image: JudgedImage, place: Place) -> None:
-        places = self._places.setdefault(image, [])
+    def add(self, image: JudgedImage, usage: Usage) -> None:
+        usages = self._usages.setdefault(image, [])
         if self._keep_approved or image.verdict == "rejected":
-            # The API's JSON gives a new text each time; kinds, namespaces and paths are few.
-            namespace = None if place.namespace is None else sys.intern(place.namespace)
-            places.append(Place(sys.intern(place.kind), namespace, place.name, sys.intern(place.path)))
+            # Parsed JSON holds a new string each time, but there are few kinds, namespaces and paths.
+            namespace = None if usage.namespace is None else sys.intern(usage.namespace)
+            usages.append(Usage(sys.intern(usage.kind), namespace, usage.name, sys.intern(usage.path)))
 
     def merge(self, other: Tally) -> None:
-        """Take over what another tally has found; it is not to be used any more."""
+        """Take over the contents of another tally, which must not be used afterwards."""
         self.objects += other.objects
-        for image, places in other._places.items():
-            self._places.setdefault(image, []).extend(places)
+        for image, usages in other._usages.items():
+            self._usages.setdefault(image, []).extend(usages)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Objects looked at, and images in them, also of those that are not listed."""
-        rejected = sum(image.verdict == "rejected" for image in self._places)
-        total = len(self._places)
+        """Return how many objects were read, and how many images they use, listed or not."""
+        rejected = sum(image.verdict == "rejected" for image in self._usages)
+        total = len(self._usages)
         return {
             "objects": self.objects,
             "images": total,
@@ -71,16 +71,16 @@ class Tally:
             "rejected": rejected,
         }
 
-    def listed(self) -> Iterator[tuple[JudgedImage, list[Place]]]:
-        """Each image that is to be listed with its places, both sorted by their fields."""
-        for image in sorted(self._places, key=_image_order):
+    def listed(self) -> Iterator[tuple[JudgedImage, list[Usage]]]:
+        """Yield each listed image with its usages, both sorted by their fields."""
+        for image in sorted(self._usages, key=_image_order):
             if self._keep_approved or image.verdict == "rejected":
-                yield image, sorted(self._places[image], key=_place_order)
+                yield image, sorted(self._usages[image], key=_usage_order)
 
 
 def _image_order(image: JudgedImage) -> tuple[str, str, str, str]:
     return image.image, image.verdict, image.reason, image.detail
 
 
-def _place_order(place: Place) -> tuple[str, str, str, str]:
-    return place.kind, place.namespace or "", place.name, place.path
+def _usage_order(usage: Usage) -> tuple[str, str, str, str]:
+    return usage.kind, usage.namespace or "", usage.name, usage.path

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, MutableMapping
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, Protocol
 
 import orjson
 import structlog
@@ -34,6 +34,16 @@ that made a denial cost twice an allowed review."""
 
 MAX_BATCH_LINES: Final = 1000
 """Bounds one write to a few hundred KiB."""
+
+
+class Log(Protocol):
+    """A logger: a constant event name, with the data in keys."""
+
+    def info(self, event: str, **keys: Any) -> Any: ...
+
+    def warning(self, event: str, **keys: Any) -> Any: ...
+
+    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 class LogWriter:

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from aiohttp import http_parser
 
-from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import Reloader
@@ -26,7 +27,6 @@ from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
-from gatekeeper_py.sources import Delivery
 from gatekeeper_py.sources.configmap import ConfigMapSource
 from gatekeeper_py.sources.file import FileSource
 
@@ -196,7 +196,9 @@ class _Server:
             return
         if settings.configmap is None:
             raise SettingsError("no source of a policy")
-        cluster = Cluster(kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ)
+        cluster = ClusterConfiguration(
+            kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
+        )
         source = ConfigMapSource(settings.configmap, cluster.connect, log=self._log, on_synced=on_synced)
         try:
             await source.connect()

@@ -1,9 +1,9 @@
 """A policy in a ConfigMap: listed, then watched by name.
 
-kubernetes-asyncio's ``Watch`` is not used: it waits for ever on a silent peer, reconnects about
-a thousand times a second on an empty stream, answers 410 with the same version again, and yields
-HTTP errors as strings. Here whatever is odd ends in a jittered pause and a new list, and the last
-good policy serves meanwhile. Rules: docs/reliability.md.
+kubernetes-asyncio's ``Watch`` is not used: it waits for ever for a silent peer, reconnects about a
+thousand times a second on an empty stream, retries a 410 with the same version, and yields HTTP errors
+as strings. Here anything unusual leads to a jittered pause and a new list, and the last good policy
+serves meanwhile. The rules are in docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -13,57 +13,50 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Final
 from urllib.parse import quote
 
+from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.runtime.backoff import backed_off
+from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.settings import ConfigMapName
-from gatekeeper_py.sources import Delivery
-from gatekeeper_py.sources.events import Seen, Trouble, read_event, read_list
-from gatekeeper_py.sources.listwatch import Connects, Timing, Watch, as_trouble, get_list, open_watch
+from gatekeeper_py.sources.events import Observation, Trouble, read_event, read_list
+from gatekeeper_py.sources.listwatch import HttpSession, Timing, Watch, as_trouble, get_list, open_watch
 
 FIRST_PAUSE_SECONDS: Final = 0.8
 LONGEST_PAUSE_SECONDS: Final = 30.0
-"""Both as client-go's reflector. A policy may be stale for so long after the API server is back."""
+"""Both as in client-go's reflector. A policy may be stale for this long after the API server is back."""
 
 PAUSE_JITTER: Final = 0.5
-"""A pause is up to this part longer, so that replicas do not come back together."""
+"""Largest fraction by which a pause is extended, so that replicas do not all return at once."""
 
 WATCH_JITTER: Final = 0.1
 
 MAX_RETRY_AFTER_SECONDS: Final = 60.0
-"""A server that asks for more must not keep an old policy in force for more."""
+"""Longest pause that a server can ask for: an old policy stays in force meanwhile."""
 
 SHORT_WATCH_SECONDS: Final = 1.0
-"""A watch that ends sooner is odd, as for client-go's reflector: going on at once would spin."""
+"""A watch that ends sooner counts as a failure, as in client-go's reflector, to avoid a busy loop."""
 
 STEADY_SECONDS: Final = 60.0
-"""After so long in step, trouble is a new one and starts with the shortest pause."""
-
+"""After following the ConfigMap for this long, the next failure starts with the shortest pause again."""
 
 RECONNECT_AFTER: Final = 3
-"""Failures in a row, after which each has the configuration read again. A server that no longer
-takes our client certificate just hangs up (TLS 1.3 tells after the handshake), and a cluster may
-have moved; before that a program that makes tokens is not started for nothing."""
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
+"""From this many failures in a row on, each one reads the configuration again: the cluster may have
+moved, and under TLS 1.3 a server that refuses our client certificate just closes the connection. Not
+sooner, because reading it may start a program that fetches a token."""
 
 
 class ConfigMapSource:
-    """Deliveries of one ConfigMap: the first once it is listed, then each time its content changes.
+    """Deliver one ConfigMap: once it is listed, then whenever its content changes.
 
-    ``connect`` makes a connection from a configuration read anew; it raises ``SettingsError``.
+    ``connect`` reads the configuration and makes a session; it raises ``SettingsError``.
     """
 
     def __init__(
         self,
         name: ConfigMapName,
-        connect: Callable[[], Awaitable[Connects]],
+        connect: Callable[[], Awaitable[HttpSession]],
         *,
         log: Log,
         on_synced: Callable[[], None] = lambda: None,
@@ -75,14 +68,14 @@ class ConfigMapSource:
         self._name = name
         self._path = f"/api/v1/namespaces/{quote(name.namespace, safe='')}/configmaps"
         self._selector = f"metadata.name={name.name}"
-        self._make_connection = connect
+        self._make_session = connect
         self._log = log
         self._on_synced = on_synced
         self._timing = timing or Timing()
         self._sleep = sleep
         self._monotonic = monotonic
         self._uniform = uniform
-        self._connection: Connects | None = None
+        self._session: HttpSession | None = None
         self._version: str | None = None
         self._watch: Watch | None = None
         self._watch_opened = 0.0
@@ -90,23 +83,23 @@ class ConfigMapSource:
         self._failures = 0
         self._token_reloaded = False
 
-    async def connect(self) -> Connects:
-        """Connect now, so that a configuration that cannot be used is known at start.
+    async def connect(self) -> HttpSession:
+        """Connect now instead of in the first step, to learn at start whether the configuration is usable.
 
-        Raises ``SettingsError``. The first step does it otherwise.
+        Raises ``SettingsError``.
         """
-        if self._connection is None:
-            self._connection = await self._make_connection()
-        return self._connection
+        if self._session is None:
+            self._session = await self._make_session()
+        return self._session
 
     async def close(self) -> None:
-        """Give the connection back. ``deliveries`` does so at its end, but only if it ever began."""
+        """Close the session. ``deliveries`` does so at its end, but only if it was started."""
         await self._disconnect()
 
     async def deliveries(self) -> AsyncGenerator[Delivery]:
-        """Never ends; yields only changes of text, mode or problem.
+        """Yield each change of text, mode or problem, for ever.
 
-        Other changes, as of labels, only move the version that the next watch starts from.
+        Other changes, such as of labels, only update the version that the next watch starts from.
         ``on_synced`` is called after each list, event and bookmark.
         """
         last: tuple[str | None, str | None, str] | None = None
@@ -114,7 +107,7 @@ class ConfigMapSource:
             while True:
                 try:
                     delivery = await self.step()
-                except Exception as problem:  # noqa: BLE001 - told in _recover; reviews must go on
+                except Exception as problem:  # noqa: BLE001 - logged in _recover; reviews must go on
                     await self._recover(as_trouble(problem), problem)
                     continue
                 if delivery is None:
@@ -127,17 +120,17 @@ class ConfigMapSource:
             await self._disconnect()
 
     async def step(self) -> Delivery | None:
-        """One of: connect and list, open a watch, take its next line. Answers the state it saw, if any.
+        """Connect and list, or open a watch, or read its next line. Return the state it delivered, if any.
 
-        Raises what ``as_trouble`` takes; ``deliveries`` then starts over.
+        Raises what ``as_trouble`` accepts; ``deliveries`` then starts over.
         """
-        connection = await self.connect()
+        session = await self.connect()
         if self._version is None:
-            return await self._list(connection)
+            return await self._list(session)
         if self._watch is None:
             seconds = self._timing.watch * self._uniform(1 - WATCH_JITTER, 1 + WATCH_JITTER)
             self._watch = await open_watch(
-                connection, self._path, self._selector, self._version, seconds, self._timing
+                session, self._path, self._selector, self._version, seconds, self._timing
             )
             self._watch_opened = self._monotonic()
             return None
@@ -149,20 +142,20 @@ class ConfigMapSource:
         self._token_reloaded = False
         return delivery
 
-    async def _list(self, connection: Connects) -> Delivery | None:
-        body = await get_list(connection, self._path, self._selector, self._timing)
+    async def _list(self, session: HttpSession) -> Delivery | None:
+        body = await get_list(session, self._path, self._selector, self._timing)
         delivery = self._take(read_list(body, self._name))
         self._in_step_since = self._monotonic()
         self._log.info("policy_source_synced", source=str(self._name), resource_version=self._version)
         return delivery
 
-    def _take(self, seen: Seen) -> Delivery | None:
+    def _take(self, seen: Observation) -> Delivery | None:
         self._version = seen.version
         self._on_synced()
         return seen.delivery
 
     def _end(self, watch: Watch) -> None:
-        """Take the end of a watch: a regular one lets the next go on from the version reached."""
+        """Handle the end of a watch; after a regular one the next watch continues from the last version."""
         self._close_watch()
         if not watch.lines:
             raise Trouble("a watch ended without an event")
@@ -170,7 +163,7 @@ class ConfigMapSource:
             raise Trouble("a watch ended at once")
 
     async def _recover(self, trouble: Trouble, problem: Exception) -> None:
-        """Forget where we were, and pause."""
+        """Pause, then start over with a list."""
         since, self._in_step_since = self._in_step_since, None
         if since is not None and self._monotonic() - since >= STEADY_SECONDS:
             self._failures = 0
@@ -179,7 +172,7 @@ class ConfigMapSource:
         if trouble.reconnect or self._failures >= RECONNECT_AFTER:
             await self._disconnect()
         if trouble.status == HTTPStatus.UNAUTHORIZED and not self._token_reloaded:
-            # The token was rotated since it was read: nothing to wait for, once.
+            # The token was probably rotated since it was read: try once more at once.
             self._token_reloaded = True
             pause = 0.0
         else:
@@ -193,10 +186,8 @@ class ConfigMapSource:
             await self._sleep(pause)
 
     def _next_pause(self) -> float:
-        # The exponent is bounded because 2.0 ** 1024 overflows after some hours of an outage.
-        pause = min(
-            FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_SECONDS / (1 + PAUSE_JITTER)
-        )
+        longest = LONGEST_PAUSE_SECONDS / (1 + PAUSE_JITTER)
+        pause = backed_off(FIRST_PAUSE_SECONDS, self._failures, longest)
         self._failures += 1
         return pause * self._uniform(1.0, 1.0 + PAUSE_JITTER)
 
@@ -207,6 +198,6 @@ class ConfigMapSource:
 
     async def _disconnect(self) -> None:
         self._close_watch()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

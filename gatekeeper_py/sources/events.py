@@ -1,4 +1,4 @@
-"""What the API server says of one ConfigMap: list bodies and watch lines, read without models.
+"""Read list bodies and watch lines about one ConfigMap.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
@@ -12,19 +12,19 @@ from typing import Any, Final
 import orjson
 
 from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.settings import ConfigMapName
-from gatekeeper_py.sources import Delivery
 
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""Of one list or one line. An object is at most 1.5 MiB in etcd, and JSON escapes may make 6 of 1."""
+"""Limit for one list or one line. An object has at most 1.5 MiB, and JSON escapes multiply it by up to 6."""
 
 
 class Trouble(Exception):
-    """The source is out of step and has to start over; the text says why, never with a body.
+    """The source cannot follow the ConfigMap and has to start over.
 
-    ``status`` is the API server's, where it gave one. ``retry_after`` are the seconds it asked
-    for. ``reconnect`` asks for a new connection with a configuration read again. ``unexpected``
-    marks a bug of ours.
+    The text gives the reason and never quotes a body. ``status`` is the API server's HTTP status, if it
+    sent one. ``retry_after`` is the pause it asked for, in seconds. ``reconnect`` asks for a new session
+    with a configuration that is read again. ``unexpected`` marks a bug of ours.
     """
 
     def __init__(
@@ -44,30 +44,32 @@ class Trouble(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One state of the ConfigMap, or with ``delivery`` ``None`` only how far the server got."""
+class Observation:
+    """A state of the ConfigMap; without ``delivery`` only a newer resource version."""
 
     version: str
     delivery: Delivery | None = None
 
 
-def read_list(body: bytes, name: ConfigMapName) -> Seen:
-    """The ConfigMap of that name in a ConfigMapList. Raises ``Trouble``."""
+def read_list(body: bytes, name: ConfigMapName) -> Observation:
+    """Return the ConfigMap of that name in a ConfigMapList. Raises ``Trouble``."""
     document = _parsed(body, "a list")
     version = _version(document, "a list")
     items = document.get("items") or []
     if not isinstance(items, list):
-        raise Trouble("a list whose items are no list")
+        raise Trouble("a list whose items are not a list")
     for item in items:
         if _is(item, name):
-            return Seen(version=version, delivery=_delivery(item, _version(item, "a ConfigMap"), name))
-    # The field selector has no 404: what does not exist is an empty list.
+            return Observation(version=version, delivery=_delivery(item, _version(item, "a ConfigMap"), name))
+    # A list with a field selector is never a 404: without the object it is empty.
     problem = f"ConfigMap {name} does not exist"
-    return Seen(version=version, delivery=Delivery(text=None, resource_version=version, problem=problem))
+    return Observation(
+        version=version, delivery=Delivery(text=None, resource_version=version, problem=problem)
+    )
 
 
-def read_event(line: bytes, name: ConfigMapName) -> Seen:
-    """One line of a watch. Raises ``Trouble`` for an ERROR event and for what is none."""
+def read_event(line: bytes, name: ConfigMapName) -> Observation:
+    """Read one line of a watch. Raises ``Trouble`` for an ERROR event and for anything else unusable."""
     event = _parsed(line, "a watch event")
     kind, item = event.get("type"), event.get("object")
     if not isinstance(item, dict):
@@ -78,12 +80,14 @@ def read_event(line: bytes, name: ConfigMapName) -> Seen:
         raise Trouble(f"the watch reported the error {status}", status=status)
     version = _version(item, "a watch event")
     if kind == "BOOKMARK" or (kind in {"ADDED", "MODIFIED", "DELETED"} and not _is(item, name)):
-        return Seen(version=version)
+        return Observation(version=version)
     if kind == "DELETED":
         problem = f"ConfigMap {name} was deleted"
-        return Seen(version=version, delivery=Delivery(text=None, resource_version=version, problem=problem))
+        return Observation(
+            version=version, delivery=Delivery(text=None, resource_version=version, problem=problem)
+        )
     if kind in {"ADDED", "MODIFIED"}:
-        return Seen(version=version, delivery=_delivery(item, version, name))
+        return Observation(version=version, delivery=_delivery(item, version, name))
     raise Trouble("a watch event of an unknown type")
 
 
@@ -93,7 +97,7 @@ def _parsed(text: bytes, what: str) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         raise Trouble(f"{what} that is not JSON") from None
     if not isinstance(document, dict):
-        raise Trouble(f"{what} that is no object")
+        raise Trouble(f"{what} that is not an object")
     return document
 
 
@@ -106,7 +110,7 @@ def _version(document: dict[str, Any], what: str) -> str:
 
 
 def _is(item: Any, name: ConfigMapName) -> bool:
-    """Asked again here, so that no proxy or server can widen what is trusted."""
+    """Check the name here as well, so that neither a proxy nor a server can add another policy."""
     metadata = item.get("metadata") if isinstance(item, dict) else None
     return (
         isinstance(metadata, dict)
@@ -122,7 +126,7 @@ def _delivery(item: dict[str, Any], version: str, name: ConfigMapName) -> Delive
     if not isinstance(text, str):
         problem = f"ConfigMap {name} has no key {POLICY_KEY}"
         if isinstance(binary, dict) and POLICY_KEY in binary:
-            # What kubectl makes of a file that is not UTF-8.
+            # kubectl stores a file that is not UTF-8 this way.
             problem = f"ConfigMap {name} has {POLICY_KEY} under binaryData: it is not UTF-8 text"
         return Delivery(text=None, resource_version=version, problem=problem)
     return Delivery(text=text, mode=mode if isinstance(mode, str) else None, resource_version=version)

@@ -1,7 +1,7 @@
 """A policy file, polled by content.
 
-Content, because inotify on a mounted Secret or ConfigMap goes deaf when the kubelet swaps the
-symlink, and because an editor's rename gives the file another identity.
+Not with inotify: on a mounted Secret or ConfigMap it misses changes after the kubelet has swapped the
+symlink, and an editor that renames gives the file another inode.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from gatekeeper_py.sources import Delivery
+from gatekeeper_py.delivery import Delivery
 
 POLL_SECONDS: Final = 1.0
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Larger than any policy (100,000 rules are 6 MiB); a device or a wrong file must not fill memory."""
+"""Larger than any policy (100,000 rules are 6 MiB), so that a device or a wrong file cannot fill memory."""
 
 
 class FileSource:
-    """Deliveries of one file: the first at once, then each time its content changes."""
+    """Deliver one file: at once, then whenever its content changes."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class FileSource:
         self._sleep = sleep
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
-        """Never ends; yields only changes. ``on_synced`` is called after each successful read."""
+        """Yield each change, for ever. ``on_synced`` is called after each successful read."""
         last: Delivery | None = None
         while True:
             delivery = await asyncio.to_thread(self._read)

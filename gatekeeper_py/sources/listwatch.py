@@ -1,12 +1,11 @@
-"""The two requests that follow one object: a list, and a watch from where the list ended.
+"""The two requests that follow one object: a list, and a watch that continues from it.
 
-Every wait in them has a bound, and every way to fail has a ``Trouble`` that says what to do.
+Every wait is bounded, and every failure becomes a ``Trouble`` that tells the caller what to do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,12 +15,12 @@ from typing import Protocol
 import aiohttp
 from aiohttp import hdrs
 
-from gatekeeper_py.settings import SettingsError
+from gatekeeper_py.cluster.errors import failure_of
 from gatekeeper_py.sources.events import MAX_BYTES, Trouble
 
 
-class Connects(Protocol):
-    """A session with the API server; ``cluster.Connection`` is one."""
+class HttpSession(Protocol):
+    """A session with the API server; ``cluster.session.Session`` is one."""
 
     async def get(
         self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
@@ -32,29 +31,29 @@ class Connects(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds that the event loop measures."""
+    """Time limits, in seconds."""
 
     connect: float = 10.0
-    """Name, TCP, proxy and TLS: milliseconds in a cluster, but a lost SYN comes again after 1 and 3 s."""
+    """For DNS, TCP, proxy and TLS. Usually milliseconds, but a lost SYN is sent again after 1 and 3 s."""
     read: float = 30.0
-    """Between two reads of a list. Under priority and fairness a request may wait in a queue."""
+    """Between two reads of a list. Under priority and fairness a request may wait in a queue first."""
     list: float = 45.0
-    """A whole list: 1 MiB at 25 KB/s."""
+    """For a whole list: 1 MiB at 25 KB/s."""
     silence: float = 70.0
     """The API server sends a bookmark each minute, so a watch silent for longer is dead."""
     watch: float = 300.0
-    """After which the server is asked to end a watch, so that connections move to new servers."""
+    """How long a watch lasts before the server ends it, so that connections move to new servers."""
 
 
-async def get_list(connection: Connects, path: str, selector: str, timing: Timing) -> bytes:
-    """Body of a list. Raises what ``as_trouble`` takes."""
+async def get_list(session: HttpSession, path: str, selector: str, timing: Timing) -> bytes:
+    """Return the body of a list. Raises what ``as_trouble`` accepts."""
     limits = aiohttp.ClientTimeout(
         total=timing.list, connect=timing.connect, sock_connect=timing.connect, sock_read=timing.read
     )
-    # No resourceVersion: the answer is the newest state, never that of a cache that lags behind.
-    response = await _get(connection, path, {"fieldSelector": selector}, limits)
+    # Without a resourceVersion the answer is the newest state, not that of a cache that lags behind.
+    response = await _get(session, path, {"fieldSelector": selector}, limits)
     body = bytearray()
-    # Leaving the block gives a connection back that was read to its end, and closes another.
+    # Leaving the block returns a connection that was read to its end, and closes any other.
     async with response:
         while chunk := await response.content.readany():
             body += chunk
@@ -64,9 +63,9 @@ async def get_list(connection: Connects, path: str, selector: str, timing: Timin
 
 
 async def open_watch(
-    connection: Connects, path: str, selector: str, version: str, seconds: float, timing: Timing
+    session: HttpSession, path: str, selector: str, version: str, seconds: float, timing: Timing
 ) -> Watch:
-    """Watch from a version on, for at most so many seconds. Raises what ``as_trouble`` takes."""
+    """Watch from a resource version on, for at most this long. Raises what ``as_trouble`` accepts."""
     query = {
         "watch": "1",
         "allowWatchBookmarks": "true",
@@ -77,11 +76,11 @@ async def open_watch(
     limits = aiohttp.ClientTimeout(
         total=None, connect=timing.connect, sock_connect=timing.connect, sock_read=timing.silence
     )
-    return Watch(await _get(connection, path, query, limits), timing.silence)
+    return Watch(await _get(session, path, query, limits), timing.silence)
 
 
 class Watch:
-    """An open watch: its lines, whatever chunks they come in. ``lines`` counts them."""
+    """An open watch, read line by line. ``lines`` counts them."""
 
     def __init__(self, response: aiohttp.ClientResponse, silence: float) -> None:
         self.lines = 0
@@ -90,9 +89,9 @@ class Watch:
         self._buffer = bytearray()
 
     async def line(self) -> bytes | None:
-        """The next line; ``None`` at a regular end. Raises what ``as_trouble`` takes.
+        """Return the next line, or ``None`` at a regular end. Raises what ``as_trouble`` accepts.
 
-        The bound is on the time to a whole line: a peer that sends a byte a minute is silent.
+        The time limit is for a whole line, so a peer that sends one byte a minute counts as silent.
         """
         searched = 0
         async with asyncio.timeout(self._silence):
@@ -117,9 +116,9 @@ class Watch:
 
 
 async def _get(
-    connection: Connects, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
+    session: HttpSession, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
 ) -> aiohttp.ClientResponse:
-    response = await connection.get(path, query, limits)
+    response = await session.get(path, query, limits)
     if response.status != HTTPStatus.OK:
         response.close()
         raise _refusal(response)
@@ -127,7 +126,7 @@ async def _get(
 
 
 def _refusal(response: aiohttp.ClientResponse) -> Trouble:
-    """What an answer other than 200 means. Its body is not shown: it may hold anything."""
+    """Explain a response other than 200. Its body is not quoted, because it may hold anything."""
     status = response.status
     problem = f"the API server answered {status} {responses.get(status, '')}".rstrip()
     if status == HTTPStatus.FORBIDDEN:
@@ -138,32 +137,8 @@ def _refusal(response: aiohttp.ClientResponse) -> Trouble:
 
 
 def as_trouble(problem: Exception) -> Trouble:
-    """What an exception means for the source. An unknown one is marked ``unexpected``."""
+    """Return what an exception means for the source. An unknown one is marked ``unexpected``."""
     if isinstance(problem, Trouble):
         return problem
-    if isinstance(problem, SettingsError):
-        return Trouble(str(problem), reconnect=True)
-    if isinstance(problem, TimeoutError):
-        # aiohttp's timeouts, too. The one for connecting is told apart by its type.
-        connecting = isinstance(problem, aiohttp.ConnectionTimeoutError)
-        return Trouble("no connection in time" if connecting else "no answer in time: the peer is silent")
-    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
-        # A rotated authority or server certificate: both are read again for a new connection.
-        certificate = problem.certificate_error
-        reason = getattr(certificate, "verify_message", "") or type(certificate).__name__
-        return Trouble(f"certificate of {problem.host}:{problem.port}: {reason}", reconnect=True)
-    if isinstance(problem, aiohttp.ClientConnectorError):
-        reason = problem.os_error.strerror or type(problem.os_error).__name__
-        text = f"cannot connect to {problem.host}:{problem.port}: {reason}"
-        return Trouble(text, reconnect=_is_tls(problem))
-    if isinstance(problem, aiohttp.ClientHttpProxyError):
-        # Not the text of the error, which holds the URL.
-        return Trouble(f"the proxy answered {problem.status}")
-    if isinstance(problem, aiohttp.ClientError | OSError):
-        return Trouble(f"connection lost: {type(problem).__name__}", reconnect=_is_tls(problem))
-    return Trouble(f"unexpected {type(problem).__name__}", unexpected=True)
-
-
-def _is_tls(problem: BaseException) -> bool:
-    """Whether TLS failed, as when the server takes our certificate no longer (told after the handshake)."""
-    return any(isinstance(each, ssl.SSLError) for each in (problem, problem.__cause__, problem.__context__))
+    failure = failure_of(problem)
+    return Trouble(failure.text, reconnect=failure.reconnect, unexpected=failure.unexpected)

@@ -328,7 +328,7 @@ def test_a_cluster_that_is_not_there_is_one_line_and_exit_2(
     said = audit("--kubeconfig", str(path))
     assert (said.code, said.out) == (2, "")
     assert re.fullmatch(
-        r"Error: the cluster cannot be read: cannot connect to 127\.0\.0\.1:\d+: [^\n]+\n", said.err
+        r"Error: cannot list pods in all namespaces: cannot connect to 127\.0\.0\.1:\d+: [^\n]+\n", said.err
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatekeeper_py.commands.auditreport import table
-from gatekeeper_py.inventory.tally import JudgedImage, Place
+from gatekeeper_py.inventory.tally import JudgedImage, Usage
 
 DIGEST = "sha256:" + "ab" * 32
 UNLISTED = JudgedImage("nginx:1", None, "rejected", "unlisted", "docker.io/library/nginx matches no rule")
@@ -19,8 +19,8 @@ DENIED = JudgedImage(
 MISSING = JudgedImage("", None, "rejected", "invalid", "the image is missing")
 
 
-def pods(count: int) -> list[Place]:
-    return [Place("Pod", "shop", f"web-{number}", "spec.containers[0].image") for number in range(count)]
+def pods(count: int) -> list[Usage]:
+    return [Usage("Pod", "shop", f"web-{number}", "spec.containers[0].image") for number in range(count)]
 
 
 def test_without_a_width_everything_is_whole() -> None:
@@ -68,11 +68,11 @@ def test_the_columns_that_are_widest_give_way() -> None:
 
 @pytest.mark.parametrize("width", [0, 1, 20])
 def test_a_terminal_that_is_too_narrow_gets_narrow_columns(width: int) -> None:
-    [_, cells] = table([(DENIED, [Place("Deployment", "a-long-namespace", "a-long-name", "")])], width)
+    [_, cells] = table([(DENIED, [Usage("Deployment", "a-long-namespace", "a-long-name", "")])], width)
     assert [len(cell) for cell in cells] == [12, 6, 5, 12, 12]
     assert cells[-1] == "Deploymen..."
 
 
 def test_a_cluster_scoped_object_has_no_namespace() -> None:
-    [_, cells] = table([(UNLISTED, [Place("Widget", None, "shared", "spec.image")])], None)
+    [_, cells] = table([(UNLISTED, [Usage("Widget", None, "shared", "spec.image")])], None)
     assert cells[-1] == "Widget shared"

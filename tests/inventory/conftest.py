@@ -1,25 +1,14 @@
-"""A fake API server and the way to ask it."""
+"""A fake API server and a client for it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 
-import aiohttp
 import pytest
 
+from apisession import PlainSession
 from fakecluster import TOKEN, FakeCluster
-from gatekeeper_py.inventory.api import Api
-
-
-class SessionClient:
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
-        self._url = url
-
-    async def get(
-        self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
-    ) -> aiohttp.ClientResponse:
-        return await self._session.get(self._url + path, params=query, timeout=limits, allow_redirects=False)
+from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 
 
 @pytest.fixture
@@ -30,14 +19,18 @@ def cluster() -> Iterator[FakeCluster]:
 
 @pytest.fixture
 def pauses() -> list[float]:
-    """Seconds that would have been slept."""
+    """Seconds that the client would have slept."""
     return []
 
 
 @pytest.fixture
-async def api(cluster: FakeCluster, pauses: list[float]) -> AsyncIterator[Api]:
+async def api(cluster: FakeCluster, pauses: list[float]) -> AsyncIterator[ApiClient]:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session:
-        yield Api(SessionClient(session, cluster.url), sleep=sleep)
+    async def connect() -> PlainSession:
+        return PlainSession(cluster.url, TOKEN)
+
+    api = ApiClient(connect, timeout=LIST_TIMEOUT, tries=5, sleep=sleep)
+    yield api
+    await api.close()

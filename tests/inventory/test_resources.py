@@ -8,7 +8,8 @@ import pytest
 
 from builders import WORKLOADS
 from fakecluster import LISTS, FakeCluster, status
-from gatekeeper_py.inventory.api import Api, ClusterError
+from gatekeeper_py.cluster.api import ApiClient
+from gatekeeper_py.inventory.reading import ClusterError
 from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover, kind_text
 
 ARGO = "argoproj.io"
@@ -43,7 +44,7 @@ def test_resources_are_named_as_kubectl_names_them() -> None:
     assert kind_text(("", "Widget")) == "Widget"
 
 
-async def test_the_preferred_version_is_asked_first(api: Api, cluster: FakeCluster) -> None:
+async def test_the_preferred_version_is_asked_first(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents[f"/apis/{ARGO}"] = group("v1", "v1alpha1", preferred="v1alpha1")
     cluster.documents[f"/apis/{ARGO}/v1alpha1"] = {"resources": [entry("workflows", "Workflow")]}
     found, missing = await discover(api, [(ARGO, "Workflow")])
@@ -53,7 +54,7 @@ async def test_the_preferred_version_is_asked_first(api: Api, cluster: FakeClust
 
 
 async def test_a_kind_that_the_preferred_version_lacks_is_found_in_another(
-    api: Api, cluster: FakeCluster
+    api: ApiClient, cluster: FakeCluster
 ) -> None:
     cluster.documents[f"/apis/{ARGO}"] = group("v2", "v1", "v0", preferred="v2")
     cluster.documents[f"/apis/{ARGO}/v2"] = {"resources": [entry("workflows", "Workflow")]}
@@ -68,7 +69,7 @@ async def test_a_kind_that_the_preferred_version_lacks_is_found_in_another(
     assert not missing
 
 
-async def test_what_is_not_served_is_missing(api: Api, cluster: FakeCluster) -> None:
+async def test_what_is_not_served_is_missing(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents[f"/apis/{ARGO}"] = group("v1")
     cluster.documents[f"/apis/{ARGO}/v1"] = {
         "resources": [
@@ -85,26 +86,26 @@ async def test_what_is_not_served_is_missing(api: Api, cluster: FakeCluster) -> 
     assert missing == [(ARGO, "Workflow"), ("example.com", "Widget")]
 
 
-async def test_the_core_group_has_one_version(api: Api, cluster: FakeCluster) -> None:
+async def test_the_core_group_has_one_version(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents["/api/v1"] = {"resources": [entry("widgets", "Widget")]}
     found, _ = await discover(api, [("", "Widget")])
     assert found == [Resource(group="", version="v1", plural="widgets", kind="Widget")]
 
 
-async def test_kinds_of_the_table_are_not_looked_for(api: Api, cluster: FakeCluster) -> None:
+async def test_kinds_of_the_table_are_not_looked_for(api: ApiClient, cluster: FakeCluster) -> None:
     assert await discover(api, [("", "Pod"), ("apps", "Deployment")]) == ([], [])
     assert not cluster.requests
 
 
 @pytest.mark.parametrize("document", [{}, {"versions": None}, {"versions": [{"version": 1}, "v1"]}])
 async def test_a_group_of_another_shape_serves_nothing(
-    api: Api, cluster: FakeCluster, document: dict[str, Any]
+    api: ApiClient, cluster: FakeCluster, document: dict[str, Any]
 ) -> None:
     cluster.documents[f"/apis/{ARGO}"] = document
     assert await discover(api, [(ARGO, "Workflow")]) == ([], [(ARGO, "Workflow")])
 
 
-async def test_a_refused_discovery_is_an_error(api: Api, cluster: FakeCluster) -> None:
+async def test_a_refused_discovery_is_an_error(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.script[f"/apis/{ARGO}"].append(status(403, "no"))
     with pytest.raises(ClusterError, match=r"cannot discover the kinds of argoproj\.io: 403 Forbidden: no"):
         await discover(api, [(ARGO, "Workflow")])

@@ -9,8 +9,9 @@ import pytest
 from asking import validated
 from builders import HUB_TO_CORP, INSTANT, pod, policy, review, workload
 from fakecluster import LISTS, Answer, FakeCluster, status
+from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission import ActivePolicy
-from gatekeeper_py.inventory.api import Api, ClusterError, Expired, NotFound
+from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound
 from gatekeeper_py.inventory.resources import Resource
 from gatekeeper_py.inventory.survey import Survey, survey
 
@@ -34,29 +35,33 @@ def pods(count: int, image: str = "nginx") -> list[dict[str, Any]]:
 
 
 async def looked(
-    api: Api, judge: ActivePolicy | None = None, *, namespace: str | None = None, keep_approved: bool = False
+    api: ApiClient,
+    judge: ActivePolicy | None = None,
+    *,
+    namespace: str | None = None,
+    keep_approved: bool = False,
 ) -> Survey:
     return await survey(api, judge or policy(), namespace=namespace, keep_approved=keep_approved)
 
 
 def names(found: Survey) -> list[str]:
-    return [place.name for _, places in found.tally.listed() for place in places]
+    return [usage.name for _, usages in found.tally.listed() for usage in usages]
 
 
-async def test_every_kind_is_listed_in_pages(api: Api, cluster: FakeCluster) -> None:
+async def test_every_kind_is_listed_in_pages(api: ApiClient, cluster: FakeCluster) -> None:
     await looked(api)
     assert [path for path, _ in cluster.requests] == list(LISTS)
     assert {query["limit"] for _, query in cluster.requests} == {"500"}
     assert not any("resourceVersion" in query for _, query in cluster.requests)
 
 
-async def test_images_are_found_wherever_pods_come_from(api: Api, cluster: FakeCluster) -> None:
+async def test_images_are_found_wherever_pods_come_from(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod("nginx", GOOD), "web-1"))
     cluster.add(DEPLOYMENTS, named(workload("Deployment", "nginx"), "web"))
     cluster.add("/apis/batch/v1/cronjobs", named(workload("CronJob", "nginx"), "nightly", "bank"))
     cluster.add("/api/v1/podtemplates", named(workload("PodTemplate", "nginx"), "spare"))
     found = await looked(api)
-    [(image, places)] = found.tally.listed()
+    [(image, usages)] = found.tally.listed()
     assert image._asdict() == {
         "image": "nginx",
         "canonical": "docker.io/library/nginx",
@@ -64,7 +69,7 @@ async def test_images_are_found_wherever_pods_come_from(api: Api, cluster: FakeC
         "reason": "unlisted",
         "detail": "docker.io/library/nginx matches no rule",
     }
-    assert [tuple(place) for place in places] == [
+    assert [tuple(usage) for usage in usages] == [
         ("CronJob", "bank", "nightly", "spec.jobTemplate.spec.template.spec.containers[0].image"),
         ("Deployment", "shop", "web", "spec.template.spec.containers[0].image"),
         ("Pod", "shop", "web-1", "spec.containers[0].image"),
@@ -73,7 +78,7 @@ async def test_images_are_found_wherever_pods_come_from(api: Api, cluster: FakeC
     assert found.tally.counts == {"objects": 4, "images": 2, "approved": 1, "rejected": 1}
 
 
-async def test_a_list_is_followed_to_its_end(api: Api, cluster: FakeCluster) -> None:
+async def test_a_list_is_followed_to_its_end(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.page_size = 2
     cluster.add(PODS, *pods(5))
     pages: list[tuple[Resource, int, int | None]] = []
@@ -86,7 +91,9 @@ async def test_a_list_is_followed_to_its_end(api: Api, cluster: FakeCluster) -> 
     assert seen == [(2, 3), (4, 1), (5, None)]
 
 
-async def test_an_expired_list_goes_on_with_the_token_it_is_given(api: Api, cluster: FakeCluster) -> None:
+async def test_an_expired_list_goes_on_with_the_token_it_is_given(
+    api: ApiClient, cluster: FakeCluster
+) -> None:
     cluster.page_size = 2
     cluster.add(PODS, *pods(5))
     cluster.script[PODS] += [None, status(410, "old", token="3")]
@@ -96,7 +103,7 @@ async def test_an_expired_list_goes_on_with_the_token_it_is_given(api: Api, clus
 
 
 async def test_an_expired_list_without_a_token_starts_again_and_counts_nothing_twice(
-    api: Api, cluster: FakeCluster
+    api: ApiClient, cluster: FakeCluster
 ) -> None:
     cluster.page_size = 2
     cluster.add(PODS, *pods(5))
@@ -108,7 +115,7 @@ async def test_an_expired_list_without_a_token_starts_again_and_counts_nothing_t
 
 
 async def test_a_given_token_that_has_expired_too_is_not_followed_for_ever(
-    api: Api, cluster: FakeCluster
+    api: ApiClient, cluster: FakeCluster
 ) -> None:
     cluster.page_size = 2
     cluster.add(PODS, *pods(3))
@@ -117,14 +124,14 @@ async def test_a_given_token_that_has_expired_too_is_not_followed_for_ever(
     assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", "2", None, "2"]
 
 
-async def test_a_list_that_always_expires_is_given_up(api: Api, cluster: FakeCluster) -> None:
+async def test_a_list_that_always_expires_is_given_up(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.script[PODS] += [status(410, "old")] * 4
     with pytest.raises(Expired, match="cannot list pods in all namespaces: 410 Gone: old"):
         await looked(api)
     assert len(cluster.asked(PODS)) == 4
 
 
-async def test_one_namespace_only(api: Api, cluster: FakeCluster) -> None:
+async def test_one_namespace_only(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod("nginx"), "ours"), named(pod("nginx"), "theirs", "bank"))
     assert names(await looked(api, namespace="shop")) == ["ours"]
     assert {path for path, _ in cluster.requests} == {
@@ -132,14 +139,14 @@ async def test_one_namespace_only(api: Api, cluster: FakeCluster) -> None:
     }
 
 
-async def test_a_namespace_that_does_not_exist_is_no_clean_one(api: Api, cluster: FakeCluster) -> None:
+async def test_a_namespace_that_does_not_exist_is_no_clean_one(api: ApiClient, cluster: FakeCluster) -> None:
     with pytest.raises(ClusterError, match="there is no namespace shpo"):
         await looked(api, namespace="shpo")
 
 
 @pytest.mark.parametrize("answer", [Answer(200, {"kind": "Namespace"}), status(403, "no")])
 async def test_an_empty_namespace_is_clean_also_for_who_may_not_get_it(
-    api: Api, cluster: FakeCluster, answer: Answer
+    api: ApiClient, cluster: FakeCluster, answer: Answer
 ) -> None:
     cluster.script["/api/v1/namespaces/shop"].append(answer)
     assert not (await looked(api, namespace="shop")).tally.objects
@@ -158,14 +165,14 @@ async def test_an_empty_namespace_is_clean_also_for_who_may_not_get_it(
     ],
 )
 async def test_what_may_not_be_listed_makes_no_audit(
-    api: Api, cluster: FakeCluster, namespace: str | None, path: str, message: str
+    api: ApiClient, cluster: FakeCluster, namespace: str | None, path: str, message: str
 ) -> None:
     cluster.script[path].append(status(403, "no"))
     with pytest.raises(ClusterError, match=message):
         await looked(api, namespace=namespace)
 
 
-async def test_a_kind_that_is_not_served_is_noted(api: Api, cluster: FakeCluster) -> None:
+async def test_a_kind_that_is_not_served_is_noted(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, *pods(1))
     del cluster.lists["/apis/batch/v1/cronjobs"]
     found = await looked(api)
@@ -173,14 +180,14 @@ async def test_a_kind_that_is_not_served_is_noted(api: Api, cluster: FakeCluster
     assert names(found) == ["web-0"]
 
 
-async def test_a_server_without_pods_is_no_cluster(api: Api, cluster: FakeCluster) -> None:
+async def test_a_server_without_pods_is_no_cluster(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.lists.clear()
     with pytest.raises(NotFound, match="cannot list pods in all namespaces: 404 Not Found"):
         await looked(api)
 
 
 @pytest.mark.parametrize("items", [None, []])
-async def test_an_empty_page_is_the_end(api: Api, cluster: FakeCluster, items: Any) -> None:
+async def test_an_empty_page_is_the_end(api: ApiClient, cluster: FakeCluster, items: Any) -> None:
     cluster.documents[PODS] = {"items": items}
     assert not (await looked(api)).tally.objects
 
@@ -188,27 +195,27 @@ async def test_an_empty_page_is_the_end(api: Api, cluster: FakeCluster, items: A
 @pytest.mark.parametrize(
     ("page", "problem"),
     [
-        ({"items": {}}, "the answer is no list"),
+        ({"items": {}}, "the answer is not a list"),
         ({"items": [None]}, "an item without metadata"),
         ({"items": [{"metadata": "web"}]}, "an item without metadata"),
     ],
 )
 async def test_a_page_of_another_shape_is_an_error(
-    api: Api, cluster: FakeCluster, page: dict[str, Any], problem: str
+    api: ApiClient, cluster: FakeCluster, page: dict[str, Any], problem: str
 ) -> None:
     cluster.documents[PODS] = page
     with pytest.raises(ClusterError, match=f"cannot list pods in all namespaces: {problem}"):
         await looked(api)
 
 
-async def test_odd_counts_and_names_do_no_harm(api: Api, cluster: FakeCluster) -> None:
+async def test_odd_counts_and_names_do_no_harm(api: ApiClient, cluster: FakeCluster) -> None:
     item = {"metadata": {"name": 1, "namespace": None}, "spec": {"containers": [{"image": "nginx"}]}}
     cluster.documents[PODS] = {"metadata": {"remainingItemCount": "many", "continue": 7}, "items": [item]}
-    [(_, places)] = (await looked(api)).tally.listed()
-    assert [tuple(place) for place in places] == [("Pod", None, "", "spec.containers[0].image")]
+    [(_, usages)] = (await looked(api)).tally.listed()
+    assert [tuple(usage) for usage in usages] == [("Pod", None, "", "spec.containers[0].image")]
 
 
-async def test_declared_kinds_are_discovered_and_listed(api: Api, cluster: FakeCluster) -> None:
+async def test_declared_kinds_are_discovered_and_listed(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents["/apis/argoproj.io"] = {"preferredVersion": {"version": "v1alpha1"}}
     cluster.documents["/apis/argoproj.io/v1alpha1"] = {
         "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": True, "verbs": ["list"]}]
@@ -217,16 +224,16 @@ async def test_declared_kinds_are_discovered_and_listed(api: Api, cluster: FakeC
         "/apis/argoproj.io/v1alpha1/workflows",
         named({"spec": {"steps": [{"image": GOOD}, {"image": "nginx"}]}}, "build"),
     )
-    [(image, places)] = (await looked(api, policy(WORKFLOWS))).tally.listed()
+    [(image, usages)] = (await looked(api, policy(WORKFLOWS))).tally.listed()
     assert image.image == "nginx"
-    assert [tuple(place) for place in places] == [("Workflow", "shop", "build", "spec.steps[1].image")]
+    assert [tuple(usage) for usage in usages] == [("Workflow", "shop", "build", "spec.steps[1].image")]
 
 
-async def test_a_declared_kind_that_is_not_served_is_noted(api: Api) -> None:
+async def test_a_declared_kind_that_is_not_served_is_noted(api: ApiClient) -> None:
     assert (await looked(api, policy(WORKFLOWS))).missing == (("argoproj.io", "Workflow"),)
 
 
-async def test_cluster_scoped_kinds_are_in_no_namespace(api: Api, cluster: FakeCluster) -> None:
+async def test_cluster_scoped_kinds_are_in_no_namespace(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents["/apis/argoproj.io"] = {"versions": [{"version": "v1"}]}
     cluster.documents["/apis/argoproj.io/v1"] = {
         "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": False, "verbs": ["list"]}]
@@ -237,32 +244,32 @@ async def test_cluster_scoped_kinds_are_in_no_namespace(api: Api, cluster: FakeC
     judge = policy(WORKFLOWS)
     assert names(await looked(api, judge, namespace="shop")) == ["web-0"]
     assert not cluster.asked(path)
-    [(_, places)] = (await looked(api, judge)).tally.listed()
-    assert [(place.kind, place.namespace) for place in places] == [("Pod", "shop"), ("Workflow", None)]
+    [(_, usages)] = (await looked(api, judge)).tally.listed()
+    assert [(usage.kind, usage.namespace) for usage in usages] == [("Pod", "shop"), ("Workflow", None)]
 
 
-async def test_in_warn_mode_an_image_is_refused_all_the_same(api: Api, cluster: FakeCluster) -> None:
+async def test_in_warn_mode_an_image_is_refused_all_the_same(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, *pods(1))
     assert names(await looked(api, policy(mode="warn"))) == ["web-0"]
 
 
 async def test_in_mutate_mode_templates_are_judged_after_their_mirror_and_pods_as_they_run(
-    api: Api, cluster: FakeCluster
+    api: ApiClient, cluster: FakeCluster
 ) -> None:
     cluster.add(PODS, *pods(1))
     cluster.add(DEPLOYMENTS, named(workload("Deployment", "nginx"), "web"))
     judge = policy(HUB_TO_CORP, mode="mutate")
     found = await looked(api, judge, keep_approved=True)
     assert [
-        (image.image, image.canonical, image.verdict, [place.kind for place in places])
-        for image, places in found.tally.listed()
+        (image.image, image.canonical, image.verdict, [usage.kind for usage in usages])
+        for image, usages in found.tally.listed()
     ] == [
         ("nginx", "docker.io/library/nginx", "approved", ["Deployment"]),
         ("nginx", "docker.io/library/nginx", "rejected", ["Pod"]),
     ]
 
 
-async def test_what_is_no_image_is_told_with_its_problem(api: Api, cluster: FakeCluster) -> None:
+async def test_what_is_no_image_is_told_with_its_problem(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, named({"spec": {"containers": [{"image": 7}, {}, {"image": "UPPER"}]}}, "odd"))
     assert [
         (image.image, image.canonical, image.reason, image.detail)
@@ -276,7 +283,7 @@ async def test_what_is_no_image_is_told_with_its_problem(api: Api, cluster: Fake
 
 @pytest.mark.parametrize("mode", ["enforce", "mutate"])
 @pytest.mark.parametrize("kind", ["Pod", "Deployment"])
-async def test_decisions_are_the_webhooks(api: Api, cluster: FakeCluster, mode: Any, kind: str) -> None:
+async def test_decisions_are_the_webhooks(api: ApiClient, cluster: FakeCluster, mode: Any, kind: str) -> None:
     more = f"{HUB_TO_CORP}deny: [registry.corp.io/dockerhub/evil/**, quay.io]\n"
     judge = policy(more, mode=mode)
     images = [GOOD, "nginx", "evil/x", "quay.io/a/b", "ghcr.io/a/b", "sha256:" + "0" * 64]
@@ -288,13 +295,13 @@ async def test_decisions_are_the_webhooks(api: Api, cluster: FakeCluster, mode: 
         for judgement in validated(review(obj), judge).judgements
     }
     assert {
-        place.path: (image.verdict == "approved", image.detail)
-        for image, places in found.tally.listed()
-        for place in places
+        usage.path: (image.verdict == "approved", image.detail)
+        for image, usages in found.tally.listed()
+        for usage in usages
     } == wanted
 
 
-async def test_rules_for_namespaces_count(api: Api, cluster: FakeCluster) -> None:
+async def test_rules_for_namespaces_count(api: ApiClient, cluster: FakeCluster) -> None:
     judge = policy(allow="[registry.corp.io, {image: docker.io/library/nginx, namespaces: [shop]}]")
     cluster.add(PODS, named(pod("nginx"), "ours"), named(pod("nginx"), "theirs", "bank"))
     found = await looked(api, judge)
@@ -302,7 +309,7 @@ async def test_rules_for_namespaces_count(api: Api, cluster: FakeCluster) -> Non
     assert found.tally.counts == {"objects": 2, "images": 2, "approved": 1, "rejected": 1}
 
 
-async def test_a_mirror_pod_is_judged_because_it_runs(api: Api, cluster: FakeCluster) -> None:
+async def test_a_mirror_pod_is_judged_because_it_runs(api: ApiClient, cluster: FakeCluster) -> None:
     static = named(pod("nginx"), "etcd-node-1")
     static["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
     leaving = named(pod("nginx"), "leaving")

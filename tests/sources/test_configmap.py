@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 
 from builders import policy_text
-from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import Reloader
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.settings import ConfigMapName, SettingsError
-from gatekeeper_py.sources import Delivery
 from gatekeeper_py.sources.configmap import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     ConfigMapSource,
 )
 from gatekeeper_py.sources.events import MAX_BYTES
-from gatekeeper_py.sources.listwatch import Connects, Timing
+from gatekeeper_py.sources.listwatch import HttpSession, Timing
 from recording import RecordingLog
 from sources.fakeapi import (
     NAME,
@@ -148,7 +148,7 @@ async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
 
     def follow(timing: Timing = PATIENT, **options: Any) -> Followed:
         kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
-        followed = build(Cluster(kubeconfig=kubeconfig, environ={}).connect, timing, **options)
+        followed = build(ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect, timing, **options)
         followed.task = asyncio.create_task(followed.run())
         following.append(followed)
         return followed
@@ -371,13 +371,13 @@ ODD = [
     script_row("list", close, "connection lost: ServerDisconnectedError", "list-closed-at-once"),
     script_row("list", stream(b"{", then="abort"), "connection lost: ClientPayloadError", "list-cut"),
     script_row("list", answer(200, b"<html>"), "a list that is not JSON", "list-not-json"),
-    script_row("list", answer(200, b"[]"), "a list that is no object", "list-no-object"),
+    script_row("list", answer(200, b"[]"), "a list that is not an object", "list-no-object"),
     script_row("list", answer(200, b"{}"), "a list without a resourceVersion", "list-without-version"),
     script_row("list", answer(200, listed([], 1)[:-3]), "a list that is not JSON", "list-cut-short"),
     script_row(
         "list",
         answer(200, b'{"metadata":{"resourceVersion":"1"},"items":{"a":1}}'),
-        "a list whose items are no list",
+        "a list whose items are not a list",
         "list-items-object",
     ),
     script_row(
@@ -413,7 +413,7 @@ ODD = [
     script_row("watch", stream(bookmark(101)[:-9]), "a watch ended within an event", "watch-cut-in-a-line"),
     script_row("watch", stream(b"garbage\n", then="hang"), "a watch event that is not JSON", "garbage-line"),
     script_row("watch", stream(b"\xff\xfe\n", then="hang"), "a watch event that is not JSON", "binary-line"),
-    script_row("watch", stream(b"[]\n", then="hang"), "a watch event that is no object", "array-line"),
+    script_row("watch", stream(b"[]\n", then="hang"), "a watch event that is not an object", "array-line"),
     script_row("watch", stream(b"{}\n", then="hang"), "a watch event without an object", "empty-event"),
     script_row(
         "watch",
@@ -491,7 +491,7 @@ class TestTrouble:
     async def test_an_empty_stream_is_no_reason_to_hurry(self, api: FakeApi, tmp_path: Path) -> None:
         """With pauses that are really slept: four requests, where others make thousands."""
         api.always["watch"] = stream()
-        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         followed = Followed()
         followed.source = ConfigMapSource(NAMED, cluster.connect, log=followed.log)
         started = time.monotonic()
@@ -556,7 +556,7 @@ class TestTrouble:
             peer.port = listening.getsockname()[1]
             kubeconfig = peer.write_kubeconfig(tmp_path / "kubeconfig", **{"insecure-skip-tls-verify": True})
             followed = build(
-                Cluster(kubeconfig=kubeconfig, environ={}).connect, replace(PATIENT, connect=0.2)
+                ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect, replace(PATIENT, connect=0.2)
             )
             followed.clock.stop_after = 2
             followed.task = asyncio.create_task(followed.run())
@@ -684,10 +684,10 @@ class TestTrouble:
         await until(lambda: followed.texts == ["first", "while we could not see it"])
 
     async def test_a_configuration_that_breaks_is_tried_again(self, api: FakeApi, tmp_path: Path) -> None:
-        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         problems = [SettingsError("kubeconfig: Permission denied")]
 
-        async def connect() -> Connects:
+        async def connect() -> HttpSession:
             if problems:
                 raise problems.pop()
             return await cluster.connect()
@@ -702,10 +702,10 @@ class TestTrouble:
     async def test_a_bug_is_told_with_its_traceback_and_does_not_end_the_source(
         self, api: FakeApi, tmp_path: Path
     ) -> None:
-        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         problems = [ZeroDivisionError("secret")]
 
-        async def connect() -> Connects:
+        async def connect() -> HttpSession:
             if problems:
                 raise problems.pop()
             return await cluster.connect()
@@ -756,7 +756,7 @@ class TestCancelling:
         assert followed.task.cancelled()
 
     async def test_while_a_consumer_holds_a_delivery(self, api: FakeApi, tmp_path: Path) -> None:
-        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         async with aclosing(build(cluster.connect).source.deliveries()) as deliveries:
             await anext(deliveries)
 
@@ -775,7 +775,7 @@ class TestReloading:
         self, api: FakeApi, live: LivePolicy, tmp_path: Path
     ) -> AsyncIterator[Callable[[str], float]]:
         """Follows the fake as ``serve`` does; answers counted reloads by result."""
-        cluster = Cluster(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
+        cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         counts = CacheCounts()
         metrics = Metrics(live, counts)
         log = RecordingLog()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gatekeeper_py.sources import Delivery
+from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.sources.file import MAX_BYTES, POLL_SECONDS, FileSource
 
 

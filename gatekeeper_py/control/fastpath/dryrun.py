@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gatekeeper_py.cluster.api import Connects
+from gatekeeper_py.cluster.api import HttpSession
 from gatekeeper_py.control.fastpath.canary import Canary
 from gatekeeper_py.core.compile.preapproved import Endpoint
 from gatekeeper_py.settings import SettingsError
@@ -39,7 +39,7 @@ class Seen:
 
 
 async def create(
-    connect: Callable[[], Awaitable[Connects]], namespace: str, canary: Canary, webhook: str
+    connect: Callable[[], Awaitable[HttpSession]], namespace: str, canary: Canary, webhook: str
 ) -> Seen:
     """Try once whether a webhook is asked.
 

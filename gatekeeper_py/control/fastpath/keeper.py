@@ -17,9 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
-from gatekeeper_py.control.backoff import backed_off
 from gatekeeper_py.control.fastpath.knowledge import Known, know, unknown
 from gatekeeper_py.control.fastpath.leaving import take_out
 from gatekeeper_py.control.fastpath.placement import Cluster, Placement
@@ -27,6 +26,9 @@ from gatekeeper_py.control.fastpath.trial import Trial
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired
 from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.compile.preapproved import Endpoint
+from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.runtime.backoff import backed_off
+from gatekeeper_py.runtime.logs import Log
 
 QUIET_SECONDS: Final = 1.0
 CALM_SECONDS: Final = 5.0
@@ -68,19 +70,6 @@ CLIENT_ERRORS: Final = range(400, 500)
 Change = Literal["tightened", "loosened"]
 
 
-class Delivered(Protocol):
-    """What a source delivers; see ``sources.Delivery``."""
-
-    @property
-    def text(self) -> str | None: ...
-
-    @property
-    def mode(self) -> str | None: ...
-
-    @property
-    def problem(self) -> str: ...
-
-
 class Observer(Protocol):
     """Who is told, for metrics."""
 
@@ -93,14 +82,6 @@ class Observer(Protocol):
     def fastpath_write(self, result: Literal["written", "failed", "refused"]) -> None: ...
 
     def policy_synced(self) -> None: ...
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +127,7 @@ class FastPathKeeper:
         self._monotonic = monotonic
         self._sleep = sleep
         self._wake = asyncio.Event()
-        self._latest: Delivered | None = None
+        self._latest: Delivery | None = None
         self._known = unknown("the policy is not known yet")
         self._done: Known | None = None
         """What stands; ``None`` when that is not known."""
@@ -167,14 +148,14 @@ class FastPathKeeper:
         self._told = ""
         observer.fastpath_step(in_step=False, rules=self._rules())
 
-    async def run(self, deliveries: AsyncIterator[Delivered]) -> None:
+    async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Follow a source until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep())
             async for delivery in deliveries:
                 self.deliver(delivery)
 
-    def deliver(self, delivery: Delivered) -> None:
+    def deliver(self, delivery: Delivery) -> None:
         """Take a change of the policy. What comes during a step replaces what came before it."""
         self._latest = delivery
         self._changed_at = self._monotonic()

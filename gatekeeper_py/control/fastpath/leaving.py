@@ -9,9 +9,9 @@ from http import HTTPStatus
 from itertools import count
 from typing import Final
 
-from gatekeeper_py.control.backoff import backed_off
 from gatekeeper_py.control.fastpath.knowledge import unknown
 from gatekeeper_py.control.fastpath.placement import Placement
+from gatekeeper_py.runtime.backoff import backed_off
 
 LEAVE_SECONDS: Final = 10.0
 WRITING_SECONDS: Final = 5.0

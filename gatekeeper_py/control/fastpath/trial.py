@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
-from gatekeeper_py.control.backoff import backed_off
 from gatekeeper_py.control.fastpath import canary
 from gatekeeper_py.control.fastpath.canary import Canary
 from gatekeeper_py.control.fastpath.dryrun import Seen
 from gatekeeper_py.control.fastpath.knowledge import Known, unknown
 from gatekeeper_py.core.compile.preapproved import FastPath
+from gatekeeper_py.runtime.backoff import backed_off
+from gatekeeper_py.runtime.logs import Log
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -21,10 +22,6 @@ LONGEST_PAUSE_SECONDS: Final = 5.0
 
 SUSPICIOUS_SECONDS: Final = 5.0
 """An API server that does not use it after so long is worth an alarm."""
-
-
-class Log(Protocol):
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 class Trial:

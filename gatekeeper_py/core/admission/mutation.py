@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outcome, exemption, slots_to_judge
 from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
-
-ORIGINAL_IMAGES: Final = "gatekeeper-py/original-images"
+from gatekeeper_py.core.names import ORIGINAL_IMAGES
 
 
 def mutate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -16,6 +15,7 @@ from gatekeeper_py.control.fastpath.keeper import FastPathKeeper
 from gatekeeper_py.control.fastpath.knowledge import WEBHOOKS, know
 from gatekeeper_py.control.fastpath.trial import Trial
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, Desired, Owner, carries
+from gatekeeper_py.delivery import Delivery
 
 VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")
 MUTATE: Final = desired("Mutating", "mutate", WEBHOOKS["mutating"])
@@ -39,13 +39,6 @@ def status(problem: Exception) -> int:
     """Of a refusal, whose text begins with it."""
     first = str(problem).partition(" ")[0]
     return int(first) if first.isdecimal() else 0
-
-
-@dataclass
-class Delivery:
-    text: str | None
-    mode: str | None = None
-    problem: str = ""
 
 
 class Recorder:
@@ -144,8 +137,8 @@ class Setup:
         """The ConfigMap changes, its change arrives, and one step is taken."""
         if stored:
             self.store(text, mode)
-        gone = Delivery(None, problem="ConfigMap was deleted")
-        self.keeper.deliver(gone if text == GONE else Delivery(text, mode))
+        gone = Delivery(text=None, problem="ConfigMap was deleted")
+        self.keeper.deliver(gone if text == GONE else Delivery(text=text, mode=mode))
         self.keeper.seen()
         return await self.keeper.step()
 

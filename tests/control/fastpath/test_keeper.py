@@ -19,7 +19,6 @@ from control.fastpath.keeping import (
     TIGHT,
     VALIDATE,
     WIDE,
-    Delivery,
     Setup,
 )
 from control.world import Refused
@@ -31,6 +30,7 @@ from gatekeeper_py.control.fastpath.keeper import CALM_SECONDS, CHECK_SECONDS, Q
 from gatekeeper_py.control.fastpath.knowledge import Known, know
 from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION, FAST_PATH_CONDITION
 from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.delivery import Delivery
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_the_webhook_that_keeps_images_out_comes_first(wide: Setup) -> Non
 
 async def test_it_is_not_in_step_from_the_moment_a_change_arrives(wide: Setup) -> None:
     """A large policy takes a while to compile."""
-    wide.keeper.deliver(Delivery(TIGHT))
+    wide.keeper.deliver(Delivery(text=TIGHT))
     assert not wide.recorder.in_step
 
 
@@ -120,7 +120,7 @@ async def test_an_answer_that_is_slow_does_not_keep_the_next_change(wide: Setup)
     """An API server has fifteen seconds for it."""
 
     async def hangs(_canary: Canary) -> Seen:
-        wide.keeper.deliver(Delivery(OTHER))
+        wide.keeper.deliver(Delivery(text=OTHER))
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -314,7 +314,7 @@ async def test_an_end_comes_after_a_write_that_is_under_way(setup: Setup) -> Non
 
     setup.cluster.replace = slow  # type: ignore[method-assign]
     setup.store(WIDE)
-    setup.keeper.deliver(Delivery(WIDE))
+    setup.keeper.deliver(Delivery(text=WIDE))
     setup.clock += CALM_SECONDS
     step = asyncio.create_task(setup.keeper.step())
     async with asyncio.timeout(30):
@@ -381,7 +381,7 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
     async def deliveries() -> AsyncIterator[Delivery]:
         for text in (BAD, OTHER, TIGHT, WIDE):
             setup.store(text)
-            yield Delivery(text)
+            yield Delivery(text=text)
         await asyncio.Event().wait()
 
     task = asyncio.create_task(setup.keeper.run(deliveries()))

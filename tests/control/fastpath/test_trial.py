@@ -18,6 +18,7 @@ from gatekeeper_py.control.fastpath.trial import (
     SUSPICIOUS_SECONDS,
     Trial,
 )
+from recording import RecordingLog
 
 FROM_WIDE = know(WIDE, None).fast_path
 
@@ -29,11 +30,11 @@ class Site:
         self.asks = True
         self.clock = 0.0
         self.probed: list[str] = []
-        self.alarms: list[dict[str, Any]] = []
+        self.log = RecordingLog()
         self.trial = Trial(
             self.probe if probing else None,
             "probe",
-            log=self,
+            log=self.log,
             now=lambda: START + timedelta(seconds=self.clock),
             monotonic=lambda: self.clock,
         )
@@ -42,9 +43,9 @@ class Site:
         self.probed.append(canary.image)
         return Seen(asked=self.asks, problem="403 exceeded quota")
 
-    def error(self, event: str, **keys: Any) -> None:
-        assert event == "fastpath_not_verified"
-        self.alarms.append(keys)
+    @property
+    def alarms(self) -> list[dict[str, Any]]:
+        return self.log.named("fastpath_not_verified")
 
     async def pauses(self, most: int = 100) -> list[float]:
         """Attempts at the times they ask for."""

@@ -21,9 +21,9 @@ import trustme
 
 from builders import policy_text
 from gatekeeper_py import cli
-from gatekeeper_py.cluster.client import Cluster
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.settings import ConfigMapName, SettingsError
-from gatekeeper_py.sources import Delivery
 from gatekeeper_py.sources.configmap import ConfigMapSource
 from recording import RecordingLog
 from sources.fakeapi import NAME, NAMESPACE, TOKEN, FakeApi, until
@@ -58,7 +58,7 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
 class Following:
     """A source on a real cluster configuration, its pauses taken at once."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: ClusterConfiguration) -> None:
         self.log = RecordingLog()
         self.pauses: list[float] = []
         self.deliveries: list[Delivery] = []
@@ -107,8 +107,8 @@ class Pod:
     def write_authority(self, authority: trustme.CA) -> None:
         authority.cert_pem.write_to_path(self.directory / "ca.crt")
 
-    def cluster(self) -> Cluster:
-        return Cluster(environ=self.environ, service_account=self.directory)
+    def cluster(self) -> ClusterConfiguration:
+        return ClusterConfiguration(environ=self.environ, service_account=self.directory)
 
 
 class TestServiceAccount:
@@ -209,7 +209,7 @@ class TestServiceAccount:
             issued.private_key_pem.write_to_path(tmp_path / "client.key")
 
         write(expired)
-        async with Following(Cluster(kubeconfig=kubeconfig, environ={})) as following:
+        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ={})) as following:
             await until(lambda: following.pauses[1:])
             assert not api.asked
             write(accepted)
@@ -242,7 +242,7 @@ class TestProxies:
     async def test_https_goes_through_a_tunnel(self, kubeconfig: Path, proxy: Proxy, name: str) -> None:
         environ = {name: f"http://user:pass@127.0.0.1:{proxy.port}", "HTTP_PROXY": "http://127.0.0.1:1"}
 
-        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
             await until(lambda: following.texts == ["first"])
 
         assert proxy.asked[0].startswith("CONNECT api.cluster.test:")
@@ -252,7 +252,7 @@ class TestProxies:
     async def test_no_proxy_goes_the_direct_way(self, kubeconfig: Path, proxy: Proxy) -> None:
         environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": ".cluster.test"}
 
-        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0].startswith("cannot connect to api.cluster.test:")
@@ -262,7 +262,7 @@ class TestProxies:
         amend(kubeconfig, **{"proxy-url": f"http://127.0.0.1:{proxy.port}"})
         environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "*"}
 
-        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
             await until(lambda: following.texts == ["first"])
 
     async def test_a_proxy_that_refuses_is_told_without_its_password(
@@ -271,14 +271,16 @@ class TestProxies:
         proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
 
-        async with Following(Cluster(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0] == "the proxy answered 407"
         assert "s3cret" not in str(following.log.lines)
 
     async def test_a_proxy_of_another_kind_is_refused(self, kubeconfig: Path) -> None:
-        cluster = Cluster(kubeconfig=kubeconfig, environ={"HTTPS_PROXY": "socks5://127.0.0.1:1080"})
+        cluster = ClusterConfiguration(
+            kubeconfig=kubeconfig, environ={"HTTPS_PROXY": "socks5://127.0.0.1:1080"}
+        )
 
         with pytest.raises(SettingsError, match="socks5"):
             await cluster.connect()
@@ -355,7 +357,7 @@ def amend(path: Path, part: str = "cluster", **fields: Any) -> None:
     path.write_text(json.dumps(document))
 
 
-async def server_of(cluster: Cluster) -> str:
+async def server_of(cluster: ClusterConfiguration) -> str:
     """Which server a configuration leads to."""
     connection = await cluster.connect()
     try:
@@ -383,7 +385,9 @@ class TestFinding:
     async def test_a_pod_uses_its_service_account(self, home: Path, account: Path) -> None:
         environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443"}
 
-        assert await server_of(Cluster(environ=environ, service_account=account)) == "https://[::1]"
+        assert (
+            await server_of(ClusterConfiguration(environ=environ, service_account=account)) == "https://[::1]"
+        )
 
     @pytest.mark.parametrize("missing", ["token", "ca.crt"])
     async def test_a_pod_without_a_service_account_uses_a_kubeconfig(
@@ -392,37 +396,46 @@ class TestFinding:
         environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
         (account / missing).unlink()
 
-        assert await server_of(Cluster(environ=environ, service_account=account)) == "http://home"
+        assert (
+            await server_of(ClusterConfiguration(environ=environ, service_account=account)) == "http://home"
+        )
 
     async def test_the_variable_comes_before_the_home_directory(self, home: Path, tmp_path: Path) -> None:
         named = write(tmp_path / "named", "http://named")
 
         assert (
-            await server_of(Cluster(environ={"HOME": str(home), "KUBECONFIG": str(named)})) == "http://named"
+            await server_of(ClusterConfiguration(environ={"HOME": str(home), "KUBECONFIG": str(named)}))
+            == "http://named"
         )
 
     async def test_an_empty_variable_is_none(self, home: Path) -> None:
-        assert await server_of(Cluster(environ={"HOME": str(home), "KUBECONFIG": ""})) == "http://home"
+        assert (
+            await server_of(ClusterConfiguration(environ={"HOME": str(home), "KUBECONFIG": ""}))
+            == "http://home"
+        )
 
     async def test_of_several_files_the_first_current_context_wins(self, tmp_path: Path) -> None:
         first = write(tmp_path / "first", "http://first", "first")
         second = write(tmp_path / "second", "http://second", "second")
         paths = os.pathsep.join([str(tmp_path / "absent"), str(first), str(second)])
 
-        assert await server_of(Cluster(environ={"KUBECONFIG": paths})) == "http://first"
-        assert await server_of(Cluster(environ={"KUBECONFIG": paths}, context="second")) == "http://second"
+        assert await server_of(ClusterConfiguration(environ={"KUBECONFIG": paths})) == "http://first"
+        assert (
+            await server_of(ClusterConfiguration(environ={"KUBECONFIG": paths}, context="second"))
+            == "http://second"
+        )
 
     async def test_the_option_comes_before_all(self, home: Path, account: Path, tmp_path: Path) -> None:
         environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
         given = write(tmp_path / "given", "http://given")
 
-        cluster = Cluster(kubeconfig=given, environ=environ, service_account=account)
+        cluster = ClusterConfiguration(kubeconfig=given, environ=environ, service_account=account)
         assert await server_of(cluster) == "http://given"
 
     async def test_a_context_means_a_kubeconfig(self, home: Path, account: Path) -> None:
         environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
-        cluster = Cluster(context="one", environ=environ, service_account=account)
+        cluster = ClusterConfiguration(context="one", environ=environ, service_account=account)
         assert await server_of(cluster) == "http://home"
 
     async def test_a_context_that_is_in_none_of_the_files_is_an_error_that_names_it(
@@ -431,14 +444,14 @@ class TestFinding:
         given = write(tmp_path / "given", "http://given")
 
         with pytest.raises(SettingsError, match=rf"^{given}: no context 'two'$"):
-            await Cluster(kubeconfig=given, context="two", environ={}).connect()
+            await ClusterConfiguration(kubeconfig=given, context="two", environ={}).connect()
 
     async def test_a_server_below_a_path(self, start: Callable[..., Any], tmp_path: Path) -> None:
         api = await start()
         kubeconfig = write(tmp_path / "kubeconfig", f"{api.url}/k8s/clusters/c-1/")
         api.token = "t"
 
-        connection = await Cluster(kubeconfig=kubeconfig, environ={}).connect()
+        connection = await ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect()
         (await connection.get("/api/v1/x", {}, LIMITS)).close()
         await connection.close()
 
@@ -446,11 +459,11 @@ class TestFinding:
 
     def test_none_is_an_error_that_says_where_it_looked(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"no cluster configuration.*not in a Pod.*--kubeconfig"):
-            Cluster(environ={"HOME": str(tmp_path)}, service_account=tmp_path)
+            ClusterConfiguration(environ={"HOME": str(tmp_path)}, service_account=tmp_path)
         with pytest.raises(SettingsError, match=r"\$KUBECONFIG \(/nowhere\)"):
-            Cluster(environ={"KUBECONFIG": "/nowhere"}, service_account=tmp_path)
+            ClusterConfiguration(environ={"KUBECONFIG": "/nowhere"}, service_account=tmp_path)
         with pytest.raises(SettingsError, match="--kubeconfig /nowhere: no such file"):
-            Cluster(kubeconfig=Path("/nowhere"), environ={})
+            ClusterConfiguration(kubeconfig=Path("/nowhere"), environ={})
 
     @pytest.mark.parametrize(
         ("content", "problem"),
@@ -470,7 +483,7 @@ class TestFinding:
         path.write_text(content)
 
         with pytest.raises(SettingsError, match=problem) as caught:
-            await Cluster(kubeconfig=path, environ={}).connect()
+            await ClusterConfiguration(kubeconfig=path, environ={}).connect()
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("server", ["", "api.example.com:6443", "ftp://x", "https://"])
@@ -480,7 +493,7 @@ class TestFinding:
         with pytest.raises(
             SettingsError, match=r"kubeconfig: the configuration names no server|not a usable"
         ):
-            await Cluster(kubeconfig=path, environ={}).connect()
+            await ClusterConfiguration(kubeconfig=path, environ={}).connect()
 
     async def test_an_authority_that_is_no_certificate(self, tmp_path: Path) -> None:
         (tmp_path / "ca.crt").write_text("no PEM")
@@ -488,7 +501,7 @@ class TestFinding:
         path = write(tmp_path / "kubeconfig", "", clusters=[{"name": "one", "cluster": cluster}])
 
         with pytest.raises(SettingsError, match="kubeconfig: "):
-            await Cluster(kubeconfig=path, environ={}).connect()
+            await ClusterConfiguration(kubeconfig=path, environ={}).connect()
 
     async def test_a_program_gives_the_token(self, start: Callable[..., Any], tmp_path: Path) -> None:
         api = await start()
@@ -504,7 +517,7 @@ class TestFinding:
         }
         path = write(tmp_path / "kubeconfig", api.url, users=[{"name": "one", "user": {"exec": program}}])
 
-        async with Following(Cluster(kubeconfig=path, environ={})) as following:
+        async with Following(ClusterConfiguration(kubeconfig=path, environ={})) as following:
             await until(lambda: following.texts == ["first"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatekeeper_py.control.backoff import backed_off
+from gatekeeper_py.runtime.backoff import backed_off
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from fakecluster import Answer, FakeCluster, status
-from gatekeeper_py.inventory.api import Api, ClusterError, Expired, NotFound
+from gatekeeper_py.cluster.api import ApiClient
+from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound, read
 
 PATH = "/api/v1/pods"
 
 
-async def test_an_object_is_answered(api: Api, cluster: FakeCluster) -> None:
+async def test_an_object_is_answered(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents[PATH] = {"kind": "PodList"}
-    assert await api.get(PATH, {"limit": "1"}, doing="list pods") == {"kind": "PodList"}
+    assert await read(api, PATH, {"limit": "1"}, doing="list pods") == {"kind": "PodList"}
     assert cluster.asked(PATH) == [{"limit": "1"}]
 
 
@@ -52,59 +53,59 @@ async def test_an_object_is_answered(api: Api, cluster: FakeCluster) -> None:
         pytest.param(
             Answer(200, "<html>"),
             ClusterError,
-            "cannot list pods: the answer is no JSON object; is this an API server?",
+            "cannot list pods: the answer is not a JSON object; is this an API server?",
             id="html",
         ),
         pytest.param(
             Answer(200, "[]"),
             ClusterError,
-            "cannot list pods: the answer is no JSON object; is this an API server?",
+            "cannot list pods: the answer is not a JSON object; is this an API server?",
             id="a-list",
         ),
     ],
 )
 async def test_what_is_no_answer_is_one_line(
-    api: Api, cluster: FakeCluster, answer: Answer, error: type[ClusterError], message: str
+    api: ApiClient, cluster: FakeCluster, answer: Answer, error: type[ClusterError], message: str
 ) -> None:
     cluster.script[PATH].append(answer)
     with pytest.raises(error) as raised:
-        await api.get(PATH, {}, doing="list pods")
+        await read(api, PATH, {}, doing="list pods")
     assert str(raised.value) == message
 
 
-async def test_an_expired_list_carries_the_token_that_goes_on(api: Api, cluster: FakeCluster) -> None:
+async def test_an_expired_list_carries_the_token_that_goes_on(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.script[PATH].append(status(410, "old", token="500"))
     with pytest.raises(Expired) as raised:
-        await api.get(PATH, {}, doing="list pods")
+        await read(api, PATH, {}, doing="list pods")
     assert raised.value.token == "500"
 
 
 async def test_an_overloaded_server_is_asked_again_when_it_says(
-    api: Api, cluster: FakeCluster, pauses: list[float]
+    api: ApiClient, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     cluster.documents[PATH] = {"kind": "PodList"}
     cluster.script[PATH] += [
         Answer(429, "", {"Retry-After": "1"}),
         Answer(503, "", {"Retry-After": "3600"}),
     ]
-    assert await api.get(PATH, {}, doing="list pods") == {"kind": "PodList"}
+    assert await read(api, PATH, {}, doing="list pods") == {"kind": "PodList"}
     assert pauses == [1.0, 30.0]
 
 
 async def test_a_server_that_stays_overloaded_is_given_up(
-    api: Api, cluster: FakeCluster, pauses: list[float]
+    api: ApiClient, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     cluster.script[PATH] += [Answer(429, "", {"Retry-After": "1"})] * 5
     with pytest.raises(ClusterError, match="429 Too Many Requests"):
-        await api.get(PATH, {}, doing="list pods")
+        await read(api, PATH, {}, doing="list pods")
     assert pauses == [1.0] * 4
 
 
 @pytest.mark.parametrize("retry_after", [None, "soon", "\u0661", "-1"])
 async def test_a_failure_without_seconds_to_wait_is_final(
-    api: Api, cluster: FakeCluster, pauses: list[float], retry_after: str | None
+    api: ApiClient, cluster: FakeCluster, pauses: list[float], retry_after: str | None
 ) -> None:
     cluster.script[PATH].append(Answer(503, "", {} if retry_after is None else {"Retry-After": retry_after}))
     with pytest.raises(ClusterError, match="503"):
-        await api.get(PATH, {}, doing="list pods")
+        await read(api, PATH, {}, doing="list pods")
     assert not pauses

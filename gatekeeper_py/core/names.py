@@ -1,0 +1,32 @@
+"""Names that gatekeeper-py uses on Kubernetes objects: labels, annotations, the default namespace."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DEFAULT_NAMESPACE: Final = "gatekeeper-py"
+"""Where gatekeeper-py is installed unless it is told otherwise."""
+
+SYSTEM_NAMESPACE: Final = "kube-system"
+"""Always exempt, because the cluster's own components must be able to start without the webhook."""
+
+NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
+"""Label with a namespace's name. The API server sets it, so that users cannot forge it."""
+
+PART_OF_LABEL: Final = "app.kubernetes.io/part-of"
+PART_OF: Final = "gatekeeper-py"
+
+ORIGINAL_IMAGES: Final = "gatekeeper-py/original-images"
+"""Annotation of a Pod: the images that were rewritten, as they were written."""
+
+FAST_PATH_REVISION: Final = "gatekeeper-py/fast-path-revision"
+"""Annotation of a webhook configuration while it has a match condition of the fast path: the policy's
+revision."""
+
+PAUSED_UNTIL: Final = "gatekeeper-py/paused-until"
+"""Annotation of the installation's namespace: removes the webhook configurations until this time."""
+
+
+def always_exempt(namespace: str) -> tuple[str, ...]:
+    """Return the namespaces that are never reviewed, for an installation in ``namespace``."""
+    return tuple(dict.fromkeys((namespace, SYSTEM_NAMESPACE)))

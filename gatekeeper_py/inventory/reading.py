@@ -1,0 +1,42 @@
+"""Read lists from the API server, with errors that say what was being read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from gatekeeper_py.cluster.api import ApiClient
+from gatekeeper_py.cluster.errors import ApiError
+
+
+class ClusterError(Exception):
+    """The cluster cannot be read; the message is one line and says what was being read."""
+
+
+class NotFound(ClusterError):
+    """There is no such object, kind or group."""
+
+
+class Expired(ClusterError):
+    """A list's continue token is too old. ``token``, if given, resumes with the list as it is now."""
+
+    def __init__(self, message: str, token: str) -> None:
+        super().__init__(message)
+        self.token = token
+
+
+async def read(api: ApiClient, path: str, query: Mapping[str, str], *, doing: str) -> dict[str, Any]:
+    """Return the object or list at a path; ``doing`` names the request in errors, e.g. ``list pods``.
+
+    Raises ``ClusterError``.
+    """
+    try:
+        return await api.read(path, query)
+    except ApiError as problem:
+        message = f"cannot {doing}: {problem.explanation}"
+        if problem.status == HTTPStatus.NOT_FOUND:
+            raise NotFound(message) from None
+        if problem.status == HTTPStatus.GONE:
+            raise Expired(message, problem.continue_token) from None
+        raise ClusterError(message) from None
