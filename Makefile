@@ -10,11 +10,14 @@ BASE ?=
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
+# One worker for each core; idle workers take tests from busy ones.
+WORKERS ?= auto
+PYTEST = $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/image -n $(WORKERS) --dist worksteal -q
 
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test fuzz soak controlplane e2e image image-test check format clean \
+.PHONY: help setup demo test test-long fuzz soak controlplane e2e image image-test check format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## show this
@@ -35,9 +38,12 @@ $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to end)
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: setup ## run the tests that need nothing but this machine
-	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/image --cov --cov-report= -q $(ARGS)
+test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
+	$(PYTEST) -m "not long" --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
+
+test-long: setup ## run the fault tests and the property tests with more examples (15 minutes)
+	$(PYTEST) -m "long or hypothesis" --hypothesis-profile=long $(ARGS)
 
 fuzz: setup ## look for inputs that break a law: ten minutes (FUZZ_SECONDS=n for each of four laws)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)

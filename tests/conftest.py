@@ -1,16 +1,31 @@
-"""Options of the test run."""
+"""Options, markers and hypothesis profiles of the test run."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from hypothesis import settings
+
+FAULTS = Path(__file__).parent / "faults"
+
+# `make test-long` selects this profile; budget.py reads its name.
+settings.register_profile("long", print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write the golden answers below tests/data anew from what the code answers now",
+        help="write the expected answers below tests/data again from what the code answers now",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every fault test as long: each starts real servers and loads them."""
+    for item in items:
+        if item.path.is_relative_to(FAULTS):
+            item.add_marker("long")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from budget import budget
 from control.world import CONFIGURATIONS, INSTALLATION, START, TERMS, Refused, World, b64, trusts
 from gatekeeper_py.control.certificates import KEYS, InvalidSecret
 from gatekeeper_py.control.probe import Answer
@@ -260,5 +261,5 @@ def _distrust(live: dict[str, Any], bundle: bytes) -> None:
 
 TestRotation = pytest.mark.timeout(100)(Rotation.TestCase)
 TestRotation.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=budget(60), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

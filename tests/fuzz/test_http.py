@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import pod, review
 from contract import check_response
 from fuzz.listeners import Served, Stream, split
@@ -198,8 +199,9 @@ def check_bytes(listeners: tuple[Served, Served], parts: list[bytes], patience: 
             break
 
 
+@pytest.mark.hypothesis
 def test_any_bytes_get_documented_answers(listeners: tuple[Served, Served], rounds: Iterator[int]) -> None:
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=budget(40), deadline=None, suppress_health_check=list(HealthCheck))
     @given(streams(), st.sampled_from(PATIENCE_SECONDS))
     def any_bytes(parts: list[bytes], patience: float) -> None:
         check_bytes(listeners, parts, patience)

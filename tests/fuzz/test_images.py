@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import HUB_TO_CORP, policy
 from fuzz.mutations import ODD_TEXTS, mutated_text
 from gatekeeper_py.core import InvalidReference, Reference, parse_reference
@@ -76,12 +78,13 @@ def check_image(image: str, namespace: str | None) -> None:
         assert explain(compiled, namespace, image).decision == decision
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=budget(300), deadline=None)
 @given(any_image, namespaces)
 def any_image_is_judged(image: str, namespace: str | None) -> None:
     check_image(image, namespace)
 
 
+@pytest.mark.hypothesis
 def test_any_text_is_judged_as_an_image(rounds: Iterator[int]) -> None:
     for _ in rounds:
         any_image_is_judged()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import HUB_TO_CORP, INSTANT, policy_text, review
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
@@ -134,12 +135,13 @@ def check_guard(text: str, mode: str | None, *, accepted: bool) -> None:
     assert judge_configmap(parse(document)).response.allowed is accepted
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=budget(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts, modes, images | any_text, namespaces)
 def any_policy(text: str, mode: str | None, image: str, namespace: str | None) -> None:
     check_text(text, mode, image, namespace)
 
 
+@pytest.mark.hypothesis
 def test_any_text_is_refused_with_findings_or_judges_any_image(rounds: Iterator[int]) -> None:
     for _ in rounds:
         any_policy()

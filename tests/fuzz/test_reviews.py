@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import INSTANT, WORKLOADS, container, pod, policy, review, workload
 from contract import Answer, check_response
 from fuzz.mutations import ODD_TEXTS, anything, mutated
@@ -165,7 +166,7 @@ def check_guard(request: AdmissionRequest) -> None:
         assert all(line.isprintable() for line in response["status"]["message"].split("\n"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=budget(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(bodies())
 @example(b"")
 @example(b"null")
@@ -173,6 +174,7 @@ def any_body(body: bytes) -> None:
     check_body(body)
 
 
+@pytest.mark.hypothesis
 def test_any_body_is_refused_by_name_or_answered_as_expected(rounds: Iterator[int]) -> None:
     for _ in rounds:
         any_body()

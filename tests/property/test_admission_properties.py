@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asking import mutate, validate, validated
+from budget import budget
 from builders import policy, review
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.admission import approved_images
@@ -104,7 +105,7 @@ requests = st.fixed_dictionaries(
         "groups": st.just(("system:nodes",)),
     },
 )
-examples = settings(max_examples=150, deadline=None)
+examples = settings(max_examples=budget(150), deadline=None)
 
 
 @examples
@@ -183,7 +184,7 @@ def test_after_mutation_every_verdict_is_the_decision_on_the_stored_image(spec: 
     assert validate(review(stored, kind=("", "Pod")), mutating).allowed is approved
 
 
-@settings(max_examples=400)
+@settings(max_examples=budget(400))
 @given(policies, st.one_of(objects, clean_specs.map(lambda spec: {"spec": spec})), kinds, requests)
 def test_what_the_short_cut_approves_validate_allows_without_a_word(
     a_policy: CompiledPolicy, obj: Any, kind: tuple[str, str], request: dict[str, Any]

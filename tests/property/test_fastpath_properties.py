@@ -7,6 +7,7 @@ from typing import Final
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import pod, review
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.admission import review as wire
@@ -57,7 +58,7 @@ policies: Final = st.builds(
     st.one_of(st.just([]), near_mirrors, mirrors),
 )
 suffixes: Final = st.sampled_from(["", ":v1", f"@{DIGESTS[0]}", f":v1@{DIGESTS[1]}", "@sha256:0"])
-examples: Final = settings(max_examples=150, deadline=None)
+examples: Final = settings(max_examples=budget(150), deadline=None)
 
 
 def accepted(a_document: Document) -> Policy:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import container, pod, policy, review
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission.review import InvalidReview, parse
@@ -129,7 +130,7 @@ def check_same(body: bytes) -> bool:
     return True
 
 
-@settings(max_examples=1500)
+@settings(max_examples=budget(1500))
 @given(bodies())
 @example(b"")
 @example(b"null")
@@ -137,7 +138,7 @@ def test_whatever_it_takes_orjson_takes_to_the_same_effect(body: bytes) -> None:
     check_same(body)
 
 
-@settings(max_examples=500)
+@settings(max_examples=budget(500))
 @given(st.sampled_from(REVIEWS), values)
 def test_no_field_that_is_skipped_hides_what_orjson_refuses(document: dict[str, Any], value: bytes) -> None:
     body = json.dumps({**document, "other": "@"}).encode().replace(b'"@"', value)
@@ -164,7 +165,7 @@ number_texts = st.from_regex(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=budget(500))
 @given(
     number_texts,
     st.sampled_from(WHITE[:5]),

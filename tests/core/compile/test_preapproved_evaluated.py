@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import container, pod, policy_text, review
 from evaluating import COST_LIMIT, Evaluator, RefusedError, UnavailableError, build
 from gatekeeper_py.core import parse_policy
@@ -38,7 +39,7 @@ BOTH: Final = {"listed": (TEXT, FAST), "named": (NAMED_TEXT, NAMED)}
 PLAIN: Final = "a.io/x:1"
 EVIL: Final = "evil.io/x:1"
 DIFFERENTIAL: Final = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=budget(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

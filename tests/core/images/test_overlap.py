@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from gatekeeper_py.core.images.overlap import MAX_WILDCARDS, Overlaps
 from gatekeeper_py.core.images.pattern import Pattern, parse_pattern, path_matches
 from gatekeeper_py.core.images.reference import Location
@@ -81,7 +82,7 @@ literals = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=budget(300), deadline=None)
 @given(st.lists(patterns, min_size=1, max_size=5), literals)
 def test_nothing_in_common_is_certain(wild: list[str], literal: str) -> None:
     """No image lies both under the literal place and under one of the patterns when none is found."""
