@@ -1,4 +1,4 @@
-"""``gatekeeper-py control``: the controller that keeps the webhook in place."""
+"""``gatekeeper-py control``: the controller, which keeps the webhook installed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds
-from gatekeeper_py.control.certificates import Terms
-from gatekeeper_py.control.reconcile import Installation
-from gatekeeper_py.control.webhooks import Desired, InvalidManifests, read_manifests
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.runtime.logs import LEVELS
 
 if TYPE_CHECKING:
-    from gatekeeper_py.control.app import FastPathTerms
+    from gatekeeper_py.control.app import ControlSettings
 
-ONCE_SECONDS = 300.0
 MAX_DAYS = 3650.0
 
 
@@ -31,18 +28,21 @@ MAX_DAYS = 3650.0
     "--webhooks",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder with the desired webhook configurations.",
+    help="Directory with the webhook configurations to create.",
 )
 @click.option(
-    "--namespace", metavar="NAMESPACE", default="gatekeeper-py", help="Where the webhook is installed."
+    "--namespace", metavar="NAMESPACE", default=DEFAULT_NAMESPACE, help="Namespace of the installation."
 )
-@click.option("--service", metavar="NAME", default="gatekeeper-py", help="The Service that API servers call.")
-@click.option("--deployment", metavar="NAME", default="gatekeeper-py", help="The Deployment of the server.")
+@click.option("--service", metavar="NAME", default="gatekeeper-py", help="Service that API servers call.")
+@click.option("--deployment", metavar="NAME", default="gatekeeper-py", help="Deployment of the server.")
 @click.option(
-    "--secret", metavar="NAME", default="gatekeeper-py-tls", help="The Secret to keep the certificate in."
+    "--secret", metavar="NAME", default="gatekeeper-py-tls", help="Secret that holds the certificate."
 )
 @click.option(
-    "--owner", metavar="NAME", default="gatekeeper-py-controller", help="ClusterRole that owns what is made."
+    "--owner",
+    metavar="NAME",
+    default="gatekeeper-py-controller",
+    help="ClusterRole that owns the webhook configurations: deleting it deletes them.",
 )
 @click.option(
     "--certificate-days",
@@ -54,58 +54,83 @@ MAX_DAYS = 3650.0
     "--renew-before-days",
     type=Days(0, MAX_DAYS, min_open=True),
     default=30.0,
-    help="How long before its end the next one is made.",
+    help="How long before it expires a certificate is renewed.",
 )
 @click.option(
     "--settle-seconds",
     type=Seconds(0, 3600),
     default=15.0,
-    help="From a new authority in the caBundle until its leaf is served.",
+    help="Delay between publishing a new CA and serving its certificate.",
 )
 @click.option(
-    "--once", is_flag=True, help="End once armed, with no rotation under way; 2 if not in 5 minutes."
+    "--once",
+    is_flag=True,
+    help="Exit once the webhook is armed and no rotation is in progress; exit with 2 after 5 minutes.",
 )
 @click.option(
     "--fast-path",
     is_flag=True,
-    help="Let API servers answer plainly approved Pods themselves, in step with the policy.",
+    help="Admit Pods that use only pre-approved images without calling the webhook.",
 )
-@click.option("--configmap", type=CONFIGMAP, help="The policy, for --fast-path.")
+@click.option("--configmap", type=CONFIGMAP, help="ConfigMap with the policy; required by --fast-path.")
 @click.option(
     "--probe-namespace",
     metavar="NAMESPACE",
-    help="For --fast-path: where to try, in dry run, what was taken off it.",
+    help="Namespace for the dry-run Pods with which --fast-path verifies removals.",
 )
 @click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="By default in-cluster, then $KUBECONFIG, then ~/.kube/config.",
+    help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
 )
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 @click.option(
-    "--health-listen", type=ADDRESS, default="0.0.0.0:8080", help="Plain HTTP: /livez, /readyz, /metrics."
+    "--health-listen",
+    type=ADDRESS,
+    default="0.0.0.0:8080",
+    help="Address for /livez, /readyz and /metrics over plain HTTP.",
 )
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="The least that is logged.")
-@click.option("--log-format", type=click.Choice(["json", "console"]), help="json unless on a terminal.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", help="Lowest level that is logged.")
+@click.option(
+    "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."
+)
 def control(**options: Any) -> int:
-    """Keep the webhook's certificates and configurations; arm it once it answers.
+    """Keep the webhook's certificates and configurations, and arm it once it answers.
 
-    With --fast-path, keep the webhooks' match conditions in step with the policy.
+    With --fast-path, also keep the webhooks' match conditions in step with the policy.
 
-    Exits with 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once: 0
+    Exit code: 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once: 0
     once armed, 2 if that takes too long, 130 after a signal.
     """
+    from gatekeeper_py.control.app import control as run  # noqa: PLC0415 - other commands start without it
+
+    try:
+        return run(_settings(options))
+    except checked.SettingsError as problem:
+        raise click.UsageError(str(problem)) from None
+
+
+def _settings(options: dict[str, Any]) -> ControlSettings:
+    """Raises ``SettingsError``."""
+    from gatekeeper_py.control.app import ControlSettings, FastPathSettings  # noqa: PLC0415 - see above
+    from gatekeeper_py.control.certificates import CertificateSettings  # noqa: PLC0415
+    from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS  # noqa: PLC0415
+    from gatekeeper_py.control.reconcile import Installation  # noqa: PLC0415
+    from gatekeeper_py.control.webhooks import InvalidManifests, read_manifests  # noqa: PLC0415
+
     if options["renew_before_days"] >= options["certificate_days"]:
-        raise click.UsageError("--renew-before-days must be less than --certificate-days")
+        raise checked.SettingsError("--renew-before-days must be less than --certificate-days")
+    if options["fast_path"] and options["once"]:
+        raise checked.SettingsError("--once and --fast-path exclude each other: --fast-path never ends")
+    for option in ("configmap", "probe_namespace"):
+        if options[option] is not None and not options["fast_path"]:
+            raise checked.SettingsError(f"--{option.replace('_', '-')} requires --fast-path")
+    if options["fast_path"] and options["configmap"] is None:
+        raise checked.SettingsError("--fast-path requires --configmap NAMESPACE/NAME")
     try:
         desired = read_manifests(options["webhooks"])
     except InvalidManifests as problem:
-        raise click.UsageError(f"--webhooks: {problem}") from None
-    if options["fast_path"] and options["once"]:
-        raise click.UsageError("--once and --fast-path exclude each other: nobody would follow the policy")
-    for option in ("configmap", "probe_namespace"):
-        if options[option] is not None and not options["fast_path"]:
-            raise click.UsageError(f"--{option.replace('_', '-')} goes with --fast-path")
+        raise checked.SettingsError(f"--webhooks: {problem}") from None
     installation = Installation(
         namespace=options["namespace"],
         service=options["service"],
@@ -114,40 +139,29 @@ def control(**options: Any) -> int:
         owner=options["owner"],
         desired=desired,
     )
-    terms = Terms(
+    certificates = CertificateSettings(
         names=(installation.server_name, f"{installation.service}.{installation.namespace}"),
         lifetime=timedelta(days=options["certificate_days"]),
         renew_before=timedelta(days=options["renew_before_days"]),
         settle=timedelta(seconds=options["settle_seconds"]),
     )
-    from gatekeeper_py.control.app import run  # noqa: PLC0415 - other commands start without a client
-
-    fast_path = _fast_path(options, desired) if options["fast_path"] else None
-
-    try:
-        return run(
-            installation,
-            terms,
-            kubeconfig=options["kubeconfig"],
-            context=options["context"],
-            health_listen=options["health_listen"],
-            log_level=options["log_level"],
-            log_style=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
-            once_seconds=ONCE_SECONDS if options["once"] else None,
-            fast_path=fast_path,
+    fast_path = None
+    if options["fast_path"]:
+        found = {webhook["name"] for each in desired for webhook in each.webhooks}
+        missing = [name for name in WEBHOOKS.values() if name not in found]
+        if missing:
+            raise checked.SettingsError(f"--fast-path: no webhook named {' or '.join(missing)} in --webhooks")
+        fast_path = FastPathSettings(
+            configmap=options["configmap"], probe_namespace=options["probe_namespace"] or None
         )
-    except checked.SettingsError as problem:
-        raise click.UsageError(str(problem)) from None
-
-
-def _fast_path(options: dict[str, Any], desired: tuple[Desired, ...]) -> FastPathTerms:
-    """Raises ``UsageError``."""
-    from gatekeeper_py.control.app import FastPathTerms  # noqa: PLC0415
-    from gatekeeper_py.control.fastpath.knowledge import misses  # noqa: PLC0415 - as above
-
-    if options["configmap"] is None:
-        raise click.UsageError("--fast-path needs --configmap NAMESPACE/NAME")
-    missing = misses(desired)
-    if missing:
-        raise click.UsageError(f"--fast-path: no webhook named {' or '.join(missing)} in --webhooks")
-    return FastPathTerms(configmap=options["configmap"], probe_namespace=options["probe_namespace"] or None)
+    return ControlSettings(
+        installation=installation,
+        certificates=certificates,
+        kubeconfig=options["kubeconfig"],
+        context=options["context"],
+        health_listen=options["health_listen"],
+        log_level=options["log_level"],
+        log_format=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
+        once=options["once"],
+        fast_path=fast_path,
+    )

@@ -1,1 +1,1 @@
-"""What keeps the webhook in place: its certificates and its configurations."""
+"""The controller: keeps the webhook's certificates and configurations as they should be."""

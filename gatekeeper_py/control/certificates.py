@@ -1,16 +1,16 @@
-"""The certificates in the Secret, and the one step that is due now.
+"""Certificate rotation: what the Secret holds, and the next step that is due.
 
-Everything a rotation needs to know stands in the Secret, so a controller that is killed at any
-point is followed by one that goes on. The steps, each a write of its own:
+The Secret holds the whole state of a rotation, so a controller that is killed at any point is continued by
+the next one. A rotation has three steps, each one write:
 
-1. *prepare*: a new pair waits under ``next.crt`` and ``next.key``; ``ca.crt`` trusts both authorities.
-2. *promote*: once every webhook configuration trusts the new authority, and API servers had time to
-   see that, the new pair becomes ``tls.crt`` and ``tls.key``, which the replicas serve.
-3. *retire*: once every replica serves the new leaf, the old authority leaves ``ca.crt``.
+1. *prepare*: a new leaf and key wait under ``next.crt`` and ``next.key``; ``ca.crt`` holds both CAs.
+2. *promote*: once every webhook configuration trusts the new CA, and API servers had time to notice, the new
+   leaf and key become ``tls.crt`` and ``tls.key``, which the replicas serve.
+3. *retire*: once every replica serves the new leaf, the old CA is removed from ``ca.crt``.
 
-So at every moment each leaf that some replica serves is trusted by what the API server holds. A
-Secret that is gone or garbled is *created* the same way: while there are webhook configurations, the
-new pair waits for them as in a rotation; before there are any, it is served at once.
+So API servers trust every leaf that any replica serves, at every moment. A Secret that is missing or
+unreadable is *created* in the same way: while webhook configurations exist, the new leaf waits for them to
+trust its CA; before, it is served at once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from gatekeeper_py.issuing import Issued, issue
 
 SETTLE: Final = timedelta(seconds=15)
-"""From the moment the configurations trust an authority until a leaf of it is served: API servers
-watch the configurations, and each takes a moment."""
+"""How long the configurations trust a new CA before its leaf is served, because each API server needs a
+moment to notice a changed configuration."""
 
 Change = Literal["", "create", "prepare", "promote", "retire"]
 
 KEYS: Final = ("tls.crt", "tls.key", "ca.crt", "next.crt", "next.key")
-"""What is ours in the Secret's ``data``."""
+"""Our keys in the Secret's ``data``."""
 
 _UNREADABLE: Final = (
     ValueError,
@@ -44,16 +44,16 @@ _UNREADABLE: Final = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
 )
-"""What the library raises for certificates and keys it cannot read."""
+"""The exceptions of the cryptography library for certificates and keys that it cannot read."""
 
 
 class InvalidSecret(ValueError):
-    """The Secret does not hold what we put there; the message says what is wrong."""
+    """The Secret does not hold usable certificates; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A leaf and its key, PEM."""
+class KeyPair:
+    """A leaf certificate and its key, PEM."""
 
     certificate: bytes
     key: bytes
@@ -68,29 +68,29 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """What the Secret holds: the served pair, the authorities to trust, perhaps the next pair.
+class CertificateStore:
+    """What the Secret holds: the served key pair, the CAs to trust, and perhaps the next key pair.
 
-    ``current`` is ``None`` when what is there cannot be read; replicas keep what they loaded before.
+    ``current`` is ``None`` when it cannot be read; replicas then keep what they loaded before.
     """
 
-    current: Pair | None
-    authorities: tuple[bytes, ...]
-    pending: Pair | None = None
+    current: KeyPair | None
+    cas: tuple[bytes, ...]
+    pending: KeyPair | None = None
 
     @property
     def bundle(self) -> bytes:
-        """The ``caBundle`` of the webhook configurations."""
-        return b"".join(self.authorities)
+        """The ``caBundle`` for the webhook configurations."""
+        return b"".join(self.cas)
 
     @property
     def not_after(self) -> datetime | None:
-        """When the served leaf expires, or the one that will be served where there is none."""
+        """When the served leaf expires; without one, when the next leaf does."""
         pair = self.current or self.pending
         return None if pair is None else pair.leaf.not_valid_after_utc
 
     def data(self) -> dict[str, str]:
-        """The Secret's ``data``, without ``tls.crt`` and ``tls.key`` while there are none to serve."""
+        """Return the Secret's ``data``, without ``tls.crt`` and ``tls.key`` while there are none to serve."""
         values = {"ca.crt": self.bundle}
         if self.current is not None:
             values |= {"tls.crt": self.current.certificate, "tls.key": self.current.key}
@@ -101,12 +101,12 @@ class Store:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What the world looks like.
+    """What configurations and replicas use now.
 
-    ``trusted`` are the bundles of our webhooks in the configurations that exist, and
-    ``trusted_since`` says from when on they were seen to trust all the authorities of the store.
-    ``served`` is the fingerprint of the leaf that each replica serves, ``None`` for one that could
-    not be asked; ``unseen`` says that there are replicas which have no address yet.
+    ``trusted`` holds the CA bundles of our webhooks in the existing configurations; ``trusted_since`` is
+    when they were first seen to trust every CA of the store. ``served`` holds the fingerprint of the leaf
+    that each replica serves, ``None`` for one that did not answer. ``unseen`` is set while some replica has
+    no address.
     """
 
     trusted: tuple[bytes, ...] = ()
@@ -116,8 +116,8 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """For which names certificates are made, and how long they live."""
+class CertificateSettings:
+    """The names that certificates are made for, and how long they are valid."""
 
     names: tuple[str, ...]
     lifetime: timedelta
@@ -129,85 +129,89 @@ Issue = Callable[[Sequence[str], datetime, timedelta], Issued]
 
 
 def advance(
-    store: Store | None, observed: Observed, terms: Terms, now: datetime, issue_pair: Issue = issue
-) -> tuple[Store, Change]:
-    """The store after the one step that is due, and which step that was."""
-    authorities = () if store is None else store.authorities
-    current = None if store is None else _usable(store.current, authorities, terms, now)
-    pending = None if store is None else _usable(store.pending, authorities, terms, now)
+    store: CertificateStore | None,
+    observed: Observed,
+    settings: CertificateSettings,
+    now: datetime,
+    issue_pair: Issue = issue,
+) -> tuple[CertificateStore, Change]:
+    """Return the store after the step that is due, and the name of that step."""
+    cas = () if store is None else store.cas
+    current = None if store is None else _usable(store.current, cas, settings, now)
+    pending = None if store is None else _usable(store.pending, cas, settings, now)
     if store is not None and pending is not None:
-        if _may_promote(store, pending, observed, terms, now):
+        if _may_promote(store, pending, observed, settings, now):
             return replace(store, current=pending, pending=None), "promote"
         return store, ""
     if store is None or current is None:
-        # What the configurations trust until now stays trusted: replicas go on serving the old leaf
-        # until they see the new one, also when somebody deleted the Secret.
-        made = issue_pair(terms.names, now, terms.lifetime)
-        kept = _valid([*authorities, *observed.trusted], now)
+        # Whatever the configurations trust now stays trusted: replicas serve the old leaf until they
+        # see the new one, even when somebody deleted the Secret.
+        made = issue_pair(settings.names, now, settings.lifetime)
+        kept = _valid([*cas, *observed.trusted], now)
         if observed.trusted:
-            return Store(current=None, pending=_pair(made), authorities=(*kept, made.ca)), "create"
-        return Store(current=_pair(made), authorities=(*kept, made.ca)), "create"
-    if store.pending is not None or current.leaf.not_valid_after_utc - now <= terms.renew_before:
-        made = issue_pair(terms.names, now, terms.lifetime)
-        kept = _valid(authorities, now)
-        return replace(store, pending=_pair(made), authorities=(*kept, made.ca)), "prepare"
-    signer = _signer(current.leaf, authorities)
-    if signer is not None and authorities != (signer,) and everywhere(store, observed):
-        return replace(store, authorities=(signer,)), "retire"
+            return CertificateStore(current=None, pending=_pair(made), cas=(*kept, made.ca)), "create"
+        return CertificateStore(current=_pair(made), cas=(*kept, made.ca)), "create"
+    if store.pending is not None or current.leaf.not_valid_after_utc - now <= settings.renew_before:
+        made = issue_pair(settings.names, now, settings.lifetime)
+        kept = _valid(cas, now)
+        return replace(store, pending=_pair(made), cas=(*kept, made.ca)), "prepare"
+    signer = _signer(current.leaf, cas)
+    if signer is not None and cas != (signer,) and everywhere(store, observed):
+        return replace(store, cas=(signer,)), "retire"
     return store, ""
 
 
-def everywhere(store: Store, observed: Observed) -> bool:
-    """Whether every replica serves the current leaf, so that no other authority is needed."""
+def everywhere(store: CertificateStore, observed: Observed) -> bool:
+    """Whether every replica serves the current leaf, so that no other CA is needed."""
     return (
         store.current is not None
         and bool(observed.served)
         and not observed.unseen
-        and _signer(store.current.leaf, store.authorities) is not None
+        and _signer(store.current.leaf, store.cas) is not None
         and set(observed.served.values()) == {store.current.fingerprint}
     )
 
 
-def trusted_by_all(store: Store, observed: Observed) -> bool:
-    """Whether every webhook configuration trusts all authorities of the store."""
-    wanted = set(store.authorities)
+def trusted_by_all(store: CertificateStore, observed: Observed) -> bool:
+    """Whether every webhook configuration trusts all CAs of the store."""
+    wanted = set(store.cas)
     return all(wanted <= set(_certificates(bundle)) for bundle in observed.trusted)
 
 
-def bundle(store: Store, observed: Observed, now: datetime) -> bytes:
-    """The ``caBundle`` to write now.
+def bundle(store: CertificateStore, observed: Observed, now: datetime) -> bytes:
+    """Return the ``caBundle`` to write now.
 
-    A configuration loses an authority only while every replica serves the current leaf: another
-    controller, or this one before it was killed, may have put a leaf of it in the Secret meanwhile.
+    A CA is dropped only while every replica serves the current leaf, because another controller, or this one
+    before it was killed, may have put a leaf of that CA into the Secret meanwhile.
     """
     if everywhere(store, observed):
         return store.bundle
-    return b"".join(dict.fromkeys([*store.authorities, *_valid(observed.trusted, now)]))
+    return b"".join(dict.fromkeys([*store.cas, *_valid(observed.trusted, now)]))
 
 
-def settled(store: Store) -> bool:
-    """Whether no rotation is under way."""
-    return store.pending is None and len(store.authorities) == 1
+def settled(store: CertificateStore) -> bool:
+    """Whether no rotation is in progress."""
+    return store.pending is None and len(store.cas) == 1
 
 
-def parse_secret(data: Mapping[str, Any]) -> Store:
-    """Read a Secret's ``data``. Raises ``InvalidSecret`` when it holds neither pair, or no authority."""
-    authorities = tuple(_certificates(_decoded(data, "ca.crt")))
-    if not authorities:
+def parse_secret(data: Mapping[str, Any]) -> CertificateStore:
+    """Read a Secret's ``data``. Raises ``InvalidSecret`` when it holds no usable key pair or no CA."""
+    cas = tuple(_certificates(_decoded(data, "ca.crt")))
+    if not cas:
         raise InvalidSecret("ca.crt holds no certificates")
     try:
         pending = _parse_pair(data, "next")
     except InvalidSecret:
-        return Store(current=_parse_pair(data, "tls"), authorities=authorities)
+        return CertificateStore(current=_parse_pair(data, "tls"), cas=cas)
     try:
         current = _parse_pair(data, "tls")
     except InvalidSecret:
-        return Store(current=None, authorities=authorities, pending=pending)
-    return Store(current=current, authorities=authorities, pending=pending)
+        return CertificateStore(current=None, cas=cas, pending=pending)
+    return CertificateStore(current=current, cas=cas, pending=pending)
 
 
-def _parse_pair(data: Mapping[str, Any], name: str) -> Pair:
-    pair = Pair(certificate=_decoded(data, f"{name}.crt"), key=_decoded(data, f"{name}.key"))
+def _parse_pair(data: Mapping[str, Any], name: str) -> KeyPair:
+    pair = KeyPair(certificate=_decoded(data, f"{name}.crt"), key=_decoded(data, f"{name}.key"))
     try:
         leaf = pair.leaf
         key = serialization.load_pem_private_key(pair.key, password=None)
@@ -230,12 +234,12 @@ def _decoded(data: Mapping[str, Any], key: str) -> bytes:
         raise InvalidSecret(f"{key} is not base64") from None
 
 
-def _pair(made: Issued) -> Pair:
-    return Pair(certificate=made.leaf, key=made.key)
+def _pair(made: Issued) -> KeyPair:
+    return KeyPair(certificate=made.leaf, key=made.key)
 
 
 def _certificates(pem: bytes) -> list[bytes]:
-    """Each certificate of a bundle, PEM; none when it cannot be read."""
+    """Return each certificate of a bundle, PEM; none when it cannot be read."""
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except _UNREADABLE:
@@ -244,27 +248,31 @@ def _certificates(pem: bytes) -> list[bytes]:
 
 
 def _valid(bundles: Iterable[bytes], now: datetime) -> tuple[bytes, ...]:
-    """The authorities of these bundles, each once. Lapsed ones are left out, or they would pile up."""
-    authorities = dict.fromkeys(authority for bundle in bundles for authority in _certificates(bundle))
-    return tuple(
-        authority
-        for authority in authorities
-        if x509.load_pem_x509_certificate(authority).not_valid_after_utc > now
-    )
+    """Return the CAs of these bundles, each once, without the expired ones."""
+    cas = dict.fromkeys(ca for bundle in bundles for ca in _certificates(bundle))
+    return tuple(ca for ca in cas if x509.load_pem_x509_certificate(ca).not_valid_after_utc > now)
 
 
-def _may_promote(store: Store, pending: Pair, observed: Observed, terms: Terms, now: datetime) -> bool:
+def _may_promote(
+    store: CertificateStore,
+    pending: KeyPair,
+    observed: Observed,
+    settings: CertificateSettings,
+    now: datetime,
+) -> bool:
     if pending.leaf.not_valid_before_utc > now:
-        return False  # made by a clock that is ahead; a replica would refuse to load it
+        return False  # issued by a machine whose clock is ahead; a replica would refuse to load it
     if not observed.trusted:
         return True
     since = observed.trusted_since
-    return since is not None and now - since >= terms.settle and trusted_by_all(store, observed)
+    return since is not None and now - since >= settings.settle and trusted_by_all(store, observed)
 
 
-def _usable(pair: Pair | None, authorities: tuple[bytes, ...], terms: Terms, now: datetime) -> Pair | None:
-    """The pair, unless it could not be trusted whatever the configurations say."""
-    if pair is None or pair.leaf.not_valid_after_utc <= now or _signer(pair.leaf, authorities) is None:
+def _usable(
+    pair: KeyPair | None, cas: tuple[bytes, ...], settings: CertificateSettings, now: datetime
+) -> KeyPair | None:
+    """Return the key pair, or ``None`` if no configuration could make API servers trust it."""
+    if pair is None or pair.leaf.not_valid_after_utc <= now or _signer(pair.leaf, cas) is None:
         return None
     try:
         names = pair.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -274,7 +282,7 @@ def _usable(pair: Pair | None, authorities: tuple[bytes, ...], terms: Terms, now
         *names.get_values_for_type(x509.DNSName),
         *map(str, names.get_values_for_type(x509.IPAddress)),
     }
-    return pair if covered.issuperset(map(_canonical, terms.names)) else None
+    return pair if covered.issuperset(map(_canonical, settings.names)) else None
 
 
 def _canonical(name: str) -> str:
@@ -284,12 +292,12 @@ def _canonical(name: str) -> str:
         return name
 
 
-def _signer(leaf: x509.Certificate, authorities: tuple[bytes, ...]) -> bytes | None:
-    """The authority among these that signed a leaf."""
-    for authority in authorities:
+def _signer(leaf: x509.Certificate, cas: tuple[bytes, ...]) -> bytes | None:
+    """Return the CA among these that signed a leaf."""
+    for ca in cas:
         try:
-            leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+            leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
         except (*_UNREADABLE, InvalidSignature):
             continue
-        return authority
+        return ca
     return None

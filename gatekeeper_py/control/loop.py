@@ -1,4 +1,4 @@
-"""The endless part: a pass at each change and each minute, until told to stop."""
+"""The controller's loop: one pass after each change and each minute, until it is stopped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from gatekeeper_py.control.certificates import Terms
+from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.reconcile import (
-    Ask,
-    Cluster,
     Installation,
+    KubernetesApi,
+    ProbeReplica,
     Report,
-    Settling,
+    TrustTimer,
     disarm,
     reconcile,
     removal_under_way,
@@ -24,84 +24,81 @@ from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 
 DEBOUNCE_SECONDS: Final = 0.05
-"""Changes come in bursts: one pass for all that arrives within this."""
+"""Changes arrive in bursts; one pass covers all that arrive within this time."""
 
-CALM_SECONDS: Final = 1.0
-"""After a pass that wrote: two controllers that want different things must not race each other."""
+AFTER_WRITE_SECONDS: Final = 1.0
+"""Pause after a pass that wrote, so that two controllers that disagree do not write in a tight loop."""
 
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 30.0
 
 STALE_SECONDS: Final = 300.0
-"""Without a completed pass for so long, the controller is not ready: five were due."""
+"""The controller is not ready when no pass completed for this long; five were due meanwhile."""
 
 
 class Observer(Protocol):
-    """Who is told of passes, for metrics."""
+    """Receives the outcome of each pass, for metrics."""
 
     def reconciled(self, report: Report) -> None: ...
 
     def failed(self) -> None: ...
 
 
-class Skips(Protocol):
-    """What says which Pods need not be asked about, and puts that into the configurations.
-
-    ``look`` has it do so again.
-    """
+class FastPath(Protocol):
+    """Keeps match conditions in the configurations. ``check`` makes it compare them again."""
 
     @property
     def conditions(self) -> Conditions: ...
 
-    def look(self) -> None: ...
+    def check(self) -> None: ...
 
 
 class Controller:
-    """Runs passes. ``errors`` are what the cluster's client raises for a request that failed."""
+    """Runs passes. ``errors`` are the exceptions that the client raises for a request that failed."""
 
     def __init__(
         self,
-        cluster: Cluster,
+        api: KubernetesApi,
         installation: Installation,
-        terms: Terms,
+        settings: CertificateSettings,
         *,
         observer: Observer,
         log: Log,
         errors: tuple[type[Exception], ...],
-        ask: Ask | None = None,
-        fast_path: Skips | None = None,
+        probe_replica: ProbeReplica | None = None,
+        fast_path: FastPath | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.changed = asyncio.Event()
-        self._cluster = cluster
+        self._api = api
         self._installation = installation
-        self._terms = terms
+        self._settings = settings
         self._observer = observer
         self._log = log
         self._errors = errors
-        self._ask = ask
+        self._probe_replica = probe_replica
         self._fast_path = fast_path
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
-        self._settling = Settling()
+        self._trust_timer = TrustTimer()
         self._failures = 0
         self._completed = monotonic()
         self._last: Report | None = None
 
     def problem(self) -> str:
-        """Why the controller is not ready; empty when a pass completed lately."""
+        """Return why the controller is not ready; empty when a pass completed recently."""
         silence = self._monotonic() - self._completed
         return f"no pass completed for {silence:.0f} s" if silence > STALE_SECONDS else ""
 
     async def run(self) -> None:
-        """Pass after pass until cancelled; ``changed`` starts one at once."""
+        """Run passes until cancelled; setting ``changed`` starts one at once."""
         while True:
             seconds = await self.attempt()
             if self._failures:
-                # Changes do not shorten this: watches that fail with the passes are changes, too.
+                # Changes do not shorten this pause: watches that fail along with the passes count as changes.
                 await self._sleep(seconds)
                 continue
             try:
@@ -110,11 +107,11 @@ class Controller:
             except TimeoutError:
                 continue
             wrote = self._last is not None and (self._last.change or self._last.repaired)
-            await self._sleep(CALM_SECONDS if wrote else DEBOUNCE_SECONDS)
+            await self._sleep(AFTER_WRITE_SECONDS if wrote else DEBOUNCE_SECONDS)
             self.changed.clear()
 
     async def run_once(self, seconds: float) -> bool:
-        """Passes until armed and settled, for at most this long; whether that was reached."""
+        """Run passes until the webhook is armed and no rotation is in progress; whether that was reached."""
         end = self._monotonic() + seconds
         while True:
             wait = await self.attempt()
@@ -126,16 +123,16 @@ class Controller:
             await self._sleep(min(wait, left))
 
     async def attempt(self) -> float:
-        """One pass; answers the seconds until the next is due."""
+        """Run one pass; return the seconds until the next is due."""
         fast_path = self._fast_path
         try:
             report = await reconcile(
-                self._cluster,
+                self._api,
                 self._installation,
-                self._terms,
-                self._settling,
+                self._settings,
+                self._trust_timer,
                 now=self._now(),
-                ask=self._ask,
+                probe_replica=self._probe_replica,
                 wanted=None if fast_path is None else lambda: fast_path.conditions,
             )
         except self._errors as problem:
@@ -146,25 +143,25 @@ class Controller:
             return pause
         self._failures = 0
         self._completed = self._monotonic()
-        self._tell(report)
+        self._report(report)
         return report.next_seconds
 
-    async def leave(self) -> None:
-        """At the end: when the installation is being removed, take the configurations along."""
+    async def shut_down(self) -> None:
+        """Delete the configurations if the installation is being removed."""
         try:
-            if await removal_under_way(self._cluster, self._installation):
-                await disarm(self._cluster, self._installation)
+            if await removal_under_way(self._api, self._installation):
+                await disarm(self._api, self._installation)
                 self._log.info("disarmed")
         except self._errors as problem:
-            # Their owner's deletion takes them along, too.
+            # The garbage collector deletes them when their owner is deleted.
             self._log.warning("disarm_failed", problem=str(problem)[:500])
 
-    def _tell(self, report: Report) -> None:
-        """Log what changed, count every pass."""
+    def _report(self, report: Report) -> None:
+        """Log what changed, and count every pass."""
         last, self._last = self._last, report
         self._observer.reconciled(report)
-        if report.astray and self._fast_path is not None:
-            self._fast_path.look()
+        if report.conditions_differ and self._fast_path is not None:
+            self._fast_path.check()
         if report.change:
             self._log.info("certificate_step", step=report.change)
         if report.armed and (last is None or not last.armed):
@@ -174,4 +171,4 @@ class Controller:
         if report.removed and (last is None or not last.removed):
             self._log.warning("disarmed", reason=report.waiting)
         elif report.waiting and (last is None or last.waiting != report.waiting):
-            self._log.info("not_armed_yet", reason=report.waiting)
+            self._log.info("not_armed", reason=report.waiting)

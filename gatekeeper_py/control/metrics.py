@@ -1,4 +1,4 @@
-"""The controller's Prometheus metrics: what there is to alert on."""
+"""The controller's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from gatekeeper_py.control.fastpath.keeper import Change
+from gatekeeper_py.control.fastpath.reconcile import Change
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.core.compile.preapproved import Endpoint
 
@@ -21,35 +21,39 @@ PREFIX: Final = "gatekeeper_py_control"
 
 
 class ControlMetrics:
-    """All metrics of one controller, on a registry of their own."""
+    """All metrics of one controller, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._reconciles = Counter(
-            f"{PREFIX}_reconciles", "Passes, by result.", ["result"], registry=self.registry
+            f"{PREFIX}_reconciles", "Passes of the controller, by result.", ["result"], registry=self.registry
         )
         self._repairs = Counter(
             f"{PREFIX}_repairs",
-            "Webhook configurations that were made or put right.",
+            "Webhook configurations that were created or repaired.",
             ["configuration"],
             registry=self.registry,
         )
         self._steps = Counter(
             f"{PREFIX}_certificate_steps", "Steps of certificate rotation.", ["step"], registry=self.registry
         )
-        self._armed = Gauge(f"{PREFIX}_armed", "1 when the configurations are there.", registry=self.registry)
+        self._armed = Gauge(
+            f"{PREFIX}_armed", "1 while the webhook configurations exist.", registry=self.registry
+        )
         self._replicas = Gauge(f"{PREFIX}_replicas", "Replicas behind the Service.", registry=self.registry)
         self._last = Gauge(
-            f"{PREFIX}_last_success_timestamp_seconds", "When a pass last completed.", registry=self.registry
+            f"{PREFIX}_last_success_timestamp_seconds",
+            "Unix time at which a pass last completed.",
+            registry=self.registry,
         )
         self._not_after = Gauge(
             "gatekeeper_py_certificate_not_after_timestamp_seconds",
-            "When the certificate in the Secret expires.",
+            "Unix time at which the certificate in the Secret expires.",
             registry=self.registry,
         )
         self._lag = Gauge(
             "gatekeeper_py_event_loop_lag_seconds",
-            "How late the event loop last ran a timer.",
+            "Seconds by which the event loop ran its last timer late.",
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
@@ -75,37 +79,40 @@ class ControlMetrics:
         self._lag.set(seconds)
 
     def exposition(self) -> bytes:
-        """The text format that Prometheus scrapes."""
+        """Return the metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 SYNC_BUCKETS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds. A tightening takes some requests to the API server; a loosening waits for a second or five."""
+"""Seconds. A removal takes a few requests to the API server; any other change waits for one to five."""
 
 
 class FastPathMetrics:
-    """What there is to alert on about the fast path; only a controller that keeps one has these."""
+    """Metrics of the fast path; only a controller with ``--fast-path`` has them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         prefix = "gatekeeper_py_fastpath"
         self._in_step = Gauge(
             f"{prefix}_in_step",
-            "1 when the match conditions are those of the policy, and a removed image, if there was one to"
-            " try, was asked about.",
+            "1 when the match conditions are those of the policy, and the webhook was called for a removed"
+            " image, if there was one to probe.",
             registry=registry,
         )
         self._rules = Gauge(
             f"{prefix}_rules",
-            "Rules whose images are not asked about, by endpoint.",
+            "Allow rules handled without calling the webhook, by endpoint.",
             ["endpoint"],
             registry=registry,
         )
         self._info = Gauge(
-            f"{prefix}_revision", "The policy that was read last.", ["revision"], registry=registry
+            f"{prefix}_revision",
+            "1 for the revision of the policy that was read last.",
+            ["revision"],
+            registry=registry,
         )
         self._sync = Histogram(
             f"{prefix}_sync_seconds",
-            "From a change of the policy seen here until the match conditions are in step with it.",
+            "Seconds from a change of the policy until the match conditions are in step with it.",
             ["change"],
             buckets=SYNC_BUCKETS,
             registry=registry,
@@ -115,7 +122,7 @@ class FastPathMetrics:
         )
         self._synced = Gauge(
             "gatekeeper_py_policy_synced_timestamp_seconds",
-            "When the source was last known to be in step.",
+            "Unix time at which the controller last knew that it had the newest policy.",
             registry=registry,
         )
         for change in ("tightened", "loosened"):

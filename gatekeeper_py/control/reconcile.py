@@ -1,7 +1,7 @@
-"""One pass: look at the cluster, take the certificate step that is due, put the configurations right.
+"""One pass of the controller: read the cluster, take the certificate step that is due, repair drift.
 
-A pass can be interrupted anywhere and repeated by anybody: each write is idempotent, carries the
-resource version it was decided on, and leaves a state from which the next pass goes on.
+A pass can be interrupted anywhere and repeated by any controller: each write is idempotent, carries the
+resource version that it was decided on, and leaves a state that the next pass continues from.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from gatekeeper_py.control import certificates, probe, webhooks
-from gatekeeper_py.control.certificates import Change, InvalidSecret, Observed, Store, Terms
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired, Owner
+from gatekeeper_py.control import certificates, replicas, webhooks
+from gatekeeper_py.control.certificates import (
+    CertificateSettings,
+    CertificateStore,
+    Change,
+    InvalidSecret,
+    Observed,
+)
+from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired, Owner
 
 FIELD_MANAGER: Final = "gatekeeper-py-controller"
 SERVICE_PORT: Final = "webhook"
@@ -24,11 +30,11 @@ ROTATING_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 60.0
 
 
-class Cluster(Protocol):
-    """What a pass needs of the API server.
+class KubernetesApi(Protocol):
+    """The requests that a pass needs; every method raises the client's own errors.
 
-    ``get`` answers ``None`` for what does not exist; ``create`` fails for what does, ``replace`` when
-    the resource version is not the live one. Every method raises the client's own errors.
+    ``get`` returns ``None`` for an object that does not exist. ``create`` fails for one that exists, and
+    ``replace`` for one whose resource version is not the live one.
     """
 
     async def get(self, path: str) -> dict[str, Any] | None: ...
@@ -40,13 +46,13 @@ class Cluster(Protocol):
     async def delete(self, path: str) -> None: ...
 
 
-Ask = Callable[[str, int, bytes], Awaitable[probe.Answer]]
-"""Host, port and the authorities to trust."""
+ProbeReplica = Callable[[str, int, bytes], Awaitable[replicas.ProbeResult]]
+"""Takes host, port and the CA bundle to trust."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """The names of what belongs together."""
+    """The names of the objects that make up one installation."""
 
     namespace: str
     service: str
@@ -57,7 +63,7 @@ class Installation:
 
     @property
     def server_name(self) -> str:
-        """The name under which an API server calls the Service."""
+        """The DNS name under which API servers call the Service."""
         return f"{self.service}.{self.namespace}.svc"
 
     @property
@@ -79,7 +85,7 @@ class Installation:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Without any of these, or when one is being deleted, the installation is on its way out."""
+        """When one of these is missing or being deleted, the installation is being removed."""
         return (
             f"/api/v1/namespaces/{self.namespace}",
             self.owner_path,
@@ -90,7 +96,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a pass found and did. ``next_seconds`` says when to look again without being told."""
+    """What a pass found and did. ``next_seconds`` is when the next pass is due without a change."""
 
     armed: bool
     removed: bool = False
@@ -100,8 +106,8 @@ class Report:
     replicas: int = 0
     waiting: str = ""
     settled: bool = False
-    astray: bool = False
-    """A configuration carries something else than the fast path wants there."""
+    conditions_differ: bool = False
+    """A configuration carries other conditions than the fast path wants."""
 
     @property
     def next_seconds(self) -> float:
@@ -111,64 +117,64 @@ class Report:
 
     @property
     def steady(self) -> bool:
-        """Armed, and nothing under way."""
+        """Whether the webhook is armed and no rotation is in progress."""
         return self.armed and self.settled
 
 
-class Settling:
-    """From when on this process saw every configuration trust the authorities of the Secret.
+class TrustTimer:
+    """Measures how long every configuration has trusted the CAs in the Secret.
 
-    In memory only: a controller that starts anew waits anew, and no other clock has a say.
+    In memory only: a controller that restarts waits again, and no other machine's clock matters.
     """
 
     def __init__(self) -> None:
-        self._authorities: tuple[bytes, ...] = ()
+        self._cas: tuple[bytes, ...] = ()
         self._since: datetime | None = None
 
-    def since(self, store: Store | None, observed: Observed, now: datetime) -> datetime | None:
+    def since(self, store: CertificateStore | None, observed: Observed, now: datetime) -> datetime | None:
         if store is None or not certificates.trusted_by_all(store, observed):
             self._since = None
-        elif self._since is None or store.authorities != self._authorities:
-            self._authorities, self._since = store.authorities, now
+        elif self._since is None or store.cas != self._cas:
+            self._cas, self._since = store.cas, now
         return self._since
 
 
 async def reconcile(
-    cluster: Cluster,
+    api: KubernetesApi,
     installation: Installation,
-    terms: Terms,
-    settling: Settling,
+    settings: CertificateSettings,
+    trust_timer: TrustTimer,
     *,
     now: datetime,
-    ask: Ask | None = None,
+    probe_replica: ProbeReplica | None = None,
     wanted: Callable[[], Conditions] | None = None,
 ) -> Report:
-    """Do one pass. Raises the client's errors; then nothing further was done in this pass.
+    """Do one pass. Raises the client's errors; the rest of the pass is then skipped.
 
-    ``wanted`` answers what the fast path wants at the moment it is asked; ``None`` without a fast path.
+    ``wanted`` returns the conditions that the fast path wants at that moment; ``None`` without a fast path.
     """
-    live = {desired.path: await cluster.get(desired.path) for desired in installation.desired}
-    missing = await _missing_part(cluster, installation)
+    live = {desired.path: await api.get(desired.path) for desired in installation.desired}
+    missing = await _missing_part(api, installation)
     if missing:
-        await disarm(cluster, installation)
+        await disarm(api, installation)
         return Report(armed=False, removed=True, waiting=f"{missing} is not there, or being deleted")
-    secret = await cluster.get(installation.secret_path)
+    secret = await api.get(installation.secret_path)
     store = _parse(secret)
-    replicas = [] if store is None else await _asked(cluster, installation, store, ask)
-    observed = await _observe(cluster, installation, live, replicas)
-    observed = replace(observed, trusted_since=settling.since(store, observed, now))
-    after, change = certificates.advance(store, observed, terms, now)
+    replicas = [] if store is None else await _probe_replicas(api, installation, store, probe_replica)
+    observed = await _observe(api, installation, live, replicas)
+    observed = replace(observed, trusted_since=trust_timer.since(store, observed, now))
+    after, change = certificates.advance(store, observed, settings, now)
     if change:
-        await _write_secret(cluster, installation, secret, after)
+        await _write_secret(api, installation, secret, after)
     existing = any(configuration is not None for configuration in live.values())
-    # Armed once, always armed: what a replica does today must not open the cluster.
+    # Once armed, always armed: a failing replica must not open the cluster.
     armed = existing or (not change and _may_arm(replicas))
     bundle = certificates.bundle(after, observed, now)
     repaired: tuple[str, ...] = ()
-    astray = False
+    conditions_differ = False
     if armed:
-        owner = await _owner(cluster, installation)
-        repaired, astray = await _put_right(cluster, installation, live, bundle, owner, wanted)
+        owner = await _owner(api, installation)
+        repaired, conditions_differ = await _repair(api, installation, live, bundle, owner, wanted)
     return Report(
         armed=armed,
         change=change,
@@ -177,62 +183,67 @@ async def reconcile(
         replicas=len({endpoint.replica for endpoint, _ in replicas if not endpoint.leaving}),
         waiting="" if armed else _why_not_armed(replicas),
         settled=certificates.settled(after) and bundle == after.bundle,
-        astray=astray,
+        conditions_differ=conditions_differ,
     )
 
 
-async def disarm(cluster: Cluster, installation: Installation) -> None:
-    """Delete the webhook configurations, so that nobody waits for a server that leaves."""
+async def disarm(api: KubernetesApi, installation: Installation) -> None:
+    """Delete the webhook configurations, so that API servers do not call a server that is going away."""
     for desired in installation.desired:
-        await cluster.delete(desired.path)
+        await api.delete(desired.path)
 
 
-async def removal_under_way(cluster: Cluster, installation: Installation) -> bool:
-    """Whether a part of the installation is gone or going."""
-    return bool(await _missing_part(cluster, installation))
+async def removal_under_way(api: KubernetesApi, installation: Installation) -> bool:
+    """Whether a part of the installation is missing or being deleted."""
+    return bool(await _missing_part(api, installation))
 
 
-async def _missing_part(cluster: Cluster, installation: Installation) -> str:
+async def _missing_part(api: KubernetesApi, installation: Installation) -> str:
     for path in installation.parts:
-        part = await cluster.get(path)
+        part = await api.get(path)
         if part is None or part.get("metadata", {}).get("deletionTimestamp"):
             return path
     return ""
 
 
-def _parse(secret: dict[str, Any] | None) -> Store | None:
+def _parse(secret: dict[str, Any] | None) -> CertificateStore | None:
     if secret is None:
         return None
     try:
         return certificates.parse_secret(secret.get("data") or {})
     except InvalidSecret:
-        return None  # replaced by the step that is due then, and reported as such
+        return None  # the step that is due replaces it, and is logged
 
 
-Replicas = list[tuple[probe.Endpoint, probe.Answer]]
+Replicas = list[tuple[replicas.ReplicaAddress, replicas.ProbeResult]]
 
 
-async def _asked(cluster: Cluster, installation: Installation, store: Store, ask: Ask | None) -> Replicas:
-    """Every replica behind the Service with what it answered."""
+async def _probe_replicas(
+    api: KubernetesApi,
+    installation: Installation,
+    store: CertificateStore,
+    probe_replica: ProbeReplica | None,
+) -> Replicas:
+    """Probe every replica behind the Service."""
 
-    async def ask_directly(host: str, port: int, bundle: bytes) -> probe.Answer:
-        return await probe.ask(host, port, server_name=installation.server_name, bundle=bundle)
+    async def probe_directly(host: str, port: int, bundle: bytes) -> replicas.ProbeResult:
+        return await replicas.probe(host, port, server_name=installation.server_name, bundle=bundle)
 
-    slices = await cluster.get(installation.slices_path) or {}
-    endpoints = list(dict.fromkeys(probe.endpoints(slices, SERVICE_PORT)))
-    asked = ((ask or ask_directly)(each.host, each.port, store.bundle) for each in endpoints)
-    answers = await asyncio.gather(*asked)
+    slices = await api.get(installation.slices_path) or {}
+    endpoints = list(dict.fromkeys(replicas.addresses(slices, SERVICE_PORT)))
+    probes = ((probe_replica or probe_directly)(each.host, each.port, store.bundle) for each in endpoints)
+    answers = await asyncio.gather(*probes)
     return list(zip(endpoints, answers, strict=True))
 
 
 async def _observe(
-    cluster: Cluster,
+    api: KubernetesApi,
     installation: Installation,
     live: dict[str, dict[str, Any] | None],
     replicas: Replicas,
 ) -> Observed:
-    # A Pod that mounted the Secret and has no address yet is in no EndpointSlice, but counted here.
-    deployment = await cluster.get(installation.deployment_path) or {}
+    # A Pod without an address is in no EndpointSlice yet but may have mounted the Secret; status counts it.
+    deployment = await api.get(installation.deployment_path) or {}
     counted = (deployment.get("status") or {}).get("replicas") or 0
     staying = {endpoint.replica for endpoint, _ in replicas if not endpoint.leaving}
     return Observed(
@@ -248,19 +259,19 @@ async def _observe(
 
 
 def _may_arm(replicas: Replicas) -> bool:
-    """Whether a replica that stays judged, and none serves a leaf that an API server would refuse."""
+    """Whether some replica answers reviews, and none serves a leaf that API servers would refuse."""
     staying = [answer for endpoint, answer in replicas if not endpoint.leaving]
     return any(answer.judged for answer in staying) and not any(answer.untrusted for answer in staying)
 
 
 async def _write_secret(
-    cluster: Cluster, installation: Installation, live: dict[str, Any] | None, store: Store
+    api: KubernetesApi, installation: Installation, live: dict[str, Any] | None, store: CertificateStore
 ) -> None:
     if live is not None:
-        # Without a pair to serve, what stands there stays: its type may demand that it is there.
+        # Without a key pair to serve, keep what is there: the Secret's type may require the keys.
         ours = certificates.KEYS if store.current is not None else certificates.KEYS[2:]
         kept = {key: value for key, value in (live.get("data") or {}).items() if key not in ours}
-        await cluster.replace(installation.secret_path, {**live, "data": {**kept, **store.data()}})
+        await api.replace(installation.secret_path, {**live, "data": {**kept, **store.data()}})
         return
     document = {
         "apiVersion": "v1",
@@ -270,18 +281,18 @@ async def _write_secret(
             "namespace": installation.namespace,
             "labels": {"app.kubernetes.io/part-of": "gatekeeper-py"},
         },
-        # Not kubernetes.io/tls, which demands a tls.crt also while none may be served yet. Until it is
-        # there, the kubelet leaves what running replicas have mounted, and lets new ones wait.
+        # Not kubernetes.io/tls, which requires tls.crt even before one may be served. Until it exists, the
+        # kubelet keeps what running replicas have mounted, and new replicas wait.
         "type": "Opaque",
         "data": store.data(),
     }
-    await cluster.create(installation.secret_path, document)
+    await api.create(installation.secret_path, document)
 
 
-async def _owner(cluster: Cluster, installation: Installation) -> Owner:
-    owner = await cluster.get(installation.owner_path)
+async def _owner(api: KubernetesApi, installation: Installation) -> Owner:
+    owner = await api.get(installation.owner_path)
     if owner is None:
-        raise LookupError(f"the owner {installation.owner_path} went away during the pass")
+        raise LookupError(f"the owner {installation.owner_path} was deleted during the pass")
     return Owner(
         api_version="rbac.authorization.k8s.io/v1",
         kind="ClusterRole",
@@ -290,39 +301,45 @@ async def _owner(cluster: Cluster, installation: Installation) -> Owner:
     )
 
 
-async def _put_right(
-    cluster: Cluster,
+async def _repair(
+    api: KubernetesApi,
     installation: Installation,
     live: dict[str, dict[str, Any] | None],
     bundle: bytes,
     owner: Owner,
     wanted: Callable[[], Conditions] | None,
 ) -> tuple[tuple[str, ...], bool]:
-    """Make or repair each configuration.
+    """Create or repair each configuration.
 
-    Answers the names of those that were not as they should be, and ``Report.astray``. The fast path's
-    part is left as it is found, to be written by the fast path alone: a pass does not know how old the
-    policy is that it was made of. Without a fast path nobody keeps it in step, and it is taken out.
+    Returns the names of those that were written, and ``Report.conditions_differ``. Conditions of the fast
+    path are kept as found, because only the fast path knows which policy they were compiled from. Without a
+    fast path nobody keeps them in step, so they are removed.
     """
-    changed, astray = [], False
+    changed, conditions_differ = [], False
     for desired in installation.desired:
         current = live[desired.path]
-        kept = ASK_ALWAYS if current is None or wanted is None else webhooks.found(current, desired)
+        kept = (
+            NO_CONDITIONS
+            if current is None or wanted is None
+            else webhooks.found_conditions(current, desired)
+        )
         document = desired.document(bundle, owner, kept)
-        astray = astray or (wanted is not None and not webhooks.carries(document, desired, wanted()))
+        conditions_differ = conditions_differ or (
+            wanted is not None and not webhooks.carries(document, desired, wanted())
+        )
         if current is None:
-            await cluster.create(desired.path, document)
+            await api.create(desired.path, document)
         elif webhooks.drifted(current, document):
-            await cluster.replace(desired.path, webhooks.repaired(current, document))
+            await api.replace(desired.path, webhooks.repaired(current, document))
         else:
             continue
         changed.append(desired.name)
-    return tuple(changed), astray
+    return tuple(changed), conditions_differ
 
 
 def _why_not_armed(replicas: Replicas) -> str:
     if not replicas:
-        return "no replica stands behind the Service yet"
+        return "there is no replica behind the Service yet"
     return "; ".join(
         f"{endpoint.host}: {answer.problem or ('leaving' if endpoint.leaving else 'judges')}"
         for endpoint, answer in replicas[:3]

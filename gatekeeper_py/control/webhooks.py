@@ -1,4 +1,4 @@
-"""The webhook configurations: desired state from manifests, and how far the live ones drifted."""
+"""The webhook configurations: what they should be, and how a live one differs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import yaml
 
+from gatekeeper_py.core.names import FAST_PATH_REVISION
+
 GROUP: Final = "admissionregistration.k8s.io"
 API_VERSION: Final = f"{GROUP}/v1"
 
@@ -19,11 +21,10 @@ PLURALS: Final = {
 }
 
 KUSTOMIZATION: Final = "kustomization.yaml"
-"""In a folder of manifests it is about them and none itself."""
+"""Not a manifest, though it stands in the same directory."""
 
-FAST_PATH_CONDITION: Final = "not-plainly-approved"
-FAST_PATH_ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
-"""On a configuration exactly while one of its webhooks has the condition."""
+FAST_PATH_CONDITION: Final = "not-pre-approved"
+"""Name of the fast path's match condition."""
 
 
 class InvalidManifests(ValueError):
@@ -32,7 +33,7 @@ class InvalidManifests(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """The cluster-scoped object whose deletion takes the configurations with it."""
+    """The cluster-scoped object whose deletion also deletes the webhook configurations."""
 
     api_version: str
     kind: str
@@ -45,16 +46,16 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What the fast path adds: an expression by webhook, and the revision of the document they are of.
+    """The fast path's expression for each webhook, by name, and the revision of the policy they express.
 
-    A webhook without one is always asked.
+    A webhook without an expression is always called.
     """
 
     expressions: Mapping[str, str] = field(default_factory=dict)
     revision: str = ""
 
     def added_to(self, webhook: Mapping[str, Any]) -> dict[str, Any]:
-        """A webhook of a manifest with its condition after the manifest's own."""
+        """Return a webhook with the fast path's condition after its own conditions."""
         expression = self.expressions.get(webhook["name"])
         if expression is None:
             return dict(webhook)
@@ -67,18 +68,18 @@ class Conditions:
         }
 
     def annotations(self, webhooks: tuple[Mapping[str, Any], ...]) -> dict[str, str]:
-        """The annotations of a configuration with these webhooks."""
+        """Return the annotations of a configuration that has these webhooks."""
         if any(webhook["name"] in self.expressions for webhook in webhooks):
-            return {FAST_PATH_ANNOTATION: self.revision}
+            return {FAST_PATH_REVISION: self.revision}
         return {}
 
 
-ASK_ALWAYS: Final = Conditions()
+NO_CONDITIONS: Final = Conditions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """One configuration as it should be, before certificates and owner are known."""
+    """A webhook configuration as it should be, before certificates and owner are known."""
 
     kind: str
     name: str
@@ -87,15 +88,15 @@ class Desired:
 
     @property
     def collection(self) -> str:
-        """The path of all of its kind."""
+        """The path that lists all configurations of this kind."""
         return f"/apis/{API_VERSION}/{PLURALS[self.kind]}"
 
     @property
     def path(self) -> str:
         return f"{self.collection}/{self.name}"
 
-    def document(self, bundle: bytes, owner: Owner, conditions: Conditions = ASK_ALWAYS) -> dict[str, Any]:
-        """The object to apply."""
+    def document(self, bundle: bytes, owner: Owner, conditions: Conditions = NO_CONDITIONS) -> dict[str, Any]:
+        """Return the object to write."""
         encoded = base64.b64encode(bundle).decode()
         return {
             "apiVersion": API_VERSION,
@@ -117,7 +118,7 @@ class Desired:
 
 
 def read_manifests(folder: Path) -> tuple[Desired, ...]:
-    """Every configuration in a folder's YAML files. Raises ``InvalidManifests``."""
+    """Read every configuration in a directory's YAML files. Raises ``InvalidManifests``."""
     if not folder.is_dir():
         raise InvalidManifests(f"{folder}: no such directory")
     found: list[Desired] = []
@@ -135,10 +136,9 @@ def read_manifests(folder: Path) -> tuple[Desired, ...]:
 
 
 def drifted(live: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
-    """Whether a live configuration is not what it should be.
+    """Whether a live configuration differs from what it should be.
 
-    Labels and annotations of others are left alone, as are other owners; an annotation of ours that
-    should not be there is drift.
+    Labels, annotations and owners that others added do not count.
     """
     metadata, wanted = live.get("metadata", {}), document["metadata"]
     labels = metadata.get("labels") or {}
@@ -152,9 +152,9 @@ def drifted(live: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
 
 
 def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """A live configuration put right: our webhooks and nothing else's, others' metadata kept.
+    """Return a live configuration with exactly our webhooks, and with metadata of others kept.
 
-    It keeps the resource version, so a write meanwhile makes this one fail and be tried anew.
+    It keeps the resource version, so that writing it conflicts with a change made meanwhile.
     """
     metadata = dict(live.get("metadata", {}))
     metadata.pop("managedFields", None)
@@ -170,8 +170,8 @@ def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, 
     return {**live, "metadata": metadata, "webhooks": document["webhooks"]}
 
 
-def found(live: Mapping[str, Any], desired: Desired) -> Conditions:
-    """The fast path's part of a live configuration, whatever it is."""
+def found_conditions(live: Mapping[str, Any], desired: Desired) -> Conditions:
+    """Return the conditions of the fast path in a live configuration."""
     names = {webhook["name"] for webhook in desired.webhooks}
     expressions = {
         webhook["name"]: expression
@@ -183,9 +183,9 @@ def found(live: Mapping[str, Any], desired: Desired) -> Conditions:
 
 
 def carries(live: Mapping[str, Any], desired: Desired, conditions: Conditions) -> bool:
-    """Whether the fast path's part of a live configuration is exactly this, whatever the rest is."""
+    """Whether a live configuration has exactly these conditions of the fast path, whatever else it has."""
     metadata = live.get("metadata", {})
-    if _fast_path_annotation(metadata) != conditions.annotations(desired.webhooks).get(FAST_PATH_ANNOTATION):
+    if _fast_path_annotation(metadata) != conditions.annotations(desired.webhooks).get(FAST_PATH_REVISION):
         return False
     found = {webhook.get("name"): webhook for webhook in live.get("webhooks") or ()}
     for webhook in desired.webhooks:
@@ -195,8 +195,8 @@ def carries(live: Mapping[str, Any], desired: Desired, conditions: Conditions) -
     return True
 
 
-def conditioned(live: Mapping[str, Any], desired: Desired, conditions: Conditions) -> dict[str, Any]:
-    """A live configuration with this as the fast path's part, and all the rest as it is."""
+def with_conditions(live: Mapping[str, Any], desired: Desired, conditions: Conditions) -> dict[str, Any]:
+    """Return a live configuration with these conditions of the fast path, and everything else unchanged."""
     ours = {webhook["name"]: conditions.added_to(webhook) for webhook in desired.webhooks}
     metadata = dict(live.get("metadata", {}))
     metadata.pop("managedFields", None)
@@ -212,9 +212,9 @@ def conditioned(live: Mapping[str, Any], desired: Desired, conditions: Condition
 
 
 def bundles(live: Mapping[str, Any], desired: Desired) -> tuple[bytes, ...]:
-    """What each of our webhooks trusts in a live configuration; empty for one that is missing there.
+    """Return the CA bundle of each of our webhooks in a live configuration, empty for a missing webhook.
 
-    Webhooks of others in it have no say in what we trust.
+    Webhooks that others added are ignored, so they cannot add a CA to what we trust.
     """
     trusted = {
         webhook.get("name"): (webhook.get("clientConfig") or {}).get("caBundle") or ""
@@ -240,12 +240,12 @@ def _ours_of(webhook: Mapping[str, Any]) -> list[Any]:
 
 
 def _fast_path_annotation(metadata: Mapping[str, Any]) -> Any:
-    return (metadata.get("annotations") or {}).get(FAST_PATH_ANNOTATION)
+    return (metadata.get("annotations") or {}).get(FAST_PATH_REVISION)
 
 
 def _annotated(metadata: Mapping[str, Any], ours: Mapping[str, str]) -> dict[str, str]:
     theirs = metadata.get("annotations") or {}
-    return {key: value for key, value in theirs.items() if key != FAST_PATH_ANNOTATION} | dict(ours)
+    return {key: value for key, value in theirs.items() if key != FAST_PATH_REVISION} | dict(ours)
 
 
 def _parse(file: Path, document: Any) -> Desired:
@@ -256,7 +256,7 @@ def _parse(file: Path, document: Any) -> Desired:
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise InvalidManifests(f"{file}: the configuration has no name")
     if not isinstance(metadata.get("labels") or {}, dict):
-        raise InvalidManifests(f"{file}: the labels of {metadata['name']} are no mapping")
+        raise InvalidManifests(f"{file}: the labels of {metadata['name']} are not a mapping")
     if not isinstance(webhooks, list) or not webhooks:
         raise InvalidManifests(f"{file}: {metadata['name']} has no webhooks")
     for webhook in webhooks:

@@ -41,7 +41,7 @@ BASE = Path(__file__).parents[2] / "k8s/base/webhooks"
         pytest.param(["--settle-seconds=inf"], "--settle-seconds", id="endless-settling"),
         pytest.param(["--health-listen=nowhere"], "'--health-listen': 'nowhere' is not", id="no-address"),
         pytest.param(["--log-level=loud"], "--log-level", id="log-level"),
-        pytest.param(["--fast-path"], "--fast-path needs --configmap", id="fast-path-without-a-policy"),
+        pytest.param(["--fast-path"], "--fast-path requires --configmap", id="fast-path-without-a-policy"),
         pytest.param(
             ["--fast-path", "--configmap=ns/p", "--once"], "exclude each other", id="fast-path-once"
         ),
@@ -50,9 +50,9 @@ BASE = Path(__file__).parents[2] / "k8s/base/webhooks"
             "no webhook named pods.image-validation-webhook.gatekeeper-py",
             id="fast-path-for-other-webhooks",
         ),
-        pytest.param(["--configmap=ns/p"], "--configmap goes with --fast-path", id="a-policy-for-nothing"),
+        pytest.param(["--configmap=ns/p"], "--configmap requires --fast-path", id="a-policy-for-nothing"),
         pytest.param(
-            ["--probe-namespace=ns"], "--probe-namespace goes with --fast-path", id="a-probe-for-nothing"
+            ["--probe-namespace=ns"], "--probe-namespace requires --fast-path", id="a-probe-for-nothing"
         ),
         pytest.param(["extra"], "unexpected extra argument", id="extra-argument"),
     ],

@@ -10,10 +10,10 @@ import pytest
 
 from control.world import START, TERMS, b64
 from gatekeeper_py.control.certificates import (
+    CertificateStore,
     InvalidSecret,
+    KeyPair,
     Observed,
-    Pair,
-    Store,
     advance,
     bundle,
     everywhere,
@@ -30,14 +30,14 @@ def made(names: tuple[str, ...] = TERMS.names, start: Any = START) -> Issued:
     return issue(names, start, TERMS.lifetime)
 
 
-def pair(issued: Issued) -> Pair:
-    return Pair(certificate=issued.leaf, key=issued.key)
+def pair(issued: Issued) -> KeyPair:
+    return KeyPair(certificate=issued.leaf, key=issued.key)
 
 
 OLD, NEW = made(), made()
-STEADY = Store(current=pair(OLD), authorities=(OLD.ca,))
-PREPARED = Store(current=pair(OLD), pending=pair(NEW), authorities=(OLD.ca, NEW.ca))
-PROMOTED = Store(current=pair(NEW), authorities=(OLD.ca, NEW.ca))
+STEADY = CertificateStore(current=pair(OLD), cas=(OLD.ca,))
+PREPARED = CertificateStore(current=pair(OLD), pending=pair(NEW), cas=(OLD.ca, NEW.ca))
+PROMOTED = CertificateStore(current=pair(NEW), cas=(OLD.ca, NEW.ca))
 BOTH = (OLD.ca + NEW.ca,) * 2
 
 
@@ -54,11 +54,9 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
         pytest.param(STEADY, Observed(), NEAR_EXPIRY, "prepare", id="near-expiry"),
         pytest.param(STEADY, Observed(), NEAR_EXPIRY - timedelta(seconds=1), "", id="just-before-that"),
         pytest.param(STEADY, Observed(), START + TERMS.lifetime, "create", id="expired"),
+        pytest.param(replace(STEADY, cas=(NEW.ca,)), Observed(), START, "create", id="unknown-signer"),
         pytest.param(
-            replace(STEADY, authorities=(NEW.ca,)), Observed(), START, "create", id="unknown-signer"
-        ),
-        pytest.param(
-            Store(current=pair(other := made(("x.ns.svc",))), authorities=(other.ca,)),
+            CertificateStore(current=pair(other := made(("x.ns.svc",))), cas=(other.ca,)),
             Observed(),
             START,
             "create",
@@ -98,10 +96,10 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
             id="with-nothing-served",
         ),
         pytest.param(
-            Store(
+            CertificateStore(
                 current=pair(OLD),
                 pending=pair(ahead := made(start=START + timedelta(hours=3))),
-                authorities=(OLD.ca, ahead.ca),
+                cas=(OLD.ca, ahead.ca),
             ),
             Observed(),
             START,
@@ -109,7 +107,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
             id="made-by-a-clock-that-is-ahead",
         ),
         pytest.param(
-            replace(PREPARED, authorities=(OLD.ca,)),
+            replace(PREPARED, cas=(OLD.ca,)),
             Observed(),
             START,
             "prepare",
@@ -122,7 +120,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
         pytest.param(PROMOTED, serving(), START, "", id="no-replica"),
     ],
 )
-def test_step_that_is_due(store: Store | None, observed: Observed, now: Any, change: str) -> None:
+def test_step_that_is_due(store: CertificateStore | None, observed: Observed, now: Any, change: str) -> None:
     after, step = advance(store, observed, TERMS, now)
     assert step == change
     assert (after == store) is (change == "")
@@ -139,7 +137,7 @@ def test_while_there_are_configurations_a_new_pair_waits_for_them() -> None:
     after, _ = advance(None, Observed(trusted=(OLD.ca, b"garbage")), TERMS, START)
     assert after.current is None
     assert after.pending is not None
-    assert after.authorities[0] == OLD.ca
+    assert after.cas[0] == OLD.ca
     assert not settled(after)
     assert "tls.crt" not in after.data()
 
@@ -151,7 +149,7 @@ def test_lapsed_authorities_do_not_pile_up() -> None:
         now += TERMS.lifetime - TERMS.renew_before
         store, step = advance(store, serving(None), TERMS, now)
         assert step == "prepare"
-        assert len(store.authorities) <= 3
+        assert len(store.cas) <= 3
         store, step = advance(store, serving(None), TERMS, now)
         assert step == "promote"
 
@@ -170,7 +168,7 @@ def test_a_configuration_loses_an_authority_only_while_it_is_not_needed(
 
 
 def test_a_leaf_without_its_authority_is_no_reason_to_drop_others() -> None:
-    assert not everywhere(replace(STEADY, authorities=(NEW.ca,)), serving(OLD))
+    assert not everywhere(replace(STEADY, cas=(NEW.ca,)), serving(OLD))
 
 
 def test_addresses_may_be_among_the_names() -> None:
@@ -182,7 +180,7 @@ def test_addresses_may_be_among_the_names() -> None:
 @pytest.mark.parametrize(
     "store", [STEADY, PREPARED, replace(PREPARED, current=None)], ids=["steady", "prepared", "staged"]
 )
-def test_what_is_written_is_read_again(store: Store) -> None:
+def test_what_is_written_is_read_again(store: CertificateStore) -> None:
     assert parse_secret(store.data()) == store
 
 
@@ -210,5 +208,5 @@ def test_one_garbled_pair_leaves_the_other(key: str) -> None:
 
 
 def test_a_leaf_without_names_is_replaced() -> None:
-    nameless = Pair(certificate=OLD.ca, key=b"")
-    assert advance(Store(current=nameless, authorities=(OLD.ca,)), Observed(), TERMS, START)[1] == "create"
+    nameless = KeyPair(certificate=OLD.ca, key=b"")
+    assert advance(CertificateStore(current=nameless, cas=(OLD.ca,)), Observed(), TERMS, START)[1] == "create"

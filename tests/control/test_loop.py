@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from control.world import CONFIGURATIONS, INSTALLATION, TERMS, Refused, World
-from gatekeeper_py.control.loop import CALM_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
+from gatekeeper_py.control.loop import AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
 from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions
+from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions
 
 
 class Recorder:
@@ -52,7 +52,7 @@ class Setup:
             observer=self.recorder,
             log=self.recorder,
             errors=(Refused,),
-            ask=world.ask,
+            probe_replica=world.probe,
             now=lambda: world.now,
             monotonic=lambda: world.now.timestamp(),  # noqa: PLW0108 - the clock moves
             sleep=self.sleep,
@@ -79,7 +79,7 @@ def refuse_all(_verb: str, _path: str) -> bool:
 async def test_once_ends_when_armed(setup: Setup) -> None:
     assert await setup.controller.run_once(300)
     assert setup.recorder.reports[-1].steady
-    assert setup.recorder.events == ["certificate_step", "not_armed_yet", "armed"]
+    assert setup.recorder.events == ["certificate_step", "not_armed", "armed"]
 
 
 async def test_once_gives_up_in_time() -> None:
@@ -133,7 +133,7 @@ async def test_a_change_starts_a_pass_soon_and_less_soon_after_a_write(setup: Se
     with pytest.raises(Enough):
         await setup.controller.run()
     # The certificate is made, the webhook armed, and then nothing is written any more.
-    assert setup.slept == [CALM_SECONDS, CALM_SECONDS, DEBOUNCE_SECONDS, DEBOUNCE_SECONDS]
+    assert setup.slept == [AFTER_WRITE_SECONDS, AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, DEBOUNCE_SECONDS]
 
 
 async def test_without_changes_the_next_pass_comes_by_itself(setup: Setup) -> None:
@@ -204,7 +204,7 @@ async def test_leaving(
         del setup.world.cluster.objects[INSTALLATION.deployment_path]
     if failing:
         setup.world.cluster.fail = refuse_all
-    await setup.controller.leave()
+    await setup.controller.shut_down()
     assert bool(setup.world.configured()) is armed
     assert setup.recorder.events == events
 
@@ -213,18 +213,18 @@ class FastPath:
     """What wants conditions, and counts how often it is to look for itself."""
 
     def __init__(self) -> None:
-        self.conditions = ASK_ALWAYS
-        self.looks = 0
+        self.conditions = NO_CONDITIONS
+        self.checks = 0
 
-    def look(self) -> None:
-        self.looks += 1
+    def check(self) -> None:
+        self.checks += 1
 
 
 async def test_the_fast_path_is_told_when_a_condition_is_missing(setup: Setup) -> None:
     fast_path = FastPath()
     setup.controller._fast_path = fast_path
     await setup.controller.run_once(300)
-    assert fast_path.looks == 0
+    assert fast_path.checks == 0
     fast_path.conditions = Conditions(expressions={"pods.gk": "p"}, revision="0123456789ab")
     await setup.controller.attempt()
-    assert fast_path.looks == 1
+    assert fast_path.checks == 1

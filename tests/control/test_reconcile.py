@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from control.world import CONFIGURATIONS, INSTALLATION, TERMS, Refused, World, b64
-from gatekeeper_py.control.reconcile import Report, Settling, disarm, reconcile, removal_under_way
+from gatekeeper_py.control.reconcile import Report, TrustTimer, disarm, reconcile, removal_under_way
 from gatekeeper_py.control.webhooks import (
-    ASK_ALWAYS,
-    FAST_PATH_ANNOTATION,
     FAST_PATH_CONDITION,
+    NO_CONDITIONS,
     Conditions,
     carries,
-    conditioned,
+    with_conditions,
 )
+from gatekeeper_py.core.names import FAST_PATH_REVISION
 
 SECRET = INSTALLATION.secret_path
 
@@ -54,7 +54,7 @@ async def test_installation(world: World) -> None:
 async def test_without_replicas_it_waits() -> None:
     world = World(replicas=0)
     await world.reconcile()
-    assert (await world.reconcile()).waiting == "no replica stands behind the Service yet"
+    assert (await world.reconcile()).waiting == "there is no replica behind the Service yet"
     del world.cluster.objects[INSTALLATION.slices_path]
     assert not (await world.reconcile()).armed
 
@@ -143,7 +143,7 @@ async def test_an_owner_that_goes_during_the_pass(world: World) -> None:
         return False
 
     world.cluster.fail = vanish
-    with pytest.raises(LookupError, match="went away"):
+    with pytest.raises(LookupError, match="was deleted"):
         await world.reconcile()
     assert world.configured() == {}
 
@@ -176,21 +176,21 @@ async def test_a_write_that_lost_a_race_ends_the_pass(armed: World) -> None:
 
 
 async def test_rotation_takes_its_steps_in_order(armed: World) -> None:
-    settling, before = Settling(), armed.store
+    trust_timer, before = TrustTimer(), armed.store
     armed.now += TERMS.lifetime - TERMS.renew_before
-    steps = [(await armed.reconcile(settling)).change]
+    steps = [(await armed.reconcile(trust_timer)).change]
     assert armed.store.current == before.current
-    steps += [(await armed.reconcile(settling)).change for _ in range(2)]
+    steps += [(await armed.reconcile(trust_timer)).change for _ in range(2)]
     assert steps == ["prepare", "", ""]
     armed.now += TERMS.settle
-    assert (await armed.reconcile(settling)).change == "promote"
-    report = await armed.reconcile(settling)
+    assert (await armed.reconcile(trust_timer)).change == "promote"
+    report = await armed.reconcile(trust_timer)
     assert (report.change, report.settled, report.next_seconds) == ("", False, 5.0)
     for replica in armed.replicas:
         armed.pick_up(replica)
-    report = await armed.reconcile(settling)
+    report = await armed.reconcile(trust_timer)
     assert (report.change, report.settled, report.next_seconds) == ("retire", True, 60.0)
-    assert len(armed.store.authorities) == 1
+    assert len(armed.store.cas) == 1
     assert "next.crt" not in armed.secret["data"]
 
 
@@ -201,27 +201,27 @@ async def test_a_controller_that_starts_anew_lets_api_servers_settle_anew(armed:
         await armed.reconcile()
     armed.cluster.fail = lambda _verb, _path: False
     armed.now += timedelta(hours=1)
-    settling = Settling()
-    assert (await armed.reconcile(settling)).repaired == ("validate", "mutate")
-    assert (await armed.reconcile(settling)).change == ""
+    trust_timer = TrustTimer()
+    assert (await armed.reconcile(trust_timer)).repaired == ("validate", "mutate")
+    assert (await armed.reconcile(trust_timer)).change == ""
 
 
 @pytest.mark.parametrize("kind", ["leaving", "unaddressed"])
 async def test_an_authority_stays_while_a_replica_may_serve_its_leaf(armed: World, kind: str) -> None:
     straggler = armed.add_replica()
     straggler.leaving, straggler.addressed = kind == "leaving", kind == "leaving"
-    settling = Settling()
+    trust_timer = TrustTimer()
     armed.now += TERMS.lifetime - TERMS.renew_before
     for _ in range(4):
         for replica in armed.replicas[:-1]:
             armed.pick_up(replica)
-        report = await armed.reconcile(settling)
+        report = await armed.reconcile(trust_timer)
         armed.now += TERMS.settle
     assert not report.settled
-    assert len(armed.store.authorities) == 2
+    assert len(armed.store.cas) == 2
     armed.replicas.remove(straggler)
     armed.announce()
-    assert (await armed.reconcile(settling)).change == "retire"
+    assert (await armed.reconcile(trust_timer)).change == "retire"
 
 
 async def test_a_deleted_secret_is_made_anew_without_an_untrusted_moment(armed: World) -> None:
@@ -267,15 +267,15 @@ async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
 CONDITIONS = Conditions(expressions={"pods.gk": "p", "m.gk": "m"}, revision="0123456789ab")
 
 
-async def with_conditions(world: World, wanted: Conditions | None = CONDITIONS) -> Report:
+async def pass_wanting(world: World, wanted: Conditions | None = CONDITIONS) -> Report:
     """A pass of a controller whose fast path wants these, or that has none."""
     return await reconcile(
         world.cluster,
         INSTALLATION,
         TERMS,
-        Settling(),
+        TrustTimer(),
         now=world.now,
-        ask=world.ask,
+        probe_replica=world.probe,
         wanted=None if wanted is None else lambda: wanted,
     )
 
@@ -283,7 +283,7 @@ async def with_conditions(world: World, wanted: Conditions | None = CONDITIONS) 
 def put_conditions(world: World, conditions: Conditions) -> None:
     """As the fast path writes them."""
     for each in INSTALLATION.desired:
-        world.cluster.put(each.path, conditioned(world.cluster.objects[each.path], each, conditions))
+        world.cluster.put(each.path, with_conditions(world.cluster.objects[each.path], each, conditions))
 
 
 def carried(world: World, conditions: Conditions) -> bool:
@@ -292,12 +292,12 @@ def carried(world: World, conditions: Conditions) -> bool:
 
 async def test_a_pass_never_puts_a_condition_in(armed: World) -> None:
     """It does not know how old the policy is; nor does it when it makes a configuration."""
-    report = await with_conditions(armed)
-    assert (report.repaired, report.astray) == ((), True)
+    report = await pass_wanting(armed)
+    assert (report.repaired, report.conditions_differ) == ((), True)
     del armed.cluster.objects[CONFIGURATIONS[0]]
-    report = await with_conditions(armed)
-    assert (report.repaired, report.astray) == (("validate",), True)
-    assert carried(armed, ASK_ALWAYS)
+    report = await pass_wanting(armed)
+    assert (report.repaired, report.conditions_differ) == (("validate",), True)
+    assert carried(armed, NO_CONDITIONS)
 
 
 OTHERS = [
@@ -314,11 +314,11 @@ OTHERS = [
 async def test_a_pass_leaves_what_it_finds_to_the_fast_path(armed: World, found: Conditions) -> None:
     """Also where it puts something else right; and says when that is not what is wanted."""
     put_conditions(armed, found)
-    report = await with_conditions(armed)
-    assert (report.repaired, report.astray) == ((), found != CONDITIONS)
+    report = await pass_wanting(armed)
+    assert (report.repaired, report.conditions_differ) == ((), found != CONDITIONS)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
-    report = await with_conditions(armed)
-    assert (report.repaired, report.astray) == (("validate",), found != CONDITIONS)
+    report = await pass_wanting(armed)
+    assert (report.repaired, report.conditions_differ) == (("validate",), found != CONDITIONS)
     assert carried(armed, found)
 
 
@@ -326,7 +326,7 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
     put_conditions(armed, CONDITIONS)
     before = armed.configured()
     armed.now += TERMS.lifetime - TERMS.renew_before
-    assert (await with_conditions(armed)).change == "prepare"
+    assert (await pass_wanting(armed)).change == "prepare"
     assert armed.configured() != before
     assert carried(armed, CONDITIONS)
 
@@ -334,12 +334,12 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="the-last"), *OTHERS])
 async def test_without_a_fast_path_a_pass_takes_any_condition_out(armed: World, found: Conditions) -> None:
     put_conditions(armed, found)
-    report = await with_conditions(armed, None)
+    report = await pass_wanting(armed, None)
     assert report.repaired[0] == "validate"
-    assert not report.astray
+    assert not report.conditions_differ
     for path in CONFIGURATIONS:
         assert FAST_PATH_CONDITION not in str(armed.cluster.objects[path])
-        assert FAST_PATH_ANNOTATION not in str(armed.cluster.objects[path])
+        assert FAST_PATH_REVISION not in str(armed.cluster.objects[path])
 
 
 async def test_a_pass_does_not_bring_back_what_the_fast_path_changed_meanwhile(armed: World) -> None:
@@ -348,10 +348,10 @@ async def test_a_pass_does_not_bring_back_what_the_fast_path_changed_meanwhile(a
 
     def change(verb: str, path: str) -> bool:
         if (verb, path) == ("get", INSTALLATION.owner_path):
-            put_conditions(armed, ASK_ALWAYS)
+            put_conditions(armed, NO_CONDITIONS)
         return False
 
     armed.cluster.fail = change
     with pytest.raises(Refused, match="409"):
-        await with_conditions(armed)
-    assert carried(armed, ASK_ALWAYS)
+        await pass_wanting(armed)
+    assert carried(armed, NO_CONDITIONS)

@@ -25,8 +25,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from budget import budget
 from control.world import CONFIGURATIONS, INSTALLATION, START, TERMS, Refused, World, b64, trusts
 from gatekeeper_py.control.certificates import KEYS, InvalidSecret
-from gatekeeper_py.control.probe import Answer
-from gatekeeper_py.control.reconcile import Settling, reconcile
+from gatekeeper_py.control.reconcile import TrustTimer, reconcile
+from gatekeeper_py.control.replicas import ProbeResult
 from gatekeeper_py.issuing import issue
 
 FOREIGN = issue(("elsewhere",), START, timedelta(days=3650)).ca
@@ -37,7 +37,7 @@ class Controller:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.settling = Settling()
+        self.trust_timer = TrustTimer()
         self.task: asyncio.Task[Any] | None = None
         self.turn: asyncio.Future[None] | None = None
         self.judged = self.armed_before = False
@@ -46,11 +46,11 @@ class Controller:
     def begin(self) -> None:
         self.judged = self.armed_before = False
         self.task = asyncio.ensure_future(
-            reconcile(self, INSTALLATION, TERMS, self.settling, now=self.world.now, ask=self.ask)
+            reconcile(self, INSTALLATION, TERMS, self.trust_timer, now=self.world.now, probe_replica=self.ask)
         )
 
-    async def ask(self, host: str, port: int, bundle: bytes) -> Answer:
-        answer = await self.world.ask(host, port, bundle)
+    async def ask(self, host: str, port: int, bundle: bytes) -> ProbeResult:
+        answer = await self.world.probe(host, port, bundle)
         self.judged |= answer.judged
         return answer
 
@@ -198,7 +198,7 @@ class Rotation(RuleBasedStateMachine):
             assert {b for bundles in self.world.configured().values() for b in bundles} == {
                 self.world.store.bundle
             }
-            assert len(self.world.store.authorities) == 1
+            assert len(self.world.store.cas) == 1
 
     @property
     def idle(self) -> bool:

@@ -12,19 +12,19 @@ import yaml
 from control.world import INSTALLATION, b64
 from gatekeeper_py.control import webhooks
 from gatekeeper_py.control.webhooks import (
-    ASK_ALWAYS,
-    FAST_PATH_ANNOTATION,
     FAST_PATH_CONDITION,
+    NO_CONDITIONS,
     Conditions,
     InvalidManifests,
     Owner,
     bundles,
     carries,
-    conditioned,
     drifted,
     read_manifests,
     repaired,
+    with_conditions,
 )
+from gatekeeper_py.core.names import FAST_PATH_REVISION
 
 OWNER = Owner(api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name="gk", uid="1")
 DESIRED = INSTALLATION.desired[0]
@@ -94,18 +94,18 @@ def test_a_condition_comes_after_the_manifests_own() -> None:
 
 def test_the_annotation_is_there_exactly_with_the_condition() -> None:
     with_condition = DESIRED.document(b"authority", OWNER, CONDITIONS)
-    assert with_condition["metadata"]["annotations"] == {FAST_PATH_ANNOTATION: "0123456789ab"}
+    assert with_condition["metadata"]["annotations"] == {FAST_PATH_REVISION: "0123456789ab"}
     assert DOCUMENT["metadata"]["annotations"] == {}
     other = INSTALLATION.desired[1].document(b"authority", OWNER, CONDITIONS)
     assert other["metadata"]["annotations"] == {}
 
 
-@pytest.mark.parametrize("wanted", [CONDITIONS, ASK_ALWAYS], ids=["with", "without"])
+@pytest.mark.parametrize("wanted", [CONDITIONS, NO_CONDITIONS], ids=["with", "without"])
 @pytest.mark.parametrize(
     "found",
     [
         pytest.param(CONDITIONS, id="found-with"),
-        pytest.param(ASK_ALWAYS, id="found-without"),
+        pytest.param(NO_CONDITIONS, id="found-without"),
         pytest.param(Conditions(expressions={"pods.gk": "true"}, revision="0123456789ab"), id="another"),
         pytest.param(Conditions(expressions={"pods.gk": "false"}, revision="b"), id="another-revision"),
         pytest.param(Conditions(expressions={"policy.gk": "false"}, revision="b"), id="another-webhook"),
@@ -116,8 +116,8 @@ def test_the_fast_paths_part_is_put_in_and_taken_out(found: Conditions, wanted: 
     before["webhooks"] = DESIRED.document(b"another", OWNER, found)["webhooks"]
     before["metadata"]["annotations"] |= found.annotations(DESIRED.webhooks)
     assert carries(before, DESIRED, wanted) is (found == wanted)
-    assert webhooks.found(before, DESIRED) == found
-    after = conditioned(before, DESIRED, wanted)
+    assert webhooks.found_conditions(before, DESIRED) == found
+    after = with_conditions(before, DESIRED, wanted)
     assert carries(after, DESIRED, wanted)
     assert after["metadata"]["annotations"]["theirs"] == "kept"
     assert bundles(after, DESIRED) == (b"another",) * 2
@@ -130,17 +130,17 @@ def test_the_fast_paths_part_is_put_in_and_taken_out(found: Conditions, wanted: 
 def test_a_webhook_that_is_missing_carries_nothing() -> None:
     without = live()
     del without["webhooks"][0]
-    assert carries(without, DESIRED, ASK_ALWAYS)
+    assert carries(without, DESIRED, NO_CONDITIONS)
     assert not carries(without, DESIRED, CONDITIONS)
-    assert not carries(conditioned(without, DESIRED, CONDITIONS), DESIRED, CONDITIONS)
+    assert not carries(with_conditions(without, DESIRED, CONDITIONS), DESIRED, CONDITIONS)
 
 
 def test_webhooks_of_others_are_left_alone() -> None:
     foreign = {"name": "foreign", "matchConditions": [{"name": FAST_PATH_CONDITION, "expression": "true"}]}
     shared = live()
     shared["webhooks"].append(foreign)
-    assert conditioned(shared, DESIRED, CONDITIONS)["webhooks"][-1] == foreign
-    assert webhooks.found(shared, DESIRED) == ASK_ALWAYS
+    assert with_conditions(shared, DESIRED, CONDITIONS)["webhooks"][-1] == foreign
+    assert webhooks.found_conditions(shared, DESIRED) == NO_CONDITIONS
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ GOOD: dict[str, Any] = {
         pytest.param({"kind": "Pod"}, "not a webhook configuration", id="another-kind"),
         pytest.param({"apiVersion": "v1"}, "not a webhook configuration", id="another-version"),
         pytest.param({"metadata": {}}, "no name", id="no-name"),
-        pytest.param({"metadata": {"name": "validate", "labels": [1]}}, "no mapping", id="labels-are-a-list"),
+        pytest.param({"metadata": {"name": "validate", "labels": [1]}}, "not a mapping", id="labels-are-a-list"),
         pytest.param({"webhooks": []}, "no webhooks", id="no-webhooks"),
         pytest.param({"webhooks": [{"name": "x"}]}, "no clientConfig", id="no-client-config"),
         pytest.param({"webhooks": [{"clientConfig": {}}]}, "has no name", id="webhook-without-name"),

@@ -12,9 +12,15 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from gatekeeper_py.control.certificates import InvalidSecret, Pair, Store, Terms, parse_secret
-from gatekeeper_py.control.probe import Answer
-from gatekeeper_py.control.reconcile import Installation, Report, Settling, reconcile
+from gatekeeper_py.control.certificates import (
+    CertificateSettings,
+    CertificateStore,
+    InvalidSecret,
+    KeyPair,
+    parse_secret,
+)
+from gatekeeper_py.control.reconcile import Installation, Report, TrustTimer, reconcile
+from gatekeeper_py.control.replicas import ProbeResult
 from gatekeeper_py.control.webhooks import Desired, bundles
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,7 +50,9 @@ INSTALLATION: Final = Installation(
     ),
 )
 CONFIGURATIONS: Final = tuple(each.path for each in INSTALLATION.desired)
-TERMS: Final = Terms(names=("gk.ns.svc",), lifetime=timedelta(days=90), renew_before=timedelta(days=30))
+TERMS: Final = CertificateSettings(
+    names=("gk.ns.svc",), lifetime=timedelta(days=90), renew_before=timedelta(days=30)
+)
 
 
 class Refused(Exception):
@@ -82,7 +90,7 @@ class FakeCluster:
         self.objects.pop(path, None)
 
     def put(self, path: str, document: dict[str, Any]) -> None:
-        """Store a document under a new version."""
+        """CertificateStore a document under a new version."""
         self._version += 1
         metadata = {**document.get("metadata", {}), "resourceVersion": str(self._version)}
         metadata.setdefault("uid", f"uid-{self._version}")
@@ -162,41 +170,46 @@ class World:
         counted = sum(not each.leaving for each in self.replicas)
         self.cluster.put(INSTALLATION.deployment_path, {"status": {"replicas": counted}})
 
-    async def ask(self, host: str, _port: int, bundle: bytes) -> Answer:
+    async def probe(self, host: str, _port: int, bundle: bytes) -> ProbeResult:
         replica = next(each for each in self.replicas if each.host == host)
         if not replica.reachable or replica.mounted is None:
-            return Answer(problem="refused")
+            return ProbeResult(problem="refused")
         if not trusts(bundle, replica.mounted):
-            return Answer(untrusted=True, problem="unknown authority")
-        pair = Pair(certificate=replica.mounted, key=b"")
-        return Answer(fingerprint=pair.fingerprint, judged=replica.judges)
+            return ProbeResult(untrusted=True, problem="unknown authority")
+        pair = KeyPair(certificate=replica.mounted, key=b"")
+        return ProbeResult(fingerprint=pair.fingerprint, judged=replica.judges)
 
     @property
     def secret(self) -> dict[str, Any]:
         return self.cluster.objects.get(INSTALLATION.secret_path, {})
 
     @property
-    def store(self) -> Store:
+    def store(self) -> CertificateStore:
         return parse_secret(self.secret["data"])
 
     def configured(self) -> dict[str, tuple[bytes, ...]]:
-        """The bundles of our webhooks in each configuration that is there."""
+        """The CA bundles of our webhooks in each configuration that exists."""
         return {
             each.path: bundles(self.cluster.objects[each.path], each)
             for each in INSTALLATION.desired
             if each.path in self.cluster.objects
         }
 
-    async def reconcile(self, settling: Settling | None = None) -> Report:
+    async def reconcile(self, trust_timer: TrustTimer | None = None) -> Report:
         return await reconcile(
-            self.cluster, INSTALLATION, TERMS, settling or Settling(), now=self.now, ask=self.ask
+            self.cluster,
+            INSTALLATION,
+            TERMS,
+            trust_timer or TrustTimer(),
+            now=self.now,
+            probe_replica=self.probe,
         )
 
-    async def converge(self, settling: Settling | None = None, rounds: int = 20) -> Report:
+    async def converge(self, trust_timer: TrustTimer | None = None, rounds: int = 20) -> Report:
         """Passes, with each replica up to date and half a minute in between, until all is done."""
-        settling = settling or Settling()
+        trust_timer = trust_timer or TrustTimer()
         for _ in range(rounds):
-            report = await self.reconcile(settling)
+            report = await self.reconcile(trust_timer)
             if report.steady and not report.repaired:
                 return report
             for replica in self.replicas:

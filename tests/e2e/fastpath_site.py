@@ -21,7 +21,7 @@ from e2e.installed import K8S, MUTATING, NAMESPACE, POLICY, SETTLE_SECONDS, VALI
 
 CONFIGMAP: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 PROBE_NAMESPACE: Final = "gatekeeper-py-probe"
-CONDITION: Final = "not-plainly-approved"
+CONDITION: Final = "not-pre-approved"
 ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
 LEFTOVERS: Final = (
     f"/api/v1/namespaces/{PROBE_NAMESPACE}",

@@ -24,7 +24,7 @@ def _bundle(product: Installed) -> bytes:
 
 
 def _rotate_now(product: Installed) -> None:
-    """Have the controller renew at once: its terms come from its Deployment's arguments."""
+    """Have the controller renew at once: its settings come from its Deployment's arguments."""
     product.plane.kubectl(
         "set", "env", "deployment/gatekeeper-py-controller", "-n", NAMESPACE,
         "GATEKEEPER_PY_RENEW_BEFORE_DAYS=89.99999", "GATEKEEPER_PY_SETTLE_SECONDS=2",

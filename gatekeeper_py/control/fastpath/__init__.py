@@ -1,1 +1,1 @@
-"""Keep the match conditions of the webhooks in step with the policy."""
+"""Keep the webhooks' match conditions in step with the policy."""

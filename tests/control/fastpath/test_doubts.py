@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.keeping import BAD, GONE, HEAD, OTHER, POLICY, TIGHT, VALIDATE, WIDE, Setup
+from control.fastpath.stepping import BAD, GONE, HEAD, OTHER, POLICY, TIGHT, VALIDATE, WIDE, Setup
 from control.world import Refused
-from gatekeeper_py.control.fastpath import keeper as fastpath
-from gatekeeper_py.control.fastpath.keeper import UNSEEN_SECONDS
-from gatekeeper_py.control.fastpath.knowledge import know
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION, FAST_PATH_CONDITION
+from gatekeeper_py.control.fastpath import reconcile as fastpath
+from gatekeeper_py.control.fastpath import retries
+from gatekeeper_py.control.fastpath.policy_view import view
+from gatekeeper_py.control.fastpath.reconcile import UNSEEN_SECONDS
+from gatekeeper_py.control.webhooks import FAST_PATH_CONDITION, NO_CONDITIONS
+from gatekeeper_py.core.names import FAST_PATH_REVISION
 
 NOTHING_PLAIN = HEAD + "allow: ['*.a.io']\n"
 
@@ -30,10 +32,10 @@ async def wide() -> Setup:
 async def test_nothing_is_skipped_before_the_policy_is_known(wide: Setup) -> None:
     """A controller that starts anew does not know how old what it finds is."""
     wide.start()
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     assert not wide.recorder.in_step
-    assert wide.recorder.told("fastpath_nothing_skipped") == [{"reason": "the policy is not known yet"}]
+    assert wide.recorder.told("fastpath_disabled") == [{"reason": "the policy is not known yet"}]
 
 
 @pytest.mark.parametrize(
@@ -51,11 +53,11 @@ async def test_without_a_policy_nothing_is_skipped(
     """Replicas may serve a good one that was never seen here."""
     await wide.deliver(text, mode)
     assert wide.carried() == ["none", "none"]
-    assert FAST_PATH_ANNOTATION not in wide.cluster.objects[VALIDATE.path]["metadata"]["annotations"]
+    assert FAST_PATH_REVISION not in wide.cluster.objects[VALIDATE.path]["metadata"]["annotations"]
     assert not wide.recorder.in_step
-    assert wide.recorder.told("fastpath_nothing_skipped")[0]["reason"].startswith(reason)
+    assert wide.recorder.told("fastpath_disabled")[0]["reason"].startswith(reason)
     await wide.deliver(text, mode)
-    assert len(wide.recorder.told("fastpath_nothing_skipped")) == 1
+    assert len(wide.recorder.told("fastpath_disabled")) == 1
     await wide.deliver(WIDE)
     await wide.settle()
     assert wide.carried() == ["wide", "wide"]
@@ -74,7 +76,7 @@ async def test_a_bug_of_ours_costs_the_fast_path_only(wide: Setup, monkeypatch: 
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(fastpath, "know", broken)
+        patched.setattr(fastpath, "view", broken)
         await wide.deliver(TIGHT)
     assert wide.carried() == ["none", "none"]
     assert wide.recorder.told("fastpath_not_compiled")
@@ -84,15 +86,15 @@ async def test_a_policy_that_was_not_seen_for_long_is_no_policy(wide: Setup) -> 
     seen = wide.clock
     while wide.clock <= seen + UNSEEN_SECONDS:
         assert wide.carried() == ["wide", "wide"]
-        wide.clock += await wide.keeper.step()
+        wide.clock += await wide.controller.step()
     assert wide.clock < seen + UNSEEN_SECONDS + 1
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     assert not wide.recorder.in_step
     wide.clock += 1000
-    wide.keeper._wake.clear()
-    wide.keeper.seen()
-    assert wide.keeper._wake.is_set()
+    wide.controller._wake.clear()
+    wide.controller.seen()
+    assert wide.controller._wake.is_set()
     await wide.settle()
     assert wide.carried() == ["wide", "wide"]
     assert wide.recorder.in_step
@@ -101,8 +103,8 @@ async def test_a_policy_that_was_not_seen_for_long_is_no_policy(wide: Setup) -> 
 async def test_while_it_is_seen_it_stays(wide: Setup) -> None:
     for _ in range(20):
         wide.clock += UNSEEN_SECONDS - 1
-        wide.keeper.seen()
-        await wide.keeper.step()
+        wide.controller.seen()
+        await wide.controller.step()
     assert wide.puts() == []
 
 
@@ -111,7 +113,7 @@ async def test_a_delivery_that_is_behind_the_configmap_is_not_believed(wide: Set
     """The watch lags, or another controller is ahead."""
     wide.store(holds)
     await wide.deliver(OTHER, stored=False)
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     await wide.settle(5)
     assert "other" not in wide.carried()
@@ -135,7 +137,7 @@ async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide
     other.start()
     await wide.deliver(TIGHT)
     wide.clock += 60
-    wide.keeper.seen()
+    wide.controller.seen()
 
     async def overtaken(path: str) -> dict[str, Any] | None:
         found = await get(path)
@@ -149,7 +151,7 @@ async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide
     get, wide.cluster.get = wide.cluster.get, overtaken  # type: ignore[method-assign]
     await wide.deliver(WIDE)
     wide.clock += fastpath.QUIET_SECONDS
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["other", "other"]
     assert "409" in wide.recorder.told("fastpath_write_failed")[0]["problem"]
     await wide.settle(5)
@@ -171,13 +173,13 @@ async def test_a_write_that_a_newer_policy_overtook_is_taken_back() -> None:
         return found
 
     setup.clock += 60
-    setup.keeper.seen()
+    setup.controller.seen()
     await setup.deliver(WIDE)
     setup.cluster.get = overtaken  # type: ignore[method-assign]
     setup.clock += fastpath.QUIET_SECONDS
-    assert await setup.keeper.step() == 0.0
+    assert await setup.controller.step() == 0.0
     assert not setup.recorder.in_step
-    await setup.keeper.step()
+    await setup.controller.step()
     assert setup.carried() == ["none", "none"]
 
 
@@ -186,9 +188,9 @@ async def test_a_change_of_the_configmap_that_nobody_tells_of_is_seen_within_a_m
     wide.store(TIGHT)
     await wide.settle()
     wide.clock += fastpath.CHECK_SECONDS
-    wide.keeper.seen()
+    wide.controller.seen()
     for _ in range(2):
-        await wide.keeper.step()
+        await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     assert not wide.recorder.in_step
 
@@ -198,13 +200,13 @@ async def test_a_doubt_that_ends_while_it_is_written_is_no_doubt_any_more(wide: 
     replace = wide.cluster.replace
 
     async def slow(path: str, document: dict[str, Any]) -> None:
-        wide.clock += fastpath.AHEAD_SECONDS
+        wide.clock += fastpath.CONFIGMAP_RETRY_SECONDS
         await replace(path, document)
 
     wide.cluster.replace = slow  # type: ignore[method-assign]
     await wide.deliver(OTHER, stored=False)
     wide.store(OTHER)
-    assert await wide.keeper.step() == 0.0
+    assert await wide.controller.step() == 0.0
     assert wide.carried() == ["none", "none"]
     await wide.settle()
     assert wide.carried() == ["other", "other"]
@@ -213,7 +215,7 @@ async def test_a_doubt_that_ends_while_it_is_written_is_no_doubt_any_more(wide: 
 def test_the_alarm_for_a_refused_expression_lasts_until_it_is_tried_again() -> None:
     document = Path(__file__).parents[3] / "docs" / "fast-path.md"
     [hours] = re.findall(r'writes_total\{result="refused"\}\[([0-9]+)h\]', document.read_text())
-    assert int(hours) * 3600 > fastpath.LONGEST_REFUSED_SECONDS
+    assert int(hours) * 3600 > retries.LONGEST_REFUSED_SECONDS
 
 
 def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
@@ -233,16 +235,16 @@ def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
 async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup, answer: str) -> None:
     end = refuse_expressions(wide, answer)
     await wide.deliver(OTHER)
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["none", "none"]
-    assert wide.keeper.conditions == ASK_ALWAYS
+    assert wide.controller.conditions == NO_CONDITIONS
     assert len(wide.recorder.told("fastpath_expression_refused")) == 1
     assert "refused" in wide.recorder.writes
     assert not wide.recorder.in_step
-    for _ in range(int(fastpath.FIRST_REFUSED_SECONDS) - 2):
+    for _ in range(int(retries.FIRST_REFUSED_SECONDS) - 2):
         wide.clock += 1
-        wide.keeper.seen()
-        await wide.keeper.step()
+        wide.controller.seen()
+        await wide.controller.step()
     assert len(wide.recorder.told("fastpath_expression_refused")) == 1
     end()
     await wide.settle()
@@ -265,9 +267,9 @@ async def test_what_is_too_wide_is_taken_out_when_nothing_narrower_can_be_writte
     wide.clock += await wide.deliver(TIGHT)
     for _ in range(tries):
         assert not wide.recorder.in_step
-        wide.clock += await wide.keeper.step()
+        wide.clock += await wide.controller.step()
     assert wide.carried() == ["none", "none"]
-    assert wide.keeper.conditions == ASK_ALWAYS
+    assert wide.controller.conditions == NO_CONDITIONS
     end()
     await wide.settle()
     assert wide.carried() == ["tight", "tight"]
@@ -279,12 +281,12 @@ async def test_a_conflict_is_no_reason_to_ask_always(wide: Setup) -> None:
     end = refuse_expressions(wide, "409 conflict")
     pause = await wide.deliver(TIGHT)
     for _ in range(5):
-        assert 0 < pause < fastpath.FIRST_UNWRITABLE_SECONDS
+        assert 0 < pause < retries.FIRST_UNWRITABLE_SECONDS
         wide.clock += pause
-        pause = await wide.keeper.step()
-    assert wide.keeper.conditions == know(TIGHT, None).conditions
+        pause = await wide.controller.step()
+    assert wide.controller.conditions == view(TIGHT, None).conditions
     end()
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["tight", "tight"]
 
 
@@ -293,8 +295,8 @@ async def test_an_expression_that_cannot_be_written_is_tried_less_and_less_often
     pause, start = await wide.deliver(TIGHT), wide.clock
     while wide.clock < start + 600:
         wide.clock += pause
-        wide.keeper.seen()
-        pause = await wide.keeper.step()
+        wide.controller.seen()
+        pause = await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     # After 5, 10, 20, 40 and from then on 60 seconds; each puts nothing else in place.
     assert wide.recorder.writes.count("failed") == pytest.approx(14, abs=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control.world import START
-from gatekeeper_py.control.fastpath.canary import DIGEST, Canary, choose, still_telling
+from gatekeeper_py.control.fastpath.probe_image import DIGEST, ProbeImage, choose, still_useful
 from gatekeeper_py.core.compile.preapproved import compile_fastpath
 from gatekeeper_py.core.policy.policy import parse_policy
 
@@ -28,7 +28,7 @@ def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict
             assert not compiled.decide("probe", canary.image).approved
         else:
             assert compiled.rewrite("probe", canary.image) is not None
-    assert still_telling(found, new, policy, "probe", START) == found
+    assert still_useful(found, new, policy, "probe", START) == found
     return {canary.endpoint: canary.image for canary in found}
 
 
@@ -123,5 +123,5 @@ def test_what_a_mirror_leaves_alone_does_not_show() -> None:
 
 def test_one_that_is_approved_again_tells_nothing() -> None:
     policy = parse_policy(BEFORE)
-    canary = Canary("validating", "a.io/gatekeeper-py-probe")
-    assert still_telling((canary,), compile_fastpath(policy), policy, "probe", START) == ()
+    canary = ProbeImage("validating", "a.io/gatekeeper-py-probe")
+    assert still_useful((canary,), compile_fastpath(policy), policy, "probe", START) == ()

@@ -1,17 +1,17 @@
-"""What is known of the policy, and the match conditions that follow from it.
+"""The policy as the controller sees it, and the match conditions that follow from it.
 
-One rule decides every doubt: without a condition the webhook is asked about everything, which is always
-right. So a policy that is not known for sure has none.
+One rule settles every doubt: without a condition the API server calls the webhook for every Pod, which is
+always correct. So a policy that is not known for certain has no conditions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, Conditions, Desired
+from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions
 from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
@@ -22,39 +22,41 @@ WEBHOOKS: Final = MappingProxyType(
         "mutating": "pods.image-mutation-webhook.gatekeeper-py",
     }
 )
-"""Which webhook takes which expression. All others are asked about everything."""
+"""The webhook that takes each endpoint's expression. Every other webhook is always called."""
 
-NOTHING: Final = FastPath(
+NOTHING_SKIPPED: Final = FastPath(
     rules=(),
     places=MappingProxyType({endpoint: frozenset() for endpoint in ENDPOINTS}),
     validating=None,
     mutating=None,
 )
-"""The fast path of a policy under which nothing is plain."""
+"""The fast path of a policy that pre-approves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Known:
-    """A policy and what follows from it. Without a ``policy`` nothing is plain, and ``problem`` says why.
+class PolicyView:
+    """A policy and the conditions compiled from it.
 
-    ``rules`` counts those whose images are not asked about.
+    Without a ``policy`` nothing is skipped, and ``problem`` gives the reason. ``text`` and ``mode`` are what
+    the ConfigMap held. ``rules`` counts the allow rules that are handled without calling the webhook.
     """
 
     fast_path: FastPath
     policy: Policy | None = None
     text: str | None = None
     mode: str | None = None
-    conditions: Conditions = ASK_ALWAYS
+    conditions: Conditions = NO_CONDITIONS
     rules: Mapping[Endpoint, int] = field(default_factory=lambda: dict.fromkeys(ENDPOINTS, 0))
     problem: str = ""
 
 
-def unknown(problem: str) -> Known:
-    return Known(fast_path=NOTHING, problem=problem)
+def unknown(problem: str) -> PolicyView:
+    """Return the view of a policy that is not known for certain."""
+    return PolicyView(fast_path=NOTHING_SKIPPED, problem=problem)
 
 
-def know(text: str, mode: str | None) -> Known:
-    """Read and compile a document; one that is refused is not known."""
+def view(text: str, mode: str | None) -> PolicyView:
+    """Parse and compile a document. One that is refused counts as not known."""
     try:
         policy = parse_policy(text, mode)
     except PolicyError as problem:
@@ -65,11 +67,11 @@ def know(text: str, mode: str | None) -> Known:
         for endpoint in ENDPOINTS
         if (expression := fast_path.expression(endpoint)) is not None
     }
-    # Under the document's own mode: the fast path is the same in every mode, and toggling it by the
-    # ConfigMap's key must change no other object.
+    # The revision under the document's own mode: the fast path is the same in every mode, so toggling the
+    # mode through the ConfigMap's key must not change the webhook configurations.
     revision = replace(policy, mode=policy.document.mode).revision
-    conditions = Conditions(expressions=expressions, revision=revision) if expressions else ASK_ALWAYS
-    return Known(
+    conditions = Conditions(expressions=expressions, revision=revision) if expressions else NO_CONDITIONS
+    return PolicyView(
         fast_path=fast_path,
         policy=policy,
         text=text,
@@ -80,9 +82,3 @@ def know(text: str, mode: str | None) -> Known:
             for endpoint in ENDPOINTS
         },
     )
-
-
-def misses(desired: Iterable[Desired]) -> list[str]:
-    """The webhooks that the fast path is for and that no manifest has."""
-    found = {webhook["name"] for each in desired for webhook in each.webhooks}
-    return [name for name in WEBHOOKS.values() if name not in found]

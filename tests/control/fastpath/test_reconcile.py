@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.keeping import (
+from control.fastpath.stepping import (
     BAD,
     MUTATE,
     OTHER,
@@ -22,13 +22,14 @@ from control.fastpath.keeping import (
     Setup,
 )
 from control.world import Refused
-from gatekeeper_py.control.fastpath import keeper as fastpath
-from gatekeeper_py.control.fastpath import leaving
-from gatekeeper_py.control.fastpath.canary import Canary
-from gatekeeper_py.control.fastpath.dryrun import Seen
-from gatekeeper_py.control.fastpath.keeper import CALM_SECONDS, CHECK_SECONDS, QUIET_SECONDS
-from gatekeeper_py.control.fastpath.knowledge import Known, know
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, FAST_PATH_ANNOTATION, FAST_PATH_CONDITION
+from gatekeeper_py.control.fastpath import reconcile as fastpath
+from gatekeeper_py.control.fastpath import retries, shutdown
+from gatekeeper_py.control.fastpath.dry_run import DryRun
+from gatekeeper_py.control.fastpath.policy_view import PolicyView, view
+from gatekeeper_py.control.fastpath.probe_image import ProbeImage
+from gatekeeper_py.control.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
+from gatekeeper_py.control.webhooks import FAST_PATH_CONDITION, NO_CONDITIONS
+from gatekeeper_py.core.names import FAST_PATH_REVISION
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.delivery import Delivery
 
@@ -52,7 +53,7 @@ async def test_in_step(setup: Setup) -> None:
     await setup.settle()
     assert setup.carried() == ["wide", "wide"]
     live = setup.cluster.objects[VALIDATE.path]
-    assert live["metadata"]["annotations"] == {FAST_PATH_ANNOTATION: parse_policy(WIDE).revision}
+    assert live["metadata"]["annotations"] == {FAST_PATH_REVISION: parse_policy(WIDE).revision}
     assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [FAST_PATH_CONDITION]
     assert "matchConditions" not in live["webhooks"][1]
     assert setup.recorder.in_step
@@ -66,7 +67,7 @@ async def test_what_tightens_is_written_at_once_and_tried(wide: Setup) -> None:
     assert wide.carried() == ["tight", "tight"]
     assert wide.probed == [REMOVED]
     assert wide.recorder.synced == [("tightened", 0.0)]
-    assert wide.recorder.told("fastpath_in_step")[0]["asked_about"] == [REMOVED]
+    assert wide.recorder.told("fastpath_in_step")[0]["verified_with"] == [REMOVED]
 
 
 async def test_the_webhook_that_keeps_images_out_comes_first(wide: Setup) -> None:
@@ -76,7 +77,7 @@ async def test_the_webhook_that_keeps_images_out_comes_first(wide: Setup) -> Non
 
 async def test_it_is_not_in_step_from_the_moment_a_change_arrives(wide: Setup) -> None:
     """A large policy takes a while to compile."""
-    wide.keeper.deliver(Delivery(text=TIGHT))
+    wide.controller.deliver(Delivery(text=TIGHT))
     assert not wide.recorder.in_step
 
 
@@ -84,11 +85,11 @@ async def test_one_configuration_that_cannot_be_written_does_not_keep_the_other(
     wide.cluster.fail = lambda verb, path: (verb, path) == ("replace", VALIDATE.path)
     pause = await wide.deliver(TIGHT)
     assert wide.carried() == ["wide", "tight"]
-    assert pause == fastpath.FIRST_PAUSE_SECONDS
+    assert pause == retries.FIRST_PAUSE_SECONDS
     assert not wide.recorder.in_step
     wide.cluster.fail = lambda _verb, _path: False
     wide.clock += pause
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["tight", "tight"]
     assert wide.probed == [REMOVED]
     [(change, seconds)] = wide.recorder.synced
@@ -98,19 +99,19 @@ async def test_one_configuration_that_cannot_be_written_does_not_keep_the_other(
 
 async def test_failures_back_off_to_a_bound(wide: Setup) -> None:
     wide.cluster.fail = lambda verb, _path: verb == "replace"
-    pauses = [await wide.deliver(TIGHT)] + [await wide.keeper.step() for _ in range(2000)]
+    pauses = [await wide.deliver(TIGHT)] + [await wide.controller.step() for _ in range(2000)]
     # After the second nothing is skipped any more, if only that can be written: that is tried at once.
     assert pauses[:8] == [0.1, 0.0, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert pauses[-1] == fastpath.LONGEST_PAUSE_SECONDS
+    assert pauses[-1] == retries.LONGEST_PAUSE_SECONDS
 
 
 async def test_it_is_not_in_step_until_the_webhook_was_seen_to_be_asked(wide: Setup) -> None:
-    wide.sees = lambda _canary: Seen(asked=False)
+    wide.sees = lambda _canary: DryRun(called=False)
     pause = await wide.deliver(TIGHT)
     assert not wide.recorder.in_step
-    wide.sees = lambda _canary: Seen(asked=True)
+    wide.sees = lambda _canary: DryRun(called=True)
     wide.clock += pause
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.recorder.in_step
     assert wide.recorder.synced == [("tightened", pytest.approx(pause))]
     assert len(wide.puts()) == 2
@@ -119,16 +120,16 @@ async def test_it_is_not_in_step_until_the_webhook_was_seen_to_be_asked(wide: Se
 async def test_an_answer_that_is_slow_does_not_keep_the_next_change(wide: Setup) -> None:
     """An API server has fifteen seconds for it."""
 
-    async def hangs(_canary: Canary) -> Seen:
-        wide.keeper.deliver(Delivery(text=OTHER))
+    async def hangs(_canary: ProbeImage) -> DryRun:
+        wide.controller.deliver(Delivery(text=OTHER))
         await asyncio.Event().wait()
         raise AssertionError
 
-    wide.keeper._trial._probe = hangs
+    wide.controller._probe._run = hangs
     assert await wide.deliver(TIGHT) == 0.0
-    wide.keeper._trial._probe = wide.probe
+    wide.controller._probe._run = wide.probe
     wide.store(OTHER)
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["other", "other"]
 
 
@@ -142,13 +143,13 @@ async def test_a_mirror_that_is_added_is_tried_in_mutate_mode(wide: Setup) -> No
 async def test_what_loosens_waits_until_the_policy_is_quiet(wide: Setup) -> None:
     await wide.deliver(TIGHT)
     wide.clock += 60
-    wide.keeper.seen()
+    wide.controller.seen()
     pause = await wide.deliver(WIDE)
     assert pause == QUIET_SECONDS
     assert wide.carried() == ["tight", "tight"]
     assert not wide.recorder.in_step
     wide.clock += pause
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["wide", "wide"]
     assert wide.recorder.synced[-1] == ("loosened", QUIET_SECONDS)
 
@@ -191,12 +192,12 @@ async def test_before_the_webhook_is_armed_there_is_nothing_to_write() -> None:
 
 
 async def test_a_condition_that_a_pass_took_out_is_put_back_when_it_is_quiet(wide: Setup) -> None:
-    for pause in (None, CALM_SECONDS):
+    for pause in (None, WRITE_INTERVAL_SECONDS):
         wide.cluster.put(
             VALIDATE.path, {**wide.cluster.objects[VALIDATE.path], **VALIDATE.document(b"authority", OWNER)}
         )
-        wide.keeper.look()
-        asked = await wide.keeper.step()
+        wide.controller.check()
+        asked = await wide.controller.step()
         if pause is not None:
             assert asked == pause
             assert wide.carried() == ["none", "wide"]
@@ -210,8 +211,8 @@ def never_ask(live: dict[str, Any]) -> None:
 
 async def test_a_condition_of_somebody_else_is_replaced_at_once(wide: Setup) -> None:
     wide.cluster.edit(VALIDATE.path, never_ask)
-    wide.keeper.look()
-    await wide.keeper.step()
+    wide.controller.check()
+    await wide.controller.step()
     assert wide.carried() == ["wide", "wide"]
 
 
@@ -219,13 +220,13 @@ async def test_a_condition_of_somebody_else_who_insists_is_taken_out_at_once(wid
     """Everything is asked about until it has been calm for a while."""
     for _ in range(2):
         wide.cluster.edit(VALIDATE.path, never_ask)
-        wide.keeper.look()
-        pause = await wide.keeper.step()
+        wide.controller.check()
+        pause = await wide.controller.step()
     assert pause == 0.0
-    await wide.keeper.step()
+    await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     assert not wide.recorder.in_step
-    wide.clock += CALM_SECONDS
+    wide.clock += WRITE_INTERVAL_SECONDS
     await wide.settle()
     assert wide.carried() == ["wide", "wide"]
     assert wide.recorder.in_step
@@ -236,23 +237,23 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
 ) -> None:
     """As in a rollout of another version: each sees what the other wrote, and puts it right."""
 
-    def otherwise(text: str, mode: str | None) -> Known:
-        known = know(text, mode)
+    def otherwise(text: str, mode: str | None) -> PolicyView:
+        known = view(text, mode)
         spaced = {name: f"{expression} " for name, expression in known.conditions.expressions.items()}
         return replace(known, conditions=replace(known.conditions, expressions=spaced))
 
     other = Setup()
     other.cluster, other.clock = wide.cluster, wide.clock
     other.start()
-    monkeypatch.setattr(fastpath, "know", otherwise)
+    monkeypatch.setattr(fastpath, "view", otherwise)
     await other.deliver(WIDE)
     wide.cluster.requests.clear()
     for _ in range(1200):
         for each in (wide, other):
             each.clock += 0.05
-            each.keeper.seen()
-            each.keeper.look()
-            await each.keeper.step()
+            each.controller.seen()
+            each.controller.check()
+            await each.controller.step()
     # Two configurations, a minute, and each controller has its turn every five seconds, and then both
     # the expression and its removal.
     assert 0 < len(wide.puts()) <= 2 * 12 * 2 * 2
@@ -265,17 +266,17 @@ async def test_a_condition_that_nobody_tells_of_is_put_right_within_a_minute(wid
     await wide.settle()
     assert wide.carried() == ["something else", "wide"]
     wide.clock += CHECK_SECONDS
-    wide.keeper.seen()
-    await wide.keeper.step()
+    wide.controller.seen()
+    await wide.controller.step()
     assert wide.carried() == ["wide", "wide"]
 
 
 async def test_a_look_that_finds_all_as_it_was_changes_nothing(wide: Setup) -> None:
     for _ in range(10):
-        pause = await wide.keeper.step()
+        pause = await wide.controller.step()
         assert 0 < pause <= CHECK_SECONDS
         wide.clock += pause
-        wide.keeper.seen()
+        wide.controller.seen()
         assert wide.recorder.in_step
     assert wide.puts() == []
     assert wide.recorder.synced == []
@@ -285,21 +286,21 @@ async def test_a_look_that_finds_all_as_it_was_changes_nothing(wide: Setup) -> N
 async def test_what_changes_while_it_is_written_is_looked_at_again(wide: Setup) -> None:
     def look(verb: str, _path: str) -> bool:
         if verb == "replace":
-            wide.keeper.look()
+            wide.controller.check()
         return False
 
     wide.cluster.fail = look
     await wide.deliver(TIGHT)
     wide.cluster.fail = lambda _verb, _path: False
     wide.cluster.requests.clear()
-    await wide.keeper.step()
+    await wide.controller.step()
     assert [path for _, path in wide.cluster.requests[:2]] == [VALIDATE.path, MUTATE.path]
 
 
 async def test_an_orderly_end_leaves_nothing_behind(wide: Setup) -> None:
-    await wide.keeper.leave()
+    await wide.controller.shut_down()
     assert wide.carried() == ["none", "none"]
-    assert wide.keeper.conditions == ASK_ALWAYS
+    assert wide.controller.conditions == NO_CONDITIONS
 
 
 async def test_an_end_comes_after_a_write_that_is_under_way(setup: Setup) -> None:
@@ -314,31 +315,31 @@ async def test_an_end_comes_after_a_write_that_is_under_way(setup: Setup) -> Non
 
     setup.cluster.replace = slow  # type: ignore[method-assign]
     setup.store(WIDE)
-    setup.keeper.deliver(Delivery(text=WIDE))
-    setup.clock += CALM_SECONDS
-    step = asyncio.create_task(setup.keeper.step())
+    setup.controller.deliver(Delivery(text=WIDE))
+    setup.clock += WRITE_INTERVAL_SECONDS
+    step = asyncio.create_task(setup.controller.step())
     async with asyncio.timeout(30):
         await sent.wait()
     step.cancel()
     await asyncio.wait({step})
-    ending = asyncio.create_task(setup.keeper.leave())
+    ending = asyncio.create_task(setup.controller.shut_down())
     for _ in range(10):
         await asyncio.sleep(0)
     assert not ending.done()
     carried_out.set()
     await ending
     assert setup.carried() == ["none", "none"]
-    assert setup.keeper._writing is not None
-    assert setup.keeper._writing.done()
+    assert setup.controller._writing is not None
+    assert setup.controller._writing.done()
 
 
 async def test_an_end_does_not_wait_for_ever_for_a_write(
     wide: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leaving, "WRITING_SECONDS", 0.01)
-    wide.keeper._writing = asyncio.create_task(asyncio.Event().wait())
-    await wide.keeper.leave()
-    wide.keeper._writing.cancel()
+    monkeypatch.setattr(shutdown, "WRITE_SECONDS", 0.01)
+    wide.controller._writing = asyncio.create_task(asyncio.Event().wait())
+    await wide.controller.shut_down()
+    wide.controller._writing.cancel()
     assert wide.carried() == ["none", "none"]
 
 
@@ -350,7 +351,7 @@ async def test_an_end_that_meets_a_conflict_tries_again_at_once(wide: Setup) -> 
         raise Refused(f"409 {path} {document['metadata']['name']}")
 
     wide.cluster.replace = overtaken  # type: ignore[method-assign]
-    await wide.keeper.leave()
+    await wide.controller.shut_down()
     assert wide.carried() == ["none", "none"]
     assert wide.slept == [0.0]
 
@@ -361,18 +362,18 @@ async def test_an_end_waits_for_an_api_server_that_is_away(wide: Setup) -> None:
             wide.cluster.fail = lambda _verb, _path: False
 
     wide.cluster.fail, wide.at_sleep = lambda _verb, _path: True, sleep
-    await wide.keeper.leave()
+    await wide.controller.shut_down()
     assert wide.carried() == ["none", "none"]
     assert wide.slept == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
-    assert not wide.recorder.told("fastpath_left_behind")
+    assert not wide.recorder.told("fastpath_cleanup_failed")
 
 
 async def test_an_end_that_cannot_be_orderly_says_so(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "LEAVE_SECONDS", 0.01)
+    monkeypatch.setattr(shutdown, "SHUTDOWN_SECONDS", 0.01)
     wide.cluster.fail = lambda verb, _path: verb == "replace"
     wide.at_sleep = asyncio.Event().wait
-    await wide.keeper.leave()
-    assert wide.recorder.told("fastpath_left_behind") == [{"problem": f"500 {VALIDATE.path}"}]
+    await wide.controller.shut_down()
+    assert wide.recorder.told("fastpath_cleanup_failed") == [{"problem": f"500 {VALIDATE.path}"}]
 
 
 async def test_run_follows_what_arrives(setup: Setup) -> None:
@@ -384,16 +385,16 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
             yield Delivery(text=text)
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(setup.keeper.run(deliveries()))
+    task = asyncio.create_task(setup.controller.run(deliveries()))
     async with asyncio.timeout(30):
         while not setup.recorder.in_step:
             await asyncio.sleep(0)
             # Time that the keeper waits for is given to it.
             setup.clock += 0.001
-            setup.keeper.seen()
-            setup.keeper._wake.set()
+            setup.controller.seen()
+            setup.controller._wake.set()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert setup.carried() == ["wide", "wide"]
-    assert not setup.recorder.told("fastpath_nothing_skipped")
+    assert not setup.recorder.told("fastpath_disabled")

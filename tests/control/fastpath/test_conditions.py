@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.keeping import MIRRORS, MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE
+from control.fastpath.stepping import MIRRORS, MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE
 from control.world import FakeCluster, Refused, desired
-from gatekeeper_py.control.fastpath.knowledge import WEBHOOKS, know, unknown
-from gatekeeper_py.control.fastpath.placement import NotTaken, Placement
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, carries
+from gatekeeper_py.control.fastpath.conditions import ConditionStore, NotStored
+from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, unknown, view
+from gatekeeper_py.control.webhooks import NO_CONDITIONS, carries
 
 NOBODY = unknown("nothing is known")
 
@@ -23,22 +23,22 @@ class Site:
         for each in (VALIDATE, MUTATE):
             self.cluster.put(each.path, each.document(b"authority", OWNER))
         self.written = 0
-        self.placement = Placement(
+        self.store = ConditionStore(
             self.cluster, (MUTATE, VALIDATE), errors=(Refused,), on_written=self.on_written
         )
 
     def on_written(self) -> None:
         self.written += 1
 
-    async def put(self, text: str) -> bool:
-        return await self.placement.put(await self.placement.read(), know(text, None))
+    async def write(self, text: str) -> bool:
+        return await self.store.write(await self.store.read(), view(text, None))
 
-    async def standing(self) -> list[list[str]] | None:
+    async def skipped(self) -> list[list[str]] | None:
         """The places that are skipped on each endpoint."""
-        standing = (await self.placement.read()).standing
-        if standing is None:
+        skipped = (await self.store.read()).skipped
+        if skipped is None:
             return None
-        return [sorted(place.text for place in standing.places[of]) for of in ("validating", "mutating")]
+        return [sorted(place.text for place in skipped.places[of]) for of in ("validating", "mutating")]
 
 
 @pytest.fixture
@@ -47,75 +47,75 @@ def site() -> Site:
 
 
 async def test_what_was_put_is_what_stands(site: Site) -> None:
-    assert await site.standing() == [[], []]
-    assert await site.put(WIDE)
-    assert await site.standing() == [["a.io/", "b.io/"]] * 2
-    assert (await site.placement.read()).carry(know(WIDE, None).conditions)
+    assert await site.skipped() == [[], []]
+    assert await site.write(WIDE)
+    assert await site.skipped() == [["a.io/", "b.io/"]] * 2
+    assert (await site.store.read()).carry(view(WIDE, None).conditions)
     assert site.written == 2
-    assert await site.put(WIDE)
+    assert await site.write(WIDE)
     assert site.written == 2
 
 
 async def test_without_a_mirror_the_mutating_one_skips_everything(site: Site) -> None:
-    assert await site.put(WIDE.replace(MIRRORS, ""))
-    assert await site.standing() == [["a.io/", "b.io/"], [""]]
-    found = await site.placement.read()
-    assert know(WIDE, None).fast_path.tightens(found.standing)
-    assert await site.put(WIDE)
-    assert await site.standing() == [["a.io/", "b.io/"]] * 2
+    assert await site.write(WIDE.replace(MIRRORS, ""))
+    assert await site.skipped() == [["a.io/", "b.io/"], [""]]
+    found = await site.store.read()
+    assert view(WIDE, None).fast_path.tightens(found.skipped)
+    assert await site.write(WIDE)
+    assert await site.skipped() == [["a.io/", "b.io/"]] * 2
 
 
 async def test_nothing_can_be_put_too(site: Site) -> None:
-    await site.put(WIDE)
-    assert await site.placement.put(await site.placement.read(), NOBODY)
-    assert await site.standing() == [[], []]
-    assert (await site.placement.read()).carry(ASK_ALWAYS)
+    await site.write(WIDE)
+    assert await site.store.write(await site.store.read(), NOBODY)
+    assert await site.skipped() == [[], []]
+    assert (await site.store.read()).carry(NO_CONDITIONS)
 
 
 async def test_what_was_put_on_one_only_stands_there_only(site: Site) -> None:
-    await site.put(WIDE)
+    await site.write(WIDE)
     site.cluster.fail = lambda verb, path: (verb, path) == ("replace", MUTATE.path)
     with pytest.raises(Refused, match="500"):
-        await site.put(TIGHT)
-    assert await site.standing() == [["a.io/"], ["a.io/", "b.io/"]]
+        await site.write(TIGHT)
+    assert await site.skipped() == [["a.io/"], ["a.io/", "b.io/"]]
 
 
 async def test_of_two_for_one_endpoint_both_stand(site: Site) -> None:
     second = desired("Validating", "second", WEBHOOKS["validating"])
     site.cluster.put(second.path, second.document(b"authority", OWNER))
-    site.placement = Placement(
+    site.store = ConditionStore(
         site.cluster, (VALIDATE, second), errors=(Refused,), on_written=site.on_written
     )
-    await site.put(WIDE)
+    await site.write(WIDE)
     site.cluster.fail = lambda verb, path: (verb, path) == ("replace", VALIDATE.path)
     with pytest.raises(Refused, match="500"):
-        await site.put(TIGHT)
-    assert await site.standing() == [["a.io/", "b.io/"], []]
+        await site.write(TIGHT)
+    assert await site.skipped() == [["a.io/", "b.io/"], []]
 
 
 async def test_a_configuration_that_cannot_be_read_does_not_keep_the_other(site: Site) -> None:
     site.cluster.fail = lambda _verb, path: path == VALIDATE.path
     with pytest.raises(Refused, match="500"):
-        await site.put(WIDE)
-    assert await site.standing() is None
+        await site.write(WIDE)
+    assert await site.skipped() is None
     site.cluster.fail = lambda _verb, _path: False
-    assert await site.standing() == [[], ["a.io/", "b.io/"]]
+    assert await site.skipped() == [[], ["a.io/", "b.io/"]]
 
 
 async def test_what_somebody_else_put_is_not_known(site: Site) -> None:
-    await site.put(WIDE)
-    another = Placement(site.cluster, (VALIDATE, MUTATE), errors=(Refused,), on_written=lambda: None)
-    assert (await another.read()).standing is None
-    await another.put(await another.read(), know(OTHER, None))
-    assert await site.standing() is None
+    await site.write(WIDE)
+    another = ConditionStore(site.cluster, (VALIDATE, MUTATE), errors=(Refused,), on_written=lambda: None)
+    assert (await another.read()).skipped is None
+    await another.write(await another.read(), view(OTHER, None))
+    assert await site.skipped() is None
 
 
 async def test_a_configuration_that_is_not_there_skips_nothing_and_is_not_made(site: Site) -> None:
-    await site.put(WIDE)
+    await site.write(WIDE)
     del site.cluster.objects[VALIDATE.path]
-    assert await site.standing() == [[], ["a.io/", "b.io/"]]
-    assert not (await site.placement.read()).carry(know(WIDE, None).conditions)
-    assert not await site.put(TIGHT)
+    assert await site.skipped() == [[], ["a.io/", "b.io/"]]
+    assert not (await site.store.read()).carry(view(WIDE, None).conditions)
+    assert not await site.write(TIGHT)
     assert VALIDATE.path not in site.cluster.objects
 
 
@@ -127,16 +127,16 @@ async def test_a_configuration_that_goes_while_it_is_written(site: Site) -> None
         del site.cluster.objects[path]
 
     site.cluster.replace = and_goes  # type: ignore[method-assign]
-    assert not await site.put(WIDE)
+    assert not await site.write(WIDE)
 
 
 async def test_a_write_is_on_the_version_that_was_read(site: Site) -> None:
-    found = await site.placement.read()
+    found = await site.store.read()
     site.cluster.edit(VALIDATE.path, lambda live: live["metadata"].update(labels={"theirs": "too"}))
     with pytest.raises(Refused, match="409"):
-        await site.placement.put(found, know(WIDE, None))
-    assert not carries(site.cluster.objects[VALIDATE.path], VALIDATE, know(WIDE, None).conditions)
-    assert await site.put(WIDE)
+        await site.store.write(found, view(WIDE, None))
+    assert not carries(site.cluster.objects[VALIDATE.path], VALIDATE, view(WIDE, None).conditions)
+    assert await site.write(WIDE)
     assert site.cluster.objects[VALIDATE.path]["metadata"]["labels"] == {"theirs": "too"}
 
 
@@ -147,6 +147,6 @@ async def test_an_api_server_that_stores_something_else_is_told_of(site: Site) -
         await replace(path, {**document, "webhooks": site.cluster.objects[path]["webhooks"]})
 
     site.cluster.replace = forgetful  # type: ignore[method-assign]
-    with pytest.raises(NotTaken, match="validate does not carry"):
-        await site.put(WIDE)
-    assert await site.standing() is None
+    with pytest.raises(NotStored, match="validate does not carry"):
+        await site.write(WIDE)
+    assert await site.skipped() is None

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.keeping import HEAD, OTHER, REMOVED, TIGHT, WIDE
+from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE
 from control.world import START
-from gatekeeper_py.control.fastpath.canary import Canary
-from gatekeeper_py.control.fastpath.dryrun import Seen
-from gatekeeper_py.control.fastpath.knowledge import NOTHING, know, unknown
-from gatekeeper_py.control.fastpath.trial import (
+from gatekeeper_py.control.fastpath.dry_run import DryRun
+from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, unknown, view
+from gatekeeper_py.control.fastpath.probe import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     SUSPICIOUS_SECONDS,
-    Trial,
+    RemovalProbe,
 )
+from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from recording import RecordingLog
 
-FROM_WIDE = know(WIDE, None).fast_path
+FROM_WIDE = view(WIDE, None).fast_path
 
 
 class Site:
@@ -31,7 +31,7 @@ class Site:
         self.clock = 0.0
         self.probed: list[str] = []
         self.log = RecordingLog()
-        self.trial = Trial(
+        self.removal_probe = RemovalProbe(
             self.probe if probing else None,
             "probe",
             log=self.log,
@@ -39,9 +39,9 @@ class Site:
             monotonic=lambda: self.clock,
         )
 
-    async def probe(self, canary: Canary) -> Seen:
+    async def probe(self, canary: ProbeImage) -> DryRun:
         self.probed.append(canary.image)
-        return Seen(asked=self.asks, problem="403 exceeded quota")
+        return DryRun(called=self.asks, problem="403 exceeded quota")
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ class Site:
     async def pauses(self, most: int = 100) -> list[float]:
         """Attempts at the times they ask for."""
         found: list[float] = []
-        while len(found) < most and (pause := await self.trial.attempt()) is not None:
+        while len(found) < most and (pause := await self.removal_probe.attempt()) is not None:
             found.append(pause)
             self.clock += pause
         return found
@@ -62,27 +62,27 @@ def site() -> Site:
 
 
 async def test_one_that_is_asked_about_at_once(site: Site) -> None:
-    await site.trial.begin(FROM_WIDE, know(TIGHT, None))
-    assert await site.trial.attempt() is None
+    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    assert await site.removal_probe.attempt() is None
     assert site.probed == [REMOVED]
-    assert site.trial.shown == (Canary("validating", REMOVED),)
-    assert await site.trial.attempt() is None
+    assert site.removal_probe.verified == (ProbeImage("validating", REMOVED),)
+    assert await site.removal_probe.attempt() is None
     assert site.probed == [REMOVED]
 
 
 async def test_both_webhooks_are_tried(site: Site) -> None:
     text = OTHER + "- {from: b.io, to: c.io/b}\n"
-    await site.trial.begin(FROM_WIDE, know(text, "mutate"))
-    assert await site.trial.attempt() is None
-    assert site.trial.shown == (
-        Canary("validating", "a.io/gatekeeper-py-probe"),
-        Canary("mutating", REMOVED),
+    await site.removal_probe.begin(FROM_WIDE, view(text, "mutate"))
+    assert await site.removal_probe.attempt() is None
+    assert site.removal_probe.verified == (
+        ProbeImage("validating", "a.io/gatekeeper-py-probe"),
+        ProbeImage("mutating", REMOVED),
     )
 
 
 async def test_one_that_is_not_asked_about_is_tried_again_and_alarms(site: Site) -> None:
     site.asks = False
-    await site.trial.begin(FROM_WIDE, know(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
     pauses = await site.pauses(most=20)
     assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
@@ -91,35 +91,35 @@ async def test_one_that_is_not_asked_about_is_tried_again_and_alarms(site: Site)
     assert site.alarms[0]["image"] == REMOVED
     assert site.alarms[0]["problem"] == "403 exceeded quota"
     site.asks = True
-    assert await site.trial.attempt() is None
+    assert await site.removal_probe.attempt() is None
 
 
 async def test_one_that_waits_is_kept_while_it_tells_something(site: Site) -> None:
     site.asks = False
-    await site.trial.begin(FROM_WIDE, know(TIGHT, None))
-    await site.trial.attempt()
-    tight = know(TIGHT + "message: ask us\n", None)
-    await site.trial.begin(tight.fast_path, tight)
-    assert await site.trial.attempt() is not None
-    await site.trial.begin(tight.fast_path, know(WIDE, None))
+    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    await site.removal_probe.attempt()
+    tight = view(TIGHT + "message: ask us\n", None)
+    await site.removal_probe.begin(tight.fast_path, tight)
+    assert await site.removal_probe.attempt() is not None
+    await site.removal_probe.begin(tight.fast_path, view(WIDE, None))
     site.probed.clear()
-    assert await site.trial.attempt() is None
+    assert await site.removal_probe.attempt() is None
     assert site.probed == []
 
 
 async def test_one_that_waits_gives_way_to_one_that_was_taken_off_later(site: Site) -> None:
     site.asks = False
-    await site.trial.begin(FROM_WIDE, know(TIGHT, None))
-    await site.trial.begin(know(TIGHT, None).fast_path, know(OTHER, None))
+    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    await site.removal_probe.begin(view(TIGHT, None).fast_path, view(OTHER, None))
     site.asks = True
-    assert await site.trial.attempt() is None
+    assert await site.removal_probe.attempt() is None
     assert site.probed == ["a.io/gatekeeper-py-probe"]
 
 
 async def test_one_that_a_lapse_makes_approved_does_not_alarm_for_ever(site: Site) -> None:
     deny = HEAD + "allow: [a.io, b.io]\ndeny: [{image: b.io, until: 2026-01-02}]\n"
     site.asks = False
-    await site.trial.begin(FROM_WIDE, know(deny, None))
+    await site.removal_probe.begin(FROM_WIDE, view(deny, None))
     assert len(await site.pauses(most=20)) == 20
     site.clock += 24 * 3600
     assert len(await site.pauses()) == 1
@@ -128,24 +128,24 @@ async def test_one_that_a_lapse_makes_approved_does_not_alarm_for_ever(site: Sit
 @pytest.mark.parametrize(
     "known",
     [
-        pytest.param(know(WIDE, None), id="nothing-taken-off"),
+        pytest.param(view(WIDE, None), id="nothing-taken-off"),
         pytest.param(unknown("deleted"), id="no-policy"),
     ],
 )
 async def test_when_nothing_tells_nothing_is_tried(site: Site, known: Any) -> None:
-    await site.trial.begin(FROM_WIDE, known)
-    assert await site.trial.attempt() is None
+    await site.removal_probe.begin(FROM_WIDE, known)
+    assert await site.removal_probe.attempt() is None
     assert site.probed == []
 
 
 async def test_after_nothing_was_plain_nothing_is_tried(site: Site) -> None:
-    await site.trial.begin(NOTHING, know(WIDE, None))
-    assert await site.trial.attempt() is None
+    await site.removal_probe.begin(NOTHING_SKIPPED, view(WIDE, None))
+    assert await site.removal_probe.attempt() is None
     assert site.probed == []
 
 
 async def test_without_a_way_to_try_nothing_is_tried() -> None:
     site = Site(probing=False)
-    await site.trial.begin(FROM_WIDE, know(TIGHT, None))
-    assert await site.trial.attempt() is None
-    assert site.trial.shown == ()
+    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    assert await site.removal_probe.attempt() is None
+    assert site.removal_probe.verified == ()

@@ -11,15 +11,15 @@ import pytest
 from aiohttp import web
 
 from control.world import START
-from gatekeeper_py.control.fastpath.canary import Canary
-from gatekeeper_py.control.fastpath.dryrun import PLACE, REWRITTEN, Seen, create, judge, pod
+from gatekeeper_py.control.fastpath.dry_run import IMAGE_PATH, REWRITTEN, DryRun, create, pod, read_answer
+from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.core.admission import mutate
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.settings import SettingsError
 
 WEBHOOK = "pods.hook.gk"
-CANARY = Canary("validating", "a.io/x")
+CANARY = ProbeImage("validating", "a.io/x")
 
 
 def status(message: str) -> bytes:
@@ -57,21 +57,21 @@ def status(message: str) -> bytes:
     ],
 )
 def test_answers(code: int, body: bytes, warnings: list[str], seen: str) -> None:
-    assert judge("validating", code, body, warnings, WEBHOOK) == Seen(asked=not seen, problem=seen)
+    assert read_answer("validating", code, body, warnings, WEBHOOK) == DryRun(called=not seen, problem=seen)
 
 
 def test_a_rewrite_tells_of_the_mutating_webhook_only() -> None:
     rewritten = ['299 - "spec.containers[0].image: a.io/x was rewritten to b.io/x"']
     refused = ['299 - "spec.containers[0].image: a.io/x is not approved"']
     body = status("exceeded quota")
-    assert judge("mutating", 403, body, rewritten, WEBHOOK).asked
-    assert not judge("mutating", 403, body, refused, WEBHOOK).asked
-    assert not judge("validating", 403, body, rewritten, WEBHOOK).asked
-    assert judge("validating", 403, body, rewritten + refused, WEBHOOK).asked
+    assert read_answer("mutating", 403, body, rewritten, WEBHOOK).called
+    assert not read_answer("mutating", 403, body, refused, WEBHOOK).called
+    assert not read_answer("validating", 403, body, rewritten, WEBHOOK).called
+    assert read_answer("validating", 403, body, rewritten + refused, WEBHOOK).called
 
 
 def test_the_warnings_are_those_that_users_get() -> None:
-    """``REWRITTEN`` and ``PLACE`` are the words of the messages."""
+    """``REWRITTEN`` and ``IMAGE_PATH`` are the words of the messages."""
     policy = parse_policy(
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\nallow: [a.io]\n"
         "mirrors: [{from: b.io, to: a.io}]\n"
@@ -80,7 +80,7 @@ def test_the_warnings_are_those_that_users_get() -> None:
     review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
     request = parse({**review, "request": {**raw, "object": pod(f"b.io/{'x' * 200}")}})
     [warning] = mutate(request, policy.at(START)).response.warnings
-    assert f"{PLACE}: " in warning
+    assert f"{IMAGE_PATH}: " in warning
     assert REWRITTEN in warning
 
 
@@ -130,7 +130,7 @@ async def test_a_try_is_a_dry_run_on_a_connection_of_its_own(
         return made[-1]
 
     for _ in range(2):
-        assert await create(connect, "probe", CANARY, WEBHOOK) == Seen(asked=True)
+        assert await create(connect, "probe", CANARY, WEBHOOK) == DryRun(called=True)
     assert asked == [("/api/v1/namespaces/probe/pods?dryRun=All", pod("a.io/x"))] * 2
     assert len(made) == 2
     assert all(each.session.closed for each in made)
@@ -141,8 +141,8 @@ async def test_an_api_server_that_is_not_there() -> None:
         return Connection("http://127.0.0.1:9")
 
     seen = await create(connect, "probe", CANARY, WEBHOOK)
-    assert not seen.asked
-    assert "ClientConnector" in seen.problem
+    assert not seen.called
+    assert "cannot connect" in seen.problem
 
 
 async def test_a_configuration_that_cannot_be_used() -> None:
@@ -150,4 +150,4 @@ async def test_a_configuration_that_cannot_be_used() -> None:
         raise SettingsError("the token is gone")
 
     seen = await create(connect, "probe", CANARY, WEBHOOK)
-    assert seen == Seen(asked=False, problem="the token is gone")
+    assert seen == DryRun(called=False, problem="the token is gone")

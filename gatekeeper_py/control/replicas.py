@@ -1,4 +1,4 @@
-"""Ask a replica as an API server would: TLS under the Service's name, then one review."""
+"""Probe a replica as an API server would: TLS with the Service's name, then one review."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROBE_SECONDS: Final = 3.0
 
 PROBE_UID: Final = "gatekeeper-py-probe"
 
-# A DELETE is allowed under every policy, so the answer tells of the server and not of the policy.
+# Every policy allows a DELETE, so the answer depends only on the server.
 _REVIEW: Final = orjson.dumps(
     {
         "apiVersion": "admission.k8s.io/v1",
@@ -33,8 +33,11 @@ _REVIEW: Final = orjson.dumps(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """An address behind the Service. ``replica`` is the same for both addresses of a dual stack."""
+class ReplicaAddress:
+    """An address behind the Service. A dual-stack Pod has two, with the same ``replica``.
+
+    ``leaving``: the Pod is shutting down, and still answers until it ends.
+    """
 
     host: str
     port: int
@@ -43,8 +46,8 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a replica did: the leaf it served under a trusted authority, and whether it judged.
+class ProbeResult:
+    """What a replica did: the leaf that it served under a trusted CA, and whether it answered the review.
 
     ``untrusted``: it served a leaf that no API server would accept.
     """
@@ -55,11 +58,8 @@ class Answer:
     problem: str = ""
 
 
-def endpoints(slices: Mapping[str, Any], port_name: str) -> Iterator[Endpoint]:
-    """Every address behind a Service: ready, not ready, and leaving, which is served to the end.
-
-    ``slices`` is a list of EndpointSlices.
-    """
+def addresses(slices: Mapping[str, Any], port_name: str) -> Iterator[ReplicaAddress]:
+    """Yield every address behind a Service, ready or not, from a list of EndpointSlices."""
     for item in slices.get("items") or ():
         ports = [p for p in item.get("ports") or () if p.get("name") == port_name and p.get("port")]
         for endpoint in item.get("endpoints") or ():
@@ -68,22 +68,22 @@ def endpoints(slices: Mapping[str, Any], port_name: str) -> Iterator[Endpoint]:
             for address in endpoint.get("addresses") or ():
                 replica = target.get("uid") or target.get("name") or address
                 for port in ports[:1]:
-                    yield Endpoint(host=address, port=port["port"], replica=replica, leaving=leaving)
+                    yield ReplicaAddress(host=address, port=port["port"], replica=replica, leaving=leaving)
 
 
-async def ask(host: str, port: int, *, server_name: str, bundle: bytes) -> Answer:
+async def probe(host: str, port: int, *, server_name: str, bundle: bytes) -> ProbeResult:
     """Probe one replica; never raises for what the replica does."""
     leaves: list[bytes | None] = []
 
-    class Witness(ssl.SSLObject):
-        """Notes the leaf: a response that is read to its end has no connection left to ask."""
+    class LeafRecorder(ssl.SSLObject):
+        """Records the leaf, because a response that was read to its end has lost its connection."""
 
         def do_handshake(self) -> None:
             super().do_handshake()
             leaves.append(self.getpeercert(binary_form=True))
 
     context = ssl.create_default_context(cadata=bundle.decode("ascii"))
-    context.sslobject_class = Witness
+    context.sslobject_class = LeafRecorder
     shown = f"[{host}]" if ":" in host else host
     timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
     try:
@@ -100,14 +100,14 @@ async def ask(host: str, port: int, *, server_name: str, bundle: bytes) -> Answe
         ):
             body = await response.read()
     except aiohttp.ClientConnectorCertificateError as problem:
-        return Answer(untrusted=True, problem=str(problem.certificate_error)[:200])
+        return ProbeResult(untrusted=True, problem=str(problem.certificate_error)[:200])
     except (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError) as problem:
-        return Answer(problem=f"{type(problem).__name__}: {problem}"[:200])
+        return ProbeResult(problem=f"{type(problem).__name__}: {problem}"[:200])
     leaf = leaves[-1] if leaves else None
     fingerprint = None if leaf is None else hashlib.sha256(leaf).hexdigest()
     judged = response.status == 200 and _is_answer(body)  # noqa: PLR2004 - HTTP
-    said = "" if judged else f"it answered {response.status} without a verdict"
-    return Answer(fingerprint=fingerprint, judged=judged, problem=said)
+    problem_text = "" if judged else f"it answered {response.status} without a verdict"
+    return ProbeResult(fingerprint=fingerprint, judged=judged, problem=problem_text)
 
 
 def _is_answer(body: bytes) -> bool:

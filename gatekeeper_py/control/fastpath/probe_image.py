@@ -1,7 +1,7 @@
-"""An image that tells an API server with a new expression from one that still has the old.
+"""Choose an image that shows whether an API server uses the new expression or still the old one.
 
-It was plainly approved before and is not now, and it shows whether the webhook was asked: on the
-validating endpoint because the policy refuses it, on the mutating one because a mirror takes it up.
+The old expression skips the webhook for such an image, the new one calls it, and the answer shows that it
+was called: the validating webhook refuses the image, or the mutating webhook rewrites it.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ from gatekeeper_py.core.policy.policy import Policy
 MAX_PLACES: Final = 100
 MAX_DENIES: Final = 100
 MAX_MIRRORS: Final = 100
-"""Of each so many are tried; a policy can have a hundred thousand."""
+"""At most this many of each are tried, because a policy can have a hundred thousand."""
 
 REPOSITORY: Final = "gatekeeper-py-probe"
 DIGEST: Final = f"sha256:{'0' * 64}"
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
+class ProbeImage:
+    """An image for a probe Pod, and the endpoint whose webhook must be called for it."""
+
     endpoint: Endpoint
     image: str
 
 
 def choose(
     previous: FastPath, current: FastPath, policy: Policy, namespace: str, now: datetime
-) -> tuple[Canary, ...]:
-    """At most one for each endpoint, judged for a namespace.
+) -> tuple[ProbeImage, ...]:
+    """Return at most one image for each endpoint, for Pods in ``namespace``.
 
-    There is none when nothing can be seen of it: when everything that is not plain any more is still
-    approved, as after a rule was given an end, or when nothing is rewritten in this mode.
+    There is none when the change cannot be observed: when other rules still approve every removed image,
+    or when nothing is rewritten in this mode.
     """
-    tells = _telling(current, policy, namespace, now)
+    shows = _shows_call(current, policy, namespace, now)
     found = (
         next(
-            (each for each in candidates if previous.approves(each.image, each.endpoint) and tells(each)),
+            (each for each in candidates if previous.approves(each.image, each.endpoint) and shows(each)),
             None,
         )
         for candidates in (_refused(previous, current, policy), _rewritten(previous, current, policy))
@@ -52,47 +54,49 @@ def choose(
     return tuple(each for each in found if each is not None)
 
 
-def still_telling(
-    canaries: Iterable[Canary], current: FastPath, policy: Policy, namespace: str, now: datetime
-) -> tuple[Canary, ...]:
-    """Those that were chosen before and are of use under this policy, too."""
-    return tuple(filter(_telling(current, policy, namespace, now), canaries))
+def still_useful(
+    probes: Iterable[ProbeImage], current: FastPath, policy: Policy, namespace: str, now: datetime
+) -> tuple[ProbeImage, ...]:
+    """Return those of the probes that still show a call under this policy."""
+    return tuple(filter(_shows_call(current, policy, namespace, now), probes))
 
 
-def _telling(current: FastPath, policy: Policy, namespace: str, now: datetime) -> Callable[[Canary], bool]:
+def _shows_call(
+    current: FastPath, policy: Policy, namespace: str, now: datetime
+) -> Callable[[ProbeImage], bool]:
     compiled = policy.at(now)
     mutates = compiled.mode(namespace) == "mutate"
 
-    def tells(canary: Canary) -> bool:
-        if current.approves(canary.image, canary.endpoint):
+    def shows(probe: ProbeImage) -> bool:
+        if current.approves(probe.image, probe.endpoint):
             return False
-        plan = compiled.plan(namespace, canary.image) if mutates else None
-        if canary.endpoint == "mutating":
+        plan = compiled.plan(namespace, probe.image) if mutates else None
+        if probe.endpoint == "mutating":
             return plan is not None and plan.image is not None
-        # What a mirror takes up comes to the validating webhook under another name.
-        return plan is None and not compiled.decide(namespace, canary.image).approved
+        # The validating webhook sees a rewritten image under its new name.
+        return plan is None and not compiled.decide(namespace, probe.image).approved
 
-    return tells
+    return shows
 
 
-def _refused(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[Canary]:
+def _refused(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[ProbeImage]:
     removed = _removed(previous, current, "validating")
     for place in removed:
-        yield Canary("validating", _in_place(place))
+        yield ProbeImage("validating", _in_place(place))
     for rule in islice(policy.deny, MAX_DENIES):
-        yield from (Canary("validating", _under(rule.pattern, place)) for place in removed)
+        yield from (ProbeImage("validating", _denied_in(rule.pattern, place)) for place in removed)
 
 
-def _rewritten(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[Canary]:
+def _rewritten(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[ProbeImage]:
     for place in _removed(previous, current, "mutating"):
-        yield Canary("mutating", _in_place(place))
+        yield ProbeImage("mutating", _in_place(place))
     for mirror in islice(policy.document.mirrors, MAX_MIRRORS):
         name = "/".join((mirror.source.host, *mirror.source.segments, REPOSITORY))
-        yield from (Canary("mutating", image) for image in (name, f"{name}@{DIGEST}"))
+        yield from (ProbeImage("mutating", image) for image in (name, f"{name}@{DIGEST}"))
 
 
 def _removed(previous: FastPath, current: FastPath, endpoint: Endpoint) -> list[Place]:
-    # Everything is no place that an image could be made of.
+    # EVERYTHING is not a place for which an image can be made up.
     removed = previous.places[endpoint] - current.places[endpoint] - EVERYTHING
     return sorted(removed)[:MAX_PLACES]
 
@@ -105,8 +109,8 @@ def _name(place: Place) -> str:
     return f"{place.text}{REPOSITORY}" if place.text.endswith("/") else place.text
 
 
-def _under(pattern: Pattern, place: Place) -> str:
-    """An image that a deny rule refuses, in a place if they have one in common."""
+def _denied_in(pattern: Pattern, place: Place) -> str:
+    """Return an image that a deny pattern matches, inside the place if the two overlap."""
     if is_glob(pattern.host):
         name = _name(place)
     else:
@@ -118,5 +122,5 @@ def _under(pattern: Pattern, place: Place) -> str:
 
 
 def _filled(glob: str) -> str:
-    """A text that a glob matches."""
+    """Return a text that a glob matches."""
     return glob.replace("*", "x")

@@ -12,13 +12,13 @@ import orjson
 import pytest
 from aiohttp import web
 
-from gatekeeper_py.control.certificates import Pair
-from gatekeeper_py.control.probe import PROBE_UID, Answer, Endpoint, ask, endpoints
+from gatekeeper_py.control.certificates import KeyPair
+from gatekeeper_py.control.replicas import PROBE_UID, ProbeResult, ReplicaAddress, addresses, probe
 from gatekeeper_py.issuing import issue
 
 NAME = "gk.ns.svc"
 MADE = issue((NAME,), datetime.now(UTC), timedelta(days=1))
-FINGERPRINT = Pair(certificate=MADE.leaf, key=MADE.key).fingerprint
+FINGERPRINT = KeyPair(certificate=MADE.leaf, key=MADE.key).fingerprint
 VERDICT = {"response": {"uid": PROBE_UID, "allowed": True}}
 
 
@@ -53,13 +53,13 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
     await runner.cleanup()
 
 
-async def asked(replica: Replica, *, name: str = NAME, bundle: bytes = MADE.ca) -> Answer:
-    return await ask("127.0.0.1", replica.port, server_name=name, bundle=bundle)
+async def asked(replica: Replica, *, name: str = NAME, bundle: bytes = MADE.ca) -> ProbeResult:
+    return await probe("127.0.0.1", replica.port, server_name=name, bundle=bundle)
 
 
 async def test_a_replica_that_judges(replica: Replica) -> None:
     """The leaf is told also when the whole response came at once."""
-    assert await asked(replica) == Answer(fingerprint=FINGERPRINT, judged=True)
+    assert await asked(replica) == ProbeResult(fingerprint=FINGERPRINT, judged=True)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ async def test_a_replica_that_judges(replica: Replica) -> None:
 async def test_a_replica_that_does_not_judge(replica: Replica, status: int, body: Any) -> None:
     replica.status, replica.body = status, body
     answer = await asked(replica)
-    assert answer == Answer(fingerprint=FINGERPRINT, problem=f"it answered {status} without a verdict")
+    assert answer == ProbeResult(fingerprint=FINGERPRINT, problem=f"it answered {status} without a verdict")
     assert len(replica.hosts) == 1
 
 
@@ -98,7 +98,7 @@ async def test_a_leaf_that_is_not_trusted(replica: Replica, name: str, bundle: b
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_nobody_there(host: str) -> None:
-    answer = await ask(host, 1, server_name=NAME, bundle=MADE.ca)
+    answer = await probe(host, 1, server_name=NAME, bundle=MADE.ca)
     assert (answer.untrusted, answer.judged) == (False, False)
     assert answer.problem
 
@@ -125,10 +125,10 @@ def test_endpoints_of_every_state() -> None:
             {"ports": None, "endpoints": None},
         ]
     }
-    assert list(endpoints(slices, "webhook")) == [
-        Endpoint(host="10.0.0.1", port=8443, replica="a"),
-        Endpoint(host="10.0.0.2", port=8443, replica="b"),
-        Endpoint(host="10.0.0.3", port=8443, replica="10.0.0.3", leaving=True),
-        Endpoint(host="2001:db8::1", port=8443, replica="a"),
+    assert list(addresses(slices, "webhook")) == [
+        ReplicaAddress(host="10.0.0.1", port=8443, replica="a"),
+        ReplicaAddress(host="10.0.0.2", port=8443, replica="b"),
+        ReplicaAddress(host="10.0.0.3", port=8443, replica="10.0.0.3", leaving=True),
+        ReplicaAddress(host="2001:db8::1", port=8443, replica="a"),
     ]
-    assert list(endpoints({}, "webhook")) == []
+    assert list(addresses({}, "webhook")) == []

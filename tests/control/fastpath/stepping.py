@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any, Final
 
 from control.world import START, FakeCluster, Refused, desired
-from gatekeeper_py.control.fastpath.canary import Canary
-from gatekeeper_py.control.fastpath.dryrun import Seen
-from gatekeeper_py.control.fastpath.keeper import FastPathKeeper
-from gatekeeper_py.control.fastpath.knowledge import WEBHOOKS, know
-from gatekeeper_py.control.fastpath.trial import Trial
-from gatekeeper_py.control.webhooks import ASK_ALWAYS, Desired, Owner, carries
+from gatekeeper_py.control.fastpath.dry_run import DryRun
+from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, view
+from gatekeeper_py.control.fastpath.probe import RemovalProbe
+from gatekeeper_py.control.fastpath.probe_image import ProbeImage
+from gatekeeper_py.control.fastpath.reconcile import FastPathController
+from gatekeeper_py.control.webhooks import NO_CONDITIONS, Desired, Owner, carries
 from gatekeeper_py.delivery import Delivery
 
 VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")
@@ -86,23 +86,23 @@ class Setup:
         self.probed: list[str] = []
         self.slept: list[float] = []
         self.at_sleep: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.sees: Callable[[Canary], Seen] = lambda _canary: Seen(asked=True)
+        self.sees: Callable[[ProbeImage], DryRun] = lambda _canary: DryRun(called=True)
         self.probing = probing
         if armed:
             self.arm()
-        self.keeper = self.start()
+        self.controller = self.start()
 
     def arm(self) -> None:
         for each in (VALIDATE, MUTATE):
             self.cluster.put(each.path, each.document(b"authority", OWNER))
 
-    def start(self) -> FastPathKeeper:
+    def start(self) -> FastPathController:
         """A keeper that knows nothing yet, in place of the one before."""
-        self.keeper = FastPathKeeper(
+        self.controller = FastPathController(
             self.cluster,
             (MUTATE, VALIDATE),
             POLICY,
-            Trial(
+            RemovalProbe(
                 self.probe if self.probing else None,
                 "probe",
                 log=self.recorder,
@@ -116,13 +116,13 @@ class Setup:
             monotonic=lambda: self.clock,
             sleep=self.sleep,
         )
-        return self.keeper
+        return self.controller
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         await self.at_sleep()
 
-    async def probe(self, canary: Canary) -> Seen:
+    async def probe(self, canary: ProbeImage) -> DryRun:
         self.probed.append(canary.image)
         return self.sees(canary)
 
@@ -138,15 +138,15 @@ class Setup:
         if stored:
             self.store(text, mode)
         gone = Delivery(text=None, problem="ConfigMap was deleted")
-        self.keeper.deliver(gone if text == GONE else Delivery(text=text, mode=mode))
-        self.keeper.seen()
-        return await self.keeper.step()
+        self.controller.deliver(gone if text == GONE else Delivery(text=text, mode=mode))
+        self.controller.seen()
+        return await self.controller.step()
 
     async def settle(self, rounds: int = 30) -> None:
         """Steps at the times they ask for, the policy being seen all the while, until nothing is due."""
         for _ in range(rounds):
-            pause = await self.keeper.step()
-            self.keeper.seen()
+            pause = await self.controller.step()
+            self.controller.seen()
             if pause >= 30:
                 return
             self.clock += pause
@@ -158,15 +158,15 @@ class Setup:
         assert self.carried() == ["wide", "wide"]
         assert self.recorder.in_step
         self.clock += 60
-        self.keeper.seen()
+        self.controller.seen()
         for notes in (self.cluster.requests, self.recorder.synced, self.recorder.events, self.probed):
             notes.clear()
 
     def carried(self) -> list[str]:
         """What stands in each configuration, as the policies it is of."""
         texts = {"wide": WIDE, "tight": TIGHT, "other": OTHER}
-        conditions = {name: know(text, None).conditions for name, text in texts.items()}
-        conditions["none"] = ASK_ALWAYS
+        conditions = {name: view(text, None).conditions for name, text in texts.items()}
+        conditions["none"] = NO_CONDITIONS
 
         def name(each: Desired) -> str:
             live = self.cluster.objects[each.path]

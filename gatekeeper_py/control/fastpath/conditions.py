@@ -1,0 +1,131 @@
+"""Read and write the match conditions on the webhook configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.control import webhooks
+from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, PolicyView
+from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired
+from gatekeeper_py.core.compile.expression import Places
+from gatekeeper_py.core.compile.preapproved import Endpoint, FastPath
+
+ENDPOINT: Final[MappingProxyType[str, Endpoint]] = MappingProxyType(
+    {"ValidatingWebhookConfiguration": "validating", "MutatingWebhookConfiguration": "mutating"}
+)
+
+
+class KubernetesApi(Protocol):
+    """The requests that conditions need; every method raises the client's own errors."""
+
+    async def get(self, path: str) -> dict[str, Any] | None: ...
+
+    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
+
+
+class NotStored(Exception):
+    """A configuration that was just written does not hold what was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveConditions:
+    """The configurations as they were read, each ``None`` when it does not exist.
+
+    ``skipped`` is what API servers skip because of them, ``None`` when that is not known. ``problems`` holds
+    an error for each configuration that could not be read.
+    """
+
+    live: tuple[tuple[Desired, dict[str, Any] | None], ...]
+    skipped: FastPath | None
+    problems: tuple[Exception, ...] = ()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether all were read, and one carries a condition that this process did not write."""
+        return self.skipped is None and not self.problems
+
+    def carry(self, conditions: Conditions) -> bool:
+        """Whether all configurations exist and carry exactly these conditions."""
+        return not self.problems and all(
+            live is not None and webhooks.carries(live, desired, conditions) for desired, live in self.live
+        )
+
+
+class ConditionStore:
+    """Reads and writes the conditions of the fast path.
+
+    ``errors`` are the exceptions that the client raises. ``on_written`` is called after each write.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        desired: Iterable[Desired],
+        *,
+        errors: tuple[type[Exception], ...],
+        on_written: Callable[[], None],
+    ) -> None:
+        self._api = api
+        # The validating configuration first, because it is the one that keeps images out.
+        self._desired = sorted(desired, key=lambda each: each.kind, reverse=True)
+        self.errors: tuple[type[Exception], ...] = (*errors, NotStored)
+        """The exceptions that ``write`` raises."""
+        self._on_written = on_written
+        self._carried: dict[str, PolicyView] = {}
+        """What each configuration was last seen to carry, by path, so that expressions need no parser."""
+
+    async def read(self) -> LiveConditions:
+        """Read all configurations; never raises the client's errors."""
+        live, problems = [], []
+        for desired in self._desired:
+            try:
+                live.append((desired, await self._api.get(desired.path)))
+            except self.errors as problem:
+                problems.append(problem)
+        skipped = None if problems else self._skipped(live)
+        return LiveConditions(live=tuple(live), skipped=skipped, problems=tuple(problems))
+
+    async def write(self, found: LiveConditions, wanted: PolicyView) -> bool:
+        """Write the conditions that differ, and read them back. Return whether all configurations exist.
+
+        Each write is based on the resource version that was read, so it conflicts when another writer was
+        faster. Tries every configuration, then raises the first error.
+        """
+        complete, problems = True, list(found.problems)
+        for desired, live in found.live:
+            try:
+                complete = await self._write(desired, live, wanted) and complete
+            except self.errors as problem:
+                problems.append(problem)
+        if problems:
+            raise problems[0]
+        return complete
+
+    async def _write(self, desired: Desired, live: dict[str, Any] | None, wanted: PolicyView) -> bool:
+        if live is None:
+            return False
+        if not webhooks.carries(live, desired, wanted.conditions):
+            await self._api.replace(desired.path, webhooks.with_conditions(live, desired, wanted.conditions))
+            self._on_written()
+            stored = await self._api.get(desired.path)
+            if stored is None:
+                return False
+            if not webhooks.carries(stored, desired, wanted.conditions):
+                raise NotStored(f"{desired.name} does not carry the conditions that were written")
+        self._carried[desired.path] = wanted
+        return True
+
+    def _skipped(self, found: Iterable[tuple[Desired, dict[str, Any] | None]]) -> FastPath | None:
+        places: dict[Endpoint, Places] = dict(NOTHING_SKIPPED.places)
+        for desired, live in found:
+            if live is None or webhooks.carries(live, desired, NO_CONDITIONS):
+                continue
+            carried = self._carried.get(desired.path)
+            if carried is None or not webhooks.carries(live, desired, carried.conditions):
+                return None
+            endpoint = ENDPOINT[desired.kind]
+            places[endpoint] |= carried.fast_path.places[endpoint]
+        return replace(NOTHING_SKIPPED, places=MappingProxyType(places))

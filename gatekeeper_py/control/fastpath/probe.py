@@ -1,0 +1,100 @@
+"""Probe images that were removed from the fast path, until an API server calls the webhook for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from gatekeeper_py.control.fastpath import probe_image
+from gatekeeper_py.control.fastpath.dry_run import DryRun
+from gatekeeper_py.control.fastpath.policy_view import PolicyView, unknown
+from gatekeeper_py.control.fastpath.probe_image import ProbeImage
+from gatekeeper_py.core.compile.preapproved import FastPath
+from gatekeeper_py.runtime.backoff import backed_off
+from gatekeeper_py.runtime.logs import Log
+
+FIRST_PAUSE_SECONDS: Final = 0.02
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Between two attempts; an API server usually uses the new expression at the first one."""
+
+SUSPICIOUS_SECONDS: Final = 5.0
+"""An API server that does not use the new expression after this long is logged as an error."""
+
+
+class RemovalProbe:
+    """Verifies a removal: call ``begin`` after a write, then ``attempt`` until it returns ``None``.
+
+    ``run`` makes one dry run in ``namespace``; without it there is never anything to verify.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[ProbeImage], Awaitable[DryRun]] | None,
+        namespace: str,
+        *,
+        log: Log,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.verified: tuple[ProbeImage, ...] = ()
+        """The images for which the webhook was called since ``begin``."""
+        self._run = run
+        self._namespace = namespace
+        self._log = log
+        self._now = now
+        self._monotonic = monotonic
+        self._view = unknown("")
+        self._waiting: tuple[ProbeImage, ...] = ()
+        self._attempts = 0
+        self._since = 0.0
+
+    async def begin(self, previous: FastPath, view: PolicyView) -> None:
+        """Choose images that were skipped before and are not now; keep unfinished ones that still help."""
+        kept, self._waiting, self.verified = self._waiting, (), ()
+        self._view, self._attempts, self._since = view, 0, self._monotonic()
+        if self._run is None or view.policy is None:
+            return
+        chosen: tuple[ProbeImage, ...] = ()
+        if view.fast_path.tightens(previous):
+            chosen = await asyncio.to_thread(
+                probe_image.choose, previous, view.fast_path, view.policy, self._namespace, self._now()
+            )
+        newer = {each.endpoint for each in chosen}
+        kept = await self._still_useful(tuple(each for each in kept if each.endpoint not in newer))
+        self._waiting = (*chosen, *kept)
+
+    async def attempt(self) -> float | None:
+        """Probe what waits. Return the seconds until the next attempt, ``None`` when there is none."""
+        while self._waiting and self._run is not None:
+            probe, *others = self._waiting
+            answer = await self._run(probe)
+            if not answer.called:
+                return await self._retry(probe, answer)
+            self._waiting, self.verified = tuple(others), (*self.verified, probe)
+        return None
+
+    async def _retry(self, probe: ProbeImage, answer: DryRun) -> float:
+        pause = backed_off(FIRST_PAUSE_SECONDS, self._attempts, LONGEST_PAUSE_SECONDS)
+        self._attempts += 1
+        if self._monotonic() - self._since > SUSPICIOUS_SECONDS:
+            self._log.error(
+                "fastpath_not_verified",
+                endpoint=probe.endpoint,
+                image=probe.image,
+                problem=answer.problem,
+                retry_seconds=round(pause, 2),
+            )
+            # A deny rule that refused the image may have expired meanwhile.
+            self._waiting = await self._still_useful(self._waiting)
+        return pause
+
+    async def _still_useful(self, probes: tuple[ProbeImage, ...]) -> tuple[ProbeImage, ...]:
+        policy = self._view.policy
+        if not probes or policy is None:
+            return ()
+        return await asyncio.to_thread(
+            probe_image.still_useful, probes, self._view.fast_path, policy, self._namespace, self._now()
+        )

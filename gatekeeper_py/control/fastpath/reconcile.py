@@ -1,0 +1,375 @@
+"""Keep the webhooks' match conditions in step with the watched policy.
+
+The configurations carry no condition while the policy is not known for certain: before it is read, while the
+ConfigMap holds no usable one (replicas may serve an older or a newer policy than was seen here), when the
+watch was silent for long, when the API server refuses the expression, and after an orderly shutdown.
+
+A policy that removes images from the fast path is written at once, and then verified with a probe Pod. Any
+other change waits until the policy has not changed for a moment, and is written only every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from gatekeeper_py.control.fastpath.conditions import ConditionStore, KubernetesApi, LiveConditions
+from gatekeeper_py.control.fastpath.policy_view import PolicyView, unknown, view
+from gatekeeper_py.control.fastpath.probe import RemovalProbe
+from gatekeeper_py.control.fastpath.retries import WriteRetries
+from gatekeeper_py.control.fastpath.shutdown import remove_conditions
+from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired
+from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.compile.preapproved import Endpoint
+from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.runtime.logs import Log
+
+QUIET_SECONDS: Final = 1.0
+WRITE_INTERVAL_SECONDS: Final = 5.0
+"""A change that only adds to the fast path is written once the policy has not changed for the first, and
+not sooner than the second after the last write, because every API server compiles each write anew."""
+
+UNSEEN_SECONDS: Final = 90.0
+"""The API server sends a bookmark each minute, and the watch is restarted after 70 s of silence."""
+
+CONFIGMAP_RETRY_SECONDS: Final = 1.0
+"""Before the ConfigMap is compared again with what was delivered."""
+
+UNARMED_SECONDS: Final = 2.0
+"""Between two looks for a configuration that does not exist yet."""
+
+CHECK_SECONDS: Final = 60.0
+"""Between two checks of the configurations and the ConfigMap, while no watch reports a change."""
+
+IDLE_SECONDS: Final = 3600.0
+"""Pause when nothing is due."""
+
+Change = Literal["tightened", "loosened"]
+
+
+class Observer(Protocol):
+    """Receives what there is to measure."""
+
+    def fastpath_known(self, revision: str) -> None: ...
+
+    def fastpath_step(self, *, in_step: bool, rules: dict[Endpoint, int]) -> None: ...
+
+    def fastpath_synced(self, change: Change, seconds: float) -> None: ...
+
+    def fastpath_write(self, result: Literal["written", "failed", "refused"]) -> None: ...
+
+    def policy_synced(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _OnHold:
+    """A policy whose conditions are not written until an instant of the monotonic clock."""
+
+    view: PolicyView
+    until: float
+    problem: str
+
+
+class FastPathController:
+    """Follows the policy in one task, ``run``.
+
+    ``policy_path`` is the ConfigMap's path. ``errors`` are the exceptions that the client raises; ``status``
+    returns the HTTP status of one, 0 when there was no answer.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        desired: Iterable[Desired],
+        policy_path: str,
+        probe: RemovalProbe,
+        *,
+        observer: Observer,
+        log: Log,
+        errors: tuple[type[Exception], ...],
+        status: Callable[[Exception], int],
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.conditions: Conditions = NO_CONDITIONS
+        """The conditions that the configurations should carry at this moment."""
+        self._api = api
+        self._policy_path = policy_path
+        self._store = ConditionStore(api, desired, errors=errors, on_written=self._written)
+        self._probe = probe
+        self._observer = observer
+        self._log = log
+        self._errors = errors
+        self._status = status
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._wake = asyncio.Event()
+        self._latest: Delivery | None = None
+        self._view = unknown("the policy is not known yet")
+        self._done: PolicyView | None = None
+        """What the configurations carry; ``None`` when that is not known."""
+        self._carried = self._view
+        """What they last carried for certain."""
+        self._check_now = False
+        self._writing: asyncio.Task[bool] | None = None
+        self._on_hold: _OnHold | None = None
+        self._retries = WriteRetries()
+        start = monotonic()
+        self._seen_at = self._changed_at = self._checked_at = start
+        self._written_at = start - WRITE_INTERVAL_SECONDS
+        self._out_of_step_since: float | None = start
+        self._change: Change = "loosened"
+        self._reported = ""
+        observer.fastpath_step(in_step=False, rules=self._rules())
+
+    async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
+        """Follow a source until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._step_forever())
+            async for delivery in deliveries:
+                self.deliver(delivery)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a change of the policy; it replaces one that no step has taken up yet."""
+        self._latest = delivery
+        self._changed_at = self._monotonic()
+        if self._out_of_step_since is None or self._view.policy is None:
+            self._out_of_step_since = self._changed_at
+        self._report(self._view)
+        self._wake.set()
+
+    def seen(self) -> None:
+        """Note that the source is in step with the API server at this moment."""
+        was_blind = self._blind()
+        self._seen_at = self._monotonic()
+        self._observer.policy_synced()
+        if was_blind:
+            self._out_of_step_since = self._seen_at
+            self._wake.set()
+
+    def check(self) -> None:
+        """Read the configurations soon, because one may have drifted."""
+        self._check_now = True
+        self._wake.set()
+
+    async def shut_down(self) -> None:
+        """Remove every condition, since nobody keeps them in step afterwards."""
+        self.conditions = NO_CONDITIONS
+        problem = await remove_conditions(self._store, self._writing, status=self._status, sleep=self._sleep)
+        if problem:
+            self._log.error("fastpath_cleanup_failed", problem=problem)
+
+    async def step(self) -> float:
+        """Do what is due. Return the seconds until the next step, unless something changes before."""
+        await self._compile()
+        wanted = self._wanted()
+        if wanted is self._done and self._next_check() <= 0 and not await self._unchanged(wanted):
+            self._check_now = True
+        if wanted is not self._done or self._check_now:
+            pause = await self._apply(wanted)
+        else:
+            pause = await self._verify(wanted)
+        self._report(wanted)
+        if self._latest is not None:
+            return 0.0
+        return max(min(pause, self._next_check(), self._next_deadline(wanted)), 0.0)
+
+    async def _step_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            pause = await self.step()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    async def _compile(self) -> None:
+        """Compile the last delivery."""
+        latest, self._latest = self._latest, None
+        if latest is None:
+            return
+        if latest.text is None:
+            self._view = unknown(latest.problem)
+        else:
+            try:
+                self._view = await asyncio.to_thread(view, latest.text, latest.mode)
+            except Exception:  # noqa: BLE001 - a bug of ours must cost the fast path, not the webhook
+                self._log.error("fastpath_not_compiled", exc_info=True)
+                self._view = unknown("internal error")
+        policy = self._view.policy
+        self._observer.fastpath_known("" if policy is None else policy.revision)
+
+    def _wanted(self) -> PolicyView:
+        if self._on_hold is not None and self._monotonic() >= self._on_hold.until:
+            self._on_hold = None
+        wanted, on_hold = self._view, self._on_hold
+        if wanted.policy is not None:
+            if self._blind():
+                wanted = unknown(f"the policy was not seen for more than {UNSEEN_SECONDS:.0f} s")
+            elif on_hold is not None and on_hold.view is wanted:
+                wanted = unknown(on_hold.problem)
+        done = self._done
+        # The conditions are removed already, for the same reason.
+        return done if done is not None and wanted.problem and done.problem == wanted.problem else wanted
+
+    def _blind(self) -> bool:
+        return self._monotonic() - self._seen_at > UNSEEN_SECONDS
+
+    def _next_deadline(self, wanted: PolicyView) -> float:
+        """Return the seconds until the policy counts as unseen, or a policy on hold may be tried again."""
+        now, seconds = self._monotonic(), IDLE_SECONDS
+        if wanted.policy is not None:
+            seconds = self._seen_at + UNSEEN_SECONDS + 0.001 - now
+        if self._on_hold is not None and self._on_hold.view is self._view:
+            seconds = min(seconds, self._on_hold.until - now)
+        return seconds
+
+    def _next_check(self) -> float:
+        """Return the seconds until the configurations are checked again."""
+        if self._done is None or not self._done.conditions.expressions:
+            return IDLE_SECONDS
+        return self._checked_at + CHECK_SECONDS - self._monotonic()
+
+    async def _unchanged(self, wanted: PolicyView) -> bool:
+        """Whether configurations and ConfigMap are unchanged; passes and watches may miss a change."""
+        self._checked_at = self._monotonic()
+        return (await self._store.read()).carry(wanted.conditions) and await self._is_current(wanted)
+
+    async def _apply(self, wanted: PolicyView) -> float:
+        """Write what is wanted when it is time; return the seconds until the next step.
+
+        The configurations are read before the ConfigMap is compared, and written on the version that was
+        read. So a write conflicts with what another controller made of a newer policy, and never undoes it.
+        """
+        if self._out_of_step_since is None:
+            self._out_of_step_since = self._monotonic()
+        self._check_now, self._done = False, None
+        found = await self._store.read()
+        in_place = found.carry(wanted.conditions)
+        postponed = None if in_place else self._postponed(wanted, found)
+        if postponed is not None:
+            return postponed
+        if not await self._is_current(wanted):
+            return self._not_current(wanted)
+        self.conditions = wanted.conditions
+        try:
+            # Shielded, because a request that was sent may take effect even if nobody waits for its answer.
+            self._writing = asyncio.create_task(self._store.write(found, wanted))
+            complete = await asyncio.shield(self._writing)
+        except self._store.errors as problem:
+            return self._failed(wanted, problem)
+        self._retries.written()
+        if not complete:
+            return UNARMED_SECONDS
+        if not in_place and not await self._is_current(wanted):
+            return self._not_current(wanted)
+        return await self._applied(wanted)
+
+    def _postponed(self, wanted: PolicyView, found: LiveConditions) -> float | None:
+        """Return the seconds to wait when a write is not due yet, ``None`` when it is."""
+        now = self._monotonic()
+        interval = self._written_at + WRITE_INTERVAL_SECONDS - now
+        early = max(self._changed_at + QUIET_SECONDS - now, interval)
+        if early > 0 and not wanted.fast_path.tightens(found.skipped):
+            return early
+        if interval > 0 and found.foreign and wanted.conditions.expressions:
+            # Two controllers that compile different expressions must not overwrite each other in turns.
+            return self._hold(wanted, interval, "another controller writes match conditions")
+        return None
+
+    def _not_current(self, wanted: PolicyView) -> float:
+        problem = "the ConfigMap does not hold what was delivered"
+        return self._hold(wanted, CONFIGMAP_RETRY_SECONDS, problem)
+
+    async def _applied(self, wanted: PolicyView) -> float:
+        """All configurations carry what is wanted: verify what it removes."""
+        previous, self._carried, self._done = self._carried.fast_path, wanted, wanted
+        self._checked_at = self._monotonic()
+        if wanted.conditions.expressions:
+            self._on_hold = None
+            self._retries.accepted()
+        if wanted.policy is not None and wanted.fast_path.tightens(previous):
+            self._change = "tightened"
+        await self._probe.begin(previous, wanted)
+        return await self._verify(wanted)
+
+    async def _is_current(self, wanted: PolicyView) -> bool:
+        """Whether the ConfigMap holds what was delivered; ``False`` when it cannot be read.
+
+        A watch may lag, and another controller may be ahead. Without expressions it does not matter.
+        """
+        if not wanted.conditions.expressions:
+            return True
+        try:
+            found = await self._api.get(self._policy_path)
+        except self._errors:
+            return False
+        data = (found or {}).get("data") or {}
+        return (data.get(POLICY_KEY), data.get(MODE_KEY)) == (wanted.text, wanted.mode)
+
+    def _failed(self, wanted: PolicyView, problem: Exception) -> float:
+        """Log and count a failed write; return the seconds until the next step."""
+        text = str(problem)[:500]
+        has_expressions = bool(wanted.conditions.expressions)
+        retry = self._retries.failed(self._status(problem), has_expressions=has_expressions)
+        self._observer.fastpath_write(retry.result)
+        if retry.result == "refused":
+            self._log.error("fastpath_expression_refused", problem=text, retry_seconds=retry.seconds)
+        else:
+            self._log.warning("fastpath_write_failed", problem=text, retry_seconds=retry.seconds)
+        return self._hold(wanted, retry.seconds, retry.problem) if retry.problem else retry.seconds
+
+    def _hold(self, held: PolicyView, seconds: float, problem: str) -> float:
+        """Leave a policy unwritten for a while; meanwhile the webhook is called for everything."""
+        self._on_hold = _OnHold(held, self._monotonic() + seconds, problem)
+        return 0.0
+
+    async def _verify(self, wanted: PolicyView) -> float:
+        """Continue the probe, but stop when something arrives that must not wait for a slow answer."""
+        attempt = asyncio.create_task(self._probe.attempt())
+        woken = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait({attempt, woken}, return_when=asyncio.FIRST_COMPLETED)
+            pause = attempt.result() if attempt.done() else 0.0
+        finally:
+            attempt.cancel()
+            woken.cancel()
+            await asyncio.gather(attempt, woken, return_exceptions=True)
+        if pause is not None:
+            return pause
+        self._in_step(wanted)
+        return IDLE_SECONDS
+
+    def _written(self) -> None:
+        self._written_at = self._monotonic()
+        self._observer.fastpath_write("written")
+
+    def _in_step(self, wanted: PolicyView) -> None:
+        if wanted.policy is None or self._out_of_step_since is None:
+            return
+        seconds, self._out_of_step_since = self._monotonic() - self._out_of_step_since, None
+        change, self._change = self._change, "loosened"
+        self._observer.fastpath_synced(change, seconds)
+        self._log.info(
+            "fastpath_in_step",
+            revision=wanted.policy.revision,
+            change=change,
+            # Without a suitable image, the conditions were only read back.
+            verified_with=[each.image for each in self._probe.verified],
+            seconds=round(seconds, 3),
+            rules=self._rules(),
+        )
+
+    def _report(self, wanted: PolicyView) -> None:
+        in_step = wanted.policy is not None and self._done is wanted and self._out_of_step_since is None
+        self._observer.fastpath_step(in_step=in_step, rules=self._rules())
+        if self._done is wanted and wanted.problem != self._reported:
+            self._reported = wanted.problem
+            if wanted.problem:
+                self._log.warning("fastpath_disabled", reason=wanted.problem)
+
+    def _rules(self) -> dict[Endpoint, int]:
+        return dict(self._carried.rules)

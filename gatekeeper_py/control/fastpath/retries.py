@@ -1,0 +1,75 @@
+"""Decide what follows a failed write of match conditions: retry it, or remove the conditions first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Literal
+
+from gatekeeper_py.runtime.backoff import backed_off
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Between two attempts at a write; short, because the old condition may admit a removed image."""
+
+FIRST_UNWRITABLE_SECONDS: Final = 5.0
+LONGEST_UNWRITABLE_SECONDS: Final = 60.0
+"""Before an expression that could not be written is tried again."""
+
+FIRST_REFUSED_SECONDS: Final = 60.0
+LONGEST_REFUSED_SECONDS: Final = 3600.0
+"""Before an expression that the API server refused is tried again; an upgraded one may accept it."""
+
+REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""The statuses by which an API server reports that an object is invalid."""
+
+CLIENT_ERRORS: Final = range(400, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What to do after a failed write.
+
+    ``seconds`` is the pause. With a ``problem``, remove all conditions now and leave the policy unwritten for
+    that long; without one, repeat the same write after it.
+    """
+
+    result: Literal["failed", "refused"]
+    seconds: float
+    problem: str = ""
+
+
+class WriteRetries:
+    """Counts failures in a row."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._unwritable = 0
+
+    def written(self) -> None:
+        """Note that a write succeeded."""
+        self._failures = 0
+
+    def accepted(self) -> None:
+        """Note that an expression was accepted and read back."""
+        self._unwritable = 0
+
+    def failed(self, status: int, *, has_expressions: bool) -> Retry:
+        """Return what follows a failure; ``status`` is the API server's, 0 without an answer.
+
+        The conditions on the API server may admit too much. So when the new ones cannot be written, all are
+        removed: what prevents one write need not prevent the other.
+        """
+        replaceable = has_expressions and status != HTTPStatus.CONFLICT
+        if replaceable and status in REFUSED:
+            pause = backed_off(FIRST_REFUSED_SECONDS, self._unwritable, LONGEST_REFUSED_SECONDS)
+            self._unwritable += 1
+            return Retry("refused", pause, "the API server refuses the expression")
+        again = self._failures > 0
+        pause = backed_off(FIRST_PAUSE_SECONDS, self._failures, LONGEST_PAUSE_SECONDS)
+        self._failures += 1
+        if replaceable and (again or status in CLIENT_ERRORS):
+            pause = backed_off(FIRST_UNWRITABLE_SECONDS, self._unwritable, LONGEST_UNWRITABLE_SECONDS)
+            self._unwritable += 1
+            return Retry("failed", pause, "the expression cannot be written")
+        return Retry("failed", pause)
