@@ -187,7 +187,9 @@ GOOD: dict[str, Any] = {
         pytest.param({"kind": "Pod"}, "not a webhook configuration", id="another-kind"),
         pytest.param({"apiVersion": "v1"}, "not a webhook configuration", id="another-version"),
         pytest.param({"metadata": {}}, "no name", id="no-name"),
-        pytest.param({"metadata": {"name": "validate", "labels": [1]}}, "not a mapping", id="labels-are-a-list"),
+        pytest.param(
+            {"metadata": {"name": "validate", "labels": [1]}}, "not a mapping", id="labels-are-a-list"
+        ),
         pytest.param({"webhooks": []}, "no webhooks", id="no-webhooks"),
         pytest.param({"webhooks": [{"name": "x"}]}, "no clientConfig", id="no-client-config"),
         pytest.param({"webhooks": [{"clientConfig": {}}]}, "has no name", id="webhook-without-name"),
