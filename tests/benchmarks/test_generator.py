@@ -249,6 +249,7 @@ def test_a_bad_plan_is_refused(plan: dict[str, Any], change: dict[str, Any], pro
     assert problem in done.stderr
 
 
+@pytest.mark.long
 def test_the_sources_are_clean_and_their_own_tests_pass() -> None:
     sources = Path(__file__).parents[2] / "benchmarks" / "generator"
     for command in (["go", "vet", "./..."], ["go", "test", "./..."]):

@@ -836,10 +836,11 @@ class TestReloading:
         assert results[0] > 1, "and yet it did not wait for the flapping to end"
         assert not served & {f"change {number}" for number in range(4, 100, 5)}
 
-    async def test_a_hundred_thousand_rules_keep_nobody_waiting(
+    @pytest.mark.long
+    async def test_reviews_go_on_while_a_hundred_thousand_rules_compile(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
     ) -> None:
-        """The last good policy judges while they compile; the loop is never away for long."""
+        """The last good policy decides meanwhile, and nothing blocks the loop for long."""
         await until(lambda: api.watching)
         api.apply(policy_text("message: small\n"))
         await until(lambda: live.snapshot)
