@@ -17,7 +17,7 @@ PYTEST = $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/image -n $(WO
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test test-long fuzz soak controlplane e2e image image-test check format clean \
+.PHONY: help setup demo test test-long exhaustion fuzz soak controlplane e2e image image-test check format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## show this
@@ -43,7 +43,10 @@ test: setup ## run the quick tests in parallel and check the coverage of the cor
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
 
 test-long: setup ## run the fault tests and the property tests with more examples (15 minutes)
-	$(PYTEST) -m "long or hypothesis" --hypothesis-profile=long $(ARGS)
+	$(PYTEST) -m "long or hypothesis" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
+
+exhaustion: setup ## attack one server in every known way; no review may fail or be late (six minutes)
+	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
 fuzz: setup ## look for inputs that break a law: ten minutes (FUZZ_SECONDS=n for each of four laws)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,10 @@ CLEAN_ENVIRONMENT: Final = {
 
 
 class Server:
-    """A running server; its log lines are read by a thread unless ``read`` is false."""
+    """A running server; its log lines are read by a thread unless ``read`` is false.
+
+    ``prefix`` is a command that starts another one as itself, such as ``exec`` in a shell.
+    """
 
     def __init__(
         self,
@@ -32,12 +35,13 @@ class Server:
         ca: Path,
         environment: Mapping[str, str] | None = None,
         read: bool = True,
+        prefix: Sequence[str] = (),
     ) -> None:
         self._ca = ca
         self.lines: list[dict[str, Any]] = []
         self.text: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gatekeeper_py", "serve", *arguments],
+            [*prefix, sys.executable, "-m", "gatekeeper_py", "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,36 @@
+"""Show at the end of a run what the probe saw of each attack."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from exhaustion.memory import MIB
+from exhaustion.target import KINDS, Attempt
+
+ATTEMPTS: Final = pytest.StashKey[dict[str, Attempt]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ATTEMPTS] = {}
+
+
+@pytest.fixture(scope="session")
+def attempts(pytestconfig: pytest.Config) -> dict[str, Attempt]:
+    """Filled with what happened in each row, and shown at the end of the run."""
+    return pytestconfig.stash[ATTEMPTS]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    attempts = config.stash[ATTEMPTS]
+    if not attempts:
+        return
+    terminalreporter.section("attacks")
+    terminalreporter.line(f"{'':50} established      new   memory reviews others")
+    for name, attempt in attempts.items():
+        established, new = (attempt.worst(kind, forgiving=attempt.is_busy) for kind in KINDS)
+        terminalreporter.line(
+            f"{name:50} {established * 1000:8.0f} ms {new * 1000:5.0f} ms {attempt.growth / MIB:4.0f} MiB"
+            f" {len(attempt.samples):7} {attempt.foreign_cores:6.2f}"
+        )

@@ -1,0 +1,140 @@
+"""What a row of the catalogue of requests is, and what its request is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from builders import container, pod
+from exhaustion.target import Attack, Target
+from wire import Answer, request
+
+MAX_BODY: Final = 7 * 2**20
+API_BODY: Final = 3_000_000
+"""What the API server accepts of an object."""
+
+ROOM: Final = MAX_BODY - 2_000
+"""For what is hostile in a body; the rest is the review around it."""
+
+VALIDATE: Final = "/validate-image"
+MUTATE: Final = "/mutate-image"
+
+SENDERS: Final = 3
+"""Connections that send a request again and again."""
+
+ATTACK_SECONDS: Final = 1.0
+
+Make = Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request and its answer. ``make`` returns the whole request, which may be megabytes.
+
+    ``allowed`` is the verdict of a 200, and ``says`` a part of its message or warnings, or of the error.
+    ``sheds``: a 503 that asks to try again is a documented answer, too, when several are sent at once.
+    ``quick``: the row is attacked in every test run.
+    """
+
+    name: str
+    make: Make
+    status: int = 200
+    allowed: bool | None = None
+    says: str = ""
+    sheds: bool = False
+    quick: bool = False
+
+    @property
+    def marks(self) -> tuple[pytest.MarkDecorator, ...]:
+        return () if self.quick else (pytest.mark.long,)
+
+    def check(self, answer: Answer) -> None:
+        if self.sheds and answer.status == 503:
+            assert answer.headers["retry-after"] == "1"
+            return
+        assert answer.status == self.status, (answer.status, answer.body[:300])
+        document = answer.json()
+        if self.status != 200:
+            assert list(document) == ["error"]
+            assert self.says in document["error"]
+            return
+        response = document["response"]
+        assert response["allowed"] == self.allowed, answer.body[:2000]
+        said = [response.get("status", {}).get("message", ""), *response.get("warnings", [])]
+        assert any(self.says in each for each in said), said
+
+    def attack(self) -> Attack:
+        """Several connections send the request for a second, each at least once."""
+
+        async def attack(target: Target) -> None:
+            await target.flood([self.make()] * SENDERS, self.check, ATTACK_SECONDS)
+
+        return attack
+
+
+def allowed(name: str, make: Make, says: str = "", **options: Any) -> Row:
+    return Row(name, make, allowed=True, says=says, **options)
+
+
+def denied(name: str, make: Make, says: str, **options: Any) -> Row:
+    return Row(name, make, allowed=False, says=says, **options)
+
+
+def refused(name: str, status: int, make: Make, says: str = "", **options: Any) -> Row:
+    return Row(name, make, status=status, says=says, **options)
+
+
+def body(document: Any, path: str = VALIDATE, **holes: str) -> bytes:
+    """A request with a document in which each text ``@NAME`` is replaced by the JSON text ``NAME``.
+
+    Megabytes of text are repeated sooner than they could be dumped.
+    """
+    dumped = json.dumps(document, separators=(",", ":"))
+    for name, text in holes.items():
+        assert dumped.count(f'"@{name}"') == 1
+        dumped = dumped.replace(f'"@{name}"', text)
+    return request(dumped.encode(), path=path)
+
+
+def items(item: str, size: int) -> str:
+    """A list of one item, of about ``size`` bytes."""
+    return "[" + ",".join([item] * (size // (len(item) + 1))) + "]"
+
+
+def keys(value: str, size: int) -> str:
+    """An object with different keys, of about ``size`` bytes."""
+    count = size // (len(value) + 11)
+    return "{" + ",".join(f'"{number:07}":{value}' for number in range(count)) + "}"
+
+
+def text_of(content: str, size: int) -> str:
+    """A string of about ``size`` bytes."""
+    return '"' + content * (size // len(content.encode())) + '"'
+
+
+def nested(levels: int, inner: str = "0") -> str:
+    return '{"a":' * levels + inner + "}" * levels
+
+
+def deep(levels: int, width: int) -> str:
+    """Lists in lists, with numbers in each that have to be passed over."""
+    return ("[" + "0," * width) * levels + "0" + "]" * levels
+
+
+def named(image: str, count: int) -> list[dict[str, Any]]:
+    """Containers, each with another image: ``{n}`` is its number."""
+    return [container(image.format(n=number), f"c{number}") for number in range(count)]
+
+
+def pod_with(**spec: Any) -> dict[str, Any]:
+    """A Pod with exactly these fields in its spec."""
+    return {**pod(), "spec": spec}
+
+
+def thing(spec: Any, kind: str = "Thing") -> dict[str, Any]:
+    """A custom resource."""
+    return {"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}

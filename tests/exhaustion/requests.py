@@ -1,0 +1,170 @@
+"""The catalogue of hostile reviews: each costs the server as much as one review of its kind can."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from builders import pod, pod_spec, review, workload
+from exhaustion.making import (
+    API_BODY,
+    MAX_BODY,
+    MUTATE,
+    ROOM,
+    VALIDATE,
+    Row,
+    allowed,
+    body,
+    deep,
+    denied,
+    items,
+    keys,
+    named,
+    nested,
+    pod_with,
+    refused,
+    text_of,
+    thing,
+)
+from wire import request
+
+GOOD: Final = "registry.corp.io/team/app:{n}"
+BAD: Final = "evil.io/team/app:{n}"
+ONE: Final = pod_spec("registry.corp.io/web:1")
+EMPTY: Final = '""'
+
+
+def _pods(image: str, count: int, path: str = VALIDATE, **options: Any) -> bytes:
+    """A new Pod with different images."""
+    return body(review(pod_with(containers=named(image, count)), **options), path)
+
+
+def _pod(field: str, text: str, path: str = VALIDATE) -> bytes:
+    """A new Pod, good but for a field of its spec."""
+    return body(review(pod_with(**{**ONE, field: "@x"})), path, x=text)
+
+
+def _padded(text: str) -> bytes:
+    """A good Pod with this JSON text in a field that no decision reads."""
+    return _pod("tolerations", text)
+
+
+def _thing(text: str, kind: str = "Thing") -> bytes:
+    return body(review(thing("@x", kind)), x=text)
+
+
+def _request(field: str, text: str) -> bytes:
+    """The usual review with this JSON text for a field of its request."""
+    document = review(pod("registry.corp.io/web:1"))
+    document["request"][field] = "@x"
+    return body(document, x=text)
+
+
+def _user(text: str) -> bytes:
+    return _request("userInfo", text)
+
+
+def _annotated(value: str) -> bytes:
+    """A Pod to be rewritten; ``value`` says what was rewritten before."""
+    metadata = {"name": "web", "annotations": {"gatekeeper-py/original-images": value}}
+    return body(review(pod("nginx", metadata=metadata), namespace="mutated"), MUTATE)
+
+
+def _update(field: str, new: str, old: str) -> bytes:
+    """An UPDATE of a Pod, with texts for a field of its spec."""
+    before, after = (pod_with(**{**ONE, field: f"@{name}"}) for name in ("old", "new"))
+    return body(review(after, operation="UPDATE", old=before), old=old, new=new)
+
+
+def _specs(count: int, images: int) -> str:
+    """Many pod templates, each with images."""
+    spec = json.dumps(pod_spec(*(BAD.format(n=number) for number in range(images))))
+    return items(f'{{"template":{{"spec":{spec}}}}}', count * (len(spec) + 22))
+
+
+ALLOWED: Final = (
+    allowed("1000-images", lambda: _pods(GOOD, 1000), quick=True),
+    allowed("1000-images-of-4-kb", lambda: _pods(f"registry.corp.io/{'a/' * 100}" + "{n}", 1000)),
+    allowed("3-mb-nobody-reads", lambda: _padded(items('{"k":"vvvvvvvvvvvvvvvv"}', API_BODY))),
+    allowed("7-mib-of-one-text", lambda: _padded(text_of("x", ROOM))),
+    allowed("7-mib-of-escapes", lambda: _padded(text_of(r"\u00e9", ROOM))),
+    allowed("7-mib-of-non-ascii", lambda: _padded(text_of("é", ROOM))),
+    allowed("7-mib-of-exponents-in-text", lambda: _padded(text_of("xe000", ROOM)), quick=True),
+    allowed("7-mib-of-digits-in-text", lambda: _padded(text_of("0" * 150 + "x", ROOM))),
+    allowed("7-mib-of-zeros", lambda: _padded(items("0", ROOM))),
+    allowed("7-mib-of-long-numbers", lambda: _padded(items("0." + "3" * 150, ROOM))),
+    allowed("7-mib-of-small-exponents", lambda: _padded(items("1e-300", ROOM))),
+    allowed("7-mib-of-spaces", lambda: _padded(" " * ROOM + "0")),
+    allowed("7-mib-of-different-keys", lambda: _padded(keys("0", ROOM))),
+    allowed("7-mib-of-one-key", lambda: _padded(items('"k":0', ROOM).replace("[", "{").replace("]", "}"))),
+    allowed("390000-empty-objects", lambda: _padded(items("{}", 390_000 * 3))),
+    allowed("900-levels", lambda: _padded(nested(900))),
+    allowed(
+        "a-million-groups", lambda: _request("userInfo", f'{{"groups":{items(chr(34) * 2, 3_000_000)}}}')
+    ),
+    allowed("a-7-mib-user", lambda: _user(f'{{"username":{text_of("u", ROOM)}}}')),
+    allowed("a-7-mib-namespace", lambda: _request("namespace", text_of("n", ROOM))),
+    allowed("a-7-mib-old-object", lambda: _request("oldObject", items('{"k":"v"}', ROOM // 2))),
+    allowed("an-update-of-1000-images", lambda: _update("containers", *[json.dumps(named(BAD, 1000))] * 2)),
+    allowed("an-update-of-nothing-else", lambda: _update("tolerations", *[items("[]", 399_000)] * 2)),
+    allowed("a-thing-of-zeros", lambda: _thing(items("0", ROOM)), "Thing.example.com"),
+    allowed("a-thing-of-390000-lists", lambda: _thing(items("[]", 390_000 * 3)), "Thing.example.com"),
+    allowed("a-thing-of-390000-objects", lambda: _thing(items('{"a":0}', 390_000 * 8)), "Thing"),
+    allowed("a-thing-of-different-keys", lambda: _thing(keys("{}", ROOM // 2)), "Thing"),
+    allowed("a-thing-900-deep", lambda: _thing(deep(900, 3000)), "Thing"),
+    allowed("a-thing-of-empty-templates", lambda: _thing(items('{"containers":[]}', 190_000 * 18))),
+    allowed("a-tool-of-empty-steps", lambda: _thing(f'{{"steps":{items("{}", 390_000 * 3)}}}', "Tool")),
+    allowed("originals-of-garbage", lambda: _annotated("[" * 300_000), quick=True),
+    allowed("originals-of-escaped-brackets", lambda: _annotated("[]," * 1_000_000)),
+    allowed("originals-of-a-million-zeros", lambda: _annotated("[" + "0," * 1_000_000 + "0]")),
+    allowed("originals-of-different-keys", lambda: _annotated(keys('""', API_BODY))),
+)
+"""At the validating endpoint; the last few at the mutating one."""
+
+DENIED: Final = (
+    denied("1000-images", lambda: _pods(BAD, 1000), "and 995 more", quick=True),
+    denied("1000-images-with-mirrors", lambda: _pods("user/app:{n}", 1000, namespace="mirrored"), "995 more"),
+    denied("1000-long-images", lambda: _pods("evil.io/" + "a/" * 2000 + "{n}", 1000), "99"),
+    denied("1000-images-of-non-ascii", lambda: _pods("é" * 1000 + "{n}", 1000), "99"),
+    denied("1001-images", lambda: _pods(GOOD, 1001), "too many images (1001;"),
+    denied("1001-images-in-four-lists", lambda: body(review(pod_with(
+        containers=named(GOOD, 251), initContainers=named(GOOD, 250), ephemeralContainers=named(GOOD, 250),
+        volumes=[{"name": f"v{n}", "image": {"reference": GOOD.format(n=n)}} for n in range(250)],
+    ))), "too many images (1001;"),
+    denied("50000-images", lambda: _pods(BAD, 50_000), "too many images (50000;"),
+    denied("300000-small-containers", lambda: _pod("containers", items("{}", 900_000)), "too many images"),
+    denied("3-million-zeros-for-containers", lambda: _pod("containers", items("0", 6_000_000)), "too many"),
+    denied("a-million-nulls", lambda: _pod("initContainers", items("null", 5_000_000)), "too many"),
+    denied("300000-volumes", lambda: _pod("volumes", items("{}", 900_000)), "too many"),
+    denied("a-deployment-of-1001", lambda: body(review(workload("Deployment", *[BAD] * 1001))), "1001"),
+    denied("a-thing-of-1001-templates", lambda: _thing(_specs(1001, 1)), "too many images (1001;"),
+    denied("a-thing-of-1001-images", lambda: _thing(_specs(1, 1001)), "too many images (1001;"),
+    denied("a-tool-of-steps", lambda: _thing('{"steps":[0]}', "Tool"), "steps"),
+    denied("an-image-of-7-mib", lambda: _pods("a" * ROOM, 1), "longer than 4096"),
+    denied("a-name-of-7-mib", lambda: body(review(pod_with(containers=[{"name": "n" * ROOM}]))), "missing"),
+    denied("an-image-of-zeros", lambda: _pod("containers", f'[{{"image":{items("0", ROOM)}}}]'), "list"),
+    denied("an-update", lambda: _update("containers", json.dumps(named(BAD, 1000)), "[]"), "995"),
+)  # fmt: skip
+
+REFUSED: Final = (
+    refused("7-mib-of-empty-lists", 413, lambda: request(b"[" + b"[]," * (ROOM // 3) + b"0]"), quick=True),
+    refused("3-million-brackets", 413, lambda: request(b"[" * 3_000_000)),
+    refused("399999-brackets", 400, lambda: request(b"[" * 399_999)),
+    refused("a-byte-too-many", 413, lambda: request(b" " * (MAX_BODY + 1))),
+    refused("7-mib-of-zeros", 400, lambda: request(items("0", ROOM).encode())),
+    refused("7-mib-of-digits", 400, lambda: request(b"1" * ROOM)),
+    refused("7-mib-of-digits-after-a-point", 400, lambda: request(b"0." + b"1" * ROOM)),
+    refused("7-mib-of-text", 400, lambda: request(text_of("x", ROOM).encode())),
+    refused("7-mib-of-text-without-an-end", 400, lambda: request(b'"' + b"x" * ROOM)),
+    refused("invalid-utf-8-at-the-end", 400, lambda: request(b'"' + b"x" * ROOM + b'\xff"')),
+    refused("a-uid-of-7-mib", 400, lambda: _request("uid", text_of("u", ROOM))),
+    refused("a-kind-of-7-mib", 200, lambda: _request("kind", f'{{"kind":{text_of("k", ROOM)}}}')),
+    refused("an-operation-of-7-mib", 200, lambda: _request("operation", text_of("o", ROOM))),
+    refused("groups-that-are-none", 400, lambda: _user(f'{{"groups":{items("0", ROOM)}}}')),
+)
+
+ROWS: Final[dict[str, Row]] = {
+    f"{group}:{row.name}": row
+    for group, rows in (("allowed", ALLOWED), ("denied", DENIED), ("refused", REFUSED))
+    for row in rows
+}

@@ -1,0 +1,279 @@
+"""A real ``serve`` under the Pod's memory limit, and what an attack on it does to everybody else.
+
+Bounds (docs/reliability.md, "Exhaustion"): while an attack runs, a review on an established connection is
+answered within 250 ms and one on a new connection within a second, none fails, memory peaks less than
+100 MiB above what the idle server used, and the process is still the same one.
+
+Memory is exact. Times are those of a machine that others may use, too, so each attempt also measures how
+much CPU time processes other than ours took (``Attempt.foreign_cores``, which includes what a hypervisor
+took). On a quiet machine the bounds apply as they are. On a busy one, a row that misses only a bound on
+time is attacked once more; then the time that the server's main thread was ready to run but had no
+processor is not held against it. Time in which the server was doing something always counts, and so does
+time in which it waited for another of its own threads or processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from builders import pod, review
+from exhaustion.memory import MIB, Limited, Rlimit, children, limited, pod_limit
+from exhaustion.probe import Sample
+from server import Server
+from wire import Answer, Connection, request
+
+KINDS: Final = {"established": 0.25, "new": 1.0}
+"""Kinds of connections, and how many seconds a review on one may take at most."""
+
+GROWTH_BYTES: Final = 100 * MIB
+
+BUSY_CORES: Final = 0.25
+"""From how much CPU time of other processes on, per second, the machine counts as busy."""
+
+LEAST_SECONDS: Final = 0.5
+"""An attack that is over sooner is followed by quiet for so long: its effects may come later."""
+
+PROBE: Final = request(json.dumps(review(pod("registry.corp.io/web:1"))).encode())
+
+Attack = Callable[["Target"], Awaitable[None]]
+"""Raises ``AssertionError`` when its answer is not the documented one."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the probe and the kernel saw during one attack."""
+
+    samples: tuple[Sample, ...]
+    growth: int
+    foreign_cores: float
+    alive: bool
+
+    @property
+    def is_busy(self) -> bool:
+        return self.foreign_cores > BUSY_CORES
+
+    def worst(self, kind: str, *, forgiving: bool) -> float:
+        """Seconds of the slowest review of a kind; ``forgiving`` leaves out its wait for a processor."""
+        return max(
+            (
+                sample.seconds - (sample.waited_seconds if forgiving else 0.0)
+                for sample in self.samples
+                if sample.kind == kind
+            ),
+            default=0.0,
+        )
+
+    def late(self, *, forgiving: bool) -> list[str]:
+        worst = {kind: self.worst(kind, forgiving=forgiving) for kind in KINDS}
+        return [f"{kind}: {worst[kind]:.3f} s" for kind, most in KINDS.items() if worst[kind] > most]
+
+    def wrong(self) -> list[str]:
+        """What no load of the machine explains."""
+        found = [f"{sample.kind}: {sample.problem}" for sample in self.samples if sample.problem]
+        if self.growth >= GROWTH_BYTES:
+            found.append(f"memory grew by {self.growth / MIB:.0f} MiB")
+        if not self.alive:
+            found.append("the process ended")
+        found += [
+            f"no review was asked ({kind})" for kind in KINDS if kind not in {s.kind for s in self.samples}
+        ]
+        return found
+
+
+class Probe:
+    """The process that asks for reviews while an attack runs."""
+
+    def __init__(self, port: int, ca: Path, server: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("probe.py")), str(port), str(ca), str(server)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._say(json.dumps({"request": PROBE.decode("latin-1")}))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def start(self) -> None:
+        self._say("start")
+        self._hear()
+
+    def stop(self) -> tuple[Sample, ...]:
+        self._say("stop")
+        return tuple(Sample(**sample) for sample in json.loads(self._hear()))
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def _hear(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the probe ended"
+        return line
+
+
+@dataclass
+class Target:
+    """The server under attack. ``idle`` is the memory that it used before the first attack."""
+
+    server: Server
+    trust: ssl.SSLContext
+    memory: Limited
+    probe: Probe
+    attempts: dict[str, Attempt]
+    idle: int
+
+    @contextlib.asynccontextmanager
+    async def connected(self, listener: str = "webhook") -> AsyncIterator[Connection]:
+        """A connection to the webhook, or a plain one to ``health``."""
+        connection = await self.connect(listener)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def connect(self, listener: str = "webhook") -> Connection:
+        trust = self.trust if listener == "webhook" else None
+        return await Connection.open(*self.server.address(listener), trust)
+
+    async def attacked(self, name: str, attack: Attack) -> None:
+        """Attack, once more if the machine was busy, and hold what happened to the bounds."""
+        attempt = await self._attempt(attack)
+        if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong():
+            attempt = await self._attempt(attack)
+        self.attempts[name] = attempt
+        problems = [*attempt.wrong(), *attempt.late(forgiving=attempt.is_busy)]
+        assert not problems, (
+            f"{problems[:10]} ({len(problems)}); others used {attempt.foreign_cores:.2f} cores"
+        )
+
+    async def flood(
+        self,
+        contents: Sequence[bytes],
+        check: Callable[[Answer], None],
+        seconds: float,
+        listener: str = "webhook",
+    ) -> None:
+        """Send each content on a connection of its own, again and again, and check every answer."""
+        end = time.monotonic() + seconds
+
+        async def send(content: bytes) -> None:
+            while True:
+                async with self.connected() as connection:
+                    while True:
+                        answer = await connection.ask(content)
+                        check(answer)
+                        if time.monotonic() > end:
+                            return
+                        if answer.closes:
+                            break
+
+        await asyncio.gather(*map(send, contents))
+
+    async def _attempt(self, attack: Attack) -> Attempt:
+        pid = self.server.process.pid
+        self.memory.start_peak()
+        await asyncio.to_thread(self.probe.start)
+        started, others = time.monotonic(), self._foreign_seconds()
+        try:
+            await attack(self)
+            await asyncio.sleep(max(started + LEAST_SECONDS - time.monotonic(), 0.0))
+        finally:
+            samples = await asyncio.to_thread(self.probe.stop)
+        spent = time.monotonic() - started
+        return Attempt(
+            samples=samples,
+            growth=self.memory.peak() - self.idle,
+            foreign_cores=(self._foreign_seconds() - others) / spent,
+            alive=self.server.process.poll() is None and self.server.process.pid == pid,
+        )
+
+    def _foreign_seconds(self) -> float:
+        """CPU time, all processors together, that neither the server nor its attackers used."""
+        ours = [os.getpid(), self.probe.pid, self.server.process.pid, *children(self.server.process.pid)]
+        return _busy_seconds() - sum(map(_cpu_seconds, ours))
+
+
+def _in_short(problems: list[str], foreign_cores: float) -> str:
+    counted = [f"{count} times {problem}" for problem, count in Counter(problems).most_common(5)]
+    return f"{'; '.join(counted)} ({foreign_cores:.2f} cores were used by others)"
+
+
+def _busy_seconds() -> float:
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of its ended children; 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+class Arena:
+    """Runs ``serve`` under the Pod's memory limit, and again when an attack ended it.
+
+    ``arguments`` name the policy's source. What is seen of each attack goes into ``attempts``.
+    """
+
+    def __init__(self, ca: Path, attempts: dict[str, Attempt], *arguments: str) -> None:
+        self._ca = ca
+        self._attempts = attempts
+        self._arguments = arguments
+        self._running = contextlib.ExitStack()
+        self._target: Target | None = None
+
+    @property
+    def target(self) -> Target:
+        if self._target is None or self._target.server.process.poll() is not None:
+            self.close()
+            self._target = self._start()
+        return self._target
+
+    def close(self) -> None:
+        self._running.close()
+
+    def _start(self) -> Target:
+        memory = self._running.enter_context(limited(pod_limit()))
+        server = Server(
+            "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--tls-self-signed",
+            "--tls-ca-out", str(self._ca), "--drain-seconds", "0", *self._arguments, ca=self._ca,
+            prefix=memory.command,
+        )  # fmt: skip
+        self._running.callback(server.end)
+        if isinstance(memory, Rlimit):
+            memory.pid = server.process.pid
+        port = server.address("webhook")[1]
+        server.wait(server.is_ready)
+        probe = Probe(port, self._ca, server.process.pid)
+        self._running.callback(probe.end)
+        probe.start()
+        time.sleep(1.0)  # what is imported, or allocated once, at the first reviews is none of an attack's
+        problems = [sample.problem for sample in probe.stop() if sample.problem]
+        assert problems == []
+        trust = ssl.create_default_context(cafile=self._ca)
+        return Target(server, trust, memory, probe, self._attempts, idle=memory.used())

@@ -1,0 +1,38 @@
+"""No request stops the others: each row of the catalogue is sent while a probe asks for reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from builders import policy_text
+from exhaustion.requests import ROWS
+from exhaustion.target import Arena, Attempt
+
+POLICY: Final = policy_text(
+    """
+mirrors:
+  - {from: docker.io, to: registry.corp.io/hub}
+namespaces:
+  - {names: [mutated], mode: mutate}
+resources:
+  - {group: example.com, kind: Tool, images: ["spec.steps[*].image", "spec.groups{*}[*].image"]}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]) -> Iterator[Arena]:
+    directory = tmp_path_factory.mktemp("server")
+    policy = directory / "policy.yaml"
+    policy.write_text(POLICY)
+    it = Arena(directory / "ca.crt", attempts, "--policy", str(policy))
+    yield it
+    it.close()
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+async def test_a_request_stops_nobody(arena: Arena, name: str) -> None:
+    await arena.target.attacked(name, ROWS[name].attack())
