@@ -112,6 +112,8 @@ def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirr
     decision = policy.decide(namespace, image)
     if decision.approved and not after_mirror:
         return Judgement(slot, decision)
+    if decision.reason in {"denied", "invalid"}:  # no mirror rewrites these
+        return Judgement(slot, decision)
     plan = policy.plan(namespace, image)
     if plan is None or plan.image is None:
         return Judgement(slot, decision)

@@ -132,14 +132,19 @@ class _Paths:
                     yield leaf
 
 
+_HostBucket = dict[str, tuple[tuple[Glob, ...], _Paths]]
+"""Hosts with a wildcard -> their labels up to the last wildcard, and the rules for each."""
+
+
 @dataclass(slots=True)
 class PatternIndex:
     """Patterns with their order; ``find`` gives the first in that order that matches."""
 
     _hosts: dict[str, _Paths] = field(default_factory=dict)
-    _host_globs: dict[tuple[str, int, tuple[str, ...]], dict[str, tuple[tuple[Glob, ...], _Paths]]] = field(
+    _host_globs: dict[tuple[str, int], dict[int, dict[tuple[str, ...], _HostBucket]]] = field(
         default_factory=dict
     )
+    """(port, number of labels) -> number of labels in the literal ending -> that ending -> patterns."""
     _any_host: _Paths | None = None
 
     def add(self, order: int, pattern: Pattern, namespaces: tuple[str, ...] | None) -> None:
@@ -175,7 +180,9 @@ class PatternIndex:
         name, port = split_port(host)
         labels = tuple(name.split("."))
         last_glob = max(i for i, label in enumerate(labels) if is_glob(label))
-        bucket = self._host_globs.setdefault((port, len(labels), labels[last_glob + 1 :]), {})
+        ending = labels[last_glob + 1 :]
+        by_length = self._host_globs.setdefault((port, len(labels)), {})
+        bucket = by_length.setdefault(len(ending), {}).setdefault(ending, {})
         # Split and compiled here: a bucket may hold thousands, each asked about for one image.
         globs = tuple(map(Glob, labels[: last_glob + 1]))
         return bucket.setdefault(host, (globs, _Paths()))[1]
@@ -194,8 +201,10 @@ class PatternIndex:
         if name.startswith("["):  # * stands for a part of a DNS name
             return
         labels = tuple(name.split("."))
-        for start in range(1, len(labels) + 1):
-            bucket = self._host_globs.get((port, len(labels), labels[start:]))
+        by_length = self._host_globs.get((port, len(labels)), {})
+        # Only lengths that some pattern has: slicing for every length would be quadratic in the labels.
+        for length, by_ending in by_length.items():
+            bucket = by_ending.get(labels[len(labels) - length :])
             if bucket is not None:
                 for globs, paths in islice(bucket.values(), scan):
                     if _all_match(globs, labels):

@@ -13,9 +13,10 @@ runtimes use::
     tag       = (ALNUM / "_") 0*127(ALNUM / "_" / "." / "-")
     digest    = algorithm ":" hex                            ; sha256: 64 hex, sha512: 128 hex
 
-No ``$`` (it matches before a final newline), no ``\d`` or ``\w`` (they are Unicode), and no
-separator that can be empty inside a repeated group (that is exponential): every expression below
-is used with ``fullmatch`` and is linear.
+No ``$`` (it matches before a final newline) and no ``\d`` or ``\w`` (they are Unicode): every expression
+below is used with ``fullmatch``. Repetitions are possessive (``++``, ``*+``): what follows one can never be
+matched by it, so there is nothing to try again, and a text that does not match costs no more than one that
+does.
 """
 
 from __future__ import annotations
@@ -38,23 +39,27 @@ HUB_ALIASES: Final = frozenset({"index.docker.io", "registry-1.docker.io", "regi
 
 DEFAULT_PORT: Final = 443
 
-_LABEL: Final = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
-_IPV6: Final = r"\[[A-Fa-f0-9:]+\]"
-_DOMAIN: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|{_IPV6})(?::[0-9]+)?"
-_COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_PATH: Final = rf"{_COMPONENT}(?:/{_COMPONENT})*"
-_TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-_DIGEST: Final = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
+_LABEL: Final = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
+_IPV6: Final = r"\[[A-Fa-f0-9:]++\]"
+_DOMAIN: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*+|{_IPV6})(?::[0-9]++)?+"
+_COMPONENT: Final = r"[a-z0-9]++(?:(?:\.|__?+|-++)[a-z0-9]++)*+"
+_PATH: Final = rf"{_COMPONENT}(?:/{_COMPONENT})*+"
+_TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}+"
+_DIGEST: Final = r"[A-Za-z][A-Za-z0-9]*+(?:[-_+.][A-Za-z][A-Za-z0-9]*+)*+:[0-9a-fA-F]{32,}+"
 
 _REFERENCE: Final = re.compile(
-    rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
+    rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})(?::(?P<tag>{_TAG}))?+(?:@(?P<digest>{_DIGEST}))?+"
 )
-_PORT_SUFFIX: Final = re.compile(r"(?P<host>.+):(?P<port>[0-9]+)")
+_DIGITS: Final = re.compile(r"[0-9]+")
 _IMAGE_ID: Final = re.compile(r"[a-f0-9]{64}")
 _LOCAL_IMAGE_ID: Final = re.compile(r"sha(?:256|384|512):[0-9a-fA-F]+")
 _DIGEST_LENGTHS: Final = {"sha256": 64, "sha512": 128}
 _LOWER_HEX: Final = re.compile(r"[0-9a-f]*")
 _TAG_ALONE: Final = re.compile(_TAG)
+_DIGEST_ALONE: Final = re.compile(_DIGEST)
+_MAX_SUFFIX_LENGTH: Final = 1024
+"""Of tag and digest together: far above what the grammar allows. It keeps the work below short."""
+_TOO_LONG: Final = f"the repository is longer than {MAX_REPOSITORY_LENGTH} characters"
 
 
 class InvalidReference(ValueError):
@@ -125,12 +130,17 @@ def parse_reference(text: str) -> Reference:
     path_text = remainder.partition(":")[0]
     if path_text.lower() != path_text:
         raise InvalidReference("the repository must be in lower case")
+    path_length = len(path_text.partition("@")[0])
+    if path_length > MAX_REPOSITORY_LENGTH:
+        raise InvalidReference(_TOO_LONG)
+    if len(remainder) - path_length > _MAX_SUFFIX_LENGTH:
+        raise InvalidReference("the tag or the digest is too long")
     match = _REFERENCE.fullmatch(f"{domain}/{remainder}")
     if match is None:
         raise InvalidReference(_why_malformed(text))
     path = match["path"]
     if len(path) > MAX_REPOSITORY_LENGTH:
-        raise InvalidReference(f"the repository is longer than {MAX_REPOSITORY_LENGTH} characters")
+        raise InvalidReference(_TOO_LONG)
     digest = match["digest"]
     if digest is not None:
         check_digest(digest)
@@ -172,12 +182,12 @@ def fold_registry(registry: str) -> str:
     Raises ``InvalidReference`` when the port is outside 1-65535.
     """
     host = registry.lower()
-    match = _PORT_SUFFIX.fullmatch(host)
-    if match is not None:
-        digits = match["port"].lstrip("0")
+    name, colon, port = host.rpartition(":")
+    if colon and name and _DIGITS.fullmatch(port):
+        digits = port.lstrip("0")
         if not digits or len(digits) > 5 or int(digits) > 65535:  # noqa: PLR2004
             raise InvalidReference("the port must be between 1 and 65535")
-        host = match["host"] if int(digits) == DEFAULT_PORT else f"{match['host']}:{digits}"
+        host = name if int(digits) == DEFAULT_PORT else f"{name}:{digits}"
     return DOCKER_HUB if host in HUB_ALIASES else host
 
 
@@ -223,12 +233,12 @@ def _why_malformed(text: str) -> str:
     """A person's reason for the grammar's refusal: the commonest causes by name."""
     if "://" in text:
         return "an image has no scheme such as https://"
-    if text != text.strip() or any(character.isspace() for character in text):
+    if text.split(maxsplit=1) != [text]:
         return "it holds whitespace"
     if "$(" in text or "${" in text:
         return "it holds a variable that was not replaced"
     name, _, digest = text.partition("@")
-    if "@" in text and not re.fullmatch(_DIGEST, digest):
+    if "@" in text and not _DIGEST_ALONE.fullmatch(digest):
         return "the part after @ is no digest"
     last = name.rpartition("/")[2]
     if ":" in last and not _TAG_ALONE.fullmatch(last.partition(":")[2]):
