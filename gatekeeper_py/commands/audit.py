@@ -15,10 +15,10 @@ from urllib.parse import quote
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.auditreport import FORMATS, write_report
 from gatekeeper_py.commands.parameters import CONFIGMAP
 from gatekeeper_py.commands.policyinput import UnreadableError, live_policy, now, usable, usable_policy
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.reporting.audit import FORMATS, write_report
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient

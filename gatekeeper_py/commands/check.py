@@ -7,10 +7,11 @@ from typing import Literal
 
 import click
 
-from gatekeeper_py.commands.findings import console, counted, print_findings
 from gatekeeper_py.commands.policyinput import now, read_policy
 from gatekeeper_py.core.compile.preapproved import not_plain
 from gatekeeper_py.core.policy.finding import in_order
+from gatekeeper_py.reporting.console import console, counted
+from gatekeeper_py.reporting.findings import print_findings
 
 
 @click.command()
@@ -33,7 +34,7 @@ def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_pat
     if style == "json":
         click.echo(json.dumps({"ok": ok, "findings": [f.as_json() for f in findings]}, indent=2))
     else:
-        print_findings(given, findings)
+        print_findings(given.name, given.lines, findings)
         said = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
         console().print(f"{given.name}: {said if findings else 'ok'}")
     return 0 if ok else 1

@@ -11,13 +11,13 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from gatekeeper_py.commands.findings import console
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
 from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import parse_instant
+from gatekeeper_py.reporting.console import console
 
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 

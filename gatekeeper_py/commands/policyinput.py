@@ -21,6 +21,7 @@ from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.core.policy.problems import mode_problem
 from gatekeeper_py.core.policy.yamltree import Mark, Tree, YamlMapping, parse_yaml
+from gatekeeper_py.reporting.findings import print_findings
 
 
 class UnreadableError(click.ClickException):
@@ -86,10 +87,8 @@ def usable_policy(argument: str) -> Policy:
 
 def usable(given: PolicyInput) -> Policy:
     """The policy that was read. Exits with 2 and the findings on stderr when there is none."""
-    from gatekeeper_py.commands.findings import print_findings  # noqa: PLC0415 - they show our type
-
     if given.policy is None:
-        print_findings(given, given.errors, stderr=True)
+        print_findings(given.name, given.lines, given.errors, stderr=True)
         raise click.exceptions.Exit(2)
     return given.policy
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatekeeper_py.commands.auditreport import table
 from gatekeeper_py.inventory.tally import JudgedImage, Usage
+from gatekeeper_py.reporting.audit import table
 
 DIGEST = "sha256:" + "ab" * 32
 UNLISTED = JudgedImage("nginx:1", None, "rejected", "unlisted", "docker.io/library/nginx matches no rule")

@@ -1,4 +1,4 @@
-"""An audit for people and for programs: a table, JSON, CSV."""
+"""Audit reports: a table for people, JSON and CSV for programs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import json
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import click
 from rich.text import Text
 
-from gatekeeper_py.commands.findings import console, counted
 from gatekeeper_py.core.images.reference import escape
-
-if TYPE_CHECKING:
-    from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
+from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
+from gatekeeper_py.reporting.console import console, counted
 
 FORMATS: Final = ("table", "json", "csv")
 HEADINGS: Final = ("IMAGE", "REASON", "COUNT", "DETAIL", "WHERE")
@@ -27,14 +25,14 @@ CSV_FIELDS: Final = ("image", "canonical", "verdict", "reason", "detail", "kind"
 GAP: Final = "  "
 CLOSING: Final = "\n    }"
 NARROWEST: Final = 12
-"""A column is not cut to less: on a terminal that is narrower still, lines wrap."""
+"""Columns are never narrower; on a terminal without enough room, lines wrap."""
 
 MAX_CELL: Final = 5000
-"""Longer than any reference that parses; what does not may be megabytes long."""
+"""Longer than any valid reference; an invalid one may be megabytes long."""
 
 
 def write_report(tally: Tally, style: Literal["table", "json", "csv"]) -> None:
-    """Write to stdout, image by image, so that an answer of any length needs little memory."""
+    """Write a report to stdout, image by image, so that a long one needs little memory."""
     if style == "json":
         _write_json(tally)
     elif style == "csv":
@@ -44,10 +42,10 @@ def write_report(tally: Tally, style: Literal["table", "json", "csv"]) -> None:
 
 
 def table(rows: Sequence[tuple[JudgedImage, Sequence[Usage]]], width: int | None) -> list[tuple[str, ...]]:
-    """The cells of each line, headings first; with a width, cut so that a line fits in it.
+    """Return the cells of each line, headings first; with a width, shortened so that lines fit.
 
-    The widest columns give way first. Cells are padded, but for the last one, which is the longest.
-    The detail of an image that is unlisted or allowed says its name again, so it is left out.
+    The widest columns are shortened first. Cells are padded, except for the last one, which is the longest.
+    For unlisted and allowed images the detail only repeats the image, so it is left out.
     """
     lines = [HEADINGS, *(_cells(image, usages) for image, usages in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -70,8 +68,8 @@ def _print_table(tally: Tally, width: int | None) -> None:
             style = "bold green" if image.verdict == "approved" else "bold red"
             out.print(Text.assemble(first, GAP, (reason, style), GAP, GAP.join(rest)))
     counts = tally.counts
-    said = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
-    out.print(f"{said}{counts['rejected']} rejected, {counts['approved']} approved")
+    totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
+    out.print(f"{totals}{counts['rejected']} rejected, {counts['approved']} approved")
 
 
 def _cells(image: JudgedImage, usages: Sequence[Usage]) -> tuple[str, ...]:
@@ -99,7 +97,7 @@ def _padded(line: tuple[str, ...], widths: Sequence[int]) -> tuple[str, ...]:
 
 
 def _objects(usages: Sequence[Usage]) -> list[str]:
-    """Each object once, though several of its containers may run the image."""
+    """Return each object once, even if several of its containers use the image."""
     names = (
         f"{usage.kind} {usage.namespace}/{usage.name}" if usage.namespace else f"{usage.kind} {usage.name}"
         for usage in usages
@@ -108,7 +106,7 @@ def _objects(usages: Sequence[Usage]) -> list[str]:
 
 
 def _narrow(widths: list[int], available: int) -> None:
-    """Take from the widest until all fit, as far as that goes."""
+    """Shorten the widest columns until all fit, down to the minimum."""
     widths[:] = [min(size, max(available, NARROWEST)) for size in widths]
     while sum(widths) > available and max(widths) > NARROWEST:
         widths[widths.index(max(widths))] -= 1
@@ -119,7 +117,7 @@ def _start(text: str, size: int) -> str:
 
 
 def _middle(text: str, size: int) -> str:
-    """Cut so that the registry and the tag stay."""
+    """Cut the middle, so that registry and tag remain."""
     if len(text) <= size:
         return text
     head = (size - 3) // 2
@@ -127,20 +125,20 @@ def _middle(text: str, size: int) -> str:
 
 
 def _some(names: Sequence[str], size: int) -> str:
-    """The first names that fit, and how many more there are."""
+    """Return the first names that fit, and how many more there are."""
     best = _start(names[0], size)
     text = ""
     for shown, name in enumerate(names, 1):
         text += f", {name}" if text else name
-        said = f"{text}, +{len(names) - shown} more"
-        if len(said) > size:
+        candidate = f"{text}, +{len(names) - shown} more"
+        if len(candidate) > size:
             break
-        best = said
+        best = candidate
     return best
 
 
 def _write_json(tally: Tally) -> None:
-    """As ``json.dumps`` lays it out, an object at a time: an image may run in 50,000."""
+    """Write like ``json.dumps``, but one object at a time: an image may run in 50,000 of them."""
     out = sys.stdout
     out.write(f'{{\n  "counts": {_indented(tally.counts, 2).lstrip()},\n  "images": [')
     separator = "\n"
@@ -165,13 +163,13 @@ def _write_csv(tally: Tally) -> None:
         writer = csv.writer(text, lineterminator="\n")
         decided = (_inert(image.image), image.canonical, image.verdict, image.reason, image.detail)
         writer.writerows((*decided, *usage) for usage in usages)
-        # Bytes, because an image may hold what the terminal's encoding has not.
+        # Bytes, because an image may hold characters that the terminal's encoding lacks.
         click.echo(text.getvalue().encode(), nl=False)
 
 
 def _inert(image: str) -> str:
-    """No formula: a spreadsheet would run ``=...``, and whoever makes a Pod chooses its image.
+    """Quote an image that a spreadsheet would run as a formula, since users choose the text of images.
 
-    No image that can be pulled starts so.
+    No image that can be pulled begins with these characters.
     """
     return f"'{image}" if image.startswith(("=", "+", "-", "@", "\t", "\r")) else image

@@ -1,0 +1,49 @@
+"""Print findings for people: the line at fault, a caret below it, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.reporting.console import console, printable
+
+STYLES: Final = {"error": "bold red", "warning": "bold yellow", "information": "bold blue"}
+MAX_LINE: Final = 160
+
+_WORD: Final = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s,\]}#]+)""")
+
+
+def print_findings(
+    name: str, lines: Sequence[str], findings: Iterable[Finding], *, stderr: bool = False
+) -> None:
+    """Print each finding about the file ``name``, with its line and a caret."""
+    out = console(stderr=stderr)
+    for finding in findings:
+        _print_finding(out, name, lines, finding)
+
+
+def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Finding) -> None:
+    style = STYLES[finding.severity]
+    head = Text()
+    head.append(f"{finding.severity}[{finding.code}]", style)
+    head.append(f" {name}:{finding.line}:{finding.column}", "bold")
+    if finding.path:
+        head.append(f" {printable(finding.path)}")
+    out.print(head)
+    if finding.line <= len(lines):
+        line = printable(lines[finding.line - 1]).replace("\t", " ")[:MAX_LINE]
+        number = str(finding.line)
+        start = min(finding.column - 1, len(line))
+        word = _WORD.match(line, start)
+        width = max(len(word.group()) if word else 1, 1)
+        out.print(Text.assemble((f"  {number} | ", "dim"), line))
+        out.print(Text.assemble((f"  {' ' * len(number)} | ", "dim"), " " * start, ("^" * width, style)))
+    out.print(f"  {printable(finding.message)}")
+    if finding.proposal:
+        out.print(Text.assemble(("  try: ", "green"), printable(finding.proposal)))
+    out.print()

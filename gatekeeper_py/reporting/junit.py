@@ -1,0 +1,31 @@
+"""JUnit XML, for test reports of CI systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.reporting.reviewed import ReviewedObject
+
+
+def junit(reviewed: Sequence[ReviewedObject]) -> str:
+    """Return one test case for each object: a failure if it is rejected, output if it is warned about."""
+    failures = sum(each.verdict == "rejected" for each in reviewed)
+    counts = {"tests": str(len(reviewed)), "failures": str(failures), "errors": "0"}
+    suites = ET.Element("testsuites", counts)
+    suite = ET.SubElement(suites, "testsuite", {"name": "gatekeeper-py review", **counts})
+    for each in reviewed:
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            {"name": escape(each.title, 300), "classname": f"{escape(each.source, 300)}[{each.document}]"},
+        )
+        lines = "\n".join(image.message for image in each.rejected)
+        if each.verdict == "rejected":
+            failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})
+            failure.text = lines
+        elif lines:
+            ET.SubElement(case, "system-out").text = lines
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")

@@ -1,0 +1,110 @@
+"""Reviewed objects, as reports show them, and their JSON and text formats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from rich.text import Text
+
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.reporting.console import console, counted
+
+Verdict = Literal["admitted", "warned", "rejected", "rewritten"]
+
+STYLES: Final = {
+    "admitted": "bold green",
+    "rewritten": "bold cyan",
+    "warned": "bold yellow",
+    "rejected": "bold red",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewedImage:
+    """One image of an object. ``image`` is as written; ``message`` says why it is rejected."""
+
+    path: str
+    image: Any
+    approved: bool
+    reason: Reason
+    detail: str
+    rewritten: str | None
+    stored: bool
+    """Whether the object itself holds the rewritten image afterwards; a template keeps its own."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewedObject:
+    """One object with its verdict, and where it was read: ``document`` counts from 0."""
+
+    source: str
+    document: int
+    kind: str
+    namespace: str | None
+    name: str
+    verdict: Verdict
+    images: tuple[ReviewedImage, ...]
+
+    @property
+    def title(self) -> str:
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {name}"
+
+    @property
+    def rejected(self) -> tuple[ReviewedImage, ...]:
+        return tuple(image for image in self.images if not image.approved)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return {
+            "source": self.source,
+            "document": self.document,
+            "kind": self.kind,
+            "namespace": self.namespace,
+            "name": self.name,
+            "verdict": self.verdict,
+            "images": [
+                {
+                    "path": image.path,
+                    "image": image.image,
+                    "verdict": "approved" if image.approved else "rejected",
+                    "reason": image.reason,
+                    "detail": image.detail,
+                    "rewritten": image.rewritten,
+                }
+                for image in self.images
+            ],
+        }
+
+
+def print_reviewed(reviewed: Sequence[ReviewedObject]) -> None:
+    """Print each object with what there is to say about its images, then the counts."""
+    out = console()
+    for each in reviewed:
+        where = f"{each.source}[{each.document}]"
+        out.print(
+            Text.assemble(
+                (each.verdict, STYLES[each.verdict]), " ", (escape(each.title), "bold"), f" {where}"
+            )
+        )
+        for image in each.images:
+            line = _line(image)
+            if line:
+                out.print(f"  {line}")
+    counts = [(verdict, sum(each.verdict == verdict for each in reviewed)) for verdict in STYLES]
+    summary = ", ".join(f"{number} {verdict}" for verdict, number in counts if number)
+    out.print(f"{counted(len(reviewed), 'object')}: {summary or 'nothing to judge'}")
+
+
+def _line(image: ReviewedImage) -> str:
+    """Return the line for an image; empty for one that is approved as written."""
+    if not image.approved:
+        return image.message
+    if image.rewritten is None:
+        return ""
+    verb = "becomes" if image.stored else "will run as"
+    return f"{escape(image.path)}: {escape(image.image)} {verb} {image.rewritten}"
