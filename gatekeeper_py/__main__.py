@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run one command and exit with its code."""
     try:
-        # Here, because loading takes a while too, and Ctrl-C in it deserves no traceback.
+        # Imported here, so that Ctrl-C while loading does not print a traceback.
         from gatekeeper_py.cli import run  # noqa: PLC0415
 
         code = run()

@@ -1,4 +1,4 @@
-"""The command line: verbs, exit codes, and how errors are shown."""
+"""The command line: commands, exit codes, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141  # what a shell shows for SIGPIPE
 
 COMMANDS: Final = ("audit", "check", "control", "explain", "review", "schema", "serve", "version")
-"""Each is a module of ``gatekeeper_py.commands`` that holds a command of the same name."""
+"""Each is a module in ``gatekeeper_py.commands`` that defines a command of the same name."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for, so that nobody waits for the others."""
+    """Imports only the command that is run, so that it starts fast."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -36,11 +36,11 @@ class _Commands(click.Group):
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 def cli() -> None:
-    """Let a cluster run only images from approved registries."""
+    """Allow a cluster to run only images from approved registries."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; answers the exit code. Never a traceback for what a user can do wrong."""
+    """Run one command and return its exit code. Mistakes of the user never cause a traceback."""
     try:
         code = cli.main(args=arguments, prog_name="gatekeeper-py", standalone_mode=False)
         sys.stdout.flush()
@@ -52,8 +52,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except (BrokenPipeError, SystemExit):
-        # The reader of our output left (`| head`). Click makes that an exit with 1, which here
-        # would mean that an image was rejected; it exits for nothing else in this mode.
+        # The reader of our output is gone (`| head`). Click turns that into exit code 1, which here
+        # would mean that an image was rejected. It raises SystemExit for nothing else in this mode.
         _discard_output()
         return EXIT_BROKEN_PIPE
     except OSError as problem:
@@ -66,5 +66,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """Keep the interpreter from trying once more at exit, and from complaining."""
+    """Prevent the interpreter from writing again, and complaining, at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,7 @@
-"""Make certificates: an authority of its own for each leaf, whose key is thrown away.
+"""Issue certificates: each leaf has a CA of its own, whose key is discarded.
 
-ECDSA P-256, because an RSA-2048 handshake costs the server about ten times more CPU. An authority
-that signs one leaf and then has no key left cannot sign for anybody else.
+ECDSA P-256, because an RSA-2048 handshake costs the server about ten times more CPU. A CA whose key no
+longer exists cannot sign another certificate.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CLOCK_SKEW: Final = timedelta(hours=1)
-"""Certificates are valid from before they are made, for clocks that are behind."""
+"""Certificates are valid from this long before they are issued, for clocks that are behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """An authority's certificate, the leaf it signed, and the leaf's key, each PEM."""
+    """A CA certificate, the leaf that it signed, and the leaf's key, each PEM."""
 
     ca: bytes
     leaf: bytes
@@ -31,10 +31,10 @@ class Issued:
 
 
 def issue(names: Sequence[str], now: datetime, lifetime: timedelta) -> Issued:
-    """Make an authority and a server leaf for these DNS names and IP addresses."""
+    """Issue a CA and a server leaf for these DNS names and IP addresses."""
     ca_key = ec.generate_private_key(ec.SECP256R1())
     start, end = now - CLOCK_SKEW, now + lifetime
-    # Unique, so that two authorities in one bundle are never taken for one another.
+    # A unique name, so that two CAs in one bundle are never confused.
     ca_name = _named(
         f"gatekeeper-py CA {now:%Y-%m-%dT%H:%M:%SZ} {x509.random_serial_number() & 0xFFFFFF:06x}"
     )

@@ -1,4 +1,4 @@
-"""Settings of ``serve``: checked once, then only read."""
+"""Settings that commands share, checked once when they are read."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Final, Literal
 
 ENVIRONMENT_PREFIX: Final = "GATEKEEPER_PY"
 ENVIRONMENT_NOTE: Final = (
-    "Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option wins."
+    "Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option takes precedence."
 )
 MAX_PORT: Final = 65535
 
 
 class SettingsError(ValueError):
-    """A setting is bad or two of them contradict; the message names them."""
+    """A setting is invalid, or two contradict each other; the message names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen. Port 0 is any free one."""
+    """An address to listen on. Port 0 means any free port."""
 
     host: str
     port: int
@@ -40,9 +40,10 @@ class ConfigMapName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
-    """A certificate from files, or a self-signed one. ``client_names`` need ``client_ca``.
+    """A certificate from files, or a self-signed one. ``client_names`` requires ``client_ca``.
 
-    ``hostnames`` are those a self-signed certificate is made for, or one from files has to cover.
+    ``hostnames`` are the names that a self-signed certificate is created for, or that one from files must
+    cover.
     """
 
     cert: Path | None
@@ -77,9 +78,9 @@ DEFAULT_HOSTNAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def parse_address(text: str) -> Address:
-    """``HOST:PORT``, an IPv6 host in brackets. Raises ``SettingsError``."""
+    """Parse ``HOST:PORT``, an IPv6 host in brackets. Raises ``SettingsError``."""
     host, colon, port = text.rpartition(":")
-    # The length first: Python refuses to read a number of thousands of digits in its own words.
+    # Check the length first: Python raises an error of its own for a number of thousands of digits.
     digits = port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))
     if not colon or not digits or int(port) > MAX_PORT:
         raise SettingsError(f"{text!r} is not HOST:PORT with a port from 0 to {MAX_PORT}")
@@ -88,7 +89,7 @@ def parse_address(text: str) -> Address:
         try:
             ipaddress.IPv6Address(host)
         except ValueError:
-            raise SettingsError(f"{host!r} is no IPv6 address") from None
+            raise SettingsError(f"{host!r} is not an IPv6 address") from None
     elif ":" in host:
         raise SettingsError(f"write the IPv6 address of {text!r} in brackets, e.g. [::]:8443")
     if not host:
@@ -97,7 +98,7 @@ def parse_address(text: str) -> Address:
 
 
 def parse_configmap(text: str) -> ConfigMapName:
-    """``NAMESPACE/NAME``. Raises ``SettingsError``."""
+    """Parse ``NAMESPACE/NAME``. Raises ``SettingsError``."""
     namespace, slash, name = text.partition("/")
     if not slash or not namespace or not name or "/" in name:
         raise SettingsError(f"{text!r} is not NAMESPACE/NAME")
@@ -105,7 +106,7 @@ def parse_configmap(text: str) -> ConfigMapName:
 
 
 def check_sources(policy: Path | None, configmap: ConfigMapName | None) -> None:
-    """Exactly one source. Raises ``SettingsError``."""
+    """Check that there is exactly one source. Raises ``SettingsError``."""
     if (policy is None) == (configmap is None):
         raise SettingsError("give exactly one of --policy FILE and --configmap NAMESPACE/NAME")
 
@@ -121,17 +122,17 @@ def build_tls(
     client_names: tuple[str, ...],
     policy_is_file: bool,
 ) -> TlsSettings:
-    """Check what belongs together. Raises ``SettingsError``."""
+    """Check that the options for TLS fit together. Raises ``SettingsError``."""
     if (cert is None) != (key is None):
-        raise SettingsError("--tls-cert and --tls-key go together")
+        raise SettingsError("--tls-cert and --tls-key require each other")
     if cert is not None and self_signed:
         raise SettingsError("--tls-self-signed and --tls-cert exclude each other")
     if cert is None and not self_signed and not policy_is_file:
-        raise SettingsError("give --tls-cert and --tls-key, or --tls-self-signed for trying it out")
+        raise SettingsError("give --tls-cert and --tls-key, or --tls-self-signed to try it out")
     if cert is not None and ca_out is not None:
-        raise SettingsError("--tls-ca-out goes with a self-signed certificate")
+        raise SettingsError("--tls-ca-out requires a self-signed certificate")
     if client_names and client_ca is None:
-        raise SettingsError("--client-name needs --client-ca")
+        raise SettingsError("--client-name requires --client-ca")
     return TlsSettings(
         cert=cert,
         key=key,

@@ -1,1 +1,1 @@
-"""One module per command, thin: arguments in, the core's answer out."""
+"""One module per command: it reads options, calls the package that does the work, and prints."""

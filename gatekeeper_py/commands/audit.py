@@ -1,4 +1,4 @@
-"""``gatekeeper-py audit``: what already runs that the policy would refuse."""
+"""``gatekeeper-py audit``: report running images that the policy would refuse."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ MAX_TRIES: Final = 5
 """How often a request is sent to an overloaded API server."""
 
 CACHE_SIZE: Final = 16384
-"""Decisions remembered, as in ``serve``: a cluster has far fewer images than Pods."""
+"""Cached decisions, as in ``serve``; a cluster has far fewer images than Pods."""
 
 
 @click.command()
-@click.option("--policy", metavar="POLICY", help="A policy file, a ConfigMap manifest, or - for stdin.")
-@click.option("--configmap", type=CONFIGMAP, help="Policy from a ConfigMap of the cluster.")
-@click.option("-n", "--namespace", metavar="NAMESPACE", help="Only this namespace; all of them by default.")
-@click.option("--all", "approved_too", is_flag=True, help="Show approved images too.")
+@click.option("--policy", metavar="POLICY", help="Policy file, ConfigMap manifest, or - for stdin.")
+@click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap of the cluster.")
+@click.option("-n", "--namespace", metavar="NAMESPACE", help="Audit only this namespace. Default: all.")
+@click.option("--all", "approved_too", is_flag=True, help="Also show approved images.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="By default in-cluster, then $KUBECONFIG, then ~/.kube/config.",
+    help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
 )
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 def audit(
@@ -56,9 +56,9 @@ def audit(
     *,
     approved_too: bool,
 ) -> int:
-    """Show each image of a live cluster's Pods and workloads that the policy would refuse.
+    """Show each image in a cluster's Pods and workloads that the policy would refuse.
 
-    Exits with 0 when there is none, 1 when there are some, 2 when the cluster or the policy cannot
+    Exit code: 0 when there is none, 1 when there are some, 2 when the cluster or the policy cannot
     be used.
     """
     try:
@@ -66,8 +66,8 @@ def audit(
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
     if namespace is not None and not _NAMESPACE.fullmatch(namespace):
-        raise click.UsageError(f"--namespace: no namespace can be called {namespace!r}")
-    from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - other commands start without a client
+        raise click.UsageError(f"--namespace: {namespace!r} is not a valid namespace name")
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - keeps other commands fast to start
 
     judged_by = configmap or usable_policy(policy or "")
     try:
@@ -87,10 +87,9 @@ async def _survey(
     *,
     keep_approved: bool,
 ) -> Survey:
-    """Connect, read the policy if it is in the cluster, and look at everything.
+    """Connect, read the policy if it is in the cluster, and judge everything that runs.
 
-    Raises ``SettingsError`` for a configuration and ``UnreadableError`` for a cluster that cannot
-    be used.
+    Raises ``SettingsError`` for an unusable configuration and ``UnreadableError`` for an unusable cluster.
     """
     from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient  # noqa: PLC0415 - see above
     from gatekeeper_py.inventory.reading import ClusterError  # noqa: PLC0415
@@ -102,7 +101,7 @@ async def _survey(
         await api.connect()
         policy = judged_by if isinstance(judged_by, Policy) else await _policy_of(api, judged_by)
         judge = Snapshot(policy.at(now()), CACHE_SIZE, CacheCounts())
-        # The bar ends before anything else is written: it takes its lines with it.
+        # The progress bar ends before anything else is written, because it erases its lines.
         with _progress() as on_page:
             return await survey(api, judge, namespace=namespace, keep_approved=keep_approved, on_page=on_page)
     except ClusterError as problem:
@@ -123,12 +122,12 @@ def _note_missing(survey: Survey) -> None:
     from gatekeeper_py.inventory.resources import kind_text  # noqa: PLC0415 - see above
 
     for kind in survey.missing:
-        click.echo(f"Note: the cluster serves no {kind_text(kind)}", err=True)
+        click.echo(f"Note: the cluster does not serve {kind_text(kind)}", err=True)
 
 
 @contextmanager
 def _progress() -> Iterator[OnPage]:
-    """A bar on stderr while lists come in, if that is a terminal."""
+    """Show a progress bar while lists are read, if stderr is a terminal."""
     from rich.console import Console  # noqa: PLC0415 - see above
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
@@ -136,7 +135,7 @@ def _progress() -> Iterator[OnPage]:
         yield lambda _resource, _seen, _left: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
-    # Drawn once a page and gone at the end: what stays on the screen is the answer.
+    # Redrawn once per page and erased at the end, so that only the report stays on the screen.
     with Progress(
         *columns,
         console=Console(stderr=True),

@@ -17,17 +17,21 @@ from gatekeeper_py.reporting.findings import print_findings
 @click.command()
 @click.argument("policy")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
-@click.option("--fast-path", is_flag=True, help="Tell which rules the fast path leaves to the webhook.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors: exit with 1.")
+@click.option(
+    "--fast-path",
+    is_flag=True,
+    help="Also report the rules whose images the fast path leaves to the webhook.",
+)
 def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_path: bool) -> int:
     """Check POLICY: a policy file, a ConfigMap manifest holding one, or - for stdin.
 
-    Exits with 0 when it is clean or has only warnings, 1 on errors, 2 when it cannot be read.
+    Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read.
     """
     given = read_policy(policy)
-    # Only on request: most policies hold such rules, and few clusters have a fast path.
-    told = not_plain(given.policy) if fast_path and given.policy is not None else ()
-    findings = in_order((*given.errors, *given.lint(now()), *map(given.shift.moved, told)))
+    # Only on request, because most policies have such rules and few clusters use the fast path.
+    left_to_webhook = not_plain(given.policy) if fast_path and given.policy is not None else ()
+    findings = in_order((*given.errors, *given.lint(now()), *map(given.shift.moved, left_to_webhook)))
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     ok = not errors and not (strict and warnings)
@@ -35,6 +39,6 @@ def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_pat
         click.echo(json.dumps({"ok": ok, "findings": [f.as_json() for f in findings]}, indent=2))
     else:
         print_findings(given.name, given.lines, findings)
-        said = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
-        console().print(f"{given.name}: {said if findings else 'ok'}")
+        summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        console().print(f"{given.name}: {summary if findings else 'ok'}")
     return 0 if ok else 1

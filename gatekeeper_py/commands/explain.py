@@ -1,4 +1,4 @@
-"""``gatekeeper-py explain``: why an image is approved or not."""
+"""``gatekeeper-py explain``: show why an image is approved or rejected."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ class _Instant(click.ParamType[datetime]):
 @click.argument("policy")
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
 @click.option(
-    "-n", "--namespace", metavar="NAMESPACE", help="Judge for this namespace; without it, for none."
+    "-n", "--namespace", metavar="NAMESPACE", help="Judge for a Pod in this namespace. Default: no namespace."
 )
-@click.option("--at", "instant", type=_Instant(), help="A date or RFC 3339 time; now by default.")
+@click.option("--at", "instant", type=_Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--fast-path", is_flag=True, help="Show what needs no question to the webhook.")
+@click.option(
+    "--fast-path", is_flag=True, help="Show what the API server can admit without calling the webhook."
+)
 def explain(
     policy: str,
     images: tuple[str, ...],
@@ -52,13 +54,13 @@ def explain(
     *,
     fast_path: bool,
 ) -> int:
-    """Show how POLICY decides on each IMAGE, and what nearly matched.
+    """Show how POLICY decides on each IMAGE, and which rules nearly matched.
 
-    Exits with 0 when all are approved, 1 when some are rejected, 2 when the policy cannot be used.
+    Exit code: 0 when all are approved, 1 when some are rejected, 2 when the policy cannot be used.
 
-    With --fast-path, show instead which rules are plain, why the others are not, and the expressions
-    for the webhooks' match conditions; or, for each IMAGE, whether the API server can approve it
-    itself. Exits with 0.
+    With --fast-path, show instead which rules the fast path handles without calling the webhook, why
+    it leaves the others, and the match conditions; or, for each IMAGE, whether the API server admits
+    it without calling the webhook. The exit code is then 0.
     """
     if fast_path:
         if namespace is not None or instant is not None:
@@ -79,7 +81,7 @@ def explain(
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
-    """The stable form of one explanation."""
+    """Return the stable JSON form of one explanation."""
     decision = explanation.decision
     return {
         "image": explanation.image,
@@ -96,7 +98,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def fast_path_as_json(fastpath: FastPath, images: Sequence[str]) -> dict[str, Any]:
-    """The stable form of a fast path; what is empty under ``notPlain`` is plain."""
+    """Return the stable JSON form of a fast path; a rule with an empty ``notPlain`` text is pre-approved."""
     return {
         "rules": [
             {

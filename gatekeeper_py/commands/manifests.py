@@ -1,4 +1,4 @@
-"""Reading Kubernetes manifests offline: YAML or JSON, many documents, lists, AdmissionReviews."""
+"""Read Kubernetes manifests offline: YAML or JSON, many documents, lists, AdmissionReviews."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 
 MAX_NODES: Final = 5_000_000
-"""Values after aliases are followed: a few lines of YAML can stand for billions."""
+"""Limit on values once aliases are followed, because a few lines of YAML can expand to billions."""
 
 UID: Final = "offline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One object to judge: where it was read, and the request an API server would send for it."""
+    """One object to judge: where it was read, and the request that an API server would send for it."""
 
     source: str
     document: int
@@ -35,10 +35,10 @@ class Manifest:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML 1.2's core schema: what is not null, a boolean or a number is text, as in the API's JSON."""
+    """Reads YAML 1.2's core schema, like JSON: anything but null, booleans and numbers is text."""
 
     def construct_mapping(self, node: yaml.MappingNode, *, deep: bool = False) -> dict[Any, Any]:  # type: ignore[override]
-        """A mapping whose keys are text, as kubectl makes them; a key that is given twice is an error."""
+        """Build a mapping whose keys are text, as kubectl does; a duplicate key is an error."""
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
@@ -51,7 +51,7 @@ class _Loader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Decimal always: to YAML 1.1, 010 is eight and 09 an error."""
+        """Read a decimal number; in YAML 1.1, 010 would be eight and 09 an error."""
         return int(node.value)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
@@ -85,7 +85,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def read_manifests(argument: str) -> Iterator[Manifest]:
-    """Every object in a file, or on stdin for ``-``. Raises ``UnreadableError``."""
+    """Yield every object in a file, or on stdin for ``-``. Raises ``UnreadableError``."""
     name, text = read_text(argument)
     for index, document in enumerate(_documents(name, text)):
         if document is not None:
@@ -93,7 +93,7 @@ def read_manifests(argument: str) -> Iterator[Manifest]:
 
 
 def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
-    """A copy of an object with our own patch applied: ``replace`` and ``add`` at known places."""
+    """Return a copy of an object with our own patch applied; supports ``replace`` and ``add`` only."""
     result = copy.deepcopy(obj)
     for operation in patch:
         *parents, last = [_unescaped(part) for part in operation["path"].split("/")[1:]]
@@ -113,14 +113,14 @@ def _documents(name: str, text: str) -> list[Any]:
     except (yaml.YAMLError, ValueError) as problem:
         raise UnreadableError(f"{name}: not YAML{_where_and_why(problem)}") from None
     except RecursionError:
-        raise UnreadableError(f"{name}: nested too deep") from None
+        raise UnreadableError(f"{name}: nested too deeply") from None
     if nodes > MAX_NODES:
         raise UnreadableError(f"{name}: more than {MAX_NODES} values once aliases are followed")
     return documents
 
 
 def _where_and_why(problem: yaml.YAMLError | ValueError) -> str:
-    """On one line, without an excerpt of the file."""
+    """Describe a problem on one line, without quoting the file."""
     if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
         return f" at line {problem.problem_mark.line + 1}: {problem.problem}"
     if isinstance(problem, yaml.reader.ReaderError):
@@ -129,10 +129,10 @@ def _where_and_why(problem: yaml.YAMLError | ValueError) -> str:
 
 
 def _json_documents(text: str) -> list[Any] | None:
-    """The objects of a JSON stream; ``None`` when it is none, as YAML may begin with a brace too.
+    """Return the objects of a JSON stream; ``None`` if the text is not JSON but may be YAML.
 
-    JSON has its own reader, because the YAML parser knows neither surrogate pairs (every emoji
-    that Python's json writes) nor keys over 1,024 characters.
+    JSON needs its own parser, because the YAML parser supports neither surrogate pairs, as Python's json
+    writes emojis, nor keys longer than 1,024 characters.
     """
     if not text.lstrip().startswith("{"):
         return None
@@ -161,12 +161,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _size(value: Any, known: dict[int, int]) -> int:
-    """Values in a document with aliases followed, counting each shared part once for its size."""
+    """Count the values in a document with aliases followed, measuring each shared part only once."""
     if not isinstance(value, dict | list):
         return 1
     size = known.get(id(value))
     if size is None:
-        known[id(value)] = MAX_NODES + 1  # met again before it is known: it holds itself
+        known[id(value)] = MAX_NODES + 1  # found again before it is measured: it contains itself
         children = value.values() if isinstance(value, dict) else value
         size = known[id(value)] = 1 + sum(_size(child, known) for child in children)
     return size
@@ -175,16 +175,16 @@ def _size(value: Any, known: dict[int, int]) -> int:
 def _objects(source: str, index: int, document: Any) -> Iterator[Manifest]:
     place = f"{source}[{index}]"
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-        raise UnreadableError(f"{place}: not a Kubernetes object, as it has no kind")
+        raise UnreadableError(f"{place}: not a Kubernetes object: it has no kind")
     kind = document["kind"]
     if kind == review.KIND:
         yield _reviewed(source, index, document, place)
     elif kind == "List" or (kind.endswith("List") and isinstance(document.get("items"), list)):
         items = document.get("items")
         if items is not None and not isinstance(items, list):
-            raise UnreadableError(f"{place}: the items of a List are no list")
+            raise UnreadableError(f"{place}: the items of a List are not a list")
         for item in items or ():
-            # The API leaves out the kind of items in a typed list, such as a PodList.
+            # The API omits the kind of the items in a typed list such as a PodList.
             whole = item
             if isinstance(item, dict) and kind != "List":
                 whole = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
@@ -211,7 +211,7 @@ def _reviewed(source: str, index: int, document: dict[str, Any], place: str) -> 
 def _created(source: str, index: int, document: dict[str, Any], place: str) -> Manifest:
     version = document.get("apiVersion")
     if not isinstance(version, str) or not version:
-        raise UnreadableError(f"{place}: not a Kubernetes object, as it has no apiVersion")
+        raise UnreadableError(f"{place}: not a Kubernetes object: it has no apiVersion")
     metadata = _metadata(document)
     given = metadata.get("namespace")
     namespace = given if isinstance(given, str) and given else "default"

@@ -1,4 +1,4 @@
-"""Types of options: what is wrong with a value is said beside the option's name."""
+"""Types of options; click reports a bad value with the option's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class _Setting(click.ParamType[T]):
-    """A setting that ``parse`` reads; click also gives what was read before."""
+    """A setting that ``parse`` reads. Click also passes values that are parsed already, such as defaults."""
 
     def __init__(self, name: str, parse: Callable[[str], T]) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class _Setting(click.ParamType[T]):
 
 
 class _Duration(click.FloatRange):
-    """A finite number of some unit within a range; a range itself lets ``nan`` through."""
+    """A finite number within a range; click's own range accepts ``nan``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)

@@ -1,7 +1,7 @@
-"""Reading a POLICY argument: a policy file, a ConfigMap manifest that holds one, or ``-``.
+"""Read a POLICY argument: a policy file, a ConfigMap manifest that holds a policy, or ``-`` for stdin.
 
-Findings keep the lines of the file they were read from: inside a ConfigMap manifest the document
-usually stands in a ``|`` block, whose lines are lines of the file.
+Findings have the line numbers of the file that was read. In a ConfigMap manifest the policy is usually a
+``|`` block, whose lines are lines of the file.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from gatekeeper_py.reporting.findings import print_findings
 
 
 class UnreadableError(click.ClickException):
-    """An input that cannot be read: exit code 2."""
+    """An input that cannot be read; exit code 2."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyInput:
-    """What a POLICY argument held: a policy, or the findings that say why there is none.
+    """The content of a POLICY argument: a policy, or the findings that explain why there is none.
 
-    ``lines`` are those of the file as the findings count them.
+    ``lines`` are the lines that the findings refer to.
     """
 
     name: str
@@ -44,7 +44,7 @@ class PolicyInput:
     shift: _Shift
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
-        """Warnings as of an instant; none when there is no policy."""
+        """Return the warnings at an instant; none when there is no policy."""
         if self.policy is None:
             return ()
         return tuple(self.shift.moved(finding) for finding in self.policy.lint(instant))
@@ -52,7 +52,7 @@ class PolicyInput:
 
 @dataclass(frozen=True, slots=True)
 class _Shift:
-    """From places in the document to places in the file."""
+    """Converts positions in the document to positions in the file."""
 
     lines: int = 0
     columns: int = 0
@@ -64,7 +64,7 @@ class _Shift:
 
 
 def read_policy(argument: str) -> PolicyInput:
-    """Read and parse. Raises ``UnreadableError`` for what is no text that can be read."""
+    """Read and parse POLICY. Raises ``UnreadableError`` when it cannot be read as text."""
     name, text = read_text(argument)
     tree = parse_yaml(text)
     if isinstance(tree.root, YamlMapping) and tree.root.get("kind") == "ConfigMap":
@@ -81,12 +81,12 @@ def read_policy(argument: str) -> PolicyInput:
 
 
 def usable_policy(argument: str) -> Policy:
-    """The policy, for commands that need one. Exits with 2 and the findings on stderr."""
+    """Return the policy. Without a usable one, print the findings on stderr and exit with 2."""
     return usable(read_policy(argument))
 
 
 def usable(given: PolicyInput) -> Policy:
-    """The policy that was read. Exits with 2 and the findings on stderr when there is none."""
+    """Return the policy that was read. If there is none, print the findings on stderr and exit with 2."""
     if given.policy is None:
         print_findings(given.name, given.lines, given.errors, stderr=True)
         raise click.exceptions.Exit(2)
@@ -94,7 +94,7 @@ def usable(given: PolicyInput) -> Policy:
 
 
 def live_policy(name: str, data: Any) -> PolicyInput:
-    """The policy in the ``data`` of a ConfigMap as an API server has it; ``name`` is shown."""
+    """Read the policy in the ``data`` of a live ConfigMap; findings refer to it as ``name``."""
     document = data.get(POLICY_KEY) if isinstance(data, dict) else None
     mode = data.get(MODE_KEY) if isinstance(data, dict) else None
     if not isinstance(document, str):
@@ -106,7 +106,7 @@ def live_policy(name: str, data: Any) -> PolicyInput:
 
 
 def read_text(argument: str) -> tuple[str, str]:
-    """Name to show and text of a file, or of stdin for ``-``."""
+    """Return the display name and the text of a file, or of stdin for ``-``."""
     name = "<stdin>" if argument == "-" else argument
     if argument == "-" and sys.stdin is None:
         raise UnreadableError(f"{name}: closed")
@@ -157,7 +157,7 @@ def _from_configmap(name: str, text: str, tree: Tree) -> PolicyInput:
 
 
 def _stranger(tree: Tree) -> Finding | None:
-    """An object of another API: each of its fields would be a finding, and none would say so."""
+    """Return one finding for an object of another API, instead of one for each of its fields."""
     root = tree.root
     kind, version = (
         root.get(key) if isinstance(root, YamlMapping) else None for key in ("kind", "apiVersion")
@@ -188,7 +188,7 @@ def _missing(mark: Mark) -> Finding:
 
 
 def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> _Shift:
-    """How far a ``|`` block's content is from its document; none for other scalars."""
+    """Return the offset of a ``|`` block from the file's start; no offset for other scalars."""
     if not mark.literal:
         return _Shift()
     for number, inner in enumerate(document.splitlines()):

@@ -19,60 +19,87 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
     epilog=checked.ENVIRONMENT_NOTE,
 )
-@click.option("--policy", type=_FILE, help="Policy from a file, polled each second.")
-@click.option("--configmap", type=CONFIGMAP, help="Policy from a watched ConfigMap.")
-@click.option("--kubeconfig", type=_FILE, help="For --configmap; in-cluster, $KUBECONFIG, ~/.kube/config.")
+@click.option("--policy", type=_FILE, help="Read the policy from this file, and again when it changes.")
+@click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap, and watch it.")
+@click.option(
+    "--kubeconfig",
+    type=_FILE,
+    help="For --configmap. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+)
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-@click.option("--listen", type=ADDRESS, default="0.0.0.0:8443", help="Webhook, HTTPS; port 0 for any.")
-@click.option("--tls-cert", type=_FILE, help="PEM chain; reloaded when its content changes.")
-@click.option("--tls-key", type=_FILE, help="PEM key.")
+@click.option(
+    "--listen",
+    type=ADDRESS,
+    default="0.0.0.0:8443",
+    help="Address of the webhook, HTTPS. Port 0 means any free port.",
+)
+@click.option("--tls-cert", type=_FILE, help="Certificate chain, PEM; reloaded when it changes.")
+@click.option("--tls-key", type=_FILE, help="Key of the certificate, PEM.")
 @click.option(
     "--tls-self-signed",
     is_flag=True,
-    help="Make a certificate in memory, for trying it out; so it is with --policy and no --tls-cert.",
+    help="Create a certificate in memory. Default when --policy is set and --tls-cert is not.",
 )
 @click.option(
     "--tls-hostname",
     metavar="NAME",
     multiple=True,
-    help="Name that the certificate must cover, or is made for; repeatable.",
+    help="Name that the certificate must cover or is created for. Repeatable.",
 )
-@click.option("--tls-ca-out", type=_FILE, help="Write the self-signed certificate's authority here.")
-@click.option("--client-ca", type=_FILE, help="Require callers' certificates from this authority.")
+@click.option("--tls-ca-out", type=_FILE, help="Write the CA of the self-signed certificate to this file.")
+@click.option("--client-ca", type=_FILE, help="Require client certificates from this CA.")
 @click.option(
     "--client-name",
     metavar="NAME",
     multiple=True,
-    help="Name that a caller's certificate must have, one of these; repeatable.",
+    help="Accept only client certificates with one of these names. Repeatable.",
 )
 @click.option(
     "--health-listen",
     type=ADDRESS,
     default="0.0.0.0:8080",
-    help="Plain HTTP: /livez, /readyz, /metrics, /policy.",
+    help="Address for /livez, /readyz, /metrics and /policy over plain HTTP.",
 )
 @click.option(
-    "--log-level", type=click.Choice(LEVELS), default="info", help="debug logs allowed reviews too."
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    help="Lowest level that is logged; debug includes allowed reviews.",
 )
-@click.option("--log-format", type=click.Choice(["json", "console"]), help="json unless on a terminal.")
-@click.option("--cache-size", type=click.IntRange(0), default=16384, help="Decisions kept; 0 for none.")
+@click.option(
+    "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."
+)
+@click.option(
+    "--cache-size",
+    type=click.IntRange(0),
+    default=16384,
+    help="Number of cached decisions; 0 disables the cache.",
+)
 @click.option(
     "--drain-seconds",
     type=Seconds(0, 3600),
     default=5.0,
-    help="After SIGTERM, for endpoints to leave, before the socket closes.",
+    help="Seconds between SIGTERM and closing the socket, for endpoints to be updated.",
 )
-@click.option("--max-connections", type=click.IntRange(1), default=500, help="More are closed at accept.")
 @click.option(
-    "--max-body-bytes", type=click.IntRange(1), default=7 * 1024 * 1024, help="Larger bodies get 413."
+    "--max-connections",
+    type=click.IntRange(1),
+    default=500,
+    help="Maximum number of open connections; additional ones are closed.",
+)
+@click.option(
+    "--max-body-bytes",
+    type=click.IntRange(1),
+    default=7 * 1024 * 1024,
+    help="Maximum size of a request body; larger ones get 413.",
 )
 def serve(**options: Any) -> int:
-    """Answer AdmissionReviews on HTTPS; drain and exit on SIGTERM or SIGINT.
+    """Answer AdmissionReviews over HTTPS. SIGTERM or SIGINT drains the server and ends it.
 
-    Exits with 0 after the drain, also at once when a second signal comes; 2 on bad settings or when
-    it cannot listen.
+    Exit code: 0 after the drain, or at once after a second signal; 2 on bad settings or when it
+    cannot listen.
     """
-    from gatekeeper_py.serving.app import serve as run  # noqa: PLC0415 - other commands start without a server
+    from gatekeeper_py.serving.app import serve as run  # noqa: PLC0415 - keeps other commands fast to start
 
     try:
         return run(_settings(options))

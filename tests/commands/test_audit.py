@@ -226,7 +226,7 @@ def test_declared_kinds_are_audited_and_noted_when_they_are_not_served(
     cluster.add("/apis/argoproj.io/v1/workflows", named({"spec": {"image": "ghcr.io/a/b"}}, "build"))
     said = audit(policy=text)
     assert "Workflow shop/build" in said.out
-    assert said.err == "Note: the cluster serves no Widget.example.com\n"
+    assert said.err == "Note: the cluster does not serve Widget.example.com\n"
 
 
 def test_the_policy_may_be_in_the_cluster(audit: Audit, cluster: FakeCluster) -> None:
@@ -284,8 +284,8 @@ def test_a_bad_policy_is_told_before_the_cluster_is_asked(audit: Audit, cluster:
             ("--policy", "x", "--configmap", "a/b"), "exactly one of --policy FILE and --configmap", id="two"
         ),
         pytest.param(("--configmap", "b"), "not NAMESPACE/NAME", id="no-namespace"),
-        pytest.param(("--configmap", "a/b", "-n", "../x"), "no namespace can be called '../x'", id="path"),
-        pytest.param(("--configmap", "a/b", "-n", ""), "no namespace can be called ''", id="empty"),
+        pytest.param(("--configmap", "a/b", "-n", "../x"), "'../x' is not a valid namespace name", id="path"),
+        pytest.param(("--configmap", "a/b", "-n", ""), "'' is not a valid namespace name", id="empty"),
         pytest.param(("--configmap", "a/b", "--format", "xml"), "'xml' is not one of", id="format"),
     ],
 )
