@@ -1,0 +1,265 @@
+"""Compare two policies over every image that can be written.
+
+Images fall into finitely many classes that no pattern of either policy tells apart: by host, by path, by tag
+or digest, and by namespace. The comparison looks at one member of every class in which the two policies
+could differ. So "no difference" is a proof. What is found is checked with the ordinary decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from gatekeeper_py.core.compare.entries import NO_LIMIT, Entry, entries_of
+from gatekeeper_py.core.compare.parts import LABEL, NAMESPACE, SEGMENT, TAG, TooComplex, part_classes
+from gatekeeper_py.core.compare.sequences import Item, Sequences
+from gatekeeper_py.core.images.pattern import ANY, split_port
+from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES, MAX_IMAGE_LENGTH
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.rules import Rule
+
+MAX_WITNESSES: Final = 100
+MAX_COMBINATIONS: Final = 5_000_000
+"""Classes looked at. It bounds the time to some minutes."""
+
+Change = Literal["approved", "rejected", "rewritten"]
+
+
+class Witness(NamedTuple):
+    """One image that the two policies treat differently. The rules are those that decided."""
+
+    image: str
+    namespace: str | None
+    before: Literal["approved", "rejected"]
+    after: Literal["approved", "rejected"]
+    change: Change
+    old: Rule | None
+    new: Rule | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the new policy changes. ``False`` is a proof that no image and no namespace exist."""
+
+    widens: bool
+    narrows: bool
+    rewrites: bool
+    witnesses: tuple[Witness, ...]
+
+
+class Contradiction(Exception):
+    """The computation and the ordinary decision disagree: a bug of ours, never hidden."""
+
+
+class _Qualifier(NamedTuple):
+    """A class of tags and digests: a member, and how it is written."""
+
+    tag: str | None
+    digest: str | None
+    suffix: str
+
+
+def compare(old: CompiledPolicy, new: CompiledPolicy) -> Difference:
+    """Compute the exact difference between two policies at the instant of both.
+
+    Raises ``TooComplex`` if that would take too long, and ``ValueError`` if the instants differ.
+    """
+    if old.instant != new.instant:
+        raise ValueError("both policies must be compiled as of the same instant")
+    return _Comparison(old, new).run()
+
+
+class _Comparison:
+    def __init__(self, old: CompiledPolicy, new: CompiledPolicy) -> None:
+        self._policies = (old, new)
+        # Equal entries of the two policies are one: they match the same images.
+        self._sides: dict[Entry, list[bool]] = {}
+        for side, policy in enumerate((old, new)):
+            for entry in entries_of(policy):
+                self._sides.setdefault(entry, [False, False])[side] = True
+        self._entries = tuple(self._sides)
+        self._modes = tuple(
+            (policy.policy.mode, tuple((tuple(g.text for g in o.names), o.mode) for o in policy.overrides))
+            for policy in (old, new)
+        )
+        self._budget = MAX_COMBINATIONS
+        self._found: dict[tuple[Change, str, str], Witness] = {}
+        self._changes: set[Change] = set()
+
+    def run(self) -> Difference:
+        for host, matching in self._hosts():
+            if self._may_differ(matching):
+                self._paths(host, matching)
+        witnesses = sorted(self._found.values(), key=lambda w: (w.change, len(w.image), w.image))
+        return Difference(
+            widens="approved" in self._changes,
+            narrows="rejected" in self._changes,
+            rewrites="rewritten" in self._changes,
+            witnesses=tuple(witnesses[:MAX_WITNESSES]),
+        )
+
+    def _may_differ(self, entries: Sequence[Entry]) -> bool:
+        """Whether entries of the two policies differ, or their modes do and something can be rewritten."""
+        if any(self._sides[entry] != [True, True] for entry in entries):
+            return True
+        return self._modes[0] != self._modes[1] and any(entry.role == "source" for entry in entries)
+
+    def _spend(self, count: int) -> None:
+        self._budget -= count
+        if self._budget < 0:
+            raise TooComplex("too many combinations of hosts, paths, tags and namespaces")
+
+    def _hosts(self) -> Iterator[tuple[str, list[Entry]]]:
+        """Every class of hosts: a member, and the entries whose host matches it."""
+        everywhere = [entry for entry in self._entries if entry.host == ANY]
+        by_host: dict[str, list[Entry]] = {}
+        for entry in self._entries:
+            if entry.host != ANY:
+                by_host.setdefault(entry.host, []).append(entry)
+        by_port: dict[str, dict[str, str]] = {"": {}}
+        for host, entries in by_host.items():
+            name, port = split_port(host)
+            if name.startswith("["):
+                yield host, [*everywhere, *entries]
+            else:
+                by_port.setdefault(port, {})[name] = host
+        for port, names in by_port.items():
+            # The other names of Docker Hub are no hosts of their own: they get classes to be left out.
+            texts = [*names, *(HUB_ALIASES if port == "" else ())]
+            items = [Item(tuple(name.split("."))) for name in texts]
+            for signature, labels in Sequences(items, LABEL, longest=MAX_IMAGE_LENGTH).classes().items():
+                matching = [texts[index] for index in sorted(signature)]
+                if HUB_ALIASES.isdisjoint(matching):
+                    found = (entry for name in matching for entry in by_host[names[name]])
+                    host = ".".join(labels)
+                    yield f"{host}:{port}" if port else host, [*everywhere, *found]
+
+    def _paths(self, host: str, entries: list[Entry]) -> None:
+        """Look at every class of repositories in one class of hosts."""
+        items = list(dict.fromkeys(entry.item for entry in entries))
+        by_item: dict[Item, list[Entry]] = {}
+        for entry in entries:
+            by_item.setdefault(entry.item, []).append(entry)
+        fewest = 2 if host == DOCKER_HUB else 1
+        sequences = Sequences(items, SEGMENT, longest=NO_LIMIT, fewest=fewest)
+        limits = sorted({e.longest for e in entries if e.longest < NO_LIMIT})
+        members = [sequences.classes(), *(sequences.longer_than(max(limit, 0)) for limit in limits)]
+        for classes in members:
+            self._spend(len(classes))
+            for signature, parts in classes.items():
+                repository = "/".join(parts)
+                matching = [
+                    entry
+                    for index in signature
+                    for entry in by_item[items[index]]
+                    if len(repository) <= entry.longest or entry.role == "source"
+                ]
+                if self._may_differ(matching):
+                    self._qualified(host, repository, matching)
+
+    def _qualified(self, host: str, repository: str, entries: list[Entry]) -> None:
+        """Look at every class of tags, digests and namespaces for one repository."""
+        qualifiers = _qualifiers(entries)
+        namespaces = self._namespaces(entries)
+        rewrites = any(entry.role == "source" for entry in entries)
+        exact: dict[str, list[Entry]] = {}
+        common: list[Entry] = []
+        for entry in entries:
+            if entry.condition.digest not in {None, ANY}:
+                exact.setdefault(str(entry.condition.digest), []).append(entry)
+            else:
+                common.append(entry)
+        name = _written(host, repository)
+        for qualifier in qualifiers:
+            candidates = [*common, *exact.get(qualifier.digest or "", ())]
+            self._spend(len(namespaces) * max(len(candidates) // 8, 1))
+            for namespace in namespaces:
+                self._judge(f"{name}{qualifier.suffix}", qualifier, namespace, candidates, rewrites=rewrites)
+
+    def _judge(
+        self,
+        image: str,
+        qualifier: _Qualifier,
+        namespace: str | None,
+        entries: list[Entry],
+        *,
+        rewrites: bool,
+    ) -> None:
+        """Compare the two policies on one image."""
+        denied, allowed = [False, False], [False, False]
+        for entry in entries:
+            if entry.role in {"allow", "deny"} and entry.condition.holds(
+                qualifier.tag, qualifier.digest, namespace
+            ):
+                target = allowed if entry.role == "allow" else denied
+                for side in (0, 1):
+                    target[side] |= self._sides[entry][side]
+        before, after = (allowed[side] and not denied[side] for side in (0, 1))
+        if before != after:
+            self._record(image, namespace, "approved" if after else "rejected", (before, after))
+        elif rewrites:
+            names = [self._rewritten(policy, namespace, image) for policy in self._policies]
+            if names[0] != names[1]:
+                self._record(image, namespace, "rewritten", (before, after))
+
+    @staticmethod
+    def _rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str | None:
+        return policy.rewrite(namespace, image) if policy.mode(namespace) == "mutate" else None
+
+    def _record(self, image: str, namespace: str | None, change: Change, expected: tuple[bool, bool]) -> None:
+        old, new = (policy.decide(namespace, image) for policy in self._policies)
+        if (old.approved, new.approved) != expected:
+            raise Contradiction(f"{image} in namespace {namespace}: computed {expected}")
+        self._changes.add(change)
+        witness = Witness(
+            image=image,
+            namespace=namespace,
+            before="approved" if old.approved else "rejected",
+            after="approved" if new.approved else "rejected",
+            change=change,
+            old=old.rule,
+            new=new.rule,
+        )
+        key = (change, str(old.rule), str(new.rule))
+        known = self._found.get(key)
+        if known is None or len(image) < len(known.image):
+            self._found[key] = witness
+
+    def _namespaces(self, entries: Sequence[Entry]) -> list[str | None]:
+        """A namespace of every class that the entries tell apart, and the request without one."""
+        globs = {name for entry in entries for name in entry.condition.namespaces or ()}
+        if any(entry.role == "source" for entry in entries):
+            globs |= {name for _, overrides in self._modes for names, _ in overrides for name in names}
+        if not globs:
+            return ["default"]
+        return [*(witness for _, witness in part_classes(sorted(globs), NAMESPACE)), None]
+
+
+def _qualifiers(entries: Sequence[Entry]) -> list[_Qualifier]:
+    """A member of every class of tags and digests that the entries tell apart."""
+    tags = {entry.condition.tag for entry in entries} - {None}
+    digests = {entry.condition.digest for entry in entries} - {None, ANY}
+    if not tags and all(entry.condition.digest is None for entry in entries):
+        return [_Qualifier("latest", None, "")]
+    texts = sorted(str(tag) for tag in tags)
+    found = [_Qualifier(text, None, f":{text}") for _, text in part_classes(texts, TAG)]
+    named = sorted(str(digest) for digest in digests)
+    return [*found, *(_Qualifier(None, text, f"@{text}") for text in (*named, _other_digest(digests)))]
+
+
+def _other_digest(known: set[str | None]) -> str:
+    """A digest that no rule names."""
+    number = 0
+    while f"sha256:{number:064x}" in known:
+        number += 1
+    return f"sha256:{number:064x}"
+
+
+def _written(host: str, repository: str) -> str:
+    """The image's name in plain spelling. A host without dot and port is written with its port."""
+    plain = "." in host or ":" in host or host == "localhost"
+    return f"{host}/{repository}" if plain else f"{host}:443/{repository}"
+
+
+__all__ = ["Contradiction", "Difference", "TooComplex", "Witness", "compare"]

@@ -1,0 +1,161 @@
+"""Everything in a policy that can tell two images apart, as patterns over hosts and paths.
+
+Beside the rules themselves these are the ends of mirrors: a deny rule also refuses what a mirror holds of a
+denied origin, so each such rule yields a second pattern, moved below the mirror's ``to``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gatekeeper_py.core.compare.sequences import Item
+from gatekeeper_py.core.images.glob import Glob
+from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, host_matches, path_matches
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    MAX_REPOSITORY_LENGTH,
+    OFFICIAL_NAMESPACE,
+    Location,
+)
+from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.rules import Rule
+
+Role = Literal["allow", "deny", "source", "except"]
+
+NO_LIMIT: Final = MAX_REPOSITORY_LENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold beside host and path; ``None`` where anything does."""
+
+    tag: str | None = None
+    digest: str | None = None
+    namespaces: tuple[str, ...] | None = None
+
+    def holds(self, tag: str | None, digest: str | None, namespace: str | None) -> bool:
+        if self.digest is not None and (digest is None or self.digest not in (ANY, digest)):
+            return False
+        if self.tag is not None and (tag is None or not Glob(self.tag).matches(tag)):
+            return False
+        return self.namespaces is None or (
+            namespace is not None and any(Glob(name).matches(namespace) for name in self.namespaces)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One pattern of one policy. ``longest`` is the length of the longest repository it applies to.
+
+    ``target`` tells mirrors with the same source apart. Two entries of two policies with equal fields have
+    the same effect on every image.
+    """
+
+    role: Role
+    host: str
+    item: Item
+    condition: Condition = Condition()
+    longest: int = NO_LIMIT
+    target: str = ""
+
+
+def entries_of(policy: CompiledPolicy) -> Iterator[Entry]:
+    """Yield the entries of a policy's live rules and of its mirrors."""
+    for rule in policy.allow:
+        yield _of_rule(rule)
+    denies = tuple(policy.deny)
+    for rule in denies:
+        yield _of_rule(rule)
+    for mirror in policy.mirrors:
+        yield from _of_source(mirror)
+        for rule in denies:
+            yield from _through_mirror(policy, mirror, rule)
+
+
+def _of_rule(rule: Rule) -> Entry:
+    pattern = rule.pattern
+    item = Item(pattern.segments, pattern.subtree)
+    return Entry(rule.list, pattern.host, item, _condition(pattern, rule.namespaces))
+
+
+def _condition(pattern: Pattern, namespaces: tuple[str, ...] | None = None) -> Condition:
+    return Condition(pattern.tag, pattern.digest, None if namespaces is None else tuple(sorted(namespaces)))
+
+
+def _of_source(mirror: Mirror) -> Iterator[Entry]:
+    """What a mirror rewrites: its source and all below it, and what ``except`` leaves alone."""
+    source = mirror.source
+    # Longer than this, the rewritten name would be too long, and the image is left alone.
+    longest = MAX_NAME_LENGTH - len(mirror.to.text) - 1 + _prefix_length(source)
+    for subtree in (False, True):
+        item = Item(source.segments, subtree)
+        if item.parts or subtree:
+            yield Entry("source", source.host, item, longest=longest, target=mirror.to.text)
+    for pattern in mirror.exceptions:
+        # An exception belongs to its mirror: the longest source decides alone.
+        target = "/".join((source.host, *source.segments))
+        item = Item(pattern.segments, pattern.subtree)
+        yield Entry("except", pattern.host, item, _condition(pattern), target=target)
+
+
+def _through_mirror(policy: CompiledPolicy, mirror: Mirror, rule: Rule) -> Iterator[Entry]:
+    """What a deny rule refuses below a mirror's ``to``, because the origin of it is denied."""
+    pattern, to = rule.pattern, mirror.to
+    if not host_matches(pattern.host, mirror.source.host):
+        return
+    condition = _condition(pattern, rule.namespaces)
+    for item, added in _moved(policy, mirror, pattern):
+        # The origin is `added` characters longer than what follows `to`. It must be a repository of at most
+        # 255 characters, or the image has no origin.
+        longest = min(MAX_REPOSITORY_LENGTH - added + _prefix_length(to), NO_LIMIT)
+        yield Entry("deny", to.host, Item((*to.segments, *item.parts), item.subtree), condition, longest)
+
+
+def _moved(policy: CompiledPolicy, mirror: Mirror, pattern: Pattern) -> Iterator[tuple[Item, int]]:
+    """What follows ``to`` when the origin matches a pattern, and by how much the origin is longer."""
+    source, to = mirror.source, mirror.to
+    if to.segments and any(
+        host_matches(pattern.host, origin.host) and _path_matches(pattern, origin)
+        for origin in policy.mirrors.origins(Location(to.host, to.segments))
+    ):
+        yield Item(()), 0
+    rest = _residual(pattern, source.segments)
+    if (source.host, source.segments) != (DOCKER_HUB, ()):
+        if rest is not None and (rest.parts or rest.subtree):
+            yield rest, _prefix_length(source)
+        return
+    # Below the whole of Docker Hub, one segment is an official image: library/ comes before it.
+    official = _residual(pattern, (OFFICIAL_NAMESPACE,))
+    if official == Item((), subtree=True):
+        yield Item((ANY,)), len(OFFICIAL_NAMESPACE) + 1
+    elif official is not None and len(official.parts) == 1 and not official.subtree:
+        yield official, len(OFFICIAL_NAMESPACE) + 1
+    if rest == Item((), subtree=True):
+        yield Item((ANY,), subtree=True), 0
+    elif rest is not None and (rest.subtree or len(rest.parts) > 1):
+        yield rest, 0
+
+
+def _path_matches(pattern: Pattern, origin: Location) -> bool:
+    return path_matches(pattern.segments, origin.segments, subtree=pattern.subtree)
+
+
+def _residual(pattern: Pattern, start: tuple[str, ...]) -> Item | None:
+    """The pattern for what follows ``start``; ``None`` if nothing that begins so can match.
+
+    A subtree that begins at or above the end of ``start`` leaves all that follows.
+    """
+    parts = pattern.segments
+    if len(parts) < len(start) and not pattern.subtree:
+        return None
+    if not all(Glob(want).matches(have) for want, have in zip(parts, start, strict=False)):
+        return None
+    return Item(parts[len(start) :], pattern.subtree)
+
+
+def _prefix_length(prefix: Prefix) -> int:
+    """The length of a prefix's path with the slash after it."""
+    return sum(len(segment) + 1 for segment in prefix.segments)

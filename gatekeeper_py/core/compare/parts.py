@@ -1,0 +1,197 @@
+"""Sort all strings of a grammar by which globs match them.
+
+A part is one label of a host, one segment of a path, a tag, or the name of a namespace. Infinitely many
+strings are possible, but for a set of globs there are finitely many *classes*: two strings are in one
+class when the same globs match both. This module finds every class that is not empty, each with a shortest
+member. It is the subset construction for finite automata: a state is the set of positions in all globs,
+together with the state of the grammar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+Signature = frozenset[int]
+"""Indices of the globs that match."""
+
+MAX_STATES: Final = 400_000
+"""States in one construction. It bounds time and memory; policies that people write need some thousands."""
+
+
+class TooComplex(Exception):
+    """The exact answer would take too long. There is no approximate one."""
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A finite automaton for the valid strings of one kind of part.
+
+    ``steps`` maps a state and a character class to the next state; ``classes`` lists the characters of
+    each class, preferred ones first. Strings are at most ``longest`` characters long.
+    """
+
+    classes: tuple[str, ...]
+    steps: dict[tuple[int, int], int]
+    accepting: frozenset[int]
+    longest: int
+
+    @cached_property
+    def class_of(self) -> dict[str, int]:
+        return {character: index for index, text in enumerate(self.classes) for character in text}
+
+
+_ALNUM: Final = "xabcdefghijklmnopqrstuvwyz0123456789"
+
+SEGMENT: Final = Grammar(
+    classes=(_ALNUM, "-", "_", "."),
+    # 0 start, 1 after a letter or digit, 2 after a dot or two underscores, 3 after one underscore,
+    # 4 after dashes (core/images/reference.py: component)
+    steps={
+        (0, 0): 1, (1, 0): 1, (2, 0): 1, (3, 0): 1, (4, 0): 1,
+        (1, 1): 4, (4, 1): 4, (1, 2): 3, (3, 2): 2, (1, 3): 2,
+    },
+    accepting=frozenset({1}),
+    longest=255,
+)  # fmt: skip
+
+LABEL: Final = Grammar(
+    classes=(_ALNUM, "-"),
+    steps={(0, 0): 1, (1, 0): 1, (2, 0): 1, (1, 1): 2, (2, 1): 2},
+    accepting=frozenset({1}),
+    longest=512,
+)
+
+NAMESPACE: Final = Grammar(LABEL.classes, LABEL.steps, LABEL.accepting, 63)
+
+TAG: Final = Grammar(
+    classes=("v" + _ALNUM.replace("v", "") + "ABCDEFGHIJKLMNOPQRSTUVWXYZ_", ".-"),
+    steps={(0, 0): 1, (1, 0): 1, (1, 1): 1},
+    accepting=frozenset({1}),
+    longest=128,
+)
+
+
+class PartClass(NamedTuple):
+    """Strings that exactly the globs in ``signature`` match; ``witness`` is a shortest one."""
+
+    signature: Signature
+    witness: str
+
+
+_Positions = frozenset[tuple[int, int]]
+
+
+class Construction:
+    """The automaton of a set of globs over a grammar."""
+
+    def __init__(self, globs: Sequence[str], grammar: Grammar) -> None:
+        self._globs = tuple(globs)
+        self._grammar = grammar
+        self._ends = tuple(len(glob) for glob in globs)
+
+    @property
+    def start(self) -> tuple[_Positions, int]:
+        return self._closed((index, 0) for index in range(len(self._globs))), 0
+
+    def signature(self, positions: _Positions) -> Signature:
+        return frozenset(index for index, position in positions if position == self._ends[index])
+
+    def accepts(self, state: tuple[_Positions, int]) -> bool:
+        return state[1] in self._grammar.accepting
+
+    def successors(self, state: tuple[_Positions, int]) -> Iterator[tuple[str, tuple[_Positions, int]]]:
+        """Every next state with one character that leads there."""
+        positions, grammar_state = state
+        stars: list[tuple[int, int]] = []
+        by_character: dict[str, list[tuple[int, int]]] = {}
+        for index, position in positions:
+            if position == self._ends[index]:
+                continue
+            character = self._globs[index][position]
+            if character == "*":
+                stars.append((index, position))
+            else:
+                by_character.setdefault(character, []).append((index, position + 1))
+        after_any = self._closed(stars)
+        for character_class, text in enumerate(self._grammar.classes):
+            target = self._grammar.steps.get((grammar_state, character_class))
+            if target is None:
+                continue
+            # One character for all those that no glob names at this point.
+            other = next((character for character in text if character not in by_character), None)
+            if other is not None:
+                yield other, (after_any, target)
+        for character, moved in by_character.items():
+            known = self._grammar.class_of.get(character)
+            target = None if known is None else self._grammar.steps.get((grammar_state, known))
+            if target is not None:
+                yield character, (after_any | self._closed(moved), target)
+
+    def _closed(self, positions: Iterable[tuple[int, int]]) -> _Positions:
+        """With the positions behind stars, which may stand for nothing."""
+        closed: set[tuple[int, int]] = set()
+        for index, start in positions:
+            position = start
+            closed.add((index, position))
+            while position < self._ends[index] and self._globs[index][position] == "*":
+                position += 1
+                closed.add((index, position))
+        return frozenset(closed)
+
+
+def part_classes(globs: Sequence[str], grammar: Grammar) -> list[PartClass]:
+    """Return every class that is not empty, the shortest witness first.
+
+    Raises ``TooComplex``.
+    """
+    construction = Construction(globs, grammar)
+    start = construction.start
+    level: dict[tuple[_Positions, int], str] = {start: ""}
+    seen = {start}
+    found: dict[Signature, str] = {}
+    length = 0
+    while level and length < grammar.longest:
+        length += 1
+        following: dict[tuple[_Positions, int], str] = {}
+        for state, text in level.items():
+            for character, target in construction.successors(state):
+                if target in seen:
+                    continue
+                seen.add(target)
+                following[target] = text + character
+        if len(seen) > MAX_STATES:
+            raise TooComplex("too many combinations of wildcards")
+        for state, text in following.items():
+            if construction.accepts(state):
+                found.setdefault(construction.signature(state[0]), text)
+        level = following
+    return [PartClass(signature, witness) for signature, witness in found.items()]
+
+
+def classes_by_length(
+    globs: Sequence[str], grammar: Grammar, longest: int
+) -> dict[Signature, dict[int, str]]:
+    """Return for every class a member of each length that it has, up to ``longest``.
+
+    Raises ``TooComplex``.
+    """
+    construction = Construction(globs, grammar)
+    level: dict[tuple[_Positions, int], str] = {construction.start: ""}
+    found: dict[Signature, dict[int, str]] = {}
+    steps = 0
+    for length in range(1, min(longest, grammar.longest) + 1):
+        following: dict[tuple[_Positions, int], str] = {}
+        for state, text in level.items():
+            for character, target in construction.successors(state):
+                following.setdefault(target, text + character)
+        steps += len(following)
+        if steps > MAX_STATES:
+            raise TooComplex("too many combinations of wildcards")
+        for state, text in following.items():
+            if construction.accepts(state):
+                found.setdefault(construction.signature(state[0]), {}).setdefault(length, text)
+        level = following
+    return found

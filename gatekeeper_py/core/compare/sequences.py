@@ -1,0 +1,185 @@
+"""Sort all sequences of parts (hosts by label, paths by segment) by which patterns match them.
+
+As for single parts, there are finitely many classes. They are found level by level: a state is the set of
+patterns that match so far, and a part class of the next segment leads to the next state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from gatekeeper_py.core.compare.parts import (
+    Grammar,
+    Signature,
+    TooComplex,
+    classes_by_length,
+    part_classes,
+)
+
+MAX_STATES: Final = 400_000
+
+
+class Item(NamedTuple):
+    """A pattern over sequences: its globs, and whether it matches what lies below instead of itself."""
+
+    parts: tuple[str, ...]
+    subtree: bool = False
+
+
+class _State(NamedTuple):
+    """``alive`` match so far; ``below`` are subtrees that match whatever follows."""
+
+    alive: Signature
+    below: Signature
+
+
+class _Lengths:
+    """The lengths at which a state is reached, and from where."""
+
+    __slots__ = ("mask", "origins")
+
+    def __init__(self, mask: int) -> None:
+        self.mask = mask
+        self.origins: list[tuple[_State, dict[int, str]]] = []
+
+    def extended(self, sizes: Iterable[int]) -> int:
+        """The lengths after one more part of any of these sizes, and the separator before it."""
+        mask = 0
+        for size in sizes:
+            mask |= self.mask << (size + 1)
+        return mask
+
+
+class Sequences:
+    """The classes of a list of patterns. ``longest`` bounds the text, with one separator between parts."""
+
+    def __init__(self, items: Sequence[Item], grammar: Grammar, *, longest: int, fewest: int = 1) -> None:
+        self._items = tuple(items)
+        self._grammar = grammar
+        self._longest = longest
+        self._fewest = fewest
+        self._sized: dict[tuple[str, ...], dict[Signature, dict[int, str]]] = {}
+        self._steps: dict[tuple[_State, int], tuple[tuple[_State, str], ...]] = {}
+
+    def classes(self) -> dict[Signature, tuple[str, ...]]:
+        """Return every class that is not empty, with a shortest member. Raises ``TooComplex``."""
+        found: dict[Signature, tuple[int, tuple[str, ...]]] = {}
+        level: dict[_State, tuple[int, tuple[str, ...]]] = {self._start: (-1, ())}
+        depth = total = 0
+        while level:
+            following: dict[_State, tuple[int, tuple[str, ...]]] = {}
+            for state, (length, parts) in level.items():
+                if depth and not state.alive and depth >= self._fewest:
+                    continue
+                for target, text in self._successors(state, depth):
+                    longer = length + 1 + len(text)
+                    if longer <= self._longest and (target not in following or longer < following[target][0]):
+                        following[target] = (longer, (*parts, text))
+            depth += 1
+            total += len(following)
+            if total > MAX_STATES:
+                raise TooComplex("too many combinations of wildcards")
+            if depth >= self._fewest:
+                for state, (length, parts) in following.items():
+                    signature = self._signature(state, depth)
+                    if signature not in found or length < found[signature][0]:
+                        found[signature] = (length, parts)
+            level = following
+        return {signature: parts for signature, (_, parts) in found.items()}
+
+    def longer_than(self, minimum: int) -> dict[Signature, tuple[str, ...]]:
+        """Return, for every class with members longer than ``minimum``, a shortest such member.
+
+        Raises ``TooComplex``.
+        """
+        # Lengths are sets of bits: bit n + 1 stands for a text of n characters, bit 0 for no part yet.
+        levels: list[dict[_State, _Lengths]] = [{self._start: _Lengths(1)}]
+        deepest = max((len(item.parts) for item in self._items), default=0) + 1
+        found: dict[Signature, tuple[int, int, _State]] = {}
+        limit = (1 << (self._longest + 2)) - 1
+        total = 0
+        # Deeper than every pattern, a longer segment does all that one more segment could do.
+        for depth in range(1, max(deepest, self._fewest) + 1):
+            following: dict[_State, _Lengths] = {}
+            for state, lengths in levels[-1].items():
+                for target, texts in self._sized_successors(state, depth - 1):
+                    reached = lengths.extended(texts) & limit
+                    if reached:
+                        entry = following.setdefault(target, _Lengths(0))
+                        entry.mask |= reached
+                        entry.origins.append((state, texts))
+            total += len(following)
+            if total > MAX_STATES:
+                raise TooComplex("too many combinations of wildcards")
+            levels.append(following)
+            if depth < self._fewest:
+                continue
+            for state, lengths in following.items():
+                longer = lengths.mask >> (minimum + 2)
+                if longer:
+                    length = minimum + 2 + ((longer & -longer).bit_length() - 1)
+                    signature = self._signature(state, depth)
+                    if signature not in found or length < found[signature][0]:
+                        found[signature] = (length, depth, state)
+        return {signature: _traced(levels, *where) for signature, where in found.items()}
+
+    @property
+    def _start(self) -> _State:
+        return _State(frozenset(range(len(self._items))), frozenset())
+
+    def _signature(self, state: _State, depth: int) -> Signature:
+        exact = (i for i in state.alive if len(self._items[i].parts) == depth and not self._items[i].subtree)
+        return state.below | frozenset(exact)
+
+    def _split(self, state: _State, depth: int) -> tuple[dict[str, list[int]], Signature]:
+        """The globs of the next part, each with its patterns; and the subtrees that begin here."""
+        by_glob: dict[str, list[int]] = {}
+        begun: list[int] = []
+        for index in state.alive:
+            item = self._items[index]
+            if len(item.parts) > depth:
+                by_glob.setdefault(item.parts[depth], []).append(index)
+            elif item.subtree:
+                begun.append(index)
+        return by_glob, state.below | frozenset(begun)
+
+    def _successors(self, state: _State, depth: int) -> tuple[tuple[_State, str], ...]:
+        known = self._steps.get((state, depth))
+        if known is None:
+            by_glob, below = self._split(state, depth)
+            globs = sorted(by_glob)
+            known = self._steps[state, depth] = tuple(
+                (_State(_union(by_glob, globs, signature), below), text)
+                for signature, text in part_classes(globs, self._grammar)
+            )
+        return known
+
+    def _sized_successors(self, state: _State, depth: int) -> Iterator[tuple[_State, dict[int, str]]]:
+        by_glob, below = self._split(state, depth)
+        globs = tuple(sorted(by_glob))
+        classes = self._sized.get(globs)
+        if classes is None:
+            classes = self._sized[globs] = classes_by_length(globs, self._grammar, self._longest)
+        for signature, texts in classes.items():
+            yield _State(_union(by_glob, globs, signature), below), texts
+
+
+def _union(by_glob: dict[str, list[int]], globs: Sequence[str], signature: Signature) -> Signature:
+    return frozenset(index for position in signature for index in by_glob[globs[position]])
+
+
+def _traced(levels: list[dict[_State, _Lengths]], length: int, depth: int, state: _State) -> tuple[str, ...]:
+    """A sequence that reaches a state with a length, found backwards."""
+    parts: list[str] = []
+    while depth:
+        state, size, text = next(
+            (origin, size, text)
+            for origin, texts in levels[depth][state].origins
+            for size, text in texts.items()
+            if length > size and levels[depth - 1][origin].mask >> (length - size - 1) & 1
+        )
+        parts.append(text)
+        length -= size + 1
+        depth -= 1
+    return tuple(reversed(parts))

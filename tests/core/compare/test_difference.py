@@ -1,0 +1,135 @@
+"""The exact difference between two policies: cases with known answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gatekeeper_py.core import CompiledPolicy, parse_policy
+from gatekeeper_py.core.compare import difference
+from gatekeeper_py.core.compare.difference import Contradiction, TooComplex, compare
+from gatekeeper_py.core.policy.decision import Decision
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def policy(rules: str, mode: str = "enforce", at: datetime = NOW) -> CompiledPolicy:
+    return parse_policy(f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: {mode}\n{rules}").at(at)
+
+
+CASES = yaml.safe_load((Path(__file__).parents[2] / "data" / "policy-differences.yaml").read_text())
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in CASES])
+def test_widens_and_narrows(case: dict[str, Any]) -> None:
+    old, new, expected = policy(case["old"]), policy(case["new"]), (case["widens"], case["narrows"])
+    forward, backward = compare(old, new), compare(new, old)
+    assert (forward.widens, forward.narrows) == expected
+    assert (backward.narrows, backward.widens) == expected
+    changes = {witness.change for witness in forward.witnesses}
+    assert ("approved" in changes, "rejected" in changes) == expected
+
+
+HUB, DR = "{from: docker.io, to: a.io/hub}", "{from: docker.io, to: a.io/dr}"
+QUAY = "{from: quay.io, to: a.io/q}"
+
+
+def quay_except(*patterns: str) -> str:
+    return f"{{from: quay.io, to: a.io/q, except: {list(patterns)}}}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mode", "expected"),
+    [
+        pytest.param(HUB, HUB, "mutate", False, id="the-same"),
+        pytest.param(HUB, DR, "mutate", True, id="another-target"),
+        pytest.param(HUB, DR, "enforce", False, id="outside-mutate-mode"),
+        pytest.param(QUAY, quay_except("quay.io/x"), "mutate", True, id="an-exception"),
+        pytest.param(
+            quay_except("quay.io/x"),
+            quay_except("quay.io/x:*", "quay.io/x@*"),
+            "mutate",
+            False,
+            id="the-same-exception-in-two",
+        ),
+        pytest.param(
+            QUAY,
+            QUAY + ", {from: quay.io/x, to: a.io/q/x}",
+            "mutate",
+            False,
+            id="a-longer-mirror-with-the-same-result",
+        ),
+        pytest.param(QUAY, QUAY + ", {from: quay.io/x, to: a.io/x}", "mutate", True, id="a-longer-mirror"),
+    ],
+)
+def test_rewrites(old: str, new: str, mode: str, expected: bool) -> None:  # noqa: FBT001
+    a, b = (policy(f"allow: [a.io]\nmirrors: [{mirrors}]", mode) for mirrors in (old, new))
+    assert compare(a, b).rewrites is expected
+    assert compare(b, a).rewrites is expected
+
+
+def test_a_changed_mode_rewrites_only_where_a_mirror_can() -> None:
+    mirrors = "allow: [a.io]\nmirrors: [{from: quay.io, to: a.io/q}]"
+    assert compare(policy(mirrors), policy(mirrors, "mutate")).rewrites
+    assert not compare(policy("allow: [a.io]"), policy("allow: [a.io]", "mutate")).rewrites
+
+
+def test_an_override_of_the_mode_rewrites_in_its_namespaces_only() -> None:
+    rules = "allow: [a.io]\nmirrors: [{from: quay.io, to: a.io/q}]"
+    override = f"{rules}\nnamespaces: [{{names: [ci-*], mode: mutate}}]"
+    (witness,) = compare(policy(rules), policy(override)).witnesses
+    assert witness.change == "rewritten"
+    assert witness.namespace is not None
+    assert witness.namespace.startswith("ci-")
+
+
+def test_a_witness_names_the_rules_that_decided() -> None:
+    old = policy("allow: [a.io]\ndeny: [a.io/team/x]")
+    found = compare(old, policy("allow: [b.io, a.io]")).witnesses
+    (witness,) = (witness for witness in found if witness.image == "a.io/team/x")
+    assert (witness.before, witness.after, witness.change) == ("rejected", "approved", "approved")
+    assert str(witness.old) == "deny[0] a.io/team/x"
+    assert str(witness.new) == "allow[1] a.io"
+
+
+def test_each_rule_that_causes_a_change_has_a_witness() -> None:
+    hosts = [f"r{number}.io" for number in range(150)]
+    found = compare(policy("allow: [a.io]"), policy(f"allow: [a.io, {', '.join(hosts)}]"))
+    assert len(found.witnesses) == difference.MAX_WITNESSES
+    assert len({str(witness.new) for witness in found.witnesses}) == difference.MAX_WITNESSES
+
+
+def test_a_host_without_a_dot_is_written_so_that_it_is_no_docker_hub_user() -> None:
+    (witness,) = compare(policy("allow: [a.io]"), policy("allow: [a.io, 'foo:443/']")).witnesses
+    assert witness.image.startswith("foo:443/")
+
+
+def test_both_policies_are_judged_at_one_instant() -> None:
+    with pytest.raises(ValueError, match="same instant"):
+        compare(policy("allow: [a.io]"), policy("allow: [a.io]", at=NOW + timedelta(days=1)))
+
+
+def test_what_would_take_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difference, "MAX_COMBINATIONS", 3)
+    with pytest.raises(TooComplex):
+        compare(policy("allow: [a.io]"), policy("allow: [a.io/x, a.io/y, 'a.io/z:v*', 'a.io/z:*1']"))
+
+
+def test_a_disagreement_with_the_decision_is_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: CompiledPolicy, namespace: str | None, image: str) -> Decision:
+        return Decision(image=image, approved=False, reason="unlisted", detail=f"in {namespace}")
+
+    monkeypatch.setattr(CompiledPolicy, "decide", wrong)
+    with pytest.raises(Contradiction):
+        compare(policy("allow: [a.io]"), policy("allow: [a.io, b.io]"))
+
+
+def test_a_digest_that_no_rule_names_is_found() -> None:
+    known = "\n".join(f"  - 'a.io/x@sha256:{number:064x}'" for number in range(3))
+    found = compare(policy(f"allow:\n{known}"), policy("allow: ['a.io/x@*']"))
+    (witness,) = found.witnesses
+    assert witness.image == f"a.io/x@sha256:{3:064x}"

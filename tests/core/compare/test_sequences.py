@@ -1,0 +1,81 @@
+"""Every sequence of segments falls into one of the classes that are found."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekeeper_py.core.compare import sequences
+from gatekeeper_py.core.compare.parts import SEGMENT, TooComplex
+from gatekeeper_py.core.compare.sequences import Item, Sequences
+from gatekeeper_py.core.images.pattern import path_matches
+
+part_globs = st.sampled_from(["a", "b", "ab", "*", "a*", "*b"])
+items = st.lists(
+    st.builds(Item, st.lists(part_globs, max_size=3).map(tuple), st.booleans()).filter(
+        lambda item: bool(item.parts) or item.subtree
+    ),
+    max_size=4,
+    unique=True,
+)
+paths = st.lists(st.sampled_from(["a", "b", "ab", "x", "axb"]), min_size=1, max_size=5).map(tuple)
+
+
+def matching(patterns: list[Item], path: tuple[str, ...]) -> frozenset[int]:
+    return frozenset(
+        index for index, item in enumerate(patterns) if path_matches(item.parts, path, subtree=item.subtree)
+    )
+
+
+@given(items)
+def test_each_member_is_matched_by_exactly_its_patterns(patterns: list[Item]) -> None:
+    for signature, path in Sequences(patterns, SEGMENT, longest=255).classes().items():
+        assert matching(patterns, path) == signature
+
+
+@given(items, paths)
+def test_every_path_is_in_a_class_whose_member_is_not_longer(
+    patterns: list[Item], path: tuple[str, ...]
+) -> None:
+    found = Sequences(patterns, SEGMENT, longest=255).classes()
+    assert len("/".join(found[matching(patterns, path)])) <= len("/".join(path))
+
+
+@given(items, st.integers(0, 20))
+def test_longer_members_are_longer_and_of_their_class(patterns: list[Item], minimum: int) -> None:
+    for signature, path in Sequences(patterns, SEGMENT, longest=25).longer_than(minimum).items():
+        assert minimum < len("/".join(path)) <= 25
+        assert matching(patterns, path) == signature
+
+
+@given(items, paths)
+def test_every_longer_path_has_a_longer_member_of_its_class(
+    patterns: list[Item], path: tuple[str, ...]
+) -> None:
+    length = len("/".join(path))
+    found = Sequences(patterns, SEGMENT, longest=25).longer_than(length - 1)
+    assert len("/".join(found[matching(patterns, path)])) <= length
+
+
+@given(items, paths.filter(lambda path: len(path) >= 2))
+def test_with_a_fewest_number_of_segments_shorter_paths_have_no_class(
+    patterns: list[Item], path: tuple[str, ...]
+) -> None:
+    two = Sequences(patterns, SEGMENT, longest=255, fewest=2)
+    assert all(len(member) >= 2 for member in two.classes().values())
+    assert matching(patterns, path) in two.classes()
+    assert all(len(member) >= 2 for member in two.longer_than(3).values())
+
+
+def test_a_class_that_needs_a_longer_text_than_allowed_is_empty() -> None:
+    assert set(Sequences([Item(("a" * 9, "b" * 9))], SEGMENT, longest=18).classes()) == {frozenset()}
+
+
+def test_too_many_combinations_are_an_error_not_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "MAX_STATES", 3)
+    patterns = [Item((f"*{letter}", "*")) for letter in "abcd"]
+    with pytest.raises(TooComplex):
+        Sequences(patterns, SEGMENT, longest=255).classes()
+    with pytest.raises(TooComplex):
+        Sequences(patterns, SEGMENT, longest=255).longer_than(3)

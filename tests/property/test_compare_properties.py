@@ -1,0 +1,107 @@
+"""Laws of the exact difference: it is never contradicted by an image, in either direction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
+from gatekeeper_py.core.compare.difference import compare
+from property.strategies import documents, images, namespaces, text_of
+
+NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
+
+overrides = st.lists(
+    st.fixed_dictionaries(
+        {
+            "names": st.lists(st.sampled_from(["shop", "team-*", "*"]), min_size=1, max_size=1),
+            "mode": st.sampled_from(["enforce", "warn", "mutate"]),
+        }
+    ),
+    max_size=2,
+)
+modes = st.sampled_from(["enforce", "mutate", "mutate"])
+long_segments = st.integers(1, 255).map("n".__mul__)
+long_images = st.builds(
+    "{}/{}{}".format,
+    st.sampled_from(["a.io", "b.io", "docker.io", "a.io/a", "a.io/library"]),
+    st.builds("/".join, st.lists(long_segments, min_size=1, max_size=3)),
+    st.sampled_from(["", ":v1"]),
+)
+
+
+def compiled(document: dict[str, Any]) -> CompiledPolicy:
+    try:
+        return parse_policy(text_of(document)).at(NOW)
+    except PolicyError:
+        assume(False)
+        raise
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[CompiledPolicy, CompiledPolicy]:
+    """Two policies that share most of their text, or nothing."""
+    old = {**draw(documents), "mode": draw(modes), "namespaces": draw(overrides)}
+    other = draw(documents)
+    changed = draw(st.sets(st.sampled_from(["allow", "deny", "mirrors", "mode", "namespaces"])))
+    new = {**old, **{key: other[key] for key in changed & other.keys()}}
+    if "namespaces" in changed:
+        new["namespaces"] = draw(overrides)
+    return compiled(old), compiled(new)
+
+
+def rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str | None:
+    return policy.rewrite(namespace, image) if policy.mode(namespace) == "mutate" else None
+
+
+@given(pairs(), st.lists(st.tuples(st.one_of(images, long_images), namespaces), min_size=20, max_size=60))
+def test_no_image_contradicts_the_difference(
+    pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]
+) -> None:
+    old, new = pair
+    found = compare(old, new)
+    for image, namespace in asked:
+        before, after = (policy.decide(namespace, image).approved for policy in pair)
+        assert found.widens or before or not after
+        assert found.narrows or after or not before
+        if before == after:
+            same = rewritten(old, namespace, image) == rewritten(new, namespace, image)
+            assert found.rewrites or same
+
+
+@given(pairs())
+def test_every_witness_is_true(pair: tuple[CompiledPolicy, CompiledPolicy]) -> None:
+    old, new = pair
+    found = compare(old, new)
+    for witness in found.witnesses:
+        before, after = (policy.decide(witness.namespace, witness.image) for policy in pair)
+        assert before.approved == (witness.before == "approved")
+        assert after.approved == (witness.after == "approved")
+        assert (before.rule, after.rule) == (witness.old, witness.new)
+        if witness.change == "rewritten":
+            names = [rewritten(policy, witness.namespace, witness.image) for policy in pair]
+            assert names[0] != names[1]
+    changes = {witness.change for witness in found.witnesses}
+    assert changes == {
+        name
+        for name, is_true in (
+            ("approved", found.widens), ("rejected", found.narrows), ("rewritten", found.rewrites),
+        )
+        if is_true
+    }  # fmt: skip
+
+
+@given(pairs())
+def test_a_policy_does_not_differ_from_itself_and_the_difference_has_two_sides(
+    pair: tuple[CompiledPolicy, CompiledPolicy],
+) -> None:
+    old, new = pair
+    same = compare(old, old)
+    assert (same.widens, same.narrows, same.rewrites, same.witnesses) == (False, False, False, ())
+    forward, backward = compare(old, new), compare(new, old)
+    assert (forward.widens, forward.narrows, forward.rewrites) == (
+        backward.narrows, backward.widens, backward.rewrites,
+    )  # fmt: skip
