@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
 from gatekeeper_py.core.compare.difference import compare
 from property.strategies import documents, images, namespaces, text_of
 
 NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
+examples: Final = settings(max_examples=budget(40), deadline=None)
 
 overrides = st.lists(
     st.fixed_dictionaries(
@@ -57,6 +59,7 @@ def rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str 
     return policy.rewrite(namespace, image) if policy.mode(namespace) == "mutate" else None
 
 
+@examples
 @given(pairs(), st.lists(st.tuples(st.one_of(images, long_images), namespaces), min_size=20, max_size=60))
 def test_no_image_contradicts_the_difference(
     pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]
@@ -72,6 +75,7 @@ def test_no_image_contradicts_the_difference(
             assert found.rewrites or same
 
 
+@examples
 @given(pairs())
 def test_every_witness_is_true(pair: tuple[CompiledPolicy, CompiledPolicy]) -> None:
     old, new = pair
@@ -94,6 +98,7 @@ def test_every_witness_is_true(pair: tuple[CompiledPolicy, CompiledPolicy]) -> N
     }  # fmt: skip
 
 
+@examples
 @given(pairs())
 def test_a_policy_does_not_differ_from_itself_and_the_difference_has_two_sides(
     pair: tuple[CompiledPolicy, CompiledPolicy],

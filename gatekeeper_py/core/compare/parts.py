@@ -91,6 +91,7 @@ class Construction:
         self._globs = tuple(globs)
         self._grammar = grammar
         self._ends = tuple(len(glob) for glob in globs)
+        self._known: dict[tuple[_Positions, int], tuple[tuple[str, tuple[_Positions, int]], ...]] = {}
 
     @property
     def start(self) -> tuple[_Positions, int]:
@@ -102,8 +103,18 @@ class Construction:
     def accepts(self, state: tuple[_Positions, int]) -> bool:
         return state[1] in self._grammar.accepting
 
-    def successors(self, state: tuple[_Positions, int]) -> Iterator[tuple[str, tuple[_Positions, int]]]:
-        """Every next state with one character that leads there."""
+    def successors(self, state: tuple[_Positions, int]) -> tuple[tuple[str, tuple[_Positions, int]], ...]:
+        """Return every next state with one character that leads there."""
+        known = self._known.get(state)
+        if known is None:
+            # Of several characters that lead to the same state, the first is enough.
+            first: dict[tuple[_Positions, int], str] = {}
+            for character, target in self._steps(state):
+                first.setdefault(target, character)
+            known = self._known[state] = tuple((character, target) for target, character in first.items())
+        return known
+
+    def _steps(self, state: tuple[_Positions, int]) -> Iterator[tuple[str, tuple[_Positions, int]]]:
         positions, grammar_state = state
         stars: list[tuple[int, int]] = []
         by_character: dict[str, list[tuple[int, int]]] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from gatekeeper_py.core.compare import parts
 from gatekeeper_py.core.compare.parts import (
     LABEL,
@@ -19,6 +20,7 @@ from gatekeeper_py.core.compare.parts import (
 )
 from gatekeeper_py.core.images.glob import Glob
 
+examples = settings(max_examples=budget(50), deadline=None)
 globs = st.lists(st.text("ab*-", min_size=1, max_size=5), max_size=4, unique=True)
 
 
@@ -36,6 +38,7 @@ def is_valid(grammar: Grammar, text: str) -> bool:
     return state in grammar.accepting and len(text) <= grammar.longest
 
 
+@examples
 @given(globs)
 def test_each_witness_is_valid_and_matched_by_exactly_its_globs(texts: list[str]) -> None:
     for signature, witness in part_classes(texts, SEGMENT):
@@ -43,6 +46,7 @@ def test_each_witness_is_valid_and_matched_by_exactly_its_globs(texts: list[str]
         assert matching(texts, witness) == signature
 
 
+@examples
 @given(globs, st.text("ab-x", min_size=1, max_size=7))
 def test_every_valid_string_is_in_a_class_whose_witness_is_not_longer(texts: list[str], text: str) -> None:
     if is_valid(SEGMENT, text):
@@ -50,6 +54,7 @@ def test_every_valid_string_is_in_a_class_whose_witness_is_not_longer(texts: lis
         assert len(found[matching(texts, text)]) <= len(text)
 
 
+@examples
 @given(globs, st.integers(1, 12))
 def test_each_length_has_a_member_of_that_length(texts: list[str], longest: int) -> None:
     for signature, members in classes_by_length(texts, LABEL, longest).items():
@@ -59,6 +64,7 @@ def test_each_length_has_a_member_of_that_length(texts: list[str], longest: int)
             assert matching(texts, text) == signature
 
 
+@examples
 @given(globs, st.text("ab-x", min_size=1, max_size=7))
 def test_every_valid_string_has_a_member_of_its_class_and_length(texts: list[str], text: str) -> None:
     if is_valid(LABEL, text):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from gatekeeper_py.core.compare import sequences
 from gatekeeper_py.core.compare.parts import SEGMENT, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import path_matches
 
+examples = settings(max_examples=budget(50), deadline=None)
 part_globs = st.sampled_from(["a", "b", "ab", "*", "a*", "*b"])
 items = st.lists(
     st.builds(Item, st.lists(part_globs, max_size=3).map(tuple), st.booleans()).filter(
@@ -28,12 +30,14 @@ def matching(patterns: list[Item], path: tuple[str, ...]) -> frozenset[int]:
     )
 
 
+@examples
 @given(items)
 def test_each_member_is_matched_by_exactly_its_patterns(patterns: list[Item]) -> None:
     for signature, path in Sequences(patterns, SEGMENT, longest=255).classes().items():
         assert matching(patterns, path) == signature
 
 
+@examples
 @given(items, paths)
 def test_every_path_is_in_a_class_whose_member_is_not_longer(
     patterns: list[Item], path: tuple[str, ...]
@@ -42,6 +46,7 @@ def test_every_path_is_in_a_class_whose_member_is_not_longer(
     assert len("/".join(found[matching(patterns, path)])) <= len("/".join(path))
 
 
+@examples
 @given(items, st.integers(0, 20))
 def test_longer_members_are_longer_and_of_their_class(patterns: list[Item], minimum: int) -> None:
     for signature, path in Sequences(patterns, SEGMENT, longest=25).longer_than(minimum).items():
@@ -49,6 +54,7 @@ def test_longer_members_are_longer_and_of_their_class(patterns: list[Item], mini
         assert matching(patterns, path) == signature
 
 
+@examples
 @given(items, paths)
 def test_every_longer_path_has_a_longer_member_of_its_class(
     patterns: list[Item], path: tuple[str, ...]
@@ -58,11 +64,12 @@ def test_every_longer_path_has_a_longer_member_of_its_class(
     assert len("/".join(found[matching(patterns, path)])) <= length
 
 
+@examples
 @given(items, paths.filter(lambda path: len(path) >= 2))
 def test_with_a_fewest_number_of_segments_shorter_paths_have_no_class(
     patterns: list[Item], path: tuple[str, ...]
 ) -> None:
-    two = Sequences(patterns, SEGMENT, longest=255, fewest=2)
+    two = Sequences(patterns, SEGMENT, longest=25, fewest=2)
     assert all(len(member) >= 2 for member in two.classes().values())
     assert matching(patterns, path) in two.classes()
     assert all(len(member) >= 2 for member in two.longer_than(3).values())
@@ -79,3 +86,8 @@ def test_too_many_combinations_are_an_error_not_a_guess(monkeypatch: pytest.Monk
         Sequences(patterns, SEGMENT, longest=255).classes()
     with pytest.raises(TooComplex):
         Sequences(patterns, SEGMENT, longest=255).longer_than(3)
+
+
+def test_a_longer_member_is_at_most_as_long_as_allowed() -> None:
+    found = Sequences([Item(("a" * 9, "b" * 9))], SEGMENT, longest=18).longer_than(9)
+    assert set(found) == {frozenset()}
