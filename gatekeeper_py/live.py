@@ -1,8 +1,8 @@
-"""The one mutable cell: which policy is live.
+"""The live policy: the only mutable state that reviews share.
 
-A ``Snapshot`` is a compiled policy with its own cache; ``LivePolicy.install`` swaps it with one
-assignment. There is no invalidation code, because a cache never outlives its policy, and a
-review takes the snapshot once, so it is judged by one policy from start to end.
+A ``Snapshot`` is a compiled policy with its own cache. ``LivePolicy.install`` replaces it with one
+assignment. A review takes the snapshot once, so one policy judges all of it. Nothing invalidates a cache,
+because it is discarded together with its policy.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import RuleSet
 
 MAX_CACHED_LENGTH: Final = 1024
-"""Of an image or a namespace. Longer text is decided each time: 16,384 hostile reviews must not hold more
-than some tens of MiB."""
+"""Longest image or namespace in a cache key. Longer text is decided each time, so that 16,384 hostile
+reviews cannot make the cache larger than some tens of MiB."""
 
 _Key = str | tuple[str | None, str]
 _ABSENT: Final = object()
@@ -32,17 +32,17 @@ _ABSENT: Final = object()
 
 @dataclass(slots=True)
 class CacheCounts:
-    """Hits and misses over all snapshots of a process."""
+    """Cache hits and misses of all snapshots in a process."""
 
     hits: int = 0
     misses: int = 0
 
 
 class Snapshot:
-    """A compiled policy that remembers its decisions, by image as written.
+    """A compiled policy with a cache of its decisions, by image as written.
 
-    ``cache_size`` is the number of decisions kept, 0 for none. The namespace is part of the key
-    only when some rule asks for it.
+    ``cache_size`` is the number of decisions kept, 0 for none. The namespace is part of the cache key only
+    if some rule depends on it.
     """
 
     __slots__ = ("_approvals", "_by_namespace", "_decisions", "_plans", "compiled", "counts", "resources")
@@ -70,21 +70,21 @@ class Snapshot:
 
     @property
     def cached(self) -> int:
-        """Decisions kept now."""
+        """The number of decisions in the cache."""
         return 0 if self._decisions is None else len(self._decisions)
 
     def mode(self, namespace: str | None) -> Mode:
         return self.compiled.mode(namespace)
 
     def approval(self, mode: Mode) -> Callable[[str], bytes]:
-        """Writes the answer to a review in which all is approved, from its uid."""
+        """Return a function that writes the response to a fully approved review from its uid."""
         write = self._approvals.get(mode)
         if write is None:
             write = self._approvals[mode] = review.approval({"mode": mode, "policy": self.revision})
         return write
 
     def decide(self, namespace: str | None, image: str) -> Decision:
-        """As ``CompiledPolicy.decide``, remembered."""
+        """Return ``CompiledPolicy.decide``, from the cache if possible."""
         cache = self._decisions
         key = _with_namespace(namespace, image) if self._by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
@@ -98,7 +98,7 @@ class Snapshot:
         return decision
 
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
-        """As ``CompiledPolicy.plan``, remembered."""
+        """Return ``CompiledPolicy.plan``, from the cache if possible."""
         cache = self._plans
         key = _with_namespace(namespace, image) if self._by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
@@ -110,7 +110,7 @@ class Snapshot:
 
 
 def _with_namespace(namespace: str | None, image: str) -> _Key | None:
-    """``None`` when it is too long to be kept."""
+    """Return the cache key, or ``None`` if the namespace is too long to be kept."""
     return None if namespace is not None and len(namespace) > MAX_CACHED_LENGTH else (namespace, image)
 
 
@@ -123,5 +123,5 @@ class LivePolicy:
         self.snapshot: Snapshot | None = None
 
     def install(self, snapshot: Snapshot) -> None:
-        """Make a snapshot live: reviews that started keep theirs, later ones take this."""
+        """Make a snapshot live. Reviews in progress keep the one they started with."""
         self.snapshot = snapshot

@@ -57,7 +57,7 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything ``serve`` is told."""
+    """All settings of ``serve``."""
 
     policy: Path | None
     configmap: ConfigMapName | None
@@ -126,7 +126,7 @@ def build_tls(
     if (cert is None) != (key is None):
         raise SettingsError("--tls-cert and --tls-key require each other")
     if cert is not None and self_signed:
-        raise SettingsError("--tls-self-signed and --tls-cert exclude each other")
+        raise SettingsError("--tls-self-signed and --tls-cert cannot be combined")
     if cert is None and not self_signed and not policy_is_file:
         raise SettingsError("give --tls-cert and --tls-key, or --tls-self-signed to try it out")
     if cert is not None and ca_out is not None:

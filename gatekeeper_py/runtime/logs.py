@@ -1,7 +1,7 @@
-"""Logs: structlog events as JSON lines on stdout, written by a thread of their own.
+"""Logs: structlog events as JSON lines on stdout, written by a separate thread.
 
-A pipe whose reader stopped must cost log lines and never a review: events go into a bounded
-queue, and what does not fit is dropped and counted.
+If nothing reads stdout, log lines may be lost, but reviews must go on. Events therefore go into a bounded
+queue; events that do not fit are dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Format = Literal["json", "console"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 QUEUE_LINES: Final = 10_000
-"""Some seconds of a denial storm: 5 MiB of usual review events, 50 MiB of the longest images."""
+"""A few seconds of a storm of denials: 5 MiB of typical review events, 50 MiB with the longest images."""
 
 MAX_LINE_BYTES: Final = 16_384
-"""A longer line is cut: collectors split or drop them."""
+"""Longer lines are cut, because log collectors split or drop them."""
 
 FLUSH_SECONDS: Final = 1.0
 
 BATCH_SECONDS: Final = 0.02
-"""For lines to gather. A thread woken for each line takes the interpreter from the event loop each time:
-that made a denial cost twice an allowed review."""
+"""How long to collect lines before writing them. A thread that wakes for each line interrupts the event
+loop each time; that doubled the cost of a denial."""
 
 MAX_BATCH_LINES: Final = 1000
 """Bounds one write to a few hundred KiB."""
@@ -47,9 +47,9 @@ class Log(Protocol):
 
 
 class LogWriter:
-    """Takes whole lines without ever blocking; a daemon thread writes them.
+    """Accepts whole lines without blocking; a daemon thread writes them.
 
-    ``dropped`` counts lines lost because the queue was full or the stream failed.
+    ``dropped`` counts the lines lost because the queue was full or the stream failed.
     """
 
     def __init__(self, stream: BinaryIO, *, capacity: int = QUEUE_LINES) -> None:
@@ -71,7 +71,7 @@ class LogWriter:
             self._waiting.set()
 
     def close(self) -> None:
-        """Write what is queued, for at most a second: a blocked stream must not hold the exit."""
+        """Write the queued lines, for at most a second, so that a blocked stream cannot delay the exit."""
         self._stopping.set()
         self._waiting.set()
         self._thread.join(FLUSH_SECONDS)
@@ -82,11 +82,11 @@ class LogWriter:
             self._stopping.wait(BATCH_SECONDS)
             self._waiting.clear()
             self._write_waiting()
-        self._write_waiting()  # what came as it was told to stop
+        self._write_waiting()  # lines that arrived while it was stopping
 
     def _write_waiting(self) -> None:
         while self._lines:
-            # One write for all that waits: a system call per line is the dearest part of a storm.
+            # Write all waiting lines at once: one system call per line is the largest cost in a storm.
             whole = [self._lines.popleft() for _ in range(min(len(self._lines), MAX_BATCH_LINES))]
             try:
                 self._write_all(b"".join(whole))
@@ -97,14 +97,14 @@ class LogWriter:
         rest = memoryview(content)
         while rest:
             written = self._stream.write(rest)
-            if written is None:  # a pipe that somebody made non-blocking is full
+            if written is None:  # the stream is a full pipe in non-blocking mode
                 raise BlockingIOError
-            rest = rest[written:]  # an unbuffered stream may take a part only
+            rest = rest[written:]  # an unbuffered stream may accept only a part
         self._stream.flush()
 
 
 class _LineLogger:
-    """What structlog calls at the end of its chain."""
+    """The logger that structlog calls after its processors."""
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
@@ -121,7 +121,7 @@ class _LineLogger:
 def build_log(
     writer: LogWriter, *, level: str, style: Format, colors: bool = False
 ) -> structlog.typing.FilteringBoundLogger:
-    """A logger that writes events to ``writer``; the standard library's warnings go there too."""
+    """Return a logger that writes events to ``writer``. Warnings of the standard library go there, too."""
     renderer: Callable[..., Any]
     if style == "json":
         renderer = structlog.processors.JSONRenderer(serializer=_serialize)
@@ -138,7 +138,7 @@ def build_log(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
     )
-    log = log.bind()  # or each line would build the chain again
+    log = log.bind()  # otherwise structlog rebuilds the chain of processors for each line
     root = logging.getLogger()
     root.handlers = [_ToStructlog(log)]
     root.setLevel(logging.WARNING)
@@ -146,7 +146,7 @@ def build_log(
 
 
 class RateLimit:
-    """Lets one event of a kind through per interval and counts the others."""
+    """Lets one event of each kind through per interval and counts the others."""
 
     def __init__(self, seconds: float = 1.0, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -154,7 +154,7 @@ class RateLimit:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def passes(self, kind: str) -> int | None:
-        """How many were held back since the last that passed; ``None`` to hold this one back."""
+        """Return the number of events suppressed since the last one, or ``None`` to suppress this one."""
         now = self._monotonic()
         last, held = self._kinds.get(kind, (float("-inf"), 0))
         if now - last < self._seconds:
@@ -186,7 +186,7 @@ def _serialize(event: Any, **_options: Any) -> bytes:
     try:
         return orjson.dumps(event, default=str)
     except (orjson.JSONEncodeError, TypeError):
-        # A lone surrogate or a number beyond 64 bits: shown escaped rather than lost.
+        # A lone surrogate or a number over 64 bits: escape it so that the line is not lost.
         return orjson.dumps({key: _plain(value) for key, value in event.items()})
 
 
@@ -195,12 +195,12 @@ def _plain(value: Any) -> str:
 
 
 def _cut(line: bytes) -> bytes:
-    """A line that is too long, as one that still parses."""
-    # An eighth, because a control character becomes six when it is escaped.
+    """Return a shorter line that is still valid JSON."""
+    # An eighth, because escaping turns a control character into six characters.
     head = line[: MAX_LINE_BYTES // 8].decode("utf-8", "ignore")
     return orjson.dumps({"event": "log_line_cut", "level": "warning", "bytes": len(line), "head": head})
 
 
 def stdout_stream() -> BinaryIO:
-    """Standard output without Python's buffer, whose lock a blocked write would hold at exit."""
+    """Return stdout without Python's buffer: a blocked write would hold the buffer's lock at exit."""
     return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)

@@ -1,4 +1,4 @@
-"""What every long-running command shares: uvloop, the log's thread, signals."""
+"""The process of every long-running command: event loop, log thread and signals."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ import uvloop
 from gatekeeper_py.runtime.logs import Format, LogWriter, build_log, stdout_stream
 
 SWITCH_SECONDS: Final = 0.001
-"""How long a thread may keep the interpreter from the event loop: reviews go on while one compiles a
-policy. Python's 5 ms made each turn of the loop wait for that long; below 1 ms nothing was gained."""
+"""How long another thread may run before the event loop gets the interpreter back. A thread compiles
+policies while reviews go on. With Python's default of 5 ms, each turn of the loop waited that long; values
+below 1 ms gained nothing."""
 
 COLLECTOR_THRESHOLD: Final = 50_000
-"""New containers before the garbage collector looks for cycles. A review makes 2,000 at 33 KB, all gone
-at its end without it; Python's 700 made it run thrice in each, for a tenth of the review."""
+"""New container objects before the garbage collector looks for cycles. A review of 33 KB makes 2,000, and
+reference counting frees all of them. With Python's default of 700, the collector ran three times in each
+review and took a tenth of its time."""
 
 
 class Process:
-    """One process: ``log`` writes without blocking, ``stop`` is set by the first signal."""
+    """One process. ``log`` never blocks; the first signal sets ``stop``."""
 
     def __init__(self, *, log_level: str, log_style: Format) -> None:
         self.stop = asyncio.Event()
@@ -40,8 +42,8 @@ class Process:
         self._signals = 0
 
     def run(self, main: Callable[[], Awaitable[int]]) -> int:
-        """Run to the end; answers the exit code. A second signal exits at once."""
-        # A _created series beside each counter would double what is scraped and tell nothing.
+        """Run ``main`` and return its exit code. A second signal exits at once."""
+        # A _created series beside each counter would double the size of each scrape without any use.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(COLLECTOR_THRESHOLD)
@@ -49,7 +51,7 @@ class Process:
             return runner.run(self._run(main))
 
     async def _run(self, main: Callable[[], Awaitable[int]]) -> int:
-        # First of all: as PID 1 a process has no default handlers, and a signal must not be lost.
+        # Before anything else: PID 1 has no default signal handlers, and no signal may be lost.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)

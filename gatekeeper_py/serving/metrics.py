@@ -1,6 +1,6 @@
-"""Prometheus metrics; what each review counts is kept as plain integers and read when scraped.
+"""Prometheus metrics. Counters that every review increments are plain integers, read when scraped.
 
-No label ever carries an image, a namespace or a user. Names: docs/interface.md, "Metrics".
+No label carries an image, a namespace or a user. docs/interface.md, "Metrics", lists the names.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validate", "mutate", "policy")
 DURATION_BUCKETS: Final = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 )  # fmt: skip
-"""Seconds, from 100 µs: a review takes about that, and its caller gives up after some seconds."""
+"""Seconds. They start at 100 µs, which is about what a review takes; its caller gives up after 5 s."""
 
 KNOWN_OPERATIONS: Final = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 
 
 class Metrics:
-    """All metrics of one process, on a registry of their own."""
+    """All metrics of one process, in their own registry."""
 
     def __init__(
         self, live: LivePolicy, counts: CacheCounts, *, now: Callable[[], float] = time.time
@@ -53,32 +53,51 @@ class Metrics:
         self._reviews = _Counts(
             "reviews", "Admission reviews answered.", ("endpoint", "operation", "verdict", "mode")
         )
-        self._durations = _Durations("review_duration_seconds", "From body read to answer made.")
+        self._durations = _Durations(
+            "review_duration_seconds", "Time from reading the body to encoding the response, in seconds."
+        )
         self._images = _Counts("images", "Images judged.", ("verdict", "reason"))
         for collector in (self._reviews, self._durations, self._images):
             self.registry.register(collector)
-        self._rewrites = self._counter("rewrites", "Images rewritten, by the mirror's place.", "mirror")
+        self._rewrites = self._counter(
+            "rewrites", "Images rewritten, by the index of the mirror in the policy.", "mirror"
+        )
         self._exemptions = self._counter(
             "exemptions", "Reviews allowed without judging an image, by reason.", "reason"
         )
-        self._reloads = self._counter("policy_reloads", "Policy deliveries, by result.", "result")
-        self._errors = self._counter("http_errors", "Requests not answered with 200.", "code")
-        self._info = self._gauge("policy_info", "The live policy.", "revision", "mode", "source")
-        self._rules = self._gauge("policy_rules", "Live rules, overrides, mirrors.", "kind")
+        self._reloads = self._counter(
+            "policy_reloads", "Policy documents received from the source, by result.", "result"
+        )
+        self._errors = self._counter(
+            "http_errors", "HTTP requests answered with a status other than 200, by status code.", "code"
+        )
+        self._info = self._gauge(
+            "policy_info", "The policy in use; the value is always 1.", "revision", "mode", "source"
+        )
+        self._rules = self._gauge(
+            "policy_rules",
+            "Number of allow rules, deny rules, overrides, mirrors and resources in use.",
+            "kind",
+        )
         self._last_success = self._gauge(
-            "policy_last_success_timestamp_seconds", "When a policy was last loaded."
+            "policy_last_success_timestamp_seconds", "Unix time at which a policy was last loaded."
         )
         self._synced = self._gauge(
-            "policy_synced_timestamp_seconds", "When the source was last known to be in step."
+            "policy_synced_timestamp_seconds",
+            "Unix time at which the policy source was last read successfully.",
         )
-        self._present = self._gauge("policy_present", "1 when the source holds a document.")
+        self._present = self._gauge("policy_present", "1 if the policy source holds a document, else 0.")
         self._not_after = self._gauge(
-            "certificate_not_after_timestamp_seconds", "When the served certificate expires."
+            "certificate_not_after_timestamp_seconds", "Unix time at which the served certificate expires."
         )
-        self._lag = self._gauge("event_loop_lag_seconds", "How late the event loop last ran a timer.")
-        self.inflight = self._gauge("inflight_reviews", "Reviews being answered.")
-        self._connections = self._gauge("connections", "Open connections to the webhook.")
-        self._log_dropped = self._counter_function("log_lines_dropped", "Log lines lost.")
+        self._lag = self._gauge(
+            "event_loop_lag_seconds", "Delay of the last timer that the event loop ran, in seconds."
+        )
+        self.inflight = self._gauge("inflight_reviews", "Reviews in progress.")
+        self._connections = self._gauge("connections", "Open connections to the webhook port.")
+        self._log_dropped = self._counter_function(
+            "log_lines_dropped", "Log lines dropped because nothing read them fast enough."
+        )
         self.registry.register(_CacheCollector(live, counts))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -91,11 +110,11 @@ class Metrics:
         self._durations.observe(endpoint, seconds)
 
     def images(self, reason: str, count: int, *, approved: bool) -> None:
-        """Count judged images."""
+        """Count judged images, by reason."""
         self._images.add(("approved" if approved else "rejected", reason), count)
 
     def rewrite(self, mirror: int) -> None:
-        """Count one rewritten image; mirrors are told apart by their place in the policy."""
+        """Count one rewritten image. ``mirror`` is its mirror's index in the policy."""
         self._rewrites.labels(str(mirror)).inc()
 
     def exemption(self, reason: str) -> None:
@@ -141,7 +160,7 @@ class Metrics:
         self._log_dropped.count = count
 
     def exposition(self) -> bytes:
-        """The text format that Prometheus scrapes."""
+        """Return all metrics in the text format that Prometheus scrapes."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
@@ -157,9 +176,10 @@ class Metrics:
 
 
 class _Counts(Collector):
-    """A counter of plain integers by label values.
+    """A counter that holds plain integers by label values.
 
-    A review adds to four or five; the library's own children, each with a lock, cost three times that.
+    A review increments four or five of them. The library's own counters take a lock each and cost three
+    times as much.
     """
 
     def __init__(self, name: str, help_text: str, labels: tuple[str, ...]) -> None:
@@ -169,7 +189,7 @@ class _Counts(Collector):
         self._counts: dict[tuple[str, ...], int] = {}
 
     def add(self, values: tuple[str, ...], count: int = 1) -> None:
-        """Count under these values of the labels. On the event loop only."""
+        """Add to the counter with these label values. Call it on the event loop only."""
         counts = self._counts
         counts[values] = counts.get(values, 0) + count
 
@@ -181,7 +201,7 @@ class _Counts(Collector):
 
 
 class _Durations(Collector):
-    """A histogram by endpoint, with the bucket found by bisection."""
+    """A histogram by endpoint that finds the bucket by bisection."""
 
     def __init__(self, name: str, help_text: str) -> None:
         self._name = f"{PREFIX}_{name}"
@@ -203,7 +223,7 @@ class _Durations(Collector):
 
 
 class _FunctionCounter(Collector):
-    """A counter kept elsewhere as a plain integer."""
+    """A counter whose value is a plain integer kept elsewhere."""
 
     def __init__(self, name: str, help_text: str) -> None:
         self._name = name
@@ -215,7 +235,7 @@ class _FunctionCounter(Collector):
 
 
 class _CacheCollector(Collector):
-    """Reads the cache's plain integers when scraped: counting must not cost more than a hit."""
+    """Reports the decision cache. It reads plain integers when scraped, because counting must be cheap."""
 
     def __init__(self, live: LivePolicy, counts: CacheCounts) -> None:
         self._live = live
@@ -223,7 +243,13 @@ class _CacheCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._live.snapshot
-        yield CounterMetricFamily(f"{PREFIX}_cache_hits", "Decisions remembered.", self._counts.hits)
-        yield CounterMetricFamily(f"{PREFIX}_cache_misses", "Decisions made.", self._counts.misses)
+        yield CounterMetricFamily(
+            f"{PREFIX}_cache_hits", "Decisions taken from the cache.", self._counts.hits
+        )
+        yield CounterMetricFamily(
+            f"{PREFIX}_cache_misses",
+            "Decisions computed because the cache did not have them.",
+            self._counts.misses,
+        )
         entries = 0 if snapshot is None else snapshot.cached
-        yield GaugeMetricFamily(f"{PREFIX}_cache_entries", "Decisions kept now.", entries)
+        yield GaugeMetricFamily(f"{PREFIX}_cache_entries", "Decisions in the cache.", entries)
