@@ -12,7 +12,7 @@ from growth import check_linear
 Work = Callable[[str], object]
 Make = Callable[[int], str]
 
-LIMIT = 1 << 16
+LIMIT = 1 << 14
 
 
 def spaces(size: int) -> str:
