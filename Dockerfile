@@ -24,7 +24,7 @@ COPY pyproject.toml uv.lock ./
 RUN /uv/bin/uv sync --quiet --frozen --no-dev --no-install-project
 COPY . .
 RUN /uv/bin/uv sync --quiet --frozen --no-dev --no-editable \
-    && python3 container/rootfs.py /opt/gatekeeper-py gatekeeper-py /rootfs
+    && python3 tools/rootfs.py /opt/gatekeeper-py gatekeeper-py /rootfs
 
 FROM scratch
 COPY --from=build /rootfs /

@@ -10,6 +10,8 @@ BASE ?=
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
+# Runs a command in a network namespace of its own.
+ISOLATED = $(BIN)/python -m tools.controlplane isolate
 # One worker for each core; idle workers take tests from busy ones.
 WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/image -n $(WORKERS) --dist worksteal -q
@@ -52,10 +54,10 @@ fuzz: setup ## look for inputs that break a law: ten minutes (FUZZ_SECONDS=n for
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
-	$(PYTHON) tests/e2e/controlplane/build.py
+	$(PYTHON) -m tools.controlplane build
 
 e2e: setup controlplane ## run the end-to-end tests in a network namespace of their own
-	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m pytest tests/e2e --timeout=600 $(ARGS)
+	$(ISOLATED) $(BIN)/python -m pytest tests/e2e --timeout=600 $(ARGS)
 
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)
 	@test -n "$(CONTAINER)" || { echo "docker, podman or buildah is needed" >&2; exit 1; }
@@ -69,7 +71,7 @@ image-test: setup ## build the image without a daemon and test it (root; buildah
 
 check: setup ## lock, advisories, lint, format, types, layers, instructions per review
 	$(UV) lock --check --quiet
-	$(BIN)/python -m advisories
+	$(BIN)/python -m tools.advisories
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -84,7 +86,7 @@ bench-micro: setup ## time the core's single steps
 	$(BIN)/python -m benchmarks.micro $(ARGS)
 
 bench-cluster: setup controlplane ## toggles, starts and memory on the real control plane
-	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python benchmarks/cluster.py
+	$(ISOLATED) $(BIN)/python -m benchmarks.cluster
 
 bench: setup ## load on one server and the core's single steps (10 minutes, needs Go and two cores)
 	$(BIN)/python -m benchmarks.load --quick $(ARGS)
@@ -98,14 +100,14 @@ bench-peers: setup ## build five other servers, check their answers, compare the
 	$(BIN)/python -m benchmarks.load --quick --out benchmarks/results/latest/peers S11 $(ARGS)
 
 bench-churn: setup controlplane ## what the webhook costs a real API server (ARGS=--quick: five minutes)
-	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m benchmarks.churn $(ARGS)
+	$(ISOLATED) $(BIN)/python -m benchmarks.churn $(ARGS)
 
 bench-alternating: setup controlplane ## what costs an API server little, closer than bench-churn (15 minutes)
-	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python -m benchmarks.churn.alternating \
+	$(ISOLATED) $(BIN)/python -m benchmarks.churn.alternating \
 		none-again native fast-path fast-path-no-mirror one-comparison one-regex $(ARGS)
 
 bench-fastpath: setup controlplane ## how long a removed image still comes in with the fast path (four minutes)
-	$(BIN)/python tests/e2e/controlplane/network.py $(BIN)/python benchmarks/fastpath.py
+	$(ISOLATED) $(BIN)/python -m benchmarks.fastpath
 
 bench-churn-peers: setup ## build Gatekeeper, so that bench-churn has it too (once, minutes, needs Go)
 	$(BIN)/python -m benchmarks.churn --build-gatekeeper

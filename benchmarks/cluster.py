@@ -18,15 +18,12 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from e2e.controlplane.build import cached
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.plane import ControlPlane
-from e2e.controlplane.polling import wait_until
-from e2e.installed import NAMESPACE, POLICY, UNLISTED, Installed, installed, pod
+from tools.controlplane.build import cached
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import NAMESPACE, POLICY, UNLISTED, Installed, installed, pod
+from tools.polling import wait_until
 
 TOGGLES = 200
 STARTS = 5

@@ -15,15 +15,12 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from e2e.controlplane.build import cached
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.plane import ControlPlane
-from e2e.fastpath_site import Site
-from e2e.installed import APPROVED, installed, pod
+from tools.controlplane.build import cached
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.plane import ControlPlane
+from tools.installation.fastpath import Site
+from tools.installation.product import APPROVED, installed, pod
 
 TURNS = 30
 IN_A_ROW = 20

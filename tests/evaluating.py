@@ -17,11 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from e2e.controlplane.build import GO_BUILD, GO_ENVIRONMENT, BuildError, find_go
+from tools.controlplane.build import GO_BUILD, GO_ENVIRONMENT, BuildError, find_go
 
 HERE: Final = Path(__file__).resolve().parent
 SOURCE: Final = HERE / "celoracle" / "oracle.go"
-MODULE: Final = HERE / "e2e" / "controlplane" / "kubernetes"
+MODULE: Final = HERE.parent / "tools" / "controlplane" / "kubernetes"
 
 COST_LIMIT: Final = 1_000_000
 """Of one expression (apiserver, pkg/apis/cel/config.go)."""

@@ -27,8 +27,8 @@ from benchmarks.churn.cases import CASES, OTHERS, Stage, available
 from benchmarks.churn.creating import Creators
 from benchmarks.churn.rounds import FULL, QUICK, Plan, Sample, or_say_why, play, say
 from benchmarks.churn.site import CHURN, site
-from e2e.controlplane.build import PRODUCTS, cached
-from e2e.controlplane.plane import ControlPlane
+from tools.controlplane.build import PRODUCTS, cached
+from tools.controlplane.plane import ControlPlane
 
 
 def main() -> int:

@@ -33,9 +33,9 @@ from benchmarks.churn.floors import FLOORS
 from benchmarks.churn.pods import bodies
 from benchmarks.churn.rounds import await_effect, await_unlisted, expect_reviews, or_say_why, others, say
 from benchmarks.churn.site import CHURN, Site, site
-from e2e.controlplane.build import cached
-from e2e.controlplane.plane import ControlPlane
-from e2e.installed import MUTATING, VALIDATING
+from tools.controlplane.build import cached
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import MUTATING, VALIDATING
 
 COMPARED = tuple(
     case for case in (*CASES, *FLOORS) if case.plain_reviews == 0 and case.name not in {"none", "gatekeeper"}

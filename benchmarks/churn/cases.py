@@ -15,7 +15,7 @@ from benchmarks.churn.approval import MIRROR, PREFIXES
 from benchmarks.churn.gatekeeper import Gatekeeper
 from benchmarks.churn.pods import Sidecar
 from benchmarks.churn.site import Site
-from e2e.installed import K8S, MUTATING, NAMESPACE
+from tools.installation.product import K8S, MUTATING, NAMESPACE
 
 OTHERS = (NAMESPACE, "kube-system")
 """Namespaces that are left alone, as our own webhook leaves them."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.goprogram import compiled
-from e2e.controlplane.components import API_URL
-from e2e.controlplane.plane import ControlPlane
+from tools.controlplane.components import API_URL
+from tools.controlplane.plane import ControlPlane
 
 SOURCES: Final = Path(__file__).resolve().parent / "creator"
 

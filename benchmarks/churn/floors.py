@@ -11,7 +11,7 @@ from functools import partial
 
 from benchmarks.churn.approval import DENIED_IMAGE, PLAIN_HOST
 from benchmarks.churn.cases import Case, Stage, ours
-from e2e.installed import VALIDATING
+from tools.installation.product import VALIDATING
 
 ONE_COMPARISON = f"object.spec.containers[2].image == '{DENIED_IMAGE}'"
 """The probes' unlisted image is there."""

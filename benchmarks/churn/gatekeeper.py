@@ -18,9 +18,9 @@ import yaml
 
 from benchmarks.churn import creating
 from benchmarks.goprogram import cache, compiled, run_go
-from e2e.controlplane.exchange import ApiError, exchange
-from e2e.controlplane.plane import ControlPlane
-from e2e.controlplane.polling import wait_until
+from tools.controlplane.exchange import ApiError, exchange
+from tools.controlplane.plane import ControlPlane
+from tools.polling import wait_until
 
 MODULE = "github.com/open-policy-agent/gatekeeper/v3"
 VERSION = "v3.23.1"

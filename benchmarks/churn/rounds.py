@@ -20,8 +20,8 @@ from benchmarks.churn.creating import Creation, Creators, Spoiled, write_bodies
 from benchmarks.churn.pods import Sidecar, bodies, pod
 from benchmarks.churn.site import Asking, Site
 from benchmarks.goprogram import BuildError
-from e2e.controlplane.build import BuildError as NoControlPlane
-from e2e.controlplane.plane import ControlPlaneError
+from tools.controlplane.build import BuildError as NoControlPlane
+from tools.controlplane.plane import ControlPlaneError
 
 _EFFECT_SECONDS = 20.0
 _PROBES = 6

@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks.churn.creating import Spoiled
 from benchmarks.churn.pods import deployment
 from benchmarks.churn.site import CHURN
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.plane import ControlPlane
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.plane import ControlPlane
 
 DEPLOYMENTS = 4
 """Of which every second is plainly approved. A ReplicaSet's controller works on five at once."""

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from benchmarks.churn.approval import policy_text
-from e2e.controlplane.components import (
+from tools.controlplane.components import (
     API_ADDRESS,
     APISERVER,
     COMPONENTS,
@@ -24,11 +24,11 @@ from e2e.controlplane.components import (
     SCHEDULER,
     scheduler_flags,
 )
-from e2e.controlplane.exchange import ApiError
-from e2e.controlplane.plane import ControlPlane
-from e2e.controlplane.polling import wait_until
-from e2e.installed import K8S, MUTATING, NAMESPACE, POLICY, SETTLE_SECONDS, VALIDATING, Installed
-from e2e.kubelet import Kubelet
+from tools.controlplane.exchange import ApiError
+from tools.controlplane.plane import ControlPlane
+from tools.installation.kubelet import Kubelet
+from tools.installation.product import K8S, MUTATING, NAMESPACE, POLICY, SETTLE_SECONDS, VALIDATING, Installed
+from tools.polling import wait_until
 
 CHURN = "churn"
 _CONTROLLER = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py-controller"

@@ -11,8 +11,8 @@ import yaml
 from benchmarks.churn.approval import DENIED_IMAGE, MIRROR, PLAIN_HOST, PREFIXES, policy_text
 from benchmarks.churn.pods import BODIES, bodies, deployment, pod
 from benchmarks.churn.site import with_policy
-from e2e.installed import POLICY as CONFIGMAP
 from gatekeeper_py.core.policy.policy import parse_policy
+from tools.installation.product import POLICY as CONFIGMAP
 
 POLICY = parse_policy(policy_text()).at(datetime(2026, 1, 1, tzinfo=UTC))
 

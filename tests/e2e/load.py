@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.plane import ControlPlane
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.plane import ControlPlane
 
 MAX_SECONDS = 180.0
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Self
 
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.plane import ControlPlane
-from e2e.installed import NAMESPACE, POLICY, SECRET
 from e2e.replicas import Replica, size
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import NAMESPACE, POLICY, SECRET
 
 NEWCOMER_ADDRESS = "10.244.255.1"
 """Of the Pods' range, and given to no Pod: their addresses are counted from its other end."""

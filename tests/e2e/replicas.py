@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import builders
-from e2e.controlplane.exchange import exchange
-from e2e.controlplane.polling import wait_until
-from e2e.installed import APPROVED, NAMESPACE, UNLISTED
+from tools.controlplane.exchange import exchange
+from tools.installation.product import APPROVED, NAMESPACE, UNLISTED
+from tools.polling import wait_until
 
 SERVER_NAME = f"gatekeeper-py.{NAMESPACE}.svc"
 

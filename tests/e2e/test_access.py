@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.installed import NAMESPACE, Installed
+from tools.installation.product import NAMESPACE, Installed
 
 
 @pytest.fixture(scope="module")

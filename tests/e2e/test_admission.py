@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from e2e.controlplane.plane import ControlPlane
-from e2e.controlplane.polling import wait_until
-from e2e.installed import APPROVED, NAMESPACE, UNLISTED, Installed, deployment, pod
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import APPROVED, NAMESPACE, UNLISTED, Installed, deployment, pod
+from tools.polling import wait_until
 
 
 @pytest.fixture(autouse=True)

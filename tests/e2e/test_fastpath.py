@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.fastpath_site import ANNOTATION, CONDITION, MIRRORED, PLAIN, STAYING, WILDCARD, Answer, Site
-from e2e.installed import K8S, MUTATING, UNLISTED, VALIDATING, pod
+from tools.installation.fastpath import (
+    ANNOTATION,
+    CONDITION,
+    MIRRORED,
+    PLAIN,
+    STAYING,
+    WILDCARD,
+    Answer,
+    Site,
+)
+from tools.installation.product import K8S, MUTATING, UNLISTED, VALIDATING, pod
 
 
 def test_the_policy_as_shipped_leaves_nothing_to_skip(site: Site) -> None:

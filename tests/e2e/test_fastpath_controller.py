@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from e2e.controlplane.exchange import ApiError
-from e2e.controlplane.polling import wait_until
-from e2e.fastpath_site import (
+from tools.controlplane.exchange import ApiError
+from tools.installation.fastpath import (
     CONFIGMAP,
     PLAIN,
     PROBE_NAMESPACE,
@@ -26,7 +25,8 @@ from e2e.fastpath_site import (
     WILDCARD,
     Site,
 )
-from e2e.installed import K8S, NAMESPACE, POLICY, SETTLE_SECONDS, UNLISTED, VALIDATING, pod
+from tools.installation.product import K8S, NAMESPACE, POLICY, SETTLE_SECONDS, UNLISTED, VALIDATING, pod
+from tools.polling import wait_until
 
 
 def probed(site: Site) -> list[dict[str, Any]]:

@@ -18,16 +18,16 @@ import pytest
 
 from builders import review
 from e2e import adversary
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.polling import wait_until
-from e2e.fastpath_site import Site
-from e2e.installed import pod
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.policy.document import Mode
+from tools.controlplane.components import API_ADDRESS
+from tools.installation.fastpath import Site
+from tools.installation.product import pod
+from tools.polling import wait_until
 
 CLIENTS: Final = 8
 

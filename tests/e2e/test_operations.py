@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.controlplane.polling import wait_until
-from e2e.installed import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, deployment
+from tools.installation.product import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, deployment
+from tools.polling import wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from e2e.controlplane.polling import wait_until
-from e2e.installed import NAMESPACE, UNLISTED, VALIDATING, Installed, deployment, pod
+from tools.installation.product import NAMESPACE, UNLISTED, VALIDATING, Installed, deployment, pod
+from tools.polling import wait_until
 
 
 def _apply(product: Installed, namespace: str, document: dict[str, Any]) -> Any:

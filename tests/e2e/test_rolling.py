@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from e2e.controlplane.polling import wait_until
-from e2e.installed import NAMESPACE, Installed, pod
 from e2e.load import creating
+from tools.installation.product import NAMESPACE, Installed, pod
+from tools.polling import wait_until
 
 LOG = logging.getLogger(__name__)
 ROLLOUT_SECONDS = 150

@@ -8,9 +8,9 @@ from typing import Any
 
 from cryptography import x509
 
-from e2e.controlplane.polling import wait_until
-from e2e.installed import NAMESPACE, SECRET, VALIDATING, Installed, pod
 from e2e.load import creating
+from tools.installation.product import NAMESPACE, SECRET, VALIDATING, Installed, pod
+from tools.polling import wait_until
 
 
 def _secret(product: Installed) -> dict[str, bytes]:

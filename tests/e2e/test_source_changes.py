@@ -11,13 +11,13 @@ import sys
 import time
 from contextlib import closing
 
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.polling import wait_until
-from e2e.installed import APPROVED, NAMESPACE, POLICY
 from e2e.newcomer import Newcomer
 from e2e.replicas import ask, connected
 from e2e.trial import CONFIGMAP, PRESENT, Trial, made_again, noticed
 from gatekeeper_py.core import parse_policy
+from tools.controlplane.components import API_ADDRESS
+from tools.installation.product import APPROVED, NAMESPACE, POLICY
+from tools.polling import wait_until
 
 ACCOUNT = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/gatekeeper-py"
 ROLE = [

@@ -16,7 +16,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from e2e.controlplane.components import (
+from e2e.newcomer import Newcomer
+from e2e.trial import SYNCED, Trial, noticed
+from tools.controlplane.components import (
     APISERVER,
     CONTROLLER_MANAGER,
     ETCD,
@@ -25,10 +27,8 @@ from e2e.controlplane.components import (
     SCHEDULER,
     etcd_flags,
 )
-from e2e.controlplane.exchange import exchange
-from e2e.controlplane.polling import wait_until
-from e2e.newcomer import Newcomer
-from e2e.trial import SYNCED, Trial, noticed
+from tools.controlplane.exchange import exchange
+from tools.polling import wait_until
 
 
 def _frozen_while(pid: int, body: Callable[[], None]) -> None:

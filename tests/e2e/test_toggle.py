@@ -7,9 +7,9 @@ import statistics
 import sys
 import time
 
-from e2e.controlplane.polling import wait_until
-from e2e.installed import K8S, NAMESPACE, POLICY, UNLISTED, Installed, pod
 from e2e.load import creating
+from tools.installation.product import K8S, NAMESPACE, POLICY, UNLISTED, Installed, pod
+from tools.polling import wait_until
 
 FLIPS = 20
 

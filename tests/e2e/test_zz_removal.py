@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import yaml
 
-from e2e.controlplane.polling import wait_until
-from e2e.installed import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, pod
 from e2e.load import creating
 from gatekeeper_py.issuing import issue
+from tools.installation.product import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, pod
+from tools.polling import wait_until
 
 
 def test_a_removal_under_load_fails_no_create_and_leaves_no_webhook(

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from e2e.controlplane.plane import ControlPlane
-from e2e.controlplane.polling import wait_until
-from e2e.installed import APPROVED, NAMESPACE, POLICY, VALIDATING, Installed
 from e2e.newcomer import Newcomer, Way
 from e2e.replicas import Asking, Replica, size
 from gatekeeper_py.core import parse_policy
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import APPROVED, NAMESPACE, POLICY, VALIDATING, Installed
+from tools.polling import wait_until
 
 CONFIGMAP = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 PRESENT = "gatekeeper_py_policy_present"

@@ -22,9 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from builders import pod, policy_text, review
 from contract import check_response
-from e2e.controlplane.polling import wait_until
 from faults.mounted import MountedSecret, Pair, make_own_pair, make_pair
 from server import Server, ask
+from tools.polling import wait_until
 
 APPROVED = review(pod())
 POLLED_SECONDS = 60.0

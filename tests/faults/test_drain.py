@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from e2e.controlplane.polling import wait_until
 from faults.rolling import Asking, Leaving, Site, answered, leaves_when_unready, lost, refuses
 from server import Server
+from tools.polling import wait_until
 
 LOG = logging.getLogger(__name__)
 ENOUGH = 20_000

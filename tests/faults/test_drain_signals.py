@@ -22,10 +22,10 @@ import pytest
 
 from builders import pod, policy_text, review
 from contract import check_response
-from e2e.controlplane.polling import wait_until
 from faults.rolling import Site, refuses
 from gatekeeper_py.serving.app import QUIET_SECONDS
 from server import Server, ask
+from tools.polling import wait_until
 
 LOG = logging.getLogger(__name__)
 APPROVED = review(pod("registry.corp.example/web:1"))

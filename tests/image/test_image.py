@@ -311,7 +311,7 @@ def test_context_is_the_package_and_what_builds_it(builds: Builder) -> None:
     files = builds.context()
     assert {file for file in files if not file.startswith("gatekeeper_py/")} == {
         *("pyproject.toml", "uv.lock", "README.md", "LICENSE"),
-        "container/rootfs.py",
+        "tools/rootfs.py",
     }
     assert "gatekeeper_py/serving/app.py" in files
     assert not [file for file in files if file.endswith(".pyc")]

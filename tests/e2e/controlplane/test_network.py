@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.controlplane import network
+from tools.controlplane import network
 
 SCRIPT = Path(network.__file__)
 ASK = "import network, sys; sys.stdout.write(str(network.isolated()))"

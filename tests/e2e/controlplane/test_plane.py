@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from kubernetes_asyncio import client, config
 
-from e2e.controlplane.components import COMPONENTS
-from e2e.controlplane.exchange import ApiError, listening
-from e2e.controlplane.network import POD_RANGE
-from e2e.controlplane.plane import ControlPlane, KubectlError
-from e2e.controlplane.polling import wait_until
+from tools.controlplane.components import COMPONENTS
+from tools.controlplane.exchange import ApiError, listening
+from tools.controlplane.network import POD_RANGE
+from tools.controlplane.plane import ControlPlane, KubectlError
+from tools.polling import wait_until
 
 ADMISSION_SERVER = Path(__file__).parent / "admission_server.py"
 WEBHOOK_PORT = 8443

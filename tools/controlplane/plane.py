@@ -25,8 +25,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from e2e.controlplane.authority import KeyPair
-from e2e.controlplane.components import (
+from tools.controlplane.authority import KeyPair
+from tools.controlplane.components import (
     API_ADDRESS,
     API_URL,
     APISERVER,
@@ -46,10 +46,10 @@ from e2e.controlplane.components import (
     kwok_flags,
     scheduler_flags,
 )
-from e2e.controlplane.exchange import ApiError, exchange, listening
-from e2e.controlplane.network import require_isolation
-from e2e.controlplane.polling import wait_until
-from e2e.controlplane.processes import Processes
+from tools.controlplane.exchange import ApiError, exchange, listening
+from tools.controlplane.network import require_isolation
+from tools.controlplane.processes import Processes
+from tools.polling import wait_until
 
 # Four seconds are usual; the rest is for machines that compile something beside the tests.
 _START_SECONDS = 60.0

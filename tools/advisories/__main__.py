@@ -7,17 +7,17 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-from advisories.floors import problems
-from advisories.locked import runtime_packages
+from tools.advisories.floors import problems
+from tools.advisories.locked import runtime_packages
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+ROOT: Final = Path(__file__).resolve().parents[2]
 PROJECT: Final = "gatekeeper-py"
 
 
 def main() -> int:
     """Check; the exit code."""
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
-    table = tomllib.loads((ROOT / "advisories" / "floors.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads((Path(__file__).with_name("floors.toml")).read_text(encoding="utf-8"))
     found = list(problems(runtime_packages(lock, PROJECT), table))
     for line in found:
         sys.stderr.write(f"{line}\n")

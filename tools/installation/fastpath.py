@@ -11,13 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pytest
-
-from e2e.controlplane.components import API_ADDRESS
-from e2e.controlplane.exchange import exchange
-from e2e.controlplane.plane import ControlPlane
-from e2e.controlplane.polling import wait_until
-from e2e.installed import K8S, MUTATING, NAMESPACE, POLICY, SETTLE_SECONDS, VALIDATING, Installed, pod
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.exchange import exchange
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import (
+    K8S,
+    MUTATING,
+    NAMESPACE,
+    POLICY,
+    SETTLE_SECONDS,
+    VALIDATING,
+    Installed,
+    pod,
+)
+from tools.polling import wait_until
 
 CONFIGMAP: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 PROBE_NAMESPACE: Final = "gatekeeper-py-probe"
@@ -166,9 +173,9 @@ class Site:
         return time.monotonic() - since
 
 
-@pytest.fixture(scope="module")
-def site(product: Installed) -> Iterator[Site]:
-    """The overlay ``fast-path``, applied unchanged over the installation, and taken back in the end."""
+@contextmanager
+def fast_path(product: Installed) -> Iterator[Site]:
+    """Apply the overlay ``fast-path`` unchanged over the installation, and take it back at the end."""
     found = Site(product)
     product.plane.kubectl("apply", "-k", str(K8S / "overlays/fast-path"))
     try:
@@ -180,15 +187,7 @@ def site(product: Installed) -> Iterator[Site]:
             if product.get(path) is not None:
                 product.plane.api("DELETE", path)
         found.wait_skipping_nothing()
-        # Applied again while it goes, the namespace would keep nothing of what is in it.
+        # A namespace that is applied again while it is being deleted loses everything in it.
         wait_until(
             lambda: not any(map(product.get, LEFTOVERS)), seconds=SETTLE_SECONDS, what="the leftovers gone"
         )
-
-
-@pytest.fixture
-def wide(site: Site) -> Site:
-    """Mode ``enforce`` and the policy ``WIDE``, in step."""
-    site.product.set_mode("enforce")
-    site.put_policy(WIDE)
-    return site

@@ -20,8 +20,8 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Self
 
-from e2e.controlplane.exchange import ApiError
-from e2e.controlplane.plane import ControlPlane
+from tools.controlplane.exchange import ApiError
+from tools.controlplane.plane import ControlPlane
 
 _TURN_SECONDS = 0.1
 _PROBE_SECONDS = 2.0

@@ -1,21 +1,19 @@
-#!/usr/bin/env python3
-"""The network namespace in which the control plane and everything that talks to it live.
+"""The network namespace in which the control plane and all its clients run.
 
-``python3 network.py COMMAND…`` runs a command in a fresh namespace in which
+``python3 -m tools.controlplane isolate COMMAND…`` runs a command in a new namespace in which
 
-* only the loopback device is up and no route leads out: ports cannot collide with anything else on the
-  machine, and nothing that a test does reaches another host;
-* every address of :data:`POD_RANGE` is local: a process can bind the address of a Pod that has no container,
-  and *is* that Pod to the API server.
+* only the loopback device is up and no route leads out, so ports cannot collide with other processes of the
+  machine and no test reaches another host;
+* every address of :data:`POD_RANGE` is local, so a process can bind the address of a Pod that has no
+  container. To the API server, that process is the Pod.
 
-The namespace is that of the process and dies with it; there is no name to collide and nothing to clean up.
-Because the test run itself lives inside, its own Python clients reach the API server, as every process it
-starts does.
+The namespace has no name and ends with its last process, so there is nothing to clean up. The test run itself
+runs inside, so its own Python clients and every process that it starts reach the API server.
 
 Needs ``unshare`` and ``setpriv`` (util-linux) and ``ip`` (iproute2). Works as root, and as any user where
 unprivileged user namespaces are allowed.
 
-Standard library only: it runs before anything else does.
+Standard library only, and no import from this package: it also runs as a script, by its path.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 POD_RANGE = "10.244.0.0/16"
-_PREPARE = "--prepare"  # our own second half, inside the namespace
+_PREPARE = "--prepare"  # the second half of run_isolated(), inside the namespace
 
 
 class IsolationError(RuntimeError):
@@ -45,8 +43,8 @@ def require_isolation() -> None:
     """Raise IsolationError unless this process is in a namespace that this module has prepared."""
     if not isolated():
         raise IsolationError(
-            "the control plane, and the test run that uses it, need a network namespace of their own; "
-            f"start the test run with: python3 {Path(__file__).resolve()} pytest …"
+            "the control plane and its clients need a network namespace of their own; "
+            "start the run with: python -m tools.controlplane isolate COMMAND"
         )
 
 
@@ -122,11 +120,8 @@ def _become(command: Sequence[str]) -> None:
         raise IsolationError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-def main() -> int:
-    arguments = sys.argv[1:]
-    if not arguments:
-        sys.stderr.write(f"usage: {Path(__file__).name} COMMAND [ARGUMENT…]\n")
-        return 2
+def main(arguments: Sequence[str]) -> int:
+    """Run a command isolated; the exit status when that is not possible."""
     try:
         if arguments[0] == _PREPARE:
             _prepare()
@@ -138,4 +133,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

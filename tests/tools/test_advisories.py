@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from advisories.floors import problems
-from advisories.locked import LockError, runtime_packages
+from tools.advisories.floors import problems
+from tools.advisories.locked import LockError, runtime_packages
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -106,7 +106,7 @@ def test_a_lock_with_a_hole_is_an_error(missing: str) -> None:
 
 def test_this_projects_lock_passes() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "advisories"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.advisories"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -115,7 +115,7 @@ def test_the_floors_that_the_project_states_are_no_lower_than_these() -> None:
     """A lower bound in pyproject.toml is what a user's own resolution may choose."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stated = dict(requirement.split(">=") for requirement in project["dependencies"])
-    table = tomllib.loads((ROOT / "advisories" / "floors.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads((ROOT / "tools" / "advisories" / "floors.toml").read_text(encoding="utf-8"))
     listed = {name: {stated[name]} for name in table["floors"] if name in stated}
     found = problems(listed, {"floors": table["floors"], "none-known": {}})
     assert [line for line in found if "older" in line] == []

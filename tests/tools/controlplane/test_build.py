@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.controlplane import build
+from tools.controlplane import build
 
-SCRIPT = Path(build.__file__)
+ROOT = Path(__file__).parents[3]
+COMMAND = [sys.executable, "-m", "tools.controlplane"]
 
 # Answers `go env`, and for `go build -o OUTPUT PACKAGE…` writes what Go would; counts its builds.
 GO = """#!/bin/sh
@@ -35,9 +37,10 @@ class Machine:
     home: Path
     variables: dict[str, str]
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str = "build", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, str(SCRIPT), *arguments],
+            [*COMMAND, command],
+            cwd=ROOT,
             env=self.variables | variables,
             capture_output=True,
             text=True,
@@ -90,10 +93,10 @@ def test_what_is_there_is_not_built_again(machine: Machine) -> None:
 
 
 def test_two_builds_at_once_are_one(machine: Machine) -> None:
-    command = [sys.executable, str(SCRIPT)]
+    command = [*COMMAND, "build"]
     with (
-        subprocess.Popen(command, env=machine.variables, stdout=subprocess.PIPE) as one,
-        subprocess.Popen(command, env=machine.variables, stdout=subprocess.PIPE) as other,
+        subprocess.Popen(command, cwd=ROOT, env=machine.variables, stdout=subprocess.PIPE) as one,
+        subprocess.Popen(command, cwd=ROOT, env=machine.variables, stdout=subprocess.PIPE) as other,
     ):
         answers = {one.communicate()[0], other.communicate()[0]}
 
@@ -102,12 +105,12 @@ def test_two_builds_at_once_are_one(machine: Machine) -> None:
 
 
 def test_printing_never_builds(machine: Machine) -> None:
-    before = machine.run("--print")
+    before = machine.run("path")
     directory = machine.run().stdout
-    after = machine.run("--print")
+    after = machine.run("path")
 
     assert before.returncode == 1
-    assert "the control plane is not built; run: python3 " in before.stderr
+    assert "the control plane is not built; run: make controlplane" in before.stderr
     assert before.stdout == ""
     assert (after.returncode, after.stdout) == (0, directory)
 
@@ -144,6 +147,24 @@ def test_another_go_version_is_another_directory(machine: Machine, tmp_path: Pat
     go.write_text(GO.replace("go1.26.0", "go1.26.1"), encoding="utf-8")
 
     assert machine.run().stdout not in {first, ""}
+
+
+def test_the_folder_of_the_modules_does_not_matter(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in machine.variables.items():
+        monkeypatch.setenv(name, value)
+    built = build.build()
+    for product in build.PRODUCTS:
+        shutil.copytree(build.HERE / product.folder, tmp_path / "moved" / product.folder)
+        module = tmp_path / "moved" / product.folder / "go.mod"
+        text = module.read_text(encoding="utf-8")
+        module.write_text(text.replace("module gatekeeper-py/", "module moved/"), encoding="utf-8")
+    monkeypatch.setattr(build, "HERE", tmp_path / "moved")
+    assert build.cached() == built
+    module.write_text(text.replace("go 1.", "go 2."), encoding="utf-8")
+    with pytest.raises(build.BuildError, match="not built"):
+        build.cached()
 
 
 def test_binaries_of_envtest_are_taken_and_the_others_built(machine: Machine, tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from e2e.controlplane.polling import wait_until
-from e2e.controlplane.processes import Processes
+from tools.controlplane.processes import Processes
+from tools.polling import wait_until
 
-TESTS = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOREVER = ["sleep", "600"]
 
 STARTS_ONE_AND_WAITS = """
 import os, sys, time
 from pathlib import Path
-from e2e.controlplane.processes import Processes
+from tools.controlplane.processes import Processes
 processes = Processes(Path(sys.argv[1]), os.environ)
 child = processes.start("child", ["sleep", "600"])
 print(child.pid, flush=True)
@@ -101,7 +101,7 @@ def test_nothing_survives_a_kill_of_the_test_run(tmp_path: Path) -> None:
         [sys.executable, "-c", STARTS_ONE_AND_WAITS, str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     ) as run:
         assert run.stdout is not None
         pid = int(run.stdout.readline())

@@ -1,23 +1,20 @@
-#!/usr/bin/env python3
-"""Build the binaries of the end-to-end tests' control plane, once per user and version.
+"""Build the binaries of the control plane, once per user and version.
 
-``python3 tests/e2e/controlplane/build.py`` prints the directory that holds the six of :data:`BINARIES`
-to standard output and its progress to standard error; the first run compiles for about ten minutes, later
-ones find what is there. ``--print`` never builds and fails when there is nothing to print.
+``python3 -m tools.controlplane build`` writes the directory with the six :data:`BINARIES` to standard output
+and its progress to standard error. The first run compiles for about ten minutes; later runs find the result.
 
-The cache is ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/controlplane/<hash>``: everything that decides what
-comes out (module files, build flags, Go version, platform) is in the hash, so that clones share it and
-a change of a version never meets a stale binary.
+The binaries are cached in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/controlplane/<hash>``. The hash covers
+everything that decides what is built (required versions, build flags, Go version, platform), so several
+clones share one build, and a changed version never finds an old binary.
 
-Binaries found in ``$KUBEBUILDER_ASSETS`` (envtest's convention: etcd, kube-apiserver, kubectl) are linked
-to instead of built.
+Binaries in ``$KUBEBUILDER_ASSETS`` (envtest's convention: etcd, kube-apiserver, kubectl) are linked to
+instead of built.
 
 Standard library only: it runs before there is a virtualenv.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import os
@@ -27,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +111,7 @@ def cached() -> Path:
     """
     directory = _directory(find_go(), _assets())
     if not _complete(directory):
-        raise BuildError(f"the control plane is not built; run: python3 {_readable(Path(__file__))}")
+        raise BuildError("the control plane is not built; run: make controlplane")
     return directory
 
 
@@ -200,7 +197,7 @@ def _directory(go: str, assets: Mapping[str, Path]) -> Path:
     digest = hashlib.sha256()
     for product in PRODUCTS:
         for path in product.module_files:
-            digest.update(path.read_bytes())
+            digest.update(_without_module_name(path.read_bytes()))
         # Asked in the module's own directory: its go directive may select another toolchain.
         answer = subprocess.run(
             [go, "env", "GOVERSION", "GOOS", "GOARCH"],
@@ -233,9 +230,9 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _readable(path: Path) -> str:
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def _without_module_name(module_file: bytes) -> bytes:
+    """Drop comments and the module's name: it follows the folder's path and no binary holds it."""
+    return re.sub(rb"(?m)^(module\s|\s*//).*\n", b"", module_file)
 
 
 def _say(line: str) -> None:
@@ -243,18 +240,12 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Build the binaries of the end-to-end tests' control plane.")
-    parser.add_argument("--print", action="store_true", help="print the directory and never build")
-    arguments = parser.parse_args()
+def main(find: Callable[[], Path]) -> int:
+    """Print the directory that :func:`build` or :func:`cached` returns; the exit status."""
     try:
-        directory = cached() if arguments.print else build()
+        directory = find()
     except BuildError as error:
         _say(f"error: {error}")
         return 1
     sys.stdout.write(f"{directory}\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from e2e.controlplane.authority import Authority, KeyPair, write_private_key
-from e2e.controlplane.network import POD_RANGE
+from tools.controlplane.authority import Authority, KeyPair, write_private_key
+from tools.controlplane.network import POD_RANGE
 
 ETCD, APISERVER = "etcd", "kube-apiserver"
 CONTROLLER_MANAGER, SCHEDULER, KWOK = "kube-controller-manager", "kube-scheduler", "kwok"

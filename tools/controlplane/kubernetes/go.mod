@@ -3,7 +3,7 @@
 // k8s.io/kubernetes cannot be required as it is: its go.mod points its staging modules at local
 // folders, and replacements of a dependency are not inherited. Each is replaced here by the version
 // of it that was published with the same release.
-module gatekeeper-py/tests/e2e/controlplane/kubernetes
+module gatekeeper-py/tools/controlplane/kubernetes
 
 go 1.26.0
 

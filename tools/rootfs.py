@@ -15,8 +15,6 @@ below ``/usr/local``. What ends up in TARGET, at the same paths as in the base:
 Standard library only.
 """
 
-# ruff: noqa: INP001 - a script, no package
-
 from __future__ import annotations
 
 import compileall
@@ -176,8 +174,8 @@ def packages(files: Iterable[Path]) -> set[str]:
     own = {str(file) for file in files if not file.is_relative_to("/usr/local") and file.parts[1] != "opt"}
     # Packages older than Debian 13 list at /lib what is, links resolved, at /usr/lib.
     asked = own | {path.removeprefix("/usr") for path in own}
-    found = subprocess.run(  # noqa: S603 - paths of the base
-        ["dpkg-query", "--search", *sorted(asked)],  # noqa: S607 - the base's
+    found = subprocess.run(
+        ["dpkg-query", "--search", *sorted(asked)],
         capture_output=True,
         text=True,
         check=False,  # 1 when one of the paths is unknown
@@ -187,7 +185,7 @@ def packages(files: Iterable[Path]) -> set[str]:
 
 
 def output(*command: str) -> str:
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603 - ours
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

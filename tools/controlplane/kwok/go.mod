@@ -1,5 +1,5 @@
 // kwok plays the nodes and kubelets of the end-to-end tests' control plane; built by ../build.py.
-module gatekeeper-py/tests/e2e/controlplane/kwok
+module gatekeeper-py/tools/controlplane/kwok
 
 go 1.26.0
 

@@ -1,5 +1,5 @@
 // The etcd of the end-to-end tests' control plane; built by ../build.py.
-module gatekeeper-py/tests/e2e/controlplane/etcd
+module gatekeeper-py/tools/controlplane/etcd
 
 go 1.26.0
 

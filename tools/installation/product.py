@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from e2e.controlplane.exchange import ApiError, exchange
-from e2e.controlplane.plane import ControlPlane
-from e2e.controlplane.polling import wait_until
-from e2e.kubelet import Kubelet
+from tools.controlplane.exchange import ApiError, exchange
+from tools.controlplane.plane import ControlPlane
+from tools.installation.kubelet import Kubelet
+from tools.polling import wait_until
 
 K8S = Path(__file__).parents[2] / "k8s"
 NAMESPACE = "gatekeeper-py"

@@ -1,0 +1,59 @@
+"""The fixtures of the end-to-end tests: one control plane, with the product installed once.
+
+Only the outermost conftest.py may import them: a second import makes a second ``control_plane``, and two
+control planes cannot run in one network namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tools.controlplane.build import cached
+from tools.controlplane.plane import ControlPlane
+from tools.installation.fastpath import WIDE, Site, fast_path
+from tools.installation.product import Installed, installed
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The control plane that all tests of a run share; its logs stay in pytest's temporary directory.
+
+    Does not build the binaries: that takes minutes, and a test's timeout would end it half-way.
+    """
+    directory = tmp_path_factory.mktemp("controlplane")
+    with ControlPlane(cached(), directory=directory, audit="Metadata") as plane:
+        yield plane
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of the test's own with its default service account; its deletion is not waited for."""
+    name = f"test-{uuid4().hex[:8]}"
+    control_plane.make_namespace(name)
+    yield name
+    control_plane.api("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def product(control_plane: ControlPlane) -> Iterator[Installed]:
+    """The overlay ``enforce``, armed, with three replicas and the controller."""
+    with installed(control_plane, "enforce") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site(product: Installed) -> Iterator[Site]:
+    """The overlay ``fast-path`` applied over the installation."""
+    with fast_path(product) as found:
+        yield found
+
+
+@pytest.fixture
+def wide(site: Site) -> Site:
+    """Mode ``enforce`` and the policy ``WIDE``, with the fast path in step."""
+    site.product.set_mode("enforce")
+    site.put_policy(WIDE)
+    return site

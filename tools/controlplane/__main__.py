@@ -1,0 +1,31 @@
+"""Build the control plane, or run a command beside it: ``python3 -m tools.controlplane --help``.
+
+Standard library only: it runs before there is a virtualenv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tools.controlplane import build, network
+
+
+def main() -> int:
+    """Run one of the commands and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python3 -m tools.controlplane", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="build the binaries unless they are cached, and print their directory")
+    commands.add_parser("path", help="print the directory of the binaries; fail if they are not built")
+    isolate = commands.add_parser("isolate", help="run a command in a network namespace of its own")
+    isolate.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="with its arguments")
+    arguments = parser.parse_args()
+    if arguments.command == "isolate":
+        if not arguments.argv:
+            isolate.error("COMMAND is missing")
+        return network.main(arguments.argv)
+    return build.main(build.build if arguments.command == "build" else build.cached)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

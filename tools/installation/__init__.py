@@ -1,0 +1,1 @@
+"""The product installed on the control plane as it is shipped, with real processes for its Pods."""
