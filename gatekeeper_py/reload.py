@@ -207,8 +207,7 @@ class Reloader:
         self._log.error(
             "policy_refused",
             source=self.place,
-            findings=[f"{finding.code}: {finding}" for finding in findings[:100]],
-            more_findings=max(len(findings) - 100, 0),
+            findings=[f"{finding.code}: {finding}" for finding in findings],
             serving=None if serving is None else serving.revision,
         )
         self._observer.policy_reloaded("refused")

@@ -11,16 +11,21 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
-from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks, in_order
+from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
+from gatekeeper_py.core.policy.parse.events import Node, Reader, Unreadable
+from gatekeeper_py.core.policy.parse.places import as_findings
+from gatekeeper_py.core.policy.parse.text import check_text
+from gatekeeper_py.core.policy.parse.validation import value_of
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.core.policy.problems import mode_problem
-from gatekeeper_py.core.policy.yamltree import Mark, Tree, YamlMapping, parse_yaml
 from gatekeeper_py.reporting.findings import print_findings
 
 
@@ -65,17 +70,20 @@ class _Shift:
 
 def read_policy(argument: str) -> PolicyInput:
     """Read and parse POLICY. Raises ``UnreadableError`` when it cannot be read as text."""
-    name, text = read_text(argument)
-    tree = parse_yaml(text)
-    if isinstance(tree.root, YamlMapping) and tree.root.get("kind") == "ConfigMap":
-        return _from_configmap(name, text, tree)
-    policy, errors = _parsed(text, None)
-    stranger = _stranger(tree)
+    name, content = _read(argument, MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        return PolicyInput(name=name, policy=None, errors=(_too_long(),), lines=(), shift=_Shift())
+    text = _decoded(name, content)
+    outline = _outline(text)
+    if outline.text_of("kind") == "ConfigMap":
+        return _from_configmap(name, text, outline)
+    policy, errors = _parsed(text, None, MAX_FILE_BYTES)
+    stranger = _stranger(outline)
     return PolicyInput(
         name=name,
         policy=policy,
         errors=errors if stranger is None else (stranger,),
-        lines=tuple(text.splitlines()),
+        lines=_lines(text),
         shift=_Shift(),
     )
 
@@ -100,22 +108,34 @@ def live_policy(name: str, data: Any) -> PolicyInput:
     if not isinstance(document, str):
         errors = (_missing(Mark(line=1, column=1)),)
         return PolicyInput(name=name, policy=None, errors=errors, lines=(), shift=_Shift())
-    policy, findings = _parsed(document, mode if isinstance(mode, str) else None)
-    lines = tuple(document.splitlines())
+    policy, findings = _parsed(document, mode if isinstance(mode, str) else None, MAX_CONFIGMAP_BYTES)
+    lines = _lines(document)
     return PolicyInput(name=name, policy=policy, errors=findings, lines=lines, shift=_Shift())
 
 
 def read_text(argument: str) -> tuple[str, str]:
     """Return the display name and the text of a file, or of stdin for ``-``."""
+    name, content = _read(argument)
+    return name, _decoded(name, content)
+
+
+def _read(argument: str, most: int = -1) -> tuple[str, bytes]:
+    """Return the display name and at most ``most`` bytes of a file, or of stdin for ``-``."""
     name = "<stdin>" if argument == "-" else argument
     if argument == "-" and sys.stdin is None:
         raise UnreadableError(f"{name}: closed")
     try:
-        content = sys.stdin.buffer.read() if argument == "-" else Path(argument).read_bytes()
+        if argument == "-":
+            return name, sys.stdin.buffer.read(most)
+        with Path(argument).open("rb") as file:
+            return name, file.read(most)
     except OSError as problem:
         raise UnreadableError(f"{name}: {problem.strerror or problem}") from None
+
+
+def _decoded(name: str, content: bytes) -> str:
     try:
-        return name, content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise UnreadableError(f"{name}: not UTF-8 at byte {problem.start}") from None
 
@@ -124,47 +144,90 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _parsed(text: str, mode: str | None) -> tuple[Policy | None, tuple[Finding, ...]]:
+def _parsed(text: str, mode: str | None, max_bytes: int) -> tuple[Policy | None, tuple[Finding, ...]]:
     try:
-        return parse_policy(text, mode), ()
+        return parse_policy(text, mode, max_bytes=max_bytes), ()
     except PolicyError as problem:
         return None, problem.findings
 
 
-def _from_configmap(name: str, text: str, tree: Tree) -> PolicyInput:
-    lines = tuple(text.splitlines())
-    data = tree.root.get("data")
-    document = data.get(POLICY_KEY) if isinstance(data, YamlMapping) else None
-    mode = data.get(MODE_KEY) if isinstance(data, YamlMapping) else None
-    errors = list(tree.findings)
-    if not isinstance(document, str):
-        errors.append(_missing(tree.mark_of(("data",))))
+def _lines(text: str) -> tuple[str, ...]:
+    """Return the lines as findings count them: only LF and CRLF end one."""
+    return tuple(text.replace("\r\n", "\n").split("\n"))
+
+
+@dataclass(slots=True)
+class _Outline:
+    """What says whether a file is a policy or a ConfigMap manifest; nothing else of it is kept.
+
+    ``fields`` holds ``apiVersion``, ``kind``, ``data`` and, by their paths, the keys of ``data``.
+    """
+
+    fields: dict[str, Node]
+    findings: tuple[Finding, ...]
+
+    def text_of(self, path: str) -> str | None:
+        node = self.fields.get(path)
+        return node.value if node is not None and isinstance(node.value, str) else None
+
+    def mark_of(self, path: str) -> Mark:
+        """Where a field stands, or the file's beginning when it is absent."""
+        node = self.fields.get(path)
+        return Mark(line=1, column=1) if node is None else node.mark
+
+
+_DATA: Final = frozenset({POLICY_KEY, MODE_KEY})
+
+
+def _outline(text: str) -> _Outline:
+    remarks = Remarks()
+    fields: dict[str, Node] = {}
+    if check_text(text, MAX_FILE_BYTES, remarks):
+        try:
+            reader = Reader(text, remarks)
+            root = reader.root()
+            for key, node in reader.entries() if root is not None and root.kind == "mapping" else ():
+                if key in {"apiVersion", "kind", "data"}:
+                    fields[key] = node
+                if key == "data" and node.kind == "mapping":
+                    fields |= {f"data.{name}": inner for name, inner in reader.entries() if name in _DATA}
+            reader.finish()
+        except Unreadable as problem:
+            remarks.add(problem.remark)
+    return _Outline(fields, as_findings(text, remarks))
+
+
+def _from_configmap(name: str, text: str, outline: _Outline) -> PolicyInput:
+    lines = _lines(text)
+    document = outline.text_of(f"data.{POLICY_KEY}")
+    mode = outline.fields.get(f"data.{MODE_KEY}")
+    errors = list(outline.findings)
+    if document is None:
+        errors.append(_missing(outline.mark_of("data")))
         return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=_Shift())
-    shift = _shift(tree.mark_of(("data", POLICY_KEY)), document, lines)
-    problem = None if mode is None else mode_problem(mode)
-    policy, findings = _parsed(document, mode if problem is None else None)
+    shift = _shift(outline.mark_of(f"data.{POLICY_KEY}"), document, lines)
+    wanted = None if mode is None else value_of(mode)
+    problem = None if wanted is None else mode_problem(wanted)
+    policy, findings = _parsed(document, wanted if problem is None else None, MAX_CONFIGMAP_BYTES)
     errors += [shift.moved(finding) for finding in findings]
     if problem is not None:
-        mark = tree.mark_of(("data", MODE_KEY))
+        mark = outline.mark_of(f"data.{MODE_KEY}")
         errors.append(dataclasses.replace(problem, line=mark.line, column=mark.column))
     return PolicyInput(
         name=name,
         policy=None if errors else policy,
         errors=in_order(errors),
-        lines=lines if shift.lines else tuple(document.splitlines()),
+        lines=lines if shift.lines else _lines(document),
         shift=shift,
     )
 
 
-def _stranger(tree: Tree) -> Finding | None:
+def _stranger(outline: _Outline) -> Finding | None:
     """Return one finding for an object of another API, instead of one for each of its fields."""
-    root = tree.root
-    kind, version = (
-        root.get(key) if isinstance(root, YamlMapping) else None for key in ("kind", "apiVersion")
-    )
-    if not isinstance(kind, str) or not isinstance(version, str) or kind == KIND or version == API_VERSION:
+    kind, version = outline.text_of("kind"), outline.text_of("apiVersion")
+    if kind is None or version is None or kind == KIND or version == API_VERSION:
         return None
-    mark = tree.mark_of(("kind",))
+    mark = outline.mark_of("kind")
     article = "an" if kind[:1] in set("AEIOU") else "a"
     return Finding(
         severity="error",
@@ -172,8 +235,14 @@ def _stranger(tree: Tree) -> Finding | None:
         path="kind",
         line=mark.line,
         column=mark.column,
-        message=f"this is {article} {kind}, not an {KIND} or a ConfigMap that holds one",
+        message=f"this is {article} {escape(kind, 60)}, not an {KIND} or a ConfigMap that holds one",
     )
+
+
+def _too_long() -> Finding:
+    limit = f"{MAX_FILE_BYTES // 2**20} MiB"
+    message = f"the text is longer than {limit}, the limit"
+    return Finding(severity="error", code="too-long", path="", line=1, message=message)
 
 
 def _missing(mark: Mark) -> Finding:
@@ -191,7 +260,7 @@ def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> _Shift:
     """Return the offset of a ``|`` block from the file's start; no offset for other scalars."""
     if not mark.literal:
         return _Shift()
-    for number, inner in enumerate(document.splitlines()):
+    for number, inner in enumerate(_lines(document)):
         if inner.strip() and mark.line + number < len(lines):
             outer = lines[mark.line + number]
             return _Shift(mark.line, len(outer) - len(inner))

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from gatekeeper_py.core.policy.schema import json_schema
+from gatekeeper_py.core.policy.parse.schema import json_schema
 
 
 @click.command()

@@ -36,7 +36,7 @@ def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Findi
         head.append(f" {printable(finding.path)}")
     out.print(head)
     if finding.line <= len(lines):
-        line = printable(lines[finding.line - 1]).replace("\t", " ")[:MAX_LINE]
+        line = printable(lines[finding.line - 1][:MAX_LINE]).replace("\t", " ")[:MAX_LINE]
         number = str(finding.line)
         start = min(finding.column - 1, len(line))
         word = _WORD.match(line, start)
@@ -45,5 +45,5 @@ def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Findi
         out.print(Text.assemble((f"  {' ' * len(number)} | ", "dim"), " " * start, ("^" * width, style)))
     out.print(f"  {printable(finding.message)}")
     if finding.proposal:
-        out.print(Text.assemble(("  try: ", "green"), printable(finding.proposal)))
+        out.print(Text.assemble(("  help: ", "green"), printable(finding.proposal)))
     out.print()

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.delivery import Delivery
 
 POLL_SECONDS: Final = 1.0
-MAX_BYTES: Final = 64 * 1024 * 1024
-"""Larger than any policy (100,000 rules are 6 MiB), so that a device or a wrong file cannot fill memory."""
+MAX_BYTES: Final = MAX_FILE_BYTES
+"""No more is read, so that a device or a wrong file cannot fill memory."""
 
 
 class FileSource:
@@ -52,7 +53,9 @@ class FileSource:
             reason = problem.strerror or type(problem).__name__
             return Delivery(text=None, problem=f"{self._path}: {reason}")
         if len(content) > MAX_BYTES:
-            return Delivery(text=None, problem=f"{self._path}: larger than {MAX_BYTES} bytes")
+            return Delivery(
+                text=None, problem=f"{self._path}: longer than {MAX_BYTES // 2**20} MiB, the limit"
+            )
         try:
             return Delivery(text=content.decode())
         except UnicodeDecodeError as problem:

@@ -91,7 +91,7 @@ def test_text_shows_the_line_a_caret_and_a_proposal(command: Command, write: Wri
     assert lines[start] == f"error[bad-pattern] {path}:6:5 allow[1]"
     assert lines[start + 1] == "  6 |   - nginx"
     assert lines[start + 2] == "    |     ^^^^^"
-    assert any(line.startswith("  try: ") and "docker.io/library/nginx" in line for line in lines)
+    assert any(line.startswith("  help: ") and "docker.io/library/nginx" in line for line in lines)
     assert lines[-1] == f"{path}: 1 error, 0 warnings"
 
 

@@ -10,6 +10,7 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.core.policy.problems import mode_problem
 
@@ -42,7 +43,7 @@ def _findings(request: AdmissionRequest) -> tuple[Finding, ...]:
     if mode is not None and not isinstance(mode, str):
         return (_not_text(MODE_KEY),)
     try:
-        parse_policy(text, mode)
+        parse_policy(text, mode, max_bytes=MAX_CONFIGMAP_BYTES)
     except PolicyError as problem:
         return problem.findings
     return ()

@@ -29,8 +29,9 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
-from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
 from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.parse.places import as_findings
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -145,16 +146,18 @@ def compile_fastpath(policy: Policy) -> FastPath:
 
 def not_plain(policy: Policy) -> tuple[Finding, ...]:
     """A piece of information for each allow rule whose images are always asked about."""
-    return tuple(
-        policy.tree.finding(
-            "information",
-            "not-plain",
-            (verdict.rule.list, verdict.rule.index),
-            f"the fast path leaves {verdict.rule} to the webhook: {verdict.validating}",
+    remarks = Remarks()
+    remarks.extend(
+        Remark(
+            severity="information",
+            code="not-plain",
+            path=(verdict.rule.list, verdict.rule.index),
+            message=f"the fast path leaves {verdict.rule} to the webhook: {verdict.validating}",
         )
         for verdict in compile_fastpath(policy).rules
         if verdict.validating
     )
+    return as_findings(policy.text, remarks)
 
 
 def _namespaces(rule: Rule, _: Surroundings) -> str:

@@ -1,13 +1,14 @@
 """The pattern language: ``HOST[:PORT][/PATH][:TAG][@DIGEST]``, matched against parsed references.
 
 Source of every rule here: docs/policy.md, "Patterns". A pattern is refused when no reference could ever
-match it, because a rule that silently matches nothing is worse than an error.
+match it, because a rule that silently matches nothing is worse than an error. Every expression here is
+linear, and the length of a text is checked first.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,12 @@ from gatekeeper_py.core.images.reference import (
 
 ANY: Final = "*"
 
+MAX_PATTERN_LENGTH: Final = 512
+"""Characters of a pattern or of one end of a mirror: room for a host, 255 of path, and a digest."""
+
+_MAX_LABEL_LENGTH: Final = 63
+"""Of one part of a host name (RFC 1035)."""
+
 _HOST_LABEL: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]*[a-z0-9*])?")
 _IPV6_HOST: Final = re.compile(r"\[[a-f0-9:]+\]")
 _SEGMENT: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*._-]*[a-z0-9*])?")
@@ -31,10 +38,15 @@ _SEPARATORS: Final = re.compile(r"[._-]+")
 _ONE_SEPARATOR: Final = re.compile(r"\.|__?|-+")
 _TAG: Final = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_.*-]*")
 _MAX_TAG_LENGTH: Final = 128
+_MAX_SHOWN: Final = 64
 
 
 class InvalidPattern(ValueError):
-    """The text is no pattern. ``proposal`` says what to write instead, when that is known."""
+    """The text is not a pattern.
+
+    ``proposal`` is a text to write instead, and empty when there is none. It is accepted where the text
+    was refused, and matches no more than the text was meant to.
+    """
 
     def __init__(self, message: str, proposal: str = "") -> None:
         super().__init__(message)
@@ -120,7 +132,16 @@ def split_port(host: str) -> tuple[str, str]:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Parse one pattern. Raises ``InvalidPattern``."""
+    """Parse one pattern of at most 512 characters. Raises ``InvalidPattern``."""
+    try:
+        return _pattern(text)
+    except InvalidPattern as problem:
+        problem.proposal = _accepted(problem.proposal, text, parse_pattern)
+        raise
+
+
+def _pattern(text: str) -> Pattern:
+    _check_length(text, "a pattern")
     if not text.strip():
         raise InvalidPattern("the pattern is blank")
     _check_characters(text)
@@ -129,7 +150,7 @@ def parse_pattern(text: str) -> Pattern:
     host = _parse_host(host_text, path_text, text)
     segments, subtree = _parse_path(path_text, text)
     if tag is not None:
-        _check_tag(tag, path_text)
+        _check_tag(tag, path_text, text)
     if host == DOCKER_HUB and len(segments) == 1 and not subtree:
         segments = (OFFICIAL_NAMESPACE, *segments)
     return Pattern(
@@ -160,30 +181,61 @@ class Prefix:
 
 
 def parse_prefix(text: str) -> Prefix:
-    """Parse one end of a mirror. Raises ``InvalidPattern``."""
+    """Parse one end of a mirror, of at most 512 characters. Raises ``InvalidPattern``."""
+    try:
+        return _prefix(text)
+    except InvalidPattern as problem:
+        problem.proposal = _accepted(problem.proposal, text, parse_prefix)
+        raise
+
+
+def _prefix(text: str) -> Prefix:
+    _check_length(text, "one end of a mirror")
     if not text.strip():
-        raise InvalidPattern("it is blank")
+        raise InvalidPattern("one end of a mirror is blank")
     _check_characters(text)
     if "*" in text:
-        without = text.rstrip("*").rstrip("/")
-        raise InvalidPattern("a mirror's end holds no wildcard", "" if "*" in without else without)
+        raise InvalidPattern("one end of a mirror has no wildcard", text.removesuffix("/**"))
     if "@" in text:
-        raise InvalidPattern("a mirror's end is a registry or registry/path, without a digest")
+        raise InvalidPattern("one end of a mirror is a registry or registry/path, without a digest")
     host_text, path_text, tag = _split_tag(text)
     if tag is not None:
-        raise InvalidPattern("a mirror's end is a registry or registry/path, without a tag")
+        raise InvalidPattern("one end of a mirror is a registry or registry/path, without a tag")
     host = _parse_host(host_text, path_text, text)
     segments, _ = _parse_path(path_text, text)
     return Prefix(text=text.removesuffix("/"), host=host, segments=segments)
 
 
+def _accepted(candidate: str, refused: str, parse: Callable[[str], object]) -> str:
+    """Return the candidate for a proposal, or what is proposed for it, or nothing."""
+    if not candidate or candidate == refused:
+        return ""
+    try:
+        parse(candidate)
+    except InvalidPattern as problem:
+        return problem.proposal
+    return candidate
+
+
+def _check_length(text: str, what: str) -> None:
+    if len(text) > MAX_PATTERN_LENGTH:
+        raise InvalidPattern(
+            f"{what} has at most {MAX_PATTERN_LENGTH} characters, and this one has {len(text):,}"
+        )
+
+
 def _check_characters(text: str) -> None:
     if any(character.isspace() for character in text):
-        raise InvalidPattern("the pattern holds whitespace", "".join(text.split()))
+        raise InvalidPattern("the pattern contains whitespace", text.strip())
     if not text.isascii() or not text.isprintable():
-        raise InvalidPattern("the pattern holds a character that no image can have")
+        raise InvalidPattern("the pattern contains a character that an image cannot have")
     if "://" in text:
         raise InvalidPattern("a pattern has no scheme", text.partition("://")[2])
+
+
+def _short(text: str) -> str:
+    """A part of a pattern for a message."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _split_digest(text: str) -> tuple[str, str | None]:
@@ -194,9 +246,7 @@ def _split_digest(text: str) -> tuple[str, str | None]:
         try:
             check_digest(digest)
         except InvalidReference as problem:
-            raise InvalidPattern(
-                f"the digest is malformed: {problem}", "@sha256:<64 hexadecimal digits>, or @*"
-            ) from None
+            raise InvalidPattern(f"the digest is malformed: {problem}; @* stands for any digest") from None
     return rest, digest
 
 
@@ -211,55 +261,72 @@ def _split_tag(text: str) -> tuple[str, str | None, str | None]:
 
 
 def _parse_host(host: str, path: str | None, text: str) -> str:
-    if not host:
-        raise InvalidPattern("the host is missing before the first slash")
     if host == ANY:
         return ANY
+    if not host or host.startswith(":"):
+        raise InvalidPattern("the host is missing", _with_any_host(host, text))
     if host.startswith("*:"):
         raise InvalidPattern(
-            "* alone already stands for any port", f"*{text[text.index('/') :]}" if "/" in text else "*/**"
+            "* alone as the host stands for any registry with any port", _with_any_host(host[1:], text[1:])
         )
     if "**" in host:
         raise InvalidPattern("** stands only as the last segment of a path")
     name, port = split_port(host)
     dotless = "." not in name and not name.startswith("[")
-    if host != "localhost" and dotless and ":" not in host:
-        meant = _with_hub_host(text)
-        raise InvalidPattern(f"the host is missing: is it {meant}?", meant)
-    if dotless and name != "localhost" and path is None:
+    if dotless and ":" not in host and host.lower() != "localhost":
+        meant = _accepted(_with_hub_host(text), text, parse_pattern)
+        question = f": is it {_short(meant)}?" if meant else ""
+        raise InvalidPattern(f"the host is missing{question}", meant)
+    if dotless and path is None and name.lower() != "localhost":
+        shown = _short(host)
         raise InvalidPattern(
-            f"{host} reads as an image with a tag, not as a host with a port",
-            f"{host}/ for the registry, {_with_hub_host(text)} for the image",
+            f"{shown} reads as an image with a tag; a registry with a port is written {shown}/",
+            _with_hub_host(text),
         )
     if host.lower() != host:
         raise InvalidPattern("the host must be in lower case", text.replace(host, host.lower(), 1))
-    _check_host_name(name)
+    _check_host_name(name, host)
     if host.endswith(":") or (port and not port.isdecimal()):
-        raise InvalidPattern(f"the port of {host} is malformed", "a number from 1 to 65535")
+        raise InvalidPattern(
+            f"the port of {_short(host)} is malformed: it is a number from 1 to 65535",
+            "" if path is not None or _may_be_port(port) else f"{name}/**{text[len(name) :]}",
+        )
     try:
         return fold_registry(host)
     except InvalidReference as problem:
         raise InvalidPattern(str(problem)) from None
 
 
-def _check_host_name(name: str) -> None:
+def _check_host_name(name: str, host: str) -> None:
     if name.startswith("["):
         if not _IPV6_HOST.fullmatch(name):
-            raise InvalidPattern(f"{name} is no IPv6 address in brackets")
+            raise InvalidPattern(f"{_short(host)} is not an IPv6 address in brackets")
         return
     for label in name.split("."):
         if not label:
             raise InvalidPattern("a part of the host is empty")
         if not _HOST_LABEL.fullmatch(label):
-            raise InvalidPattern(f"no host can have the part {label}")
+            raise InvalidPattern(f"a host cannot have the part {_short(label)}")
+        if len(label.replace("*", "")) > _MAX_LABEL_LENGTH:
+            raise InvalidPattern(
+                f"a part of a host has at most {_MAX_LABEL_LENGTH} characters: {_short(label)}"
+            )
 
 
 def _with_hub_host(text: str) -> str:
     """What somebody who left the host out most likely meant."""
-    lowered = text.lower()
-    name = lowered.partition("@")[0].partition(":")[0]
+    name = text.partition("@")[0].partition(":")[0]
     official = "" if "/" in name else f"{OFFICIAL_NAMESPACE}/"
-    return f"{DOCKER_HUB}/{official}{lowered}"
+    return f"{DOCKER_HUB}/{official}{name.lower()}{text[len(name) :]}"
+
+
+def _with_any_host(tag: str, text: str) -> str:
+    """What ``:latest`` most likely means; nothing when it could be a port. ``text`` begins with ``tag``."""
+    return "" if "/" in text or _may_be_port(tag[1:]) else f"{ANY}/**{text}"
+
+
+def _may_be_port(text: str) -> bool:
+    return not text.strip("0123456789*")
 
 
 def _parse_path(path: str | None, text: str) -> tuple[tuple[str, ...], bool]:
@@ -277,7 +344,7 @@ def _parse_path(path: str | None, text: str) -> tuple[tuple[str, ...], bool]:
     for segment in segments:
         _check_segment(segment)
     if sum(len(segment.replace("*", "")) + 1 for segment in segments) - 1 > MAX_REPOSITORY_LENGTH:
-        raise InvalidPattern(f"no repository is longer than {MAX_REPOSITORY_LENGTH} characters")
+        raise InvalidPattern(f"a repository has at most {MAX_REPOSITORY_LENGTH} characters")
     return tuple(segments), subtree
 
 
@@ -287,19 +354,20 @@ def _check_segment(segment: str) -> None:
     if "**" in segment:
         raise InvalidPattern("** stands only as the last segment of a path")
     if not _SEGMENT.fullmatch(segment) or not all(map(_ONE_SEPARATOR.fullmatch, _runs(segment))):
-        raise InvalidPattern(f"no repository can have the part {segment}")
+        raise InvalidPattern(f"a repository cannot have the part {_short(segment)}")
 
 
 def _runs(segment: str) -> Iterator[str]:
     return (match.group() for match in _SEPARATORS.finditer(segment))
 
 
-def _check_tag(tag: str, path: str | None) -> None:
+def _check_tag(tag: str, path: str | None, text: str) -> None:
     if not path or path.endswith("/"):
-        raise InvalidPattern("a tag follows a non-empty last segment", f"/**:{tag} for all below")
+        colon = len(text.partition("@")[0]) - len(tag) - 1
+        raise InvalidPattern("a tag follows a non-empty last segment", f"{text[:colon]}**{text[colon:]}")
     if not tag:
         raise InvalidPattern("the tag is empty")
     if "**" in tag:
         raise InvalidPattern("** stands only as the last segment of a path")
     if not _TAG.fullmatch(tag) or len(tag.replace("*", "")) > _MAX_TAG_LENGTH:
-        raise InvalidPattern(f"no image can have the tag {tag[:_MAX_TAG_LENGTH]}")
+        raise InvalidPattern(f"an image cannot have the tag {_short(tag)}")

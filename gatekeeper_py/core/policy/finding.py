@@ -1,12 +1,40 @@
-"""A finding: one thing worth saying about a policy document, where it is and what to do."""
+"""A finding: one problem of a policy document or one thing to know about it, where it is and what to do.
+
+A finding is bounded: a refused document may be a megabyte of mistakes, and its findings are stored,
+logged and shown as long as it stands refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Severity = Literal["error", "warning", "information"]
+
+Path = tuple[str | int, ...]
+"""Keys and indices from the top of a document."""
+
+MAX_FINDINGS: Final = 100
+"""Findings of one report. One more then says how many were left out."""
+
+MAX_MESSAGE: Final = 300
+MAX_PATH: Final = 120
+MAX_PROPOSAL: Final = 300
+"""Characters. 202 findings (of the loaded and of the refused document) must fit into 256 KiB of JSON
+with room to spare, and a backslash or a quotation mark takes two bytes there."""
+
+MORE_FINDINGS: Final = "more-findings"
+"""The code of the finding that says how many were left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the text; both count from 1. ``literal`` is set where a ``|`` block scalar starts."""
+
+    line: int
+    column: int
+    literal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +42,9 @@ class Finding:
     """One problem, or one thing to know.
 
     ``path`` names the place in the document (``allow[2].image``; empty for the whole document);
-    ``line`` and ``column`` count from 1. ``code`` is stable, ``proposal`` may be empty.
+    ``line`` and ``column`` count from 1. ``code`` is stable, ``proposal`` may be empty. A message or a
+    path that is too long is cut; a proposal that is too long is left out, because half of it would
+    propose something else.
     """
 
     severity: Severity
@@ -24,6 +54,14 @@ class Finding:
     column: int = 1
     message: str
     proposal: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.message) > MAX_MESSAGE:
+            object.__setattr__(self, "message", _cut(self.message, MAX_MESSAGE))
+        if len(self.path) > MAX_PATH:
+            object.__setattr__(self, "path", _cut(self.path, MAX_PATH))
+        if len(self.proposal) > MAX_PROPOSAL:
+            object.__setattr__(self, "proposal", "")
 
     def as_json(self) -> dict[str, str | int]:
         """The stable form that ``check --format json`` and ``/policy`` show."""
@@ -41,6 +79,57 @@ class Finding:
         return f"{place}: {self.message}" + (f" ({self.proposal})" if self.proposal else "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """A finding whose line is not known yet, unless ``mark`` has it.
+
+    With ``at_key`` the place is that of the last key in ``path`` and not that of its value.
+    """
+
+    severity: Severity = "error"
+    code: str
+    path: Path
+    message: str
+    proposal: str = ""
+    at_key: bool = False
+    mark: Mark | None = None
+
+
+class Remarks:
+    """Collects what is found: keeps the first hundred, and counts the rest."""
+
+    __slots__ = ("_kept", "more")
+
+    def __init__(self) -> None:
+        self._kept: list[Remark | Finding] = []
+        self.more = 0
+
+    def __iter__(self) -> Iterator[Remark | Finding]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept) + self.more
+
+    @property
+    def full(self) -> bool:
+        """Whether what is added now is only counted, so that nobody needs to word it."""
+        return len(self._kept) >= MAX_FINDINGS
+
+    def add(self, remark: Remark | Finding) -> None:
+        if self.full:
+            self.more += 1
+        else:
+            self._kept.append(remark)
+
+    def extend(self, remarks: Iterable[Remark | Finding]) -> None:
+        for remark in remarks:
+            self.add(remark)
+
+
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings as a reader meets them: by line, then path, then code."""
-    return tuple(sorted(findings, key=lambda f: (f.line, f.column, f.path, f.code)))
+    """Sort findings as a reader meets them: by line, then path, then code; counts of the rest come last."""
+    return tuple(sorted(findings, key=lambda f: (f.code == MORE_FINDINGS, f.line, f.column, f.path, f.code)))
+
+
+def _cut(text: str, length: int) -> str:
+    return f"{text[: length - 3]}..."

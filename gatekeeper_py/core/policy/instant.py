@@ -6,6 +6,9 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+MAX_LENGTH: Final = 64
+"""Characters. An RFC 3339 time may have any number of digits after its seconds."""
+
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
@@ -18,12 +21,12 @@ def parse_instant(text: str) -> datetime:
 
     Raises ``ValueError``.
     """
-    match = _TIME.fullmatch(text)
+    match = _TIME.fullmatch(text) if len(text) <= MAX_LENGTH else None
+    if match is None and (len(text) > MAX_LENGTH or not _DATE.fullmatch(text)):
+        message = "neither a date (2026-12-31) nor an RFC 3339 time (2026-12-31T18:00:00Z)"
+        raise ValueError(message)
     if match is not None and match["offset"] is None:
         message = "a time needs its offset, e.g. Z or +02:00"
-        raise ValueError(message)
-    if match is None and not _DATE.fullmatch(text):
-        message = "neither a date (2026-12-31) nor an RFC 3339 time (2026-12-31T18:00:00Z)"
         raise ValueError(message)
     try:
         parsed = datetime.fromisoformat(text.upper())

@@ -21,11 +21,10 @@ from gatekeeper_py.core.images.pattern import (
     split_port,
 )
 from gatekeeper_py.core.images.reference import DOCKER_HUB, OFFICIAL_NAMESPACE
-from gatekeeper_py.core.policy.dismantle import dismantle
-from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.finding import Finding, Path, Remark, Remarks
 from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.parse.places import as_findings
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
-from gatekeeper_py.core.policy.yamltree import Path, Tree
 
 if TYPE_CHECKING:
     from gatekeeper_py.core.policy.policy import Policy
@@ -71,7 +70,6 @@ TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
 class _Subject:
     """The policy as the checks see it."""
 
-    tree: Tree
     instant: datetime
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
@@ -79,9 +77,6 @@ class _Subject:
     deny_cover: RuleSet
     mirrors: tuple[Mirror, ...]
     policy: Policy
-
-    def warning(self, code: str, path: Path, message: str, proposal: str = "") -> Finding:
-        return self.tree.finding("warning", code, path, message, proposal)
 
     def live(self) -> Iterator[Rule]:
         return (rule for rule in (*self.allow, *self.deny) if rule.lives_at(self.instant))
@@ -93,7 +88,6 @@ class _Subject:
 def lint(policy: Policy, instant: datetime) -> tuple[Finding, ...]:
     """Every warning about a policy as of an instant, in the order of the text."""
     subject = _Subject(
-        tree=policy.tree,
         instant=instant,
         allow=policy.allow,
         deny=policy.deny,
@@ -102,11 +96,14 @@ def lint(policy: Policy, instant: datetime) -> tuple[Finding, ...]:
         mirrors=tuple(policy.mirrors),
         policy=policy,
     )
-    findings = in_order(finding for check in _CHECKS for finding in check(subject))
-    roots = [subject]
-    del subject
-    dismantle(roots, rules=len(policy.allow) + len(policy.deny))
-    return findings
+    remarks = Remarks()
+    for check in _CHECKS:
+        remarks.extend(check(subject))
+    return as_findings(policy.text, remarks)
+
+
+def _warning(code: str, path: Path, message: str, proposal: str = "") -> Remark:
+    return Remark(severity="warning", code=code, path=path, message=message, proposal=proposal)
 
 
 def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet:
@@ -116,7 +113,7 @@ def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet
     return RuleSet(sorted(live, key=lambda rule: rule.until or forever, reverse=True))
 
 
-def _dead_rules(subject: _Subject) -> Iterator[Finding]:
+def _dead_rules(subject: _Subject) -> Iterator[Remark]:
     """A rule that a wider one of its list makes useless, or a deny rule makes void.
 
     Rules that make each other useless are not all dead: what was found dead makes no other rule
@@ -132,12 +129,12 @@ def _dead_rules(subject: _Subject) -> Iterator[Finding]:
             continue
         dead.add(id(rule))
         why = "denies all of it" if wider.list != rule.list else "covers all of it"
-        yield subject.warning(
+        yield _warning(
             "dead-rule", _path(rule), f"the rule has no effect: {wider} {why}", "remove one of the two"
         )
 
 
-def _dead_overrides(subject: _Subject) -> Iterator[Finding]:
+def _dead_overrides(subject: _Subject) -> Iterator[Remark]:
     """An override whose names an earlier one, which lasts as long, has all taken: the first decides."""
     overrides = subject.policy.document.namespaces
     by_name: dict[str, list[int]] = {}
@@ -154,7 +151,7 @@ def _dead_overrides(subject: _Subject) -> Iterator[Finding]:
             outlives = wider.until is None or (entry.until is not None and entry.until <= wider.until)
             taken = all(any(Glob(name).matches(other) for name in wider.names) for other in entry.names)
             if outlives and taken:
-                yield subject.warning(
+                yield _warning(
                     "dead-rule",
                     ("namespaces", index),
                     f"the override has no effect: namespaces[{earlier}] comes first and names all of it",
@@ -193,7 +190,7 @@ def _qualifiers(pattern: Pattern) -> Qualifiers:
     return qualifiers_of(pattern.tag, pattern.digest)
 
 
-def _lapses(subject: _Subject) -> Iterator[Finding]:
+def _lapses(subject: _Subject) -> Iterator[Remark]:
     dated: list[tuple[Path, datetime]] = [
         ((*_path(rule), "until"), rule.until)
         for rule in (*subject.allow, *subject.deny)
@@ -206,16 +203,14 @@ def _lapses(subject: _Subject) -> Iterator[Finding]:
     ]
     for path, until in dated:
         if until <= subject.instant:
-            yield subject.warning(
-                "expired", path, f"it lapsed at {until:%Y-%m-%dT%H:%M:%SZ}", "remove or renew it"
-            )
+            yield _warning("expired", path, f"it lapsed at {until:%Y-%m-%dT%H:%M:%SZ}", "remove or renew it")
         elif until - subject.instant <= EXPIRES_SOON:
-            yield subject.warning(
+            yield _warning(
                 "expires-soon", path, f"it lapses at {until:%Y-%m-%dT%H:%M:%SZ}", "renew it in time"
             )
 
 
-def _floating_latest(subject: _Subject) -> Iterator[Finding]:
+def _floating_latest(subject: _Subject) -> Iterator[Remark]:
     """Said once: some rule approves :latest, and no deny rule takes that back."""
     for rule in subject.live_allow():
         pattern = rule.pattern
@@ -223,16 +218,16 @@ def _floating_latest(subject: _Subject) -> Iterator[Finding]:
             continue
         denied = subject.deny_cover.covering(pattern, qualifiers_of("latest", None), None)
         if not any(True for _ in denied):
-            yield subject.warning(
+            yield _warning(
                 "floating-latest",
-                _image_path(subject, rule),
+                _image_path(rule),
                 f"{pattern.text} approves :latest, which names another image tomorrow",
                 'deny "*/**:latest", or pin with a tag or @*',
             )
             return
 
 
-def _mutable_hosts(subject: _Subject) -> Iterator[Finding]:
+def _mutable_hosts(subject: _Subject) -> Iterator[Remark]:
     for rule in subject.live_allow():
         name = split_port(rule.pattern.host)[0]
         if not is_glob(name) or rule.pattern.any_host:
@@ -242,15 +237,15 @@ def _mutable_hosts(subject: _Subject) -> Iterator[Finding]:
         literal = ".".join(labels[last_glob + 1 :])
         platform = next((p for p in PUBLIC_PLATFORMS if literal == p or literal.endswith(f".{p}")), None)
         if platform is not None:
-            yield subject.warning(
+            yield _warning(
                 "mutable-host",
-                _image_path(subject, rule),
+                _image_path(rule),
                 f"anyone can open an account under {platform} and get a host that {name} matches",
                 "name your own hosts one by one",
             )
 
 
-def _hub_users(subject: _Subject) -> Iterator[Finding]:
+def _hub_users(subject: _Subject) -> Iterator[Remark]:
     for rule in subject.live_allow():
         pattern = rule.pattern
         everybody = (pattern.subtree and not pattern.segments) or (
@@ -260,15 +255,15 @@ def _hub_users(subject: _Subject) -> Iterator[Finding]:
         )
         pinned = pattern.digest not in {None, ANY}
         if pattern.host == DOCKER_HUB and everybody and not pinned:
-            yield subject.warning(
+            yield _warning(
                 "hub-user-namespace",
-                _image_path(subject, rule),
+                _image_path(rule),
                 f"{pattern.text} approves everybody's images on Docker Hub",
                 f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}/** for the official ones, or name the users",
             )
 
 
-def _exact_repositories(subject: _Subject) -> Iterator[Finding]:
+def _exact_repositories(subject: _Subject) -> Iterator[Remark]:
     for rule in subject.live():
         pattern = rule.pattern
         if pattern.subtree:
@@ -281,16 +276,16 @@ def _exact_repositories(subject: _Subject) -> Iterator[Finding]:
             else None
         )
         if written is not None:
-            yield subject.warning(
+            yield _warning(
                 "exact-repository",
-                _image_path(subject, rule),
+                _image_path(rule),
                 f"{written} is a namespace: there is no repository of that name",
                 f"did you mean {written}/**?",
             )
 
 
-def _ignored_tags(subject: _Subject) -> Iterator[Finding]:
-    patterns = [(_image_path(subject, rule), rule.pattern) for rule in subject.live()]
+def _ignored_tags(subject: _Subject) -> Iterator[Remark]:
+    patterns = [(_image_path(rule), rule.pattern) for rule in subject.live()]
     patterns += [
         (("mirrors", mirror.index, "except", index), pattern)
         for mirror in subject.mirrors
@@ -298,7 +293,7 @@ def _ignored_tags(subject: _Subject) -> Iterator[Finding]:
     ]
     for path, pattern in patterns:
         if pattern.ignored_tag is not None:
-            yield subject.warning(
+            yield _warning(
                 "tag-ignored",
                 path,
                 f"the tag {pattern.ignored_tag} says nothing beside a digest: runtimes ignore it",
@@ -306,7 +301,7 @@ def _ignored_tags(subject: _Subject) -> Iterator[Finding]:
             )
 
 
-def _unapproved_mirrors(subject: _Subject) -> Iterator[Finding]:
+def _unapproved_mirrors(subject: _Subject) -> Iterator[Remark]:
     if not subject.mirrors:
         return
     # Whatever the conditions: an image may well meet them.
@@ -316,18 +311,15 @@ def _unapproved_mirrors(subject: _Subject) -> Iterator[Finding]:
     )
     for mirror in subject.mirrors:
         if not any(True for _ in places.covering(_everything_at(mirror.to, mirror), (None,), None)):
-            yield subject.warning(
+            yield _warning(
                 "mirror-unapproved",
                 ("mirrors", mirror.index, "to"),
                 f"no allow rule covers {mirror.to.text}, so what is rewritten there is refused",
                 f"allow {mirror.to.text}{'' if _has_one_image(mirror) else '/**'}",
             )
-    roots = [places]
-    del places
-    dismantle(roots, rules=len(subject.allow))
 
 
-def _denied_mirrors(subject: _Subject) -> Iterator[Finding]:
+def _denied_mirrors(subject: _Subject) -> Iterator[Remark]:
     for mirror in subject.mirrors:
         rule = next(
             (
@@ -338,7 +330,7 @@ def _denied_mirrors(subject: _Subject) -> Iterator[Finding]:
             None,
         )
         if rule is not None:
-            yield subject.warning(
+            yield _warning(
                 "deny-covers-mirror",
                 ("mirrors", mirror.index),
                 f"{rule} refuses all that this mirror can give, as denials follow mirrors",
@@ -357,7 +349,7 @@ def _has_one_image(mirror: Mirror) -> bool:
     return mirror.source.host == DOCKER_HUB and len(mirror.source.segments) > 1
 
 
-def _broad_hosts(subject: _Subject) -> Iterator[Finding]:
+def _broad_hosts(subject: _Subject) -> Iterator[Remark]:
     for rule in subject.live_allow():
         name = split_port(rule.pattern.host)[0]
         labels = name.split(".")
@@ -365,9 +357,9 @@ def _broad_hosts(subject: _Subject) -> Iterator[Finding]:
             continue
         last_glob = max(i for i, label in enumerate(labels) if is_glob(label))
         if len(labels) - last_glob - 1 <= 1:
-            yield subject.warning(
+            yield _warning(
                 "broad-host",
-                _image_path(subject, rule),
+                _image_path(rule),
                 f"{name} matches hosts that anyone can register",
                 "name at least your own domain, e.g. *.corp.io",
             )
@@ -377,13 +369,12 @@ def _path(rule: Rule) -> Path:
     return (rule.list, rule.index)
 
 
-def _image_path(subject: _Subject, rule: Rule) -> Path:
-    """Where a rule's pattern stands: the rule itself when it is only a pattern."""
-    path = _path(rule)
-    return path if isinstance(subject.tree.value_at(path), str) else (*path, "image")
+def _image_path(rule: Rule) -> Path:
+    """Where a rule's pattern stands; as a finding it is the rule itself when that is only a pattern."""
+    return (*_path(rule), "image")
 
 
-_CHECKS: Final[tuple[Callable[[_Subject], Iterator[Finding]], ...]] = (
+_CHECKS: Final[tuple[Callable[[_Subject], Iterator[Remark]], ...]] = (
     _dead_rules,
     _dead_overrides,
     _lapses,

@@ -6,41 +6,31 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from gatekeeper_py.core.images.glob import Glob, any_matches
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision, decide
-from gatekeeper_py.core.policy.document import Mode, PolicyDocument, PolicyError, RuleEntry
-from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.document import Mode, PolicyDocument, RuleEntry
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
-from gatekeeper_py.core.policy.problems import mode_problem
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
-
-if TYPE_CHECKING:
-    from gatekeeper_py.core.policy.yamltree import Tree
 
 REVISION_LENGTH: Final = 12
 
 
-def parse_policy(text: str, mode: str | None = None) -> Policy:
+def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> Policy:
     """Parse a policy document; ``mode`` replaces the document's (the ConfigMap key ``mode``).
 
-    Raises ``PolicyError`` whose ``findings`` list every problem.
+    ``max_bytes`` bounds the text, in bytes of UTF-8: ``MAX_FILE_BYTES`` for a file, ``MAX_CONFIGMAP_BYTES``
+    for a ConfigMap. Raises ``PolicyError`` whose ``findings`` list the problems, at most 100 of them.
     """
     # Imported here, so that a process that only decides does not load the parsers.
-    from gatekeeper_py.core.policy.parsing import parse_document  # noqa: PLC0415
+    from gatekeeper_py.core.policy.parse.document import parse_document  # noqa: PLC0415
 
-    problem = None if mode is None else mode_problem(mode)
-    try:
-        document = parse_document(text)
-    except PolicyError as error:
-        if problem is None:
-            raise
-        raise PolicyError(in_order((*error.findings, problem))) from None
-    if problem is not None:
-        raise PolicyError((problem,))
+    document = parse_document(text, mode, max_bytes=max_bytes)
     return Policy(document=document, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
 
 
@@ -54,13 +44,6 @@ class Policy:
     document: PolicyDocument
     text: str
     mode: Mode
-
-    @cached_property
-    def tree(self) -> Tree:
-        """Where each path stands in the text, for findings; the text is read again for it."""
-        from gatekeeper_py.core.policy.yamltree import parse_yaml  # noqa: PLC0415 - as in parse_policy
-
-        return parse_yaml(self.text)
 
     @cached_property
     def revision(self) -> str:

@@ -9,13 +9,16 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+MAX_PATH_LENGTH: Final = 512
+"""Characters of one path, as of a pattern."""
+
 _FIELD: Final = r"[^.*\[\]{}\s]+"
 _PATH: Final = re.compile(rf"{_FIELD}(?:\[\*\]|\{{\*\}})*(?:\.{_FIELD}(?:\[\*\]|\{{\*\}})*)*")
 _STEP: Final = re.compile(rf"(?P<field>{_FIELD})|(?P<items>\[\*\])|(?P<values>\{{\*\}})")
 
 
 class InvalidResourcePath(ValueError):
-    """The text is no path to images."""
+    """The text is not a path to images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,10 @@ class ResourcePath:
 
 
 def parse_resource_path(text: str) -> ResourcePath:
-    """Parse a path. Raises ``InvalidResourcePath``."""
+    """Parse a path of at most 512 characters. Raises ``InvalidResourcePath``."""
+    if len(text) > MAX_PATH_LENGTH:
+        message = f"a path has at most {MAX_PATH_LENGTH} characters, and this one has {len(text):,}"
+        raise InvalidResourcePath(message)
     if not _PATH.fullmatch(text):
         message = "field names joined by ., each may be followed by [*] (every item) or {*} (every value)"
         raise InvalidResourcePath(message)

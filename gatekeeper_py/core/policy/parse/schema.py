@@ -1,6 +1,6 @@
 """The shape of the policy document as pydantic models, which also give the JSON Schema.
 
-Source: docs/policy.md, "Fields".
+Source: docs/policy.md, "Fields" and "Limits". Lengths are checked before anything reads a text.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from gatekeeper_py.core.images.pattern import (
+    MAX_PATTERN_LENGTH,
+    InvalidPattern,
     Pattern,
     Prefix,
     parse_pattern,
@@ -34,21 +35,22 @@ from gatekeeper_py.core.policy.document import (
     MirrorEntry,
     Mode,
     OverrideEntry,
-    PolicyDocument,
     ResourceEntry,
     RuleEntry,
 )
 from gatekeeper_py.core.policy.instant import parse_instant
-from gatekeeper_py.core.policy.resources import ResourcePath, parse_resource_path
-
-MAX_MESSAGE_LENGTH: Final = 200
+from gatekeeper_py.core.policy.limits import MAX_ENTRIES, MAX_ITEMS, MAX_RULES, MAX_TEXT_LENGTH
+from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, ResourcePath, parse_resource_path
 
 _NAMESPACE_GLOB: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]{0,61}[a-z0-9*])?")
-_LINE_BREAK: Final = re.compile(r"[ \t]*\n[ \t\n]*")
+
+
+class _TooLong(ValueError):
+    code = "too-long"
 
 
 def _parsed(parse: Callable[[str], object], code: str) -> Callable[[object], object]:
-    """A validator that parses text and leaves other types to pydantic's own type error."""
+    """Return a validator that parses text and leaves other types to pydantic's own type error."""
 
     def validate(value: object) -> object:
         if not isinstance(value, str):
@@ -56,11 +58,23 @@ def _parsed(parse: Callable[[str], object], code: str) -> Callable[[object], obj
         try:
             return parse(value)
         except ValueError as problem:
-            proposal = getattr(problem, "proposal", "")
-            context = {"reason": str(problem), "proposal": proposal}
-            raise PydanticCustomError(code, "{reason}", context) from None
+            context = {"reason": str(problem), "proposal": getattr(problem, "proposal", "")}
+            raise PydanticCustomError(getattr(problem, "code", code), "{reason}", context) from None
 
     return validate
+
+
+def parse_allowed(text: str) -> Pattern:
+    """Parse a pattern of ``allow``, which must name its registry. Raises ``InvalidPattern``."""
+    try:
+        pattern = parse_pattern(text)
+    except InvalidPattern as problem:
+        if problem.proposal and parse_pattern(problem.proposal).any_host:
+            problem.proposal = ""
+        raise
+    if pattern.any_host:
+        raise InvalidPattern("* alone as the host would approve every registry")
+    return pattern
 
 
 def _parse_namespace(text: str) -> str:
@@ -70,9 +84,14 @@ def _parse_namespace(text: str) -> str:
     return text
 
 
-def _check_line(text: str) -> str:
-    """Text on one line: what a ``|`` or ``>`` block broke into lines is joined, as it is shown so."""
-    line = _LINE_BREAK.sub(" ", text).strip() if "\n" in text else text
+def _parse_line(text: str) -> str:
+    """Return text on one line: people see it so, and a ``|`` or ``>`` block ends with a line break."""
+    line = text
+    if "\n" in text:
+        line = " ".join(filter(None, (part.strip() for part in text.split("\n"))))
+    if len(line) > MAX_TEXT_LENGTH:
+        message = f"at most {MAX_TEXT_LENGTH} characters, here {len(line):,}"
+        raise _TooLong(message)
     if not line.isprintable():
         message = "printable text is wanted, without control characters"
         raise ValueError(message)
@@ -83,31 +102,35 @@ def _schema(text: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": text, **more})
 
 
-_PatternField = Annotated[
-    Pattern,
-    BeforeValidator(_parsed(parse_pattern, "bad-pattern")),
-    _schema("HOST[:PORT][/PATH][:TAG][@DIGEST]", minLength=1),
-]
+_PATTERN_SCHEMA: Final = _schema(
+    "HOST[:PORT][/PATH][:TAG][@DIGEST]", minLength=1, maxLength=MAX_PATTERN_LENGTH
+)
+_PatternField = Annotated[Pattern, BeforeValidator(_parsed(parse_pattern, "bad-pattern")), _PATTERN_SCHEMA]
+_AllowedField = Annotated[Pattern, BeforeValidator(_parsed(parse_allowed, "bad-pattern")), _PATTERN_SCHEMA]
 _PrefixField = Annotated[
     Prefix,
     BeforeValidator(_parsed(parse_prefix, "bad-mirror")),
-    _schema("a registry, or registry/path, without wildcards", minLength=1),
+    _schema("a registry, or registry/path, without wildcards", minLength=1, maxLength=MAX_PATTERN_LENGTH),
 ]
 _Until = Annotated[
     datetime,
     BeforeValidator(_parsed(parse_instant, "bad-time")),
-    _schema("a date (00:00 UTC of that day) or an RFC 3339 time; dead from then on"),
+    _schema("a date (00:00 UTC of that day) or an RFC 3339 time; expired from then on"),
 ]
 _ResourcePathField = Annotated[
     ResourcePath,
     BeforeValidator(_parsed(parse_resource_path, "bad-resource-path")),
-    _schema("field names joined by ., [*] for every list item, {*} for every mapping value"),
+    _schema(
+        "field names joined by ., [*] for every list item, {*} for every mapping value",
+        maxLength=MAX_PATH_LENGTH,
+    ),
 ]
-_IS_LINE: Final = BeforeValidator(_parsed(_check_line, "bad-text"))
-_Line = Annotated[str, _IS_LINE]
+# The validator that is named last runs first: the line it returns is short enough for the field.
+_IS_LINE: Final = BeforeValidator(_parsed(_parse_line, "bad-text"))
+_Line = Annotated[str, Field(max_length=MAX_TEXT_LENGTH), _IS_LINE]
 _Name = Annotated[str, BeforeValidator(_parsed(_parse_namespace, "bad-namespace"))]
 # Lax, because YAML gives lists where the frozen models hold tuples; items stay strict.
-_Names = Annotated[tuple[_Name, ...], Field(strict=False, min_length=1)]
+_Names = Annotated[tuple[_Name, ...], Field(strict=False, min_length=1, max_length=MAX_ITEMS)]
 
 
 class _NotNull:
@@ -126,8 +149,16 @@ class _Model(BaseModel):
     )
 
 
-class RuleModel(_Model):
-    """One entry of ``allow`` or ``deny``: a pattern alone, or with its conditions."""
+class EntryModel(_Model):
+    """One entry of a list."""
+
+    def value(self) -> Any:
+        """Return the entry as a plain value."""
+        raise NotImplementedError
+
+
+class RuleModel(EntryModel):
+    """One entry of ``deny``: a pattern alone, or with its conditions."""
 
     image: _PatternField
     namespaces: Annotated[_Names | None, _NotNull] = None
@@ -145,7 +176,8 @@ class RuleModel(_Model):
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         mapping = handler.resolve_ref_schema(handler(schema))
-        return {"anyOf": [{"type": "string", "minLength": 1}, mapping]}
+        text = {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN_LENGTH}
+        return {"anyOf": [text, mapping]}
 
     def value(self) -> RuleEntry:
         return RuleEntry(
@@ -158,19 +190,12 @@ class RuleModel(_Model):
 
 
 class AllowModel(RuleModel):
-    """A rule of ``allow``, which must name its registry."""
+    """One entry of ``allow``, which must name its registry."""
 
-    @field_validator("image", mode="after")
-    @classmethod
-    def _names_a_host(cls, pattern: Pattern) -> Pattern:
-        if pattern.any_host:
-            raise PydanticCustomError(
-                "bad-pattern", "* alone as the host would approve every registry", {"proposal": ""}
-            )
-        return pattern
+    image: _AllowedField
 
 
-class OverrideModel(_Model):
+class OverrideModel(EntryModel):
     """Another mode for some namespaces."""
 
     names: _Names
@@ -182,56 +207,55 @@ class OverrideModel(_Model):
         return OverrideEntry(names=self.names, mode=self.mode, until=self.until, reason=self.reason)
 
 
-class MirrorModel(_Model):
+class MirrorModel(EntryModel):
     """Where mutate mode takes images from, and where it sends them."""
 
     source: _PrefixField = Field(alias="from")
     to: _PrefixField
-    except_: tuple[_PatternField, ...] = Field(default=(), alias="except", strict=False)
+    except_: tuple[_PatternField, ...] = Field(default=(), alias="except", strict=False, max_length=MAX_ITEMS)
 
     def value(self) -> MirrorEntry:
         return MirrorEntry(source=self.source, to=self.to, except_=self.except_)
 
 
-class ResourceModel(_Model):
+class ResourceModel(EntryModel):
     """Where a custom resource holds images."""
 
     group: _Line
-    kind: Annotated[str, Field(min_length=1), _IS_LINE]
-    images: tuple[_ResourcePathField, ...] = Field(min_length=1, strict=False)
+    kind: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH), _IS_LINE]
+    images: tuple[_ResourcePathField, ...] = Field(min_length=1, strict=False, max_length=MAX_ITEMS)
 
     def value(self) -> ResourceEntry:
         return ResourceEntry(group=self.group, kind=self.kind, images=self.images)
 
 
-class DocumentModel(_Model):
-    """The whole document."""
-
-    model_config = ConfigDict(title="gatekeeper-py ImagePolicy")
+class HeaderModel(_Model):
+    """The fields of the document that are not lists."""
 
     api_version: Literal["gatekeeper-py/v1"] = Field(alias="apiVersion")
     kind: Literal["ImagePolicy"]
     mode: Mode
-    allow: tuple[AllowModel, ...] = Field(min_length=1, strict=False)
-    deny: tuple[RuleModel, ...] = Field(default=(), strict=False)
-    namespaces: tuple[OverrideModel, ...] = Field(default=(), strict=False)
-    mirrors: tuple[MirrorModel, ...] = Field(default=(), strict=False)
-    resources: tuple[ResourceModel, ...] = Field(default=(), strict=False)
-    message: Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH), _IS_LINE] = ""
+    message: _Line = ""
 
-    def value(self) -> PolicyDocument:
-        return PolicyDocument(
-            mode=self.mode,
-            allow=tuple(entry.value() for entry in self.allow),
-            deny=tuple(entry.value() for entry in self.deny),
-            namespaces=tuple(entry.value() for entry in self.namespaces),
-            mirrors=tuple(entry.value() for entry in self.mirrors),
-            resources=tuple(entry.value() for entry in self.resources),
-            message=self.message,
-        )
+
+class DocumentModel(HeaderModel):
+    """The whole document. Documents are validated entry by entry; this model gives the JSON Schema."""
+
+    model_config = ConfigDict(title="gatekeeper-py ImagePolicy")
+
+    allow: tuple[AllowModel, ...] = Field(min_length=1, max_length=MAX_RULES)
+    deny: tuple[RuleModel, ...] = Field(default=(), max_length=MAX_RULES)
+    namespaces: tuple[OverrideModel, ...] = Field(default=(), max_length=MAX_ENTRIES["namespaces"])
+    mirrors: tuple[MirrorModel, ...] = Field(default=(), max_length=MAX_ENTRIES["mirrors"])
+    resources: tuple[ResourceModel, ...] = Field(default=(), max_length=MAX_ENTRIES["resources"])
+
+
+def fields_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the names of a model's fields as documents write them."""
+    return tuple(info.alias or name for name, info in model.model_fields.items())
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the document."""
+    """Return the JSON Schema (2020-12) of the document."""
     schema = DocumentModel.model_json_schema(by_alias=True, mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

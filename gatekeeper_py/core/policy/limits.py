@@ -1,0 +1,27 @@
+"""Limits of a policy document (docs/policy.md, "Limits"). Each is checked before work grows with it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+MAX_CONFIGMAP_BYTES: Final = 1024 * 1024
+"""Text of a document in a ConfigMap, which the API server bounds in the same way."""
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+"""Text of a document in a file: 200,000 rules of 80 bytes."""
+
+MAX_RULES: Final = 200_000
+"""Entries of ``allow`` and ``deny`` together."""
+
+MAX_ENTRIES: Final = MappingProxyType({"namespaces": 1_000, "mirrors": 1_000, "resources": 1_000})
+"""Entries of each other list of the document."""
+
+MAX_ITEMS: Final = 1_000
+"""Items of a list inside an entry, such as the names of namespaces."""
+
+MAX_TEXT_LENGTH: Final = 200
+"""Characters of ``owner``, ``reason``, ``group``, ``kind`` and ``message``."""
+
+MAX_LEVELS: Final = 64
+"""Collections inside each other. A policy needs four, and a manifest that holds one needs three."""

@@ -1,0 +1,1 @@
+"""Text -> PolicyDocument. Only processes that parse import this package and its libraries."""

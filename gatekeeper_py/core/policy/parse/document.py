@@ -1,0 +1,164 @@
+"""Text -> PolicyDocument. Reports every problem at once, with its path and line.
+
+The text is read as a stream: an entry is validated when it has been read, and nothing else of it is kept.
+So a document that is refused costs no more memory than one that is accepted.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Final
+
+from gatekeeper_py.core.images.pattern import InvalidPattern, Prefix, parse_prefix
+from gatekeeper_py.core.policy.document import PolicyDocument, PolicyError
+from gatekeeper_py.core.policy.finding import Mark, Remark, Remarks
+from gatekeeper_py.core.policy.limits import MAX_ENTRIES, MAX_FILE_BYTES, MAX_RULES
+from gatekeeper_py.core.policy.parse.conflicts import MirrorEnds, mirror_conflicts
+from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader, Unreadable
+from gatekeeper_py.core.policy.parse.places import as_findings
+from gatekeeper_py.core.policy.parse.schema import (
+    AllowModel,
+    DocumentModel,
+    EntryModel,
+    HeaderModel,
+    MirrorModel,
+    OverrideModel,
+    ResourceModel,
+    RuleModel,
+    fields_of,
+)
+from gatekeeper_py.core.policy.parse.text import check_text
+from gatekeeper_py.core.policy.parse.validation import (
+    Fields,
+    Section,
+    missing_field,
+    read_value,
+    unknown_field,
+    validated,
+    value_of,
+    wrong_type,
+)
+from gatekeeper_py.core.policy.problems import mode_problem
+
+_MODELS: Final[MappingProxyType[str, type[EntryModel]]] = MappingProxyType(
+    {
+        "allow": AllowModel,
+        "deny": RuleModel,
+        "namespaces": OverrideModel,
+        "mirrors": MirrorModel,
+        "resources": ResourceModel,
+    }
+)
+"""The lists of a document, and what validates their entries."""
+
+_FIELDS: Final = fields_of(DocumentModel)
+
+
+def parse_document(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> PolicyDocument:
+    """Parse a policy document of at most ``max_bytes`` bytes of UTF-8.
+
+    ``mode`` is what will replace the document's (the ConfigMap key ``mode``), checked with it. Raises
+    ``PolicyError`` with every problem, at most 100 of them and how many more there are.
+    """
+    remarks = Remarks()
+    problem = None if mode is None else mode_problem(mode)
+    if problem is not None:
+        remarks.add(problem)
+    document = None
+    if check_text(text, max_bytes, remarks):
+        document = _Parser(text, remarks).document()
+    if document is None or len(remarks):
+        raise PolicyError(as_findings(text, remarks))
+    return document
+
+
+class _Parser:
+    """Reads one document. ``remarks`` gets the problems."""
+
+    def __init__(self, text: str, remarks: Remarks) -> None:
+        self._text = text
+        self._remarks = remarks
+        self._problems = Remarks()
+        """What is wrong with values, which is worth saying only when the whole text could be read."""
+        self._header: Fields = {}
+        self._entries: dict[str, list[Any]] = {}
+        self._rules = 0
+        self._mirrors: list[MirrorEnds] = []
+
+    def document(self) -> PolicyDocument | None:
+        """Return the document, or ``None`` when there is none because of its problems."""
+        header = None
+        try:
+            reader = Reader(self._text, self._remarks)
+            root = reader.root()
+            if root is not None and root.kind == "mapping":
+                header = self._mapping(reader)
+            elif root is not None and (root.kind == "list" or root.value not in (None, UNKNOWN)):
+                self._problems.add(wrong_type((), "a mapping", value_of(root)))
+            reader.finish()
+            if header is None and not len(self._remarks) + len(self._problems):
+                empty = "the document is empty"
+                self._remarks.add(Remark(code="empty-document", path=(), message=empty, mark=Mark(1, 1)))
+        except Unreadable as end:
+            # Of a part of a document nothing more can be said.
+            self._remarks.add(end.remark)
+            return None
+        self._remarks.extend(self._problems)
+        self._remarks.more += self._problems.more
+        if header is None or len(self._remarks):
+            return None
+        entries = {name: tuple(values) for name, values in self._entries.items()}
+        return PolicyDocument(mode=header.mode, message=header.message, **entries)
+
+    def _mapping(self, reader: Reader) -> HeaderModel | None:
+        """Read and validate the fields of the document."""
+        for name, node in reader.entries():
+            if name in _MODELS:
+                self._entries[name] = []
+                self._list(reader, name, node)
+            elif name in _FIELDS:
+                self._header[name] = read_value(reader, node, self._problems)
+            else:
+                self._problems.add(unknown_field((name,), name, _FIELDS))
+        if "allow" not in self._entries:
+            self._problems.add(missing_field(("allow",)))
+        self._problems.extend(mirror_conflicts(self._mirrors))
+        return validated(HeaderModel, self._header, (), self._problems)
+
+    def _list(self, reader: Reader, name: str, node: Node) -> None:
+        if node.kind != "list":
+            if node.value is not UNKNOWN:
+                self._problems.add(wrong_type((name,), "a list", value_of(node)))
+            return
+        section = Section(_MODELS[name], self._problems)
+        index = -1
+        for index, item in enumerate(reader.items()):
+            if self._too_many(name, index):
+                continue
+            entry, fields = section.read(reader, item)
+            if name == "mirrors":
+                self._mirrors.append(MirrorEnds(index, _end(fields.get("from")), _end(fields.get("to"))))
+            if not len(self._problems):  # else there will be no document
+                self._entries[name].append(entry)
+        if name == "allow" and index < 0:
+            self._problems.add(Remark(code="empty-list", path=(name,), message="needs at least one entry"))
+
+    def _too_many(self, name: str, index: int) -> bool:
+        """Whether a list is over its limit, which is reported once."""
+        if name in MAX_ENTRIES:
+            count, most, what = index, MAX_ENTRIES[name], name
+        else:
+            count, most, what = self._rules, MAX_RULES, "rules in allow and deny together"
+            self._rules += 1
+        if count == most:
+            message = f"more than {most:,} {what}, the limit"
+            self._problems.add(Remark(code="too-many", path=(name,), message=message))
+        return count >= most
+
+
+def _end(text: object) -> Prefix | None:
+    """Return one end of a mirror; ``None`` when it is malformed, which its model reports."""
+    try:
+        return parse_prefix(text) if isinstance(text, str) else None
+    except InvalidPattern:
+        return None

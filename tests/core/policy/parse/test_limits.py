@@ -1,0 +1,216 @@
+"""Limits of a document (docs/policy.md, "Limits"): the largest allowed is accepted, one more is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py.core import Finding, PolicyError, parse_policy
+from gatekeeper_py.core.policy.limits import MAX_RULES
+
+
+def findings(text: str) -> tuple[Finding, ...]:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text)
+    return caught.value.findings
+
+
+def names(number: int) -> str:
+    return "[" + ", ".join(f"n{i}" for i in range(number)) + "]"
+
+
+def mirrors(number: int) -> str:
+    return "mirrors:\n" + "".join(f"- {{from: s{i}.io, to: t.io}}\n" for i in range(number))
+
+
+COUNTS: Final = [
+    pytest.param(mirrors, 1_000, "mirrors", "more than 1,000 mirrors, the limit", id="mirrors"),
+    pytest.param(
+        lambda n: "namespaces:\n" + "- {names: [a], mode: warn}\n" * n,
+        1_000,
+        "namespaces",
+        "more than 1,000 namespaces, the limit",
+        id="overrides",
+    ),
+    pytest.param(
+        lambda n: "resources:\n" + "- {group: g, kind: k, images: [a]}\n" * n,
+        1_000,
+        "resources",
+        "more than 1,000 resources, the limit",
+        id="resources",
+    ),
+    pytest.param(
+        lambda n: f"namespaces:\n- {{names: {names(n)}, mode: warn}}\n",
+        1_000,
+        "namespaces[0].names",
+        "more than 1,000 entries in one list, the limit",
+        id="names-of-an-override",
+    ),
+    pytest.param(
+        lambda n: f"deny:\n- {{image: b.io, namespaces: {names(n)}}}\n",
+        1_000,
+        "deny[0].namespaces",
+        "more than 1,000 entries in one list, the limit",
+        id="names-of-a-rule",
+    ),
+    pytest.param(
+        lambda n: "mirrors:\n- {from: a.io, to: b.io, except: [" + "c.io, " * n + "]}\n",
+        1_000,
+        "mirrors[0].except",
+        "more than 1,000 entries in one list, the limit",
+        id="exceptions-of-a-mirror",
+    ),
+    pytest.param(
+        lambda n: "resources:\n- {group: g, kind: k, images: [" + "a, " * n + "]}\n",
+        1_000,
+        "resources[0].images",
+        "more than 1,000 entries in one list, the limit",
+        id="images-of-a-resource",
+    ),
+]
+
+LENGTHS: Final = [
+    pytest.param(
+        lambda n: "deny: [aa.io/" + "*a" * ((n - 6) // 2) + "]\n",
+        512,
+        "deny[0]",
+        "a pattern has at most 512 characters, and this one has 514",
+        id="pattern",
+    ),
+    pytest.param(
+        lambda n: f"deny: [{{image: a.io, owner: {'o' * n}}}]\n",
+        200,
+        "deny[0].owner",
+        "at most 200 characters, here 201",
+        id="owner",
+    ),
+    pytest.param(
+        lambda n: f"deny: [{{image: a.io, reason: {'o' * n}}}]\n",
+        200,
+        "deny[0].reason",
+        "at most 200 characters, here 201",
+        id="reason-of-a-rule",
+    ),
+    pytest.param(
+        lambda n: f"namespaces: [{{names: [a], mode: warn, reason: {'o' * n}}}]\n",
+        200,
+        "namespaces[0].reason",
+        "at most 200 characters, here 201",
+        id="reason-of-an-override",
+    ),
+    pytest.param(
+        lambda n: f"resources: [{{group: {'g' * n}, kind: k, images: [a]}}]\n",
+        200,
+        "resources[0].group",
+        "at most 200 characters, here 201",
+        id="group",
+    ),
+    pytest.param(
+        lambda n: f"resources: [{{group: g, kind: {'k' * n}, images: [a]}}]\n",
+        200,
+        "resources[0].kind",
+        "at most 200 characters, here 201",
+        id="kind",
+    ),
+    pytest.param(
+        lambda n: f"resources: [{{group: g, kind: k, images: [{'a' * n}]}}]\n",
+        512,
+        "resources[0].images[0]",
+        "a path has at most 512 characters, and this one has 513",
+        id="path-of-a-resource",
+    ),
+    pytest.param(
+        lambda n: f"message: {'m' * n}\n", 200, "message", "at most 200 characters, here 201", id="message"
+    ),
+    pytest.param(
+        lambda n: f"message: |\n  {'m' * n}\n",
+        200,
+        "message",
+        "at most 200 characters, here 201",
+        id="message-in-a-block",
+    ),
+    pytest.param(
+        lambda n: f"deny: ['{'a' * n}.io']\n",
+        63,
+        "deny[0]",
+        f"a part of a host has at most 63 characters: {'a' * 64}",
+        id="label-of-a-host",
+    ),
+    pytest.param(
+        lambda n: f"mirrors: [{{from: a.io, to: {'a' * n}.io}}]\n",
+        63,
+        "mirrors[0].to",
+        f"a part of a host has at most 63 characters: {'a' * 64}",
+        id="label-of-a-mirror's-host",
+    ),
+    pytest.param(
+        lambda n: f"mirrors: [{{from: {'a.' * ((n - 2) // 2)}aio, to: b.io}}]\n",
+        511,
+        "mirrors[0].from",
+        "one end of a mirror has at most 512 characters, and this one has 513",
+        id="end-of-a-mirror",
+    ),
+]
+
+
+@pytest.mark.parametrize(("more", "limit", "path", "message"), [*COUNTS, *LENGTHS])
+def test_the_largest_is_accepted_and_one_more_is_not(
+    more: Callable[[int], str], limit: int, path: str, message: str
+) -> None:
+    parse_policy(policy_text(more(limit)))
+    step = 1 if len(more(limit + 1)) > len(more(limit)) else 2
+    (finding,) = findings(policy_text(more(limit + step)))
+    assert (finding.path, finding.message) == (path, message)
+
+
+@pytest.mark.parametrize(("allow", "deny"), [(MAX_RULES - 1, 1), (1, MAX_RULES - 1)], ids=["allow", "deny"])
+def test_allow_and_deny_together_have_a_limit(allow: int, deny: int) -> None:
+    def text(more: int) -> str:
+        rules = "\n- a.io"
+        return policy_text(f"deny:{rules * (deny + more)}\n", allow=rules * allow)
+
+    policy = parse_policy(text(0))
+    assert len(policy.allow) + len(policy.deny) == MAX_RULES
+    (finding,) = findings(text(1))
+    assert (finding.code, finding.path) == ("too-many", "deny")
+    assert finding.message == "more than 200,000 rules in allow and deny together, the limit"
+
+
+def test_what_is_beyond_a_limit_is_neither_read_nor_reported() -> None:
+    text = policy_text(mirrors(1_000) + "- {from: nginx, colour: red}\n" * 1_000)
+    assert [finding.code for finding in findings(text)] == ["too-many"]
+    text = policy_text(f"deny: [{{image: b.io, namespaces: {names(1_000)[:-1]}{', UPPER' * 1_000}]}}]\n")
+    assert [finding.code for finding in findings(text)] == ["too-many"]
+
+
+def test_a_limit_is_reported_beside_other_problems() -> None:
+    text = policy_text(mirrors(1_001) + "colour: red\n")
+    assert [finding.code for finding in findings(text)] == ["too-many", "unknown-field"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(policy_text(allow="[" + "nginx, " * 1_500 + "]"), id="rules"),
+        pytest.param(policy_text("".join(f"f{i}: 1\n" for i in range(1_500))), id="unknown-fields"),
+        pytest.param(policy_text("mode: warn\n" * 1_500), id="duplicate-keys"),
+        pytest.param(
+            policy_text("deny: [{image: a.io, " + ", ".join(f"f{i}: 1" for i in range(1_500)) + "}]\n"),
+            id="unknown-fields-of-a-rule",
+        ),
+        pytest.param(policy_text("deny: [" + "{}, " * 1_500 + "]\n"), id="empty-rules"),
+        pytest.param(policy_text("deny: [" + "{image: 5}, " * 1_500 + "]\n"), id="wrong-types"),
+        pytest.param(policy_text("deny: [" + "&x a.io, " * 1_500 + "]\n"), id="anchors"),
+        pytest.param(
+            policy_text("resources: [" + "{images: [''], kind: a}, " * 750 + "]\n"), id="two-in-each"
+        ),
+    ],
+)
+def test_every_problem_is_counted_but_at_most_a_hundred_are_listed(text: str) -> None:
+    found = findings(text)
+    assert len(found) == 101
+    assert (found[-1].code, found[-1].message) == ("more-findings", "1,400 more findings are not listed")
+    assert all(finding.severity == "error" for finding in found)
