@@ -16,6 +16,7 @@ from gatekeeper_py.core.compile.expression import EVERYTHING, Place
 from gatekeeper_py.core.compile.preapproved import Endpoint, FastPath
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.policy import Policy
 
 MAX_PLACES: Final = 100
@@ -65,7 +66,7 @@ def _shows_call(
     current: FastPath, policy: Policy, namespace: str, now: datetime
 ) -> Callable[[ProbeImage], bool]:
     compiled = policy.at(now)
-    mutates = compiled.mode(namespace) == "mutate"
+    mutates = rewrites(compiled.mode(namespace))
 
     def shows(probe: ProbeImage) -> bool:
         if current.approves(probe.image, probe.endpoint):

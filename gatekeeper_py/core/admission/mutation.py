@@ -12,6 +12,7 @@ from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outc
 from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
+from gatekeeper_py.core.policy.document import rewrites
 
 
 def mutate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
@@ -20,7 +21,7 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
     audit = {"mode": mode, "policy": policy.revision}
     unpatched = review.allowed(request.uid, audit_annotations=audit)
     exempt = exemption(request)
-    if exempt or mode != "mutate" or (request.group, request.kind) != POD:
+    if exempt or not rewrites(mode) or (request.group, request.kind) != POD:
         return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
     if not _patchable(request.object):
         return Outcome(response=unpatched, verdict="allowed", mode=mode)

@@ -15,7 +15,7 @@ from gatekeeper_py.core.admission.judgement import (
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.workload import holds_images, pod_images, slots
-from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
 def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
@@ -28,7 +28,7 @@ def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
         return Outcome(response=response, verdict="allowed", mode=mode, exemption=exempt)
     kind = (request.group, request.kind)
     found = slots_to_judge(request, policy)
-    after_mirror = mode == "mutate" and kind != POD
+    after_mirror = rewrites(mode) and kind != POD
     judgements = tuple(judge(policy, request.namespace, s, after_mirror=after_mirror) for s in found)
     rejected = [judgement for judgement in judgements if not judgement.approved]
     if rejected:
@@ -75,7 +75,7 @@ def _refused(
     audit["rejected"] = audit_list(
         rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
     )
-    if mode == "warn":
+    if not refuses(mode):
         response = review.allowed(request.uid, warnings=warnings_for(rejected), audit_annotations=audit)
         return Outcome(response=response, verdict="warned", mode=mode, judgements=judgements)
     message = denial_message(rejected, policy.allow, request.namespace, policy.message)

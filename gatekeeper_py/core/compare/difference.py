@@ -16,6 +16,7 @@ from gatekeeper_py.core.compare.parts import LABEL, NAMESPACE, SEGMENT, TAG, Too
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import ANY, split_port
 from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES, MAX_IMAGE_LENGTH
+from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -205,7 +206,7 @@ class _Comparison:
 
     @staticmethod
     def _rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str | None:
-        return policy.rewrite(namespace, image) if policy.mode(namespace) == "mutate" else None
+        return policy.rewrite(namespace, image) if rewrites(policy.mode(namespace)) else None
 
     def _record(self, image: str, namespace: str | None, change: Change, expected: tuple[bool, bool]) -> None:
         old, new = (policy.decide(namespace, image) for policy in self._policies)

@@ -28,6 +28,18 @@ Role = Literal["allow", "deny", "source", "except"]
 NO_LIMIT: Final = MAX_REPOSITORY_LENGTH
 
 
+RULE_FIELDS: Final = {
+    "list": "the role of the entry",
+    "index": "does not decide",
+    "pattern": "host, path, tag and digest of the entry",
+    "namespaces": "a condition of the entry",
+    "until": "both policies are compiled as of one instant",
+    "owner": "does not decide",
+    "reason": "does not decide",
+}
+"""What the comparison makes of each field of a rule. A test fails until a new field is here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What must hold beside host and path; ``None`` where anything does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, get_args
+from typing import Final, Literal, assert_never, get_args
 
 from gatekeeper_py.core.images.pattern import Pattern, Prefix
 from gatekeeper_py.core.policy.finding import Finding
@@ -19,6 +19,28 @@ MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 API_VERSION: Final = "gatekeeper-py/v1"
 KIND: Final = "ImagePolicy"
+
+
+def refuses(mode: Mode) -> bool:
+    """Return whether the mode rejects objects with images that are not approved."""
+    match mode:
+        case "enforce" | "mutate":
+            return True
+        case "warn":
+            return False
+        case _:
+            assert_never(mode)
+
+
+def rewrites(mode: Mode) -> bool:
+    """Return whether the mode rewrites images to their mirror."""
+    match mode:
+        case "mutate":
+            return True
+        case "enforce" | "warn":
+            return False
+        case _:
+            assert_never(mode)
 
 
 class PolicyError(ValueError):

@@ -85,6 +85,18 @@ class _Subject:
         return (rule for rule in self.allow if rule.lives_at(self.instant))
 
 
+RULE_FIELDS: Final = {
+    "list": "a deny rule can make an allow rule useless",
+    "index": "names the rule in a finding",
+    "pattern": "checked by most of the lints",
+    "namespaces": "a rule is only useless when wider rules apply in all of its namespaces",
+    "until": "expired and soon to expire; a rule is only useless while a wider one lasts",
+    "owner": "only shown",
+    "reason": "only shown",
+}
+"""What the lints make of each field of a rule. A test fails until a new field is here."""
+
+
 def lint(policy: Policy, instant: datetime) -> tuple[Finding, ...]:
     """Every warning about a policy as of an instant, in the order of the text."""
     subject = _Subject(

@@ -1,0 +1,85 @@
+"""A new field of a rule fails these tests until every part that reads rules has taken a position on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, get_args
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py import live
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission import explain
+from gatekeeper_py.core.compare import entries
+from gatekeeper_py.core.compile import preapproved
+from gatekeeper_py.core.compile.preapproved import compile_fastpath
+from gatekeeper_py.core.policy import lint, rules
+from gatekeeper_py.core.policy.document import MODES, Mode, RuleEntry, refuses, rewrites
+from gatekeeper_py.core.policy.parse.schema import RuleModel
+from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.live import CacheCounts, Snapshot
+
+FIELDS: Final = {field.name for field in dataclasses.fields(Rule)}
+PLACE: Final = {"list", "index"}
+"""Where a rule stands, not what it says."""
+
+NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
+VALUES: Final[Mapping[str, tuple[str, bool]]] = {
+    "namespaces": ("[team-a]", True),
+    "until": ("2026-06-01", True),
+    "owner": ("somebody", False),
+    "reason": ("because", False),
+}
+"""A value of each optional field as YAML, and whether the field can keep a rule from applying."""
+
+
+@pytest.mark.parametrize(
+    "reader", [preapproved, live, lint, explain, rules, entries], ids=lambda reader: reader.__name__
+)
+def test_every_reader_of_rules_has_a_position_on_every_field(reader: Any) -> None:
+    assert set(reader.RULE_FIELDS) == FIELDS
+
+
+def test_the_document_and_its_schema_have_the_fields_of_a_rule() -> None:
+    written = (FIELDS - PLACE - {"pattern"}) | {"image"}
+    assert {field.name for field in dataclasses.fields(RuleEntry)} == written
+    assert set(RuleModel.model_fields) == written
+    assert set(VALUES) == written - {"image"}
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_a_rule_that_does_not_always_apply_is_never_pre_approved(field: str) -> None:
+    value, narrows = VALUES[field]
+    policy = parse_policy(policy_text(allow=f"[{{image: a.example, {field}: {value}}}]"))
+    assert compile_fastpath(policy).approves("a.example/x:1", "validating") is not narrows
+
+
+@pytest.mark.parametrize("field", VALUES)
+@pytest.mark.parametrize("namespaces", [("team-a", "team-b"), ("team-b", "team-a"), (None, "team-a")])
+def test_a_cached_decision_is_the_one_that_would_be_made(
+    field: str, namespaces: tuple[str | None, ...]
+) -> None:
+    compiled = parse_policy(policy_text(allow=f"[{{image: a.example, {field}: {VALUES[field][0]}}}]")).at(NOW)
+    snapshot = Snapshot(compiled, 16, CacheCounts())
+    for namespace in (*namespaces, *namespaces):
+        assert snapshot.decide(namespace, "a.example/x:1") == compiled.decide(namespace, "a.example/x:1")
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_explain_shows_every_field(field: str) -> None:
+    compiled = parse_policy(policy_text(allow=f"[{{image: a.example, {field}: {VALUES[field][0]}}}]")).at(NOW)
+    shown = explain.rule_as_json(compiled.decide("team-a", "a.example/x:1").rule)
+    assert shown is not None
+    assert field in shown
+
+
+def test_every_mode_has_a_position_on_refusing_and_rewriting() -> None:
+    assert get_args(Mode) == MODES
+    assert [(mode, refuses(mode), rewrites(mode)) for mode in MODES] == [
+        ("enforce", True, False),
+        ("warn", False, False),
+        ("mutate", True, True),
+    ]
