@@ -101,9 +101,9 @@ async def test_a_pod_without_a_name_yet_is_named_by_its_prefix(served: Served) -
 
 
 async def test_many_images_make_a_bounded_line(served: Served) -> None:
-    await ask(served, review(pod(*(f"nginx:{number}" for number in range(10_000)))))
+    await ask(served, review(pod(*(f"nginx:{number}" for number in range(1000)))))
     (line,) = served.log.named("review")
-    assert (len(line["images"]), line["more_images"]) == (10, 9_990)
+    assert (len(line["images"]), line["more_images"]) == (10, 990)
 
 
 async def test_what_users_write_is_escaped_and_cut(served: Served) -> None:

@@ -7,7 +7,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
-from gatekeeper_py.core.admission.workload import Slot, changed, slots
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.workload import changed, slots
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -96,11 +97,13 @@ def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting",
     return ""
 
 
-def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> list[Slot]:
+def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[list[Slot], bool]:
+    """Return the slots that a request adds (on UPDATE the new ones), and whether the object has any."""
     kind = (request.group, request.kind)
     if request.operation == "UPDATE":
         return changed(kind, request.object, request.old_object, policy.resources)
-    return slots(kind, request.object, policy.resources)
+    found = slots(kind, request.object, policy.resources)
+    return found, bool(found)
 
 
 def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool) -> Judgement:

@@ -52,7 +52,7 @@ def _patchable(obj: Any) -> bool:
 
 
 def _plans(request: AdmissionRequest, policy: ActivePolicy) -> Iterator[Judgement]:
-    for slot in slots_to_judge(request, policy):
+    for slot in slots_to_judge(request, policy)[0]:
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
         if slot.problem or slot.noun == "image":
             continue

@@ -14,7 +14,7 @@ from gatekeeper_py.core.admission.judgement import (
 )
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.workload import holds_images, pod_images, slots
+from gatekeeper_py.core.admission.workload import holds_images, pod_images
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
@@ -27,13 +27,13 @@ def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
         response = review.allowed(request.uid, audit_annotations=audit)
         return Outcome(response=response, verdict="allowed", mode=mode, exemption=exempt)
     kind = (request.group, request.kind)
-    found = slots_to_judge(request, policy)
+    found, any_slot = slots_to_judge(request, policy)
     after_mirror = rewrites(mode) and kind != POD
     judgements = tuple(judge(policy, request.namespace, s, after_mirror=after_mirror) for s in found)
     rejected = [judgement for judgement in judgements if not judgement.approved]
     if rejected:
         return _refused(request, policy, mode, judgements, audit)
-    if not found and not request.sub_resource and not _known(request, policy):
+    if not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
         warning = undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind)
         response = review.allowed(request.uid, warnings=(warning,), audit_annotations=audit)
         return Outcome(response=response, verdict="allowed", mode=mode, exemption="unknown-kind")
@@ -81,9 +81,3 @@ def _refused(
     message = denial_message(rejected, policy.allow, request.namespace, policy.message)
     response = review.denied(request.uid, message, audit_annotations=audit)
     return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
-
-
-def _known(request: AdmissionRequest, policy: ActivePolicy) -> bool:
-    """Whether images of this object's kind were found, or could have been."""
-    kind = (request.group, request.kind)
-    return holds_images(kind, policy.resources) or bool(slots(kind, request.object, policy.resources))

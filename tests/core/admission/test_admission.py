@@ -567,14 +567,14 @@ class TestMutation:
         ]
         assert json.loads(answer.patch[2]["value"]) == answer.originals
 
-    def test_ten_thousand_containers(self) -> None:
+    def test_a_thousand_containers(self) -> None:
         """Every one of them is rewritten, then every one of them is approved."""
-        document = review(pod(*[f"x/{i}" for i in range(10_000)]))
+        document = review(pod(*[f"x/{i}" for i in range(1000)]))
         answer = mutate(document, policy(HUB_TO_CORP, mode="mutate"))
-        assert len(answer.patch) == 10_001
-        assert answer.warnings[-1] == "9991 more images were rewritten or stay"
+        assert len(answer.patch) == 1001
+        assert answer.warnings[-1] == "991 more images were rewritten or stay"
         assert validate(review(answer.object), policy(HUB_TO_CORP, mode="mutate")).allowed
-        assert "and 9995 more images not approved" in validate(document, policy()).message
+        assert "and 995 more images not approved" in validate(document, policy()).message
 
 
 class TestMutateModeValidates:

@@ -8,15 +8,8 @@ import pytest
 
 from builders import WORKLOADS, container, pod, pod_spec, workload
 from gatekeeper_py.core.admission.fields import POD, GroupKind
-from gatekeeper_py.core.admission.workload import (
-    MappingKey,
-    Slot,
-    changed,
-    holds_images,
-    pod_images,
-    slots,
-)
-from gatekeeper_py.core.admission.workload import path_text as text_of
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.workload import changed, holds_images, pod_images, slots
 from gatekeeper_py.core.policy.resources import parse_resource_path
 
 WIDGET: GroupKind = ("example.com", "Widget")
@@ -574,7 +567,7 @@ class TestChanged:
         ],
     )
     def test_of_a_pod(self, old: Any, new: Any, expected: list[str]) -> None:
-        assert paths(changed(POD, new, old, {})) == expected
+        assert paths(changed(POD, new, old, {})[0]) == expected
 
     @pytest.mark.parametrize(
         ("old", "new", "is_present"),
@@ -595,55 +588,42 @@ class TestChanged:
     )
     def test_what_is_no_image_is_compared_at_its_place(self, old: Any, new: Any, is_present: bool) -> None:  # noqa: FBT001
         """So a change of something else in an object admitted long ago is never blocked."""
-        found = changed(POD, pod(new), pod(old), {})
+        found = changed(POD, pod(new), pod(old), {})[0]
         assert paths(found) == ([] if is_present else ["spec.containers[0].image"])
 
     def test_a_problem_elsewhere_is_new(self) -> None:
-        assert paths(changed(POD, pod("a", 42), pod(42, "a"), {})) == ["spec.containers[1].image"]
+        assert paths(changed(POD, pod("a", 42), pod(42, "a"), {})[0]) == ["spec.containers[1].image"]
 
     @pytest.mark.parametrize("levels", [100, 2000])
     def test_values_nested_a_thousand_deep_are_compared(self, levels: int) -> None:
         """As deep as a JSON parser lets them come, deeper than ``==`` goes."""
         one, other, third = (nested(levels, leaf) for leaf in (1, 1, 2))
-        assert changed(POD, pod(one), pod(other), {}) == []
-        assert paths(changed(POD, pod(one), pod(third), {})) == ["spec.containers[0].image"]
+        assert changed(POD, pod(one), pod(other), {})[0] == []
+        assert paths(changed(POD, pod(one), pod(third), {})[0]) == ["spec.containers[0].image"]
 
     def test_text_that_is_no_image_lets_no_image_in(self) -> None:
         """``containers: nginx`` of the old object is no image nginx."""
         old = {"spec": {"containers": [], "initContainers": "nginx"}}
-        assert paths(changed(POD, pod("nginx"), old, {})) == ["spec.containers[0].image"]
+        assert paths(changed(POD, pod("nginx"), old, {})[0]) == ["spec.containers[0].image"]
 
     def test_an_image_lets_no_problem_in(self) -> None:
         """An old image nginx does not make ``volumes: nginx`` an image that is present."""
         new = pod("nginx", volumes="nginx")
-        assert problems(changed(POD, new, pod("nginx"), {})) == {"spec.volumes": "it is text, not a list"}
+        assert problems(changed(POD, new, pod("nginx"), {})[0]) == {"spec.volumes": "it is text, not a list"}
 
     def test_of_templates_and_declared_paths(self) -> None:
         old, new = workload("CronJob", "a"), workload("CronJob", "a", "b")
         path = "spec.jobTemplate.spec.template.spec.containers[1].image"
-        assert paths(changed(("batch", "CronJob"), new, old, {})) == [path]
+        assert paths(changed(("batch", "CronJob"), new, old, {})[0]) == [path]
         resources = declared(WIDGET, "images[*]")
-        found = changed(WIDGET, {"images": ["b", "c"]}, {"images": ["a", "b"]}, resources)
+        found = changed(WIDGET, {"images": ["b", "c"]}, {"images": ["a", "b"]}, resources)[0]
         assert paths(found) == ["images[1]"]
 
 
-@pytest.mark.parametrize(
-    ("parts", "text"),
-    [
-        pytest.param((), "", id="the-object"),
-        pytest.param(("spec", "containers", 0, "image"), "spec.containers[0].image", id="pod"),
-        pytest.param(("spec", "steps", MappingKey("build"), "image"), "spec.steps{build}.image", id="key"),
-        pytest.param((0, "containers"), "[0].containers", id="starts-with-an-index"),
-    ],
-)
-def test_paths_are_written_as_people_do(parts: tuple[str | int, ...], text: str) -> None:
-    assert text_of(parts) == text
-
-
-def test_ten_thousand_containers_are_found() -> None:
-    found = slots(POD, pod(*[f"registry.corp.io/{i}" for i in range(10_000)]), {})
-    assert len(found) == 10_000
-    assert found[9_999].path == "spec.containers[9999].image"
+def test_a_thousand_containers_are_found() -> None:
+    found = slots(POD, pod(*[f"registry.corp.io/{i}" for i in range(1000)]), {})
+    assert len(found) == 1000
+    assert found[999].path == "spec.containers[999].image"
 
 
 class TestPodImages:
@@ -669,14 +649,3 @@ class TestPodImages:
 
     def test_volumes_without_images_are_nothing_odd(self) -> None:
         assert pod_images(pod("a", "b", volumes=[{"name": "v"}])) == ["a", "b"]
-
-
-class TestPathText:
-    def test_a_key_of_a_mapping_stands_in_braces(self) -> None:
-        assert text_of(("spec", MappingKey("a.b"), 0)) == "spec{a.b}[0]"
-
-    def test_another_kind_of_text_is_a_name_like_any(self) -> None:
-        class Name(str):
-            __slots__ = ()
-
-        assert text_of(("spec", Name("x"))) == "spec.x"

@@ -1,0 +1,188 @@
+"""Find images in custom resources: pod specs by their shape, and images at declared paths.
+
+Whoever creates an object chooses how many values it has. So both searches count before they make anything
+for each item, and what they return is bounded by ``MAX_IMAGES``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS
+from gatekeeper_py.core.admission.slot import (
+    MAX_IMAGES,
+    MappingKey,
+    Parts,
+    Slot,
+    image_slot,
+    shown_key,
+    too_many,
+    wrong_type,
+)
+from gatekeeper_py.core.policy.resources import ResourcePath, Step
+
+MAX_SHAPE_DEPTH: Final = 32
+"""Levels below the object in which a pod spec is looked for."""
+
+_NESTED: Final = frozenset({dict, list})
+
+_Link = tuple[Any, "str | int"] | None
+"""The path to a value as (link of what holds it, key), shared by all values below: most are never needed."""
+
+
+def count_images(spec: dict[str, Any]) -> int:
+    """Count the images of a pod spec without making anything for them.
+
+    Every item of a list counts, and so does a value that should be a list. Items of a list that need not
+    hold an image (``volumes``) count if they have the field for it, or all of them if there are more than
+    ``MAX_IMAGES``.
+    """
+    total = 0
+    for key, source in _LISTS:
+        items = spec.get(key)
+        if items is None:
+            continue
+        if type(items) is not list:
+            total += 1
+        elif not source or len(items) > MAX_IMAGES:
+            total += len(items)
+        else:
+            for item in items:
+                if type(item) is not dict or item.get(source) is not None:
+                    total += 1
+    return total
+
+
+_LISTS: Final = tuple((field.key, field.path[0] if len(field.path) > 1 else "") for field in IMAGE_LISTS)
+"""The key of each list, and the field that an item must have to count, or nothing if all count."""
+
+
+def too_many_in(spec: dict[str, Any], parts: Parts, count: int, noun: str = "") -> Slot:
+    """Return the slot that stands for all images of a pod spec, at its first list that holds any.
+
+    ``noun`` replaces that of the list.
+    """
+    first = next(field for field in IMAGE_LISTS if count_images({field.key: spec.get(field.key)}))
+    return too_many((*parts, first.key), noun or first.noun, count)
+
+
+class PodSpecs(NamedTuple):
+    """Pod specs that hold images, with their paths; ``excess`` stands for all when these are too many."""
+
+    found: list[tuple[Parts, dict[str, Any]]]
+    excess: Slot | None = None
+
+
+def pod_specs_in(obj: Any) -> PodSpecs:
+    """Find pod specs anywhere in an object of plain JSON values: mappings with a ``containers`` list.
+
+    A list of things that are not mappings is not such a list; an empty one is. The object's own
+    ``metadata`` is left out, because it is the API's own type and holds no template.
+    """
+    specs = _Specs()
+    if type(obj) is dict:
+        if CONTAINERS.key in obj:
+            specs.look_at(obj, None)
+        for key, item in obj.items():
+            if key != "metadata" and type(item) in _NESTED:
+                _walk(item, (None, key), MAX_SHAPE_DEPTH - 1, specs)
+    if specs.images > MAX_IMAGES:
+        link, first = specs.found[0]
+        return PodSpecs([], too_many_in(first, _parts(link), specs.images, "image"))
+    return PodSpecs([(_parts(link), spec) for link, spec in specs.found])
+
+
+def _walk(value: Any, link: _Link, levels: int, specs: _Specs) -> None:
+    """Look at every mapping so many levels below a value, which is a mapping or a list."""
+    if type(value) is dict:
+        if CONTAINERS.key in value:
+            specs.look_at(value, link)
+        if levels:
+            for key, item in value.items():
+                if type(item) in _NESTED and item:
+                    _walk(item, (link, key), levels - 1, specs)
+    elif levels:
+        for index, item in enumerate(value):
+            if type(item) in _NESTED and item:
+                _walk(item, (link, index), levels - 1, specs)
+
+
+class _Specs:
+    """The pod specs found so far; no more are kept once they hold too many images."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.found: list[tuple[_Link, dict[str, Any]]] = []
+
+    def look_at(self, mapping: dict[str, Any], link: _Link) -> None:
+        """Take a mapping with the field ``containers`` if it is a pod spec that holds images."""
+        containers = mapping[CONTAINERS.key]
+        if type(containers) is not list:
+            return
+        if containers and type(containers[0]) is not dict and dict not in set(map(type, containers)):
+            return
+        images = count_images(mapping)
+        if images:
+            self.images += images
+            if self.images <= MAX_IMAGES or not self.found:
+                self.found.append((link, mapping))
+
+
+def _parts(link: _Link) -> Parts:
+    parts: list[str | int] = []
+    while link is not None:
+        link, key = link
+        parts.append(shown_key(key) if isinstance(key, str) else key)
+    return tuple(reversed(parts))
+
+
+def images_at(obj: Any, path: ResourcePath) -> list[Slot]:
+    """Find the images at a declared path, in document order.
+
+    What is absent holds no image; what has another shape than the path is a problem. One slot stands for
+    all when some step leads to more than ``MAX_IMAGES`` values.
+    """
+    reached: list[tuple[Parts, Any] | Slot] = [((), obj)]
+    for step in path.steps:
+        excess = _excess(reached, step)
+        if excess is not None:
+            return [excess]
+        reached = [each for place in reached for each in _step_down(place, step)]
+    found = (
+        place if isinstance(place, Slot) else image_slot(place[0], "image", place[1], in_pod=False)
+        for place in reached
+    )
+    return [slot for slot in found if slot is not None]
+
+
+def _excess(reached: list[tuple[Parts, Any] | Slot], step: Step) -> Slot | None:
+    """Return the slot that stands for all values a step leads to, if these are too many."""
+    if step.kind == "field":
+        return None
+    wanted = list if step.kind == "items" else dict
+    first: Parts | None = None
+    count = 0
+    for place in reached:
+        if isinstance(place, Slot) or not isinstance(place[1], wanted):
+            count += 1
+        else:
+            count += len(place[1])
+            first = place[0] if first is None else first
+    return too_many(first or (), "image", count) if count > MAX_IMAGES else None
+
+
+def _step_down(place: tuple[Parts, Any] | Slot, step: Step) -> list[tuple[Parts, Any] | Slot]:
+    """Return the values that a step leads to from one value; a problem stays where it is."""
+    if isinstance(place, Slot):
+        return [place]
+    parts, value = place
+    if step.kind == "items":
+        if not isinstance(value, list):
+            return [wrong_type(parts, "image", value, "a list")]
+        return [((*parts, index), item) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return [wrong_type(parts, "image", value, "a mapping")]
+    if step.kind == "values":
+        return [((*parts, MappingKey(key)), item) for key, item in value.items() if item is not None]
+    item = value.get(step.field)
+    return [] if item is None else [((*parts, step.field), item)]

@@ -1,0 +1,124 @@
+"""One place for an image in an object, and its path as people write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+Parts = tuple[str | int, ...]
+"""The path of a value in an object: keys and indices."""
+
+MAX_IMAGES: Final = 1000
+"""Images that one object may hold. Real Pods have fewer than a hundred. Without a bound, one object of 3 MB
+would keep the event loop busy for seconds."""
+
+MAX_KEY_SHOWN: Final = 200
+"""Characters of a key in a path. Whoever creates an object can make its keys megabytes long."""
+
+PLACEHOLDERS: Final = frozenset({"auto", " "})
+"""Istio and OpenShift replace these before a Pod is created; only templates may hold them."""
+
+
+_TOO_MANY: Final = object()
+"""Stands in for a value. No value of an object is the same."""
+
+
+class Slot(NamedTuple):
+    """One place for an image.
+
+    ``value`` is what stands there. ``problem`` is empty when that is text to judge, otherwise it says why
+    it cannot be judged. ``name`` is the name of the container or the volume.
+    """
+
+    parts: Parts
+    noun: str
+    value: Any
+    name: str | None = None
+    problem: str = ""
+
+    @property
+    def path(self) -> str:
+        """As people write it: ``spec.containers[0].image``."""
+        return path_text(self.parts)
+
+
+class MappingKey(str):
+    """A key of a mapping, reached by ``{*}``. It is shown in braces, because it may hold dots."""
+
+    __slots__ = ()
+
+
+class LongKey(str):
+    """A key that is longer than ``MAX_KEY_SHOWN``. A path shows only its beginning."""
+
+    __slots__ = ()
+
+
+def shown_key(key: str) -> str:
+    """Return a key found in an object as a part of a path."""
+    return LongKey(key) if len(key) > MAX_KEY_SHOWN else key
+
+
+def path_text(parts: Iterable[str | int]) -> str:
+    """Return a path as people write it."""
+    text = ""
+    for part in parts:
+        if type(part) is str:  # nearly every one
+            text += f".{part}" if text else part
+        elif isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            key = part if len(part) <= MAX_KEY_SHOWN else f"{part[:MAX_KEY_SHOWN]}..."
+            if isinstance(part, MappingKey):
+                text += f"{{{key}}}"
+            else:
+                text += f".{key}" if text else key
+    return text
+
+
+def image_slot(parts: Parts, noun: str, value: Any, name: str | None = None, *, in_pod: bool) -> Slot | None:
+    """Return the slot for what stands where an image belongs; ``None`` when there is nothing to judge.
+
+    ``in_pod`` chooses between the rules for Pods and those for templates.
+    """
+    if type(value) is str and value:
+        return Slot(parts, noun, value, name) if in_pod or value not in PLACEHOLDERS else None
+    if value is None or value == "":
+        if not in_pod:
+            return None
+        problem = "the image is missing" if value is None else "the image is empty"
+        return Slot(parts, noun, value, name, problem)
+    return Slot(parts, noun, value, name, f"the image is {type_name(value)}, not text")
+
+
+def wrong_type(parts: Parts, noun: str, value: Any, wanted: str, name: str | None = None) -> Slot:
+    """Return the slot for a value of the wrong type."""
+    return Slot(parts, noun, value, name, f"it is {type_name(value)}, not {wanted}")
+
+
+def too_many(parts: Parts, noun: str, count: int) -> Slot:
+    """Return the slot that stands for all images of an object that has too many of them."""
+    return Slot(parts, noun, _TOO_MANY, problem=f"too many images ({count}; at most {MAX_IMAGES:,})")
+
+
+def are_too_many(slots: list[Slot]) -> bool:
+    """Return whether the slots of an object are the one that stands for too many images."""
+    return len(slots) == 1 and slots[0].value is _TOO_MANY
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a name if it is text and not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def type_name(value: Any) -> str:
+    """Return what a JSON value is, in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "a mapping"

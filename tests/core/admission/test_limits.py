@@ -1,0 +1,162 @@
+"""What both endpoints answer for objects that have too many images."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from asking import mutate, validate, validated
+from builders import HUB_TO_CORP, container, pod, pod_spec, policy, review, workload
+from gatekeeper_py.core.admission import approved_images
+from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.admission.workload import MAX_COMPARED
+from gatekeeper_py.core.policy.document import Mode
+
+GOOD: Final = "registry.corp.io/web:1"
+BAD: Final = "evil.io/web:1"
+WIDGET: Final = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
+RESOURCES: Final = "resources: [{group: example.com, kind: Widget, images: ['spec.images[*]']}]\n"
+PROBLEM: Final = "too many images (1001; at most 1,000)"
+TOO_MANY: Final = [
+    pytest.param(pod(*[GOOD] * 1001), "container (spec.containers)", id="pod"),
+    pytest.param(
+        pod(GOOD, initContainers=[container(GOOD)] * 1000),
+        "container (spec.containers)",
+        id="pod-in-two-lists",
+    ),
+    pytest.param(
+        workload("Deployment", *[GOOD] * 1001), "container (spec.template.spec.containers)", id="deployment"
+    ),
+    pytest.param({**WIDGET, "spec": pod_spec(*[GOOD] * 1001)}, "image (spec.containers)", id="by-shape"),
+    pytest.param({**WIDGET, "spec": {"images": [GOOD] * 1001}}, "image (spec.images)", id="declared"),
+]
+JUST_ENOUGH: Final = [
+    pytest.param(pod(*[GOOD] * 1000), id="pod"),
+    pytest.param(pod(GOOD, initContainers=[container(GOOD)] * 999), id="pod-in-two-lists"),
+    pytest.param(workload("CronJob", *[GOOD] * 1000), id="cron-job"),
+    pytest.param({**WIDGET, "spec": pod_spec(*[GOOD] * 1000)}, id="by-shape"),
+    pytest.param({**WIDGET, "spec": {"images": [GOOD] * 1000}}, id="declared"),
+]
+every_mode = pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
+
+
+@pytest.mark.parametrize("obj", JUST_ENOUGH)
+@every_mode
+def test_a_thousand_approved_images_are_allowed(obj: Any, mode: Mode) -> None:
+    answer = validate(review(obj), policy(RESOURCES, mode=mode))
+    assert (answer.allowed, answer.warnings) == (True, ())
+
+
+@pytest.mark.parametrize(("obj", "place"), TOO_MANY)
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+def test_more_are_rejected_as_a_whole(obj: Any, place: str, operation: str) -> None:
+    """No image is judged: the message has one line for all of them."""
+    document = review(obj, operation=operation)
+    answer = validate(document, policy(RESOURCES))
+    assert not answer.allowed
+    assert answer.message.splitlines()[0] == f"{place}: not approved: {PROBLEM}"
+    path = place.partition("(")[2][:-1]
+    assert answer.audit["rejected"] == f"{path} ({PROBLEM})"
+    (judgement,) = validated(document, policy(RESOURCES)).judgements
+    assert judgement.decision.reason == "invalid"
+    assert approved_images(parse(document), policy(RESOURCES)) is None
+
+
+@pytest.mark.parametrize(("obj", "place"), TOO_MANY)
+def test_in_warn_mode_there_is_one_warning(obj: Any, place: str) -> None:
+    answer = validate(review(obj), policy(RESOURCES, mode="warn"))
+    path = place.partition("(")[2][:-1]
+    assert (answer.allowed, answer.warnings) == (True, (f"{path}: {PROBLEM}",))
+
+
+@pytest.mark.parametrize(("obj", "_place"), TOO_MANY)
+@every_mode
+def test_the_mutating_endpoint_leaves_the_object_alone(obj: Any, _place: str, mode: Mode) -> None:
+    answer = mutate(review(obj), policy(RESOURCES + HUB_TO_CORP, mode=mode))
+    assert (answer.allowed, answer.patch, answer.warnings) == (True, (), ())
+
+
+@pytest.mark.parametrize("count", [1001, 100_000])
+class TestUpdate:
+    """An old object may have any number of images, too: it may be older than the limit."""
+
+    @pytest.mark.parametrize("make", [pod, lambda *images: workload("Deployment", *images)])
+    def test_a_change_of_metadata_is_allowed(self, count: int, make: Any) -> None:
+        """A label or a finalizer of an object that was admitted before there was a limit."""
+        old = make(*[BAD] * count)
+        new = {**make(*[BAD] * count), "metadata": {"labels": {"a": "b"}}}
+        assert validate(review(new, operation="UPDATE", old=old), policy()).allowed
+
+    def test_any_other_change_is_rejected(self, count: int) -> None:
+        """Finding out whether an image is new would be the work that the limit is there to avoid."""
+        old, new = pod(*[GOOD] * count), pod(*[GOOD] * count, hostNetwork=True)
+        assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
+        assert not validate(review(new, operation="UPDATE"), policy()).allowed
+
+    def test_what_is_too_deep_to_compare_counts_as_changed(self, count: int) -> None:
+        def deep(levels: int) -> Any:
+            value: Any = 1
+            for _ in range(levels):
+                value = [value]
+            return value
+
+        new, old = ({**pod(*[GOOD] * count), "more": deep(200_000)} for _ in range(2))
+        assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
+
+    def test_declared_paths_may_lead_into_metadata(self, count: int) -> None:
+        """So the metadata of such a kind may hold new images."""
+        old = {**WIDGET, "spec": pod_spec(*[GOOD] * count)}
+        assert validate(review(old, operation="UPDATE", old=old), policy()).allowed
+        assert not validate(review(old, operation="UPDATE", old=old), policy(RESOURCES)).allowed
+
+    def test_one_that_is_being_deleted_is_allowed(self, count: int) -> None:
+        """So that its finalizers can end."""
+        obj = pod(*[BAD] * count, metadata={"deletionTimestamp": "2026-03-01T12:00:00Z"})
+        assert validate(review(obj, operation="UPDATE", old=obj), policy()).allowed
+        assert validate(review(None, kind=("", "Pod"), operation="DELETE", old=obj), policy()).allowed
+
+    def test_no_image_counts_as_present_in_an_object_with_too_many(self, count: int) -> None:
+        old = pod(*[BAD] * count)
+        assert not validate(review(pod(BAD), operation="UPDATE", old=old), policy()).allowed
+        assert validate(review(pod(GOOD), operation="UPDATE", old=old), policy()).allowed
+
+    def test_an_old_object_with_few_does_not_help(self, count: int) -> None:
+        document = review(pod(*[GOOD] * count), operation="UPDATE", old=pod(GOOD))
+        assert not validate(document, policy()).allowed
+
+    def test_of_a_custom_resource(self, count: int) -> None:
+        old = {**WIDGET, "spec": [pod_spec(BAD)] * count}
+        new = {**WIDGET, "spec": [pod_spec(BAD)]}
+        assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
+        assert validate(review(old, operation="UPDATE", old=old), policy()).allowed
+
+
+class TestComparison:
+    """What stands in an image's place and is not an image is compared with what stood there before."""
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param([1] * (MAX_COMPARED - 10), id="list"),
+            pytest.param({str(index): None for index in range(MAX_COMPARED - 10)}, id="mapping"),
+            pytest.param([[[]]] * (MAX_COMPARED // 3), id="lists-of-lists"),
+        ],
+    )
+    def test_up_to_a_limit_it_is_seen_to_be_the_same(self, value: Any) -> None:
+        document = review(pod(GOOD, value), operation="UPDATE", old=pod(GOOD, value))
+        assert validate(document, policy()).allowed
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pytest.param([[1] * (MAX_COMPARED + 1)], id="one-list"),
+            pytest.param([{str(index): 1 for index in range(MAX_COMPARED + 1)}], id="one-mapping"),
+            pytest.param([[1] * 100] * 600, id="many-lists"),
+            pytest.param([[[]] * 30_000] * 2, id="lists-of-lists"),
+        ],
+    )
+    def test_beyond_the_limit_it_counts_as_new(self, values: list[Any]) -> None:
+        """The limit is for all of an object together; doubt resolves to the strict side."""
+        document = review(pod(GOOD, *values), operation="UPDATE", old=pod(GOOD, *values))
+        assert not validate(document, policy()).allowed

@@ -1,0 +1,237 @@
+"""The searches in custom resources count first: what they return and allocate is bounded."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any, Final
+
+import pytest
+
+from builders import container, pod_spec, workload
+from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, IMAGE_LISTS, POD, GroupKind, ImageList
+from gatekeeper_py.core.admission.search import count_images
+from gatekeeper_py.core.admission.slot import MAX_IMAGES, Slot, are_too_many
+from gatekeeper_py.core.admission.workload import MAX_VISITED, pod_images, slots
+from gatekeeper_py.core.policy.resources import parse_resource_path
+
+WIDGET: Final[GroupKind] = ("example.com", "Widget")
+DEPLOYMENT: Final[GroupKind] = ("apps", "Deployment")
+MILLION: Final = 1_000_000
+ITEMS: Final = [
+    pytest.param(container("a"), id="containers"),
+    pytest.param({}, id="empty-mappings"),
+    pytest.param(None, id="nulls"),
+    pytest.param(1, id="numbers"),
+    pytest.param("nginx", id="texts"),
+    pytest.param([], id="lists"),
+]
+
+
+def declared(*texts: str) -> dict[GroupKind, tuple[Any, ...]]:
+    return {WIDGET: tuple(map(parse_resource_path, texts))}
+
+
+def excess_of(found: list[Slot]) -> tuple[str, str]:
+    """Path and problem of the one slot that stands for all."""
+    assert are_too_many(found)
+    (slot,) = found
+    return slot.path, slot.problem
+
+
+def too_many(count: int) -> str:
+    return f"too many images ({count}; at most 1,000)"
+
+
+class TestPodSpecs:
+    """Pods and templates: the lists' lengths are added up before any item is looked at."""
+
+    @pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
+    @pytest.mark.parametrize(("kind", "prefix"), [(POD, "spec"), (DEPLOYMENT, "spec.template.spec")])
+    def test_one_list_may_hold_a_thousand_images(
+        self, kind: GroupKind, prefix: str, field: ImageList
+    ) -> None:
+        image: Any = "a"
+        for key in reversed(field.path):
+            image = {key: image}
+        for count in (MAX_IMAGES, MAX_IMAGES + 1):
+            spec = {"containers": [], field.key: [image] * count}
+            obj = {"spec": spec if kind == POD else {"template": {"spec": spec}}}
+            found = slots(kind, obj, {})
+            if count == MAX_IMAGES:
+                assert len(found) == count
+                assert not any(slot.problem for slot in found)
+            else:
+                assert excess_of(found) == (f"{prefix}.{field.key}", too_many(count))
+                assert found[0].noun == field.noun
+
+    @pytest.mark.parametrize("count", [1001, 10_000, MILLION])
+    @pytest.mark.parametrize("item", ITEMS)
+    @pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
+    def test_items_of_any_type_count(self, field: ImageList, item: Any, count: int) -> None:
+        """Without a look at them: what stands there does not matter."""
+        obj = {"spec": {"containers": [], field.key: [item] * count}}
+        assert excess_of(slots(POD, obj, {})) == (f"spec.{field.key}", too_many(count))
+        assert pod_images(obj) is None
+
+    def test_all_lists_of_a_pod_count_together(self) -> None:
+        spec = {
+            "containers": [container("a")] * 400,
+            "initContainers": [container("a")] * 300,
+            "ephemeralContainers": [container("a")] * 200,
+            "volumes": [{"image": {"reference": "a"}}] * 100,
+        }
+        assert len(slots(POD, {"spec": spec}, {})) == MAX_IMAGES
+        spec["volumes"].append({"image": {"reference": "a"}})
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1001))
+
+    def test_the_path_is_that_of_the_first_list_with_items(self) -> None:
+        spec = {"containers": [], "initContainers": [1], "ephemeralContainers": [1] * 1000}
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.initContainers", too_many(1001))
+
+    @pytest.mark.parametrize("volume", [{"emptyDir": {}}, {"image": None}])
+    def test_volumes_without_an_image_do_not_count(self, volume: Any) -> None:
+        """A Pod with a thousand containers still has the volume of its service account."""
+        spec = {"containers": [container("a")] * MAX_IMAGES, "volumes": [volume] * (MAX_IMAGES - 1)}
+        assert len(slots(POD, {"spec": spec}, {})) == MAX_IMAGES
+        assert pod_images({"spec": spec}) == ["a"] * MAX_IMAGES
+        spec["volumes"].append({"image": {"reference": "a"}})
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1001))
+
+    def test_more_than_a_thousand_volumes_are_too_many_whatever_they_are(self) -> None:
+        """So that the work for them is bounded, too."""
+        spec = {"containers": [container("a")], "volumes": [{"emptyDir": {}}] * 1001}
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1002))
+        assert pod_images({"spec": spec}) is None
+
+    def test_a_value_that_should_be_a_list_counts_as_one(self) -> None:
+        assert count_images({"containers": {"a": 1}, "volumes": 7}) == 2
+        assert count_images({"containers": None, "volumes": []}) == 0
+        spec = {"containers": [container("a")] * MAX_IMAGES, "initContainers": 7}
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1001))
+
+    @pytest.mark.parametrize("count", [MAX_IMAGES, MAX_IMAGES + 1])
+    @pytest.mark.parametrize("field", CONTAINER_LISTS, ids=lambda field: field.key)
+    def test_the_short_way_for_approved_pods_has_the_same_bound(self, field: ImageList, count: int) -> None:
+        spec = {"containers": [], field.key: [container("a")] * count}
+        assert pod_images({"spec": spec}) == (["a"] * count if count == MAX_IMAGES else None)
+
+
+class TestByShape:
+    """Pod specs in a custom resource: all of them count together."""
+
+    @pytest.mark.parametrize(
+        ("specs", "containers"), [(1, 1000), (1000, 1), (500, 2)], ids=["one-spec", "many", "some"]
+    )
+    def test_an_object_may_hold_a_thousand_images(self, specs: int, containers: int) -> None:
+        workers = [{"spec": pod_spec(*["a"] * containers)} for _ in range(specs)]
+        obj = {"spec": {"workers": workers}}
+        assert len(slots(WIDGET, obj, {})) == MAX_IMAGES
+        workers.append({"spec": pod_spec("a")})
+        path = "spec.workers[0].spec.containers"
+        assert excess_of(slots(WIDGET, obj, {})) == (path, too_many(1001))
+
+    @pytest.mark.parametrize("count", [1001, 300_000])
+    def test_many_pod_specs_are_counted_to_the_last(self, count: int) -> None:
+        obj = {"spec": {"a": [{"containers": [{}], "volumes": 1}] * count}}
+        assert excess_of(slots(WIDGET, obj, {})) == ("spec.a[0].containers", too_many(2 * count))
+
+    def test_pod_specs_without_items_do_not_count(self) -> None:
+        obj = {"spec": {"a": [{"containers": []}] * 10_000, "b": pod_spec("a")}}
+        assert [slot.path for slot in slots(WIDGET, obj, {})] == ["spec.b.containers[0].image"]
+
+    def test_a_list_of_names_does_not_count(self) -> None:
+        obj = {"spec": {"containers": ["web"] * MILLION}}
+        assert slots(WIDGET, obj, {}) == []
+
+    def test_the_first_list_may_be_another_than_containers(self) -> None:
+        obj = {"spec": {"containers": [], "initContainers": [container("a")] * 1001}}
+        assert excess_of(slots(WIDGET, obj, {})) == ("spec.initContainers", too_many(1001))
+
+    def test_long_keys_are_cut_in_paths(self) -> None:
+        obj = {"k" * 100_000: pod_spec("a")}
+        (slot,) = slots(WIDGET, obj, {})
+        assert slot.path == "k" * 200 + "....containers[0].image"
+        assert slot.parts == ("k" * 100_000, "containers", 0, "image")
+
+
+class TestDeclared:
+    """Declared paths: each step is counted before it is taken."""
+
+    @pytest.mark.parametrize(
+        ("path", "obj", "place"),
+        [
+            pytest.param("steps[*].image", {"steps": [{"image": "a"}]}, "steps", id="items"),
+            pytest.param("images[*]", {"images": ["a"]}, "images", id="items-are-images"),
+            pytest.param("images[*]", {"images": [None]}, "images", id="nulls"),
+            pytest.param("a[*][*]", {"a": [["a"]]}, "a", id="lists-of-lists"),
+            pytest.param("a[*][*]", {"a": [[]]}, "a", id="empty-lists"),
+            pytest.param("a[*].b[*]", {"a": [1]}, "a", id="problems"),
+        ],
+    )
+    @pytest.mark.parametrize("count", [MAX_IMAGES + 1, MILLION])
+    def test_a_list_may_have_a_thousand_items(self, path: str, obj: Any, place: str, count: int) -> None:
+        key, (item,) = next(iter(obj.items()))
+        assert len(slots(WIDGET, {key: [item] * MAX_IMAGES}, declared(path))) <= MAX_IMAGES
+        found = slots(WIDGET, {key: [item] * count}, declared(path))
+        assert excess_of(found) == (place, too_many(count))
+
+    def test_a_mapping_may_have_a_thousand_values(self) -> None:
+        values = {f"k{index}": {"image": "a"} for index in range(MAX_IMAGES)}
+        assert len(slots(WIDGET, {"sets": values}, declared("sets{*}.image"))) == MAX_IMAGES
+        values["more"] = {}
+        found = slots(WIDGET, {"sets": values}, declared("sets{*}.image"))
+        assert excess_of(found) == ("sets", too_many(1001))
+
+    def test_all_lists_that_a_step_leads_to_count_together(self) -> None:
+        rows = [["a"] * 100 for _ in range(10)]
+        assert len(slots(WIDGET, {"rows": rows}, declared("rows[*][*]"))) == MAX_IMAGES
+        rows[9].append("a")
+        assert excess_of(slots(WIDGET, {"rows": rows}, declared("rows[*][*]"))) == (
+            "rows[0]",
+            too_many(1001),
+        )
+
+    def test_problems_on_the_way_count(self) -> None:
+        rows: list[Any] = [["a"] * 999, 7, 7]
+        found = slots(WIDGET, {"rows": rows}, declared("rows[*][*]"))
+        assert excess_of(found) == ("rows[0]", too_many(1001))
+
+    def test_images_at_several_paths_count_together(self) -> None:
+        obj = {"a": ["x"] * 600, "b": ["x"] * 400}
+        assert len(slots(WIDGET, obj, declared("a[*]", "b[*]"))) == MAX_IMAGES
+        obj["b"].append("x")
+        assert excess_of(slots(WIDGET, obj, declared("a[*]", "b[*]"))) == ("a[0]", too_many(1001))
+
+    def test_a_place_that_several_paths_lead_to_counts_once(self) -> None:
+        obj = {"pods": {"web": pod_spec(*["a"] * 600)}}
+        paths = ("pods.web.containers[*].image", "pods{*}.containers[*].image")
+        assert len(slots(WIDGET, obj, declared(*paths))) == 600
+
+    def test_hundreds_of_paths_to_the_same_images_are_too_many(self) -> None:
+        """Their product would be the work for one object."""
+        obj = {"a": ["x"] * MAX_IMAGES}
+        enough = MAX_VISITED // MAX_IMAGES
+        assert len(slots(WIDGET, obj, declared(*["a[*]"] * enough))) == MAX_IMAGES
+        assert len(slots(WIDGET, obj, declared(*["a[*]"] * (enough + 1)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "obj"),
+    [
+        pytest.param(POD, {"spec": {"containers": [{}] * MILLION}}, id="pod"),
+        pytest.param(DEPLOYMENT, workload("Deployment", volumes=[{}] * MILLION), id="template"),
+        pytest.param(WIDGET, {"spec": {"containers": [{}] * MILLION}}, id="by-shape"),
+        pytest.param(WIDGET, {"spec": [{"containers": [{}]}] * 100_000}, id="many-by-shape"),
+        pytest.param(WIDGET, {"images": ["a"] * MILLION}, id="declared"),
+    ],
+)
+def test_nothing_is_made_for_an_item_of_too_many(kind: GroupKind, obj: Any) -> None:
+    """The memory for a million items is that for a thousand."""
+    resources = declared("images[*]")
+    slots(kind, obj, resources)
+    tracemalloc.start()
+    try:
+        assert len(slots(kind, obj, resources)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 400_000
+    finally:
+        tracemalloc.stop()
