@@ -1,0 +1,176 @@
+"""No policy document stops the others, wherever it comes from: a file, the ConfigMap or the policy guard."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+import pytest_asyncio
+
+from builders import policy_text, review
+from exhaustion.documents import CONFIGMAP_BYTES, FILE_BYTES, ROWS, Row
+from exhaustion.target import Arena, Attempt, Target
+from sources.fakeapi import NAME, NAMESPACE, FakeApi
+from wire import Answer, request
+
+GOOD: Final = policy_text()
+JUDGED_SECONDS: Final = 60.0
+"""For a document of 16 MiB on a machine that others use, too."""
+
+GUARD_SENDERS: Final = 3
+GUARD_SECONDS: Final = 1.0
+
+names = pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+bad_names = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items() if row.says]
+)
+"""A good document may take the memory that it needs, and a file of 16 MiB needs a lot."""
+
+on_one_loop = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def policy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("file") / "policy.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def file_arena(policy_file: Path, attempts: dict[str, Attempt]) -> Iterator[Arena]:
+    arena = Arena(policy_file.with_name("ca.crt"), attempts, "--policy", str(policy_file))
+    yield arena
+    arena.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api() -> AsyncIterator[FakeApi]:
+    api = FakeApi()
+    await api.start()
+    api.apply(GOOD)
+    yield api
+    await api.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def configmap_arena(
+    api: FakeApi, tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
+) -> AsyncIterator[Arena]:
+    directory = tmp_path_factory.mktemp("configmap")
+    kubeconfig = api.write_kubeconfig(directory / "kubeconfig")
+    arguments = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig)]
+    arena = Arena(directory / "ca.crt", attempts, *arguments)
+    await asyncio.to_thread(lambda: arena.target)
+    yield arena
+    await asyncio.to_thread(arena.close)
+
+
+class Verdicts:
+    """What the server says of the documents that it was given."""
+
+    def __init__(self, target: Target) -> None:
+        self._server = target.server
+        self._seen = len(self._server.lines)
+
+    async def next(self) -> str:
+        """Wait for the next verdict: ``""`` for a policy that was loaded, else all findings."""
+        end = time.monotonic() + JUDGED_SECONDS
+        while time.monotonic() < end:
+            for line in self._server.lines[self._seen :]:
+                self._seen += 1
+                if line["event"] == "policy_loaded":
+                    return ""
+                if line["event"] == "policy_refused":
+                    return json.dumps(line["findings"])
+            assert self._server.process.poll() is None, "the process ended"
+            await asyncio.sleep(0.02)
+        raise AssertionError("the document was not judged in time")
+
+
+def check(row: Row, verdict: str) -> None:
+    if row.says:
+        assert row.says in verdict, verdict[:500]
+    else:
+        assert verdict == "", verdict[:500]
+
+
+@bad_names
+async def test_a_document_in_a_file_stops_nobody(file_arena: Arena, policy_file: Path, name: str) -> None:
+    row = ROWS[name]
+
+    async def attack(target: Target) -> None:
+        verdicts = Verdicts(target)
+        write(policy_file, row.make(FILE_BYTES))
+        check(row, await verdicts.next())
+
+    target = file_arena.target
+    await target.attacked(f"file:{name}", attack)
+    verdicts = Verdicts(target)
+    write(policy_file, f"{GOOD}# after {name}\n")
+    assert await verdicts.next() == ""
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file at once, as a Secret's volume does."""
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8", newline="")
+    new.rename(path)
+
+
+@names
+@on_one_loop
+async def test_a_document_in_the_configmap_stops_nobody(
+    configmap_arena: Arena, api: FakeApi, name: str
+) -> None:
+    row = ROWS[name]
+
+    async def attack(target: Target) -> None:
+        verdicts = Verdicts(target)
+        api.apply(row.make(CONFIGMAP_BYTES))
+        check(row, await verdicts.next())
+
+    target = await asyncio.to_thread(lambda: configmap_arena.target)
+    await target.attacked(f"configmap:{name}", attack)
+    verdicts = Verdicts(target)
+    api.apply(f"{GOOD}# after {name}\n")
+    assert await verdicts.next() == ""
+
+
+@names
+@on_one_loop
+async def test_a_document_at_the_policy_guard_stops_nobody(configmap_arena: Arena, name: str) -> None:
+    row = ROWS[name]
+    text = row.make(CONFIGMAP_BYTES)
+
+    def judged(answer: Answer) -> None:
+        if answer.status == 503:
+            assert answer.headers["retry-after"] == "1"
+            return
+        assert answer.status == 200, answer
+        response = answer.json()["response"]
+        check(row, "" if response["allowed"] else response["status"]["message"])
+
+    async def attack(target: Target) -> None:
+        content = request(json.dumps(guarded(text)).encode(), path="/validate-policy")
+        await target.flood([content] * GUARD_SENDERS, judged, GUARD_SECONDS)
+
+    target = await asyncio.to_thread(lambda: configmap_arena.target)
+    await target.attacked(f"guard:{name}", attack)
+
+
+def guarded(text: str) -> dict[str, object]:
+    """The review of the ConfigMap that the server is configured for."""
+    return review(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": NAME, "namespace": NAMESPACE},
+            "data": {"policy.yaml": text},
+        },
+        namespace=NAMESPACE,
+    )
