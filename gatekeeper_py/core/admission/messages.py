@@ -22,7 +22,9 @@ MAX_WARNINGS: Final = 10
 MAX_IMAGES: Final = 5
 MAX_PATTERNS: Final = 5
 MAX_RULES_READ: Final = 1000
-"""A denial must not cost more in a policy of 100,000 rules that are for other namespaces."""
+MAX_NAMES_READ: Final = 1000
+"""Rules, and names of namespaces in them, that are read for the approved patterns. A denial must not cost
+more in a policy of 100,000 rules that are for other namespaces, or of rules with 1,000 namespaces each."""
 
 
 def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str | None, message: str) -> str:
@@ -128,10 +130,14 @@ def _limited(judgements: Sequence[Judgement], text: Callable[[Judgement], str], 
 
 def _approved_patterns(allow: RuleSet, namespace: str | None) -> str:
     """The first patterns that could have approved something in this namespace."""
-    applicable = (
-        escape(rule.pattern.text) for rule in islice(allow, MAX_RULES_READ) if rule.applies_to(namespace)
-    )
-    patterns = list(islice(applicable, MAX_PATTERNS + 1))
+    patterns: list[str] = []
+    names = 0
+    for rule in islice(allow, MAX_RULES_READ):
+        names += len(rule.namespaces or ())
+        if names > MAX_NAMES_READ or len(patterns) > MAX_PATTERNS:
+            break
+        if rule.applies_to(namespace):
+            patterns.append(escape(rule.pattern.text))
     if not patterns:
         return ""
     more = ", ..." if len(patterns) > MAX_PATTERNS else ""

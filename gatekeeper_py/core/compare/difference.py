@@ -81,8 +81,7 @@ class _Comparison:
                 self._sides.setdefault(entry, [False, False])[side] = True
         self._entries = tuple(self._sides)
         self._modes = tuple(
-            (policy.policy.mode, tuple((tuple(g.text for g in o.names), o.mode) for o in policy.overrides))
-            for policy in (old, new)
+            (policy.policy.mode, tuple((o.names, o.mode) for o in policy.overrides)) for policy in (old, new)
         )
         self._budget = MAX_COMBINATIONS
         self._found: dict[tuple[Change, str, str], Witness] = {}

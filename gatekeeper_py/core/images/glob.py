@@ -6,6 +6,7 @@ enough, so matching is linear in the text however many stars a pattern has.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -43,7 +44,7 @@ class Glob:
 
 @lru_cache(maxsize=16384)
 def compiled(text: str) -> Glob:
-    """The glob for a text. Kept, because scanned patterns ask for the same few again and again."""
+    """The glob for a text. Kept, because patterns ask for the same few again and again."""
     return Glob(text)
 
 
@@ -51,5 +52,5 @@ def is_glob(text: str) -> bool:
     return "*" in text
 
 
-def any_matches(globs: tuple[Glob, ...], text: str) -> bool:
+def any_matches(globs: Iterable[Glob], text: str) -> bool:
     return any(glob.matches(text) for glob in globs)

@@ -1,26 +1,25 @@
 """Find the rule that matches without looking at the others.
 
-Exact and subtree patterns are found by hash of host and path segments, whatever their number.
-Only patterns with a wildcard in the host or in a segment are scanned, in buckets: host globs by
-port, number of labels and their literal ending; path globs by their literal beginning. Below one
-place, tags, digests and namespaces are hashed too, so that a repository with ten thousand pinned
-digests costs no more than one.
+Exact and subtree patterns are found by hash of host and path segments, whatever their number. Patterns
+with a wildcard in the host or in a segment are found by the literal pieces around their wildcards
+(``globmap``). Below one place, tags, digests and namespaces are hashed too, so that a repository with ten
+thousand pinned digests costs no more than one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
-from gatekeeper_py.core.images.glob import Glob, any_matches, is_glob
-from gatekeeper_py.core.images.pattern import ANY, Pattern, path_matches, split_port
+from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.globmap import GlobMap, GlobTree
+from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 from gatekeeper_py.core.images.reference import Location
 
 MAX_COMPARED: Final = 256
-"""Scanned entries of one bucket that a question about cover looks at. It is asked for each rule, so
-without a bound thousands of wildcards in one bucket would cost their number squared."""
+"""Globs that a question about cover compares in one map. It is asked for each rule, so without a bound
+thousands of similar wildcards would cost their number squared."""
 
 Qualifiers = tuple[str | None, ...]
 """What a leaf is asked for, e.g. ``("@sha256:…", "@*", None)`` or ``(":v1", None)``."""
@@ -33,47 +32,36 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
     return (None,) if tag is None else (f":{tag}", None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scanned:
-    """A rule that no hash finds: it has a glob for a tag or among its namespaces."""
-
-    order: int
-    qualifier: str | None
-    tag: Glob | None
-    namespaces: tuple[Glob, ...] | None
-
-    def accepts(self, qualifiers: Qualifiers, namespace: str | None) -> bool:
-        if self.namespaces is not None and (namespace is None or not any_matches(self.namespaces, namespace)):
-            return False
-        if self.tag is None:
-            return self.qualifier in qualifiers
-        asked = qualifiers[0]
-        return asked is not None and asked[0] == ":" and self.tag.matches(asked[1:])
-
-
-@dataclass(slots=True)
 class _Leaf:
     """All rules for one place."""
 
-    _hashed: dict[tuple[str | None, str | None], int] = field(default_factory=dict)
-    _scanned: list[_Scanned] = field(default_factory=list)
+    __slots__ = ("_hashed", "_scoped", "_tags")
+
+    def __init__(self) -> None:
+        self._hashed: dict[tuple[str | None, str | None], int] = {}
+        self._tags: GlobMap[int] | None = None
+        self._scoped: GlobMap[_Leaf] | None = None
 
     def add(self, order: int, pattern: Pattern, namespaces: tuple[str, ...] | None) -> None:
-        tag = Glob(pattern.tag) if pattern.tag is not None and is_glob(pattern.tag) else None
+        tag = pattern.tag if pattern.tag is not None and is_glob(pattern.tag) else None
         if tag is None and (namespaces is None or not any(map(is_glob, namespaces))):
             for namespace in namespaces if namespaces is not None else (None,):
                 self._hashed.setdefault((pattern.qualifier, namespace), order)
-            return
-        globs = None if namespaces is None else tuple(map(Glob, namespaces))
-        self._scanned.append(_Scanned(order=order, qualifier=pattern.qualifier, tag=tag, namespaces=globs))
+        elif namespaces is not None:
+            if self._scoped is None:
+                self._scoped = GlobMap()
+            for namespace in namespaces:
+                leaf = self._scoped.get(namespace) or self._scoped.setdefault(namespace, _Leaf())
+                leaf.add(order, pattern, None)
+        elif tag is not None:
+            if self._tags is None:
+                self._tags = GlobMap()
+            self._tags.setdefault(tag, order)
 
     def orders(
         self, qualifiers: Qualifiers, namespace: str | None, *, scan: int | None = None
     ) -> Iterator[int]:
-        """The matching rules' orders: each hash hit, then the first of the scanned.
-
-        With ``scan``, all that match among so many of the scanned.
-        """
+        """The matching rules' orders; of equal rules only the first. ``scan`` bounds what is compared."""
         for qualifier in qualifiers:
             order = self._hashed.get((qualifier, None))
             if order is not None:
@@ -82,11 +70,20 @@ class _Leaf:
                 order = self._hashed.get((qualifier, namespace))
                 if order is not None:
                     yield order
-        for rule in islice(self._scanned, scan):
-            if rule.accepts(qualifiers, namespace):
-                yield rule.order
-                if scan is None:
-                    return
+        asked = qualifiers[0]
+        if self._tags is not None and asked is not None and asked[0] == ":":
+            yield from self._tags.matching(asked[1:], most=scan)
+        if self._scoped is not None and namespace is not None:
+            for leaf in self._scoped.matching(namespace, most=scan):
+                yield from leaf.orders(qualifiers, None, scan=scan)
+
+
+@dataclass(slots=True)
+class _Ends:
+    """What ends at one path with wildcards: rules for exactly it, and for all below it."""
+
+    exact: _Leaf | None = None
+    subtree: _Leaf | None = None
 
 
 @dataclass(slots=True)
@@ -95,20 +92,24 @@ class _Paths:
 
     _exact: dict[tuple[str, ...], _Leaf] = field(default_factory=dict)
     _subtree: dict[tuple[str, ...], _Leaf] = field(default_factory=dict)
-    _globs: dict[tuple[str, ...], dict[tuple[tuple[str, ...], bool], _Leaf]] = field(default_factory=dict)
+    _globs: GlobTree[_Ends] | None = None
     _depth: int = 0
 
     def leaf(self, pattern: Pattern) -> _Leaf:
         """The leaf for a pattern's path, made when absent."""
         segments = pattern.segments
-        literal = next((i for i, part in enumerate(segments) if is_glob(part)), None)
-        if literal is None:
+        if not any(map(is_glob, segments)):
             place = self._subtree if pattern.subtree else self._exact
             self._depth = max(self._depth, len(segments))
             return place.setdefault(segments, _Leaf())
-        self._depth = max(self._depth, literal)
-        bucket = self._globs.setdefault(segments[:literal], {})
-        return bucket.setdefault((segments, pattern.subtree), _Leaf())
+        if self._globs is None:
+            self._globs = GlobTree()
+        ends = self._globs.setdefault(segments, _Ends)
+        if pattern.subtree:
+            ends.subtree = ends.subtree or _Leaf()
+            return ends.subtree
+        ends.exact = ends.exact or _Leaf()
+        return ends.exact
 
     def leaves(self, segments: tuple[str, ...], *, subtree: bool, scan: int | None = None) -> Iterator[_Leaf]:
         """Every leaf whose path matches; with ``subtree``, whose path covers all below."""
@@ -117,23 +118,17 @@ class _Paths:
             if exact is not None:
                 yield exact
         longest = len(segments) if subtree else len(segments) - 1
-        # One segment more stands for "anything below", which only another subtree can match.
-        probe = (*segments, ANY) if subtree else segments
         for length in range(min(self._depth, longest) + 1):
-            start = segments[:length]
-            below = self._subtree.get(start)
+            below = self._subtree.get(segments[:length])
             if below is not None:
                 yield below
-            if not self._globs:
-                continue
-            found = self._globs.get(start, {}).items()
-            for (parts, whole), leaf in islice(found, scan):
-                if (whole or not subtree) and path_matches(parts, probe, subtree=whole):
-                    yield leaf
-
-
-_HostBucket = dict[str, tuple[tuple[Glob, ...], _Paths]]
-"""Hosts with a wildcard -> their labels up to the last wildcard, and the rules for each."""
+        if self._globs is None:
+            return
+        for length, ends in self._globs.matching(segments, most=scan):
+            if ends.subtree is not None and length <= longest:
+                yield ends.subtree
+            if ends.exact is not None and length == len(segments) and not subtree:
+                yield ends.exact
 
 
 @dataclass(slots=True)
@@ -141,10 +136,8 @@ class PatternIndex:
     """Patterns with their order; ``find`` gives the first in that order that matches."""
 
     _hosts: dict[str, _Paths] = field(default_factory=dict)
-    _host_globs: dict[tuple[str, int], dict[int, dict[tuple[str, ...], _HostBucket]]] = field(
-        default_factory=dict
-    )
-    """(port, number of labels) -> number of labels in the literal ending -> that ending -> patterns."""
+    _host_globs: dict[str, GlobTree[_Paths]] = field(default_factory=dict)
+    """Port -> patterns by the labels of the host, the last label first."""
     _any_host: _Paths | None = None
 
     def add(self, order: int, pattern: Pattern, namespaces: tuple[str, ...] | None) -> None:
@@ -164,7 +157,7 @@ class PatternIndex:
     def covering(self, pattern: Pattern, qualifiers: Qualifiers, namespace: str | None) -> Iterator[int]:
         """Orders of patterns that match all that ``pattern`` can match (some, not always all).
 
-        ``namespace`` may be a glob's text. A pattern covers itself.
+        ``namespace`` may be a glob's text. A pattern, or an equal one before it, covers itself.
         """
         for paths in self._paths_of(pattern.host, scan=MAX_COMPARED):
             for leaf in paths.leaves(pattern.segments, subtree=pattern.subtree, scan=MAX_COMPARED):
@@ -178,14 +171,7 @@ class PatternIndex:
         if not is_glob(host):
             return self._hosts.setdefault(host, _Paths())
         name, port = split_port(host)
-        labels = tuple(name.split("."))
-        last_glob = max(i for i, label in enumerate(labels) if is_glob(label))
-        ending = labels[last_glob + 1 :]
-        by_length = self._host_globs.setdefault((port, len(labels)), {})
-        bucket = by_length.setdefault(len(ending), {}).setdefault(ending, {})
-        # Split and compiled here: a bucket may hold thousands, each asked about for one image.
-        globs = tuple(map(Glob, labels[: last_glob + 1]))
-        return bucket.setdefault(host, (globs, _Paths()))[1]
+        return self._host_globs.setdefault(port, GlobTree()).setdefault(_labels(name), _Paths)
 
     def _paths_of(self, host: str, *, scan: int | None = None) -> Iterator[_Paths]:
         if self._any_host is not None:
@@ -198,22 +184,15 @@ class PatternIndex:
         if not self._host_globs:
             return
         name, port = split_port(host)
-        if name.startswith("["):  # * stands for a part of a DNS name
+        tree = self._host_globs.get(port)
+        if tree is None or name.startswith("["):  # * stands for a part of a DNS name
             return
-        labels = tuple(name.split("."))
-        by_length = self._host_globs.get((port, len(labels)), {})
-        # Only lengths that some pattern has: slicing for every length would be quadratic in the labels.
-        for length, by_ending in by_length.items():
-            bucket = by_ending.get(labels[len(labels) - length :])
-            if bucket is not None:
-                for globs, paths in islice(bucket.values(), scan):
-                    if _all_match(globs, labels):
-                        yield paths
+        labels = _labels(name)
+        for length, paths in tree.matching(labels, most=scan):
+            if length == len(labels):
+                yield paths
 
 
-def _all_match(globs: tuple[Glob, ...], labels: tuple[str, ...]) -> bool:
-    """Whether each glob matches its label; there may be labels more."""
-    for glob, label in zip(globs, labels, strict=False):  # noqa: SIM110 - all() takes twice as long
-        if not glob.matches(label):
-            return False
-    return True
+def _labels(name: str) -> tuple[str, ...]:
+    """The labels of a host, the last one first: endings differ less than beginnings."""
+    return tuple(reversed(name.split(".")))

@@ -104,6 +104,8 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
 def _names(policy: Rules, location: Location) -> Iterator[tuple[str | None, Location]]:
     """The image itself, then what it mirrors: a denied image can't come back through a mirror."""
     yield None, location
+    if not policy.deny:  # a thousand mirrors may lead to one place
+        return
     for origin in policy.mirrors.origins(location):
         yield origin.name, origin
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
 from gatekeeper_py.core.images.pattern import Pattern, Prefix
 from gatekeeper_py.core.images.reference import (
     InvalidReference,
@@ -49,7 +50,7 @@ class Rewrite:
 class Mirrors:
     """All mirrors of a policy, found by their ends."""
 
-    __slots__ = ("_all", "_by_source", "_by_to", "_deepest_source", "_deepest_to")
+    __slots__ = ("_all", "_by_source", "_by_to", "_deepest_source", "_deepest_to", "_exceptions")
 
     def __init__(self, mirrors: Iterable[Mirror]) -> None:
         self._all = tuple(mirrors)
@@ -57,6 +58,7 @@ class Mirrors:
         self._by_to: dict[tuple[str, tuple[str, ...]], list[Mirror]] = {}
         for mirror in self._all:
             self._by_to.setdefault((mirror.to.host, mirror.to.segments), []).append(mirror)
+        self._exceptions = [_index(mirror.exceptions) for mirror in self._all]
         self._deepest_source = max((len(m.source.segments) for m in self._all), default=0)
         self._deepest_to = max((len(m.to.segments) for m in self._all), default=0)
 
@@ -76,7 +78,8 @@ class Mirrors:
         if mirror is None:
             return None
         tag = effective_tag(reference)
-        if any(p.matches(location, tag, reference.digest) for p in mirror.exceptions):
+        exceptions = self._exceptions[mirror.index]
+        if exceptions.find(location, qualifiers_of(tag, reference.digest), None) is not None:
             return Rewrite(mirror=mirror, image=None)
         rest = location.segments[len(mirror.source.segments) :]
         name = "/".join((mirror.to.text, *rest))
@@ -107,6 +110,13 @@ class Mirrors:
             if mirror is not None:
                 return mirror
         return None
+
+
+def _index(patterns: Iterable[Pattern]) -> PatternIndex:
+    index = PatternIndex()
+    for order, pattern in enumerate(patterns):
+        index.add(order, pattern, None)
+    return index
 
 
 def _problem(mirror: Mirror, name: str, image: str) -> str:

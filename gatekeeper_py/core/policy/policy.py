@@ -8,13 +8,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final, Literal
 
-from gatekeeper_py.core.images.glob import Glob, any_matches
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision, decide
 from gatekeeper_py.core.policy.document import Mode, PolicyDocument, RuleEntry
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
+from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
@@ -80,10 +80,8 @@ class Policy:
             next_change=min((end for end in ends if end is not None and end > instant), default=None),
             allow=RuleSet(rule for rule in self.allow if rule.lives_at(instant)),
             deny=RuleSet(rule for rule in self.deny if rule.lives_at(instant)),
-            overrides=tuple(
-                _Override(tuple(map(Glob, entry.names)), entry.mode)
-                for entry in self.document.namespaces
-                if entry.until is None or instant < entry.until
+            overrides=Overrides(
+                entry for entry in self.document.namespaces if entry.until is None or instant < entry.until
             ),
         )
 
@@ -92,17 +90,6 @@ class Policy:
         from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415 - lint reads policies, not we it
 
         return lint(self, instant)
-
-
-@dataclass(frozen=True, slots=True)
-class _Override:
-    names: tuple[Glob, ...]
-    mode: Mode
-
-    def applies_to(self, namespace: str | None) -> bool:
-        if namespace is None:
-            return any(name.text == "*" for name in self.names)
-        return any_matches(self.names, namespace)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +104,7 @@ class CompiledPolicy:
     next_change: datetime | None
     allow: RuleSet
     deny: RuleSet
-    overrides: tuple[_Override, ...]
+    overrides: Overrides
 
     @property
     def revision(self) -> str:
@@ -147,10 +134,7 @@ class CompiledPolicy:
 
     def mode(self, namespace: str | None) -> Mode:
         """The mode in a namespace: the first live override that names it, else the top-level one."""
-        for override in self.overrides:
-            if override.applies_to(namespace):
-                return override.mode
-        return self.policy.mode
+        return self.overrides.mode(namespace) or self.policy.mode
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written."""

@@ -37,7 +37,7 @@ class Rule:
     def applies_to(self, namespace: str | None) -> bool:
         if self.namespaces is None:
             return True
-        return namespace is not None and any_matches(tuple(map(Glob, self.namespaces)), namespace)
+        return namespace is not None and any_matches(map(Glob, self.namespaces), namespace)
 
 
 RULE_FIELDS: Final = {

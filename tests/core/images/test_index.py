@@ -153,18 +153,23 @@ def test_covering_sees_every_rule_of_a_place() -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        pytest.param("a.io/x:v{}*", id="tags"),
-        pytest.param("a.io/x{}*", id="segments"),
-        pytest.param("x{}*.io", id="hosts"),
+        pytest.param("a.io/x:long*{}*", id="tags"),
+        pytest.param("a.io/long*{}*", id="segments"),
+        pytest.param("long*{}*.io", id="hosts"),
     ],
 )
 def test_covering_compares_a_bounded_number(entry: str) -> None:
-    """It is asked for every rule, so that a bucket of n wildcards must not cost n squared."""
-    index = index_of([*(entry.format(i) for i in range(MAX_COMPARED)), entry.format("")])
-    pattern = parse_pattern(entry.format("end"))
+    """It is asked for every rule, so that n wildcards that are hard to tell apart must not cost n squared."""
+    index = index_of([*(entry.format(i) for i in range(MAX_COMPARED)), entry.format("x")])
+    pattern = parse_pattern(entry.format("wxyz"))
     assert not list(index.covering(pattern, qualifiers_of(pattern.tag, None), None))
 
 
+def test_covering_compares_a_bounded_number_of_namespaces() -> None:
+    index = index_of([*(("a.io", (f"long*{i}*",)) for i in range(MAX_COMPARED)), ("a.io", ("long*x*",))])
+    assert not list(index.covering(parse_pattern("a.io"), (None,), "long*wxyz*"))
+
+
 def test_finding_compares_all() -> None:
-    entries = [f"a.io/x{i}*:v*" for i in range(MAX_COMPARED)]
-    assert found([*entries, "a.io/y*:v*"], "a.io/yes:v1") == MAX_COMPARED
+    entries = [f"a.io/long*{i}*:long*{i}*" for i in range(MAX_COMPARED)]
+    assert found([*entries, "a.io/long*y*:long*z*"], "a.io/longy:longz") == MAX_COMPARED

@@ -1,0 +1,42 @@
+"""Other modes for some namespaces: those that live at an instant, found by a namespace's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from gatekeeper_py.core.images.globmap import GlobMap
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry
+
+EVERY_NAMESPACE: Final = "*"
+"""The only name that matches a request without a namespace."""
+
+
+class Overrides:
+    """The live overrides, in document order."""
+
+    __slots__ = ("_entries", "_first")
+
+    def __init__(self, entries: Iterable[OverrideEntry]) -> None:
+        self._entries = tuple(entries)
+        # A document can have a million names, too many to compare with each review's namespace.
+        self._first: GlobMap[int] = GlobMap()
+        for place, entry in enumerate(self._entries):
+            for name in entry.names:
+                self._first.setdefault(name, place)
+
+    def __iter__(self) -> Iterator[OverrideEntry]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def mode(self, namespace: str | None) -> Mode | None:
+        """The mode of the first override that names the namespace, ``None`` when none does."""
+        if not self._entries:
+            return None
+        if namespace is None:
+            first = self._first.get(EVERY_NAMESPACE)
+        else:
+            first = min(self._first.matching(namespace), default=None)
+        return None if first is None else self._entries[first].mode
