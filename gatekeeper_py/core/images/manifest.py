@@ -1,0 +1,88 @@
+"""What a registry can be asked about one image, and what it can answer.
+
+The types are here, in the core, because decisions read the answers. The requests are made elsewhere
+(``gatekeeper_py/registry``).
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from gatekeeper_py.core.images.reference import Location, Reference, effective_tag
+
+
+class Manifest(NamedTuple):
+    """One manifest in one registry: the tag or the digest that a runtime would pull.
+
+    ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``).
+    """
+
+    host: str
+    repository: str
+    reference: str
+
+    @property
+    def by_digest(self) -> bool:
+        """Whether the manifest is named by its digest, so that the answer can never change."""
+        return ":" in self.reference
+
+    @property
+    def name(self) -> str:
+        """``host/repository``, as credentials are matched."""
+        return f"{self.host}/{self.repository}"
+
+    def __str__(self) -> str:
+        return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"
+
+
+class Answer(NamedTuple):
+    """What is known about a manifest.
+
+    ``digest`` is set when it was found. ``cause`` says why it could not be verified.
+    """
+
+    status: Literal["found", "missing", "error"]
+    digest: str = ""
+    cause: str = ""
+
+
+MISSING: Final = Answer("missing")
+
+
+def found(digest: str) -> Answer:
+    return Answer("found", digest=digest)
+
+
+def failed(cause: str) -> Answer:
+    return Answer("error", cause=cause)
+
+
+def manifest_of(reference: Reference, location: Location) -> Manifest:
+    """Return the manifest that a runtime would pull for a reference (a digest wins over a tag)."""
+    pulled = reference.digest or effective_tag(reference) or ""
+    return Manifest(location.host, "/".join(location.segments), pulled)
+
+
+class Lookup(NamedTuple):
+    """One question about one image: which of these manifests exists? The first one found wins."""
+
+    candidates: tuple[Manifest, ...]
+
+
+class Resolution(NamedTuple):
+    """The answer to a ``Lookup``.
+
+    ``index`` is the candidate that was found, ``-1`` if none was. Then ``answer`` is ``missing`` only if
+    every candidate is missing, and else the first error.
+    """
+
+    answer: Answer
+    index: int = -1
+
+
+def resolve(answers: tuple[Answer, ...]) -> Resolution:
+    """Combine the answers for all candidates, in order."""
+    for index, answer in enumerate(answers):
+        if answer.status == "found":
+            return Resolution(answer, index)
+    return Resolution(next((answer for answer in answers if answer.status == "error"), MISSING))

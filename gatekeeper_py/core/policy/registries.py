@@ -1,0 +1,38 @@
+"""How registries are reached for look-ups (docs/policy.md, "Look-ups")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper_py.core.images.reference import DOCKER_HUB
+
+DOCKER_HUB_TOKEN_HOST: Final = "auth.docker.io"  # noqa: S105 - the name of a host
+"""Where Docker Hub's own challenges lead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """One entry of ``registries``, or the defaults for a host without one.
+
+    ``host`` is folded for matching. ``ca`` names a file below ``--registry-config``. ``token_hosts`` and
+    ``redirect_hosts`` are folded hosts; ``timeout``, ``ttl_found`` and ``ttl_missing`` are seconds;
+    ``rate`` is requests a second, and as many may be sent at once.
+    """
+
+    host: str
+    plain_http: bool = False
+    ca: str | None = None
+    token_hosts: tuple[str, ...] = ()
+    redirect_hosts: tuple[str, ...] = ()
+    timeout: float = 1.0
+    ttl_found: float = 60.0
+    ttl_missing: float = 10.0
+    rate: int = 20
+
+    @property
+    def allowed_token_hosts(self) -> tuple[str, ...]:
+        """Hosts that may be asked for a token: those listed, else the registry's own."""
+        if self.token_hosts:
+            return self.token_hosts
+        return (self.host, DOCKER_HUB_TOKEN_HOST) if self.host == DOCKER_HUB else (self.host,)

@@ -1,0 +1,1 @@
+"""What exists: the only package that contacts image registries."""

@@ -1,0 +1,373 @@
+"""Ask a registry whether a manifest exists: HEAD, then GET, with the token flow of distribution.
+
+Source: the OCI distribution specification 1.1 and distribution's token specification. What registries
+really do, and why each step is as it is, stands in docs/registries.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+import aiohttp
+import orjson
+from aiohttp import hdrs
+from yarl import URL
+
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Manifest, failed, found
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    InvalidReference,
+    check_digest,
+    escape,
+    fold_registry,
+)
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.challenge import Bearer, ChallengeError, check_bearer, parse_challenges
+from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.transport import Response, Transport
+
+MEDIA_TYPES: Final = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+"""All four are accepted. Without an OCI type, distribution 2.8 answers 404 for an OCI image that exists;
+with the Docker manifest type alone, registries answer with the digest of one platform's manifest."""
+
+DOCKER_HUB_API: Final = "registry-1.docker.io"
+
+FLIGHT_SECONDS: Final = 5.0
+"""A request may go on for this long after the review that wanted it has been answered, to fill the cache."""
+
+MAX_REDIRECTS: Final = 3
+MAX_TOKEN_LENGTH: Final = 64 * 1024
+MAX_TOKENS: Final = 4096
+"""Repositories whose token is kept."""
+
+DEFAULT_TOKEN_SECONDS: Final = 60.0
+"""Life of a token whose answer does not say (distribution's token specification)."""
+
+MAX_TOKEN_SECONDS: Final = 3600.0
+RENEW_AT: Final = 0.9
+"""Share of a token's life after which it is renewed."""
+
+MIN_PAUSE_SECONDS: Final = 1.0
+MAX_PAUSE_SECONDS: Final = 300.0
+
+_DIGEST_HEADER: Final = "Docker-Content-Digest"
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_UNAUTHORIZED: Final = frozenset({401, 403})
+_NO_HEAD: Final = frozenset({405, 501})
+
+
+class Access(Protocol):
+    """What the client needs to reach a host: its settings, trust and credentials."""
+
+    def registry(self, host: str) -> Registry: ...
+
+    def context(self, host: str, named_by: str) -> ssl.SSLContext: ...
+
+    def credentials(self, name: str) -> tuple[Credential, ...]: ...
+
+
+class Reply(NamedTuple):
+    """An answer, and what it says about the host.
+
+    ``trouble`` is set after a failure of the host (5xx, timeout, connection, TLS), not after a refusal.
+    ``pause`` is how long the host asked us to wait, in seconds; 0 if it did not.
+    """
+
+    answer: Answer
+    trouble: bool = False
+    pause: float = 0.0
+
+
+class _Unusable(Exception):
+    """The registry's answer cannot be used. ``trouble`` and ``pause`` as in ``Reply``."""
+
+    def __init__(self, cause: str, *, trouble: bool = False, pause: float = 0.0) -> None:
+        super().__init__(cause)
+        self.trouble = trouble
+        self.pause = pause
+
+
+@dataclass(slots=True)
+class _Authorization:
+    """What worked for a repository the last time. ``renew_at`` is in the clock's seconds."""
+
+    header: str
+    credential: Credential | None = None
+    bearer: Bearer | None = None
+    renew_at: float = float("inf")
+
+
+class Client:
+    """Asks registries.
+
+    ``clock`` counts seconds. ``on_refused_realm`` receives the host and the reason when a challenge leads
+    where it must not.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        transport: Callable[[ssl.SSLContext], Transport],
+        *,
+        clock: Callable[[], float],
+        on_refused_realm: Callable[[str, str], None] = lambda _host, _reason: None,
+    ) -> None:
+        self._access = access
+        self._transport = transport
+        self._clock = clock
+        self._on_refused_realm = on_refused_realm
+        self._authorizations: OrderedDict[str, _Authorization] = OrderedDict()
+
+    def forget(self) -> None:
+        """Forget every token and what worked before: the credentials or the settings changed."""
+        self._authorizations.clear()
+
+    async def ask(self, manifest: Manifest) -> Reply:
+        """Ask one registry about one manifest. Never raises: what fails is an answer, too."""
+        try:
+            async with asyncio.timeout(FLIGHT_SECONDS):
+                return Reply(await self._ask(manifest))
+        except _Unusable as problem:
+            return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
+        except TimeoutError:
+            return Reply(failed(f"no answer in {FLIGHT_SECONDS:.0f} s"), trouble=True)
+        except ssl.SSLCertVerificationError as problem:
+            return Reply(failed(f"certificate: {escape(problem.verify_message, 100)}"), trouble=True)
+        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            return Reply(failed(_described(problem)), trouble=True)
+
+    async def _ask(self, manifest: Manifest) -> Answer:
+        head = await self._send(hdrs.METH_HEAD, manifest)
+        digest = _digest_of(head, manifest) if head.status == 200 else ""  # noqa: PLR2004
+        if digest:
+            return found(digest)
+        if head.status not in {200, 404, *_NO_HEAD}:
+            raise _refused(head)
+        # 404: Nexus can answer HEAD with 404 for what GET delivers. 200: the digest's header is optional.
+        get = await self._send(hdrs.METH_GET, manifest)
+        if get.status == 404:  # noqa: PLR2004
+            return MISSING
+        if get.status != 200:  # noqa: PLR2004
+            raise _refused(get)
+        return found(_digest_of(get, manifest) or _hashed(get, manifest))
+
+    async def _send(self, method: str, manifest: Manifest) -> Response:
+        """Send a request, authenticated as the registry wants it. Raises ``_Unusable``."""
+        authorization = await self._remembered(manifest)
+        response = await self._follow(method, manifest, authorization)
+        if response.status not in _UNAUTHORIZED:
+            return response
+        self._authorizations.pop(manifest.name, None)
+        challenges = parse_challenges(response.headers.getall(hdrs.WWW_AUTHENTICATE, []))
+        credentials = self._access.credentials(manifest.name)
+        # With credentials there is no anonymous attempt: the kubelet makes none either.
+        for credential in credentials or (None,):
+            if challenges.bearer is not None:
+                bearer = self._checked(challenges.bearer, manifest)
+                attempt = await self._fetch_token(bearer, credential, manifest)
+            elif challenges.basic and credential is not None:
+                attempt = _Authorization(credential.basic, credential)
+            else:
+                break
+            if attempt is None:
+                continue
+            response = await self._follow(method, manifest, attempt)
+            if response.status not in _UNAUTHORIZED:
+                self._remember(manifest, attempt)
+                return response
+        raise _refused(response)
+
+    async def _follow(
+        self, method: str, manifest: Manifest, authorization: _Authorization | None
+    ) -> Response:
+        """Send a request and follow redirects to listed hosts. Raises ``_Unusable``."""
+        settings = self._access.registry(manifest.host)
+        url = _url(settings, manifest)
+        host = manifest.host
+        headers: dict[str, str] = {hdrs.ACCEPT: ", ".join(MEDIA_TYPES)}
+        if authorization is not None and authorization.header:
+            headers[hdrs.AUTHORIZATION] = authorization.header
+        for _ in range(MAX_REDIRECTS + 1):
+            transport = self._transport(self._access.context(host, manifest.host))
+            response = await transport.send(method, url, headers)
+            if response.status not in _REDIRECTS:
+                return response
+            url, target = _redirected(url, response)
+            if target not in settings.redirect_hosts:
+                raise _Unusable(f"a redirect to {escape(target, 100)}, which redirectHosts does not list")
+            if url.scheme == "http" and not self._access.registry(target).plain_http:
+                raise _Unusable(f"a redirect to {escape(target, 100)} that does not use https")
+            if target != host:
+                # Never given to another host, and not taken up again by a way back.
+                headers.pop(hdrs.AUTHORIZATION, None)
+            host = target
+        raise _Unusable(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _remembered(self, manifest: Manifest) -> _Authorization | None:
+        """What worked for this repository before, its token renewed if it is due."""
+        known = self._authorizations.get(manifest.name)
+        if known is None:
+            return None
+        self._authorizations.move_to_end(manifest.name)
+        if known.bearer is None or self._clock() < known.renew_at:
+            return known
+        renewed = await self._fetch_token(known.bearer, known.credential, manifest)
+        if renewed is None:
+            return None
+        self._remember(manifest, renewed)
+        return renewed
+
+    def _remember(self, manifest: Manifest, authorization: _Authorization) -> None:
+        self._authorizations[manifest.name] = authorization
+        while len(self._authorizations) > MAX_TOKENS:
+            self._authorizations.popitem(last=False)
+
+    def _checked(self, parameters: object, manifest: Manifest) -> Bearer:
+        settings = self._access.registry(manifest.host)
+        allowed = settings.allowed_token_hosts
+        plain = [host for host in allowed if self._access.registry(host).plain_http]
+        try:
+            return check_bearer(
+                parameters,  # type: ignore[arg-type]
+                manifest.repository,
+                token_hosts=allowed,
+                plain_hosts=plain,
+            )
+        except ChallengeError as problem:
+            self._on_refused_realm(manifest.host, str(problem))
+            raise _Unusable(str(problem)) from None
+
+    async def _fetch_token(
+        self, bearer: Bearer, credential: Credential | None, manifest: Manifest
+    ) -> _Authorization | None:
+        """Fetch a token; ``None`` if these credentials get none. Raises ``_Unusable``."""
+        query = [(name, value) for name, value in bearer.realm.query.items() if name != "scope"]
+        if bearer.service:
+            query.append(("service", bearer.service))
+        query += [("scope", scope) for scope in bearer.scopes]
+        headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
+        if credential is not None and credential.username:
+            headers[hdrs.AUTHORIZATION] = credential.basic
+        host = fold_registry(bearer.realm.host_port_subcomponent or "")
+        transport = self._transport(self._access.context(host, manifest.host))
+        response = await transport.send(hdrs.METH_GET, bearer.realm.with_query(query), headers)
+        if response.status in _UNAUTHORIZED:
+            return None
+        if response.status != 200:  # noqa: PLR2004
+            raise _refused(response, "the token server")
+        token, seconds = _token_of(response.body)
+        return _Authorization(f"Bearer {token}", credential, bearer, self._clock() + RENEW_AT * seconds)
+
+
+def _url(settings: Registry, manifest: Manifest) -> URL:
+    scheme = "http" if settings.plain_http else "https"
+    host = DOCKER_HUB_API if manifest.host == DOCKER_HUB else manifest.host
+    # Every part follows the grammar of references, which has nothing that a URL would escape.
+    return URL(f"{scheme}://{host}/v2/{manifest.repository}/manifests/{manifest.reference}", encoded=True)
+
+
+def _redirected(url: URL, response: Response) -> tuple[URL, str]:
+    """Where a redirect leads: the URL and its folded host. Raises ``_Unusable``."""
+    try:
+        target = url.join(URL(response.headers.get(hdrs.LOCATION, "")))
+        host = fold_registry(target.host_port_subcomponent or "")
+    except (ValueError, InvalidReference):
+        raise _Unusable("a redirect to a malformed URL") from None
+    if target.scheme not in {"http", "https"} or not target.host or target.user is not None:
+        raise _Unusable("a redirect to a URL that is not plain http or https")
+    return target, host
+
+
+def _digest_of(response: Response, manifest: Manifest) -> str:
+    """The digest in the header of a 200, checked; empty when there is none. Raises ``_Unusable``."""
+    digest = response.headers.get(_DIGEST_HEADER, "")
+    if not digest:
+        return ""
+    try:
+        check_digest(digest)
+    except InvalidReference:
+        raise _Unusable("the registry sent a malformed digest") from None
+    if manifest.by_digest and digest != manifest.reference:
+        raise _Unusable("the registry answered with another digest than the one asked for")
+    return digest
+
+
+def _hashed(response: Response, manifest: Manifest) -> str:
+    """The digest of a manifest's body. Raises ``_Unusable``."""
+    media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    if media_type not in MEDIA_TYPES:
+        raise _Unusable(f"the registry sent no digest and the media type {escape(media_type, 60)!r}")
+    if not response.body:
+        raise _Unusable("the registry sent an empty manifest")
+    algorithm = manifest.reference.partition(":")[0] if manifest.by_digest else "sha256"
+    digest = f"{algorithm}:{hashlib.new(algorithm, response.body).hexdigest()}"
+    if manifest.by_digest and digest != manifest.reference:
+        raise _Unusable("the manifest has another digest than the one asked for")
+    return digest
+
+
+def _token_of(body: bytes) -> tuple[str, float]:
+    """The token of a token server's answer and its life in seconds. Raises ``_Unusable``."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise _Unusable("the token server's answer is not JSON") from None
+    fields = document if isinstance(document, dict) else {}
+    token = fields.get("token") or fields.get("access_token")
+    if not isinstance(token, str) or not token:
+        raise _Unusable("the token server's answer holds no token")
+    if len(token) > MAX_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
+        raise _Unusable("the token server sent a token that no header can hold")
+    seconds = fields.get("expires_in")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= 0:
+        return token, DEFAULT_TOKEN_SECONDS
+    return token, min(float(seconds), MAX_TOKEN_SECONDS)
+
+
+def _refused(response: Response, who: str = "the registry") -> _Unusable:
+    """What a status that is neither 200 nor 404 means."""
+    status = response.status
+    if status == 429:  # noqa: PLR2004
+        return _Unusable(f"{who} limits our requests (429)", pause=_retry_after(response))
+    if status in _UNAUTHORIZED:
+        return _Unusable(f"{who} refused our credentials ({status})")
+    return _Unusable(f"{who} answered {status}", trouble=status >= 500)  # noqa: PLR2004
+
+
+def _retry_after(response: Response) -> float:
+    text = response.headers.get(hdrs.RETRY_AFTER, "").strip()
+    seconds = float(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0.0  # noqa: PLR2004
+    return min(max(seconds, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+
+
+def _described(problem: Exception) -> str:
+    """A network error in a few words, without addresses or secrets."""
+    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
+        cause = problem.certificate_error
+        reason = getattr(cause, "verify_message", "") or type(cause).__name__
+        return f"certificate: {escape(str(reason), 100)}"
+    if isinstance(problem, aiohttp.ClientConnectorDNSError):
+        return "its name cannot be resolved"
+    if isinstance(problem, aiohttp.ClientConnectorSSLError):
+        return "TLS failed"
+    if isinstance(problem, aiohttp.ClientConnectorError) and problem.errno:
+        return os.strerror(problem.errno).lower()
+    if isinstance(problem, OSError):
+        return escape(problem.strerror or type(problem).__name__, 100)
+    if isinstance(problem, aiohttp.ClientError):
+        return "the answer is not valid HTTP"
+    return escape(str(problem) or type(problem).__name__, 100)

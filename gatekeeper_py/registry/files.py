@@ -1,0 +1,147 @@
+"""The directory ``--registry-config``: ``config.json`` and CA files, read again when they change.
+
+In a cluster this is a mounted Secret. It is polled by content, because file notifications on a mounted
+Secret go deaf after its first update.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from gatekeeper_py.registry.credentials import (
+    EMPTY,
+    MAX_CONFIG_BYTES,
+    CredentialsError,
+    Keyring,
+    parse_docker_config,
+)
+
+CONFIG_NAME: Final = "config.json"
+POLL_SECONDS: Final = 10.0
+MAX_FILES: Final = 200
+"""Files in the directory: 100 registries have at most one CA file each."""
+
+MAX_CA_BYTES: Final = 1024 * 1024
+
+
+class Log(Protocol):
+    def info(self, event: str, **keys: Any) -> Any: ...
+
+    def error(self, event: str, **keys: Any) -> Any: ...
+
+
+class RegistryFiles(NamedTuple):
+    """What the directory holds. ``version`` changes with any content."""
+
+    version: str
+    keyring: Keyring
+    contexts: Mapping[str, ssl.SSLContext]
+
+
+class FilesError(ValueError):
+    """A file cannot be used; the message names it and quotes nothing from it."""
+
+
+NO_FILES: Final = RegistryFiles("", EMPTY, {})
+
+
+def read_files(directory: Path) -> RegistryFiles:
+    """Read and check every file. Raises ``FilesError``; all of the directory is used, or nothing."""
+    try:
+        # A mounted Secret holds its files as links and hidden folders for their versions.
+        paths = sorted(
+            path for path in directory.iterdir() if not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as problem:
+        raise FilesError(f"{directory}: {problem.strerror or type(problem).__name__}") from None
+    if len(paths) > MAX_FILES:
+        raise FilesError(f"{directory}: more than {MAX_FILES} files")
+    version = hashlib.sha256()
+    keyring: Keyring = EMPTY
+    contexts: dict[str, ssl.SSLContext] = {}
+    for path in paths:
+        content = _read(path)
+        version.update(f"{path.name}\0{len(content)}\0".encode() + content)
+        if path.name == CONFIG_NAME:
+            try:
+                keyring = parse_docker_config(content)
+            except CredentialsError as problem:
+                raise FilesError(f"{path}: {problem}") from None
+        else:
+            contexts[path.name] = _context(path, content)
+    return RegistryFiles(version.hexdigest(), keyring, contexts)
+
+
+def _read(path: Path) -> bytes:
+    limit = max(MAX_CONFIG_BYTES, MAX_CA_BYTES)
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as problem:
+        raise FilesError(f"{path}: {problem.strerror or type(problem).__name__}") from None
+    if len(content) > limit:
+        raise FilesError(f"{path}: larger than {limit} bytes")
+    return content
+
+
+def _context(path: Path, content: bytes) -> ssl.SSLContext:
+    """A TLS context that trusts only the CAs of one file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Python 3.13 demands extensions of a CA certificate that Go does not, and many private CAs lack them.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    try:
+        context.load_verify_locations(cadata=content.decode("ascii"))
+    except (ssl.SSLError, UnicodeDecodeError, ValueError):
+        raise FilesError(f"{path}: not a file of PEM certificates") from None
+    return context
+
+
+class FilesWatch:
+    """Follows the directory. The last good content stays in use while the newest cannot be read."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        log: Log,
+        on_change: Callable[[RegistryFiles], None],
+        on_problem: Callable[[str], None] = lambda _problem: None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.files = NO_FILES
+        self.problem = ""
+        self._directory = directory
+        self._log = log
+        self._on_change = on_change
+        self._on_problem = on_problem
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Read the directory now and every ``POLL_SECONDS``, until cancelled."""
+        while True:
+            await self.poll()
+            await self._sleep(POLL_SECONDS)
+
+    async def poll(self) -> None:
+        """Read the directory once. An absent directory is an empty one: the Secret is optional."""
+        try:
+            present = await asyncio.to_thread(self._directory.is_dir)
+            files = await asyncio.to_thread(read_files, self._directory) if present else NO_FILES
+        except FilesError as problem:
+            if str(problem) != self.problem:
+                self.problem = str(problem)
+                self._log.error("registry_config_refused", reason=self.problem)
+            self._on_problem(self.problem)
+            return
+        if self.problem:
+            self.problem = ""
+            self._on_problem("")
+        if files.version != self.files.version:
+            self.files = files
+            self._log.info("registry_config_loaded", credentials=len(files.keyring), cas=len(files.contexts))
+            self._on_change(files)

@@ -1,0 +1,294 @@
+"""Answer look-ups from facts, or ask: one request for each manifest, however many reviews wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.client import FLIGHT_SECONDS, Reply
+from gatekeeper_py.registry.facts import Fact, Facts
+from gatekeeper_py.registry.pacing import Blocked, Pacing
+
+HEDGE_SECONDS: Final = 0.2
+"""Without an answer for this long, the next candidate is asked as well."""
+
+MAX_WAITING: Final = 100
+"""Reviews that wait for registries at once. The others get an error at once: a registry that hangs must
+not collect the reviews of a whole cluster."""
+
+MAX_FLIGHTS: Final = 1000
+"""Requests under way at once."""
+
+USED_SECONDS: Final = 600.0
+"""A fact that was used within this time is renewed before it expires."""
+
+RENEW_AT: Final = 0.8
+"""Share of a fact's life after which it is renewed."""
+
+MAX_PINNED: Final = 1000
+"""Manifests named in rules that are fetched when the policy loads."""
+
+
+class Asker(Protocol):
+    """Asks a registry; never raises."""
+
+    async def ask(self, manifest: Manifest) -> Reply: ...
+
+
+class Observer(Protocol):
+    """Receives what the metrics show. ``result`` is ``found``, ``missing``, ``error`` or ``stale``."""
+
+    def lookup(self, host: str, result: str, seconds: float) -> None: ...
+
+    def breaker(self, host: str, *, is_open: bool) -> None: ...
+
+
+class Lookups:
+    """Look-ups under the settings that ``configure`` was given last.
+
+    ``registry`` returns the settings of a host.
+    """
+
+    def __init__(
+        self,
+        asker: Asker,
+        *,
+        registry: Callable[[str], Registry],
+        observer: Observer,
+        clock: Callable[[], float],
+    ) -> None:
+        self.pinned: tuple[Manifest, ...] = ()
+        self._asker = asker
+        self._hosts: frozenset[str] = frozenset()
+        self._registry = registry
+        self._observer = observer
+        self._clock = clock
+        self._facts = Facts()
+        self._pacing: dict[str, Pacing] = {}
+        self._flights: dict[Manifest, asyncio.Task[Answer]] = {}
+        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._waiting = 0
+        self._started = False
+        self._generation = 0
+        self._due: list[tuple[float, Manifest]] = []
+        self._renewing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Fetch the manifests named in rules, and renew facts that are in use before they expire."""
+        self._started = True
+        self._fetch_pinned()
+        self._renewing = asyncio.get_running_loop().create_task(self._renew_forever())
+
+    def configure(
+        self, *, hosts: Iterable[str], changed: Collection[str] | None, pinned: Iterable[Manifest]
+    ) -> None:
+        """Take the hosts that may be asked, and the manifests to fetch ahead (``pinned``).
+
+        ``changed`` names the hosts whose settings changed, ``None`` all of them. Their facts are dropped,
+        and so is what an older request still delivers. Hosts outside ``hosts`` are never asked, whatever a
+        caller wants: no text in a request can make the server contact a host that the policy does not name.
+        """
+        self._hosts = frozenset(hosts)
+        self.pinned = tuple(islice(pinned, MAX_PINNED))
+        if changed is None or changed:
+            self._generation += 1
+            self._flights.clear()
+            self._facts.drop(changed)
+            if changed is None:
+                self._pacing.clear()
+            for host in changed or ():
+                self._pacing.pop(host, None)
+        if self._started:
+            self._fetch_pinned()
+
+    def open_breakers(self) -> tuple[str, ...]:
+        return tuple(sorted(host for host, pacing in self._pacing.items() if pacing.is_open))
+
+    def _fetch_pinned(self) -> None:
+        now = self._clock()
+        for manifest in self.pinned:
+            if self._facts.peek(manifest, now) is None and manifest.host in self._hosts:
+                self._fly(manifest)
+
+    async def close(self) -> None:
+        """Cancel every request under way."""
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *([self._renewing] if self._renewing else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def known(self, lookup: Lookup) -> Resolution | None:
+        """Resolve from facts alone; ``None`` if some registry must be asked first."""
+        answers: list[Answer] = []
+        for manifest in lookup.candidates:
+            answer = self._known(manifest)
+            if answer is None:
+                return None
+            answers.append(answer)
+            if answer.status == "found":
+                break
+        return resolve(tuple(answers))
+
+    async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
+        """Resolve look-ups in parallel, in at most ``seconds`` and each registry's own timeout."""
+        resolved: dict[Lookup, Resolution] = {}
+        unknown: list[Lookup] = []
+        for lookup in dict.fromkeys(lookups):
+            resolution = self.known(lookup)
+            if resolution is None:
+                unknown.append(lookup)
+            else:
+                resolved[lookup] = resolution
+        if not unknown:
+            return resolved
+        if self._waiting >= MAX_WAITING:
+            busy = Resolution(failed(f"more than {MAX_WAITING} reviews wait for registries"))
+            return {**resolved, **dict.fromkeys(unknown, busy)}
+        self._waiting += 1
+        try:
+            found = await asyncio.gather(*(self._resolve(lookup, seconds) for lookup in unknown))
+        finally:
+            self._waiting -= 1
+        return {**resolved, **dict(zip(unknown, found, strict=True))}
+
+    async def _resolve(self, lookup: Lookup, seconds: float) -> Resolution:
+        """Ask the candidates in order, the next one after an answer or ``HEDGE_SECONDS``."""
+        timeout = max(self._registry(manifest.host).timeout for manifest in lookup.candidates)
+        deadline = self._clock() + min(seconds, timeout)
+        late = failed(f"no answer in {min(seconds, timeout):.1f} s")
+        answers: list[Answer] = [late] * len(lookup.candidates)
+        pending: dict[asyncio.Future[Answer], int] = {}
+        for index, manifest in enumerate(lookup.candidates):
+            known = self._known(manifest)
+            if known is not None:
+                answers[index] = known
+                if known.status == "found":
+                    break
+                continue
+            # A waiter that gives up leaves the request to the others, and to the cache.
+            pending[asyncio.shield(self._fly(manifest))] = index
+            last = index == len(lookup.candidates) - 1
+            wait = deadline - self._clock() if last else min(HEDGE_SECONDS, deadline - self._clock())
+            if await self._collect(pending, answers, wait, until_all=last):
+                break
+        if pending and not any(answer.status == "found" for answer in answers):
+            await self._collect(pending, answers, deadline - self._clock(), until_all=True)
+        for future in pending:
+            future.cancel()  # only the shield: the request goes on
+        return resolve(tuple(answers))
+
+    async def _collect(
+        self,
+        pending: dict[asyncio.Future[Answer], int],
+        answers: list[Answer],
+        seconds: float,
+        *,
+        until_all: bool,
+    ) -> bool:
+        """Take answers until one is found, or the time is over; whether one was found.
+
+        Unless ``until_all``, also return once nothing is pending.
+        """
+        end = self._clock() + max(seconds, 0.0)
+        while pending:
+            done, _ = await asyncio.wait(
+                pending, timeout=max(end - self._clock(), 0.0), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                return False
+            for future in done:
+                index = pending.pop(future)
+                answers[index] = future.result()
+            if any(answer.status == "found" for answer in answers):
+                return True
+            if not until_all:
+                return False  # one said no: ask the next candidate now
+        return False
+
+    def _known(self, manifest: Manifest) -> Answer | None:
+        """The answer from facts, or an error at once if the host is not asked now."""
+        now = self._clock()
+        fact = self._facts.get(manifest, now)
+        if fact is not None and now < fact.fresh_until:
+            return fact.answer
+        if manifest.host not in self._hosts:
+            return failed("the policy does not name this registry")
+        reason = self._pacing_of(manifest.host).blocked()
+        if fact is not None:
+            self._observer.lookup(manifest.host, "stale", 0.0)
+            if not reason:
+                self._fly(manifest)
+            return fact.answer
+        return failed(reason) if reason else None
+
+    def _fly(self, manifest: Manifest) -> asyncio.Task[Answer]:
+        """The request for a manifest that is under way, or a new one."""
+        flight = self._flights.get(manifest)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_task(self._ask(manifest))
+            self._flights[manifest] = flight
+            self._tasks.add(flight)
+            flight.add_done_callback(lambda task: self._landed(manifest, task))
+        return flight
+
+    def _landed(self, manifest: Manifest, flight: asyncio.Task[Answer]) -> None:
+        self._tasks.discard(flight)
+        if self._flights.get(manifest) is flight:
+            del self._flights[manifest]
+
+    async def _ask(self, manifest: Manifest) -> Answer:
+        start, generation = self._clock(), self._generation
+        pacing = self._pacing_of(manifest.host)
+        if len(self._tasks) > MAX_FLIGHTS:
+            return self._ended(
+                manifest, failed(f"more than {MAX_FLIGHTS} requests under way"), start, generation
+            )
+        try:
+            await pacing.admit(start + min(self._registry(manifest.host).timeout, FLIGHT_SECONDS))
+        except Blocked as problem:
+            return self._ended(manifest, failed(str(problem)), start, generation)
+        try:
+            reply = await self._asker.ask(manifest)
+        except BaseException:
+            pacing.abandon()
+            raise
+        pacing.record(trouble=reply.trouble, pause=reply.pause)
+        return self._ended(manifest, reply.answer, start, generation)
+
+    def _ended(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
+        now = self._clock()
+        self._observer.lookup(manifest.host, answer.status, now - start)
+        if answer.status != "error" and generation == self._generation:
+            fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
+            self._schedule(manifest, fact, now)
+        return answer
+
+    def _pacing_of(self, host: str) -> Pacing:
+        pacing = self._pacing.get(host)
+        if pacing is None:
+            pacing = self._pacing[host] = Pacing(
+                self._registry(host).rate,
+                clock=self._clock,
+                on_breaker=lambda is_open: self._observer.breaker(host, is_open=is_open),
+            )
+        return pacing
+
+    def _schedule(self, manifest: Manifest, fact: Fact, now: float) -> None:
+        """Renew a fact before it expires, if it is in use then. A miss is asked again when needed."""
+        if fact.answer.status == "found":
+            heapq.heappush(self._due, (now + RENEW_AT * (fact.fresh_until - now), manifest))
+
+    async def _renew_forever(self) -> None:
+        while True:
+            now = self._clock()
+            while self._due and self._due[0][0] <= now:
+                _, manifest = heapq.heappop(self._due)
+                wanted = manifest in self.pinned or self._facts.used_since(manifest, now - USED_SECONDS)
+                if wanted and not self._pacing_of(manifest.host).blocked():
+                    self._fly(manifest)
+            await asyncio.sleep(min(max(self._due[0][0] - now, 0.05), 1.0) if self._due else 1.0)

@@ -1,0 +1,111 @@
+"""Look-ups of the live policy: brings together its registries, the files, the client and the facts."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.client import Client
+from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.files import NO_FILES, RegistryFiles
+from gatekeeper_py.registry.lookups import Lookups, Observer
+from gatekeeper_py.registry.transport import Resolver, Transport
+
+
+class RegistryService:
+    """Answers look-ups under the policy and the files that were given last.
+
+    Implements ``client.Access``. Must be made inside a running event loop.
+    """
+
+    def __init__(self, observer: Observer, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.refused_realms: dict[str, str] = {}
+        """The last refused token realm by host, for ``/policy``."""
+        self._files = NO_FILES
+        self._registries: dict[str, Registry] = {}
+        self._named: frozenset[str] = frozenset()
+        self._default_context: ssl.SSLContext | None = None
+        self._resolver = Resolver()
+        self._transports: dict[ssl.SSLContext, Transport] = {}
+        self._client = Client(
+            self, self._transport, clock=clock, on_refused_realm=self.refused_realms.__setitem__
+        )
+        self._lookups = Lookups(self._client, registry=self.registry, observer=observer, clock=clock)
+
+    def start(self) -> None:
+        self._lookups.start()
+
+    async def close(self) -> None:
+        """Cancel what is under way and close every connection."""
+        await self._lookups.close()
+        for transport in self._transports.values():
+            await transport.close()
+        await self._resolver.close()
+
+    def use_policy(
+        self, *, registries: Mapping[str, Registry], hosts: Iterable[str], pinned: Iterable[Manifest]
+    ) -> None:
+        """Take the registries of a new policy. Facts of hosts whose settings stay are kept."""
+        changed = {
+            host
+            for host in {*self._registries, *registries}
+            if self._registries.get(host) != registries.get(host)
+        }
+        self._registries = dict(registries)
+        self._named = frozenset(hosts)
+        self.refused_realms.clear()
+        # A host's trust and tokens can depend on the entry of another host, so they all start again.
+        if changed:
+            self._client.forget()
+        self._lookups.configure(hosts=self._named, changed=changed, pinned=pinned)
+
+    async def use_files(self, files: RegistryFiles) -> None:
+        """Take new credentials and CAs. Every fact was obtained with the old ones and is dropped."""
+        self._files = files
+        self._client.forget()
+        self._lookups.configure(hosts=self._named, changed=None, pinned=self._lookups.pinned)
+        kept = {*files.contexts.values(), self._default_context}
+        for context in [context for context in self._transports if context not in kept]:
+            await self._transports.pop(context).close()
+
+    def known(self, lookup: Lookup) -> Resolution | None:
+        return self._lookups.known(lookup)
+
+    async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
+        return await self._lookups.resolve(lookups, seconds)
+
+    def open_breakers(self) -> tuple[str, ...]:
+        """Hosts whose breaker is open, for ``/policy``."""
+        return self._lookups.open_breakers()
+
+    # What the client needs of the world.
+
+    def registry(self, host: str) -> Registry:
+        return self._registries.get(host) or Registry(host=host)
+
+    def context(self, host: str, named_by: str) -> ssl.SSLContext:
+        """The TLS context for a host: of its own entry, else of the registry that names it.
+
+        Raises ``ValueError`` when the CA file that the policy names is not there.
+        """
+        entry = self._registries.get(host) or self.registry(named_by)
+        if entry.ca is None:
+            if self._default_context is None:
+                self._default_context = ssl.create_default_context()
+            return self._default_context
+        context = self._files.contexts.get(entry.ca)
+        if context is None:
+            raise ValueError(f"the CA file {entry.ca} is not in --registry-config")
+        return context
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        return self._files.keyring.find(name)
+
+    def _transport(self, context: ssl.SSLContext) -> Transport:
+        transport = self._transports.get(context)
+        if transport is None:
+            transport = self._transports[context] = Transport(context, self._resolver)
+        return transport

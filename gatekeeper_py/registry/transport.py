@@ -1,0 +1,115 @@
+"""HTTP to hosts that the policy names: one session per trust setting, limits, no surprises.
+
+No redirects, no proxy variables, no cookies, no compression: a registry can make none of these happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from gatekeeper_py import __version__
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+"""Of a manifest or a token's answer. Registries themselves refuse larger manifests."""
+
+MAX_CONNECTIONS: Final = 20
+"""Connections with one trust setting. A host's rate bounds the requests; this bounds the sockets."""
+
+IDLE_SECONDS: Final = 30.0
+
+RESOLVER_THREADS: Final = 4
+"""Threads for DNS. getaddrinfo cannot be cancelled: in the default executor, a DNS server that hangs
+would hold up everything else that uses a thread."""
+
+
+class Response(NamedTuple):
+    """An answer with its whole body, which is empty for HEAD."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+
+class TooLarge(ValueError):
+    """The body is larger than ``MAX_BODY_BYTES``."""
+
+
+class Resolver(ThreadedResolver):
+    """aiohttp's resolver with threads of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._executor = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="registry-dns")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._executor,
+            lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG),
+        )
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=flags
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Transport:
+    """Requests to one host, or to several that are trusted alike.
+
+    ``context`` is the TLS context for https; requests to http URLs do not use it.
+    """
+
+    def __init__(self, context: ssl.SSLContext, resolver: AbstractResolver) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=context,
+                limit=MAX_CONNECTIONS,
+                keepalive_timeout=IDLE_SECONDS,
+                resolver=resolver,
+                ttl_dns_cache=30,
+            ),
+            connector_owner=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            # The caller bounds each look-up as a whole.
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={hdrs.USER_AGENT: f"gatekeeper-py/{__version__}", hdrs.ACCEPT_ENCODING: "identity"},
+        )
+
+    async def send(self, method: str, url: URL, headers: Mapping[str, str]) -> Response:
+        """Send one request and read the whole answer.
+
+        Raises ``aiohttp.ClientError``, ``OSError``, ``ValueError`` (``TooLarge`` among them).
+        """
+        async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
+            body = bytearray()
+            if method != hdrs.METH_HEAD:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        raise TooLarge(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+            return Response(response.status, response.headers, bytes(body))
+
+    async def close(self) -> None:
+        await self._session.close()
