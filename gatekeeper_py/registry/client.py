@@ -145,8 +145,6 @@ class Client:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
             return Reply(failed(f"no answer in {FLIGHT_SECONDS:.0f} s"), trouble=True)
-        except ssl.SSLCertVerificationError as problem:
-            return Reply(failed(f"certificate: {escape(problem.verify_message, 100)}"), trouble=True)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             return Reply(failed(_described(problem)), trouble=True)
 

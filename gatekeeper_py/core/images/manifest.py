@@ -72,12 +72,12 @@ class Lookup(NamedTuple):
 class Resolution(NamedTuple):
     """The answer to a ``Lookup``.
 
-    ``index`` is the candidate that was found, ``-1`` if none was. Then ``answer`` is ``missing`` only if
+    ``candidate`` is the index of the one that was found, ``-1`` if none was. Then ``answer`` is ``missing`` only if
     every candidate is missing, and else the first error.
     """
 
     answer: Answer
-    index: int = -1
+    candidate: int = -1
 
 
 def resolve(answers: tuple[Answer, ...]) -> Resolution:

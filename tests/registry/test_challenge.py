@@ -1,0 +1,117 @@
+"""Challenges are parsed, and checked before anything is sent where they lead."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekeeper_py.registry.challenge import Bearer, ChallengeError, check_bearer, parse_challenges
+
+HUB = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull"'
+
+
+def test_the_challenge_of_docker_hub() -> None:
+    found = parse_challenges([HUB])
+    assert not found.basic
+    assert found.bearer == {
+        "realm": "https://auth.docker.io/token",
+        "service": "registry.docker.io",
+        "scope": "repository:library/nginx:pull",
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "basic", "realm"),
+    [
+        pytest.param([], False, None, id="none"),
+        pytest.param(['Basic realm="r"'], True, None, id="basic"),
+        pytest.param(["basic"], True, None, id="basic-alone"),
+        pytest.param(['BEARER Realm="a"'], False, "a", id="case"),
+        pytest.param(['Basic realm="r", Bearer realm="a"'], True, "a", id="two-in-one-header"),
+        pytest.param(['Basic realm="r"', 'Bearer realm="a"'], True, "a", id="two-headers"),
+        pytest.param(["Bearer realm=a,service=b"], False, "a", id="unquoted"),
+        pytest.param(['Bearer realm = "a"'], False, "a", id="spaces"),
+        pytest.param([r'Bearer realm="a\"b"'], False, 'a"b', id="escaped-quote"),
+        pytest.param(['Bearer service="s"'], False, None, id="no-realm"),
+        pytest.param(['Bearer realm="a'], False, None, id="open-quote"),
+        pytest.param(['Negotiate, Bearer realm="a"'], False, "a", id="unknown-scheme-first"),
+        pytest.param(['realm="a"'], False, None, id="no-scheme"),
+        pytest.param(['Bearer realm="a", realm="b"'], False, "a", id="the-first-of-two"),
+    ],
+)
+def test_challenges(headers: list[str], basic: bool, realm: str | None) -> None:  # noqa: FBT001
+    found = parse_challenges(headers)
+    assert found.basic is basic
+    assert (None if found.bearer is None else found.bearer["realm"]) == realm
+
+
+@given(st.lists(st.text(max_size=200), max_size=3))
+def test_any_headers_are_read_without_an_error(headers: list[str]) -> None:
+    parse_challenges(headers)
+
+
+def check(realm: str, scope: str = "", plain: tuple[str, ...] = ()) -> Bearer:
+    return check_bearer(
+        {"realm": realm, "scope": scope, "service": "s"},
+        "team/app",
+        token_hosts=["auth.corp.example", "r.io:5000"],
+        plain_hosts=plain,
+    )
+
+
+@pytest.mark.parametrize(
+    ("realm", "reason"),
+    [
+        pytest.param("https://evil.example/token", "tokenHosts does not list", id="another-host"),
+        pytest.param("https://auth.corp.example.evil.io/", "tokenHosts does not list", id="look-alike"),
+        pytest.param("https://auth.corp.example:8443/", "tokenHosts does not list", id="another-port"),
+        pytest.param("https://r.io/token", "tokenHosts does not list", id="port-left-out"),
+        pytest.param("http://auth.corp.example/token", "does not use https", id="http"),
+        pytest.param("https://user:pw@auth.corp.example/", "user information", id="user-information"),
+        pytest.param("https://evil@auth.corp.example/", "user information", id="user"),
+        pytest.param("file:///etc/passwd", "not an http or https URL", id="file"),
+        pytest.param("/token", "not an http or https URL", id="relative"),
+        pytest.param("https://[::1", "not a URL", id="malformed"),
+        pytest.param("https://auth.corp.example:99999/", "not a URL", id="port-too-large"),
+        pytest.param("", "not an http or https URL", id="empty"),
+    ],
+)
+def test_realms_that_are_refused(realm: str, reason: str) -> None:
+    with pytest.raises(ChallengeError, match=reason):
+        check(realm)
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "https://auth.corp.example/token?x=1",
+        "https://auth.corp.example:443/token",
+        "https://AUTH.corp.example/token",
+        "https://r.io:5000/token",
+    ],
+)
+def test_realms_that_are_followed(realm: str) -> None:
+    assert check(realm).realm.scheme == "https"
+
+
+def test_http_needs_the_hosts_own_entry_to_say_so() -> None:
+    assert check("http://r.io:5000/token", plain=("r.io:5000",)).realm.scheme == "http"
+
+
+@pytest.mark.parametrize(
+    ("scope", "asked"),
+    [
+        pytest.param("", ("repository:team/app:pull",), id="none"),
+        pytest.param("repository:team/app:pull", ("repository:team/app:pull",), id="its-own"),
+        pytest.param(
+            "repository:a/b:pull repository:c:pull", ("repository:a/b:pull", "repository:c:pull"), id="two"
+        ),
+        pytest.param("repository:team/app:pull,push", ("repository:team/app:pull",), id="push"),
+        pytest.param("repository:team/app:*", ("repository:team/app:pull",), id="everything"),
+        pytest.param("registry:catalog:*", ("repository:team/app:pull",), id="catalog"),
+        pytest.param(" ".join(["repository:a:pull"] * 11), ("repository:team/app:pull",), id="too-many"),
+    ],
+)
+def test_a_token_is_asked_for_pulling_only(scope: str, asked: tuple[str, ...]) -> None:
+    assert check("https://auth.corp.example/token", scope).scopes == asked

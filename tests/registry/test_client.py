@@ -1,0 +1,440 @@
+"""What the client makes of every answer that a registry can give."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import trustme
+from aiohttp import web
+
+from gatekeeper_py.core.images.manifest import Manifest
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry import client as module
+from gatekeeper_py.registry.client import Client, Reply
+from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.transport import MAX_BODY_BYTES, Resolver, Transport
+from registry.scripted import (
+    DIGEST,
+    OCI,
+    OTHER_DIGEST,
+    Scripted,
+    challenge,
+    found,
+    scripted,
+    speaking,
+    status,
+)
+
+V1 = "/v2/team/app/manifests/v1"
+BODY = b'{"schemaVersion": 2}'
+
+
+class World:
+    """A client with settings and credentials that a test can change. Plain http unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Registry] = {}
+        self.logins: tuple[Credential, ...] = ()
+        self.trust = ssl.create_default_context()
+        self.refused: list[tuple[str, str]] = []
+        self.now = 0.0
+        self._resolver = Resolver()
+        self._transport = Transport(self.trust, self._resolver)
+        self.client = Client(
+            self,
+            lambda _context: self._transport,
+            clock=lambda: self.now,
+            on_refused_realm=lambda host, reason: self.refused.append((host, reason)),
+        )
+
+    def registry(self, host: str) -> Registry:
+        return self.settings.get(host) or Registry(host=host, plain_http=True)
+
+    def context(self, host: str, named_by: str) -> ssl.SSLContext:
+        assert host
+        assert named_by
+        return self.trust
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        assert "/" in name
+        return self.logins
+
+    async def ask(self, host: str, reference: str = "v1") -> Reply:
+        return await self.client.ask(Manifest(host, "team/app", reference))
+
+    async def close(self) -> None:
+        await self._transport.close()
+        await self._resolver.close()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[Scripted]:
+    async with scripted() as made:
+        yield made
+
+
+def get(body: bytes = BODY) -> web.Response:
+    return web.Response(body=body, headers={"Content-Type": OCI})
+
+
+async def test_head_with_a_digest_is_found(world: World, registry: Scripted) -> None:
+    registry.on(f"HEAD {V1}", found())
+    assert (await world.ask(registry.host)).answer == ("found", DIGEST, "")
+    assert registry.asked == [f"HEAD {V1}"]
+
+
+async def test_all_four_media_types_are_accepted(world: World, registry: Scripted) -> None:
+    seen: list[str] = []
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        seen.append(request.headers["Accept"])
+        return found()
+
+    registry.on(f"HEAD {V1}", answer)
+    await world.ask(registry.host)
+    assert [part.strip() for part in seen[0].split(",")] == list(module.MEDIA_TYPES)
+
+
+async def test_a_404_is_confirmed_with_get(world: World, registry: Scripted) -> None:
+    assert (await world.ask(registry.host)).answer.status == "missing"
+    assert registry.asked == [f"HEAD {V1}", f"GET {V1}"]
+    registry.on(f"HEAD {V1}", status(404))
+    registry.on(
+        f"GET {V1}", web.Response(body=BODY, headers={"Content-Type": OCI, "Docker-Content-Digest": DIGEST})
+    )
+    assert (await world.ask(registry.host)).answer == ("found", DIGEST, "")
+
+
+@pytest.mark.parametrize("code", [405, 501])
+async def test_without_head_get_is_used(world: World, registry: Scripted, code: int) -> None:
+    registry.on(f"HEAD {V1}", status(code))
+    registry.on(f"GET {V1}", get())
+    digest = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+    assert (await world.ask(registry.host)).answer == ("found", digest, "")
+
+
+async def test_without_a_digest_the_body_is_hashed(world: World, registry: Scripted) -> None:
+    registry.on(f"HEAD {V1}", status(200, Content_Type=OCI))
+    registry.on(f"GET {V1}", get())
+    digest = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+    assert (await world.ask(registry.host)).answer == ("found", digest, "")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_by_digest_the_body_must_have_it(world: World, registry: Scripted, algorithm: str) -> None:
+    digest = f"{algorithm}:{hashlib.new(algorithm, BODY).hexdigest()}"
+    registry.on(f"HEAD /v2/team/app/manifests/{digest}", status(200))
+    registry.on(f"GET /v2/team/app/manifests/{digest}", get(), get(b"another"))
+    assert (await world.ask(registry.host, digest)).answer == ("found", digest, "")
+    reply = await world.ask(registry.host, digest)
+    assert reply.answer.cause == "the manifest has another digest than the one asked for"
+
+
+@pytest.mark.parametrize(
+    ("head", "get_answer", "cause"),
+    [
+        pytest.param(found("sha256:xyz"), None, "malformed digest", id="malformed-digest"),
+        pytest.param(found("md5:" + "a" * 32), None, "malformed digest", id="md5"),
+        pytest.param(status(200), get(b""), "empty manifest", id="empty-body"),
+        pytest.param(status(200), get(b"x" * (MAX_BODY_BYTES + 1)), "larger than", id="too-large"),
+        pytest.param(
+            status(200),
+            web.Response(body=b"<html>", headers={"Content-Type": "text/html"}),
+            "the media type 'text/html'",
+            id="a-web-page",
+        ),
+        pytest.param(status(403), None, "refused our credentials (403)", id="forbidden"),
+        pytest.param(status(401), None, "refused our credentials (401)", id="no-challenge"),
+        pytest.param(status(400), None, "answered 400", id="bad-request"),
+        pytest.param(status(404), status(500), "answered 500", id="get-fails"),
+        pytest.param(status(302), None, "redirectHosts does not list", id="redirect-without-location"),
+    ],
+)
+async def test_what_cannot_be_used_is_an_error(
+    world: World, registry: Scripted, head: web.Response, get_answer: web.Response | None, cause: str
+) -> None:
+    registry.on(f"HEAD {V1}", head)
+    if get_answer is not None:
+        registry.on(f"GET {V1}", get_answer)
+    reply = await world.ask(registry.host)
+    assert reply.answer.status == "error"
+    assert cause in reply.answer.cause
+
+
+async def test_another_digest_than_asked_for_is_an_error(world: World, registry: Scripted) -> None:
+    registry.on(f"HEAD /v2/team/app/manifests/{DIGEST}", found(OTHER_DIGEST))
+    assert "another digest" in (await world.ask(registry.host, DIGEST)).answer.cause
+
+
+@pytest.mark.parametrize(
+    ("code", "is_trouble"),
+    [(500, True), (503, True), (400, False), (401, False), (403, False), (429, False)],
+)
+async def test_only_failures_of_the_server_are_trouble(
+    world: World,
+    registry: Scripted,
+    code: int,
+    is_trouble: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    registry.on(f"HEAD {V1}", status(code))
+    assert (await world.ask(registry.host)).trouble is is_trouble
+
+
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [("7", 7), ("0", 1), ("", 1), ("100000", 300), ("99999999", 1), ("Wed, 21 Oct 2026 07:28:00 GMT", 1)],
+)  # fmt: skip
+async def test_429_pauses_within_bounds(world: World, registry: Scripted, header: str, pause: float) -> None:
+    def answer(_request: web.BaseRequest) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": header} if header.isascii() else {})
+
+    registry.on(f"HEAD {V1}", answer)
+    reply = await world.ask(registry.host)
+    assert (reply.answer.status, reply.pause) == ("error", pause)
+    assert len(registry.requests) == 1
+
+
+async def test_basic_authentication(world: World, registry: Scripted) -> None:
+    world.logins = (Credential("alice", "secret"),)
+    registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), found())
+    assert (await world.ask(registry.host)).answer.status == "found"
+    await world.ask(registry.host)
+    # The second look-up knows what worked.
+    assert [sent for _, _, sent in registry.requests] == ["", world.logins[0].basic, world.logins[0].basic]
+
+
+async def test_each_credential_is_tried_and_none_anonymously(world: World, registry: Scripted) -> None:
+    world.logins = (Credential("old", "x"), Credential("new", "y"))
+    basic = challenge('Basic realm="r"')
+    registry.on(f"HEAD {V1}", basic, basic, found())
+    assert (await world.ask(registry.host)).answer.status == "found"
+    assert [sent for _, _, sent in registry.requests] == ["", *(login.basic for login in world.logins)]
+
+
+async def test_the_token_flow(world: World, registry: Scripted) -> None:
+    bearer = challenge(f'Bearer realm="http://{registry.host}/token?a=b",service="s"')
+    registry.on(f"HEAD {V1}", bearer, found())
+    registry.on("GET /token", web.json_response({"token": "t1", "expires_in": 100}))
+    world.logins = (Credential("alice", "secret"),)
+    assert (await world.ask(registry.host)).answer.status == "found"
+    assert registry.requests[1:] == [
+        ("GET", "/token?a=b&service=s&scope=repository:team/app:pull", world.logins[0].basic),
+        ("HEAD", V1, "Bearer t1"),
+    ]
+    await world.ask(registry.host)
+    assert registry.requests[-1] == ("HEAD", V1, "Bearer t1")
+    registry.on("GET /token", web.json_response({"access_token": "t2"}))
+    world.now = 90  # nine tenths of its life
+    await world.ask(registry.host)
+    assert registry.requests[-2][1].startswith("/token")
+    assert registry.requests[-1] == ("HEAD", V1, "Bearer t2")
+    world.now += 54
+    await world.ask(registry.host)  # 60 s is the life of a token that names none
+    assert registry.requests[-2][1].startswith("/token")
+
+
+async def test_an_anonymous_token_is_asked_for_without_credentials(world: World, registry: Scripted) -> None:
+    registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{registry.host}/token"'), found())
+    registry.on("GET /token", web.json_response({"token": "t"}))
+    assert (await world.ask(registry.host)).answer.status == "found"
+    assert registry.requests[1] == ("GET", "/token?scope=repository:team/app:pull", "")
+
+
+async def test_a_refused_token_is_replaced_once(world: World, registry: Scripted) -> None:
+    bearer = challenge(f'Bearer realm="http://{registry.host}/token",error="invalid_token"')
+    registry.on(f"HEAD {V1}", bearer, found(), bearer)
+    registry.on("GET /token", web.json_response({"token": "t"}))
+    assert (await world.ask(registry.host)).answer.status == "found"
+    before = len(registry.requests)
+    reply = await world.ask(registry.host)
+    assert "refused our credentials" in reply.answer.cause
+    assert registry.asked[before:] == [
+        f"HEAD {V1}", "GET /token?scope=repository:team/app:pull", f"HEAD {V1}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        pytest.param(status(401), "refused our credentials (401)", id="refused"),
+        pytest.param(status(500), "the token server answered 500", id="down"),
+        pytest.param(web.Response(body=b"x"), "not JSON", id="not-json"),
+        pytest.param(web.json_response([]), "holds no token", id="a-list"),
+        pytest.param(web.json_response({"token": 5}), "holds no token", id="a-number"),
+        pytest.param(web.json_response({"token": ""}), "holds no token", id="empty"),
+        pytest.param(web.json_response({"token": "a\r\nHost: b"}), "no header can hold", id="line-break"),
+        pytest.param(web.json_response({"token": "x" * 65_537}), "no header can hold", id="too-long"),
+        pytest.param(web.Response(body=b"x" * (MAX_BODY_BYTES + 1)), "larger than", id="too-large"),
+        pytest.param(status(302, Location="http://evil.example/"), "answered 302", id="redirect"),
+    ],
+)
+async def test_bad_token_servers(world: World, registry: Scripted, answer: web.Response, cause: str) -> None:
+    registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{registry.host}/token"'))
+    registry.on("GET /token", answer)
+    assert cause in (await world.ask(registry.host)).answer.cause
+
+
+@pytest.mark.parametrize("expires_in", [0, -5, "60", None, True, 1e300])
+async def test_an_odd_life_of_a_token_does_no_harm(
+    world: World, registry: Scripted, expires_in: object
+) -> None:
+    registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{registry.host}/token"'), found())
+    registry.on(
+        "GET /token", web.Response(body=json.dumps({"token": "t", "expires_in": expires_in}).encode())
+    )
+    assert (await world.ask(registry.host)).answer.status == "found"
+
+
+async def test_a_realm_on_another_host_gets_no_request(world: World, registry: Scripted) -> None:
+    async with scripted() as other:
+        registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{other.host}/token"'))
+        world.logins = (Credential("alice", "secret"),)
+        reply = await world.ask(registry.host)
+        assert "tokenHosts does not list" in reply.answer.cause
+        assert world.refused == [(registry.host, reply.answer.cause)]
+        assert other.requests == []
+        world.settings[registry.host] = Registry(
+            host=registry.host, plain_http=True, token_hosts=(other.host,)
+        )
+        other.on("GET /token", web.json_response({"token": "t"}))
+        registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{other.host}/token"'), found())
+        assert (await world.ask(registry.host)).answer.status == "found"
+
+
+async def test_a_redirect_is_followed_only_where_it_may_go_and_without_our_credentials(
+    world: World, registry: Scripted
+) -> None:
+    async with scripted() as other:
+        other.on("HEAD /moved", found())
+        to_other = status(307, Location=f"http://{other.host}/moved")
+        world.logins = (Credential("alice", "secret"),)
+        registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), to_other)
+        assert "redirectHosts does not list" in (await world.ask(registry.host)).answer.cause
+        assert other.requests == []
+        world.settings[registry.host] = Registry(
+            host=registry.host, plain_http=True, redirect_hosts=(other.host,)
+        )
+        registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), to_other)
+        assert (await world.ask(registry.host)).answer.status == "found"
+        assert other.requests == [("HEAD", "/moved", "")]
+
+
+async def test_redirects_end(world: World, registry: Scripted) -> None:
+    world.settings[registry.host] = Registry(
+        host=registry.host, plain_http=True, redirect_hosts=(registry.host,)
+    )
+    registry.on(f"HEAD {V1}", status(307, Location=V1))
+    assert "more than 3 redirects" in (await world.ask(registry.host)).answer.cause
+    assert len(registry.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("location", "cause"),
+    [
+        pytest.param("ftp://r.example/x", "not plain http or https", id="ftp"),
+        pytest.param("http://u@r.example/x", "not plain http or https", id="user"),
+        pytest.param("http://r.example:99999/x", "malformed URL", id="port"),
+        pytest.param("http://secure.example/x", "does not use https", id="downgrade"),
+    ],
+)
+async def test_redirects_that_are_refused(
+    world: World, registry: Scripted, location: str, cause: str
+) -> None:
+    hosts = ("r.example", "secure.example")
+    world.settings[registry.host] = Registry(host=registry.host, plain_http=True, redirect_hosts=hosts)
+    world.settings["secure.example"] = Registry(host="secure.example")
+    registry.on(f"HEAD {V1}", status(307, Location=location))
+    assert cause in (await world.ask(registry.host)).answer.cause
+
+
+async def test_no_cookie_is_kept(world: World, registry: Scripted) -> None:
+    seen: list[str | None] = []
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        seen.append(request.headers.get("Cookie"))
+        response = found()
+        response.set_cookie("a", "b")
+        return response
+
+    registry.on(f"HEAD {V1}", answer)
+    await world.ask(registry.host)
+    await world.ask(registry.host)
+    assert seen == [None, None]
+
+
+async def test_a_refused_connection(world: World) -> None:
+    async with scripted() as registry:
+        host = registry.host
+    reply = await world.ask(host)
+    assert (reply.answer.cause, reply.trouble) == ("connection refused", True)
+
+
+async def test_a_name_that_does_not_resolve(world: World) -> None:
+    reply = await world.ask("does-not-exist.invalid")
+    assert (reply.answer.cause, reply.trouble) == ("its name cannot be resolved", True)
+
+
+async def test_garbage_instead_of_http(world: World) -> None:
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+        await writer.drain()
+
+    async with speaking(reply) as host:
+        answer = await world.ask(host)
+    assert (answer.answer.cause, answer.trouble) == ("the answer is not valid HTTP", True)
+
+
+async def test_a_hang_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLIGHT_SECONDS", 0.2)
+    end = asyncio.Event()
+
+    async def reply(_writer: asyncio.StreamWriter) -> None:
+        await end.wait()
+
+    async with speaking(reply) as host:
+        start = time.monotonic()
+        answer = await world.ask(host)
+        end.set()
+    assert answer.trouble
+    assert answer.answer.cause.startswith("no answer in")
+    assert time.monotonic() - start < 5
+
+
+async def test_a_certificate_of_another_ca_is_refused(world: World) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with scripted(context) as registry:
+        world.settings[registry.host] = Registry(host=registry.host)
+        reply = await world.ask(registry.host)
+    assert reply.answer.cause.startswith("certificate: ")
+    assert reply.trouble
+
+
+async def test_docker_hub_is_asked_at_its_api_host() -> None:
+    url = module._url(Registry(host="docker.io"), Manifest("docker.io", "library/nginx", "1.27"))
+    assert str(url) == "https://registry-1.docker.io/v2/library/nginx/manifests/1.27"
+
+
+async def test_what_worked_is_kept_for_a_bounded_number_of_repositories(
+    world: World, registry: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_TOKENS", 1)
+    world.logins = (Credential("alice", "secret"),)
+    for repository in ("a", "b", "a"):
+        registry.on(f"HEAD /v2/{repository}/manifests/v1", challenge("Basic"), found())
+        reply = await world.client.ask(Manifest(registry.host, repository, "v1"))
+        assert reply.answer.status == "found"
+    assert len(registry.requests) == 6

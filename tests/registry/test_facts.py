@@ -1,0 +1,60 @@
+"""Facts are bounded in number and in time."""
+
+from __future__ import annotations
+
+from gatekeeper_py.core.images.manifest import MISSING, Manifest, found
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.facts import Facts
+
+SETTINGS = Registry(host="a.io")
+FOUND = found("sha256:" + "a" * 64)
+
+
+def image(number: int) -> Manifest:
+    return Manifest("a.io", f"app-{number}", "v1")
+
+
+def test_the_one_unused_for_longest_goes_first() -> None:
+    facts = Facts(size=2)
+    facts.store(image(1), FOUND, SETTINGS, 0)
+    facts.store(image(2), FOUND, SETTINGS, 0)
+    facts.get(image(1), 0)
+    facts.store(image(3), FOUND, SETTINGS, 0)
+    assert len(facts) == 2
+    assert facts.get(image(2), 0) is None
+    assert facts.get(image(1), 0) is not None
+
+
+def test_the_times_are_those_of_the_registry() -> None:
+    facts = Facts()
+    settings = Registry(host="a.io", ttl_found=5, ttl_missing=2)
+    fact = facts.store(image(1), FOUND, settings, 100)
+    assert (fact.fresh_until, fact.usable_until) == (105, 705)
+    fact = facts.store(image(2), MISSING, settings, 100)
+    assert (fact.fresh_until, fact.usable_until) == (102, 102)
+
+
+def test_what_is_too_old_is_gone() -> None:
+    facts = Facts()
+    facts.store(image(1), FOUND, SETTINGS, 0)
+    assert facts.get(image(1), 659) is not None
+    assert facts.get(image(1), 660) is None
+    assert len(facts) == 0
+
+
+def test_renewing_is_not_using() -> None:
+    facts = Facts()
+    facts.store(image(1), FOUND, SETTINGS, 0)
+    facts.get(image(1), 10)
+    facts.store(image(1), FOUND, SETTINGS, 50)
+    assert facts.used_since(image(1), 10)
+    assert not facts.used_since(image(1), 11)
+    assert not facts.used_since(image(2), 0)
+
+
+def test_peeking_sees_fresh_facts_only() -> None:
+    facts = Facts()
+    facts.store(image(1), FOUND, SETTINGS, 0)
+    assert facts.peek(image(1), 59) is not None
+    assert facts.peek(image(1), 60) is None
+    assert facts.peek(image(2), 0) is None

@@ -1,0 +1,303 @@
+"""Look-ups: from facts where possible, one request for all that wait, and never longer than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed, found
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry import lookups as module
+from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.lookups import Lookups
+
+A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
+BY_DIGEST = Manifest("a.io", "app", "sha256:" + "1" * 64)
+FOUND, OTHER = found("sha256:" + "a" * 64), found("sha256:" + "b" * 64)
+
+
+class Asker:
+    """Answers what a test sets; an ``asyncio.Event`` as the answer never comes until it is set."""
+
+    def __init__(self) -> None:
+        self.answers: dict[Manifest, Answer | Reply | asyncio.Event] = {}
+        self.asked: list[Manifest] = []
+        self.cancelled: list[Manifest] = []
+
+    async def ask(self, manifest: Manifest) -> Reply:
+        self.asked.append(manifest)
+        answer = self.answers.get(manifest, MISSING)
+        if isinstance(answer, asyncio.Event):
+            try:
+                await answer.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(manifest)
+                raise
+            return Reply(FOUND)
+        return answer if isinstance(answer, Reply) else Reply(answer)
+
+
+class World:
+    def __init__(self) -> None:
+        self.asker = Asker()
+        self.counted: list[tuple[str, str]] = []
+        self.breakers: list[tuple[str, bool]] = []
+        self.skipped = 0.0
+        self.settings = {
+            "a.io": Registry(host="a.io", timeout=2.0),
+            "b.io": Registry(host="b.io", timeout=2.0),
+        }
+        self.lookups = Lookups(
+            self.asker,
+            registry=lambda host: self.settings.get(host) or Registry(host=host),
+            observer=self,
+            clock=lambda: time.monotonic() + self.skipped,
+        )
+        self.lookups.configure(hosts=["a.io", "b.io"], changed=(), pinned=())
+
+    def lookup(self, host: str, result: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.counted.append((host, result))
+
+    def breaker(self, host: str, *, is_open: bool) -> None:
+        self.breakers.append((host, is_open))
+
+    async def resolve(self, *candidates: Manifest, seconds: float = 5.0) -> Resolution:
+        lookup = Lookup(candidates)
+        return (await self.lookups.resolve([lookup], seconds))[lookup]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    await made.lookups.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the condition is not an event
+            await asyncio.sleep(0)
+
+
+async def test_a_fact_is_asked_for_once(world: World) -> None:
+    world.asker.answers[A] = FOUND
+    assert world.lookups.known(Lookup((A,))) is None
+    for _ in range(3):
+        assert await world.resolve(A) == Resolution(FOUND, 0)
+    assert world.lookups.known(Lookup((A,))) == Resolution(FOUND, 0)
+    assert world.asker.asked == [A]
+    assert world.counted == [("a.io", "found")]
+
+
+async def test_a_thousand_reviews_make_one_request(world: World) -> None:
+    gate = world.asker.answers[A] = asyncio.Event()
+    waiting = [asyncio.ensure_future(world.resolve(A)) for _ in range(module.MAX_WAITING)]
+    await until(lambda: world.asker.asked)
+    late = await world.resolve(A)
+    assert "reviews wait for registries" in late.answer.cause
+    gate.set()
+    assert all(resolution.answer == FOUND for resolution in await asyncio.gather(*waiting))
+    assert world.asker.asked == [A]
+
+
+async def test_a_stale_fact_answers_while_it_is_renewed(world: World) -> None:
+    world.asker.answers[A] = FOUND
+    await world.resolve(A)
+    world.skipped += 61
+    world.asker.answers[A] = OTHER
+    assert (await world.resolve(A)).answer == FOUND
+    assert ("a.io", "stale") in world.counted
+    await until(lambda: len(world.asker.asked) == 2)
+    await until(lambda: world.counted.count(("a.io", "found")) == 2)
+    assert (await world.resolve(A)).answer == OTHER
+
+
+async def test_a_stale_fact_ends_after_ten_minutes(world: World) -> None:
+    world.asker.answers[A] = FOUND
+    await world.resolve(A)
+    world.skipped += 60 + 599
+    world.asker.answers[A] = failed("down")
+    assert (await world.resolve(A)).answer == FOUND
+    world.skipped += 2
+    assert (await world.resolve(A)).answer == failed("down")
+
+
+async def test_by_digest_a_fact_is_fresh_for_an_hour(world: World) -> None:
+    world.asker.answers[BY_DIGEST] = FOUND
+    await world.resolve(BY_DIGEST)
+    world.skipped += 3599
+    await world.resolve(BY_DIGEST)
+    assert world.asker.asked == [BY_DIGEST]
+
+
+async def test_a_miss_is_used_for_its_time_and_never_stale(world: World) -> None:
+    await world.resolve(A)
+    assert await world.resolve(A) == Resolution(MISSING, -1)
+    assert world.asker.asked == [A]
+    world.skipped += 10
+    world.asker.answers[A] = FOUND
+    assert (await world.resolve(A)).answer == FOUND
+
+
+async def test_errors_are_not_kept(world: World) -> None:
+    world.asker.answers[A] = failed("x")
+    assert (await world.resolve(A)).answer == failed("x")
+    world.asker.answers[A] = FOUND
+    assert (await world.resolve(A)).answer == FOUND
+
+
+async def test_the_first_candidate_that_is_found_wins(world: World) -> None:
+    world.asker.answers = {A: MISSING, B: FOUND}
+    assert await world.resolve(A, B) == Resolution(FOUND, 1)
+    world.asker.answers = {A: FOUND, B: OTHER}
+    assert await world.resolve(B, A) == Resolution(FOUND, 0)  # the fact about B is still fresh
+
+
+async def test_a_slow_candidate_does_not_hold_up_the_next(world: World) -> None:
+    gate = world.asker.answers[A] = asyncio.Event()
+    world.asker.answers[B] = FOUND
+    assert await world.resolve(A, B) == Resolution(FOUND, 1)
+    gate.set()  # it goes on to fill the cache
+    await until(lambda: world.lookups.known(Lookup((A,))) is not None)
+
+
+async def test_a_slow_candidate_can_still_win(world: World) -> None:
+    gate = world.asker.answers[A] = asyncio.Event()
+    asking = asyncio.ensure_future(world.resolve(A, B))
+    await until(lambda: B in world.asker.asked)
+    gate.set()
+    assert await asking == Resolution(FOUND, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param(MISSING, MISSING, MISSING, id="missing-everywhere"),
+        pytest.param(MISSING, failed("down"), failed("down"), id="one-error"),
+        pytest.param(failed("down"), MISSING, failed("down"), id="the-first-is-an-error"),
+        pytest.param(failed("one"), failed("two"), failed("one"), id="the-first-error"),
+    ],
+)
+async def test_only_missing_everywhere_is_missing(
+    world: World, first: Answer, second: Answer, expected: Answer
+) -> None:
+    world.asker.answers = {A: first, B: second}
+    assert await world.resolve(A, B) == Resolution(expected, -1)
+
+
+async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(world: World) -> None:
+    world.settings["a.io"] = Registry(host="a.io", timeout=0.3)
+    world.asker.answers = {A: asyncio.Event(), B: FOUND}
+    start = time.monotonic()
+    answers = await world.lookups.resolve([Lookup((A,)), Lookup((B,))], 5.0)
+    assert answers[Lookup((A,))].answer == failed("no answer in 0.3 s")
+    assert answers[Lookup((B,))].answer == FOUND
+    assert time.monotonic() - start < 3
+
+
+async def test_the_reviews_budget_ends_the_waiting(world: World) -> None:
+    world.asker.answers = {A: asyncio.Event()}
+    assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s")
+
+
+async def test_a_host_that_the_policy_does_not_name_is_never_asked(world: World) -> None:
+    other = Manifest("169.254.169.254", "latest/meta-data", "v1")
+    resolution = await world.resolve(other)
+    assert resolution.answer == failed("the policy does not name this registry")
+    assert world.asker.asked == []
+
+
+async def test_the_breaker_answers_at_once(world: World) -> None:
+    world.asker.answers[A] = Reply(failed("down"), trouble=True)
+    for _ in range(5):
+        await world.resolve(A)
+    assert world.breakers == [("a.io", True)]
+    assert world.lookups.open_breakers() == ("a.io",)
+    known = world.lookups.known(Lookup((A,)))
+    assert known is not None
+    assert known.answer.cause == "its last 5 requests failed"
+    assert len(world.asker.asked) == 5
+
+
+async def test_the_rate_is_the_hosts(world: World) -> None:
+    world.settings["a.io"] = Registry(host="a.io", rate=1, timeout=0.1)
+    answers = [await world.resolve(Manifest("a.io", "app", f"v{n}")) for n in range(2)]
+    assert answers[1].answer.cause == "more than 1 requests a second"
+    assert (await world.resolve(B)).answer == MISSING
+
+
+async def test_facts_of_a_changed_host_are_dropped_and_others_kept(world: World) -> None:
+    world.asker.answers = {A: FOUND, B: FOUND}
+    await world.resolve(A)
+    await world.resolve(B)
+    world.lookups.configure(hosts=["a.io", "b.io"], changed={"a.io"}, pinned=())
+    assert world.lookups.known(Lookup((A,))) is None
+    assert world.lookups.known(Lookup((B,))) is not None
+    world.lookups.configure(hosts=["a.io", "b.io"], changed=None, pinned=())
+    assert world.lookups.known(Lookup((B,))) is None
+
+
+async def test_an_answer_to_an_older_request_is_no_fact(world: World) -> None:
+    gate = world.asker.answers[A] = asyncio.Event()
+    asking = asyncio.ensure_future(world.resolve(A))
+    await until(lambda: world.asker.asked)
+    world.lookups.configure(hosts=["a.io"], changed=None, pinned=())
+    gate.set()
+    assert (await asking).answer == FOUND  # the review keeps what it asked for
+    assert world.lookups.known(Lookup((A,))) is None
+
+
+async def test_what_rules_name_is_fetched_when_the_policy_loads(world: World) -> None:
+    world.asker.answers[A] = FOUND
+    world.lookups.start()
+    world.lookups.configure(hosts=["a.io"], changed=(), pinned=[A, B])
+    await until(lambda: world.lookups.known(Lookup((A,))) is not None)
+    assert world.asker.asked == [A]  # b.io is no longer named
+
+
+async def test_facts_in_use_are_renewed_before_they_expire(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RENEW_AT", 0.001)
+    world.asker.answers[A] = FOUND
+    await world.resolve(A)
+    world.lookups.start()
+    await until(lambda: len(world.asker.asked) > 1)
+    assert ("a.io", "stale") not in world.counted
+
+
+async def test_facts_out_of_use_are_not_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "USED_SECONDS", -1.0)
+    monkeypatch.setattr(module, "RENEW_AT", 0.001)
+    world.asker.answers = {A: FOUND, B: FOUND}
+    await world.resolve(A)
+    world.lookups.configure(hosts=["a.io", "b.io"], changed=(), pinned=[B])
+    world.lookups.start()
+    await until(lambda: world.asker.asked.count(B) > 1)
+    assert world.asker.asked.count(A) == 1
+
+
+async def test_closing_cancels_what_is_under_way(world: World) -> None:
+    world.asker.answers[A] = asyncio.Event()
+    asking = asyncio.ensure_future(world.resolve(A))
+    await until(lambda: world.asker.asked)
+    await world.lookups.close()
+    assert world.asker.cancelled == [A]
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_too_many_requests_under_way_are_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_FLIGHTS", 1)
+    gate = world.asker.answers[A] = asyncio.Event()
+    asking: Awaitable[Resolution] = asyncio.ensure_future(world.resolve(A))
+    await until(lambda: world.asker.asked)
+    assert "requests under way" in (await world.resolve(B)).answer.cause
+    gate.set()
+    await asking

@@ -1,0 +1,117 @@
+"""A host is asked no faster than its rate, not while it wants a pause, and not while it is down."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatekeeper_py.registry.pacing import Blocked, Pacing
+
+
+class World:
+    """A clock that sleeping moves."""
+
+    def __init__(self, rate: int = 10) -> None:
+        self.now = 100.0
+        self.breaker: list[bool] = []
+        self.pacing = Pacing(rate, clock=lambda: self.now, sleep=self._sleep, on_breaker=self.breaker.append)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def ask(self, *, trouble: bool = False, pause: float = 0.0, patience: float = 0.0) -> None:
+        await self.pacing.admit(self.now + patience)
+        self.pacing.record(trouble=trouble, pause=pause)
+
+    async def fail(self, times: int) -> None:
+        for _ in range(times):
+            self.now += 0.2
+            await self.ask(trouble=True)
+
+
+async def test_a_burst_of_one_second_passes_and_then_the_rate_holds() -> None:
+    world = World(rate=10)
+    for _ in range(10):
+        await world.ask()
+    assert world.now == 100.0
+    with pytest.raises(Blocked, match="more than 10 requests a second"):
+        await world.ask()
+    await world.ask(patience=0.2)
+    assert world.now == pytest.approx(100.1)
+
+
+async def test_over_a_long_time_the_rate_is_exact() -> None:
+    world = World(rate=5)
+    for _ in range(105):
+        await world.ask(patience=10)
+    assert world.now == pytest.approx(120.0)
+
+
+async def test_a_quiet_hour_does_not_save_up_more_than_a_burst() -> None:
+    world = World(rate=2)
+    world.now += 3600
+    await world.ask()
+    await world.ask()
+    with pytest.raises(Blocked):
+        await world.ask()
+
+
+async def test_a_pause_blocks_for_its_time() -> None:
+    world = World()
+    await world.ask(pause=30)
+    assert "pause for another 30 s" in world.pacing.blocked()
+    with pytest.raises(Blocked):
+        await world.ask(patience=60)
+    world.now += 30
+    await world.ask()
+
+
+async def test_five_failures_in_a_row_open_the_breaker() -> None:
+    world = World()
+    await world.fail(4)
+    await world.ask()
+    await world.fail(4)
+    assert not world.pacing.is_open
+    await world.fail(1)
+    assert world.pacing.is_open
+    assert world.breaker == [True]
+    with pytest.raises(Blocked, match="its last 5 requests failed"):
+        await world.ask(patience=60)
+
+
+async def test_one_probe_closes_it_or_doubles_the_time() -> None:
+    world = World()
+    await world.fail(5)
+    for seconds in (5, 10, 20, 40, 60, 60):
+        world.now += seconds - 0.01
+        assert world.pacing.blocked()
+        world.now += 0.01
+        assert not world.pacing.blocked()
+        await world.pacing.admit(world.now)
+        assert world.pacing.blocked()  # a second request waits for the probe's answer
+        world.pacing.record(trouble=True, pause=0.0)
+        assert world.pacing.is_open
+    world.now += 60
+    await world.ask()
+    assert not world.pacing.is_open
+    assert world.breaker == [True, False]
+    await world.fail(5)
+    world.now += 5
+    assert not world.pacing.blocked()
+
+
+async def test_a_cancelled_probe_lets_the_next_one_through() -> None:
+    world = World()
+    await world.fail(5)
+    world.now += 5
+    await world.pacing.admit(world.now)
+    world.pacing.abandon()
+    await world.ask()
+    assert not world.pacing.is_open
+
+
+async def test_answers_to_older_requests_do_not_lengthen_the_time() -> None:
+    world = World()
+    await world.fail(5)
+    world.pacing.record(trouble=True, pause=0.0)
+    world.now += 5
+    assert not world.pacing.blocked()
