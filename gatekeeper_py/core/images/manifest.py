@@ -72,8 +72,8 @@ class Lookup(NamedTuple):
 class Resolution(NamedTuple):
     """The answer to a ``Lookup``.
 
-    ``candidate`` is the index of the one that was found, ``-1`` if none was. Then ``answer`` is ``missing`` only if
-    every candidate is missing, and else the first error.
+    ``candidate`` is the index of the candidate that was found, ``-1`` if none was. Then ``answer`` is
+    ``missing`` only if every candidate is missing, and else the first error.
     """
 
     answer: Answer
