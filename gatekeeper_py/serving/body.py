@@ -1,29 +1,51 @@
-"""Reading a request's body: the limits that hold before anything is parsed (docs/interface.md, "HTTP")."""
+"""Read and parse a request's body, within limits that are checked before the work.
+
+Source: docs/interface.md, "HTTP".
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+import traceback
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
+
+from gatekeeper_py.runtime.memory import collector_off
 
 BODY_SECONDS: Final = 2.0
 """For the whole body. The API server sends 7 MiB over the cluster's network in milliseconds."""
 
 MAX_BRACKETS: Final = 400_000
-"""``[`` and ``{`` in a body. 7 MiB of ``[[],`` block the loop for 0.9 s; counting them takes 9 ms."""
+"""``[`` and ``{`` in a body. 7 MiB of ``[[],`` block the event loop for 0.9 s; counting them takes 2 ms."""
+
+MAX_WEIGHT: Final = 1_050_000
+"""How much there may be to make of a body: see ``check_weight``. Within this limit parsing takes 100 ms and
+120 MiB at most; without it 7 MiB of different keys took 125 ms, and of short texts 190 MiB. Reviews as an API
+server sends them, of Pods full of small values, reach it at 10 MB."""
+
+KEY_WEIGHT: Final = 3
+"""A key in a wide mapping takes as long as that many other values."""
+
+MAX_TYPED_WEIGHT: Final = 200_000
+"""Of a body that is offered to the typed decoder first, because it may decline after all the work. A Pod of
+1 MB weighs 100,000."""
 
 LARGE_BODY_BYTES: Final = 256 * 1024
-"""Parsing more takes milliseconds, and of several that became complete together the time and the
-memory would add up. So they are parsed one at a time, with a turn of the loop for others after each."""
+"""Parsing more takes milliseconds, and for several that became complete together the time and the memory
+would add up. So they are reviewed one at a time, and the event loop turns between the steps of each."""
 
-MAX_HELD_BYTES: Final = 64 * 1024 * 1024
-"""Of all bodies that are being read or wait to be parsed. 500 connections of 7 MiB each would hold
+MAX_HELD_BYTES: Final = 24 * 1024 * 1024
+"""Of all bodies that are being read or wait to be parsed. 500 connections with 7 MiB each would hold
 3.5 GiB, and the process would be killed for it; real reviews are some KiB and come complete."""
 
 TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
 """The API server does so within its own timeout, up to ten times."""
+
+
+Result = TypeVar("Result")
 
 
 class Refusal(Exception):
@@ -87,25 +109,78 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
     return body
 
 
-async def parse_in_turn(body: bytes, held: Held) -> Any:
-    """As ``parse_json``; of large bodies, only one at a time."""
+async def with_document(
+    body: bytes,
+    held: Held,
+    *,
+    decode: Callable[[bytes], Any],
+    use: Callable[[Any], Result],
+) -> Result:
+    """Return what ``use`` makes of a body's document. Raise what ``decode`` and ``use`` raise.
+
+    Large bodies have their turn one after the other. Parsing, using and freeing each take up to some tens
+    of milliseconds, so other requests have a turn of the event loop between them. Bodies that are too heavy
+    for ``decode`` are left to ``parse_json``.
+    """
     if len(body) <= LARGE_BODY_BYTES:
-        return parse_json(body)
+        return use(decode(body))
+    if check_weight(body) > MAX_TYPED_WEIGHT:
+        decode = _loads
     try:
         held.take(len(body))
         async with held.parsing:
-            document = parse_json(body)
-            await asyncio.sleep(0)
-            return document
+            # The collector would look at every one of a million new values, several times, and find nothing.
+            with collector_off():
+                document = decode(body)
+                await asyncio.sleep(0)
+                try:
+                    return use(document)
+                except Exception as problem:
+                    # Otherwise the traceback would keep the document until the answer is on its way.
+                    traceback.clear_frames(problem.__traceback__)
+                    raise
+                finally:
+                    await asyncio.sleep(0)
+                    del document
+                    await asyncio.sleep(0)
     finally:
         held.give_back(len(body))
 
 
-def parse_json(body: bytes) -> Any:
-    """A body as plain values. Raises ``Refusal``."""
-    # No body has more brackets than bytes: small ones need no count.
-    if len(body) > MAX_BRACKETS and body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+def check_weight(body: bytes) -> int:
+    """Return how much there is to make of a body, and raise ``Refusal`` when it is too much.
+
+    That is the number of brackets and commas, and ``KEY_WEIGHT`` times that of the keys beyond two for each
+    bracket. So wide mappings weigh more: each of their keys is a new one, in a table that is built anew as
+    it grows.
+    """
+    structure = body.translate(None, _NOT_STRUCTURE)
+    brackets = structure.count(b"[") + structure.count(b"{")
+    if brackets > MAX_BRACKETS:
         raise Refusal(413, f"more than {MAX_BRACKETS} arrays and objects")
+    commas = structure.count(b",")
+    keys = len(structure) - brackets - commas  # or fewer: texts hold colons, too
+    weight = brackets + commas + KEY_WEIGHT * max(keys - 2 * brackets, 0)
+    if weight > MAX_WEIGHT:
+        keys = body.translate(None, b" \t\r\n").count(b'":')
+        weight = brackets + commas + KEY_WEIGHT * max(keys - 2 * brackets, 0)
+    if weight > MAX_WEIGHT:
+        raise Refusal(413, "too many values, or too many keys in an object")
+    return weight
+
+
+_NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b"[{,:")
+
+
+def parse_json(body: bytes) -> Any:
+    """Return a body as plain values. Raise ``Refusal`` when it is not JSON or there is too much in it."""
+    # A body of fewer bytes cannot have so many brackets, and must be twice as large to weigh too much.
+    if len(body) > MAX_BRACKETS:
+        check_weight(body)
+    return _loads(body)
+
+
+def _loads(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as problem:

@@ -108,6 +108,9 @@ _LARGE_EXPONENT: Final = b"e000"
 """One of the two is found (in these classes) where a number is too large for a double: 155 digits in a
 row, or an exponent of three."""
 
+_MOST_LOOKS: Final = 10_000
+"""Places that look like an exponent of three digits: a digest has one on average. So many take 2 ms."""
+
 _NUMBER: Final = b"0123456789.-"
 _BEFORE_NUMBER: Final = b":,[ \t\r\n"
 _LONGEST: Final = 400
@@ -152,7 +155,7 @@ def _may_overflow(body: bytes, structure: bytes) -> bool:
     if structure.rfind(_EXPONENT) < 0 and _DIGITS not in body[::_STRIDE].translate(_CLASSES):
         return False
     classes = body.translate(_CLASSES)
-    if _LONG in classes:
+    if _LONG in classes or classes.count(_LARGE_EXPONENT) > _MOST_LOOKS:
         return True
     place = classes.find(_LARGE_EXPONENT)
     while place >= 0:

@@ -25,9 +25,9 @@ from gatekeeper_py.serving.body import (
     TRY_AGAIN,
     Held,
     Refusal,
-    parse_in_turn,
     parse_json,
     read_body,
+    with_document,
 )
 from gatekeeper_py.serving.decode import parse_pod_review
 from gatekeeper_py.serving.listener import bytes_response, error_response, json_response
@@ -173,11 +173,7 @@ class Webhook:
             return None
         start = time.perf_counter()
         try:
-            # Paths declared for Pods may lead to fields that the typed decode leaves out.
-            document = None if POD in snapshot.resources else parse_pod_review(body)
-            if document is None:
-                document = parse_json(body)
-            request = review.parse(document)
+            request = review.parse(decoded(body, snapshot))
             if judge is _VALIDATE and not self._tells_allowed:
                 count = admission.approved_images(request, snapshot)
                 if count is not None:
@@ -205,11 +201,23 @@ class Webhook:
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, judge: Judge) -> web.Response:
         body = await self._read(request)
         start = time.perf_counter()
-        parsed = review.parse(await parse_in_turn(body, self._held))
-        snapshot = self._live.snapshot
-        if snapshot is None:
-            raise Refusal(503, "no policy is loaded yet")
-        return bytes_response(200, self._judged(endpoint, judge, parsed, snapshot, start))
+        decoded_for: Snapshot | None = None
+
+        def decode(content: bytes) -> Any:
+            nonlocal decoded_for
+            decoded_for = self._live.snapshot
+            return decoded(content, decoded_for)
+
+        def answer(document: Any) -> bytes:
+            parsed = review.parse(document)
+            snapshot = self._live.snapshot
+            if snapshot is None:
+                raise Refusal(503, "no policy is loaded yet")
+            if decoded_for is not None and snapshot is not decoded_for:  # it may read other fields
+                parsed = review.parse(parse_json(body))
+            return self._judged(endpoint, judge, parsed, snapshot, start)
+
+        return bytes_response(200, await with_document(body, self._held, decode=decode, use=answer))
 
     def _judged(
         self, endpoint: Endpoint, judge: Judge, request: AdmissionRequest, snapshot: Snapshot, start: float
@@ -231,7 +239,7 @@ class Webhook:
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         body = await self._read(request)
         start = time.perf_counter()
-        parsed = review.parse(await parse_in_turn(body, self._held))
+        parsed = await with_document(body, self._held, decode=parse_json, use=review.parse)
         if self._policy_checks >= MAX_POLICY_CHECKS:
             raise Refusal(503, "too many policies are being checked", headers=TRY_AGAIN)
         self._policy_checks += 1
@@ -291,6 +299,16 @@ class Webhook:
         if refusal.close or not request.content.is_eof():
             response.force_close()
         return response
+
+
+def decoded(body: bytes, snapshot: Snapshot | None) -> Any:
+    """Return the AdmissionReview in a body, perhaps with only the fields that a policy reads."""
+    # Paths declared for Pods may lead to fields that the typed decoder leaves out.
+    if snapshot is not None and POD not in snapshot.resources:
+        document = parse_pod_review(body)
+        if document is not None:
+            return document
+    return parse_json(body)
 
 
 def budget(query: str) -> float:

@@ -101,6 +101,10 @@ class Standing:
     def fds(self) -> int:
         return sum(1 for _ in (self._process / "fd").iterdir())
 
+    def loop_seconds(self) -> float:
+        """Processor time of the thread of the event loop."""
+        return int((self._process / "schedstat").read_text().split()[0]) / 1e9
+
     def mib(self) -> float:
         """Resident memory."""
         pages = int((self._process / "statm").read_text().split()[1])

@@ -8,7 +8,6 @@ import functools
 import gzip
 import itertools
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -346,7 +345,7 @@ MANY: Final[dict[str, tuple[int, Callable[[int], bytes]]]] = {
     "texts": (1_000_000, lambda n: _spec_of(f'{{"containers":{_items(chr(34) * 2, n)}}}')),
     "empty-mappings": (390_000, lambda n: _spec_of(f'{{"containers":{_items("{}", n)}}}')),
     "custom-resource": (190_000, lambda n: _custom_of(f'{{"containers":{_items(CONTAINER, n)}}}')),
-    "pod-specs": (30_000, lambda n: _custom_of(_items(f'{{"containers":[{CONTAINER}]}}', n))),
+    "pod-specs": (100_000, lambda n: _custom_of(_items(f'{{"containers":[{CONTAINER}]}}', n))),
 }
 """Name -> the most items that no other limit refuses, and the body with so many."""
 
@@ -376,15 +375,18 @@ async def test_an_old_object_with_a_million_items_is_compared_within_250_ms(serv
 
 
 async def _within(seconds: float, server: Standing, make: Body) -> list[Verdict]:
-    """The answers to as many tries as it takes to be so quick; the machine has other things to do."""
+    """The answers to as many tries as it takes for the event loop to spend so little on one.
+
+    Processor time: the machine has other things to do. The caller waits as long on one that has not.
+    """
     verdicts: list[Verdict] = []
     taken: list[float] = []
     async with server.connected() as connection:
         while len(taken) < 20:
             body = make()
-            start = time.perf_counter()
+            start = server.loop_seconds()
             answer = await connection.ask(request(body))
-            taken.append(time.perf_counter() - start)
+            taken.append(server.loop_seconds() - start)
             verdicts.append(judged(answer, body))
             if taken[-1] < seconds:
                 return verdicts

@@ -17,14 +17,14 @@ from faults.standing import PLAIN, REVIEW, Standing, standing
 from wire import Answer, request
 
 MIB: Final = 2**20
-CLIENTS: Final = 24
-"""Of 6 MiB each, twice what all bodies together may hold."""
+CLIENTS: Final = 12
+"""Of 6 MiB each, three times what all bodies together may hold."""
 
 CHECKS: Final = 12
 """Three times as many policies as may wait to be checked."""
 
 ROUNDS: Final = 10
-"""A body has two seconds: on a machine that takes in 64 MiB more slowly, there never is too much at once."""
+"""A body has two seconds: on a machine that takes in 24 MiB more slowly, there never is too much at once."""
 
 LIVEZ: Final = request(path="/livez", method="GET", headers=[])
 PART: Final = request(b" " * (6 * MIB), length=6 * MIB + 1)

@@ -1,22 +1,36 @@
-"""Large bodies that become complete together are parsed in turn, and count until they are."""
+"""Bodies are weighed before they are parsed, and large ones have their turn one after the other."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
 
 import pytest
 from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
-from gatekeeper_py.serving import body
-from gatekeeper_py.serving.body import LARGE_BODY_BYTES, Held, Refusal, parse_in_turn, read_body
+from gatekeeper_py.serving.body import (
+    KEY_WEIGHT,
+    LARGE_BODY_BYTES,
+    MAX_BRACKETS,
+    MAX_TYPED_WEIGHT,
+    MAX_WEIGHT,
+    Held,
+    Refusal,
+    check_weight,
+    parse_json,
+    read_body,
+    with_document,
+)
+from hostilejson import VALUES
 
-SMALL = b'{"a": 1}'
-LARGE = b'{"a": "' + b" " * LARGE_BODY_BYTES + b'"}'
-MANY = 8
+SMALL: Final = b'{"a": 1}'
+LARGE: Final = b'{"a": "' + b" " * LARGE_BODY_BYTES + b'"}'
+MANY: Final = 8
 
 
 def posted(content: bytes) -> web.BaseRequest:
@@ -29,40 +43,181 @@ def posted(content: bytes) -> web.BaseRequest:
     return make_mocked_request("POST", "/validate-image", headers=headers, payload=payload)
 
 
-async def read(content: bytes, held: Held) -> Any:
+async def read(
+    content: bytes, held: Held, use: Callable[[Any], Any], decode: Callable[[bytes], Any] = parse_json
+) -> Any:
     whole = await read_body(posted(content), max_bytes=2**22, seconds=10, held=held)
-    return await parse_in_turn(whole, held)
+    return await with_document(whole, held, decode=decode, use=use)
 
 
-async def test_between_two_large_bodies_others_have_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
+class TestTurns:
+    """One large body at a time, with a turn of the loop for others between its steps."""
 
-    def parse(content: bytes) -> None:
-        order.append("large" if len(content) > LARGE_BODY_BYTES else "small")
+    async def test_between_two_large_bodies_others_have_a_turn(self) -> None:
+        order: list[str] = []
+        held = Held(2**26)
 
-    monkeypatch.setattr(body, "parse_json", parse)
-    held = Held(2**26)
+        async def small_ones() -> None:
+            while order.count("large") < MANY:
+                await read(SMALL, held, lambda _: order.append("small"))
+                await asyncio.sleep(0)
 
-    async def small_ones() -> None:
-        while order.count("large") < MANY:
-            await read(SMALL, held)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(MANY):
+                group.create_task(read(LARGE, held, lambda _: order.append("large")))
+            group.create_task(small_ones())
+        largest = [place for place, size in enumerate(order) if size == "large"]
+        assert len(largest) == MANY
+        assert all(after - before > 1 for before, after in itertools.pairwise(largest))
+
+    async def test_decoding_using_and_freeing_are_three_turns(self) -> None:
+        order: list[str] = []
+
+        class Document:
+            def __del__(self) -> None:
+                order.append("freed")
+
+        def decode(_body: bytes) -> Document:
+            order.append("decoded")
+            return Document()
+
+        async def others() -> None:
+            while "freed" not in order:
+                order.append("others")
+                await asyncio.sleep(0)
             await asyncio.sleep(0)
+            order.append("others")
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(MANY):
-            group.create_task(read(LARGE, held))
-        group.create_task(small_ones())
-    largest = [place for place, size in enumerate(order) if size == "large"]
-    assert len(largest) == MANY
-    assert all(after - before > 1 for before, after in itertools.pairwise(largest))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read(LARGE, Held(2**26), lambda _: order.append("used"), decode))
+            group.create_task(others())
+        steps = [step for step, _ in itertools.groupby(order)]
+        assert steps == ["decoded", "others", "used", "others", "freed", "others"]
+
+    async def test_what_waits_to_be_parsed_counts_as_held(self) -> None:
+        held = Held(len(LARGE) * 2)
+        reads = (read(LARGE, held, len) for _ in range(MANY))
+        answers = await asyncio.gather(*reads, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, Refusal)]
+        assert {answer.status for answer in refused} == {503}
+        assert 0 < len(refused) < MANY
+        # Everything is given back, even by those who were refused.
+        assert await asyncio.gather(*(read(LARGE, held, len) for _ in range(2))) == [1, 1]
 
 
-async def test_what_waits_to_be_parsed_counts_as_held() -> None:
-    held = Held(len(LARGE) * 2)
-    answers = await asyncio.gather(*(read(LARGE, held) for _ in range(MANY)), return_exceptions=True)
-    refused = [answer for answer in answers if isinstance(answer, Refusal)]
-    assert {answer.status for answer in refused} == {503}
-    assert 0 < len(refused) < MANY
-    # All is given back, also by those who were refused.
-    for document in await asyncio.gather(read(LARGE, held), read(LARGE, held)):
-        assert document == {"a": " " * LARGE_BODY_BYTES}
+class TestCollector:
+    """The garbage collector does not visit the values of a large body."""
+
+    @pytest.fixture(autouse=True)
+    async def on_before_and_after(self) -> AsyncIterator[None]:
+        assert gc.isenabled()
+        yield
+        assert gc.isenabled()
+
+    @pytest.mark.parametrize(("body", "enabled"), [(SMALL, True), (LARGE, False)])
+    async def test_it_is_off_while_there_is_a_large_document(self, body: bytes, enabled: bool) -> None:  # noqa: FBT001
+        assert await read(body, Held(2**26), lambda _: gc.isenabled()) is enabled
+
+    async def test_an_error_keeps_no_document(self) -> None:
+        """A traceback holds what its frames held."""
+        freed: list[bool] = []
+
+        class Document:
+            def __del__(self) -> None:
+                freed.append(gc.isenabled())
+
+        def refuse(document: Any) -> None:
+            raise ValueError(repr(document))
+
+        with pytest.raises(ValueError, match="Document"):
+            await read(LARGE, Held(2**26), refuse, lambda _: Document())
+        assert freed == [False]
+
+    async def test_where_it_was_off_it_stays_off(self) -> None:
+        gc.disable()
+        try:
+            await read(LARGE, Held(2**26), len)
+            assert not gc.isenabled()
+        finally:
+            gc.enable()
+
+
+def listed(item: str, count: int) -> bytes:
+    return f"[{','.join([item] * count)}]".encode()
+
+
+def keyed(count: int, form: str = '"{}":1') -> bytes:
+    return f"{{{','.join(form.format(n) for n in range(count))}}}".encode()
+
+
+class TestWeight:
+    """What is too much is refused before it is parsed."""
+
+    @pytest.mark.parametrize("item", ["[]", "{}"])
+    def test_brackets_have_a_limit_of_their_own(self, item: str) -> None:
+        assert len(parse_json(listed(item, MAX_BRACKETS - 1))) == MAX_BRACKETS - 1
+        assert refusal(listed(item, MAX_BRACKETS)) == (413, "more than 400000 arrays and objects")
+
+    @pytest.mark.parametrize("item", ["1", '""', "null"])
+    def test_values_count_once(self, item: str) -> None:
+        assert len(parse_json(listed(item, MAX_WEIGHT))) == MAX_WEIGHT
+        assert refusal(listed(item, MAX_WEIGHT + 1)) == TOO_HEAVY
+
+    @pytest.mark.parametrize("form", ['"{}":1', '"{}" :1', '"{}"\n\t:1'])
+    def test_keys_of_a_wide_mapping_count_three_times_more(self, form: str) -> None:
+        most = MAX_WEIGHT // (KEY_WEIGHT + 1) + 1
+        assert len(parse_json(keyed(most, form))) == most
+        assert refusal(keyed(most + 2, form)) == TOO_HEAVY
+
+    @pytest.mark.parametrize(
+        ("item", "count"),
+        [
+            pytest.param('{"image":"a"}', MAX_BRACKETS - 1, id="image"),
+            pytest.param('{"name":"a","image":"a"}', 290_000, id="name-and-image"),
+        ],
+    )
+    def test_containers_are_limited_by_brackets_and_bytes_alone(self, item: str, count: int) -> None:
+        """Too many of them are rejected in a review, which has to be read for that."""
+        assert refusal(listed(item, count)) is None
+
+    def test_colons_and_commas_in_texts_do_not_make_keys(self) -> None:
+        """Times, addresses and digests are full of colons."""
+        assert refusal(b'"' + b"a:b" * 2_000_000 + b'"') is None
+        assert refusal(b'"' + b"a, " * 400_000 + b'"') is None
+
+    @pytest.mark.parametrize("size", [1000, MAX_BRACKETS])
+    def test_a_small_body_cannot_weigh_too_much(self, size: int) -> None:
+        """Which is why it is not weighed."""
+        for make in VALUES.values():
+            assert check_weight(make(size).encode()[:size]) <= MAX_WEIGHT
+
+    @pytest.mark.parametrize(
+        ("body", "typed"),
+        [
+            pytest.param(LARGE, True, id="light"),
+            pytest.param(listed("1", MAX_TYPED_WEIGHT), True, id="just-light-enough"),
+            pytest.param(listed("1", MAX_TYPED_WEIGHT + 1), False, id="heavy"),
+        ],
+    )
+    async def test_what_is_heavy_is_not_decoded_twice(self, body: bytes, typed: bool) -> None:  # noqa: FBT001
+        """The typed decoder may decline after all the work."""
+        asked: list[bool] = []
+
+        def decode(body: bytes) -> Any:
+            asked.append(True)
+            return parse_json(body)
+
+        await with_document(body, Held(2**26), decode=decode, use=len)
+        assert bool(asked) is typed
+
+
+TOO_HEAVY: Final = (413, "too many values, or too many keys in an object")
+
+
+def refusal(body: bytes) -> tuple[int, str] | None:
+    """Status and reason of a refusal for the weight, ``None`` when the body is light enough."""
+    try:
+        check_weight(body)
+    except Refusal as problem:
+        return problem.status, problem.reason
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -364,6 +364,7 @@ async def test_too_many_policies_at_once_get_503_and_retry_after(served: Served)
 
 class _Broken:
     revision = "0" * 12
+    resources: Final[dict[Any, Any]] = {}
 
     def mode(self, namespace: str | None) -> Any:
         raise RuntimeError("a bug")

@@ -1,0 +1,95 @@
+"""Reviews with large bodies: the same answers, whoever decodes them and whatever changes meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+import orjson
+import pytest
+
+from builders import pod, policy, review
+from contract import Answer, check_response
+from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.serving import webhook
+from gatekeeper_py.serving.body import LARGE_BODY_BYTES, MAX_TYPED_WEIGHT
+from gatekeeper_py.serving.decode import parse_pod_review
+from served import Served, Start
+from wire import request
+
+GOOD: Final = "registry.corp.io/web:1"
+BAD: Final = "evil.io/web:1"
+PODS_DECLARED: Final = "resources: [{group: '', kind: Pod, images: [spec.extra]}]\n"
+PADDING: Final = [
+    pytest.param("x" * LARGE_BODY_BYTES, id="light"),
+    pytest.param([1] * (MAX_TYPED_WEIGHT + 1), id="heavy"),
+]
+
+
+def large(*images: str, padding: Any, **spec: Any) -> dict[str, Any]:
+    return review(pod(*images, metadata={"annotations": {}, "padding": padding}, **spec))
+
+
+async def ask(served: Served, document: dict[str, Any]) -> Answer:
+    body = json.dumps(document).encode()
+    assert len(body) > LARGE_BODY_BYTES
+    async with served.connected() as connection:
+        answer = await connection.ask(request(body))
+    assert answer.status == 200
+    return check_response(answer.body, document, "validate")
+
+
+@pytest.mark.parametrize("padding", PADDING)
+async def test_the_verdict_is_that_of_any_other_review(served: Served, padding: Any) -> None:
+    assert (await ask(served, large(GOOD, GOOD, padding=padding))).allowed
+    answer = await ask(served, large(GOOD, BAD, padding=padding))
+    assert not answer.allowed
+    assert "spec.containers[1].image" in answer.message
+
+
+@pytest.mark.parametrize("padding", PADDING)
+async def test_an_image_at_a_declared_path_of_a_pod_is_seen(start: Start, padding: Any) -> None:
+    served = start(policy(PODS_DECLARED))
+    assert not (await ask(served, large(GOOD, padding=padding, extra=BAD))).allowed
+
+
+@pytest.mark.parametrize("padding", PADDING)
+async def test_a_policy_that_reads_more_may_become_live_after_decoding(
+    served: Served, monkeypatch: pytest.MonkeyPatch, padding: Any
+) -> None:
+    """Then the body is decoded again: the typed decoder has left out what only the new policy reads."""
+    asked: list[bool] = []
+
+    def parse_and_change(body: bytes) -> dict[str, Any] | None:
+        asked.append(True)
+        document = parse_pod_review(body)
+        served.live.install(Snapshot(policy(PODS_DECLARED), 100, CacheCounts()))
+        return document
+
+    monkeypatch.setattr(webhook, "parse_pod_review", parse_and_change)
+    answer = await ask(served, large(GOOD, padding=padding, extra=BAD))
+    assert answer.allowed is not bool(asked)
+    assert bool(asked) is isinstance(padding, str)
+
+
+async def test_many_at_once_are_all_answered(served: Served) -> None:
+    """One after the other, while small ones are answered in between."""
+    documents = [large(GOOD if number % 2 else BAD, padding="x" * 400_000) for number in range(10)]
+    answers = await asyncio.gather(*(ask(served, document) for document in documents))
+    assert [answer.allowed for answer in answers] == [bool(number % 2) for number in range(10)]
+
+
+@pytest.mark.parametrize("document", [{"request": 1}, {"kind": "AdmissionReview"}, []])
+async def test_a_large_body_that_is_not_a_review_gets_400(served: Served, document: Any) -> None:
+    body = orjson.dumps(document) + b" " * LARGE_BODY_BYTES
+    async with served.connected() as connection:
+        assert (await connection.ask(request(body))).status == 400
+        assert (await connection.ask(request(orjson.dumps(review(pod(GOOD)))))).status == 200
+
+
+async def test_before_the_first_policy_it_gets_503(start: Start) -> None:
+    served = start(None)
+    body = json.dumps(large(GOOD, padding="x" * LARGE_BODY_BYTES)).encode()
+    async with served.connected() as connection:
+        assert (await connection.ask(request(body))).status == 503
