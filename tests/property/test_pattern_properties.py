@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget import budget
+from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
 from gatekeeper_py.core.images.pattern import InvalidPattern, Pattern, parse_pattern, parse_prefix
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
@@ -115,6 +116,6 @@ def test_what_covers_a_pattern_matches_all_that_it_matches(
         index.add(order, pattern, None)
     narrow = parse_pattern(narrow_text)
     pinned = ("@*", None) if narrow.digest == "*" else qualifiers_of(narrow.tag, narrow.digest)
-    for order in index.covering(narrow, pinned, None):
+    for order in index.cover(narrow, Scan()).orders(pinned, None):
         for image in some_images:
             assert matches(wide[order], image) or not matches(narrow, image)

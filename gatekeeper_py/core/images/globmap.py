@@ -8,12 +8,56 @@ tens of thousands of wildcards, and a Pod a thousand images: comparing each with
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
-from typing import Generic, TypeVar
+from itertools import chain
+from typing import Any, Final, Generic, TypeVar
 
 from gatekeeper_py.core.images.glob import Glob, is_glob
 
+MAX_COMPARED: Final = 256
+"""Globs that a question about cover compares in one map when it is asked for each rule: without a bound,
+thousands of similar wildcards would cost their number squared."""
+
+MAX_COMPARISONS: Final = 500_000
+"""Globs that all questions of one kind compare, about half a second. Maps hold maps, so that a bound on each
+would still allow millions."""
+
 V = TypeVar("V")
+
+
+_NOTHING: Final[dict[Any, Any]] = {}
+"""In place of the mappings that most maps do not need: there may be a map for each of 200,000 rules."""
+
+
+class Scan:
+    """A bound on the work of questions about cover, shared by all questions of one kind.
+
+    ``each`` bounds what is compared in one map. ``cut`` is set when something was left out, so that
+    "nothing covers it" is not certain.
+    """
+
+    __slots__ = ("cut", "each", "left")
+
+    def __init__(self, *, each: int | None = MAX_COMPARED, total: int = MAX_COMPARISONS) -> None:
+        self.each = each
+        self.left = total
+        self.cut = False
+
+    def spend(self, work: int) -> bool:
+        """Whether there is room for so much work, which then counts."""
+        self.left -= work
+        self.cut = self.cut or self.left < 0
+        return self.left >= 0
+
+    def some(self, entries: Iterator[V]) -> Iterator[V]:
+        """Yield the entries that may be looked at."""
+        for number, entry in enumerate(entries):
+            if number == self.each:
+                self.cut = True
+                return
+            if not self.spend(1):
+                return
+            yield entry
+
 
 _Entries = list[tuple[Glob, V]]
 _Filed = dict[int, dict[str, _Entries[V]]]
@@ -30,11 +74,11 @@ class GlobMap(Generic[V]):
     __slots__ = ("_endings", "_inner", "_inner_size", "_starts", "_texts", "_values")
 
     def __init__(self) -> None:
-        self._texts: dict[str, V] = {}
-        self._values: dict[str, V] = {}
-        self._starts: _Filed[V] = {}
-        self._endings: _Filed[V] = {}
-        self._inner: _Filed[V] = {}
+        self._texts: dict[str, V] = _NOTHING
+        self._values: dict[str, V] = _NOTHING
+        self._starts: _Filed[V] = _NOTHING
+        self._endings: _Filed[V] = _NOTHING
+        self._inner: _Filed[V] = _NOTHING
         self._inner_size = 0
 
     def get(self, text: str) -> V | None:
@@ -47,18 +91,22 @@ class GlobMap(Generic[V]):
         if known is not None:
             return known
         if is_glob(text):
+            self._values = self._values or {}
             self._values[text] = value
             self._file(text, value)
         else:
+            self._texts = self._texts or {}
             self._texts[text] = value
         return value
 
-    def matching(self, text: str, *, most: int | None = None) -> Iterator[V]:
-        """The values of the globs that match ``text``.
-
-        With ``most``, only so many globs are compared, and the rest is left out.
-        """
-        for glob, value in islice(self.candidates(text), most):
+    def matching(self, text: str, *, scan: Scan | None = None) -> Iterator[V]:
+        """Yield the values of the globs that match ``text``. ``scan`` bounds the work."""
+        candidates = self.candidates(text)
+        if scan is not None:
+            if not scan.spend(self._look_ups(text)):
+                return
+            candidates = scan.some(candidates)
+        for glob, value in candidates:
             if glob is None or glob.matches(text):
                 yield value
 
@@ -80,16 +128,24 @@ class GlobMap(Generic[V]):
             for piece in {text[start : start + length] for start in range(len(text) - length + 1)}:
                 yield from entries.get(piece, ())
 
+    def _look_ups(self, text: str) -> int:
+        """How many times ``candidates`` looks something up."""
+        inner = min(len(text) * len(self._inner), self._inner_size)
+        return len(self._starts) + len(self._endings) + inner
+
     def _file(self, text: str, value: V) -> None:
         first, *middle, last = text.split("*")
         inner = max(middle, key=len, default="")
         longest = max(len(first), len(last), len(inner))
         if len(first) == longest:  # also a glob without a literal piece: every text starts with nothing
-            filed, piece = self._starts, first
+            filed = self._starts = self._starts or {}
+            piece = first
         elif len(last) == longest:
-            filed, piece = self._endings, last
+            filed = self._endings = self._endings or {}
+            piece = last
         else:
-            filed, piece = self._inner, inner
+            filed = self._inner = self._inner or {}
+            piece = inner
             self._inner_size += 1
         filed.setdefault(len(piece), {}).setdefault(piece, []).append((Glob(text), value))
 
@@ -121,10 +177,10 @@ class GlobTree(Generic[V]):
             node.value = make()
         return node.value
 
-    def matching(self, parts: Sequence[str], *, most: int | None = None) -> Iterator[tuple[int, V]]:
-        """The values of all sequences that match the beginning of ``parts``, each with its length.
+    def matching(self, parts: Sequence[str], *, scan: Scan | None = None) -> Iterator[tuple[int, V]]:
+        """Yield the values of all sequences that match the beginning of ``parts``, each with its length.
 
-        ``most`` is as of ``GlobMap.matching``, for each step.
+        ``scan`` bounds the work.
         """
         nodes = [self._root]
         for length in range(len(parts) + 1):
@@ -132,9 +188,9 @@ class GlobTree(Generic[V]):
                 if node.value is not None:
                     yield length, node.value
             if length < len(parts):
-                steps = (
-                    node.children.matching(parts[length], most=most)
+                steps = chain.from_iterable(
+                    node.children.matching(parts[length], scan=scan)
                     for node in nodes
                     if node.children is not None
                 )
-                nodes = list(islice(chain.from_iterable(steps), most))
+                nodes = list(steps if scan is None else scan.some(steps))

@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from gatekeeper_py.core.images.glob import is_glob
-from gatekeeper_py.core.images.globmap import GlobMap, GlobTree
+from gatekeeper_py.core.images.globmap import GlobMap, GlobTree, Scan
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 from gatekeeper_py.core.images.reference import Location
-
-MAX_COMPARED: Final = 256
-"""Globs that a question about cover compares in one map. It is asked for each rule, so without a bound
-thousands of similar wildcards would cost their number squared."""
 
 Qualifiers = tuple[str | None, ...]
 """What a leaf is asked for, e.g. ``("@sha256:…", "@*", None)`` or ``(":v1", None)``."""
@@ -32,21 +28,34 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
     return (None,) if tag is None else (f":{tag}", None)
 
 
-class _Leaf:
-    """All rules for one place."""
+_NOTHING: Final[dict[Any, Any]] = {}
+"""In place of the mappings that most hosts and places do not need: a policy may have 200,000 of them."""
 
-    __slots__ = ("_hashed", "_scoped", "_tags")
+
+class _Leaf:
+    """All rules for one place.
+
+    ``_always`` is the first of those that ask for nothing more, ``_hashed`` has those that ask for literal
+    tags, digests and namespaces.
+    """
+
+    __slots__ = ("_always", "_hashed", "_scoped", "_tags")
 
     def __init__(self) -> None:
-        self._hashed: dict[tuple[str | None, str | None], int] = {}
+        self._always: int | None = None
+        self._hashed: dict[tuple[str | None, str | None], int] = _NOTHING
         self._tags: GlobMap[int] | None = None
         self._scoped: GlobMap[_Leaf] | None = None
 
     def add(self, order: int, pattern: Pattern, namespaces: tuple[str, ...] | None) -> None:
+        qualifier = pattern.qualifier
         tag = pattern.tag if pattern.tag is not None and is_glob(pattern.tag) else None
-        if tag is None and (namespaces is None or not any(map(is_glob, namespaces))):
+        if namespaces is None and qualifier is None:
+            self._always = order if self._always is None else self._always
+        elif tag is None and (namespaces is None or not any(map(is_glob, namespaces))):
+            self._hashed = self._hashed or {}
             for namespace in namespaces if namespaces is not None else (None,):
-                self._hashed.setdefault((pattern.qualifier, namespace), order)
+                self._hashed.setdefault((qualifier, namespace), order)
         elif namespaces is not None:
             if self._scoped is None:
                 self._scoped = GlobMap()
@@ -59,22 +68,25 @@ class _Leaf:
             self._tags.setdefault(tag, order)
 
     def orders(
-        self, qualifiers: Qualifiers, namespace: str | None, *, scan: int | None = None
+        self, qualifiers: Qualifiers, namespace: str | None, *, scan: Scan | None = None
     ) -> Iterator[int]:
-        """The matching rules' orders; of equal rules only the first. ``scan`` bounds what is compared."""
-        for qualifier in qualifiers:
-            order = self._hashed.get((qualifier, None))
-            if order is not None:
-                yield order
-            if namespace is not None:
-                order = self._hashed.get((qualifier, namespace))
+        """Yield the matching rules' orders; of equal rules only the first. ``scan`` bounds the work."""
+        if self._always is not None:
+            yield self._always
+        if self._hashed:
+            for qualifier in qualifiers:
+                order = self._hashed.get((qualifier, None))
                 if order is not None:
                     yield order
+                if namespace is not None:
+                    order = self._hashed.get((qualifier, namespace))
+                    if order is not None:
+                        yield order
         asked = qualifiers[0]
         if self._tags is not None and asked is not None and asked[0] == ":":
-            yield from self._tags.matching(asked[1:], most=scan)
+            yield from self._tags.matching(asked[1:], scan=scan)
         if self._scoped is not None and namespace is not None:
-            for leaf in self._scoped.matching(namespace, most=scan):
+            for leaf in self._scoped.matching(namespace, scan=scan):
                 yield from leaf.orders(qualifiers, None, scan=scan)
 
 
@@ -85,50 +97,92 @@ class _Ends:
     exact: _Leaf | None = None
     subtree: _Leaf | None = None
 
+    def leaves(self, *, exact: bool, below: bool) -> Iterator[_Leaf]:
+        if below and self.subtree is not None:
+            yield self.subtree
+        if exact and self.exact is not None:
+            yield self.exact
 
-@dataclass(slots=True)
+
 class _Paths:
-    """All rules for one host."""
+    """All rules for one host. ``_all`` is the place of those for the whole host."""
 
-    _exact: dict[tuple[str, ...], _Leaf] = field(default_factory=dict)
-    _subtree: dict[tuple[str, ...], _Leaf] = field(default_factory=dict)
-    _globs: GlobTree[_Ends] | None = None
-    _depth: int = 0
+    __slots__ = ("_all", "_depth", "_exact", "_globs", "_subtree")
+
+    def __init__(self) -> None:
+        self._all: _Leaf | None = None
+        self._exact: dict[tuple[str, ...], _Leaf] = _NOTHING
+        self._subtree: dict[tuple[str, ...], _Leaf] = _NOTHING
+        self._globs: GlobTree[_Ends] | None = None
+        self._depth = 0
 
     def leaf(self, pattern: Pattern) -> _Leaf:
-        """The leaf for a pattern's path, made when absent."""
+        """Return the leaf for a pattern's path, made when absent."""
         segments = pattern.segments
-        if not any(map(is_glob, segments)):
-            place = self._subtree if pattern.subtree else self._exact
-            self._depth = max(self._depth, len(segments))
-            return place.setdefault(segments, _Leaf())
+        if not segments:
+            self._all = self._all or _Leaf()
+            return self._all
+        if any(map(is_glob, segments)):
+            return self._glob_leaf(segments, subtree=pattern.subtree)
+        self._depth = max(self._depth, len(segments))
+        if pattern.subtree:
+            leaves = self._subtree = self._subtree or {}
+        else:
+            leaves = self._exact = self._exact or {}
+        leaf = leaves.get(segments)
+        if leaf is None:
+            leaf = leaves[segments] = _Leaf()
+        return leaf
+
+    def _glob_leaf(self, segments: tuple[str, ...], *, subtree: bool) -> _Leaf:
         if self._globs is None:
             self._globs = GlobTree()
         ends = self._globs.setdefault(segments, _Ends)
-        if pattern.subtree:
+        if subtree:
             ends.subtree = ends.subtree or _Leaf()
             return ends.subtree
         ends.exact = ends.exact or _Leaf()
         return ends.exact
 
-    def leaves(self, segments: tuple[str, ...], *, subtree: bool, scan: int | None = None) -> Iterator[_Leaf]:
-        """Every leaf whose path matches; with ``subtree``, whose path covers all below."""
-        if not subtree:
-            exact = self._exact.get(segments)
-            if exact is not None:
-                yield exact
+    def leaves(
+        self, segments: tuple[str, ...], *, subtree: bool, scan: Scan | None = None
+    ) -> Iterator[_Leaf]:
+        """Yield every leaf whose path matches; with ``subtree``, whose path covers all below."""
+        if self._all is not None:
+            yield self._all
+        if not subtree and (exact := self._exact.get(segments)) is not None:
+            yield exact
         longest = len(segments) if subtree else len(segments) - 1
-        for length in range(min(self._depth, longest) + 1):
-            below = self._subtree.get(segments[:length])
-            if below is not None:
-                yield below
-        if self._globs is None:
-            return
-        for length, ends in self._globs.matching(segments, most=scan):
-            if ends.subtree is not None and length <= longest:
-                yield ends.subtree
-            if ends.exact is not None and length == len(segments) and not subtree:
-                yield ends.exact
+        if self._subtree:
+            deepest = min(self._depth, longest)
+            if scan is not None and not scan.spend(deepest):
+                return
+            for length in range(1, deepest + 1):
+                below = self._subtree.get(segments[:length])
+                if below is not None:
+                    yield below
+        if self._globs is not None:
+            for length, ends in self._globs.matching(segments, scan=scan):
+                yield from ends.leaves(exact=not subtree and length == len(segments), below=length <= longest)
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Places that hold all that a pattern can match. It is true when there are some."""
+
+    _leaves: tuple[_Leaf, ...]
+    _scan: Scan
+
+    def __bool__(self) -> bool:
+        return bool(self._leaves)
+
+    def orders(self, qualifiers: Qualifiers, namespace: str | None) -> Iterator[int]:
+        """Yield the orders of the rules there that match whatever has these qualifiers.
+
+        ``namespace`` may be the text of a glob.
+        """
+        for leaf in self._leaves:
+            yield from leaf.orders(qualifiers, namespace, scan=self._scan)
 
 
 @dataclass(slots=True)
@@ -154,14 +208,19 @@ class PatternIndex:
                         best = order
         return best
 
-    def covering(self, pattern: Pattern, qualifiers: Qualifiers, namespace: str | None) -> Iterator[int]:
-        """Orders of patterns that match all that ``pattern`` can match (some, not always all).
+    def cover(self, pattern: Pattern, scan: Scan) -> Cover:
+        """Return the places that hold all that ``pattern`` can match (some, not always all).
 
-        ``namespace`` may be a glob's text. A pattern, or an equal one before it, covers itself.
+        The place of a pattern that was added is among them.
         """
-        for paths in self._paths_of(pattern.host, scan=MAX_COMPARED):
-            for leaf in paths.leaves(pattern.segments, subtree=pattern.subtree, scan=MAX_COMPARED):
-                yield from leaf.orders(qualifiers, namespace, scan=MAX_COMPARED)
+        return Cover(
+            tuple(
+                leaf
+                for paths in self._paths_of(pattern.host, scan=scan)
+                for leaf in paths.leaves(pattern.segments, subtree=pattern.subtree, scan=scan)
+            ),
+            scan,
+        )
 
     def _paths(self, host: str) -> _Paths:
         if host == ANY:
@@ -169,11 +228,14 @@ class PatternIndex:
                 self._any_host = _Paths()
             return self._any_host
         if not is_glob(host):
-            return self._hosts.setdefault(host, _Paths())
+            paths = self._hosts.get(host)
+            if paths is None:
+                paths = self._hosts[host] = _Paths()
+            return paths
         name, port = split_port(host)
         return self._host_globs.setdefault(port, GlobTree()).setdefault(_labels(name), _Paths)
 
-    def _paths_of(self, host: str, *, scan: int | None = None) -> Iterator[_Paths]:
+    def _paths_of(self, host: str, *, scan: Scan | None = None) -> Iterator[_Paths]:
         if self._any_host is not None:
             yield self._any_host
         if host == ANY:
@@ -188,7 +250,7 @@ class PatternIndex:
         if tree is None or name.startswith("["):  # * stands for a part of a DNS name
             return
         labels = _labels(name)
-        for length, paths in tree.matching(labels, most=scan):
+        for length, paths in tree.matching(labels, scan=scan):
             if length == len(labels):
                 yield paths
 

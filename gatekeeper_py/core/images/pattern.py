@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from gatekeeper_py.core.images.glob import compiled, is_glob
@@ -44,13 +45,40 @@ _MAX_SHOWN: Final = 64
 class InvalidPattern(ValueError):
     """The text is not a pattern.
 
-    ``proposal`` is a text to write instead, and empty when there is none. It is accepted where the text
-    was refused, and matches no more than the text was meant to.
+    ``candidate`` is a text to write instead, which may be wrong in another way; a message that ``asks`` ends
+    with the question whether that was meant.
     """
 
-    def __init__(self, message: str, proposal: str = "") -> None:
+    def __init__(self, message: str, candidate: str = "", *, asks: bool = False) -> None:
         super().__init__(message)
-        self.proposal = proposal
+        self._candidate = candidate
+        self._asks = asks
+        self._text = ""
+        self._parse: Callable[[str], object] | None = None
+
+    def said_of(self, text: str, parse: Callable[[str], object]) -> InvalidPattern:
+        """Remember the refused text, and what a text to write instead must be accepted by."""
+        self._text, self._parse = text, parse
+        return self
+
+    @cached_property
+    def proposal(self) -> str:
+        """What to write instead; empty when nothing is known.
+
+        It is accepted where the text was refused, and matches no more than the text was meant to. It is
+        computed when it is asked for: most of a hundred thousand problems are only counted.
+        """
+        if not self._candidate or self._candidate == self._text or self._parse is None:
+            return ""
+        try:
+            self._parse(self._candidate)
+        except InvalidPattern as problem:
+            return problem.proposal
+        return self._candidate
+
+    def __str__(self) -> str:
+        question = f": is it {_short(self.proposal)}?" if self._asks and self.proposal else ""
+        return f"{super().__str__()}{question}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +164,7 @@ def parse_pattern(text: str) -> Pattern:
     try:
         return _pattern(text)
     except InvalidPattern as problem:
-        problem.proposal = _accepted(problem.proposal, text, parse_pattern)
-        raise
+        raise problem.said_of(text, parse_pattern) from None
 
 
 def _pattern(text: str) -> Pattern:
@@ -185,8 +212,7 @@ def parse_prefix(text: str) -> Prefix:
     try:
         return _prefix(text)
     except InvalidPattern as problem:
-        problem.proposal = _accepted(problem.proposal, text, parse_prefix)
-        raise
+        raise problem.said_of(text, parse_prefix) from None
 
 
 def _prefix(text: str) -> Prefix:
@@ -204,17 +230,6 @@ def _prefix(text: str) -> Prefix:
     host = _parse_host(host_text, path_text, text)
     segments, _ = _parse_path(path_text, text)
     return Prefix(text=text.removesuffix("/"), host=host, segments=segments)
-
-
-def _accepted(candidate: str, refused: str, parse: Callable[[str], object]) -> str:
-    """Return the candidate for a proposal, or what is proposed for it, or nothing."""
-    if not candidate or candidate == refused:
-        return ""
-    try:
-        parse(candidate)
-    except InvalidPattern as problem:
-        return problem.proposal
-    return candidate
 
 
 def _check_length(text: str, what: str) -> None:
@@ -274,9 +289,7 @@ def _parse_host(host: str, path: str | None, text: str) -> str:
     name, port = split_port(host)
     dotless = "." not in name and not name.startswith("[")
     if dotless and ":" not in host and host.lower() != "localhost":
-        meant = _accepted(_with_hub_host(text), text, parse_pattern)
-        question = f": is it {_short(meant)}?" if meant else ""
-        raise InvalidPattern(f"the host is missing{question}", meant)
+        raise InvalidPattern("the host is missing", _with_hub_host(text), asks=True)
     if dotless and path is None and name.lower() != "localhost":
         shown = _short(host)
         raise InvalidPattern(

@@ -86,8 +86,9 @@ class Policy:
         )
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
-        """Warnings about an accepted policy, as of an instant."""
-        from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415 - lint reads policies, not we it
+        """Return warnings about what the policy says, as of an instant: 100 and how many more."""
+        # Imported here for the same reason as the parser: lint reads the text again to find lines.
+        from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415
 
         return lint(self, instant)
 

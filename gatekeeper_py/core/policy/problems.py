@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from typing import Final
 
 from gatekeeper_py.core.policy.document import MODES
 from gatekeeper_py.core.policy.finding import Finding
 
+MAX_MISSPELT: Final = 60
+"""A longer text is no misspelling of a word, and comparing a megabyte takes a second."""
+
 
 def mode_problem(mode: object) -> Finding | None:
-    """The finding for a mode that is none, as when a ConfigMap's ``mode`` key holds one."""
+    """Return the finding for something that is not a mode, such as a bad ConfigMap key ``mode``."""
     if mode in MODES:
         return None
     return Finding(
@@ -18,24 +22,32 @@ def mode_problem(mode: object) -> Finding | None:
         path="mode",
         line=1,
         message=f"must be {listed(MODES)}, not {shown(mode)}",
-        proposal=did_you_mean(str(mode), MODES),
+        proposal=did_you_mean(mode, MODES),
     )
 
 
-def did_you_mean(text: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(text.lower(), known, n=1)
+def did_you_mean(value: object, known: tuple[str, ...]) -> str:
+    """Return the question whether the known word that is most like ``value`` was meant, or nothing."""
+    if not isinstance(value, str) or len(value) > MAX_MISSPELT:
+        return ""
+    close = difflib.get_close_matches(value.lower(), known, n=1)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def listed(words: tuple[str, ...]) -> str:
+    """Return words as a sentence has them: ``a, b or c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def shown(value: object) -> str:
-    return ascii(value)[:60] if isinstance(value, str | int | float | bool) else type_name(value)
+    """Return a value in at most 60 characters of printable ASCII; a collection by its kind."""
+    if isinstance(value, str):
+        return ascii(value[:60])[:60]
+    return ascii(value)[:60] if isinstance(value, int | float | bool) else type_name(value)
 
 
 def type_name(value: object) -> str:
+    """Return what a person calls the type of a YAML value."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Final, Literal
 
 from gatekeeper_py.core.images.glob import Glob, any_matches
-from gatekeeper_py.core.images.index import PatternIndex, Qualifiers
+from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.index import Cover, PatternIndex, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
 
@@ -74,6 +75,10 @@ class RuleSet:
         order = self._index.find(location, qualifiers, namespace)
         return None if order is None else self._rules[order]
 
-    def covering(self, pattern: Pattern, qualifiers: Qualifiers, namespace: str | None) -> Iterable[Rule]:
-        """Rules that match all that ``pattern`` with one of ``qualifiers`` can match."""
-        return (self._rules[order] for order in self._index.covering(pattern, qualifiers, namespace))
+    def cover(self, pattern: Pattern, scan: Scan) -> Cover:
+        """Return the places that hold all that ``pattern`` can match."""
+        return self._index.cover(pattern, scan)
+
+    def covering(self, cover: Cover, qualifiers: Qualifiers, namespace: str | None) -> Iterator[Rule]:
+        """Yield the rules of those places that match whatever has these qualifiers."""
+        return (self._rules[order] for order in cover.orders(qualifiers, namespace))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.glob import Glob
-from gatekeeper_py.core.images.globmap import GlobMap, GlobTree
+from gatekeeper_py.core.images.globmap import GlobMap, GlobTree, Scan
 from growth import check_linear
 
 globs = st.text("ab*-", max_size=6)
@@ -68,7 +68,7 @@ def test_no_more_globs_are_compared_than_asked_for() -> None:
     tree: GlobTree[int] = GlobTree()
     for number in range(100):
         tree.setdefault((f"long*{number}*",), lambda number=number: number)  # type: ignore[misc]
-    assert [found for _, found in tree.matching(["long-99"], most=50)] == [9]
+    assert [found for _, found in tree.matching(["long-99"], scan=Scan(each=50))] == [9]
     assert sorted(found for _, found in tree.matching(["long-99"])) == [9, 99]
 
 

@@ -7,8 +7,9 @@ from typing import Final
 
 import pytest
 
-from gatekeeper_py.core.images.index import MAX_COMPARED, PatternIndex, Qualifiers, qualifiers_of
-from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.images.globmap import MAX_COMPARED, MAX_COMPARISONS, Scan
+from gatekeeper_py.core.images.index import PatternIndex, Qualifiers, qualifiers_of
+from gatekeeper_py.core.images.pattern import Pattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 
 SHA256: Final = "sha256:" + "7c" * 32
@@ -22,6 +23,13 @@ def index_of(entries: Sequence[Entry]) -> PatternIndex:
         text, namespaces = (entry, None) if isinstance(entry, str) else entry
         index.add(order, parse_pattern(text), namespaces)
     return index
+
+
+def covering(
+    index: PatternIndex, pattern: Pattern, qualifiers: Qualifiers, scan: Scan | None = None
+) -> list[int]:
+    """Orders of the patterns that match all that ``pattern`` does."""
+    return list(index.cover(pattern, scan or Scan()).orders(qualifiers, None))
 
 
 def found(entries: Sequence[Entry], image: str, namespace: str | None = "shop") -> int | None:
@@ -141,13 +149,13 @@ def test_covering(wide: str, narrow: str, *, covers: bool) -> None:
     pattern = parse_pattern(narrow)
     digest = pattern.digest
     qualifiers = ("@*", None) if digest == "*" else qualifiers_of(pattern.tag, digest)
-    assert list(index_of([wide]).covering(pattern, qualifiers, None)) == ([0] if covers else [])
-    assert list(index_of([narrow]).covering(pattern, qualifiers, None)) == [0], "a pattern covers itself"
+    assert covering(index_of([wide]), pattern, qualifiers) == ([0] if covers else [])
+    assert covering(index_of([narrow]), pattern, qualifiers) == [0], "a pattern covers itself"
 
 
 def test_covering_sees_every_rule_of_a_place() -> None:
     index = index_of(["a.io/x:v*", "a.io/x:*"])
-    assert list(index.covering(parse_pattern("a.io/x:v*"), (":v*", None), None)) == [0, 1]
+    assert covering(index, parse_pattern("a.io/x:v*"), (":v*", None)) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -158,16 +166,47 @@ def test_covering_sees_every_rule_of_a_place() -> None:
         pytest.param("long*{}*.io", id="hosts"),
     ],
 )
-def test_covering_compares_a_bounded_number(entry: str) -> None:
+@pytest.mark.parametrize(
+    ("each", "total", "cut"),
+    [
+        pytest.param(MAX_COMPARED, 1_000_000, True, id="in-one-map"),
+        pytest.param(None, MAX_COMPARED, True, id="in-all"),
+        pytest.param(None, 1_000_000, False, id="enough"),
+    ],
+)
+def test_covering_compares_a_bounded_number(entry: str, each: int | None, total: int, *, cut: bool) -> None:
     """It is asked for every rule, so that n wildcards that are hard to tell apart must not cost n squared."""
     index = index_of([*(entry.format(i) for i in range(MAX_COMPARED)), entry.format("x")])
     pattern = parse_pattern(entry.format("wxyz"))
-    assert not list(index.covering(pattern, qualifiers_of(pattern.tag, None), None))
+    scan = Scan(each=each, total=total)
+    orders = covering(index, pattern, qualifiers_of(pattern.tag, None), scan)
+    assert (orders, scan.cut) == ([] if cut else [MAX_COMPARED], cut)
 
 
 def test_covering_compares_a_bounded_number_of_namespaces() -> None:
     index = index_of([*(("a.io", (f"long*{i}*",)) for i in range(MAX_COMPARED)), ("a.io", ("long*x*",))])
-    assert not list(index.covering(parse_pattern("a.io"), (None,), "long*wxyz*"))
+    scan = Scan()
+    assert not list(index.cover(parse_pattern("a.io"), scan).orders((None,), "long*wxyz*"))
+    assert scan.cut
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        pytest.param("a.io/x/**", "a.io/" + "x/" * 100 + "y", id="long-path"),
+        pytest.param("a.io/*b*c*/**", "a.io/" + "b" * 100 + "c/x", id="long-segment"),
+    ],
+)
+def test_what_is_looked_up_counts_as_work(wide: str, narrow: str) -> None:
+    index = index_of(
+        [wide, *(f"a.io/{'x/' * n}z/**" for n in range(100)), *(f"a.io/*{'b' * n}*/y" for n in range(1, 60))]
+    )
+    scan = Scan()
+    assert index.cover(parse_pattern(narrow), scan)
+    assert scan.left < MAX_COMPARISONS - 100
+    scan = Scan(total=50)
+    index.cover(parse_pattern(narrow), scan)
+    assert scan.cut
 
 
 def test_finding_compares_all() -> None:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from gatekeeper_py.core.policy.finding import Finding, in_order
+import dataclasses
+
+import orjson
+
+from gatekeeper_py.core.policy.finding import (
+    MAX_FINDINGS,
+    MAX_MESSAGE,
+    MAX_PATH,
+    MAX_PROPOSAL,
+    MORE_FINDINGS,
+    Finding,
+    Remark,
+    Remarks,
+    in_order,
+)
 
 
 def finding(path: str = "mode", line: int = 3, *, column: int = 1, proposal: str = "") -> Finding:
@@ -41,3 +55,55 @@ def test_findings_are_read_from_top_to_bottom() -> None:
         (2, 4, "b"),
         (9, 1, "b"),
     ]
+
+
+def test_how_many_were_left_out_comes_last() -> None:
+    more = dataclasses.replace(finding(line=1), code=MORE_FINDINGS)
+    assert in_order([more, finding(line=9)]) == (finding(line=9), more)
+
+
+def test_a_finding_is_bounded() -> None:
+    """A cut proposal would propose something else, so a long one is left out."""
+    long = Finding(
+        severity="error",
+        code="c",
+        path="p" * 10_000,
+        line=1,
+        message="m" * 10_000,
+        proposal="p" * (MAX_PROPOSAL + 1),
+    )
+    assert (long.path, long.message) == ("p" * (MAX_PATH - 3) + "...", "m" * (MAX_MESSAGE - 3) + "...")
+    assert long.proposal == ""
+    longest = Finding(
+        severity="error",
+        code="c",
+        path="p" * MAX_PATH,
+        line=1,
+        message="m" * MAX_MESSAGE,
+        proposal="p" * MAX_PROPOSAL,
+    )
+    assert (len(longest.path), len(longest.message)) == (MAX_PATH, MAX_MESSAGE)
+    assert len(longest.proposal) == MAX_PROPOSAL
+
+
+def test_the_findings_of_two_documents_fit_into_256_kib_of_json() -> None:
+    """``/policy`` shows those of the loaded and of the refused document."""
+    worst = Finding(
+        severity="information",
+        code="a-code-of-twenty-two",
+        path='"' * 1_000,
+        line=10**8,
+        message="\\" * 1_000,
+        proposal='"' * MAX_PROPOSAL,
+    )
+    shown = [worst.as_json()] * 2 * (MAX_FINDINGS + 1)
+    assert len(orjson.dumps({"findings": shown})) < 250 * 1024
+
+
+def test_a_report_keeps_the_first_hundred_and_counts_the_rest() -> None:
+    remarks = Remarks()
+    remarks.extend(Remark(code="c", path=(number,), message="m") for number in range(MAX_FINDINGS - 1))
+    assert not remarks.full
+    remarks.extend(Remark(code="c", path=(number,), message="m") for number in range(5))
+    assert remarks.full
+    assert (len(list(remarks)), remarks.more, len(remarks)) == (MAX_FINDINGS, 4, MAX_FINDINGS + 4)

@@ -8,7 +8,10 @@ from typing import Final
 import pytest
 
 from builders import policy_text
-from gatekeeper_py.core import Finding, parse_policy
+from gatekeeper_py.core import Finding, Policy, parse_policy
+from gatekeeper_py.core.policy.lint import CHECKS
+from gatekeeper_py.core.policy.lint import lint as lint_policy
+from growth import check_linear
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHA256: Final = "sha256:" + "7c" * 32
@@ -17,6 +20,11 @@ NO_LATEST: Final = "deny: ['*/**:latest']\n"
 
 def lint(more: str = "", allow: str = "[a.io@*]") -> tuple[Finding, ...]:
     return parse_policy(policy_text(more, allow=allow)).lint(NOON)
+
+
+def many(item: str) -> str:
+    """Three hundred items of a list, each with its number."""
+    return ", ".join(item.format(number) for number in range(300))
 
 
 def paths(code: str, more: str = "", allow: str = "[a.io@*]") -> list[str]:
@@ -107,7 +115,7 @@ DEAD: Final = [
         ["allow[2]"],
         id="of-a-ring-of-covers-one",
     ),
-    pytest.param("[a.io/x, {image: a.io, until: 2027-01-01}]", "[]", [], id="a-wider-rule-that-lapses-first"),
+    pytest.param("[a.io/x, {image: a.io, until: 2027-01-01}]", "[]", [], id="wider-but-expires-first"),
     pytest.param("[{image: a.io/x, until: 2027-01-01}, a.io]", "[]", ["allow[0]"], id="wider-lives-for-ever"),
     pytest.param(
         "[{image: a.io/x, until: 2027-01-01}, {image: a.io, until: 2027-01-01}]",
@@ -115,9 +123,9 @@ DEAD: Final = [
         ["allow[0]"],
         id="same-until",
     ),
-    pytest.param("[{image: a.io, until: 2027-01-01}, a.io]", "[]", ["allow[0]"], id="equal-but-lapses-first"),
-    pytest.param("[{image: a.io, until: 2026-01-01}, a.io/x]", "[]", [], id="lapsed-covers-nothing"),
-    pytest.param("[a.io, {image: a.io/x, until: 2026-01-01}]", "[]", [], id="lapsed-is-not-dead-but-expired"),
+    pytest.param("[{image: a.io, until: 2027-01-01}, a.io]", "[]", ["allow[0]"], id="equal-expires-first"),
+    pytest.param("[{image: a.io, until: 2026-01-01}, a.io/x]", "[]", [], id="expired-covers-nothing"),
+    pytest.param("[a.io, {image: a.io/x, until: 2026-01-01}]", "[]", [], id="expired-is-not-dead"),
 ]
 
 
@@ -147,7 +155,7 @@ def test_a_dead_rule_is_told_by_which(allow: str, deny: str, message: str) -> No
         pytest.param("2026-03-15T12:00:01Z", None, id="in-more-than-14-days"),
     ],
 )
-def test_lapses(until: str, code: str | None) -> None:
+def test_expiry(until: str, code: str | None) -> None:
     more = f"""\
 deny:
   - image: b.io
@@ -292,7 +300,7 @@ def test_ignored_tags_wherever_a_pattern_stands() -> None:
             "[{image: r.io, namespaces: [a]}]", "docker.io", "r.io", None, id="allowed-in-a-namespace"
         ),
         pytest.param(
-            "[a.io, {image: r.io, until: 2026-01-01}]", "docker.io", "r.io", "allow r.io/**", id="lapsed"
+            "[a.io, {image: r.io, until: 2026-01-01}]", "docker.io", "r.io", "allow r.io/**", id="expired"
         ),
         pytest.param(
             "[r.io/hub]",
@@ -327,7 +335,7 @@ def test_mirror_unapproved(allow: str, source: str, to: str, proposal: str | Non
         pytest.param("'docker.io/**:latest'", False, id="one-tag"),
         pytest.param("'docker.io@*'", False, id="only-pinned"),
         pytest.param("{image: docker.io, namespaces: [shop]}", False, id="one-namespace"),
-        pytest.param("{image: docker.io, until: 2026-01-01}", False, id="lapsed"),
+        pytest.param("{image: docker.io, until: 2026-01-01}", False, id="expired"),
         pytest.param("r.io/hub", False, id="an-exact-rule-denies-nothing-below"),
     ],
 )
@@ -347,6 +355,73 @@ def test_thousands_of_wildcards_are_linted() -> None:
     assert lint(allow=allow)[0].code == "dead-rule"
 
 
+def test_one_kind_of_finding_does_not_hide_another() -> None:
+    """A hundred are listed, and every check has its turn."""
+    allow = "[" + "a.io/x@*, " * 500 + "'*.io@*', docker.io]"
+    findings = lint(allow=allow)
+    assert {"dead-rule", "broad-host", "hub-user-namespace", "floating-latest"} <= {f.code for f in findings}
+    assert len(findings) == 101
+    assert findings[-1].message == "403 more findings are not listed"
+
+
+def test_every_finding_has_a_code_of_the_table() -> None:
+    codes = {code for codes in CHECKS.values() for code in codes}
+    allow = "['*.azurecr.io', docker.io, '*.io', ghcr.io/a, a.io/x:1@*, {image: b.io, until: 2026-03-02}]"
+    more = "deny: [r.io]\nmirrors: [{from: docker.io, to: r.io}]\n"
+    assert {finding.code for finding in lint(more, allow)} <= codes
+
+
+def test_long_patterns_are_cut_in_messages() -> None:
+    long = "a.io/" + "x/" * 100 + "y"
+    (finding,) = [f for f in lint(allow=f"[{long}, {long}]") if f.code == "dead-rule"]
+    assert finding.message.startswith("the rule has no effect: allow[0] a.io/x/")
+    assert finding.message.endswith("... covers all of it")
+
+
+@pytest.mark.parametrize(
+    ("more", "allow", "code"),
+    [
+        pytest.param(
+            "deny: [" + ", ".join(f"'b.io/x{i}*:l*'" for i in range(300)) + ", 'a.io/*/**:l*']",
+            "[a.io/x/**]",
+            "floating-latest",
+            id="denied-by-the-last-of-many",
+        ),
+        pytest.param(
+            "mirrors: [{from: docker.io, to: a.io/hub}]",
+            "[" + ", ".join(f"'a.io/x{i}*/**@*'" for i in range(300)) + ", 'a.io/h*/**@*']",
+            "mirror-unapproved",
+            id="approved-by-the-last-of-many",
+        ),
+    ],
+)
+def test_what_nothing_covers_is_found_among_any_number(more: str, allow: str, code: str) -> None:
+    assert paths(code, more, allow) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "allow"),
+    [
+        pytest.param(
+            "mirrors: [{from: docker.io, to: a.io/hubhub}]",
+            "[" + many("'a.io/hubhub*-{}-*/**@*'") + "]",
+            id="mirror",
+        ),
+        pytest.param("deny: [" + many("'a.io/hubhub*-{}-*'") + "]", "[a.io/hubhub]", id="latest"),
+        pytest.param(
+            "namespaces: [{names: ['*', 'a*'], mode: warn}, {names: [" + many("n{}") + "], mode: warn}]",
+            "[a.io@*]",
+            id="override",
+        ),
+    ],
+)
+def test_what_could_not_be_compared_is_not_reported(more: str, allow: str) -> None:
+    """It would be a guess. A policy of any size is linted within a bound on the work."""
+    policy = parse_policy(policy_text(more, allow=allow))
+    assert len(policy.lint(NOON)) == 1
+    assert lint_policy(policy, NOON, comparisons=100) == ()
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -359,9 +434,31 @@ def test_thousands_of_wildcards_are_linted() -> None:
         ),
         pytest.param("[{names: [a], mode: warn}, {names: [a, b], mode: warn}]", [], id="only-in-part"),
         pytest.param(
-            "[{names: [a], mode: warn, until: 2027-01-01}, {names: [a], mode: warn}]", [], id="lapses"
+            "[{names: [a], mode: warn, until: 2027-01-01}, {names: [a], mode: warn}]", [], id="expires"
+        ),
+        pytest.param(
+            "[{names: ['a*', b], mode: warn}, {names: [ab, b, ac], mode: enforce}]",
+            ["namespaces[1]"],
+            id="names-and-globs",
+        ),
+        pytest.param(
+            "[" + "{names: [a, a], mode: warn}, " * 3 + "]", ["namespaces[1]", "namespaces[2]"], id="equal"
         ),
     ],
 )
 def test_an_override_that_never_decides_is_dead(overrides: str, expected: list[str]) -> None:
     assert paths("dead-rule", f"namespaces: {overrides}") == expected
+
+
+@pytest.mark.long
+def test_overrides_are_compared_within_bounds() -> None:
+    """A thousand overrides of many names each, compared pairwise, would take hours."""
+
+    def policy(number: int) -> Policy:
+        names = [f"{{names: [a, '*x{i}*', z{i}], mode: warn}}" for i in range(number)]
+        return parse_policy(policy_text(f"namespaces: [{', '.join(names)}]"))
+
+    check_linear(lambda policy: policy.lint(NOON), policy, start=150, limit=600)
+    many = ", ".join(f"n{i}" for i in range(900))
+    overrides = ", ".join(f"{{names: [a, '*x{i}*', '*', {many}], mode: warn}}" for i in range(20))
+    assert len(paths("dead-rule", f"namespaces: [{overrides}]")) == 19

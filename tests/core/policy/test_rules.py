@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.pattern import parse_pattern
 from gatekeeper_py.core.images.reference import Location
@@ -69,4 +70,7 @@ def test_a_set_keeps_its_order_and_finds_the_first() -> None:
 
 def test_a_set_tells_which_rules_cover_a_pattern() -> None:
     rules = RuleSet([rule("b.io"), rule("a.io", 1)])
-    assert [r.index for r in rules.covering(parse_pattern("a.io/x"), (None,), None)] == [1]
+    cover = rules.cover(parse_pattern("a.io/x"), Scan())
+    assert cover
+    assert [r.index for r in rules.covering(cover, (None,), None)] == [1]
+    assert not rules.cover(parse_pattern("c.io/x"), Scan())

@@ -118,6 +118,8 @@ class _Parser:
                 self._list(reader, name, node)
             elif name in _FIELDS:
                 self._header[name] = read_value(reader, node, self._problems)
+            elif self._problems.full:
+                self._problems.more += 1
             else:
                 self._problems.add(unknown_field((name,), name, _FIELDS))
         if "allow" not in self._entries:

@@ -69,9 +69,7 @@ def parse_allowed(text: str) -> Pattern:
     try:
         pattern = parse_pattern(text)
     except InvalidPattern as problem:
-        if problem.proposal and parse_pattern(problem.proposal).any_host:
-            problem.proposal = ""
-        raise
+        raise problem.said_of(text, parse_allowed) from None
     if pattern.any_host:
         raise InvalidPattern("* alone as the host would approve every registry")
     return pattern

@@ -69,8 +69,11 @@ class Section:
         try:
             return RuleEntry(image=parse(text))
         except InvalidPattern as problem:
-            message, proposal = str(problem), problem.proposal
-            self._remarks.add(Remark(code="bad-pattern", path=path, message=message, proposal=proposal))
+            if self._remarks.full:
+                self._remarks.more += 1
+            else:
+                message, proposal = str(problem), problem.proposal
+                self._remarks.add(Remark(code="bad-pattern", path=path, message=message, proposal=proposal))
             return None
 
 
@@ -80,6 +83,8 @@ def read_fields(reader: Reader, known: tuple[str, ...], remarks: Remarks) -> Fie
     for key, node in reader.entries():
         if key in known:
             fields[key] = read_value(reader, node, remarks)
+        elif remarks.full:
+            remarks.more += 1
         else:
             remarks.add(unknown_field(tuple(reader.path), key, known))
     return fields
@@ -193,7 +198,7 @@ def _worded(details: ErrorDetails, path: Path) -> Remark:
     if kind == "literal_error":
         wanted = {"apiVersion": (API_VERSION,), "kind": (KIND,)}.get(str(path[-1]), MODES)
         message = f"must be {listed(wanted)}, not {shown(value)}"
-        return Remark(code="bad-value", path=path, message=message, proposal=did_you_mean(str(value), wanted))
+        return Remark(code="bad-value", path=path, message=message, proposal=did_you_mean(value, wanted))
     if kind in _TYPE_NAMES:
         return wrong_type(path, _TYPE_NAMES[kind], value)
     return Remark(code=kind, path=path, message=details["msg"], proposal=str(context.get("proposal", "")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def test_a_conflict_names_a_mirror_that_it_is_with(mirrors: list[MirrorEnds]) ->
             assert holds(other.source, this.to)
 
 
+@pytest.mark.long
 def test_many_deep_mirrors_cost_no_more_than_their_number() -> None:
     def mirrors(number: int) -> list[MirrorEnds]:
         deep = "/a" * 120
@@ -77,4 +79,4 @@ def test_many_deep_mirrors_cost_no_more_than_their_number() -> None:
             for n in range(number)
         ]
 
-    check_linear(lambda ends: list(mirror_conflicts(ends)), mirrors, start=50, limit=1_000)
+    check_linear(lambda ends: list(mirror_conflicts(ends)), mirrors, start=50, limit=400)

@@ -166,15 +166,14 @@ def test_the_largest_is_accepted_and_one_more_is_not(
     assert (finding.path, finding.message) == (path, message)
 
 
-@pytest.mark.parametrize(("allow", "deny"), [(MAX_RULES - 1, 1), (1, MAX_RULES - 1)], ids=["allow", "deny"])
-def test_allow_and_deny_together_have_a_limit(allow: int, deny: int) -> None:
-    def text(more: int) -> str:
+def test_allow_and_deny_together_have_a_limit() -> None:
+    def text(allow: int, deny: int) -> str:
         rules = "\n- a.io"
-        return policy_text(f"deny:{rules * (deny + more)}\n", allow=rules * allow)
+        return policy_text(f"deny:{rules * deny}\n", allow=rules * allow)
 
-    policy = parse_policy(text(0))
+    policy = parse_policy(text(MAX_RULES - 1, 1))
     assert len(policy.allow) + len(policy.deny) == MAX_RULES
-    (finding,) = findings(text(1))
+    (finding,) = findings(text(1, MAX_RULES))
     assert (finding.code, finding.path) == ("too-many", "deny")
     assert finding.message == "more than 200,000 rules in allow and deny together, the limit"
 

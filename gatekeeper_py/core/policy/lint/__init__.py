@@ -1,0 +1,90 @@
+"""Findings about an accepted policy: what it says that its author may not mean.
+
+Source: docs/policy.md, "Lint". A check is a function from the policy to remarks. Whether one rule covers
+another is asked of an index, within a bound on the work, so that 200,000 rules cost no more than their
+number; beyond the bound a check finds less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from gatekeeper_py.core.images.globmap import MAX_COMPARISONS
+from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
+from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules
+from gatekeeper_py.core.policy.lint.dates import expiry
+from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors
+from gatekeeper_py.core.policy.lint.patterns import (
+    broad_hosts,
+    exact_repositories,
+    floating_latest,
+    hub_users,
+    ignored_tags,
+    mutable_hosts,
+)
+from gatekeeper_py.core.policy.lint.subject import Linted, Subject
+from gatekeeper_py.core.policy.parse.places import as_findings
+
+RULE_FIELDS: Final = MappingProxyType(
+    {
+        "list": "a deny rule can make an allow rule useless",
+        "index": "names the rule in a finding",
+        "pattern": "checked by most of the lints",
+        "namespaces": "a rule is only useless when wider rules apply in all of its namespaces",
+        "until": "expired and soon to expire; a rule is only useless while a wider one lasts",
+        "owner": "only shown",
+        "reason": "only shown",
+    }
+)
+"""What the lints make of each field of a rule. A test fails until a new field is here."""
+
+Check = Callable[[Subject], Iterator[Remark]]
+
+CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
+    {
+        dead_rules: ("dead-rule",),
+        dead_overrides: ("dead-rule",),
+        expiry: ("expired", "expires-soon"),
+        floating_latest: ("floating-latest",),
+        mutable_hosts: ("mutable-host",),
+        hub_users: ("hub-user-namespace",),
+        exact_repositories: ("exact-repository",),
+        ignored_tags: ("tag-ignored",),
+        unapproved_mirrors: ("mirror-unapproved",),
+        denied_mirrors: ("deny-covers-mirror",),
+        broad_hosts: ("broad-host",),
+    }
+)
+"""Each check with the codes of its findings."""
+
+
+def lint(policy: Linted, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
+    """Return the warnings about a policy as of an instant, in the order of the text.
+
+    At most 100 are listed, and one more says how many were left out. Every check has its turn, so that
+    thousands of findings of one kind do not hide the only one of another. ``comparisons`` bounds the work
+    of each check that compares entries.
+    """
+    subject = Subject.of(policy, instant, comparisons)
+    found = [_bounded(check(subject)) for check in CHECKS]
+    turns = sorted(
+        (
+            (turn, number, remark)
+            for number, remarks in enumerate(found)
+            for turn, remark in enumerate(remarks)
+        ),
+        key=lambda each: each[:2],
+    )
+    chosen = Remarks()
+    chosen.extend(remark for _, _, remark in turns)
+    chosen.more += sum(remarks.more for remarks in found)
+    return as_findings(policy.text, chosen)
+
+
+def _bounded(remarks: Iterator[Remark]) -> Remarks:
+    bounded = Remarks()
+    bounded.extend(remarks)
+    return bounded

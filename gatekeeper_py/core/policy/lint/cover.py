@@ -1,0 +1,122 @@
+"""Rules and overrides that never decide anything, because others cover all that they match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import Final, Protocol
+
+from gatekeeper_py.core.images.glob import Glob, is_glob
+from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
+from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.policy.document import OverrideEntry
+from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warning
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+MAX_CANDIDATES: Final = 64
+"""Earlier overrides that one is compared with."""
+
+
+def dead_rules(subject: Subject) -> Iterator[Remark]:
+    """Yield each rule that a wider one of its list makes useless, or a deny rule makes void.
+
+    Rules that make each other useless are not all dead: what was found dead makes no other rule so, and
+    the last comes first. So all that is reported can be removed at once.
+    """
+    scan = Scan(total=subject.comparisons)
+    dead: set[int] = set()
+    for rules in (subject.deny, subject.allow):
+        for rule in reversed(rules):
+            if not subject.is_live(rule):
+                continue
+            same = subject.live_allow if rule.list == "allow" else subject.live_deny
+            wider = _wider(same, rule, dead, scan)
+            if wider is None and rule.list == "allow":
+                wider = _wider(subject.live_deny, rule, dead, scan)
+            if wider is not None:
+                dead.add(id(rule))
+                why = "denies all of it" if wider.list != rule.list else "covers all of it"
+                message = f"the rule has no effect: {shown(wider)} {why}"
+                yield warning("dead-rule", path_of(rule), message, "remove one of the two")
+
+
+def _wider(rules: RuleSet, rule: Rule, dead: AbstractSet[int], scan: Scan) -> Rule | None:
+    """Return another rule that, as long as this one lives, matches all that this one matches.
+
+    With several namespaces, the last of those that do so together.
+    """
+    cover = rules.cover(rule.pattern, scan)
+    qualifiers = _qualifiers(rule.pattern)
+    found: Rule | None = None
+    for namespace in rule.namespaces if rule.namespaces is not None else (None,):
+        found = next(
+            (
+                other
+                for other in rules.covering(cover, qualifiers, namespace)
+                if other is not rule and id(other) not in dead and _outlives(other, rule)
+            ),
+            None,
+        )
+        if found is None:
+            return None
+    return found
+
+
+def _qualifiers(pattern: Pattern) -> Qualifiers:
+    if pattern.digest == ANY:
+        return (f"@{ANY}", None)
+    return qualifiers_of(pattern.tag, pattern.digest)
+
+
+class _Dated(Protocol):
+    @property
+    def until(self) -> datetime | None: ...
+
+
+def _outlives(one: _Dated, other: _Dated) -> bool:
+    return one.until is None or (other.until is not None and other.until <= one.until)
+
+
+def dead_overrides(subject: Subject) -> Iterator[Remark]:
+    """Yield each override whose names an earlier one, which lasts as long, has all taken."""
+    left = subject.comparisons
+    by_name: dict[str, list[int]] = {}
+    with_globs: list[int] = []
+    for index, entry in enumerate(subject.overrides):
+        # Only those that could have taken the first name, so that thousands of names stay cheap.
+        candidates = sorted({*by_name.get(entry.names[0], ()), *with_globs})
+        for name in dict.fromkeys(entry.names):
+            indices = by_name.setdefault(name, [])
+            if len(indices) < MAX_CANDIDATES:
+                indices.append(index)
+        if any(map(is_glob, entry.names)) and len(with_globs) < MAX_CANDIDATES:
+            with_globs.append(index)
+        for earlier in candidates:
+            wider = subject.overrides[earlier]
+            if not _outlives(wider, entry):
+                continue
+            taken, left = _takes_all(wider, entry, left)
+            if taken:
+                yield warning(
+                    "dead-rule",
+                    ("namespaces", index),
+                    f"the override has no effect: namespaces[{earlier}] comes first and names all of it",
+                    "remove it, or put it first",
+                )
+                break
+
+
+def _takes_all(wider: OverrideEntry, entry: OverrideEntry, left: int) -> tuple[bool, int]:
+    """Whether ``wider`` names all that ``entry`` does, and what is left of the comparisons after that."""
+    names = frozenset(wider.names)
+    globs = [Glob(name) for name in wider.names if is_glob(name)]
+    for name in entry.names:
+        if name in names:
+            continue
+        left -= len(globs)
+        if left < 0 or not any(glob.matches(name) for glob in globs):
+            return False, left
+    return True, left

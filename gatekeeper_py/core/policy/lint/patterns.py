@@ -1,0 +1,170 @@
+"""Patterns that match more, or less, than their author may think."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper_py.core.images.glob import Glob, is_glob
+from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
+from gatekeeper_py.core.images.reference import DOCKER_HUB, OFFICIAL_NAMESPACE
+from gatekeeper_py.core.policy.finding import Path, Remark
+from gatekeeper_py.core.policy.lint.subject import Subject, image_path, short, warning
+from gatekeeper_py.core.policy.rules import Rule
+
+PUBLIC_PLATFORMS: Final = (
+    "azurecr.io",
+    "amazonaws.com",
+    "pkg.dev",
+    "gcr.io",
+    "jfrog.io",
+    "cloudsmith.io",
+    "ocir.io",
+    "aliyuncs.com",
+    "myhuaweicloud.com",
+    "tencentcloudcr.com",
+    "scw.cloud",
+    "icr.io",
+    "digitalocean.com",
+    "gitlab.com",
+    "github.com",
+    "quay.io",
+    "docker.io",
+    "docker.com",
+    "googleusercontent.com",
+    "azurewebsites.net",
+    "cloudapp.azure.com",
+    "herokuapp.com",
+    "ngrok.io",
+    "ngrok.app",
+)
+"""Suffixes under which anyone can open an account and so get a host name."""
+
+TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
+"""Registries whose repositories always have an owner before the name."""
+
+
+def floating_latest(subject: Subject) -> Iterator[Remark]:
+    """Yield the first rule that approves ``:latest``, unless deny rules take that back."""
+    scan = Scan(each=None, total=subject.comparisons)
+    for rule in subject.approving():
+        pattern = rule.pattern
+        if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
+            continue
+        cover = subject.live_deny.cover(pattern, scan)
+        denied = next(subject.live_deny.covering(cover, qualifiers_of("latest", None), None), None)
+        if scan.cut:
+            return
+        if denied is None:
+            yield warning(
+                "floating-latest",
+                image_path(rule),
+                f"{short(pattern.text)} approves :latest, which names another image tomorrow",
+                'deny "*/**:latest", or pin with a tag or @*',
+            )
+            return
+
+
+def mutable_hosts(subject: Subject) -> Iterator[Remark]:
+    """Yield each rule for a wildcard host under a platform where anyone can get a host name."""
+    for rule, host in _wildcard_hosts(subject):
+        ending = ".".join(host.ending)
+        platform = next((p for p in PUBLIC_PLATFORMS if ending == p or ending.endswith(f".{p}")), None)
+        if platform is not None:
+            yield warning(
+                "mutable-host",
+                image_path(rule),
+                f"anyone can open an account under {platform} and get a host that {short(host.name)} matches",
+                "name your own hosts one by one",
+            )
+
+
+def broad_hosts(subject: Subject) -> Iterator[Remark]:
+    """Yield each rule for a wildcard host that ends with one literal label or none, such as ``*.io``."""
+    for rule, host in _wildcard_hosts(subject):
+        if len(host.ending) <= 1:
+            yield warning(
+                "broad-host",
+                image_path(rule),
+                f"{short(host.name)} matches hosts that anyone can register",
+                "name at least your own domain, e.g. *.corp.io",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _WildcardHost:
+    """A host without its port, and its labels after the last wildcard."""
+
+    name: str
+    ending: tuple[str, ...]
+
+
+def _wildcard_hosts(subject: Subject) -> Iterator[tuple[Rule, _WildcardHost]]:
+    for rule in subject.approving():
+        name, _ = split_port(rule.pattern.host)
+        if is_glob(name) and not rule.pattern.any_host:
+            labels = name.split(".")
+            last = max(i for i, label in enumerate(labels) if is_glob(label))
+            yield rule, _WildcardHost(name, tuple(labels[last + 1 :]))
+
+
+def hub_users(subject: Subject) -> Iterator[Remark]:
+    """Yield each rule that approves the images of every user of Docker Hub."""
+    for rule in subject.approving():
+        pattern = rule.pattern
+        everybody = (pattern.subtree and not pattern.segments) or (
+            bool(pattern.segments)
+            and is_glob(pattern.segments[0])
+            and (pattern.subtree or len(pattern.segments) > 1)
+        )
+        pinned = pattern.digest not in {None, ANY}
+        if pattern.host == DOCKER_HUB and everybody and not pinned:
+            yield warning(
+                "hub-user-namespace",
+                image_path(rule),
+                f"{short(pattern.text)} approves everybody's images on Docker Hub",
+                f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}/** for the official ones, or name the users",
+            )
+
+
+def exact_repositories(subject: Subject) -> Iterator[Remark]:
+    """Yield each rule for a repository that cannot exist, because its name is that of a namespace."""
+    for rule in subject.live():
+        pattern = rule.pattern
+        written = None
+        if pattern.subtree:
+            continue
+        if (pattern.host, pattern.segments) == (DOCKER_HUB, (OFFICIAL_NAMESPACE, OFFICIAL_NAMESPACE)):
+            written = f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}"
+        elif pattern.host in TWO_SEGMENT_REGISTRIES and len(pattern.segments) == 1:
+            written = f"{pattern.host}/{pattern.segments[0]}"
+        if written is not None:
+            yield warning(
+                "exact-repository",
+                image_path(rule),
+                f"{short(written)} is a namespace: there is no repository of that name",
+                f"did you mean {written}/**?",
+            )
+
+
+def ignored_tags(subject: Subject) -> Iterator[Remark]:
+    """Yield each pattern with a tag beside a digest."""
+    for path, pattern in _patterns(subject):
+        if pattern.ignored_tag is not None:
+            yield warning(
+                "tag-ignored",
+                path,
+                f"the tag {short(pattern.ignored_tag)} says nothing beside a digest: runtimes ignore it",
+                f"leave :{pattern.ignored_tag} out",
+            )
+
+
+def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
+    for rule in subject.live():
+        yield image_path(rule), rule.pattern
+    for mirror in subject.mirrors:
+        for index, pattern in enumerate(mirror.exceptions):
+            yield ("mirrors", mirror.index, "except", index), pattern

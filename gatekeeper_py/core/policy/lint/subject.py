@@ -1,0 +1,108 @@
+"""The policy as the checks see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from gatekeeper_py.core.policy.document import OverrideEntry, PolicyDocument
+from gatekeeper_py.core.policy.finding import Path, Remark
+from gatekeeper_py.core.policy.mirror import Mirror, Mirrors
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+_MAX_SHOWN: Final = 80
+"""Characters of a pattern in a message, so that the rest of the message is not cut."""
+
+
+class Linted(Protocol):
+    """What a lint needs of a policy."""
+
+    @property
+    def document(self) -> PolicyDocument: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def allow(self) -> tuple[Rule, ...]: ...
+
+    @property
+    def deny(self) -> tuple[Rule, ...]: ...
+
+    @property
+    def mirrors(self) -> Mirrors: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """``allow`` and ``deny`` hold expired rules, too; ``live_allow`` and ``live_deny`` do not.
+
+    The sets answer questions about cover. ``comparisons`` is how many a check may make.
+    """
+
+    instant: datetime
+    allow: tuple[Rule, ...]
+    deny: tuple[Rule, ...]
+    live_allow: RuleSet
+    live_deny: RuleSet
+    overrides: tuple[OverrideEntry, ...]
+    mirrors: tuple[Mirror, ...]
+    comparisons: int
+
+    @classmethod
+    def of(cls, policy: Linted, instant: datetime, comparisons: int) -> Subject:
+        return cls(
+            instant=instant,
+            allow=policy.allow,
+            deny=policy.deny,
+            live_allow=_longest_living_first(policy.allow, instant),
+            live_deny=_longest_living_first(policy.deny, instant),
+            overrides=policy.document.namespaces,
+            mirrors=tuple(policy.mirrors),
+            comparisons=comparisons,
+        )
+
+    def is_live(self, rule: Rule) -> bool:
+        return rule.lives_at(self.instant)
+
+    def approving(self) -> Iterator[Rule]:
+        """Yield the live allow rules in the order of the document."""
+        return filter(self.is_live, self.allow)
+
+    def live(self) -> Iterator[Rule]:
+        """Yield all live rules, those of ``allow`` first."""
+        yield from self.approving()
+        yield from filter(self.is_live, self.deny)
+
+
+def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet:
+    """Return the live rules as a set. Of equal ones its index keeps the first, so that must last."""
+    live = [rule for rule in rules if rule.lives_at(instant)]
+    if any(rule.until is not None for rule in live):
+        forever = datetime.max.replace(tzinfo=UTC)
+        live.sort(key=lambda rule: rule.until or forever, reverse=True)
+    return RuleSet(live)
+
+
+def warning(code: str, path: Path, message: str, proposal: str = "") -> Remark:
+    return Remark(severity="warning", code=code, path=path, message=message, proposal=proposal)
+
+
+def path_of(rule: Rule) -> Path:
+    return (rule.list, rule.index)
+
+
+def image_path(rule: Rule) -> Path:
+    """Return where a rule's pattern is. A finding names the rule itself when it is only a pattern."""
+    return (*path_of(rule), "image")
+
+
+def shown(rule: Rule) -> str:
+    """Name a rule in a message."""
+    return f"{rule.list}[{rule.index}] {short(rule.pattern.text)}"
+
+
+def short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
