@@ -23,7 +23,8 @@ WORKDIR /src
 COPY pyproject.toml uv.lock ./
 RUN /uv/bin/uv sync --quiet --frozen --no-dev --no-install-project
 COPY . .
-RUN /uv/bin/uv sync --quiet --frozen --no-dev --no-editable \
+RUN /uv/bin/uv build --quiet --wheel --out-dir /dist --build-constraints tools/build-constraints.txt --require-hashes \
+    && /uv/bin/uv pip install --quiet --python /opt/gatekeeper-py/bin/python --no-deps /dist/*.whl \
     && python3 tools/rootfs.py /opt/gatekeeper-py gatekeeper-py /rootfs
 
 FROM scratch

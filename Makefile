@@ -10,16 +10,20 @@ BASE ?=
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
+# These tests have targets of their own.
+SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
 # One worker for each core; idle workers take tests from busy ones.
 WORKERS ?= auto
-PYTEST = $(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/image -n $(WORKERS) --dist worksteal -q
+PYTEST_OPTIONS = $(SEPARATE) -n $(WORKERS) --dist worksteal -q
+PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test test-long exhaustion fuzz soak controlplane e2e image image-test check format clean \
+.PHONY: help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e package package-test \
+	image image-test check format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## show this
@@ -50,6 +54,16 @@ test-long: setup ## run the fault tests and the property tests with more example
 exhaustion: setup ## attack one server in every known way; no review may fail or be late (six minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
+test-pythons: $(UV) ## run the quick tests, without properties, with every other supported Python (6 minutes)
+	@mkdir -p .build
+	$(PYTHON) -m tools.pythons --others > .build/pythons
+	while read -r version path; do \
+		environment=.build/python$$version; \
+		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
+		echo "Python $$version"; \
+		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis" $(ARGS) || exit; \
+	done < .build/pythons
+
 fuzz: setup ## look for inputs that break a law: ten minutes (FUZZ_SECONDS=n for each of four laws)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
@@ -58,6 +72,12 @@ controlplane: ## build the control plane of the end-to-end tests (once, ten minu
 
 e2e: setup controlplane ## run the end-to-end tests in a network namespace of their own
 	$(ISOLATED) $(BIN)/python -m pytest tests/e2e --timeout=600 $(ARGS)
+
+package: $(UV) ## build the source distribution and the wheel into dist
+	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes
+
+package-test: setup package ## install the wheel with pip, pipx and uvx, for each supported Python, and run it
+	$(BIN)/python -m pytest tests/package -q $(ARGS)
 
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)
 	@test -n "$(CONTAINER)" || { echo "docker, podman or buildah is needed" >&2; exit 1; }

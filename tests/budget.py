@@ -1,10 +1,15 @@
-"""How many examples hypothesis draws for a property: few in a quick run, many in a long one."""
+"""How much a test may spend: little in a quick run, much in a long one (`make test-long`)."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
 
+def is_long() -> bool:
+    """Whether this is a long run, which the hypothesis profile ``long`` selects."""
+    return settings.get_current_profile_name() == "long"
+
+
 def budget(count: int) -> int:
-    """Return a third of ``count``, or three times ``count`` with ``--hypothesis-profile=long``."""
-    return count * 3 if settings.get_current_profile_name() == "long" else max(count // 3, 20)
+    """Return how many examples to draw: a third of ``count``, or three times ``count`` in a long run."""
+    return count * 3 if is_long() else max(count // 3, 20)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-FAULTS = Path(__file__).parent / "faults"
+TESTS = Path(__file__).parent
+LONG = (TESTS / "faults", TESTS / "exhaustion")
+"""Tests that start real servers and load them."""
 
 # `make test-long` selects this profile; budget.py reads its name.
 settings.register_profile("long", print_blob=True)
@@ -22,9 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every fault test as long: each starts real servers and loads them."""
+    """Mark every test below the folders of :data:`LONG`."""
     for item in items:
-        if item.path.is_relative_to(FAULTS):
+        if any(item.path.is_relative_to(folder) for folder in LONG):
             item.add_marker("long")
 
 

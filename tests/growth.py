@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Generic, TypeVar
 
+from budget import is_long
+
 T = TypeVar("T")
 
 TIMES: Final = 5
@@ -32,7 +34,7 @@ TIMES: Final = 5
 TRIES: Final = 3
 """A comparison that fails is made again, so that one busy moment does not decide."""
 
-LONGEST_SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 5.0 if is_long() else 1.0
 """CPU time for each of the three comparisons; larger inputs are not tried when it is used up. Quadratic
 work is found long before."""
 
@@ -111,6 +113,8 @@ def _steps(work: Callable[[T], object], argument: T) -> float:
         return trace
 
     before = sys.gettrace()
+    # From Python 3.12 on, instructions are only traced if a frame asked for it before.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
     try:
         work(argument)

@@ -36,12 +36,13 @@ class Server:
         environment: Mapping[str, str] | None = None,
         read: bool = True,
         prefix: Sequence[str] = (),
+        command: Sequence[str] = (sys.executable, "-m", "gatekeeper_py"),
     ) -> None:
         self._ca = ca
         self.lines: list[dict[str, Any]] = []
         self.text: list[str] = []
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "gatekeeper_py", "serve", *arguments],
+            [*prefix, *command, "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ from typing import Any
 def _find_trim() -> Callable[[int], Any] | None:
     try:
         return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError):
+    except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library without a name
         return None
 
 

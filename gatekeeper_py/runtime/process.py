@@ -12,9 +12,15 @@ from typing import Final
 
 import prometheus_client
 import structlog
-import uvloop
 
 from gatekeeper_py.runtime.logs import Format, LogWriter, build_log, stdout_stream
+
+try:
+    import uvloop
+except ImportError:  # there are no builds of it for Windows
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+else:
+    new_event_loop = uvloop.new_event_loop
 
 SWITCH_SECONDS: Final = 0.001
 """How long another thread may run before the event loop gets the interpreter back. A thread compiles
@@ -47,14 +53,19 @@ class Process:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(COLLECTOR_THRESHOLD)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if new_event_loop is None:
+            self.log.warning("slow_event_loop", reason="uvloop is not installed")
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(self._run(main))
 
     async def _run(self, main: Callable[[], Awaitable[int]]) -> int:
         # Before anything else: PID 1 has no default signal handlers, and no signal may be lost.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+            try:
+                loop.add_signal_handler(number, self._signalled, number)
+            except NotImplementedError:  # on Windows
+                signal.signal(number, lambda n, _: loop.call_soon_threadsafe(self._signalled, n))
         try:
             return await main()
         finally:

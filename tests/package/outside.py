@@ -1,0 +1,28 @@
+"""Run commands outside the checkout, in the environment of a user who does not have it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+UV = ROOT / ".uv" / "bin" / "uv"
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command far from the checkout; what it prints is part of the error when it fails."""
+    left_out = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"}
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    done = subprocess.run(
+        command,
+        cwd="/",
+        env=inherited | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done

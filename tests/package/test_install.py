@@ -1,0 +1,98 @@
+"""The built wheel, installed the three documented ways and for each supported Python, does its work."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from builders import pod, policy_text, review
+from contract import check_response
+from package.outside import ROOT, UV, run
+from server import Server
+from tools import pythons
+
+PAGE = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+POLICY = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0]
+
+
+def check_commands(command: tuple[str | Path, ...], directory: Path) -> None:
+    """Run the commands that need no cluster."""
+    policy = directory / "policy.yaml"
+    policy.write_text(POLICY)
+    manifest = directory / "deployment.yaml"
+    manifest.write_text(json.dumps(pod("registry.corp.example/web:1.2")))
+    version = run(*command, "version").stdout.strip()
+    assert f"gatekeeper_py-{version.split()[-1]}" in "".join(path.name for path in (ROOT / "dist").iterdir())
+    assert json.loads(run(*command, "check", policy, "--format", "json").stdout)["ok"] is True
+    (shown,) = json.loads(
+        run(*command, "explain", policy, "registry.corp.example/web:1.2", "--format", "json").stdout
+    )
+    assert shown["verdict"] == "approved"
+    (reviewed,) = json.loads(run(*command, "review", policy, manifest, "--format", "json").stdout)
+    assert reviewed["verdict"] == "admitted"
+    assert json.loads(run(*command, "schema").stdout)["properties"]["mode"]
+    for name in ("serve", "control", "audit"):
+        assert "Usage" in run(*command, name, "--help").stdout
+
+
+def interpreter(version: str) -> Path:
+    found = pythons.find(version)
+    if found is None:
+        pytest.fail(f"no interpreter found for Python {version}")
+    return found
+
+
+@pytest.fixture(scope="module", params=pythons.SUPPORTED)
+def environment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path
+) -> Path:
+    """The programs of a new virtual environment with the wheel, installed by pip."""
+    directory = tmp_path_factory.mktemp("environment")
+    run(interpreter(request.param), "-m", "venv", directory)
+    programs = directory / "bin"
+    run(programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    run(programs / "python", "-m", "pip", "check")
+    return programs
+
+
+def test_pip_installs_it_for_each_python(environment: Path, tmp_path: Path) -> None:
+    check_commands((environment / "gatekeeper-py",), tmp_path)
+    check_commands((environment / "python", "-m", "gatekeeper_py"), tmp_path)
+    # With the installed package, and not with the checkout.
+    where = "import gatekeeper_py; print(gatekeeper_py.__file__)"
+    assert str(environment.parent) in run(environment / "python", "-c", where).stdout
+
+
+def test_the_installed_server_answers(environment: Path, tmp_path: Path) -> None:
+    policy, ca = tmp_path / "policy.yaml", tmp_path / "ca.crt"
+    policy.write_text(policy_text())
+    server = Server(
+        *("--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"),
+        *("--tls-ca-out", str(ca), "--drain-seconds", "0"),
+        ca=ca,
+        command=(str(environment / "gatekeeper-py"),),
+    )
+    try:
+        server.wait(server.is_ready)
+        for image, approved in (("registry.corp.io/web:1", True), ("nginx:1.25", False)):
+            document = review(pod(image))
+            status, body = server.post(document)
+            assert status == 200
+            assert check_response(body, document, "validate").allowed is approved
+    finally:
+        server.end()
+
+
+def test_pipx_installs_it(tmp_path: Path, wheel: Path) -> None:
+    pipx = (UV, "tool", "run", "pipx")
+    homes = {"PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin")}
+    run(*pipx, "install", "--python", sys.executable, wheel, **homes)
+    check_commands((tmp_path / "bin" / "gatekeeper-py",), tmp_path)
+
+
+def test_uvx_runs_it(tmp_path: Path, wheel: Path) -> None:
+    check_commands((UV, "tool", "run", "--from", wheel, "gatekeeper-py"), tmp_path)

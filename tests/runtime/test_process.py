@@ -1,0 +1,53 @@
+"""A process runs, and ends at a signal, on every event loop there is."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+WAITS_FOR_A_SIGNAL = """
+import asyncio, sys
+if "no-uvloop" in sys.argv:
+    sys.modules["uvloop"] = None
+if "no-signal-handlers" in sys.argv:  # as on Windows
+    def refuse(*arguments):
+        raise NotImplementedError
+    asyncio.SelectorEventLoop.add_signal_handler = refuse
+from gatekeeper_py.runtime.process import Process
+process = Process(log_level="info", log_style="json")
+async def main():
+    process.log.info("loop", module=type(asyncio.get_running_loop()).__module__)
+    await process.stop.wait()
+    return 3
+sys.exit(process.run(main))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "events"),
+    [
+        pytest.param([], ["loop"], id="uvloop"),
+        pytest.param(["no-uvloop"], ["slow_event_loop", "loop"], id="asyncio"),
+        pytest.param(
+            ["no-uvloop", "no-signal-handlers"], ["slow_event_loop", "loop"], id="asyncio-as-on-windows"
+        ),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+def test_a_signal_stops_it(arguments: list[str], events: list[str], number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITS_FOR_A_SIGNAL, *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [json.loads(process.stdout.readline()) for _ in events]
+            process.send_signal(number)
+            assert process.wait(30) == 3
+        finally:
+            process.kill()
+    assert [line["event"] for line in lines] == events
+    assert lines[-1]["module"].startswith("asyncio" if arguments else "uvloop")
