@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from gatekeeper_py.core.admission.judgement import Judgement
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.rules import RuleSet
-
-if TYPE_CHECKING:
-    from gatekeeper_py.core.admission import Judgement
 
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
