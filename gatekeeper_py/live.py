@@ -76,6 +76,12 @@ class Snapshot:
     def mode(self, namespace: str | None) -> Mode:
         return self.compiled.mode(namespace)
 
+    def rewrites_in(self, namespace: str | None) -> bool:
+        return self.compiled.rewrites_in(namespace)
+
+    def pull_secret(self, mirror: int) -> str | None:
+        return self.compiled.pull_secret(mirror)
+
     def approval(self, mode: Mode) -> Callable[[str], bytes]:
         """Return a function that writes the response to a fully approved review from its uid."""
         write = self._approvals.get(mode)
@@ -122,6 +128,9 @@ RULE_FIELDS: Final = {
     "until": "decided when the policy is compiled; a rule that expires leads to a new snapshot",
     "owner": "part of the policy",
     "reason": "part of the policy",
+    "verify": "part of the policy; facts about registries are kept apart from decisions",
+    "on_error": "as verify",
+    "pin": "as verify",
 }
 """Why a cached decision is right for each field of a rule. A test fails until a new field is here."""
 

@@ -24,6 +24,9 @@ RULE_FIELDS: Final = {
     "until": "shown when present; a near miss says that the rule expired",
     "owner": "shown when present",
     "reason": "shown when present",
+    "verify": "shown when set",
+    "on_error": "shown when verify is set",
+    "pin": "shown when set",
 }
 """How each field of a rule is explained. A test fails until a new field is here."""
 
@@ -167,6 +170,10 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
         shown["owner"] = rule.owner
     if rule.reason is not None:
         shown["reason"] = rule.reason
+    if rule.verify:
+        shown |= {"verify": True, "onError": rule.on_error}
+    if rule.pin:
+        shown["pin"] = True
     return shown
 
 

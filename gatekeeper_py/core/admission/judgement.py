@@ -38,16 +38,21 @@ class ActivePolicy(Protocol):
 
     def mode(self, namespace: str | None) -> Mode: ...
 
+    def rewrites_in(self, namespace: str | None) -> bool: ...
+
     def decide(self, namespace: str | None, image: str) -> Decision: ...
 
     def plan(self, namespace: str | None, image: str) -> Rewrite | None: ...
+
+    def pull_secret(self, mirror: int) -> str | None: ...
 
 
 class Judgement(NamedTuple):
     """One slot with what was decided of it.
 
     ``rewritten`` is the image on its mirror, when that was judged or patched in. ``use`` is an
-    approved image to use instead, when a mirror has one.
+    approved image to use instead, when a mirror has one. ``unverified`` says why an image that is approved
+    all the same could not be verified.
     """
 
     slot: Slot
@@ -56,6 +61,7 @@ class Judgement(NamedTuple):
     mirror: int | None = None
     use: str | None = None
     problem: str = ""
+    unverified: str = ""
 
     @property
     def approved(self) -> bool:
@@ -120,7 +126,10 @@ def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirr
     plan = policy.plan(namespace, image)
     if plan is None or plan.image is None:
         return Judgement(slot, decision)
-    mirrored = policy.decide(namespace, plan.image)
+    # What is looked up when the Pod is created may end on any of these.
+    images = plan.candidates or (plan.image,)
+    image = next((i for i in images if policy.decide(namespace, i).approved), images[0])
+    mirrored = policy.decide(namespace, image)
     if after_mirror:
-        return Judgement(slot, mirrored, rewritten=plan.image, mirror=plan.mirror.index)
-    return Judgement(slot, decision, use=plan.image if mirrored.approved else None)
+        return Judgement(slot, mirrored, rewritten=image, mirror=plan.mirror.index)
+    return Judgement(slot, decision, use=image if mirrored.approved else None)

@@ -53,6 +53,8 @@ def image_line(judgement: Judgement) -> str:
     place = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
     if slot.problem:
         return f"{place}: not approved: {slot.problem}"
+    if decision.reason in {"absent", "unverified"}:
+        return f"{place}: {escape(slot.value)} {decision.detail}"
     mirrored = "on its mirror, " if judgement.rewritten else ""
     use = f"; use {judgement.use}" if judgement.use else ""
     return f"{place}: {escape(slot.value)} is not approved: {mirrored}{decision.detail}{use}"
@@ -65,7 +67,7 @@ def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
 
 def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
     """One warning per rewritten image, and per image that could not be rewritten."""
-    return _limited(planned, _rewrite_warning, "images were rewritten or stay")
+    return _limited(planned, _rewrite_warning, "images were rewritten or left as written")
 
 
 def undeclared_warning(kind: str) -> str:
@@ -92,6 +94,8 @@ def _rejected_warning(judgement: Judgement) -> str:
     path = f"{escape(slot.path)}: " if slot.path else ""
     if slot.problem:
         return _fitted(path, "", slot.problem)
+    if judgement.decision.reason in {"absent", "unverified"}:
+        return _fitted(path, escape(slot.value), f" {judgement.decision.detail}")
     reason = {"denied": " is denied", "invalid": " is invalid"}.get(
         judgement.decision.reason, " is not approved"
     )
@@ -100,7 +104,7 @@ def _rejected_warning(judgement: Judgement) -> str:
 
 def _rewrite_warning(judgement: Judgement) -> str:
     became = (
-        f" stays: {judgement.problem}"
+        f" is left as written: {judgement.problem}"
         if judgement.rewritten is None
         else f" was rewritten to {judgement.rewritten}"
     )

@@ -9,14 +9,18 @@ from typing import Any
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outcome, exemption, slots_to_judge
+from gatekeeper_py.core.admission.lookups import Facts, PodLookups, no_facts
 from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.document import rewrites
 
 
-def mutate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
-    """The mutating endpoint's answer: never a denial, a patch only of a Pod's images."""
+def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
+    """Return the mutating endpoint's answer: never a denial, a patch only of a Pod's images.
+
+    ``facts`` are what registries said; without them, what has to be looked up could not be verified.
+    """
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
     unpatched = review.allowed(request.uid, audit_annotations=audit)
@@ -25,7 +29,7 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
         return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
     if not _patchable(request.object):
         return Outcome(response=unpatched, verdict="allowed", mode=mode)
-    planned = tuple(_plans(request, policy))
+    planned = tuple(_plans(request, policy, facts or no_facts()))
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
     warnings = rewrite_warnings(planned)
     if not rewritten:
@@ -33,7 +37,10 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
         return Outcome(response=response, verdict="allowed", mode=mode)
     audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
     response = review.patched(
-        request.uid, _patch(request.object, rewritten), warnings=warnings, audit_annotations=audit
+        request.uid,
+        (*_patch(request.object, rewritten), *_pull_secrets(request.object, rewritten, policy)),
+        warnings=warnings,
+        audit_annotations=audit,
     )
     return Outcome(response=response, verdict="mutated", mode=mode, judgements=rewritten)
 
@@ -51,17 +58,42 @@ def _patchable(obj: Any) -> bool:
     return annotations is None or isinstance(annotations, dict)
 
 
-def _plans(request: AdmissionRequest, policy: ActivePolicy) -> Iterator[Judgement]:
+def _plans(request: AdmissionRequest, policy: ActivePolicy, facts: Facts) -> Iterator[Judgement]:
+    registries = PodLookups(request.object, policy, request.namespace, facts)
     for slot in slots_to_judge(request, policy)[0]:
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
         if slot.problem or slot.noun == "image":
             continue
+        decision = policy.decide(request.namespace, slot.value)
+        if decision.reason in {"denied", "invalid"}:
+            continue
         plan = policy.plan(request.namespace, slot.value)
-        if plan is not None and (plan.image is not None or plan.problem):
-            decision = policy.decide(request.namespace, slot.value)
-            yield Judgement(
-                slot, decision, rewritten=plan.image, mirror=plan.mirror.index, problem=plan.problem
-            )
+        image, problem = registries.new_image(slot, plan)
+        if image is not None or problem:
+            moved = plan is not None and (image is None or not image.startswith(f"{slot.value}@"))
+            mirror = plan.mirror.index if plan is not None and moved else None
+            yield Judgement(slot, decision, rewritten=image, mirror=mirror, problem=problem)
+
+
+def _pull_secrets(
+    obj: dict[str, Any], rewritten: tuple[Judgement, ...], policy: ActivePolicy
+) -> Iterator[PatchOperation]:
+    """Add the pull secrets of the mirrors that were used, unless the Pod names them already."""
+    wanted = {
+        secret
+        for judgement in rewritten
+        if judgement.mirror is not None and (secret := policy.pull_secret(judgement.mirror)) is not None
+    }
+    present = obj["spec"].get("imagePullSecrets")
+    if present is not None and not isinstance(present, list):
+        return  # the API server refuses such a Pod, and a patch must not fail before it does
+    named = {entry.get("name") for entry in present or () if isinstance(entry, dict)}
+    added = [{"name": name} for name in sorted(wanted - named)]
+    if present is None and added:
+        yield {"op": "add", "path": "/spec/imagePullSecrets", "value": added}
+    elif present is not None:
+        for entry in added:
+            yield {"op": "add", "path": "/spec/imagePullSecrets/-", "value": entry}
 
 
 def _patch(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> Iterator[PatchOperation]:

@@ -12,14 +12,20 @@ from gatekeeper_py.core.admission.judgement import (
     judge,
     slots_to_judge,
 )
+from gatekeeper_py.core.admission.lookups import Facts, Known, PodLookups, no_facts
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.workload import holds_images, pod_images
+from gatekeeper_py.core.images.manifest import Lookup
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
-def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
-    """The validating endpoint's answer. Total over any request that ``review.parse`` gives."""
+def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
+    """Return the validating endpoint's answer. Total over any request that ``review.parse`` returns.
+
+    ``facts`` are what registries said; without them, what has to be looked up could not be verified.
+    """
+    facts = facts or no_facts()
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
@@ -30,6 +36,12 @@ def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
     found, any_slot = slots_to_judge(request, policy)
     after_mirror = rewrites(mode) and kind != POD
     judgements = tuple(judge(policy, request.namespace, s, after_mirror=after_mirror) for s in found)
+    if kind == POD:
+        registries = PodLookups(request.object, policy, request.namespace, facts)
+        judgements = tuple(map(registries.verified, judgements))
+        kept = [judgement for judgement in judgements if judgement.unverified]
+        if kept:
+            audit["unverified"] = audit_list(kept, lambda j: f"{j.slot.value} ({j.unverified})")
     rejected = [judgement for judgement in judgements if not judgement.approved]
     if rejected:
         return _refused(request, policy, mode, judgements, audit)
@@ -47,10 +59,12 @@ def validate(request: AdmissionRequest, policy: ActivePolicy) -> Outcome:
     )
 
 
-def approved_images(request: AdmissionRequest, policy: ActivePolicy) -> int | None:
-    """The number of images of a new Pod that ``validate`` allows because all of them are approved.
+def approved_images(
+    request: AdmissionRequest, policy: ActivePolicy, known: Known | None = None
+) -> int | None:
+    """Return the number of images of a new Pod if ``validate`` approves all of them, else ``None``.
 
-    ``None`` in every other case. For who has to answer the common one and to say no more of it.
+    This is the check of the hot path, which builds no ``Outcome``. ``known`` resolves look-ups from facts.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group or POD in policy.resources:
         return None
@@ -59,8 +73,13 @@ def approved_images(request: AdmissionRequest, policy: ActivePolicy) -> int | No
         return None
     namespace = request.namespace
     for image in images:
-        if not policy.decide(namespace, image).approved:
+        decision = policy.decide(namespace, image)
+        if not decision.approved:
             return None
+        if decision.manifest is not None:
+            resolution = known(Lookup((decision.manifest,))) if known is not None else None
+            if resolution is None or resolution.answer.status != "found":
+                return None
     return len(images)
 
 

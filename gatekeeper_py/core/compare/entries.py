@@ -36,6 +36,9 @@ RULE_FIELDS: Final = {
     "until": "both policies are compiled as of one instant",
     "owner": "does not decide",
     "reason": "does not decide",
+    "verify": "look-ups are left out: the comparison is by names, whatever the registries hold",
+    "on_error": "as verify",
+    "pin": "as verify",
 }
 """What the comparison makes of each field of a rule. A test fails until a new field is here."""
 
@@ -101,6 +104,7 @@ def _of_source(mirror: Mirror) -> Iterator[Entry]:
     """What a mirror rewrites: its source and all below it, and what ``except`` leaves alone."""
     source = mirror.source
     # Longer than this, the rewritten name would be too long, and the image is left alone.
+    # What is looked up is left out, so the preferred target stands for all of them.
     longest = MAX_NAME_LENGTH - len(mirror.to.text) - 1 + _prefix_length(source)
     for subtree in (False, True):
         item = Item(source.segments, subtree)
@@ -115,20 +119,24 @@ def _of_source(mirror: Mirror) -> Iterator[Entry]:
 
 def _through_mirror(policy: CompiledPolicy, mirror: Mirror, rule: Rule) -> Iterator[Entry]:
     """What a deny rule refuses below a mirror's ``to``, because the origin of it is denied."""
-    pattern, to = rule.pattern, mirror.to
+    pattern = rule.pattern
     if not host_matches(pattern.host, mirror.source.host):
         return
     condition = _condition(pattern, rule.namespaces)
-    for item, added in _moved(policy, mirror, pattern):
-        # The origin is `added` characters longer than what follows `to`. It must be a repository of at most
-        # 255 characters, or the image has no origin.
-        longest = min(MAX_REPOSITORY_LENGTH - added + _prefix_length(to), NO_LIMIT)
-        yield Entry("deny", to.host, Item((*to.segments, *item.parts), item.subtree), condition, longest)
+    for to in mirror.targets:
+        for item, added in _moved(policy, mirror, to, pattern):
+            # The origin is `added` characters longer than what follows `to`. It must be a repository of at
+            # most 255 characters, or the image has no origin.
+            longest = min(MAX_REPOSITORY_LENGTH - added + _prefix_length(to), NO_LIMIT)
+            below = Item((*to.segments, *item.parts), item.subtree)
+            yield Entry("deny", to.host, below, condition, longest)
 
 
-def _moved(policy: CompiledPolicy, mirror: Mirror, pattern: Pattern) -> Iterator[tuple[Item, int]]:
+def _moved(
+    policy: CompiledPolicy, mirror: Mirror, to: Prefix, pattern: Pattern
+) -> Iterator[tuple[Item, int]]:
     """What follows ``to`` when the origin matches a pattern, and by how much the origin is longer."""
-    source, to = mirror.source, mirror.to
+    source = mirror.source
     if to.segments and any(
         host_matches(pattern.host, origin.host) and _path_matches(pattern, origin)
         for origin in policy.mirrors.origins(Location(to.host, to.segments))

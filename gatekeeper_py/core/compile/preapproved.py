@@ -133,6 +133,7 @@ class Surroundings:
     mirrored: Overlaps[tuple[Mirror, Rule]]
     rewritten: Overlaps[Mirror]
     declares_pods: bool
+    looked_up: Overlaps[Rule]
 
 
 Guard = Callable[[Rule, Surroundings], str]
@@ -218,6 +219,11 @@ def _mirrored(rule: Rule, around: Surroundings) -> str:
     return f"mirrors[{mirror.index}] leads to it from what {other} may refuse"
 
 
+def _looked_up(rule: Rule, around: Surroundings) -> str:
+    other = _find(around.looked_up, rule)
+    return "" if other is None else f"{other} looks up some of its images in their registry"
+
+
 def _declared(_: Rule, around: Surroundings) -> str:
     return "resources declares further images of Pods" if around.declares_pods else ""
 
@@ -235,6 +241,9 @@ RULE_FIELDS: Final = {
     "until": "a rule that expires is not pre-approved",
     "owner": "only shown",
     "reason": "only shown",
+    "verify": "a rule that looks up its images is not pre-approved",
+    "on_error": "matters with verify only",
+    "pin": "implies verify",
 }
 """What the fast path makes of each field of a rule. A test fails until a new field is here."""
 
@@ -251,6 +260,7 @@ GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
         "denied": _denied,
         "mirrored": _mirrored,
         "declared": _declared,
+        "looked-up": _looked_up,
     }
 )
 """What keeps a rule from being plain, by name. Each is needed: a test takes them out one at a time."""
@@ -288,10 +298,14 @@ def _surroundings(policy: Policy) -> Surroundings:
     for rule in policy.deny:
         pattern = rule.pattern
         denied.add(pattern.host, pattern.segments, rule, subtree=pattern.subtree)
+    looked_up: Overlaps[Rule] = Overlaps()
+    for rule in policy.allow:
+        if rule.verify:
+            looked_up.add(rule.pattern.host, rule.pattern.segments, rule, subtree=rule.pattern.subtree)
     mirrored: Overlaps[tuple[Mirror, Rule]] = Overlaps()
     rewritten: Overlaps[Mirror] = Overlaps()
     for mirror in policy.mirrors:
-        source, to = mirror.source, mirror.to
+        source = mirror.source
         _add_all(rewritten, source.host, source.segments, mirror)
         # Hub names get their library/ only when they are whole, so there the path is no help.
         path = () if source.host == DOCKER_HUB else source.segments
@@ -299,12 +313,14 @@ def _surroundings(policy: Policy) -> Surroundings:
             source.host, path, subtree=False
         )
         if refused is not None:
-            _add_all(mirrored, to.host, to.segments, (mirror, refused))
+            for to in mirror.targets:
+                _add_all(mirrored, to.host, to.segments, (mirror, refused))
     return Surroundings(
         denied=denied,
         mirrored=mirrored,
         rewritten=rewritten,
         declares_pods=any((entry.group, entry.kind) == POD for entry in policy.document.resources),
+        looked_up=looked_up,
     )
 
 

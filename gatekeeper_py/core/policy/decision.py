@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.manifest import Manifest, manifest_of
 from gatekeeper_py.core.images.reference import (
     InvalidReference,
     Location,
@@ -19,7 +20,8 @@ from gatekeeper_py.core.images.reference import (
 from gatekeeper_py.core.policy.mirror import Mirrors
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
-Reason = Literal["allowed", "denied", "unlisted", "invalid"]
+Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified"]
+"""Names decide the first four; the last two refine an approval by a look-up in a registry."""
 
 
 class Rules(Protocol):
@@ -41,7 +43,8 @@ class Decision:
 
     ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that
     decided, ``None`` when none matched. ``reference`` is ``None`` when the image does not parse;
-    ``origin`` is the mirrored name that a deny rule matched, when it was not the image itself.
+    ``origin`` is the mirrored name that a deny rule matched, when it was not the image itself. ``manifest``
+    is what the approving rule wants looked up.
     """
 
     image: str
@@ -51,6 +54,7 @@ class Decision:
     rule: Rule | None = None
     reference: Reference | None = None
     origin: str | None = None
+    manifest: Manifest | None = None
 
     @property
     def canonical(self) -> str | None:
@@ -91,6 +95,7 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
             detail=f"{location.name} matches {rule}",
             rule=rule,
             reference=reference,
+            manifest=manifest_of(reference, location) if rule.verify else None,
         )
     return Decision(
         image=image,

@@ -12,10 +12,17 @@ from typing import Final, Literal, assert_never, get_args
 
 from gatekeeper_py.core.images.pattern import Pattern, Prefix
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import ResourcePath
 
 Mode = Literal["enforce", "warn", "mutate"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+
+OnError = Literal["keep", "deny"]
+"""What becomes of an approved image that could not be verified."""
+
+OnMissing = Literal["keep", "deny", "rewrite"]
+"""What becomes of an image that no mirror has."""
 
 API_VERSION: Final = "gatekeeper-py/v1"
 KIND: Final = "ImagePolicy"
@@ -55,7 +62,8 @@ class PolicyError(ValueError):
 class RuleEntry:
     """One entry of ``allow`` or ``deny``.
 
-    ``namespaces`` is ``None`` when the entry does not have the field. ``until`` is in UTC.
+    ``namespaces`` is ``None`` when the entry does not have the field. ``until`` is in UTC. The last three
+    fields belong to ``allow``; ``pin`` implies ``verify``.
     """
 
     image: Pattern
@@ -63,6 +71,9 @@ class RuleEntry:
     until: datetime | None = None
     owner: str | None = None
     reason: str | None = None
+    verify: bool = False
+    on_error: OnError = "keep"
+    pin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +88,19 @@ class OverrideEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorEntry:
-    """Where mutate mode takes images from (``source``), and where it sends them (``to``)."""
+    """Where mutate mode takes images from (``source``), and where it sends them.
+
+    ``targets`` are in order of preference; ``pin`` implies ``verify``.
+    """
 
     source: Prefix
-    to: Prefix
+    targets: tuple[Prefix, ...]
     except_: tuple[Pattern, ...] = ()
+    verify: bool = False
+    on_missing: OnMissing = "keep"
+    on_error: OnMissing = "keep"
+    pin: bool = False
+    image_pull_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,4 +122,5 @@ class PolicyDocument:
     namespaces: tuple[OverrideEntry, ...] = ()
     mirrors: tuple[MirrorEntry, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
+    registries: tuple[Registry, ...] = ()
     message: str = ""

@@ -14,11 +14,16 @@ MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 MAX_RULES: Final = 200_000
 """Entries of ``allow`` and ``deny`` together."""
 
-MAX_ENTRIES: Final = MappingProxyType({"namespaces": 1_000, "mirrors": 1_000, "resources": 1_000})
+MAX_ENTRIES: Final = MappingProxyType(
+    {"namespaces": 1_000, "mirrors": 1_000, "resources": 1_000, "registries": 100}
+)
 """Entries of each other list of the document."""
 
 MAX_ITEMS: Final = 1_000
 """Items of a list inside an entry, such as the names of namespaces."""
+
+MAX_TARGETS: Final = 4
+"""Places that one mirror can send images to, in order of preference."""
 
 MAX_TEXT_LENGTH: Final = 200
 """Characters of ``owner``, ``reason``, ``group``, ``kind`` and ``message``."""

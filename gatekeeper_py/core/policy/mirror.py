@@ -19,6 +19,7 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
+from gatekeeper_py.core.policy.document import OnMissing
 
 MAX_NAME_LENGTH: Final = 255
 """Of a rewritten name, registry included: CRI-O counts it so (facts on references)."""
@@ -26,25 +27,42 @@ MAX_NAME_LENGTH: Final = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """Images below ``source`` are to be had below ``to``; ``exceptions`` are never rewritten."""
+    """Images below ``source`` can be pulled below each of ``targets``, best first.
+
+    ``exceptions`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it;
+    ``on_missing`` and ``on_error`` say what happens when none has it. With ``pin``, the digest that was
+    verified is added. ``image_pull_secret`` is added to a Pod whose image was rewritten.
+    """
 
     index: int
     source: Prefix
-    to: Prefix
+    targets: tuple[Prefix, ...]
     exceptions: tuple[Pattern, ...] = ()
+    verify: bool = False
+    on_missing: OnMissing = "keep"
+    on_error: OnMissing = "keep"
+    pin: bool = False
+    image_pull_secret: str | None = None
+
+    @property
+    def to(self) -> Prefix:
+        """The preferred target, which is the only one where nothing is looked up."""
+        return self.targets[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrite:
     """What a mirror makes of one reference.
 
-    ``image`` is ``None`` when the reference stays; then ``problem`` says why if that is a thing
-    to warn of, and is empty when the mirror's ``except`` names the image.
+    ``image`` is ``None`` when the reference is left as written; then ``problem`` says why, and is empty when
+    the mirror's ``except`` names the image. ``candidates`` are the images on all usable targets, in order,
+    if the mirror looks them up.
     """
 
     mirror: Mirror
     image: str | None
     problem: str = ""
+    candidates: tuple[str, ...] = ()
 
 
 class Mirrors:
@@ -57,10 +75,11 @@ class Mirrors:
         self._by_source = {(m.source.host, m.source.segments): m for m in self._all}
         self._by_to: dict[tuple[str, tuple[str, ...]], list[Mirror]] = {}
         for mirror in self._all:
-            self._by_to.setdefault((mirror.to.host, mirror.to.segments), []).append(mirror)
+            for to in mirror.targets:
+                self._by_to.setdefault((to.host, to.segments), []).append(mirror)
         self._exceptions = [_index(mirror.exceptions) for mirror in self._all]
         self._deepest_source = max((len(m.source.segments) for m in self._all), default=0)
-        self._deepest_to = max((len(m.to.segments) for m in self._all), default=0)
+        self._deepest_to = max((len(to.segments) for m in self._all for to in m.targets), default=0)
 
     def __iter__(self) -> Iterator[Mirror]:
         return iter(self._all)
@@ -81,11 +100,10 @@ class Mirrors:
         exceptions = self._exceptions[mirror.index]
         if exceptions.find(location, qualifiers_of(tag, reference.digest), None) is not None:
             return Rewrite(mirror=mirror, image=None)
-        rest = location.segments[len(mirror.source.segments) :]
-        name = "/".join((mirror.to.text, *rest))
-        image = f"{name}{reference.suffix}"
-        problem = _problem(mirror, name, image)
-        return Rewrite(mirror=mirror, image=None if problem else image, problem=problem)
+        moved = [_moved(mirror, to, reference, location) for to in mirror.targets]
+        image, problem = moved[0]
+        candidates = tuple(image for image, _ in moved if image is not None) if mirror.verify else ()
+        return Rewrite(mirror=mirror, image=image, problem=problem, candidates=candidates)
 
     def origins(self, location: Location) -> Iterator[Location]:
         """The references that an image on a mirror stands for, folded again."""
@@ -119,7 +137,15 @@ def _index(patterns: Iterable[Pattern]) -> PatternIndex:
     return index
 
 
-def _problem(mirror: Mirror, name: str, image: str) -> str:
+def _moved(mirror: Mirror, to: Prefix, reference: Reference, location: Location) -> tuple[str | None, str]:
+    """The image below one target; ``None`` and the problem if it would not be usable."""
+    name = "/".join((to.text, *location.segments[len(mirror.source.segments) :]))
+    image = f"{name}{reference.suffix}"
+    problem = _problem(to, name, image)
+    return (None if problem else image), problem
+
+
+def _problem(to: Prefix, name: str, image: str) -> str:
     """Why a rewritten image would not be usable; empty when it is."""
     if "/" not in name:
         return f"on its mirror it would be the image {name} of Docker Hub"
@@ -127,6 +153,6 @@ def _problem(mirror: Mirror, name: str, image: str) -> str:
         return f"on its mirror the name would be longer than {MAX_NAME_LENGTH} characters"
     # It parses: both ends of a mirror follow the grammar, and so does the rest of a reference.
     place = locate(parse_reference(image))
-    if not mirror.to.holds(place):
+    if not to.holds(place):
         return f"on its mirror it would be read as {place.name}"
     return ""

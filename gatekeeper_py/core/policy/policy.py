@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Final, Literal
 
+from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision, decide
-from gatekeeper_py.core.policy.document import Mode, PolicyDocument, RuleEntry
+from gatekeeper_py.core.policy.document import Mode, PolicyDocument, RuleEntry, rewrites
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
 from gatekeeper_py.core.policy.overrides import Overrides
+from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
@@ -63,7 +67,17 @@ class Policy:
     @cached_property
     def mirrors(self) -> Mirrors:
         return Mirrors(
-            Mirror(index=i, source=entry.source, to=entry.to, exceptions=entry.except_)
+            Mirror(
+                index=i,
+                source=entry.source,
+                targets=entry.targets,
+                exceptions=entry.except_,
+                verify=entry.verify,
+                on_missing=entry.on_missing,
+                on_error=entry.on_error,
+                pin=entry.pin,
+                image_pull_secret=entry.image_pull_secret,
+            )
             for i, entry in enumerate(self.document.mirrors)
         )
 
@@ -137,6 +151,30 @@ class CompiledPolicy:
         """The mode in a namespace: the first live override that names it, else the top-level one."""
         return self.overrides.mode(namespace) or self.policy.mode
 
+    def rewrites_in(self, namespace: str | None) -> bool:
+        """Return whether images of Pods in a namespace are rewritten."""
+        return rewrites(self.mode(namespace))
+
+    def pull_secret(self, mirror: int) -> str | None:
+        """Return the name of the Secret that Pods need to pull from a mirror, if it has one."""
+        return self.policy.document.mirrors[mirror].image_pull_secret
+
+    @cached_property
+    def registries(self) -> dict[str, Registry]:
+        """The entries of ``registries`` by host."""
+        return {entry.host: entry for entry in self.policy.document.registries}
+
+    @cached_property
+    def looked_up_hosts(self) -> frozenset[str]:
+        """The registries that may be asked about images. Empty if nothing is looked up."""
+        hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
+        return frozenset(hosts | {rule.pattern.host for rule in self.allow if rule.verify})
+
+    @cached_property
+    def named_manifests(self) -> tuple[Manifest, ...]:
+        """The tags and digests that rules to be verified name exactly, to be fetched ahead."""
+        return tuple(_named_manifests(self.allow))
+
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written."""
         return decide(self, namespace, image)
@@ -157,6 +195,15 @@ class CompiledPolicy:
         return self.mirrors.rewrite(decision.reference, locate(decision.reference))
 
 
+def _named_manifests(rules: RuleSet) -> Iterator[Manifest]:
+    for rule in rules:
+        pattern = rule.pattern
+        exact = not pattern.subtree and not any(map(is_glob, pattern.segments))
+        named = pattern.tag if pattern.digest is None else pattern.digest
+        if rule.verify and exact and named is not None and not is_glob(named):
+            yield Manifest(pattern.host, "/".join(pattern.segments), named)
+
+
 def _rule(kind: Literal["allow", "deny"], index: int, entry: RuleEntry) -> Rule:
     names = entry.namespaces
     return Rule(
@@ -168,4 +215,7 @@ def _rule(kind: Literal["allow", "deny"], index: int, entry: RuleEntry) -> Rule:
         until=entry.until,
         owner=entry.owner,
         reason=entry.reason,
+        verify=entry.verify,
+        on_error=entry.on_error,
+        pin=entry.pin,
     )

@@ -12,13 +12,16 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Cover, PatternIndex, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.policy.document import OnError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One entry of ``allow`` or ``deny``.
 
-    ``namespaces`` is ``None`` for all, also for a request that has none. ``until`` is in UTC.
+    ``namespaces`` is ``None`` for all of them, and for a request that has none. ``until`` is in UTC. An
+    image that a rule with ``verify`` approves must exist in its registry; ``on_error`` says what happens
+    when that is not known. With ``pin``, mutate mode adds the digest that was verified.
     """
 
     list: Literal["allow", "deny"]
@@ -28,6 +31,9 @@ class Rule:
     until: datetime | None = None
     owner: str | None = None
     reason: str | None = None
+    verify: bool = False
+    on_error: OnError = "keep"
+    pin: bool = False
 
     def __str__(self) -> str:
         return f"{self.list}[{self.index}] {self.pattern.text}"
@@ -49,6 +55,9 @@ RULE_FIELDS: Final = {
     "until": "expired rules are left out when the policy is compiled as of an instant",
     "owner": "does not decide",
     "reason": "does not decide",
+    "verify": "read from the rule that is found, which is the first in document order",
+    "on_error": "as verify",
+    "pin": "as verify",
 }
 """What the index makes of each field of a rule. A test fails until a new field is here."""
 

@@ -461,7 +461,7 @@ class TestMutation:
             pytest.param(
                 "nginx",
                 "mirrors: [{from: docker.io/library/nginx, to: reg.io}]\n",
-                "nginx stays: ",
+                "nginx is left as written: ",
                 id="result-is-a-docker-hub-name",
             ),
         ],
@@ -473,7 +473,7 @@ class TestMutation:
         assert (outcome.verdict, outcome.response.patch) == ("allowed", ())
         (warning,) = outcome.response.warnings
         assert warning.startswith(f"spec.containers[0].image: {shown}")
-        assert " stays: on its mirror " in warning
+        assert " is left as written: on its mirror " in warning
 
     def test_one_that_stays_keeps_no_other_from_being_rewritten(self) -> None:
         obj = pod(f"{'a' * 250}/x", "nginx")
@@ -572,7 +572,7 @@ class TestMutation:
         document = review(pod(*[f"x/{i}" for i in range(1000)]))
         answer = mutate(document, policy(HUB_TO_CORP, mode="mutate"))
         assert len(answer.patch) == 1001
-        assert answer.warnings[-1] == "991 more images were rewritten or stay"
+        assert answer.warnings[-1] == "991 more images were rewritten or left as written"
         assert validate(review(answer.object), policy(HUB_TO_CORP, mode="mutate")).allowed
         assert "and 995 more images not approved" in validate(document, policy()).message
 

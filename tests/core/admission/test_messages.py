@@ -294,7 +294,9 @@ class TestWarnings:
         ("judgement", "warning"),
         [
             pytest.param(rewritten("a", "r.io/a"), "image: a was rewritten to r.io/a", id="rewritten"),
-            pytest.param(rewritten("a", None, problem="too long"), "image: a stays: too long", id="stays"),
+            pytest.param(
+                rewritten("a", None, problem="too long"), "image: a is left as written: too long", id="stays"
+            ),
             pytest.param(
                 rewritten("i" * 200, "r.io/" + "n" * 60),
                 f"image: {'i' * 27}... was rewritten to r.io/{'n' * 60}",
@@ -315,7 +317,7 @@ class TestWarnings:
         planned = [rewritten("a", "r.io/a")] * 6 + [rewritten("b", None, problem="too long")] * 6
         found = rewrite_warnings(planned)
         assert len(found) == 10
-        assert found[-1] == "3 more images were rewritten or stay"
+        assert found[-1] == "3 more images were rewritten or left as written"
 
     @pytest.mark.parametrize(
         ("kind", "warning"),

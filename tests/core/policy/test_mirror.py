@@ -17,7 +17,7 @@ def mirror(source: str, to: str, *exceptions: str, index: int = 0) -> Mirror:
     return Mirror(
         index=index,
         source=parse_prefix(source),
-        to=parse_prefix(to),
+        targets=(parse_prefix(to),),
         exceptions=tuple(map(parse_pattern, exceptions)),
     )
 

@@ -18,7 +18,7 @@ from gatekeeper_py.core.compile import preapproved
 from gatekeeper_py.core.compile.preapproved import compile_fastpath
 from gatekeeper_py.core.policy import lint, rules
 from gatekeeper_py.core.policy.document import MODES, Mode, RuleEntry, refuses, rewrites
-from gatekeeper_py.core.policy.parse.schema import RuleModel
+from gatekeeper_py.core.policy.parse.schema import AllowModel, fields_of
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.live import CacheCounts, Snapshot
 
@@ -32,8 +32,13 @@ VALUES: Final[Mapping[str, tuple[str, bool]]] = {
     "until": ("2026-06-01", True),
     "owner": ("somebody", False),
     "reason": ("because", False),
+    "verify": ("true", True),
+    "pin": ("true", True),
 }
-"""A value of each optional field as YAML, and whether the field can keep a rule from applying."""
+"""A value of each optional field as YAML, and whether a call can change the answer because of it.
+
+``on_error`` needs ``verify``, and changes nothing alone.
+"""
 
 
 @pytest.mark.parametrize(
@@ -46,8 +51,8 @@ def test_every_reader_of_rules_has_a_position_on_every_field(reader: Any) -> Non
 def test_the_document_and_its_schema_have_the_fields_of_a_rule() -> None:
     written = (FIELDS - PLACE - {"pattern"}) | {"image"}
     assert {field.name for field in dataclasses.fields(RuleEntry)} == written
-    assert set(RuleModel.model_fields) == written
-    assert set(VALUES) == written - {"image"}
+    assert {name.replace("onError", "on_error") for name in fields_of(AllowModel)} == written
+    assert set(VALUES) | {"on_error"} == written - {"image"}
 
 
 @pytest.mark.parametrize("field", VALUES)

@@ -16,7 +16,7 @@ from gatekeeper_py.core.images.globmap import MAX_COMPARISONS
 from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
 from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules
 from gatekeeper_py.core.policy.lint.dates import expiry
-from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors
+from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
 from gatekeeper_py.core.policy.lint.patterns import (
     broad_hosts,
     exact_repositories,
@@ -37,6 +37,9 @@ RULE_FIELDS: Final = MappingProxyType(
         "until": "expired and soon to expire; a rule is only useless while a wider one lasts",
         "owner": "only shown",
         "reason": "only shown",
+        "verify": "a rule is only useless when the rule that decides instead looks up the same",
+        "on_error": "as verify",
+        "pin": "as verify; tags that would lose their approval with a digest",
     }
 )
 """What the lints make of each field of a rule. A test fails until a new field is here."""
@@ -54,6 +57,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         exact_repositories: ("exact-repository",),
         ignored_tags: ("tag-ignored",),
         unapproved_mirrors: ("mirror-unapproved",),
+        unapproved_pins: ("pin-unapproved",),
         denied_mirrors: ("deny-covers-mirror",),
         broad_hosts: ("broad-host",),
     }

@@ -56,13 +56,26 @@ def _wider(rules: RuleSet, rule: Rule, dead: AbstractSet[int], scan: Scan) -> Ru
             (
                 other
                 for other in rules.covering(cover, qualifiers, namespace)
-                if other is not rule and id(other) not in dead and _outlives(other, rule)
+                if other is not rule
+                and id(other) not in dead
+                and _outlives(other, rule)
+                and _decides_alike(other, rule)
             ),
             None,
         )
         if found is None:
             return None
     return found
+
+
+def _decides_alike(one: Rule, other: Rule) -> bool:
+    """Whether nothing changes when ``one`` decides instead of ``other``.
+
+    The first rule that matches decides what is looked up, so an earlier one decides anyway.
+    """
+    if one.list != other.list or one.index < other.index:
+        return True
+    return (one.verify, one.on_error, one.pin) == (other.verify, other.on_error, other.pin)
 
 
 def _qualifiers(pattern: Pattern) -> Qualifiers:

@@ -3,28 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.pattern import Pattern, Prefix
+from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix
 from gatekeeper_py.core.images.reference import DOCKER_HUB
 from gatekeeper_py.core.policy.finding import Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, short, shown, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, path_of, short, shown, warning
 from gatekeeper_py.core.policy.mirror import Mirror
 
 
 def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
-    """Yield each mirror whose target no allow rule covers, whatever the rule's conditions."""
+    """Yield each target of a mirror that no allow rule covers, whatever the rule's conditions."""
     scan = Scan(each=None, total=subject.comparisons)
-    for mirror in subject.mirrors:
-        covered = subject.live_allow.cover(_everything_at(mirror.to, mirror), scan)
+    for mirror, end in ((m, to) for m in subject.mirrors for to in m.targets):
+        covered = subject.live_allow.cover(_everything_at(end, mirror), scan)
         if not covered and not scan.cut:
-            to = mirror.to.text
+            to = end.text
             yield warning(
                 "mirror-unapproved",
                 ("mirrors", mirror.index, "to"),
                 f"no allow rule covers {short(to)}, so what is rewritten there is refused",
                 f"allow {to}{'' if _has_one_image(mirror) else '/**'}",
             )
+
+
+def unapproved_pins(subject: Subject) -> Iterator[Remark]:
+    """Yield what is to be pinned and would lose its approval with a digest, so that it is left unpinned."""
+    scan = Scan(each=None, total=subject.comparisons)
+    for rule in subject.approving():
+        if rule.pin and rule.pattern.tag is not None and not _digests_covered(subject, rule.pattern, scan):
+            without = rule.pattern.text.rpartition(":")[0]
+            yield warning(
+                "pin-unapproved",
+                (*path_of(rule), "pin"),
+                f"{short(rule.pattern.text)} never matches a digest, so its images are left unpinned",
+                f"allow {without}@* as well",
+            )
+    for mirror in subject.mirrors:
+        for to in mirror.targets if mirror.pin else ():
+            if not _digests_covered(subject, _everything_at(to, mirror), scan):
+                below = "" if _has_one_image(mirror) else "/**"
+                yield warning(
+                    "pin-unapproved",
+                    ("mirrors", mirror.index, "pin"),
+                    f"no allow rule covers digests below {short(to.text)}, so images there are left unpinned",
+                    f"allow {to.text}{below}@*",
+                )
+
+
+def _digests_covered(subject: Subject, pattern: Pattern, scan: Scan) -> bool:
+    """Whether allow rules cover a pattern's images with any digest, as far as the scan goes."""
+    pinned = replace(pattern, tag=None, digest=ANY)
+    rules = subject.live_allow
+    return scan.cut or any(
+        True for _ in rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None)
+    )
 
 
 def denied_mirrors(subject: Subject) -> Iterator[Remark]:
@@ -34,7 +68,7 @@ def denied_mirrors(subject: Subject) -> Iterator[Remark]:
         rule = next(
             (
                 rule
-                for end in (mirror.to, mirror.source)
+                for end in (*(mirror.targets if len(mirror.targets) == 1 else ()), mirror.source)
                 for rule in subject.live_deny.covering(
                     subject.live_deny.cover(_everything_at(end, mirror), scan), (None,), None
                 )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gatekeeper_py.core.images.pattern import Prefix
-from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.finding import Path, Remark
 
 _Location = tuple[str, tuple[str, ...]]
 """Host and path of one end of a mirror."""
@@ -20,11 +20,14 @@ _Location = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class MirrorEnds:
-    """Both ends of ``mirrors[index]``; ``None`` for an end that is missing or malformed."""
+    """Both ends of ``mirrors[index]``; ``source`` is ``None`` when it is missing or malformed.
+
+    ``targets`` holds the valid entries of ``to``, each with its path below the mirror.
+    """
 
     index: int
     source: Prefix | None
-    to: Prefix | None
+    targets: tuple[tuple[Path, Prefix], ...]
 
 
 def mirror_conflicts(mirrors: Sequence[MirrorEnds]) -> Iterator[Remark]:
@@ -43,17 +46,15 @@ def mirror_conflicts(mirrors: Sequence[MirrorEnds]) -> Iterator[Remark]:
             )
     ordered = sorted(sources)
     deepest = max((len(segments) for _, segments in sources), default=0)
-    for mirror in mirrors:
-        if mirror.to is None:
-            continue
-        above = _above(mirror.to, sources, deepest)
-        other = _below(mirror.to, sources, ordered) if above is None else above
+    for index, path, to in ((m.index, path, to) for m in mirrors for path, to in m.targets):
+        above = _above(to, sources, deepest)
+        other = _below(to, sources, ordered) if above is None else above
         if other is not None:
             relation = "contains" if above is None else "lies under"
-            text = mirror.to.text[:100]
+            text = to.text[:100]
             yield Remark(
                 code="mirror-loop",
-                path=("mirrors", mirror.index, "to"),
+                path=("mirrors", index, *path),
                 message=f"{text} {relation} mirrors[{other}].from, so an image could be rewritten twice",
                 proposal="send it to a registry or path that no mirror is from",
             )

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from gatekeeper_py.core.images.pattern import InvalidPattern, Prefix, parse_prefix
 from gatekeeper_py.core.policy.document import PolicyDocument, PolicyError
-from gatekeeper_py.core.policy.finding import Mark, Remark, Remarks
-from gatekeeper_py.core.policy.limits import MAX_ENTRIES, MAX_FILE_BYTES, MAX_RULES
+from gatekeeper_py.core.policy.finding import Mark, Path, Remark, Remarks
+from gatekeeper_py.core.policy.limits import MAX_ENTRIES, MAX_FILE_BYTES, MAX_RULES, MAX_TARGETS
 from gatekeeper_py.core.policy.parse.conflicts import MirrorEnds, mirror_conflicts
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader, Unreadable
 from gatekeeper_py.core.policy.parse.places import as_findings
@@ -23,6 +23,7 @@ from gatekeeper_py.core.policy.parse.schema import (
     HeaderModel,
     MirrorModel,
     OverrideModel,
+    RegistryModel,
     ResourceModel,
     RuleModel,
     fields_of,
@@ -47,6 +48,7 @@ _MODELS: Final[MappingProxyType[str, type[EntryModel]]] = MappingProxyType(
         "namespaces": OverrideModel,
         "mirrors": MirrorModel,
         "resources": ResourceModel,
+        "registries": RegistryModel,
     }
 )
 """The lists of a document, and what validates their entries."""
@@ -84,6 +86,7 @@ class _Parser:
         self._entries: dict[str, list[Any]] = {}
         self._rules = 0
         self._mirrors: list[MirrorEnds] = []
+        self._registries: dict[str, int] = {}
 
     def document(self) -> PolicyDocument | None:
         """Return the document, or ``None`` when there is none because of its problems."""
@@ -139,11 +142,25 @@ class _Parser:
                 continue
             entry, fields = section.read(reader, item)
             if name == "mirrors":
-                self._mirrors.append(MirrorEnds(index, _end(fields.get("from")), _end(fields.get("to"))))
+                self._mirrors.append(MirrorEnds(index, _end(fields.get("from")), _targets(fields.get("to"))))
+            elif name == "registries" and entry is not None:
+                self._registry(index, entry.host)
             if not len(self._problems):  # else there will be no document
                 self._entries[name].append(entry)
         if name == "allow" and index < 0:
             self._problems.add(Remark(code="empty-list", path=(name,), message="needs at least one entry"))
+
+    def _registry(self, index: int, host: str) -> None:
+        first = self._registries.setdefault(host, index)
+        if first != index:
+            message = f"registries[{first}] has the same host"
+            remark = Remark(
+                code="registry-duplicate",
+                path=("registries", index, "host"),
+                message=message,
+                proposal="merge the two",
+            )
+            self._problems.add(remark)
 
     def _too_many(self, name: str, index: int) -> bool:
         """Whether a list is over its limit, which is reported once."""
@@ -156,6 +173,17 @@ class _Parser:
             message = f"more than {most:,} {what}, the limit"
             self._problems.add(Remark(code="too-many", path=(name,), message=message))
         return count >= most
+
+
+def _targets(value: object) -> tuple[tuple[Path, Prefix], ...]:
+    """Return the valid entries of ``to``, which is one of them or a list."""
+    written: list[tuple[Path, object]]
+    if isinstance(value, list):
+        written = [(("to", index), item) for index, item in enumerate(value[:MAX_TARGETS])]
+    else:
+        written = [(("to",), value)]
+    ends = ((path, _end(text)) for path, text in written)
+    return tuple((path, end) for path, end in ends if end is not None)
 
 
 def _end(text: object) -> Prefix | None:

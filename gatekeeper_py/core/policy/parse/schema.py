@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -17,12 +18,17 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
+    field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import (
     MAX_PATTERN_LENGTH,
     InvalidPattern,
@@ -34,15 +40,33 @@ from gatekeeper_py.core.images.pattern import (
 from gatekeeper_py.core.policy.document import (
     MirrorEntry,
     Mode,
+    OnError,
+    OnMissing,
     OverrideEntry,
     ResourceEntry,
     RuleEntry,
 )
 from gatekeeper_py.core.policy.instant import parse_instant
-from gatekeeper_py.core.policy.limits import MAX_ENTRIES, MAX_ITEMS, MAX_RULES, MAX_TEXT_LENGTH
+from gatekeeper_py.core.policy.limits import (
+    MAX_ENTRIES,
+    MAX_ITEMS,
+    MAX_RULES,
+    MAX_TARGETS,
+    MAX_TEXT_LENGTH,
+)
+from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, ResourcePath, parse_resource_path
 
 _NAMESPACE_GLOB: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]{0,61}[a-z0-9*])?")
+
+
+_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>ms|s|m)")
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_SECRET_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
+MAX_RATE: Final = 1000
+
+V = TypeVar("V")
 
 
 class _TooLong(ValueError):
@@ -96,6 +120,69 @@ def _parse_line(text: str) -> str:
     return line
 
 
+def _parse_host(text: str) -> str:
+    """Parse the host of a registry, with its port and without wildcard. Raises ``ValueError``."""
+    prefix = parse_prefix(text if "/" in text else f"{text}/")
+    if prefix.segments:
+        message = "a registry is a host, with a port if it has one, and without a path"
+        raise ValueError(message)
+    return prefix.host
+
+
+def _parse_file_name(text: str) -> str:
+    if not _FILE_NAME.fullmatch(text):
+        message = "the name of a file in --registry-config, without a path"
+        raise ValueError(message)
+    return text
+
+
+def _parse_secret_name(text: str) -> str:
+    if not _SECRET_NAME.fullmatch(text):
+        message = "no Secret can have this name: lower-case letters, digits, - and ."
+        raise ValueError(message)
+    return text
+
+
+def _duration(shortest: str, longest: str) -> Callable[[object], object]:
+    """Return a validator for a duration such as ``500ms``, ``1s`` or ``2m``; its value is in seconds."""
+    low, high = _seconds(shortest), _seconds(longest)
+
+    def validate(value: object) -> object:
+        seconds = _seconds(value) if isinstance(value, str) else None
+        if low is None or high is None or seconds is None or not low <= seconds <= high:
+            reason = f"must be a duration from {shortest} to {longest}, such as 500ms, 1s or 2m"
+            raise PydanticCustomError("bad-duration", "{reason}", {"reason": reason})
+        return seconds
+
+    return validate
+
+
+def _seconds(text: str) -> float | None:
+    match = _DURATION.fullmatch(text)
+    return None if match is None else int(match["number"]) * _UNIT_SECONDS[match["unit"]]
+
+
+def _rate(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RATE:
+        reason = f"must be a whole number from 1 to {MAX_RATE:,}"
+        raise PydanticCustomError("bad-rate", "{reason}", {"reason": reason})
+    return value
+
+
+def _one_or_more(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """Accept a single target instead of a list of them."""
+    return (_parsed(parse_prefix, "bad-mirror")(value),) if isinstance(value, str) else handler(value)
+
+
+def _needs_verify(value: V, info: ValidationInfo) -> V:
+    """Refuse a consequence of a look-up where nothing is looked up."""
+    if not (info.data.get("verify") or info.data.get("pin")):
+        reason = "has no effect without verify or pin"
+        proposal = "add verify: true, or leave it out"
+        raise PydanticCustomError("without-verify", "{reason}", {"reason": reason, "proposal": proposal})
+    return value
+
+
 def _schema(text: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": text, **more})
 
@@ -105,10 +192,14 @@ _PATTERN_SCHEMA: Final = _schema(
 )
 _PatternField = Annotated[Pattern, BeforeValidator(_parsed(parse_pattern, "bad-pattern")), _PATTERN_SCHEMA]
 _AllowedField = Annotated[Pattern, BeforeValidator(_parsed(parse_allowed, "bad-pattern")), _PATTERN_SCHEMA]
+_PREFIX_JSON: Final = {
+    "type": "string",
+    "description": "a registry, or registry/path, without wildcards",
+    "minLength": 1,
+    "maxLength": MAX_PATTERN_LENGTH,
+}
 _PrefixField = Annotated[
-    Prefix,
-    BeforeValidator(_parsed(parse_prefix, "bad-mirror")),
-    _schema("a registry, or registry/path, without wildcards", minLength=1, maxLength=MAX_PATTERN_LENGTH),
+    Prefix, BeforeValidator(_parsed(parse_prefix, "bad-mirror")), WithJsonSchema(_PREFIX_JSON)
 ]
 _Until = Annotated[
     datetime,
@@ -121,6 +212,25 @@ _ResourcePathField = Annotated[
     _schema(
         "field names joined by ., [*] for every list item, {*} for every mapping value",
         maxLength=MAX_PATH_LENGTH,
+    ),
+]
+_HostField = Annotated[
+    str,
+    BeforeValidator(_parsed(_parse_host, "bad-host")),
+    _schema("a registry's host, with its port, without wildcard", maxLength=MAX_PATTERN_LENGTH),
+]
+_Hosts = Annotated[tuple[_HostField, ...], Field(strict=False, max_length=MAX_ITEMS)]
+_TargetsField = Annotated[
+    tuple[_PrefixField, ...],
+    Field(strict=False, min_length=1, max_length=MAX_TARGETS),
+    WrapValidator(_one_or_more),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _PREFIX_JSON,
+                {"type": "array", "items": _PREFIX_JSON, "minItems": 1, "maxItems": MAX_TARGETS},
+            ]
+        }
     ),
 ]
 # The validator that is named last runs first: the line it returns is short enough for the field.
@@ -191,6 +301,23 @@ class AllowModel(RuleModel):
     """One entry of ``allow``, which must name its registry."""
 
     image: _AllowedField
+    verify: bool = False
+    pin: bool = False
+    on_error: OnError = Field(default="keep", alias="onError")
+
+    @field_validator("verify", "pin")
+    @classmethod
+    def _literal_host(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's call
+        pattern = info.data.get("image")
+        if value and isinstance(pattern, Pattern) and is_glob(pattern.host):
+            reason = "a rule with verify or pin must name its registry without a wildcard"
+            raise PydanticCustomError("wildcard-host", "{reason}", {"reason": reason})
+        return value
+
+    _on_error = field_validator("on_error")(_needs_verify)
+
+    def value(self) -> RuleEntry:
+        return replace(super().value(), verify=self.verify or self.pin, on_error=self.on_error, pin=self.pin)
 
 
 class OverrideModel(EntryModel):
@@ -209,11 +336,29 @@ class MirrorModel(EntryModel):
     """Where mutate mode takes images from, and where it sends them."""
 
     source: _PrefixField = Field(alias="from")
-    to: _PrefixField
+    to: _TargetsField
     except_: tuple[_PatternField, ...] = Field(default=(), alias="except", strict=False, max_length=MAX_ITEMS)
+    verify: bool = False
+    pin: bool = False
+    on_missing: OnMissing = Field(default="keep", alias="onMissing")
+    on_error: OnMissing = Field(default="keep", alias="onError")
+    image_pull_secret: Annotated[
+        Annotated[str, BeforeValidator(_parsed(_parse_secret_name, "bad-secret"))] | None, _NotNull
+    ] = Field(default=None, alias="imagePullSecret")
+
+    _consequences = field_validator("on_missing", "on_error")(_needs_verify)
 
     def value(self) -> MirrorEntry:
-        return MirrorEntry(source=self.source, to=self.to, except_=self.except_)
+        return MirrorEntry(
+            source=self.source,
+            targets=self.to,
+            except_=self.except_,
+            verify=self.verify or self.pin,
+            on_missing=self.on_missing,
+            on_error=self.on_error,
+            pin=self.pin,
+            image_pull_secret=self.image_pull_secret,
+        )
 
 
 class ResourceModel(EntryModel):
@@ -225,6 +370,41 @@ class ResourceModel(EntryModel):
 
     def value(self) -> ResourceEntry:
         return ResourceEntry(group=self.group, kind=self.kind, images=self.images)
+
+
+class RegistryModel(EntryModel):
+    """How one registry is reached for look-ups."""
+
+    host: _HostField
+    plain_http: bool = Field(default=False, alias="plainHTTP")
+    ca: Annotated[
+        Annotated[str, BeforeValidator(_parsed(_parse_file_name, "bad-file-name"))] | None, _NotNull
+    ] = None
+    token_hosts: _Hosts = Field(default=(), alias="tokenHosts")
+    redirect_hosts: _Hosts = Field(default=(), alias="redirectHosts")
+    timeout: Annotated[
+        float, BeforeValidator(_duration("100ms", "5s")), _schema("a duration from 100ms to 5s")
+    ] = 1.0
+    ttl_found: Annotated[
+        float, BeforeValidator(_duration("1s", "60m")), _schema("a duration from 1s to 60m")
+    ] = Field(default=60.0, alias="ttlFound")
+    ttl_missing: Annotated[
+        float, BeforeValidator(_duration("1s", "10m")), _schema("a duration from 1s to 10m")
+    ] = Field(default=10.0, alias="ttlMissing")
+    rate: Annotated[int, BeforeValidator(_rate), Field(ge=1, le=MAX_RATE)] = 20
+
+    def value(self) -> Registry:
+        return Registry(
+            host=self.host,
+            plain_http=self.plain_http,
+            ca=self.ca,
+            token_hosts=self.token_hosts,
+            redirect_hosts=self.redirect_hosts,
+            timeout=self.timeout,
+            ttl_found=self.ttl_found,
+            ttl_missing=self.ttl_missing,
+            rate=self.rate,
+        )
 
 
 class HeaderModel(_Model):
@@ -246,6 +426,7 @@ class DocumentModel(HeaderModel):
     namespaces: tuple[OverrideModel, ...] = Field(default=(), max_length=MAX_ENTRIES["namespaces"])
     mirrors: tuple[MirrorModel, ...] = Field(default=(), max_length=MAX_ENTRIES["mirrors"])
     resources: tuple[ResourceModel, ...] = Field(default=(), max_length=MAX_ENTRIES["resources"])
+    registries: tuple[RegistryModel, ...] = Field(default=(), max_length=MAX_ENTRIES["registries"])
 
 
 def fields_of(model: type[BaseModel]) -> tuple[str, ...]:

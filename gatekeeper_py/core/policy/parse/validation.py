@@ -7,13 +7,13 @@ its largest valid one, whatever it holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gatekeeper_py.core.images.pattern import InvalidPattern, Pattern, parse_pattern
-from gatekeeper_py.core.policy.document import API_VERSION, KIND, MODES, RuleEntry
+from gatekeeper_py.core.policy.document import API_VERSION, KIND, MODES, OnError, OnMissing, RuleEntry
 from gatekeeper_py.core.policy.finding import Path, Remark, Remarks
 from gatekeeper_py.core.policy.limits import MAX_ITEMS
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader
@@ -183,7 +183,16 @@ _TYPE_NAMES: Final = {
     "tuple_type": "a list",
     "dataclass_exact_type": "text",
     "datetime_type": "a date or a time",
+    "bool_type": "true or false",
 }
+
+
+def _choices(path: Path) -> tuple[str, ...]:
+    """Return the values that a field with a fixed set of them can have."""
+    field = str(path[-1])
+    if field == "onMissing" or (field == "onError" and path[0] == "mirrors"):
+        return get_args(OnMissing)
+    return {"apiVersion": (API_VERSION,), "kind": (KIND,), "onError": get_args(OnError)}.get(field, MODES)
 
 
 def _worded(details: ErrorDetails, path: Path) -> Remark:
@@ -195,8 +204,11 @@ def _worded(details: ErrorDetails, path: Path) -> Remark:
         return Remark(code="empty-list", path=path, message="needs at least one entry")
     if kind == "string_too_short":
         return Remark(code="bad-text", path=path, message="must not be empty")
+    if kind == "too_long":
+        most, count = context["max_length"], context["actual_length"]
+        return Remark(code="too-many", path=path, message=f"at most {most:,} entries, here {count:,}")
     if kind == "literal_error":
-        wanted = {"apiVersion": (API_VERSION,), "kind": (KIND,)}.get(str(path[-1]), MODES)
+        wanted = _choices(path)
         message = f"must be {listed(wanted)}, not {shown(value)}"
         return Remark(code="bad-value", path=path, message=message, proposal=did_you_mean(value, wanted))
     if kind in _TYPE_NAMES:

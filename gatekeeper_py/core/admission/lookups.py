@@ -1,0 +1,192 @@
+"""What a review must know about registries, and what the answers make of an image.
+
+A decision is made in two phases around one snapshot of the policy: ``lookups`` lists what must be known;
+``validate`` and ``mutate`` decide with the facts. All of it is pure: the answers are arguments.
+
+The law (docs/policy.md, "Look-ups"): names decide first, and a look-up never approves what names reject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
+
+from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, manifest_of
+from gatekeeper_py.core.images.reference import locate, parse_reference
+from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.mirror import Rewrite
+
+Known = Callable[[Lookup], Resolution | None]
+"""Resolves a look-up from what is known already; ``None`` if a registry must be asked first."""
+
+
+class Endpoint(Protocol):
+    """``validate`` or ``mutate``."""
+
+    def __call__(self, request: AdmissionRequest, policy: ActivePolicy, facts: Facts, /) -> object: ...
+
+
+NOT_ASKED: Final = Resolution(failed("no registry was asked"))
+
+
+class Facts:
+    """The answers that one review may use. ``missing`` collects the look-ups without an answer.
+
+    ``resolved`` are answers that were asked for this review; they come before what is ``known``.
+    """
+
+    def __init__(self, known: Known, resolved: Mapping[Lookup, Resolution] | None = None) -> None:
+        self.missing: list[Lookup] = []
+        self._known = known
+        self._resolved = resolved or {}
+
+    def get(self, candidates: tuple[Manifest, ...]) -> Resolution:
+        """Return the answer; one that says that nobody was asked, if there is none."""
+        lookup = Lookup(candidates)
+        resolution = self._resolved.get(lookup) or self._known(lookup)
+        if resolution is None:
+            self.missing.append(lookup)
+            return NOT_ASKED
+        return resolution
+
+
+def no_facts() -> Facts:
+    """Return facts for a place that asks no registries: what needs one could not be verified."""
+    return Facts(lambda _lookup: NOT_ASKED)
+
+
+class PodLookups(NamedTuple):
+    """What registries say about the images of one Pod, under one policy."""
+
+    pod: Any
+    policy: ActivePolicy
+    namespace: str | None
+    facts: Facts
+
+    def verified(self, judgement: Judgement) -> Judgement:
+        """Refine the judgement of one image by what its registry says about it.
+
+        An approval can become a rejection (``absent``, ``unverified``). If it is kept after an error,
+        ``unverified`` of the judgement says why. A rejection stays one, but its reason can become ``absent``.
+        """
+        slot, decision = judgement.slot, judgement.decision
+        if slot.problem or decision.reason in {"denied", "invalid"} or is_never_pulled(self.pod, slot):
+            return judgement
+        if self.policy.rewrites_in(self.namespace):
+            plan = self.policy.plan(self.namespace, slot.value)
+            if plan is not None and "deny" in {plan.mirror.on_missing, plan.mirror.on_error}:
+                return self._verified_on_mirror(judgement, plan)
+        if decision.manifest is None or decision.rule is None:
+            return judgement
+        answer = self.facts.get((decision.manifest,)).answer
+        if answer.status == "found":
+            return judgement
+        if answer.status == "missing":
+            return judgement._replace(decision=_absent(decision, (decision.manifest,)))
+        if decision.rule.on_error == "deny":
+            return judgement._replace(decision=_unverified(decision, answer))
+        return judgement._replace(unverified=answer.cause)
+
+    def _verified_on_mirror(self, judgement: Judgement, plan: Rewrite) -> Judgement:
+        """An image that was not rewritten, although some mirror has to have it: perhaps none does."""
+        manifests = tuple(map(_manifest, self._approved(plan)))
+        if not manifests:
+            return judgement
+        answer = self.facts.get(manifests).answer
+        if answer.status == "missing" and plan.mirror.on_missing == "deny":
+            return judgement._replace(decision=_absent(judgement.decision, manifests))
+        if answer.status == "error" and plan.mirror.on_error == "deny":
+            return judgement._replace(decision=_unverified(judgement.decision, answer))
+        return judgement
+
+    def new_image(self, slot: Slot, plan: Rewrite | None) -> tuple[str | None, str]:
+        """Return what an image becomes in mutate mode, and the problem to warn of if it is left as written.
+
+        ``None`` leaves it as written. ``plan`` is the policy's rewrite of it, if a mirror applies.
+        """
+        image: str = slot.value
+        target, digest = image, ""
+        never = is_never_pulled(self.pod, slot)
+        if plan is not None and plan.image is None and not plan.candidates:
+            return None, plan.problem
+        if plan is not None and plan.mirror.verify:
+            if never:
+                return None, ""
+            target, digest, problem = self._on_mirror(plan)
+            if not target:
+                return None, problem
+        elif plan is not None:
+            target = plan.image or image
+        pinned = "" if never else self._pinned(target, digest)
+        result = pinned or target
+        return (None if result == image else result), ""
+
+    def _on_mirror(self, plan: Rewrite) -> tuple[str, str, str]:
+        """The image on a mirror, its digest if it is to be pinned, and the problem if there is no image."""
+        images = self._approved(plan)
+        if not images:
+            return "", "", ""
+        answer, candidate = self.facts.get(tuple(map(_manifest, images)))
+        if answer.status == "found":
+            return images[candidate], answer.digest if plan.mirror.pin else "", ""
+        choice = plan.mirror.on_missing if answer.status == "missing" else plan.mirror.on_error
+        if choice == "rewrite":
+            return images[0], "", ""
+        if answer.status == "missing":
+            return "", "", "no mirror has it"
+        return "", "", f"no mirror could be asked: {answer.cause}"
+
+    def _approved(self, plan: Rewrite) -> tuple[str, ...]:
+        """The images on a mirror's targets that names approve. The others are never asked about."""
+        decide = self.policy.decide
+        return tuple(image for image in plan.candidates if decide(self.namespace, image).approved)
+
+    def _pinned(self, image: str, digest: str) -> str:
+        """The image with its digest; empty if it is not to be pinned, or cannot be."""
+        decision = self.policy.decide(self.namespace, image)
+        if not digest and decision.rule is not None and decision.rule.pin and decision.manifest is not None:
+            digest = self.facts.get((decision.manifest,)).answer.digest
+        if not digest or not decision.approved:
+            return ""
+        if decision.reference is None or decision.reference.digest is not None:
+            return ""
+        # A rule for a tag never matches a digest: what names would reject is left unpinned.
+        pinned = f"{image}@{digest}"
+        return pinned if self.policy.decide(self.namespace, pinned).approved else ""
+
+
+def lookups(request: AdmissionRequest, policy: ActivePolicy, endpoint: Endpoint) -> tuple[Lookup, ...]:
+    """Return what an endpoint must know about registries to answer a request."""
+    facts = Facts(lambda _lookup: None)
+    endpoint(request, policy, facts)
+    return tuple(dict.fromkeys(facts.missing))
+
+
+def _absent(decision: Decision, manifests: tuple[Manifest, ...]) -> Decision:
+    hosts = ", ".join(dict.fromkeys(manifest.host for manifest in manifests))
+    return replace(decision, approved=False, reason="absent", detail=f"does not exist in {hosts} (absent)")
+
+
+def _unverified(decision: Decision, answer: Answer) -> Decision:
+    detail = f"could not be verified: {answer.cause} (unverified)"
+    return replace(decision, approved=False, reason="unverified", detail=detail)
+
+
+def _manifest(image: str) -> Manifest:
+    """The manifest of an image that names approve, so that it parses."""
+    reference = parse_reference(image)
+    return manifest_of(reference, locate(reference))
+
+
+def is_never_pulled(pod: Any, slot: Slot) -> bool:
+    """Return whether the kubelet never pulls an image of a Pod, so that no registry matters."""
+    holder, depth = pod, len(slot.parts) - 1
+    for part in slot.parts[:depth]:
+        holder = holder[part]
+    if not isinstance(holder, dict):
+        return False
+    return "Never" in (holder.get("imagePullPolicy"), holder.get("pullPolicy"))

@@ -1,0 +1,369 @@
+"""What a review must know about registries, and what the answers make of its images."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jsonpatch
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import CompiledPolicy, parse_policy
+from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.admission.lookups import Facts, lookups
+from gatekeeper_py.core.images.manifest import (
+    MISSING,
+    Answer,
+    Lookup,
+    Manifest,
+    Resolution,
+    failed,
+    found,
+    resolve,
+)
+
+DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+FOUND, DOWN = found(DIGEST), failed("connection refused")
+MIRROR = "mirrors: [{from: docker.io, to: [r.io/hub, dr.io/hub], verify: true, %s}]"
+
+
+def policy(more: str = "", *, allow: str = "[r.io, dr.io]", mode: str = "mutate") -> CompiledPolicy:
+    return parse_policy(policy_text(more, mode=mode, allow=allow)).at(INSTANT)
+
+
+def request(*images: str, kind: str = "Pod", operation: str = "CREATE", **spec: Any) -> wire.AdmissionRequest:
+    pod_spec = {"containers": [{"name": "c", "image": image} for image in images], **spec}
+    obj: dict[str, Any] = {"metadata": {"name": "x"}}
+    obj["spec"] = pod_spec if kind == "Pod" else {"template": {"spec": pod_spec}}
+    group = "" if kind == "Pod" else "apps"
+    return wire.parse(
+        {
+            "apiVersion": "admission.k8s.io/v1",
+            "kind": "AdmissionReview",
+            "request": {
+                "uid": "u",
+                "kind": {"group": group, "version": "v1", "kind": kind},
+                "operation": operation,
+                "namespace": "shop",
+                "object": obj,
+                "oldObject": obj if operation == "UPDATE" else None,
+            },
+        }
+    )
+
+
+def facts(answers: Mapping[str, Answer]) -> Facts:
+    """Facts about ``host/repository:tag`` or ``host/repository@digest``."""
+
+    def known(lookup: Lookup) -> Resolution | None:
+        given = [answers.get(str(manifest)) for manifest in lookup.candidates]
+        return resolve(tuple(answer for answer in given if answer is not None)) if all(given) else None
+
+    return Facts(known)
+
+
+def patched(outcome: Outcome, asked: wire.AdmissionRequest) -> Any:
+    document = outcome.response.document()["response"]
+    patch = json.loads(base64.b64decode(document["patch"])) if "patch" in document else []
+    return jsonpatch.apply_patch(asked.object, patch)
+
+
+def image_after(outcome: Outcome, asked: wire.AdmissionRequest) -> str:
+    image: str = patched(outcome, asked)["spec"]["containers"][0]["image"]
+    return image
+
+
+class TestVerify:
+    """``verify`` on an ``allow`` rule."""
+
+    allow = (
+        "[{image: r.io/team/**, verify: true}, {image: r.io/strict/**, verify: true, onError: deny}, r.io]"
+    )
+
+    @pytest.mark.parametrize(
+        ("image", "answer", "verdict", "reason"),
+        [
+            ("r.io/team/x:1", FOUND, "allowed", "allowed"),
+            ("r.io/team/x:1", MISSING, "denied", "absent"),
+            ("r.io/team/x:1", DOWN, "allowed", "allowed"),
+            ("r.io/strict/x:1", DOWN, "denied", "unverified"),
+            ("r.io/strict/x:1", FOUND, "allowed", "allowed"),
+        ],
+    )
+    def test_verdicts(self, image: str, answer: Answer, verdict: str, reason: str) -> None:
+        outcome = validate(request(image), policy(allow=self.allow), facts({image: answer}))
+        assert outcome.verdict == verdict
+        assert outcome.judgements[0].decision.reason == reason
+
+    def test_the_messages(self) -> None:
+        compiled = policy(allow=self.allow)
+        asked = request("r.io/team/x:1", "r.io/strict/y:2")
+        answers = {"r.io/team/x:1": MISSING, "r.io/strict/y:2": DOWN}
+        message = validate(asked, compiled, facts(answers)).response.message
+        assert (
+            'container "c" (spec.containers[0].image): r.io/team/x:1 does not exist in r.io (absent)'
+            in message
+        )
+        assert "r.io/strict/y:2 could not be verified: connection refused (unverified)" in message
+
+    def test_in_warn_mode_they_are_warnings(self) -> None:
+        compiled = policy(allow=self.allow, mode="warn")
+        outcome = validate(request("r.io/team/x:1"), compiled, facts({"r.io/team/x:1": MISSING}))
+        assert outcome.verdict == "warned"
+        (warning,) = outcome.response.warnings
+        assert warning == "spec.containers[0].image: r.io/team/x:1 does not exist in r.io (absent)"
+
+    def test_an_image_kept_after_an_error_is_in_the_audit_annotations(self) -> None:
+        outcome = validate(request("r.io/team/x:1"), policy(allow=self.allow), facts({"r.io/team/x:1": DOWN}))
+        annotations = outcome.response.document()["response"]["auditAnnotations"]
+        assert annotations["unverified"] == "r.io/team/x:1 (connection refused)"
+
+    def test_the_first_rule_that_matches_decides_whether_to_look_up(self) -> None:
+        assert lookups(request("r.io/other/x:1"), policy(allow=self.allow), validate) == ()
+        first = policy(allow="[r.io, {image: r.io/team/**, verify: true}]")
+        assert lookups(request("r.io/team/x:1"), first, validate) == ()
+
+    def test_a_digest_is_looked_up_and_not_the_tag_beside_it(self) -> None:
+        asked = request(f"r.io/team/x:1@{DIGEST}")
+        assert lookups(asked, policy(allow=self.allow), validate) == (
+            Lookup((Manifest("r.io", "team/x", DIGEST),)),
+        )
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            pytest.param(request("evil.io/x:1"), id="unlisted"),
+            pytest.param(request("A b"), id="invalid"),
+            pytest.param(request("r.io/team/x:1", kind="Deployment"), id="template"),
+            pytest.param(request("r.io/team/x:1", operation="UPDATE"), id="unchanged"),
+            pytest.param(request("r.io/team/x:1", operation="DELETE"), id="delete"),
+            pytest.param(
+                request(containers=[{"image": "r.io/team/x:1", "imagePullPolicy": "Never"}]),
+                id="never-pulled",
+            ),
+            pytest.param(
+                request(
+                    "r.io/x",
+                    volumes=[{"name": "v", "image": {"reference": "r.io/team/x:1", "pullPolicy": "Never"}}],
+                ),
+                id="volume-never-pulled",
+            ),
+        ],
+    )
+    def test_never_looked_up(self, asked: wire.AdmissionRequest) -> None:
+        assert lookups(asked, policy(allow=self.allow), validate) == ()
+
+    def test_a_denied_image_is_not_looked_up(self) -> None:
+        compiled = policy("deny: [r.io/team/evil]", allow=self.allow)
+        assert lookups(request("r.io/team/evil:1"), compiled, validate) == ()
+
+    def test_without_facts_it_could_not_be_verified(self) -> None:
+        compiled = policy(allow=self.allow)
+        assert validate(request("r.io/strict/x:1"), compiled).verdict == "denied"
+        assert validate(request("r.io/team/x:1"), compiled).verdict == "allowed"
+
+    @pytest.mark.parametrize(("answer", "count"), [(FOUND, 1), (MISSING, None), (DOWN, None)])
+    def test_the_hot_path_takes_found_images_only(self, answer: Answer, count: int | None) -> None:
+        compiled, asked = policy(allow=self.allow), request("r.io/team/x:1")
+        assert approved_images(asked, compiled) is None
+        assert approved_images(asked, compiled, lambda _lookup: None) is None
+        assert approved_images(asked, compiled, lambda _lookup: Resolution(answer, 0)) == count
+
+
+class TestMirrors:
+    """``verify`` on a mirror, in mutate mode."""
+
+    hub, dr = "r.io/hub/library/nginx:1", "dr.io/hub/library/nginx:1"
+
+    @pytest.mark.parametrize(
+        ("options", "answers", "image", "problem"),
+        [
+            pytest.param("", (FOUND, MISSING), hub, "", id="first"),
+            pytest.param("", (MISSING, FOUND), dr, "", id="second"),
+            pytest.param("", (DOWN, FOUND), dr, "", id="second-after-an-error"),
+            pytest.param("", (MISSING, MISSING), "nginx:1", "no mirror has it", id="missing-keep"),
+            pytest.param("", (MISSING, DOWN), "nginx:1", "no mirror could be asked", id="error-keep"),
+            pytest.param("onMissing: rewrite", (MISSING, MISSING), hub, "", id="missing-rewrite"),
+            pytest.param("onMissing: rewrite", (DOWN, MISSING), "nginx:1", "could be", id="error-is-no-miss"),
+            pytest.param("onError: rewrite", (DOWN, MISSING), hub, "", id="error-rewrite"),
+            pytest.param("onMissing: deny", (MISSING, MISSING), "nginx:1", "no mirror", id="missing-deny"),
+        ],
+    )  # fmt: skip
+    def test_rewriting(self, options: str, answers: tuple[Answer, Answer], image: str, problem: str) -> None:
+        asked = request("nginx:1")
+        outcome = mutate(
+            asked, policy(MIRROR % options), facts(dict(zip((self.hub, self.dr), answers, strict=True)))
+        )
+        assert image_after(outcome, asked) == image
+        assert any(problem in warning for warning in outcome.response.warnings) or not problem
+
+    @pytest.mark.parametrize(
+        ("options", "answers", "verdict", "reason"),
+        [
+            pytest.param("onMissing: deny", (MISSING, MISSING), "denied", "absent", id="missing"),
+            pytest.param("onMissing: deny", (MISSING, DOWN), "denied", "unlisted", id="error-is-not-missing"),
+            pytest.param("onError: deny", (MISSING, DOWN), "denied", "unverified", id="error"),
+            pytest.param(
+                "onMissing: deny", (MISSING, FOUND), "denied", "unlisted", id="found-but-not-rewritten"
+            ),
+        ],
+    )
+    def test_deny_is_the_validating_endpoints(
+        self, options: str, answers: tuple[Answer, Answer], verdict: str, reason: str
+    ) -> None:
+        known = facts(dict(zip((self.hub, self.dr), answers, strict=True)))
+        outcome = validate(request("nginx:1"), policy(MIRROR % options), known)
+        assert (outcome.verdict, outcome.judgements[0].decision.reason) == (verdict, reason)
+
+    def test_deny_holds_where_names_approve_the_original(self) -> None:
+        compiled = policy(MIRROR % "onMissing: deny", allow="[r.io, dr.io, docker.io]")
+        known = facts({self.hub: MISSING, self.dr: MISSING})
+        message = validate(request("nginx:1"), compiled, known).response.message
+        assert "nginx:1 does not exist in r.io, dr.io (absent)" in message
+
+    def test_a_candidate_that_names_reject_is_passed_over(self) -> None:
+        compiled = policy(MIRROR % "", allow="[dr.io]")
+        assert lookups(request("nginx:1"), compiled, mutate) == (
+            Lookup((Manifest("dr.io", "hub/library/nginx", "1"),)),
+        )
+        none_left = policy(MIRROR % "onMissing: deny", allow="[other.io]")
+        asked = request("nginx:1")
+        assert lookups(asked, none_left, mutate) == lookups(asked, none_left, validate) == ()
+        outcome = mutate(asked, none_left)
+        assert image_after(outcome, asked) == "nginx:1"
+        assert not outcome.response.warnings
+
+    def test_an_image_that_is_never_pulled_is_left_alone(self) -> None:
+        asked = request(containers=[{"name": "c", "image": "nginx:1", "imagePullPolicy": "Never"}])
+        assert lookups(asked, policy(MIRROR % ""), mutate) == ()
+        assert image_after(mutate(asked, policy(MIRROR % "")), asked) == "nginx:1"
+
+    def test_a_template_is_approved_when_some_candidate_would_be_by_name(self) -> None:
+        asked = request("nginx:1", kind="Deployment")
+        assert validate(asked, policy(MIRROR % "", allow="[dr.io]")).verdict == "allowed"
+        assert validate(asked, policy(MIRROR % "", allow="[x.io]")).verdict == "denied"
+        assert lookups(asked, policy(MIRROR % "", allow="[dr.io]"), validate) == ()
+
+    def test_the_pull_secret_is_added_where_an_image_was_rewritten(self) -> None:
+        compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, imagePullSecret: hub}]")
+        cases: list[tuple[dict[str, Any], list[Any]]] = [
+            ({}, [{"name": "hub"}]),
+            ({"imagePullSecrets": []}, [{"name": "hub"}]),
+            ({"imagePullSecrets": [{"name": "own"}]}, [{"name": "own"}, {"name": "hub"}]),
+            ({"imagePullSecrets": [{"name": "hub"}]}, [{"name": "hub"}]),
+        ]
+        for present, expected in cases:
+            asked = request("nginx:1", "redis:1", **present)
+            assert patched(mutate(asked, compiled), asked)["spec"]["imagePullSecrets"] == expected
+        untouched = request("r.io/x:1")
+        assert "imagePullSecrets" not in patched(mutate(untouched, compiled), untouched)["spec"]
+
+    def test_pull_secrets_of_the_wrong_type_are_left_to_the_api_server(self) -> None:
+        compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, imagePullSecret: hub}]")
+        asked = request("nginx:1", imagePullSecrets="x")
+        assert patched(mutate(asked, compiled), asked)["spec"]["imagePullSecrets"] == "x"
+
+
+class TestPin:
+    """``pin`` on mirrors and on ``allow`` rules, in mutate mode."""
+
+    def test_a_mirror_pins_what_was_verified(self) -> None:
+        compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, pin: true}]")
+        asked = request("nginx:1")
+        outcome = mutate(asked, compiled, facts({"r.io/hub/library/nginx:1": FOUND}))
+        assert image_after(outcome, asked) == f"r.io/hub/library/nginx:1@{DIGEST}"
+        originals = json.loads(
+            patched(outcome, asked)["metadata"]["annotations"]["gatekeeper-py/original-images"]
+        )
+        assert originals == {"spec.containers[0].image": "nginx:1"}
+
+    @pytest.mark.parametrize(
+        ("image", "after"),
+        [
+            ("r.io/x:1", f"r.io/x:1@{DIGEST}"),
+            ("r.io/x", f"r.io/x@{DIGEST}"),
+            (f"r.io/x:1@{OTHER}", f"r.io/x:1@{OTHER}"),
+        ],
+    )
+    def test_a_rule_pins_undigested_images(self, image: str, after: str) -> None:
+        asked = request(image)
+        answers = {"r.io/x:1": FOUND, "r.io/x:latest": FOUND, f"r.io/x@{OTHER}": found(OTHER)}
+        outcome = mutate(asked, policy(allow="[{image: r.io, pin: true}]"), facts(answers))
+        assert image_after(outcome, asked) == after
+
+    @pytest.mark.parametrize("answer", [MISSING, DOWN])
+    def test_what_was_not_found_is_not_pinned(self, answer: Answer) -> None:
+        asked = request("r.io/x:1")
+        outcome = mutate(asked, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": answer}))
+        assert image_after(outcome, asked) == "r.io/x:1"
+
+    def test_what_names_would_reject_with_a_digest_is_left_unpinned(self) -> None:
+        asked = request("r.io/x:v1")
+        compiled = policy(allow="[{image: 'r.io/x:v*', pin: true}]")
+        assert image_after(mutate(asked, compiled, facts({"r.io/x:v1": FOUND})), asked) == "r.io/x:v1"
+
+    def test_a_rewritten_image_is_pinned_by_the_rule_that_approves_it(self) -> None:
+        asked = request("nginx:1")
+        compiled = policy("mirrors: [{from: docker.io, to: r.io/hub}]", allow="[{image: r.io, pin: true}]")
+        outcome = mutate(asked, compiled, facts({"r.io/hub/library/nginx:1": FOUND}))
+        assert image_after(outcome, asked) == f"r.io/hub/library/nginx:1@{DIGEST}"
+
+    def test_outside_mutate_mode_nothing_is_pinned_but_pin_verifies(self) -> None:
+        compiled = policy(allow="[{image: r.io, pin: true}]", mode="enforce")
+        asked = request("r.io/x:1")
+        assert image_after(mutate(asked, compiled, facts({"r.io/x:1": FOUND})), asked) == "r.io/x:1"
+        assert validate(asked, compiled, facts({"r.io/x:1": MISSING})).verdict == "denied"
+
+    def test_a_pinned_image_is_not_counted_for_a_mirror(self) -> None:
+        asked = request("r.io/x:1")
+        outcome = mutate(asked, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": FOUND}))
+        assert [judgement.mirror for judgement in outcome.judgements] == [None]
+
+
+LOOKED_UP = "[{image: r.io, verify: true}, {image: dr.io, pin: true}]"
+image_lists = st.lists(
+    st.sampled_from(["r.io/a:1", "dr.io/b", "nginx:1", "evil.io/x", "r.io/denied:1", "?"]),
+    min_size=1,
+    max_size=4,
+)
+answers = st.sampled_from([FOUND, MISSING, DOWN, found(OTHER)])
+
+
+@given(
+    st.sampled_from(["enforce", "warn", "mutate"]),
+    image_lists,
+    st.sampled_from(["", "onMissing: deny", "onError: deny", "onMissing: rewrite, onError: rewrite"]),
+    st.sampled_from(["[r.io, dr.io]", LOOKED_UP, "[docker.io, dr.io]"]),
+    st.data(),
+)  # fmt: skip
+def test_no_look_up_makes_the_validating_endpoint_approve_what_names_reject(
+    mode: str, images: list[str], options: str, allow: str, data: st.DataObject
+) -> None:
+    compiled = policy(f"{MIRROR % options}\ndeny: [r.io/denied]", allow=allow, mode=mode)
+    asked = request(*images)
+    given_answers = {lookup: resolve((data.draw(answers),)) for lookup in lookups(asked, compiled, validate)}
+    known = Facts(lambda _lookup: None, given_answers)
+    outcome = validate(asked, compiled, known)
+    assert not known.missing  # one round is enough: no answer leads to another question
+    for judgement in outcome.judgements:
+        assert not judgement.approved or compiled.decide("shop", judgement.slot.value).approved
+
+
+@given(image_lists, st.data())
+def test_what_mutate_writes_is_approved_or_was_not_to_begin_with(
+    images: list[str], data: st.DataObject
+) -> None:
+    compiled = policy(MIRROR % "pin: true", allow="[{image: r.io, pin: true}, dr.io]")
+    asked = request(*images)
+    given_answers = {lookup: resolve((data.draw(answers),)) for lookup in lookups(asked, compiled, mutate)}
+    known = Facts(lambda _lookup: None, given_answers)
+    outcome = mutate(asked, compiled, known)
+    assert not known.missing
+    for judgement in outcome.judgements:
+        assert judgement.rewritten is None or compiled.decide("shop", judgement.rewritten).approved
