@@ -311,6 +311,7 @@ TAKEN_OUT: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
         "resources: [{group: '', kind: Pod, images: ['spec.extra']}]",
         pod("a.io/x", extra="evil.io/x"),
     ),
+    "looked-up": ("[{image: a.io/x, verify: true, onError: deny}, a.io]", "", pod("a.io/x")),
     "rewritten": ("[a.io]", "mirrors: [{from: a.io/x, to: b.io}]", pod("a.io/x/y")),
 }
 """Guard -> a policy and a Pod that would be skipped without it, wrongly."""
