@@ -462,3 +462,51 @@ def test_overrides_are_compared_within_bounds() -> None:
     many = ", ".join(f"n{i}" for i in range(900))
     overrides = ", ".join(f"{{names: [a, '*x{i}*', '*', {many}], mode: warn}}" for i in range(20))
     assert len(paths("dead-rule", f"namespaces: [{overrides}]")) == 19
+
+
+@pytest.mark.parametrize(
+    ("allow", "proposal"),
+    [
+        pytest.param("[{image: 'r.io/x:v*', pin: true}]", "allow r.io/x@* as well", id="a-tag"),
+        pytest.param("[{image: 'r.io/x:v*', pin: true}, r.io/x@*]", None, id="digests-too"),
+        pytest.param("[{image: 'r.io/x:v*', pin: true}, r.io]", None, id="everything"),
+        pytest.param("[{image: r.io/x, pin: true}]", None, id="no-tag"),
+        pytest.param("[{image: 'r.io/x:v*', verify: true}]", None, id="not-pinned"),
+    ],
+)
+def test_pin_unapproved_rules(allow: str, proposal: str | None) -> None:
+    found = [f for f in lint("", allow) if f.code == "pin-unapproved"]
+    assert [(f.path, f.proposal) for f in found] == ([("allow[0].pin", proposal)] if proposal else [])
+
+
+@pytest.mark.parametrize(
+    ("allow", "source", "proposals"),
+    [
+        pytest.param("['r.io/hub/**:v*']", "docker.io", ["allow r.io/hub/**@*"], id="only-tags"),
+        pytest.param("[r.io]", "docker.io", [], id="everything"),
+        pytest.param("[r.io/**@*]", "docker.io", [], id="digests"),
+        pytest.param("['r.io/hub:v*']", "docker.io/library/x", ["allow r.io/hub@*"], id="one-image"),
+    ],
+)
+def test_pin_unapproved_mirrors(allow: str, source: str, proposals: list[str]) -> None:
+    found = lint(f"mirrors: [{{from: {source}, to: r.io/hub, pin: true}}]", allow)
+    assert [f.proposal for f in found if f.code == "pin-unapproved"] == proposals
+
+
+def test_every_target_of_a_mirror_needs_an_approval() -> None:
+    found = lint("mirrors: [{from: docker.io, to: [r.io/hub, dr.io/hub]}]", "[r.io]")
+    assert [f.proposal for f in found if f.code == "mirror-unapproved"] == ["allow dr.io/hub/**"]
+
+
+@pytest.mark.parametrize(
+    ("allow", "dead"),
+    [
+        pytest.param("[{image: r.io/x, verify: true}, r.io]", [], id="verified-before-a-wider-one"),
+        pytest.param("[r.io, {image: r.io/x, verify: true}]", ["allow[1]"], id="never-first"),
+        pytest.param(
+            "[{image: r.io/x, verify: true}, {image: r.io, verify: true}]", ["allow[0]"], id="the-same"
+        ),
+    ],
+)
+def test_a_rule_that_looks_up_something_else_is_not_dead(allow: str, dead: list[str]) -> None:
+    assert paths("dead-rule", "", allow) == dead

@@ -56,9 +56,7 @@ def _digests_covered(subject: Subject, pattern: Pattern, scan: Scan) -> bool:
     """Whether allow rules cover a pattern's images with any digest, as far as the scan goes."""
     pinned = replace(pattern, tag=None, digest=ANY)
     rules = subject.live_allow
-    return scan.cut or any(
-        True for _ in rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None)
-    )
+    return scan.cut or any(True for _ in rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None))
 
 
 def denied_mirrors(subject: Subject) -> Iterator[Remark]:
