@@ -22,9 +22,10 @@ from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import RuleSet
 
-MAX_CACHED_LENGTH: Final = 1024
-"""Longest image or namespace in a cache key. Longer text is decided each time, so that 16,384 hostile
-reviews cannot make the cache larger than some tens of MiB."""
+MAX_CACHED_LENGTH: Final = 512
+"""Longest image or namespace in a cache key. Longer text is decided each time, so that 16,384 hostile images
+cannot make the cache larger than 40 MiB, three times what real ones take. The longest name that a container
+runtime pulls has some 450 characters, with tag and digest."""
 
 _Key = str | tuple[str | None, str]
 _ABSENT: Final = object()

@@ -29,6 +29,7 @@ RESPONSE_FIELDS: Final = frozenset(
 AUDIT_KEYS: Final = frozenset({"mode", "policy", "rejected", "rewritten"})
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
+MAX_ANNOTATIONS_BYTES: Final = 256 * 1024
 MAX_WARNINGS: Final = 10
 MAX_WARNING_LENGTH: Final = 120
 
@@ -214,6 +215,7 @@ def _check_patch(patch: tuple[dict[str, Any], ...], request: dict[str, Any]) -> 
         else:
             _require(_is_record(place, old, new), f"the patch changes {place}")
     _require(bool(originals), "the patch changes no image")
+    _require(_annotation_bytes(after) <= MAX_ANNOTATIONS_BYTES, "an API server refuses annotations so large")
     _check_record(before, after, originals)
     return after
 
@@ -225,6 +227,12 @@ def _check_record(before: Any, after: Any, originals: dict[str, str]) -> None:
         _broken("the annotation is no mapping of paths to images")
     earlier = _record(before) or {}
     _require(recorded == {**earlier, **originals}, "the annotation does not record what was rewritten")
+
+
+def _annotation_bytes(obj: Any) -> int:
+    """What an API server adds up: the bytes of keys and values."""
+    texts = (text for item in obj["metadata"]["annotations"].items() for text in item)
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts if isinstance(text, str))
 
 
 def _record(obj: Any) -> dict[str, str] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+
+import orjson
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD
@@ -15,6 +17,12 @@ from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.document import rewrites
 
+MAX_ANNOTATIONS_BYTES: Final = 256 * 1024
+"""An API server refuses an object whose annotations are larger, keys and values together (apimachinery,
+pkg/api/validation/objectmeta.go, ``TotalAnnotationSizeLimitB``)."""
+
+TOO_LARGE: Final = "the annotation that records it would be too large"
+
 
 def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
     """Return the mutating endpoint's answer: never a denial, a patch only of a Pod's images.
@@ -23,30 +31,36 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
     """
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
-    unpatched = review.allowed(request.uid, audit_annotations=audit)
     exempt = exemption(request)
-    if exempt or not rewrites(mode) or (request.group, request.kind) != POD:
+    if (
+        exempt
+        or not rewrites(mode)
+        or (request.group, request.kind) != POD
+        or not _is_patchable(request.object)
+    ):
+        unpatched = review.allowed(request.uid, audit_annotations=audit)
         return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
-    if not _patchable(request.object):
-        return Outcome(response=unpatched, verdict="allowed", mode=mode)
     planned = tuple(_plans(request, policy, facts or no_facts()))
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
-    warnings = rewrite_warnings(planned)
-    if not rewritten:
-        response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
+    record = _record(request.object, rewritten) if rewritten else None
+    if record is None:
+        # What is not recorded is not rewritten: an API server would refuse the Pod, or nobody could tell
+        # what was written. The validating webhook judges the images as they are.
+        stay = tuple(_left_alone(judgement) for judgement in planned)
+        response = review.allowed(request.uid, warnings=rewrite_warnings(stay), audit_annotations=audit)
         return Outcome(response=response, verdict="allowed", mode=mode)
     audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
     response = review.patched(
         request.uid,
-        (*_patch(request.object, rewritten), *_pull_secrets(request.object, rewritten, policy)),
-        warnings=warnings,
+        (*_patch(request.object, rewritten, record), *_pull_secrets(request.object, rewritten, policy)),
+        warnings=rewrite_warnings(planned),
         audit_annotations=audit,
     )
     return Outcome(response=response, verdict="mutated", mode=mode, judgements=rewritten)
 
 
-def _patchable(obj: Any) -> bool:
-    """Whether a Pod's metadata and annotations are of the types that a patch relies on."""
+def _is_patchable(obj: Any) -> bool:
+    """Return whether a Pod's metadata and annotations are of the types that a patch relies on."""
     if not isinstance(obj, dict):
         return False
     metadata = obj.get("metadata")
@@ -59,6 +73,7 @@ def _patchable(obj: Any) -> bool:
 
 
 def _plans(request: AdmissionRequest, policy: ActivePolicy, facts: Facts) -> Iterator[Judgement]:
+    """Yield the images that a mirror or a digest replaces; those that have to stay with the problem."""
     registries = PodLookups(request.object, policy, request.namespace, facts)
     for slot in slots_to_judge(request, policy)[0]:
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
@@ -87,7 +102,8 @@ def _pull_secrets(
     present = obj["spec"].get("imagePullSecrets")
     if present is not None and not isinstance(present, list):
         return  # the API server refuses such a Pod, and a patch must not fail before it does
-    named = {entry.get("name") for entry in present or () if isinstance(entry, dict)}
+    names = (entry.get("name") for entry in present or () if isinstance(entry, dict))
+    named = {name for name in names if isinstance(name, str)}
     added = [{"name": name} for name in sorted(wanted - named)]
     if present is None and added:
         yield {"op": "add", "path": "/spec/imagePullSecrets", "value": added}
@@ -96,28 +112,36 @@ def _pull_secrets(
             yield {"op": "add", "path": "/spec/imagePullSecrets/-", "value": entry}
 
 
-def _patch(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> Iterator[PatchOperation]:
-    """Operations that cannot fail: each path was just read from the object."""
-    for judgement in rewritten:
-        path = review.pointer(judgement.slot.parts)
-        yield {"op": "replace", "path": path, "value": judgement.rewritten}
+def _left_alone(judgement: Judgement) -> Judgement:
+    if judgement.rewritten is None:
+        return judgement
+    return judgement._replace(rewritten=None, problem=TOO_LARGE)
+
+
+def _record(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> str | None:
+    """Return the annotation that records the originals; ``None`` when it does not fit with the others."""
+    annotations = (obj.get("metadata") or {}).get("annotations") or {}
+    recorded = _recorded(annotations[ORIGINAL_IMAGES]) if ORIGINAL_IMAGES in annotations else {}
     originals = {judgement.slot.path: judgement.slot.value for judgement in rewritten}
-    metadata = obj.get("metadata")
-    annotations = metadata.get("annotations") if metadata is not None else None
-    recorded = _recorded(annotations.get(ORIGINAL_IMAGES)) if annotations is not None else {}
-    value = json.dumps({**recorded, **originals}, separators=(",", ":"))
-    if metadata is None:
-        yield {"op": "add", "path": "/metadata", "value": {"annotations": {ORIGINAL_IMAGES: value}}}
-    elif annotations is None:
-        yield {"op": "add", "path": "/metadata/annotations", "value": {ORIGINAL_IMAGES: value}}
-    else:
-        path = review.pointer(("metadata", "annotations", ORIGINAL_IMAGES))
-        yield {"op": "add", "path": path, "value": value}
+    record = json.dumps({**recorded, **originals}, separators=(",", ":"))
+    return record if _size({**annotations, ORIGINAL_IMAGES: record}) <= MAX_ANNOTATIONS_BYTES else None
+
+
+def _size(annotations: dict[str, Any]) -> int:
+    """Return the bytes of keys and values, or a little more."""
+    try:
+        quoted = len(orjson.dumps(annotations))
+    except TypeError:  # half of a surrogate pair, which only a file can hold
+        quoted = MAX_ANNOTATIONS_BYTES + 1
+    if quoted <= MAX_ANNOTATIONS_BYTES:
+        return quoted
+    texts = (text for item in annotations.items() for text in item if isinstance(text, str))
+    return len("".join(texts).encode(errors="surrogatepass"))
 
 
 def _recorded(annotation: Any) -> dict[str, str]:
-    """What an earlier rewrite recorded; nothing when the annotation is garbage."""
-    if not isinstance(annotation, str):
+    """Return what an earlier rewrite recorded; nothing when the annotation is garbage."""
+    if not isinstance(annotation, str) or len(annotation) > MAX_ANNOTATIONS_BYTES:
         return {}
     try:
         recorded = json.loads(annotation)
@@ -126,3 +150,18 @@ def _recorded(annotation: Any) -> dict[str, str]:
     if not isinstance(recorded, dict) or not all(isinstance(v, str) for v in recorded.values()):
         return {}
     return recorded
+
+
+def _patch(obj: dict[str, Any], rewritten: tuple[Judgement, ...], record: str) -> Iterator[PatchOperation]:
+    """Yield operations that cannot fail: each path was just read from the object."""
+    for judgement in rewritten:
+        path = review.pointer(judgement.slot.parts)
+        yield {"op": "replace", "path": path, "value": judgement.rewritten}
+    metadata = obj.get("metadata")
+    if metadata is None:
+        yield {"op": "add", "path": "/metadata", "value": {"annotations": {ORIGINAL_IMAGES: record}}}
+    elif metadata.get("annotations") is None:
+        yield {"op": "add", "path": "/metadata/annotations", "value": {ORIGINAL_IMAGES: record}}
+    else:
+        path = review.pointer(("metadata", "annotations", ORIGINAL_IMAGES))
+        yield {"op": "add", "path": path, "value": record}
