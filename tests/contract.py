@@ -231,7 +231,8 @@ def _check_record(before: Any, after: Any, originals: dict[str, str]) -> None:
 
 def _annotation_bytes(obj: Any) -> int:
     """What an API server adds up: the bytes of keys and values."""
-    texts = (text for item in obj["metadata"]["annotations"].items() for text in item)
+    annotations = (obj.get("metadata") or {}).get("annotations") or {}
+    texts = (text for item in annotations.items() for text in item)
     return sum(len(text.encode(errors="surrogatepass")) for text in texts if isinstance(text, str))
 
 
