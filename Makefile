@@ -11,7 +11,7 @@ UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
 # These tests have targets of their own.
-SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package
+SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
 # One worker for each core; idle workers take tests from busy ones.
@@ -22,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e package package-test \
+.PHONY: registry-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e package package-test \
 	image image-test check format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
@@ -66,6 +66,9 @@ test-pythons: $(UV) ## run the quick tests, without properties, with every other
 
 fuzz: setup ## look for inputs that break a law: ten minutes (FUZZ_SECONDS=n for each of four laws)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
+
+registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils)
+	$(BIN)/python -m pytest tests/registries -q $(ARGS)
 
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
 	$(PYTHON) -m tools.controlplane build

@@ -14,7 +14,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -46,12 +46,25 @@ class Snapshot:
     if some rule depends on it.
     """
 
-    __slots__ = ("_approvals", "_by_namespace", "_decisions", "_plans", "compiled", "counts", "resources")
+    __slots__ = (
+        "_approvals",
+        "_by_namespace",
+        "_decisions",
+        "_plans",
+        "compiled",
+        "counts",
+        "looks_up",
+        "needs_whole_pod",
+        "resources",
+    )
 
     def __init__(self, compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> None:
         self.compiled = compiled
         self.counts = counts
         self.resources: Mapping[GroupKind, tuple[ResourcePath, ...]] = compiled.resources
+        self.looks_up = bool(compiled.looked_up_hosts)
+        # Pull policies and pull secrets are read only by policies that look up images, or add secrets.
+        self.needs_whole_pod = self.looks_up or compiled.adds_pull_secrets or POD in self.resources
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}
         self._by_namespace = compiled.by_namespace
         self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None

@@ -72,6 +72,7 @@ class Settings:
     drain_seconds: float
     max_connections: int
     max_body_bytes: int
+    registry_config: Path | None = None
 
 
 DEFAULT_HOSTNAMES: Final = ("localhost", "127.0.0.1", "::1")

@@ -93,6 +93,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     default=7 * 1024 * 1024,
     help="Maximum size of a request body; larger ones get 413.",
 )
+@click.option(
+    "--registry-config",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory with config.json (credentials) and CA files for look-ups in registries.",
+)
 def serve(**options: Any) -> int:
     """Answer AdmissionReviews over HTTPS. SIGTERM or SIGINT drains the server and ends it.
 
@@ -134,4 +139,5 @@ def _settings(options: dict[str, Any]) -> checked.Settings:
         drain_seconds=options["drain_seconds"],
         max_connections=options["max_connections"],
         max_body_bytes=options["max_body_bytes"],
+        registry_config=options["registry_config"],
     )

@@ -109,7 +109,7 @@ class FilesWatch:
         directory: Path,
         *,
         log: Log,
-        on_change: Callable[[RegistryFiles], None],
+        on_change: Callable[[RegistryFiles], Awaitable[None]],
         on_problem: Callable[[str], None] = lambda _problem: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -144,4 +144,4 @@ class FilesWatch:
         if files.version != self.files.version:
             self.files = files
             self._log.info("registry_config_loaded", credentials=len(files.keyring), cas=len(files.contexts))
-            self._on_change(files)
+            await self._on_change(files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.policy.registries import Registry
@@ -13,6 +14,8 @@ from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.files import NO_FILES, RegistryFiles
 from gatekeeper_py.registry.lookups import Lookups, Observer
 from gatekeeper_py.registry.transport import Resolver, Transport
+
+MAX_SHOWN: Final = 100
 
 
 class RegistryService:
@@ -77,9 +80,14 @@ class RegistryService:
     async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
         return await self._lookups.resolve(lookups, seconds)
 
-    def open_breakers(self) -> tuple[str, ...]:
-        """Hosts whose breaker is open, for ``/policy``."""
-        return self._lookups.open_breakers()
+    def describe(self) -> dict[str, Any]:
+        """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms."""
+        return {
+            "hosts": sorted(self._named)[:MAX_SHOWN],
+            "moreHosts": max(len(self._named) - MAX_SHOWN, 0),
+            "openBreakers": list(self._lookups.open_breakers())[:MAX_SHOWN],
+            "refusedRealms": dict(list(self.refused_realms.items())[:MAX_SHOWN]),
+        }
 
     # What the client needs of the world.
 

@@ -17,8 +17,10 @@ from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
-from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.reload import Reloader
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.registry.files import FilesWatch
+from gatekeeper_py.registry.service import RegistryService
+from gatekeeper_py.reload import Reloader, Result
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.runtime.process import Process
 from gatekeeper_py.serving.health import Health, LoopWatch
@@ -72,13 +74,14 @@ class _Server:
         settings, log = self._settings, self._log
         live, counts = LivePolicy(), CacheCounts()
         metrics = Metrics(live, counts)
+        registries = RegistryService(metrics)
         reloader = Reloader(
             live,
             source="file" if settings.policy is not None else "configmap",
             place=str(settings.policy or settings.configmap),
             cache_size=settings.cache_size,
             counts=counts,
-            observer=metrics,
+            observer=_PolicyObserver(metrics, registries),
             log=log,
         )
         certificates = await self._certificates(metrics)
@@ -90,6 +93,7 @@ class _Server:
             max_body_bytes=settings.max_body_bytes,
             client_names=frozenset(settings.tls.client_names),
             tells_allowed=settings.log_level == "debug",
+            registries=registries,
         )
         loop_watch = LoopWatch(metrics.loop_lag)
         health = Health(
@@ -100,7 +104,7 @@ class _Server:
                 "draining": lambda: "draining" if webhook.draining else "",
             },
             exposition=metrics.exposition,
-            policy=lambda: describe_policy(reloader, live),
+            policy=lambda: describe_policy(reloader, live, registries),
             draining=lambda: webhook.draining,
         )
         listener = Listener(
@@ -120,6 +124,16 @@ class _Server:
             ]
             if isinstance(certificates, CertificateFiles):
                 tasks.append(group.create_task(certificates.watch()))
+            registries.start()
+            if settings.registry_config is not None:
+                files = FilesWatch(
+                    settings.registry_config,
+                    log=log,
+                    on_change=registries.use_files,
+                    on_problem=metrics.registry_config,
+                )
+                await files.poll()
+                tasks.append(group.create_task(files.run()))
             try:
                 for name, each, address in (
                     ("health", health_listener, settings.health_listen),
@@ -140,6 +154,7 @@ class _Server:
             await health_listener.close(1.0)
             for task in tasks:
                 task.cancel()
+            await registries.close()
         log.info("stopped")
         return code
 
@@ -248,7 +263,30 @@ class _InMemory:
         return self._certificate.context
 
 
-def describe_policy(reloader: Reloader, live: LivePolicy) -> dict[str, Any]:
+class _PolicyObserver:
+    """Hands every live policy to the metrics and to the registries."""
+
+    def __init__(self, metrics: Metrics, registries: RegistryService) -> None:
+        self._metrics = metrics
+        self._registries = registries
+
+    def policy_reloaded(self, result: Result) -> None:
+        self._metrics.policy_reloaded(result)
+
+    def policy_present(self, *, present: bool) -> None:
+        self._metrics.policy_present(present=present)
+
+    def policy_live(self, snapshot: Snapshot, source: str) -> None:
+        self._metrics.policy_live(snapshot, source)
+        compiled = snapshot.compiled
+        self._registries.use_policy(
+            registries=compiled.registries,
+            hosts=compiled.looked_up_hosts,
+            pinned=compiled.named_manifests,
+        )
+
+
+def describe_policy(reloader: Reloader, live: LivePolicy, registries: RegistryService) -> dict[str, Any]:
     """What ``/policy`` shows: what serves, and what was refused."""
     loaded, snapshot = reloader.loaded, live.snapshot
     mode: Mode | None = None
@@ -270,6 +308,7 @@ def describe_policy(reloader: Reloader, live: LivePolicy) -> dict[str, Any]:
         "resourceVersion": None if loaded is None else loaded.resource_version,
         "loadedAt": None if loaded is None else _rfc3339(loaded.at),
         "counts": counts,
+        "registries": registries.describe(),
         "findings": [] if loaded is None else [f.as_json() for f in loaded.findings],
         "refused": None
         if reloader.refused is None

@@ -15,6 +15,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    Histogram,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
@@ -38,6 +39,12 @@ DURATION_BUCKETS: Final = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 )  # fmt: skip
 """Seconds. They start at 100 µs, which is about what a review takes; its caller gives up after 5 s."""
+
+LOOKUP_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds. A registry nearby answers in some milliseconds; no look-up takes longer than 5 s."""
+
+MAX_HOSTS: Final = 100
+"""Registries with series of their own, as many as a policy can configure."""
 
 KNOWN_OPERATIONS: Final = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 
@@ -101,6 +108,24 @@ class Metrics:
         self.registry.register(_CacheCollector(live, counts))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self._lookups = self._counter(
+            "lookups", "Look-ups in registries, by host and result.", "host", "result"
+        )
+        self._lookup_durations = Histogram(
+            f"{PREFIX}_lookup_duration_seconds",
+            "Time that a registry took to answer a look-up, in seconds.",
+            ("host",),
+            buckets=LOOKUP_BUCKETS,
+            registry=self.registry,
+        )
+        self._breakers = self._gauge(
+            "lookup_breaker_open", "1 while a registry is not asked because it failed, else 0.", "host"
+        )
+        self._registry_config = self._gauge(
+            "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."
+        )
+        self._registry_config.set(1)
+        self._hosts: set[str] = set()
         for result in ("loaded", "refused", "unchanged"):
             self._reloads.labels(result)
 
@@ -146,6 +171,26 @@ class Metrics:
             ("resource", len(compiled.policy.document.resources)),
         ):
             self._rules.labels(kind).set(size)
+
+    def lookup(self, host: str, result: str, seconds: float) -> None:
+        """Count one look-up when it ends; ``stale`` is one answer from an old fact."""
+        host = self._host(host)
+        self._lookups.labels(host, result).inc()
+        if result != "stale":
+            self._lookup_durations.labels(host).observe(seconds)
+
+    def breaker(self, host: str, *, is_open: bool) -> None:
+        self._breakers.labels(self._host(host)).set(1 if is_open else 0)
+
+    def registry_config(self, problem: str) -> None:
+        """Note whether the files for look-ups can be used; an empty text means that they can."""
+        self._registry_config.set(0 if problem else 1)
+
+    def _host(self, host: str) -> str:
+        """The label for a registry. A policy can name thousands of hosts; only the first 100 have series."""
+        if len(self._hosts) < MAX_HOSTS:
+            self._hosts.add(host)
+        return host if host in self._hosts else "other"
 
     def certificate(self, not_after: float) -> None:
         self._not_after.set(not_after)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -14,13 +14,15 @@ from aiohttp.http_parser import RawRequestMessage
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.guard import judge_configmap
+from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
+    LARGE_BODY_BYTES,
     MAX_HELD_BYTES,
     TRY_AGAIN,
     Held,
@@ -46,9 +48,30 @@ _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\
 
 Endpoint = Literal["validate", "mutate", "policy"]
 
-Judge = Callable[[AdmissionRequest, Snapshot], Outcome]
+Judge = Callable[[AdmissionRequest, Snapshot, Facts], Outcome]
 
 _VALIDATE: Final[tuple[Endpoint, Judge]] = ("validate", admission.validate)
+
+
+LOOKUP_MARGIN_SECONDS: Final = 0.2
+"""Kept of a review's budget when it waits for registries, to decide and to answer."""
+
+MAX_LOOKUP_SECONDS: Final = 5.0
+
+
+class Registries(Protocol):
+    """Answers what the policy wants looked up."""
+
+    def known(self, lookup: Lookup) -> Resolution | None: ...
+
+    async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]: ...
+
+
+class Asking(NamedTuple):
+    """What a review must know before it can be answered, under one snapshot of the policy."""
+
+    lookups: tuple[Lookup, ...]
+    snapshot: Snapshot
 
 
 class Observer(Protocol):
@@ -103,6 +126,7 @@ class Webhook:
         tells_allowed: bool = False,
         body_seconds: float = BODY_SECONDS,
         max_held_bytes: int = MAX_HELD_BYTES,
+        registries: Registries | None = None,
     ) -> None:
         self.draining = False
         self.last_request = time.monotonic()
@@ -115,6 +139,7 @@ class Webhook:
         self._tells_allowed = tells_allowed
         self._body_seconds = body_seconds
         self._held = Held(max_held_bytes)
+        self._registries = registries
         self._policy_checks = 0
         self._policy_check = asyncio.Lock()
         self._judges: dict[str, tuple[Endpoint, Judge]] = {
@@ -175,10 +200,11 @@ class Webhook:
         try:
             request = review.parse(decoded(body, snapshot))
             if judge is _VALIDATE and not self._tells_allowed:
-                count = admission.approved_images(request, snapshot)
+                count = admission.approved_images(request, snapshot, self._known(snapshot))
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            return self._judged(*judge, request, snapshot, start)
+            answer = self._judged(*judge, request, snapshot, start)
+            return None if isinstance(answer, Asking) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() finds it again and tells of it
             return None
 
@@ -201,29 +227,81 @@ class Webhook:
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, judge: Judge) -> web.Response:
         body = await self._read(request)
         start = time.perf_counter()
+        answer = await self._reviewed(body, endpoint, judge, start)
+        if isinstance(answer, Asking):
+            seconds = min(budget(request.rel_url.raw_query_string), MAX_LOOKUP_SECONDS)
+            seconds -= time.perf_counter() - start + LOOKUP_MARGIN_SECONDS
+            resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
+            answer = await self._reviewed(body, endpoint, judge, start, answer.snapshot, resolved)
+            # Every look-up of a review is known after the first pass: no answer leads to another question.
+            assert not isinstance(answer, Asking)  # noqa: S101
+        return bytes_response(200, answer)
+
+    async def _resolve(
+        self, lookups: Sequence[Lookup], seconds: float, size: int
+    ) -> Mapping[Lookup, Resolution]:
+        """Ask registries while a body of ``size`` bytes is kept, and counted, for the answer."""
+        if self._registries is None:
+            return dict.fromkeys(lookups, NOT_ASKED)
+        held = size if size > LARGE_BODY_BYTES else 0
+        try:
+            self._held.take(held)
+            return await self._registries.resolve(lookups, seconds)
+        finally:
+            self._held.give_back(held)
+
+    def _known(self, snapshot: Snapshot) -> Known:
+        """What is known about registries, for a policy that looks up images."""
+        registries = self._registries
+        if registries is None or not snapshot.looks_up:
+            return lambda _lookup: NOT_ASKED
+        return registries.known
+
+    async def _reviewed(
+        self,
+        body: bytes,
+        endpoint: Endpoint,
+        judge: Judge,
+        start: float,
+        chosen: Snapshot | None = None,
+        resolved: Mapping[Lookup, Resolution] | None = None,
+    ) -> bytes | Asking:
+        """Decode and judge a body, by the live policy or by the one that was ``chosen`` before."""
         decoded_for: Snapshot | None = None
 
         def decode(content: bytes) -> Any:
             nonlocal decoded_for
-            decoded_for = self._live.snapshot
+            decoded_for = chosen or self._live.snapshot
             return decoded(content, decoded_for)
 
-        def answer(document: Any) -> bytes:
+        def answer(document: Any) -> bytes | Asking:
             parsed = review.parse(document)
-            snapshot = self._live.snapshot
+            snapshot = chosen or self._live.snapshot
             if snapshot is None:
                 raise Refusal(503, "no policy is loaded yet")
             if decoded_for is not None and snapshot is not decoded_for:  # it may read other fields
                 parsed = review.parse(parse_json(body))
-            return self._judged(endpoint, judge, parsed, snapshot, start)
+            return self._judged(endpoint, judge, parsed, snapshot, start, resolved)
 
-        return bytes_response(200, await with_document(body, self._held, decode=decode, use=answer))
+        return await with_document(body, self._held, decode=decode, use=answer)
 
     def _judged(
-        self, endpoint: Endpoint, judge: Judge, request: AdmissionRequest, snapshot: Snapshot, start: float
-    ) -> bytes:
-        """A review's answer, told of. ``start`` is of ``time.perf_counter``."""
-        outcome = judge(request, snapshot)
+        self,
+        endpoint: Endpoint,
+        judge: Judge,
+        request: AdmissionRequest,
+        snapshot: Snapshot,
+        start: float,
+        resolved: Mapping[Lookup, Resolution] | None = None,
+    ) -> bytes | Asking:
+        """Return a review's answer, counted and logged, or what must be known before.
+
+        ``start`` is of ``time.perf_counter``; ``resolved`` are the answers of registries.
+        """
+        facts = Facts(self._known(snapshot), resolved)
+        outcome = judge(request, snapshot, facts)
+        if facts.missing:
+            return Asking(tuple(dict.fromkeys(facts.missing)), snapshot)
         body = orjson.dumps(outcome.response.document())
         self._tell(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
         return body
@@ -303,8 +381,7 @@ class Webhook:
 
 def decoded(body: bytes, snapshot: Snapshot | None) -> Any:
     """Return the AdmissionReview in a body, perhaps with only the fields that a policy reads."""
-    # Paths declared for Pods may lead to fields that the typed decoder leaves out.
-    if snapshot is not None and POD not in snapshot.resources:
+    if snapshot is not None and not snapshot.needs_whole_pod:
         document = parse_pod_review(body)
         if document is not None:
             return document

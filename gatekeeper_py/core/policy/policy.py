@@ -165,6 +165,11 @@ class CompiledPolicy:
         return {entry.host: entry for entry in self.policy.document.registries}
 
     @cached_property
+    def adds_pull_secrets(self) -> bool:
+        """Whether some mirror adds a pull secret to Pods."""
+        return any(mirror.image_pull_secret is not None for mirror in self.mirrors)
+
+    @cached_property
     def looked_up_hosts(self) -> frozenset[str]:
         """The registries that may be asked about images. Empty if nothing is looked up."""
         hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
