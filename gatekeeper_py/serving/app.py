@@ -308,7 +308,8 @@ def describe_policy(reloader: Reloader, live: LivePolicy, registries: RegistrySe
         "resourceVersion": None if loaded is None else loaded.resource_version,
         "loadedAt": None if loaded is None else _rfc3339(loaded.at),
         "counts": counts,
-        "registries": registries.describe(),
+        # Only a policy that looks up images has something to show here.
+        **({} if snapshot is None or not snapshot.looks_up else {"registries": registries.describe()}),
         "findings": [] if loaded is None else [f.as_json() for f in loaded.findings],
         "refused": None
         if reloader.refused is None

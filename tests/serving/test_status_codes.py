@@ -365,6 +365,7 @@ async def test_too_many_policies_at_once_get_503_and_retry_after(served: Served)
 class _Broken:
     revision = "0" * 12
     resources: Final[dict[Any, Any]] = {}
+    looks_up = needs_whole_pod = False
 
     def mode(self, namespace: str | None) -> Any:
         raise RuntimeError("a bug")
