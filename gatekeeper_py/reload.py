@@ -1,31 +1,49 @@
-"""Text -> policy -> LivePolicy, the last good one kept.
+"""Deliveries of a source -> live policy. The last good policy serves until there is a better one.
 
-A bad document, a missing one or one that is unreadable leaves the live policy serving and says
-so: in a log line with every problem, in a metric, and in what ``/policy`` shows.
+A document is parsed in a child process (``gatekeeper_py.parser``) and compiled here, in slices between
+reviews. One that is missing, bad or too costly to parse leaves the live policy serving: a log line lists
+every problem, a metric counts it, and ``/policy`` shows it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, Protocol, cast
 
-from gatekeeper_py.core.policy.dismantle import dismantle
-from gatekeeper_py.core.policy.document import PolicyError
-from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy, parse_policy
+from gatekeeper_py.core.policy.document import MODES, Mode
+from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.parser.process import Fetch, ParserError, Report
+from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.runtime.memory import collector_paused, dismantling, give_back
+from gatekeeper_py.runtime.slices import in_slices
 
 Result = Literal["loaded", "refused", "unchanged"]
 
 AFTER_BUG_SECONDS: Final = 1.0
-"""Before a rule that has lapsed is tried again: it would otherwise fail without a pause."""
+"""Before an expired rule is taken out again after that failed: it would otherwise fail without a pause."""
+
+FIRST_RETRY_SECONDS: Final = 1.0
+LONGEST_RETRY_SECONDS: Final = 300.0
+"""Before a document is parsed again when the parser process could not be started, was killed by somebody
+else or was too slow, as on an overloaded machine."""
+
+MAX_LOGGED_CHARACTERS: Final = 10_000
+"""Of findings in one line of the log, whose longest is 16 KiB; ``/policy`` shows all."""
+
+FEW_ENTRIES: Final = 2000
+"""Rules and cached decisions that are freed at once, which takes 1 ms. In steps it takes twenty times as
+long."""
+
+LARGE_TEXT: Final = 256 * 1024
+"""Characters of a text that is hashed in a thread: 1 MiB takes 2 ms."""
 
 
 class Observer(Protocol):
@@ -38,17 +56,34 @@ class Observer(Protocol):
     def policy_live(self, snapshot: Snapshot, source: str) -> None: ...
 
 
+class Parses(Protocol):
+    """Judges documents; see ``parser.process.Parser``."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]: ...
+
+    async def judge(
+        self,
+        text: str,
+        mode: str | None,
+        instant: datetime,
+        *,
+        on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
+    ) -> Report: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The last delivery that was not accepted."""
+    """The last delivery, when it was not accepted. ``final`` unless it is going to be parsed again."""
 
     at: datetime
     findings: tuple[Finding, ...]
+    delivery: Delivery
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """The last delivery that was accepted, with its lint."""
+    """The last delivery that was accepted, with what lint found."""
 
     at: datetime
     policy: Policy
@@ -65,6 +100,7 @@ class Reloader:
     def __init__(
         self,
         live: LivePolicy,
+        parser: Parses,
         *,
         source: str,
         place: str,
@@ -79,6 +115,7 @@ class Reloader:
         self.loaded: Loaded | None = None
         self.refused: Refusal | None = None
         self._live = live
+        self._parser = parser
         self._cache_size = cache_size
         self._counts = counts
         self._observer = observer
@@ -86,45 +123,171 @@ class Reloader:
         self._now = now
         self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
+        self._failures = 0
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
-        """Follow a source until cancelled. What arrives while a policy compiles replaces itself."""
+        """Follow a source until cancelled. A delivery replaces earlier ones that still wait."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._compile_forever())
+            group.create_task(self._apply_forever())
             async for delivery in deliveries:
                 self._latest = delivery
+                self._failures = 0
                 self._delivered.set()
 
     async def apply(self, delivery: Delivery) -> Result:
-        """Take one delivery: install its policy, or keep the last good one and say why."""
+        """Take one delivery: make its policy live, or keep the last good one and say why."""
         self._observer.policy_present(present=delivery.text is not None)
         if delivery.text is None:
-            missing = Finding(severity="error", code="no-policy", path="", line=1, message=delivery.problem)
-            return self._refuse((missing,))
-        loaded = self.loaded
-        if loaded is not None and _same(loaded.policy, delivery):
-            return self._keep(loaded, delivery.resource_version)
+            return self._refuse(delivery, delivery.findings or (_error("no-policy", delivery.problem),))
+        if self.refused is not None and self.refused.final and self.refused.delivery.same_state(delivery):
+            return self._refuse(delivery, self.refused.findings)
+        if not delivery.problem and self.loaded is not None and self.loaded.policy.text == delivery.text:
+            mode = self.loaded.policy.document.mode if delivery.mode is None else delivery.mode
+            if mode == self.loaded.policy.mode:
+                return self._keep(self.loaded, delivery.resource_version)
+            if mode in MODES:
+                return await self._change_mode(mode, delivery.resource_version)
         try:
-            with _collector_off():
-                compiled, findings = await asyncio.to_thread(
-                    _compile, delivery.text, delivery.mode, self._now()
-                )
-        except PolicyError as problem:
-            return self._refuse(problem.findings)
+            return await self._parse(delivery, delivery.text)
+        except ParserError as problem:
+            return self._refuse(delivery, _parser_findings(delivery, problem), final=problem.permanent)
         except Exception:  # noqa: BLE001 - a bug of ours must cost this delivery, not the server
             self._log.error("policy_not_compiled", source=self.place, exc_info=True)
-            bug = Finding(severity="error", code="internal-error", path="", line=1, message="internal error")
-            return self._refuse((bug,))
-        replaced = [self._live.snapshot, self.loaded]
-        before = 0 if loaded is None else len(loaded.policy.allow) + len(loaded.policy.deny)
+            return self._refuse(delivery, (_error("internal-error", "internal error"),))
+
+    async def _parse(self, delivery: Delivery, text: str) -> Result:
+        """Raises ``ParserError``."""
+        loaded: Loaded | None = None
+        compiled: CompiledPolicy | None = None
+        replaced: list[Any] = []
+
+        async def load(fetch: Fetch) -> None:
+            nonlocal loaded, compiled
+            with collector_paused():
+                document = await fetch()
+                mode = cast(Mode, delivery.mode or document.mode)
+                policy = Policy(document=document, text=text, mode=mode)
+                compiled = await in_slices(policy.compiling(self._now()))
+                await _hash(policy)
+            replaced.extend((self._live.snapshot, self.loaded))
+            loaded = self._make_live(compiled, (), delivery.resource_version)
+
+        # With a problem of the source the policy is not going to be live: only its findings are of use.
+        on_accepted = None if delivery.problem else load
+        try:
+            async with self._parser.turn():
+                report = await self._parser.judge(text, delivery.mode, self._now(), on_accepted=on_accepted)
+        except ParserError as problem:
+            if loaded is None:
+                raise
+            # The policy is live already.
+            self._log.warning("policy_not_linted", source=self.place, problem=str(problem))
+            findings = (_warning("not-linted", f"the policy is live but was not checked: {problem}"),)
+            report = Report(accepted=True, findings=findings)
+        if delivery.problem:
+            errors = report.findings if not report.accepted else ()
+            return self._refuse(delivery, in_order((*delivery.findings, *errors)))
+        if loaded is None or compiled is None:
+            return self._refuse(delivery, report.findings)
+        self.loaded = replace(loaded, findings=report.findings)
+        self._log_loaded(compiled, report.findings)
+        await self._free(replaced)
+        return "loaded"
+
+    async def _change_mode(self, mode: Mode, resource_version: str | None) -> Result:
+        """Install the live rules in another mode: nothing is parsed or compiled for it."""
+        snapshot, loaded = self._live.snapshot, self.loaded
+        if snapshot is None or loaded is None:
+            raise RuntimeError("there is no policy to change the mode of")
+        policy = replace(loaded.policy, mode=mode)
+        await _hash(policy)
+        findings = loaded.findings
+        compiled = replace(snapshot.compiled, policy=policy)
+        replaced = [snapshot, loaded]
+        del snapshot, loaded
+        self._make_live(compiled, findings, resource_version)
+        self._log_loaded(compiled, findings)
+        await self._free(replaced)
+        return "loaded"
+
+    async def _apply_forever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds_to_next_step()):
+                    await self._delivered.wait()
+            self._delivered.clear()
+            latest, self._latest = self._latest, None
+            if latest is None:
+                latest = self._due_again()
+            try:
+                if latest is not None:
+                    await self.apply(latest)
+                await self._expire()
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
+                self._log.error("policy_not_compiled", source=self.place, exc_info=True)
+                await asyncio.sleep(AFTER_BUG_SECONDS)
+
+    def _seconds_to_next_step(self) -> float | None:
+        """Until a rule expires or a document is to be parsed again; ``None`` when nothing is due."""
+        instants = [self._next_change(), self._next_try()]
+        wait = min(
+            ((each - self._now()).total_seconds() for each in instants if each is not None), default=None
+        )
+        # Sleep at most a day at a time, so that a change of the calendar is noticed then.
+        return None if wait is None else min(max(wait, 0.0), 86_400.0)
+
+    def _next_change(self) -> datetime | None:
+        snapshot = self._live.snapshot
+        return None if snapshot is None else snapshot.compiled.next_change
+
+    def _next_try(self) -> datetime | None:
+        refused = self.refused
+        if refused is None or refused.final:
+            return None
+        pause = backed_off(FIRST_RETRY_SECONDS, self._failures - 1, LONGEST_RETRY_SECONDS)
+        return refused.at + timedelta(seconds=pause)
+
+    def _due_again(self) -> Delivery | None:
+        due = self._next_try()
+        return None if due is None or self.refused is None or due > self._now() else self.refused.delivery
+
+    async def _expire(self) -> None:
+        """Compile the live policy again when a rule or an override has expired."""
+        snapshot = self._live.snapshot
+        now = self._now()
+        if snapshot is None or snapshot.compiled.next_change is None or snapshot.compiled.next_change > now:
+            return
+        with collector_paused():
+            compiled = await in_slices(snapshot.compiled.policy.compiling(now))
+        replaced = [snapshot]
+        del snapshot
+        self._install(compiled)
+        self._log.info(
+            "policy_rule_lapsed",
+            revision=compiled.revision,
+            allow=len(compiled.allow),
+            deny=len(compiled.deny),
+        )
+        await self._free(replaced)
+
+    def _make_live(
+        self, compiled: CompiledPolicy, findings: tuple[Finding, ...], resource_version: str | None
+    ) -> Loaded:
+        """Install a policy that was just accepted."""
         self._install(compiled)
         self.refused = None
         self.loaded = loaded = Loaded(
-            at=self._now(),
-            policy=compiled.policy,
-            findings=findings,
-            resource_version=delivery.resource_version,
+            at=self._now(), policy=compiled.policy, findings=findings, resource_version=resource_version
         )
+        self._observer.policy_reloaded("loaded")
+        return loaded
+
+    def _install(self, compiled: CompiledPolicy) -> None:
+        snapshot = Snapshot(compiled, self._cache_size, self._counts)
+        self._live.install(snapshot)
+        self._observer.policy_live(snapshot, self.source)
+
+    def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:
         self._log.info(
             "policy_loaded",
             source=self.place,
@@ -133,112 +296,69 @@ class Reloader:
             allow=len(compiled.allow),
             deny=len(compiled.deny),
             mirrors=len(compiled.mirrors),
-            findings=[f"{finding.code}: {finding}" for finding in findings[:20]],
-            more_findings=max(len(findings) - 20, 0),
+            **_logged(findings),
         )
-        self._observer.policy_reloaded("loaded")
-        await asyncio.to_thread(dismantle, replaced, rules=before)
-        return "loaded"
-
-    async def _compile_forever(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds_to_next_change()):
-                    await self._delivered.wait()
-            self._delivered.clear()
-            latest, self._latest = self._latest, None
-            try:
-                if latest is not None:
-                    await self.apply(latest)
-                await self._lapse()
-            except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
-                self._log.error("policy_not_compiled", source=self.place, exc_info=True)
-                await asyncio.sleep(AFTER_BUG_SECONDS)
-
-    def _seconds_to_next_change(self) -> float | None:
-        snapshot = self._live.snapshot
-        if snapshot is None or snapshot.compiled.next_change is None:
-            return None
-        wait = (snapshot.compiled.next_change - self._now()).total_seconds()
-        # Sleep at most a day at a time: a calendar that is set back or forth is noticed then.
-        return min(max(wait, 0.0), 86_400.0)
-
-    async def _lapse(self) -> None:
-        """Compile the live policy again when a rule or an override has lapsed."""
-        snapshot = self._live.snapshot
-        if snapshot is None or snapshot.compiled.next_change is None:
-            return
-        now = self._now()
-        if snapshot.compiled.next_change > now:
-            return
-        with _collector_off():
-            compiled = await asyncio.to_thread(snapshot.compiled.policy.at, now)
-        self._install(compiled)
-        self._log.info(
-            "policy_rule_lapsed",
-            revision=compiled.revision,
-            allow=len(compiled.allow),
-            deny=len(compiled.deny),
-        )
-        before = len(snapshot.compiled.allow) + len(snapshot.compiled.deny)
-        replaced = [snapshot]
-        del snapshot
-        await asyncio.to_thread(dismantle, replaced, rules=before)
-
-    def _install(self, compiled: CompiledPolicy) -> None:
-        snapshot = Snapshot(compiled, self._cache_size, self._counts)
-        self._live.install(snapshot)
-        self._observer.policy_live(snapshot, self.source)
 
     def _keep(self, loaded: Loaded, resource_version: str | None) -> Result:
         self.refused = None
-        self.loaded = Loaded(
-            at=loaded.at,
-            policy=loaded.policy,
-            findings=loaded.findings,
-            resource_version=resource_version,
-        )
+        self.loaded = replace(loaded, resource_version=resource_version)
         self._observer.policy_reloaded("unchanged")
         return "unchanged"
 
-    def _refuse(self, findings: tuple[Finding, ...]) -> Result:
-        self.refused = Refusal(at=self._now(), findings=findings)
+    def _refuse(self, delivery: Delivery, findings: tuple[Finding, ...], *, final: bool = True) -> Result:
+        self.refused = Refusal(at=self._now(), findings=findings, delivery=delivery, final=final)
+        self._failures += 0 if final else 1
         serving = self._live.snapshot
         self._log.error(
             "policy_refused",
             source=self.place,
-            findings=[f"{finding.code}: {finding}" for finding in findings],
+            **_logged(findings),
             serving=None if serving is None else serving.revision,
         )
         self._observer.policy_reloaded("refused")
         return "refused"
 
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """While a policy is compiled: all it makes is kept, and no collection looks at it later.
-
-    Every collection would be for nothing, and one of a million objects stops the loop for a second.
-    Later ones would walk what lives as long as the policy: at 33 KB a review, that was a pause of
-    10 ms now and then.
-    """
-    # What is garbage already would be frozen with the rest, and stay for ever: connections that end badly
-    # leave cycles, and reloads make the collector's own turns seldom. What was frozen before is not walked.
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-        # Before the collector is on again: it would begin with all that was made meanwhile.
-        gc.freeze()
-    finally:
-        gc.enable()
+    async def _free(self, replaced: list[Any]) -> None:
+        """Free what is live no more, a large policy in slices, and give the memory back."""
+        snapshot = next((each for each in replaced if isinstance(each, Snapshot)), None)
+        if snapshot is None:
+            return
+        entries = len(snapshot.compiled.allow) + len(snapshot.compiled.deny) + snapshot.cached
+        del snapshot
+        if entries <= FEW_ENTRIES:
+            replaced.clear()
+            return
+        await in_slices(dismantling(replaced))
+        await asyncio.to_thread(give_back)
 
 
-def _compile(text: str, mode: str | None, now: datetime) -> tuple[CompiledPolicy, tuple[Finding, ...]]:
-    policy = parse_policy(text, mode)
-    return policy.at(now), policy.lint(now)
+async def _hash(policy: Policy) -> None:
+    """Compute the revision, which is kept."""
+    if len(policy.text) > LARGE_TEXT:
+        await asyncio.to_thread(lambda: policy.revision)
 
 
-def _same(policy: Policy, delivery: Delivery) -> bool:
-    mode = policy.document.mode if delivery.mode is None else delivery.mode
-    return policy.text == delivery.text and policy.mode == mode
+def _logged(findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """As many findings as fit into a line of the log, and how many more there are."""
+    shown: list[str] = []
+    size = 0
+    for finding in findings:
+        text = f"{finding.code}: {finding}"
+        size += len(text)
+        if size > MAX_LOGGED_CHARACTERS:
+            break
+        shown.append(text)
+    return {"findings": shown, "more_findings": len(findings) - len(shown)}
+
+
+def _parser_findings(delivery: Delivery, problem: ParserError) -> tuple[Finding, ...]:
+    code = "internal-error" if problem.cause == "bug" else "not-parsed"
+    return (*delivery.findings, _error(code, f"the document was not parsed: {problem}"))
+
+
+def _error(code: str, message: str) -> Finding:
+    return Finding(severity="error", code=code, path="", line=1, message=message)
+
+
+def _warning(code: str, message: str) -> Finding:
+    return Finding(severity="warning", code=code, path="", line=1, message=message)

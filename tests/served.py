@@ -6,6 +6,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,9 +14,13 @@ from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.webhook import Webhook
-from gatekeeper_py.settings import Address
+from gatekeeper_py.settings import Address, ConfigMapName
+from parsing import InProcessParser
 from recording import RecordingLog
 from wire import Connection
+
+GUARDED: Final = ConfigMapName("gatekeeper-py", "gatekeeper-py-policy")
+"""The ConfigMap that the webhook guards."""
 
 
 @dataclass
@@ -29,6 +34,7 @@ class Served:
     log: RecordingLog
     address: Address
     trust: ssl.SSLContext
+    parser: InProcessParser
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample's value, 0 when there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import sys
 import weakref
@@ -17,9 +18,12 @@ import pytest
 from builders import policy_text
 from gatekeeper_py import reload
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.parser.process import ParserError
 from gatekeeper_py.reload import Reloader
+from parsing import InProcessParser
 from recording import RecordingLog
 from wire import eventually
 
@@ -52,8 +56,10 @@ class World:
     def __init__(self) -> None:
         self.live, self.log, self.observer = LivePolicy(), RecordingLog(), Observer()
         self.now = START
+        self.parser = InProcessParser()
         self.reloader = Reloader(
             self.live,
+            self.parser,
             source="file",
             place="/etc/policy.yaml",
             cache_size=10,
@@ -133,20 +139,14 @@ async def test_every_kind_of_bad_delivery_is_refused(world: World, delivery: Del
     assert world.observer.results == ["refused", "loaded", "refused"]
 
 
-async def test_a_bug_while_compiling_costs_the_delivery_and_not_the_server(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bug_costs_the_delivery_and_not_the_server(world: World) -> None:
     await world.take(GOOD)
-
-    def fails(*_arguments: Any) -> Any:
-        raise RecursionError
-
-    monkeypatch.setattr(reload, "_compile", fails)
+    world.parser.failures.append(RecursionError())
     assert await world.take(OTHER) == "refused"
     assert world.approves("registry.corp.io/a")
     assert [keys["exc_info"] for keys in world.log.named("policy_not_compiled")] == [True]
     assert world.reloader.refused is not None
-    monkeypatch.undo()
+    assert await world.take(GOOD) == "unchanged"
     assert await world.take(OTHER) == "loaded"
     assert world.reloader.refused is None
 
@@ -232,7 +232,7 @@ async def test_a_rule_that_lapses_is_gone_without_a_delivery(world: World) -> No
     assert world.approves("other.io/a")
     assert world.observer.results == ["loaded"]
     assert len(set(world.observer.revisions)) == 1
-    assert world.reloader._seconds_to_next_change() is None
+    assert world.reloader._seconds_to_next_step() is None
     await _cancelled(task)
 
 
@@ -242,14 +242,14 @@ async def test_an_override_that_lapses_gives_the_mode_back(world: World) -> None
     await world.take(text)
     assert world.live.snapshot is not None
     assert world.live.snapshot.mode("shop") == "warn"
-    assert world.reloader._seconds_to_next_change() == 86_400.0
+    assert world.reloader._seconds_to_next_step() == 86_400.0
     world.now = until - timedelta(seconds=1)
-    assert world.reloader._seconds_to_next_change() == 1.0
-    await world.reloader._lapse()
+    assert world.reloader._seconds_to_next_step() == 1.0
+    await world.reloader._expire()
     assert world.live.snapshot.mode("shop") == "warn"
     world.now = until
-    assert world.reloader._seconds_to_next_change() == 0.0
-    await world.reloader._lapse()
+    assert world.reloader._seconds_to_next_step() == 0.0
+    await world.reloader._expire()
     assert world.live.snapshot.mode("shop") == "enforce"
 
 
@@ -265,10 +265,10 @@ async def test_a_bug_when_a_rule_lapses_does_not_end_the_server(
         tried.append(instant)
         if len(tried) == 1:
             raise RuntimeError("a bug")
-        return at(policy, instant)
+        return compiling(policy, instant)
 
-    at = type(policy).at
-    monkeypatch.setattr(type(policy), "at", fail_once)
+    compiling = type(policy).compiling
+    monkeypatch.setattr(type(policy), "compiling", fail_once)
     world.now = START + timedelta(days=5)
     task = asyncio.create_task(world.reloader.run(_deliveries(asyncio.Queue())))
     await eventually(lambda: world.log.named("policy_rule_lapsed") != [])
@@ -278,8 +278,8 @@ async def test_a_bug_when_a_rule_lapses_does_not_end_the_server(
 
 
 async def test_without_a_policy_nothing_lapses(world: World) -> None:
-    await world.reloader._lapse()
-    assert world.reloader._seconds_to_next_change() is None
+    await world.reloader._expire()
+    assert world.reloader._seconds_to_next_step() is None
 
 
 def resident_bytes() -> int:
@@ -361,7 +361,7 @@ async def test_what_a_lapse_replaces_is_freed(world: World) -> None:
         watched.append(weakref.ref(world.live.snapshot.compiled))
         assert world.approves(f"r{day}.io/a")
         world.now = START + timedelta(days=day)
-        await world.reloader._lapse()
+        await world.reloader._expire()
         assert not world.approves(f"r{day}.io/a")
         assert world.approves("other.io/a")
 
@@ -369,14 +369,148 @@ async def test_what_a_lapse_replaces_is_freed(world: World) -> None:
     assert world.live.snapshot.compiled.policy is world.reloader.loaded.policy  # type: ignore[union-attr]
 
 
+class TestWhatIsParsed:
+    """Parsing is dear, so nothing is parsed that need not be."""
+
+    async def test_a_change_of_the_mode_alone_is_not_parsed(self, world: World) -> None:
+        await world.take(GOOD, resource_version="1")
+        before = world.live.snapshot
+        assert before is not None
+        world.now += timedelta(minutes=1)
+        assert await world.take(GOOD, mode="warn", resource_version="2") == "loaded"
+        after, loaded = world.live.snapshot, world.reloader.loaded
+        assert after is not None
+        assert after is not before
+        assert after.allow is before.allow
+        assert after.mode("shop") == "warn"
+        assert after.revision == parse_policy(GOOD, "warn").revision != before.revision
+        assert loaded is not None
+        assert (loaded.at, loaded.resource_version) == (world.now, "2")
+        assert [finding.code for finding in loaded.findings] == ["floating-latest"]
+        assert world.log.named("policy_loaded")[-1]["mode"] == "warn"
+        assert world.parser.parsed == [GOOD]
+
+    async def test_back_to_the_documents_own_mode_neither(self, world: World) -> None:
+        await world.take(GOOD, mode="warn")
+        assert await world.take(GOOD) == "loaded"
+        assert world.live.snapshot is not None
+        assert world.live.snapshot.mode("shop") == "enforce"
+        assert world.parser.parsed == [GOOD]
+
+    async def test_another_mode_keeps_an_expired_rule_out(self, world: World) -> None:
+        until = START + timedelta(days=1)
+        text = policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]")
+        await world.take(text)
+        world.now = until
+        await world.reloader._expire()
+        await world.take(text, mode="warn")
+        assert not world.approves("quay.io/a")
+
+    async def test_a_mode_that_is_none_is_refused(self, world: World) -> None:
+        await world.take(GOOD)
+        assert await world.take(GOOD, mode="audit") == "refused"
+        assert world.live.snapshot is not None
+        assert world.live.snapshot.mode("shop") == "enforce"
+
+    async def test_a_refused_document_is_not_parsed_again(self, world: World) -> None:
+        for version in range(5):
+            assert await world.take(BAD, resource_version=str(version)) == "refused"
+        assert world.parser.parsed == [BAD]
+        assert world.reloader.refused is not None
+        assert len(world.reloader.refused.findings) == 2
+
+    @pytest.mark.parametrize("cause", ["memory", "cpu", "bug"])
+    async def test_neither_is_one_that_is_too_costly(self, world: World, cause: Any) -> None:
+        await world.take(GOOD)
+        world.parser.failures.append(ParserError(cause, "it needs more than it may"))
+        assert await world.take(OTHER) == "refused"
+        assert await world.take(OTHER) == "refused"
+        assert world.parser.parsed == [GOOD, OTHER]
+        assert world.reloader._seconds_to_next_step() is None
+        assert world.approves("registry.corp.io/a")
+        assert world.reloader.refused is not None
+        (finding,) = world.reloader.refused.findings
+        assert "it needs more than it may" in finding.message
+
+    async def test_a_problem_of_the_source_refuses_a_good_document(self, world: World) -> None:
+        await world.take(GOOD)
+        error = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="no")
+        delivery = Delivery(text=OTHER, problem="it holds another key", findings=(error,))
+        assert await world.reloader.apply(delivery) == "refused"
+        assert world.reloader.refused is not None
+        assert world.reloader.refused.findings == (error,)
+        assert world.approves("registry.corp.io/a")
+
+    async def test_and_is_listed_with_the_problems_of_a_bad_one(self, world: World) -> None:
+        error = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="no")
+        delivery = Delivery(text=BAD, problem="it holds another key", findings=(error,))
+        assert await world.reloader.apply(delivery) == "refused"
+        assert world.reloader.refused is not None
+        assert [finding.path for finding in world.reloader.refused.findings] == [
+            "data.x",
+            "allow[0]",
+            "colour",
+        ]
+        # Once the key is gone, the text is parsed again: its refusal may have been for the key alone.
+        assert await world.take(GOOD) == "loaded"
+
+
+class TestWhatIsTriedAgain:
+    """When the parser process does not start, is killed or is too slow, the document may still be good."""
+
+    @pytest.mark.parametrize("cause", ["start", "died", "time"])
+    async def test_with_growing_pauses_until_it_loads(self, world: World, cause: Any) -> None:
+        pauses = []
+        queue: asyncio.Queue[Delivery] = asyncio.Queue()
+        task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
+        world.parser.failures = [ParserError(cause, "no luck")] * 12
+        queue.put_nowait(Delivery(text=GOOD))
+        while world.parser.failures:
+            left = len(world.parser.failures)
+            await eventually(lambda left=left: len(world.parser.failures) < left)  # type: ignore[misc]
+            await eventually(lambda: world.reloader.refused is not None and not world.reloader.refused.final)
+            pause = world.reloader._seconds_to_next_step()
+            assert pause is not None
+            pauses.append(pause)
+            world.now += timedelta(seconds=pause)
+            world.reloader._delivered.set()  # as if the time had passed
+        await eventually(lambda: world.reloader.loaded is not None)
+        assert world.reloader.refused is None
+        assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0, 300.0]
+        await _cancelled(task)
+
+    async def test_another_document_is_tried_at_once(self, world: World) -> None:
+        world.parser.failures.append(ParserError("start", "no luck"))
+        assert await world.take(GOOD) == "refused"
+        assert await world.take(OTHER) == "loaded"
+        assert world.reloader._next_try() is None
+
+    async def test_the_live_policy_serves_meanwhile(self, world: World) -> None:
+        await world.take(GOOD)
+        world.parser.failures.append(ParserError("died", "the parser process was ended by SIGKILL"))
+        assert await world.take(OTHER) == "refused"
+        assert world.approves("registry.corp.io/a")
+        (line,) = world.log.named("policy_refused")
+        assert "ended by SIGKILL" in line["findings"][0]
+
+
+async def test_a_policy_that_could_not_be_linted_is_live_all_the_same(world: World) -> None:
+    world.parser.lint_failure = ParserError("cpu", "it needs more than 10 s of processor time")
+    assert await world.take(GOOD) == "loaded"
+    assert world.approves("registry.corp.io/a")
+    assert world.reloader.loaded is not None
+    assert [finding.code for finding in world.reloader.loaded.findings] == ["not-linted"]
+    assert world.log.named("policy_not_linted") != []
+
+
 async def test_many_findings_make_a_bounded_log_line(world: World) -> None:
     await world.take(policy_text(allow=f"[{', '.join(['nginx'] * 1000)}]"))
+    assert world.reloader.refused is not None
+    findings = world.reloader.refused.findings
     (line,) = world.log.named("policy_refused")
-    assert len(line["findings"]) == 101
-    assert (
-        line["findings"][-1]
-        == "more-findings: line 4: 900 more findings are not listed (correct these first)"
-    )
+    assert len(json.dumps(line)) < 16_384
+    assert len(line["findings"]) + line["more_findings"] == len(findings) == 101
+    assert line["findings"][0] == f"{findings[0].code}: {findings[0]}"
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -23,7 +23,9 @@ from typing import Any
 from benchmarks.bodies import pod_review
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.parser.process import Parser
 from gatekeeper_py.runtime.logs import LogWriter, RateLimit, build_log
+from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.webhook import Webhook
@@ -84,10 +86,12 @@ async def count(case: str) -> Counts:
     live.install(Snapshot(compiled, 16384, counts))
     with NOWHERE.open("wb", buffering=0) as nowhere:  # noqa: ASYNC230 - it never blocks
         writer = LogWriter(nowhere)
+        metrics, log = Metrics(live, counts), build_log(writer, level="info", style="json", colors=False)
         webhook = Webhook(
             live,
-            observer=Metrics(live, counts),
-            log=build_log(writer, level="info", style="json", colors=False),
+            PolicyGuard(None, Parser(log=log), observer=metrics, log=log),
+            observer=metrics,
+            log=log,
             limit=RateLimit(),
             max_body_bytes=7 * 1024 * 1024,
         )

@@ -11,12 +11,12 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks, in_order
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
@@ -25,7 +25,6 @@ from gatekeeper_py.core.policy.parse.places import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
 from gatekeeper_py.core.policy.parse.validation import value_of
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
-from gatekeeper_py.core.policy.problems import mode_problem
 from gatekeeper_py.reporting.findings import print_findings
 
 
@@ -101,16 +100,20 @@ def usable(given: PolicyInput) -> Policy:
     return given.policy
 
 
-def live_policy(name: str, data: Any) -> PolicyInput:
-    """Read the policy in the ``data`` of a live ConfigMap; findings refer to it as ``name``."""
-    document = data.get(POLICY_KEY) if isinstance(data, dict) else None
-    mode = data.get(MODE_KEY) if isinstance(data, dict) else None
-    if not isinstance(document, str):
-        errors = (_missing(Mark(line=1, column=1)),)
-        return PolicyInput(name=name, policy=None, errors=errors, lines=(), shift=_Shift())
-    policy, findings = _parsed(document, mode if isinstance(mode, str) else None, MAX_CONFIGMAP_BYTES)
-    lines = _lines(document)
-    return PolicyInput(name=name, policy=policy, errors=findings, lines=lines, shift=_Shift())
+def live_policy(name: str, data: Any, binary_data: Any = None) -> PolicyInput:
+    """Read the policy in the fields of a live ConfigMap; findings refer to it as ``name``."""
+    found = read_configmap(data, binary_data)
+    policy, errors = None, found.findings
+    if found.text is not None:
+        policy, findings = _parsed(found.text, found.mode, MAX_CONFIGMAP_BYTES)
+        errors = in_order((*errors, *findings))
+    return PolicyInput(
+        name=name,
+        policy=None if errors else policy,
+        errors=errors,
+        lines=() if found.text is None else _lines(found.text),
+        shift=_Shift(),
+    )
 
 
 def read_text(argument: str) -> tuple[str, str]:
@@ -160,10 +163,12 @@ def _lines(text: str) -> tuple[str, ...]:
 class _Outline:
     """What says whether a file is a policy or a ConfigMap manifest; nothing else of it is kept.
 
-    ``fields`` holds ``apiVersion``, ``kind``, ``data`` and, by their paths, the keys of ``data``.
+    ``fields`` holds ``apiVersion``, ``kind``, ``data``, ``binaryData`` and, by their paths, what is in the
+    latter two. ``keys`` says where each of those keys stands.
     """
 
     fields: dict[str, Node]
+    keys: dict[str, Mark]
     findings: tuple[Finding, ...]
 
     def text_of(self, path: str) -> str | None:
@@ -171,55 +176,65 @@ class _Outline:
         return node.value if node is not None and isinstance(node.value, str) else None
 
     def mark_of(self, path: str) -> Mark:
-        """Where a field stands, or the file's beginning when it is absent."""
-        node = self.fields.get(path)
+        """Where a field stands, or the nearest one above it."""
+        node = self.fields.get(path) or self.fields.get(path.partition(".")[0])
         return Mark(line=1, column=1) if node is None else node.mark
 
-
-_DATA: Final = frozenset({POLICY_KEY, MODE_KEY})
+    def value_of(self, field: str) -> Any:
+        """The value of ``data`` or ``binaryData``, ``None`` when it is absent."""
+        node = self.fields.get(field)
+        if node is None or node.kind != "mapping":
+            return None if node is None else value_of(node)
+        prefix = f"{field}."
+        inner = ((path, node) for path, node in self.fields.items() if path.startswith(prefix))
+        return {path.removeprefix(prefix): value_of(node) for path, node in inner}
 
 
 def _outline(text: str) -> _Outline:
     remarks = Remarks()
     fields: dict[str, Node] = {}
+    keys: dict[str, Mark] = {}
     if check_text(text, MAX_FILE_BYTES, remarks):
         try:
             reader = Reader(text, remarks)
             root = reader.root()
             for key, node in reader.entries() if root is not None and root.kind == "mapping" else ():
-                if key in {"apiVersion", "kind", "data"}:
+                if key in {"apiVersion", "kind", "data", "binaryData"}:
                     fields[key] = node
-                if key == "data" and node.kind == "mapping":
-                    fields |= {f"data.{name}": inner for name, inner in reader.entries() if name in _DATA}
+                if key in {"data", "binaryData"} and node.kind == "mapping":
+                    for name, inner in reader.entries():
+                        fields[f"{key}.{name}"] = inner
+                        keys[f"{key}.{name}"] = reader.key_mark
             reader.finish()
         except Unreadable as problem:
             remarks.add(problem.remark)
-    return _Outline(fields, as_findings(text, remarks))
+    return _Outline(fields, keys, as_findings(text, remarks))
 
 
 def _from_configmap(name: str, text: str, outline: _Outline) -> PolicyInput:
     lines = _lines(text)
-    document = outline.text_of(f"data.{POLICY_KEY}")
-    mode = outline.fields.get(f"data.{MODE_KEY}")
-    errors = list(outline.findings)
-    if document is None:
-        errors.append(_missing(outline.mark_of("data")))
+    found = read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
+    errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
+    if found.text is None:
         return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=_Shift())
-    shift = _shift(outline.mark_of(f"data.{POLICY_KEY}"), document, lines)
-    wanted = None if mode is None else value_of(mode)
-    problem = None if wanted is None else mode_problem(wanted)
-    policy, findings = _parsed(document, wanted if problem is None else None, MAX_CONFIGMAP_BYTES)
+    shift = _shift(outline.mark_of(f"data.{POLICY_KEY}"), found.text, lines)
+    policy, findings = _parsed(found.text, found.mode, MAX_CONFIGMAP_BYTES)
     errors += [shift.moved(finding) for finding in findings]
-    if problem is not None:
-        mark = outline.mark_of(f"data.{MODE_KEY}")
-        errors.append(dataclasses.replace(problem, line=mark.line, column=mark.column))
     return PolicyInput(
         name=name,
         policy=None if errors else policy,
         errors=in_order(errors),
-        lines=lines if shift.lines else _lines(document),
+        lines=lines if shift.lines else _lines(found.text),
         shift=shift,
     )
+
+
+def _located(outline: _Outline, finding: Finding) -> Finding:
+    """A finding about the ConfigMap itself, with its place in the manifest."""
+    path = f"data.{MODE_KEY}" if finding.path == MODE_KEY else finding.path
+    mark = outline.keys.get(path) if finding.code == UNKNOWN_KEY else None
+    mark = mark or outline.mark_of(path)
+    return dataclasses.replace(finding, line=mark.line, column=mark.column)
 
 
 def _stranger(outline: _Outline) -> Finding | None:
@@ -243,17 +258,6 @@ def _too_long() -> Finding:
     limit = f"{MAX_FILE_BYTES // 2**20} MiB"
     message = f"the text is longer than {limit}, the limit"
     return Finding(severity="error", code="too-long", path="", line=1, message=message)
-
-
-def _missing(mark: Mark) -> Finding:
-    return Finding(
-        severity="error",
-        code="missing-field",
-        path=f"data.{POLICY_KEY}",
-        line=mark.line,
-        column=mark.column,
-        message=f"the ConfigMap holds no text under the key {POLICY_KEY}",
-    )
 
 
 def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> _Shift:

@@ -18,11 +18,13 @@ from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.parser.process import Parser
 from gatekeeper_py.registry.files import FilesWatch
 from gatekeeper_py.registry.service import RegistryService
 from gatekeeper_py.reload import Reloader, Result
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.runtime.process import Process
+from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
@@ -75,8 +77,11 @@ class _Server:
         live, counts = LivePolicy(), CacheCounts()
         metrics = Metrics(live, counts)
         registries = RegistryService(metrics)
+        parser = Parser(log=log)
+        guard = PolicyGuard(settings.configmap, parser, observer=metrics, log=log)
         reloader = Reloader(
             live,
+            parser,
             source="file" if settings.policy is not None else "configmap",
             place=str(settings.policy or settings.configmap),
             cache_size=settings.cache_size,
@@ -87,6 +92,7 @@ class _Server:
         certificates = await self._certificates(metrics)
         webhook = Webhook(
             live,
+            guard,
             observer=metrics,
             log=log,
             limit=RateLimit(),
@@ -148,17 +154,18 @@ class _Server:
                 code = 2
             else:
                 await self._stop.wait()
-                await self._drain(webhook, listener)
+                await self._drain(webhook, guard, listener)
                 code = 0
             await listener.close(1.0)
             await health_listener.close(1.0)
             for task in tasks:
                 task.cancel()
+            await parser.close()
             await registries.close()
         log.info("stopped")
         return code
 
-    async def _drain(self, webhook: Webhook, listener: Listener) -> None:
+    async def _drain(self, webhook: Webhook, guard: PolicyGuard, listener: Listener) -> None:
         """Leave without losing a review: endpoints first, then the socket, then the connections.
 
         Idle connections are not touched: Go does not send a POST again once bytes were written,
@@ -172,7 +179,9 @@ class _Server:
         closed = time.monotonic()
         end = closed + MAX_QUIET_WAIT_SECONDS
         now, quiet_since = closed, closed
-        while listener.connections and now < min(end, max(webhook.last_request, quiet_since) + QUIET_SECONDS):
+        while listener.connections and now < end:
+            if not guard.checking and now >= max(webhook.last_request, quiet_since) + QUIET_SECONDS:
+                break
             due = now + QUIET_LOOK_SECONDS
             await asyncio.sleep(QUIET_LOOK_SECONDS)
             now = time.monotonic()

@@ -24,6 +24,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.serving.guard import CHECK_RESULTS, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,9 @@ class Metrics:
         )
         self._reloads = self._counter(
             "policy_reloads", "Policy documents received from the source, by result.", "result"
+        )
+        self._checks = self._counter(
+            "policy_checks", "Reviews of the /validate-policy endpoint, by result.", "result"
         )
         self._errors = self._counter(
             "http_errors", "HTTP requests answered with a status other than 200, by status code.", "code"
@@ -128,6 +132,8 @@ class Metrics:
         self._hosts: set[str] = set()
         for result in ("loaded", "refused", "unchanged"):
             self._reloads.labels(result)
+        for check in CHECK_RESULTS:
+            self._checks.labels(check)
 
     def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None:
         """Count one answered review."""
@@ -152,6 +158,9 @@ class Metrics:
         self._reloads.labels(result).inc()
         if result == "loaded":
             self._last_success.set(self._now())
+
+    def policy_check(self, result: CheckResult) -> None:
+        self._checks.labels(result).inc()
 
     def policy_present(self, *, present: bool) -> None:
         self._present.set(1 if present else 0)

@@ -14,17 +14,16 @@ from aiohttp.http_parser import RawRequestMessage
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.guard import judge_configmap
 from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
     MAX_HELD_BYTES,
-    TRY_AGAIN,
     Held,
     Refusal,
     parse_json,
@@ -39,10 +38,6 @@ BUDGET_MARGIN_SECONDS: Final = 0.5
 """Kept of the caller's timeout for the way back: an answer after it is a failure."""
 
 MAX_LOGGED_IMAGES: Final = 10
-
-MAX_POLICY_CHECKS: Final = 4
-"""Policies being checked or waiting for it, one at a time: a large one takes a second of the
-interpreter, which reviews must share. The caller of one too many tries again."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -91,6 +86,16 @@ class Observer(Protocol):
     def http_error(self, code: int) -> None: ...
 
 
+class Guard(Protocol):
+    """Judges changes of the policy; see ``serving.guard``."""
+
+    def read(self, request: AdmissionRequest) -> ConfigMapPolicy | None: ...
+
+    async def judge(
+        self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
+    ) -> Outcome: ...
+
+
 class Log(Protocol):
     def debug(self, event: str, **keys: Any) -> Any: ...
 
@@ -117,6 +122,7 @@ class Webhook:
     def __init__(
         self,
         live: LivePolicy,
+        guard: Guard,
         *,
         observer: Observer,
         log: Log,
@@ -131,6 +137,7 @@ class Webhook:
         self.draining = False
         self.last_request = time.monotonic()
         self._live = live
+        self._guard = guard
         self._observer = observer
         self._log = log
         self._limit = limit
@@ -140,8 +147,6 @@ class Webhook:
         self._body_seconds = body_seconds
         self._held = Held(max_held_bytes)
         self._registries = registries
-        self._policy_checks = 0
-        self._policy_check = asyncio.Lock()
         self._judges: dict[str, tuple[Endpoint, Judge]] = {
             "/validate-image": _VALIDATE,
             "/mutate-image": ("mutate", admission.mutate),
@@ -315,24 +320,26 @@ class Webhook:
         return body
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
+        end = time.monotonic() + budget(request.rel_url.raw_query_string)
         body = await self._read(request)
         start = time.perf_counter()
-        parsed = await with_document(body, self._held, decode=parse_json, use=review.parse)
-        if self._policy_checks >= MAX_POLICY_CHECKS:
-            raise Refusal(503, "too many policies are being checked", headers=TRY_AGAIN)
-        self._policy_checks += 1
-        try:
-            # A large policy takes a second to read; reviews go on meanwhile.
-            async with self._policy_check:
-                outcome = await asyncio.to_thread(judge_configmap, parsed)
-        finally:
-            self._policy_checks -= 1
+        parsed, policy = await with_document(
+            body, self._held, decode=parse_json, use=self._parse_policy_review
+        )
+        del body
+        outcome = await self._guard.judge(parsed, policy, end - time.monotonic())
         snapshot = self._live.snapshot
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
         self._tell("policy", parsed, outcome, "", time.perf_counter() - start)
         return response
+
+    def _parse_policy_review(self, document: Any) -> tuple[AdmissionRequest, ConfigMapPolicy | None]:
+        """Parse a review of ``/validate-policy``. Raises ``InvalidReview``."""
+        request = review.parse(document)
+        # A check may take seconds, and what it does not need can be megabytes.
+        return request._replace(object=None, old_object=None), self._guard.read(request)
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))

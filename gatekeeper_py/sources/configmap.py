@@ -102,7 +102,7 @@ class ConfigMapSource:
         Other changes, such as of labels, only update the version that the next watch starts from.
         ``on_synced`` is called after each list, event and bookmark.
         """
-        last: tuple[str | None, str | None, str] | None = None
+        last: Delivery | None = None
         try:
             while True:
                 try:
@@ -112,9 +112,8 @@ class ConfigMapSource:
                     continue
                 if delivery is None:
                     continue
-                content = (delivery.text, delivery.mode, delivery.problem)
-                if content != last:
-                    last = content
+                if last is None or not delivery.same_state(last):
+                    last = delivery
                     yield delivery
         finally:
             await self._disconnect()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.settings import ConfigMapName
 
@@ -120,13 +120,11 @@ def _is(item: Any, name: ConfigMapName) -> bool:
 
 
 def _delivery(item: dict[str, Any], version: str, name: ConfigMapName) -> Delivery:
-    data, binary = item.get("data"), item.get("binaryData")
-    text = data.get(POLICY_KEY) if isinstance(data, dict) else None
-    mode = data.get(MODE_KEY) if isinstance(data, dict) else None
-    if not isinstance(text, str):
-        problem = f"ConfigMap {name} has no key {POLICY_KEY}"
-        if isinstance(binary, dict) and POLICY_KEY in binary:
-            # kubectl stores a file that is not UTF-8 this way.
-            problem = f"ConfigMap {name} has {POLICY_KEY} under binaryData: it is not UTF-8 text"
-        return Delivery(text=None, resource_version=version, problem=problem)
-    return Delivery(text=text, mode=mode if isinstance(mode, str) else None, resource_version=version)
+    found = read_configmap(item.get("data"), item.get("binaryData"))
+    return Delivery(
+        text=found.text,
+        mode=found.mode,
+        resource_version=version,
+        problem="" if not found.findings else f"ConfigMap {name}: {found.findings[0]}",
+        findings=found.findings,
+    )

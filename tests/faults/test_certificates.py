@@ -21,11 +21,13 @@ from faults.mounted import MountedSecret, Pair, make_pair
 from faults.rolling import Asking, Site, lost
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.tls import CertificateFiles
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address
+from parsing import InProcessParser
 from recording import RecordingLog
 from wire import Connection, eventually, request
 
@@ -44,8 +46,9 @@ class Serving:
         live, counts = LivePolicy(), CacheCounts()
         live.install(Snapshot(policy(allow="[registry.corp.example]"), 100, counts))
         self.metrics = Metrics(live, counts)
+        guard = PolicyGuard(None, InProcessParser(), observer=self.metrics, log=self.log)
         self._webhook = Webhook(
-            live, observer=self.metrics, log=self.log, limit=RateLimit(), max_body_bytes=1 << 20
+            live, guard, observer=self.metrics, log=self.log, limit=RateLimit(), max_body_bytes=1 << 20
         )
         self.files = CertificateFiles(
             secret / "tls.crt",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import pytest
 
-from builders import policy_text, review
 from contract import check_response
 from faults.standing import PLAIN, REVIEW, Standing, standing
 from wire import Answer, request
@@ -20,27 +18,11 @@ MIB: Final = 2**20
 CLIENTS: Final = 12
 """Of 6 MiB each, three times what all bodies together may hold."""
 
-CHECKS: Final = 12
-"""Three times as many policies as may wait to be checked."""
-
 ROUNDS: Final = 10
 """A body has two seconds: on a machine that takes in 24 MiB more slowly, there never is too much at once."""
 
 LIVEZ: Final = request(path="/livez", method="GET", headers=[])
 PART: Final = request(b" " * (6 * MIB), length=6 * MIB + 1)
-RULES: Final = ", ".join(f"r{number}.corp.io/team/app" for number in range(5000))
-POLICY: Final = request(
-    json.dumps(
-        review(
-            {
-                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policy"},
-                "data": {"policy.yaml": policy_text(allow=f"[{RULES}]")},
-            }
-        )
-    ).encode(),
-    path="/validate-policy",
-)  # fmt: skip
-
 Send = Callable[[Standing], Awaitable[Answer | None]]
 
 
@@ -57,11 +39,6 @@ async def pour(server: Standing) -> Answer | None:
         with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
             return await connection.receive()
     return None
-
-
-async def check_policy(server: Standing) -> Answer:
-    async with server.connected() as connection:
-        return await connection.ask(POLICY)
 
 
 async def others_go_on(server: Standing, until: asyncio.Task[list[Answer]]) -> None:
@@ -98,13 +75,6 @@ async def test_too_many_bytes_of_bodies_are_shed_and_reviews_and_probes_go_on(se
     answers = await until_shed(server, pour, CLIENTS)
     assert {answer.status for answer in answers} <= {408, 503}
     assert all(answer.closes for answer in answers)
-    await server.idle()
-
-
-async def test_too_many_policies_to_check_are_shed_and_reviews_and_probes_go_on(server: Standing) -> None:
-    answers = await until_shed(server, check_policy, CHECKS)
-    assert {answer.status for answer in answers} == {200, 503}
-    assert all(answer.json()["response"]["allowed"] for answer in answers if answer.status == 200)
     await server.idle()
 
 

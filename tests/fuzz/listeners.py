@@ -13,11 +13,14 @@ import uvloop
 from builders import policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address
+from parsing import InProcessParser
 from recording import RecordingLog
+from served import GUARDED
 from wire import DEADLINE_SECONDS
 
 VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
@@ -63,6 +66,7 @@ class Served:
         metrics = Metrics(live, counts)
         webhook = Webhook(
             live,
+            PolicyGuard(GUARDED, InProcessParser(), observer=metrics, log=self.log),
             observer=metrics,
             log=self.log,
             limit=RateLimit(0.0),

@@ -14,14 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from builders import HUB_TO_CORP, INSTANT, policy_text, review
+from builders import HUB_TO_CORP, INSTANT, policy_text
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.admission.explain import explain
-from gatekeeper_py.core.admission.guard import judge_configmap
-from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.parser.messages import Job, Refused
+from gatekeeper_py.parser.program import judge
 from property.strategies import any_text, documents, images, namespaces, text_of
 
 ROOT: Final = Path(__file__).parents[2]
@@ -131,8 +132,17 @@ def check_text(text: str, mode: str | None, image: str, namespace: str | None) -
 def check_guard(text: str, mode: str | None, *, accepted: bool) -> None:
     """What is refused here is refused at ``kubectl apply``, and nothing else is."""
     data = {"policy.yaml": text} if mode is None else {"policy.yaml": text, "mode": mode}
-    document = review({"apiVersion": "v1", "kind": "ConfigMap", "data": data})
-    assert judge_configmap(parse(document)).response.allowed is accepted
+    found = read_configmap(data)
+    job = Job(
+        text=text.encode("utf-8", "surrogatepass"),
+        mode=found.mode,
+        instant=INSTANT,
+        send_document=False,
+        memory_bytes=0,
+        cpu_seconds=0,
+    )
+    refused = bool(found.findings) or any(isinstance(reply, Refused) for reply in judge(job))
+    assert refused is not accepted
 
 
 @settings(max_examples=budget(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,16 +1,32 @@
-"""What was freed goes back to the system, where the C library keeps it."""
+"""What was freed goes back to the system, and a large policy is freed in steps."""
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
+import weakref
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from gatekeeper_py.runtime.memory import give_back
+from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.runtime.memory import PIECES_A_STEP, collector_paused, dismantling, give_back
 
 GLIBC = platform.libc_ver()[0] == "glibc"
+
+POLICY = """
+apiVersion: gatekeeper-py/v1
+kind: ImagePolicy
+mode: enforce
+allow:
+  - registry.corp.io/**
+  - {image: "*.corp.io/team-*/app:v*", namespaces: [shop], owner: me}
+deny: ["*/**:latest"]
+mirrors: [{from: docker.io, to: registry.corp.io/hub}]
+"""
 
 
 def _resident_mib() -> float:
@@ -33,3 +49,104 @@ def test_pages_between_things_that_stay_are_given_back() -> None:
 def test_where_it_cannot_be_told_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekeeper_py.runtime.memory._trim", None)
     assert not give_back()
+
+
+class Node:
+    """Something that can be watched."""
+
+    def __init__(self, *children: object) -> None:
+        self.children = children
+
+
+class TestDismantling:
+    @pytest.fixture(autouse=True)
+    def without_the_collector(self) -> Iterator[None]:
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    def test_frees_all_that_only_the_roots_held(self) -> None:
+        leaf = Node()
+        root = Node(Node(leaf), [leaf], {"a": (leaf,)})
+        watched: list[weakref.ref[Node]] = [weakref.ref(leaf), weakref.ref(root)]
+        roots = [root]
+        del leaf, root
+        for _ in dismantling(roots):
+            pass
+        assert roots == []
+        assert [watch() for watch in watched] == [None, None]
+
+    def test_leaves_what_others_hold_whole(self) -> None:
+        kept = Node(Node(), [1, 2])
+        for _ in dismantling([Node(kept, (kept,))]):
+            pass
+        assert isinstance(kept.children[0], Node)
+        assert kept.children[1] == [1, 2]
+
+    def test_ends_on_a_cycle(self) -> None:
+        one = Node()
+        one.children = (one,)
+        watched = weakref.ref(one)
+        roots = [one]
+        del one
+        for _ in dismantling(roots):
+            pass
+        gc.collect()
+        assert watched() is None
+
+    def test_no_step_frees_more_than_a_hundred_pieces(self) -> None:
+        nodes = [Node() for _ in range(10 * PIECES_A_STEP)]
+        watched = [weakref.ref(node) for node in nodes]
+        roots = [Node(*nodes)]
+        nodes.clear()
+        freed = 0
+        for _ in dismantling(roots):
+            now = sum(watch() is None for watch in watched)
+            assert now - freed <= PIECES_A_STEP
+            freed = now
+        assert freed == len(watched)
+
+    @pytest.mark.parametrize("lint", [False, True])
+    def test_a_policy_has_no_cycles_so_that_it_goes_without_the_collector(self, *, lint: bool) -> None:
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        compiled = parse_policy(POLICY).at(now)
+        compiled.decide("shop", "eu.corp.io/team-a/app:v1")
+        findings = compiled.policy.lint(now) if lint else ()
+        watched: list[weakref.ref[object]] = [weakref.ref(compiled), weakref.ref(compiled.policy)]
+        roots = [compiled, *findings]
+        del compiled, findings
+        gc.collect()
+        for _ in dismantling(roots):
+            pass
+        assert [watch() for watch in watched] == [None, None]
+        assert gc.collect() == 0
+
+
+class TestCollectorPaused:
+    @pytest.fixture(autouse=True)
+    def thawed(self) -> Iterator[None]:
+        gc.unfreeze()
+        yield
+        gc.unfreeze()
+
+    def test_what_is_made_meanwhile_is_not_looked_at_later(self) -> None:
+        with collector_paused():
+            assert not gc.isenabled()
+            made = [Node() for _ in range(1000)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > len(made)
+
+    def test_garbage_is_not_frozen(self) -> None:
+        one = Node()
+        one.children = (one,)
+        watched = weakref.ref(one)
+        del one
+        with collector_paused():
+            pass
+        assert watched() is None
+
+    def test_the_collector_is_on_again_after_a_failure(self) -> None:
+        with pytest.raises(LookupError), collector_paused():
+            raise LookupError
+        assert gc.isenabled()

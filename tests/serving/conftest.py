@@ -16,13 +16,15 @@ from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.issuing import Issued, issue
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.tls import build_certificate
 from gatekeeper_py.serving.webhook import Webhook
-from gatekeeper_py.settings import Address
+from gatekeeper_py.settings import Address, ConfigMapName
+from parsing import InProcessParser
 from recording import RecordingLog
-from served import Served, Start
+from served import GUARDED, Served, Start
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -60,14 +62,23 @@ async def start(
         max_body_bytes: int = 7 * 1024 * 1024,
         client_ca: bytes | None = None,
         handshake_seconds: float = 5.0,
+        guarded: ConfigMapName | None = GUARDED,
         **options: Any,
     ) -> Served:
         live, counts, log = LivePolicy(), CacheCounts(), RecordingLog()
         if compiled is not None:
             live.install(Snapshot(compiled, 100, counts))
         metrics = Metrics(live, counts)
+        parser = InProcessParser()
+        guard = PolicyGuard(guarded, parser, observer=metrics, log=log)
         webhook = Webhook(
-            live, observer=metrics, log=log, limit=RateLimit(), max_body_bytes=max_body_bytes, **options
+            live,
+            guard,
+            observer=metrics,
+            log=log,
+            limit=RateLimit(),
+            max_body_bytes=max_body_bytes,
+            **options,
         )
         contents = (authority.leaf, authority.key, *(() if client_ca is None else (client_ca,)))
         certificate = build_certificate(contents, "", datetime.now(UTC))
@@ -81,7 +92,7 @@ async def start(
         )
         address = listener.bind(Address("127.0.0.1", 0))
         running.append(listener)
-        return Served(webhook, listener, live, metrics, log, address, trust)
+        return Served(webhook, listener, live, metrics, log, address, trust, parser)
 
     yield start
     for listener in running:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from builders import UID, pod, policy_text, review
+from builders import UID, pod, review
 from contract import check_response
 from recording import RecordingLog
 from served import Served, Start
@@ -328,8 +328,6 @@ async def test_no_policy_yet_gets_503(start: Start) -> None:
             refused(answer, 503)
             # With it the API server would ask again and again within its timeout.
             assert "retry-after" not in answer.headers
-        policy_answer = await connection.ask(request(body(configmap_review("x: y")), path="/validate-policy"))
-    assert policy_answer.status == 200
 
 
 async def test_too_many_bytes_of_bodies_get_503_and_retry_after(start: Start) -> None:
@@ -345,21 +343,6 @@ async def test_too_many_bytes_of_bodies_get_503_and_retry_after(start: Start) ->
         # The first is unharmed, and what was held is given back.
         refused(await first.ask(b" " * 5_000), 400)
     await eventually(lambda: served.webhook._held._bytes == 0)
-
-
-async def test_too_many_policies_at_once_get_503_and_retry_after(served: Served) -> None:
-    rules = ", ".join(f"r{i}.corp.io/team/app" for i in range(1500))
-    content = body(configmap_review(policy_text(allow=f"[{rules}]")))
-
-    async def ask() -> Answer:
-        async with served.connected() as connection:
-            return await connection.ask(request(content, path="/validate-policy"))
-
-    answers = await asyncio.gather(*(ask() for _ in range(8)))
-    statuses = sorted(answer.status for answer in answers)
-    assert set(statuses) == {200, 503}
-    assert statuses.count(200) >= 4
-    assert {a.headers.get("retry-after") for a in answers if a.status == 503} == {"1"}
 
 
 class _Broken:
@@ -430,90 +413,6 @@ async def test_a_peer_that_leaves_amid_its_body_is_no_error_of_ours(served: Serv
     await eventually(lambda: served.listener.connections == 0)
     assert served.log.lines == []
     assert served.metric("http_errors_total", code="500") == 0
-
-
-def configmap_review(text: Any, **more: Any) -> dict[str, Any]:
-    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policy"}}
-    return review({**obj, "data": {"policy.yaml": text, **more}})
-
-
-def _policy_verdict(answer: Answer) -> dict[str, Any]:
-    document = answer.json()
-    assert answer.status == 200
-    assert (document["apiVersion"], document["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
-    response: dict[str, Any] = document["response"]
-    assert response["uid"] == UID
-    assert not {"patch", "patchType"} & set(response)
-    if not response["allowed"]:
-        assert (response["status"]["code"], response["status"]["reason"]) == (403, "Forbidden")
-        assert len(response["status"]["message"].encode()) <= 1024
-    return response
-
-
-@pytest.mark.parametrize(
-    ("document", "said"),
-    [
-        pytest.param(configmap_review("x: y"), "allow", id="bad-document"),
-        pytest.param(configmap_review(""), "empty", id="empty-document"),
-        pytest.param(configmap_review(policy_text(), mode="audit"), "enforce, warn or mutate", id="bad-mode"),
-        pytest.param(configmap_review(None, mode="audit"), "enforce, warn or mutate", id="bad-mode-alone"),
-        pytest.param(configmap_review({"a": "b"}), "must be text", id="no-text"),
-        pytest.param(configmap_review(policy_text(), mode=3), "must be text", id="mode-number"),
-        pytest.param(
-            review(configmap_review("x: y")["request"]["object"], operation="UPDATE"), "allow", id="update"
-        ),
-    ],
-)
-async def test_a_bad_policy_is_denied_with_its_findings(
-    served: Served, document: dict[str, Any], said: str
-) -> None:
-    async with served.connected() as connection:
-        answer = await connection.ask(request(body(document), path="/validate-policy"))
-    response = _policy_verdict(answer)
-    assert not response["allowed"]
-    assert said in response["status"]["message"]
-
-
-async def test_every_finding_of_a_bad_policy_is_named_while_there_is_room(served: Served) -> None:
-    text = policy_text("colour: red\ndeny: nginx\n", mode="audit", allow="[nginx]")
-    document = configmap_review(text, mode="neither")
-    async with served.connected() as connection:
-        answer = await connection.ask(request(body(document), path="/validate-policy"))
-    message = _policy_verdict(answer)["status"]["message"]
-    for place in ("colour", "deny", "mode", "allow[0]"):
-        assert place in message
-    many = configmap_review(policy_text(allow=f"[{', '.join(['nginx'] * 100)}]"))
-    async with served.connected() as connection:
-        answer = await connection.ask(request(body(many), path="/validate-policy"))
-    lines = _policy_verdict(answer)["status"]["message"].splitlines()
-    assert "100 problems" in lines[0]
-    assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        pytest.param(configmap_review(policy_text()), id="good"),
-        pytest.param(configmap_review(policy_text(), mode="warn"), id="good-with-mode"),
-        pytest.param(review(pod("nginx")), id="pod"),
-        pytest.param(
-            review({"apiVersion": "v1", "kind": "ConfigMap", "data": {"other": "x"}}), id="other-configmap"
-        ),
-        pytest.param(review({"apiVersion": "v1", "kind": "ConfigMap"}), id="no-data"),
-        pytest.param(review({"apiVersion": "v1", "kind": "ConfigMap", "data": None}), id="data-null"),
-        pytest.param(review(None, kind=("", "ConfigMap"), operation="DELETE"), id="delete"),
-        pytest.param(
-            review({"apiVersion": "x.io/v1", "kind": "ConfigMap", "data": {"policy.yaml": "x"}}),
-            id="other-group",
-        ),
-    ],
-)
-async def test_anything_else_is_allowed_by_the_policy_endpoint(
-    served: Served, document: dict[str, Any]
-) -> None:
-    async with served.connected() as connection:
-        answer = await connection.ask(request(body(document), path="/validate-policy"))
-    assert _policy_verdict(answer) == {"uid": UID, "allowed": True}
 
 
 def test_the_recording_log_is_what_the_webhook_wants() -> None:

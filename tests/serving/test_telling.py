@@ -9,7 +9,7 @@ import pytest
 
 from builders import HUB_TO_CORP, UID, pod, policy, policy_text, review, workload
 from contract import check_response
-from served import Served, Start
+from served import GUARDED, Served, Start
 from wire import request
 
 GOOD, BAD = review(pod("registry.corp.io/a")), review(pod("nginx"))
@@ -119,8 +119,13 @@ async def test_what_users_write_is_escaped_and_cut(served: Served) -> None:
 
 
 async def test_a_policy_is_counted_and_told_too(served: Served) -> None:
-    configmap = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy.yaml": policy_text("x: y\n")}}
-    document = review(configmap)
+    configmap = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": GUARDED.name},
+        "data": {"policy.yaml": policy_text("x: y\n")},
+    }
+    document = review(configmap, namespace=GUARDED.namespace)
     async with served.connected() as connection:
         await connection.ask(request(json.dumps(document).encode(), path="/validate-policy"))
     assert served.metric("review_duration_seconds_count", endpoint="policy") == 1

@@ -85,9 +85,12 @@ class FakeApi:
         """Watches that the server has open."""
         return len(self._streams)
 
-    def apply(self, text: str | None, mode: str | None = None, **metadata: Any) -> None:
-        """Create or update the ConfigMap, and tell the watches."""
+    def apply(
+        self, text: str | None, mode: str | None = None, *, keys: Mapping[str, str] = {}, **metadata: Any
+    ) -> None:
+        """Create or update the ConfigMap, with other keys too, and tell the watches."""
         data = {key: value for key, value in (("policy.yaml", text), ("mode", mode)) if value is not None}
+        data.update(keys)
         kind = "ADDED" if self.object is None else "MODIFIED"
         self.version += 1
         self.object = configmap(data, self.version, **metadata)

@@ -23,8 +23,8 @@ from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.retries import WriteRetries
 from gatekeeper_py.control.fastpath.shutdown import remove_conditions
 from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired
-from gatekeeper_py.core.admission.guard import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.compile.preapproved import Endpoint
+from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.runtime.logs import Log
 
@@ -191,7 +191,7 @@ class FastPathController:
         latest, self._latest = self._latest, None
         if latest is None:
             return
-        if latest.text is None:
+        if latest.text is None or latest.problem:
             self._view = unknown(latest.problem)
         else:
             try:
@@ -307,8 +307,8 @@ class FastPathController:
             found = await self._api.get(self._policy_path)
         except self._errors:
             return False
-        data = (found or {}).get("data") or {}
-        return (data.get(POLICY_KEY), data.get(MODE_KEY)) == (wanted.text, wanted.mode)
+        current = read_configmap((found or {}).get("data"), (found or {}).get("binaryData"))
+        return not current.findings and (current.text, current.mode) == (wanted.text, wanted.mode)
 
     def _failed(self, wanted: PolicyView, problem: Exception) -> float:
         """Log and count a failed write; return the seconds until the next step."""

@@ -1,60 +1,56 @@
-"""Judge a ConfigMap that holds a policy, so that a bad one is refused when it is applied."""
+"""The guard of the policy: a bad policy is refused when its ConfigMap is applied."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
+from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES, finding_warnings
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy, read_configmap
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
-from gatekeeper_py.core.policy.policy import parse_policy
-from gatekeeper_py.core.policy.problems import mode_problem
 
-POLICY_KEY: Final = "policy.yaml"
-MODE_KEY: Final = "mode"
 CONFIGMAP: Final = ("", "ConfigMap")
+GUARDED_OPERATIONS: Final = frozenset({"CREATE", "UPDATE"})
 
 
-def judge_configmap(request: AdmissionRequest) -> Outcome:
-    """Deny the CREATE or UPDATE of a ConfigMap whose policy or mode is bad; allow all else."""
-    findings = _findings(request)
-    if not findings:
-        return Outcome(response=review.allowed(request.uid), verdict="allowed", mode="enforce")
-    response = review.denied(request.uid, _message(findings))
+def guarded(request: AdmissionRequest, namespace: str, name: str) -> ConfigMapPolicy | None:
+    """Return what the policy's ConfigMap is to hold; ``None`` when the request is about something else.
+
+    ``namespace`` and ``name`` are those of the policy's ConfigMap.
+    """
+    if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
+        return None
+    obj = request.object if isinstance(request.object, dict) else {}
+    metadata = obj.get("metadata")
+    # An API server names the object of a CREATE in the request, too; other callers may not.
+    own_name = metadata.get("name") if isinstance(metadata, dict) else None
+    if request.namespace != namespace or name not in (request.name, own_name):
+        return None
+    return read_configmap(obj.get("data"), obj.get("binaryData"))
+
+
+def untouched(request: AdmissionRequest) -> Outcome:
+    """The answer to a review of anything but the policy."""
+    return Outcome(response=review.allowed(request.uid), verdict="allowed", mode="enforce")
+
+
+def refused(request: AdmissionRequest, errors: Sequence[Finding]) -> Outcome:
+    """The answer for a policy that is not acceptable."""
+    response = review.denied(request.uid, _message(errors))
     return Outcome(response=response, verdict="denied", mode="enforce")
 
 
-def _findings(request: AdmissionRequest) -> tuple[Finding, ...]:
-    if (request.group, request.kind) != CONFIGMAP or request.operation not in {"CREATE", "UPDATE"}:
-        return ()
-    data = request.object.get("data") if isinstance(request.object, dict) else None
-    if not isinstance(data, dict):
-        return ()
-    text, mode = data.get(POLICY_KEY), data.get(MODE_KEY)
-    if text is None:
-        problem = None if mode is None else mode_problem(mode)
-        return () if problem is None else (problem,)
-    if not isinstance(text, str):
-        return (_not_text(POLICY_KEY),)
-    if mode is not None and not isinstance(mode, str):
-        return (_not_text(MODE_KEY),)
-    try:
-        parse_policy(text, mode, max_bytes=MAX_CONFIGMAP_BYTES)
-    except PolicyError as problem:
-        return problem.findings
-    return ()
+def accepted(request: AdmissionRequest, findings: Sequence[Finding]) -> Outcome:
+    """The answer for an acceptable policy, with what lint found as warnings."""
+    response = review.allowed(request.uid, warnings=finding_warnings(findings))
+    return Outcome(response=response, verdict="warned" if findings else "allowed", mode="enforce")
 
 
-def _not_text(key: str) -> Finding:
-    return Finding(severity="error", code="wrong-type", path=key, line=1, message=f"{key} must be text")
-
-
-def _message(findings: tuple[Finding, ...]) -> str:
-    """Findings a line each, as many as fit in 1 KiB, then how many more."""
+def _message(findings: Sequence[Finding]) -> str:
+    """One line for each finding, as many as fit in 1 KiB, then how many more there are."""
     lines = [f"the policy is not acceptable: {len(findings)} problem{'s' if len(findings) > 1 else ''}"]
     size = len(lines[0])
     for number, finding in enumerate(findings):

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission.judgement import Judgement
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.rules import RuleSet
+
+Subject = TypeVar("Subject")
 
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
@@ -70,6 +73,11 @@ def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
     return _limited(planned, _rewrite_warning, "images were rewritten or left as written")
 
 
+def finding_warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """One warning per finding about a policy; beyond ten, the last says how many more."""
+    return _limited(findings, lambda finding: escape(str(finding), MAX_WARNING_LENGTH), "findings")
+
+
 def undeclared_warning(kind: str) -> str:
     """For an object of a kind in which no image can be found: how to declare where they are."""
     said = ": no image found; declare any under resources in the policy"
@@ -123,11 +131,11 @@ def _fitted(path: str, image: str, rest: str) -> str:
     return (path + image + rest)[:MAX_WARNING_LENGTH]
 
 
-def _limited(judgements: Sequence[Judgement], text: Callable[[Judgement], str], what: str) -> tuple[str, ...]:
-    if len(judgements) <= MAX_WARNINGS:
-        return tuple(map(text, judgements))
-    shown = judgements[: MAX_WARNINGS - 1]
-    return (*map(text, shown), f"{len(judgements) - len(shown)} more {what}")
+def _limited(subjects: Sequence[Subject], text: Callable[[Subject], str], what: str) -> tuple[str, ...]:
+    if len(subjects) <= MAX_WARNINGS:
+        return tuple(map(text, subjects))
+    shown = subjects[: MAX_WARNINGS - 1]
+    return (*map(text, shown), f"{len(subjects) - len(shown)} more {what}")
 
 
 def _approved_patterns(allow: RuleSet, namespace: str | None) -> str:

@@ -17,13 +17,18 @@ class Overrides:
 
     __slots__ = ("_entries", "_first")
 
-    def __init__(self, entries: Iterable[OverrideEntry]) -> None:
-        self._entries = tuple(entries)
+    def __init__(self, entries: Iterable[OverrideEntry] = ()) -> None:
+        self._entries: list[OverrideEntry] = []
         # A document can have a million names, too many to compare with each review's namespace.
         self._first: GlobMap[int] = GlobMap()
-        for place, entry in enumerate(self._entries):
-            for name in entry.names:
-                self._first.setdefault(name, place)
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: OverrideEntry) -> None:
+        """Append an override. Only whoever makes the object may do so."""
+        for name in entry.names:
+            self._first.setdefault(name, len(self._entries))
+        self._entries.append(entry)
 
     def __iter__(self) -> Iterator[OverrideEntry]:
         return iter(self._entries)

@@ -65,13 +65,22 @@ RULE_FIELDS: Final = {
 class RuleSet:
     """The live rules of one list, in document order, with their index."""
 
-    __slots__ = ("_index", "_rules")
+    __slots__ = ("_index", "_rules", "by_namespace")
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = tuple(rules)
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.by_namespace = False
+        """Whether some rule is for certain namespaces only."""
+        self._rules: list[Rule] = []
         self._index = PatternIndex()
-        for order, rule in enumerate(self._rules):
-            self._index.add(order, rule.pattern, rule.namespaces)
+        for rule in rules:
+            self.add(rule)
+
+    def add(self, rule: Rule) -> None:
+        """Append a rule. Only whoever makes the set may do so."""
+        self._index.add(len(self._rules), rule.pattern, rule.namespaces)
+        self._rules.append(rule)
+        if rule.namespaces is not None:
+            self.by_namespace = True
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self._rules)

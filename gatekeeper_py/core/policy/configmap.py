@@ -1,0 +1,94 @@
+"""The ConfigMap that holds the policy: its keys, the size of its text, and what is wrong with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
+from gatekeeper_py.core.policy.problems import mode_problem, type_name
+
+POLICY_KEY: Final = "policy.yaml"
+MODE_KEY: Final = "mode"
+KEYS: Final = (POLICY_KEY, MODE_KEY)
+
+UNKNOWN_KEY: Final = "unknown-key"
+"""The code of the finding for any other key."""
+
+MAX_UNKNOWN_KEYS: Final = 20
+"""Named one by one; a finding counts the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigMapPolicy:
+    """What a ConfigMap holds.
+
+    ``text`` is the policy document, ``None`` when there is none that could be parsed; ``mode`` replaces
+    the document's mode. ``findings`` are the errors of the ConfigMap itself; the document is not parsed
+    here. With a finding, the ConfigMap as a whole is not acceptable.
+    """
+
+    text: str | None
+    mode: str | None
+    findings: tuple[Finding, ...]
+
+
+def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
+    """Read the fields ``data`` and ``binaryData`` of a ConfigMap, as plain values."""
+    findings: list[Finding] = []
+    entries = data if isinstance(data, dict) else {}
+    if data is not None and not isinstance(data, dict):
+        findings.append(_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}"))
+    else:
+        findings += _text_problems(entries)
+    if MODE_KEY in entries:
+        problem = mode_problem(entries[MODE_KEY])
+        if problem is not None:
+            findings.append(problem)
+    unknown = [str(key) for key in entries if key not in KEYS]
+    findings += [
+        _error(UNKNOWN_KEY, f"data.{escape(key, 60)}", f"the only keys are {POLICY_KEY} and {MODE_KEY}")
+        for key in unknown[:MAX_UNKNOWN_KEYS]
+    ]
+    if len(unknown) > MAX_UNKNOWN_KEYS:
+        left_out = len(unknown) - MAX_UNKNOWN_KEYS
+        findings.append(_error(UNKNOWN_KEY, "data", f"{left_out:,} more unknown keys are not listed"))
+    if binary_data:
+        findings.append(_binary_problem(binary_data))
+    text, mode = entries.get(POLICY_KEY), entries.get(MODE_KEY)
+    return ConfigMapPolicy(
+        text=text if isinstance(text, str) and not _too_long(text) else None,
+        mode=mode if isinstance(mode, str) and mode_problem(mode) is None else None,
+        findings=tuple(findings),
+    )
+
+
+def _text_problems(entries: dict[object, object]) -> list[Finding]:
+    path = f"data.{POLICY_KEY}"
+    if POLICY_KEY not in entries:
+        message = f"the ConfigMap holds no text under the key {POLICY_KEY}"
+        return [_error("missing-field", path, message)]
+    text = entries[POLICY_KEY]
+    if not isinstance(text, str):
+        return [_error("wrong-type", path, f"must be text, not {type_name(text)}")]
+    if _too_long(text):
+        return [_error("too-long", path, f"at most {MAX_CONFIGMAP_BYTES} bytes in a ConfigMap")]
+    return []
+
+
+def _binary_problem(binary_data: object) -> Finding:
+    if isinstance(binary_data, dict) and POLICY_KEY in binary_data:
+        # kubectl stores a file that is not UTF-8 this way.
+        return _error("binary-data", "binaryData", f"{POLICY_KEY} is under binaryData: it is not UTF-8 text")
+    return _error("binary-data", "binaryData", "must be absent: a policy is text under data")
+
+
+def _too_long(text: str) -> bool:
+    # No text has more characters than bytes: a huge one is not encoded to be measured.
+    return len(text) > MAX_CONFIGMAP_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_CONFIGMAP_BYTES
+
+
+def _error(code: str, path: str, message: str) -> Finding:
+    return Finding(severity="error", code=code, path=path, line=1, message=message)

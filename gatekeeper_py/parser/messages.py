@@ -1,0 +1,163 @@
+"""What the server and the parser process send each other, as frames on two pipes.
+
+A frame is the length of its payload (four bytes, big-endian) and the payload, a msgpack value. The server
+sends a ``Job``. The parser process answers with:
+
+* ``Refused`` when the document has errors, ``Failed`` when it could not be judged;
+* ``Accepted`` otherwise, when the job asks for the document: the document without its lists, then
+  ``Items`` for what is in them, then ``Complete``;
+* ``Linted`` at the end of every accepted document.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.finding import Finding
+
+LENGTH_BYTES: Final = 4
+
+ITEMS_BYTES: Final = 32 * 1024
+"""Items are sent when they reach this size. Decoding 200 rules, which is about that, holds the event loop
+for 0.2 ms."""
+
+MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
+"""Of one frame from the parser process. The largest holds one mirror with 1,000 exceptions of 512
+characters; a longer frame means that the process does not work as it should."""
+
+
+class Job(msgspec.Struct, frozen=True, array_like=True):
+    """One document to judge. ``mode`` replaces the document's; lint is as of ``instant``.
+
+    ``send_document`` asks for the parsed document. ``memory_bytes`` may be taken in addition to what the
+    process has at its start, and ``cpu_seconds`` of processor time may be used.
+    """
+
+    text: bytes
+    mode: str | None
+    instant: datetime
+    send_document: bool
+    memory_bytes: int
+    cpu_seconds: int
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    findings: tuple[Finding, ...]
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The document was not judged: no memory was left, or because of a bug of ours."""
+
+    cause: Literal["memory", "bug"]
+    detail: str
+
+
+class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """``document`` has empty lists; their items follow."""
+
+    document: PolicyDocument
+
+
+class Items(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The next entries of one of the document's lists."""
+
+    section: str
+    entries: msgspec.Raw
+
+
+class Complete(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """All entries were sent."""
+
+
+class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The findings about an accepted document."""
+
+    findings: tuple[Finding, ...]
+
+
+Reply = Refused | Failed | Accepted | Items | Complete | Linted
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_job_decoder: Final = msgspec.msgpack.Decoder(Job)
+_reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
+
+
+def _sections() -> dict[str, msgspec.msgpack.Decoder[list[Any]]]:
+    """The document's fields that are lists of entries, each with what decodes such entries."""
+    hints = typing.get_type_hints(PolicyDocument)
+    return {
+        field.name: msgspec.msgpack.Decoder(list[typing.get_args(hints[field.name])[0]])  # type: ignore[misc]
+        for field in dataclasses.fields(PolicyDocument)
+        if typing.get_origin(hints[field.name]) is tuple
+    }
+
+
+_SECTIONS: Final = _sections()
+
+
+def frame(message: Job | Reply) -> bytes:
+    """Encode a message with its length."""
+    payload = _encoder.encode(message)
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+def parse_job(payload: bytes) -> Job:
+    return _job_decoder.decode(payload)
+
+
+def parse_reply(payload: bytes) -> Reply:
+    """Raises ``msgspec.DecodeError`` (or its subclass ``ValidationError``)."""
+    reply: Reply = _reply_decoder.decode(payload)
+    return reply
+
+
+def document_messages(document: PolicyDocument) -> Iterator[Reply]:
+    """Take a document apart: ``Accepted``, ``Items`` for each list, ``Complete``."""
+    empty: dict[str, Any] = dict.fromkeys(_SECTIONS, ())
+    yield Accepted(dataclasses.replace(document, **empty))
+    for section in _SECTIONS:
+        yield from _items(section, getattr(document, section))
+    yield Complete()
+
+
+def _items(section: str, entries: Iterable[Any]) -> Iterator[Items]:
+    batch: list[bytes] = []
+    size = 0
+    for entry in entries:
+        encoded = _encoder.encode(entry)
+        batch.append(encoded)
+        size += len(encoded)
+        if size >= ITEMS_BYTES:
+            yield Items(section, _array(batch))
+            batch.clear()
+            size = 0
+    if batch:
+        yield Items(section, _array(batch))
+
+
+def _array(encoded: list[bytes]) -> msgspec.Raw:
+    """A msgpack array of values that are encoded already (the format's ``array 32``)."""
+    return msgspec.Raw(b"\xdd" + len(encoded).to_bytes(4, "big") + b"".join(encoded))
+
+
+class Assembly:
+    """Puts together the document that ``document_messages`` took apart, a frame at a time."""
+
+    def __init__(self, accepted: Accepted) -> None:
+        self._document = accepted.document
+        self._entries: dict[str, list[Any]] = {section: [] for section in _SECTIONS}
+
+    def add(self, items: Items) -> None:
+        """Raises ``msgspec.DecodeError`` or ``KeyError`` for what ``document_messages`` did not make."""
+        self._entries[items.section] += _SECTIONS[items.section].decode(items.entries)
+
+    def document(self) -> PolicyDocument:
+        lists: dict[str, Any] = {section: tuple(entries) for section, entries in self._entries.items()}
+        return dataclasses.replace(self._document, **lists)

@@ -1,0 +1,393 @@
+"""The server's side of the parser process: start it, give it one document at a time, end it.
+
+The process is started when there is a document to parse and ended when there was none for a while, so an
+idle server needs no memory for it. A process that needs too much time, memory or processor is killed; the
+next document gets a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final, Literal, NamedTuple, cast
+
+import msgspec
+
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.parser.messages import (
+    LENGTH_BYTES,
+    MAX_REPLY_BYTES,
+    Accepted,
+    Assembly,
+    Complete,
+    Failed,
+    Items,
+    Job,
+    Linted,
+    Refused,
+    Reply,
+    frame,
+    parse_reply,
+)
+from gatekeeper_py.runtime.logs import Log
+
+IDLE_SECONDS: Final = 30.0
+"""Whoever corrects a refused policy applies it again within this time, and finds the process running: a new
+one takes 0.3 s to start. After it, its 45 MiB are free."""
+
+LARGE_TEXT_BYTES: Final = 256 * 1024
+"""After a larger document the process ends at once: its allocator would keep over 100 MiB."""
+
+MEBIBYTE: Final = 2**20
+
+FRAME_SECONDS: Final = 10.0
+"""For the next part of a document that was parsed already: it takes a millisecond to encode."""
+
+REAP_SECONDS: Final = 5.0
+"""For a killed process to be gone. Only one that hangs in the kernel takes longer."""
+
+MAX_COMPLAINT: Final = 2000
+"""Characters kept of what the process wrote to stderr, for the log."""
+
+INHERITED: Final = ("LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+
+COMMAND: Final = (sys.executable, "-X", "utf8", "-m", "gatekeeper_py.parser.program", str(os.getpid()))
+
+Cause = Literal["memory", "cpu", "time", "died", "start", "bug"]
+
+PERMANENT: Final[frozenset[Cause]] = frozenset({"memory", "cpu", "bug"})
+"""The same document would fail in the same way again."""
+
+
+class ParserError(Exception):
+    """A document could not be judged; the text says why. ``cause`` is for machines."""
+
+    def __init__(self, cause: Cause, reason: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
+
+    @property
+    def permanent(self) -> bool:
+        return self.cause in PERMANENT
+
+
+Fetch = Callable[[], Awaitable[PolicyDocument]]
+"""Receives the accepted document from the parser process and returns it. Raises ``ParserError``."""
+
+
+class Report(NamedTuple):
+    """What was found in one document."""
+
+    accepted: bool
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one document may cost."""
+
+    seconds: float
+    cpu_seconds: int
+    memory_bytes: int
+
+
+def limits_for(text_bytes: int) -> Limits:
+    """The limits for a document of this size: several times what the largest good one needs."""
+    mebibytes = text_bytes / MEBIBYTE
+    cpu_seconds = 10 + round(10 * mebibytes)
+    return Limits(
+        # Beside other load the process gets a part of a processor.
+        seconds=3.0 * cpu_seconds,
+        cpu_seconds=cpu_seconds,
+        memory_bytes=round((128 + 128 * mebibytes) * MEBIBYTE),
+    )
+
+
+class Parser:
+    """Judges documents in a child process, one at a time.
+
+    ``limits`` gives the limits for a document of so many bytes. ``command`` starts the process; ``environ``
+    is what its environment is taken from.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        idle_seconds: float = IDLE_SECONDS,
+        limits: Callable[[int], Limits] = limits_for,
+        command: Sequence[str] = COMMAND,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._log = log
+        self._limits_for = limits
+        self._idle_seconds = idle_seconds
+        self._command = command
+        self._environ = environ
+        self._turn = asyncio.Lock()
+        self._child: _Child | None = None
+        self._idle: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process ID of the child; ``None`` while there is none."""
+        return None if self._child is None else self._child.pid
+
+    @asynccontextmanager
+    async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
+        """Wait until earlier documents are done, for at most so many seconds; hold the process then.
+
+        Raises ``TimeoutError``.
+        """
+        async with asyncio.timeout(patience):
+            await self._turn.acquire()
+        try:
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+            yield
+            if self._child is not None:
+                self._idle = asyncio.create_task(self._end_when_idle())
+        finally:
+            self._turn.release()
+
+    async def judge(
+        self,
+        text: str,
+        mode: str | None,
+        instant: datetime,
+        *,
+        seconds: float | None = None,
+        on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
+    ) -> Report:
+        """Parse a document and look for findings as of an instant. To be called within ``turn``.
+
+        ``mode`` replaces the document's. ``seconds`` bounds the time until the document is parsed, and the
+        time for lint after it was fetched. ``on_accepted`` is called with what fetches an accepted
+        document, while lint still runs. Raises ``ParserError``.
+        """
+        content = text.encode("utf-8", "surrogatepass")
+        limits = self._limits_for(len(content))
+        job = Job(
+            text=content,
+            mode=mode,
+            instant=instant,
+            send_document=on_accepted is not None,
+            memory_bytes=limits.memory_bytes,
+            cpu_seconds=limits.cpu_seconds,
+        )
+        try:
+            report = await self._judge(job, limits.seconds if seconds is None else seconds, on_accepted)
+        except BaseException:
+            # Also when this task is cancelled: the process would answer this job to the next one.
+            await self._end()
+            raise
+        if len(content) > LARGE_TEXT_BYTES:
+            await self._end()
+        return report
+
+    async def close(self) -> None:
+        """End the process. A job under way fails."""
+        child = self._child
+        if child is not None:
+            child.kill()
+        async with self.turn():
+            await self._end()
+
+    async def _judge(
+        self,
+        job: Job,
+        seconds: float,
+        on_accepted: Callable[[Fetch], Awaitable[None]] | None,
+    ) -> Report:
+        too_slow = ParserError("time", f"it was stopped after {seconds:.3g} s")
+        try:
+            async with asyncio.timeout(seconds):
+                child = await self._started()
+                await child.send(job)
+                reply = await child.receive(job)
+        except TimeoutError:
+            raise too_slow from None
+        if isinstance(reply, Accepted) and on_accepted is not None:
+            await on_accepted(partial(_fetched, child, job, reply))
+            try:
+                async with asyncio.timeout(seconds):
+                    reply = await child.receive(job)
+            except TimeoutError:
+                raise too_slow from None
+        match reply:
+            case Refused(findings):
+                return Report(accepted=False, findings=findings)
+            case Linted(findings):
+                return Report(accepted=True, findings=findings)
+        raise _astray()
+
+    async def _started(self) -> _Child:
+        child = self._child
+        if child is not None and child.runs:
+            return child
+        await self._end()
+        try:
+            self._child = child = await _Child.start(self._command, _environment(self._environ))
+        except OSError as problem:
+            raise ParserError(
+                "start", f"the parser process could not be started: {problem.strerror or problem}"
+            ) from None
+        return child
+
+    async def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            await child.end()
+            if child.complaint:
+                self._log.error("parser_failed", pid=child.pid, stderr=child.complaint)
+
+    async def _end_when_idle(self) -> None:
+        await asyncio.sleep(self._idle_seconds)
+        async with self._turn:
+            self._idle = None
+            await self._end()
+
+
+class _Child:
+    """One running process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.complaint = ""
+        self.pid = process.pid
+        self._process = process
+        # All three are there, as ``start`` asks for them.
+        self._stdin = cast(asyncio.StreamWriter, process.stdin)
+        self._stdout = cast(asyncio.StreamReader, process.stdout)
+        self._listening = asyncio.create_task(self._listen(cast(asyncio.StreamReader, process.stderr)))
+
+    @classmethod
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> _Child:
+        """Raises ``OSError``."""
+        return cls(
+            await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+                # Ctrl-C in a terminal must not reach it: the server answers under way reviews first.
+                start_new_session=True,
+            )
+        )
+
+    @property
+    def runs(self) -> bool:
+        return self._process.returncode is None
+
+    async def send(self, job: Job) -> None:
+        """Raises ``ParserError``."""
+        try:
+            self._stdin.write(frame(job))
+            await self._stdin.drain()
+        except ConnectionError:
+            raise await self._died(job) from None
+
+    async def receive(self, job: Job) -> Reply:
+        """The next reply to a job. Raises ``ParserError``."""
+        try:
+            size = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES), "big")
+            if size > MAX_REPLY_BYTES:
+                raise ParserError("bug", "the parser process sent a frame that is too long")
+            reply = parse_reply(await self._stdout.readexactly(size))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise await self._died(job) from None
+        except msgspec.DecodeError as problem:
+            raise ParserError(
+                "bug", f"the parser process sent a frame that cannot be read: {problem}"
+            ) from None
+        if isinstance(reply, Failed):
+            if reply.cause == "memory":
+                raise _no_memory(job)
+            self.complaint = reply.detail
+            raise ParserError("bug", "internal error in the parser process")
+        return reply
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self) -> None:
+        """Kill it and wait until it is gone and nothing of it is left here."""
+        self.kill()
+        self._stdin.close()
+        try:
+            async with asyncio.timeout(REAP_SECONDS):
+                while await self._stdout.read(MAX_REPLY_BYTES):
+                    pass
+                await self._process.wait()
+                await self._listening
+        except TimeoutError:
+            self._listening.cancel()
+
+    async def _died(self, job: Job) -> ParserError:
+        """Why it ended by itself."""
+        try:
+            async with asyncio.timeout(REAP_SECONDS):
+                code = await self._process.wait()
+                await self._listening
+        except TimeoutError:
+            return ParserError("died", "the parser process closed its pipe")
+        if code == -signal.SIGXCPU:
+            return ParserError("cpu", f"it needs more than {job.cpu_seconds} s of processor time")
+        if code == -signal.SIGABRT and "memory allocation" in self.complaint:
+            # So does Rust, in which pydantic is written.
+            return _no_memory(job)
+        if code < 0:
+            name = signal.Signals(-code).name
+            return ParserError("died", f"the parser process was ended by {name}")
+        return ParserError("died", f"the parser process ended with code {code}")
+
+    async def _listen(self, stderr: asyncio.StreamReader) -> None:
+        """Keep the end of what it writes to stderr."""
+        while part := await stderr.read(MAX_COMPLAINT):
+            self.complaint = (self.complaint + part.decode("utf-8", "backslashreplace"))[-MAX_COMPLAINT:]
+
+
+async def _fetched(child: _Child, job: Job, accepted: Accepted) -> PolicyDocument:
+    assembly = Assembly(accepted)
+    while True:
+        try:
+            async with asyncio.timeout(FRAME_SECONDS):
+                reply = await child.receive(job)
+        except TimeoutError:
+            raise ParserError("time", "the parser process stopped sending") from None
+        match reply:
+            case Items():
+                assembly.add(reply)
+            case Complete():
+                return assembly.document()
+            case _:
+                raise _astray()
+
+
+def _astray() -> ParserError:
+    return ParserError("bug", "the parser process sent an answer that does not belong here")
+
+
+def _no_memory(job: Job) -> ParserError:
+    return ParserError("memory", f"it needs more than {job.memory_bytes // MEBIBYTE} MiB of memory to parse")
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """As little as the interpreter needs to run the same code as this process; no setting, no secret."""
+    return {
+        **{name: environ[name] for name in INHERITED if name in environ},
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONSAFEPATH": "1",
+        # One thread needs one arena.
+        "MALLOC_ARENA_MAX": "1",
+    }

@@ -1,0 +1,158 @@
+"""Judges changes of the policy for ``/validate-policy``, without competing with reviews.
+
+Only the ConfigMap that this server follows is judged. Its document is parsed by the parser process, one
+at a time and for at most a fifth of the time, because whoever reaches the port can ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol
+
+from gatekeeper_py.core.admission import Outcome, guard
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
+from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.parser.process import ParserError, Report
+from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.serving.body import TRY_AGAIN, Refusal
+from gatekeeper_py.settings import ConfigMapName
+
+CheckResult = Literal["accepted", "refused", "failed", "busy", "skipped"]
+CHECK_RESULTS: Final[tuple[CheckResult, ...]] = ("accepted", "refused", "failed", "busy", "skipped")
+
+LONGEST_CHECK_SECONDS: Final = 9.5
+"""An API server waits 10 s for a webhook unless told otherwise, and the answer needs its way back."""
+
+PAUSE_FACTOR: Final = 4.0
+"""After a check the next one waits so many times as long as it took: checks take a fifth of the time."""
+
+MAX_CHECKS: Final = 4
+"""Under way or waiting for their turn. Each holds a document of up to 1 MiB; other callers try again."""
+
+LEAST_SHARE: Final = 0.5
+"""A check is not begun with less than this share of its budget left: it would be stopped, and a good policy
+refused, because of the wait."""
+
+
+class Parses(Protocol):
+    """Judges documents; see ``parser.process.Parser``."""
+
+    def turn(self, patience: float | None = None) -> AbstractAsyncContextManager[None]: ...
+
+    async def judge(
+        self, text: str, mode: str | None, instant: datetime, *, seconds: float | None = None
+    ) -> Report: ...
+
+
+class Observer(Protocol):
+    """Who is told of checks, for metrics."""
+
+    def policy_check(self, result: CheckResult) -> None: ...
+
+
+class PolicyGuard:
+    """Judges reviews of the ConfigMap ``name``; without a name, every review is allowed."""
+
+    def __init__(
+        self,
+        name: ConfigMapName | None,
+        parser: Parses,
+        *,
+        observer: Observer,
+        log: Log,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.checking = 0
+        """Checks under way or waiting for their turn."""
+        self._name = name
+        self._parser = parser
+        self._observer = observer
+        self._log = log
+        self._now = now
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._turn = asyncio.Lock()
+        self._next_start = float("-inf")
+
+    def read(self, request: AdmissionRequest) -> ConfigMapPolicy | None:
+        """Return what a review would make of the policy; ``None`` when it is about something else."""
+        name = self._name
+        return None if name is None else guard.guarded(request, name.namespace, name.name)
+
+    async def judge(
+        self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
+    ) -> Outcome:
+        """Answer a review within so many seconds; ``policy`` is what was read from it.
+
+        Raises ``Refusal`` when there is no time for it.
+        """
+        if policy is None:
+            return self._counted("skipped", guard.untouched(request))
+        if policy.text is None:
+            return self._counted("refused", guard.refused(request, policy.findings))
+        try:
+            report = await self._check(policy, policy.text, min(seconds, LONGEST_CHECK_SECONDS))
+        except _Busy:
+            if policy.findings:
+                return self._counted("refused", guard.refused(request, policy.findings))
+            self._observer.policy_check("busy")
+            raise Refusal(503, "other policies are being checked", headers=TRY_AGAIN) from None
+        except ParserError as problem:
+            self._log.warning("policy_check_failed", cause=problem.cause, problem=str(problem))
+            message = f"the policy could not be checked: {problem}"
+            failed = Finding(severity="error", code="not-checked", path="", line=1, message=message)
+            return self._counted("failed", guard.refused(request, (*policy.findings, failed)))
+        errors = in_order((*policy.findings, *(() if report.accepted else report.findings)))
+        if errors:
+            return self._counted("refused", guard.refused(request, errors))
+        return self._counted("accepted", guard.accepted(request, report.findings))
+
+    async def _check(self, policy: ConfigMapPolicy, text: str, seconds: float) -> Report:
+        """Raises ``_Busy`` and ``ParserError``."""
+        end = self._monotonic() + seconds
+        latest_start = end - LEAST_SHARE * seconds
+        if self.checking >= MAX_CHECKS or self._next_start > latest_start:
+            raise _Busy
+        self.checking += 1
+        try:
+            async with asyncio.timeout(latest_start - self._monotonic()):
+                await self._turn.acquire()
+            try:
+                await self._pause(latest_start)
+                async with self._parser.turn(latest_start - self._monotonic()):
+                    return await self._judge(policy, text, end)
+            finally:
+                self._turn.release()
+        except TimeoutError:
+            raise _Busy from None
+        finally:
+            self.checking -= 1
+
+    async def _pause(self, latest_start: float) -> None:
+        """Wait until checks have rested long enough. Raises ``_Busy`` when that is too late."""
+        if self._next_start > latest_start:
+            raise _Busy
+        await self._sleep(max(self._next_start - self._monotonic(), 0.0))
+
+    async def _judge(self, policy: ConfigMapPolicy, text: str, end: float) -> Report:
+        start = self._monotonic()
+        try:
+            return await self._parser.judge(text, policy.mode, self._now(), seconds=end - start)
+        finally:
+            now = self._monotonic()
+            self._next_start = now + PAUSE_FACTOR * (now - start)
+
+    def _counted(self, result: CheckResult, outcome: Outcome) -> Outcome:
+        self._observer.policy_check(result)
+        return outcome
+
+
+class _Busy(Exception):
+    """The check cannot begin in time."""

@@ -1,0 +1,82 @@
+"""What a ConfigMap may hold: one text, one mode, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py.core.policy.configmap import MAX_UNKNOWN_KEYS, read_configmap
+from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
+
+TEXT = policy_text()
+
+
+@pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
+def test_a_text_and_a_mode(mode: str) -> None:
+    found = read_configmap({"policy.yaml": TEXT, "mode": mode})
+    assert (found.text, found.mode, found.findings) == (TEXT, mode, ())
+
+
+@pytest.mark.parametrize("binary_data", [None, {}])
+def test_a_text_alone(binary_data: Any) -> None:
+    found = read_configmap({"policy.yaml": TEXT}, binary_data)
+    assert (found.text, found.mode, found.findings) == (TEXT, None, ())
+
+
+@pytest.mark.parametrize(
+    ("data", "binary_data", "codes"),
+    [
+        pytest.param(None, None, ["missing-field"], id="nothing"),
+        pytest.param({}, None, ["missing-field"], id="empty"),
+        pytest.param({"mode": "warn"}, None, ["missing-field"], id="mode-alone"),
+        pytest.param([], None, ["wrong-type"], id="data-is-a-list"),
+        pytest.param("x", None, ["wrong-type"], id="data-is-text"),
+        pytest.param({"policy.yaml": None}, None, ["wrong-type"], id="text-is-null"),
+        pytest.param({"policy.yaml": ["x"]}, None, ["wrong-type"], id="text-is-a-list"),
+        pytest.param({"policy.yaml": TEXT, "mode": None}, None, ["bad-value"], id="mode-is-null"),
+        pytest.param({"policy.yaml": TEXT, "mode": ""}, None, ["bad-value"], id="mode-is-empty"),
+        pytest.param({"policy.yaml": TEXT, "mode": {}}, None, ["bad-value"], id="mode-is-a-mapping"),
+        pytest.param({"policy.yaml": TEXT, "mode": "x" * 10_000_000}, None, ["bad-value"], id="mode-is-huge"),
+        pytest.param({"policy.yaml": TEXT, "Mode": "warn"}, None, ["unknown-key"], id="case-matters"),
+        pytest.param({"policy.yaml": TEXT, "a": "", "b": ""}, None, ["unknown-key"] * 2, id="two-other-keys"),
+        pytest.param({"policy.yaml": TEXT}, {"logo": "AA=="}, ["binary-data"], id="binary-data"),
+        pytest.param({}, {"policy.yaml": "/w=="}, ["missing-field", "binary-data"], id="binary-policy"),
+        pytest.param({"policy.yaml": TEXT}, "AA==", ["binary-data"], id="binary-data-is-text"),
+    ],
+)
+def test_anything_else_is_an_error(data: Any, binary_data: Any, codes: list[str]) -> None:
+    found = read_configmap(data, binary_data)
+    assert [finding.code for finding in found.findings] == codes
+    assert {finding.severity for finding in found.findings} == {"error"}
+    assert found.mode in {None, "warn"}
+
+
+def test_the_text_is_kept_for_its_own_findings() -> None:
+    assert read_configmap({"policy.yaml": TEXT, "other": "x"}).text == TEXT
+
+
+@pytest.mark.parametrize("character", ["#", "é", "\ud800"])
+def test_the_text_is_measured_in_bytes(character: str) -> None:
+    size = len(character.encode("utf-8", "surrogatepass"))
+    most = MAX_CONFIGMAP_BYTES // size
+    assert read_configmap({"policy.yaml": character * most}).findings == ()
+    found = read_configmap({"policy.yaml": character * (most + 1)})
+    assert found.text is None
+    assert [finding.code for finding in found.findings] == ["too-long"]
+
+
+def test_other_keys_are_named_and_then_counted() -> None:
+    data = {"policy.yaml": TEXT, **{f"key-{number}": "" for number in range(10_000)}}
+    findings = read_configmap(data).findings
+    assert len(findings) == MAX_UNKNOWN_KEYS + 1
+    assert findings[0].path == "data.key-0"
+    assert f"{10_000 - MAX_UNKNOWN_KEYS:,}" in findings[-1].message
+
+
+def test_names_of_keys_are_one_short_line() -> None:
+    (finding,) = read_configmap({"policy.yaml": TEXT, "é\n" * 1000: ""}).findings
+    assert finding.path.isascii()
+    assert finding.path.isprintable()
+    assert len(finding.path) < 100

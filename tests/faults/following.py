@@ -1,0 +1,72 @@
+"""A real ``serve`` that follows a ConfigMap of a scripted API server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from server import Server
+from sources.fakeapi import NAME, NAMESPACE, FakeApi
+from wire import Connection, eventually
+
+
+class Source:
+    """A scripted API server, and a server that follows its ConfigMap."""
+
+    def __init__(self, api: FakeApi, server: Server, ca: Path) -> None:
+        self.api = api
+        self.server = server
+        self._trust = ssl.create_default_context(cafile=ca)
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[Connection]:
+        connection = await Connection.open(*self.server.address("webhook"), self._trust)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    def shown(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.server.get("/policy")[1])
+        return shown
+
+    def refusals(self) -> int:
+        return len(self.server.events("policy_refused"))
+
+    def children(self) -> list[int]:
+        """Process IDs of the server's children."""
+        pid = self.server.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def metric(self, name: str) -> float:
+        """A sample, by its name with labels as they are exposed."""
+        for line in self.server.get("/metrics")[1].decode().splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample == f"gatekeeper_py_{name}":
+                return float(value)
+        raise LookupError(name)
+
+
+@contextlib.asynccontextmanager
+async def following(folder: Path, text: str) -> AsyncIterator[Source]:
+    """The server is ready, with this policy."""
+    api, ca = FakeApi(), folder / "ca.crt"
+    await api.start()
+    api.apply(text)
+    kubeconfig = api.write_kubeconfig(folder / "kubeconfig")
+    server = Server(
+        "--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig), "--drain-seconds", "0",
+        "--tls-self-signed", "--tls-ca-out", str(ca), "--listen", "127.0.0.1:0",
+        "--health-listen", "127.0.0.1:0",
+        ca=ca,
+    )  # fmt: skip
+    try:
+        await eventually(lambda: len(server.events("policy_loaded")) == 1)
+        yield Source(api, server, ca)
+    finally:
+        server.end()
+        await api.stop()

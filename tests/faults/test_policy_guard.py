@@ -1,0 +1,259 @@
+"""A real ``serve`` whose policy checks, and whose parser process, go through everything that can happen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pytest
+
+from builders import pod, policy_text, review
+from faults.following import Source, following
+from gatekeeper_py.serving.app import QUIET_SECONDS
+from server import ask as post
+from sources.fakeapi import NAME, NAMESPACE
+from wire import Answer, eventually, request
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
+
+GOOD: Final = policy_text('deny: ["*/**:latest"]\n')
+OTHER: Final = policy_text(allow="[quay.io]")
+SYNCED: Final = "policy_synced_timestamp_seconds"
+POD: Final = review(pod("registry.corp.io/web:1"))
+
+STALL_SECONDS: Final = 1.0
+"""A review that waits so long waited for a document: on this machine, which runs other tests, too, that is
+all that can be told. The benchmarks measure closer."""
+
+
+@pytest.fixture
+async def source(tmp_path: Path) -> AsyncIterator[Source]:
+    async with following(tmp_path, GOOD) as source:
+        yield source
+
+
+def check(text: str, query: str = "", **more: Any) -> bytes:
+    """A request to judge a change of the policy."""
+    obj = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "data": {"policy.yaml": text, **more},
+    }
+    return request(
+        json.dumps(review(obj, operation="UPDATE", namespace=NAMESPACE)).encode(),
+        path=f"/validate-policy{query}",
+    )
+
+
+async def ask(source: Source, content: bytes) -> Answer:
+    async with source.connected() as connection:
+        return await connection.ask(content)
+
+
+def response(answer: Answer) -> dict[str, Any]:
+    assert answer.status == 200
+    found: dict[str, Any] = answer.json()["response"]
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def parser_of(source: Source) -> int:
+    """The parser process, once there is one."""
+    await eventually(lambda: len(source.children()) == 1)
+    return source.children()[0]
+
+
+async def apply(source: Source, text: str) -> None:
+    """Change the policy; return once the server has begun to load it."""
+    before = source.metric(SYNCED)
+    source.api.apply(text)
+    await eventually(lambda: source.metric(SYNCED) > before)
+    source.metric(SYNCED)  # one more answer of its loop, which has given the document to the parser by then
+
+
+async def judged(source: Source, content: bytes) -> dict[str, Any]:
+    """The answer to a check, as an API server gets it: told to come again, it does."""
+    async with asyncio.timeout(100):
+        while (answer := await ask(source, content)).status == 503:
+            assert answer.headers["retry-after"] == "1"
+            await asyncio.sleep(0.1)
+    return response(answer)
+
+
+def address_space(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+class Probe(threading.Thread):
+    """Asks for reviews on a thread of its own. ``worst`` is the longest that one took, in seconds."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(daemon=True)
+        self.worst = 0.0
+        self.verdicts: set[bool] = set()
+        self._connection = source.server.connect()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+        self._connection.close()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            start = time.perf_counter()
+            status, content = post(self._connection, POD)
+            self.verdicts.add(status == 200 and json.loads(content)["response"]["allowed"])
+            self.worst = max(self.worst, time.perf_counter() - start)
+
+
+async def test_changes_are_judged_by_a_child_process(source: Source) -> None:
+    assert "warnings" not in await judged(source, check(GOOD))
+    assert "warnings" in await judged(source, check(OTHER))
+    refused = await judged(source, check(policy_text("colour: red\n")))
+    assert "colour" in refused["status"]["message"]
+    assert len(source.children()) == 1
+    assert source.metric('policy_checks_total{result="accepted"}') == 2
+    assert source.metric('policy_checks_total{result="refused"}') == 1
+
+
+async def test_refused_and_then_good(source: Source) -> None:
+    for _ in range(3):
+        assert not (await judged(source, check("x: y")))["allowed"]
+        assert (await judged(source, check(GOOD)))["allowed"]
+
+
+async def test_a_parser_that_is_killed_during_a_check_is_a_denial_and_replaced(source: Source) -> None:
+    parser = await parser_of(source)
+    os.kill(parser, signal.SIGSTOP)
+    checking = asyncio.create_task(ask(source, check(GOOD)))
+    await eventually(lambda: source.metric("inflight_reviews") == 1)
+    os.kill(parser, signal.SIGKILL)
+    denial = response(await checking)
+    assert not denial["allowed"]
+    assert "the parser process was ended by SIGKILL" in denial["status"]["message"]
+    assert source.metric('policy_checks_total{result="failed"}') == 1
+    assert (await judged(source, check(GOOD)))["allowed"]
+    assert await parser_of(source) != parser
+
+
+async def test_a_parser_that_is_stuck_is_a_denial_within_the_budget_and_replaced(source: Source) -> None:
+    parser = await parser_of(source)
+    os.kill(parser, signal.SIGSTOP)
+    start = time.monotonic()
+    denial = response(await ask(source, check(GOOD, "?timeout=2s")))
+    assert time.monotonic() - start < 2.0
+    assert "it was stopped after 1.5 s" in denial["status"]["message"]
+    assert not alive(parser)
+    # A fifth of the time: the next check has to wait, and its caller tries again.
+    assert (await judged(source, check(GOOD)))["allowed"]
+
+
+async def test_a_parser_without_memory_is_a_denial_and_replaced(source: Source) -> None:
+    parser = await parser_of(source)
+    most = address_space(parser) + 2**20
+    resource.prlimit(parser, resource.RLIMIT_AS, (most, most))
+    rules = "".join(f"\n  - r{number}.io" for number in range(20_000))
+    denial = response(await ask(source, check(policy_text(allow=rules))))
+    assert not denial["allowed"]
+    assert "of memory to parse" in denial["status"]["message"]
+    assert not alive(parser)
+    assert (await judged(source, check(GOOD)))["allowed"]
+
+
+async def test_a_policy_whose_parsing_fails_is_refused_and_the_last_good_one_serves(source: Source) -> None:
+    parser = await parser_of(source)
+    os.kill(parser, signal.SIGSTOP)
+    await apply(source, OTHER)
+    os.kill(parser, signal.SIGKILL)
+    await eventually(lambda: source.refusals() == 1)
+    assert "ended by SIGKILL" in source.shown()["refused"]["findings"][0]["message"]
+    assert response(await ask(source, request(json.dumps(POD).encode())))["allowed"]
+    # Somebody else killed it, so it is tried again.
+    await eventually(lambda: source.shown()["refused"] is None)
+    assert not response(await ask(source, request(json.dumps(POD).encode())))["allowed"]
+
+
+async def test_the_parser_ends_with_a_server_that_is_killed(source: Source) -> None:
+    parser = await parser_of(source)
+    os.kill(parser, signal.SIGSTOP)  # so that it cannot see the end of its input
+    source.server.process.kill()
+    await eventually(lambda: not alive(parser))
+
+
+async def test_of_a_hundred_checks_at_once_each_is_answered_and_reviews_go_on(source: Source) -> None:
+    rules = "".join(f"\n  - r{number}.io" for number in range(10_000))
+    content = check(policy_text(allow=rules), "?timeout=3s")
+    probe = Probe(source)
+    with probe:
+        answers = await asyncio.gather(*(ask(source, content) for _ in range(100)))
+        assert len(source.children()) <= 1
+    assert {answer.status for answer in answers} <= {200, 503}
+    assert all(response(answer)["allowed"] for answer in answers if answer.status == 200)
+    assert {answer.headers.get("retry-after") for answer in answers if answer.status == 503} == {"1"}
+    assert probe.verdicts == {True}
+    assert probe.worst < STALL_SECONDS
+    assert source.metric('policy_checks_total{result="busy"}') >= 90
+
+
+async def test_a_check_while_a_policy_is_loaded_waits_or_is_told_to_come_again(source: Source) -> None:
+    parser = await parser_of(source)
+    os.kill(parser, signal.SIGSTOP)
+    await apply(source, OTHER)
+    assert (await ask(source, check(GOOD, "?timeout=1s"))).status == 503
+    checking = asyncio.create_task(ask(source, check(GOOD, "?timeout=10s")))
+    os.kill(parser, signal.SIGCONT)
+    assert response(await checking)["allowed"]
+    await eventually(lambda: len(source.server.events("policy_loaded")) == 2)
+    assert source.refusals() == 0
+
+
+async def test_a_drain_waits_for_a_check_under_way(source: Source) -> None:
+    parser = await parser_of(source)
+    os.kill(parser, signal.SIGSTOP)
+    async with source.connected() as connection:
+        await connection.send(check(GOOD, "?timeout=20s"))
+        await eventually(lambda: source.metric("inflight_reviews") == 1)
+        source.server.signal(signal.SIGTERM)
+        await eventually(lambda: source.server.events("draining") != [])
+        await asyncio.sleep(QUIET_SECONDS + 1)  # there is no event for a drain that does not end
+        assert source.server.process.poll() is None
+        os.kill(parser, signal.SIGCONT)
+        answer = await connection.receive()
+        assert response(answer)["allowed"]
+        assert answer.closes
+    assert await asyncio.to_thread(source.server.code) == 0
+    assert not alive(parser)
+
+
+async def test_reviews_go_on_while_the_worst_document_is_judged(source: Source) -> None:
+    """The most rules that fit into a ConfigMap, and the most that is wrong in one."""
+    good = policy_text(allow="".join(f"\n  - r{number}.io" for number in range(75_000)))
+    bad = policy_text(allow="".join(f"\n  - nginx{number}" for number in range(75_000)))
+    probe = Probe(source)
+    with probe:
+        for text in (good, bad):
+            assert (await judged(source, check(text)))["allowed"] is (text is good)
+    assert probe.verdicts == {True}
+    assert probe.worst < STALL_SECONDS
+    assert source.metric("inflight_reviews") == 0

@@ -1,0 +1,127 @@
+"""A document survives the way between two processes, in frames that are small."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import get_args
+
+import msgspec
+import pytest
+
+from builders import policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.parser.messages import (
+    ITEMS_BYTES,
+    LENGTH_BYTES,
+    MAX_REPLY_BYTES,
+    Accepted,
+    Assembly,
+    Complete,
+    Failed,
+    Items,
+    Job,
+    Linted,
+    Refused,
+    Reply,
+    document_messages,
+    frame,
+    parse_job,
+    parse_reply,
+)
+
+FULL = policy_text(
+    """
+deny:
+  - image: "*/**:latest"
+    reason: it floats
+    until: 2026-03-05
+namespaces:
+  - {names: [dev-*, "*"], mode: warn, until: "2026-04-01T00:00:00Z", reason: soon}
+mirrors:
+  - {from: docker.io, to: registry.corp.io/hub, except: [docker.io/library/secret, "docker.io/x/**"]}
+resources:
+  - {group: example.com, kind: Widget, images: ["spec.steps[*].image", "spec.sidecars{*}.image"]}
+message: ask us
+""",
+    mode="mutate",
+    allow="[registry.corp.io, {image: 'a.io/x:v*', namespaces: [shop], owner: me}, 'b.io@*', '[::1]:5000/x']",
+)
+
+
+def sent(reply: Reply) -> Reply:
+    """What the other side receives."""
+    content = frame(reply)
+    assert int.from_bytes(content[:LENGTH_BYTES], "big") == len(content) - LENGTH_BYTES
+    return parse_reply(content[LENGTH_BYTES:])
+
+
+def assembled(replies: list[Reply]) -> Assembly:
+    first, *others, last = map(sent, replies)
+    assert isinstance(first, Accepted)
+    assert isinstance(last, Complete)
+    assembly = Assembly(first)
+    for reply in others:
+        assert isinstance(reply, Items)
+        assembly.add(reply)
+    return assembly
+
+
+def test_a_document_is_the_same_on_the_other_side() -> None:
+    document = parse_policy(FULL).document
+    assert assembled(list(document_messages(document))).document() == document
+
+
+@pytest.mark.parametrize("number", [1, 99, 5000])
+def test_many_rules_come_in_small_frames_and_in_order(number: int) -> None:
+    rules = "".join(f"\n  - {{image: r{i}.corp.io/team/**, reason: because}}" for i in range(number))
+    document = parse_policy(policy_text(allow=rules)).document
+    replies = list(document_messages(document))
+    assert max(len(frame(reply)) for reply in replies) < 2 * ITEMS_BYTES
+    assert assembled(replies).document() == document
+
+
+def test_one_large_entry_fits_into_a_frame() -> None:
+    names = ", ".join(f"docker.io/{'x' * 200}{number:03}" for number in range(1000))
+    text = policy_text(f"mirrors: [{{from: docker.io, to: registry.corp.io/hub, except: [{names}]}}]\n")
+    document = parse_policy(text).document
+    replies = list(document_messages(document))
+    assert max(len(frame(reply)) for reply in replies) < MAX_REPLY_BYTES
+    assert assembled(replies).document() == document
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Refused((Finding(severity="error", code="x", path="allow[0]", line=3, column=5, message="é"),)),
+        Failed("memory", ""),
+        Failed("bug", "Traceback"),
+        Complete(),
+        Linted(()),
+    ],
+)
+def test_every_other_reply_is_the_same_on_the_other_side(reply: Reply) -> None:
+    assert sent(reply) == reply
+
+
+def test_all_kinds_of_replies_are_told_apart() -> None:
+    tags = {kind.__struct_config__.tag for kind in get_args(Reply)}
+    assert len(tags) == len(get_args(Reply))
+
+
+def test_a_job_is_the_same_on_the_other_side() -> None:
+    job = Job(
+        text="é\ud800".encode("utf-8", "surrogatepass"),
+        mode="warn",
+        instant=datetime(2026, 3, 1, 12, 30, 15, 999_999, tzinfo=UTC),
+        send_document=True,
+        memory_bytes=2**30,
+        cpu_seconds=20,
+    )
+    assert parse_job(frame(job)[LENGTH_BYTES:]) == job
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode(["Linted", 3])])
+def test_what_is_no_reply_is_an_error(payload: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        parse_reply(payload)

@@ -1,0 +1,436 @@
+"""The parser process itself: what it judges, what it may cost, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.parser import process
+from gatekeeper_py.parser.process import COMMAND, Fetch, Limits, Parser, ParserError, Report, limits_for
+from recording import RecordingLog
+from wire import eventually
+
+GOOD = policy_text()
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the product runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+def rules(number: int) -> str:
+    return policy_text(allow="".join(f"\n  - r{i}.corp.io/team/**" for i in range(number)))
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+SCRIPTED = """
+import sys
+from gatekeeper_py.parser import program
+from gatekeeper_py.parser.messages import Linted
+
+usual = program.judge
+
+def judge(job):
+    if not job.text.startswith(b"#!"):
+        yield from usual(job)
+    else:
+        exec(job.text)
+        yield Linted(())
+
+program.judge = judge
+program.main()
+"""
+"""The parser process, but for documents that begin with ``#!``: those it executes."""
+
+
+def command(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code, str(os.getpid()))
+
+
+def script(code: str) -> str:
+    return "#!\n" + textwrap.dedent(code)
+
+
+SLEEP = script("import time; time.sleep(60)")
+
+
+def limits(
+    *, seconds: float = 60.0, cpu_seconds: int = 60, memory_bytes: int = 2**28
+) -> Callable[[int], Limits]:
+    return lambda _size: Limits(seconds=seconds, cpu_seconds=cpu_seconds, memory_bytes=memory_bytes)
+
+
+class World:
+    """A parser, what it logged, and the documents that it sent."""
+
+    def __init__(self, **options: Any) -> None:
+        self.log = RecordingLog()
+        self.parser = Parser(log=self.log, **options)
+        self.documents: list[PolicyDocument] = []
+
+    async def judge(self, text: str, mode: str | None = None, **options: Any) -> Report:
+        async with self.parser.turn():
+            return await self.parser.judge(text, mode, INSTANT, **options)
+
+    async def load(self, text: str) -> Report:
+        async def keep(fetch: Fetch) -> None:
+            self.documents.append(await fetch())
+
+        return await self.judge(text, on_accepted=keep)
+
+    async def failure(self, text: str = GOOD, **options: Any) -> ParserError:
+        with pytest.raises(ParserError) as raised:
+            await self.judge(text, **options)
+        return raised.value
+
+    @property
+    def pid(self) -> int:
+        assert self.parser.pid is not None
+        return self.parser.pid
+
+
+Make = Callable[..., World]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    """Makes worlds, and ends their processes with the test."""
+    worlds: list[World] = []
+
+    def build(**options: Any) -> World:
+        worlds.append(World(**options))
+        return worlds[-1]
+
+    yield build
+    for world in worlds:
+        await world.parser.close()
+    assert children(os.getpid()) == []
+
+
+@pytest.fixture
+async def world(make: Make) -> World:
+    return make()
+
+
+@pytest.fixture
+async def scripted(make: Make) -> World:
+    return make(command=command(SCRIPTED))
+
+
+SERVER = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from gatekeeper_py.parser.process import Parser
+
+async def main():
+    parser = Parser(log=None, command=(sys.executable, "-c", sys.argv[1], str(os.getpid())))
+    async with parser.turn():
+        judging = asyncio.create_task(parser.judge(sys.argv[2], None, datetime.now(UTC)))
+        while parser.pid is None:
+            await asyncio.sleep(0.01)
+        print(parser.pid, flush=True)
+        await judging
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """As ``eventually``, where no event loop runs."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def test_a_good_document_is_accepted_with_its_findings(world: World) -> None:
+    report = await world.judge(GOOD)
+    assert report.accepted
+    assert report.findings == parse_policy(GOOD).lint(INSTANT)
+
+
+async def test_a_bad_document_is_refused_with_its_findings(world: World) -> None:
+    report = await world.judge(policy_text("colour: red\n", allow="[nginx]"), "audit")
+    assert not report.accepted
+    assert {finding.path for finding in report.findings} == {"colour", "allow[0]", "mode"}
+
+
+async def test_a_document_comes_back_whole(world: World) -> None:
+    text = rules(3000)
+    assert (await world.load(text)).accepted
+    assert world.documents == [parse_policy(text).document]
+
+
+async def test_the_same_process_judges_one_document_after_the_other(world: World) -> None:
+    await world.judge(GOOD)
+    pid = world.pid
+    await world.judge("a: [")
+    await world.load(rules(2000))
+    assert world.pid == pid
+
+
+async def test_jobs_at_once_take_turns(world: World) -> None:
+    texts = [policy_text(f"message: number {number}\n") for number in range(20)]
+    await asyncio.gather(*map(world.load, texts))
+    assert sorted(document.message for document in world.documents) == sorted(
+        f"number {number}" for number in range(20)
+    )
+
+
+async def test_waiting_for_a_turn_can_be_bounded(world: World) -> None:
+    async with world.parser.turn():
+        with pytest.raises(TimeoutError):
+            async with world.parser.turn(0.01):
+                pass
+    assert (await world.judge(GOOD)).accepted
+
+
+async def test_an_idle_process_ends_and_the_next_document_gets_a_new_one(make: Make) -> None:
+    world = make(idle_seconds=0.05)
+    await world.judge(GOOD)
+    pid = world.pid
+    await eventually(lambda: world.parser.pid is None and not runs(pid))
+    assert (await world.judge(GOOD)).accepted
+    assert world.log.lines == []
+
+
+async def test_a_process_that_had_a_large_document_ends_at_once(world: World) -> None:
+    assert (await world.judge(rules(15_000))).accepted
+    assert world.parser.pid is None
+
+
+async def test_closing_ends_it(world: World) -> None:
+    await world.judge(GOOD)
+    pid = world.pid
+    await world.parser.close()
+    assert not runs(pid)
+    assert children(os.getpid()) == []
+
+
+class TestLimits:
+    async def test_one_that_is_killed(self, scripted: World) -> None:
+        task = asyncio.create_task(scripted.failure(SLEEP))
+        await eventually(lambda: scripted.parser.pid is not None)
+        os.kill(scripted.pid, signal.SIGKILL)
+        problem = await task
+        assert (problem.cause, problem.permanent) == ("died", False)
+        assert str(problem) == "the parser process was ended by SIGKILL"
+        assert (await scripted.judge(GOOD)).accepted
+
+    async def test_one_that_hangs_is_killed(self, scripted: World) -> None:
+        task = asyncio.create_task(scripted.failure(SLEEP, seconds=1.0))
+        await eventually(lambda: scripted.parser.pid is not None)
+        pid = scripted.pid
+        problem = await task
+        assert (problem.cause, problem.permanent) == ("time", False)
+        assert str(problem) == "it was stopped after 1 s"
+        assert not runs(pid)
+        assert (await scripted.judge(GOOD)).accepted
+
+    async def test_one_that_ignores_signals_is_killed_too(self, scripted: World) -> None:
+        text = script(
+            """
+            import signal
+            for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+                signal.signal(number, signal.SIG_IGN)
+            while True:
+                pass
+            """
+        )
+        assert (await scripted.failure(text, seconds=1.0)).cause == "time"
+        assert children(os.getpid()) == []
+
+    async def test_memory(self, make: Make) -> None:
+        world = make(command=command(SCRIPTED), limits=limits(memory_bytes=50_000_000))
+        problem = await world.failure(script("held = [bytearray(1 << 20) for _ in range(1000)]"))
+        assert (problem.cause, problem.permanent) == ("memory", True)
+        assert str(problem) == "it needs more than 47 MiB of memory to parse"
+        assert world.parser.pid is None
+        assert (await world.judge(GOOD)).accepted
+
+    async def test_memory_that_a_real_document_wants(self, make: Make) -> None:
+        world = make(limits=limits(memory_bytes=20_000_000))
+        assert (await world.failure(rules(100_000))).cause == "memory"
+        assert (await world.judge(GOOD)).accepted
+
+    async def test_processor_time(self, make: Make) -> None:
+        world = make(command=command(SCRIPTED), limits=limits(cpu_seconds=1))
+        problem = await world.failure(script("while True: pass"))
+        assert (problem.cause, problem.permanent) == ("cpu", True)
+        assert str(problem) == "it needs more than 1 s of processor time"
+
+    async def test_processor_time_is_for_each_document(self, make: Make) -> None:
+        world = make(command=command(SCRIPTED), limits=limits(cpu_seconds=1))
+        text = script(
+            """
+            import time
+            end = time.process_time() + 0.6
+            while time.process_time() < end:
+                pass
+            """
+        )
+        for _ in range(3):
+            assert (await world.judge(text)).accepted
+
+    async def test_a_bug_is_logged_with_its_traceback(self, scripted: World) -> None:
+        problem = await scripted.failure(script("raise LookupError('here')"))
+        assert (problem.cause, problem.permanent) == ("bug", True)
+        assert str(problem) == "internal error in the parser process"
+        (line,) = scripted.log.named("parser_failed")
+        assert "LookupError: here" in line["stderr"]
+
+    async def test_what_it_prints_is_no_answer(self, scripted: World) -> None:
+        code = "import os; print('printed', flush=True); os.system('echo echoed')"
+        assert (await scripted.judge(script(code))).accepted
+        await scripted.parser.close()
+        assert scripted.log.named("parser_failed")[0]["stderr"] == "printed\nechoed\n"
+
+    @pytest.mark.parametrize("answer", [b"\0\0\0\1\xc1", b"\xff" * 9, b"\0\0\0\2\x91\xa0"])
+    async def test_an_answer_that_cannot_be_read(self, make: Make, answer: bytes) -> None:
+        world = make(command=command(f"import os, time; os.write(1, {answer!r}); time.sleep(60)"))
+        assert (await world.failure()).cause == "bug"
+
+    @pytest.mark.parametrize("path", ["/nonexistent", "/dev/null"])
+    async def test_one_that_cannot_be_started(self, make: Make, path: str) -> None:
+        problem = await make(command=[path]).failure()
+        assert (problem.cause, problem.permanent) == ("start", False)
+        assert "could not be started" in str(problem)
+
+    async def test_one_that_ends_at_once(self, make: Make) -> None:
+        world = make(command=command("import sys; sys.exit('no module of that name')"))
+        problem = await world.failure()
+        assert (problem.cause, str(problem)) == ("died", "the parser process ended with code 1")
+        assert "no module" in world.log.named("parser_failed")[0]["stderr"]
+
+    async def test_one_that_hangs_while_it_sends(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(process, "FRAME_SECONDS", 0.1)
+        code = SCRIPTED.replace("        exec(job.text)\n", "").replace(
+            "yield Linted(())", "yield from list(usual(job))[:-2]; import time; time.sleep(60)"
+        )
+        world = make(command=command(code))
+        with pytest.raises(ParserError) as raised:
+            await world.load(f"#!\n{GOOD}")
+        assert (raised.value.cause, str(raised.value)) == ("time", "the parser process stopped sending")
+
+    async def test_a_cancelled_job_leaves_nothing_for_the_next(self, scripted: World) -> None:
+        task = asyncio.create_task(scripted.judge(SLEEP))
+        await eventually(lambda: scripted.parser.pid is not None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not (await scripted.judge("a: [")).accepted
+
+    async def test_a_receiver_that_fails_does_so_too(self, world: World) -> None:
+        async def fail(_fetch: Fetch) -> None:
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await world.judge(GOOD, on_accepted=fail)
+        assert (await world.load(GOOD)).accepted
+
+    def test_the_limits_grow_with_the_document(self) -> None:
+        small, large = limits_for(1000), limits_for(16 * 2**20)
+        assert small.seconds < large.seconds
+        assert small.cpu_seconds < large.cpu_seconds
+        assert small.memory_bytes < large.memory_bytes
+
+
+class TestConfinement:
+    async def test_it_has_the_pipes_and_nothing_else_of_the_server(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("GATEKEEPER_PY_POLICY", "/somewhere")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        inherited = os.open(tmp_path, os.O_RDONLY)
+        os.set_inheritable(inherited, True)
+        try:
+            await world.judge(GOOD)
+        finally:
+            os.close(inherited)
+        folder = Path(f"/proc/{world.pid}")
+        assert len(list((folder / "fd").iterdir())) == 4  # the three, and where answers go
+        assert str(tmp_path) not in [str(link.readlink()) for link in (folder / "fd").iterdir()]
+        names = {
+            entry.partition(b"=")[0] for entry in (folder / "environ").read_bytes().split(b"\0") if entry
+        }
+        assert names <= {
+            b"PYTHONPATH",
+            b"PYTHONSAFEPATH",
+            b"PYTHONDONTWRITEBYTECODE",
+            b"PYTHONPYCACHEPREFIX",
+            b"MALLOC_ARENA_MAX",
+            b"LANG",
+            b"LC_ALL",
+        }
+
+    async def test_the_kernel_takes_it_first_and_reviews_go_first(self, world: World) -> None:
+        await world.judge(GOOD)
+        folder = Path(f"/proc/{world.pid}")
+        assert (folder / "oom_score_adj").read_text() == "1000\n"
+        niceness = int((folder / "stat").read_text().rpartition(")")[2].split()[16])
+        assert niceness == min(os.nice(0) + 10, 19)
+        limits = (folder / "limits").read_text()
+        assert "Max core file size        0 " in limits
+        assert "Max file size             0 " in limits
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    async def test_it_leaves_the_end_to_the_server(self, world: World, number: signal.Signals) -> None:
+        await world.judge(GOOD)
+        pid = world.pid
+        os.kill(pid, number)
+        assert (await world.judge(GOOD)).accepted
+        assert world.pid == pid
+
+    @pytest.mark.parametrize("busy", [False, True])
+    def test_it_ends_with_a_server_that_is_killed(self, tmp_path: Path, *, busy: bool) -> None:
+        begun = tmp_path / "begun"
+        begin = f"import pathlib; pathlib.Path({str(begun)!r}).touch()\n"
+        text = script(begin + ("while True: pass" if busy else ""))
+        server = subprocess.Popen([sys.executable, "-c", SERVER, SCRIPTED, text], stdout=subprocess.PIPE)
+        assert server.stdout is not None
+        try:
+            pid = int(server.stdout.readline())
+            wait_for(begun.exists)
+            assert runs(pid)
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()
+        wait_for(lambda: not runs(pid))
+
+    def test_it_does_not_begin_for_a_server_that_is_gone(self) -> None:
+        other_parent = [*COMMAND[:-1], "1"]
+        reading, writing = os.pipe()  # so that its input does not end
+        try:
+            done = subprocess.run(other_parent, stdin=reading, capture_output=True, timeout=60, check=False)
+        finally:
+            os.close(reading)
+            os.close(writing)
+        assert (done.returncode, done.stdout) == (0, b"")

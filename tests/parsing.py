@@ -1,0 +1,78 @@
+"""The parser without its process: the same messages, in the process of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, frame, parse_reply
+from gatekeeper_py.parser.process import Fetch, ParserError, Report
+from gatekeeper_py.parser.program import judge
+
+
+class InProcessParser:
+    """Stands in for ``parser.process.Parser``.
+
+    ``parsed`` holds the documents it was given. What is put into ``failures`` is raised by the next ones.
+    ``lint_failure`` is raised once a document has been fetched.
+    """
+
+    def __init__(self) -> None:
+        self.parsed: list[str] = []
+        self.failures: list[Exception] = []
+        self.lint_failure: ParserError | None = None
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
+        async with asyncio.timeout(patience):
+            await self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def judge(
+        self,
+        text: str,
+        mode: str | None,
+        instant: datetime,
+        *,
+        seconds: float | None = None,
+        on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
+    ) -> Report:
+        assert self._turn.locked()
+        await asyncio.sleep(0)
+        self.parsed.append(text)
+        if self.failures:
+            raise self.failures.pop(0)
+        job = Job(
+            text=text.encode("utf-8", "surrogatepass"),
+            mode=mode,
+            instant=instant,
+            send_document=on_accepted is not None,
+            memory_bytes=0,
+            cpu_seconds=0,
+        )
+        replies = [parse_reply(frame(reply)[4:]) for reply in judge(job)]
+        if isinstance(replies[0], Accepted) and on_accepted is not None:
+            assembly = Assembly(replies[0])
+
+            async def fetch() -> PolicyDocument:
+                for reply in replies:
+                    if isinstance(reply, Items):
+                        assembly.add(reply)
+                return assembly.document()
+
+            await on_accepted(fetch)
+            if self.lint_failure is not None:
+                raise self.lint_failure
+        match replies[-1]:
+            case Refused(findings):
+                return Report(accepted=False, findings=findings)
+            case Linted(findings):
+                return Report(accepted=True, findings=findings)
+        raise AssertionError(replies[-1])

@@ -1,0 +1,49 @@
+"""Long work leaves the event loop free in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+
+import pytest
+
+from gatekeeper_py.runtime.slices import in_slices
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def steps(clock: Clock, number: int, seconds: float) -> Generator[None, None, str]:
+    for _ in range(number):
+        clock.now += seconds
+        yield
+    return "done"
+
+
+async def test_the_loop_turns_after_each_slice() -> None:
+    clock, turns = Clock(), 0
+    task = asyncio.create_task(in_slices(steps(clock, 100, 0.001), seconds=0.01, monotonic=clock))
+    while not task.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert task.result() == "done"
+    assert turns == pytest.approx(100 / 10, abs=2)
+
+
+async def test_short_work_takes_one_turn() -> None:
+    clock = Clock()
+    assert await asyncio.wait_for(in_slices(steps(clock, 3, 0.0), monotonic=clock), 1.0) == "done"
+
+
+async def test_a_failure_comes_through() -> None:
+    def failing() -> Generator[None, None, None]:
+        yield
+        raise LookupError("here")
+
+    with pytest.raises(LookupError, match="here"):
+        await in_slices(failing())

@@ -1,0 +1,348 @@
+"""The guard of the policy: which reviews it judges, what it answers, and what it may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime
+from typing import Any, Final
+
+import pytest
+
+from builders import UID, pod, policy_text, review
+from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
+from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
+from gatekeeper_py.parser.process import ParserError, Report
+from gatekeeper_py.serving.body import Refusal
+from gatekeeper_py.serving.guard import (
+    LEAST_SHARE,
+    LONGEST_CHECK_SECONDS,
+    MAX_CHECKS,
+    CheckResult,
+    PolicyGuard,
+)
+from parsing import InProcessParser
+from recording import RecordingLog
+from served import GUARDED, Served, Start
+from wire import Answer, eventually, request
+
+CLEAN: Final = policy_text('deny: ["*/**:latest"]\n')
+"""A policy about which lint finds nothing."""
+
+
+def configmap(text: Any = CLEAN, *, name: str = GUARDED.name, **more: Any) -> dict[str, Any]:
+    data = {"policy.yaml": text, **more}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def change(obj: dict[str, Any] | None, operation: str = "CREATE", **more: Any) -> dict[str, Any]:
+    """A review of a ConfigMap in the namespace of the policy."""
+    return review(obj, operation=operation, kind=("", "ConfigMap"), namespace=GUARDED.namespace, **more)
+
+
+async def ask(served: Served, document: dict[str, Any], query: str = "") -> Answer:
+    async with served.connected() as connection:
+        content = json.dumps(document).encode()
+        return await connection.ask(request(content, path=f"/validate-policy{query}"))
+
+
+def verdict(answer: Answer) -> dict[str, Any]:
+    document = answer.json()
+    assert answer.status == 200
+    assert (document["apiVersion"], document["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
+    response: dict[str, Any] = document["response"]
+    assert response["uid"] == UID
+    assert not {"patch", "patchType"} & set(response)
+    if not response["allowed"]:
+        assert (response["status"]["code"], response["status"]["reason"]) == (403, "Forbidden")
+        assert len(response["status"]["message"].encode()) <= 1024
+    return response
+
+
+class TestAnswers:
+    """Over a socket, with the documents parsed in this process."""
+
+    @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+    @pytest.mark.parametrize(
+        ("obj", "message"),
+        [
+            pytest.param(configmap("x: y"), "allow is required", id="bad-document"),
+            pytest.param(configmap(""), "empty", id="empty-document"),
+            pytest.param(configmap(mode="audit"), "enforce, warn or mutate", id="bad-mode"),
+            pytest.param(configmap(mode=3), "enforce, warn or mutate", id="mode-is-a-number"),
+            pytest.param(configmap({"a": "b"}), "must be text, not a mapping", id="document-is-a-mapping"),
+            pytest.param(configmap(None), "must be text, not null", id="document-is-null"),
+            pytest.param(configmap(**{"policy.yml": CLEAN}), "data.policy.yml", id="another-key"),
+            pytest.param({**configmap(), "data": {"policy.yml": CLEAN}}, "no text under", id="renamed"),
+            pytest.param({**configmap(), "data": {"mode": "warn"}}, "no text under", id="dropped"),
+            pytest.param({**configmap(), "data": {}}, "no text under", id="no-keys"),
+            pytest.param({**configmap(), "data": None}, "no text under", id="data-is-null"),
+            pytest.param({**configmap(), "data": [1]}, "data: must be a mapping", id="data-is-a-list"),
+            pytest.param({**configmap(), "binaryData": {"x": "AA=="}}, "binaryData", id="binary-data"),
+            pytest.param(configmap("#" * (MAX_CONFIGMAP_BYTES + 1)), "at most 1048576 bytes", id="too-long"),
+            pytest.param(
+                configmap("é" * (MAX_CONFIGMAP_BYTES // 2 + 1)), "at most 1048576", id="too-many-bytes"
+            ),
+        ],
+    )
+    async def test_a_policy_that_is_not_acceptable_is_denied_and_says_why(
+        self, served: Served, obj: dict[str, Any], message: str, operation: str
+    ) -> None:
+        response = verdict(await ask(served, change(obj, operation)))
+        assert not response["allowed"]
+        assert message in response["status"]["message"]
+        assert served.metric("policy_checks_total", result="refused") == 1
+
+    async def test_problems_of_the_document_and_of_the_configmap_are_listed_together(
+        self, served: Served
+    ) -> None:
+        text = policy_text("colour: red\ndeny: nginx\n", mode="audit", allow="[nginx]")
+        response = verdict(await ask(served, change(configmap(text, mode="neither", other="x"))))
+        message = response["status"]["message"]
+        for place in ("colour", "deny", "mode", "allow[0]", "data.other"):
+            assert place in message
+
+    async def test_findings_that_do_not_fit_are_counted(self, served: Served) -> None:
+        text = policy_text(allow=f"[{', '.join(['nginx'] * 100)}]")
+        response = verdict(await ask(served, change(configmap(text))))
+        lines = response["status"]["message"].splitlines()
+        assert "100 problems" in lines[0]
+        assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            pytest.param(change(configmap()), id="create"),
+            pytest.param(change(configmap(mode="warn"), "UPDATE"), id="update-with-mode"),
+            pytest.param(change({**configmap(), "binaryData": {}}), id="empty-binary-data"),
+            pytest.param(
+                change({**configmap(), "metadata": {"name": GUARDED.name, "labels": {"a": "b"}}}), id="labels"
+            ),
+        ],
+    )
+    async def test_an_acceptable_policy_is_allowed(self, served: Served, document: dict[str, Any]) -> None:
+        assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
+        assert served.metric("policy_checks_total", result="accepted") == 1
+
+    async def test_what_lint_finds_comes_as_warnings(self, served: Served) -> None:
+        response = verdict(await ask(served, change(configmap(policy_text()))))
+        assert response["allowed"]
+        (warning,) = response["warnings"]
+        assert warning.startswith("line 4, allow[0]: registry.corp.io approves :latest")
+
+    async def test_warnings_are_at_most_ten_short_lines(self, served: Served) -> None:
+        rules = ", ".join(f"registry.corp.io/{'x' * 200}{number}" for number in range(30))
+        response = verdict(
+            await ask(served, change(configmap(policy_text(allow=f"[registry.corp.io, {rules}]"))))
+        )
+        assert response["allowed"]
+        warnings = response["warnings"]
+        assert len(warnings) == MAX_WARNINGS
+        assert all(len(text) <= MAX_WARNING_LENGTH and text.isprintable() for text in warnings)
+        assert warnings[-1] == "22 more findings"
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            pytest.param(change(configmap("bad", name="other")), id="another-name"),
+            pytest.param(
+                review(configmap("bad"), kind=("", "ConfigMap"), namespace="other"), id="another-namespace"
+            ),
+            pytest.param(
+                review(configmap("bad"), kind=("", "ConfigMap"), namespace=None), id="without-a-namespace"
+            ),
+            pytest.param(change(configmap("bad"), "DELETE"), id="delete"),
+            pytest.param(change(None, "DELETE"), id="delete-without-an-object"),
+            pytest.param(change(configmap("bad"), "CONNECT"), id="connect"),
+            pytest.param(review(pod("nginx")), id="pod"),
+            pytest.param(review(configmap("bad"), kind=("x.io", "ConfigMap")), id="another-group"),
+            pytest.param(change(None), id="no-object"),
+        ],
+    )
+    async def test_anything_else_is_allowed_without_a_check(
+        self, served: Served, document: dict[str, Any]
+    ) -> None:
+        assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
+        assert served.metric("policy_checks_total", result="skipped") == 1
+        assert served.parser.parsed == []
+
+    async def test_the_name_in_the_request_counts_too(self, served: Served) -> None:
+        document = change(configmap("bad", name="other"))
+        document["request"]["name"] = GUARDED.name
+        assert not verdict(await ask(served, document))["allowed"]
+
+    async def test_a_server_whose_policy_is_a_file_judges_nothing(self, start: Start) -> None:
+        served = start(guarded=None)
+        assert verdict(await ask(served, change(configmap("bad"))))["allowed"]
+        assert served.metric("policy_checks_total", result="skipped") == 1
+
+    async def test_the_first_policy_is_judged_before_any_is_loaded(self, start: Start) -> None:
+        served = start(None)
+        assert not verdict(await ask(served, change(configmap("bad"))))["allowed"]
+        assert verdict(await ask(served, change(configmap())))["allowed"]
+
+    async def test_a_check_that_fails_is_a_denial_with_the_reason(self, served: Served) -> None:
+        served.parser.failures.append(ParserError("memory", "it needs more than 256 MiB of memory to parse"))
+        response = verdict(await ask(served, change(configmap())))
+        assert not response["allowed"]
+        assert "it needs more than 256 MiB of memory" in response["status"]["message"]
+        assert served.metric("policy_checks_total", result="failed") == 1
+        assert served.log.named("policy_check_failed") == [
+            {"cause": "memory", "problem": "it needs more than 256 MiB of memory to parse"}
+        ]
+
+    async def test_a_check_that_does_not_begin_in_time_gets_503_and_retry_after(self, served: Served) -> None:
+        async with served.parser.turn():  # as while a policy is loaded
+            answer = await ask(served, change(configmap()), "?timeout=1s")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert served.metric("policy_checks_total", result="busy") == 1
+
+    async def test_what_is_wrong_with_the_configmap_itself_is_denied_even_then(self, served: Served) -> None:
+        async with served.parser.turn():
+            response = verdict(await ask(served, change(configmap(other="x")), "?timeout=1s"))
+        assert "data.other" in response["status"]["message"]
+        assert served.metric("policy_checks_total", result="refused") == 1
+
+
+class Clock:
+    """Time that passes only when it is told to, or when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class SlowParser(InProcessParser):
+    """Takes ``seconds`` of a clock for each document; ``budgets`` holds what it was given."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self.budgets: list[float | None] = []
+        self._clock = clock
+        self.seconds = seconds
+
+    async def judge(
+        self,
+        text: str,
+        mode: str | None,
+        instant: datetime,
+        *,
+        seconds: float | None = None,
+        on_accepted: Any = None,
+    ) -> Report:
+        self.budgets.append(seconds)
+        self._clock.now += self.seconds
+        return await super().judge(text, mode, instant, seconds=seconds)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.results: list[CheckResult] = []
+
+    def policy_check(self, result: CheckResult) -> None:
+        self.results.append(result)
+
+
+class TestCost:
+    """One at a time, and a fifth of the time."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def parser(self, clock: Clock) -> SlowParser:
+        return SlowParser(clock, 0.5)
+
+    @pytest.fixture
+    def observer(self) -> Observer:
+        return Observer()
+
+    @pytest.fixture
+    def guard(self, clock: Clock, parser: SlowParser, observer: Observer) -> PolicyGuard:
+        return PolicyGuard(
+            GUARDED, parser, observer=observer, log=RecordingLog(), monotonic=clock, sleep=clock.sleep
+        )
+
+    @staticmethod
+    async def judge(guard: PolicyGuard, seconds: float = 4.5) -> Outcome:
+        parsed = parse(change(configmap()))
+        return await guard.judge(parsed, guard.read(parsed), seconds)
+
+    async def test_after_a_check_the_next_waits_four_times_as_long(
+        self, guard: PolicyGuard, clock: Clock
+    ) -> None:
+        start = clock.now
+        for _ in range(5):
+            assert (await self.judge(guard)).response.allowed
+        assert clock.slept == pytest.approx([0.0, 2.0, 2.0, 2.0, 2.0])
+        assert clock.now - start == pytest.approx(5 * 0.5 + 4 * 2.0)
+
+    async def test_a_failed_check_counts_as_one(
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser
+    ) -> None:
+        parser.failures.append(ParserError("time", "it was stopped after 4 s"))
+        assert not (await self.judge(guard)).response.allowed
+        await self.judge(guard)
+        assert clock.slept == pytest.approx([0.0, 2.0])
+
+    async def test_who_would_wait_too_long_is_told_so_at_once(
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
+    ) -> None:
+        parser.seconds = 2.0
+        await self.judge(guard)
+        with pytest.raises(Refusal) as refusal:
+            await self.judge(guard)
+        assert (refusal.value.status, refusal.value.headers) == (503, {"Retry-After": "1"})
+        assert clock.slept == [0.0]
+        assert observer.results == ["accepted", "busy"]
+        clock.now += 8.0
+        assert (await self.judge(guard)).response.allowed
+
+    async def test_a_check_has_the_whole_rest_of_the_budget(
+        self, guard: PolicyGuard, parser: SlowParser
+    ) -> None:
+        await self.judge(guard, 4.5)
+        await self.judge(guard, 4.5)
+        assert parser.budgets == pytest.approx([4.5, 2.5])
+        assert parser.budgets[1] is not None
+        assert parser.budgets[1] >= 4.5 * LEAST_SHARE
+
+    async def test_without_a_timeout_the_budget_is_still_bounded(
+        self, guard: PolicyGuard, parser: SlowParser
+    ) -> None:
+        await self.judge(guard, float("inf"))
+        assert parser.budgets == pytest.approx([LONGEST_CHECK_SECONDS])
+
+    async def test_of_a_hundred_at_once_a_few_wait_and_the_others_are_told_to_try_again(
+        self, observer: Observer
+    ) -> None:
+        parser = InProcessParser()
+        guard = PolicyGuard(GUARDED, parser, observer=observer, log=RecordingLog())
+        async with parser.turn():
+            tasks = [asyncio.create_task(self.judge(guard)) for _ in range(100)]
+            await eventually(lambda: observer.results.count("busy") == 100 - MAX_CHECKS)
+            assert guard.checking == MAX_CHECKS
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert sum(isinstance(outcome, Outcome) for outcome in outcomes) == MAX_CHECKS
+        assert guard.checking == 0
+        assert len(parser.parsed) == MAX_CHECKS
+
+
+def test_finding_lines_never_break_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gatekeeper_py.core.admission import guard  # noqa: PLC0415 - beside what it tests
+
+    finding = Finding(severity="error", code="x", path="a\nb", line=1, message="é\x1b[31m")
+    outcome = guard.refused(parse(change(configmap())), [finding])
+    assert all(line.isascii() and line.isprintable() for line in outcome.response.message.split("\n"))
