@@ -84,6 +84,7 @@ class Evaluator:
             "resource": request["resource"]["resource"],
             "subResource": request.get("subResource", ""),
             "operation": request["operation"],
+            "namespace": request.get("namespace", ""),
             "object": request["object"],
             "oldObject": request["oldObject"],
             "typed": typed,

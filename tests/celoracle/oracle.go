@@ -31,6 +31,7 @@ type question struct {
 	Resource    string          `json:"resource"`
 	SubResource string          `json:"subResource"`
 	Operation   string          `json:"operation"`
+	Namespace   string          `json:"namespace"`
 	Object      json.RawMessage `json:"object"`
 	OldObject   json.RawMessage `json:"oldObject"`
 	// Typed objects are decoded as an API server decodes a Pod; others stay maps.
@@ -99,7 +100,7 @@ func evaluate(asked question, given *answer) {
 		given.Sent = object
 	}
 	resource := schema.GroupVersionResource{Group: asked.Group, Version: "v1", Resource: asked.Resource}
-	attributes := admission.NewAttributesRecord(object, old, kind, "shop", "web", resource, asked.SubResource,
+	attributes := admission.NewAttributesRecord(object, old, kind, asked.Namespace, "web", resource, asked.SubResource,
 		admission.Operation(asked.Operation), nil, false, &user.DefaultInfo{Name: "ana"})
 	versioned := &admission.VersionedAttributes{
 		Attributes:         attributes,

@@ -54,3 +54,18 @@ def is_glob(text: str) -> bool:
 
 def any_matches(globs: Iterable[Glob], text: str) -> bool:
     return any(glob.matches(text) for glob in globs)
+
+
+def globs_overlap(one: str, other: str) -> bool:
+    """Return whether some text matches both globs, either of which may be a literal text."""
+    if not is_glob(one):
+        return compiled(other).matches(one)
+    if not is_glob(other):
+        return compiled(one).matches(other)
+    # Both have a star. The longer beginning, all pieces of the one, all pieces of the other and the
+    # longer ending, one after the other, match both as soon as beginnings and endings agree.
+    start, other_start = one.partition("*")[0], other.partition("*")[0]
+    end, other_end = one.rpartition("*")[2], other.rpartition("*")[2]
+    return (start.startswith(other_start) or other_start.startswith(start)) and (
+        end.endswith(other_end) or other_end.endswith(end)
+    )

@@ -1,0 +1,108 @@
+"""What an API server charges for an expression, at most.
+
+A ``Part`` is text together with its cost, so that neither can change without the other. The rates are
+those of cel-go (interpreter/runtimecost.go) and of Kubernetes' own functions (apiserver,
+pkg/cel/library/cost.go). Single steps that are charged one unit each are rounded up generously; a test
+holds the calculation against the API server's own evaluator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+CALL_LIMIT: Final = 1_000_000
+"""Of one expression; beyond it the evaluation is an error (apiserver, pkg/apis/cel/config.go)."""
+
+EXPRESSION_LENGTH_LIMIT: Final = 100_000
+"""Code points of one expression (cel-go, parser/parser.go, ``expressionSizeCodePointLimit``)."""
+
+_READ: Final = 4
+"""To read a field or an element, and to do one thing with it that does not depend on its length."""
+
+_LITERAL_LIST: Final = 12
+
+
+class Part(NamedTuple):
+    """A CEL expression, and the most that evaluating it can cost. ``closed`` when it is in parentheses."""
+
+    text: str
+    cost: int
+    closed: bool = False
+
+
+class Text(NamedTuple):
+    """A CEL expression that is a text of at most ``longest`` characters, and the cost of reading it."""
+
+    text: str
+    longest: int
+    cost: int = _READ
+
+    def equals(self, value: str) -> Part:
+        return Part(f"{self.text} == {quoted(value)}", self.cost + _traversal(len(value)))
+
+    def starts_with(self, value: str) -> Part:
+        return Part(f"{self.text}.startsWith({quoted(value)})", self.cost + _traversal(len(value)))
+
+    def ends_with(self, value: str) -> Part:
+        return Part(f"{self.text}.endsWith({quoted(value)})", self.cost + _traversal(len(value)))
+
+    def contains(self, value: str) -> Part:
+        cost = self.cost + _traversal(self.longest) * _traversal(len(value))
+        return Part(f"{self.text}.contains({quoted(value)})", cost)
+
+    def matches(self, regex: str) -> Part:
+        return Part(f"{self.text}.matches({quoted(regex)})", self.cost + _regex(regex, self.longest))
+
+    def is_one_of(self, values: Iterable[str]) -> Part:
+        """Whether the text is in a list, which an API server turns into a set when it compiles it."""
+        listed = [quoted(value) for value in values]
+        return Part(f"{self.text} in [{', '.join(listed)}]", self.cost + _LITERAL_LIST + len(listed))
+
+    def find(self, regex: str) -> Text:
+        """Return what the first match of an expression finds, empty without one."""
+        cost = self.cost + _regex(regex, self.longest)
+        return Text(f"{self.text}.find({quoted(regex)})", self.longest, cost)
+
+    def followed_by(self, other: Text) -> Text:
+        """Return both, one after the other."""
+        longest = self.longest + other.longest
+        return Text(f"({self.text} + {other.text})", longest, self.cost + other.cost + _traversal(longest))
+
+
+def any_of(parts: Iterable[Part], *, separator: str = " || ") -> Part:
+    """Return the disjunction, in parentheses unless it is of one part."""
+    return _joined(list(parts), separator)
+
+
+def all_of(parts: Iterable[Part], *, separator: str = " && ") -> Part:
+    """Return the conjunction, in parentheses unless it is of one part."""
+    return _joined(list(parts), separator)
+
+
+def negated(part: Part) -> Part:
+    """Return the negation."""
+    return Part(f"!{part.text}" if part.closed else f"!({part.text})", part.cost + 1)
+
+
+def quoted(text: str) -> str:
+    """Return a CEL string literal. Nothing that is compiled holds a quote, a backslash or a line break."""
+    if "'" in text or "\\" in text or not text.isprintable():
+        raise ValueError(f"cannot be written in an expression: {text!r}")
+    return f"'{text}'"
+
+
+def _joined(parts: list[Part], separator: str) -> Part:
+    if len(parts) == 1:
+        return parts[0]
+    text = separator.join(part.text for part in parts)
+    return Part(f"({text})", sum(part.cost for part in parts) + len(parts), closed=True)
+
+
+def _traversal(length: int) -> int:
+    return math.ceil(length * 0.1)
+
+
+def _regex(regex: str, longest: int) -> int:
+    return _traversal(longest + 1) * math.ceil(len(regex) * 0.25)

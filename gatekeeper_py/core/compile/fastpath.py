@@ -1,0 +1,244 @@
+"""The fast path of a policy: which images are pre-approved, and the match conditions that say so.
+
+Source: docs/fast-path.md. Everything here errs on one side. An image that is pre-approved is approved by
+``decide`` in that namespace, in every mode, from the instant of the compilation until ``valid_until``. Every
+doubt costs a call of the webhook and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final, Literal
+
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.compile import condition, exclusions
+from gatekeeper_py.core.compile.entry import Entry
+from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
+from gatekeeper_py.core.compile.room import Candidate, Choice, choose
+from gatekeeper_py.core.compile.skipped import EVERYTHING, NOTHING, PreApproved
+from gatekeeper_py.core.compile.written import MAX_LENGTH, parse_full
+from gatekeeper_py.core.images.pattern import ANY
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    InvalidReference,
+    locate,
+    parse_reference,
+)
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.rules import Rule
+
+Endpoint = Literal["validating", "mutating"]
+ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validating", "mutating")
+
+NEVER_CALLED: Final = "no mirror rewrites anything"
+TAKEN: Final[Mapping[Endpoint, str]] = MappingProxyType({"validating": "refuses", "mutating": "rewrites"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleVerdict:
+    """An allow rule, and why the webhook is called for its images; empty when it is not.
+
+    Parts of a rule that are excluded, such as a denied subtree, do not count here.
+    """
+
+    rule: Rule
+    validating: str = ""
+    mutating: str = ""
+
+    def why_not(self, endpoint: Endpoint) -> str:
+        return self.validating if endpoint == "validating" else self.mutating
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastPath:
+    """What is pre-approved under a policy from the instant of its compilation until ``valid_until``.
+
+    ``validating`` and ``mutating`` are the expressions for the webhooks' ``matchConditions``: true when the
+    webhook must be called. ``None`` means always, and then no condition belongs there. ``valid_until`` is
+    the first instant at which something that is skipped may not be approved any more, ``None`` if never.
+    """
+
+    rules: tuple[RuleVerdict, ...]
+    approved: Mapping[Endpoint, PreApproved]
+    validating: str | None
+    mutating: str | None
+    valid_until: datetime | None
+
+    def expression(self, endpoint: Endpoint) -> str | None:
+        return self.validating if endpoint == "validating" else self.mutating
+
+    def approves(self, namespace: str | None, image: str, endpoint: Endpoint) -> bool:
+        """Return whether an image is pre-approved, or the endpoint is never called."""
+        return self.approved[endpoint].has(namespace, image)
+
+    def skips(self, request: AdmissionRequest, endpoint: Endpoint) -> bool:
+        """Return whether an API server with the expression answers a request itself."""
+        approved = self.approved[endpoint]
+        return bool(approved) and condition.skips(approved, request)
+
+    def tightens(self, previous: FastPath | None) -> bool:
+        """Return whether something that was pre-approved may not be any more.
+
+        Such a change must reach the API server before anything that relies on it. Unknown counts as
+        everything.
+        """
+        return previous is None or not all(
+            self.approved[endpoint].covers(previous.approved[endpoint]) for endpoint in ENDPOINTS
+        )
+
+    def why(self, namespace: str | None, image: str, endpoint: Endpoint) -> str:
+        """Return on one line why an image is pre-approved or not."""
+        approved = self.approved[endpoint]
+        if approved.everything:
+            return NEVER_CALLED
+        if len(image) > MAX_LENGTH:
+            return f"it is longer than {MAX_LENGTH} characters"
+        name = parse_full(image)
+        if name is None:
+            return _why_not_in_full(image)
+        excluded = approved.excluding(namespace, name)
+        included = approved.including(namespace, name)
+        if included is not None:
+            return f"it is excluded: {excluded.because}" if excluded else f"{included.because} approves it"
+        for verdict in self.rules:
+            if verdict.why_not(endpoint) and verdict.rule.pattern.matches(*name):
+                return f"{verdict.rule} matches it, but {verdict.why_not(endpoint)}"
+        return "no allow rule matches it" + ("" if namespace is None else f" in {namespace}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When a policy is compiled, and until when a rule has to live to be of use."""
+
+    now: datetime
+    until: datetime
+
+
+Guard = Callable[[Rule, Policy, Moment], str]
+"""Why nothing of a rule is pre-approved; an empty text when this is no obstacle."""
+
+
+def compile_fastpath(policy: Policy, now: datetime, *, lasting: timedelta = timedelta()) -> FastPath:
+    """Compile a policy, whatever its mode, as of an instant.
+
+    Rules that expire within ``lasting`` are left to the webhook. Raises ``ValueError`` for an instant
+    without an offset.
+    """
+    return _compile(policy, Moment(now=now, until=now + lasting), GUARDS, EXCLUSIONS)
+
+
+def _expired(rule: Rule, _: Policy, moment: Moment) -> str:
+    if rule.lives_at(moment.until):
+        return ""
+    return "it expires soon" if rule.lives_at(moment.now) else "it has expired"
+
+
+def _declared(_: Rule, policy: Policy, __: Moment) -> str:
+    declared = any((entry.group, entry.kind) == POD for entry in policy.document.resources)
+    return "resources declares further images of Pods" if declared else ""
+
+
+def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
+    """An image of the rule must be writable so that it is read as what the rule means.
+
+    The registry ``foo:443`` is folded to ``foo``, and ``foo/app`` is an image of Docker Hub.
+    """
+    entry = _included(rule)
+    name = parse_full(entry.images.example("x"))
+    return "" if name is not None and entry.images.has(name) else "no image of it can be written in full"
+
+
+GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
+    {"until": _expired, "declared": _declared, "spelling": _spelling}
+)
+"""What keeps a whole rule from being pre-approved, by name. A test takes them out one at a time."""
+
+EXCLUSIONS: Final[Mapping[Endpoint, Mapping[str, Exclusion]]] = MappingProxyType(
+    {"validating": exclusions.VALIDATING, "mutating": exclusions.MUTATING}
+)
+
+
+def _compile(
+    policy: Policy,
+    moment: Moment,
+    guards: Mapping[str, Guard],
+    excluding: Mapping[Endpoint, Mapping[str, Exclusion]],
+) -> FastPath:
+    problems = {
+        rule.index: problem
+        for rule in policy.allow
+        for problem in [next(filter(None, (guard(rule, policy, moment) for guard in guards.values())), "")]
+        if problem
+    }
+    chosen = {
+        endpoint: choose(
+            _candidates(policy, problems, endpoint),
+            (entry for exclusion in excluding[endpoint].values() for entry in exclusion(policy, moment.now)),
+            TAKEN[endpoint],
+        )
+        for endpoint in ENDPOINTS
+    }
+    approved = {endpoint: choice.approved for endpoint, choice in chosen.items()}
+    if not approved["validating"]:
+        approved["mutating"] = NOTHING
+    elif not policy.mirrors:
+        # In no mode does that webhook do anything.
+        approved["mutating"] = EVERYTHING
+    return FastPath(
+        rules=tuple(_verdict(rule, problems, chosen, approved) for rule in policy.allow),
+        approved=MappingProxyType(approved),
+        validating=_expression(approved["validating"]),
+        mutating=_expression(approved["mutating"]),
+        valid_until=chosen["validating"].until,
+    )
+
+
+def _candidates(policy: Policy, problems: Mapping[int, str], endpoint: Endpoint) -> Iterator[Candidate]:
+    for rule in policy.allow:
+        if rule.index not in problems:
+            entry = _included(rule)
+            if endpoint == "validating":
+                yield Candidate(index=rule.index, entry=entry, until=rule.until)
+            else:
+                # A mirror rewrites an image or leaves it, whatever the namespace and the time.
+                yield Candidate(index=rule.index, entry=replace(entry, namespaces=None))
+
+
+def _included(rule: Rule) -> Entry:
+    """Return what a rule matches of the images written in full."""
+    entry = entry_of(rule)
+    images = entry.images
+    if images.host == DOCKER_HUB and not images.segments:
+        # On Docker Hub these have two parts at least.
+        return replace(entry, images=replace(images, segments=(ANY,)))
+    return entry
+
+
+def _verdict(
+    rule: Rule,
+    problems: Mapping[int, str],
+    chosen: Mapping[Endpoint, Choice],
+    approved: Mapping[Endpoint, PreApproved],
+) -> RuleVerdict:
+    def why(endpoint: Endpoint) -> str:
+        if approved[endpoint].everything:
+            return ""
+        return problems.get(rule.index) or chosen[endpoint].problems.get(rule.index, "")
+
+    return RuleVerdict(rule=rule, validating=why("validating"), mutating=why("mutating"))
+
+
+def _expression(approved: PreApproved) -> str | None:
+    return condition.expression(approved).text if approved else None
+
+
+def _why_not_in_full(image: str) -> str:
+    try:
+        location = locate(parse_reference(image))
+    except InvalidReference as problem:
+        return f"it is never approved: {problem}"
+    return f"it is not written in full: {location.name}, then :tag, @sha256:digest, both or neither"

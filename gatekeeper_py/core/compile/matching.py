@@ -1,0 +1,207 @@
+"""Sets of images and namespaces as CEL: whether an image is in one of several sets.
+
+The image is written in full, or brought into that form first. Then every part of a pattern can be
+compared with its text.
+
+What is cheap for an API server decides the form: every step of an evaluation costs it about as much as a
+short comparison, and a regular expression several times as much. So a few literal beginnings are compared
+one by one. Many are looked up in literal lists, one for each depth, because CEL makes a set of a literal
+list; the work then grows with the number of depths and not with that of the rules. What holds a wildcard
+is a regular expression, one for all: it is charged by its length times that of the image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of
+from gatekeeper_py.core.compile.entry import Entry
+from gatekeeper_py.core.compile.imageset import ImageSet
+from gatekeeper_py.core.images.glob import compiled, is_glob
+from gatekeeper_py.core.images.pattern import ANY, split_port
+
+NAMESPACE: Final = Text("request.namespace", longest=63)
+
+MAX_COMPARED: Final = 6
+"""Beginnings that are compared one by one; looking up costs about as much as so many comparisons."""
+
+NAME: Final = "^[^/]+/[^:@]+"
+"""The registry and the repository of an image."""
+
+_UNTAGGED: Final = "^[^/]+/[^:@]+$"
+_DIGEST: Final = "@.*$"
+_LABEL_CHARACTERS: Final = "[a-z0-9-]*"
+_SEGMENT_CHARACTERS: Final = "[a-z0-9._-]*"
+_TAG_CHARACTERS: Final = "[A-Za-z0-9_.-]*"
+_ANY_CHARACTERS: Final = ".*"
+_ESCAPED: Final = str.maketrans({".": "[.]", "[": "[[]", "]": "[]]"})
+"""Without a backslash, which CEL would read first. IPv6 addresses stand in brackets."""
+
+_HEX: Final = re.compile("[0-9a-f]{64,128}")
+
+
+class Image(NamedTuple):
+    """The image that is compared, written in full; ``suffixed`` when it has a tag or a digest for certain."""
+
+    text: Text
+    suffixed: bool = False
+
+    def untagged(self, sets: Iterable[ImageSet]) -> bool:
+        """Return whether some of the sets may have the image because of its missing tag."""
+        return not self.suffixed and any(map(pulls_latest, sets))
+
+
+def in_some(sets: Iterable[ImageSet], image: Image) -> Part:
+    """Return whether an image is in one of the sets (at least one)."""
+    groups: dict[_Form, list[ImageSet]] = {}
+    for each in sets:
+        groups.setdefault(_form(each), []).append(each)
+    return any_of(form(groups[form], image) for form in _FORMS if form in groups)
+
+
+def in_entries(entries: Iterable[Entry], image: Image) -> Part:
+    """Return whether an image is, in the request's namespace, in one of the entries (at least one)."""
+    groups: dict[tuple[str, ...] | None, list[ImageSet]] = {}
+    for entry in entries:
+        names = entry.namespaces
+        groups.setdefault(None if names is None else tuple(sorted(set(names))), []).append(entry.images)
+    # What is for every namespace first: it decides most often.
+    parts = [in_some(groups.pop(None), image)] if None in groups else []
+    parts += [
+        all_of([in_namespaces(names), in_some(sets, image)])
+        for names, sets in sorted((names, sets) for names, sets in groups.items() if names is not None)
+    ]
+    return any_of(parts)
+
+
+def in_namespaces(names: tuple[str, ...]) -> Part:
+    """Return whether the request's namespace has one of the names, which may be globs."""
+    literal = sorted({name for name in names if not is_glob(name)})
+    parts = [NAMESPACE.equals(name) for name in literal[:1]]
+    if len(literal) > 1:
+        parts = [NAMESPACE.is_one_of(literal)]
+    parts += [_namespace_glob(name) for name in sorted({name for name in names if is_glob(name)})]
+    return any_of(parts)
+
+
+def pulls_latest(one: ImageSet) -> bool:
+    """Return whether a set has images without a tag and without a digest: a runtime pulls ``latest``."""
+    return one.digest is None and (one.tag is None or compiled(one.tag).matches("latest"))
+
+
+def regex(one: ImageSet) -> str:
+    """Return an expression, without its ``^``, that an image in full matches when it is in the set."""
+    text = _host_regex(one.host)
+    text += "".join(f"/{_glob_regex(segment, _SEGMENT_CHARACTERS)}" for segment in one.segments)
+    if one.digest is not None:
+        exact = "" if one.digest == ANY else f"{one.digest}$"
+        return text + ("/[^@]+@" if one.subtree else "(?::[^@]*)?@") + exact
+    if one.tag is not None:
+        tag = f":{_glob_regex(one.tag, _TAG_CHARACTERS)}"
+        return (
+            text + ("/[^:@]+" if one.subtree else "") + (f"(?:{tag})?$" if pulls_latest(one) else f"{tag}$")
+        )
+    return text + ("/" if one.subtree else "(?:[:@]|$)")
+
+
+_Form = Callable[[list[ImageSet], Image], Part]
+
+
+def _form(one: ImageSet) -> _Form:
+    """Return how a set is best compared."""
+    if one.literal and (one.digest is None or not one.subtree or one.digest == ANY):
+        if one.tag is None:
+            if one.digest in {None, ANY}:
+                return _pinned if one.digest else _names
+            return _digests
+        if not is_glob(one.tag) and not one.subtree:
+            return _tagged
+    # ":v1" at the end of an image is its tag, unless it could be the end of a digest.
+    anywhere = one.host == ANY and not one.segments and one.subtree
+    if anywhere and one.tag is not None and not is_glob(one.tag) and not _HEX.fullmatch(one.tag):
+        return _tags
+    return _wildcards
+
+
+def _names(sets: list[ImageSet], image: Image) -> Part:
+    """Registries, subtrees and repositories, whatever the tag or the digest."""
+    return any_of(_names_by_depth(sets, image.text))
+
+
+def _pinned(sets: list[ImageSet], image: Image) -> Part:
+    return all_of([image.text.contains("@"), any_of(_names_by_depth(sets, image.text))])
+
+
+def _names_by_depth(sets: list[ImageSet], image: Text) -> Iterator[Part]:
+    subtrees = sorted(each.start for each in sets if each.subtree)
+    if len(subtrees) <= MAX_COMPARED:
+        yield from map(image.starts_with, subtrees)
+    else:
+        depths: dict[int, list[str]] = {}
+        for start in subtrees:
+            depths.setdefault(start.count("/"), []).append(start)
+        for depth, starts in sorted(depths.items()):
+            yield image.find(f"^(?:[^/]+/){{{depth}}}").is_one_of(starts)
+    names = sorted(each.start for each in sets if not each.subtree)
+    if names:
+        yield image.find(NAME).is_one_of(names)
+
+
+def _tagged(sets: list[ImageSet], image: Image) -> Part:
+    """One tag of one repository each."""
+    texts = {f"{each.start}:{each.tag}" for each in sets}
+    if not image.suffixed:
+        texts.update(each.start for each in sets if pulls_latest(each))
+    return image.text.is_one_of(sorted(texts))
+
+
+def _digests(sets: list[ImageSet], image: Image) -> Part:
+    """One digest of one repository each. A tag may stand before it."""
+    texts = sorted({f"{each.start}@{each.digest}" for each in sets})
+    return image.text.find(NAME).followed_by(image.text.find(_DIGEST)).is_one_of(texts)
+
+
+def _tags(sets: list[ImageSet], image: Image) -> Part:
+    """One tag each, of every repository anywhere."""
+    parts = [image.text.ends_with(f":{tag}") for tag in sorted({each.tag for each in sets if each.tag})]
+    if image.untagged(sets):
+        parts.append(image.text.matches(_UNTAGGED))
+    return any_of(parts)
+
+
+def _wildcards(sets: list[ImageSet], image: Image) -> Part:
+    alternatives = sorted(set(map(regex, sets)))
+    if len(alternatives) == 1:
+        return image.text.matches(f"^{alternatives[0]}")
+    return image.text.matches(f"^(?:{'|'.join(alternatives)})")
+
+
+_FORMS: Final[tuple[_Form, ...]] = (_names, _tags, _pinned, _tagged, _digests, _wildcards)
+
+
+def _host_regex(host: str) -> str:
+    if host == ANY:
+        return "[^/]+"
+    name, port = split_port(host)
+    text = "[.]".join(_glob_regex(label, _LABEL_CHARACTERS) for label in name.split("."))
+    return text + (f":{port}" if port else "")
+
+
+def _glob_regex(glob: str, characters: str) -> str:
+    return characters.join(map(_literal_regex, re.split("[*]+", glob)))
+
+
+def _literal_regex(text: str) -> str:
+    return text.translate(_ESCAPED)
+
+
+def _namespace_glob(name: str) -> Part:
+    start, star, end = name.partition("*")
+    if star and "*" not in end:
+        if not end:
+            return NAMESPACE.starts_with(start)
+        if not start:
+            return NAMESPACE.ends_with(end)
+    return NAMESPACE.matches(f"^{_glob_regex(name, _ANY_CHARACTERS)}$")

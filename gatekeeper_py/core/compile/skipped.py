@@ -1,0 +1,88 @@
+"""Which images are pre-approved: the intermediate representation between a policy and an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+from gatekeeper_py.core.compile.entry import Entry, EntryIndex, TooManyComparisonsError
+from gatekeeper_py.core.compile.written import FullName, parse_full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreApproved:
+    """Images for which a webhook is not called.
+
+    An image is pre-approved when it is written in full, some entry of ``included`` has it and no entry of
+    ``excluded`` does. With ``everything``, whatever it is.
+    """
+
+    included: tuple[Entry, ...] = ()
+    excluded: tuple[Entry, ...] = ()
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.included)
+
+    @property
+    def by_namespace(self) -> bool:
+        """Whether the answer may differ between namespaces."""
+        return any(entry.namespaces is not None for entry in (*self.included, *self.excluded))
+
+    def has(self, namespace: str | None, image: str) -> bool:
+        """Return whether an image is pre-approved in a namespace."""
+        if self.everything:
+            return True
+        name = parse_full(image)
+        if name is None or self.excluding(namespace, name) is not None:
+            return False
+        return self.including(namespace, name) is not None
+
+    def including(self, namespace: str | None, name: FullName) -> Entry | None:
+        """Return the first included entry that has an image."""
+        return next(_having(self.included, namespace, name), None)
+
+    def excluding(self, namespace: str | None, name: FullName) -> Entry | None:
+        """Return the first excluded entry that has an image."""
+        return next(_having(self.excluded, namespace, name), None)
+
+    def covers(self, other: Self) -> bool:
+        """Return whether all that is pre-approved in ``other`` is here, too; only ``True`` is certain."""
+        if self.everything or not other:
+            return True
+        if other.everything:
+            return False
+        try:
+            return _covered(other.included, self.included) and self._excludes_no_more_than(other)
+        except TooManyComparisonsError:
+            return False
+
+    def _excludes_no_more_than(self, other: Self) -> bool:
+        added = frozenset(self.excluded) - frozenset(other.excluded)
+        if not added:
+            return True
+        included, excluded = EntryIndex(), EntryIndex()
+        included.extend(other.included)
+        excluded.extend(other.excluded)
+        return all(
+            excluded.covering(entry) is not None or next(included.overlapping(entry), None) is None
+            for entry in added
+        )
+
+
+NOTHING: Final = PreApproved()
+EVERYTHING: Final = PreApproved(everything=True)
+
+
+def _having(entries: tuple[Entry, ...], namespace: str | None, name: FullName) -> Iterator[Entry]:
+    return (each for each in entries if each.images.has(name) and each.applies_to(namespace))
+
+
+def _covered(entries: tuple[Entry, ...], by: tuple[Entry, ...]) -> bool:
+    left = frozenset(entries) - frozenset(by)
+    if not left:
+        return True
+    index = EntryIndex()
+    index.extend(by)
+    return all(index.covering(entry) is not None for entry in left)

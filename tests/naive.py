@@ -1,0 +1,172 @@
+"""The decision about one image once more, written from docs/policy.md alone.
+
+It shares nothing with the product: no parser, no pattern, no index. It reads the document as plain data,
+looks at every rule in turn, and is as slow as that. What it says is what tests of compiled policies are
+held against.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+HUB: Final = {"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+SHAPE: Final = re.compile(
+    r"(?P<host>(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+    r"|\[[A-Fa-f0-9:]+\])(?::[0-9]+)?)"
+    r"/(?P<path>[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}))?"
+)
+
+
+class Image(NamedTuple):
+    """An image as rules see it: one kind of registry, official images with their ``library``."""
+
+    host: str
+    path: tuple[str, ...]
+    tag: str | None
+    digest: str | None
+
+
+def approved(document: dict[str, Any], image: str, namespace: str | None, now: datetime) -> bool:
+    """Return whether the document approves an image in a namespace at an instant."""
+    seen = read(image)
+    if seen is None:
+        return False
+    for rule in document.get("deny", ()):
+        if applies(rule, namespace, now) and any(matches(rule, each) for each in (seen, *origins(document, seen))):
+            return False
+    return any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
+
+
+def rewritten(document: dict[str, Any], image: str) -> bool:
+    """Return whether a mirror has an image, so that the mutating webhook may have something to do."""
+    seen = read(image)
+    if seen is None:
+        return False
+    for mirror in document.get("mirrors", ()):
+        host, path = end(mirror["from"])
+        if seen.host == host and seen.path[: len(path)] == path:
+            return True
+    return False
+
+
+def read(image: str) -> Image | None:
+    """Read an image as a container runtime does; ``None`` for one that is never approved."""
+    if len(image) > 4096 or re.fullmatch("[a-f0-9]{64}", image):
+        return None
+    if re.fullmatch("sha(256|384|512):[0-9a-fA-F]+", image):
+        return None
+    host, slash, rest = image.partition("/")
+    if not slash or not (host == "localhost" or "." in host or ":" in host or host != host.lower()):
+        host, rest = "docker.io", image
+    if host == "index.docker.io":
+        host = "docker.io"
+    if host == "docker.io" and "/" not in rest:
+        rest = "library/" + rest
+    match = SHAPE.fullmatch(f"{host}/{rest}")
+    if match is None or len(match["path"]) > 255:
+        return None
+    folded = fold(match["host"])
+    if folded is None:
+        return None
+    path = tuple(match["path"].split("/"))
+    if folded == "docker.io" and len(path) == 1:
+        path = ("library", *path)
+    tag = None if match["digest"] else match["tag"] or "latest"
+    return Image(folded, path, tag, match["digest"])
+
+
+def fold(host: str) -> str | None:
+    host = host.lower()
+    name, colon, port = host.rpartition(":")
+    if colon and not host.endswith("]"):
+        if not 1 <= int(port) <= 65535:
+            return None
+        host = name if int(port) == 443 else f"{name}:{int(port)}"
+    return "docker.io" if host in HUB else host
+
+
+def applies(rule: Any, namespace: str | None, now: datetime) -> bool:
+    if isinstance(rule, str):
+        return True
+    if "until" in rule and now >= instant(str(rule["until"])):
+        return False
+    names = rule.get("namespaces", ["*"])
+    return "*" in names or (namespace is not None and any(like(name, namespace) for name in names))
+
+
+def instant(text: str) -> datetime:
+    when = datetime.fromisoformat(text)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def matches(rule: Any, image: Image) -> bool:
+    text = rule if isinstance(rule, str) else rule["image"]
+    name, _, digest = text.partition("@")
+    host, slash, path = name.partition("/")
+    tag = None
+    if ":" in path.rpartition("/")[2]:
+        path, _, tag = path.rpartition(":")
+    segments = path.split("/") if path else [""]
+    below = segments[-1] in {"", "**"} if slash else True
+    if below:
+        segments.pop()
+    wanted = fold(host)
+    assert wanted is not None
+    if wanted == "docker.io" and len(segments) == 1 and not below:
+        segments = ["library", *segments]
+    if not host_like(wanted, image.host):
+        return False
+    if len(image.path) <= len(segments) if below else len(image.path) != len(segments):
+        return False
+    if not all(like(glob, part) for glob, part in zip(segments, image.path, strict=False)):
+        return False
+    if digest:
+        return image.digest is not None and digest in {"*", image.digest}
+    return tag is None or (image.tag is not None and like(tag, image.tag))
+
+
+def host_like(pattern: str, host: str) -> bool:
+    if pattern == "*" or "*" not in pattern:
+        return pattern in {"*", host}
+    if host.startswith("["):
+        return False
+    name, _, port = host.partition(":")
+    wanted, _, wanted_port = pattern.partition(":")
+    labels, globs = name.split("."), wanted.split(".")
+    return port == wanted_port and len(labels) == len(globs) and all(map(like, globs, labels))
+
+
+@lru_cache(maxsize=4096)
+def like(glob: str, text: str) -> bool:
+    if "*" not in glob:
+        return glob == text
+    start, _, rest = glob.partition("*")
+    return text.startswith(start) and any(
+        like(rest, text[position:]) for position in range(len(start), len(text) + 1)
+    )
+
+
+def end(text: str) -> tuple[str, tuple[str, ...]]:
+    """Read one end of a mirror: its registry and its path."""
+    host, _, path = text.rstrip("/").partition("/")
+    folded = fold(host)
+    assert folded is not None
+    return folded, tuple(path.split("/")) if path else ()
+
+
+def origins(document: dict[str, Any], image: Image) -> list[Image]:
+    """List what an image on a mirror stands for."""
+    found = []
+    for mirror in document.get("mirrors", ()):
+        source, (host, path) = mirror["from"].rstrip("/"), end(mirror["to"])
+        if image.host == host and image.path[: len(path)] == path:
+            rest = image.path[len(path) :]
+            origin = read("/".join((source, *rest)))
+            if origin is not None and origin.host == end(source)[0]:
+                found.append(origin._replace(tag=image.tag, digest=image.digest))
+    return found
