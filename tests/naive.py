@@ -37,7 +37,9 @@ def approved(document: dict[str, Any], image: str, namespace: str | None, now: d
     if seen is None:
         return False
     for rule in document.get("deny", ()):
-        if applies(rule, namespace, now) and any(matches(rule, each) for each in (seen, *origins(document, seen))):
+        if applies(rule, namespace, now) and any(
+            matches(rule, each) for each in (seen, *origins(document, seen))
+        ):
             return False
     return any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
 

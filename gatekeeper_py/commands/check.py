@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from gatekeeper_py.commands.policyinput import now, read_policy
-from gatekeeper_py.core.compile.preapproved import not_plain
+from gatekeeper_py.core.compile.fastpath import not_pre_approved
 from gatekeeper_py.core.policy.finding import in_order
 from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.findings import print_findings
@@ -30,8 +30,11 @@ def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_pat
     """
     given = read_policy(policy)
     # Only on request, because most policies have such rules and few clusters use the fast path.
-    left_to_webhook = not_plain(given.policy) if fast_path and given.policy is not None else ()
-    findings = in_order((*given.errors, *given.lint(now()), *map(given.shift.moved, left_to_webhook)))
+    instant = now()
+    left_to_webhook = (
+        not_pre_approved(given.policy, instant) if fast_path and given.policy is not None else ()
+    )
+    findings = in_order((*given.errors, *given.lint(instant), *map(given.shift.moved, left_to_webhook)))
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     ok = not errors and not (strict and warnings)

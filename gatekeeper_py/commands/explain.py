@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
-from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.reporting.console import console
@@ -58,17 +58,14 @@ def explain(
 
     Exit code: 0 when all are approved, 1 when some are rejected, 2 when the policy cannot be used.
 
-    With --fast-path, show instead which rules the fast path handles without calling the webhook, why
-    it leaves the others, and the match conditions; or, for each IMAGE, whether the API server admits
-    it without calling the webhook. The exit code is then 0.
+    With --fast-path, show instead for each IMAGE whether the API server admits it without calling the
+    webhook, and why. The exit code is then 0. "compile" shows this for each rule.
     """
-    if fast_path:
-        if namespace is not None or instant is not None:
-            raise click.UsageError("the fast path is the same for every namespace and time")
-        _show_fast_path(compile_fastpath(usable_policy(policy)), images, style)
-        return 0
     if not images:
         raise click.UsageError("Missing argument 'IMAGE...'.")
+    if fast_path:
+        _show_fast_path(compile_fastpath(usable_policy(policy), instant or now()), namespace, images, style)
+        return 0
     compiled = usable_policy(policy).at(instant or now())
     explanations = [explain_image(compiled, namespace, image) for image in images]
     if style == "json":
@@ -97,68 +94,37 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def fast_path_as_json(fastpath: FastPath, images: Sequence[str]) -> dict[str, Any]:
-    """Return the stable JSON form of a fast path; a rule with an empty ``notPlain`` text is pre-approved."""
+def fast_path_as_json(fast_path: FastPath, namespace: str | None, image: str) -> dict[str, Any]:
+    """Return the stable JSON form of what the fast path makes of an image."""
     return {
-        "rules": [
-            {
-                "rule": rule_as_json(verdict.rule),
-                "notPlain": {endpoint: verdict.why_not(endpoint) for endpoint in ENDPOINTS},
+        "image": image,
+        "namespace": namespace,
+        **{
+            endpoint: {
+                "preApproved": fast_path.approves(namespace, image, endpoint),
+                "why": fast_path.why(namespace, image, endpoint),
             }
-            for verdict in fastpath.rules
-        ],
-        "expressions": {endpoint: fastpath.expression(endpoint) for endpoint in ENDPOINTS},
-        "images": [
-            {
-                "image": image,
-                **{
-                    endpoint: {
-                        "plain": fastpath.approves(image, endpoint),
-                        "why": fastpath.why(image, endpoint),
-                    }
-                    for endpoint in ENDPOINTS
-                },
-            }
-            for image in images
-        ],
+            for endpoint in ENDPOINTS
+        },
     }
 
 
-def _show_fast_path(fastpath: FastPath, images: Sequence[str], style: Literal["text", "json"]) -> None:
+def _show_fast_path(
+    fast_path: FastPath, namespace: str | None, images: Sequence[str], style: Literal["text", "json"]
+) -> None:
+    answers = [fast_path_as_json(fast_path, namespace, image) for image in images]
     if style == "json":
-        click.echo(json.dumps(fast_path_as_json(fastpath, images), indent=2))
+        click.echo(json.dumps(answers, indent=2))
         return
     out = console()
-    for image in images:
-        because = {endpoint: fastpath.why(image, endpoint) for endpoint in ENDPOINTS}
-        plain = {endpoint: fastpath.approves(image, endpoint) for endpoint in ENDPOINTS}
-        _plainness(out, escape(image), plain, because)
-    if images:
-        return
-    for verdict in fastpath.rules:
-        because = {endpoint: verdict.why_not(endpoint) for endpoint in ENDPOINTS}
-        plain = {endpoint: not because[endpoint] for endpoint in ENDPOINTS}
-        _plainness(out, str(verdict.rule), plain, because)
-    for endpoint in ENDPOINTS:
-        expression = fastpath.expression(endpoint)
-        out.print(Text.assemble((endpoint, "bold"), "" if expression else ": the webhook is always asked"))
-        if expression:
-            out.print(Text(expression))
+    for answer in answers:
+        skipped = all(answer[endpoint]["preApproved"] for endpoint in ENDPOINTS)
+        heading = ("pre-approved", "bold green") if skipped else ("calls the webhook", "bold yellow")
+        out.print(Text.assemble(heading, " ", (escape(answer["image"]), "bold")))
+        for endpoint in ENDPOINTS:
+            approved, why = answer[endpoint]["preApproved"], answer[endpoint]["why"]
+            _row(out, endpoint, f"skipped: {why}" if approved else why)
         out.print()
-
-
-def _plainness(
-    out: Console, subject: str, plain: Mapping[Endpoint, bool], because: Mapping[Endpoint, str]
-) -> None:
-    everywhere = all(plain.values())
-    heading = ("plain", "bold green") if everywhere else ("asked", "bold yellow")
-    out.print(Text.assemble(heading, " ", (subject, "bold")))
-    for endpoint in ENDPOINTS:
-        if because[endpoint]:
-            _row(out, endpoint, ("plain: " if plain[endpoint] else "") + because[endpoint])
-        elif not everywhere:
-            _row(out, endpoint, "plain")
-    out.print()
 
 
 def _print(out: Console, explanation: Explanation) -> None:

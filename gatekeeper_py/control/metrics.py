@@ -15,7 +15,7 @@ from prometheus_client import (
 
 from gatekeeper_py.control.fastpath.reconcile import Change
 from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.core.compile.preapproved import Endpoint
+from gatekeeper_py.core.compile.fastpath import Endpoint
 
 PREFIX: Final = "gatekeeper_py_control"
 

@@ -199,25 +199,33 @@ def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
 
 
 def test_what_the_fast_path_leaves_to_the_webhook_is_told_on_request(command: Command, write: Write) -> None:
-    path = write(CONFIGMAP.replace("      - nginx\n", "      - docker.io/library/nginx\n"))
+    path = write(CONFIGMAP.replace("      - nginx\n", "      - foo:443/x\n"))
     without = json.loads(command("check", path, "--format", "json").out)
     assert {finding["severity"] for finding in without["findings"]} == {"warning"}
     done = command("check", path, "--fast-path", "--strict", "--format", "json")
     told = [f for f in json.loads(done.out)["findings"] if f["severity"] == "information"]
-    assert [(f["code"], f["path"], f["line"]) for f in told] == [("not-plain", "allow[1]", 14)]
+    assert [(f["code"], f["path"], f["line"]) for f in told] == [("not-pre-approved", "allow[1]", 14)]
     text = command("check", path, "--fast-path")
     assert text.code == 0
-    assert f"information[not-plain] {path}:14:9 allow[1]\n" in text.out
+    assert f"information[not-pre-approved] {path}:14:9 allow[1]\n" in text.out
 
 
 def test_information_is_no_warning(command: Command, write: Write) -> None:
-    path = write(policy_text("deny: ['*/**:latest']\n"))
+    path = write(policy_text("deny: ['*/**:latest']\n", allow="[a.io, 'foo:443/']"))
     done = command("check", path, "--fast-path", "--strict")
     assert done.code == 0
-    assert "information[not-plain]" in done.out
+    assert "information[not-pre-approved]" in done.out
+
+
+def test_when_match_conditions_expire_is_told_on_request(command: Command, write: Write) -> None:
+    path = write(policy_text(allow="[a.io, {image: b.io, until: 2999-01-01}]"))
+    done = command("check", path, "--fast-path")
+    assert done.code == 0
+    assert "information[conditions-expire]" in done.out
+    assert "must be replaced before 2999-01-01 00:00:00+00:00" in done.out
 
 
 def test_the_fast_path_of_a_bad_policy_is_not_told(command: Command, write: Write) -> None:
     done = command("check", write(BAD), "--fast-path")
     assert done.code == 1
-    assert "not-plain" not in done.out
+    assert "not-pre-approved" not in done.out

@@ -169,79 +169,55 @@ FAST = policy_text(
 deny: [ghcr.io/org/old/**]
 mirrors: [{from: gcr.io, to: registry.corp.io/gcr}]
 """,
-    allow="[registry.corp.io, docker.io/library, ghcr.io/org/**, 'gcr.io@*']",
+    allow="[registry.corp.io, {image: ghcr.io/org/**, namespaces: [shop], until: 2030-01-01}, 'gcr.io@*']",
 )
+PINNED = "gcr.io/x@sha256:" + "7c" * 32
 
 
-def test_the_fast_path_has_a_row_for_each_rule_and_the_expressions(command: Command, write: Write) -> None:
-    done = command("explain", write(FAST), "--fast-path")
+def test_what_the_fast_path_makes_of_an_image(command: Command, write: Write) -> None:
+    images = ("registry.corp.io/web:1", "nginx", "\x1b[31m", PINNED, "ghcr.io/org/old/x")
+    done = command("explain", write(FAST), *images, "--fast-path", "-n", "shop", "--at", "2026-01-01")
     assert (done.code, done.err) == (0, "")
     for lines in (
-        "plain allow[0] registry.corp.io\n\n",
-        "asked allow[1] docker.io/library\n  validating Docker Hub's images have many spellings\n",
-        "asked allow[2] ghcr.io/org/**\n  validating deny[0] ghcr.io/org/old/** may refuse some of it\n",
-        "asked allow[3] gcr.io@*\n  validating plain\n  mutating   mirrors[0] rewrites some of it\n\n",
-        "\nvalidating\n!(type(object)",
-        "\nmutating\n!(type(object)",
+        "pre-approved registry.corp.io/web:1\n  validating skipped: allow[0] registry.corp.io approves it\n",
+        "calls the webhook nginx\n  validating it is not written in full: docker.io/library/nginx, then",
+        f"calls the webhook {PINNED}\n  validating skipped: allow[2] gcr.io@* approves it\n  mutating   ",
+        "\n  mutating   allow[2] gcr.io@* matches it, but mirrors[0] rewrites all of it\n",
+        "calls the webhook ghcr.io/org/old/x\n  validating it is excluded: deny[0] ghcr.io/org/old/**\n",
     ):
         assert lines in done.out
-
-
-def test_the_fast_path_of_an_image(command: Command, write: Write) -> None:
-    pinned = "gcr.io/x@sha256:" + "7c" * 32
-    done = command(
-        "explain", write(FAST), "registry.corp.io/web:1", "nginx", "\x1b[31m", pinned, "--fast-path"
-    )
-    assert (done.code, done.err) == (0, "")
-    assert (
-        "plain registry.corp.io/web:1\n  validating plain: it lies under allow[0] registry.corp.io\n"
-        in done.out
-    )
-    assert "asked nginx\n  validating it is not written in full" in done.out
-    assert (
-        f"asked {pinned}\n  validating plain: it lies under allow[3] gcr.io@*\n  mutating   allow[3]"
-        in done.out
-    )
-    assert "request.kind" not in done.out
     assert "\x1b" not in done.out
 
 
-def test_the_fast_path_as_json(command: Command, write: Write) -> None:
-    done = command("explain", write(FAST), "nginx", "--fast-path", "--format", "json")
-    answer = json.loads(done.out)
+@pytest.mark.parametrize(
+    ("more", "approved"),
+    [
+        (["-n", "shop", "--at", "2026-01-01"], True),
+        (["-n", "other", "--at", "2026-01-01"], False),
+        (["-n", "shop", "--at", "2030-01-01"], False),
+    ],
+)
+def test_the_fast_path_is_that_of_a_namespace_at_an_instant(
+    command: Command,
+    write: Write,
+    more: list[str],
+    approved: bool,  # noqa: FBT001
+) -> None:
+    done = command("explain", write(FAST), "ghcr.io/org/x:1", "--fast-path", "--format", "json", *more)
+    (answer,) = json.loads(done.out)
     assert done.code == 0
-    assert list(answer) == ["rules", "expressions", "images"]
-    assert [row["rule"]["index"] for row in answer["rules"]] == [0, 1, 2, 3]
-    assert answer["rules"][0]["notPlain"] == {"validating": "", "mutating": ""}
-    assert answer["rules"][3]["notPlain"] == {"validating": "", "mutating": "mirrors[0] rewrites some of it"}
-    assert list(answer["expressions"]) == ["validating", "mutating"]
-    assert "'registry.corp.io/'" in answer["expressions"]["validating"]
-    (image,) = answer["images"]
-    assert (image["image"], image["validating"]["plain"], image["mutating"]["plain"]) == (
-        "nginx",
-        False,
-        False,
-    )
+    assert list(answer) == ["image", "namespace", "validating", "mutating"]
+    assert (answer["image"], answer["namespace"]) == ("ghcr.io/org/x:1", more[1])
+    assert answer["validating"]["preApproved"] is approved
+    assert answer["mutating"]["preApproved"] is (more[3] < "2030")
 
 
-def test_without_anything_plain_the_webhook_is_always_asked(command: Command, write: Write) -> None:
-    path = write(policy_text(allow="[docker.io/library]"))
-    done = command("explain", path, "--fast-path")
-    assert done.out.endswith(
-        "validating: the webhook is always asked\n\nmutating: the webhook is always asked\n\n"
-    )
-    answer = json.loads(command("explain", path, "--fast-path", "--format", "json").out)
-    assert answer["expressions"] == {"validating": None, "mutating": None}
-
-
-@pytest.mark.parametrize("more", [["-n", "shop"], ["--at", "2030-01-01"]])
-def test_the_fast_path_has_no_namespace_and_no_time(command: Command, write: Write, more: list[str]) -> None:
-    done = command("explain", write(FAST), "--fast-path", *more)
+def test_the_fast_path_wants_an_image(command: Command, write: Write) -> None:
+    done = command("explain", write(FAST), "--fast-path")
     assert (done.code, done.out) == (2, "")
-    assert "every namespace and time" in done.err
 
 
 def test_the_fast_path_of_a_bad_policy_exits_with_2(command: Command, write: Write) -> None:
-    done = command("explain", write(policy_text(allow="[nginx]")), "--fast-path")
+    done = command("explain", write(policy_text(allow="[nginx]")), "x", "--fast-path")
     assert (done.code, done.out) == (2, "")
     assert "error[" in done.err

@@ -18,11 +18,12 @@ import pytest
 
 from builders import review
 from e2e import adversary
+from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.workload import slots
-from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.policy.document import Mode
 from tools.controlplane.components import API_ADDRESS
 from tools.installation.fastpath import Site
@@ -161,7 +162,7 @@ def test_what_is_not_asked_about_is_approved(
     plain = next(
         image
         for image in adversary.images()
-        if all(fastpath.approves(image, endpoint) for endpoint in ENDPOINTS)
+        if all(fastpath.approves(namespace, image, endpoint) for endpoint in ENDPOINTS)
     )
     results = Clients(site, namespace).create(adversary.pods(name, list(POLICIES).index(name), plain))
     for result in results:
@@ -195,8 +196,8 @@ def put(site: Site, name: str) -> tuple[FastPath, CompiledPolicy]:
     text = "\n".join(["apiVersion: gatekeeper-py/v1", "kind: ImagePolicy", f"mode: {mode}", *fields, ""])
     site.product.set_mode(mode)
     site.put_policy(text)
-    policy = parse_policy(text)
-    return compile_fastpath(policy), policy.at(datetime.now(UTC))
+    policy, now = parse_policy(text), datetime.now(UTC)
+    return compile_fastpath(policy, now, lasting=EXPIRY_MARGIN), policy.at(now)
 
 
 def judge(result: Result, fastpath: FastPath, compiled: CompiledPolicy, namespace: str) -> None:

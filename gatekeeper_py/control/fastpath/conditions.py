@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 from gatekeeper_py.control import webhooks
 from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, PolicyView
 from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired
-from gatekeeper_py.core.compile.expression import Places
-from gatekeeper_py.core.compile.preapproved import Endpoint, FastPath
+from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
+from gatekeeper_py.core.compile.preapproved import PreApproved
 
 ENDPOINT: Final[MappingProxyType[str, Endpoint]] = MappingProxyType(
     {"ValidatingWebhookConfiguration": "validating", "MutatingWebhookConfiguration": "mutating"}
@@ -119,7 +119,7 @@ class ConditionStore:
         return True
 
     def _skipped(self, found: Iterable[tuple[Desired, dict[str, Any] | None]]) -> FastPath | None:
-        places: dict[Endpoint, Places] = dict(NOTHING_SKIPPED.places)
+        approved: dict[Endpoint, PreApproved] = dict(NOTHING_SKIPPED.approved)
         for desired, live in found:
             if live is None or webhooks.carries(live, desired, NO_CONDITIONS):
                 continue
@@ -127,5 +127,5 @@ class ConditionStore:
             if carried is None or not webhooks.carries(live, desired, carried.conditions):
                 return None
             endpoint = ENDPOINT[desired.kind]
-            places[endpoint] |= carried.fast_path.places[endpoint]
-        return replace(NOTHING_SKIPPED, places=MappingProxyType(places))
+            approved[endpoint] = approved[endpoint].joined(carried.fast_path.approved[endpoint])
+        return replace(NOTHING_SKIPPED, approved=MappingProxyType(approved))

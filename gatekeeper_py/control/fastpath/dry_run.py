@@ -16,7 +16,7 @@ import orjson
 from gatekeeper_py.cluster.api import HttpSession
 from gatekeeper_py.cluster.errors import failure_of
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
-from gatekeeper_py.core.compile.preapproved import Endpoint
+from gatekeeper_py.core.compile.fastpath import Endpoint
 from gatekeeper_py.settings import SettingsError
 
 LIMITS: Final = aiohttp.ClientTimeout(total=15.0, connect=5.0, sock_connect=5.0)

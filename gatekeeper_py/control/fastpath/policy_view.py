@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
 from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions
-from gatekeeper_py.core.compile.preapproved import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.preapproved import NOTHING
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 
@@ -24,11 +26,16 @@ WEBHOOKS: Final = MappingProxyType(
 )
 """The webhook that takes each endpoint's expression. Every other webhook is always called."""
 
+EXPIRY_MARGIN: Final = timedelta(minutes=5)
+"""An allow rule leaves the fast path this long before it expires: a match condition has no clock, and it
+takes a moment until every API server uses a new one. Clocks may differ, too."""
+
 NOTHING_SKIPPED: Final = FastPath(
     rules=(),
-    places=MappingProxyType({endpoint: frozenset() for endpoint in ENDPOINTS}),
+    approved=MappingProxyType(dict.fromkeys(ENDPOINTS, NOTHING)),
     validating=None,
     mutating=None,
+    valid_until=None,
 )
 """The fast path of a policy that pre-approves nothing."""
 
@@ -38,7 +45,8 @@ class PolicyView:
     """A policy and the conditions compiled from it.
 
     Without a ``policy`` nothing is skipped, and ``problem`` gives the reason. ``text`` and ``mode`` are what
-    the ConfigMap held. ``rules`` counts the allow rules that are handled without calling the webhook.
+    the ConfigMap held. ``rules`` counts the allow rules that are handled without calling the webhook. At
+    ``compile_again`` a rule expires or is about to, ``None`` if none ever does.
     """
 
     fast_path: FastPath
@@ -48,6 +56,7 @@ class PolicyView:
     conditions: Conditions = NO_CONDITIONS
     rules: Mapping[Endpoint, int] = field(default_factory=lambda: dict.fromkeys(ENDPOINTS, 0))
     problem: str = ""
+    compile_again: datetime | None = None
 
 
 def unknown(problem: str) -> PolicyView:
@@ -55,13 +64,22 @@ def unknown(problem: str) -> PolicyView:
     return PolicyView(fast_path=NOTHING_SKIPPED, problem=problem)
 
 
-def view(text: str, mode: str | None) -> PolicyView:
-    """Parse and compile a document. One that is refused counts as not known."""
+def view(text: str, mode: str | None, now: datetime) -> PolicyView:
+    """Parse and compile a document as of an instant. One that is refused counts as not known."""
     try:
         policy = parse_policy(text, mode)
     except PolicyError as problem:
         return unknown(f"the document is refused: {problem.findings[0]}")
-    fast_path = compile_fastpath(policy)
+    return _compiled(policy, text, mode, now)
+
+
+def renewed(old: PolicyView, now: datetime) -> PolicyView:
+    """Compile the same document as of a later instant."""
+    return old if old.policy is None else _compiled(old.policy, old.text, old.mode, now)
+
+
+def _compiled(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
+    fast_path = compile_fastpath(policy, now, lasting=EXPIRY_MARGIN)
     expressions = {
         WEBHOOKS[endpoint]: expression
         for endpoint in ENDPOINTS
@@ -81,4 +99,13 @@ def view(text: str, mode: str | None) -> PolicyView:
             endpoint: sum(not verdict.why_not(endpoint) for verdict in fast_path.rules)
             for endpoint in ENDPOINTS
         },
+        compile_again=_compile_again(fast_path, policy, now),
     )
+
+
+def _compile_again(fast_path: FastPath, policy: Policy, now: datetime) -> datetime | None:
+    """Return when the result will be another one: before an allow rule expires, after a deny rule did."""
+    ends = [rule.until for rule in policy.deny if rule.until is not None and rule.until > now]
+    if fast_path.valid_until is not None:
+        ends.append(fast_path.valid_until - EXPIRY_MARGIN)
+    return min(ends, default=None)

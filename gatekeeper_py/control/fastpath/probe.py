@@ -12,7 +12,7 @@ from gatekeeper_py.control.fastpath import probe_image
 from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import PolicyView, unknown
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
-from gatekeeper_py.core.compile.preapproved import FastPath
+from gatekeeper_py.core.compile.fastpath import FastPath
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 

@@ -7,20 +7,20 @@ was called: the validating webhook refuses the image, or the mutating webhook re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from gatekeeper_py.core.compile.expression import EVERYTHING, Place
-from gatekeeper_py.core.compile.preapproved import Endpoint, FastPath
+from gatekeeper_py.core.compile.entry import Entry
+from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
+from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.images.glob import is_glob
-from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.policy import Policy
 
-MAX_PLACES: Final = 100
-MAX_DENIES: Final = 100
+MAX_ENTRIES: Final = 100
 MAX_MIRRORS: Final = 100
 """At most this many of each are tried, because a policy can have a hundred thousand."""
 
@@ -47,7 +47,11 @@ def choose(
     shows = _shows_call(current, policy, namespace, now)
     found = (
         next(
-            (each for each in candidates if previous.approves(each.image, each.endpoint) and shows(each)),
+            (
+                each
+                for each in candidates
+                if previous.approves(namespace, each.image, each.endpoint) and shows(each)
+            ),
             None,
         )
         for candidates in (_refused(previous, current, policy), _rewritten(previous, current, policy))
@@ -69,7 +73,7 @@ def _shows_call(
     mutates = rewrites(compiled.mode(namespace))
 
     def shows(probe: ProbeImage) -> bool:
-        if current.approves(probe.image, probe.endpoint):
+        if current.approves(namespace, probe.image, probe.endpoint):
             return False
         plan = compiled.plan(namespace, probe.image) if mutates else None
         if probe.endpoint == "mutating":
@@ -81,47 +85,41 @@ def _shows_call(
 
 
 def _refused(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[ProbeImage]:
-    removed = _removed(previous, current, "validating")
-    for place in removed:
-        yield ProbeImage("validating", _in_place(place))
-    for rule in islice(policy.deny, MAX_DENIES):
-        yield from (ProbeImage("validating", _denied_in(rule.pattern, place)) for place in removed)
+    for image in _removed(previous, current, "validating"):
+        yield ProbeImage("validating", image)
+    # A rule that is wholly refused now has left the entries, and nothing is excluded from it.
+    included = previous.approved["validating"].included[:MAX_ENTRIES]
+    for rule in islice(policy.deny, MAX_ENTRIES):
+        for entry in included:
+            yield ProbeImage("validating", _in_both(ImageSet.of(rule.pattern), entry.images))
 
 
 def _rewritten(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[ProbeImage]:
-    for place in _removed(previous, current, "mutating"):
-        yield ProbeImage("mutating", _in_place(place))
+    for image in _removed(previous, current, "mutating"):
+        yield ProbeImage("mutating", image)
     for mirror in islice(policy.document.mirrors, MAX_MIRRORS):
         name = "/".join((mirror.source.host, *mirror.source.segments, REPOSITORY))
         yield from (ProbeImage("mutating", image) for image in (name, f"{name}@{DIGEST}"))
 
 
-def _removed(previous: FastPath, current: FastPath, endpoint: Endpoint) -> list[Place]:
-    # EVERYTHING is not a place for which an image can be made up.
-    removed = previous.places[endpoint] - current.places[endpoint] - EVERYTHING
-    return sorted(removed)[:MAX_PLACES]
+def _removed(previous: FastPath, current: FastPath, endpoint: Endpoint) -> Iterator[str]:
+    """Yield images of the entries that are gone, and of those from which more is excluded now."""
+    old, new = previous.approved[endpoint], current.approved[endpoint]
+    for entry in _first(set(old.included) - set(new.included)):
+        yield entry.images.example(REPOSITORY)
+    for excluded in _first(set(new.excluded) - set(old.excluded)):
+        for entry in old.included[:MAX_ENTRIES]:
+            yield _in_both(excluded.images, entry.images)
 
 
-def _in_place(place: Place) -> str:
-    return f"{_name(place)}@{DIGEST}" if place.pinned else _name(place)
+def _first(entries: set[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (not entry.images.subtree, str(entry)))[:MAX_ENTRIES]
 
 
-def _name(place: Place) -> str:
-    return f"{place.text}{REPOSITORY}" if place.text.endswith("/") else place.text
-
-
-def _denied_in(pattern: Pattern, place: Place) -> str:
-    """Return an image that a deny pattern matches, inside the place if the two overlap."""
-    if is_glob(pattern.host):
-        name = _name(place)
-    else:
-        last = (REPOSITORY,) if pattern.subtree else ()
-        name = "/".join((pattern.host, *(_filled(each) for each in pattern.segments), *last))
-    tag = "" if pattern.tag is None else f":{_filled(pattern.tag)}"
-    wanted = DIGEST if pattern.digest == ANY or (place.pinned and pattern.digest is None) else pattern.digest
-    return f"{name}{tag}" + ("" if wanted is None else f"@{wanted}")
-
-
-def _filled(glob: str) -> str:
-    """Return a text that a glob matches."""
-    return glob.replace("*", "x")
+def _in_both(excluded: ImageSet, included: ImageSet) -> str:
+    """Return an image that is in both sets, if that is easily found."""
+    narrower = included if is_glob(excluded.host) else excluded
+    wants = (excluded.digest, included.digest)
+    digest = next((each for each in wants if each not in {None, ANY}), ANY if ANY in wants else None)
+    tag = None if digest else excluded.tag or included.tag
+    return replace(narrower, tag=tag, digest=digest).example(REPOSITORY)

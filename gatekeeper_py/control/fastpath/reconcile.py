@@ -15,15 +15,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 from gatekeeper_py.control.fastpath.conditions import ConditionStore, KubernetesApi, LiveConditions
-from gatekeeper_py.control.fastpath.policy_view import PolicyView, unknown, view
+from gatekeeper_py.control.fastpath.policy_view import PolicyView, renewed, unknown, view
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.retries import WriteRetries
 from gatekeeper_py.control.fastpath.shutdown import remove_conditions
 from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired
-from gatekeeper_py.core.compile.preapproved import Endpoint
+from gatekeeper_py.core.compile.fastpath import Endpoint
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.runtime.logs import Log
@@ -92,6 +93,7 @@ class FastPathController:
         log: Log,
         errors: tuple[type[Exception], ...],
         status: Callable[[Exception], int],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -105,6 +107,7 @@ class FastPathController:
         self._log = log
         self._errors = errors
         self._status = status
+        self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
         self._wake = asyncio.Event()
@@ -187,15 +190,20 @@ class FastPathController:
                     await self._wake.wait()
 
     async def _compile(self) -> None:
-        """Compile the last delivery."""
+        """Compile the last delivery, or the same policy again when a rule expires."""
         latest, self._latest = self._latest, None
-        if latest is None:
+        now = self._now()
+        again = self._view.compile_again
+        if latest is None and (again is None or now < again):
             return
-        if latest.text is None or latest.problem:
+        if latest is not None and (latest.text is None or latest.problem):
             self._view = unknown(latest.problem)
         else:
             try:
-                self._view = await asyncio.to_thread(view, latest.text, latest.mode)
+                if latest is None or latest.text is None:
+                    self._view = await asyncio.to_thread(renewed, self._view, now)
+                else:
+                    self._view = await asyncio.to_thread(view, latest.text, latest.mode, now)
             except Exception:  # noqa: BLE001 - a bug of ours must cost the fast path, not the webhook
                 self._log.error("fastpath_not_compiled", exc_info=True)
                 self._view = unknown("internal error")
@@ -219,10 +227,12 @@ class FastPathController:
         return self._monotonic() - self._seen_at > UNSEEN_SECONDS
 
     def _next_deadline(self, wanted: PolicyView) -> float:
-        """Return the seconds until the policy counts as unseen, or a policy on hold may be tried again."""
+        """Return the seconds until the policy counts as unseen, a rule expires, or a hold ends."""
         now, seconds = self._monotonic(), IDLE_SECONDS
+        if self._view.compile_again is not None:
+            seconds = min(seconds, (self._view.compile_again - self._now()).total_seconds())
         if wanted.policy is not None:
-            seconds = self._seen_at + UNSEEN_SECONDS + 0.001 - now
+            seconds = min(seconds, self._seen_at + UNSEEN_SECONDS + 0.001 - now)
         if self._on_hold is not None and self._on_hold.view is self._view:
             seconds = min(seconds, self._on_hold.until - now)
         return seconds

@@ -15,11 +15,11 @@ from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.compile import condition, exclusions
+from gatekeeper_py.core.compile import exclusions, expression
 from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
+from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
 from gatekeeper_py.core.compile.room import Candidate, Choice, choose
-from gatekeeper_py.core.compile.skipped import EVERYTHING, NOTHING, PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, parse_full
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
@@ -28,6 +28,8 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
+from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
+from gatekeeper_py.core.policy.parse.places import as_findings
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -78,7 +80,7 @@ class FastPath:
     def skips(self, request: AdmissionRequest, endpoint: Endpoint) -> bool:
         """Return whether an API server with the expression answers a request itself."""
         approved = self.approved[endpoint]
-        return bool(approved) and condition.skips(approved, request)
+        return bool(approved) and expression.skips(approved, request)
 
     def tightens(self, previous: FastPath | None) -> bool:
         """Return whether something that was pre-approved may not be any more.
@@ -118,6 +120,17 @@ class Moment:
     until: datetime
 
 
+RULE_FIELDS: Final = {
+    "list": "allow rules are pre-approved, what deny rules match is excluded",
+    "index": "only names the rule",
+    "pattern": "an entry's images",
+    "namespaces": "an entry's namespaces, compared with the request's",
+    "until": "an allow rule must live until the expressions are replaced; a deny rule counts until it expires",
+    "owner": "only shown",
+    "reason": "only shown",
+}
+"""What the fast path makes of each field of a rule. A test fails until a new field is here."""
+
 Guard = Callable[[Rule, Policy, Moment], str]
 """Why nothing of a rule is pre-approved; an empty text when this is no obstacle."""
 
@@ -129,6 +142,35 @@ def compile_fastpath(policy: Policy, now: datetime, *, lasting: timedelta = time
     without an offset.
     """
     return _compile(policy, Moment(now=now, until=now + lasting), GUARDS, EXCLUSIONS)
+
+
+def not_pre_approved(policy: Policy, now: datetime) -> tuple[Finding, ...]:
+    """Return an information for each allow rule whose images always need a call of the webhook.
+
+    Another one names the rule by which match conditions that were compiled now expire first.
+    """
+    fast_path, remarks = compile_fastpath(policy, now), Remarks()
+    remarks.extend(
+        Remark(
+            severity="information",
+            code="not-pre-approved",
+            path=(verdict.rule.list, verdict.rule.index),
+            message=f"the fast path leaves {verdict.rule} to the webhook: {verdict.validating}",
+        )
+        for verdict in fast_path.rules
+        if verdict.validating
+    )
+    remarks.extend(
+        Remark(
+            severity="information",
+            code="conditions-expire",
+            path=(rule.list, rule.index, "until"),
+            message=f"match conditions that are compiled now must be replaced before {fast_path.valid_until}",
+        )
+        for rule in policy.allow
+        if rule.until is not None and rule.until == fast_path.valid_until
+    )
+    return as_findings(policy.text, remarks)
 
 
 def _expired(rule: Rule, _: Policy, moment: Moment) -> str:
@@ -233,7 +275,7 @@ def _verdict(
 
 
 def _expression(approved: PreApproved) -> str | None:
-    return condition.expression(approved).text if approved else None
+    return expression.expression(approved).text if approved else None
 
 
 def _why_not_in_full(image: str) -> str:

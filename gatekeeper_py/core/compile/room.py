@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from gatekeeper_py.core.compile import condition
+from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.entry import Budget, Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.compile.imageset import ImageSet
-from gatekeeper_py.core.compile.skipped import NOTHING, PreApproved
+from gatekeeper_py.core.compile.preapproved import NOTHING, PreApproved
 
-MAX_ENTRIES: Final = condition.MAX_EXPRESSION_LENGTH // len("'x:1/', ")
+MAX_ENTRIES: Final = expression.MAX_EXPRESSION_LENGTH // len("'x:1/', ")
 """More could not fit, however short they are; so that they need not be written out to be measured."""
 
 NO_ROOM: Final = "the expression has no room for more rules"
@@ -95,7 +95,7 @@ class _Choosing:
         fitting, above = 0, len(self.kept) + 1
         while above - fitting > 1:
             middle = (fitting + above) // 2
-            if condition.fits(condition.expression(_assembled(self.kept[:middle]))):
+            if expression.fits(expression.expression(_assembled(self.kept[:middle]))):
                 fitting = middle
             else:
                 above = middle
@@ -163,10 +163,10 @@ def _coarse_enough(entry: Entry, excluded: list[Entry]) -> tuple[Entry, ...] | N
 
 
 def _is_modest(entry: Entry, excluded: tuple[Entry, ...]) -> bool:
-    part = condition.expression(PreApproved(included=(entry,), excluded=excluded))
+    part = expression.expression(PreApproved(included=(entry,), excluded=excluded))
     return (
-        part.cost <= condition.MAX_COST // _SHARE_OF_EXCLUSIONS
-        and len(part.text) <= condition.MAX_EXPRESSION_LENGTH // _SHARE_OF_EXCLUSIONS
+        part.cost <= expression.MAX_COST // _SHARE_OF_EXCLUSIONS
+        and len(part.text) <= expression.MAX_EXPRESSION_LENGTH // _SHARE_OF_EXCLUSIONS
     )
 
 

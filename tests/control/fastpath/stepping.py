@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from control.world import START, FakeCluster, Refused, desired
 from gatekeeper_py.control.fastpath.dry_run import DryRun
-from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, view
+from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView
+from gatekeeper_py.control.fastpath.policy_view import view as view_at
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
@@ -27,12 +28,20 @@ MIRRORS: Final = "mirrors:\n- {from: z.io, to: a.io/z}\n"
 
 TIGHT: Final = HEAD + "allow: [a.io]\n" + MIRRORS
 WIDE: Final = HEAD + "allow: [a.io, b.io]\n" + MIRRORS
+DATED: Final = HEAD + "allow: [a.io, {image: b.io, until: 2026-01-01T01:00:00Z}]\n" + MIRRORS
+"""``WIDE``, of which a part expires an hour after the beginning."""
+
 OTHER: Final = HEAD + "allow: [c.io]\n" + MIRRORS
 BAD: Final = HEAD + "allow: [nginx]\n"
 GONE: Final = "gone"
 
 REMOVED: Final = "b.io/gatekeeper-py-probe"
 """What is tried after ``WIDE`` became ``TIGHT``."""
+
+
+def view(text: str, mode: str | None = None) -> PolicyView:
+    """The policy as the controller sees it at the beginning."""
+    return view_at(text, mode, START)
 
 
 def status(problem: Exception) -> int:
@@ -113,6 +122,7 @@ class Setup:
             log=self.recorder,
             errors=(Refused,),
             status=status,
+            now=lambda: START + timedelta(seconds=self.clock),
             monotonic=lambda: self.clock,
             sleep=self.sleep,
         )
@@ -175,6 +185,11 @@ class Setup:
             )
 
         return [name(VALIDATE), name(MUTATE)]
+
+    def skipped(self) -> list[str]:
+        """The registries of ``WIDE`` whose Pods the validating configuration skips."""
+        live = str(self.cluster.objects[VALIDATE.path])
+        return [name for name in ("a.io", "b.io") if f"{name.replace('.', '[.]')}/" in live]
 
     def puts(self) -> list[str]:
         return [path for verb, path in self.cluster.requests if verb == "replace"]

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.stepping import MIRRORS, MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE
+from control.fastpath.stepping import MIRRORS, MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE, view
 from control.world import FakeCluster, Refused, desired
 from gatekeeper_py.control.fastpath.conditions import ConditionStore, NotStored
-from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, unknown, view
+from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, unknown
 from gatekeeper_py.control.webhooks import NO_CONDITIONS, carries
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS
 
 NOBODY = unknown("nothing is known")
 
@@ -34,11 +35,15 @@ class Site:
         return await self.store.write(await self.store.read(), view(text, None))
 
     async def skipped(self) -> list[list[str]] | None:
-        """The places that are skipped on each endpoint."""
+        """The entries that are skipped on each endpoint."""
         skipped = (await self.store.read()).skipped
         if skipped is None:
             return None
-        return [sorted(place.text for place in skipped.places[of]) for of in ("validating", "mutating")]
+        approved = [skipped.approved[of] for of in ENDPOINTS]
+        return [
+            ["everything"] if each.everything else sorted(entry.images.start for entry in each.included)
+            for each in approved
+        ]
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ async def test_what_was_put_is_what_stands(site: Site) -> None:
 
 async def test_without_a_mirror_the_mutating_one_skips_everything(site: Site) -> None:
     assert await site.write(WIDE.replace(MIRRORS, ""))
-    assert await site.skipped() == [["a.io/", "b.io/"], [""]]
+    assert await site.skipped() == [["a.io/", "b.io/"], ["everything"]]
     found = await site.store.read()
     assert view(WIDE, None).fast_path.tightens(found.skipped)
     assert await site.write(WIDE)

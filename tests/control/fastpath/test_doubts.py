@@ -9,16 +9,27 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.stepping import BAD, GONE, HEAD, OTHER, POLICY, TIGHT, VALIDATE, WIDE, Setup
+from control.fastpath.stepping import (
+    BAD,
+    DATED,
+    GONE,
+    HEAD,
+    OTHER,
+    POLICY,
+    TIGHT,
+    VALIDATE,
+    WIDE,
+    Setup,
+    view,
+)
 from control.world import Refused
 from gatekeeper_py.control.fastpath import reconcile as fastpath
 from gatekeeper_py.control.fastpath import retries
-from gatekeeper_py.control.fastpath.policy_view import view
 from gatekeeper_py.control.fastpath.reconcile import UNSEEN_SECONDS
 from gatekeeper_py.control.webhooks import FAST_PATH_CONDITION, NO_CONDITIONS
 from gatekeeper_py.core.names import FAST_PATH_REVISION
 
-NOTHING_PLAIN = HEAD + "allow: ['*.a.io']\n"
+NOTHING_PRE_APPROVED = HEAD + "allow: ['foo:443/']\n"
 
 
 @pytest.fixture
@@ -64,15 +75,15 @@ async def test_without_a_policy_nothing_is_skipped(
     assert wide.recorder.in_step
 
 
-async def test_a_policy_under_which_nothing_is_plain(wide: Setup) -> None:
-    await wide.deliver(HEAD + "allow: ['*.a.io']\n")
+async def test_a_policy_that_pre_approves_nothing(wide: Setup) -> None:
+    await wide.deliver(HEAD + "allow: ['foo:443/']\n")
     assert wide.carried() == ["none", "none"]
     assert wide.recorder.in_step
     assert wide.recorder.rules == {"validating": 0, "mutating": 0}
 
 
 async def test_a_bug_of_ours_costs_the_fast_path_only(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_text: str, _mode: str | None) -> Any:
+    def broken(*_: object) -> Any:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
@@ -161,7 +172,7 @@ async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide
 async def test_a_write_that_a_newer_policy_overtook_is_taken_back() -> None:
     """Another controller had nothing to write for the newer one, so that there is no conflict."""
     setup = Setup()
-    await setup.deliver(NOTHING_PLAIN)
+    await setup.deliver(NOTHING_PRE_APPROVED)
     await setup.settle()
     get = setup.cluster.get
 
@@ -169,7 +180,7 @@ async def test_a_write_that_a_newer_policy_overtook_is_taken_back() -> None:
         found = await get(path)
         if path == POLICY:
             setup.cluster.get = get  # type: ignore[method-assign]
-            setup.store(NOTHING_PLAIN + "# newer\n")
+            setup.store(NOTHING_PRE_APPROVED + "# newer\n")
         return found
 
     setup.clock += 60
@@ -301,3 +312,17 @@ async def test_an_expression_that_cannot_be_written_is_tried_less_and_less_often
     # After 5, 10, 20, 40 and from then on 60 seconds; each puts nothing else in place.
     assert wide.recorder.writes.count("failed") == pytest.approx(14, abs=1)
     assert wide.recorder.writes.count("written") == 4
+
+
+async def test_a_rule_that_expired_while_nothing_could_be_written_is_never_written(wide: Setup) -> None:
+    end = refuse_expressions(wide, "403 a policy engine")
+    await wide.deliver(DATED)
+    wide.clock = 3600.0
+    for _ in range(5):
+        wide.controller.seen()
+        await wide.controller.step()
+    end()
+    await wide.settle()
+    wide.clock += 60
+    await wide.settle()
+    assert wide.skipped() == ["a.io"]

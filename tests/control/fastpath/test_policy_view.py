@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from control.fastpath.stepping import BAD, HEAD, MUTATE, WIDE
-from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, view
+from datetime import UTC, datetime, timedelta
+
+from control.fastpath.stepping import BAD, HEAD, MUTATE, WIDE, view
+from control.world import START
+from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, WEBHOOKS, renewed
 from gatekeeper_py.control.webhooks import NO_CONDITIONS
-from gatekeeper_py.core.compile.preapproved import compile_fastpath
+from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.policy.policy import parse_policy
 
 
 def test_the_expressions_come_from_the_compiler() -> None:
     found = view(WIDE, None)
-    compiled = compile_fastpath(parse_policy(WIDE))
+    compiled = compile_fastpath(parse_policy(WIDE), START)
     assert found.conditions.expressions == {
         WEBHOOKS["validating"]: compiled.validating,
         WEBHOOKS["mutating"]: compiled.mutating,
@@ -36,7 +39,7 @@ def test_the_mutating_webhook_is_called_for_a_mirrored_registry() -> None:
 
 
 def test_counts_the_rules_handled_without_calling_each_webhook() -> None:
-    allow = "allow: [a.io, 'a.io:443', b.io, {image: c.io, until: 2999-01-01}]\n"
+    allow = "allow: [a.io, 'a.io:443', b.io, {image: c.io, until: 2000-01-01}]\n"
     mirrored = view(HEAD + allow + "mirrors: [{from: b.io, to: a.io}]\n", None)
     assert mirrored.rules == {"validating": 3, "mutating": 2}
     assert view(HEAD + allow, None).rules == {"validating": 3, "mutating": 4}
@@ -44,7 +47,7 @@ def test_counts_the_rules_handled_without_calling_each_webhook() -> None:
 
 
 def test_a_policy_that_pre_approves_nothing_has_no_conditions() -> None:
-    found = view(HEAD + "allow: ['*.a.io']\n", None)
+    found = view(HEAD + "allow: ['foo:443/']\n", None)
     assert found.policy is not None
     assert found.conditions == NO_CONDITIONS
 
@@ -54,3 +57,35 @@ def test_a_refused_document_has_no_conditions() -> None:
     assert found.policy is None
     assert found.conditions == NO_CONDITIONS
     assert found.problem.startswith("the document is refused: line 4, allow[0]: ")
+
+
+DATED = HEAD + "allow: [a.io, {image: b.io, until: 2026-01-02}]\ndeny: [{image: a.io/x, until: 2026-01-05}]\n"
+
+
+def test_a_rule_leaves_the_fast_path_before_it_expires() -> None:
+    end = datetime(2026, 1, 2, tzinfo=UTC)
+    found = view(DATED, None)
+    assert found.rules["validating"] == 2
+    assert found.compile_again == end - EXPIRY_MARGIN
+    assert found.fast_path.valid_until == end
+    assert renewed(found, end - EXPIRY_MARGIN - timedelta(seconds=1)).conditions == found.conditions
+    later = renewed(found, end - EXPIRY_MARGIN)
+    assert later.rules["validating"] == 1
+    assert (later.text, later.mode, later.policy) == (found.text, found.mode, found.policy)
+    assert "b[.]io" not in later.conditions.expressions[WEBHOOKS["validating"]]
+    assert later.fast_path.tightens(found.fast_path)
+
+
+def test_a_denial_that_expires_widens_the_fast_path() -> None:
+    end = datetime(2026, 1, 5, tzinfo=UTC)
+    found = renewed(view(DATED, None), datetime(2026, 1, 3, tzinfo=UTC))
+    assert found.compile_again == end
+    later = renewed(found, end)
+    assert later.compile_again is None
+    assert "a.io/x" not in later.conditions.expressions[WEBHOOKS["validating"]]
+    assert not later.fast_path.tightens(found.fast_path)
+
+
+def test_without_a_policy_there_is_nothing_to_compile_again() -> None:
+    nothing = view(BAD, None)
+    assert renewed(nothing, START) is nothing

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE
+from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE, view
 from control.world import START
 from gatekeeper_py.control.fastpath.dry_run import DryRun
-from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, unknown, view
+from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, unknown
 from gatekeeper_py.control.fastpath.probe import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,

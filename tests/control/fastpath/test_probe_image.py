@@ -6,7 +6,7 @@ import pytest
 
 from control.world import START
 from gatekeeper_py.control.fastpath.probe_image import DIGEST, ProbeImage, choose, still_useful
-from gatekeeper_py.core.compile.preapproved import compile_fastpath
+from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.policy.policy import parse_policy
 
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
@@ -18,12 +18,12 @@ DIGESTED = f"d.io/gatekeeper-py-probe@{DIGEST}"
 
 def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict[str, str]:
     """The images by endpoint for a change from ``before``, checked for what every such image must be."""
-    old, policy = compile_fastpath(parse_policy(before)), parse_policy(HEAD + after, mode)
-    new, compiled = compile_fastpath(policy), policy.at(START)
+    old, policy = compile_fastpath(parse_policy(before), START), parse_policy(HEAD + after, mode)
+    new, compiled = compile_fastpath(policy, START), policy.at(START)
     found = choose(old, new, policy, "probe", START)
     for canary in found:
-        assert old.approves(canary.image, canary.endpoint)
-        assert not new.approves(canary.image, canary.endpoint)
+        assert old.approves("probe", canary.image, canary.endpoint)
+        assert not new.approves("probe", canary.image, canary.endpoint)
         if canary.endpoint == "validating":
             assert not compiled.decide("probe", canary.image).approved
         else:
@@ -48,7 +48,9 @@ def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict
         pytest.param(f"allow: [{ALL}]\ndeny: ['a.io/x-*/app:v*']", "a.io/x-x/app:vx", id="denied-by-globs"),
         pytest.param(f"allow: [{ALL}]\ndeny: ['a.io/y@*']", f"a.io/y@{DIGEST}", id="denied-when-pinned"),
         pytest.param(
-            f"allow: [{ALL}]\ndeny: ['*/**:latest']", "a.io/gatekeeper-py-probe", id="denied-everywhere"
+            f"allow: [{ALL}]\ndeny: ['*/**:latest']",
+            "a.io/gatekeeper-py-probe:latest",
+            id="denied-everywhere",
         ),
         pytest.param(f"allow: [{ALL}]\ndeny: ['*/**:rc*']", "a.io/gatekeeper-py-probe:rcx", id="denied-tags"),
     ],
@@ -124,4 +126,4 @@ def test_what_a_mirror_leaves_alone_does_not_show() -> None:
 def test_one_that_is_approved_again_tells_nothing() -> None:
     policy = parse_policy(BEFORE)
     canary = ProbeImage("validating", "a.io/gatekeeper-py-probe")
-    assert still_useful((canary,), compile_fastpath(policy), policy, "probe", START) == ()
+    assert still_useful((canary,), compile_fastpath(policy, START), policy, "probe", START) == ()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from control.fastpath.stepping import (
     BAD,
+    DATED,
     MUTATE,
     OTHER,
     OWNER,
@@ -25,7 +27,7 @@ from control.world import Refused
 from gatekeeper_py.control.fastpath import reconcile as fastpath
 from gatekeeper_py.control.fastpath import retries, shutdown
 from gatekeeper_py.control.fastpath.dry_run import DryRun
-from gatekeeper_py.control.fastpath.policy_view import PolicyView, view
+from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, PolicyView, view
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
 from gatekeeper_py.control.webhooks import FAST_PATH_CONDITION, NO_CONDITIONS
@@ -237,8 +239,8 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
 ) -> None:
     """As in a rollout of another version: each sees what the other wrote, and puts it right."""
 
-    def otherwise(text: str, mode: str | None) -> PolicyView:
-        known = view(text, mode)
+    def otherwise(text: str, mode: str | None, now: datetime) -> PolicyView:
+        known = view(text, mode, now)
         spaced = {name: f"{expression} " for name, expression in known.conditions.expressions.items()}
         return replace(known, conditions=replace(known.conditions, expressions=spaced))
 
@@ -398,3 +400,23 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
         await task
     assert setup.carried() == ["wide", "wide"]
     assert not setup.recorder.told("fastpath_disabled")
+
+
+async def test_a_rule_that_expires_is_taken_off_the_fast_path_in_time(wide: Setup) -> None:
+    await wide.deliver(DATED)
+    await wide.settle()
+    assert wide.skipped() == ["a.io", "b.io"]
+    before_the_margin = 3600 - EXPIRY_MARGIN.total_seconds() - 1
+    while wide.clock < before_the_margin:
+        wide.controller.seen()
+        wide.clock = min(wide.clock + await wide.controller.step(), before_the_margin)
+    assert wide.skipped() == ["a.io", "b.io"]
+    assert await wide.controller.step() <= 1.0
+    wide.clock += 1.0
+    wide.controller.seen()
+    await wide.controller.step()
+    assert wide.skipped() == ["a.io"]
+    assert wide.recorder.in_step
+    assert wide.recorder.synced[-1][0] == "tightened"
+    # The rule still approves what was taken off, so that no Pod can show that the webhook is called.
+    assert wide.probed == []

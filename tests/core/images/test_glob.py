@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gatekeeper_py.core.images.glob import Glob, any_matches, compiled, is_glob
+from gatekeeper_py.core.images.glob import Glob, any_matches, compiled, globs_overlap, is_glob
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,29 @@ def test_compiled_is_the_glob() -> None:
     assert compiled("a*") == Glob("a*")
     assert is_glob("a*")
     assert not is_glob("a")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        pytest.param("abc", "abc", True, id="the-same-text"),
+        pytest.param("abc", "abd", False, id="two-texts"),
+        pytest.param("a*", "abc", True, id="glob-and-text"),
+        pytest.param("b*", "abc", False, id="glob-and-another-text"),
+        pytest.param("a*", "*b", True, id="beginning-and-ending"),
+        pytest.param("a*", "ab*", True, id="longer-beginning"),
+        pytest.param("a*", "b*", False, id="beginnings-differ"),
+        pytest.param("*a", "*ba", True, id="longer-ending"),
+        pytest.param("*a", "*b", False, id="endings-differ"),
+        pytest.param("a*x*b", "a*y*b", True, id="pieces-one-after-the-other"),
+    ],
+)
+def test_whether_two_globs_overlap(one: str, other: str, overlap: bool) -> None:  # noqa: FBT001
+    assert globs_overlap(one, other) is overlap
+    assert globs_overlap(other, one) is overlap
+
+
+@given(st.text("ab*", max_size=6), st.text("ab*", max_size=6), st.text("ab", max_size=6))
+def test_a_text_that_matches_both_globs_shows_that_they_overlap(one: str, other: str, text: str) -> None:
+    if Glob(one).matches(text) and Glob(other).matches(text):
+        assert globs_overlap(one, other)

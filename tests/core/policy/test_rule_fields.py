@@ -14,8 +14,8 @@ from gatekeeper_py import live
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import explain
 from gatekeeper_py.core.compare import entries
-from gatekeeper_py.core.compile import preapproved
-from gatekeeper_py.core.compile.preapproved import compile_fastpath
+from gatekeeper_py.core.compile import fastpath
+from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.policy import lint, rules
 from gatekeeper_py.core.policy.document import MODES, Mode, RuleEntry, refuses, rewrites
 from gatekeeper_py.core.policy.parse.schema import AllowModel, fields_of
@@ -40,9 +40,12 @@ VALUES: Final[Mapping[str, tuple[str, bool]]] = {
 ``on_error`` needs ``verify``, and changes nothing alone.
 """
 
+ELSEWHERE: Final = "team-b"
+LATER: Final = datetime(2026, 7, 1, tzinfo=UTC)
+
 
 @pytest.mark.parametrize(
-    "reader", [preapproved, live, lint, explain, rules, entries], ids=lambda reader: reader.__name__
+    "reader", [fastpath, live, lint, explain, rules, entries], ids=lambda reader: reader.__name__
 )
 def test_every_reader_of_rules_has_a_position_on_every_field(reader: Any) -> None:
     assert set(reader.RULE_FIELDS) == FIELDS
@@ -56,10 +59,14 @@ def test_the_document_and_its_schema_have_the_fields_of_a_rule() -> None:
 
 
 @pytest.mark.parametrize("field", VALUES)
-def test_a_rule_that_does_not_always_apply_is_never_pre_approved(field: str) -> None:
+def test_a_rule_is_pre_approved_only_where_and_when_it_applies(field: str) -> None:
     value, narrows = VALUES[field]
     policy = parse_policy(policy_text(allow=f"[{{image: a.example, {field}: {value}}}]"))
-    assert compile_fastpath(policy).approves("a.example/x:1", "validating") is not narrows
+    fast_path = compile_fastpath(policy, NOW)
+    assert fast_path.approves("team-a", "a.example/x:1", "validating")
+    later = compile_fastpath(policy, LATER)
+    assert later.approves(ELSEWHERE, "a.example/x:1", "validating") is not narrows
+    assert (fast_path.valid_until is None) is (field != "until")
 
 
 @pytest.mark.parametrize("field", VALUES)

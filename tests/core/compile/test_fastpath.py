@@ -1,0 +1,460 @@
+"""Which rules are pre-approved, which are left to the webhook and why, and what a change takes back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from builders import HUB_TO_CORP, INSTANT, NAMESPACE, container, pod, policy_text, review
+from gatekeeper_py.core import InvalidReference, Policy, parse_policy, parse_reference
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.compile.entry import Entry
+from gatekeeper_py.core.compile.exclusions import SPELLING
+from gatekeeper_py.core.compile.fastpath import (
+    ENDPOINTS,
+    EXCLUSIONS,
+    GUARDS,
+    Endpoint,
+    FastPath,
+    Moment,
+    _compile,
+    compile_fastpath,
+    not_pre_approved,
+)
+from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING
+from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
+from gatekeeper_py.core.images.reference import HUB_ALIASES, fold_registry
+from gatekeeper_py.core.policy.document import MirrorEntry, PolicyDocument, ResourceEntry
+from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.rules import Rule
+from skipping import objection
+
+DIGEST: Final = "@sha256:" + "7c" * 32
+VECTORS: Final[list[dict[str, Any]]] = json.loads(
+    (Path(__file__).parents[2] / "data" / "references.json").read_text()
+)["vectors"]
+
+
+def parsed(allow: str, more: str = "") -> Policy:
+    return parse_policy(policy_text(more, allow=allow))
+
+
+def fast(allow: str, more: str = "", **options: Any) -> FastPath:
+    return compile_fastpath(parsed(allow, more), INSTANT, **options)
+
+
+def law(policy: Policy, asked: dict[str, Any], endpoint: Endpoint, until: datetime | None = None) -> str:
+    return objection(yaml.load(policy.text, yaml.BaseLoader), asked, endpoint, until)
+
+
+def entries(fast_path: FastPath, endpoint: Endpoint = "validating") -> tuple[list[str], list[str]]:
+    """What is included and what is excluded."""
+    approved = fast_path.approved[endpoint]
+    return list(map(str, approved.included)), list(map(str, approved.excluded))
+
+
+@pytest.mark.parametrize(
+    ("rule", "included"),
+    [
+        pytest.param("a.io", "a.io/**", id="registry"),
+        pytest.param("a.io:5000/team/**", "a.io:5000/team/**", id="subtree"),
+        pytest.param("a.io/team/app", "a.io/team/app", id="repository"),
+        pytest.param("a.io:443/x", "a.io/x", id="default-port"),
+        pytest.param("'a.io@*'", "a.io/**@*", id="pinned"),
+        pytest.param(f"'a.io/x{DIGEST}'", f"a.io/x{DIGEST}", id="digest"),
+        pytest.param("a.io/x:v1", "a.io/x:v1", id="tag"),
+        pytest.param("a.io/**:v*", "a.io/**:v*", id="tag-glob"),
+        pytest.param("localhost", "localhost/**", id="localhost"),
+        pytest.param("foo:5000/", "foo:5000/**", id="dotless-with-a-port"),
+        pytest.param("localhost:443/", "localhost/**", id="localhost-with-the-default-port"),
+        pytest.param("'*.corp.io'", "*.corp.io/**", id="host-wildcard"),
+        pytest.param("'a.io/*/app'", "a.io/*/app", id="path-wildcard"),
+        pytest.param("docker.io/library", "docker.io/library/library", id="a-hub-repository"),
+        pytest.param("docker.io/library/**", "docker.io/library/**", id="official-images"),
+        pytest.param("docker.io", "docker.io/*/**", id="all-of-hub"),
+        *(pytest.param(f"{a}/x/**", "docker.io/x/**", id=a) for a in sorted(HUB_ALIASES)),
+        pytest.param("docker.io:443/x/**", "docker.io/x/**", id="hub-with-its-port"),
+        pytest.param("docker.io:5000/x", "docker.io:5000/x", id="another-registry-on-the-hubs-name"),
+        pytest.param("{image: a.io, namespaces: ['*']}", "a.io/**", id="every-namespace"),
+        pytest.param("{image: a.io, namespaces: [shop]}", "a.io/** in shop", id="namespaces"),
+        pytest.param("{image: a.io, owner: ana, reason: ours}", "a.io/**", id="owner-and-reason"),
+        pytest.param("{image: a.io, until: 2026-03-02}", "a.io/**", id="until"),
+    ],
+)
+def test_what_is_pre_approved_of_a_rule(rule: str, included: str) -> None:
+    found = fast(f"[{rule}]")
+    assert entries(found) == ([included], [])
+    assert [(verdict.validating, verdict.mutating) for verdict in found.rules] == [("", "")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        pytest.param("foo:443/", "no image of it can be written in full", id="dotless-with-the-default-port"),
+        pytest.param("foo:0443/x/**", "no image of it can be written in full", id="dotless-and-a-zero"),
+        pytest.param("library:443/", "no image of it can be written in full", id="the-hubs-own-namespace"),
+        pytest.param("f*o:443/", "no image of it can be written in full", id="dotless-wildcard"),
+        pytest.param(f"a.io/{'b' * 254}/", "no image of it can be written in full", id="no-room-below"),
+        pytest.param("'[::1]:5000/x'", "no image of it can be written in full", id="ipv6"),
+        pytest.param(f"a.io/x@sha512:{'7c' * 64}", "no image of it can be written in full", id="sha512"),
+        pytest.param("{image: a.io, until: 2026-03-01T12:00:00Z}", "it has expired", id="expired-now"),
+        pytest.param("{image: a.io, until: 2000-01-01}", "it has expired", id="expired"),
+    ],
+)
+def test_why_nothing_of_a_rule_is_pre_approved(rule: str, why: str) -> None:
+    quoted = rule if rule.startswith(("{", "'")) else f"'{rule}'"
+    found = fast(f"[{quoted}]")
+    assert entries(found) == ([], [])
+    assert [(verdict.validating, verdict.mutating) for verdict in found.rules] == [(why, why)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "more", "excluded"),
+    [
+        pytest.param("a.io", "deny: [a.io/x]", ["a.io/x"], id="denied-repository"),
+        pytest.param("a.io", "deny: ['a.io/old/**']", ["a.io/old/**"], id="denied-subtree"),
+        pytest.param("a.io", "deny: ['*/**:latest']", ["*/**:latest"], id="denied-tag"),
+        pytest.param("a.io", "deny: ['*/**:v*']", ["*/**:v*"], id="denied-tags"),
+        pytest.param("a.io/x:v1", "deny: ['*/**:latest']", [], id="denied-tag-of-another-tag"),
+        pytest.param("'a.io@*'", "deny: ['*/**:latest']", [], id="denied-tag-of-pinned-images"),
+        pytest.param("a.io", "deny: ['*.io/x']", ["*.io/x"], id="denied-by-a-host-wildcard"),
+        pytest.param("a.io", "deny: ['a.io:5000']", [], id="denied-on-another-port"),
+        pytest.param("a.io/x/**", "deny: [a.io/y/**]", [], id="denied-beside-it"),
+        pytest.param(
+            "a.io", "deny: [{image: a.io/x, namespaces: [b]}]", ["a.io/x in b"], id="denied-in-a-namespace"
+        ),
+        pytest.param("a.io", "deny: [{image: a.io/x, until: 2000-01-01}]", [], id="denial-expired"),
+        pytest.param("a.io", "deny: [{image: a.io/x, until: 2027-01-01}]", ["a.io/x"], id="denial-expires"),
+        pytest.param(
+            "a.io", "deny: [b.io/x]\nmirrors: [{from: b.io, to: a.io/b}]", ["a.io/b/x"], id="mirrored"
+        ),
+        pytest.param(
+            "a.io",
+            "deny: [docker.io/library/y]\nmirrors: [{from: docker.io, to: a.io/b}]",
+            ["a.io/b/y", "a.io/b/library/y"],
+            id="mirrored-official-image",
+        ),
+        pytest.param(
+            "a.io",
+            "deny: ['*/**:latest']\nmirrors: [{from: docker.io, to: a.io/b}]",
+            ["*/**:latest"],
+            id="mirrored-and-denied-everywhere",
+        ),
+        pytest.param(
+            "a.io/c", "deny: [b.io/x]\nmirrors: [{from: b.io, to: a.io/b}]", [], id="mirrored-beside-it"
+        ),
+        pytest.param(
+            "'*.docker.io'", "", ["index.docker.io/**", "registry-1.docker.io/**"], id="alias-of-hub"
+        ),
+        pytest.param("'docker.*'", "", ["docker.io/*"], id="short-names-of-hub"),
+    ],
+)
+def test_what_is_excluded(rule: str, more: str, excluded: list[str]) -> None:
+    found = fast(f"[{rule}]", more)
+    assert entries(found)[1] == excluded
+    assert found.rules[0].validating == ""
+
+
+@pytest.mark.parametrize(
+    ("allow", "more", "validating", "mutating"),
+    [
+        pytest.param("a.io/x", "deny: [a.io]", "deny[0] a.io refuses all of it", "", id="denied"),
+        pytest.param(
+            "a.io/b/x",
+            "deny: [b.io]\nmirrors: [{from: b.io, to: a.io/b}]",
+            "deny[0] b.io, by way of mirrors[0] refuses all of it",
+            "",
+            id="denied-at-its-origin",
+        ),
+        pytest.param(
+            "a.io/x", "mirrors: [{from: a.io, to: b.io}]", "", "mirrors[0] rewrites all of it", id="rewritten"
+        ),
+        pytest.param("a.io", "mirrors: [{from: a.io/x, to: b.io}]", "", "", id="rewritten-in-part"),
+        pytest.param("registry.corp.io", HUB_TO_CORP, "", "", id="the-mirror-itself"),
+        pytest.param(
+            "a.io",
+            "resources: [{group: '', kind: Pod, images: [spec.extra]}]",
+            "resources declares further images of Pods",
+            "resources declares further images of Pods",
+            id="further-images-of-pods",
+        ),
+        pytest.param(
+            "a.io", "resources: [{group: x.io, kind: Pod, images: [spec.extra]}]", "", "", id="of-other-kinds"
+        ),
+    ],
+)
+def test_which_rules_are_left_to_the_webhook(allow: str, more: str, validating: str, mutating: str) -> None:
+    verdict = fast(f"[{allow}, z.io]", more).rules[0]
+    assert verdict.validating == validating
+    if "mirrors" not in more and "spec" not in more:
+        assert verdict.mutating == ""  # that webhook is never called
+    else:
+        assert verdict.mutating == mutating
+    assert (verdict.why_not("validating"), verdict.why_not("mutating")) == (
+        verdict.validating,
+        verdict.mutating,
+    )
+
+
+def test_a_mirror_is_no_matter_of_namespaces_and_denials() -> None:
+    more = "deny: [a.io/y]\nmirrors: [{from: a.io/x, to: b.io}]"
+    found = fast("[{image: a.io, namespaces: [shop]}]", more)
+    assert entries(found) == (["a.io/** in shop"], ["a.io/y"])
+    assert entries(found, "mutating") == (["a.io/**"], ["a.io/x/**", "a.io/x"])
+
+
+def test_a_mirror_with_too_many_denials_behind_it_is_excluded_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gatekeeper_py.core.compile.entry.MAX_COMPARISONS", 3)
+    monkeypatch.setattr("gatekeeper_py.core.compile.entry.Budget.__init__.__defaults__", (3,))
+    denied = ", ".join(f"b.io/x{number}" for number in range(5))
+    found = fast("[a.io]", f"deny: [{denied}]\nmirrors: [{{from: b.io, to: a.io/b}}]")
+    assert entries(found)[1] == ["a.io/b/**", "a.io/b"]
+
+
+def test_with_nothing_pre_approved_there_is_no_expression() -> None:
+    found = fast("['[::1]:5000']", "mirrors: [{from: b.io, to: a.io/b}]")
+    assert (found.validating, found.mutating, found.valid_until) == (None, None, None)
+    assert set(found.approved.values()) == {NOTHING}
+    for endpoint in ENDPOINTS:
+        assert found.expression(endpoint) is None
+        assert not found.approves(None, "a.io/x", endpoint)
+        assert not found.skips(wire.parse(review(pod("a.io/x"))), endpoint)
+
+
+def test_the_endpoints_have_their_own_expression() -> None:
+    found = fast("[a.io, b.io]", "mirrors: [{from: b.io, to: a.io/b}]")
+    assert found.validating is not None
+    assert found.mutating is not None
+    assert "b[.]io/" in found.validating
+    assert "b[.]io/" not in found.mutating
+    assert (found.expression("validating"), found.expression("mutating")) == (
+        found.validating,
+        found.mutating,
+    )
+
+
+def test_without_a_mirror_the_mutating_webhook_is_never_called() -> None:
+    """It does nothing then, in whatever mode; what is not a Pod, or not approved, does not matter."""
+    policy = parsed("[a.io, {image: b.io, until: 2000-01-01}]")
+    found = compile_fastpath(policy, INSTANT)
+    assert found.mutating == "false"
+    assert found.approved["mutating"] == EVERYTHING
+    for document in (
+        review(pod("evil.io/x")),
+        review(pod("a.io/x", "")),
+        review({"spec": None}, kind=("", "Pod")),
+        review(pod("evil.io/x"), kind=("apps", "Deployment")),
+    ):
+        assert found.skips(wire.parse(document), "mutating")
+        assert not found.skips(wire.parse(document), "validating")
+        assert law(policy, document, "mutating") == ""
+    assert found.approves(None, "nginx", "mutating")
+    assert found.why(None, "nginx", "mutating") == "no mirror rewrites anything"
+    assert [(verdict.validating, verdict.mutating) for verdict in found.rules] == [
+        ("", ""),
+        ("it has expired", ""),
+    ]
+
+
+def test_it_is_the_same_in_every_mode() -> None:
+    text = policy_text("mirrors: [{from: b.io, to: a.io/b}]", allow="[a.io, b.io]")
+    first, *others = (
+        compile_fastpath(parse_policy(text, mode), INSTANT) for mode in ("enforce", "warn", "mutate")
+    )
+    assert all((each.validating, each.mutating) == (first.validating, first.mutating) for each in others)
+
+
+SOON: Final = datetime(2026, 3, 2, tzinfo=UTC)
+DATED: Final = "[a.io, {image: b.io, until: 2026-03-02}, {image: c.io, until: 2026-04-01}]"
+
+
+def test_the_first_rule_to_expire_ends_the_expressions() -> None:
+    found = fast(DATED)
+    assert found.valid_until == SOON
+    assert compile_fastpath(parsed(DATED), SOON).valid_until == datetime(2026, 4, 1, tzinfo=UTC)
+    assert fast("[a.io]").valid_until is None
+
+
+def test_rules_that_expire_soon_can_be_left_out() -> None:
+    found = fast(DATED, lasting=timedelta(hours=12))
+    assert found.rules[1].validating == "it expires soon"
+    assert found.rules[1].rule.until == SOON
+    assert found.valid_until == datetime(2026, 4, 1, tzinfo=UTC)
+    assert fast(DATED, lasting=timedelta(hours=11, minutes=59)).valid_until == SOON
+
+
+MIRROR: Final = "mirrors: [{from: a.io, to: b.io}]"
+OTHER_MIRROR: Final = "mirrors: [{from: z.io, to: b.io}]"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tightens"),
+    [
+        pytest.param(("[a.io]", ""), ("[a.io]", ""), False, id="nothing"),
+        pytest.param(("[a.io]", ""), ("[a.io, b.io]", ""), False, id="one-more-rule"),
+        pytest.param(("[a.io, b.io]", ""), ("[a.io]", ""), True, id="one-less"),
+        pytest.param(("[a.io/x]", ""), ("[a.io]", ""), False, id="wider"),
+        pytest.param(("[a.io]", ""), ("[a.io/x]", ""), True, id="narrower"),
+        pytest.param(("['a.io@*']", ""), ("[a.io]", ""), False, id="no-digest-wanted-any-more"),
+        pytest.param(("[a.io]", ""), ("['a.io@*']", ""), True, id="digest-wanted"),
+        pytest.param(("[a.io]", ""), ("[a.io]", "deny: [a.io/x]"), True, id="denied"),
+        pytest.param(("[a.io]", "deny: [a.io/x]"), ("[a.io]", ""), False, id="not-denied-any-more"),
+        pytest.param(("[a.io]", ""), ("[{image: a.io, until: 2027-01-01}]", ""), False, id="it-will-expire"),
+        pytest.param(("[a.io]", ""), ("[{image: a.io, namespaces: [b]}]", ""), True, id="one-namespace"),
+        pytest.param(("[a.io]", OTHER_MIRROR), ("[a.io]", MIRROR), True, id="rewritten-is-enough"),
+        pytest.param(("[a.io]", ""), ("[a.io]", OTHER_MIRROR), True, id="the-first-mirror"),
+        pytest.param(("[a.io]", OTHER_MIRROR), ("[a.io]", ""), False, id="the-last-mirror"),
+    ],
+)
+def test_what_tightens(before: tuple[str, str], after: tuple[str, str], tightens: bool) -> None:  # noqa: FBT001
+    assert fast(*after).tightens(fast(*before)) is tightens
+
+
+def test_what_was_before_may_be_unknown() -> None:
+    assert fast("[a.io]").tightens(None)
+
+
+@pytest.mark.parametrize(
+    ("image", "namespace", "why"),
+    [
+        ("a.io/x", None, "allow[0] a.io approves it"),
+        ("a.io/old/x:1", None, "it is excluded: deny[0] a.io/old/**"),
+        ("b.io/x", None, "no allow rule matches it"),
+        ("b.io/x", "shop", "no allow rule matches it in shop"),
+        ("c.io/x", None, "allow[2] c.io matches it, but it has expired"),
+        ("a.io:443/x", None, "it is not written in full: a.io/x, then :tag"),
+        ("nginx", None, "it is not written in full: docker.io/library/nginx, then :tag"),
+        ("a.io/" + "x" * 300, None, "it is longer than 255 characters"),
+        ("a_b.io/x", None, "it is never approved: its first part is neither"),
+        ("a.io:99999/x", None, "it is never approved: the port"),
+        ("a..io/x", None, "it is never approved: "),
+    ],
+)
+def test_why(image: str, namespace: str | None, why: str) -> None:
+    allow = "[a.io, 'b.io@*', {image: c.io, until: 2000-01-01}]"
+    found = fast(allow, "deny: [a.io/old/**]").why(namespace, image, "validating")
+    assert found.startswith(why)
+    assert found.isascii()
+
+
+def test_findings_name_what_is_left_to_the_webhook_and_what_ends_the_conditions() -> None:
+    policy = parsed("\n  - a.io\n  - {image: b.io, until: 2000-01-01}\n  - {image: c.io, until: 2999-01-01}")
+    found = not_pre_approved(policy, INSTANT)
+    assert [(f.severity, f.code, f.path, f.line) for f in found] == [
+        ("information", "not-pre-approved", "allow[1]", 6),
+        ("information", "conditions-expire", "allow[2].until", 7),
+    ]
+    assert found[0].message == "the fast path leaves allow[1] b.io to the webhook: it has expired"
+    assert found[1].message.endswith("must be replaced before 2999-01-01 00:00:00+00:00")
+
+
+def test_the_ecosystems_vectors_are_pre_approved_only_where_they_are_approved() -> None:
+    """Every registry among them is allowed; what is skipped is then canonical, whatever was written."""
+    rules = set()
+    for vector in VECTORS:
+        registry = vector["registry"] if vector["ok"] else ""
+        with suppress(InvalidReference, InvalidPattern):
+            # With the slash, because a host with a port and no dot would read as an image.
+            rules.add(parse_pattern(f"{fold_registry(registry)}/").text)
+    policy = parsed(json.dumps(sorted(rules)))
+    found = compile_fastpath(policy, INSTANT)
+    skipped = [v["input"] for v in VECTORS if found.approves(NAMESPACE, v["input"], "validating")]
+    assert len(skipped) > 10
+    for image in skipped:
+        assert parse_reference(image).canonical == image
+        assert law(policy, review(pod(image)), "validating") == ""
+
+
+TAKEN_OUT: Final[dict[str, tuple[Endpoint, str, str, dict[str, Any]]]] = {
+    "until": ("validating", "[{image: a.io, until: 2000-01-01}]", "", pod("a.io/x")),
+    "declared": (
+        "validating",
+        "[a.io]",
+        "resources: [{group: '', kind: Pod, images: ['spec.extra']}]",
+        pod("a.io/x", extra="evil.io/x"),
+    ),
+    "denied": ("validating", "[a.io]", "deny: ['*/x']", pod("a.io/x")),
+    "mirrored": (
+        "validating",
+        "[a.io]",
+        "deny: [b.io/x]\nmirrors: [{from: b.io, to: a.io/b}]",
+        pod("a.io/b/x"),
+    ),
+    "rewritten": ("mutating", "[a.io]", "mirrors: [{from: a.io/x, to: b.io}]", pod("a.io/x/y")),
+}
+"""Guard or exclusion -> a policy and a Pod that would be skipped without it, wrongly.
+
+What concerns the spelling of an image is not among them: the model knows by itself which images are
+written in full. ``test_expression_evaluated`` takes the exclusions out of the text.
+"""
+
+
+def test_every_guard_and_exclusion_is_taken_out_below() -> None:
+    names = {*GUARDS, *EXCLUSIONS["validating"], *EXCLUSIONS["mutating"]}
+    assert names == {*TAKEN_OUT, "spelling", *SPELLING}
+
+
+@pytest.mark.parametrize("name", TAKEN_OUT)
+def test_each_guard_and_exclusion_is_needed(name: str) -> None:
+    """With all of them the webhook is called; without the one it is not, and that breaks the law."""
+    endpoint, allow, more, obj = TAKEN_OUT[name]
+    asked = review(obj, kind=("", "Pod"))
+    policy = parsed(allow, more)
+    assert not compile_fastpath(policy, INSTANT).skips(wire.parse(asked), endpoint)
+    assert without(policy, name).skips(wire.parse(asked), endpoint)
+    assert law(policy, asked, endpoint) != ""
+
+
+def test_a_rule_that_cannot_be_written_in_full_would_only_take_up_room() -> None:
+    policy = parsed("['foo:443/']")
+    assert entries(compile_fastpath(policy, INSTANT)) == ([], [])
+    assert entries(without(policy, "spelling")) == (["foo/**"], [])
+
+
+def without(policy: Policy, name: str) -> FastPath:
+    def left(named: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: each for key, each in named.items() if key != name}
+
+    exclusions = {endpoint: left(EXCLUSIONS[endpoint]) for endpoint in ENDPOINTS}
+    return _compile(policy, Moment(now=INSTANT, until=INSTANT), left(GUARDS), exclusions)
+
+
+KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
+    # Into an entry: pattern, namespaces. A guard: until. Without influence: the others.
+    Rule: {"list", "index", "pattern", "namespaces", "until", "owner", "reason"},
+    Entry: {"images", "namespaces", "because"},
+    # Exclusions, of both ends. A mirror's exceptions are left to the mutating webhook.
+    Mirror: {"index", "source", "to", "exceptions"},
+    MirrorEntry: {"source", "to", "except_"},
+    # The same in every mode. A guard: resources. Without influence: message.
+    PolicyDocument: {"mode", "allow", "deny", "namespaces", "mirrors", "resources", "message"},
+    ResourceEntry: {"group", "kind", "images"},
+}
+
+
+@pytest.mark.parametrize("kind", KNOWN_FIELDS, ids=lambda kind: kind.__name__)
+def test_every_field_of_a_policy_has_been_thought_of(kind: type[Any]) -> None:
+    """A new field fails here until the fast path and the native policies take a position on it."""
+    assert {each.name for each in dataclasses.fields(kind)} == KNOWN_FIELDS[kind]
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+@pytest.mark.parametrize("sub_resource", [None, "ephemeralcontainers", "status", "resize"])
+def test_every_way_to_change_a_pod_is_alike(operation: str, sub_resource: str | None) -> None:
+    policy = parsed("[a.io]")
+    obj = pod("a.io/x", ephemeralContainers=[container("a.io/debug")])
+    asked = review(obj, old=pod("old.io/x"), operation=operation, sub_resource=sub_resource)
+    found = compile_fastpath(policy, INSTANT)
+    for endpoint in ENDPOINTS:
+        assert found.skips(wire.parse(asked), endpoint)
+        assert law(policy, asked, endpoint) == ""

@@ -1,0 +1,85 @@
+"""The law of the fast path: a skipped request would have been allowed without a warning or a change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+import naive
+from builders import INSTANT
+from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.compile.entry import Entry
+from gatekeeper_py.core.compile.fastpath import Endpoint
+from gatekeeper_py.core.compile.imageset import ImageSet
+from gatekeeper_py.core.compile.preapproved import PreApproved
+from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.policy.document import MODES
+
+LATER: Final = (
+    timedelta(),
+    timedelta(days=1),
+    timedelta(days=20),
+    timedelta(days=365),
+    timedelta(days=36500),
+)
+
+
+@lru_cache(maxsize=256)
+def _policies(text: str, until: datetime | None) -> tuple[CompiledPolicy, ...]:
+    return tuple(parse_policy(text, mode).at(when) for mode in MODES for when in instants(until))
+
+
+def instants(until: datetime | None) -> Iterator[datetime]:
+    """Yield instants from the compilation on, the last one just before ``until``."""
+    for later in LATER:
+        if until is None or INSTANT + later < until:
+            yield INSTANT + later
+    if until is not None:
+        yield until - timedelta(microseconds=1)
+
+
+def objection(
+    document: dict[str, Any], asked: dict[str, Any], endpoint: Endpoint, until: datetime | None = None
+) -> str:
+    """Return what a webhook would have said about a request that was skipped; empty when the law holds.
+
+    In every mode, at every instant from the compilation until ``until``, by the product and by the second
+    implementation of the decision.
+    """
+    text = json.dumps(document)
+    for compiled in _policies(text, until):
+        request = wire.parse(asked)
+        judge = admission.validate if endpoint == "validating" else admission.mutate
+        outcome = judge(request, compiled)
+        response = outcome.response
+        if outcome.verdict != "allowed" or not response.allowed or response.warnings or response.patch:
+            return f"{outcome.verdict} at {compiled.instant}: {response}"
+    namespace = asked["request"].get("namespace")
+    for slot in slots(POD, asked["request"]["object"], {}):
+        if endpoint == "mutating":
+            if naive.rewritten(document, str(slot.value)):
+                return f"a mirror has {slot.value}"
+        elif not all(naive.approved(document, str(slot.value), namespace, when) for when in instants(until)):
+            return f"{slot.value} is not approved in {namespace}"
+    return ""
+
+
+def entry(pattern: str, *namespaces: str) -> Entry:
+    """Return the entry for a pattern, in the namespaces or in all of them."""
+    images = ImageSet.of(parse_pattern(pattern))
+    return Entry(images=images, namespaces=namespaces or None, because=pattern)
+
+
+def pre_approved(*included: str | Entry, excluded: Iterable[str | Entry] = ()) -> PreApproved:
+    """Return what is pre-approved by patterns or entries."""
+
+    def entries(given: Iterable[str | Entry]) -> tuple[Entry, ...]:
+        return tuple(entry(each) if isinstance(each, str) else each for each in given)
+
+    return PreApproved(included=entries(included), excluded=entries(excluded))
