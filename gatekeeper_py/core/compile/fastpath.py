@@ -125,7 +125,7 @@ RULE_FIELDS: Final = {
     "index": "only names the rule",
     "pattern": "an entry's images",
     "namespaces": "an entry's namespaces, compared with the request's",
-    "until": "an allow rule must live until the expressions are replaced; a deny rule counts until it expires",
+    "until": "an allow rule must live until the expression is replaced; a deny rule counts while it lives",
     "owner": "only shown",
     "reason": "only shown",
 }

@@ -198,8 +198,8 @@ def _literal_regex(text: str) -> str:
 
 
 def _namespace_glob(name: str) -> Part:
-    start, star, end = name.partition("*")
-    if star and "*" not in end:
+    start, _, end = name.partition("*")
+    if "*" not in end:
         if not end:
             return NAMESPACE.starts_with(start)
         if not start:

@@ -155,8 +155,6 @@ def _coarse_enough(entry: Entry, excluded: list[Entry]) -> tuple[Entry, ...] | N
     for coarsen in (_as_it_is, _every_version, _first_part):
         coarse = [wider for each in excluded for wider in coarsen(each, entry)]
         found = tuple(dict.fromkeys(coarse))
-        if any(each.covers(entry) for each in found):
-            return None
         if not found or _is_modest(entry, found):
             return found
     return None

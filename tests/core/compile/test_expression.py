@@ -10,6 +10,7 @@ from builders import container, pod, review
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile import expression as cel
 from gatekeeper_py.core.compile.cost import EXPRESSION_LENGTH_LIMIT
+from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.preapproved import EVERYTHING
 from skipping import entry, pre_approved
 
@@ -171,6 +172,32 @@ def test_namespaces_are_compared_with_the_requests() -> None:
     assert "&& has(request.namespace)" in part.text
     assert "(c.image.startsWith('a.io/') || (request.namespace == 'shop' && c.image" in part.text
     assert "!((request.namespace == 'u' || request.namespace.startsWith('t-')) && c.image" in part.text
+
+
+@pytest.mark.parametrize(
+    ("excluded", "comparison"),
+    [
+        pytest.param(
+            entry("*/**:latest", "shop"),
+            "!(request.namespace == 'shop' && (c.image.endsWith(':latest')"
+            " || c.image.matches('^[^/]+/[^:@]+$')))",
+            id="latest-in-one-namespace",
+        ),
+        pytest.param(
+            entry("*/**:dev", "a", "b"),
+            "!(request.namespace in ['a', 'b'] && c.image.endsWith(':dev'))",
+            id="another-tag",
+        ),
+        pytest.param(
+            entry("a.io/x", "*-a", "a-*-b", "*a*"),
+            "(request.namespace.endsWith('-a') || request.namespace.matches('^.*a.*$') ||"
+            " request.namespace.matches('^a-.*-b$'))",
+            id="globs-of-namespaces",
+        ),
+    ],
+)
+def test_what_is_excluded_in_some_namespaces(excluded: Entry, comparison: str) -> None:
+    assert comparison in cel.expression(pre_approved("a.io", excluded=[excluded])).text
 
 
 def test_the_bounds_are_of_length_and_of_cost() -> None:

@@ -1,0 +1,128 @@
+"""How many of the approved images the API server admits by itself, under the policies that people run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+import naive
+from builders import INSTANT, pod, review
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.compile.fastpath import compile_fastpath
+from skipping import objection
+
+ROOT: Final = Path(__file__).parents[3]
+POLICIES: Final = (*sorted((ROOT / "examples" / "policies").glob("*.yaml")), ROOT / "k8s/base/policy.yaml")
+
+REGISTRIES: Final = (
+    "registry.corp.example",
+    "eu.registry.corp.example",
+    "us.registry.corp.example",
+    "registry.k8s.io",
+    "ghcr.io/corp-example",
+    "quay.io/corp-example",
+    "quay.io",
+    "docker.io",
+    "docker.io/library",
+    "registry.partner-one.example/delivery",
+    "registry.partner-two.example",
+)
+REPOSITORIES: Final = (
+    "app",
+    "base",
+    "nginx",
+    "shop/checkout",
+    "shop/cart/worker",
+    "data/loader",
+    "platform/ingress",
+    "tools/kubectl",
+    "team-a/api",
+    "team-b/web/front",
+    "team-a/base",
+    "team-b/experimental-x",
+    "legacy/mainframe",
+    "dockerhub/library/postgres",
+    "dockerhub/centos",
+    "dockerhub/unmaintained/thing",
+    "quay/prometheus/node-exporter",
+    "quay/old-team/x",
+    "prometheus/prometheus",
+    "jupyter/base-notebook",
+    "grafana/grafana",
+)
+TAGS: Final = (
+    "1.2.3",
+    "v1.4",
+    "v2",
+    "release-2026-03",
+    "1.34",
+    "16.2-alpine",
+    "latest",
+    "dev",
+    "1.0-snapshot",
+)
+DIGEST: Final = "@sha256:" + "7c" * 32
+SUFFIXES: Final = ("", DIGEST, *(f":{tag}" for tag in TAGS), *(f":{tag}{DIGEST}" for tag in TAGS[:4]))
+NAMESPACES: Final = ("shop", "shop-eu", "data", "web-analytics", "integration-1", "sandbox-ana", "default")
+
+
+def load(path: Path) -> tuple[str, dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    return text, yaml.load(text, yaml.BaseLoader)
+
+
+def test_there_are_twelve_realistic_policies() -> None:
+    assert len(POLICIES) == 12
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_nine_of_ten_approved_images_written_in_full_are_skipped(path: Path) -> None:
+    """And nothing that is not approved is, which is asked of the second implementation."""
+    text, document = load(path)
+    fast_path = compile_fastpath(parse_policy(text), INSTANT)
+    images = [
+        f"{registry}/{name}{end}" for registry, name, end in product(REGISTRIES, REPOSITORIES, SUFFIXES)
+    ]
+    images = [image for image in images if not image.startswith("docker.io/") or image.count("/") > 1]
+    approved = skipped = unchanged = unchanged_skipped = 0
+    for image, namespace in product(images, NAMESPACES):
+        approves = naive.approved(document, image, namespace, INSTANT)
+        skips = fast_path.approves(namespace, image, "validating")
+        assert approves or not skips, (image, namespace)
+        approved += approves
+        skipped += skips
+        if approves and not naive.rewritten(document, image):
+            unchanged += 1
+            unchanged_skipped += fast_path.approves(namespace, image, "mutating")
+    assert approved > 150
+    assert skipped >= 0.90 * approved
+    # The mutating webhook is not called for them, either, unless a mirror has them.
+    assert unchanged_skipped >= 0.90 * unchanged
+    assert all(verdict.validating == "" for verdict in fast_path.rules)
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_pods_of_approved_images_are_skipped(path: Path) -> None:
+    text, document = load(path)
+    fast_path = compile_fastpath(parse_policy(text), INSTANT)
+    images = [
+        f"{registry}/{name}{end}" for registry, name, end in product(REGISTRIES, REPOSITORIES, SUFFIXES)
+    ]
+    for namespace in NAMESPACES:
+        approved = [i for i in images if fast_path.approves(namespace, i, "validating")][:30]
+        if approved:
+            asked = review(pod(*approved), namespace=namespace)
+            assert fast_path.skips(wire.parse(asked), "validating")
+            assert objection(document, asked, "validating", fast_path.valid_until) == ""
+
+
+def test_expressions_under_dated_rules_end_with_the_first_of_them() -> None:
+    text, _ = load(ROOT / "examples/policies/dated-partners.yaml")
+    fast_path = compile_fastpath(parse_policy(text), INSTANT)
+    assert fast_path.valid_until == datetime.fromisoformat("2099-06-30T00:00:00+00:00")
