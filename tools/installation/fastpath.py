@@ -38,8 +38,8 @@ LEFTOVERS: Final = (
 
 PLAIN: Final = "registry.corp.example/team/app:1"
 STAYING: Final = "staying.example/app:1"
-WILDCARD: Final = "eu.wild.example/app:1"
-"""Approved, by a rule that is not plain."""
+UPPER_CASE: Final = "EU.wild.example/app:1"
+"""Approved, and not written in full."""
 
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n"
 TIGHT: Final = HEAD + "  - staying.example\n  - mirror.example\n  - '*.wild.example'\n"
