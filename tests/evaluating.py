@@ -1,6 +1,6 @@
-"""Match conditions as an API server evaluates them: its own code, asked over a pipe.
+"""Match conditions and policies as an API server evaluates them: its own code, asked over a pipe.
 
-``celoracle/oracle.go`` is compiled against the module files of the end-to-end tests' Kubernetes, so the
+``celoracle`` is compiled against the module files of the end-to-end tests' Kubernetes, so the
 release is named in one place. The binary is kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/celoracle``.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 from tools.controlplane.build import GO_BUILD, GO_ENVIRONMENT, BuildError, find_go
 
 HERE: Final = Path(__file__).resolve().parent
-SOURCE: Final = HERE / "celoracle" / "oracle.go"
+SOURCES: Final = (HERE / "celoracle" / "oracle.go", HERE / "celoracle" / "policy.go")
 MODULE: Final = HERE.parent / "tools" / "controlplane" / "kubernetes"
 
 COST_LIMIT: Final = 1_000_000
@@ -51,6 +51,23 @@ class Evaluation:
     elapsed: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What an admission policy made of a request.
+
+    It is ``skipped`` when a match condition is false. ``message`` is that of the validations that failed,
+    ``patched`` the object as the mutations leave it, ``None`` without any.
+    """
+
+    skipped: bool
+    allowed: bool
+    message: str
+    patched: Any
+    error: str
+    cost: int
+    elapsed: int
+
+
 class Evaluator:
     """A running oracle; a context manager."""
 
@@ -74,28 +91,9 @@ class Evaluator:
     def evaluate(self, expression: str, review: dict[str, Any], *, typed: bool = True) -> Evaluation:
         """Evaluate one condition for the request of a review.
 
-        A ``typed`` object is decoded as an API server decodes a Pod. Raises ``RefusedError``.
+        A ``typed`` object is decoded as an API server decodes its own kinds. Raises ``RefusedError``.
         """
-        request = review["request"]
-        asked = {
-            "conditions": [expression],
-            "group": request["kind"]["group"],
-            "kind": request["kind"]["kind"],
-            "resource": request["resource"]["resource"],
-            "subResource": request.get("subResource", ""),
-            "operation": request["operation"],
-            "namespace": request.get("namespace", ""),
-            "object": request["object"],
-            "oldObject": request["oldObject"],
-            "typed": typed,
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        if answer.get("problem"):
-            raise RefusedError(answer["problem"])
+        answer = self._ask({"conditions": [expression], "typed": typed}, review)
         error = answer.get("error", "")
         return Evaluation(
             matches=None if error else answer["results"][0],
@@ -105,6 +103,47 @@ class Evaluator:
             compile=answer["compile"],
             elapsed=answer["elapsed"],
         )
+
+    def judge(self, spec: dict[str, Any], review: dict[str, Any]) -> Judgement:
+        """Evaluate the spec of an admission policy for the request of a review. Raises ``RefusedError``."""
+        answer = self._ask({"policy": spec, "typed": True}, review)
+        results = answer["results"]
+        return Judgement(
+            skipped=answer["skipped"],
+            allowed=all(results),
+            message="; ".join(
+                message
+                for allowed, message in zip(results, answer["messages"] or [], strict=True)
+                if not allowed
+            ),
+            patched=answer["patched"],
+            error=answer.get("error", ""),
+            cost=answer["cost"],
+            elapsed=answer["elapsed"],
+        )
+
+    def _ask(self, question: dict[str, Any], review: dict[str, Any]) -> dict[str, Any]:
+        request = review["request"]
+        asked = {
+            **question,
+            "group": request["kind"]["group"],
+            "kind": request["kind"]["kind"],
+            "resource": request["resource"]["resource"],
+            "subResource": request.get("subResource", ""),
+            "operation": request["operation"],
+            "namespace": request.get("namespace", ""),
+            "groups": request["userInfo"].get("groups", []),
+            "object": request["object"],
+            "oldObject": request["oldObject"],
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if answer.get("problem"):
+            raise RefusedError(answer["problem"])
+        return answer
 
 
 def build() -> Path:
@@ -116,7 +155,7 @@ def build() -> Path:
         go = find_go()
     except BuildError as missing:
         raise UnavailableError(str(missing)) from None
-    parts = [SOURCE.read_bytes(), (MODULE / "go.mod").read_bytes(), (MODULE / "go.sum").read_bytes()]
+    parts = [path.read_bytes() for path in (*SOURCES, MODULE / "go.mod", MODULE / "go.sum")]
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "gatekeeper-py" / "celoracle"
@@ -130,15 +169,15 @@ def build() -> Path:
 
 
 def _compile(go: str, binary: Path) -> None:
-    if _run(go, "list", "-deps", SOURCE).returncode != 0:
+    if _run(go, "list", "-deps", *SOURCES).returncode != 0:
         raise UnavailableError(
             "the Go modules of the control plane are not here: make controlplane fetches them"
         )
     with tempfile.TemporaryDirectory(dir=binary.parent) as unfinished:
         output = Path(unfinished) / binary.name
-        done = _run(go, *GO_BUILD, "-o", output, SOURCE)
+        done = _run(go, *GO_BUILD, "-o", output, *SOURCES)
         if done.returncode != 0:
-            raise BuildError(f"{SOURCE.name} was not built:\n{done.stderr}")
+            raise BuildError(f"{SOURCES[0].parent.name} was not built:\n{done.stderr}")
         output.rename(binary)
 
 

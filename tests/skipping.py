@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import naive
@@ -13,11 +13,13 @@ from builders import INSTANT
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.fastpath import Endpoint
 from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.preapproved import PreApproved
+from gatekeeper_py.core.images.manifest import Answer, Lookup, Resolution, failed, found
 from gatekeeper_py.core.images.pattern import parse_pattern
 from gatekeeper_py.core.policy.document import MODES
 
@@ -28,6 +30,13 @@ LATER: Final = (
     timedelta(days=365),
     timedelta(days=36500),
 )
+
+
+ANSWERS: Final = (found(f"sha256:{'0' * 64}"), Answer("missing"), failed("it is away"))
+
+
+def _answer(answer: Answer, _: Lookup) -> Resolution:
+    return Resolution(answer, 0)
 
 
 @lru_cache(maxsize=256)
@@ -49,17 +58,18 @@ def objection(
 ) -> str:
     """Return what a webhook would have said about a request that was skipped; empty when the law holds.
 
-    In every mode, at every instant from the compilation until ``until``, by the product and by the second
-    implementation of the decision.
+    In every mode, at every instant from the compilation until ``until``, whatever registries answer, by the
+    product and by the second implementation of the decision.
     """
-    text = json.dumps(document)
+    text = json.dumps(document, default=str)
     for compiled in _policies(text, until):
         request = wire.parse(asked)
         judge = admission.validate if endpoint == "validating" else admission.mutate
-        outcome = judge(request, compiled)
-        response = outcome.response
-        if outcome.verdict != "allowed" or not response.allowed or response.warnings or response.patch:
-            return f"{outcome.verdict} at {compiled.instant}: {response}"
+        for answer in ANSWERS if compiled.looked_up_hosts else ANSWERS[:1]:
+            outcome = judge(request, compiled, Facts(partial(_answer, answer)))
+            response = outcome.response
+            if outcome.verdict != "allowed" or not response.allowed or response.warnings or response.patch:
+                return f"{outcome.verdict} at {compiled.instant}: {response}"
     namespace = asked["request"].get("namespace")
     for slot in slots(POD, asked["request"]["object"], {}):
         if endpoint == "mutating":

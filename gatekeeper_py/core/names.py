@@ -23,6 +23,9 @@ FAST_PATH_REVISION: Final = "gatekeeper-py/fast-path-revision"
 """Annotation of a webhook configuration while it has a match condition of the fast path: the policy's
 revision."""
 
+POLICY_REVISION: Final = "gatekeeper-py/policy-revision"
+"""Annotation of a native policy: the revision of the policy that it was compiled from."""
+
 PAUSED_UNTIL: Final = "gatekeeper-py/paused-until"
 """Annotation of the installation's namespace: removes the webhook configurations until this time."""
 

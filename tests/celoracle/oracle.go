@@ -1,6 +1,6 @@
-// Evaluates match conditions with the API server's own code: its CEL environment, its conversion of
-// objects, its cost limits. One JSON question a line on standard input, one JSON answer a line on
-// standard output; see ../evaluating.py.
+// Evaluates match conditions and admission policies with the API server's own code: its CEL environment,
+// its conversion of objects, its cost limits. One JSON question a line on standard input, one JSON answer a
+// line on standard output; see ../evaluating.py.
 package main
 
 import (
@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,10 +21,14 @@ import (
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/cel/environment"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 type question struct {
-	Conditions  []string        `json:"conditions"`
+	Conditions []string `json:"conditions"`
+	// Policy is the spec of a policy, which is evaluated instead of conditions; see policy.go.
+	Policy      json.RawMessage `json:"policy"`
+	Groups      []string        `json:"groups"`
 	Group       string          `json:"group"`
 	Kind        string          `json:"kind"`
 	Resource    string          `json:"resource"`
@@ -34,7 +37,7 @@ type question struct {
 	Namespace   string          `json:"namespace"`
 	Object      json.RawMessage `json:"object"`
 	OldObject   json.RawMessage `json:"oldObject"`
-	// Typed objects are decoded as an API server decodes a Pod; others stay maps.
+	// Typed objects are decoded as an API server decodes its own kinds; others stay maps.
 	Typed bool `json:"typed"`
 }
 
@@ -42,6 +45,12 @@ type answer struct {
 	// Problem says that the question could not be asked: it does not compile, or the object is no Pod.
 	Problem string `json:"problem,omitempty"`
 	Results []bool `json:"results"`
+	// Skipped says that a match condition of the policy is false.
+	Skipped bool `json:"skipped"`
+	// Messages are those of the policy's validations.
+	Messages []string `json:"messages"`
+	// Patched is the object as the policy's mutations leave it.
+	Patched any `json:"patched"`
 	// Error is what an API server meets with the failure policy.
 	Error string `json:"error,omitempty"`
 	// Sent is the object as a webhook would get it.
@@ -79,7 +88,14 @@ func main() {
 
 func evaluate(asked question, given *answer) {
 	began := time.Now()
-	evaluator, err := compile(asked.Conditions)
+	var evaluator cel.ConditionEvaluator
+	var policy *compiledPolicy
+	var err error
+	if len(asked.Policy) > 0 {
+		policy, err = compilePolicy(asked.Policy)
+	} else {
+		evaluator, err = compile(asked.Conditions)
+	}
 	given.Compile = time.Since(began)
 	if err != nil {
 		given.Problem = err.Error()
@@ -101,7 +117,7 @@ func evaluate(asked question, given *answer) {
 	}
 	resource := schema.GroupVersionResource{Group: asked.Group, Version: "v1", Resource: asked.Resource}
 	attributes := admission.NewAttributesRecord(object, old, kind, asked.Namespace, "web", resource, asked.SubResource,
-		admission.Operation(asked.Operation), nil, false, &user.DefaultInfo{Name: "ana"})
+		admission.Operation(asked.Operation), nil, false, &user.DefaultInfo{Name: "ana", Groups: asked.Groups})
 	versioned := &admission.VersionedAttributes{
 		Attributes:         attributes,
 		VersionedKind:      kind,
@@ -109,6 +125,12 @@ func evaluate(asked question, given *answer) {
 		VersionedOldObject: admission.NewLazyObject(old),
 	}
 	request := cel.CreateAdmissionRequest(attributes, metav1.GroupVersionResource(resource), metav1.GroupVersionKind(kind))
+	if policy != nil {
+		began = time.Now()
+		policy.evaluate(versioned, request, given)
+		given.Elapsed = time.Since(began)
+		return
+	}
 	began = time.Now()
 	results, left, err := evaluator.ForInput(context.Background(), versioned, request,
 		cel.OptionalVariableBindings{}, nil, celconfig.RuntimeCELCostBudgetMatchConditions)
@@ -158,13 +180,16 @@ func decode(text json.RawMessage, kind schema.GroupVersionKind, typed bool) (run
 		return nil, nil
 	}
 	if typed {
-		pod := &corev1.Pod{}
-		if err := json.Unmarshal(text, pod); err != nil {
+		object, err := scheme.Scheme.New(kind)
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(text, object); err != nil {
 			return nil, err
 		}
 		// Whatever was sent, as in admission.ConvertToGVK.
-		pod.SetGroupVersionKind(kind)
-		return pod, nil
+		object.GetObjectKind().SetGroupVersionKind(kind)
+		return object, nil
 	}
 	// Not through Unstructured's own decoder, which refuses what has no kind.
 	content := map[string]any{}

@@ -87,10 +87,10 @@ def negated(part: Part) -> Part:
 
 
 def quoted(text: str) -> str:
-    """Return a CEL string literal. Nothing that is compiled holds a quote, a backslash or a line break."""
-    if "'" in text or "\\" in text or not text.isprintable():
+    """Return a CEL string literal of printable text."""
+    if not text.isprintable():
         raise ValueError(f"cannot be written in an expression: {text!r}")
-    return f"'{text}'"
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _joined(parts: list[Part], separator: str) -> Part:

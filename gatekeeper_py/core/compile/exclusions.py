@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from gatekeeper_py.core.compile.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.mirroring import on_mirror
 from gatekeeper_py.core.images.pattern import ANY
-from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES
+from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES, MAX_REPOSITORY_LENGTH
+from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -24,33 +26,65 @@ def entry_of(rule: Rule) -> Entry:
     return Entry(images=ImageSet.of(rule.pattern), namespaces=rule.namespaces, because=str(rule))
 
 
+class Bounded(NamedTuple):
+    """An entry that has only names of at most ``longest`` characters, ``None`` for no such bound."""
+
+    entry: Entry
+    longest: int | None = None
+
+
+def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> list[Bounded]:
+    """Return the images on a mirror whose origin is denied: they do not come back through the mirror.
+
+    Raises ``TooManyComparisonsError``.
+    """
+    ends = [Entry(images=end) for end in ImageSet.below(mirror.source)]
+    if mirror.source.host == DOCKER_HUB:
+        # An official image may stand below its mirror without its "library".
+        ends.append(Entry(images=ImageSet(host=DOCKER_HUB, subtree=True)))
+    origins = dict.fromkeys(entry for end in ends for entry in denied.overlapping(end))
+    found = []
+    for entry in origins:
+        because = f"{entry.because}, by way of mirrors[{mirror.index}]"
+        for to in mirror.targets:
+            for images, longest in on_mirror(entry.images, mirror.source, to):
+                bound = None if longest >= MAX_REPOSITORY_LENGTH else len(images.host) + 1 + longest
+                found.append(Bounded(replace(entry, images=images, because=because), bound))
+    return found
+
+
 def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
     # One that expired never denies again. One that will expire counts as if it did not.
     yield from (entry_of(rule) for rule in policy.deny if rule.lives_at(instant))
 
 
 def _mirrored(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    """Denials follow mirrors: an image is refused when its origin is."""
     denied = EntryIndex()
     denied.extend(_denied(policy, instant))
     for mirror in policy.mirrors:
-        found: dict[Entry, None] = {}
         try:
-            for end in ImageSet.below(mirror.source):
-                found |= dict.fromkeys(denied.overlapping(Entry(images=end)))
-            # An official image of Docker Hub may stand below its mirror without its "library".
-            if mirror.source.host == DOCKER_HUB:
-                hub = Entry(images=ImageSet(host=DOCKER_HUB, subtree=True))
-                found |= dict.fromkeys(denied.overlapping(hub))
+            yield from (each.entry for each in denied_on_mirror(denied, mirror))
         except TooManyComparisonsError:
             because = f"mirrors[{mirror.index}], with too many deny rules to compare"
-            for end in ImageSet.below(mirror.to):
-                yield Entry(images=end, because=because)
-            continue
-        for entry in found:
-            for mirrored in on_mirror(entry.images, mirror.source, mirror.to):
-                because = f"{entry.because}, by way of mirrors[{mirror.index}]"
-                yield Entry(images=mirrored.images, namespaces=entry.namespaces, because=because)
+            for to in mirror.targets:
+                yield from (Entry(images=end, because=because) for end in ImageSet.below(to))
+
+
+def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
+    """An approved image that does not exist is rejected, by a rule or by a mirror that has to have it."""
+    for rule in policy.allow:
+        if rule.verify and rule.lives_at(instant):
+            yield replace(entry_of(rule), because=f"{rule}, which looks images up")
+    for mirror in policy.mirrors:
+        if "deny" in {mirror.on_missing, mirror.on_error}:
+            because = f"mirrors[{mirror.index}], which looks images up"
+            yield from (Entry(images=end, because=because) for end in ImageSet.below(mirror.source))
+
+
+def _pinned(policy: Policy, instant: datetime) -> Iterator[Entry]:
+    for rule in policy.allow:
+        if rule.pin and rule.lives_at(instant):
+            yield replace(entry_of(rule), because=f"{rule}, which pins")
 
 
 def _aliases(_: Policy, __: datetime) -> Iterator[Entry]:
@@ -77,7 +111,9 @@ SPELLING: Final[Mapping[str, Exclusion]] = MappingProxyType(
 """Texts that look written in full and are read as something else. A literal registry is never one of them."""
 
 VALIDATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
-    {"denied": _denied, "mirrored": _mirrored, **SPELLING}
+    {"denied": _denied, "mirrored": _mirrored, "looked-up": _looked_up, **SPELLING}
 )
-MUTATING: Final[Mapping[str, Exclusion]] = MappingProxyType({"rewritten": _rewritten, **SPELLING})
+MUTATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
+    {"rewritten": _rewritten, "pinned": _pinned, **SPELLING}
+)
 """By name. Each is needed: a test takes them out one at a time."""

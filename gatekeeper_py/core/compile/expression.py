@@ -78,11 +78,11 @@ def expression(approved: PreApproved) -> Part:
     ]
     others = [f"has({key})" for key in _OTHERS]
     others.append(f"has({_VOLUMES}) && {_VOLUMES}.exists(v, has(v.image))")
-    each = _is_approved(approved)
+    each = is_pre_approved(approved, _IMAGE)
     text = (
         "!(" + "\n&& ".join(conditions) + "\n&& (" + " || ".join(others) + "\n"
         f"  ? {_every_image()}\n  : {_CONTAINERS}).all(c,\n"
-        f"  has(c.image) && size(c.image) <= {MAX_LENGTH} && {each.text}))"
+        f"  has(c.image) && {each.text}))"
     )
     cost = _FIXED_COST + MAX_VOLUMES * _VOLUME_COST + MAX_IMAGES * (_ITEM_COST + each.cost)
     return Part(text, cost)
@@ -144,17 +144,17 @@ def _every_image() -> str:
     return f"({sizes} <= {MAX_IMAGES}\n    ? {joined}\n    : [{{'image': ''}}])"
 
 
-def _is_approved(approved: PreApproved) -> Part:
-    """Return whether one image is pre-approved."""
+def is_pre_approved(approved: PreApproved, image: Text) -> Part:
+    """Return whether one image is pre-approved, by included and excluded entries."""
     excluded, suffixed = approved.excluded, any(map(_excludes_untagged, approved.excluded))
-    image = Image(_IMAGE, suffixed=suffixed)
     suffix = _SUFFIX if suffixed else _OPTIONAL_SUFFIX
     named = _named_form(approved.included, suffix)
-    parts = [_IMAGE.matches(named or _form(approved.included, suffix))]
+    short = Part(f"size({image.text}) <= {MAX_LENGTH}", image.cost + 1)
+    parts = [short, image.matches(named or _form(approved.included, suffix))]
     if not named:
-        parts.append(in_entries(approved.included, image))
+        parts.append(in_entries(approved.included, Image(image, suffixed=suffixed)))
     if excluded:
-        parts.append(negated(in_entries(excluded, image)))
+        parts.append(negated(in_entries(excluded, Image(image, suffixed=suffixed))))
     return Part("\n  && ".join(part.text for part in parts), sum(part.cost for part in parts))
 
 

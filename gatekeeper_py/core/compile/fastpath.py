@@ -36,7 +36,7 @@ from gatekeeper_py.core.policy.rules import Rule
 Endpoint = Literal["validating", "mutating"]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validating", "mutating")
 
-NEVER_CALLED: Final = "no mirror rewrites anything"
+NEVER_CALLED: Final = "no image is ever rewritten"
 TAKEN: Final[Mapping[Endpoint, str]] = MappingProxyType({"validating": "refuses", "mutating": "rewrites"})
 
 
@@ -128,6 +128,9 @@ RULE_FIELDS: Final = {
     "until": "an allow rule must live until the expression is replaced; a deny rule counts while it lives",
     "owner": "only shown",
     "reason": "only shown",
+    "verify": "a rule that looks up its images is not pre-approved, and they are excluded from other rules",
+    "on_error": "matters with verify only",
+    "pin": "implies verify; its images are excluded on the mutating endpoint",
 }
 """What the fast path makes of each field of a rule. A test fails until a new field is here."""
 
@@ -184,6 +187,10 @@ def _declared(_: Rule, policy: Policy, __: Moment) -> str:
     return "resources declares further images of Pods" if declared else ""
 
 
+def _verified(rule: Rule, _: Policy, __: Moment) -> str:
+    return "its images are looked up in their registry" if rule.verify else ""
+
+
 def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
     """An image of the rule must be writable so that it is read as what the rule means.
 
@@ -195,7 +202,7 @@ def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
 
 
 GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
-    {"until": _expired, "declared": _declared, "spelling": _spelling}
+    {"until": _expired, "verified": _verified, "declared": _declared, "spelling": _spelling}
 )
 """What keeps a whole rule from being pre-approved, by name. A test takes them out one at a time."""
 
@@ -227,7 +234,7 @@ def _compile(
     approved = {endpoint: choice.approved for endpoint, choice in chosen.items()}
     if not approved["validating"]:
         approved["mutating"] = NOTHING
-    elif not policy.mirrors:
+    elif not policy.mirrors and not any(rule.pin for rule in policy.allow):
         # In no mode does that webhook do anything.
         approved["mutating"] = EVERYTHING
     return FastPath(

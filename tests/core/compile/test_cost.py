@@ -41,7 +41,15 @@ def test_what_costs_more() -> None:
     assert both.cost > IMAGE.equals("a").cost + IMAGE.matches("a").cost
 
 
-@pytest.mark.parametrize("text", ["it's", "back\\slash", "line\nbreak", "nul\0"])
+@pytest.mark.parametrize(
+    ("text", "literal"),
+    [("a", "'a'"), ("it's", "'it\\'s'"), ("back\\slash", "'back\\\\slash'"), ("é", "'é'")],
+)
+def test_a_string_of_an_expression(text: str, literal: str) -> None:
+    assert quoted(text) == literal
+
+
+@pytest.mark.parametrize("text", ["line\nbreak", "nul\0"])
 def test_what_cannot_stand_in_a_string_of_an_expression(text: str) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
         quoted(text)

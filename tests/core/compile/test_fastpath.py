@@ -52,7 +52,7 @@ def fast(allow: str, more: str = "", **options: Any) -> FastPath:
 
 
 def law(policy: Policy, asked: dict[str, Any], endpoint: Endpoint, until: datetime | None = None) -> str:
-    return objection(yaml.load(policy.text, yaml.BaseLoader), asked, endpoint, until)
+    return objection(yaml.safe_load(policy.text), asked, endpoint, until)
 
 
 def entries(fast_path: FastPath, endpoint: Endpoint = "validating") -> tuple[list[str], list[str]]:
@@ -259,7 +259,7 @@ def test_without_a_mirror_the_mutating_webhook_is_never_called() -> None:
         assert not found.skips(wire.parse(document), "validating")
         assert law(policy, document, "mutating") == ""
     assert found.approves(None, "nginx", "mutating")
-    assert found.why(None, "nginx", "mutating") == "no mirror rewrites anything"
+    assert found.why(None, "nginx", "mutating") == "no image is ever rewritten"
     assert [(verdict.validating, verdict.mutating) for verdict in found.rules] == [
         ("", ""),
         ("it has expired", ""),
@@ -375,44 +375,75 @@ def test_the_ecosystems_vectors_are_pre_approved_only_where_they_are_approved() 
         assert law(policy, review(pod(image)), "validating") == ""
 
 
-TAKEN_OUT: Final[dict[str, tuple[Endpoint, str, str, dict[str, Any]]]] = {
-    "until": ("validating", "[{image: a.io, until: 2000-01-01}]", "", pod("a.io/x")),
-    "declared": (
+TAKEN_OUT: Final[tuple[tuple[str, Endpoint, str, str, dict[str, Any]], ...]] = (
+    ("until", "validating", "[{image: a.io, until: 2000-01-01}]", "", pod("a.io/x")),
+    (
+        "declared",
         "validating",
         "[a.io]",
         "resources: [{group: '', kind: Pod, images: ['spec.extra']}]",
         pod("a.io/x", extra="evil.io/x"),
     ),
-    "denied": ("validating", "[a.io]", "deny: ['*/x']", pod("a.io/x")),
-    "mirrored": (
+    ("denied", "validating", "[a.io]", "deny: ['*/x']", pod("a.io/x")),
+    (
+        "mirrored",
         "validating",
         "[a.io]",
-        "deny: [b.io/x]\nmirrors: [{from: b.io, to: a.io/b}]",
+        "deny: [b.io/x]\nmirrors: [{from: b.io, to: [c.io, a.io/b]}]",
         pod("a.io/b/x"),
     ),
-    "rewritten": ("mutating", "[a.io]", "mirrors: [{from: a.io/x, to: b.io}]", pod("a.io/x/y")),
-}
-"""Guard or exclusion -> a policy and a Pod that would be skipped without it, wrongly.
+    ("looked-up", "validating", "[{image: a.io/x, verify: true, onError: deny}, a.io]", "", pod("a.io/x")),
+    (
+        "looked-up",
+        "validating",
+        "[a.io, b.io]",
+        "mirrors: [{from: a.io/x, to: b.io, verify: true, onMissing: deny}]",
+        pod("a.io/x/y"),
+    ),
+    ("rewritten", "mutating", "[a.io]", "mirrors: [{from: a.io/x, to: b.io}]", pod("a.io/x/y")),
+    ("pinned", "mutating", "[{image: a.io/x, pin: true}, a.io]", "", pod("a.io/x:1")),
+)
+"""Guard or exclusion, and a policy and a Pod that would be skipped without it, wrongly.
 
 What concerns the spelling of an image is not among them: the model knows by itself which images are
-written in full. ``test_expression_evaluated`` takes the exclusions out of the text.
+written in full. ``test_expression_evaluated`` takes the exclusions out of the text. The guard ``verified``
+says in plain words what the exclusion ``looked-up`` does.
 """
 
 
 def test_every_guard_and_exclusion_is_taken_out_below() -> None:
     names = {*GUARDS, *EXCLUSIONS["validating"], *EXCLUSIONS["mutating"]}
-    assert names == {*TAKEN_OUT, "spelling", *SPELLING}
+    assert names == {*(name for name, *_ in TAKEN_OUT), "spelling", "verified", *SPELLING}
 
 
-@pytest.mark.parametrize("name", TAKEN_OUT)
-def test_each_guard_and_exclusion_is_needed(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "endpoint", "allow", "more", "obj"),
+    TAKEN_OUT,
+    ids=[f"{each[0]}-{each[1]}" for each in TAKEN_OUT],
+)
+def test_each_guard_and_exclusion_is_needed(
+    name: str, endpoint: Endpoint, allow: str, more: str, obj: dict[str, Any]
+) -> None:
     """With all of them the webhook is called; without the one it is not, and that breaks the law."""
-    endpoint, allow, more, obj = TAKEN_OUT[name]
     asked = review(obj, kind=("", "Pod"))
     policy = parsed(allow, more)
     assert not compile_fastpath(policy, INSTANT).skips(wire.parse(asked), endpoint)
     assert without(policy, name).skips(wire.parse(asked), endpoint)
     assert law(policy, asked, endpoint) != ""
+
+
+def test_what_a_rule_looks_up_is_left_to_the_webhook() -> None:
+    found = fast("[{image: a.io/x/**, verify: true}, a.io, {image: b.io, pin: true}]")
+    assert entries(found) == (["a.io/**"], ["a.io/x/**"])
+    assert entries(found, "mutating") == (["a.io/**"], [])
+    assert [verdict.validating for verdict in found.rules] == [
+        "its images are looked up in their registry",
+        "",
+        "its images are looked up in their registry",
+    ]
+    assert found.why("shop", "a.io/x/y:1", "validating").startswith(
+        "it is excluded: allow[0] a.io/x/**, which"
+    )
 
 
 def test_a_rule_that_cannot_be_written_in_full_would_only_take_up_room() -> None:
@@ -431,13 +462,54 @@ def without(policy: Policy, name: str) -> FastPath:
 
 KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
     # Into an entry: pattern, namespaces. A guard: until. Without influence: the others.
-    Rule: {"list", "index", "pattern", "namespaces", "until", "owner", "reason"},
+    # Left to the webhook: verify and pin, with them on_error.
+    Rule: {
+        "list",
+        "index",
+        "pattern",
+        "namespaces",
+        "until",
+        "owner",
+        "reason",
+        "verify",
+        "on_error",
+        "pin",
+    },
     Entry: {"images", "namespaces", "because"},
     # Exclusions, of both ends. A mirror's exceptions are left to the mutating webhook.
-    Mirror: {"index", "source", "to", "exceptions"},
-    MirrorEntry: {"source", "to", "except_"},
-    # The same in every mode. A guard: resources. Without influence: message.
-    PolicyDocument: {"mode", "allow", "deny", "namespaces", "mirrors", "resources", "message"},
+    # What is looked up is an exclusion where it can reject: on_missing, on_error.
+    Mirror: {
+        "index",
+        "source",
+        "targets",
+        "exceptions",
+        "verify",
+        "on_missing",
+        "on_error",
+        "pin",
+        "image_pull_secret",
+    },
+    MirrorEntry: {
+        "source",
+        "targets",
+        "except_",
+        "verify",
+        "on_missing",
+        "on_error",
+        "pin",
+        "image_pull_secret",
+    },
+    # The same in every mode. A guard: resources. Without influence: registries, message.
+    PolicyDocument: {
+        "mode",
+        "allow",
+        "deny",
+        "namespaces",
+        "mirrors",
+        "resources",
+        "registries",
+        "message",
+    },
     ResourceEntry: {"group", "kind", "images"},
 }
 

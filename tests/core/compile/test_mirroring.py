@@ -74,7 +74,7 @@ def test_an_image_is_in_one_exactly_when_its_origin_is_in_the_set(
     official: bool,  # noqa: FBT001
 ) -> None:
     origin = ImageSet.of(parse_pattern(pattern))
-    mirror = Mirror(index=0, source=parse_prefix(source), to=parse_prefix(to))
+    mirror = Mirror(index=0, source=parse_prefix(source), targets=(parse_prefix(to),))
     segments = (*mirror.to.segments, *(["library"] if official else []), *rest)
     # A folded location on Docker Hub has two parts at least, and every image has one.
     assume(len(segments) > (mirror.to.host == "docker.io"))
@@ -101,7 +101,7 @@ LONG: Final = "/".join(["x" * 60] * 3)
 def test_how_long_a_repository_may_be(pattern: str, source: str, to: str, length: int) -> None:
     """Beyond that an image has no origin, because the origin's name would be too long."""
     origin = ImageSet.of(parse_pattern(pattern))
-    mirror = Mirror(index=0, source=parse_prefix(source), to=parse_prefix(to))
+    mirror = Mirror(index=0, source=parse_prefix(source), targets=(parse_prefix(to),))
     below = length - sum(len(segment) + 1 for segment in mirror.to.segments)
     if below < 1:
         return
