@@ -1,30 +1,36 @@
-"""Fakes that remember what they were told."""
+"""A log that keeps its events for a test to read."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from documented import check_event
+
 
 class RecordingLog:
-    """A log whose events are kept as ``(level, event, keys)``."""
+    """Keeps events as ``(level, event, keys)``. An event that is not documented fails the test."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
 
     def debug(self, event: str, **keys: Any) -> None:
-        self.lines.append(("debug", event, keys))
+        self._record("debug", event, keys)
 
     def info(self, event: str, **keys: Any) -> None:
-        self.lines.append(("info", event, keys))
+        self._record("info", event, keys)
 
     def warning(self, event: str, **keys: Any) -> None:
-        self.lines.append(("warning", event, keys))
+        self._record("warning", event, keys)
 
     def error(self, event: str, **keys: Any) -> None:
-        self.lines.append(("error", event, keys))
+        self._record("error", event, keys)
+
+    def _record(self, level: str, event: str, keys: dict[str, Any]) -> None:
+        check_event(event)
+        self.lines.append((level, event, keys))
 
     def named(self, event: str) -> list[dict[str, Any]]:
-        """The keys of every event of this name."""
+        """Return the keys of every event of this name."""
         return [keys for _, name, keys in self.lines if name == event]
 
     @property

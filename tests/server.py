@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from documented import check_event, check_status
+
 DEADLINE_SECONDS: Final = 30.0
 
 CLEAN_ENVIRONMENT: Final = {
@@ -109,6 +111,7 @@ class Server:
         try:
             connection.request("GET", path)
             response = connection.getresponse()
+            check_status(response.status)
             return response.status, response.read()
         finally:
             connection.close()
@@ -136,6 +139,8 @@ class Server:
         for stream in (self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
+        for line in self.lines:
+            check_event(line["event"])
 
 
 def ask(
@@ -144,4 +149,5 @@ def ask(
     """Post a review on an open connection."""
     connection.request("POST", path, json.dumps(document), {"Content-Type": "application/json"})
     response = connection.getresponse()
+    check_status(response.status)
     return response.status, response.read()

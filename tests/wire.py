@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from documented import check_status
+
 DEADLINE_SECONDS: Final = 20.0
 """For what is bound to happen; a test that waits for it has failed."""
 
@@ -85,6 +87,7 @@ class Connection:
             length = 0 if head else int(headers.get("content-length", "0"))
             body = await self._reader.readexactly(length)
         version, status = lines[0].split()[:2]
+        check_status(int(status))
         return Answer(int(status), headers, body, version)
 
     async def ask(self, content: bytes) -> Answer:

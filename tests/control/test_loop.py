@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from control.world import CONFIGURATIONS, INSTALLATION, TERMS, Refused, World
+from documented import check_event
 from gatekeeper_py.control.loop import AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions
@@ -30,6 +31,7 @@ class Recorder:
         self.failures += 1
 
     def info(self, event: str, **keys: Any) -> None:
+        check_event(event)
         self.events.append(event)
 
     warning = error = info

@@ -417,5 +417,5 @@ async def test_a_peer_that_leaves_amid_its_body_is_no_error_of_ours(served: Serv
 
 def test_the_recording_log_is_what_the_webhook_wants() -> None:
     log = RecordingLog()
-    log.debug("a", b=1)
-    assert log.named("a") == [{"b": 1}]
+    log.debug("review", b=1)
+    assert log.named("review") == [{"b": 1}]

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from control.world import START, FakeCluster, Refused, desired
+from documented import check_event
 from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView
 from gatekeeper_py.control.fastpath.policy_view import view as view_at
@@ -77,6 +78,7 @@ class Recorder:
         pass
 
     def info(self, event: str, **keys: Any) -> None:
+        check_event(event)
         self.events.append((event, keys))
 
     warning = error = info
