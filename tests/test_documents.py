@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from documented import LOG_EVENTS, PATHS, STATUSES, check_event, check_status
+from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
 from gatekeeper_py.cli import COMMANDS, cli, run
 from gatekeeper_py.commands.manifests import read_manifests
@@ -22,11 +22,7 @@ from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import CHECKS
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.runtime.logs import RateLimit
-from gatekeeper_py.serving.health import Health
 from gatekeeper_py.serving.metrics import Metrics
-from gatekeeper_py.serving.webhook import Webhook
-from recording import RecordingLog
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -180,14 +176,6 @@ def test_the_interface_page_names_events_and_status_codes() -> None:
         check_event("odd_event")
     with pytest.raises(AssertionError, match="418"):
         check_status(418)
-
-
-def test_the_interface_page_has_every_path() -> None:
-    live = LivePolicy()
-    observer = Metrics(live, CacheCounts())
-    webhook = Webhook(live, observer=observer, log=RecordingLog(), limit=RateLimit(), max_body_bytes=1)
-    health = Health(live={}, ready={}, exposition=bytes, policy=dict)
-    assert {*webhook._routes, *health._routes} == PATHS
 
 
 @pytest.mark.parametrize("block", blocks(INTERFACE_PAGE, "json"))
