@@ -21,7 +21,10 @@ Format = Literal["json", "console"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 QUEUE_LINES: Final = 10_000
-"""A few seconds of a storm of denials: 5 MiB of typical review events, 50 MiB with the longest images."""
+"""A few seconds of a storm of denials, 5 MiB of typical review events."""
+
+QUEUE_BYTES: Final = 16 * 1024 * 1024
+"""The longest lines would otherwise take 160 MiB while nobody reads them, a fifth of the memory limit."""
 
 MAX_LINE_BYTES: Final = 16_384
 """Longer lines are cut, because log collectors split or drop them."""
@@ -32,8 +35,8 @@ BATCH_SECONDS: Final = 0.02
 """How long to collect lines before writing them. A thread that wakes for each line interrupts the event
 loop each time; that doubled the cost of a denial."""
 
-MAX_BATCH_LINES: Final = 1000
-"""Bounds one write to a few hundred KiB."""
+MAX_BATCH_BYTES: Final = 256 * 1024
+"""For one write."""
 
 
 class Log(Protocol):
@@ -52,21 +55,28 @@ class LogWriter:
     ``dropped`` counts the lines lost because the queue was full or the stream failed.
     """
 
-    def __init__(self, stream: BinaryIO, *, capacity: int = QUEUE_LINES) -> None:
+    def __init__(
+        self, stream: BinaryIO, *, capacity: int = QUEUE_LINES, capacity_bytes: int = QUEUE_BYTES
+    ) -> None:
         self.dropped = 0
         self._stream = stream
         self._capacity = capacity
+        self._capacity_bytes = capacity_bytes
         self._lines: deque[bytes] = deque()
+        self._bytes = 0  # of all lines in the queue
+        self._lock = threading.Lock()  # for the queue and its size, and never held while writing
         self._waiting = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._write_forever, name="log-writer", daemon=True)
         self._thread.start()
 
     def write(self, line: bytes) -> None:
-        if len(self._lines) >= self._capacity:
-            self.dropped += 1
-            return
-        self._lines.append(line)
+        with self._lock:
+            if len(self._lines) >= self._capacity or self._bytes + len(line) > self._capacity_bytes:
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._bytes += len(line)
         if not self._waiting.is_set():
             self._waiting.set()
 
@@ -85,13 +95,22 @@ class LogWriter:
         self._write_waiting()  # lines that arrived while it was stopping
 
     def _write_waiting(self) -> None:
-        while self._lines:
-            # Write all waiting lines at once: one system call per line is the largest cost in a storm.
-            whole = [self._lines.popleft() for _ in range(min(len(self._lines), MAX_BATCH_LINES))]
+        # Write many lines at once: one system call per line is the largest cost in a storm.
+        while batch := self._next_batch():
             try:
-                self._write_all(b"".join(whole))
+                self._write_all(b"".join(batch))
             except (OSError, ValueError):
-                self.dropped += len(whole)
+                self.dropped += len(batch)
+
+    def _next_batch(self) -> list[bytes]:
+        batch: list[bytes] = []
+        size = 0
+        with self._lock:
+            while self._lines and size < MAX_BATCH_BYTES:
+                batch.append(self._lines.popleft())
+                size += len(batch[-1])
+            self._bytes -= size
+        return batch
 
     def _write_all(self, content: bytes) -> None:
         rest = memoryview(content)

@@ -15,7 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper_py.runtime.logs import MAX_LINE_BYTES, Format, LogWriter, RateLimit, build_log, stdout_stream
+from gatekeeper_py.runtime.logs import (
+    MAX_LINE_BYTES,
+    Format,
+    LogWriter,
+    RateLimit,
+    build_log,
+    stdout_stream,
+)
 
 
 class Written:
@@ -144,6 +151,19 @@ def test_a_reader_that_stopped_costs_lines_and_no_time() -> None:
     stream.released.set()
     writer.close()
     assert stream.content.splitlines() == [b"first", *(b"%d" % number for number in range(10))]
+
+
+def test_long_lines_are_limited_by_their_bytes() -> None:
+    stream = Stuck()
+    writer = LogWriter(cast(BinaryIO, stream), capacity_bytes=100)
+    writer.write(b"first\n")
+    assert stream.entered.wait(20)
+    for _ in range(15):
+        writer.write(b"ten bytes\n")
+    assert writer.dropped == 5
+    stream.released.set()
+    writer.close()
+    assert stream.content == b"first\n" + b"ten bytes\n" * 10
 
 
 def test_closing_does_not_wait_for_a_reader_that_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
