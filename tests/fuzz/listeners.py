@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import uvloop
@@ -45,7 +47,13 @@ Stream = list[Answer]
 class Served:
     """A webhook without TLS on a loop in a thread of its own."""
 
-    def __init__(self, *, direct: bool) -> None:
+    def __init__(
+        self, *, direct: bool, max_body_bytes: int = 20_000, body_seconds: float = BODY_SECONDS
+    ) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._body_seconds = body_seconds
+        self._measuring = False
+        self._worst_turn = 0.0
         self.log = RecordingLog()
         self.problems: list[dict[str, Any]] = []
         self._direct = direct
@@ -70,8 +78,8 @@ class Served:
             observer=metrics,
             log=self.log,
             limit=RateLimit(0.0),
-            max_body_bytes=20_000,
-            body_seconds=BODY_SECONDS,
+            max_body_bytes=self._max_body_bytes,
+            body_seconds=self._body_seconds,
         )
         self.listener = Listener(
             webhook.handle,
@@ -88,6 +96,28 @@ class Served:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(DEADLINE_SECONDS)
         assert not self._thread.is_alive()
+
+    def worst_turn(self, work: Callable[[], object]) -> float:
+        """CPU time of the loop's longest turn during some work."""
+        started = threading.Event()
+
+        def start() -> None:
+            self._measuring, self._worst_turn = True, 0.0
+            self._beat(time.thread_time())
+            started.set()
+
+        self._loop.call_soon_threadsafe(start)
+        assert started.wait(DEADLINE_SECONDS)
+        work()
+        self._measuring = False
+        return self._worst_turn
+
+    def _beat(self, before: float) -> None:
+        """Once in each turn of the loop."""
+        now = time.thread_time()
+        self._worst_turn = max(self._worst_turn, now - before)
+        if self._measuring:
+            self._loop.call_soon(self._beat, now)
 
     def connect(self) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE_SECONDS)
