@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import orjson
 from aiohttp import hdrs, web
 
-from gatekeeper_py.runtime.memory import collector_off
+from gatekeeper_py.runtime.memory import collector_off, give_back
 
 BODY_SECONDS: Final = 2.0
 """For the whole body. The API server sends 7 MiB over the cluster's network in milliseconds."""
@@ -143,6 +143,7 @@ async def with_document(
                     await asyncio.sleep(0)
                     del document
                     await asyncio.sleep(0)
+                    give_back()
     finally:
         held.give_back(len(body))
 
