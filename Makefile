@@ -26,10 +26,10 @@ export UV_PYTHON_DOWNLOADS := never
 	image image-test check format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
-help: ## show this
+help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-setup: $(VENV)/.installed ## install everything into .venv
+setup: $(VENV)/.installed ## install the project and its tools into .venv
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -41,14 +41,14 @@ $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 	$(UV) sync --quiet --frozen --python $(PYTHON)
 	@touch $@
 
-demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to end)
+demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to exit at the end)
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
 	$(PYTEST) -m "not long" --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
 
-test-long: setup ## run the fault tests and the property tests with more examples (15 minutes)
+test-long: setup ## run the fault tests, and the property tests with nine times the examples (15 minutes)
 	$(PYTEST) -m "long or hypothesis" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
 
 exhaustion: setup ## attack one server in every known way; no review may fail or be late (six minutes)
@@ -64,7 +64,7 @@ test-pythons: $(UV) ## run the quick tests, without properties, with every other
 		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis" $(ARGS) || exit; \
 	done < .build/pythons
 
-fuzz: setup ## look for inputs that break a law or are slow: 18 minutes (FUZZ_SECONDS=n for each of 7 laws)
+fuzz: setup ## fuzz for inputs that break a law or are slow, 18 minutes (FUZZ_SECONDS=n for each of seven laws)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
 registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils)
@@ -92,7 +92,7 @@ image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name
 image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
 	$(BIN)/python -m pytest tests/image -q $(ARGS)
 
-check: setup ## lock, advisories, lint, format, types, layers, instructions per review
+check: setup ## check the lock, advisories, lint, format, types, import layers and instructions per review
 	$(UV) lock --check --quiet
 	$(BIN)/python -m tools.advisories
 	$(BIN)/ruff check
@@ -105,40 +105,40 @@ format: setup ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench-micro: setup ## time the core's single steps
+bench-micro: setup ## time the single steps of a decision
 	$(BIN)/python -m benchmarks.micro $(ARGS)
 
-bench-cluster: setup controlplane ## toggles, starts and memory on the real control plane
+bench-cluster: setup controlplane ## measure mode changes, start-up and memory on the real control plane
 	$(ISOLATED) $(BIN)/python -m benchmarks.cluster
 
-bench: setup ## load on one server and the core's single steps (10 minutes, needs Go and two cores)
+bench: setup ## load one server, and time the single steps of a decision (10 minutes, needs Go and two cores)
 	$(BIN)/python -m benchmarks.load --quick $(ARGS)
 	$(BIN)/python -m benchmarks.micro --fast
 
-bench-full: setup ## the same load with more rounds, longer (40 minutes)
+bench-full: setup ## load one server with more and longer rounds (40 minutes)
 	$(BIN)/python -m benchmarks.load --full $(ARGS)
 
-bench-peers: setup ## build five other servers, check their answers, compare the cost in one run
+bench-peers: setup ## build five other servers, check their answers, and compare the cost in one run
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.load --quick --out benchmarks/results/latest/peers S11 $(ARGS)
 
-bench-churn: setup controlplane ## what the webhook costs a real API server (ARGS=--quick: five minutes)
+bench-churn: setup controlplane ## measure what the webhook costs a real API server (ARGS=--quick: five minutes)
 	$(ISOLATED) $(BIN)/python -m benchmarks.churn $(ARGS)
 
-bench-alternating: setup controlplane ## what costs an API server little, closer than bench-churn (15 minutes)
+bench-alternating: setup controlplane ## compare the cheapest cases more exactly than bench-churn does (15 minutes)
 	$(ISOLATED) $(BIN)/python -m benchmarks.churn.alternating \
 		none-again native fast-path fast-path-no-mirror one-comparison one-regex $(ARGS)
 
-bench-fastpath: setup controlplane ## how long a removed image still comes in with the fast path (four minutes)
+bench-fastpath: setup controlplane ## measure how long the fast path still admits an image after its rule is removed (four minutes)
 	$(ISOLATED) $(BIN)/python -m benchmarks.fastpath
 
-bench-churn-peers: setup ## build Gatekeeper, so that bench-churn has it too (once, minutes, needs Go)
+bench-churn-peers: setup ## build Gatekeeper, so that bench-churn measures it too (once, a few minutes, needs Go)
 	$(BIN)/python -m benchmarks.churn --build-gatekeeper
 
-soak: setup ## load and faults on one server, half an hour; nothing may fail or grow (ARGS="--seconds 300"; needs Go)
+soak: setup ## load one server and cause faults for half an hour; nothing may fail or grow (ARGS="--seconds 300", needs Go)
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
-clean: ## remove what was installed or made here, but for benchmark results and ~/.cache/gatekeeper-py
+clean: ## remove everything made here, except benchmark results and ~/.cache/gatekeeper-py
 	rm -rf $(VENV) .uv .build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
 		.coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
