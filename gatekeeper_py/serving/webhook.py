@@ -39,6 +39,9 @@ BUDGET_MARGIN_SECONDS: Final = 0.5
 
 MAX_LOGGED_IMAGES: Final = 10
 
+MAX_DURATION_LENGTH: Final = 16
+"""Of a ``?timeout=``. An API server sends at most ``30s``."""
+
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
 Endpoint = Literal["validate", "mutate", "policy"]
@@ -399,9 +402,9 @@ def budget(query: str) -> float:
     """Seconds to spend, from a ``timeout=5s`` in the query; anything else there is ignored."""
     for part in query.split("&"):
         name, _, value = part.partition("=")
-        if name == "timeout":
+        if name == "timeout" and 0 < len(value) <= MAX_DURATION_LENGTH:
             match = _DURATION.fullmatch(value)
-            if match is not None and value and len(value) <= 16:  # noqa: PLR2004 - no real one is longer
+            if match is not None:
                 seconds = 3600 * int(match["h"] or 0) + 60 * int(match["m"] or 0) + float(match["s"] or 0)
                 return max(seconds - BUDGET_MARGIN_SECONDS, 0.1)
     return float("inf")

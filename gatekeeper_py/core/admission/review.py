@@ -17,6 +17,10 @@ API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 MAX_UID_LENGTH: Final = 128
 
+MAX_NAMESPACE_LENGTH: Final = 253
+"""No namespace has a longer name. One that claims to counts as none, so that no rule for namespaces looks
+through megabytes of text."""
+
 PatchOperation = dict[str, Any]
 """One operation of RFC 6902."""
 
@@ -140,7 +144,7 @@ def parse(document: Any) -> AdmissionRequest:
         kind=_text(kind.get("kind"), "request.kind.kind") or _refuse_empty("request.kind.kind"),
         operation=_text(request.get("operation"), "request.operation") or _refuse_empty("request.operation"),
         sub_resource=_text(request.get("subResource"), "request.subResource"),
-        namespace=_text(request.get("namespace"), "request.namespace") or None,
+        namespace=_namespace(_text(request.get("namespace"), "request.namespace")),
         name=_text(request.get("name"), "request.name"),
         username=_text(user.get("username"), "request.userInfo.username"),
         groups=_texts(user.get("groups")),
@@ -161,6 +165,10 @@ def _text(value: Any, name: str) -> str:
     if value is None:
         return ""
     raise InvalidReview(f"{name} must be text")
+
+
+def _namespace(name: str) -> str | None:
+    return name if name and len(name) <= MAX_NAMESPACE_LENGTH else None
 
 
 def _refuse_empty(name: str) -> NoReturn:
