@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import yaml
 
 from gatekeeper_py.cluster.library import Library, kubernetes_library
 from gatekeeper_py.cluster.session import Session
@@ -59,7 +58,7 @@ class ClusterConfiguration:
 
         Raises ``SettingsError`` for a configuration that cannot be used.
         """
-        library = kubernetes_library()
+        library = kubernetes_library(kubeconfig=bool(self._paths))
         # Without a host, the library would silently use http://localhost.
         configuration = library.configuration(host="")
         try:
@@ -68,13 +67,7 @@ class ClusterConfiguration:
             return Session(configuration, self._environ, library.config_exception)
         except TimeoutError:
             raise SettingsError(f"{self}: not loaded in {LOAD_SECONDS:.0f} s") from None
-        except (
-            SettingsError,
-            library.config_exception,
-            yaml.YAMLError,
-            aiohttp.ClientError,
-            OSError,
-        ) as problem:
+        except (SettingsError, library.config_exception, aiohttp.ClientError, OSError) as problem:
             raise SettingsError(f"{self}: {_reason(problem)}") from None
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as problem:
             # What the library raises for a document that is not shaped like a kubeconfig.
@@ -89,15 +82,12 @@ class ClusterConfiguration:
 
     async def _load(self, library: Library, configuration: Configuration) -> None:
         if self._paths:
-            if self._context is not None and not _has_context(self._paths, self._context):
-                raise SettingsError(f"no context {self._context!r}")
-            await library.load_kube_config(
-                config_file=os.pathsep.join(map(str, self._paths)),
-                context=self._context or _current_context(self._paths),
-                client_configuration=configuration,
-            )
+            # In a Pod, where memory counts, no kubeconfig is read, and so no YAML.
+            from gatekeeper_py.cluster.kubeconfig import load  # noqa: PLC0415
+
+            await load(library, self._paths, self._context, configuration)
         else:
-            library.load_incluster_config(
+            library.load(
                 client_configuration=configuration,
                 token_filename=str(self._service_account / "token"),
                 cert_filename=str(self._service_account / "ca.crt"),
@@ -121,35 +111,11 @@ def _default_paths(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return paths
 
 
-def _current_context(paths: tuple[Path, ...]) -> str | None:
-    """Return the first file's current context, as kubectl does; the library would take the last one's."""
-    if len(paths) == 1:
-        return None
-    for path in paths:
-        document = yaml.safe_load(path.read_bytes())
-        context = document.get("current-context") if isinstance(document, dict) else None
-        if context:
-            return str(context)
-    return None
-
-
-def _has_context(paths: tuple[Path, ...], name: str) -> bool:
-    for path in paths:
-        document = yaml.safe_load(path.read_bytes())
-        contexts = document.get("contexts") if isinstance(document, dict) else None
-        entries = contexts if isinstance(contexts, list) else []
-        if any(isinstance(entry, dict) and entry.get("name") == name for entry in entries):
-            return True
-    return False
-
-
 def _reason(problem: Exception) -> str:
     """Describe a problem briefly, without a file's content, which may be secret."""
-    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
-        return f"not YAML at line {problem.problem_mark.line + 1}"
     if isinstance(problem, OSError):
         reason = problem.strerror or type(problem).__name__
         return f"{problem.filename}: {reason}" if problem.filename else reason
-    if isinstance(problem, aiohttp.ClientError | yaml.YAMLError):
+    if isinstance(problem, aiohttp.ClientError):
         return type(problem).__name__
     return str(problem)[:300]

@@ -5,55 +5,59 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client.configuration import Configuration
 
 NAME: Final = "kubernetes_asyncio"
 
+UNUSED_IN_A_POD: Final = ("urllib3",)
+"""The configuration uses it only to encode a user name and a password, which a service account does not
+have. It takes 2 MiB."""
+
 
 class Library(NamedTuple):
-    """The parts of kubernetes-asyncio that we use."""
+    """The parts of kubernetes-asyncio that we use.
+
+    ``load`` is ``load_kube_config``, which is awaited, or ``load_incluster_config``.
+    """
 
     configuration: Callable[..., Configuration]
     config_exception: type[Exception]
-    load_incluster_config: Callable[..., None]
-    load_kube_config: Callable[..., Awaitable[object]]
+    load: Callable[..., Any]
 
 
 @cache
-def kubernetes_library() -> Library:
-    """Import the library once."""
+def kubernetes_library(*, kubeconfig: bool) -> Library:
+    """Import the library once: what reads kubeconfigs, or what reads a Pod's service account."""
     if NAME in sys.modules:
-        return _imported()
+        return _imported(kubeconfig=kubeconfig)
     try:
-        with _without_models():
-            return _imported()
+        with _without_models(() if kubeconfig else UNUSED_IN_A_POD):
+            return _imported(kubeconfig=kubeconfig)
     except ImportError:
         # Another version with another layout: import all of it, which costs more and works as well.
-        return _imported()
+        return _imported(kubeconfig=kubeconfig)
 
 
-def _imported() -> Library:
-    configuration = importlib.import_module(f"{NAME}.client.configuration")
-    config = importlib.import_module(f"{NAME}.config")
+def _imported(*, kubeconfig: bool) -> Library:
+    kind = "kube" if kubeconfig else "incluster"
     return Library(
-        configuration=configuration.Configuration,
-        config_exception=config.ConfigException,
-        load_incluster_config=config.load_incluster_config,
-        load_kube_config=config.load_kube_config,
+        configuration=importlib.import_module(f"{NAME}.client.configuration").Configuration,
+        config_exception=importlib.import_module(f"{NAME}.config.config_exception").ConfigException,
+        load=getattr(importlib.import_module(f"{NAME}.config.{kind}_config"), f"load_{kind}_config"),
     )
 
 
 @contextmanager
-def _without_models() -> Iterator[None]:
-    """Allow importing modules of the library without running its packages' ``__init__``.
+def _without_models(unused: tuple[str, ...]) -> Iterator[None]:
+    """Allow importing modules of the library without its packages' ``__init__``, and without ``unused``.
 
     Those import some 800 models and API classes that we do not use: 64 MiB in each replica and more than
     a second of each start, compared with 1.5 MiB and 0.05 s for the parts we use. Afterwards
@@ -63,11 +67,12 @@ def _without_models() -> Iterator[None]:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(NAME)
     root = Path(spec.submodule_search_locations[0])
-    package, client = ModuleType(NAME), ModuleType(f"{NAME}.client")
+    package, client, config = map(ModuleType, (NAME, f"{NAME}.client", f"{NAME}.config"))
     package.__path__ = [str(root)]
     client.__path__ = [str(root / "client")]
-    sys.modules[package.__name__] = package
-    sys.modules[client.__name__] = client
+    config.__path__ = [str(root / "config")]
+    empty = [ModuleType(name) for name in unused if name not in sys.modules]
+    sys.modules |= {module.__name__: module for module in (package, client, config, *empty)}
     try:
         configuration = importlib.import_module(f"{NAME}.client.configuration")
         # The names that kubernetes_asyncio.config imports from its sibling. It uses ApiClient only in
@@ -75,5 +80,6 @@ def _without_models() -> Iterator[None]:
         vars(client).update(Configuration=configuration.Configuration, ApiClient=None)
         yield
     finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:
+        gone = {module.__name__ for module in empty}
+        for name in [name for name in sys.modules if name in gone or name.partition(".")[0] == NAME]:
             del sys.modules[name]

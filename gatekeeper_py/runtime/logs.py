@@ -15,7 +15,8 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, BinaryIO, Final, Literal, Protocol
 
 import orjson
-import structlog
+
+from gatekeeper_py.runtime.slim import structlog
 
 Format = Literal["json", "console"]
 LEVELS: Final = ("debug", "info", "warning", "error")

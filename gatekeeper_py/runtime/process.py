@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import prometheus_client
-import structlog
 
 from gatekeeper_py.runtime.logs import Format, LogWriter, build_log, stdout_stream
+from gatekeeper_py.runtime.slim import structlog
 
 try:
     import uvloop

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from aiohttp import http_parser
 
-from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
@@ -23,6 +22,7 @@ from gatekeeper_py.registry.files import FilesWatch
 from gatekeeper_py.registry.service import RegistryService
 from gatekeeper_py.reload import Reloader, Result
 from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.runtime.process import Process
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
@@ -31,7 +31,6 @@ from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
-from gatekeeper_py.sources.configmap import ConfigMapSource
 from gatekeeper_py.sources.file import FileSource
 
 QUIET_SECONDS: Final = 3.0
@@ -147,6 +146,7 @@ class _Server:
                 ):
                     bound = each.bind(address)
                     log.info("listening", listener=name, address=str(bound))
+                give_back()  # what importing the code took
             except OSError as problem:
                 log.error(  # noqa: TRY400 - the problem is the message
                     "cannot_listen", listener=name, address=str(address), problem=str(problem)
@@ -220,6 +220,10 @@ class _Server:
             return
         if settings.configmap is None:
             raise SettingsError("no source of a policy")
+        # With a policy from a file nobody talks to an API server.
+        from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
+        from gatekeeper_py.sources.configmap import ConfigMapSource  # noqa: PLC0415
+
         cluster = ClusterConfiguration(
             kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
         )

@@ -521,12 +521,14 @@ class TestFinding:
             await until(lambda: following.texts == ["first"])
 
 
-def test_the_library_is_imported_without_its_models() -> None:
+@pytest.mark.parametrize("kubeconfig", [True, False])
+def test_the_library_is_imported_without_its_models(*, kubeconfig: bool) -> None:
     """They cost 64 MiB; whoever imports the library afterwards gets it whole."""
-    program = """
+    program = f"""
 import sys
 from gatekeeper_py.cluster.library import kubernetes_library
-library = kubernetes_library()
+library = kubernetes_library(kubeconfig={kubeconfig})
+assert "yaml" in sys.modules or not {kubeconfig}
 assert library.configuration(host="x").host == "x"
 assert not [name for name in sys.modules if name.startswith("kubernetes_asyncio")]
 import kubernetes_asyncio.client

@@ -108,6 +108,10 @@ class Policy:
             if entry.until is None or instant < entry.until:
                 overrides.add(entry)
             yield
+        named: list[Manifest] = []
+        for rule in allow.verified:
+            named += _named_manifests(rule)
+            yield
         ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant))
         return CompiledPolicy(
             policy=self,
@@ -116,6 +120,7 @@ class Policy:
             allow=allow,
             deny=deny,
             overrides=overrides,
+            named_manifests=tuple(named),
         )
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
@@ -131,6 +136,7 @@ class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
     ``next_change`` is the next instant at which a rule or an override lapses, ``None`` if never.
+    ``named_manifests`` are the tags and digests that rules to be verified name exactly, to be fetched ahead.
     """
 
     policy: Policy
@@ -139,6 +145,7 @@ class CompiledPolicy:
     allow: RuleSet
     deny: RuleSet
     overrides: Overrides
+    named_manifests: tuple[Manifest, ...]
 
     @property
     def revision(self) -> str:
@@ -191,12 +198,7 @@ class CompiledPolicy:
     def looked_up_hosts(self) -> frozenset[str]:
         """The registries that may be asked about images. Empty if nothing is looked up."""
         hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
-        return frozenset(hosts | {rule.pattern.host for rule in self.allow if rule.verify})
-
-    @cached_property
-    def named_manifests(self) -> tuple[Manifest, ...]:
-        """The tags and digests that rules to be verified name exactly, to be fetched ahead."""
-        return tuple(_named_manifests(self.allow))
+        return frozenset(hosts | {rule.pattern.host for rule in self.allow.verified})
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written."""
@@ -218,13 +220,13 @@ class CompiledPolicy:
         return self.mirrors.rewrite(decision.reference, locate(decision.reference))
 
 
-def _named_manifests(rules: RuleSet) -> Iterator[Manifest]:
-    for rule in rules:
-        pattern = rule.pattern
-        exact = not pattern.subtree and not any(map(is_glob, pattern.segments))
-        named = pattern.tag if pattern.digest is None else pattern.digest
-        if rule.verify and exact and named is not None and not is_glob(named):
-            yield Manifest(pattern.host, "/".join(pattern.segments), named)
+def _named_manifests(rule: Rule) -> Iterator[Manifest]:
+    """The manifest that a rule names exactly, if it does."""
+    pattern = rule.pattern
+    exact = not pattern.subtree and not any(map(is_glob, pattern.segments))
+    named = pattern.tag if pattern.digest is None else pattern.digest
+    if exact and named is not None and not is_glob(named):
+        yield Manifest(pattern.host, "/".join(pattern.segments), named)
 
 
 def _rules_at(

@@ -65,11 +65,13 @@ RULE_FIELDS: Final = {
 class RuleSet:
     """The live rules of one list, in document order, with their index."""
 
-    __slots__ = ("_index", "_rules", "by_namespace")
+    __slots__ = ("_index", "_rules", "by_namespace", "verified")
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.by_namespace = False
         """Whether some rule is for certain namespaces only."""
+        self.verified: list[Rule] = []
+        """The rules that want a registry to be asked."""
         self._rules: list[Rule] = []
         self._index = PatternIndex()
         for rule in rules:
@@ -81,6 +83,8 @@ class RuleSet:
         self._rules.append(rule)
         if rule.namespaces is not None:
             self.by_namespace = True
+        if rule.verify:
+            self.verified.append(rule)
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self._rules)
