@@ -107,7 +107,12 @@ class Remarks:
     def __iter__(self) -> Iterator[Remark | Finding]:
         return iter(self._kept)
 
-    def __len__(self) -> int:
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    @property
+    def total(self) -> int:
+        """How many were added. There is no ``__len__``: ``tuple(remarks)`` would reserve room for all."""
         return len(self._kept) + self.more
 
     @property

@@ -106,4 +106,4 @@ def test_a_report_keeps_the_first_hundred_and_counts_the_rest() -> None:
     assert not remarks.full
     remarks.extend(Remark(code="c", path=(number,), message="m") for number in range(5))
     assert remarks.full
-    assert (len(list(remarks)), remarks.more, len(remarks)) == (MAX_FINDINGS, 4, MAX_FINDINGS + 4)
+    assert (len(list(remarks)), remarks.more, remarks.total) == (MAX_FINDINGS, 4, MAX_FINDINGS + 4)

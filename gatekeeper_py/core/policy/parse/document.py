@@ -69,7 +69,7 @@ def parse_document(text: str, mode: str | None = None, *, max_bytes: int = MAX_F
     document = None
     if check_text(text, max_bytes, remarks):
         document = _Parser(text, remarks).document()
-    if document is None or len(remarks):
+    if document is None or remarks:
         raise PolicyError(as_findings(text, remarks))
     return document
 
@@ -99,7 +99,7 @@ class _Parser:
             elif root is not None and (root.kind == "list" or root.value not in (None, UNKNOWN)):
                 self._problems.add(wrong_type((), "a mapping", value_of(root)))
             reader.finish()
-            if header is None and not len(self._remarks) + len(self._problems):
+            if header is None and not self._remarks and not self._problems:
                 empty = "the document is empty"
                 self._remarks.add(Remark(code="empty-document", path=(), message=empty, mark=Mark(1, 1)))
         except Unreadable as end:
@@ -108,7 +108,7 @@ class _Parser:
             return None
         self._remarks.extend(self._problems)
         self._remarks.more += self._problems.more
-        if header is None or len(self._remarks):
+        if header is None or self._remarks:
             return None
         entries = {name: tuple(values) for name, values in self._entries.items()}
         return PolicyDocument(mode=header.mode, message=header.message, **entries)
@@ -145,7 +145,7 @@ class _Parser:
                 self._mirrors.append(MirrorEnds(index, _end(fields.get("from")), _targets(fields.get("to"))))
             elif name == "registries" and entry is not None:
                 self._registry(index, entry.host)
-            if not len(self._problems):  # else there will be no document
+            if not self._problems:  # else there will be no document
                 self._entries[name].append(entry)
         if name == "allow" and index < 0:
             self._problems.add(Remark(code="empty-list", path=(name,), message="needs at least one entry"))

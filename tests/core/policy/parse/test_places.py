@@ -89,7 +89,7 @@ def test_a_report_has_a_hundred_findings_and_then_says_how_many_more(more: int, 
     remarks.extend(
         Remark(severity="warning", code="c", path=(f"k{i}",), message="m") for i in range(MAX_FINDINGS + more)
     )
-    assert len(remarks) == MAX_FINDINGS + more
+    assert remarks.total == MAX_FINDINGS + more
     findings = as_findings(text, remarks)
     assert [f.line for f in findings[:100]] == list(range(1, 101))
     assert [(f.code, f.message, f.line, f.severity) for f in findings[100:]] == (
