@@ -11,20 +11,23 @@ import pytest
 from builders import policy_text
 
 CONFIGMAP_BYTES: Final = 2**20
-FILE_BYTES: Final = 16 * 2**20
+FILE_BYTES: Final = 2 * 2**20
+"""Less than a file may have: its writer is trusted, and a larger one takes a long time on two cores."""
 
 
 @dataclass(frozen=True)
 class Row:
     """A document, and a part of a finding that refuses it; empty when it is accepted.
 
-    ``make`` returns a text of at most so many bytes.
+    ``make`` returns a text of at most so many bytes. ``growth`` is how much memory may grow, in MiB: a good
+    document is kept, and for a moment with the one that it replaces.
     """
 
     name: str
     make: Callable[[int], str]
     says: str = ""
     quick: bool = False
+    growth: int = 100
 
     @property
     def marks(self) -> tuple[pytest.MarkDecorator, ...]:
@@ -74,12 +77,12 @@ IN_A_MIRROR: Final = HEAD + "mirrors: [{from: b.io, to: a.io, except: ["
 MIRROR: Final = "{{from: h{n}.io/a, to: registry.corp.io/m/{n}}}"
 
 TEXTS: Final = (
-    Row("a-message-of-spaces-and-a-line-break", _filled('message: "x', " ", '\\n"\n'), "message", quick=True),
+    Row("a-message-of-spaces-and-a-line-break", _filled('message: "x', " ", '\\n"\n'), "", quick=True),
     Row("a-message", _filled("message: ", "x"), "message"),
     Row("a-message-of-escapes", _filled('message: "', r"\u00e9", '"\n'), "message"),
     Row("a-message-of-folded-lines", _filled("message: >\n", "  x\n\n", "  y\n"), "message"),
-    Row("a-message-of-empty-lines", _filled("message: |\n  x\n", "\n", "  y\n"), "message"),
-    Row("a-message-over-many-lines", _filled('message: "x', "\n\n ", '"\n'), "message"),
+    Row("a-message-of-empty-lines", _filled("message: |\n  x\n", "\n", "  y\n"), ""),
+    Row("a-message-over-many-lines", _filled('message: "x', "\n\n ", '"\n'), ""),
     Row("a-message-of-quotes", _filled("message: '", "''", "'\n"), "message"),
     Row("a-pattern", _filled("deny: [a.io/", "x", "]\n"), "512"),
     Row("a-pattern-of-stars", _filled("deny: [a.io/", "*a", "]\n"), "512"),
@@ -95,7 +98,7 @@ TEXTS: Final = (
     Row("a-floating-number", _filled("message: 1.", "1"), "message"),
     Row("a-mode", _filled("mode: ", "e", head=HEAD.replace("mode: enforce\n", "")), "mode"),
     Row("a-kind", _filled("kind: ", "e", head=HEAD.replace("kind: ImagePolicy\n", "")), "kind"),
-    Row("a-field", _filled("", "f", ": 1\n"), "field"),
+    Row("a-field", _filled("", "f", ": 1\n"), "without a colon"),
     Row("a-name", _filled("namespaces: [{mode: warn, names: ['", "*a", "']}]\n"), "names"),
     Row("a-mirror", _filled("mirrors: [{to: a.io, from: 'b.io", "/b", "'}]\n"), "512"),
     Row("a-resource-path", _filled("resources: [{group: g, kind: K, images: ['a", "[*]", "']}]\n"), "512"),
@@ -104,13 +107,13 @@ TEXTS: Final = (
 
 LISTS: Final = (
     Row("bad-rules", _more("  - {{a: 1}}\n", BARE), "more", quick=True),
-    Row("bad-patterns", _more("  - nginx\n", BARE), "more"),
+    Row("bad-patterns", _more("  - nginx\n", BARE), "bad-pattern"),
     Row("bad-patterns-of-different-kinds", _more("  - 'A {n}'\n", BARE), "more"),
     Row("rules-of-null", _more("~,", FLOW, "~]\n"), "more"),
     Row("empty-rules", _more("{{}},", FLOW, "a.io]\n"), "more"),
-    Row("rules-of-lists", _more("[],", FLOW, "a.io]\n"), "more"),
-    Row("unknown-fields", _more("f{n}: 1\n"), "more"),
-    Row("unknown-fields-of-a-rule", _more("f{n}: 1,", HEAD + "deny: [{image: a.io,", "}]\n"), "more"),
+    Row("rules-of-lists", _more("[],", FLOW, "a.io]\n"), "must be a pattern"),
+    Row("unknown-fields", _more("f{n}: 1\n"), "unknown"),
+    Row("unknown-fields-of-a-rule", _more("f{n}: 1,", HEAD + "deny: [{image: a.io,", "}]\n"), "unknown"),
     Row("a-key-again-and-again", _more("k: 1\n"), "more"),
     Row("keys-that-are-numbers", _more("{n}: 1\n"), "more"),
     Row("keys-that-are-lists", _more("? [a]\n: 1\n"), "more"),
@@ -120,7 +123,7 @@ LISTS: Final = (
     Row("too-many-names", _more("n{n},", HEAD + "namespaces: [{mode: warn, names: [", "a]}]\n"), "1,000"),
     Row("too-many-names-of-a-rule", _more("n{n},", IN_A_RULE, "a]}]\n"), "1,000"),
     Row("too-many-exceptions", _more("a.io/{n},", IN_A_MIRROR, "a.io]}]\n"), "1,000"),
-    Row("mirrors-in-a-circle", _list("mirrors", "{{from: a.io/{n}, to: a.io/{n}/b}}", 1_000), "more"),
+    Row("mirrors-in-a-circle", _list("mirrors", "{{from: a.io/{n}, to: a.io/{n}/b}}", 1_000), "mirrors[0]"),
     Row("mirrors-of-one-place", _list("mirrors", "{{from: a.io, to: b.io/{n}}}", 1_000), "more"),
 )  # fmt: skip
 """Too many entries, or many bad ones."""
@@ -132,12 +135,12 @@ SYNTAX: Final = (
     Row("questions", _filled("message:\n ", "? "), "64"),
     Row("nested-lines", _nested_lines, "64"),
     Row("anchors", _more("k{n}: &a 1\n"), "more"),
-    Row("aliases", _more("k{n}: *a\n"), "more"),
+    Row("aliases", _more("k{n}: *a\n"), "alias"),
     Row("tags", _more("k{n}: !a 1\n"), "more"),
     Row("billion-laughs", lambda _size: "a0: &a0 [x]\n" + "".join(
         f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)), "anchor"),
     Row("tag-directives", _more("%TAG !t{n}! tag:x\n", "", "---\na: 1\n"), "TAG"),
-    Row("yaml-directives", _more("%X {n}\n", "", "---\na: 1\n"), ""),
+    Row("yaml-directives", _more("%X {n}\n", "", "---\na: 1\n"), "begins with %"),
     Row("documents", _more("---\na: 1\n"), "second document"),
     Row("comments", _filled("#", "x"), ""),
     Row("comment-lines", _more("#\n"), ""),
@@ -148,31 +151,41 @@ SYNTAX: Final = (
     Row("line-separators", _filled("#", "\u2028"), "U+2028"),
     Row("bidirectional-controls", _filled("#", "\u202e"), "U+202E"),
     Row("control-characters", _filled("#", "\x07"), "U+0007"),
-    Row("an-open-quote", _filled('message: "', "x"), "YAML"),
-    Row("open-quotes", _filled("message: ", '"a" '), "YAML"),
-    Row("colons", _filled("message: ", "a:"), "message"),
-    Row("colons-and-spaces", _filled("message: ", "a: "), "YAML"),
-    Row("long-lines-of-keys", _filled("message: {", "a: 1, ", "}\n"), "more"),
-    Row("one-mebibyte-of-one-byte-too-many", lambda size: HEAD + "#" * size, "the limit"),
+    Row("an-open-quote", _filled('message: "', "x"), "never closed"),
+    Row("open-quotes", _filled("message: ", '"a" '), "line 5"),
+    Row("colons", _filled("message: ", "a:"), "line 5"),
+    Row("colons-and-spaces", _filled("message: ", "a: "), "line 5"),
+    Row("long-lines-of-keys", _filled("message: {", "a: 1, ", "}\n"), "must be text"),
+    Row("a-text-that-is-too-long", lambda size: HEAD + "#" * size, "1048576 bytes"),
     Row("nothing", lambda _size: "", "empty"),
 )  # fmt: skip
 """What is hard to read as YAML."""
 
+KEPT: Final = 256
 GOOD: Final = (
-    Row("rules", _more("  - r{n}.io\n", CORP)),
-    Row("one-repository-each", _more("  - a.io/r{n}\n", CORP)),
-    Row("subtrees-of-subtrees", _more("  - a.io/b/c/d/e/f/g/{n}/**\n", CORP)),
-    Row("wildcards-in-the-host", _more("  - '*{n}.a.io'\n", CORP)),
-    Row("wildcards-in-the-path", _more("  - a.io/*{n}*\n", CORP)),
-    Row("dead-rules", _more("  - registry.corp.io/{n}\n", CORP)),
-    Row("dated-rules", _more("  - {{image: a.io/{n}, until: 2020-01-01}}\n", CORP)),
-    Row("rules-for-namespaces", _more("  - {{image: a.io, namespaces: [n{n}]}}\n", CORP)),
-    Row("mirrors", _list("mirrors", MIRROR, 1_000)),
+    Row("rules", _more("  - r{n}.io\n", CORP), growth=KEPT),
+    Row("one-repository-each", _more("  - a.io/r{n}\n", CORP), growth=KEPT),
+    Row("subtrees-of-subtrees", _more("  - a.io/b/c/d/e/f/g/{n}/**\n", CORP), growth=KEPT),
+    Row("wildcards-in-the-host", _more("  - '*{n}.a.io'\n", CORP), growth=KEPT),
+    Row("wildcards-in-the-path", _more("  - a.io/*{n}*\n", CORP), growth=KEPT),
+    Row("dead-rules", _more("  - registry.corp.io/{n}\n", CORP), growth=KEPT),
+    Row("dated-rules", _more("  - {{image: a.io/{n}, until: 2020-01-01}}\n", CORP), growth=KEPT),
+    Row("rules-for-namespaces", _more("  - {{image: a.io, namespaces: [n{n}]}}\n", CORP), growth=KEPT),
+    Row("mirrors", _list("mirrors", MIRROR, 1_000), growth=KEPT),
 )  # fmt: skip
 """Documents that are accepted, with many findings of lint or none."""
 
+FILES: Final = (
+    Row("bad-rules", _more("  - {{a: 1}}\n", BARE), "more"),
+    Row("a-message-of-spaces", _filled('message: "x', " ", '\\n"\n'), ""),
+    Row("brackets", _filled("message: ", "["), "64"),
+    Row("mirrors", _list("mirrors", MIRROR, 5_000), "1,000"),
+    Row("a-text-that-is-too-long", lambda _size: HEAD + "#" * (16 * 2**20), "16 MiB"),
+)
+"""Some of each kind, for a file."""
+
 ROWS: Final[dict[str, Row]] = {
     f"{group}:{row.name}": row
-    for group, rows in (("text", TEXTS), ("list", LISTS), ("syntax", SYNTAX), ("good", GOOD))
+    for group, rows in (("text", TEXTS), ("list", LISTS), ("syntax", SYNTAX), ("good", GOOD), ("file", FILES))
     for row in rows
 }

@@ -79,10 +79,10 @@ class Attempt:
         worst = {kind: self.worst(kind, forgiving=forgiving) for kind in KINDS}
         return [f"{kind}: {worst[kind]:.3f} s" for kind, most in KINDS.items() if worst[kind] > most]
 
-    def wrong(self) -> list[str]:
-        """What no load of the machine explains."""
+    def wrong(self, growth: int) -> list[str]:
+        """What no load of the machine explains. ``growth`` is how many bytes memory may grow."""
         found = [f"{sample.kind}: {sample.problem}" for sample in self.samples if sample.problem]
-        if self.growth >= GROWTH_BYTES:
+        if self.growth >= growth:
             found.append(f"memory grew by {self.growth / MIB:.0f} MiB")
         if not self.alive:
             found.append("the process ended")
@@ -156,13 +156,13 @@ class Target:
         trust = self.trust if listener == "webhook" else None
         return await Connection.open(*self.server.address(listener), trust)
 
-    async def attacked(self, name: str, attack: Attack) -> None:
+    async def attacked(self, name: str, attack: Attack, growth: int = GROWTH_BYTES) -> None:
         """Attack, once more if the machine was busy, and hold what happened to the bounds."""
         attempt = await self._attempt(attack)
-        if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong():
+        if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong(growth):
             attempt = await self._attempt(attack)
         self.attempts[name] = attempt
-        problems = [*attempt.wrong(), *attempt.late(forgiving=attempt.is_busy)]
+        problems = [*attempt.wrong(growth), *attempt.late(forgiving=attempt.is_busy)]
         assert not problems, (
             f"{problems[:10]} ({len(problems)}); others used {attempt.foreign_cores:.2f} cores"
         )
