@@ -23,7 +23,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: registry-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e package package-test \
-	image image-test check format clean \
+	image image-test check manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## list the targets
@@ -100,6 +100,9 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.guard
+
+manifests: setup ## write the static webhook configurations from their templates
+	$(BIN)/python -m tools.webhook_manifests
 
 format: setup ## format the code
 	$(BIN)/ruff check --fix

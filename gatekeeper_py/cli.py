@@ -15,7 +15,18 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141  # what a shell shows for SIGPIPE
 
-COMMANDS: Final = ("audit", "check", "compile", "control", "explain", "review", "schema", "serve", "version")
+COMMANDS: Final = (
+    "audit",
+    "check",
+    "compile",
+    "control",
+    "explain",
+    "review",
+    "schema",
+    "serve",
+    "status",
+    "version",
+)
 """Each is a module in ``gatekeeper_py.commands`` that defines a command of the same name."""
 
 

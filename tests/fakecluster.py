@@ -42,7 +42,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def status(code: int, message: str, *, token: str | None = None) -> Answer:
+def status(code: int, message: str, *, token: str | None = None, reason: str = "") -> Answer:
     """A Status object, with a continue token as of a list that expired."""
     metadata = {} if token is None else {"continue": token}
     return Answer(
@@ -53,6 +53,7 @@ def status(code: int, message: str, *, token: str | None = None) -> Answer:
             "metadata": metadata,
             "status": "Failure",
             "message": message,
+            "reason": reason,
             "code": code,
         },
     )

@@ -23,7 +23,8 @@ ONE_REGEX = rf"!object.spec.containers.all(c, c.image.matches('^(?:{PLAIN_HOST.r
 def _conditioned(stage: Stage, expression: str) -> Iterator[Sequence[str]]:
     """The validating webhook for Pods alone, with this condition instead of its own."""
     plane = stage.site.plane
-    with ours(stage, overlay="enforce", mutating=False) as servers:
+    with ours(stage, overlay="enforce") as servers:
+        stage.site.end_controller()
         live = plane.api("GET", VALIDATING)
         live["webhooks"][0]["matchConditions"] = [{"name": "floor", "expression": expression}]
         plane.api("PUT", VALIDATING, live)

@@ -70,10 +70,10 @@ class Site:
         self.plane.kubectl("apply", "-f", "-", input=json.dumps(with_policy(rendered, policy)))
         self.product.wait_armed()
 
-    def disarm(self, *configurations: str) -> None:
-        """End the controller, which would put them back, and remove configurations: both by default."""
+    def disarm(self) -> None:
+        """End the controller, which would create them again, and remove the webhook configurations."""
         self.end_controller()
-        for path in configurations or (VALIDATING, MUTATING):
+        for path in (VALIDATING, MUTATING):
             self.delete(path)
 
     def end_controller(self) -> None:

@@ -96,6 +96,16 @@ class ApiClient:
                 return None
             raise
 
+    async def text(self, path: str) -> str:
+        """Return what is at a path as text, for instance from a Pod through ``pods/proxy``."""
+        response = await self._send("GET", path, {}, None, "application/json", self._timeout)
+        try:
+            return (await response.read()).decode(errors="replace")
+        except _BROKEN as problem:
+            raise ApiError("GET", path, 0, failure_of(problem).text) from None
+        finally:
+            response.release()
+
     async def create(self, path: str, document: dict[str, Any]) -> None:
         """Create an object; a conflict when somebody else created a different one meanwhile.
 
@@ -104,6 +114,10 @@ class ApiClient:
         """
         query = {"fieldManager": self._creator, "force": "false"}
         await self._json("PATCH", path, query, document, content_type="application/apply-patch+yaml")
+
+    async def post(self, path: str, document: dict[str, Any]) -> None:
+        """Add an object to a collection."""
+        await self._json("POST", path, {"fieldManager": self._field_manager}, document)
 
     async def replace(self, path: str, document: dict[str, Any]) -> None:
         """Replace the whole object; a conflict when its resource version is not the live one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.parameters import CONFIGMAP
+from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, NAMESPACE
 from gatekeeper_py.commands.policyinput import UnreadableError, live_policy, now, usable, usable_policy
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.reporting.audit import FORMATS, write_report
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
     from gatekeeper_py.cluster.configuration import ClusterConfiguration
     from gatekeeper_py.inventory.survey import OnPage, Survey
-
-_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 MAX_TRIES: Final = 5
 """How often a request is sent to an overloaded API server."""
@@ -46,6 +43,7 @@ CACHE_SIZE: Final = 16384
     help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
 )
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+@EXEMPT_NAMESPACES
 def audit(
     policy: str | None,
     configmap: checked.ConfigMapName | None,
@@ -53,6 +51,7 @@ def audit(
     style: Literal["table", "json", "csv"],
     kubeconfig: Path | None,
     context: str | None,
+    exempt_namespaces: tuple[str, ...],
     *,
     approved_too: bool,
 ) -> int:
@@ -65,14 +64,16 @@ def audit(
         checked.check_sources(None if policy is None else Path(policy), configmap)
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
-    if namespace is not None and not _NAMESPACE.fullmatch(namespace):
+    if namespace is not None and not NAMESPACE.fullmatch(namespace):
         raise click.UsageError(f"--namespace: {namespace!r} is not a valid namespace name")
     from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - keeps other commands fast to start
 
     judged_by = configmap or usable_policy(policy or "")
     try:
         cluster = ClusterConfiguration(kubeconfig=kubeconfig, context=context, environ=os.environ)
-        survey = asyncio.run(_survey(cluster, judged_by, namespace, keep_approved=approved_too))
+        survey = asyncio.run(
+            _survey(cluster, judged_by, namespace, frozenset(exempt_namespaces), keep_approved=approved_too)
+        )
     except checked.SettingsError as problem:
         raise UnreadableError(str(problem)) from None
     _note_missing(survey)
@@ -84,6 +85,7 @@ async def _survey(
     cluster: ClusterConfiguration,
     judged_by: Policy | checked.ConfigMapName,
     namespace: str | None,
+    exempt: frozenset[str],
     *,
     keep_approved: bool,
 ) -> Survey:
@@ -103,7 +105,9 @@ async def _survey(
         judge = Snapshot(policy.at(now()), CACHE_SIZE, CacheCounts())
         # The progress bar ends before anything else is written, because it erases its lines.
         with _progress() as on_page:
-            return await survey(api, judge, namespace=namespace, keep_approved=keep_approved, on_page=on_page)
+            return await survey(
+                api, judge, namespace=namespace, exempt=exempt, keep_approved=keep_approved, on_page=on_page
+            )
     except ClusterError as problem:
         raise UnreadableError(str(problem)) from None
     finally:

@@ -26,6 +26,8 @@ from gatekeeper_py.reporting.findings import print_findings
 def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_path: bool) -> int:
     """Check POLICY: a policy file, a ConfigMap manifest holding one, or - for stdin.
 
+    A ConfigMap manifest that holds webhooks.yaml, the settings of the controller, is checked too.
+
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read.
     """
     given = read_policy(policy)

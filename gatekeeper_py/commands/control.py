@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
 from gatekeeper_py.runtime.logs import LEVELS
 
 if TYPE_CHECKING:
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 
 MAX_DAYS = 3650.0
 
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+
 
 @click.command(
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
     epilog=checked.ENVIRONMENT_NOTE,
 )
 @click.option(
-    "--webhooks",
-    type=click.Path(file_okay=False, path_type=Path),
-    required=True,
-    help="Directory with the webhook configurations to create.",
+    "--webhooks-config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Settings of the webhook configurations (webhooks.yaml), read again when they change.",
 )
 @click.option(
     "--namespace", metavar="NAMESPACE", default=DEFAULT_NAMESPACE, help="Namespace of the installation."
@@ -72,7 +75,11 @@ MAX_DAYS = 3650.0
     is_flag=True,
     help="Admit Pods that use only pre-approved images without calling the webhook.",
 )
-@click.option("--configmap", type=CONFIGMAP, help="ConfigMap with the policy; required by --fast-path.")
+@click.option(
+    "--configmap",
+    type=CONFIGMAP,
+    help=f"ConfigMap with the policy. Default: {POLICY_CONFIGMAP} in the installation's namespace.",
+)
 @click.option(
     "--probe-namespace",
     metavar="NAMESPACE",
@@ -114,30 +121,26 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
     """Raises ``SettingsError``."""
     from gatekeeper_py.control.app import ControlSettings, FastPathSettings  # noqa: PLC0415 - see above
     from gatekeeper_py.control.certificates import CertificateSettings  # noqa: PLC0415
-    from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS  # noqa: PLC0415
-    from gatekeeper_py.control.reconcile import Installation  # noqa: PLC0415
-    from gatekeeper_py.control.webhooks import InvalidManifests, read_manifests  # noqa: PLC0415
+    from gatekeeper_py.control.installation import Installation  # noqa: PLC0415
 
     if options["renew_before_days"] >= options["certificate_days"]:
         raise checked.SettingsError("--renew-before-days must be less than --certificate-days")
     if options["fast_path"] and options["once"]:
         raise checked.SettingsError("--once and --fast-path exclude each other: --fast-path never ends")
-    for option in ("configmap", "probe_namespace"):
-        if options[option] is not None and not options["fast_path"]:
-            raise checked.SettingsError(f"--{option.replace('_', '-')} requires --fast-path")
-    if options["fast_path"] and options["configmap"] is None:
-        raise checked.SettingsError("--fast-path requires --configmap NAMESPACE/NAME")
-    try:
-        desired = read_manifests(options["webhooks"])
-    except InvalidManifests as problem:
-        raise checked.SettingsError(f"--webhooks: {problem}") from None
+    if options["probe_namespace"] is not None and not options["fast_path"]:
+        raise checked.SettingsError("--probe-namespace requires --fast-path")
+    policy = options["configmap"] or checked.ConfigMapName(options["namespace"], POLICY_CONFIGMAP)
+    if not _NAME.fullmatch(policy.name):
+        raise checked.SettingsError(f"--configmap: {policy.name!r} is not a valid ConfigMap name")
+    if policy.namespace != options["namespace"]:
+        raise checked.SettingsError("--configmap must be in the namespace of the installation")
     installation = Installation(
         namespace=options["namespace"],
         service=options["service"],
         deployment=options["deployment"],
         secret=options["secret"],
         owner=options["owner"],
-        desired=desired,
+        policy=policy,
     )
     certificates = CertificateSettings(
         names=(installation.server_name, f"{installation.service}.{installation.namespace}"),
@@ -147,16 +150,11 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
     )
     fast_path = None
     if options["fast_path"]:
-        found = {webhook["name"] for each in desired for webhook in each.webhooks}
-        missing = [name for name in WEBHOOKS.values() if name not in found]
-        if missing:
-            raise checked.SettingsError(f"--fast-path: no webhook named {' or '.join(missing)} in --webhooks")
-        fast_path = FastPathSettings(
-            configmap=options["configmap"], probe_namespace=options["probe_namespace"] or None
-        )
+        fast_path = FastPathSettings(probe_namespace=options["probe_namespace"] or None)
     return ControlSettings(
         installation=installation,
         certificates=certificates,
+        webhooks_config=options["webhooks_config"],
         kubeconfig=options["kubeconfig"],
         context=options["context"],
         health_listen=options["health_listen"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 import click
 
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
 
 T = TypeVar("T")
@@ -44,6 +46,26 @@ class Seconds(_Duration):
 class Days(_Duration):
     name = "days"
 
+
+def _parse_namespace(text: str) -> str:
+    if text and not NAMESPACE.fullmatch(text):
+        raise SettingsError(f"{text!r} is not a valid namespace name")
+    return text
+
+
+NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+EXEMPT_NAMESPACES: Final = click.option(
+    "--exempt-namespace",
+    "exempt_namespaces",
+    metavar="NAME",
+    multiple=True,
+    default=always_exempt(DEFAULT_NAMESPACE),
+    show_default=True,
+    type=_Setting("NAME", _parse_namespace),
+    help="Namespace that the webhook does not review. Repeatable; replaces the default.",
+)
+"""For commands that judge objects: those in an exempt namespace have the verdict ``exempt``."""
 
 ADDRESS: Final = _Setting("HOST:PORT", parse_address)
 CONFIGMAP: Final = _Setting("NAMESPACE/NAME", parse_configmap)

@@ -1,5 +1,7 @@
 """Read a POLICY argument: a policy file, a ConfigMap manifest that holds a policy, or ``-`` for stdin.
 
+``check`` also accepts a ConfigMap manifest that holds ``webhooks.yaml``, the controller's settings.
+
 Findings have the line numbers of the file that was read. In a ConfigMap manifest the policy is usually a
 ``|`` block, whose lines are lines of the file.
 """
@@ -15,6 +17,7 @@ from typing import Any
 
 import click
 
+from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY, InvalidWebhookSettings, parse_settings
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
@@ -95,7 +98,9 @@ def usable_policy(argument: str) -> Policy:
 def usable(given: PolicyInput) -> Policy:
     """Return the policy that was read. If there is none, print the findings on stderr and exit with 2."""
     if given.policy is None:
-        print_findings(given.name, given.lines, given.errors, stderr=True)
+        # A ConfigMap with settings of the webhooks has no errors, but no policy either.
+        errors = given.errors or read_configmap({}).findings
+        print_findings(given.name, given.lines, errors, stderr=True)
         raise click.exceptions.Exit(2)
     return given.policy
 
@@ -213,6 +218,9 @@ def _outline(text: str) -> _Outline:
 
 def _from_configmap(name: str, text: str, outline: _Outline) -> PolicyInput:
     lines = _lines(text)
+    settings = outline.text_of(f"data.{SETTINGS_KEY}")
+    if settings is not None and f"data.{POLICY_KEY}" not in outline.fields and not outline.findings:
+        return _from_settings(name, settings, outline.mark_of(f"data.{SETTINGS_KEY}"), lines)
     found = read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     if found.text is None:
@@ -227,6 +235,18 @@ def _from_configmap(name: str, text: str, outline: _Outline) -> PolicyInput:
         lines=lines if shift.lines else _lines(found.text),
         shift=shift,
     )
+
+
+def _from_settings(name: str, settings: str, mark: Mark, lines: tuple[str, ...]) -> PolicyInput:
+    """Check the settings of the webhook configurations, which stand in a ConfigMap of their own."""
+    shift = _shift(mark, settings, lines)
+    findings: tuple[Finding, ...] = ()
+    try:
+        parse_settings(settings)
+    except InvalidWebhookSettings as problem:
+        findings = tuple(map(shift.moved, problem.findings))
+    shown = lines if shift.lines else _lines(settings)
+    return PolicyInput(name=name, policy=None, errors=findings, lines=shown, shift=shift)
 
 
 def _located(outline: _Outline, finding: Finding) -> Finding:

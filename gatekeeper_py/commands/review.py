@@ -13,6 +13,7 @@ import click
 import yaml
 
 from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
+from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
@@ -60,8 +61,14 @@ class Reviewed:
     default="text",
     show_default=True,
 )
+@EXEMPT_NAMESPACES
 def review(
-    policy: str, files: tuple[str, ...], style: Literal["text", "json", "sarif", "junit"], *, mutate: bool
+    policy: str,
+    files: tuple[str, ...],
+    style: Literal["text", "json", "sarif", "junit"],
+    exempt_namespaces: tuple[str, ...],
+    *,
+    mutate: bool,
 ) -> int:
     """Judge the objects in each FILE (YAML or JSON, - for stdin) as the webhook would.
 
@@ -72,7 +79,10 @@ def review(
     if (policy, *files).count("-") > 1:
         raise click.UsageError("stdin can be read only once")
     compiled = usable_policy(policy).at(now())
-    reviewed = [review_manifest(manifest, compiled) for file in files for manifest in read_manifests(file)]
+    exempt = frozenset(exempt_namespaces)
+    reviewed = [
+        review_manifest(manifest, compiled, exempt) for file in files for manifest in read_manifests(file)
+    ]
     reports = [each.report for each in reviewed]
     if mutate:
         _print_stored(reviewed, style)
@@ -87,8 +97,19 @@ def review(
     return 1 if any(report.verdict == "rejected" for report in reports) else 0
 
 
-def review_manifest(manifest: Manifest, compiled: CompiledPolicy) -> Reviewed:
-    """Judge an object as both webhooks would, one after the other."""
+def review_manifest(manifest: Manifest, compiled: CompiledPolicy, exempt: frozenset[str]) -> Reviewed:
+    """Judge an object as both webhooks would, one after the other; not at all in an exempt namespace."""
+    if manifest.namespace in exempt:
+        report = ReviewedObject(
+            source=manifest.source,
+            document=manifest.document,
+            kind=manifest.kind,
+            namespace=manifest.namespace,
+            name=manifest.name,
+            verdict="exempt",
+            images=(),
+        )
+        return Reviewed(report=report, stored=manifest.request.object)
     mutated = admission.mutate(manifest.request, compiled)
     stored = applied(mutated.response.patch, manifest.request.object)
     validated = admission.validate(manifest.request._replace(object=stored), compiled)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,30 @@ from typing import Final
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.control.alarms import Alarm, Alarms
 from gatekeeper_py.control.certificates import CertificateSettings
+from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.events import Events
 from gatekeeper_py.control.fastpath import dry_run
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
+from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.loop import Controller
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
-from gatekeeper_py.control.reconcile import FIELD_MANAGER, Installation
+from gatekeeper_py.control.policy import PolicyFollower, PolicyParser, fan_out
+from gatekeeper_py.control.reconcile import Passes
+from gatekeeper_py.control.webhooks.desired import MUTATING, Desired
+from gatekeeper_py.control.webhooks.file import SettingsFile
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.settings import Address, ConfigMapName
+from gatekeeper_py.settings import Address
 from gatekeeper_py.sources.configmap import ConfigMapSource
+
+FIELD_MANAGER: Final = "gatekeeper-py-controller"
 
 MAX_HEALTH_CONNECTIONS: Final = 100
 
@@ -46,9 +54,8 @@ ERRORS: Final = (ApiError, LookupError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FastPathSettings:
-    """The policy to follow, and the namespace for probe Pods; without one, removals are not probed."""
+    """The namespace for probe Pods; without one, removals are not probed."""
 
-    configmap: ConfigMapName
     probe_namespace: str | None
 
 
@@ -58,6 +65,7 @@ class ControlSettings:
 
     installation: Installation
     certificates: CertificateSettings
+    webhooks_config: Path | None
     kubeconfig: Path | None
     context: str | None
     health_listen: Address
@@ -90,32 +98,52 @@ class _Control:
         self._log = process.log
         self._metrics = ControlMetrics()
         self._api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
-        self._tasks: list[Callable[[], Awaitable[None]]] = []
-
-    async def run(self) -> int:
-        fast_path = None if self._settings.fast_path is None else self._fast_path(self._settings.fast_path)
-        controller = Controller(
-            self._api,
-            self._installation,
-            self._settings.certificates,
+        self._passes = Passes(self._api, self._installation, settings.certificates)
+        self._file = SettingsFile(settings.webhooks_config, log=self._log, on_changed=self._changed)
+        self._parser = PolicyParser(keep=settings.fast_path is not None)
+        self._policy = PolicyFollower(self._parser, on_changed=self._changed, log=self._log)
+        self._fast_path = None if settings.fast_path is None else self._build_fast_path(settings.fast_path)
+        self._controller = Controller(
+            self._passes,
+            self._wanted,
+            alarms=Alarms(self._metrics, self._log),
+            events=Events(self._api, self._installation, log=self._log, errors=ERRORS),
             observer=self._metrics,
             log=self._log,
             errors=ERRORS,
-            fast_path=fast_path,
+            problems=self._problems,
+            fast_path=self._fast_path,
         )
+
+    async def run(self) -> int:
         try:
+            await self._file.load()
             if self._settings.once:
-                return await self._run_once(controller)
-            return await self._run_forever(controller)
+                return await self._run_once()
+            return await self._run_forever()
         finally:
-            if fast_path is not None:
-                await fast_path.shut_down()
-            await controller.shut_down()
+            if self._fast_path is not None:
+                await self._fast_path.shut_down()
+            await self._controller.shut_down()
             await self._api.close()
 
-    async def _run_once(self, controller: Controller) -> int:
+    def _wanted(self) -> Wanted:
+        fast_path = self._fast_path
+        return Wanted(
+            settings=self._file.settings,
+            mutates=self._policy.mutates,
+            conditions=None if fast_path is None else lambda: fast_path.conditions,
+        )
+
+    def _problems(self) -> dict[Alarm, str]:
+        return {"settings": self._file.problem, "policy": self._policy.problem()}
+
+    def _changed(self) -> None:
+        self._controller.changed.set()
+
+    async def _run_once(self) -> int:
         """Return 0 once armed, 2 when that takes too long, 130 when stopped before."""
-        armed = asyncio.create_task(controller.run_once(ONCE_SECONDS))
+        armed = asyncio.create_task(self._arm_once())
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait({armed, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -124,11 +152,21 @@ class _Control:
         armed.cancel()
         return EXIT_INTERRUPTED
 
-    async def _run_forever(self, controller: Controller) -> int:
+    async def _arm_once(self) -> bool:
+        """Take the policy that exists now, then run passes until the webhook is armed."""
+        source = self._source()
+        try:
+            async with asyncio.timeout(ONCE_SECONDS), aclosing(source.deliveries()) as deliveries:
+                await self._policy.take(await anext(deliveries))
+        except TimeoutError:
+            return False
+        return await self._controller.run_once(ONCE_SECONDS)
+
+    async def _run_forever(self) -> int:
         loop_watch = LoopWatch(self._metrics.loop_lag)
         health = Health(
             live={"loop": loop_watch.problem},
-            ready={"reconcile": controller.problem},
+            ready={"reconcile": self._controller.problem},
             exposition=self._metrics.exposition,
         )
         listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
@@ -140,12 +178,17 @@ class _Control:
             return 2
         self._log.info("listening", listener="health", address=str(bound))
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(controller.run()), group.create_task(loop_watch.run())]
-            tasks += [
-                group.create_task(self._watch(collection, name, controller.changed.set))
-                for collection, name in watched(self._installation)
+            tasks = [
+                group.create_task(self._controller.run()),
+                group.create_task(loop_watch.run()),
+                group.create_task(self._file.run()),
+                group.create_task(self._follow_policy()),
             ]
-            tasks += [group.create_task(_run(task)) for task in self._tasks]
+            watched = [
+                *self._installation.watched(),
+                *((each.collection, each.name) for each in self._passes.configurations.templates),
+            ]
+            tasks += [group.create_task(self._watch(collection, name)) for collection, name in watched]
             await self._stop.wait()
             for task in tasks:
                 task.cancel()
@@ -153,61 +196,59 @@ class _Control:
         self._log.info("stopped")
         return 0
 
-    def _fast_path(self, settings: FastPathSettings) -> FastPathController:
-        namespace, configmap = settings.probe_namespace or "", settings.configmap
+    def _build_fast_path(self, settings: FastPathSettings) -> FastPathController:
+        namespace = settings.probe_namespace or ""
 
         async def probe(image: ProbeImage) -> dry_run.DryRun:
             return await dry_run.create(self._cluster.connect, namespace, image, WEBHOOKS[image.endpoint])
 
-        controller = FastPathController(
+        return FastPathController(
             self._api,
-            self._installation.desired,
-            f"/api/v1/namespaces/{configmap.namespace}/configmaps/{configmap.name}",
+            self._passes.configurations.templates,
+            self._installation.policy_path,
             RemovalProbe(probe if namespace else None, namespace, log=self._log),
+            parser=self._parser,
+            expected=self._expected,
             observer=FastPathMetrics(self._metrics.registry),
             log=self._log,
             errors=ERRORS,
             status=_status,
         )
-        source = ConfigMapSource(configmap, self._cluster.connect, log=self._log, on_synced=controller.seen)
 
-        async def follow() -> None:
-            async with aclosing(source.deliveries()) as deliveries:
-                await controller.run(deliveries)
+    def _expected(self, desired: Desired) -> bool:
+        """Whether a configuration should exist: the mutating one only while the policy can rewrite."""
+        return desired.kind != MUTATING or bool(self._policy.mutates)
 
-        self._tasks.append(follow)
-        return controller
+    def _source(self) -> ConfigMapSource:
+        return ConfigMapSource(
+            self._installation.policy, self._cluster.connect, log=self._log, on_synced=self._policy_synced
+        )
 
-    async def _watch(self, collection: str, name: str, changed: Callable[[], object]) -> None:
-        """Call ``changed`` after each change of an object, for ever."""
+    def _policy_synced(self) -> None:
+        self._policy.seen()
+        if self._fast_path is not None:
+            self._fast_path.seen()
+
+    async def _follow_policy(self) -> None:
+        consumers = [self._policy.run]
+        if self._fast_path is not None:
+            consumers.append(self._fast_path.run)
+        async with aclosing(self._source().deliveries()) as deliveries:
+            await fan_out(deliveries, *consumers)
+
+    async def _watch(self, collection: str, name: str) -> None:
+        """Start a pass after each change of an object, for ever."""
         while True:
             try:
                 async with aclosing(self._api.changes(collection, name)) as changes:
                     async for _ in changes:
-                        changed()
+                        self._changed()
             except ApiError:
                 # The pass that this starts logs what is wrong with the API server.
-                changed()
+                self._changed()
             await asyncio.sleep(WATCH_RETRY_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - not a secret
-
-
-async def _run(task: Callable[[], Awaitable[None]]) -> None:
-    await task()
 
 
 def _status(problem: Exception) -> int:
     """Return the HTTP status of an error, 0 when the API server did not answer."""
     return problem.status if isinstance(problem, ApiError) else 0
-
-
-def watched(installation: Installation) -> list[tuple[str, str]]:
-    """Return collection and name of every object whose change starts a pass."""
-    namespaced = f"/api/v1/namespaces/{installation.namespace}"
-    objects = [
-        ("/api/v1/namespaces", installation.namespace),
-        (f"{namespaced}/secrets", installation.secret),
-        (f"{namespaced}/services", installation.service),
-        (f"/apis/apps/v1/namespaces/{installation.namespace}/deployments", installation.deployment),
-        (f"/apis/discovery.k8s.io/v1/namespaces/{installation.namespace}/endpointslices", ""),
-    ]
-    return objects + [(desired.collection, desired.name) for desired in installation.desired]

@@ -189,6 +189,14 @@ def bundle(store: CertificateStore, observed: Observed, now: datetime) -> bytes:
     return b"".join(dict.fromkeys([*store.cas, *_valid(observed.trusted, now)]))
 
 
+def trusts(bundle: bytes, store: CertificateStore) -> bool:
+    """Whether a ``caBundle`` trusts the leaf in the Secret, or where there is none every CA of the store."""
+    trusted = tuple(_certificates(bundle))
+    if store.current is not None:
+        return _signer(store.current.leaf, trusted) is not None
+    return set(store.cas) <= set(trusted)
+
+
 def settled(store: CertificateStore) -> bool:
     """Whether no rotation is in progress."""
     return store.pending is None and len(store.cas) == 1

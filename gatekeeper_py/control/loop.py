@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from gatekeeper_py.control.certificates import CertificateSettings
-from gatekeeper_py.control.reconcile import (
-    Installation,
-    KubernetesApi,
-    ProbeReplica,
-    Report,
-    TrustTimer,
-    disarm,
-    reconcile,
-    removal_under_way,
-)
-from gatekeeper_py.control.webhooks import Conditions
+from gatekeeper_py.control.alarms import Alarm
+from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.events import Reason
+from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
+from gatekeeper_py.control.webhooks.templates import MUTATING_NAME
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 
 DEBOUNCE_SECONDS: Final = 0.05
-"""Changes arrive in bursts; one pass covers all that arrive within this time."""
+"""Changes arrive in bursts; one pass covers all that arrives within this time."""
 
 AFTER_WRITE_SECONDS: Final = 1.0
 """Pause after a pass that wrote, so that two controllers that disagree do not write in a tight loop."""
@@ -36,6 +31,14 @@ STALE_SECONDS: Final = 300.0
 """The controller is not ready when no pass completed for this long; five were due meanwhile."""
 
 
+class Passes(Protocol):
+    """Does the passes; ``reconcile.Passes`` is one."""
+
+    async def run(self, wanted: Wanted, now: datetime) -> Report: ...
+
+    async def shut_down(self) -> bool: ...
+
+
 class Observer(Protocol):
     """Receives the outcome of each pass, for metrics."""
 
@@ -43,47 +46,63 @@ class Observer(Protocol):
 
     def failed(self) -> None: ...
 
+    def paused(self) -> None: ...
+
+
+class Recorder(Protocol):
+    """Records Kubernetes Events."""
+
+    async def record(self, reason: Reason, message: str, *, kind: str = ..., name: str = ...) -> None: ...
+
+
+class AlarmBoard(Protocol):
+    """Takes the problem of some alarms; an empty text ends one."""
+
+    def update(self, problems: Mapping[Alarm, str]) -> None: ...
+
 
 class FastPath(Protocol):
     """Keeps match conditions in the configurations. ``check`` makes it compare them again."""
-
-    @property
-    def conditions(self) -> Conditions: ...
 
     def check(self) -> None: ...
 
 
 class Controller:
-    """Runs passes. ``errors`` are the exceptions that the client raises for a request that failed."""
+    """Runs passes, and reports what they did.
+
+    ``wanted`` returns what the configurations should be at that moment. ``problems`` returns the alarms that
+    come from elsewhere. ``errors`` are the exceptions that the client raises for a request that failed.
+    """
 
     def __init__(
         self,
-        api: KubernetesApi,
-        installation: Installation,
-        settings: CertificateSettings,
+        passes: Passes,
+        wanted: Callable[[], Wanted],
         *,
+        alarms: AlarmBoard,
+        events: Recorder,
         observer: Observer,
         log: Log,
         errors: tuple[type[Exception], ...],
-        probe_replica: ProbeReplica | None = None,
+        problems: Callable[[], Mapping[Alarm, str]] = dict,
         fast_path: FastPath | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.changed = asyncio.Event()
-        self._api = api
-        self._installation = installation
-        self._settings = settings
+        self._passes = passes
+        self._wanted = wanted
+        self._alarms = alarms
+        self._events = events
         self._observer = observer
         self._log = log
         self._errors = errors
-        self._probe_replica = probe_replica
+        self._problems = problems
         self._fast_path = fast_path
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
-        self._trust_timer = TrustTimer()
         self._failures = 0
         self._completed = monotonic()
         self._last: Report | None = None
@@ -106,7 +125,8 @@ class Controller:
                     await self.changed.wait()
             except TimeoutError:
                 continue
-            wrote = self._last is not None and (self._last.change or self._last.repaired)
+            last = self._last
+            wrote = last is not None and (last.change or last.changes.any)
             await self._sleep(AFTER_WRITE_SECONDS if wrote else DEBOUNCE_SECONDS)
             self.changed.clear()
 
@@ -124,51 +144,84 @@ class Controller:
 
     async def attempt(self) -> float:
         """Run one pass; return the seconds until the next is due."""
-        fast_path = self._fast_path
         try:
-            report = await reconcile(
-                self._api,
-                self._installation,
-                self._settings,
-                self._trust_timer,
-                now=self._now(),
-                probe_replica=self._probe_replica,
-                wanted=None if fast_path is None else lambda: fast_path.conditions,
-            )
+            report = await self._passes.run(self._wanted(), self._now())
         except self._errors as problem:
             pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1
             self._observer.failed()
+            self._alarms.update(self._problems())
             self._log.warning("reconcile_failed", problem=str(problem)[:500], retry_seconds=pause)
             return pause
         self._failures = 0
         self._completed = self._monotonic()
-        self._report(report)
+        await self._report(report)
         return report.next_seconds
 
     async def shut_down(self) -> None:
         """Delete the configurations if the installation is being removed."""
         try:
-            if await removal_under_way(self._api, self._installation):
-                await disarm(self._api, self._installation)
-                self._log.info("disarmed")
+            if await self._passes.shut_down():
+                self._log.info("disarmed", reason="the installation is being removed")
         except self._errors as problem:
             # The garbage collector deletes them when their owner is deleted.
             self._log.warning("disarm_failed", problem=str(problem)[:500])
 
-    def _report(self, report: Report) -> None:
-        """Log what changed, and count every pass."""
+    async def _report(self, report: Report) -> None:
+        """Log and count what changed since the last pass, and record Events."""
         last, self._last = self._last, report
         self._observer.reconciled(report)
-        if report.conditions_differ and self._fast_path is not None:
+        self._alarms.update({**report.alarms, **self._problems()})
+        if report.changes.conditions_differ and self._fast_path is not None:
             self._fast_path.check()
         if report.change:
             self._log.info("certificate_step", step=report.change)
-        if report.armed and (last is None or not last.armed):
+        await self._report_pause(last, report)
+        await self._report_armed(last, report)
+        await self._report_changes(report)
+        if report.changes.active and (last is None or not last.changes.active):
+            self._log.info("mutation_active")
+
+    async def _report_pause(self, last: Report | None, report: Report) -> None:
+        before = None if last is None else last.pause
+        until, problem = report.pause.until, report.pause.problem
+        if until is not None and (before is None or before.until != until):
+            self._observer.paused()
+            self._log.warning("paused", until=format_instant(until))
+            await self._events.record(
+                "Paused",
+                f"paused until {format_instant(until)}: the webhook configurations are removed, and every"
+                " image is admitted",
+            )
+        if problem and (before is None or before.problem != problem):
+            self._log.warning("pause_ignored", problem=problem)
+            await self._events.record("PauseIgnored", problem)
+
+    async def _report_armed(self, last: Report | None, report: Report) -> None:
+        was_armed = last is not None and last.armed
+        if report.armed and not was_armed:
             self._log.info("armed", replicas=report.replicas)
-        elif report.repaired:
-            self._log.warning("repaired", configurations=list(report.repaired))
-        if report.removed and (last is None or not last.removed):
-            self._log.warning("disarmed", reason=report.waiting)
-        elif report.waiting and (last is None or last.waiting != report.waiting):
+            if report.changes.created:
+                await self._events.record("Armed", f"armed with {report.replicas} replicas")
+        if report.removed and (last is None or last.removed != report.removed):
+            self._log.warning("disarmed", reason=report.removed)
+            if was_armed:
+                await self._events.record("Disarmed", f"disarmed: {report.removed}")
+        if report.waiting and (last is None or last.waiting != report.waiting):
             self._log.info("not_armed", reason=report.waiting)
+
+    async def _report_changes(self, report: Report) -> None:
+        changes = report.changes
+        if changes.updated:
+            self._log.info("updated", configurations=list(changes.updated))
+        if changes.repaired:
+            details = list(changes.details[:20])
+            self._log.warning("repaired", configurations=list(changes.repaired), fields=details)
+            for name in changes.repaired:
+                kind = MUTATING if name == MUTATING_NAME else VALIDATING
+                message = f"repaired, because somebody changed {', '.join(details)}"
+                await self._events.record("Repaired", message, kind=kind, name=name)
+        if MUTATING_NAME in changes.created:
+            self._log.info("mutation_registered")
+        if MUTATING_NAME in changes.removed:
+            self._log.info("mutation_unregistered")

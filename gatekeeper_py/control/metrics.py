@@ -13,6 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.fastpath.reconcile import Change
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.core.compile.fastpath import Endpoint
@@ -30,7 +31,7 @@ class ControlMetrics:
         )
         self._repairs = Counter(
             f"{PREFIX}_repairs",
-            "Webhook configurations that were created or repaired.",
+            "Webhook configurations that somebody else changed or deleted, and that were repaired.",
             ["configuration"],
             registry=self.registry,
         )
@@ -39,6 +40,30 @@ class ControlMetrics:
         )
         self._armed = Gauge(
             f"{PREFIX}_armed", "1 while the webhook configurations exist.", registry=self.registry
+        )
+        self._alarm = Gauge(
+            f"{PREFIX}_alarm",
+            "1 while something needs attention: see docs/operations.md.",
+            ["what"],
+            registry=self.registry,
+        )
+        self._pauses = Counter(
+            f"{PREFIX}_pauses", "Pauses that began, each by an annotation.", registry=self.registry
+        )
+        self._paused_until = Gauge(
+            f"{PREFIX}_paused_until_timestamp_seconds",
+            "Unix time at which the current pause ends; 0 without a pause.",
+            registry=self.registry,
+        )
+        self._mutation = Gauge(
+            f"{PREFIX}_mutation_active",
+            "1 while the mutating webhook is registered and active, because the policy can rewrite images.",
+            registry=self.registry,
+        )
+        self._tolerated = Gauge(
+            f"{PREFIX}_tolerated_selector_terms",
+            "Selector terms of a managed platform in the webhook configurations.",
+            registry=self.registry,
         )
         self._replicas = Gauge(f"{PREFIX}_replicas", "Replicas behind the Service.", registry=self.registry)
         self._last = Gauge(
@@ -69,11 +94,21 @@ class ControlMetrics:
             self._not_after.set(report.not_after.timestamp())
         if report.change:
             self._steps.labels(report.change).inc()
-        for name in report.repaired:
+        for name in report.changes.repaired:
             self._repairs.labels(name).inc()
+        until = report.pause.until
+        self._paused_until.set(0 if until is None else until.timestamp())
+        self._mutation.set(1 if report.changes.active else 0)
+        self._tolerated.set(report.changes.tolerated_terms)
 
     def failed(self) -> None:
         self._reconciles.labels("failed").inc()
+
+    def paused(self) -> None:
+        self._pauses.inc()
+
+    def alarm(self, what: Alarm, *, active: bool) -> None:
+        self._alarm.labels(what).set(1 if active else 0)
 
     def loop_lag(self, seconds: float) -> None:
         self._lag.set(seconds)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from gatekeeper_py.control import certificates, replicas, webhooks
+from gatekeeper_py.control import certificates, replicas
+from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.certificates import (
     CertificateSettings,
     CertificateStore,
@@ -20,9 +21,13 @@ from gatekeeper_py.control.certificates import (
     InvalidSecret,
     Observed,
 )
-from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired, Owner
+from gatekeeper_py.control.configurations import Changes, Configurations, Wanted
+from gatekeeper_py.control.installation import Installation
+from gatekeeper_py.control.pause import Pause, read_pause
+from gatekeeper_py.control.webhooks import drift
+from gatekeeper_py.control.webhooks.desired import Owner
+from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL
 
-FIELD_MANAGER: Final = "gatekeeper-py-controller"
 SERVICE_PORT: Final = "webhook"
 
 SOON_SECONDS: Final = 2.0
@@ -49,49 +54,7 @@ class KubernetesApi(Protocol):
 ProbeReplica = Callable[[str, int, bytes], Awaitable[replicas.ProbeResult]]
 """Takes host, port and the CA bundle to trust."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installation:
-    """The names of the objects that make up one installation."""
-
-    namespace: str
-    service: str
-    deployment: str
-    secret: str
-    owner: str
-    desired: tuple[Desired, ...]
-
-    @property
-    def server_name(self) -> str:
-        """The DNS name under which API servers call the Service."""
-        return f"{self.service}.{self.namespace}.svc"
-
-    @property
-    def secret_path(self) -> str:
-        return f"/api/v1/namespaces/{self.namespace}/secrets/{self.secret}"
-
-    @property
-    def owner_path(self) -> str:
-        return f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{self.owner}"
-
-    @property
-    def slices_path(self) -> str:
-        slices = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
-        return f"{slices}?labelSelector=kubernetes.io/service-name%3D{self.service}"
-
-    @property
-    def deployment_path(self) -> str:
-        return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{self.deployment}"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """When one of these is missing or being deleted, the installation is being removed."""
-        return (
-            f"/api/v1/namespaces/{self.namespace}",
-            self.owner_path,
-            self.deployment_path,
-            f"/api/v1/namespaces/{self.namespace}/services/{self.service}",
-        )
+Probed = list[tuple[replicas.ReplicaAddress, replicas.ProbeResult]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,19 +62,24 @@ class Report:
     """What a pass found and did. ``next_seconds`` is when the next pass is due without a change."""
 
     armed: bool
-    removed: bool = False
+    removed: str = ""
+    """The part of the installation whose removal disarmed the webhook."""
+    pause: Pause = field(default_factory=Pause)
     change: Change = ""
-    repaired: tuple[str, ...] = ()
+    changes: Changes = field(default_factory=Changes)
+    alarms: dict[Alarm, str] = field(default_factory=dict)
     not_after: datetime | None = None
     replicas: int = 0
     waiting: str = ""
+    """Why the webhook is not armed yet."""
     settled: bool = False
-    conditions_differ: bool = False
-    """A configuration carries other conditions than the fast path wants."""
+    seconds: float = STEADY_SECONDS
 
     @property
     def next_seconds(self) -> float:
-        if not self.armed:
+        if self.removed or self.pause.until is not None:
+            return self.seconds
+        if not self.armed or self.changes.registered != self.changes.active:
             return SOON_SECONDS
         return STEADY_SECONDS if self.settled else ROTATING_SECONDS
 
@@ -139,71 +107,199 @@ class TrustTimer:
         return self._since
 
 
-async def reconcile(
-    api: KubernetesApi,
-    installation: Installation,
-    settings: CertificateSettings,
-    trust_timer: TrustTimer,
-    *,
-    now: datetime,
-    probe_replica: ProbeReplica | None = None,
-    wanted: Callable[[], Conditions] | None = None,
-) -> Report:
-    """Do one pass. Raises the client's errors; the rest of the pass is then skipped.
+class Passes:
+    """Does passes over one installation, and remembers what only this process can know."""
 
-    ``wanted`` returns the conditions that the fast path wants at that moment; ``None`` without a fast path.
-    """
-    live = {desired.path: await api.get(desired.path) for desired in installation.desired}
-    missing = await _missing_part(api, installation)
-    if missing:
-        await disarm(api, installation)
-        return Report(armed=False, removed=True, waiting=f"{missing} is not there, or being deleted")
-    secret = await api.get(installation.secret_path)
-    store = _parse(secret)
-    replicas = [] if store is None else await _probe_replicas(api, installation, store, probe_replica)
-    observed = await _observe(api, installation, live, replicas)
-    observed = replace(observed, trusted_since=trust_timer.since(store, observed, now))
-    after, change = certificates.advance(store, observed, settings, now)
-    if change:
-        await _write_secret(api, installation, secret, after)
-    existing = any(configuration is not None for configuration in live.values())
-    # Once armed, always armed: a failing replica must not open the cluster.
-    armed = existing or (not change and _may_arm(replicas))
-    bundle = certificates.bundle(after, observed, now)
-    repaired: tuple[str, ...] = ()
-    conditions_differ = False
-    if armed:
-        owner = await _owner(api, installation)
-        repaired, conditions_differ = await _repair(api, installation, live, bundle, owner, wanted)
-    return Report(
-        armed=armed,
-        change=change,
-        repaired=repaired,
-        not_after=after.not_after,
-        replicas=len({endpoint.replica for endpoint, _ in replicas if not endpoint.leaving}),
-        waiting="" if armed else _why_not_armed(replicas),
-        settled=certificates.settled(after) and bundle == after.bundle,
-        conditions_differ=conditions_differ,
-    )
+    def __init__(
+        self,
+        api: KubernetesApi,
+        installation: Installation,
+        settings: CertificateSettings,
+        *,
+        probe_replica: ProbeReplica | None = None,
+    ) -> None:
+        self.configurations = Configurations(api, installation.target)
+        self._api = api
+        self._installation = installation
+        self._settings = settings
+        self._probe_replica = probe_replica or self._probe_directly
+        self._trust_timer = TrustTimer()
+        self._was_armed = False
+        self._bundles: tuple[bytes, ...] = ()
+        """The CA bundles of the configurations when they were last seen."""
 
+    async def run(self, wanted: Wanted, now: datetime) -> Report:
+        """Do one pass. Raises the client's errors; the rest of the pass is then skipped."""
+        live = await self.configurations.read()
+        namespace, removed = await self._removal()
+        if removed or namespace is None:
+            if live:
+                await self.configurations.remove()
+            self._forget()
+            return Report(armed=False, removed=removed, seconds=SOON_SECONDS)
+        pause = read_pause(namespace, now)
+        if pause.until is not None:
+            if live:
+                await self.configurations.remove()
+            live = {}
+            self._forget()
+        secret = await self._api.get(self._installation.secret_path)
+        store = _parse(secret)
+        probed = [] if store is None else await self._probe_replicas(store)
+        service = await self._api.get(self._installation.service_path)
+        deployment = await self._api.get(self._installation.deployment_path)
+        observed = self._observe(live, probed, deployment)
+        observed = replace(observed, trusted_since=self._trust_timer.since(store, observed, now))
+        after, change = certificates.advance(store, observed, self._settings, now)
+        if change:
+            await self._write_secret(secret, after)
+        alarms = self._alarms(service, deployment, secret, store, probed, pause, live=bool(live))
+        changes, waiting = Changes(), ""
+        bundle = certificates.bundle(after, observed, now)
+        # Once armed, always armed: a failing replica, or somebody who deletes the configurations, must not
+        # open the cluster.
+        armed = pause.until is None and (bool(live) or self._was_armed or (not change and _may_arm(probed)))
+        if armed:
+            changes = await self.configurations.apply(live, wanted, bundle, await self._owner(), now)
+            alarms["selector"] = changes.selector_problem
+            self._was_armed = True
+        elif pause.until is None:
+            waiting = _why_not_armed(probed)
+        return Report(
+            armed=armed,
+            pause=pause,
+            change=change,
+            changes=changes,
+            alarms=alarms,
+            not_after=after.not_after,
+            replicas=len({address.replica for address, _ in probed if not address.leaving}),
+            waiting=waiting,
+            settled=certificates.settled(after) and bundle == after.bundle,
+            seconds=_seconds_until(pause, now),
+        )
 
-async def disarm(api: KubernetesApi, installation: Installation) -> None:
-    """Delete the webhook configurations, so that API servers do not call a server that is going away."""
-    for desired in installation.desired:
-        await api.delete(desired.path)
+    def _forget(self) -> None:
+        """The configurations were removed on purpose: arm again only once a replica answers."""
+        self._was_armed, self._bundles = False, ()
 
+    async def shut_down(self) -> bool:
+        """Remove the configurations if the installation is being removed; whether that was the case."""
+        _, removed = await self._removal()
+        if removed:
+            await self.configurations.remove()
+        return bool(removed)
 
-async def removal_under_way(api: KubernetesApi, installation: Installation) -> bool:
-    """Whether a part of the installation is missing or being deleted."""
-    return bool(await _missing_part(api, installation))
+    async def _removal(self) -> tuple[dict[str, Any] | None, str]:
+        """Return the Namespace, and which part of the installation is missing or being deleted.
 
+        Only the Namespace and the owning ClusterRole count: without its Service or Deployment the cluster
+        stays closed.
+        """
+        namespace = await self._api.get(self._installation.namespace_path)
+        owner = await self._api.get(self._installation.owner_path)
+        for path, part in (
+            (self._installation.namespace_path, namespace),
+            (self._installation.owner_path, owner),
+        ):
+            if part is None:
+                return namespace, f"{path} does not exist"
+            if part.get("metadata", {}).get("deletionTimestamp"):
+                return namespace, f"{path} is being deleted"
+        return namespace, ""
 
-async def _missing_part(api: KubernetesApi, installation: Installation) -> str:
-    for path in installation.parts:
-        part = await api.get(path)
-        if part is None or part.get("metadata", {}).get("deletionTimestamp"):
-            return path
-    return ""
+    async def _probe_replicas(self, store: CertificateStore) -> Probed:
+        """Probe every replica behind the Service."""
+        slices = await self._api.get(self._installation.slices_path) or {}
+        addresses = list(dict.fromkeys(replicas.addresses(slices, SERVICE_PORT)))
+        probes = (self._probe_replica(each.host, each.port, store.bundle) for each in addresses)
+        return list(zip(addresses, await asyncio.gather(*probes), strict=True))
+
+    async def _probe_directly(self, host: str, port: int, bundle: bytes) -> replicas.ProbeResult:
+        name = self._installation.server_name
+        return await replicas.probe(host, port, server_name=name, bundle=bundle)
+
+    def _observe(
+        self,
+        live: dict[str, dict[str, Any]],
+        probed: Probed,
+        deployment: dict[str, Any] | None,
+    ) -> Observed:
+        # A Pod without an address is in no EndpointSlice yet, but may have mounted the Secret already.
+        counted = ((deployment or {}).get("status") or {}).get("replicas") or 0
+        staying = {address.replica for address, _ in probed if not address.leaving}
+        if live:
+            self._bundles = tuple(
+                bundle
+                for template in self.configurations.templates
+                if template.path in live
+                for bundle in drift.bundles(live[template.path], template)
+            )
+        return Observed(
+            # Configurations that somebody deleted are created again with what they trusted.
+            trusted=self._bundles,
+            served={f"{address.host} {address.port}": result.fingerprint for address, result in probed},
+            unseen=len(staying) < counted,
+        )
+
+    def _alarms(
+        self,
+        service: dict[str, Any] | None,
+        deployment: dict[str, Any] | None,
+        secret: dict[str, Any] | None,
+        store: CertificateStore | None,
+        probed: Probed,
+        pause: Pause,
+        *,
+        live: bool,
+    ) -> dict[Alarm, str]:
+        installation = self._installation
+        missing_secret = "is missing" if secret is None else "holds no usable certificate"
+        return {
+            "service": "" if service is not None else f"the Service {installation.service} is missing",
+            "deployment": (
+                "" if deployment is not None else f"the Deployment {installation.deployment} is missing"
+            ),
+            # Before the webhook is armed for the first time there is no Secret yet.
+            "secret": (
+                f"the Secret {installation.secret} {missing_secret}" if store is None and live else ""
+            ),
+            "endpoints": "" if any(result.answered for _, result in probed) else _why_not_armed(probed),
+            "pause": pause.problem,
+        }
+
+    async def _write_secret(self, live: dict[str, Any] | None, store: CertificateStore) -> None:
+        path = self._installation.secret_path
+        if live is not None:
+            # Without a key pair to serve, keep what is there: the Secret's type may require the keys.
+            ours = certificates.KEYS if store.current is not None else certificates.KEYS[2:]
+            kept = {key: value for key, value in (live.get("data") or {}).items() if key not in ours}
+            await self._api.replace(path, {**live, "data": {**kept, **store.data()}})
+            return
+        document = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": self._installation.secret,
+                "namespace": self._installation.namespace,
+                "labels": {PART_OF_LABEL: PART_OF},
+            },
+            # Not kubernetes.io/tls, which requires tls.crt even before one may be served. Until it exists,
+            # the kubelet keeps what running replicas have mounted, and new replicas wait.
+            "type": "Opaque",
+            "data": store.data(),
+        }
+        await self._api.create(path, document)
+
+    async def _owner(self) -> Owner:
+        owner = await self._api.get(self._installation.owner_path)
+        if owner is None:
+            raise LookupError(f"the owner {self._installation.owner_path} was deleted during the pass")
+        return Owner(
+            api_version="rbac.authorization.k8s.io/v1",
+            kind="ClusterRole",
+            name=self._installation.owner,
+            uid=owner["metadata"]["uid"],
+        )
 
 
 def _parse(secret: dict[str, Any] | None) -> CertificateStore | None:
@@ -215,132 +311,23 @@ def _parse(secret: dict[str, Any] | None) -> CertificateStore | None:
         return None  # the step that is due replaces it, and is logged
 
 
-Replicas = list[tuple[replicas.ReplicaAddress, replicas.ProbeResult]]
-
-
-async def _probe_replicas(
-    api: KubernetesApi,
-    installation: Installation,
-    store: CertificateStore,
-    probe_replica: ProbeReplica | None,
-) -> Replicas:
-    """Probe every replica behind the Service."""
-
-    async def probe_directly(host: str, port: int, bundle: bytes) -> replicas.ProbeResult:
-        return await replicas.probe(host, port, server_name=installation.server_name, bundle=bundle)
-
-    slices = await api.get(installation.slices_path) or {}
-    endpoints = list(dict.fromkeys(replicas.addresses(slices, SERVICE_PORT)))
-    probes = ((probe_replica or probe_directly)(each.host, each.port, store.bundle) for each in endpoints)
-    answers = await asyncio.gather(*probes)
-    return list(zip(endpoints, answers, strict=True))
-
-
-async def _observe(
-    api: KubernetesApi,
-    installation: Installation,
-    live: dict[str, dict[str, Any] | None],
-    replicas: Replicas,
-) -> Observed:
-    # A Pod without an address is in no EndpointSlice yet but may have mounted the Secret; status counts it.
-    deployment = await api.get(installation.deployment_path) or {}
-    counted = (deployment.get("status") or {}).get("replicas") or 0
-    staying = {endpoint.replica for endpoint, _ in replicas if not endpoint.leaving}
-    return Observed(
-        trusted=tuple(
-            bundle
-            for desired in installation.desired
-            if (configuration := live[desired.path]) is not None
-            for bundle in webhooks.bundles(configuration, desired)
-        ),
-        served={f"{each.host} {each.port}": answer.fingerprint for each, answer in replicas},
-        unseen=len(staying) < counted,
-    )
-
-
-def _may_arm(replicas: Replicas) -> bool:
+def _may_arm(probed: Probed) -> bool:
     """Whether some replica answers reviews, and none serves a leaf that API servers would refuse."""
-    staying = [answer for endpoint, answer in replicas if not endpoint.leaving]
-    return any(answer.judged for answer in staying) and not any(answer.untrusted for answer in staying)
+    staying = [result for address, result in probed if not address.leaving]
+    return any(result.answered for result in staying) and not any(result.untrusted for result in staying)
 
 
-async def _write_secret(
-    api: KubernetesApi, installation: Installation, live: dict[str, Any] | None, store: CertificateStore
-) -> None:
-    if live is not None:
-        # Without a key pair to serve, keep what is there: the Secret's type may require the keys.
-        ours = certificates.KEYS if store.current is not None else certificates.KEYS[2:]
-        kept = {key: value for key, value in (live.get("data") or {}).items() if key not in ours}
-        await api.replace(installation.secret_path, {**live, "data": {**kept, **store.data()}})
-        return
-    document = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": installation.secret,
-            "namespace": installation.namespace,
-            "labels": {"app.kubernetes.io/part-of": "gatekeeper-py"},
-        },
-        # Not kubernetes.io/tls, which requires tls.crt even before one may be served. Until it exists, the
-        # kubelet keeps what running replicas have mounted, and new replicas wait.
-        "type": "Opaque",
-        "data": store.data(),
-    }
-    await api.create(installation.secret_path, document)
-
-
-async def _owner(api: KubernetesApi, installation: Installation) -> Owner:
-    owner = await api.get(installation.owner_path)
-    if owner is None:
-        raise LookupError(f"the owner {installation.owner_path} was deleted during the pass")
-    return Owner(
-        api_version="rbac.authorization.k8s.io/v1",
-        kind="ClusterRole",
-        name=installation.owner,
-        uid=owner["metadata"]["uid"],
-    )
-
-
-async def _repair(
-    api: KubernetesApi,
-    installation: Installation,
-    live: dict[str, dict[str, Any] | None],
-    bundle: bytes,
-    owner: Owner,
-    wanted: Callable[[], Conditions] | None,
-) -> tuple[tuple[str, ...], bool]:
-    """Create or repair each configuration.
-
-    Returns the names of those that were written, and ``Report.conditions_differ``. Conditions of the fast
-    path are kept as found, because only the fast path knows which policy they were compiled from. Without a
-    fast path nobody keeps them in step, so they are removed.
-    """
-    changed, conditions_differ = [], False
-    for desired in installation.desired:
-        current = live[desired.path]
-        kept = (
-            NO_CONDITIONS
-            if current is None or wanted is None
-            else webhooks.found_conditions(current, desired)
-        )
-        document = desired.document(bundle, owner, kept)
-        conditions_differ = conditions_differ or (
-            wanted is not None and not webhooks.carries(document, desired, wanted())
-        )
-        if current is None:
-            await api.create(desired.path, document)
-        elif webhooks.drifted(current, document):
-            await api.replace(desired.path, webhooks.repaired(current, document))
-        else:
-            continue
-        changed.append(desired.name)
-    return tuple(changed), conditions_differ
-
-
-def _why_not_armed(replicas: Replicas) -> str:
-    if not replicas:
-        return "there is no replica behind the Service yet"
+def _why_not_armed(probed: Probed) -> str:
+    if not probed:
+        return "there is no replica behind the Service"
     return "; ".join(
-        f"{endpoint.host}: {answer.problem or ('leaving' if endpoint.leaving else 'judges')}"
-        for endpoint, answer in replicas[:3]
+        f"{address.host}: {result.problem or ('shutting down' if address.leaving else 'answers')}"
+        for address, result in probed[:3]
     )
+
+
+def _seconds_until(pause: Pause, now: datetime) -> float:
+    """Return when the next pass is due: at the end of a pause, else after a minute at most."""
+    if pause.until is None:
+        return STEADY_SECONDS
+    return min(max((pause.until - now).total_seconds(), 0.0), STEADY_SECONDS)

@@ -53,7 +53,7 @@ class ProbeResult:
     """
 
     fingerprint: str | None = None
-    judged: bool = False
+    answered: bool = False
     untrusted: bool = False
     problem: str = ""
 
@@ -105,9 +105,9 @@ async def probe(host: str, port: int, *, server_name: str, bundle: bytes) -> Pro
         return ProbeResult(problem=f"{type(problem).__name__}: {problem}"[:200])
     leaf = leaves[-1] if leaves else None
     fingerprint = None if leaf is None else hashlib.sha256(leaf).hexdigest()
-    judged = response.status == 200 and _is_answer(body)  # noqa: PLR2004 - HTTP
-    problem_text = "" if judged else f"it answered {response.status} without a verdict"
-    return ProbeResult(fingerprint=fingerprint, judged=judged, problem=problem_text)
+    answered = response.status == 200 and _is_answer(body)  # noqa: PLR2004 - HTTP
+    problem_text = "" if answered else f"it answered {response.status} without a verdict"
+    return ProbeResult(fingerprint=fingerprint, answered=answered, problem=problem_text)
 
 
 def _is_answer(body: bytes) -> bool:

@@ -7,6 +7,9 @@ from typing import Final
 DEFAULT_NAMESPACE: Final = "gatekeeper-py"
 """Where gatekeeper-py is installed unless it is told otherwise."""
 
+POLICY_CONFIGMAP: Final = "gatekeeper-py-policy"
+"""Name of the ConfigMap with the policy, unless another one is configured."""
+
 SYSTEM_NAMESPACE: Final = "kube-system"
 """Always exempt, because the cluster's own components must be able to start without the webhook."""
 

@@ -45,11 +45,13 @@ async def survey(
     policy: ActivePolicy,
     *,
     namespace: str | None,
+    exempt: frozenset[str] = frozenset(),
     keep_approved: bool,
     on_page: OnPage = lambda _resource, _seen, _left: None,
 ) -> Survey:
     """List everything that holds images, in one namespace or in all, and judge it.
 
+    Images in the ``exempt`` namespaces have the verdict ``exempt``, since the webhook does not review them.
     Raises ``ClusterError`` when something cannot be listed, because an incomplete audit must not look
     complete.
     """
@@ -60,7 +62,9 @@ async def survey(
             continue
         try:
             total.merge(
-                await _Listing(api, policy, resource, namespace, on_page).tally(keep_approved=keep_approved)
+                await _Listing(api, policy, resource, namespace, exempt, on_page).tally(
+                    keep_approved=keep_approved
+                )
             )
         except NotFound:
             # Not every API server serves every kind, but one without Pods is not an API server.
@@ -88,9 +92,16 @@ class _Listing:
     """All objects of one kind, page by page."""
 
     def __init__(
-        self, api: ApiClient, policy: ActivePolicy, resource: Resource, namespace: str | None, on_page: OnPage
+        self,
+        api: ApiClient,
+        policy: ActivePolicy,
+        resource: Resource,
+        namespace: str | None,
+        exempt: frozenset[str],
+        on_page: OnPage,
     ) -> None:
         self._api = api
+        self._exempt = exempt
         self._policy = policy
         self._resource = resource
         self._path = resource.path(namespace)
@@ -156,6 +167,8 @@ class _Listing:
         tally.objects += 1
         for judgement in admission.validate(request, self._policy).judgements:
             image = judged_image(judgement, self._policy, request.namespace)
+            if request.namespace in self._exempt:
+                image = image._replace(verdict="exempt")
             tally.add(image, Usage(kind, request.namespace, request.name, judgement.slot.path))
 
 

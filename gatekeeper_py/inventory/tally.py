@@ -7,6 +7,7 @@ image that is not listed has none.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -17,12 +18,13 @@ class JudgedImage(NamedTuple):
     """An image as written, with its verdict.
 
     One text has several of these when the verdict depends on the namespace. ``canonical`` is ``None`` when
-    the image is invalid. ``image`` is empty when the field is missing or not text.
+    the image is invalid. In an exempt namespace the verdict is ``exempt``, and ``reason`` says what the
+    policy would decide. ``image`` is empty when the field is missing or not text.
     """
 
     image: str
     canonical: str | None
-    verdict: Literal["approved", "rejected"]
+    verdict: Literal["approved", "rejected", "exempt"]
     reason: Reason
     detail: str
 
@@ -62,13 +64,13 @@ class Tally:
     @property
     def counts(self) -> dict[str, int]:
         """Return how many objects were read, and how many images they use, listed or not."""
-        rejected = sum(image.verdict == "rejected" for image in self._usages)
-        total = len(self._usages)
+        verdicts = Counter(image.verdict for image in self._usages)
         return {
             "objects": self.objects,
-            "images": total,
-            "approved": total - rejected,
-            "rejected": rejected,
+            "images": len(self._usages),
+            "approved": verdicts["approved"],
+            "rejected": verdicts["rejected"],
+            "exempt": verdicts["exempt"],
         }
 
     def listed(self) -> Iterator[tuple[JudgedImage, list[Usage]]]:

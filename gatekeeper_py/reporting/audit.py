@@ -22,6 +22,7 @@ HEADINGS: Final = ("IMAGE", "REASON", "COUNT", "DETAIL", "WHERE")
 COUNT: Final = HEADINGS.index("COUNT")
 DETAIL: Final = HEADINGS.index("DETAIL")
 CSV_FIELDS: Final = ("image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path")
+STYLES: Final = {"approved": "bold green", "rejected": "bold red", "exempt": "bold blue"}
 GAP: Final = "  "
 CLOSING: Final = "\n    }"
 NARROWEST: Final = 12
@@ -65,17 +66,18 @@ def _print_table(tally: Tally, width: int | None) -> None:
         headings, *lines = table(rows, width)
         out.print(Text(GAP.join(headings), "bold"))
         for (image, _), (first, reason, *rest) in zip(rows, lines, strict=True):
-            style = "bold green" if image.verdict == "approved" else "bold red"
+            style = STYLES[image.verdict]
             out.print(Text.assemble(first, GAP, (reason, style), GAP, GAP.join(rest)))
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
-    out.print(f"{totals}{counts['rejected']} rejected, {counts['approved']} approved")
+    exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""
+    out.print(f"{totals}{counts['rejected']} rejected, {counts['approved']} approved{exempt}")
 
 
 def _cells(image: JudgedImage, usages: Sequence[Usage]) -> tuple[str, ...]:
     return (
         escape(image.image, MAX_CELL) or "(none)",
-        image.reason,
+        "exempt" if image.verdict == "exempt" else image.reason,
         str(len(usages)),
         escape(image.detail, MAX_CELL) if image.reason in {"denied", "invalid"} else "",
         ", ".join(_objects(usages)),

@@ -12,13 +12,14 @@ from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.reporting.console import console, counted
 
-Verdict = Literal["admitted", "warned", "rejected", "rewritten"]
+Verdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt"]
 
 STYLES: Final = {
     "admitted": "bold green",
     "rewritten": "bold cyan",
     "warned": "bold yellow",
     "rejected": "bold red",
+    "exempt": "bold blue",
 }
 
 

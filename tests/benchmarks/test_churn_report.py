@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from benchmarks.churn.cases import CASES
-from benchmarks.churn.report import PLAIN, TARGETS, UNMIRRORED, VALIDATE, Spread, figures, judged, markdown
+from benchmarks.churn.report import (
+    ENFORCE,
+    PLAIN,
+    TARGETS,
+    TWO_CALLS,
+    UNMIRRORED,
+    Spread,
+    figures,
+    judged,
+    markdown,
+)
 from benchmarks.churn.rounds import FULL, QUICK, Sample
 
 
@@ -31,12 +41,12 @@ def test_a_figure_is_its_median_with_the_least_and_the_most() -> None:
 def test_a_case_is_compared_with_none_of_its_own_round() -> None:
     samples = [
         sample(1, "none", creates_per_second=100),
-        sample(1, "validate", creates_per_second=80, single_mean_ms=4.0),
+        sample(1, "enforce", creates_per_second=80, single_mean_ms=4.0),
         sample(2, "none", creates_per_second=50),
-        sample(2, "validate", creates_per_second=40, single_mean_ms=4.0),
+        sample(2, "enforce", creates_per_second=40, single_mean_ms=4.0),
     ]
 
-    found = figures(samples)[VALIDATE]
+    found = figures(samples)[ENFORCE]
 
     assert found["creates_ratio"] == Spread(0.8, 0.8, 0.8)
     assert found["added_mean_ms"] == Spread(1.0, 1.0, 1.0)
@@ -50,7 +60,7 @@ def test_a_case_is_compared_with_none_of_its_own_round() -> None:
     ],
 )
 def test_targets_are_met_or_missed(cpu: float, rate: float, verdicts: list[str]) -> None:
-    samples = [sample(1, "none"), sample(1, "validate", webhook_cpu_ms=cpu, creates_per_second=rate)]
+    samples = [sample(1, "none"), sample(1, "enforce", webhook_cpu_ms=cpu, creates_per_second=rate)]
 
     assert [target["verdict"] for target in judged(figures(samples))[:2]] == verdicts
 
@@ -66,7 +76,7 @@ def test_the_targets_speak_of_cases_that_exist() -> None:
     for plan in (QUICK, FULL):
         labels = {f"{case.name} {share} %" for case in CASES for share in plan.shares(case)}
 
-        assert {VALIDATE, PLAIN, UNMIRRORED, "gatekeeper 50 %"} <= labels
+        assert {ENFORCE, TWO_CALLS, PLAIN, UNMIRRORED, "gatekeeper 50 %"} <= labels
 
 
 @pytest.mark.parametrize(("cores", "doubtful"), [(0.02, False), (0.7, True)])

@@ -189,3 +189,16 @@ async def test_changes_of_a_whole_collection(server: Server, api: ApiClient) -> 
 async def test_requests_at_the_same_time_share_one_session(server: Server, api: ApiClient) -> None:
     await asyncio.gather(*(api.get("/a") for _ in range(5)))
     assert server.connections == 1
+
+
+async def test_text_of_a_pod(server: Server, api: ApiClient) -> None:
+    server.chunks = [b"metric 1", b".0\n\xff"]
+    assert await api.text("/pods/a:8080/proxy/metrics") == "metric 1.0\n\ufffd"
+    server.answers(503, status(503, "ServiceUnavailable"))
+    with pytest.raises(ApiError, match="503"):
+        await api.text("/pods/a:8080/proxy/metrics")
+
+
+async def test_post_adds_to_a_collection(server: Server, api: ApiClient) -> None:
+    await api.post("/events", {"x": 1})
+    assert server.asked == [("POST", "/events", {"fieldManager": "us"}, "application/json", b'{"x":1}')]

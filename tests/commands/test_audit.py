@@ -89,7 +89,7 @@ def test_json_is_complete_and_sorted(audit: Audit) -> None:
     said = audit("--format", "json")
     assert said.code == 1
     assert json.loads(said.out) == {
-        "counts": {"objects": 4, "images": 3, "approved": 1, "rejected": 2},
+        "counts": {"objects": 4, "images": 3, "approved": 1, "rejected": 2, "exempt": 0},
         "images": [
             {
                 "image": "nginx:1.25",
@@ -436,3 +436,24 @@ def test_a_reader_that_leaves_is_no_traceback(process: Process, cluster: FakeClu
         running.stdout.close()
         assert running.stderr.read() == b""
     assert running.returncode == 141
+
+
+def test_images_in_exempt_namespaces_are_counted_and_not_rejected(audit: Audit, cluster: FakeCluster) -> None:
+    cluster.lists[PODS].clear()
+    cluster.lists["/apis/apps/v1/deployments"].clear()
+    cluster.add(
+        PODS, named(pod("nginx:1.25"), "dns", "kube-system"), named(pod("nginx:1.25"), "cni", "calico")
+    )
+    said = audit("--format", "json", "--all")
+    assert said.code == 1
+    answer = json.loads(said.out)
+    assert answer["counts"] == {"objects": 2, "images": 2, "approved": 0, "rejected": 1, "exempt": 1}
+    assert [(image["verdict"], image["reason"]) for image in answer["images"]] == [
+        ("exempt", "unlisted"),
+        ("rejected", "unlisted"),
+    ]
+    said = audit("--exempt-namespace=kube-system", "--exempt-namespace=calico")
+    assert (said.code, said.out) == (0, "2 objects, 1 image: 0 rejected, 0 approved, 1 exempt\n")
+    said = audit("--exempt-namespace=", "--format", "json")
+    assert json.loads(said.out)["counts"]["rejected"] == 1
+    assert "exempt" in audit("--all").out

@@ -229,3 +229,29 @@ def test_the_fast_path_of_a_bad_policy_is_not_told(command: Command, write: Writ
     done = command("check", write(BAD), "--fast-path")
     assert done.code == 1
     assert "not-pre-approved" not in done.out
+
+
+SETTINGS = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: gatekeeper-py-webhooks}
+data:
+  webhooks.yaml: |
+    exemptNamespaces: [calico-system]
+    pods: {failurePolicy: fail}
+"""
+
+
+def test_settings_of_the_webhooks_are_checked_in_their_configmap(command: Command, write: Write) -> None:
+    done = command("check", write(SETTINGS), "--format", "json")
+    assert done.code == 1
+    (finding,) = json.loads(done.out)["findings"]
+    assert (finding["path"], finding["line"]) == ("pods.failurePolicy", 8)
+    assert finding["proposal"] == "did you mean Fail?"
+    assert command("check", write(SETTINGS.replace("fail}", "Fail}"))).code == 0
+
+
+def test_settings_of_the_webhooks_are_no_policy(command: Command, write: Write) -> None:
+    done = command("explain", write(SETTINGS.replace("fail}", "Fail}")), "nginx")
+    assert done.code == 2
+    assert "policy.yaml" in done.err

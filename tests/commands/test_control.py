@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 from click.testing import CliRunner
 
 from gatekeeper_py.commands.control import control
-
-WEBHOOKS = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingWebhookConfiguration
-metadata: {name: validate}
-webhooks: [{name: pods.gk, clientConfig: {}}]
-"""
-
-BASE = Path(__file__).parents[2] / "k8s/base/webhooks"
 
 
 @pytest.mark.parametrize(
@@ -41,53 +29,20 @@ BASE = Path(__file__).parents[2] / "k8s/base/webhooks"
         pytest.param(["--settle-seconds=inf"], "--settle-seconds", id="endless-settling"),
         pytest.param(["--health-listen=nowhere"], "'--health-listen': 'nowhere' is not", id="no-address"),
         pytest.param(["--log-level=loud"], "--log-level", id="log-level"),
-        pytest.param(["--fast-path"], "--fast-path requires --configmap", id="fast-path-without-a-policy"),
+        pytest.param(["--fast-path", "--once"], "exclude each other", id="fast-path-once"),
+        pytest.param(["--configmap=ns/p"], "must be in the namespace", id="policy-elsewhere"),
+        pytest.param(["--configmap=policy"], "'policy' is not NAMESPACE/NAME", id="no-namespace"),
         pytest.param(
-            ["--fast-path", "--configmap=ns/p", "--once"], "exclude each other", id="fast-path-once"
+            ["--configmap=gatekeeper-py/p'"], "is not a valid ConfigMap name", id="not-a-configmap-name"
         ),
-        pytest.param(
-            ["--fast-path", "--configmap=ns/p"],
-            "no webhook named pods.image-validation-webhook.gatekeeper-py",
-            id="fast-path-for-other-webhooks",
-        ),
-        pytest.param(["--configmap=ns/p"], "--configmap requires --fast-path", id="a-policy-for-nothing"),
+        pytest.param(["--webhooks=."], "No such option", id="directory-of-manifests"),
         pytest.param(
             ["--probe-namespace=ns"], "--probe-namespace requires --fast-path", id="a-probe-for-nothing"
         ),
         pytest.param(["extra"], "unexpected extra argument", id="extra-argument"),
     ],
 )
-def test_bad_usage(tmp_path: Path, arguments: list[str], message: str) -> None:
-    (tmp_path / "webhooks.yaml").write_text(WEBHOOKS)
-    done = CliRunner().invoke(control, [f"--webhooks={tmp_path}", *arguments])
+def test_bad_usage(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(control, arguments)
     assert done.exit_code == 2
     assert message in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param(None, "no webhook configuration", id="empty-folder"),
-        pytest.param("kind: Pod", "not a webhook configuration", id="something-else"),
-    ],
-)
-def test_bad_webhooks(tmp_path: Path, text: str | None, message: str) -> None:
-    if text is not None:
-        (tmp_path / "webhooks.yaml").write_text(text)
-    done = CliRunner().invoke(control, [f"--webhooks={tmp_path}"])
-    assert done.exit_code == 2
-    assert message in done.stderr
-
-
-def test_webhooks_are_required() -> None:
-    done = CliRunner().invoke(control, [])
-    assert done.exit_code == 2
-    assert "--webhooks" in done.stderr
-
-
-def test_the_name_of_the_policy_is_checked(tmp_path: Path) -> None:
-    for file in ("validating.yaml", "mutating.yaml"):
-        shutil.copy(BASE / file, tmp_path)
-    done = CliRunner().invoke(control, [f"--webhooks={tmp_path}", "--fast-path", "--configmap=policy"])
-    assert done.exit_code == 2
-    assert "'--configmap': 'policy' is not NAMESPACE/NAME" in done.stderr

@@ -30,7 +30,7 @@ def reviewed(command: Command, policy: Path, *files: object, code: int, **more: 
     answer: list[dict[str, Any]] = json.loads(done.out)
     for each in answer:
         assert list(each) == ["source", "document", "kind", "namespace", "name", "verdict", "images"]
-        assert each["verdict"] in {"admitted", "warned", "rejected", "rewritten"}
+        assert each["verdict"] in {"admitted", "warned", "rejected", "rewritten", "exempt"}
         assert isinstance(each["document"], int)
         for image in each["images"]:
             assert list(image) == ["path", "image", "verdict", "reason", "detail", "rewritten"]
@@ -386,3 +386,52 @@ def test_text_says_what_a_template_will_run_as(command: Command, write: Write) -
     done = command("review", write(MUTATE), write(json.dumps(workload("Deployment", "nginx")), "a"))
     assert done.code == 0
     assert "nginx will run as registry.corp.io/dockerhub/library/nginx\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("namespace", "arguments", "verdict", "code"),
+    [
+        pytest.param("kube-system", (), "exempt", 0, id="kube-system"),
+        pytest.param("gatekeeper-py", (), "exempt", 0, id="our-own"),
+        pytest.param("calico-system", (), "rejected", 1, id="another"),
+        pytest.param(
+            "calico-system",
+            ("--exempt-namespace", "calico-system"),
+            "exempt",
+            0,
+            id="named-on-the-command-line",
+        ),
+        pytest.param(
+            "kube-system",
+            ("--exempt-namespace=a", "--exempt-namespace=b"),
+            "rejected",
+            1,
+            id="default-replaced",
+        ),
+        pytest.param("kube-system", ("--exempt-namespace=",), "rejected", 1, id="none"),
+    ],
+)
+def test_objects_in_exempt_namespaces_are_not_judged(
+    command: Command, write: Write, namespace: str, arguments: tuple[str, ...], verdict: str, code: int
+) -> None:
+    obj = pod("nginx:1.25", metadata={"name": "web", "namespace": namespace})
+    path = write(json.dumps(obj), "pod.yaml")
+    done = command("review", write(ENFORCE), path, "--format", "json", *arguments)
+    (answer,) = json.loads(done.out)
+    assert (done.code, answer["verdict"]) == (code, verdict)
+    if verdict == "exempt":
+        assert answer["images"] == []
+        text = command("review", write(ENFORCE), path, *arguments)
+        assert text.out.splitlines()[-1] == "1 object: 1 exempt"
+
+
+def test_an_exempt_object_is_stored_as_it_is(command: Command, write: Write) -> None:
+    obj = pod("nginx:1.25", metadata={"name": "web", "namespace": "kube-system"})
+    done = command("review", write(MUTATE), write(json.dumps(obj), "pod.yaml"), "--mutate")
+    assert yaml.safe_load(done.out) == obj
+
+
+def test_an_exempt_namespace_must_be_a_namespaces_name(command: Command, write: Write) -> None:
+    done = command("review", write(ENFORCE), write(json.dumps(GOOD), "a"), "--exempt-namespace=*")
+    assert done.code == 2
+    assert "'*' is not a valid namespace name" in done.err

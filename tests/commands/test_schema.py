@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,6 +14,7 @@ from commanding import Command
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyError
 
+ROOT = Path(__file__).parents[2]
 HEAD: dict[str, Any] = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}
 MINIMAL = {**HEAD, "allow": ["registry.corp.io"]}
 MIRROR = {"from": "docker.io", "to": "a.io"}
@@ -110,3 +112,21 @@ def test_what_only_the_parser_can_tell_is_left_to_it(
     document = {**MINIMAL, "allow": allow}
     assert not parses(document)
     assert validator.is_valid(document)
+
+
+def test_the_schema_of_the_settings(command: Command) -> None:
+    done = command("schema", "--for", "webhooks")
+    assert done.code == 0
+    schema = json.loads(done.out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    shipped = yaml.safe_load((ROOT / "k8s/base/webhooks.yaml").read_text(encoding="utf-8"))
+    assert list(validator.iter_errors(shipped)) == []
+    for bad in (
+        {"exemptNamespaces": ["*"]},
+        {"colour": "red"},
+        {"pods": {"timeoutSeconds": 31}},
+        {"extraRules": [{"apiGroups": ["a.io"], "apiVersions": ["v1"], "resources": ["*"]}]},
+        {"exemptNamespaceLabels": {"a b": "c"}},
+    ):
+        assert list(validator.iter_errors(bad)), bad

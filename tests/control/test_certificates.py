@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from control.world import START, TERMS, b64
+from control.world import CERTIFICATES, START, b64
 from gatekeeper_py.control.certificates import (
     CertificateStore,
     InvalidSecret,
@@ -23,11 +23,11 @@ from gatekeeper_py.control.certificates import (
 from gatekeeper_py.issuing import Issued, issue
 
 LATER = START + timedelta(minutes=1)
-NEAR_EXPIRY = START + TERMS.lifetime - TERMS.renew_before
+NEAR_EXPIRY = START + CERTIFICATES.lifetime - CERTIFICATES.renew_before
 
 
-def made(names: tuple[str, ...] = TERMS.names, start: Any = START) -> Issued:
-    return issue(names, start, TERMS.lifetime)
+def made(names: tuple[str, ...] = CERTIFICATES.names, start: Any = START) -> Issued:
+    return issue(names, start, CERTIFICATES.lifetime)
 
 
 def pair(issued: Issued) -> KeyPair:
@@ -53,7 +53,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
         pytest.param(STEADY, Observed(), START, "", id="nothing-is-due"),
         pytest.param(STEADY, Observed(), NEAR_EXPIRY, "prepare", id="near-expiry"),
         pytest.param(STEADY, Observed(), NEAR_EXPIRY - timedelta(seconds=1), "", id="just-before-that"),
-        pytest.param(STEADY, Observed(), START + TERMS.lifetime, "create", id="expired"),
+        pytest.param(STEADY, Observed(), START + CERTIFICATES.lifetime, "create", id="expired"),
         pytest.param(replace(STEADY, cas=(NEW.ca,)), Observed(), START, "create", id="unknown-signer"),
         pytest.param(
             CertificateStore(current=pair(other := made(("x.ns.svc",))), cas=(other.ca,)),
@@ -66,7 +66,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
         pytest.param(
             PREPARED,
             Observed(trusted=BOTH, trusted_since=START),
-            START + TERMS.settle,
+            START + CERTIFICATES.settle,
             "promote",
             id="settled",
         ),
@@ -121,20 +121,20 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
     ],
 )
 def test_step_that_is_due(store: CertificateStore | None, observed: Observed, now: Any, change: str) -> None:
-    after, step = advance(store, observed, TERMS, now)
+    after, step = advance(store, observed, CERTIFICATES, now)
     assert step == change
     assert (after == store) is (change == "")
     assert after.not_after is not None
 
 
 def test_before_there_are_configurations_a_new_pair_is_served_at_once() -> None:
-    after, _ = advance(None, Observed(), TERMS, START)
+    after, _ = advance(None, Observed(), CERTIFICATES, START)
     assert after.current is not None
     assert settled(after)
 
 
 def test_while_there_are_configurations_a_new_pair_waits_for_them() -> None:
-    after, _ = advance(None, Observed(trusted=(OLD.ca, b"garbage")), TERMS, START)
+    after, _ = advance(None, Observed(trusted=(OLD.ca, b"garbage")), CERTIFICATES, START)
     assert after.current is None
     assert after.pending is not None
     assert after.cas[0] == OLD.ca
@@ -146,11 +146,11 @@ def test_lapsed_authorities_do_not_pile_up() -> None:
     """With a replica that never answers, nothing is ever retired."""
     store, now = STEADY, START
     for _ in range(10):
-        now += TERMS.lifetime - TERMS.renew_before
-        store, step = advance(store, serving(None), TERMS, now)
+        now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
+        store, step = advance(store, serving(None), CERTIFICATES, now)
         assert step == "prepare"
         assert len(store.cas) <= 3
-        store, step = advance(store, serving(None), TERMS, now)
+        store, step = advance(store, serving(None), CERTIFICATES, now)
         assert step == "promote"
 
 
@@ -172,7 +172,7 @@ def test_a_leaf_without_its_authority_is_no_reason_to_drop_others() -> None:
 
 
 def test_addresses_may_be_among_the_names() -> None:
-    terms = replace(TERMS, names=("gk.ns.svc", "10.0.0.1", "2001:db8:0::1"))
+    terms = replace(CERTIFICATES, names=("gk.ns.svc", "10.0.0.1", "2001:db8:0::1"))
     store, _ = advance(None, Observed(), terms, START)
     assert advance(store, Observed(), terms, START) == (store, "")
 
@@ -209,4 +209,7 @@ def test_one_garbled_pair_leaves_the_other(key: str) -> None:
 
 def test_a_leaf_without_names_is_replaced() -> None:
     nameless = KeyPair(certificate=OLD.ca, key=b"")
-    assert advance(CertificateStore(current=nameless, cas=(OLD.ca,)), Observed(), TERMS, START)[1] == "create"
+    assert (
+        advance(CertificateStore(current=nameless, cas=(OLD.ca,)), Observed(), CERTIFICATES, START)[1]
+        == "create"
+    )

@@ -1,28 +1,34 @@
-"""Passes at each change and each minute; failures are retried, and told once."""
+"""Passes after each change and each minute; failures are retried, and everything is reported once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from control.world import CONFIGURATIONS, INSTALLATION, TERMS, Refused, World
-from documented import check_event
+from control.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, Refused, World
+from gatekeeper_py.control.alarms import Alarm
+from gatekeeper_py.control.configurations import Wanted
 from gatekeeper_py.control.loop import AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
 from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions
+from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
+from gatekeeper_py.control.webhooks.templates import POD_VALIDATION, VALIDATING_NAME
+from gatekeeper_py.core.names import PAUSED_UNTIL
+from recording import RecordingLog
 
 
 class Recorder:
-    """Observer and log in one."""
+    """Observer, alarms and Events in one."""
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
         self.failures = 0
-        self.events: list[str] = []
+        self.pauses = 0
+        self.alarms: dict[Alarm, str] = {}
+        self.recorded: list[tuple[str, str, str]] = []
 
     def reconciled(self, report: Report) -> None:
         self.reports.append(report)
@@ -30,31 +36,54 @@ class Recorder:
     def failed(self) -> None:
         self.failures += 1
 
-    def info(self, event: str, **keys: Any) -> None:
-        check_event(event)
-        self.events.append(event)
+    def paused(self) -> None:
+        self.pauses += 1
 
-    warning = error = info
+    def update(self, problems: Mapping[Alarm, str]) -> None:
+        self.alarms |= problems
+
+    async def record(self, reason: str, message: str, *, kind: str = "", name: str = "") -> None:
+        self.recorded.append((reason, message, name))
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for reason, _, _ in self.recorded]
+
+
+class FastPath:
+    """Wants conditions, and counts how often it is asked to compare them."""
+
+    def __init__(self) -> None:
+        self.conditions = NO_CONDITIONS
+        self.checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
 
 
 class Enough(Exception):
-    """Ends a loop that has no end."""
+    """Ends an endless loop."""
 
 
 class Setup:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, fast_path: FastPath | None = None) -> None:
         self.world = world
         self.recorder = Recorder()
+        self.log = RecordingLog()
         self.slept: list[float] = []
         self.at_sleep: Callable[[float], None] = lambda _seconds: None
+        self.wanted = BOTH
+        self.problems: dict[Alarm, str] = {"settings": ""}
         self.controller = Controller(
-            world.cluster,
-            INSTALLATION,
-            TERMS,
+            world.process(),
+            lambda: self.wanted,
+            alarms=self.recorder,
+            events=self.recorder,
             observer=self.recorder,
-            log=self.recorder,
+            log=self.log,
             errors=(Refused,),
-            probe_replica=world.probe,
+            problems=lambda: self.problems,
+            fast_path=fast_path,
             now=lambda: world.now,
             monotonic=lambda: world.now.timestamp(),  # noqa: PLW0108 - the clock moves
             sleep=self.sleep,
@@ -68,6 +97,14 @@ class Setup:
         self.at_sleep(seconds)
         await asyncio.sleep(0)
 
+    async def armed(self) -> None:
+        """Armed, with everything forgotten that was reported meanwhile."""
+        await self.controller.run_once(300)
+        self.world.now += timedelta(seconds=2)
+        await self.controller.attempt()
+        self.log.lines.clear()
+        self.recorder.recorded.clear()
+
 
 @pytest.fixture
 def setup() -> Setup:
@@ -78,10 +115,15 @@ def refuse_all(_verb: str, _path: str) -> bool:
     return True
 
 
+def refuse_nothing(_verb: str, _path: str) -> bool:
+    return False
+
+
 async def test_once_ends_when_armed(setup: Setup) -> None:
     assert await setup.controller.run_once(300)
     assert setup.recorder.reports[-1].steady
-    assert setup.recorder.events == ["certificate_step", "not_armed", "armed"]
+    assert setup.log.events == ["certificate_step", "not_armed", "armed", "mutation_registered"]
+    assert setup.recorder.recorded == [("Armed", "armed with 2 replicas", "")]
 
 
 async def test_once_gives_up_in_time() -> None:
@@ -90,9 +132,9 @@ async def test_once_gives_up_in_time() -> None:
     assert sum(setup.slept) == 300
 
 
-async def test_once_goes_on_after_a_failed_pass(setup: Setup) -> None:
+async def test_once_continues_after_a_failed_pass(setup: Setup) -> None:
     setup.world.cluster.fail = refuse_all
-    setup.at_sleep = lambda _seconds: setattr(setup.world.cluster, "fail", lambda _verb, _path: False)
+    setup.at_sleep = lambda _seconds: setattr(setup.world.cluster, "fail", refuse_nothing)
     assert await setup.controller.run_once(300)
     assert setup.recorder.failures == 1
 
@@ -102,7 +144,7 @@ async def test_failures_back_off_to_a_bound_and_start_over(setup: Setup) -> None
     assert [await setup.controller.attempt() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
     for _ in range(2000):
         await setup.controller.attempt()
-    setup.world.cluster.fail = lambda _verb, _path: False
+    setup.world.cluster.fail = refuse_nothing
     await setup.controller.attempt()
     setup.world.cluster.fail = refuse_all
     assert await setup.controller.attempt() == 1
@@ -122,7 +164,7 @@ async def test_changes_do_not_shorten_the_pause_after_a_failure(setup: Setup) ->
     assert setup.slept == [1, 2, 4, 8]
 
 
-async def test_a_change_starts_a_pass_soon_and_less_soon_after_a_write(setup: Setup) -> None:
+async def test_a_change_starts_a_pass_soon_and_later_after_a_write(setup: Setup) -> None:
     def change(_verb: str, _path: str) -> bool:
         setup.controller.changed.set()
         return False
@@ -171,18 +213,82 @@ async def test_not_ready_when_no_pass_completed_for_long(setup: Setup) -> None:
     assert setup.controller.problem() == ""
 
 
-async def test_each_thing_is_told_once(setup: Setup) -> None:
-    await setup.controller.run_once(300)
-    setup.recorder.events.clear()
+async def test_everything_is_reported_once(setup: Setup) -> None:
+    await setup.armed()
     await setup.controller.attempt()
-    assert setup.recorder.events == []
+    assert (setup.log.events, setup.recorder.reasons) == ([], [])
     del setup.world.cluster.objects[CONFIGURATIONS[0]]
     await setup.controller.attempt()
-    assert setup.recorder.events == ["repaired"]
-    del setup.world.cluster.objects[INSTALLATION.parts[-1]]
+    assert (setup.log.events, setup.recorder.reasons) == (["repaired"], ["Repaired"])
+    del setup.world.cluster.objects[INSTALLATION.namespace_path]
     await setup.controller.attempt()
     await setup.controller.attempt()
-    assert setup.recorder.events == ["repaired", "disarmed"]
+    assert setup.log.events == ["repaired", "disarmed"]
+    assert setup.recorder.reasons == ["Repaired", "Disarmed"]
+
+
+async def test_a_repair_names_the_fields_that_somebody_changed(setup: Setup) -> None:
+    await setup.armed()
+    setup.world.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(failurePolicy="Ignore"))
+    await setup.controller.attempt()
+    field = f"webhooks[{POD_VALIDATION}].failurePolicy"
+    assert setup.log.named("repaired") == [{"configurations": [VALIDATING_NAME], "fields": [field]}]
+    assert setup.recorder.recorded == [
+        ("Repaired", f"repaired, because somebody changed {field}", VALIDATING_NAME)
+    ]
+
+
+async def test_a_pause_is_reported_when_it_begins_and_when_it_ends(setup: Setup) -> None:
+    await setup.armed()
+    until = "2026-01-01T06:00:00Z"
+
+    def pause(namespace: dict[str, Any]) -> None:
+        namespace["metadata"]["annotations"] = {PAUSED_UNTIL: until}
+
+    setup.world.cluster.edit(INSTALLATION.namespace_path, pause)
+    await setup.controller.attempt()
+    await setup.controller.attempt()
+    assert setup.log.named("paused") == [{"until": until}]
+    assert setup.recorder.reasons == ["Paused"]
+    assert setup.recorder.pauses == 1
+    setup.world.now += timedelta(hours=6)
+    await setup.controller.attempt()
+    assert setup.recorder.reasons == ["Paused", "Armed"]
+    assert setup.world.configured().keys() == set(CONFIGURATIONS)
+
+
+async def test_a_bad_pause_is_reported_once(setup: Setup) -> None:
+    await setup.armed()
+
+    def pause(namespace: dict[str, Any]) -> None:
+        namespace["metadata"]["annotations"] = {PAUSED_UNTIL: "soon"}
+
+    setup.world.cluster.edit(INSTALLATION.namespace_path, pause)
+    await setup.controller.attempt()
+    await setup.controller.attempt()
+    assert setup.log.events == ["pause_ignored"]
+    assert setup.recorder.reasons == ["PauseIgnored"]
+    assert setup.recorder.alarms["pause"]
+
+
+async def test_alarms_from_elsewhere_are_passed_on_even_when_a_pass_fails(setup: Setup) -> None:
+    setup.problems = {"settings": "bad"}
+    setup.world.cluster.fail = refuse_all
+    await setup.controller.attempt()
+    assert setup.recorder.alarms == {"settings": "bad"}
+
+
+async def test_registering_the_mutating_webhook_is_logged(setup: Setup) -> None:
+    await setup.armed()
+    setup.wanted = Wanted(mutates=False)
+    await setup.controller.attempt()
+    setup.wanted = Wanted(mutates=True)
+    assert await setup.controller.attempt() == 2.0
+    assert setup.log.events == ["mutation_unregistered", "mutation_registered"]
+    setup.world.now += timedelta(seconds=2)
+    await setup.controller.attempt()
+    assert setup.log.events[-1] == "mutation_active"
+    assert setup.recorder.reasons == []
 
 
 @pytest.mark.parametrize(
@@ -190,43 +296,32 @@ async def test_each_thing_is_told_once(setup: Setup) -> None:
     [
         pytest.param(False, False, True, [], id="a-restart-leaves-everything"),
         pytest.param(True, False, False, ["disarmed"], id="a-removal-disarms"),
-        pytest.param(True, True, True, ["disarm_failed"], id="an-error-does-not-keep-it-from-leaving"),
+        pytest.param(True, True, True, ["disarm_failed"], id="an-error-does-not-prevent-the-end"),
     ],
 )
-async def test_leaving(
+async def test_shutting_down(
     setup: Setup,
     removed: bool,  # noqa: FBT001
     failing: bool,  # noqa: FBT001
     armed: bool,  # noqa: FBT001
     events: list[str],
 ) -> None:
-    await setup.controller.run_once(300)
-    setup.recorder.events.clear()
+    await setup.armed()
     if removed:
-        del setup.world.cluster.objects[INSTALLATION.deployment_path]
+        del setup.world.cluster.objects[INSTALLATION.owner_path]
     if failing:
         setup.world.cluster.fail = refuse_all
     await setup.controller.shut_down()
     assert bool(setup.world.configured()) is armed
-    assert setup.recorder.events == events
+    assert setup.log.events == events
 
 
-class FastPath:
-    """What wants conditions, and counts how often it is to look for itself."""
-
-    def __init__(self) -> None:
-        self.conditions = NO_CONDITIONS
-        self.checks = 0
-
-    def check(self) -> None:
-        self.checks += 1
-
-
-async def test_the_fast_path_is_told_when_a_condition_is_missing(setup: Setup) -> None:
+async def test_the_fast_path_is_told_when_a_condition_is_missing() -> None:
     fast_path = FastPath()
-    setup.controller._fast_path = fast_path
+    setup = Setup(World(), fast_path)
+    setup.wanted = Wanted(mutates=True, conditions=lambda: fast_path.conditions)
     await setup.controller.run_once(300)
     assert fast_path.checks == 0
-    fast_path.conditions = Conditions(expressions={"pods.gk": "p"}, revision="0123456789ab")
+    fast_path.conditions = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")
     await setup.controller.attempt()
     assert fast_path.checks == 1

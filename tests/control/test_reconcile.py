@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from control.world import CONFIGURATIONS, INSTALLATION, TERMS, Refused, World, b64
-from gatekeeper_py.control.reconcile import Report, TrustTimer, disarm, reconcile, removal_under_way
-from gatekeeper_py.control.webhooks import (
-    FAST_PATH_CONDITION,
+from control.world import (
+    BOTH,
+    CERTIFICATES,
+    CONFIGURATIONS,
+    INSTALLATION,
+    MUTATING,
+    PARTS,
+    TEMPLATES,
+    VALIDATING,
+    Refused,
+    World,
+    b64,
+)
+from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.control.webhooks.conditions import (
+    CONDITION_NAME,
     NO_CONDITIONS,
     Conditions,
     carries,
     with_conditions,
 )
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
+from gatekeeper_py.control.webhooks.templates import (
+    MUTATING_NAME,
+    POD_MUTATION,
+    POD_VALIDATION,
+    POLICY_GUARD,
+    VALIDATING_NAME,
+)
+from gatekeeper_py.core.names import FAST_PATH_REVISION, PAUSED_UNTIL
 
 SECRET = INSTALLATION.secret_path
 
@@ -43,18 +65,18 @@ async def test_installation(world: World) -> None:
         world.pick_up(replica)
     third = await world.reconcile()
     assert third.steady
-    assert third.repaired == ("validate", "mutate")
+    assert third.changes.created == (VALIDATING_NAME, MUTATING_NAME)
     assert third.replicas == 2
     assert {bundle for each in world.configured().values() for bundle in each} == {world.store.bundle}
     world.cluster.requests.clear()
-    assert (await world.reconcile()).repaired == ()
+    assert not (await world.reconcile()).changes.any
     assert world.cluster.writes() == []
 
 
 async def test_without_replicas_it_waits() -> None:
     world = World(replicas=0)
     await world.reconcile()
-    assert (await world.reconcile()).waiting == "there is no replica behind the Service yet"
+    assert (await world.reconcile()).waiting == "there is no replica behind the Service"
     del world.cluster.objects[INSTALLATION.slices_path]
     assert not (await world.reconcile()).armed
 
@@ -103,27 +125,224 @@ async def test_a_replica_that_fails_later_does_not_disarm(armed: World) -> None:
     assert set(armed.configured()) == set(CONFIGURATIONS)
 
 
-@pytest.mark.parametrize("part", INSTALLATION.parts, ids=lambda path: path.rsplit("/", 2)[-2])
+@pytest.mark.parametrize("part", PARTS[:2], ids=["namespace", "owner"])
 @pytest.mark.parametrize("going", [True, False], ids=["being-deleted", "gone"])
-async def test_disarmed_at_each_sign_of_removal(armed: World, part: str, going: bool) -> None:  # noqa: FBT001
-    foreign = f"{INSTALLATION.desired[0].collection}/foreign"
+async def test_disarmed_when_the_installation_is_removed(armed: World, part: str, going: bool) -> None:  # noqa: FBT001
+    foreign = f"{TEMPLATES[0].collection}/foreign"
     armed.cluster.put(foreign, {})
     if going:
         armed.cluster.edit(part, lambda it: it["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
     else:
         del armed.cluster.objects[part]
-    report = await armed.reconcile()
-    assert report == Report(
-        armed=False, removed=True, waiting=f"{part} is not there, or being deleted", settled=False
-    )
-    assert await removal_under_way(armed.cluster, INSTALLATION)
+    process = armed.process()
+    report = await armed.reconcile(process)
+    reason = "is being deleted" if going else "does not exist"
+    assert (report.armed, report.removed) == (False, f"{part} {reason}")
     assert armed.cluster.writes() == [("delete", path) for path in CONFIGURATIONS]
     assert foreign in armed.cluster.objects
-    await disarm(armed.cluster, INSTALLATION)
+    assert await process.shut_down()
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        pytest.param(INSTALLATION.service_path, "service", id="service"),
+        pytest.param(INSTALLATION.deployment_path, "deployment", id="deployment"),
+        pytest.param(INSTALLATION.slices_path, "endpoints", id="endpoints"),
+        pytest.param(INSTALLATION.secret_path, "secret", id="secret"),
+    ],
+)
+async def test_a_missing_part_alarms_and_the_cluster_stays_closed(armed: World, path: str, what: str) -> None:
+    process = armed.process()
+    assert not any((await armed.reconcile(process)).alarms.values())
+    before = set(armed.configured())
+    del armed.cluster.objects[path]
+    report = await armed.reconcile(process)
+    assert [name for name, problem in report.alarms.items() if problem] == (
+        [what, "endpoints"] if what == "secret" else [what]
+    )
+    assert report.armed
+    assert set(armed.configured()) == before
+    assert not await process.shut_down()
+    assert ("delete", VALIDATING) not in armed.cluster.writes()
+
+
+async def test_an_unusable_secret_alarms(armed: World) -> None:
+    armed.cluster.edit(SECRET, lambda it: it.update(data={"ca.crt": "!"}))
+    assert "holds no usable certificate" in (await armed.reconcile()).alarms["secret"]
+
+
+async def test_replicas_that_do_not_answer_alarm(armed: World) -> None:
+    for replica in armed.replicas:
+        replica.judges = False
+    report = await armed.reconcile()
+    assert report.armed
+    assert report.alarms["endpoints"]
+
+
+async def test_deleted_configurations_come_back_even_if_no_replica_answers(
+    armed: World,
+) -> None:
+    process = armed.process()
+    await armed.reconcile(process)
+    trusted = armed.configured()[VALIDATING]
+    for replica in armed.replicas:
+        replica.reachable = False
+    for path in CONFIGURATIONS:
+        del armed.cluster.objects[path]
+    report = await armed.reconcile(process)
+    assert report.armed
+    assert report.changes.repaired == (VALIDATING_NAME, MUTATING_NAME)
+    assert armed.configured()[VALIDATING] == trusted
+
+
+def annotate(world: World, until: str | None) -> None:
+    def change(namespace: dict[str, Any]) -> None:
+        namespace["metadata"]["annotations"] = {} if until is None else {PAUSED_UNTIL: until}
+
+    world.cluster.edit(INSTALLATION.namespace_path, change)
+
+
+async def test_a_pause_removes_the_configurations_and_ends_by_itself(armed: World) -> None:
+    process = armed.process()
+    await armed.reconcile(process)
+    annotate(armed, "2026-01-01T01:00:00+00:00")
+    armed.now = armed.now.replace(hour=0, minute=59, second=30)
+    report = await armed.reconcile(process)
+    assert (report.armed, report.changes.any) == (False, False)
+    assert report.pause.until is not None
+    assert report.next_seconds == 30.0
+    assert armed.configured() == {}
+    armed.cluster.requests.clear()
+    await armed.reconcile(process)
+    assert armed.cluster.writes() == []
+    armed.now += timedelta(seconds=30)
+    report = await armed.reconcile(process)
+    assert (report.armed, report.pause.until) == (True, None)
+    assert report.changes.created == (VALIDATING_NAME, MUTATING_NAME)
+
+
+async def test_after_a_pause_the_webhook_is_armed_only_once_a_replica_answers(armed: World) -> None:
+    process = armed.process()
+    await armed.reconcile(process)
+    annotate(armed, "2026-01-01T12:00:00Z")
+    await armed.reconcile(process)
+    for replica in armed.replicas:
+        replica.judges = False
+    annotate(armed, None)
+    report = await armed.reconcile(process)
+    assert (report.armed, armed.configured()) == (False, {})
+    assert report.waiting
+
+
+async def test_a_bad_pause_is_ignored_and_alarms(armed: World) -> None:
+    annotate(armed, "tomorrow")
+    report = await armed.reconcile()
+    assert report.armed
+    assert "tomorrow" in report.alarms["pause"]
+    assert report.pause.problem == report.alarms["pause"]
+
+
+async def test_the_mutating_configuration_exists_only_while_the_policy_rewrites(armed: World) -> None:
+    process = armed.process()
+    await armed.reconcile(process)
+    report = await armed.reconcile(process, Wanted(mutates=False))
+    assert report.changes.removed == (MUTATING_NAME,)
+    assert set(armed.configured()) == {VALIDATING}
+    report = await armed.reconcile(process, Wanted(mutates=True))
+    assert report.changes.created == (MUTATING_NAME,)
+    assert set(armed.configured()) == {VALIDATING, MUTATING}
+
+
+@pytest.mark.parametrize("exists", [True, False])
+async def test_while_the_policy_is_unknown_the_mutating_configuration_stays_as_it_is(
+    armed: World,
+    exists: bool,  # noqa: FBT001
+) -> None:
+    await armed.reconcile(None, Wanted(mutates=exists))
+    armed.cluster.requests.clear()
+    report = await armed.reconcile(None, Wanted(mutates=None))
+    assert armed.cluster.writes() == []
+    assert report.changes.registered is exists
+
+
+async def test_unknown_settings_leave_what_exists_but_rotate_its_certificates(armed: World) -> None:
+    def loosen(live: dict[str, Any]) -> None:
+        live["webhooks"][0]["failurePolicy"] = "Ignore"
+        live["webhooks"][0]["clientConfig"]["service"]["name"] = "elsewhere"
+
+    armed.cluster.edit(VALIDATING, loosen)
+    await armed.reconcile(None, replace(BOTH, settings=None))
+    pods = armed.cluster.objects[VALIDATING]["webhooks"][0]
+    assert pods["failurePolicy"] == "Ignore"
+    assert pods["clientConfig"]["service"]["name"] == "gk"
+    await armed.reconcile(None, replace(BOTH, settings=WebhookSettings()))
+    assert armed.cluster.objects[VALIDATING]["webhooks"][0]["failurePolicy"] == "Fail"
+
+
+async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: World) -> None:
+    await world.converge(wanted=replace(BOTH, settings=None))
+    names = [webhook["name"] for webhook in world.cluster.objects[VALIDATING]["webhooks"]]
+    assert names == list(TEMPLATES[0].names)
+
+
+async def test_a_change_of_the_settings_is_an_update_and_not_a_repair(armed: World) -> None:
+    process = armed.process()
+    await armed.reconcile(process)
+    wanted = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
+    report = await armed.reconcile(process, wanted)
+    assert (report.changes.updated, report.changes.repaired) == ((VALIDATING_NAME, MUTATING_NAME), ())
+    armed.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(timeoutSeconds=30))
+    report = await armed.reconcile(process, wanted)
+    assert (report.changes.updated, report.changes.repaired) == ((), (VALIDATING_NAME,))
+    assert report.changes.details == (f"webhooks[{POD_VALIDATION}].timeoutSeconds",)
+
+
+async def test_a_selector_that_somebody_changed_alarms_until_it_is_repaired(armed: World) -> None:
+    process = armed.process()
+    await armed.reconcile(process)
+
+    def switch_off(live: dict[str, Any]) -> None:
+        term = {"key": "control-plane", "operator": "Exists"}
+        live["webhooks"][0]["namespaceSelector"]["matchExpressions"].append(term)
+
+    armed.cluster.edit(VALIDATING, switch_off)
+    report = await armed.reconcile(process)
+    assert report.changes.repaired == (VALIDATING_NAME,)
+    assert "namespaceSelector" in report.alarms["selector"]
+    assert (await armed.reconcile(process)).alarms["selector"] == ""
+
+
+async def test_terms_of_a_managed_platform_are_never_written_over(armed: World) -> None:
+    """An actor adds its terms again each second; nothing is written after that."""
+    process = armed.process()
+    await armed.reconcile(process)
+    terms = [
+        {"key": "control-plane", "operator": "NotIn", "values": ["true"]},
+        {"key": "kubernetes.azure.com/managedby", "operator": "NotIn", "values": ["aks"]},
+    ]
+
+    def add(live: dict[str, Any]) -> None:
+        for webhook in live["webhooks"]:
+            expressions = webhook["namespaceSelector"]["matchExpressions"]
+            expressions += [term for term in terms if term not in expressions]
+
+    for _ in range(5):
+        for path in CONFIGURATIONS:
+            armed.cluster.edit(path, add)
+        armed.cluster.requests.clear()
+        report = await armed.reconcile(process)
+        assert armed.cluster.writes() == []
+    assert report.changes.tolerated_terms == 2 * 4
+    armed.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(failurePolicy="Ignore"))
+    await armed.reconcile(process)
+    pods = armed.cluster.objects[VALIDATING]["webhooks"][0]
+    assert pods["failurePolicy"] == "Fail"
+    assert [term for term in pods["namespaceSelector"]["matchExpressions"] if term in terms] == terms
 
 
 async def test_nothing_is_disarmed_when_the_answer_is_an_error(armed: World) -> None:
-    armed.cluster.fail = lambda _verb, path: path in INSTALLATION.parts
+    armed.cluster.fail = lambda _verb, path: path in PARTS
     with pytest.raises(Refused):
         await armed.reconcile()
     assert armed.cluster.writes() == []
@@ -153,11 +372,13 @@ async def test_drift_is_repaired_in_one_pass(armed: World) -> None:
         live["webhooks"] = [{"name": "foreign", "clientConfig": {"caBundle": b64(b"x")}}, live["webhooks"][0]]
         live["metadata"]["annotations"] = {"theirs": "kept"}
 
+    process = armed.process()
+    await armed.reconcile(process)
     armed.cluster.edit(CONFIGURATIONS[0], spoil)
-    report = await armed.reconcile()
-    assert report.repaired == ("validate",)
+    report = await armed.reconcile(process)
+    assert report.changes.repaired == (VALIDATING_NAME,)
     live = armed.cluster.objects[CONFIGURATIONS[0]]
-    assert [webhook["name"] for webhook in live["webhooks"]] == ["pods.gk", "policy.gk"]
+    assert [webhook["name"] for webhook in live["webhooks"]] == list(TEMPLATES[0].names)
     assert live["metadata"]["annotations"] == {"theirs": "kept"}
 
 
@@ -167,61 +388,63 @@ async def test_a_write_that_lost_a_race_ends_the_pass(armed: World) -> None:
             armed.cluster.edit(path, lambda live: live["metadata"].update(annotations={"mine": "too"}))
         return False
 
+    process = armed.process()
+    await armed.reconcile(process)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live.update(webhooks=[]))
     armed.cluster.fail = race
     with pytest.raises(Refused, match="409"):
-        await armed.reconcile()
+        await armed.reconcile(process)
     armed.cluster.fail = lambda _verb, _path: False
-    assert (await armed.reconcile()).repaired == ("validate",)
+    assert (await armed.reconcile(process)).changes.repaired == (VALIDATING_NAME,)
 
 
 async def test_rotation_takes_its_steps_in_order(armed: World) -> None:
-    trust_timer, before = TrustTimer(), armed.store
-    armed.now += TERMS.lifetime - TERMS.renew_before
-    steps = [(await armed.reconcile(trust_timer)).change]
+    process, before = armed.process(), armed.store
+    armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
+    steps = [(await armed.reconcile(process)).change]
     assert armed.store.current == before.current
-    steps += [(await armed.reconcile(trust_timer)).change for _ in range(2)]
+    steps += [(await armed.reconcile(process)).change for _ in range(2)]
     assert steps == ["prepare", "", ""]
-    armed.now += TERMS.settle
-    assert (await armed.reconcile(trust_timer)).change == "promote"
-    report = await armed.reconcile(trust_timer)
+    armed.now += CERTIFICATES.settle
+    assert (await armed.reconcile(process)).change == "promote"
+    report = await armed.reconcile(process)
     assert (report.change, report.settled, report.next_seconds) == ("", False, 5.0)
     for replica in armed.replicas:
         armed.pick_up(replica)
-    report = await armed.reconcile(trust_timer)
+    report = await armed.reconcile(process)
     assert (report.change, report.settled, report.next_seconds) == ("retire", True, 60.0)
     assert len(armed.store.cas) == 1
     assert "next.crt" not in armed.secret["data"]
 
 
 async def test_a_controller_that_starts_anew_lets_api_servers_settle_anew(armed: World) -> None:
-    armed.now += TERMS.lifetime - TERMS.renew_before
+    armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     armed.cluster.fail = lambda verb, path: verb == "replace" and path in CONFIGURATIONS
     with pytest.raises(Refused):
         await armed.reconcile()
     armed.cluster.fail = lambda _verb, _path: False
     armed.now += timedelta(hours=1)
-    trust_timer = TrustTimer()
-    assert (await armed.reconcile(trust_timer)).repaired == ("validate", "mutate")
-    assert (await armed.reconcile(trust_timer)).change == ""
+    process = armed.process()
+    assert (await armed.reconcile(process)).changes.updated == (VALIDATING_NAME, MUTATING_NAME)
+    assert (await armed.reconcile(process)).change == ""
 
 
 @pytest.mark.parametrize("kind", ["leaving", "unaddressed"])
 async def test_an_authority_stays_while_a_replica_may_serve_its_leaf(armed: World, kind: str) -> None:
     straggler = armed.add_replica()
     straggler.leaving, straggler.addressed = kind == "leaving", kind == "leaving"
-    trust_timer = TrustTimer()
-    armed.now += TERMS.lifetime - TERMS.renew_before
+    process = armed.process()
+    armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     for _ in range(4):
         for replica in armed.replicas[:-1]:
             armed.pick_up(replica)
-        report = await armed.reconcile(trust_timer)
-        armed.now += TERMS.settle
+        report = await armed.reconcile(process)
+        armed.now += CERTIFICATES.settle
     assert not report.settled
     assert len(armed.store.cas) == 2
     armed.replicas.remove(straggler)
     armed.announce()
-    assert (await armed.reconcile(trust_timer)).change == "retire"
+    assert (await armed.reconcile(process)).change == "retire"
 
 
 async def test_a_deleted_secret_is_made_anew_without_an_untrusted_moment(armed: World) -> None:
@@ -264,47 +487,42 @@ async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
     assert world.secret["data"] == made["data"]
 
 
-CONDITIONS = Conditions(expressions={"pods.gk": "p", "m.gk": "m"}, revision="0123456789ab")
+CONDITIONS = Conditions(expressions={POD_VALIDATION: "p", POD_MUTATION: "m"}, revision="0123456789ab")
 
 
 async def pass_wanting(world: World, wanted: Conditions | None = CONDITIONS) -> Report:
     """A pass of a controller whose fast path wants these, or that has none."""
-    return await reconcile(
-        world.cluster,
-        INSTALLATION,
-        TERMS,
-        TrustTimer(),
-        now=world.now,
-        probe_replica=world.probe,
-        wanted=None if wanted is None else lambda: wanted,
-    )
+    return await world.reconcile(None, replace(BOTH, conditions=None if wanted is None else lambda: wanted))
 
 
 def put_conditions(world: World, conditions: Conditions) -> None:
     """As the fast path writes them."""
-    for each in INSTALLATION.desired:
-        world.cluster.put(each.path, with_conditions(world.cluster.objects[each.path], each, conditions))
+    for each in TEMPLATES:
+        live = world.cluster.objects[each.path]
+        world.cluster.put(each.path, with_conditions(live, each.names, conditions))
 
 
 def carried(world: World, conditions: Conditions) -> bool:
-    return all(carries(world.cluster.objects[each.path], each, conditions) for each in INSTALLATION.desired)
+    return all(carries(world.cluster.objects[each.path], each.names, conditions) for each in TEMPLATES)
 
 
 async def test_a_pass_never_puts_a_condition_in(armed: World) -> None:
     """It does not know how old the policy is; nor does it when it makes a configuration."""
     report = await pass_wanting(armed)
-    assert (report.repaired, report.conditions_differ) == ((), True)
+    assert (report.changes.repaired, report.changes.conditions_differ) == ((), True)
     del armed.cluster.objects[CONFIGURATIONS[0]]
     report = await pass_wanting(armed)
-    assert (report.repaired, report.conditions_differ) == (("validate",), True)
+    assert (report.changes.created, report.changes.conditions_differ) == ((VALIDATING_NAME,), True)
     assert carried(armed, NO_CONDITIONS)
 
 
 OTHERS = [
-    pytest.param(Conditions(expressions={"pods.gk": "false", "m.gk": "false"}, revision="b"), id="older"),
+    pytest.param(
+        Conditions(expressions={POD_VALIDATION: "false", POD_MUTATION: "false"}, revision="b"), id="older"
+    ),
     pytest.param(Conditions(expressions=CONDITIONS.expressions, revision="b"), id="another-revision"),
     pytest.param(
-        Conditions(expressions={**CONDITIONS.expressions, "policy.gk": "false"}, revision="0123456789ab"),
+        Conditions(expressions={**CONDITIONS.expressions, POLICY_GUARD: "false"}, revision="0123456789ab"),
         id="on-another-webhook",
     ),
 ]
@@ -315,17 +533,20 @@ async def test_a_pass_leaves_what_it_finds_to_the_fast_path(armed: World, found:
     """Also where it puts something else right; and says when that is not what is wanted."""
     put_conditions(armed, found)
     report = await pass_wanting(armed)
-    assert (report.repaired, report.conditions_differ) == ((), found != CONDITIONS)
+    assert (report.changes.repaired, report.changes.conditions_differ) == ((), found != CONDITIONS)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
     report = await pass_wanting(armed)
-    assert (report.repaired, report.conditions_differ) == (("validate",), found != CONDITIONS)
+    assert (report.changes.updated, report.changes.conditions_differ) == (
+        (VALIDATING_NAME,),
+        found != CONDITIONS,
+    )
     assert carried(armed, found)
 
 
 async def test_a_rotation_leaves_the_condition(armed: World) -> None:
     put_conditions(armed, CONDITIONS)
     before = armed.configured()
-    armed.now += TERMS.lifetime - TERMS.renew_before
+    armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     assert (await pass_wanting(armed)).change == "prepare"
     assert armed.configured() != before
     assert carried(armed, CONDITIONS)
@@ -335,10 +556,10 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
 async def test_without_a_fast_path_a_pass_takes_any_condition_out(armed: World, found: Conditions) -> None:
     put_conditions(armed, found)
     report = await pass_wanting(armed, None)
-    assert report.repaired[0] == "validate"
-    assert not report.conditions_differ
+    assert report.changes.updated[0] == VALIDATING_NAME
+    assert not report.changes.conditions_differ
     for path in CONFIGURATIONS:
-        assert FAST_PATH_CONDITION not in str(armed.cluster.objects[path])
+        assert CONDITION_NAME not in str(armed.cluster.objects[path])
         assert FAST_PATH_REVISION not in str(armed.cluster.objects[path])
 
 

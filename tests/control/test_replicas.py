@@ -57,9 +57,9 @@ async def asked(replica: Replica, *, name: str = NAME, bundle: bytes = MADE.ca) 
     return await probe("127.0.0.1", replica.port, server_name=name, bundle=bundle)
 
 
-async def test_a_replica_that_judges(replica: Replica) -> None:
+async def test_a_replica_that_answers(replica: Replica) -> None:
     """The leaf is told also when the whole response came at once."""
-    assert await asked(replica) == ProbeResult(fingerprint=FINGERPRINT, judged=True)
+    assert await asked(replica) == ProbeResult(fingerprint=FINGERPRINT, answered=True)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_a_replica_that_does_not_judge(replica: Replica, status: int, body
 )
 async def test_a_leaf_that_is_not_trusted(replica: Replica, name: str, bundle: bytes) -> None:
     answer = await asked(replica, name=name, bundle=bundle)
-    assert (answer.untrusted, answer.judged, answer.fingerprint) == (True, False, None)
+    assert (answer.untrusted, answer.answered, answer.fingerprint) == (True, False, None)
     assert "certificate verify failed" in answer.problem
     assert replica.hosts == []
 
@@ -99,7 +99,7 @@ async def test_a_leaf_that_is_not_trusted(replica: Replica, name: str, bundle: b
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_nobody_there(host: str) -> None:
     answer = await probe(host, 1, server_name=NAME, bundle=MADE.ca)
-    assert (answer.untrusted, answer.judged) == (False, False)
+    assert (answer.untrusted, answer.answered) == (False, False)
     assert answer.problem
 
 

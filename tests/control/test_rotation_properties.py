@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from budget import budget
-from control.world import CONFIGURATIONS, INSTALLATION, START, TERMS, Refused, World, b64, trusts
+from control.world import BOTH, CERTIFICATES, CONFIGURATIONS, INSTALLATION, START, Refused, World, b64, trusts
 from gatekeeper_py.control.certificates import KEYS, InvalidSecret
-from gatekeeper_py.control.reconcile import TrustTimer, reconcile
+from gatekeeper_py.control.reconcile import Passes
 from gatekeeper_py.control.replicas import ProbeResult
 from gatekeeper_py.issuing import issue
 
@@ -33,26 +33,24 @@ FOREIGN = issue(("elsewhere",), START, timedelta(days=3650)).ca
 
 
 class Controller:
-    """A controller that waits before each request until it is its turn; also the ``Cluster`` it sees."""
+    """A controller that waits before each request until it is its turn; also the API that it uses."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.trust_timer = TrustTimer()
+        self.passes = Passes(self, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
         self.task: asyncio.Task[Any] | None = None
         self.turn: asyncio.Future[None] | None = None
-        self.judged = self.armed_before = False
+        self.answered = self.armed_before = False
         self.tampered_at_start: dict[str, int] = {}
 
     def begin(self) -> None:
-        self.judged = self.armed_before = False
-        self.task = asyncio.ensure_future(
-            reconcile(self, INSTALLATION, TERMS, self.trust_timer, now=self.world.now, probe_replica=self.ask)
-        )
+        self.answered = False
+        self.task = asyncio.ensure_future(self.passes.run(BOTH, self.world.now))
 
-    async def ask(self, host: str, port: int, bundle: bytes) -> ProbeResult:
-        answer = await self.world.probe(host, port, bundle)
-        self.judged |= answer.judged
-        return answer
+    async def probe(self, host: str, port: int, bundle: bytes) -> ProbeResult:
+        result = await self.world.probe(host, port, bundle)
+        self.answered |= result.answered
+        return result
 
     async def get(self, path: str) -> dict[str, Any] | None:
         await self._wait()
@@ -62,7 +60,9 @@ class Controller:
 
     async def create(self, path: str, document: dict[str, Any]) -> None:
         await self._wait()
-        assert path not in CONFIGURATIONS or self.judged or self.armed_before, "armed without a judge"
+        assert path not in CONFIGURATIONS or self.answered or self.armed_before, (
+            "armed although no replica answered"
+        )
         await self.world.cluster.create(path, document)
 
     async def replace(self, path: str, document: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class Controller:
         await self.world.cluster.replace(path, document)
 
     async def delete(self, path: str) -> None:
-        raise AssertionError("nothing is being removed")
+        raise AssertionError("the installation is not being removed")
 
     async def _wait(self) -> None:
         self.turn = asyncio.get_running_loop().create_future()

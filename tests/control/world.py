@@ -19,9 +19,15 @@ from gatekeeper_py.control.certificates import (
     KeyPair,
     parse_secret,
 )
-from gatekeeper_py.control.reconcile import Installation, Report, TrustTimer, reconcile
+from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.installation import Installation
+from gatekeeper_py.control.reconcile import Passes, Report
 from gatekeeper_py.control.replicas import ProbeResult
-from gatekeeper_py.control.webhooks import Desired, bundles
+from gatekeeper_py.control.webhooks.desired import Desired
+from gatekeeper_py.control.webhooks.drift import bundles
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
+from gatekeeper_py.control.webhooks.templates import mutating, validating
+from gatekeeper_py.settings import ConfigMapName
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,13 +50,24 @@ INSTALLATION: Final = Installation(
     deployment="gk",
     secret="gk-tls",
     owner="gk-controller",
-    desired=(
-        desired("Validating", "validate", "pods.gk", "policy.gk"),
-        desired("Mutating", "mutate", "m.gk"),
-    ),
+    policy=ConfigMapName("ns", "policy"),
 )
-CONFIGURATIONS: Final = tuple(each.path for each in INSTALLATION.desired)
-TERMS: Final = CertificateSettings(
+TEMPLATES: Final = (
+    validating(INSTALLATION.target, WebhookSettings()),
+    mutating(INSTALLATION.target, WebhookSettings()),
+)
+CONFIGURATIONS: Final = tuple(each.path for each in TEMPLATES)
+VALIDATING, MUTATING = CONFIGURATIONS
+BOTH: Final = Wanted(mutates=True)
+"""Both configurations, with default settings and without a fast path."""
+
+PARTS: Final = (
+    INSTALLATION.namespace_path,
+    INSTALLATION.owner_path,
+    INSTALLATION.deployment_path,
+    INSTALLATION.service_path,
+)
+CERTIFICATES: Final = CertificateSettings(
     names=("gk.ns.svc",), lifetime=timedelta(days=90), renew_before=timedelta(days=30)
 )
 
@@ -130,7 +147,7 @@ class World:
         self.cluster = FakeCluster()
         self.now = START
         self.replicas: list[Replica] = []
-        for path in INSTALLATION.parts:
+        for path in PARTS:
             self.cluster.put(path, {"kind": "Part"})
         self.announce()
         for _ in range(replicas):
@@ -177,7 +194,7 @@ class World:
         if not trusts(bundle, replica.mounted):
             return ProbeResult(untrusted=True, problem="unknown authority")
         pair = KeyPair(certificate=replica.mounted, key=b"")
-        return ProbeResult(fingerprint=pair.fingerprint, judged=replica.judges)
+        return ProbeResult(fingerprint=pair.fingerprint, answered=replica.judges)
 
     @property
     def secret(self) -> dict[str, Any]:
@@ -191,26 +208,26 @@ class World:
         """The CA bundles of our webhooks in each configuration that exists."""
         return {
             each.path: bundles(self.cluster.objects[each.path], each)
-            for each in INSTALLATION.desired
+            for each in TEMPLATES
             if each.path in self.cluster.objects
         }
 
-    async def reconcile(self, trust_timer: TrustTimer | None = None) -> Report:
-        return await reconcile(
-            self.cluster,
-            INSTALLATION,
-            TERMS,
-            trust_timer or TrustTimer(),
-            now=self.now,
-            probe_replica=self.probe,
-        )
+    def process(self) -> Passes:
+        """A controller process that has not seen anything yet."""
+        return Passes(self.cluster, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
 
-    async def converge(self, trust_timer: TrustTimer | None = None, rounds: int = 20) -> Report:
+    async def reconcile(self, process: Passes | None = None, wanted: Wanted = BOTH) -> Report:
+        """One pass, of a new process unless one is given."""
+        return await (process or self.process()).run(wanted, self.now)
+
+    async def converge(
+        self, process: Passes | None = None, rounds: int = 20, wanted: Wanted = BOTH
+    ) -> Report:
         """Passes, with each replica up to date and half a minute in between, until all is done."""
-        trust_timer = trust_timer or TrustTimer()
+        process = process or self.process()
         for _ in range(rounds):
-            report = await self.reconcile(trust_timer)
-            if report.steady and not report.repaired:
+            report = await self.reconcile(process, wanted)
+            if report.steady and not report.changes.any:
                 return report
             for replica in self.replicas:
                 self.pick_up(replica)

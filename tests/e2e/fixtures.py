@@ -56,4 +56,5 @@ def wide(site: Site) -> Site:
     """Mode ``enforce`` and the policy ``WIDE``, with the fast path in step."""
     site.product.set_mode("enforce")
     site.put_policy(WIDE)
+    site.product.wait_not_mutating()
     return site

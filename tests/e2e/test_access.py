@@ -55,9 +55,13 @@ def test_a_serving_pod_can_do_nothing_else(
     [
         pytest.param(("get", "secret", "gatekeeper-py-tls", "-n", NAMESPACE), id="its-secret"),
         pytest.param(("get", "validatingwebhookconfiguration", "image-validation-webhook"), id="validating"),
-        pytest.param(("get", "mutatingwebhookconfiguration", "image-mutation-webhook"), id="mutating"),
+        pytest.param(
+            ("get", "mutatingwebhookconfiguration", "image-mutation-webhook", "--ignore-not-found"),
+            id="mutating",
+        ),
         pytest.param(("get", "endpointslices", "-n", NAMESPACE), id="endpoints"),
         pytest.param(("get", "deployment", "gatekeeper-py", "-n", NAMESPACE), id="the-server"),
+        pytest.param(("get", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE), id="the-policy"),
     ],
 )
 def test_the_controller_reads_what_it_needs(
@@ -74,7 +78,15 @@ def test_the_controller_reads_what_it_needs(
         pytest.param(("create", "secret", "generic", "other", "-n", NAMESPACE), id="create-a-secret"),
         pytest.param(("get", "validatingwebhookconfigurations"), id="all-webhook-configurations"),
         pytest.param(("delete", "deployment", "gatekeeper-py", "-n", NAMESPACE), id="delete-the-server"),
-        pytest.param(("get", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE), id="the-policy"),
+        pytest.param(("get", "configmap", "gatekeeper-py-webhooks", "-n", NAMESPACE), id="other-configmaps"),
+        pytest.param(
+            ("label", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE, "a=b"), id="change-the-policy"
+        ),
+        pytest.param(
+            ("annotate", "namespace", NAMESPACE, "gatekeeper-py/paused-until=2030-01-01T00:00:00Z"),
+            id="pause-itself",
+        ),
+        pytest.param(("get", "events", "-n", NAMESPACE), id="read-events"),
         pytest.param(("get", "pods", "-A"), id="pods"),
         pytest.param(("delete", "clusterrole", "gatekeeper-py-controller"), id="its-own-role"),
     ],

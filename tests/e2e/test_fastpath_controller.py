@@ -109,7 +109,7 @@ def test_while_the_document_is_bad_everything_is_asked_about(wide: Site, namespa
         wide.product.wait_armed()
         wide.wait_skipping_nothing()
         assert wide.metric("gatekeeper_py_fastpath_in_step") == 0
-        with wide.asked(2):
+        with wide.asked(1):
             assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
     finally:
         wide.patch_policy(WIDE)
@@ -123,7 +123,7 @@ def test_without_the_configmap_everything_is_asked_about(wide: Site, namespace: 
     wide.plane.api("DELETE", CONFIGMAP)
     try:
         wide.wait_skipping_nothing()
-        with wide.asked(2):
+        with wide.asked(1):
             assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
     finally:
         metadata = {key: live["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
@@ -274,12 +274,15 @@ def test_leaving_the_fast_path(wide: Site) -> None:
     """Another overlay over this one; the controller goes on without the option."""
     wide.plane.kubectl("apply", "-k", str(K8S / "overlays/enforce"))
     wide.wait_skipping_nothing()
-    wait_until(
-        lambda: (
-            [each for each in wide.product.controllers() if each.ready]
-            and "gatekeeper_py_fastpath" not in wide.metrics()
-        ),
-        seconds=SETTLE_SECONDS,
-        what="a controller without the fast path",
-    )
+
+    def without_fast_path() -> bool:
+        controllers = wide.product.controllers()
+        if len(controllers) != 1 or not controllers[0].ready:
+            return False  # a rollout is in progress
+        try:
+            return "gatekeeper_py_fastpath" not in wide.metrics()
+        except OSError:
+            return False
+
+    wait_until(without_fast_path, seconds=SETTLE_SECONDS, what="a controller without the fast path")
     assert wide.skips_nothing()

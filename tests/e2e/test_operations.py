@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from tools.installation.product import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, deployment
+from tools.installation.product import MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, deployment
 from tools.polling import wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
@@ -19,10 +19,15 @@ PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="ut
 
 def section(title: str) -> list[list[str]]:
     """The kubectl commands of one section, as argument lists."""
+    return [shlex.split(line.removeprefix("kubectl ")) for line in lines(title)]
+
+
+def lines(title: str) -> list[str]:
+    """The kubectl commands of one section, as they are typed."""
     body = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```console\n(.*?)^```", body, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ kubectl ")]
-    return [shlex.split(line.removeprefix("$ kubectl ")) for line in lines]
+    shown = (line for block in blocks for line in block.splitlines())
+    return [line.removeprefix("$ ") for line in shown if line.startswith("$ kubectl ")]
 
 
 def test_verify_shows_the_configuration_and_refuses_the_probe(product: Installed) -> None:
@@ -47,26 +52,47 @@ def test_toggle_is_felt_by_the_next_pod(product: Installed) -> None:
     )
 
 
-def test_locked_out_an_administrator_switches_everything_off_and_on_again(product: Installed) -> None:
+def test_when_nobody_can_create_pods_one_command_opens_the_cluster(product: Installed) -> None:
     product.set_mode("enforce")
     probe = section("Verify")[1]
-    *off, on = section("When nobody can create Pods")
-    for command in off:
-        product.plane.kubectl(*command)
-        if "scale" in command:
-            wait_until(lambda: not product.controllers(), seconds=30, what="no controller")
-    assert product.get(VALIDATING) is None
-    assert product.get(MUTATING) is None
+    pause, end, *_ = lines("When nobody can create Pods")
+    environment = {"PATH": f"{product.plane.binaries}:{os.environ['PATH']}"}
+    paused = product.plane.exec(["bash", "-c", pause], env=environment)
+    assert (paused.returncode, paused.stderr) == (0, "")
+    wait_until(lambda: product.get(VALIDATING) is None, seconds=10, what="the configuration removed")
     wait_until(
         lambda: product.plane.kubectl(*probe, check=False).returncode == 0, seconds=10, what="Pods admitted"
     )
-    product.plane.kubectl(*on)
+    product.plane.kubectl(*shlex.split(end.removeprefix("kubectl ")))
     product.wait_armed()
     wait_until(
         lambda: product.plane.kubectl(*probe, check=False).returncode == 1,
         seconds=10,
         what="Pods judged again",
     )
+
+
+def test_without_a_controller_an_administrator_deletes_the_configurations(product: Installed) -> None:
+    product.set_mode("enforce")
+    probe = section("Verify")[1]
+    deletions = [command for command in section("When nobody can create Pods") if command[0] == "delete"]
+    assert len(deletions) == 2
+    scale = ("scale", "deployment/gatekeeper-py-controller", "-n", NAMESPACE)
+    product.plane.kubectl(*scale, "--replicas=0")
+    wait_until(lambda: not product.controllers(), seconds=30, what="no controller")
+    try:
+        for command in deletions:
+            product.plane.kubectl(*command)
+        assert product.get(VALIDATING) is None
+        assert product.get(MUTATING) is None
+        wait_until(
+            lambda: product.plane.kubectl(*probe, check=False).returncode == 0,
+            seconds=10,
+            what="Pods admitted",
+        )
+    finally:
+        product.plane.kubectl(*scale, "--replicas=1")
+    product.wait_armed()
 
 
 def test_the_controller_tells_of_expiry_and_of_what_it_repaired(product: Installed) -> None:
@@ -123,11 +149,9 @@ def test_audit_finds_what_runs_from_elsewhere(
     product.set_mode("enforce")
 
 
-def test_control_once_ends_when_the_webhook_is_armed(product: Installed, tmp_path: Path) -> None:
-    for file in ("validating.yaml", "mutating.yaml"):
-        shutil.copy(K8S / "base/webhooks" / file, tmp_path)
+def test_control_once_ends_when_the_webhook_is_armed(product: Installed) -> None:
     identity = product.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-controller")
-    control = [sys.executable, "-m", "gatekeeper_py", "control", "--once", f"--webhooks={tmp_path}"]
+    control = [sys.executable, "-m", "gatekeeper_py", "control", "--once"]
     done = product.plane.exec([*control, f"--kubeconfig={identity}"], seconds=90)
     assert (done.returncode, done.stderr) == (0, "")
     assert '"event":"armed"' in done.stdout

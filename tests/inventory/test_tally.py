@@ -30,7 +30,7 @@ def test_an_image_is_listed_once_with_all_its_usages() -> None:
 def test_approved_images_are_counted_and_not_listed() -> None:
     tally = filled((BAD, usage("a")), (GOOD, usage("b")))
     assert [image for image, _ in tally.listed()] == [BAD]
-    assert tally.counts == {"objects": 2, "images": 2, "approved": 1, "rejected": 1}
+    assert tally.counts == {"objects": 2, "images": 2, "approved": 1, "rejected": 1, "exempt": 0}
 
 
 def test_approved_images_are_listed_when_they_are_kept() -> None:
@@ -60,10 +60,10 @@ def test_tallies_of_lists_add_up() -> None:
     total = filled((BAD, usage("a")))
     total.merge(filled((BAD, usage("b")), (DENIED, usage("c")), (GOOD, usage("d"))))
     assert list(total.listed()) == [(DENIED, [usage("c")]), (BAD, [usage("a"), usage("b")])]
-    assert total.counts == {"objects": 4, "images": 3, "approved": 1, "rejected": 2}
+    assert total.counts == {"objects": 4, "images": 3, "approved": 1, "rejected": 2, "exempt": 0}
 
 
 def test_nothing_is_nothing() -> None:
     tally = filled()
     assert list(tally.listed()) == []
-    assert tally.counts == {"objects": 0, "images": 0, "approved": 0, "rejected": 0}
+    assert tally.counts == {"objects": 0, "images": 0, "approved": 0, "rejected": 0, "exempt": 0}

@@ -91,6 +91,10 @@ class Kubelet:
     def release(self, prefix: str) -> None:
         self._paused.discard(prefix)
 
+    def release_all(self) -> None:
+        """Start processes for all Pods again."""
+        self._paused.clear()
+
     def _run(self) -> None:
         while not self._stop.wait(_TURN_SECONDS):
             try:

@@ -43,11 +43,17 @@ class Installed:
         return found
 
     def wait_armed(self) -> None:
-        """Until both configurations exist and three replicas are ready."""
+        """Until the validating configuration exists and three replicas are ready."""
         wait_until(
-            lambda: self.get(VALIDATING) and self.get(MUTATING) and self.ready_replicas() == 3,
+            lambda: self.get(VALIDATING) and self.ready_replicas() == 3,
             seconds=SETTLE_SECONDS,
             what="the webhook armed, with three ready replicas",
+        )
+
+    def wait_not_mutating(self) -> None:
+        """Until the controller has removed the mutating webhook, some seconds after the last toggle."""
+        wait_until(
+            lambda: self.get(MUTATING) is None, seconds=SETTLE_SECONDS, what="the mutating webhook removed"
         )
 
     def ready_replicas(self) -> int:
@@ -76,6 +82,17 @@ class Installed:
             lambda: all(self.mode_of(pod.address) == mode for pod in self.servers()),
             seconds=10,
             what=f"every replica in mode {mode}",
+        )
+        if mode == "mutate" and "mirrors:" in self.policy_text():
+            self.wait_mutating()
+
+    def wait_mutating(self) -> None:
+        """Until the controller says that the mutating webhook is active."""
+        name = "gatekeeper_py_control_mutation_active"
+        wait_until(
+            lambda: self.get(MUTATING) and any(self.metric(pod.address, name) for pod in self.controllers()),
+            seconds=SETTLE_SECONDS,
+            what="the mutating webhook active",
         )
 
     def set_policy(self, text: str) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from gatekeeper_py.control import webhooks
 from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, PolicyView
-from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired
+from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions, carries, with_conditions
+from gatekeeper_py.control.webhooks.desired import Desired
 from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
 from gatekeeper_py.core.compile.preapproved import PreApproved
 
@@ -32,7 +32,7 @@ class NotStored(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveConditions:
-    """The configurations as they were read, each ``None`` when it does not exist.
+    """The configurations as they were read, ``None`` for one that should exist and does not.
 
     ``skipped`` is what API servers skip because of them, ``None`` when that is not known. ``problems`` holds
     an error for each configuration that could not be read.
@@ -50,14 +50,15 @@ class LiveConditions:
     def carry(self, conditions: Conditions) -> bool:
         """Whether all configurations exist and carry exactly these conditions."""
         return not self.problems and all(
-            live is not None and webhooks.carries(live, desired, conditions) for desired, live in self.live
+            live is not None and carries(live, desired.names, conditions) for desired, live in self.live
         )
 
 
 class ConditionStore:
     """Reads and writes the conditions of the fast path.
 
-    ``errors`` are the exceptions that the client raises. ``on_written`` is called after each write.
+    ``expected`` tells whether a configuration should exist at that moment. ``errors`` are the exceptions
+    that the client raises. ``on_written`` is called after each write.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ConditionStore:
         api: KubernetesApi,
         desired: Iterable[Desired],
         *,
+        expected: Callable[[Desired], bool] = lambda _desired: True,
         errors: tuple[type[Exception], ...],
         on_written: Callable[[], None],
     ) -> None:
@@ -74,6 +76,7 @@ class ConditionStore:
         self.errors: tuple[type[Exception], ...] = (*errors, NotStored)
         """The exceptions that ``write`` raises."""
         self._on_written = on_written
+        self._expected = expected
         self._carried: dict[str, PolicyView] = {}
         """What each configuration was last seen to carry, by path, so that expressions need no parser."""
 
@@ -82,9 +85,12 @@ class ConditionStore:
         live, problems = [], []
         for desired in self._desired:
             try:
-                live.append((desired, await self._api.get(desired.path)))
+                found = await self._api.get(desired.path)
             except self.errors as problem:
                 problems.append(problem)
+            else:
+                if found is not None or self._expected(desired):
+                    live.append((desired, found))
         skipped = None if problems else self._skipped(live)
         return LiveConditions(live=tuple(live), skipped=skipped, problems=tuple(problems))
 
@@ -107,13 +113,13 @@ class ConditionStore:
     async def _write(self, desired: Desired, live: dict[str, Any] | None, wanted: PolicyView) -> bool:
         if live is None:
             return False
-        if not webhooks.carries(live, desired, wanted.conditions):
-            await self._api.replace(desired.path, webhooks.with_conditions(live, desired, wanted.conditions))
+        if not carries(live, desired.names, wanted.conditions):
+            await self._api.replace(desired.path, with_conditions(live, desired.names, wanted.conditions))
             self._on_written()
             stored = await self._api.get(desired.path)
             if stored is None:
                 return False
-            if not webhooks.carries(stored, desired, wanted.conditions):
+            if not carries(stored, desired.names, wanted.conditions):
                 raise NotStored(f"{desired.name} does not carry the conditions that were written")
         self._carried[desired.path] = wanted
         return True
@@ -121,10 +127,10 @@ class ConditionStore:
     def _skipped(self, found: Iterable[tuple[Desired, dict[str, Any] | None]]) -> FastPath | None:
         approved: dict[Endpoint, PreApproved] = dict(NOTHING_SKIPPED.approved)
         for desired, live in found:
-            if live is None or webhooks.carries(live, desired, NO_CONDITIONS):
+            if live is None or carries(live, desired.names, NO_CONDITIONS):
                 continue
             carried = self._carried.get(desired.path)
-            if carried is None or not webhooks.carries(live, desired, carried.conditions):
+            if carried is None or not carries(live, desired.names, carried.conditions):
                 return None
             endpoint = ENDPOINT[desired.kind]
             approved[endpoint] = approved[endpoint].joined(carried.fast_path.approved[endpoint])

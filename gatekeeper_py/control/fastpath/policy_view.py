@@ -12,16 +12,17 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions
+from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
+from gatekeeper_py.control.webhooks.templates import POD_MUTATION, POD_VALIDATION
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.compile.preapproved import NOTHING
 from gatekeeper_py.core.policy.document import PolicyError
-from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.core.policy.policy import Policy
 
 WEBHOOKS: Final = MappingProxyType(
     {
-        "validating": "pods.image-validation-webhook.gatekeeper-py",
-        "mutating": "pods.image-mutation-webhook.gatekeeper-py",
+        "validating": POD_VALIDATION,
+        "mutating": POD_MUTATION,
     }
 )
 """The webhook that takes each endpoint's expression. Every other webhook is always called."""
@@ -64,21 +65,18 @@ def unknown(problem: str) -> PolicyView:
     return PolicyView(fast_path=NOTHING_SKIPPED, problem=problem)
 
 
-def view(text: str, mode: str | None, now: datetime) -> PolicyView:
-    """Parse and compile a document as of an instant. One that is refused counts as not known."""
-    try:
-        policy = parse_policy(text, mode)
-    except PolicyError as problem:
-        return unknown(f"the document is refused: {problem.findings[0]}")
-    return _compiled(policy, text, mode, now)
+def refused(problem: PolicyError) -> PolicyView:
+    """Return the view of a document that is refused, which counts as not known."""
+    return unknown(f"the document is refused: {problem.findings[0]}")
 
 
 def renewed(old: PolicyView, now: datetime) -> PolicyView:
     """Compile the same document as of a later instant."""
-    return old if old.policy is None else _compiled(old.policy, old.text, old.mode, now)
+    return old if old.policy is None else view(old.policy, old.text, old.mode, now)
 
 
-def _compiled(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
+def view(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
+    """Compile the policy that a ConfigMap held as ``text`` and ``mode``, as of an instant."""
     fast_path = compile_fastpath(policy, now, lasting=EXPIRY_MARGIN)
     expressions = {
         WEBHOOKS[endpoint]: expression

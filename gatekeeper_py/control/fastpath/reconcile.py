@@ -19,13 +19,16 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 from gatekeeper_py.control.fastpath.conditions import ConditionStore, KubernetesApi, LiveConditions
-from gatekeeper_py.control.fastpath.policy_view import PolicyView, renewed, unknown, view
+from gatekeeper_py.control.fastpath.policy_view import PolicyView, refused, renewed, unknown, view
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.retries import WriteRetries
 from gatekeeper_py.control.fastpath.shutdown import remove_conditions
-from gatekeeper_py.control.webhooks import NO_CONDITIONS, Conditions, Desired
+from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
+from gatekeeper_py.control.webhooks.desired import Desired
 from gatekeeper_py.core.compile.fastpath import Endpoint
 from gatekeeper_py.core.policy.configmap import read_configmap
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.runtime.logs import Log
 
@@ -50,6 +53,12 @@ IDLE_SECONDS: Final = 3600.0
 """Pause when nothing is due."""
 
 Change = Literal["tightened", "loosened"]
+
+
+class Parser(Protocol):
+    """Parses a policy; raises ``PolicyError``."""
+
+    async def parse(self, text: str, mode: str | None) -> Policy: ...
 
 
 class Observer(Protocol):
@@ -79,7 +88,8 @@ class FastPathController:
     """Follows the policy in one task, ``run``.
 
     ``policy_path`` is the ConfigMap's path. ``errors`` are the exceptions that the client raises; ``status``
-    returns the HTTP status of one, 0 when there was no answer.
+    returns the HTTP status of one, 0 when there was no answer. ``expected`` tells whether a configuration
+    should exist at that moment.
     """
 
     def __init__(
@@ -89,6 +99,8 @@ class FastPathController:
         policy_path: str,
         probe: RemovalProbe,
         *,
+        parser: Parser,
+        expected: Callable[[Desired], bool] = lambda _desired: True,
         observer: Observer,
         log: Log,
         errors: tuple[type[Exception], ...],
@@ -101,7 +113,8 @@ class FastPathController:
         """The conditions that the configurations should carry at this moment."""
         self._api = api
         self._policy_path = policy_path
-        self._store = ConditionStore(api, desired, errors=errors, on_written=self._written)
+        self._store = ConditionStore(api, desired, expected=expected, errors=errors, on_written=self._written)
+        self._parser = parser
         self._probe = probe
         self._observer = observer
         self._log = log
@@ -203,12 +216,15 @@ class FastPathController:
                 if latest is None or latest.text is None:
                     self._view = await asyncio.to_thread(renewed, self._view, now)
                 else:
-                    self._view = await asyncio.to_thread(view, latest.text, latest.mode, now)
+                    policy = await self._parser.parse(latest.text, latest.mode)
+                    self._view = await asyncio.to_thread(view, policy, latest.text, latest.mode, now)
+            except PolicyError as problem:
+                self._view = refused(problem)
             except Exception:  # noqa: BLE001 - a bug of ours must cost the fast path, not the webhook
                 self._log.error("fastpath_not_compiled", exc_info=True)
                 self._view = unknown("internal error")
-        policy = self._view.policy
-        self._observer.fastpath_known("" if policy is None else policy.revision)
+        known = self._view.policy
+        self._observer.fastpath_known("" if known is None else known.revision)
 
     def _wanted(self) -> PolicyView:
         if self._on_hold is not None and self._monotonic() >= self._on_hold.until:

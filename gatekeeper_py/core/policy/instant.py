@@ -34,3 +34,8 @@ def parse_instant(text: str) -> datetime:
     except (ValueError, OverflowError):
         message = f"there is no such time as {text}"
         raise ValueError(message) from None
+
+
+def format_instant(instant: datetime) -> str:
+    """Write a time as RFC 3339 in UTC, to the second: ``2026-12-31T18:00:00Z``."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

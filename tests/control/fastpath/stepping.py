@@ -11,12 +11,15 @@ from typing import Any, Final
 from control.world import START, FakeCluster, Refused, desired
 from documented import check_event
 from gatekeeper_py.control.fastpath.dry_run import DryRun
-from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView
-from gatekeeper_py.control.fastpath.policy_view import view as view_at
+from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView, refused, view
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
-from gatekeeper_py.control.webhooks import NO_CONDITIONS, Desired, Owner, carries
+from gatekeeper_py.control.policy import PolicyParser
+from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, carries
+from gatekeeper_py.control.webhooks.desired import Desired, Owner
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.delivery import Delivery
 
 VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")
@@ -40,9 +43,13 @@ REMOVED: Final = "b.io/gatekeeper-py-probe"
 """What is tried after ``WIDE`` became ``TIGHT``."""
 
 
-def view(text: str, mode: str | None = None) -> PolicyView:
-    """The policy as the controller sees it at the beginning."""
-    return view_at(text, mode, START)
+def view_of(text: str, mode: str | None = None) -> PolicyView:
+    """What follows from a document, as the controller sees it at the beginning."""
+    try:
+        policy = parse_policy(text, mode)
+    except PolicyError as problem:
+        return refused(problem)
+    return view(policy, text, mode, START)
 
 
 def status(problem: Exception) -> int:
@@ -99,6 +106,8 @@ class Setup:
         self.at_sleep: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
         self.sees: Callable[[ProbeImage], DryRun] = lambda _canary: DryRun(called=True)
         self.probing = probing
+        self.parser = PolicyParser(keep=False)
+        self.expected: tuple[Desired, ...] = (VALIDATE, MUTATE)
         if armed:
             self.arm()
         self.controller = self.start()
@@ -120,6 +129,8 @@ class Setup:
                 now=lambda: START + timedelta(seconds=self.clock),
                 monotonic=lambda: self.clock,
             ),
+            parser=self.parser,
+            expected=lambda each: each in self.expected,
             observer=self.recorder,
             log=self.recorder,
             errors=(Refused,),
@@ -177,13 +188,13 @@ class Setup:
     def carried(self) -> list[str]:
         """What stands in each configuration, as the policies it is of."""
         texts = {"wide": WIDE, "tight": TIGHT, "other": OTHER}
-        conditions = {name: view(text, None).conditions for name, text in texts.items()}
+        conditions = {name: view_of(text, None).conditions for name, text in texts.items()}
         conditions["none"] = NO_CONDITIONS
 
         def name(each: Desired) -> str:
             live = self.cluster.objects[each.path]
             return next(
-                (name for name, of in conditions.items() if carries(live, each, of)), "something else"
+                (name for name, of in conditions.items() if carries(live, each.names, of)), "something else"
             )
 
         return [name(VALIDATE), name(MUTATE)]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.stepping import MIRRORS, MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE, view
+from control.fastpath.stepping import MIRRORS, MUTATE, OTHER, OWNER, TIGHT, VALIDATE, WIDE, view_of
 from control.world import FakeCluster, Refused, desired
 from gatekeeper_py.control.fastpath.conditions import ConditionStore, NotStored
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, unknown
-from gatekeeper_py.control.webhooks import NO_CONDITIONS, carries
+from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, carries
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS
 
 NOBODY = unknown("nothing is known")
@@ -32,7 +32,7 @@ class Site:
         self.written += 1
 
     async def write(self, text: str) -> bool:
-        return await self.store.write(await self.store.read(), view(text, None))
+        return await self.store.write(await self.store.read(), view_of(text, None))
 
     async def skipped(self) -> list[list[str]] | None:
         """The entries that are skipped on each endpoint."""
@@ -55,7 +55,7 @@ async def test_what_was_put_is_what_stands(site: Site) -> None:
     assert await site.skipped() == [[], []]
     assert await site.write(WIDE)
     assert await site.skipped() == [["a.io/", "b.io/"]] * 2
-    assert (await site.store.read()).carry(view(WIDE, None).conditions)
+    assert (await site.store.read()).carry(view_of(WIDE, None).conditions)
     assert site.written == 2
     assert await site.write(WIDE)
     assert site.written == 2
@@ -65,7 +65,7 @@ async def test_without_a_mirror_the_mutating_one_skips_everything(site: Site) ->
     assert await site.write(WIDE.replace(MIRRORS, ""))
     assert await site.skipped() == [["a.io/", "b.io/"], ["everything"]]
     found = await site.store.read()
-    assert view(WIDE, None).fast_path.tightens(found.skipped)
+    assert view_of(WIDE, None).fast_path.tightens(found.skipped)
     assert await site.write(WIDE)
     assert await site.skipped() == [["a.io/", "b.io/"]] * 2
 
@@ -111,7 +111,7 @@ async def test_what_somebody_else_put_is_not_known(site: Site) -> None:
     await site.write(WIDE)
     another = ConditionStore(site.cluster, (VALIDATE, MUTATE), errors=(Refused,), on_written=lambda: None)
     assert (await another.read()).skipped is None
-    await another.write(await another.read(), view(OTHER, None))
+    await another.write(await another.read(), view_of(OTHER, None))
     assert await site.skipped() is None
 
 
@@ -119,7 +119,7 @@ async def test_a_configuration_that_is_not_there_skips_nothing_and_is_not_made(s
     await site.write(WIDE)
     del site.cluster.objects[VALIDATE.path]
     assert await site.skipped() == [[], ["a.io/", "b.io/"]]
-    assert not (await site.store.read()).carry(view(WIDE, None).conditions)
+    assert not (await site.store.read()).carry(view_of(WIDE, None).conditions)
     assert not await site.write(TIGHT)
     assert VALIDATE.path not in site.cluster.objects
 
@@ -139,8 +139,8 @@ async def test_a_write_is_on_the_version_that_was_read(site: Site) -> None:
     found = await site.store.read()
     site.cluster.edit(VALIDATE.path, lambda live: live["metadata"].update(labels={"theirs": "too"}))
     with pytest.raises(Refused, match="409"):
-        await site.store.write(found, view(WIDE, None))
-    assert not carries(site.cluster.objects[VALIDATE.path], VALIDATE, view(WIDE, None).conditions)
+        await site.store.write(found, view_of(WIDE, None))
+    assert not carries(site.cluster.objects[VALIDATE.path], VALIDATE.names, view_of(WIDE, None).conditions)
     assert await site.write(WIDE)
     assert site.cluster.objects[VALIDATE.path]["metadata"]["labels"] == {"theirs": "too"}
 

@@ -20,13 +20,13 @@ from control.fastpath.stepping import (
     VALIDATE,
     WIDE,
     Setup,
-    view,
+    view_of,
 )
 from control.world import Refused
 from gatekeeper_py.control.fastpath import reconcile as fastpath
 from gatekeeper_py.control.fastpath import retries
 from gatekeeper_py.control.fastpath.reconcile import UNSEEN_SECONDS
-from gatekeeper_py.control.webhooks import FAST_PATH_CONDITION, NO_CONDITIONS
+from gatekeeper_py.control.webhooks.conditions import CONDITION_NAME, NO_CONDITIONS
 from gatekeeper_py.core.names import FAST_PATH_REVISION
 
 NOTHING_PRE_APPROVED = HEAD + "allow: ['foo:443/']\n"
@@ -234,7 +234,7 @@ def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
     replace = setup.cluster.replace
 
     async def picky(path: str, document: dict[str, Any]) -> None:
-        if FAST_PATH_CONDITION in str(document):
+        if CONDITION_NAME in str(document):
             raise Refused(answer)
         await replace(path, document)
 
@@ -295,7 +295,7 @@ async def test_a_conflict_is_no_reason_to_ask_always(wide: Setup) -> None:
         assert 0 < pause < retries.FIRST_UNWRITABLE_SECONDS
         wide.clock += pause
         pause = await wide.controller.step()
-    assert wide.controller.conditions == view(TIGHT, None).conditions
+    assert wide.controller.conditions == view_of(TIGHT, None).conditions
     end()
     await wide.controller.step()
     assert wide.carried() == ["tight", "tight"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE, view
+from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE, view_of
 from control.world import START
 from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, unknown
@@ -20,7 +20,7 @@ from gatekeeper_py.control.fastpath.probe import (
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from recording import RecordingLog
 
-FROM_WIDE = view(WIDE, None).fast_path
+FROM_WIDE = view_of(WIDE, None).fast_path
 
 
 class Site:
@@ -62,7 +62,7 @@ def site() -> Site:
 
 
 async def test_one_that_is_asked_about_at_once(site: Site) -> None:
-    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     assert await site.removal_probe.attempt() is None
     assert site.probed == [REMOVED]
     assert site.removal_probe.verified == (ProbeImage("validating", REMOVED),)
@@ -72,7 +72,7 @@ async def test_one_that_is_asked_about_at_once(site: Site) -> None:
 
 async def test_both_webhooks_are_tried(site: Site) -> None:
     text = OTHER + "- {from: b.io, to: c.io/b}\n"
-    await site.removal_probe.begin(FROM_WIDE, view(text, "mutate"))
+    await site.removal_probe.begin(FROM_WIDE, view_of(text, "mutate"))
     assert await site.removal_probe.attempt() is None
     assert site.removal_probe.verified == (
         ProbeImage("validating", "a.io/gatekeeper-py-probe"),
@@ -82,7 +82,7 @@ async def test_both_webhooks_are_tried(site: Site) -> None:
 
 async def test_one_that_is_not_asked_about_is_tried_again_and_alarms(site: Site) -> None:
     site.asks = False
-    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     pauses = await site.pauses(most=20)
     assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
@@ -96,12 +96,12 @@ async def test_one_that_is_not_asked_about_is_tried_again_and_alarms(site: Site)
 
 async def test_one_that_waits_is_kept_while_it_tells_something(site: Site) -> None:
     site.asks = False
-    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     await site.removal_probe.attempt()
-    tight = view(TIGHT + "message: ask us\n", None)
+    tight = view_of(TIGHT + "message: ask us\n", None)
     await site.removal_probe.begin(tight.fast_path, tight)
     assert await site.removal_probe.attempt() is not None
-    await site.removal_probe.begin(tight.fast_path, view(WIDE, None))
+    await site.removal_probe.begin(tight.fast_path, view_of(WIDE, None))
     site.probed.clear()
     assert await site.removal_probe.attempt() is None
     assert site.probed == []
@@ -109,8 +109,8 @@ async def test_one_that_waits_is_kept_while_it_tells_something(site: Site) -> No
 
 async def test_one_that_waits_gives_way_to_one_that_was_taken_off_later(site: Site) -> None:
     site.asks = False
-    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
-    await site.removal_probe.begin(view(TIGHT, None).fast_path, view(OTHER, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
+    await site.removal_probe.begin(view_of(TIGHT, None).fast_path, view_of(OTHER, None))
     site.asks = True
     assert await site.removal_probe.attempt() is None
     assert site.probed == ["a.io/gatekeeper-py-probe"]
@@ -119,7 +119,7 @@ async def test_one_that_waits_gives_way_to_one_that_was_taken_off_later(site: Si
 async def test_one_that_a_lapse_makes_approved_does_not_alarm_for_ever(site: Site) -> None:
     deny = HEAD + "allow: [a.io, b.io]\ndeny: [{image: b.io, until: 2026-01-02}]\n"
     site.asks = False
-    await site.removal_probe.begin(FROM_WIDE, view(deny, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(deny, None))
     assert len(await site.pauses(most=20)) == 20
     site.clock += 24 * 3600
     assert len(await site.pauses()) == 1
@@ -128,7 +128,7 @@ async def test_one_that_a_lapse_makes_approved_does_not_alarm_for_ever(site: Sit
 @pytest.mark.parametrize(
     "known",
     [
-        pytest.param(view(WIDE, None), id="nothing-taken-off"),
+        pytest.param(view_of(WIDE, None), id="nothing-taken-off"),
         pytest.param(unknown("deleted"), id="no-policy"),
     ],
 )
@@ -139,13 +139,13 @@ async def test_when_nothing_tells_nothing_is_tried(site: Site, known: Any) -> No
 
 
 async def test_after_nothing_was_plain_nothing_is_tried(site: Site) -> None:
-    await site.removal_probe.begin(NOTHING_SKIPPED, view(WIDE, None))
+    await site.removal_probe.begin(NOTHING_SKIPPED, view_of(WIDE, None))
     assert await site.removal_probe.attempt() is None
     assert site.probed == []
 
 
 async def test_without_a_way_to_try_nothing_is_tried() -> None:
     site = Site(probing=False)
-    await site.removal_probe.begin(FROM_WIDE, view(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     assert await site.removal_probe.attempt() is None
     assert site.removal_probe.verified == ()

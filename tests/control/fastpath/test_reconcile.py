@@ -30,9 +30,9 @@ from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, PolicyView, view
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
-from gatekeeper_py.control.webhooks import FAST_PATH_CONDITION, NO_CONDITIONS
+from gatekeeper_py.control.webhooks.conditions import CONDITION_NAME, NO_CONDITIONS
 from gatekeeper_py.core.names import FAST_PATH_REVISION
-from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.delivery import Delivery
 
 
@@ -56,7 +56,7 @@ async def test_in_step(setup: Setup) -> None:
     assert setup.carried() == ["wide", "wide"]
     live = setup.cluster.objects[VALIDATE.path]
     assert live["metadata"]["annotations"] == {FAST_PATH_REVISION: parse_policy(WIDE).revision}
-    assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [FAST_PATH_CONDITION]
+    assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [CONDITION_NAME]
     assert "matchConditions" not in live["webhooks"][1]
     assert setup.recorder.in_step
     assert setup.recorder.rules == {"validating": 2, "mutating": 2}
@@ -239,8 +239,8 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
 ) -> None:
     """As in a rollout of another version: each sees what the other wrote, and puts it right."""
 
-    def otherwise(text: str, mode: str | None, now: datetime) -> PolicyView:
-        known = view(text, mode, now)
+    def otherwise(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
+        known = view(policy, text, mode, now)
         spaced = {name: f"{expression} " for name, expression in known.conditions.expressions.items()}
         return replace(known, conditions=replace(known.conditions, expressions=spaced))
 
@@ -420,3 +420,18 @@ async def test_a_rule_that_expires_is_taken_off_the_fast_path_in_time(wide: Setu
     assert wide.recorder.synced[-1][0] == "tightened"
     # The rule still approves what was taken off, so that no Pod can show that the webhook is called.
     assert wide.probed == []
+
+
+async def test_a_configuration_that_should_not_exist_is_not_waited_for() -> None:
+    """The mutating one, while the policy rewrites nothing."""
+    setup = Setup()
+    setup.expected = (VALIDATE,)
+    del setup.cluster.objects[MUTATE.path]
+    await setup.deliver(WIDE)
+    await setup.settle()
+    assert setup.recorder.in_step
+    setup.expected = (VALIDATE, MUTATE)
+    setup.cluster.put(MUTATE.path, MUTATE.document(b"ca", OWNER))
+    setup.controller.check()
+    await setup.settle()
+    assert setup.carried() == ["wide", "wide"]

@@ -6,14 +6,14 @@ Each test walks over the rows of the table, so a row that is added there and for
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 import contract
 from builders import WORKLOADS, policy, review
-from gatekeeper_py.control.webhooks import read_manifests
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
+from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission.fields import (
     CONTAINERS,
@@ -33,7 +33,6 @@ from skipping import pre_approved
 
 APPROVED: Final = "registry.corp.io/web:1"
 UNLISTED: Final = "evil.io/web:1"
-MANIFESTS: Final = Path(__file__).resolve().parents[3] / "k8s" / "base" / "webhooks"
 
 every_list = pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
 every_kind = pytest.mark.parametrize("kind", WORKLOAD_KINDS, ids=lambda kind: kind.kind)
@@ -128,13 +127,14 @@ def test_the_table_is_what_the_tests_know_of_the_api() -> None:
     assert known == POD_SPECS
 
 
-def webhooks(suffix: str) -> list[dict[str, Any]]:
-    """The webhooks of the manifests whose path ends so."""
+def webhooks(path: str) -> list[dict[str, Any]]:
+    """The webhooks of our configurations that call a path."""
+    target, settings = Target(namespace="ns", service="gk", policy="policy"), WebhookSettings()
     found = [
         dict(webhook)
-        for configuration in read_manifests(MANIFESTS)
+        for configuration in (validating(target, settings), mutating(target, settings))
         for webhook in configuration.webhooks
-        if webhook["clientConfig"]["service"]["path"] == suffix
+        if webhook["clientConfig"]["service"]["path"] == path
     ]
     assert found
     return found
@@ -170,7 +170,7 @@ def test_the_webhook_configurations_name_every_kind() -> None:
 
 @every_step
 def test_an_update_of_any_list_of_a_pod_calls_the_webhooks(field: ImageList, step: str) -> None:
-    """The manifests' match condition compares every list of the new and the old object."""
+    """The match condition compares every list of the new and the old object."""
     asked = [*webhooks("/validate-image"), *webhooks("/mutate-image")]
     expressions = [
         condition["expression"]

@@ -1,0 +1,135 @@
+"""``gatekeeper-py status``: show whether an installation is healthy, and what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.parameters import NAMESPACE
+from gatekeeper_py.commands.policyinput import UnreadableError, now
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration
+    from gatekeeper_py.control.installation import Installation
+    from gatekeeper_py.control.status.assess import Status
+
+WATCH_SECONDS: Final = 2.0
+
+READ_SECONDS: Final = 30.0
+"""A cluster that cannot be read in this time counts as one that cannot be read."""
+
+POD_SECONDS: Final = 5.0
+"""A Pod that does not answer for this long is reported as a problem."""
+
+
+@click.command()
+@click.option(
+    "-n",
+    "--namespace",
+    metavar="NAMESPACE",
+    default=DEFAULT_NAMESPACE,
+    show_default=True,
+    help="Namespace of the installation.",
+)
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+)
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+def status(
+    namespace: str,
+    style: Literal["table", "json"],
+    kubeconfig: Path | None,
+    context: str | None,
+    *,
+    watch: bool,
+) -> int:
+    """Show whether the installation in the current context is healthy, and every problem.
+
+    Shows mode, revision and certificate of every replica, the webhook configurations, the fast path and
+    the exempt namespaces. Reads the Pods through pods/proxy.
+
+    Exit code: 0 when healthy, 1 when not, 2 when the cluster cannot be read.
+    """
+    if not NAMESPACE.fullmatch(namespace):
+        raise click.UsageError(f"--namespace: {namespace!r} is not a valid namespace name")
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - keeps others fast
+    from gatekeeper_py.control.installation import Installation  # noqa: PLC0415
+
+    installation = Installation(
+        namespace=namespace,
+        service="gatekeeper-py",
+        deployment="gatekeeper-py",
+        secret="gatekeeper-py-tls",  # noqa: S106 - the name of the Secret
+        owner="gatekeeper-py-controller",
+        policy=checked.ConfigMapName(namespace, POLICY_CONFIGMAP),
+    )
+    try:
+        cluster = ClusterConfiguration(kubeconfig=kubeconfig, context=context, environ=os.environ)
+        return asyncio.run(_show(cluster, installation, style, watch=watch))
+    except checked.SettingsError as problem:
+        raise UnreadableError(str(problem)) from None
+
+
+async def _show(
+    cluster: ClusterConfiguration,
+    installation: Installation,
+    style: Literal["table", "json"],
+    *,
+    watch: bool,
+) -> int:
+    """Print the status once, or again and again. Raises ``SettingsError`` and ``UnreadableError``."""
+    import aiohttp  # noqa: PLC0415 - see above
+
+    from gatekeeper_py.cluster.api import ApiClient  # noqa: PLC0415
+    from gatekeeper_py.cluster.errors import ApiError  # noqa: PLC0415
+    from gatekeeper_py.control.status.assess import assess  # noqa: PLC0415
+    from gatekeeper_py.control.status.reading import read_facts  # noqa: PLC0415
+
+    api = ApiClient(cluster.connect)
+    proxy = ApiClient(cluster.connect, timeout=aiohttp.ClientTimeout(total=POD_SECONDS))
+    try:
+        await api.connect()
+        while True:
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    facts = await read_facts(api, proxy, installation)
+                found = assess(facts, installation, now())
+            except (ApiError, TimeoutError) as problem:
+                message = f"the cluster cannot be read: {problem or f'no answer in {READ_SECONDS:.0f} s'}"
+                if not watch:
+                    raise UnreadableError(message) from None
+                click.echo(message, err=True)
+            else:
+                _print(found, style, watch=watch)
+                if not watch:
+                    return 0 if found.healthy else 1
+            await asyncio.sleep(WATCH_SECONDS)
+    finally:
+        await api.close()
+        await proxy.close()
+
+
+def _print(found: Status, style: Literal["table", "json"], *, watch: bool) -> None:
+    from gatekeeper_py.reporting.status import print_status  # noqa: PLC0415 - see above
+
+    if style == "json":
+        # One line for each time, so that a reader knows where the next one begins.
+        click.echo(json.dumps(found.as_json(), indent=None if watch else 2))
+        return
+    if watch and sys.stdout.isatty():
+        click.clear()
+    elif watch:
+        click.echo(f"--- {now():%H:%M:%S}")
+    print_status(found)

@@ -1,0 +1,198 @@
+"""The two webhook configurations: read, create, repair and remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.control.webhooks import drift
+from gatekeeper_py.control.webhooks.conditions import (
+    NO_CONDITIONS,
+    Conditions,
+    carries,
+    found_conditions,
+    without_conditions,
+)
+from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
+from gatekeeper_py.control.webhooks.settings import ExtraRule, WebhookSettings
+from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
+
+ACTIVE_SECONDS: Final = 2.0
+"""From the creation of the mutating configuration until it counts as active: API servers watch the
+configurations, and each takes a moment."""
+
+EVERYTHING: Final = WebhookSettings(
+    extra_rules=(ExtraRule(api_groups=("example.com",), api_versions=("v1",), resources=("examples",)),)
+)
+"""Settings under which a configuration has every webhook that we ever write."""
+
+
+class KubernetesApi(Protocol):
+    """The requests that the configurations need; every method raises the client's own errors."""
+
+    async def get(self, path: str) -> dict[str, Any] | None: ...
+
+    async def create(self, path: str, document: dict[str, Any]) -> None: ...
+
+    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
+
+    async def delete(self, path: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the configurations should be, as far as it is known.
+
+    ``settings`` is ``None`` while none were good: what exists then keeps its settings. ``mutates`` says
+    whether the policy can rewrite images, ``None`` while it is not known: the mutating configuration then
+    stays registered or not. ``conditions`` returns the conditions that the fast path wants at that moment;
+    ``None`` without a fast path.
+    """
+
+    settings: WebhookSettings | None = field(default_factory=WebhookSettings)
+    mutates: bool | None = None
+    conditions: Callable[[], Conditions] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What was written: the names of the configurations, by reason.
+
+    ``updated`` were as we left them, and what we want changed. ``repaired`` were deleted or changed by
+    somebody else; ``details`` holds the paths of the fields that differed. ``registered`` says whether the
+    mutating configuration exists, ``active`` whether API servers had time to notice that.
+    """
+
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    registered: bool = False
+    active: bool = False
+    tolerated_terms: int = 0
+    selector_problem: str = ""
+    conditions_differ: bool = False
+    """A configuration carries other conditions than the fast path wants."""
+
+    @property
+    def any(self) -> bool:
+        """Whether something was written."""
+        return bool(self.created or self.updated or self.repaired or self.removed)
+
+
+class Configurations:
+    """Reads and writes the webhook configurations of one installation."""
+
+    def __init__(self, api: KubernetesApi, target: Target) -> None:
+        self._api = api
+        self._target = target
+        self.templates = (validating(target, EVERYTHING), mutating(target, EVERYTHING))
+        """Both configurations, with every webhook that they can have."""
+        self._left: dict[str, dict[str, Any]] = {}
+        """What each configuration should have been at the end of the last pass, by path."""
+        self._registered_at: datetime | None = None
+
+    async def read(self) -> dict[str, dict[str, Any]]:
+        """Return the configurations that exist, by path."""
+        found = {template.path: await self._api.get(template.path) for template in self.templates}
+        return {path: live for path, live in found.items() if live is not None}
+
+    async def remove(self) -> None:
+        """Delete both configurations, so that API servers call nobody."""
+        for template in self.templates:
+            await self._api.delete(template.path)
+        self._left.clear()
+
+    def desired(self, live: dict[str, dict[str, Any]], wanted: Wanted) -> list[Desired]:
+        """Return the configurations that should exist."""
+        found = []
+        for template, build in zip(self.templates, (validating, mutating), strict=True):
+            current = live.get(template.path)
+            if template.kind == MUTATING and not (
+                current is not None if wanted.mutates is None else wanted.mutates
+            ):
+                continue
+            kept = None
+            if wanted.settings is None and current is not None:
+                kept = drift.keeping_settings(current, template)
+            found.append(kept or build(self._target, wanted.settings or WebhookSettings()))
+        return found
+
+    async def apply(
+        self, live: dict[str, dict[str, Any]], wanted: Wanted, bundle: bytes, owner: Owner, now: datetime
+    ) -> Changes:
+        """Create, update or repair what should exist, then delete what should not. Return what was written.
+
+        Conditions of the fast path are kept as found, because only the fast path knows which policy they were
+        compiled from. Without a fast path nobody keeps them in step, so they are removed.
+        """
+        written: dict[str, list[str]] = {"created": [], "updated": [], "repaired": [], "removed": []}
+        details: list[str] = []
+        tolerated, conditions_differ, selectors = 0, False, ""
+        desired = self.desired(live, wanted)
+        for each in desired:
+            current = live.get(each.path)
+            kept = NO_CONDITIONS
+            if current is not None and wanted.conditions is not None:
+                kept = found_conditions(current, each.names)
+            document = each.document(bundle, owner, kept)
+            if wanted.conditions is not None and not carries(document, each.names, wanted.conditions()):
+                conditions_differ = True
+            if current is None:
+                await self._api.create(each.path, document)
+                if each.kind == MUTATING:
+                    self._registered_at = now
+                if each.path in self._left:
+                    written["repaired"].append(each.name)
+                    details.append(f"{each.name} (deleted)")
+                else:
+                    written["created"].append(each.name)
+            else:
+                tolerated += drift.tolerated_terms(current, document)
+                different = drift.differences(current, document)
+                if different:
+                    reason = self._reason(each, current)
+                    await self._api.replace(each.path, drift.repaired(current, document))
+                    written[reason].append(each.name)
+                    if reason == "repaired":
+                        details += different
+                        selectors = selectors or _selector_problem(different)
+            self._left[each.path] = document
+        for path in live.keys() - {each.path for each in desired}:
+            await self._api.delete(path)
+            self._left.pop(path, None)
+            written["removed"].append(path.rpartition("/")[2])
+        registered = any(each.kind == MUTATING for each in desired)
+        since = self._registered_at
+        return Changes(
+            **{reason: tuple(names) for reason, names in written.items()},
+            details=tuple(details),
+            registered=registered,
+            active=registered and (since is None or (now - since).total_seconds() >= ACTIVE_SECONDS),
+            tolerated_terms=tolerated,
+            selector_problem=selectors,
+            conditions_differ=conditions_differ,
+        )
+
+    def _reason(self, each: Desired, current: dict[str, Any]) -> str:
+        """Tell whether somebody else changed a configuration, or what we want changed."""
+        left = self._left.get(each.path)
+        if left is None:
+            # This process has not seen it yet: an upgrade is the usual reason.
+            return "updated"
+        # Conditions belong to the fast path, which writes them between two passes.
+        kept = found_conditions(current, each.names)
+        expected = {
+            **left,
+            "webhooks": [kept.added_to(without_conditions(webhook)) for webhook in left["webhooks"]],
+        }
+        expected["metadata"] = {**left["metadata"], "annotations": kept.annotations(each.names)}
+        return "repaired" if drift.differences(current, expected) else "updated"
+
+
+def _selector_problem(different: tuple[str, ...]) -> str:
+    found = [path for path in different if path.endswith(("namespaceSelector", "objectSelector"))]
+    return f"somebody changed {', '.join(found)}; it was repaired" if found else ""

@@ -1,0 +1,90 @@
+"""Kubernetes Events about the webhook configurations, for ``kubectl get events``."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, Protocol
+
+from gatekeeper_py.control.installation import Installation
+from gatekeeper_py.control.webhooks.desired import API_VERSION, VALIDATING
+from gatekeeper_py.control.webhooks.templates import VALIDATING_NAME
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.runtime.logs import Log
+
+COMPONENT: Final = "gatekeeper-py-controller"
+
+MAX_MESSAGE: Final = 1000
+"""The API server accepts 1,024 characters."""
+
+INTERVAL: Final = timedelta(minutes=1)
+"""Events with the same reason are recorded at most this often; the log has every one."""
+
+Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "Repaired"]
+
+WARNINGS: Final = frozenset({"Disarmed", "Paused", "PauseIgnored", "Repaired"})
+
+
+class KubernetesApi(Protocol):
+    """The request that recording an Event needs."""
+
+    async def post(self, path: str, document: dict[str, Any]) -> None: ...
+
+
+class Events:
+    """Records Events in the installation's namespace. ``errors`` are what the client raises."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        installation: Installation,
+        *,
+        log: Log,
+        errors: tuple[type[Exception], ...],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._api = api
+        self._installation = installation
+        self._log = log
+        self._errors = errors
+        self._now = now
+        self._recorded: dict[Reason, datetime] = {}
+
+    async def record(
+        self, reason: Reason, message: str, *, kind: str = VALIDATING, name: str = VALIDATING_NAME
+    ) -> None:
+        """Record one Event about a webhook configuration; a failure is logged, and nothing else."""
+        now = self._now()
+        last = self._recorded.get(reason)
+        if reason == "Repaired" and last is not None and now - last < INTERVAL:
+            return
+        self._recorded[reason] = now
+        try:
+            await self._api.post(
+                self._installation.events_path, self._event(reason, message, kind, name, now)
+            )
+        except self._errors as problem:
+            self._log.warning("event_not_recorded", reason=reason, problem=str(problem)[:300])
+
+    def _event(self, reason: Reason, message: str, kind: str, name: str, now: datetime) -> dict[str, Any]:
+        namespace, instant = self._installation.namespace, format_instant(now)
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": namespace},
+            # The API server requires the namespace of the Event here, even for cluster-scoped objects.
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": kind,
+                "name": name,
+                "namespace": namespace,
+            },
+            "type": "Warning" if reason in WARNINGS else "Normal",
+            "reason": reason,
+            "message": message[:MAX_MESSAGE],
+            "firstTimestamp": instant,
+            "lastTimestamp": instant,
+            "count": 1,
+            "source": {"component": COMPONENT},
+        }

@@ -1,0 +1,209 @@
+"""Follow the policy, to know whether it can rewrite images.
+
+The mutating webhook does nothing outside mutate mode, so it is registered only while the policy can rewrite
+something. A policy that is missing or refused leaves the last answer: replicas keep the last good policy too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from gatekeeper_py.core.policy.document import PolicyDocument, PolicyError
+from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.runtime.logs import Log
+
+KEEP_SECONDS: Final = 10.0
+"""How long the mutating webhook stays registered after a policy that no longer rewrites. A mode that is
+toggled back and forth then changes the configuration only once, and every replica has the new policy."""
+
+UNSEEN_SECONDS: Final = 300.0
+"""A policy that was not confirmed by the API server for this long raises an alarm."""
+
+LONGEST_WAIT_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrites:
+    """Whether a policy can rewrite images at an instant, and the next instant at which that may change."""
+
+    possible: bool
+    until: datetime | None = None
+
+
+def rewrites(policy: Policy, now: datetime) -> Rewrites:
+    """Return whether a policy can rewrite images: it has mirrors or pins, and mutates in some namespace.
+
+    A field of a rule or of a mirror that rewrites in any other way must be added here.
+    """
+    document: PolicyDocument = policy.document
+    sources: list[datetime | None] = [None] if document.mirrors else []
+    sources += [rule.until for rule in document.allow if rule.pin]
+    modes: list[datetime | None] = [None] if policy.mode == "mutate" else []
+    modes += [each.until for each in document.namespaces if each.mode == "mutate"]
+    ends = [_end(each, now) for each in (sources, modes)]
+    if any(end is not None and end <= now for end in ends):
+        return Rewrites(possible=False)
+    return Rewrites(possible=True, until=min((end for end in ends if end is not None), default=None))
+
+
+def _end(untils: list[datetime | None], now: datetime) -> datetime | None:
+    """Return when the last of these expires, ``None`` if one never does, ``now`` if there is none."""
+    return None if None in untils else max((each for each in untils if each is not None), default=now)
+
+
+class PolicyParser:
+    """Parses in a thread. With ``keep``, a second caller with the same document gets the same policy."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self._keep = keep
+        self._last: tuple[str, str | None, Policy] | None = None
+        self._lock = asyncio.Lock()
+
+    async def parse(self, text: str, mode: str | None) -> Policy:
+        """Return the policy. Raises ``PolicyError``."""
+        async with self._lock:
+            if self._last is not None and self._last[:2] == (text, mode):
+                return self._last[2]
+            policy = await asyncio.to_thread(parse_policy, text, mode)
+            if self._keep:
+                self._last = (text, mode, policy)
+            return policy
+
+
+class PolicyFollower:
+    """Keeps ``mutates`` up to date with a source.
+
+    ``mutates`` is ``None`` until the first good policy. ``on_changed`` is called when it changes.
+    """
+
+    def __init__(
+        self,
+        parser: PolicyParser,
+        *,
+        on_changed: Callable[[], object],
+        log: Log,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.mutates: bool | None = None
+        self._parser = parser
+        self._on_changed = on_changed
+        self._log = log
+        self._now = now
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._problem = ""
+        self._synced_at = monotonic()
+        self._timer: asyncio.Task[None] | None = None
+
+    def seen(self) -> None:
+        """Note that the source is in step with the API server at this moment."""
+        self._synced_at = self._monotonic()
+
+    def problem(self) -> str:
+        """Return why the policy is not known for certain; empty when it is."""
+        silence = self._monotonic() - self._synced_at
+        if silence > UNSEEN_SECONDS:
+            return f"the policy was not confirmed by the API server for {silence:.0f} s"
+        return self._problem
+
+    async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
+        """Follow a source until cancelled."""
+        try:
+            async for delivery in deliveries:
+                await self.take(delivery)
+        finally:
+            self._stop_timer()
+
+    async def take(self, delivery: Delivery) -> None:
+        """Take one delivery."""
+        if delivery.text is None:
+            self._problem = delivery.problem
+            self._on_changed()
+            return
+        try:
+            policy = await self._parser.parse(delivery.text, delivery.mode)
+        except PolicyError as problem:
+            self._problem = f"the policy is refused: {problem.findings[0]}"
+            self._on_changed()
+            return
+        except Exception:  # noqa: BLE001 - a bug of ours must not end the controller
+            self._log.error("policy_not_parsed", exc_info=True)
+            self._problem = "the policy cannot be parsed: internal error"
+            return
+        self._problem = ""
+        self._stop_timer()
+        self._apply(rewrites(policy, self._now()))
+        self._on_changed()
+
+    def _apply(self, found: Rewrites) -> None:
+        if found.possible or self.mutates is None:
+            self.mutates = found.possible
+            if found.possible and found.until is not None:
+                self._timer = asyncio.create_task(self._stop_at(found.until))
+        elif self.mutates:
+            self._timer = asyncio.create_task(self._stop_after(KEEP_SECONDS))
+
+    async def _stop_at(self, instant: datetime) -> None:
+        """The last override that rewrites expires: no later policy of a source says so."""
+        while (left := (instant - self._now()).total_seconds()) > 0:
+            # In steps, so that a clock that is set is noticed.
+            await self._sleep(min(left, LONGEST_WAIT_SECONDS))
+        await self._stop_after(KEEP_SECONDS)
+
+    async def _stop_after(self, seconds: float) -> None:
+        await self._sleep(seconds)
+        self.mutates = False
+        self._on_changed()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+async def fan_out(
+    deliveries: AsyncIterator[Delivery], *consumers: Callable[[AsyncIterator[Delivery]], Awaitable[None]]
+) -> None:
+    """Give every delivery of one source to several consumers, each at its own pace, latest first.
+
+    A consumer that is busy skips deliveries that newer ones replace.
+    """
+    mailboxes = [_Mailbox() for _ in consumers]
+    async with asyncio.TaskGroup() as group:
+        for consumer, mailbox in zip(consumers, mailboxes, strict=True):
+            group.create_task(_consume(consumer, mailbox))
+        async for delivery in deliveries:
+            for mailbox in mailboxes:
+                mailbox.put(delivery)
+
+
+async def _consume(consumer: Callable[[AsyncIterator[Delivery]], Awaitable[None]], mailbox: _Mailbox) -> None:
+    await consumer(mailbox.deliveries())
+
+
+class _Mailbox:
+    """Holds the latest delivery that was not taken yet."""
+
+    def __init__(self) -> None:
+        self._latest: Delivery | None = None
+        self._filled = asyncio.Event()
+
+    def put(self, delivery: Delivery) -> None:
+        self._latest = delivery
+        self._filled.set()
+
+    async def deliveries(self) -> AsyncIterator[Delivery]:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            latest, self._latest = self._latest, None
+            if latest is not None:
+                yield latest

@@ -1,0 +1,1 @@
+"""``gatekeeper-py status``: what an installation looks like from outside, and what is wrong with it."""

@@ -1,0 +1,391 @@
+"""Conclude from the facts whether an installation is healthy, and name every problem. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from gatekeeper_py.control import certificates
+from gatekeeper_py.control.certificates import CertificateStore, InvalidSecret
+from gatekeeper_py.control.configurations import EVERYTHING
+from gatekeeper_py.control.installation import Installation
+from gatekeeper_py.control.pause import read_pause
+from gatekeeper_py.control.policy import rewrites
+from gatekeeper_py.control.status.facts import Facts, PodFacts
+from gatekeeper_py.control.webhooks import drift
+from gatekeeper_py.control.webhooks.conditions import found_conditions
+from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
+from gatekeeper_py.control.webhooks.settings import (
+    SETTINGS_KEY,
+    InvalidWebhookSettings,
+    WebhookSettings,
+    parse_settings,
+)
+from gatekeeper_py.control.webhooks.templates import mutating, validating
+from gatekeeper_py.core.names import always_exempt
+from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
+from gatekeeper_py.core.policy.policy import Policy, parse_policy
+
+EXPIRES_SOON: Final = timedelta(days=20)
+"""The controller renews 30 days before the expiry, so less than this means that renewal fails."""
+
+NOT_AFTER: Final = "gatekeeper_py_certificate_not_after_timestamp_seconds"
+IN_STEP: Final = "gatekeeper_py_fastpath_in_step"
+MUTATION_ACTIVE: Final = "gatekeeper_py_control_mutation_active"
+ALARM: Final = 'gatekeeper_py_control_alarm{what="'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One replica of the server. What it serves is ``None`` when it could not be asked."""
+
+    pod: str
+    ready: bool
+    mode: str | None
+    revision: str | None
+    certificate_not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """One webhook configuration. The mutating one is as desired while it is absent and not needed."""
+
+    name: str
+    present: bool
+    as_desired: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The status of an installation. ``mode`` and ``revision`` are those of the ConfigMap.
+
+    ``in_step`` is ``None`` without a fast path. The exemptions are those of the settings in the cluster.
+    """
+
+    namespace: str
+    problems: tuple[str, ...]
+    mode: str | None
+    revision: str | None
+    replicas: tuple[Replica, ...]
+    webhooks: tuple[Webhook, ...]
+    paused: datetime | None
+    in_step: bool | None
+    exempt_namespaces: tuple[str, ...]
+    exempt_labels: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        return {
+            "healthy": self.healthy,
+            "problems": list(self.problems),
+            "mode": self.mode,
+            "revision": self.revision,
+            "replicas": [
+                {
+                    "pod": each.pod,
+                    "ready": each.ready,
+                    "mode": each.mode,
+                    "revision": each.revision,
+                    "certificateNotAfter": _shown(each.certificate_not_after),
+                }
+                for each in self.replicas
+            ],
+            "webhooks": [
+                {"name": each.name, "present": each.present, "asDesired": each.as_desired}
+                for each in self.webhooks
+            ],
+            "paused": _shown(self.paused),
+            "fastPath": None if self.in_step is None else {"inStep": self.in_step},
+        }
+
+
+def assess(facts: Facts, installation: Installation, now: datetime) -> Status:
+    """Return the status that follows from the facts at an instant."""
+    return _Assessment(facts, installation, now).status()
+
+
+class _Assessment:
+    """Collects problems while it looks at one part after the other."""
+
+    def __init__(self, facts: Facts, installation: Installation, now: datetime) -> None:
+        self._facts = facts
+        self._installation = installation
+        self._now = now
+        self._problems: list[str] = []
+        # Without these two the installation is the static one, for instance with cert-manager.
+        self._has_controller = facts.controller is not None or facts.owner is not None
+
+    def status(self) -> Status:
+        facts = self._facts
+        if facts.namespace is None:
+            name = self._installation.namespace
+            self._problems.append(f"the namespace {name} does not exist: nothing is installed there")
+        paused = self._paused()
+        policy = self._policy()
+        settings = self._settings()
+        store = self._store()
+        replicas = tuple(map(self._replica, facts.replicas))
+        if facts.namespace is not None:
+            self._check_parts(replicas)
+            self._check_replicas(replicas, policy)
+        webhooks = self._webhooks(policy, settings, store, paused=paused is not None)
+        in_step = self._controllers(policy, paused=paused is not None)
+        known = settings or WebhookSettings()
+        return Status(
+            namespace=self._installation.namespace,
+            problems=tuple(dict.fromkeys(self._problems)),
+            mode=None if policy is None else policy.mode,
+            revision=None if policy is None else policy.revision,
+            replicas=replicas,
+            webhooks=webhooks,
+            paused=paused,
+            in_step=in_step,
+            exempt_namespaces=tuple(
+                dict.fromkeys((*always_exempt(self._installation.namespace), *known.exempt_namespaces))
+            ),
+            exempt_labels=tuple(f"{key}={value}" for key, value in known.exempt_namespace_labels),
+        )
+
+    def _paused(self) -> datetime | None:
+        pause = read_pause(self._facts.namespace or {}, self._now)
+        if pause.problem:
+            self._problems.append(pause.problem)
+        if pause.until is not None:
+            until = format_instant(pause.until)
+            self._problems.append(f"paused until {until}: the webhook is not called, every image is admitted")
+        return pause.until
+
+    def _policy(self) -> Policy | None:
+        """Return the policy in the ConfigMap."""
+        if self._facts.namespace is None:
+            return None
+        name = self._installation.policy.name
+        if self._facts.policy is None:
+            self._problems.append(f"the ConfigMap {name} does not exist")
+            return None
+        data = self._facts.policy.get("data") or {}
+        unknown = sorted({*data, *(self._facts.policy.get("binaryData") or {})} - {POLICY_KEY, MODE_KEY})
+        if unknown:
+            self._problems.append(f"the ConfigMap {name} has unknown keys: {', '.join(unknown)}"[:300])
+        text, mode = data.get(POLICY_KEY), data.get(MODE_KEY)
+        if not isinstance(text, str):
+            self._problems.append(f"the ConfigMap {name} has no key {POLICY_KEY}")
+            return None
+        try:
+            return parse_policy(text, mode, max_bytes=MAX_CONFIGMAP_BYTES)
+        except PolicyError as problem:
+            self._problems.append(f"the policy in the ConfigMap {name} is refused: {problem.findings[0]}")
+            return None
+
+    def _settings(self) -> WebhookSettings | None:
+        """Return the settings of the webhook configurations, ``None`` when they are refused."""
+        data = (self._facts.settings or {}).get("data") or {}
+        try:
+            return parse_settings(data.get(SETTINGS_KEY) or "")
+        except InvalidWebhookSettings as problem:
+            self._problems.append(f"{SETTINGS_KEY} is refused: {problem.findings[0]}")
+            return None
+
+    def _store(self) -> CertificateStore | None:
+        """Return what the Secret holds, ``None`` when it is not known."""
+        facts, name = self._facts, self._installation.secret
+        if not facts.secret_readable or facts.namespace is None:
+            return None
+        if facts.secret is None:
+            self._problems.append(f"the Secret {name} does not exist")
+            return None
+        if not self._has_controller:
+            return None  # of another issuer, in another form
+        try:
+            return certificates.parse_secret(facts.secret.get("data") or {})
+        except InvalidSecret as problem:
+            self._problems.append(f"the Secret {name} holds no usable certificate: {problem}")
+            return None
+
+    def _replica(self, pod: PodFacts) -> Replica:
+        shown = pod.policy or {}
+        timestamp = pod.metrics.get(NOT_AFTER)
+        return Replica(
+            pod=pod.name,
+            ready=pod.ready,
+            mode=_text(shown.get("mode")),
+            revision=_text(shown.get("revision")),
+            certificate_not_after=None if timestamp is None else datetime.fromtimestamp(timestamp, UTC),
+        )
+
+    def _check_parts(self, replicas: tuple[Replica, ...]) -> None:
+        facts, installation = self._facts, self._installation
+        if facts.service is None:
+            self._problems.append(f"the Service {installation.service} does not exist")
+        if facts.deployment is None:
+            self._problems.append(f"the Deployment {installation.deployment} does not exist")
+            return
+        wanted = (facts.deployment.get("spec") or {}).get("replicas", 1)
+        ready = sum(each.ready for each in replicas)
+        if ready < wanted:
+            self._problems.append(f"{ready} of {wanted} replicas are ready")
+        if not wanted:
+            self._problems.append(f"the Deployment {installation.deployment} is scaled to no replicas")
+
+    def _check_replicas(self, replicas: tuple[Replica, ...], policy: Policy | None) -> None:
+        for pod, each in zip(self._facts.replicas, replicas, strict=True):
+            name = f"the replica {pod.name}"
+            if not each.ready:
+                self._problems.append(f"{name} is not ready")
+            if pod.problem:
+                self._problems.append(f"{name} cannot be asked: {pod.problem}")
+                continue
+            self._problems += _policy_problems(name, pod, each, policy)
+            self._problems += _certificate_problems(name, each, self._now)
+
+    def _webhooks(
+        self,
+        policy: Policy | None,
+        settings: WebhookSettings | None,
+        store: CertificateStore | None,
+        *,
+        paused: bool,
+    ) -> tuple[Webhook, ...]:
+        target = self._installation.target
+        templates = (validating(target, EVERYTHING), mutating(target, EVERYTHING))
+        found = []
+        for template, build in zip(templates, (validating, mutating), strict=True):
+            live = self._facts.webhooks.get(template.path)
+            wanted = self._wanted(template, policy, live, paused=paused)
+            problem = ""
+            if live is None:
+                problem = "does not exist" if wanted else ""
+            elif not wanted:
+                problem = "exists, although it should not"
+            else:
+                desired = None if settings is None else build(target, settings)
+                problem = self._difference(live, template, desired, store)
+            if problem:
+                self._problems.append(f"the webhook configuration {template.name} {problem}")
+            found.append(Webhook(name=template.name, present=live is not None, as_desired=not problem))
+        return tuple(found)
+
+    def _wanted(
+        self, template: Desired, policy: Policy | None, live: dict[str, Any] | None, *, paused: bool
+    ) -> bool:
+        """Whether a configuration should exist."""
+        if paused or self._facts.namespace is None:
+            return False
+        if template.kind != MUTATING or not self._has_controller:
+            return True
+        if policy is None:
+            return live is not None  # the controller leaves it as it is
+        return rewrites(policy, self._now).possible
+
+    def _difference(
+        self,
+        live: dict[str, Any],
+        template: Desired,
+        desired: Desired | None,
+        store: CertificateStore | None,
+    ) -> str:
+        if desired is None or not self._has_controller:
+            # The settings are not known, or belong to whoever applied the static configurations.
+            desired = drift.keeping_settings(live, template)
+            if desired is None:
+                return "has none of our webhooks"
+        uid = ((self._facts.owner or {}).get("metadata") or {}).get("uid", "")
+        owner = Owner(
+            api_version="rbac.authorization.k8s.io/v1",
+            kind="ClusterRole",
+            name=self._installation.owner,
+            uid=uid,
+        )
+        bundles = drift.bundles(live, desired)
+        # During a rotation a configuration trusts the old CA and the new one.
+        bundle = bundles[0] if bundles else b""
+        document = desired.document(bundle, owner, found_conditions(live, desired.names))
+        different = [
+            path
+            for path in drift.differences(live, document)
+            if self._has_controller or not path.startswith("metadata.")
+        ]
+        if different:
+            return f"differs in {', '.join(different[:5])}"
+        if not bundle:
+            return "has no CA bundle"
+        if store is not None and not certificates.trusts(bundle, store):
+            return "does not trust the certificate in the Secret"
+        return ""
+
+    def _controllers(self, policy: Policy | None, *, paused: bool) -> bool | None:
+        """Check the controllers; return whether the fast path is in step, ``None`` without one."""
+        facts = self._facts
+        if not self._has_controller or facts.namespace is None:
+            return None
+        if facts.controller is None:
+            self._problems.append(f"the Deployment {self._installation.controller} does not exist")
+        if not any(each.ready for each in facts.controllers):
+            self._problems.append("no controller is ready")
+        in_step: bool | None = None
+        for each in facts.controllers:
+            if each.problem:
+                self._problems.append(f"the controller {each.name} cannot be asked: {each.problem}")
+                continue
+            for what in _alarms(each):
+                self._problems.append(f"the controller raises the alarm {what}: see its log")
+            if IN_STEP in each.metrics:
+                in_step = (in_step is not False) and each.metrics[IN_STEP] == 1
+        if in_step is False and not paused:
+            self._problems.append("the fast path is not in step with the policy")
+        self._check_mutation(policy, paused=paused)
+        return in_step
+
+    def _check_mutation(self, policy: Policy | None, *, paused: bool) -> None:
+        asked = [each for each in self._facts.controllers if not each.problem]
+        if policy is None or paused or not asked or not rewrites(policy, self._now).possible:
+            return
+        if not any(each.metrics.get(MUTATION_ACTIVE) for each in asked):
+            self._problems.append("the mutating webhook is not active yet")
+
+
+def _policy_problems(name: str, pod: PodFacts, each: Replica, policy: Policy | None) -> Iterator[str]:
+    """Yield how what a replica serves differs from the ConfigMap."""
+    refused = (pod.policy or {}).get("refused")
+    if isinstance(refused, dict):
+        findings = refused.get("findings") or [{}]
+        yield f"{name} refused a document: {findings[0].get('message', 'see /policy')}"[:300]
+    if each.revision is None:
+        yield f"{name} has no policy"
+    elif policy is not None and each.mode != policy.mode:
+        yield f"{name} serves the mode {each.mode}, but the ConfigMap says {policy.mode}"
+    elif policy is not None and each.revision != policy.revision:
+        yield f"{name} serves the revision {each.revision}, but the ConfigMap holds {policy.revision}"
+
+
+def _certificate_problems(name: str, each: Replica, now: datetime) -> Iterator[str]:
+    not_after = each.certificate_not_after
+    if not_after is None:
+        yield f"{name} shows no certificate"
+    elif not_after <= now:
+        yield f"the certificate of {name} expired at {format_instant(not_after)}"
+    elif not_after - now < EXPIRES_SOON:
+        yield f"the certificate of {name} expires at {format_instant(not_after)}"
+
+
+def _alarms(controller: PodFacts) -> Iterator[str]:
+    for sample, value in controller.metrics.items():
+        if sample.startswith(ALARM) and value:
+            yield sample.removeprefix(ALARM).removesuffix('"}')
+
+
+def _shown(instant: datetime | None) -> str | None:
+    return None if instant is None else format_instant(instant)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,1 @@
+"""The webhook configurations: settings, templates, and how a live configuration differs."""

@@ -1,0 +1,187 @@
+"""How a live webhook configuration differs from what it should be, and how to repair it.
+
+Only what we own is compared: the fields that the templates write. A field that a newer API server adds with
+a default is not drift, and neither are labels, annotations and owners of others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gatekeeper_py.control.webhooks.conditions import without_conditions
+from gatekeeper_py.control.webhooks.desired import Desired
+from gatekeeper_py.core.names import FAST_PATH_REVISION
+
+TOLERATED_LABELS: Final = frozenset({"control-plane", "kubernetes.azure.com/managedby"})
+TOLERATED_OPERATORS: Final = frozenset({"NotIn", "DoesNotExist"})
+"""Terms that Azure Kubernetes Service adds to the ``namespaceSelector`` of every webhook, again and again,
+to exempt its own namespaces. With other operators such a term would switch the webhook off."""
+
+MAX_TOLERATED_TERMS: Final = 10
+
+
+def differences(live: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths of our fields that differ, e.g. ``webhooks[pods…].failurePolicy``; empty for none."""
+    found = _metadata_differences(live.get("metadata") or {}, document["metadata"])
+    webhooks = [each for each in live.get("webhooks") or () if isinstance(each, dict)]
+    names = [webhook.get("name") for webhook in webhooks]
+    if names != [webhook["name"] for webhook in document["webhooks"]]:
+        return (*found, "webhooks")
+    for webhook, wanted in zip(webhooks, document["webhooks"], strict=True):
+        found += [f"webhooks[{wanted['name']}].{key}" for key in _webhook_differences(webhook, wanted)]
+    return tuple(found)
+
+
+def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a live configuration with exactly our webhooks, and with what others own kept.
+
+    Kept are metadata of others, tolerated selector terms, and fields that a newer API server added. It also
+    keeps the resource version, so that writing it conflicts with a change made meanwhile.
+    """
+    metadata = dict(live.get("metadata") or {})
+    metadata.pop("managedFields", None)
+    wanted = document["metadata"]
+    metadata["labels"] = {**(metadata.get("labels") or {}), **wanted["labels"]}
+    annotations = metadata.get("annotations") or {}
+    kept = {key: value for key, value in annotations.items() if key != FAST_PATH_REVISION}
+    metadata["annotations"] = kept | (wanted.get("annotations") or {})
+    ours = wanted["ownerReferences"]
+    others = [
+        owner
+        for owner in metadata.get("ownerReferences") or ()
+        if (owner.get("kind"), owner.get("name")) not in {(mine["kind"], mine["name"]) for mine in ours}
+    ]
+    metadata["ownerReferences"] = [*others, *ours]
+    found = {webhook.get("name"): webhook for webhook in live.get("webhooks") or ()}
+    webhooks = [_repaired_webhook(found.get(each["name"]) or {}, each) for each in document["webhooks"]]
+    return {**live, "metadata": metadata, "webhooks": webhooks}
+
+
+def tolerated_terms(live: Mapping[str, Any], document: Mapping[str, Any]) -> int:
+    """Count the selector terms in a live configuration that are not ours and are tolerated."""
+    ours = {webhook["name"]: webhook for webhook in document["webhooks"]}
+    return sum(
+        len(_tolerated(webhook, ours[webhook["name"]]))
+        for webhook in live.get("webhooks") or ()
+        if webhook.get("name") in ours
+    )
+
+
+def keeping_settings(live: Mapping[str, Any], template: Desired) -> Desired | None:
+    """Return the live configuration as the desired one, but with our own ``clientConfig``.
+
+    For the time when the settings are unknown: what they decide stays as it is. A webhook that is not in the
+    template, which has every webhook that we ever write, is not kept. ``None`` when nothing is left.
+    """
+    ours = {webhook["name"]: webhook for webhook in template.webhooks}
+    webhooks = tuple(
+        {**without_conditions(webhook), "clientConfig": ours[webhook["name"]]["clientConfig"]}
+        for webhook in live.get("webhooks") or ()
+        if webhook.get("name") in ours
+    )
+    if not webhooks:
+        return None
+    return Desired(kind=template.kind, name=template.name, labels=template.labels, webhooks=webhooks)
+
+
+def bundles(live: Mapping[str, Any], desired: Desired) -> tuple[bytes, ...]:
+    """Return the CA bundle of each of our webhooks in a live configuration, PEM.
+
+    Webhooks that others added are ignored, so they cannot add a CA to what we trust.
+    """
+    return tuple(
+        _decoded((webhook.get("clientConfig") or {}).get("caBundle") or "")
+        for webhook in live.get("webhooks") or ()
+        if webhook.get("name") in desired.names
+    )
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except binascii.Error:
+        return b""
+
+
+def _metadata_differences(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    found = []
+    labels = metadata.get("labels") or {}
+    if any(labels.get(key) != value for key, value in wanted["labels"].items()):
+        found.append("metadata.labels")
+    annotations, ours = metadata.get("annotations") or {}, wanted.get("annotations") or {}
+    if annotations.get(FAST_PATH_REVISION) != ours.get(FAST_PATH_REVISION):
+        found.append(f"metadata.annotations[{FAST_PATH_REVISION}]")
+    owners = {owner.get("uid") for owner in metadata.get("ownerReferences") or ()}
+    if not {owner["uid"] for owner in wanted["ownerReferences"]} <= owners:
+        found.append("metadata.ownerReferences")
+    return found
+
+
+def _webhook_differences(webhook: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    return [key for key in wanted if not _same(key, webhook, wanted)]
+
+
+def _same(key: str, webhook: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    live = webhook.get(key)
+    match key:
+        case "clientConfig":
+            return _same_client(live or {}, wanted[key])
+        case "namespaceSelector":
+            tolerated = _tolerated(webhook, wanted)
+            terms = [term for term in (live or {}).get("matchExpressions") or () if term not in tolerated]
+            return _same_selector({**(live or {}), "matchExpressions": terms}, wanted[key])
+        case "objectSelector":
+            return _same_selector(live or {}, wanted[key])
+        case "rules" | "matchConditions":
+            ours = wanted[key]
+            theirs = live or []
+            return len(theirs) == len(ours) and all(map(_covers, theirs, ours))
+        case _:
+            return bool(live == wanted[key])
+
+
+def _covers(live: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a live mapping has every field of ours with our value, whatever else it has."""
+    return isinstance(live, dict) and all(live.get(key) == value for key, value in wanted.items())
+
+
+def _same_client(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return (
+        not live.get("url")
+        and live.get("caBundle", "") == wanted.get("caBundle", "")
+        and _covers(live.get("service"), wanted["service"])
+    )
+
+
+def _same_selector(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return (live.get("matchLabels") or {}) == (wanted.get("matchLabels") or {}) and (
+        live.get("matchExpressions") or []
+    ) == (wanted.get("matchExpressions") or [])
+
+
+def _tolerated(webhook: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Any]:
+    """Return the tolerated terms of a live webhook; none when there are suspiciously many."""
+    ours = wanted["namespaceSelector"].get("matchExpressions") or ()
+    terms = [
+        term
+        for term in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
+        if term not in ours
+        and term.get("key") in TOLERATED_LABELS
+        and term.get("operator") in TOLERATED_OPERATORS
+    ]
+    return terms if len(terms) <= MAX_TOLERATED_TERMS else []
+
+
+def _repaired_webhook(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    repaired = {**live, **wanted}
+    terms = _tolerated(live, wanted)
+    if terms:
+        ours = wanted["namespaceSelector"]
+        repaired["namespaceSelector"] = {
+            **ours,
+            "matchExpressions": [*(ours.get("matchExpressions") or ()), *terms],
+        }
+    return repaired

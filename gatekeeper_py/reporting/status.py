@@ -1,0 +1,74 @@
+"""The status of an installation, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from gatekeeper_py.control.status.assess import Replica, Status, Webhook
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.reporting.console import console, printable
+
+MAX_NAMES = 20
+"""Exempt namespaces that are listed; then a count follows."""
+
+
+def print_status(status: Status) -> None:
+    """Print the status with its problems first."""
+    out = console()
+    verdict = ("healthy", "bold green") if status.healthy else ("not healthy", "bold red")
+    out.print(Text.assemble(f"gatekeeper-py in the namespace {status.namespace}: ", verdict))
+    for problem in status.problems:
+        out.print(Text.assemble(("  - ", "bold red"), printable(problem)))
+    out.print()
+    _row(out, "mode", status.mode or "unknown")
+    _row(out, "revision", status.revision or "unknown")
+    if status.paused is not None:
+        _row(out, "paused until", format_instant(status.paused))
+    _row(out, "fast path", {None: "off", True: "in step", False: "not in step"}[status.in_step])
+    _row(out, "exempt", _exempt(status))
+    _table(
+        out, ("REPLICA", "READY", "MODE", "REVISION", "CERTIFICATE EXPIRES"), map(_replica, status.replicas)
+    )
+    _table(out, ("WEBHOOK CONFIGURATION", "PRESENT", "AS DESIRED"), map(_webhook, status.webhooks))
+
+
+def _row(out: Console, label: str, value: str) -> None:
+    out.print(Text.assemble((f"{label:<14}", "dim"), printable(value)))
+
+
+def _exempt(status: Status) -> str:
+    names = list(status.exempt_namespaces)
+    more = len(names) - MAX_NAMES
+    text = ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{text}; labels {', '.join(status.exempt_labels)}" if status.exempt_labels else text
+
+
+def _replica(each: Replica) -> tuple[str, ...]:
+    expires = each.certificate_not_after
+    return (
+        each.pod,
+        _yes_or_no(each.ready),
+        each.mode or "-",
+        each.revision or "-",
+        "-" if expires is None else format_instant(expires),
+    )
+
+
+def _webhook(each: Webhook) -> tuple[str, ...]:
+    return each.name, _yes_or_no(each.present), _yes_or_no(each.as_desired)
+
+
+def _yes_or_no(value: bool) -> str:  # noqa: FBT001
+    return "yes" if value else "no"
+
+
+def _table(out: Console, headings: Sequence[str], rows: map[tuple[str, ...]]) -> None:
+    lines = [tuple(headings), *(tuple(map(printable, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    out.print()
+    for number, line in enumerate(lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        out.print(Text(text, "" if number else "bold"))

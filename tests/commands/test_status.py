@@ -1,0 +1,50 @@
+"""``status`` against an API server on a socket: answers, exit codes, errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commanding import Command
+from fakecluster import FakeCluster, status
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster().serving() as cluster:
+        yield cluster
+
+
+def test_nothing_is_installed(command: Command, cluster: FakeCluster, tmp_path: Path) -> None:
+    cluster.script["/api/v1/namespaces/gatekeeper-py"].append(status(404, "not found", reason="NotFound"))
+    done = command("status", "--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json")
+    assert (done.code, done.err) == (1, "")
+    answer = json.loads(done.out)
+    assert answer["healthy"] is False
+    assert answer["problems"] == ["the namespace gatekeeper-py does not exist: nothing is installed there"]
+    assert [webhook["present"] for webhook in answer["webhooks"]] == [False, False]
+
+
+def test_a_cluster_that_cannot_be_read_is_exit_2(
+    command: Command, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    done = command("status", "--kubeconfig", cluster.kubeconfig(tmp_path, token="wrong"))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Error: the cluster cannot be read: GET /api/v1/namespaces/gatekeeper-py: 401")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["-n", "Shop"], "'Shop' is not a valid namespace name", id="namespace"),
+        pytest.param(["--kubeconfig", "/nowhere"], "/nowhere: no such file", id="no-kubeconfig"),
+        pytest.param(["--format", "xml"], "'xml' is not one of", id="format"),
+    ],
+)
+def test_bad_usage_is_exit_2(command: Command, arguments: list[str], message: str) -> None:
+    done = command("status", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err

@@ -1,0 +1,364 @@
+"""From what was read of an installation to its status: healthy, or broken in each way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from control.world import CERTIFICATES, INSTALLATION, START
+from gatekeeper_py.control import certificates
+from gatekeeper_py.control.certificates import Observed
+from gatekeeper_py.control.status.assess import Status, assess
+from gatekeeper_py.control.status.facts import Facts, PodFacts
+from gatekeeper_py.control.webhooks.conditions import Conditions
+from gatekeeper_py.control.webhooks.desired import Owner
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
+from gatekeeper_py.control.webhooks.templates import (
+    MUTATING_NAME,
+    MUTATING_PATH,
+    POD_VALIDATION,
+    VALIDATING_NAME,
+    VALIDATING_PATH,
+    mutating,
+    validating,
+)
+from gatekeeper_py.core.names import PAUSED_UNTIL
+from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.issuing import issue
+
+POLICY = (
+    "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [a.io]\n"
+    "mirrors: [{from: docker.io, to: a.io/hub}]\n"
+)
+OWNER = Owner(
+    api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name=INSTALLATION.owner, uid="u"
+)
+STORE, _ = certificates.advance(None, Observed(), CERTIFICATES, START)
+EXPIRES = START + timedelta(days=90)
+
+
+def replica(name: str, mode: str | None = None, *, text: str = POLICY) -> PodFacts:
+    policy = parse_policy(text, mode)
+    return PodFacts(
+        name=name,
+        ready=True,
+        policy={"mode": policy.mode, "revision": policy.revision, "refused": None},
+        metrics={"gatekeeper_py_certificate_not_after_timestamp_seconds": EXPIRES.timestamp()},
+    )
+
+
+def controller(**metrics: float) -> PodFacts:
+    return PodFacts(
+        name="gk-controller-1", ready=True, metrics={f"gatekeeper_py_{k}": v for k, v in metrics.items()}
+    )
+
+
+def healthy() -> Facts:
+    """An installation in mode enforce, with two replicas and a controller."""
+    document = validating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER)
+    return Facts(
+        namespace={"metadata": {"name": "ns"}},
+        owner={"metadata": {"name": INSTALLATION.owner, "uid": "u"}},
+        service={},
+        deployment={"spec": {"replicas": 2}},
+        controller={},
+        policy={"data": {"policy.yaml": POLICY}},
+        settings={"data": {"webhooks.yaml": "# nothing\n"}},
+        secret={"data": STORE.data()},
+        webhooks={VALIDATING_PATH: copy.deepcopy(document)},
+        replicas=(replica("gk-1"), replica("gk-2")),
+        controllers=(controller(control_mutation_active=0.0),),
+    )
+
+
+def mutating_too(facts: Facts) -> Facts:
+    """The same in mode mutate."""
+    document = mutating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER)
+    return replace(
+        facts,
+        policy={"data": {"policy.yaml": POLICY, "mode": "mutate"}},
+        webhooks={**facts.webhooks, MUTATING_PATH: copy.deepcopy(document)},
+        replicas=(replica("gk-1", "mutate"), replica("gk-2", "mutate")),
+        controllers=(controller(control_mutation_active=1.0),),
+    )
+
+
+def assessed(facts: Facts, **later: float) -> Status:
+    return assess(facts, INSTALLATION, START + timedelta(**later))
+
+
+@pytest.mark.parametrize("facts", [healthy(), mutating_too(healthy())], ids=["enforce", "mutate"])
+def test_a_healthy_installation(facts: Facts) -> None:
+    status = assessed(facts)
+    assert status.problems == ()
+    assert status.healthy
+
+
+def test_the_json_form() -> None:
+    revision = parse_policy(POLICY).revision
+    expires = "2026-04-01T00:00:00Z"
+    assert assessed(healthy()).as_json() == {
+        "healthy": True,
+        "problems": [],
+        "mode": "enforce",
+        "revision": revision,
+        "replicas": [
+            {
+                "pod": name,
+                "ready": True,
+                "mode": "enforce",
+                "revision": revision,
+                "certificateNotAfter": expires,
+            }
+            for name in ("gk-1", "gk-2")
+        ],
+        "webhooks": [
+            {"name": VALIDATING_NAME, "present": True, "asDesired": True},
+            {"name": MUTATING_NAME, "present": False, "asDesired": True},
+        ],
+        "paused": None,
+        "fastPath": None,
+    }
+
+
+def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Facts], Facts]:
+    """Edit a webhook configuration."""
+
+    def change(facts: Facts) -> Facts:
+        live = copy.deepcopy(facts.webhooks[path])
+        edit(live)
+        return replace(facts, webhooks={**facts.webhooks, path: live})
+
+    return change
+
+
+def annotated(value: str) -> Callable[[Facts], Facts]:
+    return lambda facts: replace(facts, namespace={"metadata": {"annotations": {PAUSED_UNTIL: value}}})
+
+
+def first_replica(**changes: Any) -> Callable[[Facts], Facts]:
+    return lambda facts: replace(facts, replicas=(replace(facts.replicas[0], **changes), *facts.replicas[1:]))
+
+
+def with_controller(**metrics: float) -> Callable[[Facts], Facts]:
+    return lambda facts: replace(facts, controllers=(controller(**metrics),))
+
+
+OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        pytest.param(
+            lambda it: replace(it, namespace=None, replicas=(), webhooks={}),
+            "ns does not exist",
+            id="not-installed",
+        ),
+        pytest.param(annotated("2026-01-01T01:00:00Z"), "paused until 2026-01-01T01:00:00Z", id="paused"),
+        pytest.param(annotated("soon"), "is ignored: 'soon'", id="bad-pause"),
+        pytest.param(
+            lambda it: replace(it, policy=None), "the ConfigMap policy does not exist", id="no-policy"
+        ),
+        pytest.param(lambda it: replace(it, policy={"data": {}}), "has no key policy.yaml", id="no-key"),
+        pytest.param(
+            lambda it: replace(it, policy={"data": {"policy.yaml": "allow: [nginx]\n"}}),
+            "is refused",
+            id="bad-policy",
+        ),
+        pytest.param(
+            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY, "mode": "off"}}),
+            "is refused: line 1, mode",
+            id="bad-mode",
+        ),
+        pytest.param(
+            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY, "policy.yml": "x"}}),
+            "unknown keys: policy.yml",
+            id="unknown-key",
+        ),
+        pytest.param(
+            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY, "mode": "warn"}}),
+            "gk-1 serves the mode enforce, but the ConfigMap says warn",
+            id="another-mode",
+        ),
+        pytest.param(
+            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY + "# changed\n"}}),
+            "gk-2 serves the revision",
+            id="another-revision",
+        ),
+        pytest.param(
+            lambda it: replace(it, settings={"data": {"webhooks.yaml": "colour: red"}}),
+            "webhooks.yaml is refused: line 1, colour",
+            id="bad-settings",
+        ),
+        pytest.param(lambda it: replace(it, service=None), "the Service gk does not exist", id="no-service"),
+        pytest.param(
+            lambda it: replace(it, deployment=None), "the Deployment gk does not", id="no-deployment"
+        ),
+        pytest.param(
+            lambda it: replace(it, deployment={"spec": {"replicas": 3}}),
+            "2 of 3 replicas are ready",
+            id="too-few",
+        ),
+        pytest.param(
+            lambda it: replace(it, deployment={"spec": {"replicas": 0}}, replicas=()),
+            "scaled to no",
+            id="scaled-to-0",
+        ),
+        pytest.param(first_replica(ready=False), "the replica gk-1 is not ready", id="not-ready"),
+        pytest.param(
+            first_replica(problem="503 Service Unavailable", policy=None),
+            "gk-1 cannot be asked: 503",
+            id="unreadable",
+        ),
+        pytest.param(
+            first_replica(policy={"mode": None, "revision": None}),
+            "gk-1 has no policy",
+            id="no-policy-loaded",
+        ),
+        pytest.param(
+            first_replica(
+                policy={**(healthy().replicas[0].policy or {}), "refused": {"findings": [{"message": "bad"}]}}
+            ),
+            "gk-1 refused a document: bad",
+            id="refused-a-document",
+        ),
+        pytest.param(first_replica(metrics={}), "gk-1 shows no certificate", id="no-certificate"),
+        pytest.param(lambda it: replace(it, secret=None), "the Secret gk-tls does not exist", id="no-secret"),
+        pytest.param(
+            lambda it: replace(it, secret={"data": {"ca.crt": "!"}}),
+            "gk-tls holds no usable",
+            id="bad-secret",
+        ),
+        pytest.param(
+            lambda it: replace(it, webhooks={}), f"{VALIDATING_NAME} does not exist", id="not-armed"
+        ),
+        pytest.param(
+            edited(VALIDATING_PATH, lambda it: it["webhooks"][0].update(failurePolicy="Ignore")),
+            f"{VALIDATING_NAME} differs in webhooks[{POD_VALIDATION}].failurePolicy",
+            id="drift",
+        ),
+        pytest.param(
+            edited(VALIDATING_PATH, lambda it: it["metadata"].pop("ownerReferences")),
+            "differs in metadata.ownerReferences",
+            id="no-owner",
+        ),
+        pytest.param(
+            lambda it: replace(
+                it,
+                webhooks={
+                    VALIDATING_PATH: validating(INSTALLATION.target, WebhookSettings()).document(
+                        OTHER_CA, OWNER
+                    )
+                },
+            ),
+            "does not trust the certificate in the Secret",
+            id="another-ca",
+        ),
+        pytest.param(
+            edited(
+                VALIDATING_PATH,
+                lambda it: [each["clientConfig"].update(caBundle="") for each in it["webhooks"]],
+            ),
+            "has no CA bundle",
+            id="no-ca",
+        ),
+        pytest.param(
+            lambda it: replace(it, controller=None),
+            "gatekeeper-py-controller does not exist",
+            id="no-controller",
+        ),
+        pytest.param(lambda it: replace(it, controllers=()), "no controller is ready", id="controller-away"),
+        pytest.param(
+            lambda it: replace(it, controllers=(replace(it.controllers[0], problem="timeout"),)),
+            "gk-controller-1 cannot be asked: timeout",
+            id="controller-silent",
+        ),
+        pytest.param(
+            lambda it: replace(
+                it,
+                controllers=(
+                    replace(
+                        it.controllers[0], metrics={'gatekeeper_py_control_alarm{what="endpoints"}': 1.0}
+                    ),
+                ),
+            ),
+            "raises the alarm endpoints",
+            id="alarm",
+        ),
+        pytest.param(with_controller(fastpath_in_step=0.0), "the fast path is not in step", id="out-of-step"),
+    ],
+)
+def test_each_way_to_be_broken_is_named(change: Callable[[Facts], Facts], problem: str) -> None:
+    status = assessed(change(healthy()))
+    assert not status.healthy
+    assert any(problem in each for each in status.problems), status.problems
+    assert len(set(status.problems)) == len(status.problems)
+
+
+def test_a_certificate_is_named_before_and_after_it_expires() -> None:
+    assert assessed(healthy(), days=69).problems == ()
+    assert "expires at 2026-04-01" in assessed(healthy(), days=71).problems[0]
+    assert "expired at 2026-04-01" in assessed(healthy(), days=90).problems[0]
+
+
+def test_a_pause_is_the_only_problem_while_nothing_else_is_wrong() -> None:
+    facts = replace(annotated("2026-01-01T01:00:00Z")(healthy()), webhooks={})
+    status = assessed(facts)
+    assert len(status.problems) == 1
+    assert status.paused == START + timedelta(hours=1)
+    assert [each.as_desired for each in status.webhooks] == [True, True]
+
+
+def test_the_mutating_configuration_is_wanted_only_while_the_policy_rewrites() -> None:
+    both = mutating_too(healthy())
+    without = replace(both, webhooks=healthy().webhooks)
+    assert f"{MUTATING_NAME} does not exist" in assessed(without).problems[0]
+    enforcing = replace(healthy(), webhooks=both.webhooks)
+    assert f"{MUTATING_NAME} exists, although it should not" in assessed(enforcing).problems[0]
+    registering = replace(both, controllers=(controller(control_mutation_active=0.0),))
+    assert assessed(registering).problems == ("the mutating webhook is not active yet",)
+
+
+def test_conditions_of_the_fast_path_are_as_desired() -> None:
+    conditions = Conditions(expressions={POD_VALIDATION: "true"}, revision="0123456789ab")
+    document = validating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER, conditions)
+    facts = replace(
+        healthy(), webhooks={VALIDATING_PATH: document}, controllers=(controller(fastpath_in_step=1.0),)
+    )
+    status = assessed(facts)
+    assert (status.problems, status.in_step) == ((), True)
+    assert status.as_json()["fastPath"] == {"inStep": True}
+
+
+def test_exemptions_are_those_of_the_settings() -> None:
+    text = "exemptNamespaces: [calico-system]\nexemptNamespaceLabels: {team: platform}\n"
+    facts = replace(healthy(), settings={"data": {"webhooks.yaml": text}})
+    settings = WebhookSettings(
+        exempt_namespaces=("calico-system",), exempt_namespace_labels=(("team", "platform"),)
+    )
+    document = validating(INSTALLATION.target, settings).document(STORE.bundle, OWNER)
+    status = assessed(replace(facts, webhooks={VALIDATING_PATH: document}))
+    assert status.problems == ()
+    assert status.exempt_namespaces == ("ns", "kube-system", "calico-system")
+    assert status.exempt_labels == ("team=platform",)
+
+
+def test_a_secret_that_may_not_be_read_is_not_a_problem() -> None:
+    assert assessed(replace(healthy(), secret=None, secret_readable=False)).healthy
+
+
+def test_an_installation_without_a_controller_has_both_configurations() -> None:
+    facts = replace(mutating_too(healthy()), owner=None, controller=None, controllers=(), secret={"data": {}})
+    for path in (VALIDATING_PATH, MUTATING_PATH):
+        facts = edited(path, lambda it: it["metadata"].pop("ownerReferences"))(facts)
+    assert assessed(facts).problems == ()
+    enforcing = replace(facts, policy=healthy().policy, replicas=healthy().replicas)
+    assert assessed(enforcing).problems == ()
+    broken = edited(VALIDATING_PATH, lambda it: it["webhooks"][0]["clientConfig"]["service"].update(name="x"))
+    assert "clientConfig" in assessed(broken(facts)).problems[0]

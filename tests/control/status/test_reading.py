@@ -1,0 +1,127 @@
+"""Objects and Pods of an installation are read; a Pod that does not answer is noted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from control.world import INSTALLATION
+from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.control.status.facts import PodFacts
+from gatekeeper_py.control.status.reading import read_facts
+from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
+
+METRICS = """# HELP gatekeeper_py_control_armed 1 while the webhook configurations exist.
+gatekeeper_py_control_armed 1.0
+gatekeeper_py_control_alarm{what="service"} 0.0
+gatekeeper_py_certificate_not_after_timestamp_seconds 1.7e+09
+gatekeeper_py_control_armed nonsense
+process_open_fds 10.0
+"""
+
+
+class Api:
+    """Objects by path, texts of Pods by path; an exception is raised."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Any] = {INSTALLATION.namespace_path: {"metadata": {}}}
+        self.texts: dict[str, Any] = {}
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        found = self.objects.get(path)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def text(self, path: str) -> str:
+        found = self.texts.get(path)
+        if found is None:
+            raise ApiError("GET", path, 503, "no endpoints")
+        return str(found)
+
+    def add_pod(self, app: str, name: str, *, ready: bool = True, deleted: bool = False) -> None:
+        metadata = {"name": name, **({"deletionTimestamp": "now"} if deleted else {})}
+        conditions = [{"type": "Ready", "status": str(ready)}]
+        selector = f"labelSelector=app.kubernetes.io/name%3D{app}"
+        pods = self.objects.setdefault(f"{INSTALLATION.namespace_path}/pods?{selector}", {"items": []})
+        pods["items"].append({"metadata": metadata, "status": {"conditions": conditions}})
+
+    def answers(self, name: str, path: str, text: str) -> None:
+        self.texts[f"{INSTALLATION.namespace_path}/pods/{name}:8080/proxy/{path}"] = text
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+async def test_nothing_is_read_without_a_namespace(api: Api) -> None:
+    api.objects.clear()
+    facts = await read_facts(api, api, INSTALLATION)
+    assert facts.namespace is None
+    assert facts.replicas == ()
+
+
+async def test_objects_that_exist(api: Api) -> None:
+    paths = (INSTALLATION.policy_path, INSTALLATION.secret_path, VALIDATING_PATH, INSTALLATION.owner_path)
+    api.objects |= {path: {"path": path} for path in paths}
+    facts = await read_facts(api, api, INSTALLATION)
+    assert facts.policy == {"path": INSTALLATION.policy_path}
+    assert facts.secret == {"path": INSTALLATION.secret_path}
+    assert facts.owner == {"path": INSTALLATION.owner_path}
+    assert facts.webhooks.keys() == {VALIDATING_PATH}
+    assert (facts.service, facts.settings, facts.secret_readable) == (None, None, True)
+    assert MUTATING_PATH not in facts.webhooks
+
+
+async def test_pods_are_asked_in_order_and_those_being_deleted_left_out(api: Api) -> None:
+    for name in ("gk-2", "gk-1"):
+        api.add_pod("gk", name, ready=name == "gk-1")
+        api.answers(name, "policy", json.dumps({"mode": "enforce"}))
+        api.answers(name, "metrics", METRICS)
+    api.add_pod("gk", "gk-0", deleted=True)
+    api.add_pod("gatekeeper-py-controller", "c-1")
+    api.answers("c-1", "metrics", METRICS)
+    facts = await read_facts(api, api, INSTALLATION)
+    metrics = {
+        "gatekeeper_py_control_armed": 1.0,
+        'gatekeeper_py_control_alarm{what="service"}': 0.0,
+        "gatekeeper_py_certificate_not_after_timestamp_seconds": 1.7e9,
+    }
+    assert facts.replicas == (
+        PodFacts(name="gk-1", ready=True, policy={"mode": "enforce"}, metrics=metrics),
+        PodFacts(name="gk-2", ready=False, policy={"mode": "enforce"}, metrics=metrics),
+    )
+    assert facts.controllers == (PodFacts(name="c-1", ready=True, metrics=metrics),)
+
+
+@pytest.mark.parametrize(
+    ("policy", "problem"),
+    [
+        pytest.param(None, "503 Service Unavailable: no endpoints", id="silent"),
+        pytest.param("<html>", "/policy is not JSON", id="not-json"),
+        pytest.param("[]", "/policy is not a JSON object", id="a-list"),
+    ],
+)
+async def test_a_pod_that_cannot_be_asked_is_noted(api: Api, policy: str | None, problem: str) -> None:
+    api.add_pod("gk", "gk-1")
+    api.answers("gk-1", "metrics", METRICS)
+    if policy is not None:
+        api.answers("gk-1", "policy", policy)
+    (replica,) = (await read_facts(api, api, INSTALLATION)).replicas
+    assert (replica.problem, replica.policy) == (problem, None)
+
+
+async def test_a_secret_that_may_not_be_read_is_noted(api: Api) -> None:
+    api.objects[INSTALLATION.secret_path] = ApiError("GET", "/", 403, "forbidden", reason="Forbidden")
+    facts = await read_facts(api, api, INSTALLATION)
+    assert (facts.secret, facts.secret_readable) == (None, False)
+
+
+@pytest.mark.parametrize("path", [INSTALLATION.policy_path, INSTALLATION.namespace_path])
+async def test_anything_else_that_cannot_be_read_is_an_error(api: Api, path: str) -> None:
+    api.objects[path] = ApiError("GET", path, 403, "forbidden", reason="Forbidden")
+    with pytest.raises(ApiError, match="403"):
+        await read_facts(api, api, INSTALLATION)

@@ -1,0 +1,77 @@
+"""Kubernetes Events: what they hold, and that a failure to record one changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from control.world import INSTALLATION, START, Refused
+from gatekeeper_py.control.events import Events
+from recording import RecordingLog
+
+
+class Api:
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, dict[str, Any]]] = []
+        self.refuses = False
+
+    async def post(self, path: str, document: dict[str, Any]) -> None:
+        if self.refuses:
+            raise Refused("403 forbidden")
+        self.posted.append((path, document))
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.api, self.log, self.now = Api(), RecordingLog(), START
+        self.events = Events(self.api, INSTALLATION, log=self.log, errors=(Refused,), now=lambda: self.now)
+
+
+async def test_an_event_is_about_the_configuration_in_our_namespace() -> None:
+    setup = Setup()
+    await setup.events.record("Armed", "armed with 3 replicas")
+    [(path, event)] = setup.api.posted
+    assert path == "/api/v1/namespaces/ns/events"
+    assert event["metadata"].pop("name").startswith("image-validation-webhook.")
+    assert event == {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"namespace": "ns"},
+        "involvedObject": {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "name": "image-validation-webhook",
+            "namespace": "ns",
+        },
+        "type": "Normal",
+        "reason": "Armed",
+        "message": "armed with 3 replicas",
+        "firstTimestamp": "2026-01-01T00:00:00Z",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+        "count": 1,
+        "source": {"component": "gatekeeper-py-controller"},
+    }
+
+
+async def test_repairs_are_recorded_once_a_minute_at_most() -> None:
+    setup = Setup()
+    for _ in range(3):
+        await setup.events.record("Repaired", "repaired")
+    assert len(setup.api.posted) == 1
+    setup.now += timedelta(minutes=1)
+    await setup.events.record("Repaired", "repaired")
+    assert len(setup.api.posted) == 2
+    assert setup.api.posted[0][1]["type"] == "Warning"
+
+
+async def test_a_long_message_is_cut() -> None:
+    setup = Setup()
+    await setup.events.record("Disarmed", "x" * 5000)
+    assert len(setup.api.posted[0][1]["message"]) == 1000
+
+
+async def test_a_failure_is_logged() -> None:
+    setup = Setup()
+    setup.api.refuses = True
+    await setup.events.record("Paused", "paused")
+    assert setup.log.named("event_not_recorded") == [{"reason": "Paused", "problem": "403 forbidden"}]

@@ -1,0 +1,80 @@
+"""The mutating webhook is registered only while the policy can rewrite images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tools.installation.product import MUTATING, NAMESPACE, POLICY, VALIDATING, Installed, pod
+from tools.polling import wait_until
+
+MIRRORED = "docker.io/library/nginx:1.25"
+REWRITTEN = "registry.corp.example/dockerhub/library/nginx:1.25"
+
+
+@pytest.fixture
+def enforcing(product: Installed) -> Iterator[Installed]:
+    product.set_mode("enforce")
+    wait_until(lambda: product.get(MUTATING) is None, seconds=30, what="the mutating webhook not registered")
+    yield product
+    product.set_mode("enforce")
+
+
+def created(product: Installed, namespace: str) -> tuple[int, str]:
+    """Create a Pod with a mirrored image in dry run; return kubectl's exit code and the image stored."""
+    done = product.plane.kubectl(
+        "create", "-n", namespace, "--dry-run=server", "-o", "json", "-f", "-",
+        input=json.dumps(pod("mirrored", MIRRORED)), check=False,
+    )  # fmt: skip
+    stored: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return done.returncode, stored["spec"]["containers"][0]["image"] if stored else done.stderr
+
+
+def toggle(product: Installed, mode: str) -> None:
+    patch = json.dumps({"data": {"mode": mode}})
+    product.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
+
+
+def test_toggling_to_mutate_registers_it_and_toggling_back_removes_it(
+    enforcing: Installed, namespace: str
+) -> None:
+    assert created(enforcing, namespace)[0] == 1
+    toggle(enforcing, "mutate")
+    enforcing.wait_mutating()
+    # Once it is called active, the next Pod is rewritten: no wait here.
+    assert created(enforcing, namespace) == (0, REWRITTEN)
+    toggle(enforcing, "enforce")
+    wait_until(lambda: enforcing.get(MUTATING) is None, seconds=30, what="the webhook removed")
+    assert enforcing.get(VALIDATING) is not None
+    assert created(enforcing, namespace)[0] == 1
+
+
+def test_until_it_is_registered_pods_are_judged_as_written(enforcing: Installed, namespace: str) -> None:
+    """A dead controller: strict and visible, never an unapproved image; it catches up when it runs again."""
+    for controller in enforcing.controllers():
+        enforcing.kubelet.hold(controller.name.removeprefix("pod-"))
+        enforcing.kubelet.crash(controller)
+    try:
+        toggle(enforcing, "mutate")
+        wait_until(
+            lambda: all(enforcing.mode_of(each.address) == "mutate" for each in enforcing.servers()),
+            seconds=10,
+            what="every replica in mode mutate",
+        )
+        code, message = created(enforcing, namespace)
+        assert code == 1
+        assert "docker.io/library/nginx matches no rule" in message
+        assert enforcing.get(MUTATING) is None
+    finally:
+        enforcing.kubelet.release_all()
+    enforcing.wait_mutating()
+    assert created(enforcing, namespace) == (0, REWRITTEN)
+
+
+def test_a_mutating_configuration_that_somebody_deletes_comes_back(enforcing: Installed) -> None:
+    enforcing.set_mode("mutate")
+    enforcing.plane.api("DELETE", MUTATING)
+    wait_until(lambda: enforcing.get(MUTATING) is not None, seconds=20, what="the webhook registered again")

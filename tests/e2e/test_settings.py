@@ -1,0 +1,216 @@
+"""The settings of the webhook configurations, changed by an operator on a real API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.installation.product import (
+    K8S,
+    NAMESPACE,
+    UNLISTED,
+    VALIDATING,
+    Installed,
+    deployment,
+    pod,
+)
+from tools.polling import wait_until
+
+SETTINGS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gatekeeper-py-webhooks"
+SHIPPED = (K8S / "base/webhooks.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def enforcing(product: Installed) -> Iterator[Installed]:
+    """The shipped settings in mode enforce, before and after the test."""
+    product.set_mode("enforce")
+    yield product
+    put(product, SHIPPED)
+    wait_until(
+        lambda: alarm(product, "settings") == 0 and exempt(product) == [NAMESPACE, "kube-system"],
+        seconds=30,
+        what="the shipped settings in force",
+    )
+
+
+def put(product: Installed, text: str) -> None:
+    product.plane.api("PATCH", SETTINGS, {"data": {"webhooks.yaml": text}})
+
+
+def webhooks(product: Installed) -> dict[str, dict[str, Any]]:
+    live = product.plane.api("GET", VALIDATING)
+    return {webhook["name"].partition(".")[0]: webhook for webhook in live["webhooks"]}
+
+
+def exempt(product: Installed) -> list[str]:
+    values: list[str] = webhooks(product)["pods"]["namespaceSelector"]["matchExpressions"][0]["values"]
+    return values
+
+
+def alarm(product: Installed, what: str) -> float:
+    (controller,) = product.controllers()
+    return product.metric(controller.address, f'gatekeeper_py_control_alarm{{what="{what}"}}')
+
+
+def refused(product: Installed, namespace: str) -> bool:
+    done = product.plane.kubectl(
+        "create",
+        "-n",
+        namespace,
+        "--dry-run=server",
+        "-f",
+        "-",
+        input=json.dumps(pod("a", UNLISTED)),
+        check=False,
+    )
+    return done.returncode != 0
+
+
+def test_a_namespace_is_exempted_by_name_within_seconds(enforcing: Installed, namespace: str) -> None:
+    assert refused(enforcing, namespace)
+    put(enforcing, f"exemptNamespaces: [{namespace}]")
+    started = time.monotonic()
+    wait_until(lambda: not refused(enforcing, namespace), seconds=15, what="the namespace exempt")
+    assert time.monotonic() - started < 10
+    assert exempt(enforcing) == [NAMESPACE, "kube-system", namespace]
+    put(enforcing, "")
+    wait_until(lambda: refused(enforcing, namespace), seconds=15, what="the namespace reviewed again")
+
+
+def test_a_namespace_is_exempted_by_label(enforcing: Installed, namespace: str) -> None:
+    put(enforcing, "exemptNamespaceLabels: {example.com/tier: platform}")
+    wait_until(
+        lambda: len(webhooks(enforcing)["pods"]["namespaceSelector"]["matchExpressions"]) == 2,
+        seconds=15,
+        what="the label in the selector",
+    )
+    assert refused(enforcing, namespace)
+    enforcing.plane.kubectl("label", "namespace", namespace, "example.com/tier=platform")
+    wait_until(lambda: not refused(enforcing, namespace), seconds=5, what="the labelled namespace exempt")
+
+
+def test_an_exempt_namespace_recovers_from_a_full_outage(enforcing: Installed, namespace: str) -> None:
+    """As a network plug-in must, while no replica of the webhook runs."""
+    put(enforcing, f"exemptNamespaces: [{namespace}]")
+    wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
+    for server in enforcing.servers():
+        enforcing.kubelet.hold(server.name.removeprefix("pod-"))
+        enforcing.kubelet.crash(server)
+    try:
+        plane = enforcing.plane
+        plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(deployment("cni", UNLISTED)))
+        plane.kubectl("rollout", "status", "deployment/cni", "-n", namespace, "--timeout=60s")
+    finally:
+        enforcing.kubelet.release_all()
+    enforcing.wait_armed()
+
+
+def test_failure_policies_timeouts_and_webhooks_follow_the_settings(enforcing: Installed) -> None:
+    put(
+        enforcing,
+        "pods: {failurePolicy: Ignore, timeoutSeconds: 3}\n"
+        "workloads: {enabled: false}\npolicyGuard: {enabled: false}\n"
+        "extraRules: [{apiGroups: [example.com], apiVersions: ['*'], resources: [jobsets]}]\n",
+    )
+    wait_until(
+        lambda: list(webhooks(enforcing)) == ["pods", "custom-resources"],
+        seconds=15,
+        what="the webhooks changed",
+    )
+    found = webhooks(enforcing)
+    assert (found["pods"]["failurePolicy"], found["pods"]["timeoutSeconds"]) == ("Ignore", 3)
+    assert found["custom-resources"]["rules"][0]["apiGroups"] == ["example.com"]
+    put(enforcing, SHIPPED)
+    wait_until(
+        lambda: list(webhooks(enforcing)) == ["pods", "workloads", "policy"],
+        seconds=15,
+        what="the defaults back",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("exemptNamespaces: ['*']", id="wildcard"),
+        pytest.param("colour: red", id="unknown-field"),
+        pytest.param(
+            "extraRules: [{apiGroups: ['*'], apiVersions: ['*'], resources: ['*']}]", id="everything"
+        ),
+        pytest.param("{", id="not-yaml"),
+    ],
+)
+def test_bad_settings_leave_the_last_good_ones_with_an_alarm(
+    enforcing: Installed, namespace: str, text: str
+) -> None:
+    put(enforcing, f"exemptNamespaces: [{namespace}]")
+    wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
+    before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
+    put(enforcing, text)
+    wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
+    assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
+
+
+def test_a_start_on_bad_settings_leaves_what_exists(enforcing: Installed, namespace: str) -> None:
+    put(enforcing, f"exemptNamespaces: [{namespace}]")
+    wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
+    before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
+    (controller,) = enforcing.controllers()
+    put(enforcing, "colour: red")
+    enforcing.kubelet.crash(controller)
+    wait_until(
+        lambda: (
+            enforcing.controllers() and controller is not enforcing.controllers()[0] and _ready(enforcing)
+        ),
+        seconds=30,
+        what="the controller restarted",
+    )
+    wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
+    assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
+
+
+def _ready(product: Installed) -> bool:
+    return all(each.ready for each in product.controllers())
+
+
+def test_the_configmap_is_worth_nothing_beyond_the_settings(enforcing: Installed) -> None:
+    """Manifests in it are ignored, as are other keys: only ``webhooks.yaml`` is read, and strictly."""
+    before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
+    static = (K8S / "base/webhooks/validating.yaml").read_text(encoding="utf-8")
+    evil = static.replace("name: gatekeeper-py\n", "name: elsewhere\n")
+    put(enforcing, evil)
+    enforcing.plane.api("PATCH", SETTINGS, {"data": {"validating.yaml": evil}})
+    wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
+    assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
+    enforcing.plane.api("PATCH", SETTINGS, {"data": {"validating.yaml": None}})
+
+
+def test_the_settings_can_be_changed_by_a_kustomization(enforcing: Installed, tmp_path: Path) -> None:
+    (tmp_path / "webhooks.yaml").write_text("exemptNamespaces: [calico-system]\n")
+    (tmp_path / "kustomization.yaml").write_text(
+        json.dumps(
+            {
+                "resources": [os.path.relpath(K8S / "overlays/enforce", tmp_path)],
+                "configMapGenerator": [
+                    {
+                        "name": "gatekeeper-py-webhooks",
+                        "namespace": NAMESPACE,
+                        "behavior": "merge",
+                        "files": ["webhooks.yaml"],
+                    }
+                ],
+                "generatorOptions": {"disableNameSuffixHash": True},
+            }
+        )
+    )
+    rendered = enforcing.plane.kubectl(
+        "kustomize", "--load-restrictor=LoadRestrictionsNone", str(tmp_path)
+    ).stdout
+    assert "exemptNamespaces: [calico-system]" in rendered
+    enforcing.plane.kubectl("apply", "-f", "-", input=rendered)
+    wait_until(lambda: "calico-system" in exempt(enforcing), seconds=15, what="the namespace exempt")

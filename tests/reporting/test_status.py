@@ -1,0 +1,89 @@
+"""The status of an installation as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gatekeeper_py.control.status.assess import Replica, Status, Webhook
+from gatekeeper_py.reporting.status import print_status
+
+NOT_AFTER = datetime(2026, 12, 31, 18, tzinfo=UTC)
+STATUS = Status(
+    namespace="gatekeeper-py",
+    problems=(),
+    mode="enforce",
+    revision="0123456789ab",
+    replicas=(
+        Replica(
+            pod="gatekeeper-py-1",
+            ready=True,
+            mode="enforce",
+            revision="0123456789ab",
+            certificate_not_after=NOT_AFTER,
+        ),
+        Replica(pod="gatekeeper-py-2", ready=False, mode=None, revision=None, certificate_not_after=None),
+    ),
+    webhooks=(
+        Webhook(name="image-validation-webhook", present=True, as_desired=True),
+        Webhook(name="image-mutation-webhook", present=False, as_desired=True),
+    ),
+    paused=None,
+    in_step=None,
+    exempt_namespaces=("gatekeeper-py", "kube-system"),
+    exempt_labels=(),
+)
+
+SHOWN = """\
+gatekeeper-py in the namespace gatekeeper-py: healthy
+
+mode          enforce
+revision      0123456789ab
+fast path     off
+exempt        gatekeeper-py, kube-system
+
+REPLICA          READY  MODE     REVISION      CERTIFICATE EXPIRES
+gatekeeper-py-1  yes    enforce  0123456789ab  2026-12-31T18:00:00Z
+gatekeeper-py-2  no     -        -             -
+
+WEBHOOK CONFIGURATION     PRESENT  AS DESIRED
+image-validation-webhook  yes      yes
+image-mutation-webhook    no       yes
+"""
+
+
+def shown(status: Status, capsys: pytest.CaptureFixture[str]) -> str:
+    print_status(status)
+    return capsys.readouterr().out
+
+
+def test_a_healthy_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(STATUS, capsys) == SHOWN
+
+
+def test_problems_come_first_and_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = replace(STATUS, problems=("one", "two \x1b[31m"), paused=NOT_AFTER, in_step=False)
+    lines = shown(broken, capsys).splitlines()
+    assert lines[:3] == [
+        "gatekeeper-py in the namespace gatekeeper-py: not healthy",
+        "  - one",
+        "  - two \\x1b[31m",
+    ]
+    assert "paused until  2026-12-31T18:00:00Z" in lines
+    assert "fast path     not in step" in lines
+
+
+def test_many_exempt_namespaces_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    many = replace(
+        STATUS, exempt_namespaces=tuple(f"ns-{number}" for number in range(25)), exempt_labels=("a=b",)
+    )
+    [line] = [each for each in shown(many, capsys).splitlines() if each.startswith("exempt")]
+    assert line.endswith("ns-19 and 5 more; labels a=b")
+
+
+def test_without_pods_only_the_headings_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "REPLICA  READY  MODE  REVISION  CERTIFICATE EXPIRES\n" in shown(
+        replace(STATUS, replicas=()), capsys
+    )
