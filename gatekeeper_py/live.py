@@ -62,7 +62,7 @@ class Snapshot:
         self.compiled = compiled
         self.counts = counts
         self.resources: Mapping[GroupKind, tuple[ResourcePath, ...]] = compiled.resources
-        self.looks_up = bool(compiled.looked_up_hosts)
+        self.looks_up = compiled.looks_up
         # Pull policies and pull secrets are read only by policies that look up images, or add secrets.
         self.needs_whole_pod = self.looks_up or compiled.adds_pull_secrets or POD in self.resources
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}

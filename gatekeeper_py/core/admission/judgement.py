@@ -36,6 +36,9 @@ class ActivePolicy(Protocol):
     @property
     def resources(self) -> Mapping[GroupKind, tuple[ResourcePath, ...]]: ...
 
+    @property
+    def looks_up(self) -> bool: ...
+
     def mode(self, namespace: str | None) -> Mode: ...
 
     def rewrites_in(self, namespace: str | None) -> bool: ...
@@ -127,8 +130,9 @@ def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirr
     if plan is None or plan.image is None:
         return Judgement(slot, decision)
     # What is looked up when the Pod is created may end on any of these.
-    images = plan.candidates or (plan.image,)
-    image = next((i for i in images if policy.decide(namespace, i).approved), images[0])
+    image = plan.image
+    if plan.candidates:
+        image = next((i for i in plan.candidates if policy.decide(namespace, i).approved), image)
     mirrored = policy.decide(namespace, image)
     if after_mirror:
         return Judgement(slot, mirrored, rewritten=image, mirror=plan.mirror.index)

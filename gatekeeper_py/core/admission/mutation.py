@@ -40,7 +40,7 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
     ):
         unpatched = review.allowed(request.uid, audit_annotations=audit)
         return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
-    planned = tuple(_plans(request, policy, facts or no_facts()))
+    planned = tuple(_plans(request, policy, facts))
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
     record = _record(request.object, rewritten) if rewritten else None
     if record is None:
@@ -72,21 +72,26 @@ def _is_patchable(obj: Any) -> bool:
     return annotations is None or isinstance(annotations, dict)
 
 
-def _plans(request: AdmissionRequest, policy: ActivePolicy, facts: Facts) -> Iterator[Judgement]:
+def _plans(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None) -> Iterator[Judgement]:
     """Yield the images that a mirror or a digest replaces; those that have to stay with the problem."""
-    registries = PodLookups(request.object, policy, request.namespace, facts)
+    registries = None
+    if policy.looks_up:
+        registries = PodLookups(request.object, policy, request.namespace, facts or no_facts())
     for slot in slots_to_judge(request, policy)[0]:
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
         if slot.problem or slot.noun == "image":
             continue
-        decision = policy.decide(request.namespace, slot.value)
-        if decision.reason in {"denied", "invalid"}:
-            continue
         plan = policy.plan(request.namespace, slot.value)
-        image, problem = registries.new_image(slot, plan)
+        if registries is not None:
+            image, problem = registries.new_image(slot, plan)
+        elif plan is not None:
+            image, problem = plan.image, plan.problem
+        else:
+            continue
         if image is not None or problem:
             moved = plan is not None and (image is None or not image.startswith(f"{slot.value}@"))
             mirror = plan.mirror.index if plan is not None and moved else None
+            decision = policy.decide(request.namespace, slot.value)
             yield Judgement(slot, decision, rewritten=image, mirror=mirror, problem=problem)
 
 
@@ -99,15 +104,17 @@ def _pull_secrets(
         for judgement in rewritten
         if judgement.mirror is not None and (secret := policy.pull_secret(judgement.mirror)) is not None
     }
+    if not wanted:
+        return
     present = obj["spec"].get("imagePullSecrets")
     if present is not None and not isinstance(present, list):
         return  # the API server refuses such a Pod, and a patch must not fail before it does
     names = (entry.get("name") for entry in present or () if isinstance(entry, dict))
     named = {name for name in names if isinstance(name, str)}
     added = [{"name": name} for name in sorted(wanted - named)]
-    if present is None and added:
+    if present is None:
         yield {"op": "add", "path": "/spec/imagePullSecrets", "value": added}
-    elif present is not None:
+    else:
         for entry in added:
             yield {"op": "add", "path": "/spec/imagePullSecrets/-", "value": entry}
 

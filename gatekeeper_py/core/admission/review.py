@@ -138,13 +138,14 @@ def parse(document: Any) -> AdmissionRequest:
         user = {}
     elif not isinstance(user, dict):
         raise InvalidReview("request.userInfo must be an object")
+    namespace = _text(request.get("namespace"), "request.namespace")
     return AdmissionRequest(
         uid=uid,
         group=_text(kind.get("group"), "request.kind.group"),
         kind=_text(kind.get("kind"), "request.kind.kind") or _refuse_empty("request.kind.kind"),
         operation=_text(request.get("operation"), "request.operation") or _refuse_empty("request.operation"),
         sub_resource=_text(request.get("subResource"), "request.subResource"),
-        namespace=_namespace(_text(request.get("namespace"), "request.namespace")),
+        namespace=namespace if 0 < len(namespace) <= MAX_NAMESPACE_LENGTH else None,
         name=_text(request.get("name"), "request.name"),
         username=_text(user.get("username"), "request.userInfo.username"),
         groups=_texts(user.get("groups")),
@@ -165,10 +166,6 @@ def _text(value: Any, name: str) -> str:
     if value is None:
         return ""
     raise InvalidReview(f"{name} must be text")
-
-
-def _namespace(name: str) -> str | None:
-    return name if name and len(name) <= MAX_NAMESPACE_LENGTH else None
 
 
 def _refuse_empty(name: str) -> NoReturn:

@@ -25,7 +25,6 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
 
     ``facts`` are what registries said; without them, what has to be looked up could not be verified.
     """
-    facts = facts or no_facts()
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
@@ -36,8 +35,8 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     found, any_slot = slots_to_judge(request, policy)
     after_mirror = rewrites(mode) and kind != POD
     judgements = tuple(judge(policy, request.namespace, s, after_mirror=after_mirror) for s in found)
-    if kind == POD:
-        registries = PodLookups(request.object, policy, request.namespace, facts)
+    if policy.looks_up and kind == POD:
+        registries = PodLookups(request.object, policy, request.namespace, facts or no_facts())
         judgements = tuple(map(registries.verified, judgements))
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:

@@ -200,6 +200,11 @@ class CompiledPolicy:
         hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
         return frozenset(hosts | {rule.pattern.host for rule in self.allow.verified})
 
+    @cached_property
+    def looks_up(self) -> bool:
+        """Whether some answer depends on a registry."""
+        return bool(self.looked_up_hosts)
+
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written."""
         return decide(self, namespace, image)
