@@ -25,6 +25,8 @@ COLUMNS: Final = (
     ("max_ms", "max ms", "{:.0f}"),
     ("rss_peak_mib", "RSS MiB", "{:.0f}"),
     ("hit_rate", "hits", "{:.0%}"),
+    ("hostile_sent", "hostile bodies", "{:.0f}"),
+    ("hostile_worst_ms", "their worst ms", "{:.0f}"),
     ("failed", "failed", "{:.0f}"),
 )
 RANGED: Final = frozenset({"cpu_us", "p99_ms"})
@@ -95,7 +97,13 @@ def _scenario(key: str, scenario: dict[str, Any]) -> Iterator[str]:
         yield "| derived | |"
         yield "|---|---|"
         for name, value in derived.items():
-            yield f"| {name.replace('_', ' ')} | {'-' if value is None else f'{value:.4g}'} |"
+            yield f"| {name.replace('_', ' ')} | {_value(value)} |"
+
+
+def _value(value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _cell(found: dict[str, float] | None, form: str, ranged: bool) -> str:  # noqa: FBT001

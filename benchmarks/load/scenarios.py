@@ -1,4 +1,4 @@
-"""The scenarios S1 to S9 and S11 (S10, the soak, is not a matter of minutes)."""
+"""The scenarios S1 to S9, S11 and S13 (S10, the soak, is not a matter of minutes; S12 is ``churn``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from benchmarks.load import steps
+from benchmarks.load import hostile, steps
 from benchmarks.load.bench import Bench
 from benchmarks.load.cases import (
     ALLOWED,
@@ -282,6 +282,42 @@ def _peer_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
     return derived
 
 
+QUIET: Final = "S13/nothing hostile"
+
+
+def _hostile(quick: bool) -> list[Case]:  # noqa: FBT001
+    # Few reviews: the question is how long the unluckiest of them waits, not how many are answered.
+    probe = one("pod-7k", rate=200, seconds=3.0 if quick else 10.0)
+    rounds = 1 if quick else 3
+    return [
+        Case(QUIET, probe, rounds=rounds),
+        *(
+            Case(f"S13/{name}", probe, rounds=rounds, meanwhile=hostile.send(name))
+            for name in hostile.ATTACKS
+        ),
+    ]
+
+
+def _hostile_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
+    """The worst of all attacks; memory over what the server takes before the first of them."""
+    attacked = {name: case for name, case in figures.items() if name != QUIET}
+    if QUIET not in figures or not attacked:
+        return {}
+
+    def worst(figure: str, name: str) -> float:
+        return float(attacked[name]["figures"][figure]["max"])
+
+    slowest = max(attacked, key=lambda name: worst("max_ms", name))
+    quiet = figures[QUIET]["figures"]
+    return {
+        "worst_probe_ms": worst("max_ms", slowest),
+        "worst_probe_by": slowest.removeprefix("S13/"),
+        "quiet_probe_ms": quiet["max_ms"]["max"],
+        "probes_failed": sum(worst("failed", name) for name in attacked),
+        "rss_growth_mib": max(worst("rss_peak_mib", name) for name in attacked) - quiet["rss_mib"]["min"],
+    }
+
+
 SCENARIOS: Final = {
     scenario.key: scenario
     for scenario in (
@@ -295,5 +331,6 @@ SCENARIOS: Final = {
         Scenario("S8", "policies replaced under load", _reloads),
         Scenario("S9", "overload and denials", _overload, _overload_figures),
         Scenario("S11", "other servers with the same decision", _peers, _peer_figures),
+        Scenario("S13", "hostile bodies beside a probe", _hostile, _hostile_figures),
     )
 }

@@ -123,6 +123,9 @@ TARGETS: Final = (
         rests_on="S9/150 %",
     ),
     Target("recovered after", "S9", "recovered_after_seconds", 1, unit="s", rests_on="S9/150 %"),
+    Target("worst probe beside hostile bodies", "S13", "worst_probe_ms", 250, unit="ms"),
+    Target("probes that failed beside hostile bodies", "S13", "probes_failed", 0),
+    Target("RSS growth by hostile bodies", "S13", "rss_growth_mib", 100, unit="MiB"),
     Target("RSS idle, policy from a file", "S4", "idle_rss_mib", 60, unit="MiB"),
     Target("RSS per TLS connection", "S4", "connection_mib", 0.35, unit="MiB"),
 )
