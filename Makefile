@@ -49,7 +49,7 @@ test: setup ## run the quick tests in parallel and check the coverage of the cor
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=100
 
 test-long: setup ## run the fault tests, and the property tests with nine times the examples (15 minutes)
-	$(PYTEST) -m "long or hypothesis" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
+	$(PYTEST) -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
 
 exhaustion: setup ## attack one server in every known way; no review may fail or be late (six minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)

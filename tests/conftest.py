@@ -24,10 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test below the folders of :data:`LONG`."""
+    """Mark as long the tests below :data:`LONG` and in modules named ``*growth.py``.
+
+    Other modules that check how work grows also run in `make test`, where they compare less.
+    """
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in LONG):
+        if item.path.name.endswith("growth.py") or any(item.path.is_relative_to(folder) for folder in LONG):
             item.add_marker("long")
+        if isinstance(item, pytest.Function) and hasattr(item.module, "check_linear"):
+            item.add_marker("growth")
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from budget import is_long
 from growth import check_linear
 
 Work = Callable[[str], object]
 Make = Callable[[int], str]
 
 LIMIT = 1 << 14
+ONLY_IN_A_LONG_RUN = pytest.mark.skipif(not is_long(), reason="CPU time is compared by make test-long")
 
 
 def spaces(size: int) -> str:
@@ -63,8 +65,10 @@ def test_linear_work_passes(work: Work, make: Make) -> None:
     ("work", "what"),
     [
         pytest.param(compare_every_pair, "instructions", id="two-loops"),
-        pytest.param(re.compile(r" +y").search, "CPU time", id="a-search-of-one-long-run"),
-        pytest.param(cut_off_one_by_one, "CPU time", id="a-copy-in-each-round"),
+        pytest.param(
+            re.compile(r" +y").search, "CPU time", id="a-search-of-one-long-run", marks=ONLY_IN_A_LONG_RUN
+        ),
+        pytest.param(cut_off_one_by_one, "CPU time", id="a-copy-in-each-round", marks=ONLY_IN_A_LONG_RUN),
         pytest.param(keep_every_prefix, "bytes of memory", id="prefixes-kept"),
     ],
 )

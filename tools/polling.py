@@ -1,4 +1,4 @@
-"""Waiting for the world without fixed sleeps."""
+"""Wait for a condition instead of a fixed time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _INTERVAL = 0.05
 
 
 def wait_until(check: Callable[[], T | None], *, seconds: float, what: str) -> T:
-    """Call until the answer is true, and return that answer.
+    """Call ``check`` until it returns something true, and return that.
 
-    Raises TimeoutError, saying what was waited for, after so many seconds.
+    Raises TimeoutError, which names ``what``, after ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while True:

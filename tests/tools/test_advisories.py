@@ -71,7 +71,7 @@ def test_a_package_is_in_one_table_only() -> None:
 
 
 def test_what_is_no_version_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no version"):
+    with pytest.raises(ValueError, match="not a version"):
         list(problems(locked(web="latest"), TABLE))
 
 

@@ -1,6 +1,6 @@
-"""Whether a locked dependency is older than an advisory against it allows: ``python -m tools.advisories``.
+"""Fail when a locked dependency is older than an advisory against it allows: ``python -m tools.advisories``.
 
-Offline, so that it can be part of every check: the floors are in ``floors.toml``, each with the advisory
-that set it. A runtime dependency that is locked and not listed there fails too, so that nobody adds one
-without looking. ``uv audit`` asks the advisory database itself, where there is a network.
+It works offline, so it is part of every check. ``floors.toml`` lists the oldest allowed version of each
+dependency and the advisory that set it. A runtime dependency that is locked but not listed fails too, so
+nobody adds one without looking for advisories. With a network, ``uv audit`` queries the advisory database.
 """

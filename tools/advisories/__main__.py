@@ -15,7 +15,7 @@ PROJECT: Final = "gatekeeper-py"
 
 
 def main() -> int:
-    """Check; the exit code."""
+    """Print the problems and return the exit code."""
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     table = tomllib.loads((Path(__file__).with_name("floors.toml")).read_text(encoding="utf-8"))
     found = list(problems(runtime_packages(lock, PROJECT), table))

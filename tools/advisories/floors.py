@@ -1,4 +1,4 @@
-"""Compare locked versions to the floors."""
+"""Compare locked versions with the oldest allowed ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _VERSION: Final = re.compile(r"(?:\d+!)?(\d+(?:\.\d+)*)(.*)")
 
 
 def problems(locked: Mapping[str, AbstractSet[str]], table: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each package that is too old, not listed, listed twice, or listed and not locked.
+    """Yield a line for each package that is too old, not listed, listed twice, or listed but not locked.
 
-    ``table`` is the content of ``floors.toml``. Raises ``ValueError`` for a version that is none.
+    ``table`` is the content of ``floors.toml``. Raises ``ValueError`` for a text that is not a version.
     """
     floors: Mapping[str, Mapping[str, str]] = table["floors"]
     none_known = table["none-known"]
@@ -27,13 +27,13 @@ def problems(locked: Mapping[str, AbstractSet[str]], table: Mapping[str, Any]) -
             versions = ", ".join(sorted(locked[name]))
             yield f"{name} {versions} is not in floors.toml: look for advisories against it and add it"
     for name in sorted({*floors, *none_known} - set(locked)):
-        yield f"{name} is in floors.toml and not in the lock"
+        yield f"{name} is in floors.toml but not in the lock"
     for name in sorted(set(floors) & set(none_known)):
         yield f"{name} is in both tables of floors.toml"
 
 
 def _is_older(version: str, least: str) -> bool:
-    """By release numbers. A pre-release of the floor is older than it; a post-release is not."""
+    """Compare release numbers. A pre-release of the floor is older than the floor; a post-release is not."""
     release, rest = _split(version)
     floor, _ = _split(least)
     length = max(len(release), len(floor))
@@ -44,7 +44,7 @@ def _is_older(version: str, least: str) -> bool:
 def _split(version: str) -> tuple[tuple[int, ...], str]:
     match = _VERSION.fullmatch(version)
     if match is None:
-        raise ValueError(f"{version!r} is no version")
+        raise ValueError(f"{version!r} is not a version")
     return tuple(map(int, match[1].split("."))), match[2]
 
 

@@ -1,4 +1,4 @@
-"""The runtime dependencies of a ``uv.lock``: what the project needs, and what that needs in turn."""
+"""Read the runtime dependencies from a ``uv.lock``, direct and indirect."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Lock = Mapping[str, Any]
 
 
 class LockError(ValueError):
-    """The lock does not hold what it must."""
+    """The lock lacks a package that is needed."""
 
 
 def runtime_packages(lock: Lock, project: str) -> dict[str, set[str]]:
-    """Names and locked versions of all that ``project`` runs with, on any platform; not the project.
+    """Return the names and locked versions of everything that ``project`` needs, on any platform.
 
     A package can be locked in several versions, for different platforms. Raises ``LockError``.
     """
@@ -31,7 +31,7 @@ def runtime_packages(lock: Lock, project: str) -> dict[str, set[str]]:
             continue
         seen.add(name)
         if name not in packages:
-            raise LockError(f"{name} is needed and not locked")
+            raise LockError(f"{name} is needed but not locked")
         for package in packages[name]:
             if name != project:
                 found.setdefault(name, set()).add(package["version"])
@@ -42,7 +42,7 @@ def runtime_packages(lock: Lock, project: str) -> dict[str, set[str]]:
 def _needs(package: Mapping[str, Any]) -> Iterator[str]:
     for dependency in package.get("dependencies", ()):
         yield dependency["name"]
-    # What extras need is only in a lock when somebody asked for the extra.
+    # The lock holds the dependencies of an extra only if something requires the extra.
     for dependencies in package.get("optional-dependencies", {}).values():
         for dependency in dependencies:
             yield dependency["name"]

@@ -33,17 +33,17 @@ HERE = Path(__file__).resolve().parent
 
 
 class BuildError(RuntimeError):
-    """The binaries cannot be had; the message says what to do about it."""
+    """The binaries cannot be built; the message says what to do about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """One Go module below this directory, and which of its packages become which binaries."""
+    """One Go module below this directory, and the binaries that its packages become."""
 
     folder: str
     packages: Mapping[str, str]  # binary -> Go package
     released: str  # the module whose version is the product's
-    version_variable: str | None = None  # the package that is told its version by the linker
+    version_variable: str | None = None  # the package whose version variables the linker sets
 
     @property
     def module_files(self) -> tuple[Path, Path]:
@@ -51,7 +51,7 @@ class Product:
 
     @property
     def version(self) -> str:
-        """The released version, read from go.mod so that it is written in one place only."""
+        """The released version, read from go.mod, the only place where it is written."""
         text = self.module_files[0].read_text(encoding="utf-8")
         found = re.search(rf"^(?:require)?\s+{re.escape(self.released)} (v\S+)", text, re.MULTILINE)
         if found is None:
@@ -60,7 +60,7 @@ class Product:
 
     @property
     def linker_flags(self) -> str:
-        """Without debugging symbols, and saying the version that clients and ``kubectl version`` compare."""
+        """Leave out debugging symbols; set the version that clients and ``kubectl version`` compare."""
         flags = ["-s", "-w"]
         if self.version_variable is not None:
             major, minor = self.version.removeprefix("v").split(".")[:2]
@@ -74,7 +74,7 @@ class Product:
         return " ".join(flags)
 
 
-# One module for each, because they need different versions of the same dependencies.
+# One module each, because they need different versions of the same dependencies.
 PRODUCTS = (
     Product(
         folder="etcd",
@@ -98,16 +98,16 @@ PRODUCTS = (
 )
 BINARIES = tuple(name for product in PRODUCTS for name in product.packages)
 
-# A user's own flags or workspace must not change what the hash promises: the versions of go.mod, verified
-# by go.sum.
+# The user's own flags or workspace must not change the result: the hash promises the versions of go.mod,
+# verified by go.sum.
 GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
 GO_BUILD = ("build", "-trimpath", "-buildvcs=false")
 
 
 def cached() -> Path:
-    """The directory with all binaries, if it is complete.
+    """Return the directory with all binaries.
 
-    Raises BuildError, saying how to build them, when it is not.
+    Raises BuildError, which says how to build them, if one is missing.
     """
     directory = _directory(find_go(), _assets())
     if not _complete(directory):
@@ -116,9 +116,9 @@ def cached() -> Path:
 
 
 def build() -> Path:
-    """The directory with all binaries; built when it is not complete.
+    """Return the directory with all binaries, after building them if one is missing.
 
-    Nothing half-built is ever seen, and a second build at the same time waits for the first.
+    Nobody sees a half-built directory, and a second build at the same time waits for the first.
     """
     go, assets = find_go(), _assets()
     directory = _directory(go, assets)
@@ -129,13 +129,13 @@ def build() -> Path:
         if _complete(directory):
             return directory
         for leftover in directory.parent.glob(".building-*"):
-            # Only the holder of the lock builds: whoever made this was killed.
+            # Only the holder of the lock builds, so the process that made this was killed.
             shutil.rmtree(leftover)
         unfinished = Path(tempfile.mkdtemp(prefix=".building-", dir=directory.parent))
         try:
             _fill(unfinished, go, assets)
             unfinished.chmod(0o755)
-            if directory.exists():  # incomplete: someone removed a file from it
+            if directory.exists():  # incomplete: a file was removed from it
                 shutil.rmtree(directory)
             unfinished.rename(directory)
         finally:
@@ -153,7 +153,7 @@ def _fill(directory: Path, go: str, assets: Mapping[str, Path]) -> None:
             continue
         _say(f"building {', '.join(wanted)} {product.version} …")
         began = time.monotonic()
-        # With one package, the output is a file: Go would name etcd's binary "server" otherwise.
+        # For one package, name the output file: Go would call etcd's binary "server".
         output = f"{directory}/{next(iter(wanted))}" if len(wanted) == 1 else f"{directory}/"
         command = [go, *GO_BUILD, "-ldflags", product.linker_flags, "-o", output, *wanted.values()]
         status = subprocess.run(
@@ -169,15 +169,15 @@ def _fill(directory: Path, go: str, assets: Mapping[str, Path]) -> None:
 
 
 def find_go(elsewhere: Path = Path("/usr/local/go/bin")) -> str:
-    """The ``go`` on PATH, or where its own installer puts it.
+    """Return the ``go`` on PATH, or the one where its installer puts it.
 
-    Raises BuildError, saying what to install, without one.
+    Raises BuildError, which says what to install, if there is none.
     """
     go = shutil.which("go") or shutil.which("go", path=elsewhere)
     if go is None:
         raise BuildError(
             "the control plane is compiled from source and there is no `go` on PATH; install Go 1.26 "
-            "(https://go.dev/doc/install) or any since 1.21, which fetches the release that go.mod asks for"
+            "(https://go.dev/doc/install), or 1.21 or later, which fetches the release that go.mod requires"
         )
     return go
 
@@ -187,18 +187,18 @@ def _assets() -> dict[str, Path]:
     if not folder:
         return {}
     if not Path(folder).is_dir():
-        raise BuildError(f"KUBEBUILDER_ASSETS is {folder}, which is no directory")
+        raise BuildError(f"KUBEBUILDER_ASSETS is {folder}, which is not a directory")
     paths = {name: Path(folder).resolve() / name for name in BINARIES}
     return {name: path for name, path in paths.items() if os.access(path, os.X_OK)}
 
 
 def _directory(go: str, assets: Mapping[str, Path]) -> Path:
-    """Where the binaries of these sources are, or will be."""
+    """Return the directory in which the binaries of these sources are, or will be."""
     digest = hashlib.sha256()
     for product in PRODUCTS:
         for path in product.module_files:
             digest.update(_without_module_name(path.read_bytes()))
-        # Asked in the module's own directory: its go directive may select another toolchain.
+        # Run in the module's directory, because its go directive may select another toolchain.
         answer = subprocess.run(
             [go, "env", "GOVERSION", "GOOS", "GOARCH"],
             cwd=HERE / product.folder,
@@ -221,7 +221,7 @@ def _complete(directory: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:  # not inherited by the compilers we start: Python opens files close-on-exec
+    with path.open("w") as file:  # compilers do not inherit the lock: Python opens files close-on-exec
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -241,7 +241,7 @@ def _say(line: str) -> None:
 
 
 def main(find: Callable[[], Path]) -> int:
-    """Print the directory that :func:`build` or :func:`cached` returns; the exit status."""
+    """Print the directory that :func:`build` or :func:`cached` returns, and return the exit status."""
     try:
         directory = find()
     except BuildError as error:

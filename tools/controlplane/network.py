@@ -31,16 +31,16 @@ _PREPARE = "--prepare"  # the second half of run_isolated(), inside the namespac
 
 
 class IsolationError(RuntimeError):
-    """There is no isolated network here, or none can be made; the message says what to do."""
+    """This process is not isolated, or cannot be; the message says what to do."""
 
 
 def isolated() -> bool:
-    """Whether this process is in a namespace that this module has prepared."""
+    """Return whether this process is in a namespace that this module prepared."""
     return not _leads_out() and _is_local("10.244.0.1")
 
 
 def require_isolation() -> None:
-    """Raise IsolationError unless this process is in a namespace that this module has prepared."""
+    """Raise IsolationError unless this process is in a namespace that this module prepared."""
     if not isolated():
         raise IsolationError(
             "the control plane and its clients need a network namespace of their own; "
@@ -49,9 +49,9 @@ def require_isolation() -> None:
 
 
 def run_isolated(command: Sequence[str]) -> None:
-    """Replace this process by the command, in an isolated namespace; in this one if it is isolated already.
+    """Replace this process by the command, in a new isolated namespace or in this one if it is isolated.
 
-    Raises IsolationError when the namespace cannot be made; does not return otherwise.
+    Raises IsolationError if the namespace cannot be made. Otherwise it does not return.
     """
     if isolated():
         _become(command)
@@ -60,14 +60,14 @@ def run_isolated(command: Sequence[str]) -> None:
             raise IsolationError(f"`{program}` is missing; install util-linux and iproute2")
     unshare = str(_program("unshare"))
     errors = []
-    # Root needs no user namespace; anyone else does, and root without capabilities, as in most containers.
+    # Only root needs no user namespace, and only with its capabilities, which most containers drop.
     for options in (["--net"], ["--net", "--user", "--map-root-user"]):
         probe = subprocess.run([unshare, *options, "true"], capture_output=True, text=True, check=False)
         if probe.returncode == 0:
             _become([unshare, *options, sys.executable, str(Path(__file__).resolve()), _PREPARE, *command])
         errors.append(f"`unshare {' '.join(options)}`: {probe.stderr.strip()}")
     raise IsolationError(
-        "no network namespace can be made: run as root, or allow unprivileged user namespaces; "
+        "cannot make a network namespace: run as root, or allow unprivileged user namespaces; "
         + "; ".join(errors)
     )
 
@@ -84,21 +84,21 @@ def _prepare() -> None:
 
 
 def _leads_out() -> bool:
-    """Whether a route uses another device than the loopback.
+    """Return whether a route uses a device other than the loopback.
 
-    Read from /proc/self/net, which shows the process's own namespace; /sys shows that of whoever mounted it.
+    /proc/self/net shows this process's own namespace; /sys shows the one in which it was mounted.
     """
     devices = set()
     for table, column, header in (("route", 0, 1), ("ipv6_route", -1, 0)):
         path = Path("/proc/self/net") / table
-        if path.exists():  # there is no IPv6 table when the kernel has none
+        if path.exists():  # a kernel without IPv6 has no such table
             lines = path.read_text(encoding="ascii").splitlines()[header:]
             devices |= {line.split()[column] for line in lines}
     return bool(devices - {"lo"})
 
 
 def _is_local(address: str) -> bool:
-    # Connecting a datagram socket sends nothing; it selects the route, and a local address is its own source.
+    # Connecting a datagram socket sends nothing. It selects a route, and a local address is its own source.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((address, 9))
@@ -109,7 +109,7 @@ def _is_local(address: str) -> bool:
 
 
 def _program(name: str) -> str | None:
-    # The superuser's directories are not on everybody's PATH, and `ip` lives there on some systems.
+    # On some systems `ip` is in a directory that only root has on PATH.
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
@@ -121,7 +121,7 @@ def _become(command: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command isolated; the exit status when that is not possible."""
+    """Run a command isolated. Return an exit status only if that fails."""
     try:
         if arguments[0] == _PREPARE:
             _prepare()

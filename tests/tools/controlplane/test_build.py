@@ -187,7 +187,7 @@ def test_a_missing_assets_directory_is_an_error(machine: Machine) -> None:
     answer = machine.run(KUBEBUILDER_ASSETS="/no/such/directory")
 
     assert answer.returncode == 1
-    assert answer.stderr == "error: KUBEBUILDER_ASSETS is /no/such/directory, which is no directory\n"
+    assert answer.stderr == "error: KUBEBUILDER_ASSETS is /no/such/directory, which is not a directory\n"
 
 
 def test_without_a_compiler_the_error_says_what_to_install(

@@ -166,6 +166,7 @@ def test_the_largest_is_accepted_and_one_more_is_not(
     assert (finding.path, finding.message) == (path, message)
 
 
+@pytest.mark.long
 def test_allow_and_deny_together_have_a_limit() -> None:
     def text(allow: int, deny: int) -> str:
         rules = "\n- a.io"
