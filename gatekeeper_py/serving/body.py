@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from gatekeeper_py.runtime.memory import collector_off, give_back
 
 BODY_SECONDS: Final = 2.0
-"""For the whole body. The API server sends 7 MiB over the cluster's network in milliseconds."""
+"""Limit for a whole body. The API server sends 7 MiB over the cluster's network in milliseconds."""
 
 MAX_BRACKETS: Final = 400_000
 """``[`` and ``{`` in a body. 7 MiB of ``[[],`` block the event loop for 0.9 s; counting them takes 2 ms."""
@@ -42,17 +42,16 @@ MAX_HELD_BYTES: Final = 24 * 1024 * 1024
 3.5 GiB, and the process would be killed for it; real reviews are some KiB and come complete."""
 
 TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
-"""The API server does so within its own timeout, up to ten times."""
+"""The API server retries within its own timeout, up to ten times."""
 
 
 Result = TypeVar("Result")
 
 
 class Refusal(Exception):
-    """The request is not to be judged: ``status`` and ``reason`` are the answer.
+    """The request is refused: ``status`` and ``reason`` are the answer, ``headers`` are sent with it.
 
-    ``close`` ends the connection, because the rest of the body is still to come. ``headers`` go
-    with the answer.
+    ``close`` ends the connection, because the rest of the body has not been read.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Refusal(Exception):
 
 
 class Held:
-    """How many bytes of bodies are being read, of all requests together, and whose turn it is to parse."""
+    """Counts the bytes of all bodies in progress, and lets large ones be parsed one at a time."""
 
     def __init__(self, most: int) -> None:
         self.parsing = asyncio.Lock()
@@ -74,7 +73,7 @@ class Held:
         self._bytes = 0
 
     def take(self, size: int) -> None:
-        """Raises ``Refusal`` when it would be too many; to be given back nevertheless."""
+        """Add bytes. Raises ``Refusal`` if there are too many; they must be given back even then."""
         self._bytes += size
         if self._bytes > self._most:
             raise Refusal(503, "too many bodies are being read", close=True, headers=TRY_AGAIN)
@@ -84,9 +83,9 @@ class Held:
 
 
 async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
-    """The body of a request that says it is JSON.
+    """Read the body of a request whose media type is JSON.
 
-    Raises ``Refusal``, or ``ConnectionError`` when the peer left.
+    Raises ``Refusal``, or ``ConnectionError`` if the peer has gone.
     """
     # Not aiohttp's content_type: Python's parser of its parameters takes quadratic time, half a second for
     # 8 KB, and fails on some.

@@ -1,9 +1,9 @@
-"""A typed decode of the reviews of Pods, where it gives the same as orjson's.
+"""Decode only the fields of a Pod's review that a decision reads.
 
-Half of what a review costs is making and freeing values that no decision reads: half of a Pod is
-``managedFields``. ``parse_pod_review`` makes only what ``core`` reads of a Pod's review, which takes
-9 instead of 15 µs at 7 KB and 35 instead of 84 µs at 33 KB, checks included. orjson stays the judge
-of what is JSON: a body on which the two could differ is not decoded here, but left to it.
+Half the cost of a review is making and freeing values that no decision reads: half of a Pod is
+``managedFields``. ``parse_pod_review`` takes 9 instead of 15 µs at 7 KB and 35 instead of 84 µs at 33 KB,
+checks included. orjson remains the authority on what is JSON: a body on which the two could differ is left
+to orjson.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _TYPED_DICT: Final[Any] = TypedDict
 
 
 def _fields(name: str, types: dict[str, Any]) -> Any:
-    """A type for msgspec: a mapping of which these fields are decoded, all optional."""
+    """Return a type for msgspec: a mapping of which these fields are decoded, all optional."""
     return _TYPED_DICT(name, types, total=False)
 
 
 def _item_of(field: ImageList) -> Any:
-    """The type of an item of a list: its name, and the path to its image."""
+    """Return the type of an item of a list: its name, and the path to its image."""
     image: Any = str | None
     for key in reversed(field.path[1:]):
         image = _fields(f"_SourceIn_{field.key}", {key: image}) | None
     return _fields(f"_ItemOf_{field.key}", {"name": str | None, field.path[0]: image})
 
 
-# Made from the table of fields: a list left out here would be a list whose images nobody judges.
+# Made from the table of fields: the images of a list that was missing here would not be judged.
 _PodSpec: Any = _fields("_PodSpec", {field.key: list[_item_of(field)] | None for field in IMAGE_LISTS})  # type: ignore[misc]
 
 
@@ -68,9 +68,9 @@ class _Request(TypedDict, total=False):
 
 
 class _Review(TypedDict, total=False):
-    """The fields that ``core`` looks at in the review of a Pod, in their usual types.
+    """The fields that ``core`` reads in the review of a Pod.
 
-    Anything else in their place is not decoded here.
+    A review with a value of another type in one of them is left to orjson.
     """
 
     apiVersion: str
@@ -88,25 +88,25 @@ _CLASSES: Final = bytes(
     else ord(" ")
     for byte in range(256)
 )  # fmt: skip
-"""Digits and an exponent's sign as one letter, its mark as another, brackets as one kind."""
+"""Maps digits and ``+`` to ``0``, ``e`` and ``E`` to ``e``, and all brackets to parentheses."""
 
 _STRUCTURE: Final = bytes(
     ord(",") if chr(byte) in ":,[]{}" else ord("e") if chr(byte) in "eE" else byte for byte in range(256)
 )
 _NO_STRUCTURE: Final = bytes(byte for byte in range(256) if chr(byte) not in ':,[]{}"eEfr')
 _EXPONENT: Final = b",e,"
-"""All that a number with an exponent leaves, with what stands before and behind it, when nothing is kept
-but these few characters: ``true`` and ``false`` leave an ``r`` or ``f``, strings their quotes, too."""
+"""What is left of a number with an exponent, and of the characters around it, when only the characters above
+are kept. ``true`` and ``false`` also leave an ``r`` or ``f``, and strings their quotes, so they differ."""
 
 _STRIDE: Final = 30
 _DIGITS: Final = b"0" * 10
-"""As many samples, one each ``_STRIDE``, fall into the 309 digits that a number too large for a double
-needs without an exponent."""
+"""A number that is too large for a double and has no exponent has at least 309 digits, so this many samples,
+one every ``_STRIDE`` bytes, fall into it."""
 
 _LONG: Final = b"0" * 155
 _LARGE_EXPONENT: Final = b"e000"
-"""One of the two is found (in these classes) where a number is too large for a double: 155 digits in a
-row, or an exponent of three."""
+"""A number that is too large for a double contains one of these two, in the classes above: 155 digits in a
+row, or an exponent of three digits."""
 
 _MOST_LOOKS: Final = 10_000
 """Places that look like an exponent of three digits: a digest has one on average. So many take 2 ms."""
@@ -114,7 +114,7 @@ _MOST_LOOKS: Final = 10_000
 _NUMBER: Final = b"0123456789.-"
 _BEFORE_NUMBER: Final = b":,[ \t\r\n"
 _LONGEST: Final = 400
-"""More characters than a number without 155 digits in a row has before its exponent."""
+"""A number without 155 digits in a row has fewer characters than this before its exponent."""
 
 MAX_DEPTH: Final = 1000
 """orjson refuses 1,024 levels."""
@@ -123,10 +123,10 @@ _HAS_OWN_STACK_LIMIT: Final = sys.version_info >= (3, 12)
 
 
 def parse_pod_review(body: bytes) -> dict[str, Any] | None:
-    """The AdmissionReview of a Pod, with only the fields that a decision reads.
+    """Return the AdmissionReview of a Pod with only the fields that a decision reads.
 
-    ``None`` when it is of another kind, when something in it is unusual, or when in doubt: then
-    orjson must be asked.
+    Return ``None`` for another kind, for anything unusual and in case of doubt. The caller then decodes with
+    orjson.
     """
     try:
         document = _DECODER.decode(body)
@@ -146,12 +146,12 @@ def parse_pod_review(body: bytes) -> dict[str, Any] | None:
 
 
 def _may_overflow(body: bytes, structure: bytes) -> bool:
-    """Whether there can be a number, outside a string, that is too large for a double.
+    """Return whether a JSON object may hold a number, outside a string, that is too large for a double.
 
-    orjson refuses one wherever it stands, msgspec looks only at those that it decodes. Of a JSON object.
+    orjson refuses such a number anywhere; msgspec looks only at the numbers that it decodes.
     """
-    # Nearly no Pod holds a number with an exponent, so that the closer look is rare. Searching backwards
-    # takes a third of the time: forwards, bytes are prepared for long needles.
+    # Few Pods hold a number with an exponent, so the closer look is rare. Searching backwards takes a third
+    # of the time: a forward search first prepares tables for the needle.
     if structure.rfind(_EXPONENT) < 0 and _DIGITS not in body[::_STRIDE].translate(_CLASSES):
         return False
     classes = body.translate(_CLASSES)
@@ -168,7 +168,7 @@ def _may_overflow(body: bytes, structure: bytes) -> bool:
 
 
 def _may_be_deep(body: bytes, structure: bytes) -> bool:
-    """Whether there can be more than ``MAX_DEPTH`` levels: each is opened, and an empty one is a leaf."""
+    """Return whether a body may have more than ``MAX_DEPTH`` levels; an empty list or mapping is none."""
     if structure.count(b",") <= 2 * MAX_DEPTH:  # each is closed, too
         return False
     classes = body.translate(_CLASSES)

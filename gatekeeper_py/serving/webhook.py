@@ -35,7 +35,7 @@ from gatekeeper_py.serving.listener import bytes_response, error_response, json_
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
-"""Kept of the caller's timeout for the way back: an answer after it is a failure."""
+"""Part of the caller's timeout that is left for the way back: an answer after the timeout is a failure."""
 
 MAX_LOGGED_IMAGES: Final = 10
 
@@ -46,9 +46,10 @@ _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\
 
 Endpoint = Literal["validate", "mutate", "policy"]
 
-Judge = Callable[[AdmissionRequest, Snapshot, Facts], Outcome]
+Decide = Callable[[AdmissionRequest, Snapshot, Facts], Outcome]
+"""``admission.validate`` or ``admission.mutate``."""
 
-_VALIDATE: Final[tuple[Endpoint, Judge]] = ("validate", admission.validate)
+_VALIDATE: Final[tuple[Endpoint, Decide]] = ("validate", admission.validate)
 
 
 LOOKUP_MARGIN_SECONDS: Final = 0.2
@@ -73,7 +74,7 @@ class Asking(NamedTuple):
 
 
 class Observer(Protocol):
-    """Who is told of reviews, for metrics."""
+    """Counts reviews for the metrics."""
 
     @property
     def inflight(self) -> Any: ...
@@ -110,7 +111,7 @@ class Log(Protocol):
 
 
 class Limit(Protocol):
-    """How often a kind of line is logged."""
+    """Limits how often lines of one kind are logged."""
 
     def passes(self, kind: str) -> int | None: ...
 
@@ -150,7 +151,7 @@ class Webhook:
         self._body_seconds = body_seconds
         self._held = Held(max_held_bytes)
         self._registries = registries
-        self._judges: dict[str, tuple[Endpoint, Judge]] = {
+        self._decides: dict[str, tuple[Endpoint, Decide]] = {
             "/validate-image": _VALIDATE,
             "/mutate-image": ("mutate", admission.mutate),
         }
@@ -173,7 +174,7 @@ class Webhook:
             response = self._refused(request, Refusal(400, f"not an AdmissionReview: {problem}"))
         except ConnectionError:
             raise
-        except Exception:  # noqa: BLE001 - the last place where a bug of ours can be told of
+        except Exception:  # noqa: BLE001 - the last place where a bug of ours can be reported
             held = self._limit.passes("internal_error")
             if held is not None:
                 self._log.error("internal_error", path=escape(request.path), more_like_it=held, exc_info=True)
@@ -190,11 +191,11 @@ class Webhook:
 
         The hot path: everything that is unusual about a request, ``handle`` finds out again.
         """
-        judge = self._judges.get(message.path.partition("?")[0])
+        decide = self._decides.get(message.path.partition("?")[0])
         headers = message.headers
         snapshot = self._live.snapshot
         if (
-            judge is None
+            decide is None
             or snapshot is None
             or message.method != hdrs.METH_POST
             or headers.get(hdrs.CONTENT_TYPE) != "application/json"
@@ -207,11 +208,11 @@ class Webhook:
         start = time.perf_counter()
         try:
             request = review.parse(decoded(body, snapshot))
-            if judge is _VALIDATE and not self._tells_allowed:
+            if decide is _VALIDATE and not self._tells_allowed:
                 count = admission.approved_images(request, snapshot, self._known(snapshot))
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            answer = self._judged(*judge, request, snapshot, start)
+            answer = self._judged(*decide, request, snapshot, start)
             return None if isinstance(answer, Asking) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() finds it again and tells of it
             return None
@@ -232,15 +233,15 @@ class Webhook:
     async def _mutate(self, request: web.BaseRequest) -> web.Response:
         return await self._review(request, "mutate", admission.mutate)
 
-    async def _review(self, request: web.BaseRequest, endpoint: Endpoint, judge: Judge) -> web.Response:
+    async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
         body = await self._read(request)
         start = time.perf_counter()
-        answer = await self._reviewed(body, endpoint, judge, start)
+        answer = await self._reviewed(body, endpoint, decide, start)
         if isinstance(answer, Asking):
             seconds = min(budget(request.rel_url.raw_query_string), MAX_LOOKUP_SECONDS)
             seconds -= time.perf_counter() - start + LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
-            answer = await self._reviewed(body, endpoint, judge, start, answer.snapshot, resolved)
+            answer = await self._reviewed(body, endpoint, decide, start, answer.snapshot, resolved)
             # Every look-up of a review is known after the first pass: no answer leads to another question.
             assert not isinstance(answer, Asking)  # noqa: S101
         return bytes_response(200, answer)
@@ -269,7 +270,7 @@ class Webhook:
         self,
         body: bytes,
         endpoint: Endpoint,
-        judge: Judge,
+        decide: Decide,
         start: float,
         chosen: Snapshot | None = None,
         resolved: Mapping[Lookup, Resolution] | None = None,
@@ -289,14 +290,14 @@ class Webhook:
                 raise Refusal(503, "no policy is loaded yet")
             if decoded_for is not None and snapshot is not decoded_for:  # it may read other fields
                 parsed = review.parse(parse_json(body))
-            return self._judged(endpoint, judge, parsed, snapshot, start, resolved)
+            return self._judged(endpoint, decide, parsed, snapshot, start, resolved)
 
         return await with_document(body, self._held, decode=decode, use=answer)
 
     def _judged(
         self,
         endpoint: Endpoint,
-        judge: Judge,
+        decide: Decide,
         request: AdmissionRequest,
         snapshot: Snapshot,
         start: float,
@@ -307,7 +308,7 @@ class Webhook:
         ``start`` is of ``time.perf_counter``; ``resolved`` are the answers of registries.
         """
         facts = Facts(self._known(snapshot), resolved)
-        outcome = judge(request, snapshot, facts)
+        outcome = decide(request, snapshot, facts)
         if facts.missing:
             return Asking(tuple(dict.fromkeys(facts.missing)), snapshot)
         body = orjson.dumps(outcome.response.document())
@@ -315,7 +316,7 @@ class Webhook:
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
-        """As ``_judged``, of a review in which all is approved: there is nothing to tell but numbers."""
+        """Return the answer to a review whose images are all approved: only the metrics record it."""
         mode = snapshot.mode(request.namespace)
         body = snapshot.approval(mode)(request.uid)
         self._observer.images("allowed", images, approved=True)

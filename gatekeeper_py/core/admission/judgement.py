@@ -1,4 +1,4 @@
-"""What was decided about each image of an object: the step that both endpoints share."""
+"""Judge the images of an object: the step that both endpoints share."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ActivePolicy(Protocol):
 
 
 class Judgement(NamedTuple):
-    """One slot with what was decided of it.
+    """One slot and the decision about it.
 
     ``rewritten`` is the image on its mirror, when that was judged or patched in. ``use`` is an
     approved image to use instead, when a mirror has one. ``unverified`` says why an image that is approved
@@ -72,7 +72,7 @@ class Judgement(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A response, and what the log, the metrics and the commands tell of it."""
+    """A response, and what logs, metrics and commands report about it."""
 
     response: AdmissionResponse
     verdict: Verdict
@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
 
 
 def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting", "mirror-pod"]:
-    """Why a request is allowed without a look at its images."""
+    """Return why a request is allowed without judging its images; empty if they must be judged."""
     if request.operation in {"DELETE", "CONNECT"}:
         return "operation"
     metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
@@ -116,6 +116,7 @@ def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[lis
 
 
 def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool) -> Judgement:
+    """Judge what stands in one slot; with ``after_mirror``, as it will be once it is rewritten."""
     image = slot.value
     if slot.problem:
         shown = image if isinstance(image, str) else ""

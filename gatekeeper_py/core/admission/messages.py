@@ -1,4 +1,4 @@
-"""What users read: denials, warnings and audit annotations, bounded and on printable lines.
+"""Write what users read: denials, warnings and audit annotations, bounded and on printable lines.
 
 Source: docs/interface.md, "HTTP" (shapes and limits), and what the API server does with longer text.
 """
@@ -29,10 +29,10 @@ more in a policy of 100,000 rules that are for other namespaces, or of rules wit
 
 
 def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str | None, message: str) -> str:
-    """The text of a denial, at most 1 KiB of UTF-8.
+    """Return the text of a denial, at most 1 KiB of UTF-8.
 
-    When it would be longer, the approved patterns go first, then image lines; the count of what
-    is not shown and the policy's own message stay.
+    If it would be longer, the approved patterns are dropped first, then lines for images. The number of
+    images that are not shown and the policy's own message always stay.
     """
     lines = [image_line(judgement) for judgement in rejected[:MAX_IMAGES]]
     patterns = _approved_patterns(allow, namespace)
@@ -50,7 +50,7 @@ def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str
 
 
 def image_line(judgement: Judgement) -> str:
-    """One rejected image on one line."""
+    """Return the line for one rejected image."""
     slot, decision = judgement.slot, judgement.decision
     name = f' "{escape(slot.name, 63)}"' if slot.name else ""
     place = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
@@ -64,12 +64,12 @@ def image_line(judgement: Judgement) -> str:
 
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
-    """One warning per rejected image; beyond ten, the last says how many more."""
+    """Return one warning per rejected image; beyond ten, the last one says how many more there are."""
     return _limited(rejected, _rejected_warning, "images are not approved")
 
 
 def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
-    """One warning per rewritten image, and per image that could not be rewritten."""
+    """Return one warning per image that was rewritten or could not be."""
     return _limited(planned, _rewrite_warning, "images were rewritten or left as written")
 
 
@@ -79,7 +79,7 @@ def finding_warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def undeclared_warning(kind: str) -> str:
-    """For an object of a kind in which no image can be found: how to declare where they are."""
+    """Return the warning for a kind in which no image was found: how to declare where images are."""
     said = ": no image found; declare any under resources in the policy"
     return escape(kind, MAX_WARNING_LENGTH - len(said)) + said
 
@@ -120,7 +120,7 @@ def _rewrite_warning(judgement: Judgement) -> str:
 
 
 def _fitted(path: str, image: str, rest: str) -> str:
-    """The three on at most 120 characters: the path stays whole, the image is cut, then the rest."""
+    """Join the three in at most 120 characters: the image is cut first, then the rest, never the path."""
     room = MAX_WARNING_LENGTH - len(path) - len(rest)
     if len(image) > room:
         shortest = min(len(image), 24)
@@ -139,7 +139,7 @@ def _limited(subjects: Sequence[Subject], text: Callable[[Subject], str], what: 
 
 
 def _approved_patterns(allow: RuleSet, namespace: str | None) -> str:
-    """The first patterns that could have approved something in this namespace."""
+    """Return the first patterns that can approve images in this namespace."""
     patterns: list[str] = []
     names = 0
     for rule in islice(allow, MAX_RULES_READ):
