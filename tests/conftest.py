@@ -8,8 +8,8 @@ import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).parent
-LONG = (TESTS / "faults", TESTS / "exhaustion")
-"""Tests that start real servers and load them."""
+LONG = (TESTS / "faults",)
+"""Tests that start real servers and load them. The attacks of ``exhaustion`` are marked one by one."""
 
 # `make test-long` selects this profile; budget.py reads its name.
 settings.register_profile("long", print_blob=True)
