@@ -117,6 +117,7 @@ class _Server:
             max_connections=settings.max_connections,
             context=certificates.context,
             on_error=metrics.http_error,
+            on_evicted=metrics.connection_evicted,
             answer=webhook.answer,
         )
         health_listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.serving.guard import CHECK_RESULTS, CheckResult
+from gatekeeper_py.serving.listener import EVICTIONS, Eviction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +107,11 @@ class Metrics:
         )
         self.inflight = self._gauge("inflight_reviews", "Reviews in progress.")
         self._connections = self._gauge("connections", "Open connections to the webhook port.")
+        self._evicted = self._counter(
+            "connections_evicted", "Connections closed because all were in use, by reason.", "why"
+        )
+        for why in EVICTIONS:
+            self._evicted.labels(why)
         self._log_dropped = self._counter_function(
             "log_lines_dropped", "Log lines dropped because nothing read them fast enough."
         )
@@ -200,6 +206,9 @@ class Metrics:
         if len(self._hosts) < MAX_HOSTS:
             self._hosts.add(host)
         return host if host in self._hosts else "other"
+
+    def connection_evicted(self, why: Eviction) -> None:
+        self._evicted.labels(why).inc()
 
     def certificate(self, not_after: float) -> None:
         self._not_after.set(not_after)
