@@ -111,7 +111,17 @@ class _Protocol(RequestHandler):
     ``answer`` is asked first about a request that came whole.
     """
 
-    __slots__ = ("_ask", "_direct", "_evicted", "_moved", "_on_error", "_unsent", "peer", "reviewed")
+    __slots__ = (
+        "_ask",
+        "_direct",
+        "_evicted",
+        "_moved",
+        "_on_error",
+        "_unsent",
+        "peer",
+        "reviewed",
+        "used_at",
+    )
 
     def __init__(
         self,
@@ -133,10 +143,12 @@ class _Protocol(RequestHandler):
         self._parser = self._direct  # type: ignore[assignment]
         self._unsent = 0
         self._moved = 0.0
+        self.used_at = 0.0
+        """When the connection was made or the last request on it was answered, on the loop's clock."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=MAX_UNSENT_BYTES)
-        self._moved = self._loop.time()
+        self.used_at = self._moved = self._loop.time()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -174,12 +186,8 @@ class _Protocol(RequestHandler):
         answer = self._ask(message, body)
         if answer is not None:
             self.reviewed = True
+            self.used_at = self._loop.time()
         return answer
-
-    @property
-    def used_at(self) -> float:
-        """When the last request ended, or the connection was made, on the loop's clock."""
-        return max(self._next_keepalive_close_time - KEEPALIVE_SECONDS, 0.0)
 
     def eviction(self, now: float) -> Eviction | None:
         """Why this connection could be closed to make room for another one; ``None`` if it is in use.
@@ -273,14 +281,15 @@ def _noting(handler: Handler) -> Handler:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         response = await handler(request)
-        if response.status == HTTPStatus.OK:
-            cast("_Protocol", request.protocol).reviewed = True
+        protocol = cast("_Protocol", request.protocol)
+        protocol.used_at = asyncio.get_running_loop().time()
+        protocol.reviewed = protocol.reviewed or response.status == HTTPStatus.OK
         return response
 
     return handle
 
 
-def _peer_group(address: str) -> bytes:
+def peer_group(address: str) -> bytes:
     """The part of a peer's address by which connections are counted.
 
     An IPv6 network of 64 bits is one peer: each host there can use any of its addresses.
@@ -407,7 +416,7 @@ class Listener:
                 continue
             connection.setblocking(False)
             protocol = self._server()
-            protocol.peer = _peer_group(peer[0])
+            protocol.peer = peer_group(peer[0])
             task = self._loop.create_task(self._start(protocol, connection, context))
             self._server.starting[protocol] = self._loop.time(), task
             self._tasks.add(task)

@@ -85,6 +85,7 @@ async def start(
         listener = Listener(
             webhook.handle,
             max_connections=max_connections,
+            on_evicted=metrics.connection_evicted,
             context=lambda: certificate.context,
             on_error=metrics.http_error,
             answer=webhook.answer if request.param == "direct" else None,
