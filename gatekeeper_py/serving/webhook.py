@@ -208,8 +208,9 @@ class Webhook:
         start = time.perf_counter()
         try:
             request = review.parse(decoded(body, snapshot))
-            if decide is _VALIDATE and not self._tells_allowed:
-                count = admission.approved_images(request, snapshot, self._known(snapshot))
+            if judge is _VALIDATE and not self._tells_allowed:
+                known = self._known(snapshot) if snapshot.looks_up else None
+                count = admission.approved_images(request, snapshot, known)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
             answer = self._judged(*decide, request, snapshot, start)

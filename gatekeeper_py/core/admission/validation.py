@@ -17,6 +17,7 @@ from gatekeeper_py.core.admission.messages import audit_list, denial_message, un
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.workload import holds_images, pod_images
 from gatekeeper_py.core.images.manifest import Lookup
+from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
@@ -71,15 +72,20 @@ def approved_images(
     if not images or exemption(request):
         return None
     namespace = request.namespace
+    if policy.looks_up:
+        return len(images) if all(_is_found(policy.decide(namespace, i), known) for i in images) else None
     for image in images:
-        decision = policy.decide(namespace, image)
-        if not decision.approved:
+        if not policy.decide(namespace, image).approved:
             return None
-        if decision.manifest is not None:
-            resolution = known(Lookup((decision.manifest,))) if known is not None else None
-            if resolution is None or resolution.answer.status != "found":
-                return None
     return len(images)
+
+
+def _is_found(decision: Decision, known: Known | None) -> bool:
+    """Whether an image is approved, and known to exist if that has to be looked up."""
+    if not decision.approved or decision.manifest is None:
+        return decision.approved
+    resolution = known(Lookup((decision.manifest,))) if known is not None else None
+    return resolution is not None and resolution.answer.status == "found"
 
 
 def _refused(
