@@ -208,7 +208,7 @@ class Webhook:
         start = time.perf_counter()
         try:
             request = review.parse(decoded(body, snapshot))
-            if judge is _VALIDATE and not self._tells_allowed:
+            if decide is _VALIDATE and not self._tells_allowed:
                 known = self._known(snapshot) if snapshot.looks_up else None
                 count = admission.approved_images(request, snapshot, known)
                 if count is not None:
