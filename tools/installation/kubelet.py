@@ -215,7 +215,7 @@ class Kubelet:
             data = self.plane.api("GET", path).get("data") or {}
         except ApiError as problem:
             if problem.status == http.client.NOT_FOUND:
-                return None
+                return {} if source.get("optional") else None
             raise
         contents = {key: base64.b64decode(value) if secret else value.encode() for key, value in data.items()}
         items = source.get("items")
