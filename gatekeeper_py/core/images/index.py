@@ -56,16 +56,16 @@ class _Leaf:
             self._hashed = self._hashed or {}
             for namespace in namespaces if namespaces is not None else (None,):
                 self._hashed.setdefault((qualifier, namespace), order)
-        elif namespaces is not None:
-            if self._scoped is None:
-                self._scoped = GlobMap()
-            for namespace in namespaces:
-                leaf = self._scoped.get(namespace) or self._scoped.setdefault(namespace, _Leaf())
-                leaf.add(order, pattern, None)
-        elif tag is not None:
+        elif namespaces is None and tag is not None:
             if self._tags is None:
                 self._tags = GlobMap()
             self._tags.setdefault(tag, order)
+        else:
+            if self._scoped is None:
+                self._scoped = GlobMap()
+            for namespace in namespaces or ():
+                leaf = self._scoped.get(namespace) or self._scoped.setdefault(namespace, _Leaf())
+                leaf.add(order, pattern, None)
 
     def orders(
         self, qualifiers: Qualifiers, namespace: str | None, *, scan: Scan | None = None

@@ -510,3 +510,9 @@ def test_every_target_of_a_mirror_needs_an_approval() -> None:
 )
 def test_a_rule_that_looks_up_something_else_is_not_dead(allow: str, dead: list[str]) -> None:
     assert paths("dead-rule", "", allow) == dead
+
+
+def test_an_override_is_compared_with_a_bounded_number_of_earlier_ones() -> None:
+    """A hundred overrides of one name are all found useless, though only the first 64 are compared."""
+    overrides = ", ".join(["{names: [a], mode: warn}"] * 100)
+    assert len(paths("dead-rule", f"namespaces: [{overrides}]")) == 99

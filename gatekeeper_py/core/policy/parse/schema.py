@@ -6,6 +6,7 @@ Source: docs/policy.md, "Fields" and "Limits". Lengths are checked before anythi
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -257,12 +258,12 @@ class _Model(BaseModel):
     )
 
 
-class EntryModel(_Model):
+class EntryModel(_Model, ABC):
     """One entry of a list."""
 
+    @abstractmethod
     def value(self) -> Any:
         """Return the entry as a plain value."""
-        raise NotImplementedError
 
 
 class RuleModel(EntryModel):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from yaml.error import MarkedYAMLError
 
 from builders import policy_text
 from gatekeeper_py.core import Finding, PolicyError, parse_policy
+from gatekeeper_py.core.policy.finding import Mark
+from gatekeeper_py.core.policy.parse.syntax import explain
 
 
 def problem(text: str) -> Finding:
@@ -83,3 +86,8 @@ def test_an_alias_may_be_a_pattern() -> None:
     finding = problem(policy_text("deny: *team\n"))
     assert (finding.code, finding.message) == ("yaml-alias", "an alias (*team), and aliases are refused")
     assert "quote a pattern that begins with *" in finding.proposal
+
+
+def test_an_error_without_a_place_is_at_the_beginning() -> None:
+    found = explain(MarkedYAMLError(context="while reading", problem="it broke"), "")
+    assert (found.mark, found.message) == (Mark(1, 1), "not YAML: it broke")
