@@ -1,4 +1,4 @@
-"""A glob in which ``*`` stands for any characters, also none, inside one part of a name.
+"""A glob in which ``*`` matches any characters, or none, inside one part of a name.
 
 Not a regular expression: with only ``*``, taking the leftmost place for each literal piece is
 enough, so matching is linear in the text however many stars a pattern has.

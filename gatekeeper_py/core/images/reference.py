@@ -63,7 +63,7 @@ _TOO_LONG: Final = f"the repository is longer than {MAX_REPOSITORY_LENGTH} chara
 
 
 class InvalidReference(ValueError):
-    """The text is no image reference; the message says what is wrong with it."""
+    """The text is not an image reference; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Reference:
     """An image reference as the grammar gives it: normalised, but not folded for matching.
 
     ``raw`` is the text as written. ``registry`` keeps its case and port as written, and is empty
-    for a name such as ``foo_bar.com/baz``, whose first part is no domain. ``tag`` and ``digest``
+    for a name such as ``foo_bar.com/baz``, whose first part is not a domain. ``tag`` and ``digest``
     are ``None`` when absent.
     """
 
@@ -239,7 +239,7 @@ def _why_malformed(text: str) -> str:
         return "it holds a variable that was not replaced"
     name, _, digest = text.partition("@")
     if "@" in text and not _DIGEST_ALONE.fullmatch(digest):
-        return "the part after @ is no digest"
+        return "the part after @ is not a digest"
     last = name.rpartition("/")[2]
     if ":" in last and not _TAG_ALONE.fullmatch(last.partition(":")[2]):
         return "the tag is malformed"

@@ -58,12 +58,12 @@ class Decision:
 
     @property
     def canonical(self) -> str | None:
-        """The image written out; ``None`` when it is invalid."""
+        """The whole name of the image; ``None`` when it is invalid."""
         return None if self.reference is None or self.reason == "invalid" else self.reference.canonical
 
 
 def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
-    """Judge one image; total over any text, and reads nothing but its arguments."""
+    """Judge one image, whatever its text. The answer depends on the arguments alone."""
     try:
         reference = parse_reference(image)
     except InvalidReference as problem:
@@ -107,7 +107,7 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
 
 
 def _names(policy: Rules, location: Location) -> Iterator[tuple[str | None, Location]]:
-    """The image itself, then what it mirrors: a denied image can't come back through a mirror."""
+    """Yield the image itself, then what it mirrors, so that a denied image cannot return through a mirror."""
     yield None, location
     if not policy.deny:  # a thousand mirrors may lead to one place
         return

@@ -1,4 +1,4 @@
-"""Mirrors: what an image is rewritten to, and what an image on a mirror stands for.
+"""Mirrors: what an image is rewritten to, and which images an image on a mirror is a copy of.
 
 Both directions are pure functions of the reference (docs/policy.md, "Modes").
 """
@@ -66,7 +66,7 @@ class Rewrite:
 
 
 class Mirrors:
-    """All mirrors of a policy, found by their ends."""
+    """All mirrors of a policy, found by their sources and targets."""
 
     __slots__ = ("_all", "_by_source", "_by_to", "_deepest_source", "_deepest_to", "_exceptions")
 
@@ -88,7 +88,7 @@ class Mirrors:
         return len(self._all)
 
     def rewrite(self, reference: Reference, location: Location) -> Rewrite | None:
-        """What the longest matching mirror makes of a reference; ``None`` when none matches.
+        """Return what the longest matching mirror makes of a reference, or ``None`` when none matches.
 
         ``location`` is ``locate(reference)``. When the longest mirror's ``except`` matches, no
         shorter mirror is tried.
@@ -106,7 +106,7 @@ class Mirrors:
         return Rewrite(mirror=mirror, image=image, problem=problem, candidates=candidates)
 
     def origins(self, location: Location) -> Iterator[Location]:
-        """The references that an image on a mirror stands for, folded again."""
+        """Yield the images that an image on a mirror is a copy of, folded for matching."""
         if not self._all:
             return
         longest = min(self._deepest_to, len(location.segments))
@@ -146,7 +146,7 @@ def _moved(mirror: Mirror, to: Prefix, reference: Reference, location: Location)
 
 
 def _problem(to: Prefix, name: str, image: str) -> str:
-    """Why a rewritten image would not be usable; empty when it is."""
+    """Return why a rewritten image would not be usable, or nothing when it is."""
     if "/" not in name:
         return f"on its mirror it would be the image {name} of Docker Hub"
     if len(name) > MAX_NAME_LENGTH:

@@ -54,13 +54,13 @@ class Policy:
 
     @cached_property
     def revision(self) -> str:
-        """12 hex digits of the SHA-256 of the text, a newline and the effective mode."""
+        """The first 12 hex digits of the SHA-256 of the text, a newline and the effective mode."""
         digest = hashlib.sha256(f"{self.text}\n{self.mode}".encode())
         return digest.hexdigest()[:REVISION_LENGTH]
 
     @cached_property
     def allow(self) -> tuple[Rule, ...]:
-        """Every rule of ``allow``, lapsed ones too."""
+        """Every rule of ``allow``, expired ones included."""
         return tuple(_rule("allow", i, entry) for i, entry in enumerate(self.document.allow))
 
     @cached_property
@@ -85,7 +85,7 @@ class Policy:
         )
 
     def at(self, instant: datetime) -> CompiledPolicy:
-        """Compile as of an instant, which must have an offset. Raises ``ValueError``."""
+        """Compile the policy as of an instant. Raises ``ValueError`` for an instant without an offset."""
         steps = self.compiling(instant)
         while True:
             try:
@@ -135,7 +135,7 @@ class Policy:
 class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
-    ``next_change`` is the next instant at which a rule or an override lapses, ``None`` if never.
+    ``next_change`` is the next instant at which a rule or an override expires, ``None`` if none does.
     ``named_manifests`` are the tags and digests that rules to be verified name exactly, to be fetched ahead.
     """
 
@@ -173,7 +173,7 @@ class CompiledPolicy:
         return self.allow.by_namespace or self.deny.by_namespace
 
     def mode(self, namespace: str | None) -> Mode:
-        """The mode in a namespace: the first live override that names it, else the top-level one."""
+        """Return the mode in a namespace: that of the first live override naming it, else the policy's."""
         return self.overrides.mode(namespace) or self.policy.mode
 
     def rewrites_in(self, namespace: str | None) -> bool:
@@ -210,12 +210,12 @@ class CompiledPolicy:
         return decide(self, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
-        """What mutate mode makes of an image, whatever the mode is now; ``None`` to leave it."""
+        """Return what mutate mode rewrites an image to, whatever the mode is; ``None`` to leave it."""
         plan = self.plan(namespace, image)
         return None if plan is None else plan.image
 
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
-        """The rewrite with its mirror and, when it cannot be done, the problem.
+        """Return the rewrite with its mirror and, when it cannot be done, the problem.
 
         ``None`` when no mirror has the image, or when it is denied or invalid.
         """

@@ -9,7 +9,7 @@ from gatekeeper_py.core.policy.document import MODES
 from gatekeeper_py.core.policy.finding import Finding
 
 MAX_MISSPELT: Final = 60
-"""A longer text is no misspelling of a word, and comparing a megabyte takes a second."""
+"""A longer text is not a misspelt word, and comparing a megabyte takes a second."""
 
 
 def mode_problem(mode: object) -> Finding | None:

@@ -93,7 +93,7 @@ class RuleSet:
         return len(self._rules)
 
     def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Rule | None:
-        """The first live rule that matches, ``None`` when none does."""
+        """Return the first live rule that matches, or ``None``."""
         order = self._index.find(location, qualifiers, namespace)
         return None if order is None else self._rules[order]
 

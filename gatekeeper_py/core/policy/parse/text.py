@@ -75,7 +75,9 @@ def _report_characters(text: str, remarks: Remarks) -> None:
 def _message(character: str) -> str:
     number = f"U+{ord(character):04X}"
     if character in _LINE_BREAKS:
-        return f"the text holds {_LINE_BREAKS[character]}, which only some programs show as the end of a line"
+        return (
+            f"the text contains {_LINE_BREAKS[character]}, which only some programs show as the end of a line"
+        )
     if "\u061c" <= character <= "\u2069":
-        return f"the text holds {number}, which changes the order in which a line is shown"
-    return f"the text holds the character {number}, which no document may hold"
+        return f"the text contains {number}, which changes the order in which a line is shown"
+    return f"the text contains the character {number}, which is not allowed"
