@@ -119,7 +119,7 @@ async def _policy_of(api: ApiClient, name: checked.ConfigMapName) -> Policy:
     from gatekeeper_py.inventory.reading import read  # noqa: PLC0415 - see above
 
     document = await read(api, path, {}, doing=f"get the ConfigMap {name}")
-    return usable(live_policy(f"ConfigMap {name}", document.get("data")))
+    return usable(live_policy(f"ConfigMap {name}", document.get("data"), document.get("binaryData")))
 
 
 def _note_missing(survey: Survey) -> None:

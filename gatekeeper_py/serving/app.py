@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from aiohttp import http_parser
 
-from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
@@ -28,6 +27,7 @@ from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
+from gatekeeper_py.serving.policypage import describe_policy
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
@@ -109,7 +109,7 @@ class _Server:
                 "draining": lambda: "draining" if webhook.draining else "",
             },
             exposition=metrics.exposition,
-            policy=lambda: describe_policy(reloader, live, registries),
+            policy=lambda: describe_policy(reloader, live, registries.describe),
             draining=lambda: webhook.draining,
         )
         listener = Listener(
@@ -298,41 +298,3 @@ class _PolicyObserver:
             hosts=compiled.looked_up_hosts,
             pinned=compiled.named_manifests,
         )
-
-
-def describe_policy(reloader: Reloader, live: LivePolicy, registries: RegistryService) -> dict[str, Any]:
-    """What ``/policy`` shows: what serves, and what was refused."""
-    loaded, snapshot = reloader.loaded, live.snapshot
-    mode: Mode | None = None
-    counts: dict[str, int] = {}
-    if snapshot is not None:
-        compiled = snapshot.compiled
-        mode = compiled.policy.mode
-        counts = {
-            "allow": len(compiled.allow),
-            "deny": len(compiled.deny),
-            "namespaces": len(compiled.overrides),
-            "mirrors": len(compiled.mirrors),
-            "resources": len(compiled.policy.document.resources),
-        }
-    return {
-        "mode": mode,
-        "revision": None if snapshot is None else snapshot.revision,
-        "source": reloader.place,
-        "resourceVersion": None if loaded is None else loaded.resource_version,
-        "loadedAt": None if loaded is None else _rfc3339(loaded.at),
-        "counts": counts,
-        # Only a policy that looks up images has something to show here.
-        **({} if snapshot is None or not snapshot.looks_up else {"registries": registries.describe()}),
-        "findings": [] if loaded is None else [f.as_json() for f in loaded.findings],
-        "refused": None
-        if reloader.refused is None
-        else {
-            "at": _rfc3339(reloader.refused.at),
-            "findings": [f.as_json() for f in reloader.refused.findings],
-        },
-    }
-
-
-def _rfc3339(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -96,7 +96,7 @@ BAD: list[Any] = [
     pytest.param(lambda api: api.delete(), "was deleted", id="deleted"),
     pytest.param(lambda api: api.apply("a: " + "[" * 300_000), "levels deep", id="nested"),
     pytest.param(lambda api: api.apply("#" * (1 << 20)), "empty", id="1-mib-of-nothing"),
-    pytest.param(lambda api: api.apply("#" * (4 << 20)), "at most 1048576 bytes", id="4-mib-of-nothing"),
+    pytest.param(lambda api: api.apply("#" * (4 << 20)), "longer than 1 MiB", id="4-mib-of-nothing"),
     pytest.param(lambda api: api.apply(POLICIES[CORP], keys={"x": "y"}), "data.x", id="another-key"),
 ]
 

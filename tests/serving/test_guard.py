@@ -82,9 +82,9 @@ class TestAnswers:
             pytest.param({**configmap(), "data": None}, "no text under", id="data-is-null"),
             pytest.param({**configmap(), "data": [1]}, "data: must be a mapping", id="data-is-a-list"),
             pytest.param({**configmap(), "binaryData": {"x": "AA=="}}, "binaryData", id="binary-data"),
-            pytest.param(configmap("#" * (MAX_CONFIGMAP_BYTES + 1)), "at most 1048576 bytes", id="too-long"),
+            pytest.param(configmap("#" * (MAX_CONFIGMAP_BYTES + 1)), "longer than 1 MiB", id="too-long"),
             pytest.param(
-                configmap("é" * (MAX_CONFIGMAP_BYTES // 2 + 1)), "at most 1048576", id="too-many-bytes"
+                configmap("é" * (MAX_CONFIGMAP_BYTES // 2 + 1)), "longer than 1 MiB", id="too-many-bytes"
             ),
         ],
     )

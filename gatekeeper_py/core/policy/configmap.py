@@ -74,7 +74,9 @@ def _text_problems(entries: dict[object, object]) -> list[Finding]:
     if not isinstance(text, str):
         return [_error("wrong-type", path, f"must be text, not {type_name(text)}")]
     if _too_long(text):
-        return [_error("too-long", path, f"at most {MAX_CONFIGMAP_BYTES} bytes in a ConfigMap")]
+        return [
+            _error("too-long", path, f"the text is longer than {MAX_CONFIGMAP_BYTES // 2**20} MiB, the limit")
+        ]
     return []
 
 

@@ -1,0 +1,112 @@
+"""What ``/policy`` shows, at most 256 KiB of it (docs/interface.md, "HTTP")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import orjson
+
+from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.live import LivePolicy
+
+MAX_FINDINGS_BYTES: Final = 112 * 1024
+"""Of JSON, for the live policy's findings and for those of a refused one. A character may take six bytes."""
+
+
+class Loaded(Protocol):
+    """A delivery that was accepted; see ``reload.Loaded``."""
+
+    @property
+    def at(self) -> datetime: ...
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+    @property
+    def resource_version(self) -> str | None: ...
+
+
+class Refused(Protocol):
+    """A delivery that was not accepted; see ``reload.Refusal``."""
+
+    @property
+    def at(self) -> datetime: ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+
+class Reload(Protocol):
+    """What became of the deliveries of a source; see ``reload.Reloader``."""
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def loaded(self) -> Loaded | None: ...
+
+    @property
+    def refused(self) -> Refused | None: ...
+
+
+def describe_policy(
+    reload: Reload, live: LivePolicy, describe_registries: Callable[[], Any]
+) -> dict[str, Any]:
+    """Return what ``/policy`` shows: the live policy, and what was refused."""
+    loaded, refused, snapshot = reload.loaded, reload.refused, live.snapshot
+    mode: Mode | None = None
+    counts: dict[str, int] = {}
+    if snapshot is not None:
+        compiled = snapshot.compiled
+        mode = compiled.policy.mode
+        counts = {
+            "allow": len(compiled.allow),
+            "deny": len(compiled.deny),
+            "namespaces": len(compiled.overrides),
+            "mirrors": len(compiled.mirrors),
+            "resources": len(compiled.policy.document.resources),
+        }
+    return {
+        "mode": mode,
+        "revision": None if snapshot is None else snapshot.revision,
+        "source": reload.place,
+        "resourceVersion": None if loaded is None else loaded.resource_version,
+        "loadedAt": None if loaded is None else _rfc3339(loaded.at),
+        "counts": counts,
+        # Only a policy that looks up images has something to show here.
+        **({} if snapshot is None or not snapshot.looks_up else {"registries": describe_registries()}),
+        "findings": [] if loaded is None else _shown(loaded.findings),
+        "refused": None
+        if refused is None
+        else {"at": _rfc3339(refused.at), "findings": _shown(refused.findings)},
+    }
+
+
+def _shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings as JSON values, as many as there is room for."""
+    shown: list[dict[str, Any]] = []
+    size, left_out = 0, 0
+    for finding in findings:
+        entry = finding.as_json()
+        size += len(orjson.dumps(entry))
+        if size <= MAX_FINDINGS_BYTES:
+            shown.append(entry)
+        else:
+            left_out += 1
+    if left_out:
+        message = f"{left_out} more findings are too long to be shown here"
+        severity = shown[-1]["severity"]
+        more = Finding(severity=severity, code=MORE_FINDINGS, path="", line=1, message=message)
+        shown.append(more.as_json())
+    return shown
+
+
+def _rfc3339(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
