@@ -154,9 +154,10 @@ class Parser:
                 self._idle.cancel()
                 self._idle = None
             yield
+        finally:
+            # Also when the caller failed: the process must not stay for ever.
             if self._child is not None:
                 self._idle = asyncio.create_task(self._end_when_idle())
-        finally:
             self._turn.release()
 
     async def judge(

@@ -221,6 +221,19 @@ async def test_an_idle_process_ends_and_the_next_document_gets_a_new_one(make: M
     assert world.log.lines == []
 
 
+async def test_it_ends_when_idle_after_a_caller_that_failed(make: Make) -> None:
+    world = make(idle_seconds=0.05)
+
+    async def fail() -> None:
+        async with world.parser.turn():
+            await world.parser.judge(GOOD, None, INSTANT)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await fail()
+    await eventually(lambda: world.parser.pid is None)
+
+
 async def test_a_process_that_had_a_large_document_ends_at_once(world: World) -> None:
     assert (await world.judge(rules(15_000))).accepted
     assert world.parser.pid is None
