@@ -1,16 +1,16 @@
-"""Assemble the image's root file system: Python, one virtualenv, what both load, and nothing else.
+"""Assemble the root file system of the image: Python, one virtualenv, the libraries of both, nothing else.
 
-Run by the Dockerfile's build stage, with the Python that the image is to have:
-``python3 rootfs.py VIRTUALENV COMMAND TARGET``. Works for a Python from Debian's packages and for one
-below ``/usr/local``. What ends up in TARGET, at the same paths as in the base:
+The Dockerfile's build stage runs it with the Python that goes into the image:
+``python3 rootfs.py VIRTUALENV COMMAND TARGET``. It works for Python from Debian's packages and for Python
+below ``/usr/local``. TARGET receives, at the same paths as in the base:
 
-- the interpreter, and its standard library without what installs, builds or tests Python code;
+- the interpreter and its standard library, without the parts that install, build or test Python code;
 - the virtualenv, with COMMAND and Python as its only programs;
-- every shared library those load, as the dynamic loader itself resolves them;
+- every shared library that these load, as the dynamic loader resolves it;
 - the few files of ``/etc`` that libc and OpenSSL read, and an unprivileged user;
-- for scanners, the records and licences of the Debian packages that any of it came from;
-- bytecode for all of it. It holds no time stamps and is never compared with the source: nothing
-  could be written at run time, and what is not compiled here would be compiled at every start.
+- for scanners, the records and licences of the Debian packages that the files came from;
+- bytecode of all modules, without time stamps and without a check against the source. The file system is
+  read-only at run time, so a module that is not compiled here would be compiled at every start.
 
 Standard library only.
 """
@@ -35,11 +35,11 @@ LEFT_OUT = frozenset(
         # Installs, builds, tests and teaches.
         "site-packages", "dist-packages", "ensurepip", "venv", "distutils", "lib2to3", "test", "idlelib",
         "turtledemo", "pydoc_data", "__pycache__",
-        # Each brings a shared library that a server has no use for.
+        # Each needs a shared library that a server does not use.
         "tkinter", "sqlite3", "curses", "dbm",
     }
 )  # fmt: skip
-"""Directories of the standard library that stay behind; so does Python's own build configuration."""
+"""Directories of the standard library that are not copied. Neither is Python's build configuration."""
 
 EXTENSIONS_LEFT_OUT = re.compile(
     r"(_tkinter|_sqlite3|_curses|_curses_panel|_dbm|_gdbm|readline|nis|xx|_test|_ctypes_test)"
@@ -56,14 +56,14 @@ CONFIGURATION = (
 
 
 class Tree:
-    """A growing copy of parts of this file system. ``taken`` holds the copied files' paths here."""
+    """A copy of parts of this file system. ``taken`` holds the original paths of the copied files."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
         self.taken: set[Path] = set()
 
     def take(self, path: Path) -> None:
-        """Copy one file with every symbolic link on the way to it, or make a directory."""
+        """Copy a file, with every symbolic link on the way to it, or make a directory."""
         here = Path("/")
         parts = path.parts[1:]
         for position, part in enumerate(parts):
@@ -77,12 +77,12 @@ class Tree:
         elif path not in self.taken:
             self._at(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, self._at(path))
-            # Whatever the base's or an installer's idea was, only root could ever change it.
+            # Only root may change a file, whatever mode the base or an installer gave it.
             self._at(path).chmod(path.stat().st_mode & 0o755)
             self.taken.add(path)
 
     def take_all(self, folder: Path, *, without: frozenset[str] = frozenset()) -> None:
-        """Copy a directory, less the directories named."""
+        """Copy a directory, except subdirectories with these names."""
         for place, folders, files in os.walk(folder):
             folders[:] = [name for name in folders if name not in without]
             for name in (*folders, *files):
@@ -91,7 +91,7 @@ class Tree:
                     self.take(path)
 
     def write(self, path: str, content: str) -> None:
-        """Make a file of our own."""
+        """Write a new file."""
         file = self._at(Path(path))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8")
@@ -107,7 +107,7 @@ class Tree:
 
 
 def main(virtualenv: Path, command: str, target: Path) -> None:
-    """Fill ``target``."""
+    """Fill ``target`` with the root file system."""
     tree = Tree(target)
     take_standard_library(tree)
     tree.take(virtualenv / "pyvenv.cfg")
@@ -122,12 +122,12 @@ def main(virtualenv: Path, command: str, target: Path) -> None:
     tree.write("/etc/passwd", f"root:x:0:0:root:/:/sbin/nologin\n{USER}\n")
     tree.write("/etc/group", "root:x:0:\nnonroot:x:65532:\n")
     for package in sorted(packages(tree.taken)):
-        # Where scanners look in an image without a package manager.
+        # Scanners look here in an image without a package manager.
         tree.write(f"/var/lib/dpkg/status.d/{package}", output("dpkg-query", "--status", package))
         licence = Path("/usr/share/doc", package, "copyright")
         if licence.exists():
             tree.take(licence)
-    # The paths in it are those of the image: they are what a traceback shows.
+    # Bytecode names the paths of the image, because tracebacks show them.
     if not compileall.compile_dir(
         target,
         maxlevels=64,
@@ -137,11 +137,11 @@ def main(virtualenv: Path, command: str, target: Path) -> None:
         workers=0,
         invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
     ):
-        raise SystemExit("some of it does not compile")
+        raise SystemExit("some modules do not compile")
 
 
 def take_standard_library(tree: Tree) -> None:
-    """Copy what programs import; a Python in parts has its extension modules elsewhere."""
+    """Copy the standard library, whose extension modules can be in a directory of their own."""
     for folder in {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}:
         build = {path.name for path in folder.glob("config-*")}
         extensions = folder / "lib-dynload"
@@ -152,7 +152,7 @@ def take_standard_library(tree: Tree) -> None:
 
 
 def shared_libraries(files: Iterable[Path]) -> Iterator[Path]:
-    """What the loader finds for these files, itself included."""
+    """Yield the libraries that the loader finds for these files, and the loader itself."""
     objects = [str(file) for file in files if is_elf(file)]
     listing = output("ldd", *objects)
     if "not found" in listing:
@@ -170,9 +170,9 @@ def is_elf(file: Path) -> bool:
 
 
 def packages(files: Iterable[Path]) -> set[str]:
-    """The Debian packages these files belong to; what is below /usr/local or /opt belongs to none."""
+    """Return the Debian packages of these files; files below /usr/local and /opt belong to none."""
     own = {str(file) for file in files if not file.is_relative_to("/usr/local") and file.parts[1] != "opt"}
-    # Packages older than Debian 13 list at /lib what is, links resolved, at /usr/lib.
+    # Before Debian 13, packages list files at /lib that are at /usr/lib once links are resolved.
     asked = own | {path.removeprefix("/usr") for path in own}
     found = subprocess.run(
         ["dpkg-query", "--search", *sorted(asked)],

@@ -1,4 +1,4 @@
-"""A certificate authority of the control plane's own: its components, its users and its webhooks."""
+"""The certificate authority of the control plane, for its components, its users and its webhooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_LIFETIME = timedelta(days=2)  # outlives any test run, and is useless to whoever finds it
+_LIFETIME = timedelta(days=2)  # longer than any test run, and short enough to be harmless if found
 _CLOCK_SKEW = timedelta(minutes=5)
 
 
@@ -26,9 +26,9 @@ class KeyPair:
 
 
 class Authority:
-    """Signs certificates with an own P-256 key and writes them below one directory.
+    """A certificate authority with its own P-256 key; writes certificates below one directory.
 
-    Elliptic curves because signing with them costs a tenth of RSA, here as in the API server.
+    Signing with elliptic curves costs a tenth of RSA, here and in the API server.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -46,17 +46,17 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """The certificate to trust, as a PEM file."""
+        """The CA certificate to trust, as a PEM file."""
         return self.pair.certificate
 
     def client(self, user: str, groups: Sequence[str] = (), *, file: str) -> KeyPair:
-        """A client certificate: the API server reads the user as common name, groups as organizations."""
+        """Issue a client certificate: the common name is the user, and organizations are groups."""
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, user)]
         subject += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         return self._issue(subject, ExtendedKeyUsageOID.CLIENT_AUTH, [], file)
 
     def server(self, hosts: Sequence[str], *, file: str) -> KeyPair:
-        """A serving certificate for these names and addresses."""
+        """Issue a serving certificate for these names and addresses."""
         names = [_general_name(host) for host in hosts]
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])]
         return self._issue(subject, ExtendedKeyUsageOID.SERVER_AUTH, names, file)
@@ -83,7 +83,7 @@ class Authority:
 
 
 def write_private_key(path: Path) -> Path:
-    """A fresh P-256 key as a PEM file; what the API server signs service account tokens with."""
+    """Write a new P-256 key as a PEM file, with which the API server signs service account tokens."""
     path.write_bytes(_pem(ec.generate_private_key(ec.SECP256R1())))
     path.chmod(0o600)
     return path
@@ -135,7 +135,7 @@ def _write(stem: Path, certificate: x509.Certificate, key: ec.EllipticCurvePriva
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    # "EC PRIVATE KEY": the only form of a private key from which the API server also reads the public one.
+    # The API server also reads the public key from this file, which it can only do from an "EC PRIVATE KEY".
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.TraditionalOpenSSL,

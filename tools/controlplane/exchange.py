@@ -1,4 +1,4 @@
-"""Single JSON requests to the API server and to etcd, each on a connection of its own."""
+"""Send single JSON requests to the API server and to etcd, each on a connection of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = 30.0
 
 
 class ApiError(RuntimeError):
-    """A request was answered with an error."""
+    """The answer to a request was an error."""
 
     def __init__(self, method: str, path: str, status: int, body: str) -> None:
         super().__init__(f"{method} {path}: {status} {body}")
@@ -29,9 +29,9 @@ def exchange(
     *,
     tls: ssl.SSLContext | None = None,
 ) -> str:
-    """The text of the answer; a PATCH is a JSON merge patch.
+    """Send a request and return the text of the answer. The body of a PATCH is a JSON merge patch.
 
-    Raises ApiError for a status of 400 or more, OSError when there is no answer.
+    Raises ApiError for a status of 400 or more, and OSError if there is no answer.
     """
     connection = (
         http.client.HTTPConnection(*address, timeout=_SECONDS)
@@ -56,7 +56,7 @@ def exchange(
 
 
 def listening(address: tuple[str, int]) -> bool:
-    """Whether something accepts connections there."""
+    """Return whether something accepts connections at this address."""
     try:
         socket.create_connection(address, timeout=_SECONDS).close()
     except OSError:

@@ -1,13 +1,13 @@
 """A Kubernetes control plane of released binaries, on one machine, without containers.
 
-etcd, the API server, the controller manager and the scheduler are the real ones, with RBAC; kwok plays the
-nodes and their kubelets: a Pod is scheduled, gets an address and becomes ready, and no container ever runs.
-Every Pod address is local (see ``network.py``): a process that binds one is what answers there. A webhook
-configuration with ``clientConfig.service`` therefore reaches the process a test starts, through the Service,
-exactly as shipped.
+etcd, the API server, the controller manager and the scheduler are the real programs, with RBAC. kwok
+simulates the nodes and their kubelets: a Pod is scheduled, gets an address and becomes ready, but no
+container runs.
+Every Pod address is local (see ``network.py``), so a process that binds one answers for that Pod. A webhook
+configuration with ``clientConfig.service``, exactly as shipped, thus reaches the process that a test starts.
 
-Everything runs inside the network namespace of the test run, on fixed ports of the loopback address; there is
-one control plane in a namespace.
+Everything runs inside the network namespace of the test run, on fixed ports of the loopback address, so a
+namespace holds one control plane.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ from tools.controlplane.network import require_isolation
 from tools.controlplane.processes import Processes
 from tools.polling import wait_until
 
-# Four seconds are usual; the rest is for machines that compile something beside the tests.
+# Four seconds are usual. The rest is for busy machines.
 _START_SECONDS = 60.0
 
 
 class ControlPlaneError(RuntimeError):
-    """The control plane did not do what it was asked for; the message ends with the log of what failed."""
+    """The control plane failed; the message ends with the log of the component that failed."""
 
 
 class KubectlError(subprocess.CalledProcessError):
-    """A CalledProcessError that shows what kubectl said."""
+    """A CalledProcessError that shows the output of kubectl."""
 
     def __str__(self) -> str:
         return f"{super().__str__()}\n{self.stdout}{self.stderr}"
@@ -69,12 +69,12 @@ class KubectlError(subprocess.CalledProcessError):
 class ControlPlane:
     """One control plane with everything it needs below one directory.
 
-    ``directory`` is new or empty, and keeps the log files after :meth:`stop`; without one, a temporary
-    directory is used and removed. ``nodes`` are named ``node-0`` and so on, each in a zone of its own
-    (``zone-0``…). With ``audit``, every request is recorded at that level (see :meth:`audit_events`).
-    ``flags`` are added to the API server's own.
+    ``directory`` must be new or empty, and keeps the log files after :meth:`stop`; without it, a temporary
+    directory is used and removed. The ``nodes`` are named ``node-0`` and so on, each in a zone of its own
+    (``zone-0`` …). With ``audit``, the API server records every request at that level (see
+    :meth:`audit_events`). ``flags`` are added to the API server's flags.
 
-    The processes are named as in ``components.COMPONENTS``; those that :meth:`popen` starts have names, too.
+    The processes have the names of ``components.COMPONENTS``; :meth:`popen` starts more of them by name.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ControlPlane:
         self.tls.load_cert_chain(administrator.certificate, administrator.key)
 
         self._processes = Processes(self._logs, self._environment())
-        # Also called at interpreter exit, for a test run that ends before it can call stop().
+        # Also runs at interpreter exit, in case the test run ends before it calls stop().
         state = self.directory if directory is None else self._data
         self._finalizer = weakref.finalize(self, _tear_down, self._processes, state)
 
@@ -139,7 +139,7 @@ class ControlPlane:
         self.start_apiserver()
         for number in range(self._nodes):
             self.api("POST", "/api/v1/nodes", _node(number))
-        # The controllers' user names are those that the API server's built-in RBAC bindings are for.
+        # The API server's built-in RBAC bindings are for these user names.
         kubeconfig = self.kubeconfig_for(f"system:{CONTROLLER_MANAGER}")
         self._start_component(CONTROLLER_MANAGER, controller_manager_flags(self._credentials, kubeconfig))
         self._start_component(SCHEDULER, scheduler_flags(self.kubeconfig_for(f"system:{SCHEDULER}")))
@@ -149,10 +149,7 @@ class ControlPlane:
         self._give_out_an_address()
 
     def stop(self) -> None:
-        """End every process that was started here and remove the state; no matter how often it is called.
-
-        By SIGKILL: nobody needs the state any more.
-        """
+        """End every process with SIGKILL and remove the state. May be called again."""
         self._finalizer()
 
     def start_apiserver(self) -> None:
@@ -161,7 +158,7 @@ class ControlPlane:
         self._wait(self._apiserver_ready, "the API server ready")
 
     def _give_out_an_address(self) -> None:
-        """Run one Pod alone: of kwok's very first Pods, two that start at once may get the same address."""
+        """Run one Pod alone: if kwok's first two Pods start at once, they may get the same address."""
         pods = "/api/v1/namespaces/default/pods"
         container = {"name": "nothing", "image": "nothing"}
         spec = {"nodeName": "node-0", "terminationGracePeriodSeconds": 0, "containers": [container]}
@@ -173,70 +170,70 @@ class ControlPlane:
         self.api("DELETE", f"{pods}/first")
 
     def stop_apiserver(self) -> None:
-        """Kill the API server, as a crash does: its clients' connections break and new ones are refused.
+        """Kill the API server as a crash would: connections of clients break, and new ones are refused.
 
-        The controllers back off meanwhile and come back late: several seconds after an outage of ten, up to a
-        minute after one of 45.
+        The controllers back off meanwhile and return late: several seconds after an outage of ten seconds,
+        up to a minute after one of 45.
         """
         self._processes.kill(APISERVER)
 
     def restart_apiserver(self) -> None:
-        """Kill the API server and start it again, on the same state."""
+        """Kill the API server and start it again with the same state."""
         self.stop_apiserver()
         self.start_apiserver()
 
     def compact_etcd(self) -> None:
-        """Forget every revision but the current one, as a cluster does after minutes.
+        """Delete every revision but the current one, as a cluster does after minutes.
 
-        The API server serves watches and most lists from its own memory: for a 410 to whoever asks for an
-        older revision, restart it as well. A watch is then answered 200, with the 410 as its first event.
+        The API server serves watches and most lists from memory. Restart it too if older revisions must get a
+        410. A watch is then answered with 200, and its first event is the 410.
         """
         status = json.loads(exchange(ETCD_ADDRESS, "POST", "/v3/maintenance/status", {}))
         compaction = {"revision": status["header"]["revision"], "physical": True}
         exchange(ETCD_ADDRESS, "POST", "/v3/kv/compaction", compaction)
 
     def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The JSON answer of the API server to the administrator; a PATCH is a JSON merge patch.
+        """Send a request as the administrator and return the JSON answer; a PATCH is a JSON merge patch.
 
-        Raises ApiError for a status of 400 or more, OSError when there is no answer.
+        Raises ApiError for a status of 400 or more, and OSError if there is no answer.
         """
         return json.loads(exchange(API_ADDRESS, method, path, body, tls=self.tls))
 
     def make_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
-        """Create a namespace and wait until Pods can be created in it: they need its service account."""
+        """Create a namespace and wait for its service account, which Pods need."""
         metadata = {"name": name, "labels": dict(labels or {})}
         self.api("POST", "/api/v1/namespaces", {"metadata": metadata})
         self._wait(lambda: self._has_service_account(name), f"the default service account of {name}")
 
     def set_ready(self, namespace: str, pod: str, *, ready: bool) -> None:
-        """Say what the Pod's readiness probe finds; a Pod without a word is ready.
+        """Set the result of the Pod's readiness probe. By default, a Pod is ready.
 
-        To hold a Pod back from its beginning, give it the annotation ``controlplane/ready: "false"``.
+        To keep a Pod unready from its start, give it the annotation ``controlplane/ready: "false"``.
         """
         metadata = {"annotations": {"controlplane/ready": None if ready else "false"}}
         self.api("PATCH", f"/api/v1/namespaces/{namespace}/pods/{pod}", {"metadata": metadata})
 
     def token_for(self, namespace: str, service_account: str, *, seconds: int = 3600) -> str:
-        """A bearer token of a service account, as its Pods get it; at least 600 seconds."""
+        """Return a bearer token of a service account, as its Pods get it; valid for at least 600 seconds."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
         answer = self.api("POST", path, {"spec": {"expirationSeconds": seconds}})
         token: str = answer["status"]["token"]
         return token
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """A kubeconfig file with a client certificate of this user, who may do what RBAC says."""
+        """Return a kubeconfig file with a client certificate of this user, whose rights come from RBAC."""
         file = _file_name("user", user, *groups)
         return self._write_kubeconfig(file, _certificate_user(self.authority.client(user, groups, file=file)))
 
     def kubeconfig_for_service_account(self, namespace: str, service_account: str) -> Path:
-        """A kubeconfig file with an hour's token of a service account."""
+        """Return a kubeconfig file with a token of a service account that is valid for an hour."""
         token = self.token_for(namespace, service_account)
         return self._write_kubeconfig(
             _file_name("serviceaccount", namespace, service_account), {"token": token}
         )
 
     def ca_bundle(self) -> str:
-        """The control plane's authority as a webhook configuration's ``caBundle`` wants it: PEM in base64."""
+        """Return the CA certificate for the ``caBundle`` of a webhook configuration: PEM in base64."""
         return b64encode(self.authority.certificate.read_bytes()).decode("ascii")
 
     def kubectl(
@@ -250,7 +247,7 @@ class ControlPlane:
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl, as the administrator unless another kubeconfig is given.
 
-        Raises KubectlError, which shows what it printed, for a status other than 0 when ``check``.
+        With ``check``, raises KubectlError, which shows the output, for a status other than 0.
         """
         variables = dict(env or {})
         if kubeconfig is not None:
@@ -293,33 +290,33 @@ class ControlPlane:
         stdout: int | None = None,
         stderr: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process that ends with the control plane at the latest.
+        """Start a process, which ends at the latest when the control plane stops.
 
-        Its environment is ours without proxies, with the administrator's KUBECONFIG and an empty HOME, and
-        ``env`` on top. What it prints goes to ``log(name)`` unless redirected.
+        Its environment is this one without proxies, with the administrator's KUBECONFIG, an empty HOME, and
+        ``env`` on top. Its output goes to ``log(name)`` unless redirected.
         """
         return self._processes.start(name, argv, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
 
     def kill(self, name: str) -> None:
-        """End a component, or a process that was started with this name, and wait until it is gone."""
+        """Kill a component or another process by its name, and wait until it is gone."""
         self._processes.kill(name)
 
     def log(self, name: str) -> Path:
-        """The log file of a component or of a process that was started with this name."""
+        """Return the log file of a component or another process by its name."""
         return self._processes.log(name)
 
     def cpu_seconds(self, name: str) -> float:
-        """User and system time a running process has used, in seconds; counted anew after a restart."""
+        """Return the user and system time of a running process in seconds, counted from its last start."""
         return self._processes.cpu_seconds(name)
 
     def rss_bytes(self, name: str) -> int:
-        """Resident memory of a running process, in bytes."""
+        """Return the resident memory of a running process in bytes."""
         return self._processes.rss_bytes(name)
 
     def audit_events(self) -> list[dict[str, Any]]:
-        """Every request's audit event so far, oldest first; webhooks' words are in its ``annotations``.
+        """Return the audit events of all requests so far, oldest first. Webhooks add ``annotations``.
 
-        Raises ValueError unless the control plane was made with ``audit``.
+        Raises ValueError if the control plane was made without ``audit``.
         """
         if self._audit_log is None:
             raise ValueError("this control plane records no audit events")

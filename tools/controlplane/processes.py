@@ -1,4 +1,4 @@
-"""The processes of a control plane: started with a log file each, measured, and ended without exception."""
+"""The processes of a control plane: each has a log file and can be measured, and none is left running."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _TAIL_LINES = 20
 class Processes:
     """Named child processes that cannot outlive us.
 
-    Every child asks the kernel to be killed when its parent dies (``setpriv --pdeathsig``), so that even a
-    SIGKILL of the test run leaves nothing behind. The kernel takes the *thread* that forked for the parent;
-    therefore one thread, which lives as long as this object, forks them all, whoever calls.
+    The kernel kills every child when its parent dies (``setpriv --pdeathsig``), so even a SIGKILL of the
+    test run leaves nothing behind. The kernel regards the *thread* that forked as the parent, so one thread,
+    which lives as long as this object, forks all children.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
         self._logs = logs
         self._environment = dict(environment)
-        # The kernel is not asked in time when we die in the same moment; hence the look at who is the parent.
+        # If this process dies before setpriv runs, the kernel is told too late, so check who the parent is.
         still_ours = f'test "$PPID" -eq {os.getpid()} && exec "$@"'
         self._bound_to_us = [
             _find("setpriv"),
@@ -48,7 +48,7 @@ class Processes:
         stdout: int | None = None,
         stderr: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process; what it prints is appended to its log unless redirected.
+        """Start a process; append its output to its log unless redirected.
 
         Raises ValueError while another process of this name runs, FileNotFoundError without such a program.
         """
@@ -64,17 +64,17 @@ class Processes:
                 stderr=log if stderr is None else stderr,
                 env=self._environment | dict(env or {}),
                 cwd=cwd,
-                start_new_session=True,  # Ctrl-C is for the test run, which ends its processes in order
+                start_new_session=True,  # Ctrl-C is for the test run alone, which ends its processes in order
             ).result()
         self._children[name] = child
         return child
 
     def log(self, name: str) -> Path:
-        """The log file of a process, which may not have been started yet."""
+        """Return the log file of a process, which may not have been started yet."""
         return self._logs / f"{name}.log"
 
     def tail(self, name: str) -> str:
-        """The last lines of a process's log, for error messages."""
+        """Return the last lines of a process's log, for error messages."""
         if not self.log(name).exists():
             return "(never started)"
         lines = self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -84,11 +84,11 @@ class Processes:
         return name in self._children and self._children[name].poll() is None
 
     def exit_status(self, name: str) -> int | None:
-        """The status of a process that ended by itself; None while it runs, before its start, once killed."""
+        """Return the status of a process that ended by itself, and otherwise None."""
         return self._children[name].poll() if name in self._children else None
 
     def kill(self, name: str) -> None:
-        """End a process with SIGKILL and wait until it is gone; nothing happens if it is."""
+        """End a process with SIGKILL and wait until it is gone. Do nothing if it is not running."""
         child = self._children.pop(name, None)
         if child is None:
             return
@@ -100,20 +100,20 @@ class Processes:
                 stream.close()
 
     def kill_all(self) -> None:
-        """End every process, the last started first, and refuse to start more."""
+        """End every process, the last started first. No process can be started afterwards."""
         for name in reversed(tuple(self._children)):
             self.kill(name)
         self._forker.shutdown()
 
     def cpu_seconds(self, name: str) -> float:
-        """User and system time a running process has used, in seconds; counted anew after a restart."""
+        """Return the user and system time of a running process in seconds, counted from its last start."""
         # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
         fields = self._proc(name, "stat").rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])  # utime and stime: fields 14 and 15 of proc(5)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def rss_bytes(self, name: str) -> int:
-        """Resident memory of a running process, in bytes."""
+        """Return the resident memory of a running process in bytes."""
         return int(self._proc(name, "statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def _proc(self, name: str, file: str) -> str:

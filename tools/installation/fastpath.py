@@ -1,4 +1,4 @@
-"""The product with its fast path on the control plane, and what is asked of it."""
+"""Use the fast path of the product on the control plane: create Pods, count reviews, change the policy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEFTOVERS: Final = (f"/api/v1/namespaces/{PROBE_NAMESPACE}",)
 PLAIN: Final = "registry.corp.example/team/app:1"
 STAYING: Final = "staying.example/app:1"
 UPPER_CASE: Final = "EU.wild.example/app:1"
-"""Approved, and not written in full."""
+"""Approved, but not written in full."""
 
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n"
 TIGHT: Final = HEAD + "  - staying.example\n  - mirror.example\n  - '*.wild.example'\n"
@@ -51,7 +51,7 @@ REVIEWS: Final = re.compile(
 
 @dataclass
 class Answer:
-    """What the API server said to one create."""
+    """The API server's answer to one create."""
 
     status: int
     document: dict[str, Any]
@@ -65,7 +65,7 @@ class Answer:
 
 @dataclass
 class Site:
-    """The product with its fast path."""
+    """An installation with the fast path."""
 
     product: Installed
 
@@ -89,13 +89,13 @@ class Site:
             connection.close()
 
     def reviews(self) -> float:
-        """Of Pods that are made or changed; the controller itself asks each replica about a DELETE."""
+        """Return how many creates and updates were reviewed; the controller itself sends DELETE reviews."""
         texts = [exchange((each.address, 8080), "GET", "/metrics") for each in self.product.servers()]
         return sum(float(count) for text in texts for count in REVIEWS.findall(text))
 
     @contextmanager
     def asked(self, times: int) -> Iterator[None]:
-        """The body costs so many reviews."""
+        """Assert that the body of the with statement costs this many reviews."""
         before = self.reviews()
         yield
         assert self.reviews() - before == times
@@ -108,7 +108,7 @@ class Site:
         return float(found[1]) if found else 0.0
 
     def in_step(self) -> bool:
-        """Whether the controller says so, of the policy that every replica serves."""
+        """Return whether the fast path follows the policy that every replica serves."""
         if len(self.product.controllers()) != 1:
             return False  # a rollout is under way
         try:
@@ -124,18 +124,18 @@ class Site:
         wait_until(self.in_step, seconds=SETTLE_SECONDS, what="the fast path in step with the policy")
 
     def put_policy(self, text: str) -> None:
-        """Write the document, and wait for the replicas and the fast path."""
+        """Write the policy, and wait for the replicas and the fast path."""
         if self.product.policy_text() != text:
             self.product.set_policy(text)
         self.wait_in_step()
 
     def patch_policy(self, text: str) -> float:
-        """Write the document; answers when the API server had it."""
+        """Write the policy, and return the time when the API server had it."""
         self.plane.api("PATCH", CONFIGMAP, {"data": {"policy.yaml": text}})
         return time.monotonic()
 
     def conditions(self, path: str) -> list[str]:
-        """The names of the conditions of the webhook for Pods."""
+        """Return the names of the match conditions of the webhook for Pods."""
         return [each["name"] for each in self.webhook(path)["matchConditions"]]
 
     def webhook(self, path: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Site:
         return found
 
     def skips_nothing(self) -> bool:
-        """Whether no configuration has a condition of the fast path, nor its annotation."""
+        """Return whether no configuration has the condition or the annotation of the fast path."""
         for path in (VALIDATING, MUTATING):
             live = self.product.get(path)
             if live is None:
@@ -164,7 +164,7 @@ class Site:
         wait_until(self.skips_nothing, seconds=SETTLE_SECONDS, what="no condition of the fast path")
 
     def refused_from(self, namespace: str, image: str, since: float, *, seconds: float = 30) -> float:
-        """Wait until a Pod with this image is refused; the seconds since then."""
+        """Wait until a Pod with this image is refused, and return the seconds since ``since``."""
         wait_until(
             lambda: self.create(namespace, pod("probe", image)).status == 403,
             seconds=seconds,

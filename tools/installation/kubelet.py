@@ -1,10 +1,10 @@
-"""Runs our own Pods for real: the part of a kubelet that kwok leaves out.
+"""Run the product's Pods as real processes: the part of a kubelet that kwok does not simulate.
 
-kwok gives each Pod an address and calls it ready; no container runs. For the Pods of one namespace
-this runs each container's ``args`` as they stand in the manifest, in a process that binds the Pod's
-address, with the Pod's ConfigMap and Secret volumes as files (written and swapped by symlink as a
-kubelet does it), its service account's token in a kubeconfig, its readiness probe, and SIGTERM when
-the Pod is deleted. A process bound to a Pod's address is that Pod to the API server.
+kwok gives each Pod an address and marks it ready, but runs no container. For the Pods of one namespace, this
+module runs the ``args`` of each container in a process that binds the address of the Pod. The process gets
+the Pod's ConfigMap and Secret volumes as files (written and swapped by symlink, as a kubelet does), a
+kubeconfig with the token of the service account, the readiness probe, and SIGTERM when the Pod is deleted. To
+the API server, a process that is bound to the address of a Pod is that Pod.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _TURN_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 
 DRAIN_SECONDS = 12
-"""5 s until the socket closes and 3 s without a request; the rest is for slow machines."""
+"""5 s until the socket closes, then 3 s without a request. The rest is for slow machines."""
 
 
 @dataclass
 class Running:
-    """One Pod's process. ``token_seconds`` renews as little as the longest test needs."""
+    """The process of one Pod."""
 
     name: str
     address: str
@@ -45,9 +45,9 @@ class Running:
 
 @dataclass
 class Kubelet:
-    """Follows the Pods of ``namespace`` until closed; a context manager.
+    """A context manager that follows the Pods of ``namespace``.
 
-    ``exits`` collects the exit status of each process that was asked to stop, by Pod.
+    ``exits`` maps each Pod whose process was asked to stop to the exit status.
     """
 
     plane: ControlPlane
@@ -74,18 +74,18 @@ class Kubelet:
         self._folder.cleanup()
 
     def pods(self, prefix: str) -> list[Running]:
-        """Running Pods whose name begins like this, those that were told to stop left out."""
+        """Return the running Pods whose name has this prefix, without those that are stopping."""
         return [
             pod for name, pod in sorted(self.running.items()) if name.startswith(prefix) and not pod.stopping
         ]
 
     def crash(self, pod: Running) -> None:
-        """Kill a Pod's process as an OOM does; the container is started again at the next turn."""
+        """Kill the process of a Pod, as an OOM kill does; the next turn starts it again."""
         pod.process.kill()
         pod.process.wait()
 
     def hold(self, prefix: str) -> None:
-        """Start no process for Pods of this prefix until released, as when no image can be pulled."""
+        """Start no process for Pods with this prefix until released, as if no image could be pulled."""
         self._paused.add(prefix)
 
     def release(self, prefix: str) -> None:
@@ -111,7 +111,7 @@ class Kubelet:
             if name not in live:
                 self._end(name, pod)
             elif pod.process.poll() is not None:
-                # The container ended by itself: start it again, as restartPolicy Always does.
+                # The process ended by itself. Start it again, as restartPolicy Always does.
                 del self.running[name]
         for name, document in live.items():
             if name not in self.running and not any(name.startswith(held) for held in self._paused):
@@ -135,7 +135,7 @@ class Kubelet:
         ]
         if not all(self._write_volume(volume, place) for volume, place, _ in mounted):
             self.plane.set_ready(self.namespace, name, ready=False)
-            return  # a kubelet waits for the Secret, too
+            return  # a kubelet also waits for the Secret
         argv = [sys.executable, "-m", "gatekeeper_py", *container["args"]]
         for _, place, path in mounted:
             argv = [argument.replace(f"={path}", f"={place}") for argument in argv]
@@ -156,7 +156,7 @@ class Kubelet:
         self.running[name] = Running(process_name, address, process, watched)
 
     def _give_time_to_end(self, name: str) -> None:
-        """Keep the Pod, and with it its address, until its process has drained, as a kubelet does."""
+        """Keep the Pod and its address until its process has drained, as a kubelet does."""
         metadata = {"annotations": {"controlplane/termination": f"{DRAIN_SECONDS}s"}}
         path = f"/api/v1/namespaces/{self.namespace}/pods/{name}"
         self.plane.api("PATCH", path, {"metadata": metadata})
@@ -188,7 +188,7 @@ class Kubelet:
             self._write_volume(volume, place)
 
     def _write_volume(self, volume: dict[str, Any], place: Path) -> bool:
-        """Write what changed behind a symlink that is swapped; whether the volume's object exists."""
+        """Write changed files and swap the symlink to them; return whether the volume's object exists."""
         contents = self._contents(volume)
         if contents is None:
             return False
@@ -221,7 +221,7 @@ class Kubelet:
         items = source.get("items")
         if items is None:
             return contents
-        # Without one of its keys the volume stays as it was, or is waited for.
+        # If one of its keys is missing, keep the volume as it is, or wait for it.
         if not all(item["key"] in contents for item in items):
             return None
         return {item["path"]: contents[item["key"]] for item in items}

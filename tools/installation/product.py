@@ -1,4 +1,4 @@
-"""The product installed on the control plane, exactly as shipped, with its Pods run for real."""
+"""Install the product on the control plane exactly as shipped, with a real process for each Pod."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SETTLE_SECONDS = 60.0
 
 
 class Installed:
-    """An installation with its kubelet."""
+    """An installation and the kubelet that runs its Pods."""
 
     def __init__(self, plane: ControlPlane, kubelet: Kubelet) -> None:
         self.plane = plane
         self.kubelet = kubelet
 
     def get(self, path: str) -> dict[str, Any] | None:
-        """An object, ``None`` when it does not exist."""
+        """Return an object, or ``None`` if it does not exist."""
         try:
             found: dict[str, Any] = self.plane.api("GET", path)
         except ApiError as problem:
@@ -57,7 +57,7 @@ class Installed:
         )
 
     def ready_replicas(self) -> int:
-        """Replicas whose readiness probe passes and which the Service sends reviews to."""
+        """Return how many replicas pass their readiness probe and get reviews from the Service."""
         slices = self.plane.api(
             "GET",
             f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
@@ -75,7 +75,7 @@ class Installed:
         return min(len(ready), len(probed))
 
     def set_mode(self, mode: str) -> None:
-        """Toggle as an operator does, and wait until a verdict feels it."""
+        """Change the mode as an operator does, and wait until every replica has it."""
         patch = json.dumps({"data": {"mode": mode}})
         self.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
         wait_until(
@@ -96,7 +96,7 @@ class Installed:
         )
 
     def set_policy(self, text: str) -> None:
-        """Write the document and wait until every replica has it."""
+        """Write the policy and wait until every replica has it."""
         patch = json.dumps({"data": {"policy.yaml": text}})
         before = self.revisions()
         self.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
@@ -112,7 +112,7 @@ class Installed:
         return text
 
     def servers(self) -> list[Any]:
-        """The running server Pods."""
+        """Return the running server Pods."""
         return [pod for pod in self.kubelet.pods("gatekeeper-py-") if "controller" not in pod.name]
 
     def controllers(self) -> list[Any]:
@@ -126,19 +126,19 @@ class Installed:
         return mode
 
     def shown_policy(self, address: str) -> dict[str, Any]:
-        """What ``/policy`` of one replica shows."""
+        """Return what ``/policy`` of one replica shows."""
         shown: dict[str, Any] = json.loads(exchange((address, 8080), "GET", "/policy"))
         return shown
 
     def metric(self, address: str, name: str) -> float:
-        """The sum of one metric's samples on a replica's health listener."""
+        """Return the sum of all samples of a metric of one replica."""
         text = exchange((address, 8080), "GET", "/metrics")
         return sum(float(m) for m in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
 
 @contextmanager
 def installed(plane: ControlPlane, overlay: str) -> Iterator[Installed]:
-    """``kubectl apply -k`` of one overlay, armed; deleted with ``kubectl delete -k`` in the end."""
+    """Apply an overlay and wait until the webhook is armed; delete the overlay at the end."""
     with Kubelet(plane, NAMESPACE) as kubelet:
         plane.kubectl("apply", "-k", str(K8S / "overlays" / overlay))
         product = Installed(plane, kubelet)
@@ -155,7 +155,7 @@ def installed(plane: ControlPlane, overlay: str) -> Iterator[Installed]:
 
 
 def pod(name: str, image: str = APPROVED, **spec: Any) -> dict[str, Any]:
-    """A Pod with one container."""
+    """Return a Pod with one container."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -165,7 +165,7 @@ def pod(name: str, image: str = APPROVED, **spec: Any) -> dict[str, Any]:
 
 
 def deployment(name: str, image: str = APPROVED, *, replicas: int = 1) -> dict[str, Any]:
-    """A Deployment with one container."""
+    """Return a Deployment with one container."""
     labels = {"app": name}
     return {
         "apiVersion": "apps/v1",
