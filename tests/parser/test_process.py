@@ -290,7 +290,8 @@ class TestLimits:
 
     async def test_memory_that_a_real_document_wants(self, make: Make) -> None:
         world = make(limits=limits(memory_bytes=20_000_000))
-        assert (await world.failure(rules(100_000))).cause == "memory"
+        # An allocation that fails inside a library can also end the process.
+        assert (await world.failure(rules(100_000))).cause in {"memory", "died"}
         assert (await world.judge(GOOD)).accepted
 
     async def test_processor_time(self, make: Make) -> None:
