@@ -22,7 +22,9 @@ QUICK: Final = settings(max_examples=budget(200), deadline=None)
 
 
 def without_hub_host(pattern: str) -> str:
-    return pattern.removeprefix("docker.io/").removeprefix("library/")
+    """Leave Docker Hub's host out, as one may where a repository follows; a tag alone means any registry."""
+    shorter = pattern.removeprefix("docker.io/").removeprefix("library/")
+    return pattern if shorter.startswith(":") else shorter
 
 
 def without_host(pattern: str) -> str:
