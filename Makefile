@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 # Percent of the core's lines and branches that `make test` must reach. The aim is 100.
 CORE_COVERAGE ?= 98
 # These tests have targets of their own.
-SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries
+SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
+	--ignore=tests/chart
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
 # One worker for each core; idle workers take tests from busy ones.
@@ -24,7 +25,8 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e package package-test \
+.PHONY: registry-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
+	package package-test \
 	image image-test check manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
@@ -75,7 +77,13 @@ registry-test: setup ## run the tests against real registries (Debian: docker-re
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
 	$(PYTHON) -m tools.controlplane build
 
-e2e: setup controlplane ## run the end-to-end tests in a network namespace of their own
+helm: ## build Helm 3 and Helm 4 for the tests of the chart (once, four minutes, needs Go)
+	$(PYTHON) -m tools.helm
+
+chart-test: setup controlplane helm ## lint and render the Helm chart, and compare it with the kustomize manifests
+	$(BIN)/python -m pytest tests/chart -n $(WORKERS) -q $(ARGS)
+
+e2e: setup controlplane helm ## run the end-to-end tests in a network namespace of their own
 	$(ISOLATED) $(BIN)/python -m pytest tests/e2e --timeout=600 $(ARGS)
 
 package: $(UV) ## build the source distribution and the wheel into dist
@@ -103,8 +111,9 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.guard
 
-manifests: setup ## write the static webhook configurations from their templates
+manifests: setup ## write what is generated in k8s and in the Helm chart
 	$(BIN)/python -m tools.webhook_manifests
+	$(BIN)/python -m tools.chart
 
 format: setup ## format the code
 	$(BIN)/ruff check --fix

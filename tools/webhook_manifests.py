@@ -14,6 +14,7 @@ import yaml
 from gatekeeper_py.control.webhooks.desired import API_VERSION, Desired
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import (
+    EXTRA_VALIDATION,
     POD_MUTATION,
     POD_VALIDATION,
     POLICY_GUARD,
@@ -40,6 +41,8 @@ The namespaceSelector uses a label that only the API server sets. Without its tw
 cluster whose webhook is down could not start the webhook.""",
     WORKLOAD_VALIDATION: """\
 Workloads, so that people see a refusal early. An outage refuses none: their Pods are judged anyway.""",
+    EXTRA_VALIDATION: """\
+Custom resources, which the settings name under extraRules.""",
     POLICY_GUARD: """\
 The policy itself: a bad one is refused at kubectl apply. An outage must not prevent its repair; the
 server refuses a bad policy in any case and keeps the last good one.""",
@@ -71,12 +74,13 @@ def manifests() -> dict[Path, str]:
     """Return the text of each file."""
     settings = WebhookSettings()
     return {
-        FOLDER / "validating.yaml": _rendered(validating(TARGET, settings)),
-        FOLDER / "mutating.yaml": _rendered(mutating(TARGET, settings)),
+        FOLDER / "validating.yaml": rendered(validating(TARGET, settings)),
+        FOLDER / "mutating.yaml": rendered(mutating(TARGET, settings)),
     }
 
 
-def _rendered(desired: Desired) -> str:
+def rendered(desired: Desired) -> str:
+    """Return the text of a file that holds one configuration."""
     head = {
         "apiVersion": API_VERSION,
         "kind": desired.kind,

@@ -27,7 +27,7 @@ from benchmarks.churn.cases import CASES, OTHERS, Stage, available
 from benchmarks.churn.creating import Creators
 from benchmarks.churn.rounds import FULL, QUICK, Plan, Sample, or_say_why, play, say
 from benchmarks.churn.site import CHURN, site
-from tools.controlplane.build import PRODUCTS, cached
+from tools.controlplane.build import PRODUCTS, PROGRAMS, cached
 from tools.controlplane.plane import ControlPlane
 
 
@@ -105,7 +105,7 @@ def _write(folder: Path, plan: Plan, samples: list[Sample], left_out: dict[str, 
         "machine": {"cpu": machine.processor(), "cores": os.cpu_count(), "load_average": os.getloadavg()[0]},
         "versions": {
             "python": platform.python_version(),
-            **{product.folder: product.version for product in PRODUCTS},
+            **{product.folder: product.version(PROGRAMS.root) for product in PRODUCTS},
             **({} if "gatekeeper" in left_out else {"gatekeeper": gatekeeper.VERSION}),
         },
         "plan": dataclasses.asdict(plan),

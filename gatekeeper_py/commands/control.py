@@ -71,6 +71,12 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     help="Exit once the webhook is armed and no rotation is in progress; exit with 2 after 5 minutes.",
 )
 @click.option(
+    "--remove",
+    is_flag=True,
+    help="Delete the owner and the webhook configurations, wait until they are gone, and exit. Run it before"
+    " the installation is deleted; exit with 2 after 2 minutes.",
+)
+@click.option(
     "--fast-path",
     is_flag=True,
     help="Admit Pods that use only pre-approved images without calling the webhook.",
@@ -107,7 +113,7 @@ def control(**options: Any) -> int:
     With --fast-path, also keep the webhooks' match conditions in step with the policy.
 
     Exit code: 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once: 0
-    once armed, 2 if that takes too long, 130 after a signal.
+    once armed, 2 if that takes too long, 130 after a signal. With --remove: the same, once removed.
     """
     from gatekeeper_py.control.app import control as run  # noqa: PLC0415 - other commands start without it
 
@@ -125,6 +131,8 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
 
     if options["renew_before_days"] >= options["certificate_days"]:
         raise checked.SettingsError("--renew-before-days must be less than --certificate-days")
+    if options["remove"] and (options["once"] or options["fast_path"]):
+        raise checked.SettingsError("--remove excludes --once and --fast-path")
     if options["fast_path"] and options["once"]:
         raise checked.SettingsError("--once and --fast-path exclude each other: --fast-path never ends")
     if options["probe_namespace"] is not None and not options["fast_path"]:
@@ -161,5 +169,6 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
         log_level=options["log_level"],
         log_format=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
         once=options["once"],
+        remove=options["remove"],
         fast_path=fast_path,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
@@ -27,8 +28,10 @@ from gatekeeper_py.control.loop import Controller
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
 from gatekeeper_py.control.policy import PolicyFollower, PolicyParser, fan_out
 from gatekeeper_py.control.reconcile import Passes
+from gatekeeper_py.control.removal import Removal
 from gatekeeper_py.control.webhooks.desired import MUTATING, Desired
 from gatekeeper_py.control.webhooks.file import SettingsFile
+from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
 from gatekeeper_py.serving.health import Health, LoopWatch
@@ -72,11 +75,13 @@ class ControlSettings:
     log_level: str
     log_format: Format
     once: bool
+    remove: bool
+    """Remove the webhook configurations instead of keeping them."""
     fast_path: FastPathSettings | None
 
 
 def control(settings: ControlSettings) -> int:
-    """Run until a signal, or with ``once`` until armed. Return the exit code.
+    """Run until a signal, with ``once`` until armed, with ``remove`` until removed. Return the exit code.
 
     Raises ``SettingsError`` when there is no cluster configuration.
     """
@@ -84,7 +89,37 @@ def control(settings: ControlSettings) -> int:
         kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
     )
     process = Process(log_level=settings.log_level, log_style=settings.log_format)
+    if settings.remove:
+        return process.run(lambda: _remove(settings.installation, process, cluster))
     return process.run(_Control(settings, process, cluster).run)
+
+
+async def _remove(installation: Installation, process: Process, cluster: ClusterConfiguration) -> int:
+    """Return 0 once the configurations are gone, 2 when that takes too long, 130 when stopped before."""
+    api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
+    removal = Removal(
+        api,
+        installation.owner_path,
+        (VALIDATING_PATH, MUTATING_PATH),
+        log=process.log,
+        errors=ERRORS,
+    )
+    try:
+        return await _until_stopped(removal.run(), process.stop)
+    finally:
+        await api.close()
+
+
+async def _until_stopped(work: Coroutine[Any, Any, bool], stop: asyncio.Event) -> int:
+    """Return 0 when the work succeeds, 2 when it fails, 130 when the process is stopped before."""
+    done = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({done, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if done.done():
+        return 0 if done.result() else 2
+    done.cancel()
+    return EXIT_INTERRUPTED
 
 
 class _Control:
@@ -143,14 +178,7 @@ class _Control:
 
     async def _run_once(self) -> int:
         """Return 0 once armed, 2 when that takes too long, 130 when stopped before."""
-        armed = asyncio.create_task(self._arm_once())
-        stopped = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({armed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if armed.done():
-            return 0 if armed.result() else 2
-        armed.cancel()
-        return EXIT_INTERRUPTED
+        return await _until_stopped(self._arm_once(), self._stop)
 
     async def _arm_once(self) -> bool:
         """Take the policy that exists now, then run passes until the webhook is armed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -160,11 +161,11 @@ def test_the_folder_of_the_modules_does_not_matter(
         module = tmp_path / "moved" / product.folder / "go.mod"
         text = module.read_text(encoding="utf-8")
         module.write_text(text.replace("module gatekeeper-py/", "module moved/"), encoding="utf-8")
-    monkeypatch.setattr(build, "HERE", tmp_path / "moved")
-    assert build.cached() == built
+    moved = dataclasses.replace(build.PROGRAMS, root=tmp_path / "moved")
+    assert moved.cached() == built
     module.write_text(text.replace("go 1.", "go 2."), encoding="utf-8")
     with pytest.raises(build.BuildError, match="not built"):
-        build.cached()
+        moved.cached()
 
 
 def test_binaries_of_envtest_are_taken_and_the_others_built(machine: Machine, tmp_path: Path) -> None:

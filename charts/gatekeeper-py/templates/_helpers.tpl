@@ -1,0 +1,61 @@
+{{/*
+The objects have the same names whatever the release is called. The names of the webhook configurations are
+fixed in the program, so there is one installation in a cluster. Helm refuses a second release, because it
+does not own the cluster-scoped objects.
+*/}}
+{{- define "gatekeeper-py.labels" -}}
+app.kubernetes.io/part-of: gatekeeper-py
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "gatekeeper-py.image" -}}
+{{- $image := .Values.image -}}
+{{- $tag := $image.tag | default (empty $image.digest | ternary .Chart.AppVersion "") -}}
+{{- $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* The name of the policy's ConfigMap. */}}
+{{- define "gatekeeper-py.configMap" -}}
+{{ .Values.policy.existingConfigMap | default "gatekeeper-py-policy" }}
+{{- end }}
+
+{{/* Scheduling that all Pods share. */}}
+{{- define "gatekeeper-py.scheduling" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClass.name }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "gatekeeper-py.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Annotations of the Pods of one component; the argument is a list of the root and the component's values. */}}
+{{- define "gatekeeper-py.podAnnotations" -}}
+{{- $root := index . 0 -}}
+{{- if $root.Values.monitoring.scrapeAnnotations }}
+prometheus.io/scrape: "true"
+prometheus.io/port: "8080"
+{{- end }}
+{{- with (index . 1).podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,113 @@
+"""Renders the chart with Helm 3 and 4, and the kustomize overlays with kubectl."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tools.controlplane.build import cached
+from tools.helm.build import PROGRAMS
+
+ROOT: Final = Path(__file__).parents[2]
+CHART: Final = ROOT / "charts/gatekeeper-py"
+
+POLICY: Final = (
+    "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [registry.corp.example]\n"
+)
+
+Objects = dict[tuple[str, str, str], dict[str, Any]]
+"""By kind, namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Helm:
+    """One version of Helm, without anything of the user's."""
+
+    program: Path
+
+    def run(
+        self, *arguments: str, values: Mapping[str, Any] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Helm. ``values`` are passed as a values file."""
+        with tempfile.TemporaryDirectory() as home:
+            file = Path(home) / "values.json"
+            file.write_text(json.dumps(values or {}), encoding="utf-8")
+            return subprocess.run(
+                [self.program, *arguments, f"--values={file}"],
+                env={"HOME": home, "PATH": os.environ["PATH"], "KUBECONFIG": os.devnull},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+
+    def template(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+        """Return what the chart renders to; a release and a namespace of the usual names."""
+        release = arguments or ("gatekeeper-py", "--namespace=gatekeeper-py")
+        done = self.run("template", release[0], str(CHART), *release[1:], values=values)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refusal(self, values: Mapping[str, Any], *arguments: str) -> str:
+        """Return the error of a rendering that must fail."""
+        release = arguments or ("gatekeeper-py", "--namespace=gatekeeper-py")
+        done = self.run("template", release[0], str(CHART), *release[1:], values=values)
+        assert done.returncode != 0, done.stdout
+        assert done.stdout == ""
+        return done.stderr
+
+    def objects(self, *arguments: str, values: Mapping[str, Any] | None = None) -> Objects:
+        return by_name(self.template(*arguments, values=values))
+
+
+def helm(version: int) -> Helm:
+    return Helm(PROGRAMS.cached() / f"helm{version}")
+
+
+def kustomize(folder: Path) -> Objects:
+    """Return the objects of a kustomization."""
+    done = subprocess.run(
+        [cached() / "kubectl", "kustomize", folder], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return by_name(done.stdout)
+
+
+def by_name(text: str) -> Objects:
+    """Return the objects of a stream of documents. Two of one name fail."""
+    found: Objects = {}
+    for each in yaml.safe_load_all(text):
+        if each is None:
+            continue
+        metadata = each["metadata"]
+        key = (each["kind"], metadata.get("namespace", ""), metadata["name"])
+        assert key not in found, key
+        found[key] = each
+    return found
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Return values in which only one path is set."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    result: dict[str, Any] = value
+    return result
+
+
+def merged(*several: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge values as Helm merges values files: the last one wins."""
+    result: dict[str, Any] = {}
+    for each in several:
+        for key, value in each.items():
+            known = result.get(key)
+            both = isinstance(known, dict) and isinstance(value, dict)
+            result[key] = merged(known, value) if both else value  # type: ignore[arg-type]
+    return result

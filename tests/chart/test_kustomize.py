@@ -1,0 +1,159 @@
+"""The chart and the kustomize base with its overlays render the same objects."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.rendering import ROOT, Helm, Objects, kustomize
+from gatekeeper_py.control.webhooks.settings import parse_settings
+from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
+
+OVERLAYS = ROOT / "k8s/overlays"
+
+# Helm's own labels, which say which release an object belongs to.
+RELEASE_LABELS = {
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
+}
+ONLY_IN_KUSTOMIZE = {("Namespace", "", "gatekeeper-py")}
+"""Helm creates the namespace of a release itself."""
+
+
+def policy_of(objects: Objects) -> str:
+    text: str = objects["ConfigMap", "gatekeeper-py", "gatekeeper-py-policy"]["data"]["policy.yaml"]
+    return text
+
+
+def comparable(objects: Objects) -> dict[str, Any]:
+    """Return the objects without what is meant to differ: release labels, hooks, and how text is written."""
+    found = {}
+    for key, original in objects.items():
+        each = copy.deepcopy(original)
+        metadata = each["metadata"]
+        if "helm.sh/hook" in (metadata.get("annotations") or {}) or key in ONLY_IN_KUSTOMIZE:
+            continue
+        metadata["labels"] = {k: v for k, v in metadata["labels"].items() if k not in RELEASE_LABELS}
+        if each["kind"] == "Deployment":
+            for container in each["spec"]["template"]["spec"]["containers"]:
+                # What the API server fills in for a tag other than latest.
+                container.setdefault("imagePullPolicy", "IfNotPresent")
+        if each["kind"] == "ConfigMap" and "webhooks.yaml" in each["data"]:
+            each["data"] = {"webhooks.yaml": yaml.safe_load(each["data"]["webhooks.yaml"])}
+        found["/".join(key)] = json.loads(json.dumps(each, sort_keys=True))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("overlay", "values"),
+    [
+        pytest.param("enforce", {"policy": {"mode": "enforce"}}, id="enforce"),
+        pytest.param("warn", {"policy": {"mode": "warn"}}, id="warn"),
+        pytest.param("mutate", {"policy": {"mode": "mutate"}}, id="mutate"),
+        pytest.param(
+            "fast-path", {"policy": {"mode": "enforce"}, "fastPath": {"enabled": True}}, id="fast-path"
+        ),
+        pytest.param(
+            "cert-manager", {"policy": {"mode": "enforce"}, "certManager": {"enabled": True}},
+            id="cert-manager",
+        ),
+    ],
+)  # fmt: skip
+def test_chart_and_overlay_render_the_same_objects(helm: Helm, overlay: str, values: dict[str, Any]) -> None:
+    expected = kustomize(OVERLAYS / overlay)
+    policy = {**values["policy"], "document": policy_of(expected)}
+    rendered = comparable(helm.objects(values={**values, "policy": policy}))
+    wanted = comparable(expected)
+    assert rendered.keys() == wanted.keys()
+    for name, each in wanted.items():
+        assert rendered[name] == each, name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="defaults"),
+        pytest.param(
+            {
+                "exemptNamespaces": ["calico-system", "kube-system", "csi-driver"],
+                "exemptNamespaceLabels": {"example.com/tier": "platform", "another": ""},
+                "pods": {"failurePolicy": "Ignore", "timeoutSeconds": 3},
+                "workloads": {"failurePolicy": "Fail", "timeoutSeconds": 7},
+                "mutation": {"failurePolicy": "Fail", "timeoutSeconds": 4},
+                "extraRules": [
+                    {"apiGroups": ["argoproj.io"], "apiVersions": ["*"], "resources": ["workflows"]},
+                    {
+                        "apiGroups": ["example.com"],
+                        "apiVersions": ["v1"],
+                        "resources": ["things", "things/x"],
+                    },
+                ],
+            },
+            id="everything-set",
+        ),
+        pytest.param(
+            {"workloads": {"enabled": False}, "policyGuard": {"enabled": False}}, id="what-can-be-disabled"
+        ),
+        pytest.param(
+            {
+                "workloads": {"enabled": False},
+                "extraRules": [
+                    {"apiGroups": ["argoproj.io"], "apiVersions": ["v1"], "resources": ["workflows"]}
+                ],
+            },
+            id="custom-resources-without-workloads",
+        ),
+    ],
+)
+def test_with_cert_manager_the_webhooks_are_those_that_the_controller_would_write(
+    helm: Helm, settings: dict[str, Any]
+) -> None:
+    values = {
+        "policy": {"existingConfigMap": "mine"},
+        "certManager": {"enabled": True},
+        "webhooks": settings,
+    }
+    objects = helm.objects("shop", "--namespace=platform", values=values)
+    target = Target(namespace="platform", service="gatekeeper-py", policy="mine")
+    parsed = parse_settings(yaml.safe_dump(settings))
+    for desired in (validating(target, parsed), mutating(target, parsed)):
+        rendered = objects[desired.kind, "", desired.name]
+        assert rendered["webhooks"] == [sorted_labels(webhook) for webhook in desired.webhooks]
+        injected = rendered["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+        assert injected == "platform/gatekeeper-py"
+
+
+def sorted_labels(webhook: Any) -> dict[str, Any]:
+    """Return a webhook with the terms of its selector in the order in which Helm goes through a mapping."""
+    copied: dict[str, Any] = json.loads(json.dumps(webhook))
+    first, *others = copied["namespaceSelector"]["matchExpressions"]
+    copied["namespaceSelector"]["matchExpressions"] = [first, *sorted(others, key=lambda term: term["key"])]
+    return copied
+
+
+def test_not_armed_nothing_of_cert_manager_is_missing_but_the_webhooks(helm: Helm) -> None:
+    values = {"policy": {"existingConfigMap": "mine"}, "certManager": {"enabled": True}}
+    armed = helm.objects(values=values)
+    waiting = helm.objects(values={**values, "certManager": {"enabled": True, "armed": False}})
+    missing = {key for key in armed if key not in waiting}
+    assert {kind for kind, _, _ in missing} == {
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    }
+    assert all(armed[key] == value for key, value in waiting.items())
+
+
+def test_the_folder_of_overlays_is_covered() -> None:
+    assert {path.name for path in OVERLAYS.iterdir()} == {
+        "enforce",
+        "warn",
+        "mutate",
+        "fast-path",
+        "cert-manager",
+    }

@@ -1,0 +1,168 @@
+"""The chart passes lint, renders the same with Helm 3 and 4, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.rendering import CHART, POLICY, ROOT, Helm, merged
+from chart.rendering import helm as find_helm
+from gatekeeper_py.core.policy.policy import parse_policy
+
+EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))
+WITH_POLICY = {"policy": {"document": POLICY}}
+
+
+def example(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_lint_has_nothing_to_say(helm: Helm, path: Path) -> None:
+    done = helm.run("lint", "--strict", str(CHART), values=example(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_both_versions_render_the_same(path: Path) -> None:
+    values = example(path)
+    assert find_helm(3).objects(values=values) == find_helm(4).objects(values=values)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_two_renderings_are_equal(path: Path) -> None:
+    helm = find_helm(4)
+    assert helm.template(values=example(path)) == helm.template(values=example(path))
+
+
+def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
+    usual = helm.objects(values=WITH_POLICY)
+    other = helm.objects("shop", "--namespace=platform", values=WITH_POLICY)
+    moved = json.dumps({" ".join(key): value for key, value in usual.items()})
+    moved = moved.replace(" gatekeeper-py ", " platform ").replace(
+        '"namespace": "gatekeeper-py"', '"namespace": "platform"'
+    )
+    for old, new in (
+        ("--configmap=gatekeeper-py/", "--configmap=platform/"),
+        ("--namespace=gatekeeper-py", "--namespace=platform"),
+        ("gatekeeper-py.gatekeeper-py.svc", "gatekeeper-py.platform.svc"),
+        ('"app.kubernetes.io/instance": "gatekeeper-py"', '"app.kubernetes.io/instance": "shop"'),
+        ('"resources": ["namespaces"], "resourceNames": ["gatekeeper-py"]',
+         '"resources": ["namespaces"], "resourceNames": ["platform"]'),
+    ):  # fmt: skip
+        assert old in moved
+        moved = moved.replace(old, new)
+    assert {" ".join(key): value for key, value in other.items()} == json.loads(moved)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentences"),
+    [
+        pytest.param({}, ["There is no policy", "--set-file policy.document=policy.yaml"], id="no-policy"),
+        pytest.param(
+            {"policy": {"document": POLICY, "existingConfigMap": "mine"}},
+            ["policy.document and policy.existingConfigMap exclude each other"],
+            id="two-policies",
+        ),
+        pytest.param(
+            {"policy": {"document": "allow: [unclosed"}}, ["policy.document is not YAML"], id="not-yaml"
+        ),
+        pytest.param(
+            {"policy": {"document": "kind: ConfigMap"}},
+            ["policy.document is not a policy: its kind is ConfigMap, not ImagePolicy"],
+            id="another-kind",
+        ),
+        pytest.param(
+            {"policy": {"document": "allow: [a.example]"}}, ["its kind is missing"], id="without-a-kind"
+        ),
+        pytest.param(
+            {"policy": {"existingConfigMap": "mine", "mode": "warn"}},
+            ["policy.mode has no effect with policy.existingConfigMap"],
+            id="a-mode-for-nothing",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"certManager": {"enabled": True}, "fastPath": {"enabled": True}}),
+            ["fastPath.enabled needs the controller"],
+            id="fast-path-without-controller",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"certificates": {"days": 10}}),
+            ["certificates.renewBeforeDays must be less than certificates.days"],
+            id="renewed-as-soon-as-made",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"autoscaling": {"minReplicas": 11}}),
+            ["autoscaling.minReplicas must not be greater"],
+            id="least-over-most",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"priorityClass": {"name": ""}}),
+            ["priorityClass.create needs priorityClass.name"],
+            id="priority-class-without-name",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"fastPath": {"probeNamespace": "gatekeeper-py"}}),
+            ["fastPath.probeNamespace must be another namespace"],
+            id="probes-at-home",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_do(
+    helm: Helm, values: dict[str, Any], sentences: list[str]
+) -> None:
+    refusal = helm.refusal(values)
+    for sentence in sentences:
+        assert sentence in refusal
+
+
+def test_kube_system_is_refused(helm: Helm) -> None:
+    refusal = helm.refusal(WITH_POLICY, "gatekeeper-py", "--namespace=kube-system")
+    assert "choose a namespace of its own" in refusal
+
+
+def test_a_policy_arrives_as_it_was_written(helm: Helm) -> None:
+    policy = POLICY + "# — § {{ .Values.x }}\n\n\nmessage: 'see \\ \"wiki\" {{ .y }}: it''s there'   #\n \n"
+    parse_policy(policy)
+    objects = helm.objects(values={"policy": {"document": policy}})
+    assert objects["ConfigMap", "gatekeeper-py", "gatekeeper-py-policy"]["data"] == {"policy.yaml": policy}
+
+
+def test_the_policies_of_the_examples_are_accepted() -> None:
+    for path in EXAMPLES:
+        if document := example(path)["policy"].get("document"):
+            parse_policy(document)
+
+
+def test_the_mode_is_rendered_only_when_it_is_set(helm: Helm) -> None:
+    key = ("ConfigMap", "gatekeeper-py", "gatekeeper-py-policy")
+    assert "mode" not in helm.objects(values=WITH_POLICY)[key]["data"]
+    values = merged(WITH_POLICY, {"policy": {"mode": "warn"}})
+    assert helm.objects(values=values)[key]["data"]["mode"] == "warn"
+
+
+def test_as_a_subchart_it_takes_what_parents_pass(helm: Helm) -> None:
+    values = merged(WITH_POLICY, {"global": {"imageRegistry": "x"}, "enabled": True})
+    assert helm.objects(values=values) == helm.objects(values=WITH_POLICY)
+
+
+def test_no_hook_runs_at_install_or_upgrade(helm: Helm) -> None:
+    hooks = {
+        each["metadata"]["annotations"]["helm.sh/hook"]
+        for each in helm.objects(values=WITH_POLICY).values()
+        if "helm.sh/hook" in each["metadata"].get("annotations", {})
+    }
+    assert hooks == {"pre-delete"}
+
+
+def test_the_chart_has_the_version_of_the_product() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
+    assert version is not None
+    assert chart["version"] == chart["appVersion"] == version[1]

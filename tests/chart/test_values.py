@@ -1,0 +1,220 @@
+"""Values: the schema names the path of a wrong one, each has an effect, and each is documented."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.rendering import CHART, POLICY, Helm, merged, nested
+from chart.rendering import helm as find_helm
+from tools import chart
+
+DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+WITH_POLICY = {"policy": {"document": POLICY}}
+VALUES = [each.path for each in chart.values()]
+
+CERT_MANAGER = {"certManager": {"enabled": True}}
+NOT_OURS = {"global", "enabled"}
+"""What a parent chart may pass, in the schema only."""
+
+
+def default(path: str) -> Any:
+    value: Any = DEFAULTS
+    for key in path.split("."):
+        value = value[key]
+    return value
+
+
+def groups(values: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Yield the path of every mapping whose keys the chart names itself; the whole is the empty path."""
+    yield path
+    for key, value in values.items():
+        inner = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and inner not in VALUES:
+            yield from groups(value, inner)
+
+
+# For each value: another one that the rendering must show, and what else must be set for that.
+EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "image.repository": ("registry.corp.example/x", {}),
+    "image.tag": ("9.9", {}),
+    "image.digest": ("sha256:" + "a" * 64, {}),
+    "image.pullPolicy": ("Always", {}),
+    "imagePullSecrets": ([{"name": "regcred"}], {}),
+    "policy.document": (POLICY + "message: hello\n", {}),
+    "policy.existingConfigMap": ("mine", {"policy": {"document": ""}}),
+    "policy.mode": ("warn", {}),
+    "webhooks.exemptNamespaces": (["calico-system"], {}),
+    "webhooks.exemptNamespaceLabels": ({"a": "b"}, {}),
+    "webhooks.pods.failurePolicy": ("Ignore", {}),
+    "webhooks.pods.timeoutSeconds": (4, {}),
+    "webhooks.workloads.enabled": (False, {}),
+    "webhooks.workloads.failurePolicy": ("Fail", {}),
+    "webhooks.workloads.timeoutSeconds": (4, {}),
+    "webhooks.mutation.failurePolicy": ("Fail", {}),
+    "webhooks.mutation.timeoutSeconds": (4, {}),
+    "webhooks.policyGuard.enabled": (False, {}),
+    "webhooks.extraRules": (
+        [{"apiGroups": ["argoproj.io"], "apiVersions": ["*"], "resources": ["workflows"]}],
+        {},
+    ),
+    "replicas": (5, {}),
+    "autoscaling.enabled": (True, {}),
+    "autoscaling.minReplicas": (2, {"autoscaling": {"enabled": True}}),
+    "autoscaling.maxReplicas": (20, {"autoscaling": {"enabled": True}}),
+    "autoscaling.targetCPUUtilizationPercentage": (50, {"autoscaling": {"enabled": True}}),
+    "podDisruptionBudget.enabled": (False, {}),
+    "podDisruptionBudget.maxUnavailable": ("50%", {}),
+    "server.resources": ({"limits": {"memory": "2Gi"}}, {}),
+    "server.logLevel": ("debug", {}),
+    "server.drainSeconds": (7.5, {}),
+    "server.extraArgs": (["--cache-size=0"], {}),
+    "server.podAnnotations": ({"a": "b"}, {}),
+    "server.podLabels": ({"a": "b"}, {}),
+    "controller.resources": ({"limits": {"memory": "2Gi"}}, {}),
+    "controller.logLevel": ("debug", {}),
+    "controller.extraArgs": (["--log-format=json"], {}),
+    "controller.podAnnotations": ({"a": "b"}, {}),
+    "controller.podLabels": ({"a": "b"}, {}),
+    "certificates.days": (60, {}),
+    "certificates.renewBeforeDays": (10, {}),
+    "certificates.settleSeconds": (30, {}),
+    "certManager.enabled": (True, {}),
+    "certManager.armed": (False, CERT_MANAGER),
+    "certManager.issuerRef": ({"name": "corp-ca", "kind": "ClusterIssuer"}, CERT_MANAGER),
+    "certManager.duration": ("48h", CERT_MANAGER),
+    "certManager.renewBefore": ("24h", CERT_MANAGER),
+    "fastPath.enabled": (True, {}),
+    "fastPath.probeNamespace": ("probes", {"fastPath": {"enabled": True}}),
+    "registries.existingSecret": ("mine", {}),
+    "nodeSelector": ({"kubernetes.io/os": "linux", "pool": "platform"}, {}),
+    "tolerations": ([{"key": "dedicated", "operator": "Exists"}], {}),
+    "affinity": ({"nodeAffinity": {}}, {}),
+    "spread.hosts": ("DoNotSchedule", {}),
+    "spread.zones": ("DoNotSchedule", {}),
+    "priorityClass.create": (False, {}),
+    "priorityClass.name": ("another", {}),
+    "priorityClass.value": (5, {}),
+    "serviceAccount.annotations": ({"a": "b"}, {}),
+    "service.annotations": ({"a": "b"}, {}),
+    "service.ipFamilyPolicy": ("RequireDualStack", {}),
+    "networkPolicy.enabled": (False, {}),
+    "networkPolicy.egressPorts": ([443, 8443], {}),
+    "networkPolicy.extraEgress": ([{"ports": [{"port": 5000}]}], {}),
+    "monitoring.scrapeAnnotations": (False, {}),
+    "monitoring.podMonitor.enabled": (True, {}),
+    "monitoring.podMonitor.labels": ({"a": "b"}, {"monitoring": {"podMonitor": {"enabled": True}}}),
+    "monitoring.podMonitor.interval": ("10s", {"monitoring": {"podMonitor": {"enabled": True}}}),
+    "monitoring.rules.enabled": (True, {}),
+    "monitoring.rules.labels": ({"a": "b"}, {"monitoring": {"rules": {"enabled": True}}}),
+    "monitoring.dashboard.enabled": (True, {}),
+    "monitoring.dashboard.labels": ({"a": "b"}, {"monitoring": {"dashboard": {"enabled": True}}}),
+    "uninstall.waitForWebhooks": (False, {}),
+}
+
+NEEDS_FILES = ("monitoring.rules.", "monitoring.dashboard.")
+
+
+def test_every_value_is_documented() -> None:
+    def leaves(values: dict[str, Any], path: str = "") -> Iterator[str]:
+        for key, value in values.items():
+            inner = f"{path}{key}"
+            if inner in VALUES or not isinstance(value, dict):
+                yield inner
+            else:
+                yield from leaves(value, f"{inner}.")
+
+    assert sorted(leaves(DEFAULTS)) == sorted(VALUES)
+
+
+def test_every_value_is_in_the_table_of_effects() -> None:
+    assert sorted(EFFECTS) == sorted(VALUES)
+
+
+@pytest.mark.parametrize("path", VALUES)
+def test_every_value_has_an_effect(path: str) -> None:
+    helm = find_helm(4)
+    value, context = EFFECTS[path]
+    assert value != default(path)
+    base = merged(WITH_POLICY, context)
+    changed = merged(base, nested(path, value))
+    if path == "policy.existingConfigMap":
+        base = WITH_POLICY
+    if path.startswith(NEEDS_FILES) and not (CHART / "files/monitoring").exists():
+        assert "this chart holds no" in helm.refusal(changed)
+        return
+    assert helm.objects(values=base) != helm.objects(values=changed)
+
+
+def wrong(path: str) -> Any:
+    """Return a value of another type than the default."""
+    return 7 if isinstance(default(path), str | None) else "text"
+
+
+@pytest.mark.parametrize("path", VALUES)
+def test_a_value_of_the_wrong_type_is_refused_by_its_path(path: str) -> None:
+    refusal = find_helm(4).refusal(merged(WITH_POLICY, nested(path, wrong(path))))
+    assert f"at '/{path.replace('.', '/')}'" in refusal
+
+
+@pytest.mark.parametrize("path", list(groups(DEFAULTS)), ids=lambda path: path or "root")
+def test_an_unknown_value_is_refused_by_its_path(path: str) -> None:
+    unknown = nested(f"{path}.surprise" if path else "surprise", 1)
+    refusal = find_helm(4).refusal(merged(WITH_POLICY, unknown))
+    assert f"at '{'/' + path.replace('.', '/') if path else ''}'" in refusal
+    assert "'surprise'" in refusal
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        pytest.param("policy.mode", "enforced", "/policy/mode", id="a-mode-that-does-not-exist"),
+        pytest.param("policy.document", {"kind": "ImagePolicy"}, "/policy/document", id="a-policy-as-yaml"),
+        pytest.param("policy.existingConfigMap", "Mine!", "/policy/existingConfigMap", id="no-name"),
+        pytest.param("replicas", 0, "/replicas", id="no-replica"),
+        pytest.param("replicas", 2.5, "/replicas", id="half-a-replica"),
+        pytest.param("image.digest", "sha256:abc", "/image/digest", id="half-a-digest"),
+        pytest.param("image.tag", "v1 --evil", "/image/tag", id="a-tag-with-a-space"),
+        pytest.param("imagePullSecrets", ["regcred"], "/imagePullSecrets/0", id="a-secret-without-name"),
+        pytest.param(
+            "webhooks.exemptNamespaces", ["team-*"], "/webhooks/exemptNamespaces/0", id="a-wildcard"
+        ),
+        pytest.param(
+            "webhooks.pods.timeoutSeconds", 31, "/webhooks/pods/timeoutSeconds", id="too-long-a-wait"
+        ),
+        pytest.param(
+            "webhooks.extraRules",
+            [{"apiGroups": ["*"], "apiVersions": ["v1"], "resources": ["pods"]}],
+            "/webhooks/extraRules/0/apiGroups/0",
+            id="every-group",
+        ),
+        pytest.param("server.logLevel", "loud", "/server/logLevel", id="no-level"),
+        pytest.param("server.extraArgs", ["x"], "/server/extraArgs/0", id="not-an-option"),
+        pytest.param("server.podLabels", {"a": 1}, "/server/podLabels/a", id="a-label-that-is-a-number"),
+        pytest.param("fastPath.probeNamespace", "", "/fastPath/probeNamespace", id="no-namespace"),
+        pytest.param("networkPolicy.egressPorts", [0], "/networkPolicy/egressPorts/0", id="port-0"),
+        pytest.param("priorityClass.value", 2000000000, "/priorityClass/value", id="above-the-system"),
+        pytest.param("certManager.issuerRef", {"nam": "x"}, "/certManager/issuerRef", id="misspelt-issuer"),
+    ],
+)
+def test_a_wrong_value_names_its_path(helm: Helm, path: str, value: Any, place: str) -> None:
+    assert f"at '{place}'" in helm.refusal(merged(WITH_POLICY, nested(path, value)))
+
+
+def test_the_schema_describes_these_values_and_no_others() -> None:
+    def described(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+        for key, inner in schema.get("properties", {}).items():
+            place = f"{path}{key}"
+            if place in VALUES or "properties" not in inner:
+                yield place
+            else:
+                assert inner.get("additionalProperties") is False, place
+                yield from described(inner, f"{place}.")
+
+    assert SCHEMA["additionalProperties"] is False
+    assert sorted(set(described(SCHEMA)) - NOT_OURS) == sorted(VALUES)

@@ -1,0 +1,106 @@
+"""The configurations are removed and stay away, with and without a controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gatekeeper_py.control.removal import GONE_SECONDS, REMOVAL_SECONDS, Removal
+from recording import RecordingLog
+
+OWNER, VALIDATING, MUTATING = "/owner", "/validating", "/mutating"
+
+
+class Refused(Exception):
+    pass
+
+
+class Cluster:
+    """Objects by path, and a clock that sleeping moves. ``controller`` acts after each sleep."""
+
+    def __init__(self, *paths: str, controller: Callable[[Cluster], None] = lambda _: None) -> None:
+        self.objects = set(paths)
+        self.deleted: list[str] = []
+        self.failures = 0
+        self.now = 0.0
+        self.stuck = False
+        self._controller = controller
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        if self.failures:
+            self.failures -= 1
+            raise Refused("the API server is away")
+        return {"metadata": {}} if path in self.objects else None
+
+    async def delete(self, path: str) -> None:
+        self.deleted.append(path)
+        if not self.stuck:
+            self.objects.discard(path)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self._controller(self)
+
+    def removal(self, log: RecordingLog | None = None) -> Removal:
+        return Removal(
+            self,
+            OWNER,
+            (VALIDATING, MUTATING),
+            log=log or RecordingLog(),
+            errors=(Refused,),
+            sleep=self.sleep,
+            monotonic=lambda: self.now,
+        )
+
+
+async def test_the_owner_goes_first_and_the_configurations_follow() -> None:
+    cluster = Cluster(OWNER, VALIDATING, MUTATING)
+    log = RecordingLog()
+    assert await cluster.removal(log).run()
+    assert cluster.deleted == [OWNER, VALIDATING, MUTATING]
+    assert log.events == ["removing", "removed"]
+
+
+async def test_it_ends_only_when_they_stay_away() -> None:
+    cluster = Cluster(VALIDATING)
+    assert await cluster.removal().run()
+    assert cluster.now >= GONE_SECONDS
+
+
+async def test_what_a_controller_writes_meanwhile_is_removed_too() -> None:
+    def write_once(cluster: Cluster) -> None:
+        if 1.0 <= cluster.now < 1.25:
+            cluster.objects.add(VALIDATING)
+
+    cluster = Cluster(OWNER, VALIDATING, controller=write_once)
+    assert await cluster.removal().run()
+    assert cluster.deleted == [OWNER, VALIDATING, VALIDATING]
+    assert cluster.now >= 1.0 + GONE_SECONDS
+
+
+async def test_where_nothing_is_left_it_succeeds() -> None:
+    cluster = Cluster()
+    assert await cluster.removal().run()
+    assert cluster.deleted == []
+
+
+async def test_a_request_that_fails_is_repeated() -> None:
+    cluster = Cluster(OWNER, VALIDATING)
+    cluster.failures = 3
+    log = RecordingLog()
+    assert await cluster.removal(log).run()
+    assert len(log.named("removal_failed")) == 3
+    assert cluster.objects == set()
+
+
+@pytest.mark.parametrize("failing", [True, False], ids=["no-answer", "nothing-goes"])
+async def test_it_gives_up_in_time(failing: bool) -> None:  # noqa: FBT001
+    cluster = Cluster(VALIDATING)
+    cluster.stuck = True
+    cluster.failures = 10**6 if failing else 0
+    log = RecordingLog()
+    assert not await cluster.removal(log).run()
+    assert log.events[-1] == "not_removed"
+    assert cluster.now == pytest.approx(REMOVAL_SECONDS, abs=3)

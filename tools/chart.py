@@ -1,0 +1,117 @@
+"""Write what is generated in the Helm chart: part of the values' schema, webhook files, the README's table.
+
+The webhook configurations come from the controller's templates, the schema of ``webhooks`` from that of
+webhooks.yaml, and the table of values from the comments in values.yaml. ``make manifests`` runs this; a test
+compares the files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from gatekeeper_py.control.configurations import EVERYTHING
+from gatekeeper_py.control.webhooks.settings import settings_schema
+from gatekeeper_py.control.webhooks.templates import mutating, validating
+from tools.webhook_manifests import TARGET, rendered
+
+CHART: Final = Path(__file__).parents[1] / "charts/gatekeeper-py"
+
+BEGIN: Final = "<!-- The table is made from values.yaml by `make manifests`. -->"
+END: Final = "<!-- End of the table. -->"
+
+MARK: Final = "# -- "
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of the chart. ``default`` is JSON."""
+
+    path: str
+    default: str
+    description: str
+
+
+def files() -> dict[Path, str]:
+    """Return the text of each file that is generated as a whole or in part."""
+    readme = CHART / "README.md"
+    schema = CHART / "values.schema.json"
+    return {
+        CHART / "files/webhooks/validating.yaml": rendered(validating(TARGET, EVERYTHING)),
+        CHART / "files/webhooks/mutating.yaml": rendered(mutating(TARGET, EVERYTHING)),
+        schema: _with_webhooks(schema.read_text(encoding="utf-8")),
+        readme: _with_table(readme.read_text(encoding="utf-8")),
+    }
+
+
+def _with_webhooks(text: str) -> str:
+    schema = json.loads(text)
+    settings = {key: value for key, value in settings_schema().items() if key not in {"$schema", "title"}}
+    schema["properties"]["webhooks"] = settings
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _with_table(text: str) -> str:
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md of the chart lacks {BEGIN!r} or {END!r}")
+    lines = ["| value | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{each.path}` | `{each.default}` | {each.description} |" for each in values()]
+    return "\n".join([before + begin, *lines, end + after])
+
+
+def values() -> list[Value]:
+    """Return every documented value, in the order of values.yaml."""
+    text = (CHART / "values.yaml").read_text(encoding="utf-8")
+    defaults = yaml.safe_load(text)
+    return [
+        Value(path, json.dumps(_at(defaults, path)).replace("|", "\\|"), description.replace("|", "\\|"))
+        for path, description in _descriptions(text)
+    ]
+
+
+def _descriptions(text: str) -> Iterator[tuple[str, str]]:
+    """Yield path and description of each key that a comment with the mark precedes."""
+    parents: list[tuple[int, str]] = []
+    words: list[str] = []
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith(MARK):
+            words = [stripped.removeprefix(MARK)]
+        elif stripped.startswith("#"):
+            if words:
+                words.append(stripped.removeprefix("#").strip())
+        elif found := re.match(r"( *)([A-Za-z]+):", line):
+            indent = len(found[1])
+            parents = [(depth, key) for depth, key in parents if depth < indent] + [(indent, found[2])]
+            if words:
+                yield ".".join(key for _, key in parents), " ".join(words)
+            words = []
+
+
+def _at(values: Any, path: str) -> Any:
+    for key in path.split("."):
+        values = values[key]
+    return values
+
+
+def main() -> int:
+    """Write the files that changed."""
+    for path, text in files().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"wrote {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Build Go programs from pinned modules, once per user and version.
+
+A :class:`Programs` value names the modules and the binaries that their packages become. The binaries are
+cached in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/<name>/<hash>``. The hash covers everything that decides
+what is built (required versions, build flags, Go version, platform), so several clones share one build, and a
+changed version never finds an old binary.
+
+Standard library only: it runs before there is a virtualenv.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# The user's own flags or workspace must not change the result: the hash promises the versions of go.mod,
+# verified by go.sum.
+GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+GO_BUILD = ("build", "-trimpath", "-buildvcs=false")
+
+
+class BuildError(RuntimeError):
+    """The binaries cannot be built; the message says what to do about it."""
+
+
+def no_variables(version: str) -> dict[str, str]:  # noqa: ARG001 - the signature of Product.variables
+    """Return no variables for the linker to set."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """One Go module, and the binaries that its packages become.
+
+    ``folder`` holds go.mod and go.sum, ``packages`` maps each binary to its package, ``released`` is the
+    module whose version is the product's. ``variables`` returns what the linker sets, given that version.
+    """
+
+    folder: str
+    packages: Mapping[str, str]
+    released: str
+    variables: Callable[[str], Mapping[str, str]] = no_variables
+
+    def module_files(self, root: Path) -> tuple[Path, Path]:
+        return root / self.folder / "go.mod", root / self.folder / "go.sum"
+
+    def version(self, root: Path) -> str:
+        """Return the released version, read from go.mod, the only place where it is written."""
+        return required_version(self.module_files(root)[0], self.released)
+
+    def linker_flags(self, root: Path) -> str:
+        """Leave out debugging symbols and set the variables."""
+        set_variables = (f"-X {name}={value}" for name, value in self.variables(self.version(root)).items())
+        return " ".join(("-s", "-w", *set_variables))
+
+
+def required_version(module_file: Path, module: str) -> str:
+    """Return the version of a module that a go.mod requires. Raises BuildError if it requires none."""
+    text = module_file.read_text(encoding="utf-8")
+    found = re.search(rf"^(?:require)?\s+{re.escape(module)} (v\S+)", text, re.MULTILINE)
+    if found is None:
+        raise BuildError(f"{module_file} does not require {module}")
+    return found[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """Products that are built into one directory.
+
+    ``name`` is the directory's name in the cache, ``root`` holds the folders of the modules. ``title`` and
+    ``target`` name the programs and the make target in error messages. ``assets`` returns binaries that exist
+    already, which are linked to instead of built.
+    """
+
+    name: str
+    root: Path
+    products: tuple[Product, ...]
+    title: str
+    target: str
+    assets: Callable[[], Mapping[str, Path]] = field(default=dict)
+
+    @property
+    def binaries(self) -> tuple[str, ...]:
+        return tuple(name for product in self.products for name in product.packages)
+
+    def cached(self) -> Path:
+        """Return the directory with all binaries.
+
+        Raises BuildError, which says how to build them, if one is missing.
+        """
+        directory = self._directory(find_go(), self.assets())
+        if not self._complete(directory):
+            raise BuildError(f"{self.title} is not built; run: {self.target}")
+        return directory
+
+    def build(self) -> Path:
+        """Return the directory with all binaries, after building them if one is missing.
+
+        Nobody sees a half-built directory, and a second build at the same time waits for the first.
+        """
+        go, assets = find_go(), self.assets()
+        directory = self._directory(go, assets)
+        if self._complete(directory):
+            return directory
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(directory.parent / ".lock"):
+            if self._complete(directory):
+                return directory
+            for leftover in directory.parent.glob(".building-*"):
+                # Only the holder of the lock builds, so the process that made this was killed.
+                shutil.rmtree(leftover)
+            unfinished = Path(tempfile.mkdtemp(prefix=".building-", dir=directory.parent))
+            try:
+                self._fill(unfinished, go, assets)
+                unfinished.chmod(0o755)
+                if directory.exists():  # incomplete: a file was removed from it
+                    shutil.rmtree(directory)
+                unfinished.rename(directory)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        return directory
+
+    def _fill(self, directory: Path, go: str, assets: Mapping[str, Path]) -> None:
+        for name, path in assets.items():
+            _say(f"{name}: taken from {path}")
+            (directory / name).symlink_to(path)
+        for product in self.products:
+            wanted = {name: package for name, package in product.packages.items() if name not in assets}
+            if not wanted:
+                continue
+            _say(f"building {', '.join(wanted)} {product.version(self.root)} …")
+            began = time.monotonic()
+            # For one package, name the output file: Go would call etcd's binary "server".
+            output = f"{directory}/{next(iter(wanted))}" if len(wanted) == 1 else f"{directory}/"
+            flags = product.linker_flags(self.root)
+            command = [go, *GO_BUILD, "-ldflags", flags, "-o", output, *wanted.values()]
+            status = subprocess.run(
+                command,
+                cwd=self.root / product.folder,
+                env=os.environ | GO_ENVIRONMENT,
+                stdout=sys.stderr,
+                check=False,
+            ).returncode
+            if status != 0:
+                names = ", ".join(wanted)
+                raise BuildError(f"building {names} failed with status {status}; its output is above")
+            _say(f"built {', '.join(wanted)} in {time.monotonic() - began:.0f} s")
+
+    def _directory(self, go: str, assets: Mapping[str, Path]) -> Path:
+        """Return the directory in which the binaries of these sources are, or will be."""
+        digest = hashlib.sha256()
+        for product in self.products:
+            for path in product.module_files(self.root):
+                digest.update(_without_module_name(path.read_bytes()))
+            # Run in the module's directory, because its go directive may select another toolchain.
+            answer = subprocess.run(
+                [go, "env", "GOVERSION", "GOOS", "GOARCH"],
+                cwd=self.root / product.folder,
+                env=os.environ | GO_ENVIRONMENT,
+                capture_output=True,
+                check=False,
+            )
+            if answer.returncode != 0:
+                raise BuildError(f"`go env` failed: {answer.stderr.decode(errors='replace').strip()}")
+            digest.update(answer.stdout)
+            flags = product.linker_flags(self.root)
+            digest.update(repr((GO_ENVIRONMENT, GO_BUILD, flags, dict(product.packages))).encode())
+        digest.update(repr(sorted((name, str(path)) for name, path in assets.items())).encode())
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(home) / "gatekeeper-py" / self.name / digest.hexdigest()[:16]
+
+    def _complete(self, directory: Path) -> bool:
+        return all(os.access(directory / name, os.X_OK) for name in self.binaries)
+
+
+def find_go(elsewhere: Path = Path("/usr/local/go/bin")) -> str:
+    """Return the ``go`` on PATH, or the one where its installer puts it.
+
+    Raises BuildError, which says what to install, if there is none.
+    """
+    go = shutil.which("go") or shutil.which("go", path=elsewhere)
+    if go is None:
+        raise BuildError(
+            "the programs are compiled from source and there is no `go` on PATH; install Go 1.26 "
+            "(https://go.dev/doc/install), or 1.21 or later, which fetches the release that go.mod requires"
+        )
+    return go
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:  # compilers do not inherit the lock: Python opens files close-on-exec
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("waiting for another build to finish …")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _without_module_name(module_file: bytes) -> bytes:
+    """Drop comments and the module's name: it follows the folder's path and no binary holds it."""
+    return re.sub(rb"(?m)^(module\s|\s*//).*\n", b"", module_file)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def main(find: Callable[[], Path]) -> int:
+    """Print the directory that ``find`` returns, and return the exit status."""
+    try:
+        directory = find()
+    except BuildError as error:
+        _say(f"error: {error}")
+        return 1
+    sys.stdout.write(f"{directory}\n")
+    return 0
