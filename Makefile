@@ -27,7 +27,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: registry-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
 	package package-test \
-	image image-test check manifests format clean \
+	image image-test check docs manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## list the targets
@@ -151,6 +151,10 @@ bench-churn-peers: setup ## build Gatekeeper, so that bench-churn measures it to
 
 soak: setup ## load one server and cause faults for half an hour; nothing may fail or grow (ARGS="--seconds 300", needs Go)
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+docs: $(UV) ## build the documentation as a site into .build/site and check every link
+	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
+	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
 clean: ## remove everything made here, except benchmark results and ~/.cache/gatekeeper-py
 	rm -rf $(VENV) .uv .build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \

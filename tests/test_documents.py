@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -23,13 +25,14 @@ from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import CHECKS
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.serving.metrics import Metrics
+from tools.site import hooks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 POLICY_PAGE = (ROOT / "docs/policy.md").read_text(encoding="utf-8")
 INTERFACE_PAGE = (ROOT / "docs/interface.md").read_text(encoding="utf-8")
 FAST_PATH_PAGE = (ROOT / "docs/fast-path.md").read_text(encoding="utf-8")
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -194,3 +197,28 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def test_the_navigation_of_the_site_has_every_page_once() -> None:
+    def files(entry: Any) -> Iterator[str]:
+        match entry:
+            case str():
+                yield entry
+            case list() | dict():
+                for each in entry.values() if isinstance(entry, dict) else entry:
+                    yield from files(each)
+
+    named = list(files(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    docs = ROOT / "docs"
+    assert sorted(named) == sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
+
+
+def test_the_site_shows_a_path_where_a_link_would_leave_it() -> None:
+    shown = hooks.in_words("a [policy](../examples/policy.yaml#x) and [other](other.md)", ROOT / "docs")
+    assert shown == "a policy (`examples/policy.yaml` in the repository) and [other](other.md)"
+    assert hooks.in_words("[examples/policy.yaml](../examples/policy.yaml)", ROOT / "docs") == (
+        "`examples/policy.yaml`"
+    )
+    assert hooks.in_words("[up](../on-call.md)", ROOT / "docs" / "runbooks") == "[up](../on-call.md)"
+    with pytest.raises(ValueError, match="does not exist"):
+        hooks.in_words("[gone](../gone.md)", ROOT / "docs")

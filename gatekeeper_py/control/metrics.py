@@ -43,7 +43,7 @@ class ControlMetrics:
         )
         self._alarm = Gauge(
             f"{PREFIX}_alarm",
-            "1 while something needs attention: see docs/operations.md.",
+            "1 while something needs attention: see docs/on-call.md.",
             ["what"],
             registry=self.registry,
         )

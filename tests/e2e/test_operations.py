@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, run as they stand there."""
+"""The commands of docs/install.md, docs/operate.md and docs/on-call.md, run as they stand there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from tools.installation.product import MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, deployment
 from tools.polling import wait_until
 
-PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [(DOCS / name).read_text(encoding="utf-8") for name in ("install.md", "operate.md", "on-call.md")]
 
 
 def section(title: str) -> list[list[str]]:
@@ -24,7 +25,11 @@ def section(title: str) -> list[list[str]]:
 
 def lines(title: str) -> list[str]:
     """The kubectl commands of one section, as they are typed."""
-    body = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    (body,) = (
+        page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        for page in PAGES
+        if f"\n## {title}\n" in page
+    )
     blocks = re.findall(r"^```console\n(.*?)^```", body, re.MULTILINE | re.DOTALL)
     shown = (line for block in blocks for line in block.splitlines())
     return [line.removeprefix("$ ") for line in shown if line.startswith("$ kubectl ")]

@@ -310,7 +310,7 @@ def test_sigterm_ends_process_1_cleanly(server: Server) -> None:
 def test_context_is_the_package_and_what_builds_it(builds: Builder) -> None:
     files = builds.context()
     assert {file for file in files if not file.startswith("gatekeeper_py/")} == {
-        *("pyproject.toml", "uv.lock", "LICENSE", "docs/install.md"),
+        *("pyproject.toml", "uv.lock", "LICENSE", "docs/command-line.md"),
         *("tools/rootfs.py", "tools/build-constraints.txt"),
     }
     assert "gatekeeper_py/serving/app.py" in files

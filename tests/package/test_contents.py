@@ -48,7 +48,7 @@ def test_the_source_distribution_holds_what_the_wheel_is_built_from(sdist: Path,
         names = {name.partition("/")[2] for name in archive.getnames()}
     # Hatch adds .gitignore, so that a build from here leaves out the same files.
     others = {"pyproject.toml", "PKG-INFO", ".gitignore", "README.md", "LICENSE", "CHANGELOG.md"}
-    assert names == modules | others | {"docs/install.md"}
+    assert names == modules | others | {"docs/command-line.md"}
 
 
 def test_the_source_distribution_builds_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:

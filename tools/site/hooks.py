@@ -1,0 +1,46 @@
+"""Hooks of MkDocs (see ``mkdocs.yml``): pages are also read on a code host, and must work in both places."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+LINK = re.compile(r"\[([^\]\n]*(?:\n[^\]\n]*)?)\]\((\.\./[^)\s]+)\)")
+
+
+def slug(title: str, separator: str) -> str:
+    """Return the anchor of a heading, as code hosts make it."""
+    return re.sub(r"[^\w -]", "", title.strip().lower()).replace(" ", separator)
+
+
+def in_words(markdown: str, folder: Path) -> str:
+    """Replace links to files outside the site by their text and path.
+
+    ``folder`` is the folder of the page. Raises ValueError for a link to a file that does not exist.
+    """
+
+    def words(link: re.Match[str]) -> str:
+        text, target = link.groups()
+        file = (folder / target.partition("#")[0]).resolve()
+        if file.is_relative_to(ROOT / "docs"):
+            return link[0]
+        if not file.exists():
+            raise ValueError(f"a link leads to {target}, which does not exist")
+        path = str(file.relative_to(ROOT))
+        plain = text.strip("`")
+        return f"`{path}`" if path.endswith(plain) else f"{text} (`{path}` in the repository)"
+
+    return LINK.sub(words, markdown)
+
+
+def on_config(config: Any) -> Any:
+    """Let headings have the same anchors as on a code host."""
+    config.mdx_configs.setdefault("toc", {})["slugify"] = slug
+    return config
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Replace links that would lead out of the site."""
+    return in_words(markdown, Path(page.file.abs_src_path).parent)
