@@ -112,8 +112,10 @@ class Evaluator:
             skipped=answer["skipped"],
             allowed=all(results),
             message="; ".join(
-                message
-                for allowed, message in zip(results, answer["messages"] or [], strict=True)
+                message or validation.get("message", "")
+                for allowed, message, validation in zip(
+                    results, answer["messages"] or [], spec.get("validations", ()), strict=False
+                )
                 if not allowed
             ),
             patched=answer["patched"],

@@ -1,17 +1,25 @@
-"""``gatekeeper-py compile``: print match conditions, for installations without the controller."""
+"""``gatekeeper-py compile``: print what an API server evaluates itself instead of calling the webhook."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import click
-import yaml
+from click.core import ParameterSource
 
+from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.native.objects import Document, Options
+from gatekeeper_py.core.compile.native.selection import CannotExpress
+from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.reporting.manifest import as_yaml
 
 CONFIGURATIONS: Final[dict[Endpoint, tuple[str, str, str]]] = {
     "validating": (
@@ -28,27 +36,82 @@ CONFIGURATIONS: Final[dict[Endpoint, tuple[str, str, str]]] = {
 CONDITION: Final = "not-pre-approved"
 
 
+Compiler = Callable[[Policy, datetime, Options], tuple[Document, ...]]
+NATIVE: Final[dict[str, Compiler]] = {"validating-admission-policy": validating_policy}
+MATCH_CONDITIONS: Final = "match-conditions"
+
+
 @click.command()
 @click.argument("policy")
-@click.option("--to", "target", type=click.Choice(["match-conditions"]), required=True)
+@click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, *NATIVE]), required=True)
 @click.option("--format", "style", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-def compile(policy: str, target: str, style: Literal["yaml", "json"]) -> int:  # noqa: A001, ARG001
-    """Compile POLICY to the match conditions of the two webhooks for Pods.
+@click.option(
+    "--backstop",
+    is_flag=True,
+    help="Compile a wider policy if need be: it never rejects what POLICY approves, but may admit more.",
+)
+@click.option(
+    "--static",
+    is_flag=True,
+    help="Write names for manifest-based admission, which an API server reads from files.",
+)
+@EXEMPT_NAMESPACES
+def compile(  # noqa: A001
+    policy: str,
+    target: str,
+    style: Literal["yaml", "json"],
+    exempt_namespaces: tuple[str, ...],
+    *,
+    backstop: bool,
+    static: bool,
+) -> int:
+    """Compile POLICY to what the API server evaluates itself.
 
-    The YAML form is a patch for each webhook configuration, with what became of each rule in comments. Commit
-    it anew whenever the policy changes, and before the time that it names.
+    match-conditions are expressions for the two webhooks for Pods, by which an API server skips Pods of
+    pre-approved images. The YAML form is a patch for each webhook configuration, with the verdict on each
+    rule in comments. Commit it again whenever the policy changes, and before the time that it names.
 
-    Exit code: 0, or 2 when the policy cannot be used.
+    The native admission policies need no webhook. They are exact: a rule that they cannot express is named on
+    stderr, and nothing is printed.
+
+    Exit code: 0, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
     """
+    if target == MATCH_CONDITIONS:
+        _refuse_native_options()
+        given = usable_policy(policy)
+        fast_path = compile_fastpath(given, now())
+        if style == "json":
+            click.echo(json.dumps(as_json(fast_path), indent=2))
+        else:
+            # The expressions are the same in every mode, so the revision is that under the document's own.
+            revision = replace(given, mode=given.document.mode).revision
+            click.echo(as_patches(fast_path, revision), nl=False)
+        return 0
     given = usable_policy(policy)
-    fast_path = compile_fastpath(given, now())
+    options = Options(exempt=exempt_namespaces, static=static, backstop=backstop)
+    try:
+        documents = NATIVE[target](given, now(), options)
+    except CannotExpress as problem:
+        for refusal in problem.refusals:
+            click.echo(f"{policy}: {refusal}", err=True)
+        if not backstop:
+            click.echo("A wider policy can be compiled with --backstop.", err=True)
+        return 1
     if style == "json":
-        click.echo(json.dumps(as_json(fast_path), indent=2))
+        click.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}, indent=2))
     else:
-        # The expressions are the same in every mode, so the revision is that under the document's own.
-        revision = replace(given, mode=given.document.mode).revision
-        click.echo(as_yaml(fast_path, revision), nl=False)
+        click.echo(as_yaml(documents), nl=False)
     return 0
+
+
+def _refuse_native_options() -> None:
+    """Raise a usage error for options that have no meaning for match conditions."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name not in {"backstop", "static", "exempt_namespaces"}:
+            continue
+        if context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{parameter.opts[0]} has no meaning for --to {MATCH_CONDITIONS}")
 
 
 def as_json(fast_path: FastPath) -> dict[str, Any]:
@@ -71,7 +134,7 @@ def as_json(fast_path: FastPath) -> dict[str, Any]:
     }
 
 
-def as_yaml(fast_path: FastPath, revision: str) -> str:
+def as_patches(fast_path: FastPath, revision: str) -> str:
     """Return patches for the webhook configurations, and what became of each rule as comments."""
     lines = [f"# Match conditions of the policy with the revision {revision}."]
     if fast_path.valid_until is not None:
@@ -87,8 +150,7 @@ def as_yaml(fast_path: FastPath, revision: str) -> str:
     ]
     if not documents:
         lines.append("# Nothing is pre-approved: no condition belongs on either webhook.")
-    text = "".join(f"---\n{yaml.safe_dump(document, sort_keys=False)}" for document in documents)
-    return "\n".join(lines) + "\n" + text
+    return "\n".join(lines) + "\n" + (as_yaml(documents) if documents else "")
 
 
 def _patch(endpoint: Endpoint, expression: str, revision: str) -> dict[str, Any]:

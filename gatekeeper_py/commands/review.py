@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,25 +20,9 @@ from gatekeeper_py.core.admission.messages import image_line
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.reporting.junit import junit
+from gatekeeper_py.reporting.manifest import ManifestDumper
 from gatekeeper_py.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
 from gatekeeper_py.reporting.sarif import sarif
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes every value in full instead of anchors and aliases, which are hard to read."""
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        return True
-
-
-# PyYAML implements YAML 1.1 and would write the text "12e5" without quotes, which YAML 1.2 readers, such as
-# kubectl, take for a number.
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
-    list("-+.0123456789"),
-)
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?0o[0-7]+\Z"), list("-+0"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,4 +144,4 @@ def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
     if style == "json":
         click.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": stored}, indent=2))
         return
-    yaml.dump_all(stored, sys.stdout, Dumper=_Dumper, sort_keys=False, explicit_start=True)
+    yaml.dump_all(stored, sys.stdout, Dumper=ManifestDumper, sort_keys=False, explicit_start=True)

@@ -1,9 +1,10 @@
-"""``compile``: the match conditions of a policy, as JSON and as patches."""
+"""``compile``: match conditions as JSON and as patches, and native policies."""
 
 from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 
 from builders import policy_text
@@ -64,5 +65,80 @@ def test_a_policy_that_pre_approves_nothing_has_no_condition(command: Command, w
 
 def test_an_unusable_policy_exits_with_2(command: Command, write: Write) -> None:
     done = command("compile", write(policy_text(allow="[nginx]")), "--to", "match-conditions")
+    assert (done.code, done.out) == (2, "")
+    assert "error[" in done.err
+
+
+NATIVE = ("--to", "validating-admission-policy")
+
+
+def test_a_native_policy_as_yaml(command: Command, write: Write) -> None:
+    path = write(policy_text("namespaces: [{names: [dev], mode: warn}]\n"))
+    done = command("compile", path, *NATIVE)
+    assert (done.code, done.err) == (0, "")
+    documents = list(yaml.safe_load_all(done.out))
+    assert [(each["kind"], each["metadata"]["name"]) for each in documents] == [
+        ("ValidatingAdmissionPolicy", "gatekeeper-py-images"),
+        ("ValidatingAdmissionPolicyBinding", "gatekeeper-py-images"),
+        ("ValidatingAdmissionPolicy", "gatekeeper-py-images-warn"),
+        ("ValidatingAdmissionPolicyBinding", "gatekeeper-py-images-warn"),
+    ]
+    (selector,) = documents[0]["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+    assert selector["values"] == ["gatekeeper-py", "kube-system"]
+
+
+def test_a_native_policy_as_json_is_one_list(command: Command, write: Write) -> None:
+    path = write(policy_text())
+    done = command("compile", path, *NATIVE, "--format", "json")
+    answer = json.loads(done.out)
+    assert (answer["apiVersion"], answer["kind"]) == ("v1", "List")
+    assert answer["items"] == list(yaml.safe_load_all(command("compile", path, *NATIVE).out))
+
+
+def test_exempt_namespaces_replace_the_default_and_stay_text(command: Command, write: Write) -> None:
+    path = write(policy_text())
+    options = ("--exempt-namespace", "12e5", "--exempt-namespace", "infra", "--static")
+    done = command("compile", path, *NATIVE, *options)
+    policy, binding = yaml.safe_load_all(done.out)
+    (selector,) = policy["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+    assert selector["values"] == ["12e5", "infra"]
+    assert "- '12e5'\n" in done.out  # kubectl would read it as a number without the quotes
+    assert policy["metadata"]["name"] == binding["spec"]["policyName"] == "gatekeeper-py-images.static.k8s.io"
+
+
+def test_a_rule_that_cannot_be_expressed_exits_with_1(command: Command, write: Write) -> None:
+    text = policy_text(allow="[a.io, {image: b.io, until: 2999-01-01}, {image: c.io/x, verify: true}]")
+    path = write(text)
+    done = command("compile", path, *NATIVE)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines() == [
+        f"{path}: allow[1] b.io: it will expire, and a native policy has no clock",
+        f"{path}: allow[2] c.io/x: it looks images up, and a native policy asks no registry",
+        "A wider policy can be compiled with --backstop.",
+    ]
+    backstop = command("compile", path, *NATIVE, "--backstop")
+    assert (backstop.code, backstop.err) == (0, "")
+    assert len(list(yaml.safe_load_all(backstop.out))) == 2
+
+
+def test_a_backstop_without_room_does_not_propose_itself(command: Command, write: Write) -> None:
+    rules = ", ".join(f"'*r{number}.io'" for number in range(2000))
+    done = command("compile", write(policy_text(allow=f"[{rules}]")), *NATIVE, "--backstop")
+    assert (done.code, done.out) == (1, "")
+    assert "the expression has no room for it" in done.err
+    assert "--backstop" not in done.err
+
+
+@pytest.mark.parametrize("option", [("--backstop",), ("--static",), ("--exempt-namespace", "x")])
+def test_match_conditions_take_no_option_of_native_policies(
+    command: Command, write: Write, option: tuple[str, ...]
+) -> None:
+    done = command("compile", write(TEXT), "--to", "match-conditions", *option)
+    assert (done.code, done.out) == (2, "")
+    assert f"{option[0]} has no meaning for --to match-conditions" in done.err
+
+
+def test_an_unusable_policy_has_no_native_policy(command: Command, write: Write) -> None:
+    done = command("compile", write(policy_text(allow="[nginx]")), *NATIVE)
     assert (done.code, done.out) == (2, "")
     assert "error[" in done.err

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from builders import HUB_TO_CORP, pod, policy_text, review, workload
 from commanding import Command, Write
 from gatekeeper_py.commands.manifests import _documents
-from gatekeeper_py.commands.review import _Dumper
+from gatekeeper_py.reporting.manifest import ManifestDumper
 
 ENFORCE = policy_text(HUB_TO_CORP)
 MUTATE = policy_text(HUB_TO_CORP, mode="mutate")
@@ -304,7 +304,7 @@ WORDS = st.sampled_from(["yes", "NO", "~", "0o17", "0x1f", "1e3", "12e5", "1_0",
 
 @given(text=st.one_of(st.text(), NUMBERS, WORDS))
 def test_text_that_mutate_prints_stays_text(text: str) -> None:
-    dumped = yaml.dump({"x": text}, Dumper=_Dumper)
+    dumped = yaml.dump({"x": text}, Dumper=ManifestDumper)
     assert _documents("file", dumped) == [{"x": text}]
     assert yaml.safe_load(dumped) == {"x": text}
 
@@ -312,7 +312,7 @@ def test_text_that_mutate_prints_stays_text(text: str) -> None:
 @pytest.mark.parametrize("text", ["1e3", "12e5", "1E+3", "0o17", "-1e3"])
 def test_text_that_yaml_1_2_takes_for_a_number_is_quoted(text: str) -> None:
     """A short commit hash such as 12e5 in a label."""
-    assert yaml.dump(text, Dumper=_Dumper).startswith("'")
+    assert yaml.dump(text, Dumper=ManifestDumper).startswith("'")
 
 
 def test_text_output(command: Command, write: Write) -> None:

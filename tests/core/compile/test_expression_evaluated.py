@@ -6,7 +6,6 @@ Needs Go and the Go modules of the end-to-end tests' Kubernetes; is skipped with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from builders import INSTANT, container, pod, policy_text, review
-from evaluating import COST_LIMIT, Evaluator, RefusedError, UnavailableError, build
+from evaluating import COST_LIMIT, Evaluator, RefusedError
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile import expression as cel
@@ -74,16 +73,6 @@ EVIL: Final = "evil.io/x:1"
 DIFFERENTIAL: Final = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Iterator[Evaluator]:
-    try:
-        binary = build()
-    except UnavailableError as missing:
-        pytest.skip(str(missing))
-    with Evaluator(binary) as running:
-        yield running
 
 
 def expression(form: str = "listed") -> str:

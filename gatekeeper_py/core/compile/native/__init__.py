@@ -1,0 +1,1 @@
+"""A policy compiled to native admission policies, which the API server evaluates itself."""

@@ -1,0 +1,97 @@
+"""The canonical form of an image as CEL: what ``parse_reference`` and ``locate`` make of a text.
+
+A native policy sees images as people write them. The steps below bring each image into the form that patterns
+are compared with: the registry in lower case and without the default port, Docker Hub by one name, official
+images with their ``library``. An image that is never approved becomes an empty text. Only images that the
+expression of the fast path does not recognise come this far.
+
+Each step is a variable of the policy. It holds a list of texts for each image: the first text is the image as
+written, the second its form so far. CEL has no ``let``, so a value that is used twice is a step too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from gatekeeper_py.core.compile.cost import quoted
+from gatekeeper_py.core.compile.matching import NAME
+from gatekeeper_py.core.compile.native.objects import Variable
+from gatekeeper_py.core.compile.written import PATH, TAG
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    HUB_ALIASES,
+    MAX_IMAGE_LENGTH,
+    MAX_REPOSITORY_LENGTH,
+    OFFICIAL_NAMESPACE,
+)
+
+_LABEL: Final = "[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
+_HOST: Final = f"(?:{_LABEL}(?:[.]{_LABEL})*|[[][A-Fa-f0-9:]+[]])(?::[0-9]+)?"
+_DIGEST: Final = "(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
+_GRAMMAR: Final = f"^{_HOST}/{PATH}(?::{TAG})?(?:@{_DIGEST})?$"
+
+_HAS_REGISTRY: Final = "^(?:localhost|[^/]*[.:A-Z][^/]*)/"
+"""The text before the first slash is a registry when it cannot be a user of Docker Hub."""
+
+_HUB_WITHOUT_PATH: Final = "^(?:index[.])?docker[.]io/[^/]*$"
+_OFFICIAL_WITHOUT_LIBRARY: Final = "^docker[.]io/[^/]+$"
+_NEVER_A_NAME: Final = "^(?:[a-f0-9]{64}|sha(?:256|384|512):[0-9a-fA-F]+)$"
+"""Image ids. By one of these a runtime may start whatever is on the node."""
+
+_PORT: Final = ":[0-9]+$"
+_DEFAULT_PORT: Final = ":0*443$"
+_VALID_PORT: Final = (
+    ":0*(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
+)
+_WITHOUT_PORT: Final = "^(?:[[][^]]*[]]|[^:]*)"
+
+
+def steps(source: str, *, more: int = 0) -> Iterator[Variable]:
+    """Yield the steps from a list of ``[image, image, ...]``; the last one has ``[image, name, ...]``.
+
+    ``source`` is the expression for the list; CEL must know that it holds lists of texts. Each step carries
+    along ``more`` texts after the first two.
+    """
+    carried = "".join(f", p[{index}]" for index in range(2, 2 + more))
+    host = f"p[{2 + more}]"
+    hub = quoted(f"{DOCKER_HUB}/")
+    library = quoted(f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}/")
+    aliases = ", ".join(map(quoted, sorted(HUB_ALIASES)))
+    mappings = {
+        "named": f"p[1].matches({quoted(_HAS_REGISTRY)}) ? p[1] : {hub} + p[1]",
+        "official": f"p[1].matches({quoted(_HUB_WITHOUT_PATH)})"
+        f" ? {library} + p[1].substring(p[1].indexOf('/') + 1) : p[1]",
+        "valid": f"size(p[0]) <= {MAX_IMAGE_LENGTH} && !p[0].matches({quoted(_NEVER_A_NAME)})"
+        f" && p[1].matches({quoted(_GRAMMAR)})"
+        f" && size(p[1].find('/[^:@]+')) <= {MAX_REPOSITORY_LENGTH + 1} ? p[1] : ''",
+    }
+    before = source
+    for name, mapping in mappings.items():
+        yield Variable(name, f"{before}.map(p, [p[0], {mapping}{carried}])")
+        before = f"variables.{name}"
+    yield Variable("hosted", f"{before}.map(p, [p[0], p[1]{carried}, p[1].find('^[^/]+').lowerAscii()])")
+    without_port = f"{host}.find({quoted(_WITHOUT_PORT)})"
+    folded = (
+        f"!{host}.matches({quoted(_PORT)}) ? {host}"
+        f" : {host}.matches({quoted(_DEFAULT_PORT)}) ? {without_port}"
+        f" : {host}.matches({quoted(_VALID_PORT)}) ? {without_port} + ':' + {host}.find('[1-9][0-9]*$') : ''"
+    )
+    yield Variable("folded", f"variables.hosted.map(p, [p[0], p[1]{carried}, {folded}])")
+    registry = f"({host} in [{aliases}] ? {quoted(DOCKER_HUB)} : {host})"
+    located = f"{host} == '' ? '' : {registry} + p[1].find('/.*$')"
+    yield Variable("located", f"variables.folded.map(p, [p[0], {located}{carried}])")
+    yield Variable("canonical", f"variables.located.map(p, [p[0], {with_library('p[1]')}{carried}])")
+
+
+def with_library(name: str) -> str:
+    """Return an expression that adds ``library`` to the name of an official image of Docker Hub."""
+    library = quoted(f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}/")
+    start = len(f"{DOCKER_HUB}/")
+    matches = f"{name}.matches({quoted(_OFFICIAL_WITHOUT_LIBRARY)})"
+    return f"{matches} ? {library} + {name}.substring({start}) : {name}"
+
+
+def name_length(image: str) -> str:
+    """Return an expression for the length of an image's registry and repository."""
+    return f"size({image}.find({quoted(NAME)}))"

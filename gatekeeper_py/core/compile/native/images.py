@@ -1,0 +1,87 @@
+"""The images of an object as CEL: which are there, and which of them are new.
+
+Derived from the one table of where images live (``core/admission/fields``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, CONTAINERS, IMAGE_VOLUMES, WorkloadKind
+from gatekeeper_py.core.admission.slot import PLACEHOLDERS
+from gatekeeper_py.core.compile.cost import quoted
+from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
+from gatekeeper_py.core.compile.native.objects import Variable
+
+MAX_COMPARED_IMAGES: Final = 250_000
+"""Pairs of an image and one that was there before. Beyond that, every image counts as new."""
+
+
+def changed_images(kinds: Iterable[WorkloadKind]) -> Iterator[Variable]:
+    """Yield the variables up to ``changed``, the images that must be judged, and ``few``.
+
+    On UPDATE these are the images that the old object does not have. ``few`` is whether they are within the
+    bounds of what one object may have judged.
+    """
+    kinds = tuple(kinds)
+    yield Variable("spec", _pod_spec("object", kinds))
+    yield Variable("found", _images("variables.spec"))
+    yield Variable("oldSpec", _pod_spec("oldObject", kinds))
+    before = _images("variables.oldSpec")
+    yield Variable("before", f"request.operation == 'UPDATE' && oldObject != null ? {before} : []")
+    yield Variable(
+        "changed",
+        "variables.found == variables.before ? [] : "
+        f"size(variables.found) * size(variables.before) > {MAX_COMPARED_IMAGES} ? variables.found : "
+        "variables.found.filter(i, !(i in variables.before))",
+    )
+    yield Variable(
+        "few",
+        f"size(variables.changed) <= {MAX_IMAGES} && size(variables.changed.join('')) <= {MAX_CHARACTERS}",
+    )
+
+
+def _pod_spec(whole: str, kinds: Iterable[WorkloadKind]) -> str:
+    """Return an expression for the pod spec of an object, an empty mapping without one."""
+    by_path: dict[tuple[str, ...], list[str]] = {}
+    for kind in kinds:
+        by_path.setdefault(kind.pod_spec, []).append(kind.kind)
+    *others, usual = sorted(by_path, key=lambda path: len(by_path[path]))
+    text = ""
+    for path in others:
+        names = ", ".join(map(quoted, by_path[path]))
+        text += f"{whole}.kind in [{names}] ? {_optional(whole, path)} : "
+    return f"{text}{_optional(whole, usual)}"
+
+
+def _optional(whole: str, path: tuple[str, ...]) -> str:
+    # The value, not the optional: a variable takes an optional for a list.
+    return f"dyn({whole})" + "".join(f".?{field}" for field in path) + ".orValue({})"
+
+
+def _images(spec: str) -> str:
+    """Return an expression for the images of a pod spec: a list of texts.
+
+    A missing image is an empty text, and so is a Pod without containers. Templates leave it out, and the
+    placeholders that something replaces before a Pod is created.
+    """
+    items = " + ".join(_items(spec, field.key) for field in CONTAINER_LISTS)
+    containers = f"({items}).map(c, string(c.?image.orValue('')))"
+    volumes = _items(spec, IMAGE_VOLUMES.key)
+    image_volumes = f"{volumes}.filter(v, has(v.image)).map(v, string(v.image.?reference.orValue('')))"
+    no_containers = f"({_is_list(spec, CONTAINERS.key)} ? [] : [''])"
+    absent = ", ".join(map(quoted, ("", *sorted(PLACEHOLDERS))))
+    return (
+        f"({containers}\n+ {image_volumes}\n+ {no_containers})"
+        f".filter(i, object.kind == 'Pod' || !(i in [{absent}]))"
+    )
+
+
+def _items(spec: str, key: str) -> str:
+    # An API server decodes a missing list of containers as null.
+    return f"({_is_list(spec, key)} ? {spec}.{key} : [])"
+
+
+def _is_list(spec: str, key: str) -> str:
+    return f"type({spec}.?{key}.orValue('')) == list"

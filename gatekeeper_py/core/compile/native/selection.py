@@ -1,0 +1,191 @@
+"""What of a policy a native policy can express, and why the rest is refused.
+
+The API server evaluates a native policy alone: it has no clock and asks no registry. So a native policy is
+exact, or the compiler refuses it and names the rules that stand in the way. A backstop is wider instead: it
+never rejects what the policy approves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+from gatekeeper_py.core.compile.cost import Part
+from gatekeeper_py.core.compile.entry import Entry
+from gatekeeper_py.core.compile.exclusions import entry_of
+from gatekeeper_py.core.compile.matching import in_namespaces
+from gatekeeper_py.core.compile.native.decision import MAX_COST, MAX_EXPRESSION_LENGTH
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry, rewrites
+from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.rules import Rule
+
+MAX_SHOWN: Final = 100
+"""Refusals that are listed; one more then gives the number of the others."""
+
+MAX_BRANCHES: Final = 50
+"""Nested conditions in one expression. CEL's parser gives up at a depth of 250 (cel-go, parser/parser.go)."""
+
+NO_ROOM: Final = "the expression has no room for it"
+EXPIRES: Final = "it will expire, and a native policy has no clock"
+LOOKS_UP: Final = "it looks images up, and a native policy asks no registry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A part of the policy that a native policy cannot express. ``part`` names it as ``check`` does."""
+
+    part: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.why}"
+
+
+class CannotExpress(ValueError):
+    """The policy cannot be compiled; ``refusals`` name the parts that cannot be expressed."""
+
+    def __init__(self, refusals: Iterable[Refusal]) -> None:
+        self.refusals = tuple(refusals)
+        super().__init__("; ".join(map(str, self.refusals)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The live rules, overrides and mirrors that a native policy expresses.
+
+    With ``skip_templates``, a backstop does not judge templates, because it cannot know what their Pods will
+    run once mirrors have rewritten them.
+    """
+
+    policy: Policy
+    allow: tuple[Rule, ...]
+    deny: tuple[Rule, ...]
+    overrides: tuple[OverrideEntry, ...]
+    mirrors: tuple[Mirror, ...]
+    skip_templates: bool = False
+
+    @property
+    def allowed(self) -> tuple[Entry, ...]:
+        return tuple(map(entry_of, self.allow))
+
+    def always(self, *modes: Mode) -> bool | None:
+        """Return whether every namespace has one of the modes; ``None`` when only some may have one."""
+        found = {self.policy.mode in modes, *(override.mode in modes for override in self.overrides)}
+        return found.pop() if len(found) == 1 else None
+
+    def judged_as(self, *modes: Mode) -> Part | None:
+        """Return the condition that the request's namespace has one of the modes.
+
+        ``None`` when no condition is needed, see ``always``. Raises ``CannotExpress`` when there are too many
+        overrides for one expression.
+        """
+        if self.always(*modes) is not None:
+            return None
+        # Overrides side by side that lead to the same answer are one branch.
+        groups = [
+            (answer, [name for override in overrides for name in override.names])
+            for answer, overrides in groupby(self.overrides, lambda override: override.mode in modes)
+        ]
+        text, cost = "", 1
+        for answer, names in groups:
+            part = Part("true", 1) if "*" in names else in_namespaces(tuple(names))
+            text += f"{part.text} ? {str(answer).lower()} : "
+            cost += part.cost + 1
+        part = Part(f"({text}{str(self.policy.mode in modes).lower()})", cost, closed=True)
+        if len(groups) > MAX_BRANCHES or cost > MAX_COST or len(part.text) > MAX_EXPRESSION_LENGTH:
+            raise CannotExpress([Refusal(part="namespaces", why="the expression has no room for them all")])
+        return part
+
+
+RULE_FIELDS: Final = {
+    "list": "allow rules approve, deny rules refuse",
+    "index": "only names the rule",
+    "pattern": "the images of an entry",
+    "namespaces": "the namespaces of an entry",
+    "until": "a rule that will expire is refused; one that has expired is left out",
+    "owner": "not shown",
+    "reason": "not shown",
+    "verify": "refused",
+    "on_error": "matters with verify only",
+    "pin": "implies verify, which is refused",
+}
+"""What a native policy makes of each field of a rule. A test fails until a new field is here."""
+
+MIRROR_FIELDS: Final = {
+    "index": "only names the mirror",
+    "source": "where an image is rewritten, and where a denied image on a mirror comes from",
+    "targets": "the first is where images go; a denied image is refused on all of them",
+    "exceptions": "not rewritten",
+    "verify": "refused where images are rewritten",
+    "on_missing": "matters with verify only",
+    "on_error": "matters with verify only",
+    "pin": "implies verify",
+    "image_pull_secret": "added by a mutating policy; a validating one does not look at it",
+}
+"""The same for each field of a mirror."""
+
+
+def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
+    """Return what of a policy lives at an instant and can be expressed.
+
+    A backstop keeps approving what will expire, leaves out denials that will, approves by name what would be
+    looked up, and treats a namespace by the mildest mode that it may have. Raises ``CannotExpress`` when the
+    policy must be exact and cannot be.
+    """
+    refusals = tuple(_refusals(policy, now))
+    if refusals and not backstop:
+        raise CannotExpress(_shown(refusals))
+    live = _live_overrides(policy, now)
+    kept = tuple(each for each in live if each.until is None or each.mode == "warn")
+    unsure = len(kept) < len(live) or any(mirror.verify for mirror in policy.mirrors)
+    return Selection(
+        policy=policy,
+        allow=tuple(rule for rule in policy.allow if rule.lives_at(now)),
+        deny=tuple(
+            rule for rule in policy.deny if rule.lives_at(now) and not (backstop and rule.until is not None)
+        ),
+        # An override to warn that will expire stays: nothing is milder. What holds in place of another one
+        # that expires is as mild or milder, but may rewrite where that one does not.
+        overrides=kept,
+        mirrors=tuple(policy.mirrors),
+        skip_templates=unsure and len(policy.mirrors) > 0 and _may_rewrite(policy, live),
+    )
+
+
+def _refusals(policy: Policy, now: datetime) -> Iterator[Refusal]:
+    for rule in (*policy.allow, *policy.deny):
+        if not rule.lives_at(now):
+            continue
+        if rule.until is not None:
+            yield Refusal(part=str(rule), why=EXPIRES)
+        if rule.verify:
+            yield Refusal(part=str(rule), why=LOOKS_UP)
+    for index, override in enumerate(policy.document.namespaces):
+        if override.until is not None and now < override.until:
+            yield Refusal(part=f"namespaces[{index}]", why=EXPIRES)
+    may_rewrite = _may_rewrite(policy, _live_overrides(policy, now))
+    for mirror in policy.mirrors:
+        if mirror.verify and may_rewrite:
+            yield Refusal(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
+    for index, entry in enumerate(policy.document.resources):
+        kind = f"{entry.kind}.{entry.group}" if entry.group else entry.kind
+        yield Refusal(part=f"resources[{index}]", why=f"a native policy finds no images at paths of {kind}")
+
+
+def _shown(refusals: tuple[Refusal, ...]) -> Iterator[Refusal]:
+    yield from refusals[:MAX_SHOWN]
+    if len(refusals) > MAX_SHOWN:
+        yield Refusal(part="policy", why=f"{len(refusals) - MAX_SHOWN:,} more parts cannot be expressed")
+
+
+def _live_overrides(policy: Policy, now: datetime) -> list[OverrideEntry]:
+    return [each for each in policy.document.namespaces if each.until is None or now < each.until]
+
+
+def _may_rewrite(policy: Policy, overrides: Iterable[OverrideEntry]) -> bool:
+    """Return whether some namespace is in mutate mode. In every other mode mirrors rewrite nothing."""
+    return any(map(rewrites, (policy.mode, *(override.mode for override in overrides))))

@@ -1,0 +1,241 @@
+"""A policy as a native ValidatingAdmissionPolicy with its binding.
+
+For each new image of an object, the policy first evaluates the expression of the fast path. Only an image
+that this expression does not recognise is brought into canonical form and compared with every rule. So the
+usual image costs as little as with the fast path, and the answer is exact for every other image too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
+from gatekeeper_py.core.compile import expression
+from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
+from gatekeeper_py.core.compile.entry import TooManyComparisonsError
+from gatekeeper_py.core.compile.exclusions import Bounded
+from gatekeeper_py.core.compile.fastpath import compile_fastpath
+from gatekeeper_py.core.compile.native import decision
+from gatekeeper_py.core.compile.native.canonical import steps
+from gatekeeper_py.core.compile.native.decision import (
+    MAX_CHARACTERS,
+    MAX_IMAGES,
+    NAME,
+    Condition,
+    affordable,
+)
+from gatekeeper_py.core.compile.native.images import changed_images
+from gatekeeper_py.core.compile.native.objects import (
+    Document,
+    Options,
+    Variable,
+    conditions,
+    constraints,
+    policy_and_binding,
+)
+from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, rewritten
+from gatekeeper_py.core.compile.native.selection import (
+    MAX_SHOWN,
+    NO_ROOM,
+    CannotExpress,
+    Refusal,
+    Selection,
+    select,
+)
+from gatekeeper_py.core.policy.policy import Policy
+
+POLICY_NAME: Final = "gatekeeper-py-images"
+WARNING_NAME: Final = f"{POLICY_NAME}-warn"
+
+MAX_IMAGES_SHOWN: Final = 5
+MAX_IMAGE_SHOWN: Final = 200
+"""Images in a message, and characters of each. An API server takes a message of at most 5 KiB."""
+
+
+def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[Document, ...]:
+    """Compile a policy as of an instant: native policies and bindings, in the order in which to apply them.
+
+    Namespaces in ``warn`` have a policy and a binding of their own. Raises ``CannotExpress``.
+    """
+    selection = select(policy, now, backstop=options.backstop)
+    variables = [variable._asdict() for variable in _variables(selection, now, options)]
+    validations = list(_validations(policy, options))
+    warns, in_warn = selection.always("warn"), selection.judged_as("warn")
+
+    def pair(name: str, selected: Part | None, actions: list[str]) -> tuple[Document, Document]:
+        spec = {
+            "failurePolicy": "Fail",
+            "matchConstraints": constraints(WORKLOAD_KINDS, options),
+            "matchConditions": list(conditions(selected)),
+            "variables": variables,
+            "validations": validations,
+        }
+        kind = "ValidatingAdmissionPolicy"
+        return policy_and_binding(kind, name, policy, options, spec, validationActions=actions)
+
+    documents: list[Document] = []
+    if warns is not True:
+        documents += pair(POLICY_NAME, None if in_warn is None else negated(in_warn), ["Deny"])
+    if warns is not False:
+        documents += pair(WARNING_NAME, in_warn, ["Warn", "Audit"])
+    return tuple(documents)
+
+
+def _variables(selection: Selection, now: datetime, options: Options) -> Iterator[Variable]:
+    """Yield the variables up to ``rejected``: lists of an image as written and its name."""
+    yield from changed_images(WORKLOAD_KINDS)
+    denied = _denied(selection, options)
+    rewrites, *mirrored = _mirrored(selection, denied, options) or (None,)
+    approved = _approved(selection, denied, options, _judged_name(selection) if mirrored else NAME)
+    unclear = ["variables.few"]
+    if rewrites is not None:
+        yield rewrites
+    if selection.skip_templates:
+        unclear.append("object.kind == 'Pod'")
+    recognised = _recognised(selection.policy, now)
+    if recognised is not None:
+        # What a mirror rewrites is judged by its new name.
+        exception = "" if rewrites is None else f"{rewrites.reference} || "
+        unclear.append(f"({exception}!({recognised.text}))")
+    yield Variable("unclear", f"variables.changed.filter(i, {' && '.join(unclear)}).map(i, [i, i])")
+    yield from steps("variables.unclear")
+    yield from mirrored
+    judged = mirrored[-1].reference if mirrored else "variables.canonical"
+    yield Variable("rejected", f"{judged}.filter(p, p[1] == '' || !({approved.text}))")
+
+
+def _denied(selection: Selection, options: Options) -> tuple[Bounded, ...]:
+    try:
+        return tuple(decision.denied_entries(selection.deny, selection.mirrors))
+    except TooManyComparisonsError:
+        if options.backstop:
+            return ()
+        why = "there are too many deny rules to compare with the origins of mirrors"
+        raise CannotExpress([Refusal(part="mirrors", why=why)]) from None
+
+
+def _approved(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> Part:
+    """Return whether a name is approved; a backstop approves more when there is no room for every rule."""
+    allowed = selection.allowed
+    choices: list[Condition] = [decision.approves(allowed, denied)]
+    if options.backstop:
+        choices += [
+            decision.approves(allowed, ()),
+            decision.approves(decision.every_version(allowed), ()),
+            decision.approves(decision.whole_registries(allowed), ()),
+        ]
+    part = next((part for choice in choices if (part := affordable(choice, name)) is not None), None)
+    if part is None:
+        raise CannotExpress(_beyond_the_room(selection, name))
+    return part
+
+
+def _beyond_the_room(selection: Selection, name: Text) -> Iterator[Refusal]:
+    """Yield the rules that do not fit any more when they are added in turn, ``allow`` first."""
+    rules = (*selection.allow, *selection.deny)
+
+    def fits(count: int) -> bool:
+        deny = rules[len(selection.allow) : count]
+        denied = decision.denied_entries(deny, selection.mirrors)
+        return affordable(decision.approves(selection.allowed[:count], denied), name) is not None
+
+    # Few of a hundred thousand rules may fit, so the search begins with few.
+    most = 1
+    while most < len(rules) and fits(most):
+        most *= 2
+    least, most = most // 2, min(most, len(rules))  # so many fit, and so many do not
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle)
+    for rule in rules[least : least + MAX_SHOWN]:
+        yield Refusal(part=str(rule), why=NO_ROOM)
+    if len(rules) - least > MAX_SHOWN:
+        yield Refusal(part="policy", why=f"no room for {len(rules) - least - MAX_SHOWN:,} more rules")
+
+
+def _recognised(policy: Policy, now: datetime) -> Part | None:
+    """Return whether the fast path would skip an image ``i``; ``None`` when nothing is pre-approved."""
+    fast = compile_fastpath(policy, now).approved["validating"]
+    if not fast:
+        return None
+    return affordable(lambda name: expression.is_pre_approved(fast, name._replace(text="i")))
+
+
+def _judged_name(selection: Selection) -> Text:
+    """Return the name that is judged where mirrors rewrite: it can grow by the mirror's own name."""
+    growth = max(len(mirror.to.text) for mirror in selection.mirrors)
+    return NAME._replace(longest=NAME.longest + MAX_IMAGES * growth)
+
+
+def _mirrored(selection: Selection, denied: tuple[Bounded, ...], options: Options) -> tuple[Variable, ...]:
+    """Return the variables that judge templates by the names that mirrors will give to their Pods' images.
+
+    The first is whether the object is such a template. Empty when no template is.
+    """
+    if selection.skip_templates or not selection.mirrors or selection.always("mutate") is False:
+        return ()
+    mutates = selection.judged_as("mutate")
+    template = "object.kind != 'Pod'"
+    rewrites = Variable("rewrites", template if mutates is None else f"{template} && {mutates.text}")
+
+    def judged(name: Text) -> Part:
+        refused = decision.denies(denied)(name)
+        result = rewritten(selection.mirrors, name, canonical=True)
+        text = f"{name.text} != '' && {negated(refused).text} ? {result.text} : ''"
+        return Part(text, refused.cost + result.cost)
+
+    part = affordable(judged) if len(selection.mirrors) <= MAX_MIRRORS else None
+    if part is not None:
+        new = f"{rewrites.reference} ? ({part.text}) : ''"
+        mirrored = Variable("mirrored", f"variables.canonical.map(p, [p[0], p[1], {new}])")
+        judged_by = f"{mirrored.reference}.map(p, [p[0], p[2] == '' ? p[1] : p[2]])"
+        return rewrites, mirrored, Variable("judged", judged_by)
+    if options.backstop:
+        return rewrites, Variable("judged", f"{rewrites.reference} ? [] : variables.canonical")
+    raise CannotExpress([Refusal(part="mirrors", why="the expression has no room for them all")])
+
+
+def _validations(policy: Policy, options: Options) -> Iterator[Document]:
+    if not options.backstop:
+        bounds = f"more than {MAX_IMAGES} new images, or {MAX_CHARACTERS:,} characters of them"
+        yield {
+            "expression": "variables.few",
+            "message": f"not approved: {bounds}{_message_of(policy)}",
+            "reason": "Forbidden",
+        }
+    yield {
+        "expression": "size(variables.rejected) == 0",
+        "messageExpression": _message(policy),
+        "message": f"an image is not approved{_message_of(policy)}",
+        "reason": "Forbidden",
+    }
+
+
+def _message_of(policy: Policy) -> str:
+    """Return the policy's own message as the end of a sentence."""
+    return f"; {policy.document.message}" if policy.document.message else ""
+
+
+def _message(policy: Policy) -> str:
+    """Return an expression for what a user reads: the first rejected images, and the policy's message."""
+    written = (
+        f"p[0].matches('^[!-~]+$') ? {_cut('p[0]')}"
+        " : p[0] == '' ? 'an empty image' : 'an image with unusual characters'"
+    )
+    name = f"({written}) + (p[1] == '' || p[1] == p[0] ? '' : ' (' + {_cut('p[1]')} + ')')"
+    first = ", ".join(f"variables.rejected[{index}]" for index in range(MAX_IMAGES_SHOWN))
+    more = f"' and ' + string(size(variables.rejected) - {MAX_IMAGES_SHOWN}) + ' more'"
+    own = _message_of(policy)
+    end = f" + {quoted(own)}" if own else ""
+    return (
+        f"'not approved: ' + (size(variables.rejected) <= {MAX_IMAGES_SHOWN}\n"
+        f"  ? variables.rejected.map(p, {name}).join(', ')\n"
+        f"  : [{first}].map(p, {name}).join(', ') + {more}){end}"
+    )
+
+
+def _cut(text: str) -> str:
+    length = f"size({text})"
+    return f"{text}.substring(0, {length} < {MAX_IMAGE_SHOWN} ? {length} : {MAX_IMAGE_SHOWN})"

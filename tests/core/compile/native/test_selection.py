@@ -1,0 +1,247 @@
+"""What a native policy refuses to express, and what a backstop makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.compile.native.selection import (
+    EXPIRES,
+    LOOKS_UP,
+    MAX_BRANCHES,
+    MAX_SHOWN,
+    MIRROR_FIELDS,
+    RULE_FIELDS,
+    CannotExpress,
+    Selection,
+    select,
+)
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.rules import Rule
+
+
+def selected(
+    more: str = "", *, allow: str = "[a.io]", mode: str = "enforce", backstop: bool = False
+) -> Selection:
+    return select(parse_policy(policy_text(more, allow=allow, mode=mode)), INSTANT, backstop=backstop)
+
+
+@pytest.mark.parametrize(
+    ("allow", "more", "mode", "parts"),
+    [
+        pytest.param(
+            "[a.io, {image: b.io, until: 2027-01-01}]",
+            "",
+            "enforce",
+            [("allow[1] b.io", EXPIRES)],
+            id="until",
+        ),
+        pytest.param(
+            "[{image: a.io, verify: true}, {image: b.io, pin: true}]",
+            "",
+            "enforce",
+            [("allow[0] a.io", LOOKS_UP), ("allow[1] b.io", LOOKS_UP)],
+            id="verify-and-pin",
+        ),
+        pytest.param(
+            "[{image: a.io, verify: true, until: 2027-01-01}]",
+            "",
+            "enforce",
+            [("allow[0] a.io", EXPIRES), ("allow[0] a.io", LOOKS_UP)],
+            id="both",
+        ),
+        pytest.param(
+            "[a.io]",
+            "deny: [{image: a.io/x, until: 2027-01-01}]\n",
+            "enforce",
+            [("deny[0] a.io/x", EXPIRES)],
+            id="deny",
+        ),
+        pytest.param(
+            "[a.io]",
+            "namespaces: [{names: [x], mode: warn}, {names: [y], mode: warn, until: 2027-01-01}]\n",
+            "enforce",
+            [("namespaces[1]", EXPIRES)],
+            id="override",
+        ),
+        pytest.param(
+            "[a.io]",
+            "mirrors: [{from: b.io, to: a.io/b, verify: true}]\n",
+            "mutate",
+            [("mirrors[0]", LOOKS_UP)],
+            id="mirror",
+        ),
+        pytest.param(
+            "[a.io]",
+            "mirrors: [{from: b.io, to: a.io/b, pin: true}]\nnamespaces: [{names: [x], mode: mutate}]\n",
+            "enforce",
+            [("mirrors[0]", LOOKS_UP)],
+            id="mirror-in-some-namespace",
+        ),
+        pytest.param(
+            "[a.io]",
+            "resources: [{group: '', kind: Pod, images: [spec.x]}, {group: g.io, kind: K, images: [x]}]\n",
+            "enforce",
+            [
+                ("resources[0]", "a native policy finds no images at paths of Pod"),
+                ("resources[1]", "a native policy finds no images at paths of K.g.io"),
+            ],
+            id="resources",
+        ),
+    ],
+)
+def test_what_cannot_be_expressed_is_refused_by_name(
+    allow: str, more: str, mode: str, parts: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(CannotExpress) as refused:
+        selected(more, allow=allow, mode=mode)
+    assert [(refusal.part, refusal.why) for refusal in refused.value.refusals] == parts
+    assert str(refused.value) == "; ".join(f"{part}: {why}" for part, why in parts)
+    selected(more, allow=allow, mode=mode, backstop=True)
+
+
+def test_expired_rules_and_overrides_are_left_out() -> None:
+    found = selected(
+        "deny: [{image: a.io/x, until: 2026-01-01}]\n"
+        "namespaces: [{names: [x], mode: warn, until: 2026-01-01}]\n",
+        allow="[a.io, {image: b.io, until: 2026-01-01}, {image: c.io, until: 2026-01-01, verify: true}]",
+    )
+    assert [rule.index for rule in found.allow] == [0]
+    assert (found.deny, found.overrides) == ((), ())
+
+
+def test_a_mirror_that_looks_up_is_expressed_where_nothing_is_rewritten() -> None:
+    found = selected("mirrors: [{from: b.io, to: a.io/b, verify: true}]\n")
+    assert len(found.mirrors) == 1
+    assert not found.skip_templates
+
+
+def test_many_refusals_are_cut_and_counted() -> None:
+    rules = ", ".join(f"{{image: r{number}.io, until: 2027-01-01}}" for number in range(MAX_SHOWN + 7))
+    with pytest.raises(CannotExpress) as refused:
+        selected(allow=f"[{rules}]")
+    assert len(refused.value.refusals) == MAX_SHOWN + 1
+    assert str(refused.value.refusals[-1]) == "policy: 7 more parts cannot be expressed"
+
+
+def test_a_backstop_approves_what_will_expire_and_leaves_out_denials_that_will() -> None:
+    found = selected(
+        "deny: [{image: a.io/x, until: 2027-01-01}, a.io/y]\n",
+        allow="[{image: a.io, until: 2027-01-01}, {image: b.io, verify: true}]",
+        backstop=True,
+    )
+    assert [rule.index for rule in found.allow] == [0, 1]
+    assert [rule.index for rule in found.deny] == [1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "modes"),
+    [
+        pytest.param("[{names: [x], mode: warn, until: 2027-01-01}]", ["warn"], id="warn-stays"),
+        pytest.param("[{names: [x], mode: enforce, until: 2027-01-01}]", [], id="enforce-is-left-out"),
+        pytest.param("[{names: [x], mode: mutate, until: 2027-01-01}]", [], id="mutate-is-left-out"),
+    ],
+)
+def test_a_backstop_keeps_the_milder_mode(overrides: str, modes: list[str]) -> None:
+    found = selected(f"namespaces: {overrides}\n", backstop=True)
+    assert [override.mode for override in found.overrides] == modes
+
+
+MIRROR = "mirrors: [{from: b.io, to: a.io/b}]\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "mode", "skips"),
+    [
+        pytest.param(MIRROR, "mutate", False, id="plain-mirror"),
+        pytest.param("mirrors: [{from: b.io, to: a.io/b, verify: true}]\n", "mutate", True, id="look-up"),
+        pytest.param("mirrors: [{from: b.io, to: a.io/b, verify: true}]\n", "enforce", False, id="never"),
+        pytest.param(
+            f"{MIRROR}namespaces: [{{names: [x], mode: mutate, until: 2027-01-01}}]\n",
+            "enforce",
+            True,
+            id="mode-that-expires",
+        ),
+        pytest.param(
+            f"{MIRROR}namespaces: [{{names: [x], mode: enforce, until: 2027-01-01}}]\n",
+            "warn",
+            False,
+            id="nothing-is-rewritten",
+        ),
+        pytest.param(
+            "namespaces: [{names: [x], mode: enforce, until: 2027-01-01}]\n", "mutate", False, id="no-mirrors"
+        ),
+    ],
+)
+def test_a_backstop_judges_no_templates_when_it_cannot_know_their_images(
+    more: str, mode: str, *, skips: bool
+) -> None:
+    assert selected(more, mode=mode, backstop=True).skip_templates is skips
+
+
+@pytest.mark.parametrize(
+    ("overrides", "always", "condition"),
+    [
+        pytest.param("", False, None, id="none"),
+        pytest.param("[{names: [x], mode: mutate}]", False, None, id="no-warn"),
+        pytest.param(
+            "[{names: [x, 'y-*'], mode: warn}]",
+            None,
+            "((request.namespace == 'x' || request.namespace.startsWith('y-')) ? true : false)",
+            id="one",
+        ),
+        pytest.param(
+            "[{names: [x], mode: warn}, {names: [y], mode: warn}, {names: [z], mode: mutate}]",
+            None,
+            "(request.namespace in ['x', 'y'] ? true : request.namespace == 'z' ? false : false)",
+            id="neighbours-are-joined",
+        ),
+        pytest.param(
+            "[{names: [x], mode: enforce}, {names: [y, '*'], mode: warn}]",
+            None,
+            "(request.namespace == 'x' ? false : true ? true : false)",
+            id="every-namespace",
+        ),
+    ],
+)
+def test_the_condition_for_namespaces_in_warn(overrides: str, always: object, condition: str | None) -> None:
+    found = selected(f"namespaces: {overrides}\n" if overrides else "")
+    part = found.judged_as("warn")
+    assert found.always("warn") is always
+    assert (None if part is None else part.text) == condition
+
+
+def test_overrides_without_room_are_refused() -> None:
+    found = selected(
+        "namespaces: ["
+        + ", ".join(
+            f"{{names: [n{number}], mode: {'warn' if number % 2 else 'enforce'}}}"
+            for number in range(MAX_BRANCHES + 1)
+        )
+        + "]\n"
+    )
+    with pytest.raises(CannotExpress, match="namespaces: the expression has no room for them all"):
+        found.judged_as("warn")
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(Rule, RULE_FIELDS), (Mirror, MIRROR_FIELDS)])
+def test_every_field_has_a_position(kind: type, fields: dict[str, str]) -> None:
+    """A new field of a rule or a mirror could approve what it should not."""
+    assert fields.keys() == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_every_field_of_the_document_has_a_position() -> None:
+    assert {field.name for field in dataclasses.fields(PolicyDocument)} == {
+        "mode",
+        "allow",
+        "deny",
+        "namespaces",
+        "mirrors",
+        "resources",
+        "registries",  # only says how look-ups are made
+        "message",
+    }

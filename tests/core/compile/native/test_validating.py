@@ -1,0 +1,248 @@
+"""The objects of a native ValidatingAdmissionPolicy, and what becomes of policies without room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
+from gatekeeper_py.core.compile import entry
+from gatekeeper_py.core.compile.native import validating
+from gatekeeper_py.core.compile.native.objects import Options
+from gatekeeper_py.core.compile.native.selection import MAX_SHOWN, NO_ROOM, CannotExpress
+from gatekeeper_py.core.compile.native.validating import validating_policy
+
+Document = dict[str, Any]
+MIRROR = "mirrors: [{from: b.io, to: a.io/b}]\n"
+
+
+def compiled(
+    more: str = "", *, allow: str = "[a.io]", mode: str = "enforce", **options: Any
+) -> list[Document]:
+    policy = parse_policy(policy_text(more, allow=allow, mode=mode))
+    return list(validating_policy(policy, INSTANT, Options(**{"exempt": ("kube-system",)} | options)))
+
+
+def variables(document: Document) -> dict[str, str]:
+    return {variable["name"]: variable["expression"] for variable in document["spec"]["variables"]}
+
+
+def test_a_policy_and_its_binding() -> None:
+    policy, binding = compiled("message: ask us\n")
+    revision = parse_policy(policy_text("message: ask us\n", allow="[a.io]")).revision
+    for document in (policy, binding):
+        assert document["apiVersion"] == "admissionregistration.k8s.io/v1"
+        assert document["metadata"]["name"] == "gatekeeper-py-images"
+        assert document["metadata"]["annotations"] == {"gatekeeper-py/policy-revision": revision}
+    assert (policy["kind"], binding["kind"]) == (
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    )
+    assert binding["spec"] == {"policyName": "gatekeeper-py-images", "validationActions": ["Deny"]}
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    assert [each["name"] for each in policy["spec"]["matchConditions"]] == [
+        "not-being-deleted",
+        "not-a-mirror-pod",
+    ]
+    for validation in policy["spec"]["validations"]:
+        assert validation["reason"] == "Forbidden"
+        assert validation["message"].endswith("; ask us")
+    assert policy["spec"]["validations"][1]["messageExpression"].endswith(" + '; ask us'")
+
+
+def test_it_applies_to_every_kind_of_the_table() -> None:
+    (policy, _) = compiled()
+    rules = policy["spec"]["matchConstraints"]["resourceRules"]
+    resources = {(*rule["apiGroups"], each) for rule in rules for each in rule["resources"]}
+    assert resources == {(kind.group, kind.plural) for kind in WORKLOAD_KINDS} | {
+        ("", "pods/ephemeralcontainers")
+    }
+    assert all(rule["operations"] == ["CREATE", "UPDATE"] for rule in rules)
+
+
+@pytest.mark.parametrize(
+    ("exempt", "values"),
+    [
+        pytest.param(("kube-system", "a", "a"), ["a", "kube-system"], id="sorted-once"),
+        pytest.param(("",), None, id="none"),
+        pytest.param((), None, id="empty"),
+    ],
+)
+def test_exempt_namespaces(exempt: tuple[str, ...], values: list[str] | None) -> None:
+    policy, _ = compiled(exempt=exempt)
+    selector = policy["spec"]["matchConstraints"].get("namespaceSelector")
+    found = None if selector is None else selector["matchExpressions"][0]
+    assert found == (
+        None
+        if values is None
+        else {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": values}
+    )
+
+
+def test_static_names() -> None:
+    policy, binding = compiled(static=True)
+    assert policy["metadata"]["name"] == binding["metadata"]["name"] == "gatekeeper-py-images.static.k8s.io"
+    assert binding["spec"]["policyName"] == "gatekeeper-py-images.static.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("mode", "overrides", "expected"),
+    [
+        pytest.param("enforce", "", [("gatekeeper-py-images", ["Deny"], None)], id="enforce"),
+        pytest.param("mutate", "", [("gatekeeper-py-images", ["Deny"], None)], id="mutate"),
+        pytest.param("warn", "", [("gatekeeper-py-images-warn", ["Warn", "Audit"], None)], id="warn"),
+        pytest.param(
+            "enforce",
+            "[{names: [x], mode: warn}]",
+            [
+                ("gatekeeper-py-images", ["Deny"], "!(request.namespace == 'x' ? true : false)"),
+                (
+                    "gatekeeper-py-images-warn",
+                    ["Warn", "Audit"],
+                    "(request.namespace == 'x' ? true : false)",
+                ),
+            ],
+            id="both",
+        ),
+        pytest.param(
+            "enforce",
+            "[{names: [x], mode: mutate}]",
+            [("gatekeeper-py-images", ["Deny"], None)],
+            id="same-verdict",
+        ),
+    ],
+)
+def test_modes_are_validation_actions(
+    mode: str, overrides: str, expected: list[tuple[str, list[str], str | None]]
+) -> None:
+    documents = compiled(f"namespaces: {overrides}\n" if overrides else "", mode=mode)
+    found = []
+    for policy, binding in zip(documents[::2], documents[1::2], strict=True):
+        assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+        selecting = {each["name"]: each["expression"] for each in policy["spec"]["matchConditions"]}
+        found.append(
+            (
+                policy["metadata"]["name"],
+                binding["spec"]["validationActions"],
+                selecting.get("mode-of-the-namespace"),
+            )
+        )
+    assert found == expected
+
+
+def test_what_the_fast_path_recognises_is_not_looked_at_again() -> None:
+    assert "a[.]io/" in variables(compiled()[0])["unclear"]
+    # Of "foo:443/" no image can be written in full, so nothing is pre-approved.
+    assert variables(compiled(allow="['foo:443/']")[0])["unclear"] == (
+        "variables.changed.filter(i, variables.few).map(i, [i, i])"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "names"),
+    [
+        pytest.param("mutate", MIRROR, ["rewrites", "mirrored", "judged"], id="mutate"),
+        pytest.param("enforce", MIRROR, [], id="enforce"),
+        pytest.param("mutate", "", [], id="no-mirrors"),
+    ],
+)
+def test_templates_are_judged_by_the_names_on_mirrors(mode: str, more: str, names: list[str]) -> None:
+    found = variables(compiled(more, mode=mode)[0])
+    assert [name for name in found if name in {"rewrites", "mirrored", "judged"}] == names
+    if names:
+        assert found["rewrites"] == "object.kind != 'Pod'"
+
+
+def test_templates_are_rewritten_in_some_namespaces() -> None:
+    found = variables(compiled(f"{MIRROR}namespaces: [{{names: [x], mode: mutate}}]\n")[0])
+    assert found["rewrites"] == "object.kind != 'Pod' && (request.namespace == 'x' ? true : false)"
+
+
+def many(pattern: str, count: int) -> str:
+    return ", ".join(f"'{pattern.format(number)}'" for number in range(count))
+
+
+def test_rules_without_room_are_refused_by_name() -> None:
+    count = 2000
+    with pytest.raises(CannotExpress) as refused:
+        compiled(f"deny: [{many('*.d{}.io/x*', count)}]\n")
+    first, *_, last = refused.value.refusals
+    assert len(refused.value.refusals) == MAX_SHOWN + 1
+    assert first.why == NO_ROOM
+    # The first one that is named is the first one that does not fit.
+    number = int(first.part.split("[")[1].split("]")[0])
+    assert 10 < number < count
+    compiled(f"deny: [{many('*.d{}.io/x*', number)}]\n")
+    with pytest.raises(CannotExpress):
+        compiled(f"deny: [{many('*.d{}.io/x*', number + 1)}]\n")
+    assert last.part == "policy"
+    assert last.why == f"no room for {count - number - MAX_SHOWN:,} more rules"
+
+
+def test_few_rules_without_room_are_all_named() -> None:
+    with pytest.raises(CannotExpress) as refused:
+        compiled(allow=f"[{many('a.io/' + 'x' * 200 + '*{}', 60)}]")
+    assert refused.value.refusals[-1].part.startswith("allow[59] ")
+
+
+@pytest.mark.parametrize(
+    ("allow", "more", "expected"),
+    [
+        pytest.param("[a.io]", f"deny: [{many('*.d{}.io/x*', 2000)}]\n", "startsWith('a.io/')", id="no-deny"),
+        pytest.param(f"[{many('a.io/x{}/*:v*', 600)}]", "", "startsWith('a.io/')", id="whole-registries"),
+        pytest.param(
+            f"[{many('a.io/x{}:v*', 1200)}]", "", "in ['a.io/x0', 'a.io/x1', 'a.io/x10'", id="every-tag"
+        ),
+    ],
+)
+def test_a_backstop_approves_more_when_there_is_no_room(allow: str, more: str, expected: str) -> None:
+    with pytest.raises(CannotExpress):
+        compiled(more, allow=allow)
+    policy, _ = compiled(more, allow=allow, backstop=True)
+    assert expected in variables(policy)["rejected"]
+    assert len(policy["spec"]["validations"]) == 1
+
+
+def test_a_backstop_is_refused_when_not_even_its_registries_have_room() -> None:
+    allow = f"[{many('*r{}.io', 2000)}]"
+    with pytest.raises(CannotExpress, match="room"):
+        compiled(allow=allow, backstop=True)
+
+
+def test_too_many_denials_on_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = f"{MIRROR}deny: [b.io/x, 'b.io/y*']\n"
+    monkeypatch.setattr(entry.Budget.__init__, "__defaults__", (1,))
+    with pytest.raises(CannotExpress, match="mirrors: there are too many deny rules to compare"):
+        compiled(more)
+    policy, _ = compiled(more, backstop=True)
+    assert "b.io" not in variables(policy)["rejected"]
+
+
+def test_mirrors_without_room() -> None:
+    mirrors = ", ".join(f"{{from: m{number}.io, to: a.io/m{number}}}" for number in range(51))
+    more = f"mirrors: [{mirrors}]\n"
+    with pytest.raises(CannotExpress, match="mirrors: the expression has no room for them all"):
+        compiled(more, mode="mutate")
+    found = variables(compiled(more, mode="mutate", backstop=True)[0])
+    assert found["judged"] == "variables.rewrites ? [] : variables.canonical"
+
+
+def test_a_backstop_that_cannot_know_the_images_of_templates_judges_pods_only() -> None:
+    more = "mirrors: [{from: b.io, to: a.io/b, verify: true}]\n"
+    found = variables(compiled(more, mode="mutate", backstop=True)[0])
+    assert "object.kind == 'Pod'" in found["unclear"]
+    assert "judged" not in found
+
+
+def test_the_message_fits_into_what_an_api_server_takes() -> None:
+    policy, _ = compiled(f"""message: "it's {"x" * 195}"\n""")
+    assert policy["spec"]["validations"][1]["messageExpression"].endswith(rf" + '; it\'s {'x' * 195}'")
+    longest = validating.MAX_IMAGES_SHOWN * (2 * validating.MAX_IMAGE_SHOWN + len(" (), ")) + 200
+    assert longest < 5 * 1024 - 200
+
+
+def test_the_message_ends_with_the_images_without_one_of_the_policy() -> None:
+    assert compiled()[0]["spec"]["validations"][1]["messageExpression"].endswith("' more')")

@@ -1,0 +1,49 @@
+"""Native admission policies as an API server's own code evaluates them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from evaluating import COST_LIMIT, Evaluator, Judgement
+
+BUDGET = 10 * COST_LIMIT
+"""Of all expressions of a policy together (apiserver, pkg/apis/cel/config.go)."""
+
+Document = dict[str, Any]
+
+
+class Verdict(NamedTuple):
+    """What the native policies make of a request, and the message of the one that rejects it."""
+
+    verdict: Literal["allowed", "denied", "warned"]
+    message: str = ""
+
+
+def specs(documents: Iterable[Document], kind: str) -> Iterator[tuple[Document, list[str]]]:
+    """Yield the spec of each policy of a kind with the actions that its binding takes."""
+    listed = list(documents)
+    for document in listed:
+        if document["kind"] == kind:
+            (binding,) = (
+                each
+                for each in listed
+                if each["kind"] == f"{kind}Binding"
+                and each["spec"]["policyName"] == document["metadata"]["name"]
+            )
+            yield document["spec"], binding["spec"].get("validationActions", [])
+
+
+def validated(evaluator: Evaluator, documents: Iterable[Document], review: Document) -> Verdict:
+    """Return what ValidatingAdmissionPolicies make of a review. An error of an expression fails the test."""
+    for spec, actions in specs(documents, "ValidatingAdmissionPolicy"):
+        judged = without_error(evaluator.judge(spec, review))
+        if not judged.skipped and not judged.allowed:
+            return Verdict("denied" if "Deny" in actions else "warned", judged.message)
+    return Verdict("allowed")
+
+
+def without_error(judged: Judgement) -> Judgement:
+    assert judged.error == "", judged
+    assert judged.cost <= BUDGET
+    return judged
