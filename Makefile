@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 CORE_COVERAGE ?= 98
 # These tests have targets of their own.
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
-	--ignore=tests/chart
+	--ignore=tests/chart --ignore=tests/prometheus
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
 # One worker for each core; idle workers take tests from busy ones.
@@ -25,7 +25,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
+.PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
 	package package-test \
 	image image-test check docs manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
@@ -74,6 +74,11 @@ fuzz: setup ## fuzz for inputs that break a law or are slow, 18 minutes (FUZZ_SE
 registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils)
 	$(BIN)/python -m pytest tests/registries -q $(ARGS)
 
+monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus (Debian: prometheus; Node.js with npm)
+	@for tool in promtool prometheus node npm; do command -v $$tool >/dev/null \
+		|| { echo "$$tool is needed (Debian: apt-get install prometheus nodejs npm)" >&2; exit 1; }; done
+	$(BIN)/python -m pytest tests/monitoring tests/prometheus -q $(ARGS)
+
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
 	$(PYTHON) -m tools.controlplane build
 
@@ -111,8 +116,9 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.guard
 
-manifests: setup ## write what is generated in k8s and in the Helm chart
+manifests: setup ## write what is generated in k8s, in monitoring and in the Helm chart
 	$(BIN)/python -m tools.webhook_manifests
+	$(BIN)/python -m tools.monitoring
 	$(BIN)/python -m tools.chart
 
 format: setup ## format the code

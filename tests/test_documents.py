@@ -32,7 +32,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 POLICY_PAGE = (ROOT / "docs/policy.md").read_text(encoding="utf-8")
 INTERFACE_PAGE = (ROOT / "docs/interface.md").read_text(encoding="utf-8")
 FAST_PATH_PAGE = (ROOT / "docs/fast-path.md").read_text(encoding="utf-8")
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(path for folder in ("docs", "benchmarks", "monitoring") for path in (ROOT / folder).rglob("*.md")),
+]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,9 +13,11 @@ from prometheus_client import (
     generate_latest,
 )
 
+from gatekeeper_py.control import certificates
 from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.fastpath.reconcile import Change
 from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.control.webhooks.templates import MUTATING_NAME, VALIDATING_NAME
 from gatekeeper_py.core.compile.fastpath import Endpoint
 
 PREFIX: Final = "gatekeeper_py_control"
@@ -84,6 +86,10 @@ class ControlMetrics:
         ProcessCollector(registry=self.registry)
         for result in ("completed", "failed"):
             self._reconciles.labels(result)
+        for name in (VALIDATING_NAME, MUTATING_NAME):
+            self._repairs.labels(name)
+        for step in filter(None, get_args(certificates.Change)):
+            self._steps.labels(step)
 
     def reconciled(self, report: Report) -> None:
         self._reconciles.labels("completed").inc()

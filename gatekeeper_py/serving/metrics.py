@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable
-from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Mapping
+from itertools import accumulate, product
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +24,10 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from gatekeeper_py.core.admission.judgement import Exemption
+from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.serving.guard import CHECK_RESULTS, CheckResult
 from gatekeeper_py.serving.listener import EVICTIONS, Eviction
@@ -47,6 +52,27 @@ LOOKUP_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 MAX_HOSTS: Final = 100
 """Registries with series of their own, as many as a policy can configure."""
+
+ERROR_CODES: Final = (400, 403, 404, 405, 408, 413, 415, 500, 503)
+"""Statuses of answers that are not 200; docs/interface.md, "HTTP", has the same list."""
+
+LOOKUP_RESULTS: Final = ("found", "missing", "error", "stale")
+
+REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = MappingProxyType(
+    {
+        "validate": (
+            ("allowed", "enforce"), ("denied", "enforce"),
+            ("allowed", "warn"), ("warned", "warn"),
+            ("allowed", "mutate"), ("denied", "mutate"),
+        ),
+        "mutate": (("allowed", "enforce"), ("allowed", "warn"), ("allowed", "mutate"), ("mutated", "mutate")),
+        "policy": tuple(product(("allowed", "denied", "warned"), get_args(Mode))),
+    }
+)  # fmt: skip
+"""The verdicts that each endpoint can give, each with the mode in which it gives it."""
+
+OTHER_HOSTS: Final = "other"
+"""The label of all registries beyond MAX_HOSTS."""
 
 KNOWN_OPERATIONS: Final = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 
@@ -110,8 +136,6 @@ class Metrics:
         self._evicted = self._counter(
             "connections_evicted", "Connections closed because all were in use, by reason.", "why"
         )
-        for why in EVICTIONS:
-            self._evicted.labels(why)
         self._log_dropped = self._counter_function(
             "log_lines_dropped", "Log lines dropped because nothing read them fast enough."
         )
@@ -136,10 +160,28 @@ class Metrics:
         )
         self._registry_config.set(1)
         self._hosts: set[str] = set()
-        for result in ("loaded", "refused", "unchanged"):
-            self._reloads.labels(result)
-        for check in CHECK_RESULTS:
-            self._checks.labels(check)
+        self._start_at_zero()
+
+    def _start_at_zero(self) -> None:
+        """Create every series whose label values are known before its first event.
+
+        An alert on increase() misses the event that creates a series.
+        """
+        for endpoint, verdicts in REVIEW_VERDICTS.items():
+            for verdict, mode in verdicts:
+                for operation in ("CREATE", "UPDATE"):
+                    self._reviews.add((endpoint, operation, verdict, mode), 0)
+        for reason in get_args(Reason):
+            self._images.add(("approved" if reason == "allowed" else "rejected", reason), 0)
+        for counter, values in (
+            (self._reloads, ("loaded", "refused", "unchanged")),
+            (self._checks, CHECK_RESULTS),
+            (self._errors, map(str, ERROR_CODES)),
+            (self._exemptions, filter(None, get_args(Exemption))),
+            (self._evicted, EVICTIONS),
+        ):
+            for value in values:
+                counter.labels(value)
 
     def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None:
         """Count one answered review."""
@@ -186,26 +228,41 @@ class Metrics:
             ("resource", len(compiled.policy.document.resources)),
         ):
             self._rules.labels(kind).set(size)
+        for mirror in compiled.mirrors:
+            self._rewrites.labels(str(mirror.index))
+        for host in sorted(compiled.looked_up_hosts):
+            if not is_glob(host):
+                self._host_label(host)
 
     def lookup(self, host: str, result: str, seconds: float) -> None:
         """Count one look-up when it ends; ``stale`` is one answer from an old fact."""
-        host = self._host(host)
+        host = self._host_label(host)
         self._lookups.labels(host, result).inc()
         if result != "stale":
             self._lookup_durations.labels(host).observe(seconds)
 
     def breaker(self, host: str, *, is_open: bool) -> None:
-        self._breakers.labels(self._host(host)).set(1 if is_open else 0)
+        self._breakers.labels(self._host_label(host)).set(1 if is_open else 0)
 
     def registry_config(self, problem: str) -> None:
         """Note whether the files for look-ups can be used; an empty text means that they can."""
         self._registry_config.set(0 if problem else 1)
 
-    def _host(self, host: str) -> str:
-        """The label for a registry. A policy can name thousands of hosts; only the first 100 have series."""
-        if len(self._hosts) < MAX_HOSTS:
-            self._hosts.add(host)
-        return host if host in self._hosts else "other"
+    def _host_label(self, host: str) -> str:
+        """Return the label for a registry; a new one gets its series.
+
+        A policy can name thousands of hosts; only the first 100 have series of their own.
+        """
+        if host in self._hosts:
+            return host
+        label = host if len(self._hosts) < MAX_HOSTS else OTHER_HOSTS
+        if label not in self._hosts:
+            self._hosts.add(label)
+            for result in LOOKUP_RESULTS:
+                self._lookups.labels(label, result)
+            self._lookup_durations.labels(label)
+            self._breakers.labels(label)
+        return label
 
     def connection_evicted(self, why: Eviction) -> None:
         self._evicted.labels(why).inc()

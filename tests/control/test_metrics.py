@@ -9,6 +9,19 @@ def test_a_controller_without_the_fast_path_says_nothing_of_it() -> None:
     assert b"fastpath" not in ControlMetrics().exposition()
 
 
+def test_every_counter_with_known_labels_starts_at_0() -> None:
+    """An alert on increase() misses the event that creates a series."""
+    lines = ControlMetrics().exposition().decode().splitlines()
+    for series in (
+        'control_repairs_total{configuration="image-validation-webhook"}',
+        'control_repairs_total{configuration="image-mutation-webhook"}',
+        'control_certificate_steps_total{step="promote"}',
+        'control_reconciles_total{result="failed"}',
+        "control_pauses_total",
+    ):
+        assert f"gatekeeper_py_{series} 0.0" in lines
+
+
 def test_the_names_that_alerts_depend_on() -> None:
     metrics = ControlMetrics()
     fast_path = FastPathMetrics(metrics.registry)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import documented
 from builders import HUB_TO_CORP, policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.serving.metrics import DURATION_BUCKETS, Metrics
+from gatekeeper_py.serving.metrics import DURATION_BUCKETS, MAX_HOSTS, Metrics
 from served import families
 
 NAMES: dict[str, set[str]] = {
@@ -72,6 +73,41 @@ def test_what_cannot_be_missed_is_there_from_the_start() -> None:
         "certificate_not_after_timestamp_seconds",
     ):
         assert f"gatekeeper_py_{name}" in found
+
+
+def test_every_counter_with_known_labels_starts_at_0() -> None:
+    """An alert on increase() misses the event that creates a series."""
+    world = World()
+    for status in documented.STATUSES - {200}:
+        assert world.value("http_errors_total", code=str(status)) == 0
+    for verdict in ("allowed", "denied"):
+        labels = {"endpoint": "validate", "operation": "CREATE", "verdict": verdict, "mode": "enforce"}
+        assert world.value("reviews_total", **labels) == 0
+    assert world.value("images_total", verdict="approved", reason="allowed") == 0
+    assert world.value("images_total", verdict="rejected", reason="unlisted") == 0
+    assert world.value("exemptions_total", reason="mirror-pod") == 0
+    assert world.value("policy_checks_total", result="failed") == 0
+    assert world.value("connections_evicted_total", why="idle") == 0
+
+
+def test_a_policy_brings_the_counters_of_its_mirrors_and_registries() -> None:
+    world = World()
+    more = "mirrors: [{from: docker.io, to: registry.corp.io/hub, verify: true}]"
+    world.metrics.policy_live(Snapshot(policy(more), 5, world.counts), "file")
+    assert world.value("rewrites_total", mirror="0") == 0
+    for result in ("found", "missing", "error", "stale"):
+        assert world.value("lookups_total", host="registry.corp.io", result=result) == 0
+    assert world.value("lookup_breaker_open", host="registry.corp.io") == 0
+    assert world.value("lookup_duration_seconds_count", host="registry.corp.io") == 0
+
+
+def test_registries_beyond_the_limit_share_one_series() -> None:
+    world = World()
+    for number in range(MAX_HOSTS + 5):
+        world.metrics.lookup(f"registry-{number}.example", "found", 0.1)
+    assert world.value("lookups_total", host=f"registry-{MAX_HOSTS - 1}.example", result="found") == 1
+    assert world.value("lookups_total", host=f"registry-{MAX_HOSTS}.example", result="found") is None
+    assert world.value("lookups_total", host="other", result="found") == 5
 
 
 def test_reviews_are_counted_and_timed() -> None:

@@ -20,6 +20,9 @@ NODES_GROUP: Final = "system:nodes"
 
 Verdict = Literal["allowed", "denied", "warned", "mutated"]
 
+Exemption = Literal["", "operation", "deleting", "mirror-pod", "no-images", "unknown-kind"]
+"""Why a review is allowed without judging an image; empty if its images are judged."""
+
 
 class ActivePolicy(Protocol):
     """A compiled policy, or a snapshot that remembers its decisions."""
@@ -78,7 +81,7 @@ class Outcome(NamedTuple):
     verdict: Verdict
     mode: Mode
     judgements: tuple[Judgement, ...] = ()
-    exemption: Literal["", "operation", "deleting", "mirror-pod", "no-images", "unknown-kind"] = ""
+    exemption: Exemption = ""
 
     @property
     def rejected(self) -> tuple[Judgement, ...]:

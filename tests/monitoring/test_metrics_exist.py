@@ -1,0 +1,83 @@
+"""Every metric that the dashboard and the rules name is exposed by a server or controller from its start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
+from monitoring_files import LATER, alerts, panel_queries
+from scraped import start_controller
+from served import families
+from server import Server
+
+TARGET_LABELS = {"namespace", "pod", "cluster", "job", "instance"}
+"""Labels that the scrape adds."""
+
+QUERIES = {**{name: rule["expr"] for name, rule in alerts().items()}, **panel_queries()}
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[str]]]:
+    """Names of all metrics of a server and a controller that have just started, each with its labels."""
+    directory = tmp_path_factory.mktemp("scraped")
+    policy = directory / "policy.yaml"
+    policy.write_text(
+        "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\n"
+        "allow: [{image: registry.example, verify: true}]\n"
+        "mirrors: [{from: docker.io, to: registry.example/hub}]\n"
+    )
+    ca = directory / "ca.crt"
+    server = Server(
+        "--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
+        "--tls-ca-out", str(ca), ca=ca,
+    )  # fmt: skip
+    try:
+        server.wait(server.is_ready)
+        found = families(server.get("/metrics")[1])
+        with start_controller(directory) as controller:
+            for name, labels in families(controller.metrics()).items():
+                found[name] = found.get(name, set()) | labels
+        yield found | with_a_known_policy()
+    finally:
+        server.end()
+
+
+def with_a_known_policy() -> dict[str, set[str]]:
+    """Return the one metric that a controller exposes only once it knows the policy."""
+    metrics = ControlMetrics()
+    FastPathMetrics(metrics.registry).fastpath_known("0123456789ab")
+    found = families(metrics.exposition())
+    return {name: found[name] for name in LATER}
+
+
+def selected(query: str) -> list[tuple[str, set[str]]]:
+    """Return the metrics of ours that a query selects, with the labels that it selects them by."""
+    return [
+        (metric, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)))
+        for metric, selector in re.findall(r"\b((?:gatekeeper_py|process)_\w+)(\{[^}]*\})?", query)
+    ]
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_a_query_names_metrics_and_labels_that_exist(query: str, exposed: dict[str, set[str]]) -> None:
+    metrics = selected(query)
+    assert metrics or "apiserver_" in query
+    grouped = {
+        label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", query) for label in group.split(", ")
+    }
+    known = TARGET_LABELS | {"le"}
+    for metric, labels in metrics:
+        assert metric in exposed
+        assert labels <= exposed[metric] | TARGET_LABELS, metric
+        known |= exposed[metric]
+    if metrics:
+        assert grouped - {""} <= known
+
+
+def test_the_check_would_find_a_wrong_name() -> None:
+    assert selected('sum by (x) (rate(gatekeeper_py_old_total{code="500"}[5m]))') == [
+        ("gatekeeper_py_old_total", {"code"})
+    ]

@@ -1,0 +1,112 @@
+"""Every alert, on timelines, by promtool: it fires, stays silent, and recovers."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring_files import alerts, groups
+from prometheus.timelines import TIMELINES, Timeline
+
+
+def promtool(*arguments: str, directory: Path) -> str:
+    """Run promtool; return what it wrote if it failed, else an empty text."""
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    """The rules in the form that Prometheus reads."""
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": groups()}))
+    return path
+
+
+def expected(timeline: Timeline) -> list[dict[str, Any]]:
+    """Return what promtool must find when the alert first fires, and at each silent minute."""
+    rule = alerts()[timeline.alert]
+    firing = {
+        "exp_labels": {**timeline.labels, **rule["labels"]},
+        "exp_annotations": {**rule["annotations"], "description": timeline.description},
+    }
+    first = [(minute, [firing]) for minute in timeline.fires[:1]]
+    return [
+        {"eval_time": f"{minute}m", "alertname": timeline.alert, "exp_alerts": exp_alerts}
+        for minute, exp_alerts in (*first, *((minute, []) for minute in timeline.silent))
+    ]
+
+
+def promtool_test(timeline: Timeline) -> dict[str, Any]:
+    """Return promtool's test of a timeline."""
+    still_firing = [
+        {
+            "expr": f'count(ALERTS{{alertname="{timeline.alert}",alertstate="firing"}})',
+            "eval_time": f"{minute}m",
+            "exp_samples": [{"labels": "{}", "value": 1}],
+        }
+        for minute in timeline.fires
+    ]
+    return {
+        "interval": "1m",
+        "name": timeline.name,
+        "input_series": [{"series": name, "values": values} for name, values in timeline.series.items()],
+        "alert_rule_test": expected(timeline),
+        "promql_expr_test": still_firing,
+    }
+
+
+def run(timelines: Sequence[Timeline], rules: Path) -> str:
+    """Run promtool on some timelines; return what is not as expected."""
+    document = {
+        "rule_files": [rules.name],
+        "evaluation_interval": "1m",
+        "tests": [promtool_test(timeline) for timeline in timelines],
+    }
+    (rules.parent / "test.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return promtool("test", "rules", "test.yaml", directory=rules.parent)
+
+
+def test_the_rules_are_accepted(rules: Path) -> None:
+    assert promtool("check", "rules", "rules.yaml", directory=rules.parent) == ""
+
+
+@pytest.mark.parametrize("alert", alerts())
+def test_an_alert_on_its_timelines(alert: str, rules: Path) -> None:
+    problem = run([each for each in TIMELINES if each.alert == alert], rules)
+    assert not problem, problem
+
+
+def test_every_alert_fires_recovers_and_stays_silent() -> None:
+    assert {timeline.alert for timeline in TIMELINES} == set(alerts())
+    for alert in alerts():
+        timelines = [each for each in TIMELINES if each.alert == alert]
+        assert any(each.fires and max(each.silent) > max(each.fires) for each in timelines), alert
+        assert any(not each.fires and each.silent for each in timelines), alert
+
+
+@pytest.mark.parametrize("alert", [name for name, rule in alerts().items() if "increase(" in rule["expr"]])
+def test_an_alert_on_a_counter_fires_at_the_first_event(alert: str) -> None:
+    """The counter is 0, or absent on a server that was scraped before, and then has one event."""
+    firsts = [
+        each
+        for each in TIMELINES
+        if each.alert == alert and any(values.startswith(("0x", "_x")) for values in each.series.values())
+    ]
+    assert any(each.fires for each in firsts)
+
+
+def test_a_wrong_expectation_fails(rules: Path) -> None:
+    """Otherwise the tests above would prove nothing."""
+    timeline = next(each for each in TIMELINES if each.fires)
+    silent = Timeline(
+        alert=timeline.alert, name="never", series=timeline.series, silent=[*timeline.fires, *timeline.silent]
+    )
+    assert "got:" in run([silent], rules)

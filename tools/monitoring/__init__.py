@@ -1,0 +1,1 @@
+"""The Grafana dashboard in ``monitoring/``: write it, and check it against Grafana's types."""
