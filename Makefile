@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 CORE_COVERAGE ?= 98
 # These tests have targets of their own.
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
-	--ignore=tests/chart --ignore=tests/prometheus
+	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
 # One worker for each core; idle workers take tests from busy ones.
@@ -27,7 +27,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
 	package package-test \
-	image image-test check docs manifests format clean \
+	image image-test check docs docs-test manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## list the targets
@@ -161,6 +161,9 @@ soak: setup ## load one server and cause faults for half an hour; nothing may fa
 docs: $(UV) ## build the documentation as a site into .build/site and check every link
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
+
+docs-test: setup docs ## look at each page of the site in a browser, narrow and wide, light and dark (needs chromium)
+	$(BIN)/python -m pytest tests/site -q $(ARGS)
 
 clean: ## remove everything made here, except benchmark results and ~/.cache/gatekeeper-py
 	rm -rf $(VENV) .uv .build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
