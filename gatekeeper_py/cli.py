@@ -20,6 +20,7 @@ COMMANDS: Final = (
     "check",
     "compile",
     "control",
+    "diff",
     "explain",
     "review",
     "schema",

@@ -72,6 +72,22 @@ def test_every_command_of_the_readme_runs(
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        pytest.param(*block.removeprefix("$ gatekeeper-py ").split("\n", 1), id=f"{page}-{number}")
+        for page in ("diff.md",)
+        for number, block in enumerate(blocks((ROOT / "docs" / page).read_text(encoding="utf-8"), "console"))
+    ],
+)
+def test_commands_on_the_pages_print_what_the_pages_show(
+    command: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert run(shlex.split(command)) in {0, 1}
+    assert capsys.readouterr().out == shown
+
+
 def test_the_denial_of_the_readme_is_the_one_users_get() -> None:
     policy = parse_policy((ROOT / "examples/policy.yaml").read_text(encoding="utf-8")).at(NOW)
     (manifest,) = read_manifests(str(ROOT / "examples/manifests/dockerhub.yaml"))

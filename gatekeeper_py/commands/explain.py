@@ -11,27 +11,15 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from gatekeeper_py.commands.parameters import Instant
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.reporting.console import console
 
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
-
-
-class _Instant(click.ParamType[datetime]):
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_instant(value)
-        except ValueError as problem:
-            self.fail(str(problem), param, ctx)
 
 
 @click.command()
@@ -40,7 +28,7 @@ class _Instant(click.ParamType[datetime]):
 @click.option(
     "-n", "--namespace", metavar="NAMESPACE", help="Judge for a Pod in this namespace. Default: no namespace."
 )
-@click.option("--at", "instant", type=_Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
+@click.option("--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--fast-path", is_flag=True, help="Show what the API server can admit without calling the webhook."

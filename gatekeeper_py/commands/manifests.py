@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from gatekeeper_py.commands.policyinput import UnreadableError, read_text
+from gatekeeper_py.commands.files import UnreadableError, read_text
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 

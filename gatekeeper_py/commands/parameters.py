@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
 import click
 
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
+from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
 
 T = TypeVar("T")
@@ -54,6 +56,27 @@ def _parse_namespace(text: str) -> str:
 
 
 NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_namespace(name: str | None) -> None:
+    """Refuse a value of ``--namespace`` that no namespace can have, before it becomes part of a path."""
+    if name is not None and not NAMESPACE.fullmatch(name):
+        raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
+
+
+class Instant(click.ParamType[datetime]):
+    """A date or an RFC 3339 time."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_instant(value)
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+
 
 EXEMPT_NAMESPACES: Final = click.option(
     "--exempt-namespace",

@@ -9,14 +9,13 @@ Findings have the line numbers of the file that was read. In a ConfigMap manifes
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
+from gatekeeper_py.commands.files import decoded, read_bytes
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY, InvalidWebhookSettings, parse_settings
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
@@ -29,12 +28,6 @@ from gatekeeper_py.core.policy.parse.text import check_text
 from gatekeeper_py.core.policy.parse.validation import value_of
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.reporting.findings import print_findings
-
-
-class UnreadableError(click.ClickException):
-    """An input that cannot be read; exit code 2."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +65,10 @@ class _Shift:
 
 def read_policy(argument: str) -> PolicyInput:
     """Read and parse POLICY. Raises ``UnreadableError`` when it cannot be read as text."""
-    name, content = _read(argument, MAX_FILE_BYTES + 1)
+    name, content = read_bytes(argument, MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         return PolicyInput(name=name, policy=None, errors=(_too_long(),), lines=(), shift=_Shift())
-    text = _decoded(name, content)
+    text = decoded(name, content)
     outline = _outline(text)
     if outline.text_of("kind") == "ConfigMap":
         return _from_configmap(name, text, outline)
@@ -119,33 +112,6 @@ def live_policy(name: str, data: Any, binary_data: Any = None) -> PolicyInput:
         lines=() if found.text is None else _lines(found.text),
         shift=_Shift(),
     )
-
-
-def read_text(argument: str) -> tuple[str, str]:
-    """Return the display name and the text of a file, or of stdin for ``-``."""
-    name, content = _read(argument)
-    return name, _decoded(name, content)
-
-
-def _read(argument: str, most: int = -1) -> tuple[str, bytes]:
-    """Return the display name and at most ``most`` bytes of a file, or of stdin for ``-``."""
-    name = "<stdin>" if argument == "-" else argument
-    if argument == "-" and sys.stdin is None:
-        raise UnreadableError(f"{name}: closed")
-    try:
-        if argument == "-":
-            return name, sys.stdin.buffer.read(most)
-        with Path(argument).open("rb") as file:
-            return name, file.read(most)
-    except OSError as problem:
-        raise UnreadableError(f"{name}: {problem.strerror or problem}") from None
-
-
-def _decoded(name: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise UnreadableError(f"{name}: not UTF-8 at byte {problem.start}") from None
 
 
 def now() -> datetime:

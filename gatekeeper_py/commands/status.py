@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, Literal
 import click
 
 from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.parameters import NAMESPACE
-from gatekeeper_py.commands.policyinput import UnreadableError, now
+from gatekeeper_py.commands.policyinput import now
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
 
 if TYPE_CHECKING:

@@ -388,13 +388,13 @@ def process(cluster: FakeCluster, tmp_path: Path) -> Process:
     return Process(cluster, tmp_path)
 
 
-def test_on_a_terminal_lines_fit_and_both_ends_of_an_image_stay(process: Process) -> None:
+def test_on_a_terminal_lines_fit_and_digests_are_cut_first(process: Process) -> None:
     code, shown, _ = process.audit("stdout", NO_COLOR="1")
     assert code == 1
     assert not re.search("\x1b\\[[0-9;]*3[0-9]", shown)
     lines = re.sub("\x1b\\[[0-9;]*m", "", shown).splitlines()
     assert [len(line) <= 100 for line in lines] == [True] * 4
-    assert re.match(r"quay\.io/\S+\.\.\.\S*abab  unlisted", lines[2])
+    assert re.match(r"quay\.io/team/tool@sha256:abababababab\.\.\.  unlisted", lines[2])
     assert re.search(r"  Deployment shop/web, \+2 more$", lines[1])
 
 

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
+from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.compare.difference import compare
-from property.strategies import documents, images, namespaces, text_of
+from property.policy_pairs import pairs
+from property.strategies import images, namespaces
 
-NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
 examples: Final = settings(max_examples=budget(40), deadline=None)
 
-overrides = st.lists(
-    st.fixed_dictionaries(
-        {
-            "names": st.lists(st.sampled_from(["shop", "team-*", "*"]), min_size=1, max_size=1),
-            "mode": st.sampled_from(["enforce", "warn", "mutate"]),
-        }
-    ),
-    max_size=2,
-)
-modes = st.sampled_from(["enforce", "mutate", "mutate"])
 long_segments = st.integers(1, 255).map("n".__mul__)
 long_images = st.builds(
     "{}/{}{}".format,
@@ -33,26 +22,6 @@ long_images = st.builds(
     st.builds("/".join, st.lists(long_segments, min_size=1, max_size=3)),
     st.sampled_from(["", ":v1"]),
 )
-
-
-def compiled(document: dict[str, Any]) -> CompiledPolicy:
-    try:
-        return parse_policy(text_of(document)).at(NOW)
-    except PolicyError:
-        assume(False)
-        raise
-
-
-@st.composite
-def pairs(draw: st.DrawFn) -> tuple[CompiledPolicy, CompiledPolicy]:
-    """Two policies that share most of their text, or nothing."""
-    old = {**draw(documents), "mode": draw(modes), "namespaces": draw(overrides)}
-    other = draw(documents)
-    changed = draw(st.sets(st.sampled_from(["allow", "deny", "mirrors", "mode", "namespaces"])))
-    new = {**old, **{key: other[key] for key in changed & other.keys()}}
-    if "namespaces" in changed:
-        new["namespaces"] = draw(overrides)
-    return compiled(old), compiled(new)
 
 
 def rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str | None:

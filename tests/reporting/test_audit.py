@@ -58,12 +58,19 @@ def test_the_columns_that_are_widest_give_way() -> None:
         "Pod shop/web-0, +49 more",
     )
     assert second == (
-        "registry.fake.i...bababababababab",
+        "registry.fake.i...abababababab...",
         "denied  ",
         "    2",
         "registry.fake.io/team/tool is ...",
         "Pod shop/web-0, Pod shop/web-1",
     )
+
+
+def test_digests_are_cut_before_anything_else() -> None:
+    long = UNLISTED._replace(image=f"registry.corp.example/team/tool@{DIGEST}")
+    _, cells = table([(long, pods(1))], 90)
+    assert cells[0] == "registry.corp.example/team/tool@sha256:abababababab..."
+    assert cells[-1] == "Pod shop/web-0"
 
 
 @pytest.mark.parametrize("width", [0, 1, 20])

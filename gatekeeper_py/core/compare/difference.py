@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.entries import NO_LIMIT, Entry, entries_of
-from gatekeeper_py.core.compare.parts import LABEL, NAMESPACE, SEGMENT, TAG, TooComplex, part_classes
+from gatekeeper_py.core.compare.parts import LABEL, NAMESPACE, SEGMENT, TAG, Effort, TooComplex, part_classes
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import ANY, split_port
 from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES, MAX_IMAGE_LENGTH
@@ -47,6 +47,16 @@ class Difference:
     narrows: bool
     rewrites: bool
     witnesses: tuple[Witness, ...]
+
+    @property
+    def changes(self) -> frozenset[Change]:
+        """The changes that some image has."""
+        found: tuple[tuple[Change, bool], ...] = (
+            ("approved", self.widens),
+            ("rejected", self.narrows),
+            ("rewritten", self.rewrites),
+        )
+        return frozenset(change for change, holds in found if holds)
 
 
 class Contradiction(Exception):
@@ -84,6 +94,7 @@ class _Comparison:
             (policy.policy.mode, tuple((o.names, o.mode) for o in policy.overrides)) for policy in (old, new)
         )
         self._budget = MAX_COMBINATIONS
+        self._effort = Effort()
         self._found: dict[tuple[Change, str, str], Witness] = {}
         self._changes: set[Change] = set()
 
@@ -91,12 +102,15 @@ class _Comparison:
         for host, matching in self._hosts():
             if self._may_differ(matching):
                 self._paths(host, matching)
-        witnesses = sorted(self._found.values(), key=lambda w: (w.change, len(w.image), w.image))
+        witnesses = sorted(self._found.values(), key=lambda w: (len(w.image), w.image))
+        # The first of each change come first, so that no change loses all of its witnesses to the limit.
+        first = {id(next(w for w in witnesses if w.change == change)) for change in self._changes}
+        shown = sorted(witnesses, key=lambda w: id(w) not in first)[:MAX_WITNESSES]
         return Difference(
             widens="approved" in self._changes,
             narrows="rejected" in self._changes,
             rewrites="rewritten" in self._changes,
-            witnesses=tuple(witnesses[:MAX_WITNESSES]),
+            witnesses=tuple(sorted(shown, key=lambda w: w.change)),
         )
 
     def _may_differ(self, entries: Sequence[Entry]) -> bool:
@@ -128,7 +142,9 @@ class _Comparison:
             # The other names of Docker Hub are no hosts of their own: they get classes to be left out.
             texts = [*names, *(HUB_ALIASES if port == "" else ())]
             items = [Item(tuple(name.split("."))) for name in texts]
-            for signature, labels in Sequences(items, LABEL, longest=MAX_IMAGE_LENGTH).classes().items():
+            for signature, labels in (
+                Sequences(items, LABEL, longest=MAX_IMAGE_LENGTH, effort=self._effort).classes().items()
+            ):
                 matching = [texts[index] for index in sorted(signature)]
                 if HUB_ALIASES.isdisjoint(matching):
                     found = (entry for name in matching for entry in by_host[names[name]])
@@ -142,7 +158,7 @@ class _Comparison:
         for entry in entries:
             by_item.setdefault(entry.item, []).append(entry)
         fewest = 2 if host == DOCKER_HUB else 1
-        sequences = Sequences(items, SEGMENT, longest=NO_LIMIT, fewest=fewest)
+        sequences = Sequences(items, SEGMENT, longest=NO_LIMIT, fewest=fewest, effort=self._effort)
         limits = sorted({e.longest for e in entries if e.longest < NO_LIMIT})
         members = [sequences.classes(), *(sequences.longer_than(max(limit, 0)) for limit in limits)]
         for classes in members:
@@ -160,7 +176,7 @@ class _Comparison:
 
     def _qualified(self, host: str, repository: str, entries: list[Entry]) -> None:
         """Look at every class of tags, digests and namespaces for one repository."""
-        qualifiers = _qualifiers(entries)
+        qualifiers = _qualifiers(entries, self._effort)
         namespaces = self._namespaces(entries)
         rewrites = any(entry.role == "source" for entry in entries)
         exact: dict[str, list[Entry]] = {}
@@ -233,17 +249,17 @@ class _Comparison:
             globs |= {name for _, overrides in self._modes for names, _ in overrides for name in names}
         if not globs:
             return ["default"]
-        return [*(witness for _, witness in part_classes(sorted(globs), NAMESPACE)), None]
+        return [*(witness for _, witness in part_classes(sorted(globs), NAMESPACE, self._effort)), None]
 
 
-def _qualifiers(entries: Sequence[Entry]) -> list[_Qualifier]:
+def _qualifiers(entries: Sequence[Entry], effort: Effort) -> list[_Qualifier]:
     """A member of every class of tags and digests that the entries tell apart."""
     tags = {entry.condition.tag for entry in entries} - {None}
     digests = {entry.condition.digest for entry in entries} - {None, ANY}
     if not tags and all(entry.condition.digest is None for entry in entries):
         return [_Qualifier("latest", None, "")]
     texts = sorted(str(tag) for tag in tags)
-    found = [_Qualifier(text, None, f":{text}") for _, text in part_classes(texts, TAG)]
+    found = [_Qualifier(text, None, f":{text}") for _, text in part_classes(texts, TAG, effort)]
     named = sorted(str(digest) for digest in digests)
     return [*found, *(_Qualifier(None, text, f"@{text}") for text in (*named, _other_digest(digests)))]
 

@@ -21,8 +21,32 @@ MAX_STATES: Final = 400_000
 """States in one construction. It bounds time and memory; policies that people write need some thousands."""
 
 
+MAX_EFFORT: Final = 20_000_000
+"""Work of one comparison. It bounds the memory to about 1 GiB. 10,000 rules that share
+little need a twentieth."""
+
+
 class TooComplex(Exception):
     """The exact answer would take too long. There is no approximate one."""
+
+
+class Effort:
+    """Counts the work of one comparison: positions of globs that are looked at.
+
+    The number of states alone does not bound the time, because one state of a thousand wildcards holds
+    thousands of positions.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limit: int = MAX_EFFORT) -> None:
+        self._left = limit
+
+    def spend(self, amount: int) -> None:
+        """Raises ``TooComplex`` when the work is used up."""
+        self._left -= amount
+        if self._left < 0:
+            raise TooComplex("too many combinations of wildcards")
 
 
 @dataclass(frozen=True)
@@ -87,7 +111,8 @@ _Positions = frozenset[tuple[int, int]]
 class Construction:
     """The automaton of a set of globs over a grammar."""
 
-    def __init__(self, globs: Sequence[str], grammar: Grammar) -> None:
+    def __init__(self, globs: Sequence[str], grammar: Grammar, effort: Effort) -> None:
+        self._effort = effort
         self._globs = tuple(globs)
         self._grammar = grammar
         self._ends = tuple(len(glob) for glob in globs)
@@ -116,6 +141,7 @@ class Construction:
 
     def _steps(self, state: tuple[_Positions, int]) -> Iterator[tuple[str, tuple[_Positions, int]]]:
         positions, grammar_state = state
+        self._effort.spend(len(positions) + 1)
         stars: list[tuple[int, int]] = []
         by_character: dict[str, list[tuple[int, int]]] = {}
         for index, position in positions:
@@ -134,11 +160,13 @@ class Construction:
             # One character for all those that no glob names at this point.
             other = next((character for character in text if character not in by_character), None)
             if other is not None:
+                self._effort.spend(len(after_any))
                 yield other, (after_any, target)
         for character, moved in by_character.items():
             known = self._grammar.class_of.get(character)
             target = None if known is None else self._grammar.steps.get((grammar_state, known))
             if target is not None:
+                self._effort.spend(len(after_any) + len(moved))
                 yield character, (after_any | self._closed(moved), target)
 
     def _closed(self, positions: Iterable[tuple[int, int]]) -> _Positions:
@@ -153,12 +181,12 @@ class Construction:
         return frozenset(closed)
 
 
-def part_classes(globs: Sequence[str], grammar: Grammar) -> list[PartClass]:
+def part_classes(globs: Sequence[str], grammar: Grammar, effort: Effort | None = None) -> list[PartClass]:
     """Return every class that is not empty, the shortest witness first.
 
     Raises ``TooComplex``.
     """
-    construction = Construction(globs, grammar)
+    construction = Construction(globs, grammar, effort or Effort())
     start = construction.start
     level: dict[tuple[_Positions, int], str] = {start: ""}
     seen = {start}
@@ -183,13 +211,13 @@ def part_classes(globs: Sequence[str], grammar: Grammar) -> list[PartClass]:
 
 
 def classes_by_length(
-    globs: Sequence[str], grammar: Grammar, longest: int
+    globs: Sequence[str], grammar: Grammar, longest: int, effort: Effort | None = None
 ) -> dict[Signature, dict[int, str]]:
     """Return for every class a member of each length that it has, up to ``longest``.
 
     Raises ``TooComplex``.
     """
-    construction = Construction(globs, grammar)
+    construction = Construction(globs, grammar, effort or Effort())
     level: dict[tuple[_Positions, int], str] = {construction.start: ""}
     found: dict[Signature, dict[int, str]] = {}
     steps = 0

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.compare.parts import (
+    Effort,
     Grammar,
     Signature,
     TooComplex,
@@ -54,7 +55,16 @@ class _Lengths:
 class Sequences:
     """The classes of a list of patterns. ``longest`` bounds the text, with one separator between parts."""
 
-    def __init__(self, items: Sequence[Item], grammar: Grammar, *, longest: int, fewest: int = 1) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        grammar: Grammar,
+        *,
+        longest: int,
+        fewest: int = 1,
+        effort: Effort | None = None,
+    ) -> None:
+        self._effort = effort or Effort()
         self._items = tuple(items)
         self._grammar = grammar
         self._longest = longest
@@ -151,7 +161,7 @@ class Sequences:
             globs = sorted(by_glob)
             known = self._steps[state, depth] = tuple(
                 (_State(_union(by_glob, globs, signature), below), text)
-                for signature, text in part_classes(globs, self._grammar)
+                for signature, text in part_classes(globs, self._grammar, self._effort)
             )
         return known
 
@@ -160,7 +170,9 @@ class Sequences:
         globs = tuple(sorted(by_glob))
         classes = self._sized.get(globs)
         if classes is None:
-            classes = self._sized[globs] = classes_by_length(globs, self._grammar, self._longest)
+            classes = self._sized[globs] = classes_by_length(
+                globs, self._grammar, self._longest, self._effort
+            )
         for signature, texts in classes.items():
             yield _State(_union(by_glob, globs, signature), below), texts
 

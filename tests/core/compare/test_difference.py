@@ -133,3 +133,18 @@ def test_a_digest_that_no_rule_names_is_found() -> None:
     found = compare(policy(f"allow:\n{known}"), policy("allow: ['a.io/x@*']"))
     (witness,) = found.witnesses
     assert witness.image == f"a.io/x@sha256:{3:064x}"
+
+
+def test_no_change_loses_all_its_witnesses_to_the_limit() -> None:
+    hosts = [f"r{number}.io" for number in range(150)]
+    old = policy("allow: [a.io/a-long-path]")
+    found = compare(old, policy(f"allow: [{', '.join(hosts)}]"))
+    assert (found.widens, found.narrows) == (True, True)
+    assert found.changes == {"approved", "rejected"}
+    assert [witness.change for witness in found.witnesses] == ["approved"] * 99 + ["rejected"]
+
+
+def test_wildcards_that_overlap_too_much_are_an_error_before_they_fill_the_memory() -> None:
+    stars = [f"'a.io/*{a}*{b}*{c}*'" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx"]
+    with pytest.raises(TooComplex, match="too many combinations of wildcards"):
+        compare(policy("allow: [a.io]"), policy(f"allow: [{', '.join(stars)}]"))

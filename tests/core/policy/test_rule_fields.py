@@ -13,7 +13,7 @@ from builders import policy_text
 from gatekeeper_py import live
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import explain
-from gatekeeper_py.core.compare import entries
+from gatekeeper_py.core.compare import documents, entries
 from gatekeeper_py.core.compile import fastpath
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.policy import lint, rules
@@ -48,7 +48,7 @@ LATER: Final = datetime(2026, 7, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    "reader", [fastpath, live, lint, explain, rules, entries], ids=lambda reader: reader.__name__
+    "reader", [fastpath, live, lint, explain, rules, entries, documents], ids=lambda reader: reader.__name__
 )
 def test_every_reader_of_rules_has_a_position_on_every_field(reader: Any) -> None:
     assert set(reader.RULE_FIELDS) == FIELDS

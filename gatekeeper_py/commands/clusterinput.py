@@ -1,0 +1,124 @@
+"""Read from a live cluster: options, the connection, a policy in a ConfigMap, and the progress bar."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
+
+import click
+
+from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.policyinput import live_policy, usable
+from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.policy.policy import Policy
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cluster.api import ApiClient
+    from gatekeeper_py.inventory.listing import OnPage
+
+MAX_TRIES: Final = 5
+"""How often a request is sent to an overloaded API server."""
+
+CACHE_SIZE: Final = 16384
+"""Cached decisions, as in ``serve``; a cluster has far fewer images than Pods."""
+
+T = TypeVar("T")
+
+_KUBECONFIG: Final = click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+)
+_CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose a cluster."""
+    return _KUBECONFIG(_CONTEXT(command))
+
+
+def with_cluster(
+    kubeconfig: Path | None, context: str | None, work: Callable[[ApiClient], Awaitable[T]]
+) -> T:
+    """Connect to the cluster and return the result of ``work``, which gets the client.
+
+    Raises ``UnreadableError`` when the configuration or the cluster cannot be used.
+    """
+    # Imported here, so that commands that need no cluster start fast.
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
+
+    try:
+        cluster = ClusterConfiguration(kubeconfig=kubeconfig, context=context, environ=os.environ)
+        return asyncio.run(_connected(cluster.connect, work))
+    except checked.SettingsError as problem:
+        raise UnreadableError(str(problem)) from None
+
+
+async def _connected(connect: Any, work: Callable[[ApiClient], Awaitable[T]]) -> T:
+    from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient  # noqa: PLC0415 - see above
+    from gatekeeper_py.inventory.reading import ClusterError  # noqa: PLC0415
+
+    api = ApiClient(connect, timeout=LIST_TIMEOUT, tries=MAX_TRIES)
+    try:
+        await api.connect()
+        return await work(api)
+    except ClusterError as problem:
+        raise UnreadableError(str(problem)) from None
+    finally:
+        await api.close()
+
+
+async def policy_in(api: ApiClient, name: checked.ConfigMapName) -> Policy:
+    """Return the policy of a ConfigMap. Without a usable one, print the findings and exit with 2."""
+    from gatekeeper_py.inventory.reading import read  # noqa: PLC0415 - see above
+
+    path = f"/api/v1/namespaces/{quote(name.namespace, safe='')}/configmaps/{quote(name.name, safe='')}"
+    document = await read(api, path, {}, doing=f"get the ConfigMap {name}")
+    return usable(live_policy(f"ConfigMap {name}", document.get("data"), document.get("binaryData")))
+
+
+def note_missing(kinds: Iterable[GroupKind]) -> None:
+    """Report on stderr which declared kinds the cluster does not serve."""
+    from gatekeeper_py.inventory.resources import kind_text  # noqa: PLC0415 - see above
+
+    for kind in kinds:
+        click.echo(f"Note: the cluster does not serve {kind_text(kind)}", err=True)
+
+
+@contextmanager
+def progress() -> Iterator[OnPage]:
+    """Show a progress bar while lists are read, if stderr is a terminal.
+
+    It ends before anything else is written, because it erases its lines.
+    """
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    if not sys.stderr.isatty():
+        yield lambda _resource, _seen, _left: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
+    # Redrawn once per page and erased at the end, so that only the report stays on the screen.
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
+        task = bar.add_task("pods", total=None)
+        bar.refresh()
+
+        def on_page(resource: object, seen: int, left: int | None) -> None:
+            total = seen if left is None else seen + left
+            bar.update(task, description=str(resource), completed=seen, total=total, refresh=True)
+
+        yield on_page

@@ -1,0 +1,197 @@
+"""``gatekeeper-py diff``: show what a policy change would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.clusterinput import (
+    CACHE_SIZE,
+    cluster_options,
+    note_missing,
+    policy_in,
+    with_cluster,
+)
+from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Instant, check_namespace
+from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands.running import Recording, read_cluster
+from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.compare.difference import Contradiction, Difference, TooComplex, compare
+from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inventory.changes import CHANGES, Change, Changes
+from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.reporting.diff import FORMATS, Style, write_changes, write_difference
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cluster.api import ApiClient
+
+
+class _FailOn(click.ParamType[tuple[Change, ...]]):
+    """One or more changes, separated by commas."""
+
+    name = "change"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Change, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(change for change in CHANGES if change in value.split(","))
+        if len(names) != len(value.split(",")):
+            self.fail(f"{value!r} is not one of {', '.join(CHANGES)}", param, ctx)
+        return names
+
+
+@click.command()
+@click.argument("policies", metavar="OLD NEW", nargs=-1)
+@click.option("--configmap", type=CONFIGMAP, help="OLD is in this ConfigMap of the cluster; give only NEW.")
+@click.option("--all-images", is_flag=True, help="Answer for every image that can be written.")
+@click.option("--audit", "audit", metavar="FILE", help="What runs: a saved 'audit --all --format json'.")
+@click.option("--images", metavar="FILE", help="What runs: one image a line, or namespace, tab, image.")
+@click.option("--audit-log", metavar="FILE", help="What runs: the API server's audit log, level Request.")
+@click.option("--reviews", metavar="FILE", help="What runs: AdmissionReviews, one a line.")
+@click.option("-n", "--namespace", metavar="NAMESPACE", help="Look only at this namespace. Default: all.")
+@click.option("--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
+@click.option(
+    "--fail-on",
+    metavar="CHANGE",
+    type=_FailOn(),
+    multiple=True,
+    default=("rejected",),
+    show_default=True,
+    help="Exit with 1 if images are rejected, approved or rewritten. Repeatable.",
+)
+@click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--wide", is_flag=True, help="Do not shorten the table to the width of the terminal.")
+@cluster_options
+@EXEMPT_NAMESPACES
+def diff(
+    policies: tuple[str, ...],
+    configmap: checked.ConfigMapName | None,
+    audit: str | None,
+    images: str | None,
+    audit_log: str | None,
+    reviews: str | None,
+    namespace: str | None,
+    instant: datetime | None,
+    fail_on: tuple[tuple[Change, ...], ...],
+    style: Style,
+    kubeconfig: Path | None,
+    context: str | None,
+    exempt_namespaces: tuple[str, ...],
+    *,
+    all_images: bool,
+    wide: bool,
+) -> int:
+    """Show what a change from policy OLD to policy NEW would do.
+
+    Images that run are judged by both policies: those that would be rejected, approved or rewritten
+    differently are listed with the objects that use them. What runs is read from the cluster, or from one
+    of --audit, --images, --audit-log and --reviews (- for stdin).
+
+    With --all-images the answer is for every image that can be written, in every namespace: "no image"
+    is then a proof, and no cluster is needed.
+
+    Exit code: 0 when there is none of the changes of --fail-on, 1 when there is one, 2 when a policy, a
+    file or the cluster cannot be used.
+    """
+    recording = Recording(audit=audit, images=images, audit_log=audit_log, reviews=reviews)
+    _check_usage(policies, configmap, recording, all_images=all_images)
+    check_namespace(namespace)
+    *given, new = map(usable_policy, policies)
+    wanted = {change for changes in fail_on for change in changes}
+    change = _PolicyChange(given[0] if given else None, new, instant or now())
+    if all_images or recording.names():
+        if configmap is not None:
+            with_cluster(kubeconfig, context, partial(change.read_old, configmap=configmap))
+        if all_images:
+            difference = change.difference()
+            write_difference(change.documents, difference, style, wide=wide)
+            return 1 if wanted & difference.changes else 0
+        changes = change.changes(exempt_namespaces)
+        recording.read(changes, change.declared, namespace)
+    else:
+
+        async def work(api: ApiClient) -> tuple[Changes, tuple[GroupKind, ...]]:
+            if configmap is not None:
+                await change.read_old(api, configmap)
+            found = change.changes(exempt_namespaces)
+            return found, await read_cluster(api, found, change.declared, namespace)
+
+        changes, missing = with_cluster(kubeconfig, context, work)
+        note_missing(missing)
+    write_changes(change.documents, changes, style, wide=wide)
+    counts = changes.counts
+    return 1 if any(counts[each] for each in wanted) else 0
+
+
+class _PolicyChange:
+    """The two policies, judged at one instant. The old one may have to be read from the cluster first."""
+
+    def __init__(self, old: Policy | None, new: Policy, instant: datetime) -> None:
+        self._old = old
+        self._new = new
+        self._instant = instant
+
+    async def read_old(self, api: ApiClient, configmap: checked.ConfigMapName) -> None:
+        self._old = await policy_in(api, configmap)
+
+    @property
+    def _policies(self) -> tuple[Policy, Policy]:
+        assert self._old is not None  # noqa: S101 - the usage is checked
+        return self._old, self._new
+
+    @property
+    def documents(self) -> DocumentChanges:
+        return compare_documents(*self._policies)
+
+    @property
+    def declared(self) -> frozenset[GroupKind]:
+        """The kinds that either policy declares."""
+        entries = (entry for policy in self._policies for entry in policy.document.resources)
+        return frozenset((entry.group, entry.kind) for entry in entries)
+
+    def difference(self) -> Difference:
+        """Compute the exact difference. Raises ``UnreadableError`` if that would take too long."""
+        old, new = (policy.at(self._instant) for policy in self._policies)
+        try:
+            return compare(old, new)
+        except TooComplex as problem:
+            raise UnreadableError(f"no exact answer: {problem}; compare parts of the policies") from None
+        except Contradiction as problem:
+            raise UnreadableError(f"no exact answer, because of a bug in this program: {problem}") from None
+
+    def changes(self, exempt: Iterable[str]) -> Changes:
+        old, new = (
+            Snapshot(policy.at(self._instant), CACHE_SIZE, CacheCounts()) for policy in self._policies
+        )
+        return Changes(old, new, frozenset(exempt))
+
+
+def _check_usage(
+    policies: Sequence[str],
+    configmap: checked.ConfigMapName | None,
+    recording: Recording,
+    *,
+    all_images: bool,
+) -> None:
+    needed = 2 if configmap is None else 1
+    if len(policies) != needed:
+        raise click.UsageError(
+            "give two policies: OLD and NEW" if needed == 2 else "with --configmap, give only the policy NEW"  # noqa: PLR2004
+        )
+    names = recording.names()
+    if len(names) > 1:
+        raise click.UsageError("give only one of --audit, --images, --audit-log and --reviews")
+    if all_images and names:
+        raise click.UsageError("--all-images asks for every image that can be written; it reads no file")
+    if (*policies, *names).count("-") > 1:
+        raise click.UsageError("stdin can be read only once")

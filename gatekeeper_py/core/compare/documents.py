@@ -1,0 +1,209 @@
+"""Compare the text of two policies entry by entry: what was added, removed or changed.
+
+This says what people edited. What the edits do to images is another question, which ``difference`` answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from typing import Any, Final, Literal
+
+from gatekeeper_py.core.admission.explain import rule_as_json
+from gatekeeper_py.core.policy.document import MirrorEntry, OverrideEntry, ResourceEntry
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.rules import Rule
+
+Entry = dict[str, object]
+"""An entry as JSON shows it. ``list`` is the field of the document that holds it."""
+
+RULE_FIELDS: Final = {
+    "list": "rules of one list are compared with each other",
+    "index": "left out: moving a rule decides nothing",
+    "pattern": "names the rule: another pattern is another rule",
+    "namespaces": "a change",
+    "until": "a change",
+    "owner": "a change",
+    "reason": "a change",
+    "verify": "a change",
+    "on_error": "a change",
+    "pin": "a change",
+}
+"""What the comparison makes of each field of a rule. A test fails until a new field is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryChange:
+    """An entry before and after; ``None`` where there is none. Scalar fields have plain text."""
+
+    list: str
+    old: Entry | str | None
+    new: Entry | str | None
+
+
+@dataclass(slots=True)
+class DocumentChanges:
+    """What differs between two documents, in document order."""
+
+    added: list[Entry] = field(default_factory=list)
+    removed: list[Entry] = field(default_factory=list)
+    changed: list[EntryChange] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "added": self.added,
+            "removed": self.removed,
+            "changed": [dataclasses.asdict(change) for change in self.changed],
+        }
+
+
+def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
+    """Return what differs between two policies as their authors wrote them; the effective mode included."""
+    found = DocumentChanges()
+    for name, before, after in (
+        ("mode", old.mode, new.mode),
+        ("message", old.document.message, new.document.message),
+    ):
+        if before != after:
+            found.changed.append(EntryChange(name, before, after))
+    lists: tuple[Literal["allow", "deny"], ...] = ("allow", "deny")
+    for kind in lists:
+        _pair(found, kind, getattr(old, kind), getattr(new, kind), _rule_name, _rule_meaning, _rule)
+    _overrides(found, old.document.namespaces, new.document.namespaces)
+    for name, key in (
+        ("mirrors", _mirror_name),
+        ("resources", _resource_name),
+        ("registries", _registry_name),
+    ):
+        _pair(
+            found,
+            name,
+            getattr(old.document, name),
+            getattr(new.document, name),
+            key,
+            _itself,
+            _entry_of(name),
+        )
+    return found
+
+
+def _pair(
+    found: DocumentChanges,
+    name: str,
+    old: Sequence[Any],
+    new: Sequence[Any],
+    key: Callable[[Any], Hashable],
+    meaning: Callable[[Any], Hashable],
+    shown: Callable[[Any], Entry],
+) -> None:
+    """Match equal entries first, then those with the same name, in order. The rest is added or removed."""
+    left = defaultdict(list)
+    for index, entry in enumerate(old):
+        left[key(entry), meaning(entry)].append(index)
+    unmatched: list[Any] = []
+    for entry in new:
+        same = left[key(entry), meaning(entry)]
+        if same:
+            same.pop(0)
+        else:
+            unmatched.append(entry)
+    by_name = defaultdict(list)
+    for index in sorted(index for indices in left.values() for index in indices):
+        by_name[key(old[index])].append(index)
+    for entry in unmatched:
+        before = by_name[key(entry)]
+        if before:
+            found.changed.append(EntryChange(name, shown(old[before.pop(0)]), shown(entry)))
+        else:
+            found.added.append(shown(entry))
+    gone = sorted(index for indices in by_name.values() for index in indices)
+    found.removed += [shown(old[index]) for index in gone]
+
+
+def _overrides(found: DocumentChanges, old: Sequence[OverrideEntry], new: Sequence[OverrideEntry]) -> None:
+    """Compare overrides in order, because the first that names a namespace decides."""
+    for what, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if what != "equal":
+            for before, after in zip_longest(old[a:b], new[c:d]):
+                found.changed.append(EntryChange("namespaces", _override(before), _override(after)))
+
+
+def _rule_name(rule: Rule) -> Hashable:
+    pattern = rule.pattern
+    return pattern.host, pattern.segments, pattern.subtree, pattern.tag, pattern.digest
+
+
+def _rule_meaning(rule: Rule) -> Hashable:
+    # The first rule that matches decides what is looked up, so moving one of those could be a change; it is
+    # shown by the images that it changes.
+    return rule.namespaces, rule.until, rule.owner, rule.reason, rule.verify, rule.on_error, rule.pin
+
+
+def _rule(rule: Rule) -> Entry:
+    return rule_as_json(rule) or {}
+
+
+def _mirror_name(entry: MirrorEntry) -> Hashable:
+    return entry.source.host, entry.source.segments
+
+
+def _resource_name(entry: ResourceEntry) -> Hashable:
+    return entry.group, entry.kind
+
+
+def _registry_name(entry: Registry) -> Hashable:
+    return entry.host
+
+
+def _itself(entry: Hashable) -> Hashable:
+    return entry
+
+
+def _override(entry: OverrideEntry | None) -> Entry | None:
+    return None if entry is None else _entry_of("namespaces")(entry)
+
+
+def _entry_of(name: str) -> Callable[[Any], Entry]:
+    return lambda entry: {"list": name, **dict(_fields(entry))}
+
+
+def _fields(entry: Any) -> Iterator[tuple[str, object]]:
+    """The fields of an entry that are not at their default, with the names of the document."""
+    for each in dataclasses.fields(entry):
+        value = getattr(entry, each.name)
+        if value != each.default:
+            yield _NAMES.get(each.name, each.name), _plain(value)
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return getattr(value, "text", value)
+
+
+_NAMES: Final = {
+    "source": "from",
+    "targets": "to",
+    "except_": "except",
+    "on_missing": "onMissing",
+    "on_error": "onError",
+    "image_pull_secret": "imagePullSecret",
+    "plain_http": "plainHTTP",
+    "token_hosts": "tokenHosts",
+    "redirect_hosts": "redirectHosts",
+    "ttl_found": "ttlFound",
+    "ttl_missing": "ttlMissing",
+}
+"""Fields whose name in the document is another one."""

@@ -1,0 +1,175 @@
+"""What a policy change does to images: each image judged by both policies. Pure: no I/O.
+
+Only images that change keep the objects that use them, so memory does not grow with the objects.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from typing import Final, Literal, NamedTuple
+
+from gatekeeper_py.core.admission.fields import POD, GroupKind
+from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, exemption, judge, slots_to_judge
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.slot import Parts, Slot
+from gatekeeper_py.core.policy.decision import Decision, Reason
+from gatekeeper_py.inventory.tally import Usage
+
+Change = Literal["rejected", "approved", "rewritten"]
+CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
+Answer = Literal["approved", "rejected"]
+
+
+class ImageChange(NamedTuple):
+    """An image that the two policies treat differently.
+
+    ``reason`` and ``detail`` are the new policy's. ``detail`` of a rewritten image is its new name.
+    """
+
+    image: str
+    before: Answer
+    after: Answer
+    change: Change
+    reason: Reason
+    detail: str
+
+
+class Changes:
+    """The changes found so far, and where the images are used.
+
+    Verdicts are those of names: look-ups are left out. A Pod is judged by the images it names, any other
+    object by what its Pods will run, as the webhook does. Images in the ``exempt`` namespaces do not
+    change, because the webhook does not review them.
+    """
+
+    def __init__(self, old: ActivePolicy, new: ActivePolicy, exempt: AbstractSet[str] = frozenset()) -> None:
+        self.objects = 0
+        self._old = old
+        self._new = new
+        self._exempt = exempt
+        self._images: set[str] = set()
+        self._usages: dict[ImageChange, list[Usage]] = {}
+
+    def empty(self) -> Changes:
+        return Changes(self._old, self._new, self._exempt)
+
+    def merge(self, other: Changes) -> None:
+        """Take over the contents of another instance, which must not be used afterwards."""
+        self.objects += other.objects
+        self._images |= other._images
+        for change, usages in other._usages.items():
+            self._usages.setdefault(change, []).extend(usages)
+
+    def take(self, request: AdmissionRequest) -> None:
+        """Compare the policies on every image that the webhook would judge in a request."""
+        if exemption(request):
+            return
+        before, after = _judgements(request, self._old), _judgements(request, self._new)
+        for parts in dict.fromkeys((*before, *after)):
+            slot = (before.get(parts) or after[parts]).slot
+            usage = Usage(request.kind, request.namespace, request.name, slot.path)
+            self._compare(request.namespace, slot, usage, before.get(parts), after.get(parts))
+
+    def take_image(self, image: str, kind: GroupKind, usage: Usage) -> None:
+        """Compare the policies on one image, used in an object of a kind."""
+        slot = Slot((), "image", image)
+        before, after = (
+            judge(policy, usage.namespace, slot, after_mirror=_after_mirror(policy, kind, usage.namespace))
+            for policy in (self._old, self._new)
+        )
+        self._compare(usage.namespace, slot, usage, before, after)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many different images change in each way, and how many do not change anywhere."""
+        changed: dict[Change, set[str]] = {change: set() for change in CHANGES}
+        for each in self._usages:
+            changed[each.change].add(each.image)
+        unchanged = self._images.difference(*changed.values())
+        return {**{change: len(images) for change, images in changed.items()}, "unchanged": len(unchanged)}
+
+    def listed(self) -> Iterator[tuple[ImageChange, list[Usage]]]:
+        """Yield each change with the uses of the image that change, both sorted."""
+        for change in sorted(self._usages, key=_order):
+            yield change, sorted(self._usages[change], key=_usage_order)
+
+    def _compare(
+        self,
+        namespace: str | None,
+        slot: Slot,
+        usage: Usage,
+        before: Judgement | None,
+        after: Judgement | None,
+    ) -> None:
+        image = slot.value if isinstance(slot.value, str) else ""
+        change = None if namespace in self._exempt else self._change(namespace, image, before, after)
+        if change is None:
+            if not slot.problem:
+                self._images.add(image)
+            return
+        self._images.add(image)
+        # Parsed JSON holds a new string each time, but there are few kinds, namespaces and paths.
+        usage = Usage(
+            sys.intern(usage.kind),
+            None if usage.namespace is None else sys.intern(usage.namespace),
+            usage.name,
+            sys.intern(usage.path),
+        )
+        self._usages.setdefault(change, []).append(usage)
+
+    def _change(
+        self, namespace: str | None, image: str, before: Judgement | None, after: Judgement | None
+    ) -> ImageChange | None:
+        was_approved = before is None or before.approved
+        decision = _not_judged(image) if after is None else after.decision
+        answers: tuple[Answer, Answer] = (_answer(was_approved), _answer(decision.approved))
+        if was_approved != decision.approved:
+            change: Change = "approved" if decision.approved else "rejected"
+            return ImageChange(image, *answers, change, decision.reason, decision.detail)
+        names = [_stored(policy, namespace, image) for policy in (self._old, self._new)]
+        if names[0] == names[1]:
+            return None
+        return ImageChange(image, *answers, "rewritten", decision.reason, names[1])
+
+
+def _judgements(request: AdmissionRequest, policy: ActivePolicy) -> dict[Parts, Judgement]:
+    slots, _ = slots_to_judge(request, policy)
+    after_mirror = _after_mirror(policy, (request.group, request.kind), request.namespace)
+    return {slot.parts: judge(policy, request.namespace, slot, after_mirror=after_mirror) for slot in slots}
+
+
+def _after_mirror(policy: ActivePolicy, kind: GroupKind, namespace: str | None) -> bool:
+    return kind != POD and policy.rewrites_in(namespace)
+
+
+def _stored(policy: ActivePolicy, namespace: str | None, image: str) -> str:
+    """Return the name under which a Pod would be stored."""
+    plan = policy.plan(namespace, image) if policy.rewrites_in(namespace) else None
+    return image if plan is None or plan.image is None else plan.image
+
+
+def _not_judged(image: str) -> Decision:
+    return Decision(
+        image=image, approved=True, reason="allowed", detail="the new policy does not declare this field"
+    )
+
+
+def _answer(approved: bool) -> Answer:  # noqa: FBT001
+    return "approved" if approved else "rejected"
+
+
+def _order(change: ImageChange) -> tuple[int, str, str, str, str, str]:
+    return (
+        CHANGES.index(change.change),
+        change.image,
+        change.before,
+        change.after,
+        change.reason,
+        change.detail,
+    )
+
+
+def _usage_order(usage: Usage) -> tuple[str, str, str, str]:
+    return usage.kind, usage.namespace or "", usage.name, usage.path

@@ -1,0 +1,123 @@
+"""What runs, from files: a list of images, and a saved audit. Pure: callers read the files.
+
+A record that cannot be used raises ``InvalidRecord`` with its line, because an answer that leaves
+something out must not look complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from gatekeeper_py.core.admission.fields import POD, GroupKind
+from gatekeeper_py.core.admission.review import MAX_NAMESPACE_LENGTH
+from gatekeeper_py.inventory.tally import Usage
+
+ANY_KIND: Final[GroupKind] = ("", "")
+"""Stands for every kind but Pod. The group does not matter: only Pods are judged before their rewrite."""
+
+
+class InvalidRecord(ValueError):
+    """A file cannot be used. ``line`` counts from 1 and is 0 when the reason concerns the whole file."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}" if line else reason)
+        self.line = line
+
+
+class UsedImage(NamedTuple):
+    """One use of an image."""
+
+    image: str
+    kind: GroupKind
+    usage: Usage
+
+
+class _Place(msgspec.Struct, gc=False):
+    kind: str
+    namespace: str | None
+    name: str
+    path: str
+
+
+class _Image(msgspec.Struct):
+    image: str
+    objects: list[_Place]
+
+
+class _Counts(msgspec.Struct):
+    images: int
+
+
+class _Audit(msgspec.Struct):
+    counts: _Counts
+    images: list[_Image]
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    counts: _Counts
+
+
+T = TypeVar("T")
+
+
+def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[UsedImage]:
+    """Yield the images of a list: one a line, optionally ``namespace<TAB>image``.
+
+    Empty lines and lines that begin with ``#`` are skipped. ``namespace`` is that of lines which name none.
+    The images are those that a Pod names. Raises ``InvalidRecord``.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
+        except UnicodeDecodeError:
+            raise InvalidRecord(number, "not UTF-8") from None
+        if not text.strip() or text.startswith("#"):
+            continue
+        before, tab, image = text.partition("\t")
+        place = before.strip() if tab else namespace
+        if place is not None and not 0 < len(place) <= MAX_NAMESPACE_LENGTH:
+            raise InvalidRecord(number, "the namespace before the tab is empty or too long")
+        yield UsedImage((image if tab else text).strip(), POD, Usage("", place, "", f"line {number}"))
+
+
+def audited_images(text: bytes) -> Iterator[UsedImage]:
+    """Yield the images of a saved ``audit --all``, in the format ``json`` or ``jsonl``.
+
+    Raises ``InvalidRecord`` when it is not one, or was made without ``--all``.
+    """
+    lines = text.splitlines()
+    header = _header(lines[0]) if lines else None
+    if header is not None:
+        counts = header.counts
+        images = [_decoded(line, number, _Image) for number, line in enumerate(lines[1:], 2) if line.strip()]
+    else:
+        audit = _decoded(text, 0, _Audit)
+        counts, images = audit.counts, audit.images
+    if len(images) != counts.images:
+        raise InvalidRecord(
+            0,
+            f"it lists {len(images):,} of the {counts.images:,} images that were audited; "
+            "make it with: audit --all --format json",
+        )
+    for each in images:
+        for place in each.objects:
+            kind = POD if place.kind == POD[1] else ANY_KIND
+            yield UsedImage(each.image, kind, Usage(place.kind, place.namespace, place.name, place.path))
+
+
+def _header(line: bytes) -> _Header | None:
+    """Return the first line of JSON lines, which holds the counts and no images."""
+    try:
+        return msgspec.json.decode(line, type=_Header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _decoded(text: bytes, line: int, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise InvalidRecord(line, f"not a saved audit: {problem}") from None

@@ -1,0 +1,150 @@
+"""Recorded requests: AdmissionReviews as JSON lines, and the API server's audit log. Pure.
+
+A record that cannot be used raises ``InvalidRecord`` with its line, because an answer that leaves
+something out must not look complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.fields import IMAGE_LISTS, WORKLOAD_KINDS, GroupKind
+from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.inventory.recorded import InvalidRecord, UsedImage
+from gatekeeper_py.inventory.tally import Usage
+
+AUDIT_API: Final = "audit.k8s.io/"
+STAGE: Final = "ResponseComplete"
+"""The stage of an event that has the request's object and the answer. Earlier events repeat the request."""
+
+VERBS: Final = frozenset({"create", "update", "patch"})
+
+IMAGE_KEYS: Final = frozenset(field for each in IMAGE_LISTS for field in each.path[-1:])
+"""The last field of every path to an image in a pod spec."""
+
+OUR_DENIAL: Final = "image-validation-webhook.gatekeeper-py"
+"""Part of the message of a denial by this webhook (``k8s/base/webhooks``)."""
+
+_KINDS: Final = {(kind.group, kind.plural): kind for kind in WORKLOAD_KINDS}
+
+
+def reviewed_requests(lines: Iterable[bytes]) -> Iterator[AdmissionRequest]:
+    """Yield the requests of AdmissionReviews, one a line. Raises ``InvalidRecord``."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield review.parse(_json(number, line))
+        except InvalidReview as problem:
+            raise InvalidRecord(number, f"not an AdmissionReview: {problem}") from None
+
+
+def logged_requests(
+    lines: Iterable[bytes], declared: AbstractSet[GroupKind]
+) -> Iterator[AdmissionRequest | UsedImage]:
+    """Yield what an audit log (``audit.k8s.io/v1``, JSON lines) says was created or changed.
+
+    Left out are dry runs, requests that failed for another reason than a denial by this webhook, and
+    subresources that hold no images. A patch counts as the images that it sets. ``declared`` are kinds that
+    hold images besides the built-in ones. Raises ``InvalidRecord``, also when the log has no objects.
+    """
+    groups = {group for group, _ in declared}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        event = _json(number, line)
+        version = event.get("apiVersion") if isinstance(event, dict) else None
+        if not isinstance(version, str) or not version.startswith(AUDIT_API) or event.get("kind") != "Event":
+            raise InvalidRecord(number, "not an event of an audit log (audit.k8s.io)")
+        target = _mapping(event.get("objectRef"))
+        if event.get("stage") == STAGE and event.get("verb") in VERBS and target and _took_effect(event):
+            yield from _logged(number, event, target, groups)
+
+
+def _logged(
+    number: int, event: dict[str, Any], target: dict[str, Any], groups: AbstractSet[str]
+) -> Iterator[AdmissionRequest | UsedImage]:
+    group, plural, sub = (_text(target.get(key)) for key in ("apiGroup", "resource", "subresource"))
+    known = _KINDS.get((group, plural))
+    if sub and (known is None or sub not in known.subresources):
+        return
+    obj = event.get("requestObject")
+    if obj is None:
+        if known is not None or group in groups:
+            reason = f"it has no requestObject: log {plural} at the level Request or RequestResponse"
+            raise InvalidRecord(number, reason)
+        return
+    kind = known.kind if known is not None else _text(_mapping(obj).get("kind")) or plural
+    metadata = _mapping(_mapping(obj).get("metadata"))
+    name = _text(target.get("name")) or _text(metadata.get("name")) or _text(metadata.get("generateName"))
+    namespace = _text(target.get("namespace")) or None
+    if event.get("verb") == "patch" and (known is not None or group in groups):
+        if not isinstance(obj, dict | list):
+            raise InvalidRecord(number, "its patch is not JSON")
+        for image in images_in(obj):
+            yield UsedImage(image, (group, kind), Usage(kind, namespace, name, "patch"))
+        return
+    # In a patch of any other kind, pod templates are found by their shape, as in the object itself.
+    yield AdmissionRequest(
+        uid="audit-log",
+        group=group,
+        kind=kind,
+        # Also for an update: without the old object every image counts.
+        operation="CREATE",
+        sub_resource=sub,
+        namespace=namespace,
+        name=name,
+        object=obj,
+    )
+
+
+def images_in(patch: Any) -> Iterator[str]:
+    """Yield the images that a merge patch, an apply configuration or a JSON patch sets."""
+    waiting = [patch]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += reversed(value)
+        elif isinstance(value, dict):
+            # An operation of a JSON patch names the field in its path.
+            path = value.get("path")
+            if "op" in value and isinstance(path, str) and path.rpartition("/")[2] in IMAGE_KEYS:
+                waiting.append({"image": value.get("value")})
+            for key, item in reversed(value.items()):
+                if isinstance(item, dict | list):
+                    waiting.append(item)
+                elif key in IMAGE_KEYS and isinstance(item, str):
+                    yield item
+
+
+def _took_effect(event: dict[str, Any]) -> bool:
+    query = urlsplit(_text(event.get("requestURI"))).query
+    if "dryRun" in parse_qs(query, keep_blank_values=True):
+        return False
+    status = _mapping(event.get("responseStatus"))
+    code = status.get("code")
+    if isinstance(code, int) and code >= HTTPStatus.BAD_REQUEST:
+        return code == HTTPStatus.FORBIDDEN and OUR_DENIAL in _text(status.get("message"))
+    return True
+
+
+def _json(number: int, line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as problem:
+        raise InvalidRecord(number, f"not JSON: {problem}") from None
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

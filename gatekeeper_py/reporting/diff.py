@@ -1,0 +1,187 @@
+"""What a policy change does: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from gatekeeper_py.core.admission.explain import rule_as_json
+from gatekeeper_py.core.compare.difference import Difference, Witness
+from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.inventory.changes import CHANGES, Changes
+from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.reporting.console import console, counted
+from gatekeeper_py.reporting.images import write_images
+from gatekeeper_py.reporting.tables import GAP, MAX_CELL, Row, layout, objects_of
+
+Style = Literal["table", "json"]
+FORMATS: Final = ("table", "json")
+STYLES: Final = {"approved": "bold green", "rejected": "bold red", "rewritten": "bold cyan"}
+
+MAX_RULES: Final = 50
+"""Changed entries of the document that the table shows; JSON has all of them."""
+
+_NAMES: Final = {
+    "allow": "image",
+    "deny": "image",
+    "mirrors": "from",
+    "registries": "host",
+    "resources": "kind",
+}
+
+
+def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *, wide: bool) -> None:
+    """Write what a change does to the images that run."""
+    if style == "json":
+        write_images({"rules": documents.as_json()}, _rows(changes), {"counts": changes.counts})
+        return
+    out = console()
+    _print_documents(out, documents)
+    listed = list(changes.listed())
+    cells: list[Row] = [
+        (
+            escape(change.image, MAX_CELL) or "(none)",
+            change.change,
+            str(len(usages)),
+            escape(f"-> {change.detail}" if change.change == "rewritten" else change.detail, MAX_CELL),
+            objects_of(usages),
+        )
+        for change, usages in listed
+    ]
+    _print_table(
+        out,
+        ("IMAGE", "CHANGE", "COUNT", "DETAIL", "WHERE"),
+        cells,
+        [change.change for change, _ in listed],
+        wide=wide,
+    )
+    counts = changes.counts
+    total = ", ".join(f"{counts[name]} {name}" for name in (*CHANGES, "unchanged"))
+    objects = f"{counted(changes.objects, 'object')}, " if changes.objects else ""
+    out.print(f"{objects}{counted(sum(counts.values()), 'image')}: {total}")
+
+
+def write_difference(documents: DocumentChanges, difference: Difference, style: Style, *, wide: bool) -> None:
+    """Write what a change does to all images that can be written."""
+    if style == "json":
+        answer = {
+            "rules": documents.as_json(),
+            "widens": difference.widens,
+            "narrows": difference.narrows,
+            "rewrites": difference.rewrites,
+            "witnesses": [_witness(witness) for witness in difference.witnesses],
+        }
+        click.echo(json.dumps(answer, indent=2))
+        return
+    out = console()
+    _print_documents(out, documents)
+    cells: list[Row] = [
+        (
+            escape(witness.image, MAX_CELL),
+            witness.change,
+            witness.namespace if witness.namespace is not None else "(none)",
+            _decided_by(witness.old),
+            _decided_by(witness.new),
+        )
+        for witness in difference.witnesses
+    ]
+    _print_table(
+        out,
+        ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE"),
+        cells,
+        [witness.change for witness in difference.witnesses],
+        wide=wide,
+    )
+    for holds, name, some, none in (
+        (difference.widens, "approved", "Some images become approved.", "No image becomes approved."),
+        (difference.narrows, "rejected", "Some images become rejected.", "No image becomes rejected."),
+        (
+            difference.rewrites,
+            "rewritten",
+            "Some images are rewritten differently.",
+            "No image is rewritten differently.",
+        ),
+    ):
+        out.print(Text(some, STYLES[name]) if holds else Text(none))
+
+
+def _rows(changes: Changes) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
+    return ((change._asdict(), usages) for change, usages in changes.listed())
+
+
+def _witness(witness: Witness) -> dict[str, Any]:
+    return {**witness._asdict(), "old": rule_as_json(witness.old), "new": rule_as_json(witness.new)}
+
+
+def _decided_by(rule: object) -> str:
+    return "no rule" if rule is None else escape(str(rule), MAX_CELL)
+
+
+def _print_table(
+    out: Console, headings: Sequence[str], rows: Sequence[Row], changes: Sequence[str], *, wide: bool
+) -> None:
+    if not rows:
+        return
+    width = out.width if sys.stdout.isatty() and not wide else None
+    first, *lines = layout(headings, rows, width, right={"COUNT"})
+    out.print(Text(GAP.join(first), "bold"))
+    for change, (image, name, *rest) in zip(changes, lines, strict=True):
+        out.print(Text.assemble(image, GAP, (name, STYLES[change]), GAP, GAP.join(rest)))
+
+
+def _print_documents(out: Console, documents: DocumentChanges) -> None:
+    """Print what was edited, one entry a line."""
+    lines = [
+        *(("+", "green", _named(entry)) for entry in documents.added),
+        *(("-", "red", _named(entry)) for entry in documents.removed),
+        *(("~", "yellow", _changed(change)) for change in documents.changed),
+    ]
+    for mark, style, text in lines[:MAX_RULES]:
+        out.print(Text.assemble((mark, f"bold {style}"), f" {escape(text, MAX_CELL)}"))
+    if len(lines) > MAX_RULES:
+        out.print(f"... and {len(lines) - MAX_RULES} more; --format json shows all of them")
+    if lines:
+        out.print()
+
+
+def _named(entry: Entry) -> str:
+    """Name an entry and give its other fields."""
+    kind = str(entry["list"])
+    name = _NAMES.get(kind, "")
+    place = f"{kind}[{entry['index']}]" if "index" in entry else kind
+    title = f"{place} {entry[name]}" if name else place
+    more = _fields({key: value for key, value in entry.items() if key not in {"list", "index", name}})
+    return f"{title} ({more})" if more else title
+
+
+def _changed(change: EntryChange) -> str:
+    if isinstance(change.old, str) and isinstance(change.new, str):
+        return f"{change.list}: {change.old or '(none)'} -> {change.new or '(none)'}"
+    old, new = (value if isinstance(value, dict) else {} for value in (change.old, change.new))
+    if not new:
+        return f"removed: {_named(old)}"
+    if not old:
+        return f"added: {_named(new)}"
+    fields = dict.fromkeys((*old, *new))
+    differing = [key for key in fields if key not in {"index", "image"} and old.get(key) != new.get(key)]
+    was, becomes = (_fields({key: entry.get(key) for key in differing}) for entry in (old, new))
+    name = _NAMES.get(change.list, "names")
+    place = f"{change.list}[{new['index']}]" if "index" in new else change.list
+    return f"{place} {_shown(new.get(name))}: {was} -> {becomes}"
+
+
+def _fields(entry: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}: {_shown(value)}" for key, value in entry.items())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return "(none)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,53 @@
+"""Write images with their objects as JSON, one at a time: an image may run in 50,000 of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from gatekeeper_py.inventory.tally import Usage
+
+CLOSING: Final = "\n    }"
+
+Rows = Iterable[tuple[Mapping[str, Any], Sequence[Usage]]]
+"""The fields of each image, and where it is used."""
+
+
+def write_images(before: Mapping[str, Any], rows: Rows, after: Mapping[str, Any]) -> None:
+    """Write one document like ``json.dumps``: the fields ``before``, ``images``, and the fields ``after``."""
+    out = sys.stdout
+    out.write("{\n")
+    for key, value in before.items():
+        out.write(f'  "{key}": {_indented(value, 2).lstrip()},\n')
+    out.write('  "images": [')
+    separator = "\n"
+    for fields, usages in rows:
+        whole = _indented({**fields, "count": len(usages), "objects": []}, 4)
+        out.write(f"{separator}{whole.removesuffix('[]' + CLOSING)}[")
+        for index, usage in enumerate(usages):
+            out.write(f"{',' if index else ''}\n{_indented(usage._asdict(), 8)}")
+        separator = ",\n"
+        out.write(f"\n      ]{CLOSING}" if usages else f"]{CLOSING}")
+    out.write("]" if separator == "\n" else "\n  ]")
+    for key, value in after.items():
+        out.write(f',\n  "{key}": {_indented(value, 2).lstrip()}')
+    out.write("\n}\n")
+
+
+def write_image_lines(header: Mapping[str, Any], rows: Rows) -> None:
+    """Write JSON lines: the header, then one line for each image."""
+    out = sys.stdout
+    out.write(f"{json.dumps(header)}\n")
+    for fields, usages in rows:
+        start = json.dumps({**fields, "count": len(usages), "objects": []})
+        out.write(start.removesuffix("]}"))
+        for index, usage in enumerate(usages):
+            out.write(f"{', ' if index else ''}{json.dumps(usage._asdict())}")
+        out.write("]}\n")
+
+
+def _indented(value: Any, spaces: int) -> str:
+    return textwrap.indent(json.dumps(value, indent=2), " " * spaces)

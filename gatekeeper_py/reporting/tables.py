@@ -1,0 +1,127 @@
+"""Tables for people: as wide as their content, or shortened to fit a terminal.
+
+Digests are shortened first, because their first digits tell them apart. Then the widest columns give way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.inventory.tally import Usage
+
+GAP: Final = "  "
+NARROWEST: Final = 12
+"""Columns are never narrower; on a terminal without enough room, lines wrap."""
+
+MAX_CELL: Final = 5000
+"""Longer than any valid reference; an invalid one may be megabytes long."""
+
+_DIGEST: Final = re.compile(r"@(sha256|sha512):([0-9a-f]{12})[0-9a-f]{20,}")
+
+
+class Names(tuple[str, ...]):
+    """A cell with a list of names. If they do not fit, it says how many more there are."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ", ".join(self)
+
+
+Row = Sequence["str | Names"]
+
+
+def layout(
+    headings: Sequence[str], rows: Sequence[Row], width: int | None, *, right: Collection[str] = ()
+) -> list[tuple[str, ...]]:
+    """Return the cells of each line, headings first; with a width, shortened so that lines fit.
+
+    Cells are padded, except for the last one, which is the longest. The first column is cut in the middle,
+    the others at the end. A column without content is left out; ``right`` are headings of right-aligned ones.
+    """
+    kept = [
+        index
+        for index, heading in enumerate(headings)
+        if not rows or heading == headings[-1] or any(row[index] for row in rows)
+    ]
+    names = tuple(headings[index] for index in kept)
+    cells: list[list[str | Names]] = [[row[index] for index in kept] for row in rows]
+    widths = _widths(names, cells)
+    if width is not None:
+        available = width - len(GAP) * (len(widths) - 1)
+        if sum(widths) > available:
+            cells = [[_shorter(cell) for cell in row] for row in cells]
+            widths = _widths(names, cells)
+        _narrow(widths, available)
+    fitted = [[_fit(cell, widths[i], first=not i) for i, cell in enumerate(row)] for row in cells]
+    return [_padded(line, names, widths, right) for line in (names, *fitted)]
+
+
+def objects_of(usages: Sequence[Usage]) -> Names:
+    """Return each object once, even if several of its containers use the image."""
+    return Names(escape(name, MAX_CELL) for name in dict.fromkeys(map(_object_of, usages)))
+
+
+def _object_of(usage: Usage) -> str:
+    if not usage.kind:  # a line of a list of images
+        return f"{usage.namespace}, {usage.path}" if usage.namespace else usage.path
+    return f"{usage.kind} {usage.namespace}/{usage.name}" if usage.namespace else f"{usage.kind} {usage.name}"
+
+
+def _widths(headings: Sequence[str], rows: Sequence[Row]) -> list[int]:
+    columns = zip(headings, *rows, strict=True)
+    return [max(len(str(cell)) for cell in column) for column in columns]
+
+
+def _shorter(cell: str | Names) -> str | Names:
+    return _DIGEST.sub(r"@\1:\2...", cell) if isinstance(cell, str) else cell
+
+
+def _fit(cell: str | Names, size: int, *, first: bool) -> str:
+    text = str(cell)
+    if len(text) <= size:
+        return text
+    if isinstance(cell, Names):
+        return _some(cell, size)
+    return _middle(text, size) if first else _start(text, size)
+
+
+def _padded(
+    line: Sequence[str], headings: Sequence[str], widths: Sequence[int], right: Collection[str]
+) -> tuple[str, ...]:
+    *cells, last = line
+    pads = [str.rjust if heading in right else str.ljust for heading in headings]
+    return (*(pad(cell, size) for pad, cell, size in zip(pads, cells, widths, strict=False)), last)
+
+
+def _narrow(widths: list[int], available: int) -> None:
+    """Shorten the widest columns until all fit, down to the minimum."""
+    widths[:] = [min(size, max(available, NARROWEST)) for size in widths]
+    while sum(widths) > available and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+
+
+def _start(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[: size - 3]}..."
+
+
+def _middle(text: str, size: int) -> str:
+    """Cut the middle, so that registry and tag remain."""
+    head = (size - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (size - 3 - head) :]}"
+
+
+def _some(names: Sequence[str], size: int) -> str:
+    """Return the first names that fit, and how many more there are."""
+    best = _start(names[0], size)
+    text = ""
+    for shown, name in enumerate(names, 1):
+        text += f", {name}" if text else name
+        candidate = f"{text}, +{len(names) - shown} more"
+        if len(candidate) > size:
+            break
+        best = candidate
+    return best

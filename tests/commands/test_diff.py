@@ -1,0 +1,484 @@
+"""``diff``: what a policy change does, to what runs and to every image that can be written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import HUB_TO_CORP, pod, policy_text, review, workload
+from commanding import Command, Done, Write
+from fakecluster import FakeCluster, status
+
+PODS = "/api/v1/pods"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
+OLD = policy_text(allow="[registry.corp.io, docker.io/library/**]")
+NEW = policy_text(allow="[registry.corp.io, quay.io/team/**]")
+DENIED_BY_US = 'admission webhook "pods.image-validation-webhook.gatekeeper-py" denied the request: no'
+
+
+def named(obj: dict[str, Any], name: str, namespace: str = "shop") -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": obj["spec"]}
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    cluster = FakeCluster()
+    cluster.add(PODS, named(pod("nginx:1", "registry.corp.io/web"), "web-1"), named(pod("nginx:1"), "web-2"))
+    cluster.add(PODS, named(pod("quay.io/team/tool:2"), "tool", "bank"))
+    cluster.add(PODS, named(pod("nginx:1"), "dns", "kube-system"))
+    cluster.add(DEPLOYMENTS, named(workload("Deployment", "nginx:1"), "web"))
+    with cluster.serving():
+        yield cluster
+
+
+@pytest.fixture
+def policies(write: Write) -> tuple[Path, Path]:
+    return write(OLD, "old.yaml"), write(NEW, "new.yaml")
+
+
+def answer(done: Done, code: int) -> dict[str, Any]:
+    assert (done.code, done.err) == (code, "")
+    found: dict[str, Any] = json.loads(done.out)
+    assert done.out == json.dumps(found, indent=2) + "\n"
+    return found
+
+
+def changed(found: dict[str, Any]) -> list[tuple[str, str, int]]:
+    return [(each["image"], each["change"], each["count"]) for each in found["images"]]
+
+
+def test_what_runs_in_the_cluster_is_judged_by_both(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
+) -> None:
+    done = command("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json")
+    found = answer(done, 1)
+    assert list(found) == ["rules", "images", "counts"]
+    assert found["rules"] == {
+        "added": [{"list": "allow", "index": 1, "image": "quay.io/team/**"}],
+        "removed": [{"list": "allow", "index": 1, "image": "docker.io/library/**"}],
+        "changed": [],
+    }
+    assert found["images"] == [
+        {
+            "image": "nginx:1",
+            "before": "approved",
+            "after": "rejected",
+            "change": "rejected",
+            "reason": "unlisted",
+            "detail": "docker.io/library/nginx matches no rule",
+            "count": 3,
+            "objects": [
+                {
+                    "kind": "Deployment",
+                    "namespace": "shop",
+                    "name": "web",
+                    "path": "spec.template.spec.containers[0].image",
+                },
+                {"kind": "Pod", "namespace": "shop", "name": "web-1", "path": "spec.containers[0].image"},
+                {"kind": "Pod", "namespace": "shop", "name": "web-2", "path": "spec.containers[0].image"},
+            ],
+        },
+        {
+            "image": "quay.io/team/tool:2",
+            "before": "rejected",
+            "after": "approved",
+            "change": "approved",
+            "reason": "allowed",
+            "detail": "quay.io/team/tool matches allow[1] quay.io/team/**",
+            "count": 1,
+            "objects": [
+                {"kind": "Pod", "namespace": "bank", "name": "tool", "path": "spec.containers[0].image"}
+            ],
+        },
+    ]
+    assert found["counts"] == {"rejected": 1, "approved": 1, "rewritten": 0, "unchanged": 1}
+
+
+def test_the_table(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
+) -> None:
+    done = command("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path), "-n", "shop")
+    assert (done.code, done.err) == (1, "")
+    where = "Deployment shop/web, Pod shop/web-1, Pod shop/web-2"
+    assert done.out.splitlines() == [
+        "+ allow[1] quay.io/team/**",
+        "- allow[1] docker.io/library/**",
+        "",
+        "IMAGE    CHANGE    COUNT  DETAIL                                   WHERE",
+        f"nginx:1  rejected      3  docker.io/library/nginx matches no rule  {where}",
+        "3 objects, 2 images: 1 rejected, 0 approved, 0 rewritten, 1 unchanged",
+    ]
+
+
+def test_exempt_namespaces_do_not_change_and_can_be_chosen(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
+) -> None:
+    arguments = ("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path), "-n", "kube-system")
+    assert changed(answer(command(*arguments, "--format", "json"), 0)) == []
+    chosen = command(*arguments, "--format", "json", "--exempt-namespace", "shop")
+    assert changed(answer(chosen, 1)) == [("nginx:1", "rejected", 1)]
+
+
+def test_the_old_policy_may_be_live(
+    command: Command, write: Write, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.documents["/api/v1/namespaces/guard/configmaps/policy"] = {
+        "data": {"policy.yaml": OLD, "mode": "warn"}
+    }
+    live = ("--configmap", "guard/policy", "--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json")
+    found = answer(command("diff", write(NEW), *live), 1)
+    assert found["rules"]["changed"] == [{"list": "mode", "old": "warn", "new": "enforce"}]
+    assert changed(found)[0] == ("nginx:1", "rejected", 3)
+    found = answer(command("diff", write(NEW), *live, "--all-images"), 1)
+    assert (found["widens"], found["narrows"]) == (True, True)
+    found = answer(command("diff", write(NEW), *live, "--images", write("nginx:1\n", "images")), 1)
+    assert changed(found) == [("nginx:1", "rejected", 1)]
+
+
+def test_a_saved_audit_gives_the_answer_of_the_cluster(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path, write: Write
+) -> None:
+    kubeconfig = ("--kubeconfig", cluster.kubeconfig(tmp_path))
+    live = answer(command("diff", *policies, *kubeconfig, "--format", "json"), 1)
+    for style in ("json", "jsonl"):
+        audit = command("audit", "--policy", policies[0], *kubeconfig, "--all", "--format", style)
+        saved = write(audit.out, f"audit.{style}")
+        assert answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1) == live
+
+
+def test_a_template_in_a_saved_audit_is_judged_after_its_mirror(
+    command: Command, cluster: FakeCluster, tmp_path: Path, write: Write
+) -> None:
+    policies = write(OLD, "old"), write(policy_text(HUB_TO_CORP, mode="mutate"), "new")
+    kubeconfig = ("--kubeconfig", cluster.kubeconfig(tmp_path))
+    live = answer(command("diff", *policies, *kubeconfig, "--format", "json"), 1)
+    assert changed(live) == [("nginx:1", "rejected", 2), ("nginx:1", "rewritten", 1)]
+    assert live["images"][1]["detail"] == "registry.corp.io/dockerhub/library/nginx:1"
+    assert live["counts"] == {"rejected": 1, "approved": 0, "rewritten": 1, "unchanged": 2}
+    audit = command("audit", "--policy", policies[0], *kubeconfig, "--all", "--format", "json")
+    saved = write(audit.out, "audit.json")
+    assert answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1) == live
+
+
+def test_an_audit_that_leaves_images_out_is_refused(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path, write: Write
+) -> None:
+    kubeconfig = ("--kubeconfig", cluster.kubeconfig(tmp_path))
+    audit = command("audit", "--policy", policies[0], *kubeconfig, "--format", "json")
+    saved = write(audit.out, "audit.json")
+    done = command("diff", *policies, "--audit", saved)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"Error: {saved}: it lists 1 of the 4 images that were audited; "
+        "make it with: audit --all --format json\n"
+    )
+
+
+def test_a_list_of_images_may_name_namespaces(command: Command, write: Write) -> None:
+    old = write(policy_text(allow="[{image: a.io, namespaces: [shop]}]"), "old")
+    new = write(policy_text(allow="[{image: a.io, namespaces: [bank]}]"), "new")
+    images = write("# what runs\r\na.io/x\nshop\ta.io/x:1\n\nbank\ta.io/x:2\n", "images")
+    found = answer(command("diff", old, new, "--images", images, "--format", "json"), 1)
+    assert changed(found) == [("a.io/x:1", "rejected", 1), ("a.io/x:2", "approved", 1)]
+    assert found["images"][0]["objects"] == [{"kind": "", "namespace": "shop", "name": "", "path": "line 3"}]
+    assert found["counts"] == {"rejected": 1, "approved": 1, "rewritten": 0, "unchanged": 1}
+    assert [change["old"]["namespaces"] for change in found["rules"]["changed"]] == [["shop"]]
+    found = answer(command("diff", old, new, "--images", images, "-n", "bank", "--format", "json"), 0)
+    assert changed(found) == [("a.io/x", "approved", 1), ("a.io/x:2", "approved", 1)]
+
+
+def test_images_may_come_from_stdin(command: Command, policies: tuple[Path, Path]) -> None:
+    done = command("diff", *policies, "--images", "-", stdin="nginx\n")
+    assert done.code == 1
+    assert "nginx  rejected      1  docker.io/library/nginx matches no rule  line 1" in done.out
+
+
+def lines_of(*documents: Any) -> str:
+    return "".join(json.dumps(document) + "\n" for document in documents)
+
+
+def test_reviews_are_judged_as_the_webhook_judges_them(
+    command: Command, policies: tuple[Path, Path], write: Write
+) -> None:
+    reviews = lines_of(
+        review(pod("nginx")),
+        review(pod("nginx", "quay.io/team/x"), operation="UPDATE", old=pod("nginx")),
+        review(None, kind=("", "Pod"), operation="DELETE", old=pod("nginx")),
+        review(workload("CronJob", "nginx"), namespace="bank"),
+    )
+    done = command("diff", *policies, "--reviews", write(reviews, "reviews"), "--format", "json")
+    found = answer(done, 1)
+    assert changed(found) == [("nginx", "rejected", 2), ("quay.io/team/x", "approved", 1)]
+
+
+def event(verb: str, obj: Any, plural: str = "pods", **more: Any) -> dict[str, Any]:
+    group, _, resource = plural.rpartition("/")
+    target = {"resource": resource, "namespace": "shop", "name": "web", **more.pop("target", {})}
+    return {
+        "kind": "Event",
+        "apiVersion": "audit.k8s.io/v1",
+        "level": "Request",
+        "stage": "ResponseComplete",
+        "verb": verb,
+        "requestURI": "/api/v1/namespaces/shop/pods",
+        "objectRef": {**target, "apiGroup": group} if group else target,
+        "responseStatus": {"code": 201},
+        "requestObject": obj,
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "count"),
+    [
+        pytest.param(event("create", pod("nginx")), 1, id="create"),
+        pytest.param(event("update", pod("nginx", "nginx")), 2, id="update"),
+        pytest.param(event("create", pod("nginx"), stage="RequestReceived"), 0, id="early-stage"),
+        pytest.param(event("create", pod("nginx"), responseStatus={"code": 409}), 0, id="conflict"),
+        pytest.param(event("create", pod("nginx"), responseStatus={"code": 403}), 0, id="forbidden"),
+        pytest.param(
+            event("create", pod("nginx"), responseStatus={"code": 403, "message": DENIED_BY_US}),
+            1,
+            id="denied-by-us",
+        ),
+        pytest.param(event("create", pod("nginx"), requestURI="/api/v1/pods?dryRun=All"), 0, id="dry-run"),
+        pytest.param(event("update", pod("nginx"), target={"subresource": "status"}), 0, id="status"),
+        pytest.param(
+            event("update", pod("nginx"), target={"subresource": "ephemeralcontainers"}), 1, id="ephemeral"
+        ),
+        pytest.param(event("delete", None), 0, id="delete"),
+        pytest.param(event("create", workload("Job", "nginx"), "batch/jobs"), 1, id="job"),
+        pytest.param(
+            event(
+                "patch",
+                {"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "nginx"}]}}}},
+                "apps/deployments",
+            ),
+            1,
+            id="patch",
+        ),
+        pytest.param(
+            event(
+                "patch",
+                [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "nginx"}],
+                "apps/deployments",
+            ),
+            1,
+            id="json-patch",
+        ),
+        pytest.param(event("patch", {"metadata": {"labels": {"a": "b"}}}), 0, id="patch-without-images"),
+        pytest.param(
+            event("create", {"kind": "Widget", "spec": {"image": "nginx"}}, "e.io/widgets"), 0, id="no-shape"
+        ),
+        pytest.param(
+            event(
+                "create",
+                {"kind": "Widget", "spec": {"template": pod("nginx")}},
+                "e.io/widgets",
+            ),
+            1,
+            id="shape",
+        ),
+        pytest.param(event("create", None, "e.io/widgets"), 0, id="unknown-kind-without-object"),
+    ],
+)
+def test_what_an_audit_log_says_was_made(
+    command: Command, policies: tuple[Path, Path], write: Write, entry: dict[str, Any], count: int
+) -> None:
+    log = write(lines_of(event("create", pod("registry.corp.io/web")), entry), "log")
+    found = answer(command("diff", *policies, "--audit-log", log, "--format", "json"), 1 if count else 0)
+    assert changed(found) == ([("nginx", "rejected", count)] if count else [])
+
+
+def test_a_log_without_objects_is_not_taken_for_a_complete_one(
+    command: Command, policies: tuple[Path, Path], write: Write
+) -> None:
+    log = write(lines_of(event("create", pod("nginx")), event("create", None)), "log")
+    done = command("diff", *policies, "--audit-log", log)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"Error: {log}: line 2: it has no requestObject: log pods at the level Request or RequestResponse\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "said"),
+    [
+        pytest.param("--images", "", "there is nothing to judge", id="no-images"),
+        pytest.param("--images", "a\n \tnginx\n", "line 2: the namespace before the tab is empty", id="tab"),
+        pytest.param("--images", b"a\n\xff\n", "line 2: not UTF-8", id="utf-8"),
+        pytest.param("--reviews", "\n", "there is nothing to judge", id="no-reviews"),
+        pytest.param("--reviews", "{}\n", "line 1: not an AdmissionReview: kind must be", id="no-review"),
+        pytest.param("--reviews", '{"kind"\n', "line 1: not JSON", id="cut-review"),
+        pytest.param("--audit-log", lines_of(event("get", None)), "there is nothing to judge", id="reads"),
+        pytest.param("--audit-log", "{}\n", "line 1: not an event of an audit log", id="no-event"),
+        pytest.param("--audit-log", "[]\n", "line 1: not an event of an audit log", id="list"),
+        pytest.param(
+            "--audit-log", lines_of(event("patch", "x: 1")), "line 1: its patch is not JSON", id="patch"
+        ),
+        pytest.param("--audit", "", "not a saved audit", id="empty-audit"),
+        pytest.param("--audit", "[]", "not a saved audit", id="audit-list"),
+        pytest.param("--audit", '{"counts": {"images": 1}}\n{"image": 1}\n', "line 2: not", id="audit-line"),
+        pytest.param("--audit", b'{"counts": "\xff"}', "not a saved audit", id="audit-bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line_and_exit_2(
+    command: Command, policies: tuple[Path, Path], write: Write, option: str, content: Any, said: str
+) -> None:
+    file = write(content, "given")
+    done = command("diff", *policies, option, file)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"Error: {file}: {said}")
+    assert done.err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_is_exit_2(command: Command, policies: tuple[Path, Path]) -> None:
+    for option in ("--images", "--audit", "--audit-log", "--reviews"):
+        done = command("diff", *policies, option, "/nowhere")
+        assert (done.code, done.out, done.err) == (2, "", "Error: /nowhere: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(("a",), "give two policies: OLD and NEW", id="one-policy"),
+        pytest.param(("a", "b", "c"), "give two policies: OLD and NEW", id="three-policies"),
+        pytest.param(("a", "b", "--configmap", "x/y"), "give only the policy NEW", id="configmap-and-old"),
+        pytest.param(("a", "b", "--images", "x", "--audit", "y"), "give only one of", id="two-files"),
+        pytest.param(("a", "b", "--images", "x", "--all-images"), "it reads no file", id="file-and-all"),
+        pytest.param(("-", "b", "--images", "-"), "stdin can be read only once", id="stdin-twice"),
+        pytest.param(("a", "b", "-n", "../x"), "not a valid namespace name", id="namespace"),
+        pytest.param(("a", "b", "--fail-on", "widened"), "not one of rejected, approved", id="fail-on"),
+        pytest.param(("a", "b", "--at", "noon"), "neither a date", id="at"),
+    ],
+)
+def test_bad_usage_is_exit_2(command: Command, arguments: tuple[str, ...], said: str) -> None:
+    done = command("diff", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_a_bad_policy_is_exit_2_with_its_findings(command: Command, write: Write) -> None:
+    done = command("diff", write(OLD), write(policy_text(allow="[nginx]"), "new.yaml"), "--all-images")
+    assert (done.code, done.out) == (2, "")
+    assert "new.yaml:4:" in done.err
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "code"),
+    [
+        pytest.param((), 0, id="rejected-by-default"),
+        pytest.param(("--fail-on", "approved"), 1, id="approved"),
+        pytest.param(("--fail-on", "rewritten"), 0, id="rewritten"),
+        pytest.param(("--fail-on", "rewritten,approved"), 1, id="comma"),
+        pytest.param(("--fail-on", "rewritten", "--fail-on", "approved"), 1, id="twice"),
+    ],
+)
+def test_what_fails_is_chosen(command: Command, write: Write, fail_on: tuple[str, ...], code: int) -> None:
+    old, new = write(policy_text()), write(policy_text(allow="[registry.corp.io, quay.io]"), "new")
+    assert command("diff", old, new, "--images", write("quay.io/x", "images"), *fail_on).code == code
+    assert command("diff", old, new, "--all-images", *fail_on).code == code
+
+
+def test_all_images_gives_a_witness_for_each_true_answer(
+    command: Command, policies: tuple[Path, Path]
+) -> None:
+    found = answer(command("diff", *policies, "--all-images", "--format", "json"), 1)
+    assert list(found) == ["rules", "widens", "narrows", "rewrites", "witnesses"]
+    assert (found["widens"], found["narrows"], found["rewrites"]) == (True, True, False)
+    assert found["witnesses"] == [
+        {
+            "image": "quay.io/team/x",
+            "namespace": "default",
+            "before": "rejected",
+            "after": "approved",
+            "change": "approved",
+            "old": None,
+            "new": {"list": "allow", "index": 1, "image": "quay.io/team/**"},
+        },
+        {
+            "image": "docker.io/library/x",
+            "namespace": "default",
+            "before": "approved",
+            "after": "rejected",
+            "change": "rejected",
+            "old": {"list": "allow", "index": 1, "image": "docker.io/library/**"},
+            "new": None,
+        },
+    ]
+
+
+def test_all_images_proves_that_a_rewording_changes_nothing(command: Command, write: Write) -> None:
+    old = write(policy_text(allow="[registry.corp.io, registry.corp.io/team]"))
+    new = write(policy_text(allow="['registry.corp.io/**']"), "new")
+    done = command("diff", old, new, "--all-images", "--fail-on", "rejected,approved,rewritten")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-3:] == [
+        "No image becomes approved.",
+        "No image becomes rejected.",
+        "No image is rewritten differently.",
+    ]
+
+
+def test_both_are_judged_at_the_same_instant(command: Command, write: Write) -> None:
+    old = write(policy_text(allow="[a.io, {image: b.io, until: 2026-06-01}]"))
+    new = write(policy_text(allow="[a.io]"), "new")
+    assert command("diff", old, new, "--all-images", "--at", "2026-05-31").code == 1
+    done = command("diff", old, new, "--all-images", "--at", "2026-06-01")
+    assert done.code == 0
+    assert "- allow[1] b.io (until: 2026-06-01T00:00:00Z)" in done.out
+
+
+def test_a_comparison_that_would_take_too_long_gives_no_answer(command: Command, write: Write) -> None:
+    stars = [f"'a.io/*{a}*{b}*{c}*'" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx"]
+    old, new = write(policy_text()), write(policy_text(allow=f"[{', '.join(stars)}]"), "new")
+    done = command("diff", old, new, "--all-images")
+    assert (done.code, done.out) == (2, "")
+    assert re.fullmatch(r"Error: no exact answer: too many combinations of [^\n]+\n", done.err)
+
+
+def test_a_hostile_image_drives_no_terminal(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.add(PODS, named(pod("\x1b[2Jx"), "evil\x1b"))
+    new = policies[1]
+    new.write_text(policy_text(mode="mutate"))
+    done = command("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path))
+    assert "\x1b" not in done.out
+
+
+def test_what_may_not_be_listed_is_one_line_and_exit_2(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.script["/apis/batch/v1/jobs"].append(status(403, "jobs.batch is forbidden"))
+    done = command("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path))
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "Error: cannot list jobs.batch in all namespaces: 403 Forbidden: jobs.batch is forbidden\n"
+    )
+
+
+def test_a_field_that_only_one_policy_declares(
+    command: Command, cluster: FakeCluster, tmp_path: Path, write: Write
+) -> None:
+    cluster.documents["/apis/argoproj.io"] = {"versions": [{"version": "v1"}]}
+    cluster.documents["/apis/argoproj.io/v1"] = {
+        "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": True, "verbs": ["list"]}]
+    }
+    cluster.add("/apis/argoproj.io/v1/workflows", named({"spec": {"image": "ghcr.io/a/b"}}, "build"))
+    more = "resources:\n  - {group: argoproj.io, kind: Workflow, images: [spec.image]}\n"
+    old, new = write(policy_text()), write(policy_text(more), "new")
+    kubeconfig = ("--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json")
+    found = answer(command("diff", old, new, *kubeconfig), 1)
+    assert changed(found) == [("ghcr.io/a/b", "rejected", 1)]
+    assert found["rules"]["added"] == [
+        {"list": "resources", "group": "argoproj.io", "kind": "Workflow", "images": ["spec.image"]}
+    ]
+    back = answer(command("diff", new, old, *kubeconfig), 0)
+    assert changed(back) == [("ghcr.io/a/b", "approved", 1)]
+    assert back["images"][0]["detail"] == "the new policy does not declare this field"

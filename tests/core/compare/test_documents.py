@@ -1,0 +1,157 @@
+"""What people edited between two policies, entry by entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.compare.documents import compare_documents
+
+
+def changes(old: str, new: str, *, modes: tuple[str, str] = ("enforce", "enforce")) -> dict[str, Any]:
+    head = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\n"
+    documents = (f"{head}mode: {mode}\n{text}" for mode, text in zip(modes, (old, new), strict=True))
+    found = compare_documents(*map(parse_policy, documents))
+    answer = found.as_json()
+    assert bool(found) == any(answer.values())
+    return answer
+
+
+NOTHING: dict[str, list[Any]] = {"added": [], "removed": [], "changed": []}
+MIRROR = "{from: docker.io, to: a.io/hub"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("allow: [a.io, b.io]", "allow: [b.io, a.io]", id="moved"),
+        pytest.param("allow: [a.io]", "allow:\n  - image: a.io/**\n", id="spelt-differently"),
+        pytest.param("allow: [docker.io/nginx]", "allow: ['docker.io/library/nginx']", id="folded"),
+        pytest.param("allow: [a.io, a.io]", "allow: [a.io, a.io]", id="twice"),
+        pytest.param(
+            f"allow: [a.io]\nmirrors: [{MIRROR}}}]", f"allow: [a.io]\nmirrors: [{MIRROR}}}]", id="m"
+        ),
+    ],
+)
+def test_equal_documents(old: str, new: str) -> None:
+    assert changes(old, new) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(
+            "allow: [a.io]",
+            "allow: [b.io, a.io]\ndeny: ['*/**:latest']",
+            {
+                "added": [
+                    {"list": "allow", "index": 0, "image": "b.io"},
+                    {"list": "deny", "index": 0, "image": "*/**:latest"},
+                ]
+            },
+            id="added",
+        ),
+        pytest.param(
+            "allow: [b.io, a.io, b.io]",
+            "allow: [b.io]",
+            {
+                "removed": [
+                    {"list": "allow", "index": 1, "image": "a.io"},
+                    {"list": "allow", "index": 2, "image": "b.io"},
+                ]
+            },
+            id="removed",
+        ),
+        pytest.param(
+            "allow: [{image: a.io, owner: x}]",
+            "allow: [b.io, {image: a.io, owner: y, namespaces: [shop]}]",
+            {
+                "added": [{"list": "allow", "index": 0, "image": "b.io"}],
+                "changed": [
+                    {
+                        "list": "allow",
+                        "old": {"list": "allow", "index": 0, "image": "a.io", "owner": "x"},
+                        "new": {
+                            "list": "allow",
+                            "index": 1,
+                            "image": "a.io",
+                            "namespaces": ["shop"],
+                            "owner": "y",
+                        },
+                    }
+                ],
+            },
+            id="changed",
+        ),
+        pytest.param(
+            f"allow: [a.io]\nmirrors: [{MIRROR}}}]",
+            f"allow: [a.io]\nmirrors: [{MIRROR}, except: [docker.io/x], pin: true}}]",
+            {
+                "changed": [
+                    {
+                        "list": "mirrors",
+                        "old": {"list": "mirrors", "from": "docker.io", "to": ["a.io/hub"]},
+                        "new": {
+                            "list": "mirrors",
+                            "from": "docker.io",
+                            "to": ["a.io/hub"],
+                            "except": ["docker.io/x"],
+                            "verify": True,
+                            "pin": True,
+                        },
+                    }
+                ]
+            },
+            id="mirror",
+        ),
+        pytest.param(
+            "allow: [a.io]\nnamespaces: [{names: [a], mode: warn}, {names: [b], mode: warn}]",
+            "allow: [a.io]\n"
+            "namespaces: [{names: [b], mode: warn}, {names: [c], mode: warn, until: 2026-05-01}]",
+            {
+                "changed": [
+                    {
+                        "list": "namespaces",
+                        "old": {"list": "namespaces", "names": ["a"], "mode": "warn"},
+                        "new": None,
+                    },
+                    {
+                        "list": "namespaces",
+                        "old": None,
+                        "new": {
+                            "list": "namespaces",
+                            "names": ["c"],
+                            "mode": "warn",
+                            "until": "2026-05-01T00:00:00Z",
+                        },
+                    },
+                ]
+            },
+            id="overrides-are-in-order",
+        ),
+        pytest.param(
+            "allow: [a.io]\nregistries: [{host: a.io, plainHTTP: true}]",
+            "allow: [a.io]\nmessage: ask us\nresources: [{group: e.io, kind: Widget, images: [spec.image]}]",
+            {
+                "added": [{"list": "resources", "group": "e.io", "kind": "Widget", "images": ["spec.image"]}],
+                "changed": [{"list": "message", "old": "", "new": "ask us"}],
+                "removed": [{"list": "registries", "host": "a.io", "plainHTTP": True}],
+            },
+            id="other-fields",
+        ),
+    ],
+)
+def test_differing_documents(old: str, new: str, expected: dict[str, Any]) -> None:
+    assert changes(old, new) == NOTHING | expected
+
+
+def test_the_mode_that_counts_is_the_effective_one() -> None:
+    assert changes("allow: [a.io]", "allow: [a.io]", modes=("warn", "mutate"))["changed"] == [
+        {"list": "mode", "old": "warn", "new": "mutate"}
+    ]
+    text = policy_text()
+    found = compare_documents(parse_policy(text), parse_policy(text, "warn"))
+    assert found.as_json()["changed"] == [{"list": "mode", "old": "enforce", "new": "warn"}]

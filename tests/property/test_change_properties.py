@@ -1,0 +1,108 @@
+"""Laws of the changes that ``diff`` reports: nothing for equal policies, mirrored, and true."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budget import budget
+from builders import WORKLOADS, pod, review, workload
+from gatekeeper_py.core import CompiledPolicy, admission
+from gatekeeper_py.core.admission.review import AdmissionRequest, parse
+from gatekeeper_py.core.compare.difference import compare
+from gatekeeper_py.inventory.changes import Changes, ImageChange
+from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.live import CacheCounts, Snapshot
+from property.policy_pairs import pairs
+from property.strategies import images, namespaces
+
+Pair = tuple[CompiledPolicy, CompiledPolicy]
+examples: Final = settings(max_examples=budget(60), deadline=None)
+
+OTHER_WAY: Final = {"approved": "rejected", "rejected": "approved", "rewritten": "rewritten"}
+
+
+def _request(kind: str, image: str, namespace: str | None) -> AdmissionRequest:
+    obj: dict[str, Any] = pod(image) if kind == "Pod" else workload(kind, image)
+    return parse(review(obj, namespace=namespace))
+
+
+requests = st.lists(
+    st.builds(_request, st.sampled_from(["Pod", "Pod", *WORKLOADS]), images, namespaces),
+    min_size=1,
+    max_size=12,
+)
+
+
+def changes(old: CompiledPolicy, new: CompiledPolicy, asked: list[AdmissionRequest]) -> Changes:
+    found = Changes(Snapshot(old, 100, CacheCounts()), Snapshot(new, 100, CacheCounts()))
+    for request in asked:
+        found.take(request)
+    return found
+
+
+def by_use(found: Changes) -> dict[tuple[str, Usage], list[ImageChange]]:
+    uses: dict[tuple[str, Usage], list[ImageChange]] = {}
+    for change, usages in found.listed():
+        for usage in usages:
+            uses.setdefault((change.image, usage), []).append(change)
+    return uses
+
+
+@examples
+@given(pairs(), requests)
+def test_a_policy_changes_nothing_against_itself(pair: Pair, asked: list[AdmissionRequest]) -> None:
+    found = changes(pair[0], pair[0], asked)
+    assert list(found.listed()) == []
+    assert found.counts["rejected"] == found.counts["approved"] == found.counts["rewritten"] == 0
+
+
+@examples
+@given(pairs(), requests)
+def test_the_way_back_mirrors_the_way_there(pair: Pair, asked: list[AdmissionRequest]) -> None:
+    old, new = pair
+    there, back = changes(old, new, asked), changes(new, old, asked)
+    assert there.counts["unchanged"] == back.counts["unchanged"]
+    assert there.counts["rewritten"] == back.counts["rewritten"]
+    assert (there.counts["approved"], there.counts["rejected"]) == (
+        back.counts["rejected"],
+        back.counts["approved"],
+    )
+    forward, backward = by_use(there), by_use(back)
+    assert forward.keys() == backward.keys()
+    for use, found in forward.items():
+        assert sorted((each.before, each.after, each.change) for each in found) == sorted(
+            (each.after, each.before, OTHER_WAY[each.change]) for each in backward[use]
+        )
+
+
+@examples
+@given(pairs(), requests)
+def test_every_verdict_is_the_webhooks(pair: Pair, asked: list[AdmissionRequest]) -> None:
+    for request in asked:
+        (before,), (after,) = (admission.validate(request, policy).judgements for policy in pair)
+        listed = list(changes(*pair, [request]).listed())
+        if before.approved != after.approved:
+            [(change, _)] = listed
+            assert (change.before == "approved", change.after == "approved") == (
+                before.approved,
+                after.approved,
+            )
+            assert (change.reason, change.detail) == (after.decision.reason, after.decision.detail)
+        else:
+            assert all(change.change == "rewritten" for change, _ in listed)
+
+
+@examples
+@given(pairs(), requests)
+def test_nothing_that_runs_contradicts_the_exact_difference(
+    pair: Pair, asked: list[AdmissionRequest]
+) -> None:
+    difference = compare(*pair)
+    named = [request for request in asked if request.kind == "Pod"]
+    counts = changes(*pair, named).counts
+    assert difference.widens or not counts["approved"]
+    assert difference.narrows or not counts["rejected"]
+    assert difference.rewrites or not counts["rewritten"]
