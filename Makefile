@@ -27,7 +27,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
 	package package-test \
-	image image-test check docs docs-test manifests format clean \
+	image image-test check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## list the targets
@@ -47,6 +47,9 @@ $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 
 demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to exit at the end)
 	$(BIN)/python examples/demo.py $(ARGS)
+
+picture: setup ## record the demo as the picture in the README
+	$(BIN)/python -m tools.picture
 
 test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
 	$(PYTEST) -m "not long" --cov --cov-report= $(ARGS)
