@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.native.mutating import mutating_policy
 from gatekeeper_py.core.compile.native.objects import Document, Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
@@ -37,7 +38,10 @@ CONDITION: Final = "not-pre-approved"
 
 
 Compiler = Callable[[Policy, datetime, Options], tuple[Document, ...]]
-NATIVE: Final[dict[str, Compiler]] = {"validating-admission-policy": validating_policy}
+NATIVE: Final[dict[str, Compiler]] = {
+    "validating-admission-policy": validating_policy,
+    "mutating-admission-policy": mutating_policy,
+}
 MATCH_CONDITIONS: Final = "match-conditions"
 
 
@@ -87,6 +91,8 @@ def compile(  # noqa: A001
             revision = replace(given, mode=given.document.mode).revision
             click.echo(as_patches(fast_path, revision), nl=False)
         return 0
+    if backstop and NATIVE[target] is mutating_policy:
+        raise click.UsageError(f"--backstop has no meaning for --to {target}: a rewrite is exact or refused")
     given = usable_policy(policy)
     options = Options(exempt=exempt_namespaces, static=static, backstop=backstop)
     try:
@@ -94,13 +100,15 @@ def compile(  # noqa: A001
     except CannotExpress as problem:
         for refusal in problem.refusals:
             click.echo(f"{policy}: {refusal}", err=True)
-        if not backstop:
+        if NATIVE[target] is validating_policy and not backstop:
             click.echo("A wider policy can be compiled with --backstop.", err=True)
         return 1
     if style == "json":
         click.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}, indent=2))
-    else:
+    elif documents:
         click.echo(as_yaml(documents), nl=False)
+    else:
+        click.echo("# The policy rewrites nothing: it has no mirrors, or no namespace is in mutate mode.")
     return 0
 
 

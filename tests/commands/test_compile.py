@@ -142,3 +142,36 @@ def test_an_unusable_policy_has_no_native_policy(command: Command, write: Write)
     done = command("compile", write(policy_text(allow="[nginx]")), *NATIVE)
     assert (done.code, done.out) == (2, "")
     assert "error[" in done.err
+
+
+MUTATING = ("--to", "mutating-admission-policy")
+
+
+def test_mirrors_as_a_native_policy(command: Command, write: Write) -> None:
+    path = write(policy_text("mirrors: [{from: docker.io, to: registry.corp.io/hub}]\n", mode="mutate"))
+    done = command("compile", path, *MUTATING, "--static", "--exempt-namespace", "infra")
+    assert (done.code, done.err) == (0, "")
+    policy, binding = yaml.safe_load_all(done.out)
+    assert (policy["kind"], binding["kind"]) == ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
+    assert binding["spec"] == {"policyName": "gatekeeper-py-mirrors.static.k8s.io"}
+
+
+def test_a_policy_that_rewrites_nothing_has_no_mutating_policy(command: Command, write: Write) -> None:
+    path = write(policy_text("mirrors: [{from: docker.io, to: registry.corp.io/hub}]\n"))
+    done = command("compile", path, *MUTATING)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("# The policy rewrites nothing")
+    assert json.loads(command("compile", path, *MUTATING, "--format", "json").out)["items"] == []
+
+
+def test_a_mirror_that_looks_images_up_exits_with_1(command: Command, write: Write) -> None:
+    path = write(policy_text("mirrors: [{from: b.io, to: registry.corp.io, verify: true}]\n", mode="mutate"))
+    done = command("compile", path, *MUTATING)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"{path}: mirrors[0]: it looks images up, and a native policy asks no registry\n"
+
+
+def test_a_rewrite_has_no_backstop(command: Command, write: Write) -> None:
+    done = command("compile", write(policy_text()), *MUTATING, "--backstop")
+    assert (done.code, done.out) == (2, "")
+    assert "--backstop has no meaning for --to mutating-admission-policy" in done.err

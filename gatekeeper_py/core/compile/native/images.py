@@ -24,22 +24,29 @@ def changed_images(kinds: Iterable[WorkloadKind]) -> Iterator[Variable]:
     On UPDATE these are the images that the old object does not have. ``few`` is whether they are within the
     bounds of what one object may have judged.
     """
-    kinds = tuple(kinds)
-    yield Variable("spec", _pod_spec("object", kinds))
+    yield from images_before(tuple(kinds))
     yield Variable("found", _images("variables.spec"))
-    yield Variable("oldSpec", _pod_spec("oldObject", kinds))
-    before = _images("variables.oldSpec")
-    yield Variable("before", f"request.operation == 'UPDATE' && oldObject != null ? {before} : []")
     yield Variable(
         "changed",
         "variables.found == variables.before ? [] : "
         f"size(variables.found) * size(variables.before) > {MAX_COMPARED_IMAGES} ? variables.found : "
         "variables.found.filter(i, !(i in variables.before))",
     )
-    yield Variable(
-        "few",
-        f"size(variables.changed) <= {MAX_IMAGES} && size(variables.changed.join('')) <= {MAX_CHARACTERS}",
-    )
+    yield bounded("variables.changed")
+
+
+def images_before(kinds: tuple[WorkloadKind, ...]) -> Iterator[Variable]:
+    """Yield the variables ``spec``, the pod spec, and ``before``, the images of the old object on UPDATE."""
+    yield Variable("spec", _pod_spec("object", kinds))
+    yield Variable("oldSpec", _pod_spec("oldObject", kinds))
+    before = _images("variables.oldSpec")
+    yield Variable("before", f"request.operation == 'UPDATE' && oldObject != null ? {before} : []")
+
+
+def bounded(images: str) -> Variable:
+    """Return the variable ``few``: whether a list of images is within what one object may have judged."""
+    text = f"size({images}) <= {MAX_IMAGES} && size({images}.join('')) <= {MAX_CHARACTERS}"
+    return Variable("few", text)
 
 
 def _pod_spec(whole: str, kinds: Iterable[WorkloadKind]) -> str:
@@ -70,7 +77,7 @@ def _images(spec: str) -> str:
     containers = f"({items}).map(c, string(c.?image.orValue('')))"
     volumes = _items(spec, IMAGE_VOLUMES.key)
     image_volumes = f"{volumes}.filter(v, has(v.image)).map(v, string(v.image.?reference.orValue('')))"
-    no_containers = f"({_is_list(spec, CONTAINERS.key)} ? [] : [''])"
+    no_containers = f"({is_list(spec, CONTAINERS.key)} ? [] : [''])"
     absent = ", ".join(map(quoted, ("", *sorted(PLACEHOLDERS))))
     return (
         f"({containers}\n+ {image_volumes}\n+ {no_containers})"
@@ -79,9 +86,9 @@ def _images(spec: str) -> str:
 
 
 def _items(spec: str, key: str) -> str:
-    # An API server decodes a missing list of containers as null.
-    return f"({_is_list(spec, key)} ? {spec}.{key} : [])"
+    return f"({is_list(spec, key)} ? {spec}.{key} : [])"
 
 
-def _is_list(spec: str, key: str) -> str:
+def is_list(spec: str, key: str) -> str:
+    """Return whether a pod spec has a list. An API server decodes missing containers as null."""
     return f"type({spec}.?{key}.orValue('')) == list"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -14,46 +14,61 @@ from gatekeeper_py.core.images.reference import DOCKER_HUB, Location, Reference
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors
 
 MAX_MIRRORS: Final = 50
-"""A mirror is a branch of one conditional expression, and an API server bounds how deep these are nested."""
+"""A mirror is a branch of one conditional expression. CEL's parser gives up at a depth of 250 (cel-go,
+parser/parser.go)."""
 
-_UNCHANGED: Final = quoted("")
+Result = Callable[[Mirror, Text], str]
+"""An expression for what a mirror makes of an image."""
 
 
-def rewritten(mirrors: Iterable[Mirror], name: Text, *, canonical: bool) -> Part:
-    """Return an expression for what the longest mirror makes of an image; an empty text when it stays.
+def rewritten(mirrors: Iterable[Mirror], name: Text, result: Result, *, unchanged: str) -> Part:
+    """Return an expression for the ``result`` of the longest mirror, ``unchanged`` when the image stays.
 
-    ``name`` is the image written in full, not denied. The result has the mirror's name as the policy has it,
-    or, when ``canonical``, as patterns are compared with.
+    ``name`` is an image in canonical form that no rule denies.
     """
     longest_first = sorted(mirrors, key=lambda mirror: -len(mirror.source.segments))
-    branches = [_branch(mirror, name, canonical=canonical) for mirror in longest_first]
-    text = "".join(f"{condition.text} ? ({result}) : " for condition, result in branches)
-    cost = sum(condition.cost + 8 * name.cost + name.longest for condition, _ in branches)
-    return Part(f"({text}{_UNCHANGED})", cost, closed=True)
+    text, cost = "", 1
+    for mirror in longest_first:
+        here, below = ImageSet.below(mirror.source)
+        condition = any_of([*_is(here, name), name.starts_with(below.start)])
+        usable = _usable(mirror, below, name)
+        text += f"{condition.text} ? ({usable.text} ? {result(mirror, name)} : {unchanged}) : "
+        cost += condition.cost + usable.cost + 8 * name.cost + name.longest
+    return Part(f"({text}{unchanged})", cost, closed=True)
 
 
-def _branch(mirror: Mirror, name: Text, *, canonical: bool) -> tuple[Part, str]:
-    """Return the condition under which a mirror has an image, and what it makes of it."""
-    here, below = ImageSet.below(mirror.source)
-    condition = any_of([*_starts(here, name), name.starts_with(below.start)])
-    written = f"({quoted(mirror.to.text)} + {name.text}.substring({len(below.start) - 1}))"
-    usable = [f"{name_length(written)} <= {MAX_NAME_LENGTH}"]
+def as_written(mirror: Mirror, name: Text) -> str:
+    """Return an expression for the image on its mirror, which it spells as the policy does."""
+    return _moved(mirror, name, mirror.to.text)
+
+
+def as_judged(mirror: Mirror, name: Text) -> str:
+    """Return an expression for the same image in canonical form."""
+    to = "/".join((mirror.to.host, *mirror.to.segments))
+    moved = _moved(mirror, name, to)
+    return f"({with_library(moved)})" if to == DOCKER_HUB else moved
+
+
+def _moved(mirror: Mirror, name: Text, to: str) -> str:
+    _, below = ImageSet.below(mirror.source)
+    return f"({quoted(to)} + {name.text}.substring({len(below.start) - 1}))"
+
+
+def _usable(mirror: Mirror, below: ImageSet, name: Text) -> Part:
+    """Return whether an image that a mirror has is rewritten: not an exception, and with a usable name."""
+    text = f"{name_length(as_written(mirror, name))} <= {MAX_NAME_LENGTH}"
+    cost = name.find("x" * 20).cost + name.longest
     if mirror.source.segments and not _has_image_itself(mirror):
-        usable.append(name.starts_with(below.start).text)
+        inside = name.starts_with(below.start)
+        text, cost = f"{text} && {inside.text}", cost + inside.cost
     if mirror.exceptions:
-        excepted = in_some(map(ImageSet.of, mirror.exceptions), Image(name))
-        usable.append(negated(excepted).text)
-    result = written
-    if canonical:
-        to = "/".join((mirror.to.host, *mirror.to.segments))
-        result = f"({quoted(to)} + {name.text}.substring({len(below.start) - 1}))"
-        if to == DOCKER_HUB:
-            result = f"({with_library(result)})"
-    return condition, f"{' && '.join(usable)} ? {result} : {_UNCHANGED}"
+        excepted = negated(in_some(map(ImageSet.of, mirror.exceptions), Image(name)))
+        text, cost = f"{text} && {excepted.text}", cost + excepted.cost
+    return Part(text, cost)
 
 
-def _starts(here: ImageSet, name: Text) -> Iterator[Part]:
-    """Yield the conditions for the repository itself, which a registry is not."""
+def _is(here: ImageSet, name: Text) -> Iterator[Part]:
+    """Yield the conditions for the repository that a source names. A registry is not a repository."""
     if here.segments:
         yield name.equals(here.start)
         yield name.starts_with(f"{here.start}:")
@@ -61,8 +76,9 @@ def _starts(here: ImageSet, name: Text) -> Iterator[Part]:
 
 
 def _has_image_itself(mirror: Mirror) -> bool:
-    """Return whether the repository that a mirror's source names has a usable name on the mirror."""
+    """Return whether the repository that a source names has a usable name on the mirror."""
     location = Location(mirror.source.host, mirror.source.segments)
     reference = Reference(raw="", registry=location.host, repository="/".join(location.segments))
-    plan = Mirrors([replace(mirror, index=0)]).rewrite(reference, location)
-    return plan is not None and (plan.image is not None or not plan.problem)
+    alone = replace(mirror, index=0, exceptions=())
+    plan = Mirrors([alone]).rewrite(reference, location)
+    return plan is not None and plan.image is not None

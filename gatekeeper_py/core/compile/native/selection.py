@@ -14,10 +14,10 @@ from itertools import groupby
 from typing import Final
 
 from gatekeeper_py.core.compile.cost import Part
-from gatekeeper_py.core.compile.entry import Entry
-from gatekeeper_py.core.compile.exclusions import entry_of
+from gatekeeper_py.core.compile.entry import Entry, TooManyComparisonsError
+from gatekeeper_py.core.compile.exclusions import Bounded, entry_of
 from gatekeeper_py.core.compile.matching import in_namespaces
-from gatekeeper_py.core.compile.native.decision import MAX_COST, MAX_EXPRESSION_LENGTH
+from gatekeeper_py.core.compile.native.decision import MAX_COST, MAX_EXPRESSION_LENGTH, denied_entries
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry, rewrites
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
@@ -30,6 +30,7 @@ MAX_BRANCHES: Final = 50
 """Nested conditions in one expression. CEL's parser gives up at a depth of 250 (cel-go, parser/parser.go)."""
 
 NO_ROOM: Final = "the expression has no room for it"
+NO_ROOM_FOR_ALL: Final = "the expression has no room for them all"
 EXPIRES: Final = "it will expire, and a native policy has no clock"
 LOOKS_UP: Final = "it looks images up, and a native policy asks no registry"
 
@@ -72,6 +73,14 @@ class Selection:
     def allowed(self) -> tuple[Entry, ...]:
         return tuple(map(entry_of, self.allow))
 
+    def denied(self) -> tuple[Bounded, ...]:
+        """Return what deny rules match, on mirrors too. Raises ``CannotExpress`` when it is too much."""
+        try:
+            return tuple(denied_entries(self.deny, self.mirrors))
+        except TooManyComparisonsError:
+            why = "there are too many deny rules to compare with the origins of mirrors"
+            raise CannotExpress([Refusal(part="mirrors", why=why)]) from None
+
     def always(self, *modes: Mode) -> bool | None:
         """Return whether every namespace has one of the modes; ``None`` when only some may have one."""
         found = {self.policy.mode in modes, *(override.mode in modes for override in self.overrides)}
@@ -97,7 +106,7 @@ class Selection:
             cost += part.cost + 1
         part = Part(f"({text}{str(self.policy.mode in modes).lower()})", cost, closed=True)
         if len(groups) > MAX_BRANCHES or cost > MAX_COST or len(part.text) > MAX_EXPRESSION_LENGTH:
-            raise CannotExpress([Refusal(part="namespaces", why="the expression has no room for them all")])
+            raise CannotExpress([Refusal(part="namespaces", why=NO_ROOM_FOR_ALL)])
         return part
 
 

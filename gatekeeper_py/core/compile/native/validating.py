@@ -14,7 +14,6 @@ from typing import Final
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
-from gatekeeper_py.core.compile.entry import TooManyComparisonsError
 from gatekeeper_py.core.compile.exclusions import Bounded
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native import decision
@@ -35,10 +34,11 @@ from gatekeeper_py.core.compile.native.objects import (
     constraints,
     policy_and_binding,
 )
-from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, rewritten
+from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, as_judged, rewritten
 from gatekeeper_py.core.compile.native.selection import (
     MAX_SHOWN,
     NO_ROOM,
+    NO_ROOM_FOR_ALL,
     CannotExpress,
     Refusal,
     Selection,
@@ -108,12 +108,11 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
 
 def _denied(selection: Selection, options: Options) -> tuple[Bounded, ...]:
     try:
-        return tuple(decision.denied_entries(selection.deny, selection.mirrors))
-    except TooManyComparisonsError:
+        return selection.denied()
+    except CannotExpress:
         if options.backstop:
             return ()
-        why = "there are too many deny rules to compare with the origins of mirrors"
-        raise CannotExpress([Refusal(part="mirrors", why=why)]) from None
+        raise
 
 
 def _approved(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> Part:
@@ -182,7 +181,7 @@ def _mirrored(selection: Selection, denied: tuple[Bounded, ...], options: Option
 
     def judged(name: Text) -> Part:
         refused = decision.denies(denied)(name)
-        result = rewritten(selection.mirrors, name, canonical=True)
+        result = rewritten(selection.mirrors, name, as_judged, unchanged="''")
         text = f"{name.text} != '' && {negated(refused).text} ? {result.text} : ''"
         return Part(text, refused.cost + result.cost)
 
@@ -194,7 +193,7 @@ def _mirrored(selection: Selection, denied: tuple[Bounded, ...], options: Option
         return rewrites, mirrored, Variable("judged", judged_by)
     if options.backstop:
         return rewrites, Variable("judged", f"{rewrites.reference} ? [] : variables.canonical")
-    raise CannotExpress([Refusal(part="mirrors", why="the expression has no room for them all")])
+    raise CannotExpress([Refusal(part="mirrors", why=NO_ROOM_FOR_ALL)])
 
 
 def _validations(policy: Policy, options: Options) -> Iterator[Document]:
