@@ -12,6 +12,8 @@ ENVIRONMENT_NOTE: Final = (
     "Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option takes precedence."
 )
 MAX_PORT: Final = 65535
+EVERY: Final = ""
+"""Host of an ``Address``: IPv6 and IPv4, or IPv4 alone where the machine has no IPv6."""
 
 
 class SettingsError(ValueError):
@@ -20,12 +22,14 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address to listen on. Port 0 means any free port."""
+    """An address to listen on. Port 0 means any free port, ``EVERY`` every address of the machine."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
+        if self.host == EVERY:
+            return f"every address, port {self.port}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -94,7 +98,7 @@ def parse_address(text: str) -> Address:
     elif ":" in host:
         raise SettingsError(f"write the IPv6 address of {text!r} in brackets, e.g. [::]:8443")
     if not host:
-        raise SettingsError(f"{text!r} has no host; 0.0.0.0:{port} means every address")
+        raise SettingsError(f"{text!r} has no host; [::]:{port} means every address")
     return Address(host, int(port))
 
 

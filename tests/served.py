@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatekeeper_py.live import LivePolicy
-from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.listener import Evicted, Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address, ConfigMapName
@@ -35,6 +35,9 @@ class Served:
     address: Address
     trust: ssl.SSLContext
     parser: InProcessParser
+    fast: bool
+    evicted: list[Evicted]
+    """Why connections had to make room."""
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample's value, 0 when there is none."""

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.parser.process import Parser
 from gatekeeper_py.runtime.logs import LogWriter, RateLimit, build_log
+from gatekeeper_py.serving.connections.peers import Peer
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
@@ -96,9 +98,10 @@ async def count(case: str) -> Counts:
             max_body_bytes=7 * 1024 * 1024,
         )
         listener = Listener(webhook.handle, max_connections=1, answer=webhook.answer)
-        protocol, transport = listener._server(), Transport()  # noqa: SLF001 - what an accepted connection gets
+        transport = Transport()
+        with socket.socket() as accepted:
+            protocol = listener.enter(accepted, Peer("192.0.2.1", 1))
         protocol.connection_made(transport)
-        await asyncio.sleep(0)  # the protocol's task waits for a request now
         body = pod_review(size=7 * 1024, images=images)
         head = f"POST {path}?timeout=5s HTTP/1.1\r\nHost: gatekeeper\r\nContent-Type: application/json\r\n"
         request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -108,6 +111,7 @@ async def count(case: str) -> Counts:
         counted = counted_in(lambda: protocol.data_received(request))
         if b" 200 OK\r\n" not in transport.written or expected not in transport.written:
             raise AssertionError(transport.written)
+        protocol.connection_lost(None)
         await listener.close(0.1)
         writer.close()
     return counted

@@ -100,7 +100,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--health-listen",
     type=ADDRESS,
-    default="0.0.0.0:8080",
+    default=checked.Address(checked.EVERY, 8080),
     help="Address for /livez, /readyz and /metrics over plain HTTP.",
 )
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", help="Lowest level that is logged.")

@@ -30,7 +30,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--listen",
     type=ADDRESS,
-    default="0.0.0.0:8443",
+    default=checked.Address(checked.EVERY, 8443),
     help="Address of the webhook, HTTPS. Port 0 means any free port.",
 )
 @click.option("--tls-cert", type=_FILE, help="Certificate chain, PEM; reloaded when it changes.")
@@ -57,7 +57,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--health-listen",
     type=ADDRESS,
-    default="0.0.0.0:8080",
+    default=checked.Address(checked.EVERY, 8080),
     help="Address for /livez, /readyz, /metrics and /policy over plain HTTP.",
 )
 @click.option(
@@ -85,7 +85,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--max-connections",
     type=click.IntRange(1),
     default=500,
-    help="Maximum number of open connections; additional ones are closed.",
+    help="Maximum number of open connections; beyond it a new one replaces the worst.",
 )
 @click.option(
     "--max-body-bytes",

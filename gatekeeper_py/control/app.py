@@ -8,6 +8,7 @@ import random
 from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from gatekeeper_py.control.webhooks.file import SettingsFile
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
+from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.settings import Address
@@ -197,7 +199,11 @@ class _Control:
             ready={"reconcile": self._controller.problem},
             exposition=self._metrics.exposition,
         )
-        listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
+        listener = Listener(
+            health.handle,
+            max_connections=MAX_HEALTH_CONNECTIONS,
+            on_evicted=partial(EvictionLog(self._log).write, "health"),
+        )
         address = self._settings.health_listen
         try:
             bound = listener.bind(address)

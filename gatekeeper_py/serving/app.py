@@ -8,9 +8,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 from aiohttp import http_parser
 
 from gatekeeper_py.delivery import Delivery
@@ -20,12 +22,15 @@ from gatekeeper_py.parser.process import Parser
 from gatekeeper_py.registry.files import FilesWatch
 from gatekeeper_py.registry.service import RegistryService
 from gatekeeper_py.reload import Reloader, Result
+from gatekeeper_py.runtime.descriptors import allow_descriptors
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.runtime.process import Process
+from gatekeeper_py.serving import aiohttp_internals
+from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.listener import Evicted, Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.policypage import describe_policy
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
@@ -46,6 +51,9 @@ MAX_QUIET_WAIT_SECONDS: Final = 25.0
 """Below the usual grace period of 30 s, less the drain's first part."""
 
 MAX_HEALTH_CONNECTIONS: Final = 100
+
+OTHER_DESCRIPTORS: Final = 128
+"""File descriptors for everything but connections: the event loop, files, the API server, logs."""
 
 SELF_SIGNED_LIFETIME: Final = timedelta(days=365)
 
@@ -112,15 +120,26 @@ class _Server:
             policy=lambda: describe_policy(reloader, live, registries.describe),
             draining=lambda: webhook.draining,
         )
+        eviction = EvictionLog(log)
+
+        def evicted(why: Evicted, peer: str) -> None:
+            metrics.connection_evicted(why)
+            eviction.write("webhook", why, peer)
+
         listener = Listener(
             webhook.handle,
-            max_connections=settings.max_connections,
+            max_connections=self._max_connections(),
             context=certificates.context,
             on_error=metrics.http_error,
-            on_evicted=metrics.connection_evicted,
+            on_evicted=evicted,
             answer=webhook.answer,
+            fast=self._has_fast_http(metrics),
         )
-        health_listener = Listener(health.handle, max_connections=MAX_HEALTH_CONNECTIONS)
+        health_listener = Listener(
+            health.handle,
+            max_connections=MAX_HEALTH_CONNECTIONS,
+            on_evicted=partial(eviction.write, "health"),
+        )
         metrics.watch_connections(lambda: listener.connections)
         metrics.watch_dropped_lines(lambda: self._writer.dropped)
         async with self._deliveries(metrics.policy_synced) as deliveries, asyncio.TaskGroup() as group:
@@ -188,6 +207,26 @@ class _Server:
             now = time.monotonic()
             if now - due > LATE_SECONDS:
                 quiet_since = now
+
+    def _max_connections(self) -> int:
+        """Return how many connections the webhook may have, given the limit of file descriptors.
+
+        Without one left, no connection could make room for another, so the limits must be in this order.
+        """
+        wanted = self._settings.max_connections
+        others = MAX_HEALTH_CONNECTIONS + OTHER_DESCRIPTORS
+        possible = max(allow_descriptors(wanted + others) - others, 1)
+        if possible < wanted:
+            self._log.warning("max_connections_lowered", wanted=wanted, possible=possible)
+        return min(wanted, possible)
+
+    def _has_fast_http(self, metrics: Metrics) -> bool:
+        """Check that aiohttp's parser can be used directly; say so when it cannot."""
+        problem = aiohttp_internals.check()
+        if problem:
+            self._log.warning("fast_http_unavailable", problem=problem, aiohttp=aiohttp.__version__)
+        metrics.fast_http(usable=not problem)
+        return not problem
 
     async def _certificates(self, metrics: Metrics) -> CertificateFiles | _InMemory:
         tls = self._settings.tls

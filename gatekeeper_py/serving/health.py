@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gatekeeper_py.serving.listener import error_response, json_response
+from gatekeeper_py.serving.answers import error_response, json_response
 
 LAG_INTERVAL_SECONDS: Final = 0.5
 STUCK_SECONDS: Final = 30.0

@@ -30,7 +30,7 @@ from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.serving.guard import CHECK_RESULTS, CheckResult
-from gatekeeper_py.serving.listener import EVICTIONS, Eviction
+from gatekeeper_py.serving.listener import EVICTIONS, Evicted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +139,9 @@ class Metrics:
         self._log_dropped = self._counter_function(
             "log_lines_dropped", "Log lines dropped because nothing read them fast enough."
         )
+        self._fast_http = self._gauge(
+            "fast_http", "1 while whole reviews are answered without aiohttp's server."
+        )
         self.registry.register(_CacheCollector(live, counts))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -202,6 +205,14 @@ class Metrics:
     def http_error(self, code: int) -> None:
         self._errors.labels(str(code)).inc()
 
+    def connection_evicted(self, why: Evicted) -> None:
+        """Count a connection that was closed because all were taken."""
+        self._evicted.labels(why).inc()
+
+    def fast_http(self, *, usable: bool) -> None:
+        """Note whether whole reviews are answered without aiohttp's server."""
+        self._fast_http.set(1 if usable else 0)
+
     def policy_reloaded(self, result: Literal["loaded", "refused", "unchanged"]) -> None:
         self._reloads.labels(result).inc()
         if result == "loaded":
@@ -263,9 +274,6 @@ class Metrics:
             self._lookup_durations.labels(label)
             self._breakers.labels(label)
         return label
-
-    def connection_evicted(self, why: Eviction) -> None:
-        self._evicted.labels(why).inc()
 
     def certificate(self, not_after: float) -> None:
         self._not_after.set(not_after)

@@ -213,6 +213,7 @@ def build_certificate(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # each would cost as much as a new connection
     # API servers keep no sessions; writing the tickets for them is 7 % of a handshake.
     context.num_tickets = 0
     what = "the certificate and its key are"

@@ -10,7 +10,6 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import orjson
 from aiohttp import hdrs, web
-from aiohttp.http_parser import RawRequestMessage
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
@@ -20,6 +19,8 @@ from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
+from gatekeeper_py.serving.aiohttp_internals import Message
+from gatekeeper_py.serving.answers import bytes_response, error_response, json_response
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
@@ -31,7 +32,6 @@ from gatekeeper_py.serving.body import (
     with_document,
 )
 from gatekeeper_py.serving.decode import parse_pod_review
-from gatekeeper_py.serving.listener import bytes_response, error_response, json_response
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
@@ -186,7 +186,7 @@ class Webhook:
             response.force_close()
         return response
 
-    def answer(self, message: RawRequestMessage, body: bytes) -> bytes | None:
+    def answer(self, message: Message, body: bytes) -> bytes | None:
         """The answer to a good review that came whole; ``None`` has it handled by ``handle``.
 
         The hot path: everything that is unusual about a request, ``handle`` finds out again.

@@ -148,10 +148,12 @@ async def test_10_000_requests_in_one_go_are_answered_in_order(server: Standing)
             assert check_response((await connection.receive()).body, document, "validate").allowed
 
 
-async def _goes_on(server: Standing, stop: asyncio.Event) -> list[float]:
+async def _goes_on(server: Standing, stop: asyncio.Event, going: asyncio.Event) -> list[float]:
     """Ask on an established connection until stopped; the seconds of each review."""
     seconds = []
     async with server.connected() as connection:
+        assert (await connection.ask(PLAIN)).status == 200
+        going.set()
         while not stop.is_set():
             start = time.perf_counter()
             assert (await connection.ask(PLAIN)).status == 200
@@ -165,9 +167,10 @@ async def test_1_000_handshakes_at_once_are_all_served_and_the_others_go_on(serv
         async with server.connected() as connection:
             assert (await connection.ask(PLAIN)).status == 200
 
-    stop = asyncio.Event()
+    stop, established = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        going = group.create_task(_goes_on(server, stop))
+        going = group.create_task(_goes_on(server, stop, established))
+        await established.wait()
         await asyncio.gather(*(ask() for _ in range(1000)))
         stop.set()
     # This process makes the other half of the handshakes: what it measures is its own delay, too.
@@ -191,9 +194,10 @@ async def _dialled(address: tuple[str, int], count: int) -> list[socket.socket]:
 
 async def test_5_000_silent_connections_lock_out_nobody(server: Standing) -> None:
     """As many as allowed are kept for the time of a handshake, if nobody else comes."""
-    stop = asyncio.Event()
+    stop, established = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        going = group.create_task(_goes_on(server, stop))
+        going = group.create_task(_goes_on(server, stop, established))
+        await established.wait()
         dialled = await _dialled(server.server.address("webhook"), 5000)
         assert server.metric("connections") <= MOST
         deadline = time.monotonic() + 4.0  # before the first handshake ends by itself

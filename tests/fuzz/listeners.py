@@ -85,7 +85,8 @@ class Served:
             webhook.handle,
             max_connections=50,
             on_error=metrics.http_error,
-            answer=webhook.answer if self._direct else None,
+            answer=webhook.answer,
+            fast=self._direct,
         )
         self._port = self.listener.bind(Address("127.0.0.1", 0)).port
         self._ready.set()

@@ -1,6 +1,6 @@
 """Whatever bytes come, each answer is a documented one, and the next good review is judged.
 
-Two listeners get the same bytes: one that answers where it parses (serving/direct.py) and one that
+Two listeners get the same bytes: one that answers where it parses (the hot path) and one that
 leaves all to aiohttp. Nobody must be able to tell them apart.
 """
 

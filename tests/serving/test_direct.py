@@ -9,7 +9,7 @@ import pytest
 
 from builders import pod, review
 from contract import check_response
-from gatekeeper_py.serving import direct
+from gatekeeper_py.serving.connections import protocol
 from served import Served, Start
 from wire import Connection, eventually, request
 
@@ -19,7 +19,7 @@ WHOLE = request(json.dumps(APPROVED).encode())
 PADDED = json.dumps({**APPROVED, "padding": "x" * 5000}).encode()
 
 
-@pytest.fixture(params=["direct"])
+@pytest.fixture(params=["fast"])
 def start(start: Start) -> Start:
     """Only as shipped: the other way has no shortcut to look at."""
     return start
@@ -61,7 +61,7 @@ async def test_a_whole_review_never_reaches_the_handler(
 async def test_the_rest_of_a_body_is_waited_for_a_moment(
     served: Served, handled: Handled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct, "HELD_SECONDS", 20)
+    monkeypatch.setattr(protocol, "HELD_SECONDS", 20)
     content = request(PADDED)
     async with served.connected() as connection:
         for cut in (len(content) - len(PADDED), len(content) - 1000, len(content) - 1):

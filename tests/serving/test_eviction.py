@@ -1,127 +1,104 @@
-"""When all connections are in use, a new one gets the place of the one that can best be spared."""
+"""When all connections are taken, a new one gets the place of the one that can best be spared."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from builders import pod, review
-from gatekeeper_py.serving import listener
-from gatekeeper_py.serving.listener import peer_group
-from served import Served, Start
+from contract import check_response
+from served import Start
 from wire import Connection, eventually, request
 
-REVIEW = json.dumps(review(pod("registry.corp.io/web:1"))).encode()
+GOOD = review(pod("registry.corp.io/web:1"))
+CONTENT = json.dumps(GOOD).encode()
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience that a test need not wait for long."""
-    monkeypatch.setattr(listener, "FIRST_PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(listener, "PATIENCE_SECONDS", 0.2)
-
-
-@contextlib.asynccontextmanager
-async def opened(served: Served, count: int) -> AsyncIterator[list[Connection]]:
-    made = [await Connection.open("127.0.0.1", served.address.port, served.trust) for _ in range(count)]
-    try:
-        yield made
-    finally:
-        for connection in made:
-            await connection.close()
-
-
-async def reviewed(connection: Connection) -> None:
-    assert (await connection.ask(request(REVIEW))).status == 200
-
-
-@pytest.mark.usefixtures("short")
-async def test_silent_connections_give_way_and_those_that_carry_reviews_stay(start: Start) -> None:
-    served = start(max_connections=4)
-    async with opened(served, 4) as [used, *silent]:
-        await reviewed(used)
-        async with opened(served, 3) as newer:
-            for connection in newer:
-                await reviewed(connection)
-            await reviewed(used)
-            assert [await connection.ended() for connection in silent] == [True] * 3
-    assert served.metric("connections_evicted_total", why="unused") == 3
-
-
-@pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("half", [b"POST /validate-image HTTP/1.1\r\nHost: a\r\n", request(REVIEW)[:-10]])
-async def test_half_a_request_gives_way(start: Start, half: bytes) -> None:
-    served = start(max_connections=2)
-    async with opened(served, 2) as [used, unfinished]:
-        await reviewed(used)
-        await unfinished.send(half)
-        await asyncio.sleep(0.3)  # the patience with a body
-        await reviewed(used)
-        async with opened(served, 1) as [newer]:
-            await reviewed(newer)
-            await reviewed(used)
-            await unfinished.ended()
-    evicted = [served.metric("connections_evicted_total", why=why) for why in ("unused", "late")]
-    assert sum(evicted) == 1
-
-
-@pytest.mark.usefixtures("short")
-async def test_of_connections_that_carried_reviews_the_longest_idle_goes(start: Start) -> None:
-    served = start(max_connections=2)
-    async with opened(served, 2) as [first, second]:
-        await reviewed(second)
-        await asyncio.sleep(0.05)  # the loop's clock counts milliseconds
-        await reviewed(first)
-        await asyncio.sleep(0.3)  # the patience with an idle connection
-        async with opened(served, 1) as [newer]:
-            await reviewed(newer)
-            await reviewed(first)
-            assert await second.ended()
-    assert served.metric("connections_evicted_total", why="idle") == 1
-
-
-async def test_a_connection_that_was_just_used_is_safe(start: Start) -> None:
-    served = start(max_connections=1)
-    async with opened(served, 1) as [used]:
-        await reviewed(used)
-        with pytest.raises((ConnectionError, ssl.SSLError)):
-            await Connection.open("127.0.0.1", served.address.port, served.trust)
-        await reviewed(used)
-
-
-async def test_silent_connections_leave_by_themselves_for_a_new_one(start: Start) -> None:
-    served = start(max_connections=20)
-    async with opened(served, 20):
-        newer: list[Connection] = []
-
-        async def dial() -> bool:
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                newer.append(await Connection.open("127.0.0.1", served.address.port, served.trust))
-            return bool(newer)
-
-        async with asyncio.timeout(5):
-            while not await dial():
-                pass
-        await reviewed(newer[0])
-        await newer[0].close()
+async def test_a_new_connection_replaces_one_that_never_carried_a_review(start: Start) -> None:
+    served = start(max_connections=3)
+    async with served.connected() as used, served.connected() as unused, served.connected() as other:
+        for connection in (used, other):
+            assert (await connection.ask(request(CONTENT))).status == 200
+        async with served.connected() as newcomer:
+            assert (await newcomer.ask(request(CONTENT))).status == 200
+            assert await unused.ended()
+            for connection in (used, other):
+                answer = await connection.ask(request(CONTENT))
+                assert check_response(answer.body, GOOD, "validate").allowed
+            assert served.listener.connections == 3
+    assert served.evicted == ["unused"]
     await eventually(lambda: served.listener.connections == 0)
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        pytest.param("10.0.0.1", "10.0.0.1", True, id="one-address"),
-        pytest.param("10.0.0.1", "10.0.0.2", False, id="two-addresses"),
-        pytest.param("10.0.0.1", "::ffff:10.0.0.1", True, id="mapped"),
-        pytest.param("2001:db8::1", "2001:db8::ffff:2", True, id="one-ipv6-network"),
-        pytest.param("2001:db8::1", "2001:db8:0:1::1", False, id="two-ipv6-networks"),
-        pytest.param("fe80::1%eth0", "fe80::2", True, id="link-local"),
-    ],
-)
-def test_peers_are_counted_by_address_and_ipv6_network(one: str, other: str, *, same: bool) -> None:
-    assert (peer_group(one) == peer_group(other)) is same
+async def test_a_new_connection_replaces_the_one_that_has_been_idle_for_longest(start: Start) -> None:
+    served = start(max_connections=3)
+    async with served.connected() as first, served.connected() as second, served.connected() as third:
+        for connection in (first, second, third, first):
+            assert (await connection.ask(request(CONTENT))).status == 200
+        async with served.connected() as newcomer:
+            assert (await newcomer.ask(request(CONTENT))).status == 200
+        assert await second.ended()
+        for connection in (first, third):
+            assert (await connection.ask(request(CONTENT))).status == 200
+    assert served.evicted == ["idle"]
+
+
+async def test_a_review_that_is_on_its_way_saves_its_connection(start: Start) -> None:
+    """The API server would not send it again. The next one makes room instead."""
+    served = start(max_connections=2)
+    async with served.connected() as first, served.connected() as second:
+        for connection in (first, second):
+            assert (await connection.ask(request(CONTENT))).status == 200
+        # Both come in the same turn of the loop: the new connection, and the review on the oldest one.
+        with socket.create_connection(("127.0.0.1", served.address.port)):
+            tls = first.writer.get_extra_info("ssl_object")
+            assert tls is not None
+            first.writer.write(request(CONTENT))
+            served.listener._accept()
+            assert (await first.receive()).status == 200
+            assert await second.ended()
+    assert served.evicted == ["idle"]
+
+
+async def test_a_new_connection_is_refused_while_all_others_have_a_request_in_progress(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = start(max_connections=2)
+    judged = asyncio.Event()
+    handle = served.webhook._answer
+
+    async def slow(asked: Any) -> Any:
+        await judged.wait()
+        return await handle(asked)
+
+    monkeypatch.setattr(served.webhook, "_answer", slow)
+    slow_request = request(CONTENT, headers=[("Content-Type", "application/json; charset=utf-8")])
+    async with served.connected() as first, served.connected() as second:
+        for connection in (first, second):
+            await connection.send(slow_request)
+        await eventually(lambda: served.metric("inflight_reviews") == 2)
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await Connection.open("127.0.0.1", served.address.port, served.trust)
+        judged.set()
+        for connection in (first, second):
+            assert check_response((await connection.receive()).body, GOOD, "validate").allowed
+    assert served.evicted == ["refused"]
+
+
+async def test_a_connection_in_its_handshake_makes_room(start: Start) -> None:
+    served = start(max_connections=2)
+    silent = [await Connection.open("127.0.0.1", served.address.port) for _ in range(2)]
+    await eventually(lambda: served.listener.connections == 2)
+    async with served.connected() as newcomer:
+        assert (await newcomer.ask(request(CONTENT))).status == 200
+        assert await silent[0].ended()
+        assert served.listener.connections == 2
+    for connection in silent:
+        await connection.close()
+    assert served.evicted == ["handshake"]
+    await eventually(lambda: served.listener.connections == 0)

@@ -10,11 +10,11 @@ import socket
 import ssl
 
 import pytest
-from aiohttp.web_protocol import RequestHandler
 
 from builders import pod, review
 from contract import check_response
-from gatekeeper_py.serving.listener import ACCEPTS_A_TURN, Listener, json_response
+from gatekeeper_py.serving.answers import json_response
+from gatekeeper_py.serving.listener import ACCEPTS_A_TURN, Listener
 from gatekeeper_py.settings import Address
 from served import Served, Start
 from wire import Connection, chunked, eventually, request
@@ -22,6 +22,12 @@ from wire import Connection, chunked, eventually, request
 GOOD = review(pod("registry.corp.io/web:1"))
 CONTENT = json.dumps(GOOD).encode()
 HEAD = b"POST /validate-image HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+MALFORMED_CHUNKS = {
+    "bad-chunk-size": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+    "bad-chunk-end": b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}xx\r\n0\r\n\r\n",
+    "bare-lf-in-chunks": b"Transfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n",
+}
 
 MALFORMED = [
     pytest.param(
@@ -57,9 +63,6 @@ MALFORMED = [
     pytest.param(b"POST /validate-image HTTP/9.9\r\n\r\n", id="other-version"),
     pytest.param(b"hello\r\n\r\n", id="no-http"),
     pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64, id="a-second-client-hello"),
-    pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", id="bad-chunk-size"),
-    pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}xx\r\n0\r\n\r\n", id="bad-chunk-end"),
-    pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n", id="bare-lf-in-chunks"),
 ]
 
 
@@ -73,6 +76,18 @@ async def test_malformed_http_gets_400_and_the_end(served: Served, content: byte
         assert await connection.ended()
     assert served.metric("http_errors_total", code="400") == 1
     assert "internal_error" not in served.log.events
+
+
+@pytest.mark.parametrize("case", MALFORMED_CHUNKS)
+async def test_malformed_chunks_get_400_and_the_end(start: Start, case: str) -> None:
+    """Aiohttp's server does not tell its handler of them: on that path they never become complete."""
+    served = start(body_seconds=0.2)
+    async with served.connected() as connection:
+        answer = await connection.ask(HEAD + MALFORMED_CHUNKS[case])
+        assert answer.status == (400 if served.fast else 408)
+        assert list(answer.json()) == ["error"]
+        assert answer.closes
+        assert await connection.ended()
 
 
 async def test_bad_chunks_after_good_headers_end_the_connection(start: Start) -> None:
@@ -174,45 +189,9 @@ async def test_while_draining_each_answer_ends_its_connection(served: Served) ->
         assert (await busy.ask(request(CONTENT))).status == 200
 
 
-async def test_one_connection_too_many_is_closed_and_the_others_go_on(start: Start) -> None:
-    served = start(max_connections=3)
-    async with served.connected() as first, served.connected() as second, served.connected() as third:
-        for _ in range(3):
-            with pytest.raises((ConnectionError, ssl.SSLError)):
-                await Connection.open("127.0.0.1", served.address.port, served.trust)
-        for connection in (first, second, third):
-            answer = await connection.ask(request(CONTENT))
-            assert check_response(answer.body, GOOD, "validate").allowed
-        assert served.listener.connections == 3
-    await eventually(lambda: served.listener.connections == 0)
-    async with served.connected() as connection:
-        assert (await connection.ask(request(CONTENT))).status == 200
-
-
-async def test_connections_in_their_handshake_count_too(start: Start) -> None:
-    served = start(max_connections=2)
-    silent = [await asyncio.open_connection("127.0.0.1", served.address.port) for _ in range(2)]
-    await eventually(lambda: served.listener.connections == 2)
-    with pytest.raises((ConnectionError, ssl.SSLError)):
-        await Connection.open("127.0.0.1", served.address.port, served.trust)
-    for _, writer in silent:
-        writer.close()
-        await writer.wait_closed()
-    await eventually(lambda: served.listener.connections == 0)
-
-
 async def test_each_connection_counts_once(start: Start) -> None:
-    """Also at the moment when its handshake is over and its task is not."""
+    """As many as there may be come at once, again and again, and none has to make room."""
     served = start(max_connections=8)
-    server, counts = served.listener._server, []
-    made = server.connection_made
-
-    def connection_made(handler: RequestHandler, transport: asyncio.Transport) -> None:
-        before = served.listener.connections
-        made(handler, transport)
-        counts.append(served.listener.connections - before)
-
-    server.connection_made = connection_made  # type: ignore[method-assign]
     for _ in range(5):
         opened = await asyncio.gather(
             *(Connection.open("127.0.0.1", served.address.port, served.trust) for _ in range(8))
@@ -221,7 +200,7 @@ async def test_each_connection_counts_once(start: Start) -> None:
         for connection in opened:
             await connection.close()
         await eventually(lambda: served.listener.connections == 0)
-    assert counts == [0] * 40
+    assert served.evicted == []
 
 
 async def test_a_silent_client_is_closed_when_the_handshake_takes_too_long(start: Start) -> None:
@@ -386,7 +365,7 @@ async def test_running_out_of_file_descriptors_delays_a_connection_and_ends_noth
 
 async def test_connections_that_wait_to_be_accepted_are_served_though_the_socket_closes(start: Start) -> None:
     """More than are accepted in one turn; without a turn of the loop, nobody accepted them yet."""
-    served = start()
+    served = start(max_connections=4 * ACCEPTS_A_TURN)
     with contextlib.ExitStack() as stack:
         waiting = [
             stack.enter_context(socket.create_connection(("127.0.0.1", served.address.port)))

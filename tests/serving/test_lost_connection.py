@@ -11,15 +11,16 @@ import time
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_parser import RawRequestMessage
 
-from gatekeeper_py.serving.direct import HELD_SECONDS
-from gatekeeper_py.serving.listener import Listener, json_response
+from gatekeeper_py.serving.aiohttp_internals import Message
+from gatekeeper_py.serving.answers import json_response
+from gatekeeper_py.serving.limits import HELD_SECONDS
+from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.settings import Address
 from wire import request
 
 
-def answer(_message: RawRequestMessage, body: bytes) -> bytes:
+def answer(_message: Message, body: bytes) -> bytes:
     if body == b"slow":
         time.sleep(4 * HELD_SECONDS)  # meanwhile the loop stands
     return b"{}"

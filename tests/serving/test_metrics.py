@@ -27,6 +27,8 @@ NAMES: dict[str, set[str]] = {
     "http_errors_total": {"code"},
     "certificate_not_after_timestamp_seconds": set(),
     "connections": set(),
+    "connections_evicted_total": {"why"},
+    "fast_http": set(),
     "inflight_reviews": set(),
     "event_loop_lag_seconds": set(),
 }

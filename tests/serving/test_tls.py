@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gatekeeper_py.serving.listener import Listener, json_response
+from gatekeeper_py.serving.answers import json_response
+from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.tls import (
     POLL_SECONDS,
     CertificateFiles,

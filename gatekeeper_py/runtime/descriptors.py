@@ -1,0 +1,24 @@
+"""File descriptors: how many the process may have open."""
+
+from __future__ import annotations
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Raise the process's limit of open files to ``wanted`` if it is lower, and return what it is now.
+
+    A process may raise its soft limit up to the hard one. Systems without such limits allow ``wanted``.
+    """
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        except (OSError, ValueError):
+            return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft

@@ -1,0 +1,150 @@
+"""aiohttp's request parser, used directly: the one module that relies on what aiohttp does not document.
+
+aiohttp wakes a task for each request, which starts another one for its handler, and writes through a
+stream. That is half of what a review costs. So a review that comes whole is parsed here and answered at
+once; every other request goes through aiohttp's documented server (``connections.slowpath``).
+
+The parser's interface can change with any release. So aiohttp has an upper bound in pyproject.toml,
+``check`` tries every use of the parser when the server starts, and without the parser all requests go
+through aiohttp's server: slower, with the same answers and limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Protocol
+
+from aiohttp import hdrs, http_parser
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import HttpVersion11
+
+from gatekeeper_py.serving.limits import MAX_HEADER_BYTES
+
+END: Final = b"\r\n\r\n"
+
+_NO_LIMIT: Final = 2**30
+"""Of a body's buffer in the parser. Bodies are limited elsewhere."""
+
+
+class Message(Protocol):
+    """A request without its body, as aiohttp parses it."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def headers(self) -> Any: ...
+
+
+Parsed = tuple[Message, int, int]
+"""A request's header, where its body begins, and where the request ends."""
+
+
+class Parser:
+    """Parses requests of one connection that come alone. After ``None`` a new one is needed."""
+
+    __slots__ = ("_feed",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._feed = _new_parser(loop).feed_data
+
+    def begin(self, data: bytes) -> Parsed | None:
+        """Parse the beginning of a request, at least its header.
+
+        Returns ``None`` for whatever is not one plain HTTP/1.1 request with a body of known length: part of
+        a header, malformed bytes, more than one request, an upgrade, a request to close.
+        """
+        end = data.find(END) + len(END)
+        if not len(END) <= end <= MAX_HEADER_BYTES or not _A <= data[0] <= _Z:
+            return None
+        try:
+            messages, _, _ = self._feed(data)
+        except HttpProcessingError:
+            return None
+        if len(messages) != 1:
+            return None
+        message = messages[0][0]
+        if message.should_close or message.upgrade or message.chunked or message.version != HttpVersion11:
+            return None
+        # Decimal digits for a number of 64 bits: the parser refuses anything else.
+        size = end + int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
+        return (message, end, size) if len(data) <= size else None
+
+    def begin_header(self, data: bytes) -> Parsed | None:
+        """Parse no more than the header of the first request in ``data``; the body is to be fed."""
+        end = data.find(END) + len(END)
+        return self.begin(data[:end])
+
+    def feed(self, data: bytes) -> None:
+        """Parse more of the body."""
+        self._feed(data)
+
+
+class ChunkCheck:
+    """Sees whether a body in chunks is malformed, which aiohttp's server does not tell its handler."""
+
+    __slots__ = ("_content", "_feed")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, head: bytes) -> None:
+        self._feed = _new_parser(loop).feed_data
+        messages, _, _ = self._feed(head)
+        self._content = messages[0][1]
+
+    def feed(self, data: bytes) -> bool:
+        """Return whether the body is well-formed so far."""
+        try:
+            self._feed(data)
+            self._content.read_nowait()  # or all of it would be kept
+        except (HttpProcessingError, RuntimeError):
+            return False
+        return True
+
+
+def check() -> str:
+    """Try every use of the parser; return what is wrong, or nothing."""
+    loop = asyncio.get_running_loop()
+    head = b"POST /path HTTP/1.1\r\nHost: a\r\nContent-Type: b\r\nContent-Length: 4\r\n\r\n"
+    try:
+        parser = Parser(loop)
+        for data, rest in ((head + b"body", b""), (head + b"bo", b"dy"), (head, b"body")):
+            parsed = parser.begin(data)
+            if parsed is None or parsed[1:] != (len(head), len(head) + 4):
+                return "a request is not recognized"
+            message = parsed[0]
+            if (message.method, message.path, message.headers.get("content-type")) != ("POST", "/path", "b"):
+                return "a request is not understood"
+            parser.feed(rest)
+        for malformed in (head.replace(b"4", b"4\r\nContent-Length: 5"), head.replace(b"\r\n", b"\n") + END):
+            if Parser(loop).begin(malformed) is not None:
+                return "malformed HTTP is not recognized"
+        chunks = ChunkCheck(loop, head.replace(b"Content-Length: 4", b"Transfer-Encoding: chunked"))
+        if [chunks.feed(chunk) for chunk in (b"2\r\nbo", b"\r\n", b"zz\r\n")] != [True, True, False]:
+            return "malformed chunks are not recognized"
+    except Exception as problem:  # noqa: BLE001 - whatever a release changed
+        return f"{type(problem).__name__}: {problem}"
+    return ""
+
+
+def _new_parser(loop: asyncio.AbstractEventLoop) -> Any:
+    return http_parser.HttpRequestParser(
+        _Unpaused(),  # type: ignore[arg-type]
+        loop,
+        _NO_LIMIT,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        auto_decompress=False,
+    )
+
+
+class _Unpaused:
+    """What the parser pauses when a body is read too slowly. Here no body stays in the parser."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self, *, resume_parser: bool = True) -> None: ...
+
+
+_A, _Z = ord("A"), ord("Z")

@@ -1,0 +1,77 @@
+"""HTTP answers: JSON bodies, errors, and the two answers that are written without aiohttp."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from aiohttp import hdrs, web
+
+SERVER: Final = "gatekeeper-py"
+"""Value of the Server header. aiohttp's own value names the versions of Python and aiohttp."""
+
+MALFORMED: Final = "malformed HTTP"
+
+
+def json_response(status: int, document: Any, *, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a response whose body is ``document`` as JSON."""
+    return bytes_response(status, orjson.dumps(document), headers=headers)
+
+
+def bytes_response(status: int, body: bytes, *, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a response whose body is already JSON."""
+    return web.Response(
+        status=status,
+        body=body,
+        content_type="application/json",
+        headers={hdrs.SERVER: SERVER, **(headers or {})},
+    )
+
+
+def error_response(status: int, reason: str, *, headers: dict[str, str] | None = None) -> web.Response:
+    """Return an error. The body of every answer other than 200 is ``{"error": …}``."""
+    return json_response(status, {"error": reason}, headers=headers)
+
+
+def encode_ok(body: bytes) -> bytes:
+    """Encode a whole 200 answer, so that it can be sent with one write.
+
+    Two writes would be two TLS records and two system calls.
+    """
+    return (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Date: {_date.now()}\r\nServer: {SERVER}\r\n\r\n"
+    ).encode() + body
+
+
+def encode_refusal(status: int, reason: str) -> bytes:
+    """Encode a whole answer that ends its connection.
+
+    The request that it answers could not be read, so its HTTP version is unknown. HTTP/1.0 is what every
+    client reads.
+    """
+    body = orjson.dumps({"error": reason})
+    return (
+        f"HTTP/1.0 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nDate: {_date.now()}\r\nServer: {SERVER}\r\nConnection: close\r\n\r\n"
+    ).encode() + body
+
+
+class _Date:
+    """The Date header's value, formatted once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+
+    def now(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._text = second, formatdate(second, usegmt=True)
+        return self._text
+
+
+_date = _Date()

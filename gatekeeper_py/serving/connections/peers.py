@@ -1,0 +1,156 @@
+"""Peers: the addresses that connections come from, and the credit that each earned with good requests."""
+
+from __future__ import annotations
+
+import heapq
+import socket
+from collections import OrderedDict
+from collections.abc import Iterator
+from enum import IntEnum
+from operator import attrgetter
+from typing import Final, Protocol
+
+MAX_CREDIT: Final = 1024
+"""Good requests that count. Without a bound, a stranger could send a million good reviews from one
+address and then hold every connection. With it, peers that all reached the bound share equally. A peer
+reaches it with one review a second over 20 minutes, which every API server in use does."""
+
+CREDIT_HALF_LIFE_SECONDS: Final = 600.0
+"""After this time a good request counts half. An API server that is quiet over lunch stays known."""
+
+MAX_REMEMBERED: Final = 4096
+"""Peers without a connection whose credit is kept, of some 200 bytes each. Beyond it the half with the
+least credit is forgotten, so strangers cannot push out an API server by sending one review each."""
+
+
+class Standing(IntEnum):
+    """What a connection is doing, as far as its eviction is concerned."""
+
+    SILENT = 0
+    """Not a byte has come on it."""
+    NEW = 1
+    """Something has come, but not a good request yet."""
+    WAITING = 2
+    """It carried a good request. Now it waits for the peer: for the rest of a request, or for the peer
+    to read an answer."""
+    IDLE = 3
+    """It carried a good request, and nothing is pending."""
+    BUSY = 4
+    """A whole request is being answered. Such a connection is never evicted."""
+    CLOSING = 5
+    """It is closed from our side and waits for the peer to close, too."""
+
+
+class Member(Protocol):
+    """A connection. ``since`` is when it got its standing, on the event loop's clock."""
+
+    peer: Peer
+    standing: Standing
+    since: float
+
+
+class Peer:
+    """One address, its open connections by standing, oldest first, and its credit."""
+
+    __slots__ = ("connections", "key", "members", "ranked", "reviews", "serial")
+
+    def __init__(self, key: str, serial: int) -> None:
+        self.key = key
+        self.serial = serial
+        self.reviews = 0
+        self.connections = 0
+        self.members: tuple[OrderedDict[Member, None], ...] = tuple(OrderedDict() for _ in Standing)
+        self.ranked: list[tuple[float, float] | None] = [None] * len(Standing)
+
+    def burden(self, more: int = 0) -> float:
+        """Return the connections that it holds for each good request that it sent.
+
+        A stranger with one connection that sent nothing has 1. An API server has far less: 25 idle
+        connections for a thousand reviews. ``more`` connections are added to those that it has.
+        """
+        return (self.connections + more) / (1 + min(self.reviews, MAX_CREDIT))
+
+    def oldest(self, standing: Standing) -> Member | None:
+        """Return the connection that has had this standing for longest."""
+        return next(iter(self.members[standing]), None)
+
+
+class Peers:
+    """Every peer that has a connection or credit."""
+
+    def __init__(self) -> None:
+        self._peers: dict[str, Peer] = {}
+        self._absent = 0
+        self._serial = 0
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._peers.values())
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def find(self, host: str) -> Peer:
+        """Return the peer of an address. An unknown one is kept once it is connected."""
+        key = peer_key(host)
+        peer = self._peers.get(key)
+        if peer is None:
+            self._serial += 1
+            peer = Peer(key, self._serial)
+        return peer
+
+    def connected(self, peer: Peer) -> None:
+        """Count one more connection of a peer."""
+        if not peer.connections:
+            if peer.key in self._peers:
+                self._absent -= 1
+            self._peers[peer.key] = peer
+        peer.connections += 1
+
+    def disconnected(self, peer: Peer) -> None:
+        """Count one connection less. A peer without connections and credit is forgotten."""
+        peer.connections -= 1
+        if peer.connections:
+            return
+        if not peer.reviews:
+            del self._peers[peer.key]
+            return
+        self._absent += 1
+        if self._absent > MAX_REMEMBERED:
+            self._forget_half()
+
+    def halve_credit(self) -> None:
+        """Let what each peer has earned count half, and forget peers that have nothing left."""
+        for peer in list(self._peers.values()):
+            peer.reviews >>= 1
+            if not peer.reviews and not peer.connections:
+                self._forget(peer)
+
+    def _forget_half(self) -> None:
+        absent = [peer for peer in self._peers.values() if not peer.connections]
+        for peer in heapq.nsmallest(len(absent) // 2, absent, key=attrgetter("reviews")):
+            self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        del self._peers[peer.key]
+        self._absent -= 1
+
+
+def peer_key(host: str) -> str:
+    """Return what connections from ``host`` are counted under.
+
+    That is the address for IPv4, also when it arrives at a socket of both families as
+    ``::ffff:192.0.2.1``, and the /64 prefix for IPv6: a host has a whole /64 to choose addresses from,
+    so counting single addresses would count nothing. Pods of one node often share a /64, and so do API
+    servers on one network of nodes. Behind a Service of type NodePort, or a kube-proxy that masquerades,
+    every caller may even have the address of one node. Sharing a peer costs them nothing by itself: within
+    a peer, connections are still chosen by what they carried and for how long they have been idle.
+    """
+    if ":" not in host:
+        return host
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    if packed.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
+
+
+_MAPPED: Final = bytes(10) + b"\xff\xff"

@@ -1,0 +1,390 @@
+"""One HTTP connection: the hot path, its limits in time, and its place in the table of connections.
+
+A review that comes whole on an idle connection is answered in the call that brings it (the hot path).
+Every other request goes through an ``Exchange`` to aiohttp's server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+from aiohttp import hdrs
+
+from gatekeeper_py.serving.aiohttp_internals import Message, Parsed, Parser
+from gatekeeper_py.serving.answers import encode_ok, encode_refusal
+from gatekeeper_py.serving.connections.peers import Peer, Standing
+from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Exchange, State
+from gatekeeper_py.serving.connections.table import Table
+from gatekeeper_py.serving.connections.tlstransport import TlsTransport
+from gatekeeper_py.serving.limits import (
+    HEADER_SECONDS,
+    HELD_SECONDS,
+    KEEPALIVE_SECONDS,
+    MAX_HELD_BODY,
+    MAX_UNSENT_BYTES,
+    SHUTDOWN_SECONDS,
+    STALLED_SECONDS,
+)
+
+Answer = Callable[[Message, bytes], bytes | None]
+"""(request, body) -> the body of a 200, or ``None`` to have aiohttp handle it."""
+
+Eviction = Literal["handshake", "unused", "late", "idle", "closing"]
+"""Why a connection had to make room: its handshake was not complete, it never carried a good request, its
+request or the reading of its answer was late, it was idle, it was closing."""
+
+HEADER_LATE: Final = f"the header was not complete within {HEADER_SECONDS:g} s"
+
+
+class Service:
+    """What the connections of one listener share. ``answer`` needs aiohttp's parser (``parsed``)."""
+
+    def __init__(
+        self,
+        table: Table,
+        server: AiohttpServer,
+        *,
+        answer: Answer | None,
+        on_error: Callable[[int], None],
+        on_evicted: Callable[[Eviction, Peer], None],
+        handshake_seconds: float,
+    ) -> None:
+        self.table = table
+        self.server = server
+        self.answer = answer
+        self.on_error = on_error
+        self.on_evicted = on_evicted
+        self.handshake_seconds = handshake_seconds
+        self.loop = asyncio.get_running_loop()
+
+
+class HttpConnection(asyncio.Protocol):
+    """One connection, from its accept to its end.
+
+    ``transport`` is set once it is made, which with TLS is after the handshake.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_active",
+        "_exchange",
+        "_held",
+        "_moved",
+        "_parsed",
+        "_parser",
+        "_paused",
+        "_proven",
+        "_ready",
+        "_service",
+        "_socket",
+        "_timer",
+        "_unsent",
+        "peer",
+        "since",
+        "standing",
+        "tls",
+        "transport",
+    )
+
+    def __init__(self, service: Service, peer: Peer, accepted: socket.socket) -> None:
+        self.peer = peer
+        self.standing = Standing.SILENT
+        self.since = self._accepted = self._active = self._moved = service.loop.time()
+        self.transport: Any = None
+        self.tls: TlsTransport | None = None
+        self._service = service
+        self._socket: socket.socket | None = accepted
+        self._exchange: Exchange | None = None
+        self._parser = Parser(service.loop) if service.answer is not None else None
+        self._ready = self._parser is not None  # a whole request may be answered here
+        self._parsed: Parsed | None = None  # a request whose body is waited for here
+        self._held = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._proven = False  # it carried a good request
+        self._unsent = 0
+
+    # The protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._socket is None:  # it had to make room before it was made
+            transport.close()
+            return
+        self.transport = transport
+        self.transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+        self._moved = self._service.loop.time()
+
+    def heard(self) -> None:
+        """Note that the first bytes have come, of the handshake if there is one."""
+        if self.standing is Standing.SILENT:
+            self._service.table.move(self, Standing.NEW, self._accepted)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ready:
+            parsed = self._parser.begin(data)  # type: ignore[union-attr]
+            if parsed is not None:
+                message, end, size = parsed
+                if len(data) == size:
+                    self._answer(message, data, end)
+                    return
+                if size - end <= MAX_HELD_BODY and hdrs.EXPECT not in message.headers:
+                    self._hold(parsed, data)
+                    return
+            self._answer_each(data)
+        elif self._parsed is not None:
+            self._continue(self._parsed, data)
+        else:
+            self._pass_on(data)
+
+    def pause_writing(self) -> None:
+        """The peer does not read its answers: accept no more requests from it."""
+        self._paused = True
+        self._ready = False
+        if self._exchange is not None:
+            self._exchange.pause_writing()
+        self._settle()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._exchange is not None:
+            self._exchange.resume_writing()
+        self._settle()
+
+    def eof_received(self) -> None:
+        """Let the transport be closed: nobody is left to answer."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._service.table.remove(self)
+        self._forget_held()
+        self._ready = False
+        self.transport = self.tls = self._socket = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost(exc)
+
+    # The hot path.
+
+    def _answer(self, message: Message, data: bytes, end: int) -> None:
+        """Answer a whole request here, or pass it on. Its body begins at ``end``."""
+        service = self._service
+        body = service.answer(message, data[end:])  # type: ignore[misc]
+        if body is None:
+            self._pass_on(data)
+            return
+        self.transport.write(encode_ok(body))
+        self._proven = True
+        service.table.good(self, service.loop.time())
+
+    def _answer_each(self, data: bytes) -> None:
+        """Answer requests that came together, and pass on the first that cannot be answered here."""
+        parser = self._parser = Parser(self._service.loop)
+        while data and self._ready:
+            parsed = parser.begin_header(data)
+            if parsed is None or len(data) < parsed[2]:
+                self._parser = Parser(self._service.loop)
+                self._pass_on(data)
+                return
+            message, end, size = parsed
+            parser.feed(data[end:size])
+            one, data = data[:size], data[size:]
+            self._answer(message, one, end)
+        if data:
+            self._pass_on(data)
+
+    def _hold(self, parsed: Parsed, data: bytes) -> None:
+        """Wait a moment for the rest of a body."""
+        self._ready = False
+        self._parsed, self._held = parsed, data
+        self._timer = self._service.loop.call_later(HELD_SECONDS, self._release)
+
+    def _continue(self, parsed: Parsed, data: bytes) -> None:
+        """Take more of the body that is waited for."""
+        message, end, size = parsed
+        self._held += data
+        if len(self._held) > size:
+            self._release()
+            return
+        self._parser.feed(data)  # type: ignore[union-attr]
+        if len(self._held) == size:
+            data = self._held
+            self._forget_held()
+            self._ready = not self._paused
+            self._answer(message, data, end)
+
+    def _release(self) -> None:
+        """Pass on what was held: the rest did not come at once, or is not the end of the request."""
+        data = self._held
+        self._forget_held()
+        self._parser = Parser(self._service.loop)
+        self._pass_on(data)
+
+    def _forget_held(self) -> None:
+        self._parsed, self._held = None, b""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # The slow path.
+
+    def _pass_on(self, data: bytes) -> None:
+        """Have aiohttp handle what came."""
+        if self.transport is None:
+            return
+        self._ready = False
+        if self._exchange is None:
+            self._exchange = Exchange(self._service.server, self, self._service.loop)
+            if self._paused:
+                self._exchange.pause_writing()
+        self._exchange.receive(data)
+        self._settle()
+
+    def changed(self, state: State) -> None:  # noqa: ARG002 - the exchange's interface
+        """Note that a request of the exchange went on."""
+        self._settle()
+
+    def answered(self, status: int) -> None:
+        """Note an answer that aiohttp sent, after which the connection goes on."""
+        now = self._active = self._service.loop.time()
+        if status == HTTPStatus.OK:
+            self._proven = True
+            self._service.table.good(self, now)
+        self._settle(after_bad=status != HTTPStatus.OK)
+
+    def _settle(self, *, after_bad: bool = False) -> None:
+        """Note in the table what the connection is doing now."""
+        if self.standing is Standing.CLOSING:
+            return
+        self.heard()
+        exchange = self._exchange
+        state = State.NONE if exchange is None else exchange.state
+        self._ready = (
+            self._parser is not None
+            and not self._paused
+            and self._parsed is None
+            and (exchange is None or exchange.is_between)
+        )
+        if state in {State.ASKED, State.ANSWER} and not self._paused:
+            standing = Standing.BUSY
+        elif not self._proven:
+            standing = Standing.NEW
+        elif state is State.NONE and not self._paused:
+            standing = Standing.IDLE
+        else:
+            standing = Standing.WAITING
+        if standing is not self.standing:
+            # What never carried a good request is as old as the connection: it has been judged by then.
+            now = self._accepted if standing is Standing.NEW else self._service.loop.time()
+            first = after_bad or standing is Standing.NEW
+            self._service.table.move(self, standing, now, first=first)
+
+    # The end.
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer with an error, and close."""
+        self._service.on_error(status)
+        if self.transport is not None:
+            self.transport.write(encode_refusal(status, reason))
+        self.close()
+
+    def close(self) -> None:
+        """Close once everything is sent. The peer has ``SHUTDOWN_SECONDS`` to close, too."""
+        if self.transport is None or self.standing is Standing.CLOSING:
+            return
+        self._stop()
+        self._service.table.move(self, Standing.CLOSING, self._service.loop.time())
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once. What was not sent is lost."""
+        self._stop()
+        self._service.table.remove(self)
+        self._socket = None
+        transport = self.tls or self.transport
+        if transport is not None:
+            transport.abort()
+
+    def evict(self) -> None:
+        """Close at once, to make room for another connection."""
+        self._service.on_evicted(self._why(), self.peer)
+        if self.transport is None or self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self.abort()
+            return
+        self._stop()
+        self._service.table.remove(self)
+        if self.tls is not None:
+            self.tls.end()
+        else:
+            self.transport.close()
+
+    def give_up(self) -> None:
+        """Close at once, because the peer does not go on with its handshake while others wait for theirs."""
+        self.evict()
+
+    def _stop(self) -> None:
+        """Accept no more requests."""
+        self._ready = False
+        self._forget_held()
+        if self._exchange is not None:
+            self._exchange.end()
+
+    def _why(self) -> Eviction:
+        match self.standing:
+            case Standing.CLOSING:
+                return "closing"
+            case Standing.IDLE:
+                return "idle"
+            case Standing.SILENT | Standing.NEW:
+                return "unused" if self.transport is not None else "handshake"
+            case _:
+                return "late"
+
+    @property
+    def is_engaged(self) -> bool:
+        """Whether a request has begun to arrive, though it may not have been read yet.
+
+        An API server may send a review in the moment in which its idle connection is chosen to make room,
+        and it does not send one again.
+        """
+        if self._parsed is not None:
+            return True
+        try:
+            return self._socket is not None and self._socket.recv(1, _PEEK) != b""
+        except OSError:
+            return False
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.standing in _RESTING and self._parsed is None
+
+    def look(self, now: float) -> None:
+        """End what is late. To be called about once a second."""
+        transport = self.transport
+        if transport is None:
+            if self.tls is not None and self.tls.is_waiting:
+                self._moved = now
+            elif now - self._moved > self._service.handshake_seconds:
+                self.abort()
+            return
+        unsent = transport.get_write_buffer_size()
+        closing = self.standing is Standing.CLOSING
+        if not closing and (not unsent or unsent < self._unsent):
+            self._moved = now
+        self._unsent = unsent
+        if now - self._moved > (STALLED_SECONDS if unsent else SHUTDOWN_SECONDS) and (unsent or closing):
+            self.abort()
+        elif closing:
+            return
+        elif self._exchange is not None and self._exchange.is_late(now):
+            self._exchange.end()
+            self.refuse(408, HEADER_LATE)
+        elif self.is_resting and now - max(self._active, self.since) > KEEPALIVE_SECONDS:
+            self.close()
+
+
+_RESTING: Final = (Standing.SILENT, Standing.NEW, Standing.IDLE)
+_PEEK: Final = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)

@@ -1,0 +1,411 @@
+"""Requests that aiohttp's server answers: everything but a plain whole review.
+
+An ``Exchange`` stands between one connection and aiohttp's handler of it, and lets one request through at a
+time. Only documented names of aiohttp are used here. aiohttp does not limit how long a header may be in
+all, nor how long it may take, and it reads ahead; so the exchange counts the bytes of each header up to
+the empty line that ends it, and asks the parsed request how long its body is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from typing import Any, Final, Protocol, cast
+
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from gatekeeper_py.serving.aiohttp_internals import ChunkCheck
+from gatekeeper_py.serving.answers import MALFORMED, error_response
+from gatekeeper_py.serving.limits import HEADER_SECONDS, MAX_HEADER_BYTES, MAX_WAITING_BYTES
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+END: Final = b"\r\n\r\n"
+"""Of a header, and of a chunked body."""
+
+PIECES: Final = 64
+"""Pieces that one read of a chunked body is cut into to find its end. A JSON body has no reason to hold even
+one empty line. Beyond it the body is passed on uncut, and the connection ends with its answer."""
+
+HTTP_2: Final = b"PRI "
+"""How HTTP/2 begins. aiohttp's parser waits for what follows the empty line in it."""
+
+SPOKEN: Final = ((1, 1), (1, 0))
+"""HTTP versions. aiohttp also takes 0.9 and 2.0, and would answer in the version of the request."""
+
+_NEVER_SECONDS: Final = 365 * 24 * 3600.0
+"""For aiohttp's keep-alive: it does not see reviews that are answered without it."""
+
+_AFTERMATH_SECONDS: Final = 1.0
+"""After a connection was lost with a request that aiohttp has not begun: by then it has."""
+
+
+class State(IntEnum):
+    """Where the connection's current request is."""
+
+    NONE = 0
+    """Between two requests."""
+    HEADER = 1
+    """Part of its header has come."""
+    ASKED = 2
+    """Its header has come, and aiohttp has not begun to handle it."""
+    BODY = 3
+    """It is being handled, and the rest of its body is to come."""
+    ANSWER = 4
+    """It has come whole."""
+    ENDED = 5
+    """No more requests are read from this connection."""
+
+
+class Owner(Protocol):
+    """The connection that an exchange belongs to."""
+
+    transport: Any
+
+    def changed(self, state: State) -> None:
+        """Note that the current request went on."""
+
+    def answered(self, status: int) -> None:
+        """Note an answer that was sent, after which the connection goes on."""
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer with an error, and close."""
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+
+
+class AiohttpServer:
+    """aiohttp's low-level server, as far as the exchanges of one listener share it."""
+
+    def __init__(self, handler: Handler, on_error: Callable[[int], None], *, check_chunks: bool) -> None:
+        self.on_error = on_error
+        self.check_chunks = check_chunks
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self._server = web.Server(self._handle)
+
+    def connect(self, exchange: Exchange) -> _Connection:
+        """Return aiohttp's handler of one connection."""
+        return _Connection(
+            self._server,
+            exchange,
+            loop=self._loop,
+            keepalive_timeout=_NEVER_SECONDS,
+            tcp_keepalive=False,
+            access_log=None,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            auto_decompress=False,
+            lingering_time=0,
+        )
+
+    async def shutdown(self, seconds: float) -> None:
+        """Let running handlers finish, for this long at most, and close their connections."""
+        await self._server.shutdown(seconds)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        exchange = cast("_Connection", request.protocol).exchange
+        exchange.begun(request)
+        response = await self._handler(request)
+        if exchange.is_last:
+            response.force_close()
+        # aiohttp would do both after this returns, and nothing would say when they are done.
+        await response.prepare(request)
+        await response.write_eof()
+        exchange.answered(response)
+        return response
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's handler of one connection, with our error bodies and without a log line per bad request."""
+
+    __slots__ = ("exchange",)
+
+    def __init__(self, manager: web.Server, exchange: Exchange, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.exchange = exchange
+
+    def data_received(self, data: bytes) -> None:
+        """Parse. aiohttp calls this, too, to go on with what it has not parsed yet."""
+        self.exchange.is_parsing = True
+        try:
+            super().data_received(data)
+        finally:
+            self.exchange.is_parsing = False
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - the name is aiohttp's
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer malformed HTTP, or what a handler did not catch."""
+        if not isinstance(exc, ConnectionError):  # a peer that left gets no answer
+            self.exchange.failed(status)
+        reason = "internal error" if status >= 500 else (message or "bad request")  # noqa: PLR2004
+        if isinstance(exc, BadHttpMessage):
+            reason = MALFORMED
+        # The answer to a request that could not be read is in HTTP/1.0, and still says that it closes.
+        response = error_response(status, reason, headers={hdrs.CONNECTION: "close"})
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **keys: Any) -> None:
+        """Log nothing: a connection that ends badly is the peer's doing; our handlers log their own."""
+
+
+class Exchange:
+    """Passes requests of one connection to aiohttp, one at a time.
+
+    ``since`` is when the current request began, on the event loop's clock. ``is_last`` is set when the
+    connection has to end with its answer. ``is_parsing`` is set while aiohttp parses: nothing can be
+    passed on to it then.
+    """
+
+    __slots__ = (
+        "_check",
+        "_due",
+        "_head",
+        "_http",
+        "_left",
+        "_loop",
+        "_owner",
+        "_paused",
+        "_reading",
+        "_request",
+        "_rest",
+        "_server",
+        "_tail",
+        "_unread",
+        "is_last",
+        "is_parsing",
+        "since",
+        "state",
+    )
+
+    def __init__(self, server: AiohttpServer, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self.state = State.NONE
+        self.since = 0.0
+        self.is_last = False
+        self.is_parsing = False
+        self._server = server
+        self._owner = owner
+        self._loop = loop
+        self._request: web.BaseRequest | None = None
+        self._due = False  # something was passed on that aiohttp has not begun to handle
+        self._head = b""
+        self._tail = b""  # the last bytes of what was passed on of a chunked body
+        self._left: int | None = 0  # bytes of the body that are to come; None when it is chunked
+        self._check: ChunkCheck | None = None
+        self._rest = b""  # came and was not passed on
+        self._paused = False  # by aiohttp
+        self._unread = False  # the peer does not read its answers
+        self._reading = True
+        self._http = server.connect(self)
+        self._http.connection_made(_Transport(self, owner))
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no request has begun."""
+        return self.state is State.NONE and not self._rest
+
+    def is_late(self, now: float) -> bool:
+        """Whether the header of the current request has been incomplete for too long."""
+        return self.state in {State.HEADER, State.ASKED} and now - self.since > HEADER_SECONDS
+
+    def receive(self, data: bytes) -> None:
+        """Pass on what has come, as far as the current request allows."""
+        if self.state is not State.ENDED:
+            self._rest += data
+            self._advance()
+
+    def begun(self, request: web.BaseRequest) -> None:
+        """Note the request that aiohttp begins to handle. Raises ``ConnectionError`` to have it dropped."""
+        self._due = False
+        if self.state is State.ENDED:
+            raise ConnectionResetError("the connection was lost")
+        if request.version not in SPOKEN:
+            self.state = State.ENDED
+            self._owner.refuse(400, MALFORMED)
+            raise ConnectionResetError("an HTTP version that is not spoken here")
+        self._request = request
+        self.is_last = request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers
+        if hdrs.TRANSFER_ENCODING in request.headers:
+            self._left, self._tail = None, b""
+            if self._server.check_chunks:
+                self._check = ChunkCheck(self._loop, self._head)
+        else:
+            self._left = request.content_length or 0
+        self._change(State.ANSWER if self._left == 0 or request.content.is_eof() else State.BODY)
+        self._advance()
+
+    def answered(self, response: web.StreamResponse) -> None:
+        """Note that the answer to the current request was sent."""
+        request, self._request, self._check = self._request, None, None
+        if self.state is State.ENDED or request is None:
+            return
+        if not response.keep_alive or not request.content.is_eof():
+            self.end()
+            self._owner.close()
+            return
+        self.state = State.NONE
+        self._owner.answered(response.status)
+        self._advance()
+
+    def failed(self, status: int) -> None:
+        """Note that aiohttp answers with an error of its own, and closes."""
+        self._due = False
+        self._server.on_error(status)
+        self.state = State.ENDED
+
+    def end(self) -> None:
+        """Read no more requests."""
+        self.state = State.ENDED
+        self._rest = b""
+
+    def lost(self, exc: BaseException | None) -> None:
+        """Tell aiohttp that the connection was lost."""
+        self.end()
+        if self._due:
+            # aiohttp may have been woken for a request in this very turn, and would fail on it without a
+            # connection. begun() drops the request first.
+            self._loop.call_later(_AFTERMATH_SECONDS, self._http.connection_lost, exc)
+        else:
+            self._http.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin no request: the peer does not read its answers."""
+        self._unread = True
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._unread = False
+        self._http.resume_writing()
+        self._advance()
+
+    def pause_reading(self) -> None:
+        """Stop passing on: aiohttp has enough of a body."""
+        self._paused = True
+        self._control_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._advance()
+
+    def _change(self, state: State) -> None:
+        self.state = state
+        self._owner.changed(state)
+
+    def _advance(self) -> None:
+        while self._rest and not self._paused and not self.is_parsing:
+            if self.state in {State.NONE, State.HEADER}:
+                if self._unread:
+                    break
+                self._pass_header()
+            elif self.state is not State.BODY:
+                break
+            elif self._left is None:
+                self._pass_chunks()
+            else:
+                data, self._rest = self._rest[: self._left], self._rest[self._left :]
+                self._left -= len(data)
+                self._http.data_received(data)
+                if not self._left:
+                    self._change(State.ANSWER)
+        self._control_reading()
+
+    def _pass_header(self) -> None:
+        """Pass on the header, up to its end if it has come."""
+        if self.state is State.NONE:
+            # Empty lines before a request are to be ignored (RFC 9112, section 2.2).
+            self._rest = self._rest.lstrip(b"\r\n")
+            if not self._rest:
+                return
+            self._head = b""
+            self.since = self._loop.time()
+            self._change(State.HEADER)
+        known = len(self._head)
+        head = self._head + self._rest[: MAX_HEADER_BYTES + 1 - known]
+        end = head.find(END, max(known - len(END) + 1, 0)) + len(END)
+        if end < len(END):
+            end = len(head)
+        if end > MAX_HEADER_BYTES or head.startswith(HTTP_2):
+            self.end()
+            self._owner.refuse(400, MALFORMED)
+            return
+        self._head, data, self._rest = head[:end], head[known:end], self._rest[end - known :]
+        self._due = True
+        if self._head.endswith(END):
+            self._change(State.ASKED)
+        self._http.data_received(data)
+
+    def _pass_chunks(self) -> None:
+        """Pass on a body in chunks, up to its end if it has come."""
+        for _ in range(PIECES):
+            joined = self._tail + self._rest
+            end = joined.find(END) + len(END)
+            size = len(self._rest) if end < len(END) else end - len(self._tail)
+            self._tail = joined[: len(self._tail) + size][1 - len(END) :]
+            data, self._rest = self._rest[:size], self._rest[size:]
+            self._pass_chunk(data)
+            if self.state is not State.BODY or self._paused or not self._rest:
+                return
+        self.is_last = True
+        data, self._rest = self._rest, b""
+        self._pass_chunk(data)
+
+    def _pass_chunk(self, data: bytes) -> None:
+        content = cast("web.BaseRequest", self._request).content
+        self._http.data_received(data)
+        if content.is_eof():
+            self._change(State.ANSWER)
+        elif self._check is not None and not self._check.feed(data):
+            # aiohttp refuses it once this request is answered, and its body would never become complete.
+            content.set_exception(web.RequestPayloadError(MALFORMED))
+            self.end()
+
+    def _control_reading(self) -> None:
+        """Read from the peer unless there is enough of it."""
+        reading = not self._paused and len(self._rest) <= MAX_WAITING_BYTES
+        if reading != self._reading and self._owner.transport is not None:
+            self._reading = reading
+            if reading:
+                self._owner.transport.resume_reading()
+            else:
+                self._owner.transport.pause_reading()
+
+
+class _Transport(asyncio.Transport):
+    """The connection's transport as aiohttp sees it. Reading is the exchange's affair."""
+
+    def __init__(self, exchange: Exchange, owner: Owner) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._owner = owner
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._owner.transport is not None:
+            self._owner.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._owner.transport is None or self._owner.transport.is_closing()
+
+    def close(self) -> None:
+        self._exchange.end()
+        self._owner.close()
+
+    def pause_reading(self) -> None:
+        self._exchange.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._exchange.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        # Options of the socket are set where it was accepted.
+        if name == "socket" or self._owner.transport is None:
+            return default
+        return self._owner.transport.get_extra_info(name, default)

@@ -1,0 +1,322 @@
+"""TLS on a connection that was accepted.
+
+Not the event loop's own TLS, because that answers every handshake at once and reads whatever comes. Here
+a handshake waits for its turn (``Turns``), a peer that sends a thousand tiny records does not hold up the
+others, and a connection costs 17 KiB instead of 46. The cryptography is the ``ssl`` module's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.serving.connections.peers import Peer
+from gatekeeper_py.serving.connections.turns import Turns
+
+RECORD_BYTES: Final = 16 * 1024
+"""The most that one record holds, so that one read takes all of it."""
+
+SLICE_BYTES: Final = 16 * 1024 + 512
+"""Bytes given to OpenSSL in one go: a whole record with its overhead. OpenSSL keeps a buffer of the largest
+amount for as long as the connection lives, and the loop reads 256 KiB at once. It also bounds what OpenSSL
+does by itself before it returns data: a peer may change its keys with every 27 bytes."""
+
+RECORDS_A_TURN: Final = 64
+"""Records that are decrypted in one go. A peer may send 11,000 records of one byte in one read, for 10 ms
+of CPU. An API server's records have a kilobyte or more, 16 when it sends much."""
+
+MAX_HELLO_BYTES: Final = 5 + 16 * 1024
+"""The first half of a handshake is one record. A client has nothing else to send before the answer."""
+
+_HANDSHAKE_RECORD: Final = 0x16
+
+
+class Application(Protocol):
+    """The protocol above TLS."""
+
+    peer: Peer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def heard(self) -> None:
+        """Note that the first bytes of a handshake have come."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, exc: BaseException | None) -> None: ...
+
+    def give_up(self) -> None: ...
+
+
+class TlsTransport(asyncio.Transport, asyncio.Protocol):
+    """The protocol of a TCP connection, and the transport of the application above it.
+
+    ``application`` gets ``connection_made`` once the handshake is complete, and ``connection_lost`` in any
+    case. ``started`` is when the handshake began.
+    """
+
+    def __init__(self, context: ssl.SSLContext, application: Application, turns: Turns) -> None:
+        super().__init__()
+        self.peer = application.peer
+        self.started = 0.0
+        self._context = context
+        self._application = application
+        self._turns = turns
+        self._tcp: Any = None  # an asyncio.Transport, once the connection is made
+        self._tls: Any = None  # an ssl.SSLObject, once the handshake began
+        self._waiting = b""  # what came and was not given to OpenSSL
+        self._unread = False  # OpenSSL holds records that were not read
+        self._open = False  # the handshake is complete, and we have not closed
+        self._closing = False
+        self._reading = True
+        self._deferred = False
+        self._certificate: dict[str, Any] | None = None
+
+    # The protocol of the TCP connection.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._tcp = transport
+        if self._closing:  # it had to make room before it was made
+            self._tcp.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._open:
+            turns = self._turns
+            if turns.crowded and not turns.has_time():
+                self._waiting += data
+                self._defer()
+            elif len(data) > SLICE_BYTES or self._deferred or not self._reading:
+                self._waiting += data
+                self._pump()
+            else:
+                self._decrypt(data)
+        elif self._closing:
+            return
+        elif self._tls is not None:
+            self._waiting += data
+            self._shake_hands()
+        else:
+            self._waiting += data
+            if self._waiting[0] != _HANDSHAKE_RECORD or len(self._waiting) > MAX_HELLO_BYTES:
+                self.abort()
+            elif len(self._waiting) == len(data):
+                self._application.heard()
+                self._turns.ask(self)
+
+    def eof_received(self) -> None:
+        """Let the TCP connection be closed: there is nobody left to answer."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._open, self._closing = False, True
+        self._waiting = b""
+        self._turns.leave(self)
+        self._application.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._open:
+            self._application.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._open:
+            self._application.resume_writing()
+
+    # A handshake whose turn comes.
+
+    def begin(self) -> None:
+        """Answer the first half of the handshake."""
+        if self._closing:
+            return
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._read, self._feed = self._tls.read, self._incoming.write
+        self._shake_hands()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the handshake waits for its turn, which is not the peer's fault."""
+        return self._tls is None and self._waiting != b""
+
+    def give_up(self) -> None:
+        """End the connection, because its peer does not go on with the handshake."""
+        self._application.give_up()
+
+    def _shake_hands(self) -> None:
+        while self._waiting:
+            data, self._waiting = self._waiting[:SLICE_BYTES], self._waiting[SLICE_BYTES:]
+            self._feed(data)
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+            except (ssl.SSLError, ValueError):
+                # Scanners and plain HTTP do this all day. The alert says why, for a client that reads it.
+                self._flush()
+                self.end()
+                return
+            else:
+                self._flush()
+                self._turns.leave(self)
+                self._open = True
+                self._application.connection_made(self)
+                self._unread = bool(self._incoming.pending)
+                if self._unread or self._waiting:
+                    self._pump()
+                return
+
+    # Input.
+
+    def _decrypt(self, data: bytes) -> None:
+        """Give ``data`` to OpenSSL, and what it holds to the application."""
+        self._feed(data)
+        try:
+            plain = self._read(RECORD_BYTES)
+        except ssl.SSLWantReadError:
+            self._flush()  # a part of a record
+        except ssl.SSLError:
+            self.abort()
+        else:
+            if plain and not self._incoming.pending:
+                # Hot path: one record, which holds one request.
+                self._application.data_received(plain)
+            else:
+                self._decrypt_more([plain])
+
+    def _decrypt_more(self, parts: list[bytes]) -> None:
+        """Read what else OpenSSL holds, after ``parts``, but no more than ``RECORDS_A_TURN``."""
+        broken = False
+        try:
+            while parts[-1] and self._incoming.pending:
+                if len(parts) >= RECORDS_A_TURN:
+                    self._unread = True
+                    break
+                parts.append(self._read(RECORD_BYTES))
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            broken = True
+        self._flush()  # answers of TLS itself
+        ended = not parts[-1]  # the peer announced that nothing more comes
+        plain = b"".join(parts)
+        if plain:
+            self._application.data_received(plain)
+        if broken:
+            self.abort()
+        elif ended:
+            self.close()
+        elif self._unread and self._reading:
+            self._defer()
+
+    def _pump(self) -> None:
+        """Decrypt some of what waits, and leave the rest to later turns."""
+        if self._deferred or not self._open or not self._reading:
+            return
+        if self._unread:
+            self._unread = False
+            self._decrypt(b"")
+        else:
+            data, self._waiting = self._waiting[:SLICE_BYTES], self._waiting[SLICE_BYTES:]
+            self._decrypt(data)
+        if self._waiting or self._unread:
+            self._defer()
+        elif self._open and self._reading:
+            self._tcp.resume_reading()
+
+    def _resume(self) -> None:
+        self._deferred = False
+        self._pump()
+
+    def _defer(self) -> None:
+        """Go on in a later turn, and read nothing more until then."""
+        if self._open and not self._deferred:
+            self._deferred = True
+            self._tcp.pause_reading()
+            self._turns.defer(self.peer, self._resume)
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._tcp.write(self._outgoing.read())
+
+    # The application's transport.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._open:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError:
+                self.abort()
+            else:
+                self._tcp.write(self._outgoing.read())
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        """Send what was written, say goodbye, and wait for the peer's goodbye.
+
+        Closing at once would make the kernel send a reset when the peer is still sending, and the reset
+        can overtake the last answer. The connection ends when the peer closes it, or with ``abort``.
+        """
+        if self._open:
+            self._say_goodbye()
+            self._tcp.write_eof()
+            self._tcp.resume_reading()
+        elif not self._closing:
+            self.abort()
+
+    def end(self) -> None:
+        """Say goodbye and close at once."""
+        if self._open:
+            self._say_goodbye()
+        self._closing = True
+        if self._tcp is not None:
+            self._tcp.close()
+
+    def abort(self) -> None:
+        self._open, self._closing = False, True
+        if self._tcp is not None:
+            self._tcp.abort()
+
+    def _say_goodbye(self) -> None:
+        self._open, self._closing = False, True
+        with contextlib.suppress(ssl.SSLError):  # it would wait for the peer's
+            self._tls.unwrap()
+        self._flush()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        self._reading = False
+        self._tcp.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._reading = True
+        if self._waiting or self._unread:
+            self._defer()
+        else:
+            self._tcp.resume_reading()
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def get_write_buffer_size(self) -> int:
+        return int(self._tcp.get_write_buffer_size())
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._tcp.set_write_buffer_limits(high, low)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peercert":
+            if self._certificate is None:
+                self._certificate = self._tls.getpeercert() or {}
+            return self._certificate
+        if name == "ssl_object":
+            return self._tls
+        return self._tcp.get_extra_info(name, default)

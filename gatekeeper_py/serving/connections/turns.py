@@ -1,0 +1,172 @@
+"""Fair turns of the event loop: what a turn may spend on handshakes and on input, and whose is next.
+
+The event loop reads every socket that has input in each of its turns, and a turn ends when all of it was
+handled. With thousands of connections one turn could take seconds, and everybody waits for its end. So
+the two things that cost CPU time, handshakes and decrypted input, have a budget for each turn. What
+exceeds it waits, by peer, and the peers take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from gatekeeper_py.serving.connections.peers import Peer
+
+HANDSHAKES_A_TURN: Final = 4
+"""A handshake costs 0.8 ms of CPU, a review less than 0.1. So a storm of dials takes 3 ms of each turn
+from the connections that are being served."""
+
+MAX_HANDSHAKES: Final = 512
+"""Handshakes under way: the first half was answered and the peer's half is awaited. Each holds 45 KiB,
+and when all peers answer at once, their second halves take 40 ms of one turn."""
+
+HANDSHAKE_PATIENCE_SECONDS: Final = 0.25
+"""For a peer's half of a handshake, while another peer that is no worse waits to begin one. Handshakes of
+one peer wait for each other: a client that begins a thousand at once needs seconds to go on with all."""
+
+QUIET_CONNECTIONS: Final = 16
+"""With no more connections than this, input is not budgeted, which saves the clock for each review. One
+piece of input takes a millisecond, and 12 when it is made to cost as much as can be."""
+
+INPUT_SECONDS: Final = 0.01
+"""For input in one turn. What came in a turn that has taken longer waits for later ones."""
+
+
+class Handshake(Protocol):
+    """A connection whose handshake can begin. ``started`` is when it did, for ``Turns`` alone."""
+
+    peer: Peer
+    started: float
+
+    def begin(self) -> None:
+        """Answer the first half."""
+
+    def give_up(self) -> None:
+        """End the connection, because its peer does not go on with the handshake."""
+
+
+class Turns:
+    """The budgets of one listener. ``crowded`` is set while input is budgeted."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.crowded = False
+        self._loop = loop
+        self._clock = clock
+        self._began = 0.0
+        self._scheduled = False
+        self._input: _Queue[Callable[[], None]] = _Queue()
+        self._waiting: _Queue[Handshake] = _Queue()
+        self._started: OrderedDict[Handshake, None] = OrderedDict()
+
+    def has_time(self) -> bool:
+        """Return whether input that just came can be handled in this turn."""
+        if self._scheduled:
+            return self._clock() - self._began < INPUT_SECONDS
+        self._schedule()  # the first input of this turn
+        return True
+
+    def defer(self, peer: Peer, handle: Callable[[], None]) -> None:
+        """Call ``handle`` when the peer's turn comes."""
+        self._input.add(peer, handle)
+        self._schedule()
+
+    def ask(self, handshake: Handshake) -> None:
+        """Begin a handshake when its peer's turn comes."""
+        self._waiting.add(handshake.peer, handshake)
+        self._schedule()
+
+    def leave(self, handshake: Handshake) -> None:
+        """Forget a handshake that is complete, or whose connection ended."""
+        self._started.pop(handshake, None)
+        self._waiting.discard(handshake.peer, handshake)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._began = self._clock()
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        began = self._clock()
+        while (peer := self._input.first()) is not None:
+            self._input.take(peer)()
+            if self._clock() - began >= INPUT_SECONDS:
+                break
+        self._begin_handshakes()
+        self._scheduled = False
+        if self._input or self._waiting:
+            self._schedule()
+
+    def _begin_handshakes(self) -> None:
+        now = self._clock()
+        for number in range(HANDSHAKES_A_TURN):
+            # Every other handshake is for the peer with the least burden, so that an API server does not
+            # wait for one handshake of each of a thousand strangers.
+            full = len(self._started) >= MAX_HANDSHAKES
+            peer = self._waiting.best() if full or number % 2 else self._waiting.first()
+            if peer is None or (full and not self._give_up_one(peer, now)):
+                return
+            handshake = self._waiting.take(peer)
+            handshake.started = now
+            self._started[handshake] = None
+            handshake.begin()
+
+    def _give_up_one(self, peer: Peer, now: float) -> bool:
+        """End the oldest handshake if a new one of ``peer`` should have its place."""
+        oldest = next(iter(self._started))
+        is_worse = oldest.peer is not peer and oldest.peer.burden() >= peer.burden()
+        if not is_worse or now - oldest.started <= HANDSHAKE_PATIENCE_SECONDS:
+            return False
+        del self._started[oldest]
+        oldest.give_up()
+        return True
+
+
+_Item = TypeVar("_Item")
+
+
+class _Queue(Generic[_Item]):
+    """What waits, by peer. The peers take turns."""
+
+    def __init__(self) -> None:
+        self._by_peer: OrderedDict[Peer, OrderedDict[_Item, None]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._by_peer)
+
+    def add(self, peer: Peer, item: _Item) -> None:
+        waiting = self._by_peer.get(peer)
+        if waiting is None:
+            waiting = self._by_peer[peer] = OrderedDict()
+        waiting[item] = None
+
+    def discard(self, peer: Peer, item: _Item) -> None:
+        waiting = self._by_peer.get(peer)
+        if waiting is not None and item in waiting:
+            del waiting[item]
+            if not waiting:
+                del self._by_peer[peer]
+
+    def first(self) -> Peer | None:
+        """Return the peer whose turn it is."""
+        return next(iter(self._by_peer), None)
+
+    def best(self) -> Peer | None:
+        """Return the peer with the least burden."""
+        return min(self._by_peer, key=Peer.burden, default=None)
+
+    def take(self, peer: Peer) -> _Item:
+        """Take the first of a peer."""
+        waiting = self._by_peer[peer]
+        item, _ = waiting.popitem(last=False)
+        if waiting:
+            self._by_peer.move_to_end(peer)
+        else:
+            del self._by_peer[peer]
+        return item

@@ -1,0 +1,29 @@
+"""Log lines about connections that had to make room."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.serving.listener import Evicted
+
+QUIET_SECONDS: Final = 10.0
+"""Between two lines of one reason: an attack closes thousands of connections a second."""
+
+
+class Log(Protocol):
+    def warning(self, event: str, **keys: Any) -> Any: ...
+
+
+class EvictionLog:
+    """Logs the first connection in ``QUIET_SECONDS`` that was closed for a reason, and counts the others."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._limit = RateLimit(QUIET_SECONDS)
+
+    def write(self, listener: str, why: Evicted, peer: str) -> None:
+        """Note a connection of ``listener`` that was closed because all were taken."""
+        held = self._limit.passes(f"{listener}/{why}")
+        if held is not None:
+            self._log.warning("connection_evicted", listener=listener, why=why, peer=peer, more_like_it=held)

@@ -1,0 +1,48 @@
+"""Limits of one connection, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEEPALIVE_SECONDS: Final = 120.0
+"""For an idle connection. The API server drops one after 90 s. If we closed first, a POST that is on its
+way would be lost, because Go does not send it again."""
+
+HANDSHAKE_SECONDS: Final = 5.0
+"""From the accept to the end of the TLS handshake. asyncio's 60 s would let a silent client hold a
+connection for a minute."""
+
+SHUTDOWN_SECONDS: Final = 3.0
+"""For the peer to close after we did. Go closes at once."""
+
+STALLED_SECONDS: Final = 10.0
+"""For the peer to take a byte of what was sent to it. The API server waits for an answer for no longer, by
+default."""
+
+MAX_HEADER_BYTES: Final = 8192
+"""Request line and header fields together. The API server sends a few hundred bytes. aiohttp limits each
+line to this and the number of lines, 1 MiB in all."""
+
+HEADER_SECONDS: Final = 5.0
+"""From the first byte of a header to its last. Go writes it at once, so only a lost packet delays it, and
+TCP has sent one again three times by then. A connection on which nothing has come is idle, and is kept:
+Go's client dials spare ones."""
+
+HELD_SECONDS: Final = 0.05
+"""For the rest of a body that is waited for without aiohttp. Go's client sends what exceeds 4 KiB in a
+second write, which arrives after microseconds. A slower body is left to aiohttp and its limits."""
+
+MAX_HELD_BODY: Final = 64 * 1024
+"""Larger bodies that do not arrive at once come in many pieces, and aiohttp stops reading in between."""
+
+MAX_WAITING_BYTES: Final = 64 * 1024
+"""Input behind the request that is being answered. Beyond it nothing more is read."""
+
+MAX_UNSENT_BYTES: Final = 64 * 1024
+"""Answers that the peer has not taken. Beyond it no request is read from the connection. An answer has a
+few KiB; the event loop's default of 512 KiB for each of 500 connections would be half of the memory limit."""
+
+KERNEL_BYTES: Final = 128 * 1024
+"""The kernel's buffers of one connection, one for each direction. The kernel uses twice as much with its
+own records, and it all counts as memory of the container. By default a client that sends and never reads
+could have 10 MiB. With a round trip of 1 ms this still carries a body of 7 MiB in 60 ms."""

@@ -1,0 +1,37 @@
+"""The limit of open files is raised as far as the process may."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from gatekeeper_py.runtime.descriptors import allow_descriptors
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "allowed"),
+    [
+        pytest.param(100, 400, 50, 100, id="already-higher"),
+        pytest.param(100, 400, 300, 300, id="raised"),
+        pytest.param(100, 400, 400, 400, id="raised-to-the-hard-limit"),
+        pytest.param(100, 400, 5000, 400, id="no-higher-than-the-hard-limit"),
+    ],
+)
+def test_the_soft_limit_is_raised(soft: int, hard: int, wanted: int, allowed: int) -> None:
+    """In a process of its own: a hard limit that was lowered cannot be raised again."""
+    code = (
+        "import resource; from gatekeeper_py.runtime.descriptors import allow_descriptors;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+        f"print(allow_descriptors({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(allowed), str(allowed), str(hard)]
+
+
+def test_what_is_allowed_already_changes_nothing() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert allow_descriptors(10) >= 10
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

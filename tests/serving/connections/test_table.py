@@ -1,0 +1,315 @@
+"""The table: who makes room for a new connection, and that finding out is cheap."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatekeeper_py.serving.connections.peers import MAX_CREDIT, Peer, Standing
+from gatekeeper_py.serving.connections.table import NEWCOMERS, PATIENCE_SECONDS, Table
+from growth import check_linear
+from serving.connections.members import Member
+
+SILENT, NEW, WAITING, IDLE, BUSY, CLOSING = Standing
+
+SERVER: Final = "10.0.0.1"
+STRANGER: Final = "10.9.9.9"
+"""An API server and a stranger."""
+
+
+class World:
+    """A table and a clock."""
+
+    def __init__(self, capacity: int = 100) -> None:
+        self.table = Table(capacity)
+        self.now = 1000.0
+        self._newcomers = 0
+
+    def peer(self, host: str, reviews: int = 0) -> Peer:
+        """A peer that sent good reviews before."""
+        peer = self.table.peers.find(host)
+        peer.reviews += reviews
+        return peer
+
+    def open(self, host: str, standing: Standing = SILENT, *, age: float = 0.0, reviews: int = 0) -> Member:
+        """A connection that has had its standing for ``age`` seconds."""
+        member = Member(self.peer(host, reviews), self.now - age)
+        self.table.add(member)
+        if standing is IDLE:
+            self.table.good(member, self.now - age)
+        elif standing is not SILENT:
+            self.table.move(member, standing, self.now - age)
+        return member
+
+    def victim(self, newcomer: str = SERVER) -> Member | None:
+        """Who makes room for a connection of ``newcomer``."""
+        victim = self.table.victim(self.peer(newcomer), self.now)
+        assert victim is None or isinstance(victim, Member)
+        return victim
+
+    def crowd(self, count: int, standing: Standing, *, hosts: int = 1, age: float = 5.0) -> list[Member]:
+        """Connections of strangers, the oldest first."""
+        return [
+            self.open(f"10.9.{n % hosts // 250}.{n % hosts % 250}", standing, age=age + (count - n) / 1000)
+            for n in range(count)
+        ]
+
+
+def test_what_never_carried_a_good_request_goes_first() -> None:
+    world = World(capacity=4)
+    world.open(SERVER, IDLE, age=60)
+    silent = world.open(SERVER, age=10)
+    world.open(SERVER, IDLE, age=120)
+    assert world.victim() is silent
+
+
+@pytest.mark.parametrize("hosts", [1, 90])
+@pytest.mark.parametrize(("crowd", "own"), [(SILENT, NEW), (NEW, SILENT)])
+def test_a_newcomer_is_not_mistaken_for_one_of_a_crowd(crowd: Standing, own: Standing, hosts: int) -> None:
+    """Of silent connections and those that have begun their handshake, the larger crowd makes room."""
+    world = World()
+    members = world.crowd(90, crowd, hosts=hosts, age=0.5)
+    own_hosts = [members[0].peer.key] * 10 if hosts == 1 else [f"10.0.1.{n}" for n in range(10)]
+    newcomers = [world.open(host, own, age=0.6) for host in own_hosts]
+    for _ in range(80):
+        victim = world.victim(STRANGER)
+        assert victim in members
+        world.table.remove(victim)
+        members.remove(victim)
+    assert all(member in world.table for member in newcomers)
+
+
+def test_then_the_peer_with_the_most_connections() -> None:
+    world = World(capacity=6)
+    world.open("10.0.0.2", IDLE, age=90)
+    world.open("10.0.0.3", IDLE, age=80)
+    many = [world.open(STRANGER, IDLE, age=age) for age in (30, 20, 10)]
+    assert world.victim() is many[0]
+
+
+def test_then_the_longest_idle() -> None:
+    world = World(capacity=3)
+    first, second, third = (world.open(SERVER, IDLE, age=age) for age in (30, 20, 10))
+    world.table.good(first, world.now)
+    assert world.victim() is second
+    world.table.good(second, world.now)
+    assert world.victim() is third
+
+
+def test_a_connection_that_is_closing_goes_before_all_others() -> None:
+    world = World()
+    world.crowd(50, NEW)
+    closing = world.open(SERVER, CLOSING)
+    assert world.victim() is closing
+
+
+def test_a_request_that_is_complete_is_never_interrupted() -> None:
+    world = World(capacity=5)
+    for _ in range(5):
+        world.open(STRANGER, BUSY, age=60)
+    assert world.victim() is None
+
+
+@pytest.mark.parametrize("hosts", [1, 20, 80])
+@pytest.mark.parametrize("standing", [SILENT, NEW, WAITING, IDLE])
+def test_a_crowd_of_strangers_makes_room_and_an_api_server_keeps_its_connections(
+    standing: Standing, hosts: int
+) -> None:
+    """One good review for each of a stranger's connections buys it nothing."""
+    world = World()
+    kept = [world.open(SERVER, IDLE, age=40, reviews=20) for _ in range(20)]
+    world.crowd(80, standing, hosts=hosts)
+    for newcomer in (SERVER, "10.0.0.2", STRANGER):
+        for _ in range(30):
+            victim = world.victim(newcomer)
+            assert victim is not None
+            assert victim not in kept
+            world.table.remove(victim)
+            world.open(newcomer, standing, age=5.0)
+
+
+@pytest.mark.parametrize("newcomer", ["10.0.0.2", SERVER])
+def test_newcomers_have_a_share_that_lasts_for_a_handshake_and_a_review(newcomer: str) -> None:
+    """Though strangers hold all connections with one good review each."""
+    world = World()
+    world.crowd(100, IDLE, hosts=100)
+    opened = []
+    for _ in range(world.table.capacity // NEWCOMERS):
+        victim = world.victim(newcomer)
+        assert victim is not None
+        assert victim not in opened
+        world.table.remove(victim)
+        opened.append(world.open(newcomer))
+        world.now += 0.001
+    for member in opened:
+        world.table.good(member, world.now)
+        assert member.standing is IDLE
+
+
+def test_newcomers_beyond_their_share_replace_each_other() -> None:
+    world = World()
+    server = world.open(SERVER, IDLE, reviews=50)
+    flood = world.crowd(99, NEW, hosts=99, age=0.1)
+    assert world.victim("10.8.0.1") is flood[0]
+    assert server.standing is IDLE
+
+
+def test_callers_that_share_one_address_are_told_apart_by_what_they_carry() -> None:
+    """Behind address translation the API servers and all strangers are one peer."""
+    world = World()
+    once = [world.open(SERVER, IDLE, age=9.0 - n / 100) for n in range(39)]
+    silent = [world.open(SERVER, age=3.0 - n / 100) for n in range(60)]
+    in_use = world.open(SERVER, IDLE, age=0.1, reviews=100)
+    for expected in silent[:50]:
+        assert world.victim() is expected
+        world.table.remove(expected)
+        world.open(SERVER, IDLE)
+    for expected in silent[50:] + once:
+        assert world.victim() is expected
+        world.table.remove(expected)
+        world.open(SERVER, IDLE)
+    assert in_use.standing is IDLE
+
+
+def test_a_request_in_progress_makes_room_only_when_it_is_late() -> None:
+    world = World(capacity=2)
+    idle = world.open(STRANGER, IDLE, age=1.0)
+    waiting = world.open(STRANGER, WAITING, age=PATIENCE_SECONDS)
+    assert world.victim() is idle
+    world.now += 0.01
+    assert world.victim() is waiting
+
+
+def test_a_burst_of_dials_of_an_api_server_is_safe_from_a_crowd_that_has_begun() -> None:
+    world = World(capacity=300)
+    world.open(SERVER, IDLE, reviews=500)
+    burst = [world.open(SERVER, SILENT, age=1.5) for _ in range(199)]
+    crowd = [world.open(STRANGER, NEW, age=0.1) for _ in range(100)]
+    assert world.victim("10.0.0.3") is crowd[0]
+    assert len(burst) > len(crowd)
+
+
+def test_requests_in_progress_of_strangers_do_not_cost_an_api_server_its_idle_connections() -> None:
+    world = World()
+    kept = world.open(SERVER, IDLE, age=40, reviews=100)
+    world.crowd(99, WAITING, hosts=50, age=0.0)
+    for _ in range(90):
+        victim = world.victim("10.0.0.2")
+        assert victim is not None
+        assert victim is not kept
+        world.table.remove(victim)
+        world.open("10.0.0.2", WAITING)
+
+
+def test_strangers_that_never_finish_a_request_do_not_lock_out_a_newcomer() -> None:
+    """Half a body on each connection, after one good review: none of them is late yet."""
+    world = World()
+    half = world.crowd(100, WAITING, hosts=1, age=0.0)
+    assert world.victim() is half[0]
+
+
+def test_a_peer_with_many_connections_cannot_push_out_a_better_one() -> None:
+    """Its own requests are all being answered, and the API server has the only idle connections."""
+    world = World()
+    kept = [world.open(SERVER, IDLE, reviews=50) for _ in range(10)]
+    for _ in range(90):
+        world.open(STRANGER, BUSY)
+    assert world.victim(STRANGER) is None
+    assert world.victim(SERVER) is kept[0]
+    assert world.victim("10.0.0.2") is kept[0]
+
+
+def test_credit_fades() -> None:
+    world = World(capacity=50)
+    server = world.open(SERVER, IDLE, age=600, reviews=MAX_CREDIT)
+    stranger = world.open(STRANGER, IDLE, age=10)
+    assert world.victim() is stranger
+    for _ in range(12):
+        world.table.halve_credit()
+    assert server.peer.reviews == stranger.peer.reviews == 0
+    assert world.victim() is server
+
+
+def test_a_connection_is_counted_once_whatever_it_does() -> None:
+    world = World(capacity=2)
+    member = world.open(SERVER)
+    for standing in (NEW, WAITING, BUSY, IDLE, CLOSING, SILENT):
+        world.table.move(member, standing, world.now)
+        assert len(world.table) == 1
+        assert list(world.table) == [member]
+        assert not world.table.is_full
+    world.table.remove(member)
+    world.table.remove(member)
+    world.table.move(member, IDLE, world.now)
+    assert len(world.table) == 0
+    assert list(world.table) == []
+    assert world.victim() is None
+
+
+def scanned(table: Table, standing: Standing) -> Member | None:
+    """The worst connection of a standing, found by looking at all peers."""
+    places = [
+        ((-peer.burden(), oldest.since, peer.serial), oldest)
+        for peer in table.peers
+        if (oldest := peer.oldest(standing)) is not None
+    ]
+    found = min(places, default=(None, None))[1]
+    assert found is None or isinstance(found, Member)
+    return found
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["open", "open", "open", "close", "move", "good", "good", "wait", "fade"]),
+        st.integers(0, 7),
+        st.integers(0, 30),
+    ),
+    max_size=120,
+)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_the_ranking_agrees_with_a_look_at_all_peers(steps: list[tuple[str, int, int]]) -> None:
+    world, members = World(capacity=200), list[Member]()
+    for step, peer, number in steps:
+        member = members[number % len(members)] if members else None
+        if step == "open" or member is None:
+            members.append(world.open(f"10.0.0.{peer}", Standing(number % len(Standing))))
+        elif step == "close":
+            world.table.remove(member)
+            members.remove(member)
+        elif step == "move":
+            world.table.move(member, Standing(peer % len(Standing)), world.now, first=number % 3 == 0)
+        elif step == "good":
+            world.table.good(member, world.now)
+        elif step == "fade":
+            world.table.halve_credit()
+        world.now += number / 10
+        for ranking in world.table._rankings:
+            worst = ranking.worst()
+            found = scanned(world.table, ranking.standing)
+            assert (worst and worst.oldest(ranking.standing)) is found
+    assert len(world.table) == len(members)
+    assert {*world.table} == {*members}
+
+
+@pytest.mark.parametrize("hosts", [1, 5000], ids=["one-address", "many-addresses"])
+@pytest.mark.parametrize("standing", [NEW, IDLE])
+def test_a_victim_is_found_without_looking_at_all_connections(standing: Standing, hosts: int) -> None:
+    """A flood that replaces every connection costs linear work, so each newcomer costs the same."""
+
+    def flood(size: int) -> None:
+        world = World(capacity=size)
+        world.crowd(size, standing, hosts=hosts)
+        for number in range(2 * size):
+            newcomer = f"10.8.{number % hosts // 250}.{number % hosts % 250}"
+            victim = world.victim(newcomer)
+            assert victim is not None
+            world.table.remove(victim)
+            world.open(newcomer, standing)
+
+    check_linear(flood, lambda size: size, limit=512)

@@ -1,0 +1,187 @@
+"""Turns: a turn of the loop has a budget, and the peers share what exceeds it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gatekeeper_py.serving.connections.peers import Peer
+from gatekeeper_py.serving.connections.turns import (
+    HANDSHAKE_PATIENCE_SECONDS,
+    HANDSHAKES_A_TURN,
+    INPUT_SECONDS,
+    MAX_HANDSHAKES,
+    Turns,
+)
+from wire import eventually
+
+
+class Handshakes:
+    """Notes which handshakes begin and which are given up."""
+
+    def __init__(self) -> None:
+        self.begun: list[Handshake] = []
+        self.given_up: list[Handshake] = []
+
+    def of(self, peer: Peer, count: int = 1) -> list[Handshake]:
+        return [Handshake(self, peer) for _ in range(count)]
+
+
+class Handshake:
+    def __init__(self, world: Handshakes, peer: Peer) -> None:
+        self.peer = peer
+        self.started = 0.0
+        self._world = world
+
+    def begin(self) -> None:
+        self._world.begun.append(self)
+
+    def give_up(self) -> None:
+        self._world.given_up.append(self)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def turns() -> Turns:
+    return Turns(asyncio.get_running_loop())
+
+
+async def test_a_few_handshakes_begin_in_each_turn(turns: Turns) -> None:
+    world = Handshakes()
+    for handshake in world.of(Peer("10.9.9.9", 1), 20):
+        turns.ask(handshake)
+    assert world.begun == []
+    before = 0
+    while len(world.begun) < 20:
+        await asyncio.sleep(0)
+        assert len(world.begun) - before <= HANDSHAKES_A_TURN
+        before = len(world.begun)
+
+
+async def test_peers_take_turns_with_their_handshakes(turns: Turns) -> None:
+    world = Handshakes()
+    crowd, newcomer = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
+    for handshake in [*world.of(crowd, 100), *world.of(newcomer)]:
+        turns.ask(handshake)
+    await eventually(lambda: len(world.begun) > 0)
+    assert newcomer in [handshake.peer for handshake in world.begun[:HANDSHAKES_A_TURN]]
+
+
+async def test_the_peer_with_the_least_burden_waits_for_few_others(turns: Turns) -> None:
+    """A thousand strangers with an address each do not make it the thousandth."""
+    world = Handshakes()
+    server = Peer("10.0.0.1", 1)
+    server.reviews, server.connections = 100, 25
+    for number in range(1000):
+        stranger = Peer(f"10.9.{number}", number + 2)
+        stranger.connections = 1
+        for handshake in world.of(stranger):
+            turns.ask(handshake)
+    for handshake in world.of(server, 5):
+        turns.ask(handshake)
+    await eventually(lambda: len(world.begun) >= 12)
+    assert [handshake.peer for handshake in world.begun[:12]].count(server) == 5
+
+
+async def test_handshakes_that_do_not_go_on_give_up_their_place_to_other_peers() -> None:
+    world, clock = Handshakes(), Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
+    stranger.connections, server.connections = MAX_HANDSHAKES + 1, 1
+    half = world.of(stranger, MAX_HANDSHAKES + 1)
+    (newcomer,) = world.of(server)
+    for handshake in half:
+        turns.ask(handshake)
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    turns.ask(newcomer)
+    clock.now += HANDSHAKE_PATIENCE_SECONDS
+    await asyncio.sleep(0.02)
+    assert world.given_up == []
+    clock.now += 0.001
+    await eventually(lambda: newcomer in world.begun)
+    assert world.given_up == [half[0]]
+    clock.now += 100
+    await asyncio.sleep(0.02)
+    assert half[-1] not in world.begun, "its own peer's handshakes are in its way"
+    turns.leave(half[1])
+    await eventually(lambda: half[-1] in world.begun)
+    assert world.given_up == [half[0]]
+
+
+async def test_a_worse_peer_waits_for_a_place() -> None:
+    world, clock = Handshakes(), Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
+    stranger.connections = server.connections = 1
+    server.reviews = 100
+    (newcomer,) = world.of(stranger)
+    for handshake in world.of(server, MAX_HANDSHAKES):
+        turns.ask(handshake)
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    turns.ask(newcomer)
+    clock.now += 100
+    await asyncio.sleep(0.02)
+    assert newcomer not in world.begun
+    turns.leave(world.begun[7])
+    await eventually(lambda: newcomer in world.begun)
+    assert world.given_up == []
+
+
+async def test_handshakes_that_are_complete_or_lost_leave_their_place() -> None:
+    world = Handshakes()
+    turns = Turns(asyncio.get_running_loop(), clock=Clock())
+    peer = Peer("10.9.9.9", 1)
+    complete = world.of(peer, MAX_HANDSHAKES)
+    for handshake in complete:
+        turns.ask(handshake)
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    lost, newcomer = world.of(peer, 2)
+    for handshake in complete:
+        turns.leave(handshake)
+    turns.ask(lost)
+    turns.leave(lost)
+    turns.ask(newcomer)
+    await eventually(lambda: newcomer in world.begun)
+    assert lost not in world.begun
+    assert world.given_up == []
+
+
+async def test_input_that_comes_when_a_turn_has_taken_long_waits() -> None:
+    clock = Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    assert turns.has_time()
+    clock.now += INPUT_SECONDS / 2
+    assert turns.has_time()
+    clock.now += INPUT_SECONDS
+    assert not turns.has_time()
+    await asyncio.sleep(0)
+    assert turns.has_time(), "the next turn has its own time"
+
+
+async def test_input_that_waits_is_handled_by_peer_in_turns() -> None:
+    clock = Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    crowd, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
+    handled: list[tuple[Peer, int]] = []
+
+    def handle(peer: Peer, number: int) -> None:
+        handled.append((peer, number))
+        clock.now += INPUT_SECONDS / 4
+
+    for number in range(20):
+        turns.defer(crowd, lambda number=number: handle(crowd, number))  # type: ignore[misc]
+    turns.defer(server, lambda: handle(server, 0))
+    assert handled == []
+    await asyncio.sleep(0)
+    assert (server, 0) in handled[:2]
+    assert len(handled) <= 5, "the others are for later turns"
+    await eventually(lambda: len(handled) == 21)
+    assert [number for peer, number in handled if peer is crowd] == list(range(20))
