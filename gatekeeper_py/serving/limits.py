@@ -35,14 +35,29 @@ second write, which arrives after microseconds. A slower body is left to aiohttp
 MAX_HELD_BODY: Final = 64 * 1024
 """Larger bodies that do not arrive at once come in many pieces, and aiohttp stops reading in between."""
 
-MAX_WAITING_BYTES: Final = 64 * 1024
+MAX_HELD_BODIES: Final = 8 * 1024 * 1024
+"""Of all bodies that are waited for without aiohttp together. Beyond it they are left to aiohttp's server,
+whose bodies have a limit of their own."""
+
+MAX_WAITING_BYTES: Final = 16 * 1024
 """Input behind the request that is being answered. Beyond it nothing more is read."""
 
-MAX_UNSENT_BYTES: Final = 64 * 1024
+MAX_UNSENT_BYTES: Final = 16 * 1024
 """Answers that the peer has not taken. Beyond it no request is read from the connection. An answer has a
 few KiB; the event loop's default of 512 KiB for each of 500 connections would be half of the memory limit."""
 
-KERNEL_BYTES: Final = 128 * 1024
-"""The kernel's buffers of one connection, one for each direction. The kernel uses twice as much with its
-own records, and it all counts as memory of the container. By default a client that sends and never reads
-could have 10 MiB. With a round trip of 1 ms this still carries a body of 7 MiB in 60 ms."""
+MAX_UNREAD_CONNECTIONS: Final = 64
+"""Connections with so many unsent bytes. When one more does not read, the one that has not read for longest
+is closed: each may hold 200 KiB here and in the kernel. API servers read their answers at once."""
+
+RECEIVE_BYTES: Final = 64 * 1024
+"""The kernel's receive buffer of one connection. The kernel uses twice as much with its own records, and it
+all counts as memory of the container; by default it would be up to 6 MiB. With a round trip of 1 ms this
+carries a body of 7 MiB in 0.1 s."""
+
+SEND_BYTES: Final = 16 * 1024
+"""The kernel's send buffer, likewise. By default a client that sends and never reads could have 4 MiB."""
+
+MAX_CHUNK_OVERHEAD: Final = 4096
+"""What frames a body in chunks may be as long as the body and this. A client that sends a byte in each chunk
+costs as much as one with a body of a hundred times its size."""

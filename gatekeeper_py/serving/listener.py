@@ -20,7 +20,7 @@ from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Handler
 from gatekeeper_py.serving.connections.table import Table
 from gatekeeper_py.serving.connections.tlstransport import TlsTransport
 from gatekeeper_py.serving.connections.turns import QUIET_CONNECTIONS, Turns
-from gatekeeper_py.serving.limits import HANDSHAKE_SECONDS, KERNEL_BYTES, SHUTDOWN_SECONDS
+from gatekeeper_py.serving.limits import HANDSHAKE_SECONDS, RECEIVE_BYTES, SEND_BYTES, SHUTDOWN_SECONDS
 from gatekeeper_py.settings import EVERY, Address
 
 LOOK_SECONDS: Final = 1.0
@@ -276,8 +276,8 @@ def _listen_on(address: Address) -> socket.socket:
         # Connections inherit all of these.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            listening.setsockopt(socket.SOL_SOCKET, option, KERNEL_BYTES)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         if family == socket.AF_INET6 and address.host == "::":
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listening.bind(target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -24,7 +25,9 @@ from gatekeeper_py.serving.limits import (
     HEADER_SECONDS,
     HELD_SECONDS,
     KEEPALIVE_SECONDS,
+    MAX_HELD_BODIES,
     MAX_HELD_BODY,
+    MAX_UNREAD_CONNECTIONS,
     MAX_UNSENT_BYTES,
     SHUTDOWN_SECONDS,
     STALLED_SECONDS,
@@ -59,6 +62,9 @@ class Service:
         self.on_error = on_error
         self.on_evicted = on_evicted
         self.handshake_seconds = handshake_seconds
+        self.held_bytes = 0
+        self.unread: OrderedDict[HttpConnection, None] = OrderedDict()
+        """Connections whose peers do not read their answers, the oldest first."""
         self.loop = asyncio.get_running_loop()
 
 
@@ -72,6 +78,7 @@ class HttpConnection(asyncio.Protocol):
         "_accepted",
         "_active",
         "_exchange",
+        "_fed",
         "_held",
         "_moved",
         "_parsed",
@@ -103,6 +110,7 @@ class HttpConnection(asyncio.Protocol):
         self._ready = self._parser is not None  # a whole request may be answered here
         self._parsed: Parsed | None = None  # a request whose body is waited for here
         self._held = b""
+        self._fed = 0  # bytes of it that the parser has
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._proven = False  # it carried a good request
@@ -131,7 +139,11 @@ class HttpConnection(asyncio.Protocol):
                 if len(data) == size:
                     self._answer(message, data, end)
                     return
-                if size - end <= MAX_HELD_BODY and hdrs.EXPECT not in message.headers:
+                if (
+                    size - end <= MAX_HELD_BODY
+                    and hdrs.EXPECT not in message.headers
+                    and self._service.held_bytes + size <= MAX_HELD_BODIES
+                ):
                     self._hold(parsed, data)
                     return
             self._answer_each(data)
@@ -147,9 +159,14 @@ class HttpConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.pause_writing()
         self._settle()
+        unread = self._service.unread
+        unread[self] = None
+        if len(unread) > MAX_UNREAD_CONNECTIONS:
+            next(iter(unread)).evict()
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._service.unread.pop(self, None)
         if self._exchange is not None:
             self._exchange.resume_writing()
         self._settle()
@@ -159,6 +176,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._service.table.remove(self)
+        self._service.unread.pop(self, None)
         self._forget_held()
         self._ready = False
         self.transport = self.tls = self._socket = None
@@ -198,7 +216,8 @@ class HttpConnection(asyncio.Protocol):
     def _hold(self, parsed: Parsed, data: bytes) -> None:
         """Wait a moment for the rest of a body."""
         self._ready = False
-        self._parsed, self._held = parsed, data
+        self._service.held_bytes += parsed[2]
+        self._parsed, self._held, self._fed = parsed, data, len(data)
         self._timer = self._service.loop.call_later(HELD_SECONDS, self._release)
 
     def _continue(self, parsed: Parsed, data: bytes) -> None:
@@ -208,9 +227,9 @@ class HttpConnection(asyncio.Protocol):
         if len(self._held) > size:
             self._release()
             return
-        self._parser.feed(data)  # type: ignore[union-attr]
         if len(self._held) == size:
             data = self._held
+            self._parser.feed(data[self._fed :])  # type: ignore[union-attr] # not before, or it would keep it
             self._forget_held()
             self._ready = not self._paused
             self._answer(message, data, end)
@@ -223,6 +242,8 @@ class HttpConnection(asyncio.Protocol):
         self._pass_on(data)
 
     def _forget_held(self) -> None:
+        if self._parsed is not None:
+            self._service.held_bytes -= self._parsed[2]
         self._parsed, self._held = None, b""
         if self._timer is not None:
             self._timer.cancel()
@@ -326,6 +347,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _stop(self) -> None:
         """Accept no more requests."""
+        self._service.unread.pop(self, None)
         self._ready = False
         self._forget_held()
         if self._exchange is not None:

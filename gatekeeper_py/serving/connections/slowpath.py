@@ -18,7 +18,12 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from gatekeeper_py.serving.aiohttp_internals import ChunkCheck
 from gatekeeper_py.serving.answers import MALFORMED, error_response
-from gatekeeper_py.serving.limits import HEADER_SECONDS, MAX_HEADER_BYTES, MAX_WAITING_BYTES
+from gatekeeper_py.serving.limits import (
+    HEADER_SECONDS,
+    MAX_CHUNK_OVERHEAD,
+    MAX_HEADER_BYTES,
+    MAX_WAITING_BYTES,
+)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -174,6 +179,7 @@ class Exchange:
         "_left",
         "_loop",
         "_owner",
+        "_passed",
         "_paused",
         "_reading",
         "_request",
@@ -198,6 +204,7 @@ class Exchange:
         self._request: web.BaseRequest | None = None
         self._due = False  # something was passed on that aiohttp has not begun to handle
         self._head = b""
+        self._passed = 0  # bytes of a chunked body that were passed on
         self._tail = b""  # the last bytes of what was passed on of a chunked body
         self._left: int | None = 0  # bytes of the body that are to come; None when it is chunked
         self._check: ChunkCheck | None = None
@@ -235,7 +242,7 @@ class Exchange:
         self._request = request
         self.is_last = request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers
         if hdrs.TRANSFER_ENCODING in request.headers:
-            self._left, self._tail = None, b""
+            self._left, self._tail, self._passed = None, b"", 0
             if self._server.check_chunks:
                 self._check = ChunkCheck(self._loop, self._head)
         else:
@@ -361,9 +368,11 @@ class Exchange:
     def _pass_chunk(self, data: bytes) -> None:
         content = cast("web.BaseRequest", self._request).content
         self._http.data_received(data)
+        self._passed += len(data)
+        is_framing = self._passed > 2 * content.total_bytes + MAX_CHUNK_OVERHEAD
         if content.is_eof():
             self._change(State.ANSWER)
-        elif self._check is not None and not self._check.feed(data):
+        elif is_framing or (self._check is not None and not self._check.feed(data)):
             # aiohttp refuses it once this request is answered, and its body would never become complete.
             content.set_exception(web.RequestPayloadError(MALFORMED))
             self.end()
