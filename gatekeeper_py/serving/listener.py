@@ -78,7 +78,7 @@ class Listener:
         self._on_evicted = on_evicted
         self._table = Table(max_connections)
         self._turns = Turns(self._loop)
-        self._server = AiohttpServer(handler, on_error, check_chunks=fast)
+        self._server = AiohttpServer(handler, self._turns, on_error, check_chunks=fast)
         self._service = Service(
             self._table,
             self._server,

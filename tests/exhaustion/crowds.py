@@ -215,7 +215,7 @@ def crowds(most: int) -> dict[str, Crowd]:
         Crowd("expecting-100-continue", most, "tls",
               request(b"", length=7_000_000, headers=[JSON_TYPE, ("Expect", "100-continue")]),
               answers=frozenset({100, 408})),
-        Crowd("tiny-chunks", 50, "tls", chunked([b" "] * 300_000), answers=frozenset({408, 503})),
+        Crowd("tiny-chunks", 50, "tls", chunked([b" "] * 300_000), answers=frozenset({400, 408, 503})),
         Crowd("chunk-extensions", 50, "tls", chunked([]) + (b"1;" + b"x" * 4000 + b"\r\n \r\n") * 500,
               answers=frozenset({400, 408, 503})),
         Crowd("trailers-without-end", 50, "tls", chunked([b"{}"]) + b"0\r\n" + b"a: b\r\n" * 100_000,

@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import socket
 import struct
 import time
 from typing import Any
 
+import pytest
 from aiohttp import web
 
+from builders import pod, review
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import json_response
+from gatekeeper_py.serving.connections.protocol import HttpConnection
+from gatekeeper_py.serving.connections.slowpath import Exchange
+from gatekeeper_py.serving.connections.tlstransport import TlsTransport
 from gatekeeper_py.serving.limits import HELD_SECONDS
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.settings import Address
-from wire import request
+from served import Start
+from wire import Connection, eventually, request
+
+GOOD = request(json.dumps(review(pod("registry.corp.io/web:1"))).encode())
 
 
 def answer(_message: Message, body: bytes) -> bytes:
@@ -62,3 +71,38 @@ async def test_a_reset_in_the_turn_in_which_half_a_body_is_handed_over_is_no_err
     await listener.close(1.0)
     gc.collect()  # a task whose exception nobody took tells of it then
     assert problems == []
+
+
+def parts_of_connections() -> int:
+    """How many objects of the server's connections exist."""
+    kinds = (HttpConnection, TlsTransport, Exchange, web.RequestHandler, web.BaseRequest)
+    return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="silent"),
+        pytest.param(GOOD, id="a-review"),
+        pytest.param(GOOD[:30], id="half-a-header"),
+        pytest.param(GOOD[:-10], id="half-a-body"),
+        pytest.param(request(b"x" * 70_000, length=100_000), id="half-a-large-body"),
+        pytest.param(GOOD + request(path="/nowhere") + GOOD[:-10], id="several"),
+        pytest.param(b"\0\0\0\0", id="malformed"),
+    ],
+)
+async def test_a_lost_connection_is_freed_without_a_garbage_collection(start: Start, content: bytes) -> None:
+    """Thousands of them a second, each with what came on it, would fill the memory until the next one."""
+    served = start()
+    gc.collect()
+    gc.disable()
+    try:
+        connection = await Connection.open("127.0.0.1", served.address.port, served.trust)
+        if content:
+            await connection.send(content)
+        await eventually(lambda: parts_of_connections() > 0)
+        await asyncio.sleep(0.05)  # until it was read
+        connection.abort()
+        await eventually(lambda: parts_of_connections() == 0)
+    finally:
+        gc.enable()

@@ -197,6 +197,13 @@ class HttpConnection(asyncio.Protocol):
         self._proven = True
         service.table.good(self, service.loop.time())
 
+    def _answer_one(self, message: Message, body: bytes) -> bool:
+        """Answer one of several requests that came together; return whether it was answered."""
+        answer = self._service.answer(message, body)  # type: ignore[misc]
+        if answer is not None:
+            self.transport.write(encode_ok(answer))
+        return answer is not None
+
     def _answer_each(self, data: bytes) -> None:
         """Answer requests that came together, and pass on the first that cannot be answered here."""
         parser = self._parser = Parser(self._service.loop)
@@ -208,10 +215,14 @@ class HttpConnection(asyncio.Protocol):
                 return
             message, end, size = parsed
             parser.feed(data[end:size])
-            one, data = data[:size], data[size:]
-            self._answer(message, one, end)
+            if not self._answer_one(message, data[end:size]):
+                break
+            data = data[size:]
         if data:
             self._pass_on(data)
+        else:
+            self._active = self._service.loop.time()
+            self._settle()
 
     def _hold(self, parsed: Parsed, data: bytes) -> None:
         """Wait a moment for the rest of a body."""
@@ -267,13 +278,15 @@ class HttpConnection(asyncio.Protocol):
         """Note that a request of the exchange went on."""
         self._settle()
 
-    def answered(self, status: int) -> None:
+    def answered(self, status: int, *, alone: bool) -> None:
         """Note an answer that aiohttp sent, after which the connection goes on."""
         now = self._active = self._service.loop.time()
-        if status == HTTPStatus.OK:
+        # A client that does not wait for its answer earns nothing: it need not even read it.
+        is_good = alone and status == HTTPStatus.OK
+        if is_good:
             self._proven = True
             self._service.table.good(self, now)
-        self._settle(after_bad=status != HTTPStatus.OK)
+        self._settle(after_bad=not is_good)
 
     def _settle(self, *, after_bad: bool = False) -> None:
         """Note in the table what the connection is doing now."""

@@ -9,6 +9,7 @@ the empty line that ends it, and asks the parsed request how long its body is.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import Any, Final, Protocol, cast
@@ -18,6 +19,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from gatekeeper_py.serving.aiohttp_internals import ChunkCheck
 from gatekeeper_py.serving.answers import MALFORMED, error_response
+from gatekeeper_py.serving.connections.peers import Peer
+from gatekeeper_py.serving.connections.turns import Turns
 from gatekeeper_py.serving.limits import (
     HEADER_SECONDS,
     MAX_CHUNK_OVERHEAD,
@@ -43,7 +46,7 @@ SPOKEN: Final = ((1, 1), (1, 0))
 _NEVER_SECONDS: Final = 365 * 24 * 3600.0
 """For aiohttp's keep-alive: it does not see reviews that are answered without it."""
 
-_AFTERMATH_SECONDS: Final = 1.0
+_AFTERMATH_SECONDS: Final = 0.1
 """After a connection was lost with a request that aiohttp has not begun: by then it has."""
 
 
@@ -68,12 +71,16 @@ class Owner(Protocol):
     """The connection that an exchange belongs to."""
 
     transport: Any
+    peer: Peer
 
     def changed(self, state: State) -> None:
         """Note that the current request went on."""
 
-    def answered(self, status: int) -> None:
-        """Note an answer that was sent, after which the connection goes on."""
+    def answered(self, status: int, *, alone: bool) -> None:
+        """Note an answer that was sent, after which the connection goes on.
+
+        ``alone`` is whether nothing had come behind its request.
+        """
 
     def refuse(self, status: int, reason: str) -> None:
         """Answer with an error, and close."""
@@ -85,8 +92,11 @@ class Owner(Protocol):
 class AiohttpServer:
     """aiohttp's low-level server, as far as the exchanges of one listener share it."""
 
-    def __init__(self, handler: Handler, on_error: Callable[[int], None], *, check_chunks: bool) -> None:
+    def __init__(
+        self, handler: Handler, turns: Turns, on_error: Callable[[int], None], *, check_chunks: bool
+    ) -> None:
         self.on_error = on_error
+        self._turns = turns
         self.check_chunks = check_chunks
         self._handler = handler
         self._loop = asyncio.get_running_loop()
@@ -113,8 +123,18 @@ class AiohttpServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = cast("_Connection", request.protocol).exchange
+        if exchange is None:
+            raise ConnectionResetError("the connection was lost")
         exchange.begun(request)
-        response = await self._handler(request)
+        try:
+            response = await self._handler(request)
+        except ConnectionError as problem:
+            # The request's body holds this exception, and the exception's traceback holds the request.
+            traceback.clear_frames(problem.__traceback__)
+            problem.__traceback__ = None
+            raise ConnectionResetError("the connection was lost") from None
+        # 500 bodies that are late at the same moment would otherwise be answered in the same turn.
+        await self._turns.wait(exchange.peer)
         if exchange.is_last:
             response.force_close()
         # aiohttp would do both after this returns, and nothing would say when they are done.
@@ -131,15 +151,18 @@ class _Connection(web.RequestHandler):
 
     def __init__(self, manager: web.Server, exchange: Exchange, **options: Any) -> None:
         super().__init__(manager, **options)
-        self.exchange = exchange
+        self.exchange: Exchange | None = exchange
 
     def data_received(self, data: bytes) -> None:
         """Parse. aiohttp calls this, too, to go on with what it has not parsed yet."""
-        self.exchange.is_parsing = True
+        exchange = self.exchange
+        if exchange is None:
+            return
+        exchange.is_parsing = True
         try:
             super().data_received(data)
         finally:
-            self.exchange.is_parsing = False
+            exchange.is_parsing = False
 
     def handle_error(
         self,
@@ -149,8 +172,10 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer malformed HTTP, or what a handler did not catch."""
-        if not isinstance(exc, ConnectionError):  # a peer that left gets no answer
+        if self.exchange is not None and not isinstance(exc, ConnectionError):  # it gets an answer
             self.exchange.failed(status)
+        if exc is not None:
+            exc.__traceback__ = None  # it holds a frame that holds the exception
         reason = "internal error" if status >= 500 else (message or "bad request")  # noqa: PLR2004
         if isinstance(exc, BadHttpMessage):
             reason = MALFORMED
@@ -212,8 +237,12 @@ class Exchange:
         self._paused = False  # by aiohttp
         self._unread = False  # the peer does not read its answers
         self._reading = True
-        self._http = server.connect(self)
+        self._http: Any = server.connect(self)
         self._http.connection_made(_Transport(self, owner))
+
+    @property
+    def peer(self) -> Peer:
+        return self._owner.peer
 
     @property
     def is_between(self) -> bool:
@@ -260,7 +289,7 @@ class Exchange:
             self._owner.close()
             return
         self.state = State.NONE
-        self._owner.answered(response.status)
+        self._owner.answered(response.status, alone=not self._rest)
         self._advance()
 
     def failed(self, status: int) -> None:
@@ -280,9 +309,16 @@ class Exchange:
         if self._due:
             # aiohttp may have been woken for a request in this very turn, and would fail on it without a
             # connection. begun() drops the request first.
-            self._loop.call_later(_AFTERMATH_SECONDS, self._http.connection_lost, exc)
+            self._loop.call_later(_AFTERMATH_SECONDS, self._lose, exc)
         else:
-            self._http.connection_lost(exc)
+            self._lose(exc)
+
+    def _lose(self, exc: BaseException | None) -> None:
+        http, self._http = self._http, None
+        http.connection_lost(exc)
+        # Otherwise the two would keep each other, and what came, until a garbage collection.
+        http.exchange = None
+        self._request = self._check = None
 
     def pause_writing(self) -> None:
         """Begin no request: the peer does not read its answers."""

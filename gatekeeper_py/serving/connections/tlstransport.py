@@ -91,7 +91,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             turns = self._turns
             if turns.crowded and not turns.has_time():
                 self._waiting += data
-                self._defer()
+                self._defer(fresh=True)
             elif len(data) > SLICE_BYTES or self._deferred or not self._reading:
                 self._waiting += data
                 self._pump()
@@ -211,7 +211,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         elif ended:
             self.close()
         elif self._unread and self._reading:
-            self._defer()
+            self._defer(fresh=False)
 
     def _pump(self) -> None:
         """Decrypt some of what waits, and leave the rest to later turns."""
@@ -224,7 +224,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             data, self._waiting = self._waiting[:SLICE_BYTES], self._waiting[SLICE_BYTES:]
             self._decrypt(data)
         if self._waiting or self._unread:
-            self._defer()
+            self._defer(fresh=False)
         elif self._open and self._reading:
             self._tcp.resume_reading()
 
@@ -232,12 +232,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._deferred = False
         self._pump()
 
-    def _defer(self) -> None:
+    def _defer(self, *, fresh: bool) -> None:
         """Go on in a later turn, and read nothing more until then."""
         if self._open and not self._deferred:
             self._deferred = True
             self._tcp.pause_reading()
-            self._turns.defer(self.peer, self._resume)
+            self._turns.defer(self.peer, self._resume, fresh=fresh)
 
     def _flush(self) -> None:
         if self._outgoing.pending:
@@ -299,7 +299,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def resume_reading(self) -> None:
         self._reading = True
         if self._waiting or self._unread:
-            self._defer()
+            self._defer(fresh=False)
         else:
             self._tcp.resume_reading()
 

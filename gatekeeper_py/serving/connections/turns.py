@@ -60,7 +60,8 @@ class Turns:
         self._clock = clock
         self._began = 0.0
         self._scheduled = False
-        self._input: _Queue[Callable[[], None]] = _Queue()
+        self._fresh: _Queue[Callable[[], None]] = _Queue()
+        self._backlog: _Queue[Callable[[], None]] = _Queue()
         self._waiting: _Queue[Handshake] = _Queue()
         self._started: OrderedDict[Handshake, None] = OrderedDict()
 
@@ -71,10 +72,22 @@ class Turns:
         self._schedule()  # the first input of this turn
         return True
 
-    def defer(self, peer: Peer, handle: Callable[[], None]) -> None:
-        """Call ``handle`` when the peer's turn comes."""
-        self._input.add(peer, handle)
+    def defer(self, peer: Peer, handle: Callable[[], None], *, fresh: bool) -> None:
+        """Call ``handle`` when the peer's turn comes.
+
+        ``fresh`` is what comes on a connection with nothing left to do. Every other turn is for that, so a
+        review does not wait for those who have sent megabytes, even when they share its peer.
+        """
+        (self._fresh if fresh else self._backlog).add(peer, handle)
         self._schedule()
+
+    async def wait(self, peer: Peer) -> None:
+        """Wait until there is time to answer, if this turn has none left."""
+        if not self.crowded or self.has_time():
+            return
+        turn = asyncio.Event()
+        self.defer(peer, turn.set, fresh=True)
+        await turn.wait()
 
     def ask(self, handshake: Handshake) -> None:
         """Begin a handshake when its peer's turn comes."""
@@ -94,13 +107,16 @@ class Turns:
 
     def _turn(self) -> None:
         began = self._clock()
-        while (peer := self._input.first()) is not None:
-            self._input.take(peer)()
+        while self._fresh or self._backlog:
+            for queue in (self._fresh, self._backlog):
+                peer = queue.first()
+                if peer is not None:
+                    queue.take(peer)()
             if self._clock() - began >= INPUT_SECONDS:
                 break
         self._begin_handshakes()
         self._scheduled = False
-        if self._input or self._waiting:
+        if self._fresh or self._backlog or self._waiting:
             self._schedule()
 
     def _begin_handshakes(self) -> None:

@@ -177,11 +177,46 @@ async def test_input_that_waits_is_handled_by_peer_in_turns() -> None:
         clock.now += INPUT_SECONDS / 4
 
     for number in range(20):
-        turns.defer(crowd, lambda number=number: handle(crowd, number))  # type: ignore[misc]
-    turns.defer(server, lambda: handle(server, 0))
+        turns.defer(crowd, lambda number=number: handle(crowd, number), fresh=True)  # type: ignore[misc]
+    turns.defer(server, lambda: handle(server, 0), fresh=True)
     assert handled == []
     await asyncio.sleep(0)
     assert (server, 0) in handled[:2]
     assert len(handled) <= 5, "the others are for later turns"
     await eventually(lambda: len(handled) == 21)
     assert [number for peer, number in handled if peer is crowd] == list(range(20))
+
+
+async def test_what_comes_fresh_does_not_wait_for_a_backlog_of_the_same_peer() -> None:
+    clock = Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    peer = Peer("10.9.9.9", 1)
+    handled: list[str] = []
+
+    def handle(what: str) -> None:
+        handled.append(what)
+        clock.now += INPUT_SECONDS / 4
+
+    for _ in range(100):
+        turns.defer(peer, lambda: handle("backlog"), fresh=False)
+    turns.defer(peer, lambda: handle("review"), fresh=True)
+    await asyncio.sleep(0)
+    assert handled[0] == "review"
+    await eventually(lambda: len(handled) == 101)
+
+
+async def test_answers_wait_for_a_turn_that_has_time() -> None:
+    clock = Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    peer = Peer("10.9.9.9", 1)
+    turns.crowded = True
+    await turns.wait(peer)
+    clock.now += 2 * INPUT_SECONDS
+    waiting = turns.wait(peer)
+    turn = waiting.send(None)  # the future that it waits for
+    assert not turn.done()
+    await eventually(turn.done)
+    waiting.close()
+    turns.crowded = False
+    clock.now += 2 * INPUT_SECONDS
+    await turns.wait(peer)
