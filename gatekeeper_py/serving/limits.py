@@ -50,12 +50,12 @@ MAX_UNREAD_CONNECTIONS: Final = 64
 """Connections with so many unsent bytes. When one more does not read, the one that has not read for longest
 is closed: each may hold 200 KiB here and in the kernel. API servers read their answers at once."""
 
-RECEIVE_BYTES: Final = 64 * 1024
+RECEIVE_BYTES: Final = 32 * 1024
 """The kernel's receive buffer of one connection. The kernel uses twice as much with its own records, and it
-all counts as memory of the container; by default it would be up to 6 MiB. With a round trip of 1 ms this
-carries a body of 7 MiB in 0.1 s."""
+all counts as memory of the container; by default it would be up to 6 MiB. It is what a peer can send in one
+round trip, so a body of 7 MiB, the largest, takes 0.2 s at 1 ms, and 1.2 s at 5 ms."""
 
-SEND_BYTES: Final = 16 * 1024
+SEND_BYTES: Final = 8 * 1024
 """The kernel's send buffer, likewise. By default a client that sends and never reads could have 4 MiB."""
 
 MAX_CHUNK_OVERHEAD: Final = 4096

@@ -82,6 +82,7 @@ class Listener:
         self._service = Service(
             self._table,
             self._server,
+            self._turns,
             answer=answer if fast else None,
             on_error=on_error,
             on_evicted=self._evicted,

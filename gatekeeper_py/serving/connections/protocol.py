@@ -21,6 +21,7 @@ from gatekeeper_py.serving.connections.peers import Peer, Standing
 from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Exchange, State
 from gatekeeper_py.serving.connections.table import Table
 from gatekeeper_py.serving.connections.tlstransport import TlsTransport
+from gatekeeper_py.serving.connections.turns import Turns
 from gatekeeper_py.serving.limits import (
     HEADER_SECONDS,
     HELD_SECONDS,
@@ -50,6 +51,7 @@ class Service:
         self,
         table: Table,
         server: AiohttpServer,
+        turns: Turns,
         *,
         answer: Answer | None,
         on_error: Callable[[int], None],
@@ -62,6 +64,7 @@ class Service:
         self.on_error = on_error
         self.on_evicted = on_evicted
         self.handshake_seconds = handshake_seconds
+        self.turns = turns
         self.held_bytes = 0
         self.unread: OrderedDict[HttpConnection, None] = OrderedDict()
         """Connections whose peers do not read their answers, the oldest first."""
@@ -77,6 +80,7 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_accepted",
         "_active",
+        "_bad",
         "_exchange",
         "_fed",
         "_held",
@@ -85,11 +89,14 @@ class HttpConnection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_proven",
+        "_reading",
         "_ready",
+        "_rest",
         "_service",
         "_socket",
         "_timer",
         "_unsent",
+        "_wanted",
         "peer",
         "since",
         "standing",
@@ -112,8 +119,12 @@ class HttpConnection(asyncio.Protocol):
         self._held = b""
         self._fed = 0  # bytes of it that the parser has
         self._timer: asyncio.TimerHandle | None = None
+        self._rest = b""  # requests that came together and are answered here, one in each turn
+        self._wanted = True  # the exchange wants more to be read
+        self._reading = True
         self._paused = False
         self._proven = False  # it carried a good request
+        self._bad = False  # it carried one that was not good
         self._unsent = 0
 
     # The protocol.
@@ -139,18 +150,26 @@ class HttpConnection(asyncio.Protocol):
                 if len(data) == size:
                     self._answer(message, data, end)
                     return
-                if (
-                    size - end <= MAX_HELD_BODY
-                    and hdrs.EXPECT not in message.headers
-                    and self._service.held_bytes + size <= MAX_HELD_BODIES
-                ):
-                    self._hold(parsed, data)
+                if self._hold(parsed, data, fed=len(data)):
                     return
-            self._answer_each(data)
+            self._rest = data
+            self._answer_first()
         elif self._parsed is not None:
             self._continue(self._parsed, data)
+        elif self._rest or self._waits_for_reader:
+            self._rest += data
+            self._control_reading()
         else:
             self._pass_on(data)
+
+    @property
+    def _waits_for_reader(self) -> bool:
+        """Whether a request could be answered here if the peer read its answers."""
+        return (
+            self._paused
+            and self._parser is not None
+            and (self._exchange is None or self._exchange.is_between)
+        )
 
     def pause_writing(self) -> None:
         """The peer does not read its answers: accept no more requests from it."""
@@ -167,6 +186,8 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._service.unread.pop(self, None)
+        if self._rest:
+            self._service.turns.defer(self.peer, self._answer_first, fresh=False)
         if self._exchange is not None:
             self._exchange.resume_writing()
         self._settle()
@@ -194,7 +215,10 @@ class HttpConnection(asyncio.Protocol):
             self._pass_on(data)
             return
         self.transport.write(encode_ok(body))
-        self._proven = True
+        if not self._proven:
+            if self.tls is not None and self.tls.has_more:
+                return  # as one of several that came together
+            self._proven = True
         service.table.good(self, service.loop.time())
 
     def _answer_one(self, message: Message, body: bytes) -> bool:
@@ -204,39 +228,82 @@ class HttpConnection(asyncio.Protocol):
             self.transport.write(encode_ok(answer))
         return answer is not None
 
-    def _answer_each(self, data: bytes) -> None:
-        """Answer requests that came together, and pass on the first that cannot be answered here."""
+    def _answer_first(self) -> None:
+        """Answer the first of several requests that came together, and the others in later turns.
+
+        Passes on all of them if the first cannot be answered here.
+        """
+        if self._paused or self.transport is None or self.standing is Standing.CLOSING:
+            return
+        data, self._rest = self._rest, b""
         parser = self._parser = Parser(self._service.loop)
-        while data and self._ready:
-            parsed = parser.begin_header(data)
-            if parsed is None or len(data) < parsed[2]:
+        parsed = parser.begin_header(data)
+        if parsed is None:
+            self._parser = Parser(self._service.loop)
+            self._pass_on(data)
+        elif len(data) < parsed[2]:
+            if not self._hold(parsed, data, fed=parsed[1]):
                 self._parser = Parser(self._service.loop)
                 self._pass_on(data)
-                return
+        else:
             message, end, size = parsed
             parser.feed(data[end:size])
-            if not self._answer_one(message, data[end:size]):
-                break
-            data = data[size:]
-        if data:
+            if self._answer_one(message, data[end:size]):
+                self._go_on(data[size:])
+                return
             self._pass_on(data)
-        else:
-            self._active = self._service.loop.time()
-            self._settle()
+        self._control_reading()
 
-    def _hold(self, parsed: Parsed, data: bytes) -> None:
-        """Wait a moment for the rest of a body."""
+    def _go_on(self, data: bytes) -> None:
+        """Answer what else came with a request, when its turn comes."""
+        self._active = self._service.loop.time()
+        self._rest = data
+        self._settle()
+        if data:
+            self._service.turns.defer(self.peer, self._answer_first, fresh=False)
+        self._control_reading()
+
+    def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - the exchange's interface
+        """Read more from the peer, or no more, because of what the exchange holds."""
+        self._wanted = reading
+        self._control_reading()
+
+    def _control_reading(self) -> None:
+        reading = self._wanted and not self._rest
+        if reading != self._reading and self.transport is not None:
+            self._reading = reading
+            if reading:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _hold(self, parsed: Parsed, data: bytes, *, fed: int) -> bool:
+        """Wait a moment for the rest of a body, if it is small; return whether it is.
+
+        The parser has got the first ``fed`` bytes.
+        """
+        message, end, size = parsed
+        if (
+            size - end > MAX_HELD_BODY
+            or hdrs.EXPECT in message.headers
+            or self._service.held_bytes + size > MAX_HELD_BODIES
+        ):
+            return False
         self._ready = False
         self._service.held_bytes += parsed[2]
-        self._parsed, self._held, self._fed = parsed, data, len(data)
+        self._parsed, self._held, self._fed = parsed, data, fed
         self._timer = self._service.loop.call_later(HELD_SECONDS, self._release)
+        return True
 
     def _continue(self, parsed: Parsed, data: bytes) -> None:
         """Take more of the body that is waited for."""
         message, end, size = parsed
         self._held += data
         if len(self._held) > size:
-            self._release()
+            data = self._held
+            self._forget_held()
+            self._rest = data
+            self._answer_first()
             return
         if len(self._held) == size:
             data = self._held
@@ -282,7 +349,9 @@ class HttpConnection(asyncio.Protocol):
         """Note an answer that aiohttp sent, after which the connection goes on."""
         now = self._active = self._service.loop.time()
         # A client that does not wait for its answer earns nothing: it need not even read it.
+        alone = alone and (self.tls is None or not self.tls.has_more)
         is_good = alone and status == HTTPStatus.OK
+        self._bad = self._bad or not is_good
         if is_good:
             self._proven = True
             self._service.table.good(self, now)
@@ -299,9 +368,11 @@ class HttpConnection(asyncio.Protocol):
             self._parser is not None
             and not self._paused
             and self._parsed is None
+            and not self._rest
             and (exchange is None or exchange.is_between)
         )
-        if state in {State.ASKED, State.ANSWER} and not self._paused:
+        is_whole = state in {State.ASKED, State.ANSWER} and not self._paused
+        if is_whole and (self._proven or not self._bad):
             standing = Standing.BUSY
         elif not self._proven:
             standing = Standing.NEW
@@ -360,6 +431,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _stop(self) -> None:
         """Accept no more requests."""
+        self._rest = b""
         self._service.unread.pop(self, None)
         self._ready = False
         self._forget_held()

@@ -85,6 +85,9 @@ class Owner(Protocol):
     def refuse(self, status: int, reason: str) -> None:
         """Answer with an error, and close."""
 
+    def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - it is the whole question
+        """Read more from the peer, or no more."""
+
     def close(self) -> None:
         """Close once everything is sent."""
 
@@ -416,12 +419,9 @@ class Exchange:
     def _control_reading(self) -> None:
         """Read from the peer unless there is enough of it."""
         reading = not self._paused and len(self._rest) <= MAX_WAITING_BYTES
-        if reading != self._reading and self._owner.transport is not None:
+        if reading != self._reading:
             self._reading = reading
-            if reading:
-                self._owner.transport.resume_reading()
-            else:
-                self._owner.transport.pause_reading()
+            self._owner.set_reading(reading)
 
 
 class _Transport(asyncio.Transport):

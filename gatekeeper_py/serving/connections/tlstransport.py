@@ -213,6 +213,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         elif self._unread and self._reading:
             self._defer(fresh=False)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something came that the application has not got yet."""
+        return self._unread or self._waiting != b""
+
     def _pump(self) -> None:
         """Decrypt some of what waits, and leave the rest to later turns."""
         if self._deferred or not self._open or not self._reading:
