@@ -18,7 +18,8 @@ MOST_GROWTH: Final = {"rss_mib": 12.0, "files": 2.0, "tasks": 2.0, "threads": 2.
 """Over the second half of the run, whatever its length. Memory rises and falls by up to ten MiB: a cache of
 decisions fills after each reload, and cycles gather until the collector looks for them, every two minutes.
 Over 15 minutes at 300 reviews a second 12 MiB would be 47 bytes a review. Files and tasks are those beside
-one for each connection, because clients open and close these."""
+one for each connection, because clients open and close these. A connection has a task only once it carried a
+request that was not answered where it was read."""
 
 MOST_LEFT: Final = {"files": 3, "tasks": 3, "threads": 6}
 """What may stay when all clients are gone. Threads: the pool's, which is never made smaller. Files and tasks:
@@ -61,7 +62,7 @@ def steady(held: Held) -> dict[str, float]:
     return {
         "rss_mib": held.rss_mib,
         "files": held.files - held.connections,
-        "tasks": held.tasks - held.connections,
+        "tasks": max(held.tasks - held.connections, 0),
         "threads": held.threads,
     }
 

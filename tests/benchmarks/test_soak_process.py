@@ -14,9 +14,16 @@ from benchmarks.soak.process import CertificateFiles, Server, wait
 SECONDS: Final = 30.0
 CLIENTS: Final = 20
 SLACK: Final = 5
+HALF: Final = (
+    b"POST /validate-image HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 10\r\n\r\n"
+)
+"""A request without its body."""
 
 
-def test_each_connection_is_seen_as_a_file_and_a_task_and_none_is_left(tmp_path: Path) -> None:
+def test_each_connection_is_seen_as_a_file_and_each_request_as_a_task_and_none_is_left(
+    tmp_path: Path,
+) -> None:
     certificate = CertificateFiles(tmp_path)
     server = Server(tmp_path, PolicyFile(tmp_path / "policy.yaml").path, certificate)
 
@@ -25,23 +32,27 @@ def test_each_connection_is_seen_as_a_file_and_a_task_and_none_is_left(tmp_path:
         return certificate.trust().wrap_socket(plain, server_hostname="localhost")
 
     def holds(connections: int) -> bool:
-        """But for connections that asked for this, whose end may have been seen or not."""
+        """Whether it holds so many, but for those that asked for this and may not have ended yet."""
         held = server.held()
-        return (
-            held.connections == connections
-            and abs(held.tasks - before.tasks - connections) <= SLACK
-            and abs(held.files - before.files - connections) <= SLACK
-        )
+        return held.connections == connections and abs(held.files - before.files - connections) <= SLACK
+
+    def handles(requests: int) -> bool:
+        return server.held().tasks >= before.tasks + requests
+
+    def has_ended_all() -> bool:
+        return holds(0) and abs(server.held().tasks - before.tasks) <= SLACK
 
     try:
         server.wait_ready()
         before = server.held()
         assert before.tasks > 0
-        with contextlib.ExitStack() as clients:
-            for _ in range(CLIENTS):
-                clients.enter_context(connect())
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect()) for _ in range(CLIENTS)]
             wait(lambda: holds(CLIENTS), SECONDS, "connections")
-        wait(lambda: holds(0), SECONDS, "end of them")
+            for client in clients:
+                client.sendall(HALF)
+            wait(lambda: handles(CLIENTS), SECONDS, "requests")
+        wait(has_ended_all, SECONDS, "end of them")
         assert server.end() == 0
     finally:
         server.kill()
