@@ -48,6 +48,33 @@ async def test_a_new_connection_replaces_the_one_that_has_been_idle_for_longest(
     assert served.evicted == ["idle"]
 
 
+async def test_of_idle_connections_the_one_that_carried_the_fewest_reviews_goes(start: Start) -> None:
+    """A stranger behind the same address sends one review on each connection, an API server sends many."""
+    served = start(max_connections=2)
+    async with served.connected() as used, served.connected() as stranger:
+        for connection in (used, used, stranger):
+            assert (await connection.ask(request(CONTENT))).status == 200
+        async with served.connected() as newcomer:
+            assert (await newcomer.ask(request(CONTENT))).status == 200
+        assert await stranger.ended()
+        assert (await used.ask(request(CONTENT))).status == 200
+    assert served.evicted == ["idle"]
+
+
+async def test_while_reviews_arrive_on_all_connections_the_one_used_last_goes(start: Start) -> None:
+    served = start(max_connections=2)
+    async with served.connected() as first, served.connected() as second:
+        for connection in (first, second):
+            assert (await connection.ask(request(CONTENT))).status == 200
+        with socket.create_connection(("127.0.0.1", served.address.port)):
+            for connection in (first, second):
+                connection.writer.write(request(CONTENT))
+            served.listener._accept()
+            assert (await first.receive()).status == 200
+            assert await second.ended()
+    assert served.evicted == ["idle"]
+
+
 async def test_a_review_that_is_on_its_way_saves_its_connection(start: Start) -> None:
     """The API server would not send it again. The next one makes room instead."""
     served = start(max_connections=2)

@@ -88,7 +88,6 @@ class HttpConnection(asyncio.Protocol):
         "_parsed",
         "_parser",
         "_paused",
-        "_proven",
         "_reading",
         "_ready",
         "_rest",
@@ -97,6 +96,7 @@ class HttpConnection(asyncio.Protocol):
         "_timer",
         "_unsent",
         "_wanted",
+        "good",
         "peer",
         "since",
         "standing",
@@ -108,6 +108,8 @@ class HttpConnection(asyncio.Protocol):
         self.peer = peer
         self.standing = Standing.SILENT
         self.since = self._accepted = self._active = self._moved = service.loop.time()
+        self.good = 0
+        """Good requests that it carried."""
         self.transport: Any = None
         self.tls: TlsTransport | None = None
         self._service = service
@@ -123,7 +125,6 @@ class HttpConnection(asyncio.Protocol):
         self._wanted = True  # the exchange wants more to be read
         self._reading = True
         self._paused = False
-        self._proven = False  # it carried a good request
         self._bad = False  # it carried one that was not good
         self._unsent = 0
 
@@ -215,10 +216,9 @@ class HttpConnection(asyncio.Protocol):
             self._pass_on(data)
             return
         self.transport.write(encode_ok(body))
-        if not self._proven:
-            if self.tls is not None and self.tls.has_more:
-                return  # as one of several that came together
-            self._proven = True
+        if not self.good and self.tls is not None and self.tls.has_more:
+            return  # as one of several that came together
+        self.good += 1
         service.table.good(self, service.loop.time())
 
     def _answer_one(self, message: Message, body: bytes) -> bool:
@@ -353,7 +353,7 @@ class HttpConnection(asyncio.Protocol):
         is_good = alone and status == HTTPStatus.OK
         self._bad = self._bad or not is_good
         if is_good:
-            self._proven = True
+            self.good += 1
             self._service.table.good(self, now)
         self._settle(after_bad=not is_good)
 
@@ -372,9 +372,9 @@ class HttpConnection(asyncio.Protocol):
             and (exchange is None or exchange.is_between)
         )
         is_whole = state in {State.ASKED, State.ANSWER} and not self._paused
-        if is_whole and (self._proven or not self._bad):
+        if is_whole and (self.good or not self._bad):
             standing = Standing.BUSY
-        elif not self._proven:
+        elif not self.good:
             standing = Standing.NEW
         elif state is State.NONE and not self._paused:
             standing = Standing.IDLE
@@ -456,7 +456,7 @@ class HttpConnection(asyncio.Protocol):
         An API server may send a review in the moment in which its idle connection is chosen to make room,
         and it does not send one again.
         """
-        if self._parsed is not None:
+        if self._parsed is not None or (self.tls is not None and self.tls.has_more):
             return True
         try:
             return self._socket is not None and self._socket.recv(1, _PEEK) != b""

@@ -105,11 +105,6 @@ class Table:
         else:
             self.move(member, Standing.IDLE, now)
 
-    def touch(self, member: Member, now: float) -> None:
-        """Make an idle connection the last of its peer to go."""
-        member.since = now
-        member.peer.members[Standing.IDLE].move_to_end(member)
-
     def move(self, member: Member, standing: Standing, now: float, *, first: bool = False) -> None:
         """Change what a connection is doing. ``first`` makes it the next of its peer to go."""
         peer = member.peer
