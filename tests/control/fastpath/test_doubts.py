@@ -224,8 +224,8 @@ async def test_a_doubt_that_ends_while_it_is_written_is_no_doubt_any_more(wide: 
 
 
 def test_the_alarm_for_a_refused_expression_lasts_until_it_is_tried_again() -> None:
-    document = Path(__file__).parents[3] / "docs" / "fast-path.md"
-    [hours] = re.findall(r'writes_total\{result="refused"\}\[([0-9]+)h\]', document.read_text())
+    rules = Path(__file__).parents[3] / "monitoring" / "rules.yaml"
+    [hours] = re.findall(r'writes_total\{result="refused"\}\[([0-9]+)h\]', rules.read_text())
     assert int(hours) * 3600 > retries.LONGEST_REFUSED_SECONDS
 
 
