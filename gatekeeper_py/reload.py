@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol, cast
 
 from gatekeeper_py.core.policy.document import MODES, Mode
-from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
@@ -201,7 +201,8 @@ class Reloader:
             raise RuntimeError("there is no policy to change the mode of")
         policy = replace(loaded.policy, mode=mode)
         await _hash(policy)
-        findings = loaded.findings
+        # A new lint would parse the document again. The policy guard reports these to whoever sets the key.
+        findings = tuple(finding for finding in loaded.findings if finding.code not in MODE_CODES)
         compiled = replace(snapshot.compiled, policy=policy)
         replaced = [snapshot, loaded]
         del snapshot, loaded

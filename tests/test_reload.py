@@ -236,7 +236,7 @@ async def test_a_rule_that_lapses_is_gone_without_a_delivery(world: World) -> No
     await _cancelled(task)
 
 
-async def test_an_override_that_lapses_gives_the_mode_back(world: World) -> None:
+async def test_an_override_that_expires_gives_the_mode_back(world: World) -> None:
     until = START + timedelta(days=3)
     text = policy_text(f"namespaces: [{{names: ['*'], mode: warn, until: {until.isoformat()}}}]\n")
     await world.take(text)
@@ -370,7 +370,7 @@ async def test_what_a_lapse_replaces_is_freed(world: World) -> None:
 
 
 class TestWhatIsParsed:
-    """Parsing is dear, so nothing is parsed that need not be."""
+    """Parsing is expensive, so a document is parsed only when its text changed."""
 
     async def test_a_change_of_the_mode_alone_is_not_parsed(self, world: World) -> None:
         await world.take(GOOD, resource_version="1")
@@ -390,12 +390,15 @@ class TestWhatIsParsed:
         assert world.log.named("policy_loaded")[-1]["mode"] == "warn"
         assert world.parser.parsed == [GOOD]
 
-    async def test_back_to_the_documents_own_mode_neither(self, world: World) -> None:
+    async def test_a_change_back_to_the_documents_mode_is_not_parsed(self, world: World) -> None:
         await world.take(GOOD, mode="warn")
+        assert world.reloader.loaded is not None
+        assert "mode-overridden" in [finding.code for finding in world.reloader.loaded.findings]
         assert await world.take(GOOD) == "loaded"
         assert world.live.snapshot is not None
         assert world.live.snapshot.mode("shop") == "enforce"
         assert world.parser.parsed == [GOOD]
+        assert [finding.code for finding in world.reloader.loaded.findings] == ["floating-latest"]
 
     async def test_another_mode_keeps_an_expired_rule_out(self, world: World) -> None:
         until = START + timedelta(days=1)
@@ -406,7 +409,7 @@ class TestWhatIsParsed:
         await world.take(text, mode="warn")
         assert not world.approves("quay.io/a")
 
-    async def test_a_mode_that_is_none_is_refused(self, world: World) -> None:
+    async def test_an_unknown_mode_is_refused(self, world: World) -> None:
         await world.take(GOOD)
         assert await world.take(GOOD, mode="audit") == "refused"
         assert world.live.snapshot is not None

@@ -10,6 +10,7 @@ import orjson
 
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.live import LivePolicy
 
@@ -78,14 +79,14 @@ def describe_policy(
         "revision": None if snapshot is None else snapshot.revision,
         "source": reload.place,
         "resourceVersion": None if loaded is None else loaded.resource_version,
-        "loadedAt": None if loaded is None else _rfc3339(loaded.at),
+        "loadedAt": None if loaded is None else format_instant(loaded.at),
         "counts": counts,
         # Only a policy that looks up images has something to show here.
         **({} if snapshot is None or not snapshot.looks_up else {"registries": describe_registries()}),
         "findings": [] if loaded is None else _shown(loaded.findings),
         "refused": None
         if refused is None
-        else {"at": _rfc3339(refused.at), "findings": _shown(refused.findings)},
+        else {"at": format_instant(refused.at), "findings": _shown(refused.findings)},
     }
 
 
@@ -106,7 +107,3 @@ def _shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
         more = Finding(severity=severity, code=MORE_FINDINGS, path="", line=1, message=message)
         shown.append(more.as_json())
     return shown
-
-
-def _rfc3339(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -26,6 +26,8 @@ from typing import Any, Final, Protocol
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from gatekeeper_py.core.policy.instant import format_instant
+
 POLL_SECONDS: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
 
@@ -100,7 +102,7 @@ class CertificateFiles:
         if self._problem:
             return self._problem
         if self.current is not None and self.current.not_after <= self._now():
-            return f"the certificate expired at {self.current.not_after:%Y-%m-%dT%H:%M:%SZ}"
+            return f"the certificate expired at {format_instant(self.current.not_after)}"
         return ""
 
     def context(self) -> ssl.SSLContext | None:
@@ -205,10 +207,10 @@ def build_certificate(
     if uncovered:
         raise CertificateError(f"the certificate does not cover {', '.join(uncovered)}")
     if leaf.not_valid_after_utc <= now:
-        raise CertificateError(f"the certificate expired at {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+        raise CertificateError(f"the certificate expired at {format_instant(leaf.not_valid_after_utc)}")
     if leaf.not_valid_before_utc > now:
         raise CertificateError(
-            f"the certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+            f"the certificate is not valid before {format_instant(leaf.not_valid_before_utc)}"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

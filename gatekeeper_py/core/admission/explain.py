@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -154,7 +155,7 @@ def _in_words(
     if stage == "namespace":
         here = namespace if namespace is not None else "none"
         return f"the namespace is {here}, the rule is for {', '.join(rule.namespaces or ())}"
-    return f"the rule lapsed at {rule.until:%Y-%m-%dT%H:%M:%SZ}"
+    return f"the rule expired at {format_instant(rule.until) if rule.until else None}"
 
 
 def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
@@ -165,7 +166,7 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
     if rule.namespaces is not None:
         shown["namespaces"] = list(rule.namespaces)
     if rule.until is not None:
-        shown["until"] = rule.until.strftime("%Y-%m-%dT%H:%M:%SZ")
+        shown["until"] = format_instant(rule.until)
     if rule.owner is not None:
         shown["owner"] = rule.owner
     if rule.reason is not None:

@@ -27,6 +27,14 @@ where a backslash or a quotation mark takes two bytes: 202 * (2 * 540 + 130) is 
 MORE_FINDINGS: Final = "more-findings"
 """The code of the finding that says how many were left out."""
 
+NOTHING_APPROVED: Final = "nothing-approved"
+"""The code of the warning that is listed first: it may explain all the others."""
+
+MODE_OVERRIDDEN: Final = "mode-overridden"
+NOTHING_TO_REWRITE: Final = "mutate-without-mirrors"
+MODE_CODES: Final = frozenset({MODE_OVERRIDDEN, NOTHING_TO_REWRITE})
+"""The codes of warnings that a change of the ConfigMap's key ``mode`` alone can make untrue."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -132,8 +140,23 @@ class Remarks:
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Sort findings as a reader meets them: by line, then path, then code; counts of the rest come last."""
-    return tuple(sorted(findings, key=lambda f: (f.code == MORE_FINDINGS, f.line, f.column, f.path, f.code)))
+    """Sort findings as a reader meets them: by line, then path, then code.
+
+    That nothing is approved comes first, and the count of the findings that are not listed last.
+    """
+    return tuple(
+        sorted(
+            findings,
+            key=lambda f: (
+                f.code != NOTHING_APPROVED,
+                f.code == MORE_FINDINGS,
+                f.line,
+                f.column,
+                f.path,
+                f.code,
+            ),
+        )
+    )
 
 
 def _cut(text: str, length: int) -> str:

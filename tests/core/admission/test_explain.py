@@ -120,7 +120,7 @@ def test_why_mutate_would_leave_it() -> None:
         pytest.param(
             "a.io/x",
             "[{image: a.io, until: 2026-01-31}]",
-            "the rule lapsed at 2026-01-31T00:00:00Z",
+            "the rule expired at 2026-01-31T00:00:00Z",
             id="lapsed",
         ),
     ],

@@ -516,3 +516,82 @@ def test_an_override_is_compared_with_a_bounded_number_of_earlier_ones() -> None
     """A hundred overrides of one name are all found useless, though only the first 64 are compared."""
     overrides = ", ".join(["{names: [a], mode: warn}"] * 100)
     assert len(paths("dead-rule", f"namespaces: [{overrides}]")) == 99
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "found"),
+    [
+        pytest.param("[a.io, b.io]", "['*']", ["deny[0]"], id="everything-denied"),
+        pytest.param("[a.io/x, b.io]", "[a.io, b.io]", ["deny[1]"], id="each-by-a-rule-of-its-own"),
+        pytest.param("[a.io, b.io]", "[a.io]", [], id="one-is-left"),
+        pytest.param("[a.io]", "[]", [], id="nothing-denied"),
+        pytest.param("[a.io]", "[{image: '*', namespaces: [shop]}]", [], id="denied-in-one-namespace"),
+        pytest.param(
+            "[{image: a.io, namespaces: [shop]}]",
+            "[{image: '*', namespaces: [shop]}]",
+            ["deny[0]"],
+            id="denied-wherever-it-is-approved",
+        ),
+        pytest.param("[a.io]", "[{image: '*', until: 2026-03-02}]", ["deny[0]"], id="a-freeze-with-an-end"),
+        pytest.param("[a.io]", "[{image: '*', until: 2026-02-01}]", [], id="a-freeze-that-is-over"),
+        pytest.param(
+            "[{image: a.io, until: 2026-02-01}]", "['*']", [], id="the-only-allow-rule-expired-by-itself"
+        ),
+    ],
+)
+def test_deny_rules_that_refuse_everything_are_reported(allow: str, deny: str, found: list[str]) -> None:
+    assert paths("nothing-approved", f"deny: {deny}", allow) == found
+
+
+def test_that_nothing_is_approved_is_reported_first() -> None:
+    findings = lint("deny: ['*']", allow="['*.io', a.io]")
+    assert findings[0].code == "nothing-approved"
+    assert findings[0].line > findings[1].line
+
+
+@pytest.mark.parametrize(
+    ("pattern", "proposal"),
+    [
+        pytest.param("a.io/*", "a.io/**", id="registry"),
+        pytest.param("a.io:5000/*:v1", "a.io:5000/**:v1", id="with-a-tag"),
+        pytest.param("'*.corp.io/*@*'", "*.corp.io/**@*", id="wildcard-host"),
+        pytest.param("a.io/x*", "", id="part-of-a-segment"),
+        pytest.param("a.io/team/*", "", id="below-a-path"),
+        pytest.param("a.io/**", "", id="subtree"),
+        pytest.param("docker.io/*", "", id="official-images-have-one-segment"),
+    ],
+)
+def test_a_rule_for_one_segment_is_reported_with_the_wider_one(pattern: str, proposal: str) -> None:
+    for more, allow in (("", f"[{pattern}]"), (f"deny: [{pattern}]", "[z.io@*]")):
+        found = [finding for finding in lint(more, allow) if finding.code == "one-segment"]
+        assert [finding.proposal for finding in found] == (
+            [f"to match all repositories, which is wider, write {proposal}"] if proposal else []
+        )
+
+
+def test_a_mode_that_the_configmap_replaces_is_reported_at_the_documents_mode() -> None:
+    text = policy_text()
+    assert "mode-overridden" not in [f.code for f in parse_policy(text, "enforce").lint(NOON)]
+    (finding,) = [f for f in parse_policy(text, "warn").lint(NOON) if f.code == "mode-overridden"]
+    assert finding.path == "mode"
+    assert finding.line == text.splitlines().index("mode: enforce") + 1
+    assert "warn" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "found"),
+    [
+        pytest.param("mutate", "", ["mode"], id="mutate"),
+        pytest.param("enforce", "", [], id="enforce"),
+        pytest.param(
+            "warn", "namespaces: [{names: [a], mode: mutate}]", ["namespaces[0].mode"], id="override"
+        ),
+        pytest.param("warn", "namespaces: [{names: [a], mode: enforce}]", [], id="another-override"),
+        pytest.param("mutate", "mirrors: [{from: b.io, to: a.io}]", [], id="with-a-mirror"),
+    ],
+)
+def test_a_mode_that_rewrites_is_reported_when_there_are_no_mirrors(
+    mode: str, more: str, found: list[str]
+) -> None:
+    findings = parse_policy(policy_text(more, allow="[a.io@*]"), mode).lint(NOON)
+    assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found

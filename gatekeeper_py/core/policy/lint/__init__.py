@@ -13,10 +13,18 @@ from types import MappingProxyType
 from typing import Final
 
 from gatekeeper_py.core.images.globmap import MAX_COMPARISONS
-from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
-from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules
+from gatekeeper_py.core.policy.finding import (
+    MODE_OVERRIDDEN,
+    NOTHING_APPROVED,
+    NOTHING_TO_REWRITE,
+    Finding,
+    Remark,
+    Remarks,
+)
+from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules, nothing_approved
 from gatekeeper_py.core.policy.lint.dates import expiry
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
+from gatekeeper_py.core.policy.lint.modes import overridden_mode, rewriting_without_mirrors
 from gatekeeper_py.core.policy.lint.patterns import (
     broad_hosts,
     exact_repositories,
@@ -24,6 +32,7 @@ from gatekeeper_py.core.policy.lint.patterns import (
     hub_users,
     ignored_tags,
     mutable_hosts,
+    one_segment,
 )
 from gatekeeper_py.core.policy.lint.subject import Linted, Subject
 from gatekeeper_py.core.policy.parse.places import as_findings
@@ -48,6 +57,7 @@ Check = Callable[[Subject], Iterator[Remark]]
 
 CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
     {
+        nothing_approved: (NOTHING_APPROVED,),
         dead_rules: ("dead-rule",),
         dead_overrides: ("dead-rule",),
         expiry: ("expired", "expires-soon"),
@@ -60,6 +70,9 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         unapproved_pins: ("pin-unapproved",),
         denied_mirrors: ("deny-covers-mirror",),
         broad_hosts: ("broad-host",),
+        one_segment: ("one-segment",),
+        overridden_mode: (MODE_OVERRIDDEN,),
+        rewriting_without_mirrors: (NOTHING_TO_REWRITE,),
     }
 )
 """Each check with the codes of its findings."""

@@ -12,12 +12,41 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
 from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.policy.document import OverrideEntry
-from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.finding import NOTHING_APPROVED, Remark
 from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warning
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 MAX_CANDIDATES: Final = 64
 """Earlier overrides that one is compared with."""
+
+
+def nothing_approved(subject: Subject) -> Iterator[Remark]:
+    """Yield one remark when, at this instant, deny rules refuse all that every allow rule approves."""
+    scan = Scan(total=subject.comparisons)
+    denial: Rule | None = None
+    for rule in subject.approving():
+        denial = _denial(subject.live_deny, rule, scan)
+        if denial is None:
+            return
+    if denial is not None:
+        yield warning(
+            NOTHING_APPROVED,
+            path_of(denial),
+            f"no image is approved: {shown(denial)} refuses all that the allow rules approve",
+            "remove the deny rule, or narrow it, unless all images are to be refused",
+        )
+
+
+def _denial(denials: RuleSet, rule: Rule, scan: Scan) -> Rule | None:
+    """Return a deny rule that refuses all of an allow rule; of several namespaces, that of the last."""
+    cover = denials.cover(rule.pattern, scan)
+    qualifiers = _qualifiers(rule.pattern)
+    found: Rule | None = None
+    for namespace in rule.namespaces if rule.namespaces is not None else (None,):
+        found = next(denials.covering(cover, qualifiers, namespace), None)
+        if found is None:
+            return None
+    return found
 
 
 def dead_rules(subject: Subject) -> Iterator[Remark]:

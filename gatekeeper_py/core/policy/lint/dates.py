@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.lint.subject import Subject, path_of, warning
 
 EXPIRES_SOON: Final = timedelta(days=14)
@@ -19,7 +20,7 @@ def expiry(subject: Subject) -> Iterator[Remark]:
     ]
     dated += [(("namespaces", i), entry.until) for i, entry in enumerate(subject.overrides) if entry.until]
     for path, until in dated:
-        at = f"{until:%Y-%m-%dT%H:%M:%SZ}"
+        at = format_instant(until)
         if until <= subject.instant:
             yield warning("expired", (*path, "until"), f"it expired at {at}", "remove or renew it")
         elif until - subject.instant <= EXPIRES_SOON:

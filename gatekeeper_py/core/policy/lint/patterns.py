@@ -150,6 +150,25 @@ def exact_repositories(subject: Subject) -> Iterator[Remark]:
             )
 
 
+def one_segment(subject: Subject) -> Iterator[Remark]:
+    """Yield each rule for ``registry/*``, which matches no repository below a path."""
+    for rule in subject.live():
+        pattern = rule.pattern
+        path = pattern.segments
+        if pattern.host == DOCKER_HUB and path[:1] == (OFFICIAL_NAMESPACE,):
+            # A shorter spelling of docker.io/library/*, which holds repositories of one segment only.
+            continue
+        if not pattern.subtree and path == (ANY,):
+            verb = "approves" if rule.list == "allow" else "denies"
+            wider = f"{pattern.host}/**{pattern.qualifier or ''}"
+            yield warning(
+                "one-segment",
+                image_path(rule),
+                f"{short(pattern.text)} {verb} only names of one segment, such as {pattern.host}/app",
+                f"to match all repositories, which is wider, write {wider}",
+            )
+
+
 def ignored_tags(subject: Subject) -> Iterator[Remark]:
     """Yield each pattern with a tag beside a digest."""
     for path, pattern in _patterns(subject):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from gatekeeper_py.core.policy.document import OverrideEntry, PolicyDocument
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument
 from gatekeeper_py.core.policy.finding import Path, Remark
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
@@ -26,6 +26,9 @@ class Linted(Protocol):
     def text(self) -> str: ...
 
     @property
+    def mode(self) -> Mode: ...
+
+    @property
     def allow(self) -> tuple[Rule, ...]: ...
 
     @property
@@ -37,12 +40,16 @@ class Linted(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """``allow`` and ``deny`` hold expired rules, too; ``live_allow`` and ``live_deny`` do not.
+    """``mode`` is the effective one, which the ConfigMap may set.
+
+    ``allow`` and ``deny`` hold expired rules, too; ``live_allow`` and ``live_deny`` do not.
 
     The sets answer questions about cover. ``comparisons`` is how many a check may make.
     """
 
     instant: datetime
+    mode: Mode
+    document_mode: Mode
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
     live_allow: RuleSet
@@ -55,6 +62,8 @@ class Subject:
     def of(cls, policy: Linted, instant: datetime, comparisons: int) -> Subject:
         return cls(
             instant=instant,
+            mode=policy.mode,
+            document_mode=policy.document.mode,
             allow=policy.allow,
             deny=policy.deny,
             live_allow=_longest_living_first(policy.allow, instant),
