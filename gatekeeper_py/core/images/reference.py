@@ -138,14 +138,11 @@ def parse_reference(text: str) -> Reference:
     match = _REFERENCE.fullmatch(f"{domain}/{remainder}")
     if match is None:
         raise InvalidReference(_why_malformed(text))
-    path = match["path"]
-    if len(path) > MAX_REPOSITORY_LENGTH:
-        raise InvalidReference(_TOO_LONG)
     digest = match["digest"]
     if digest is not None:
         check_digest(digest)
     return Reference(
-        raw=text, registry=match["domain"] or "", repository=path, tag=match["tag"], digest=digest
+        raw=text, registry=match["domain"] or "", repository=match["path"], tag=match["tag"], digest=digest
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from gatekeeper_py.core.images.globmap import GlobMap
@@ -17,15 +17,13 @@ class Overrides:
 
     __slots__ = ("_entries", "_first")
 
-    def __init__(self, entries: Iterable[OverrideEntry] = ()) -> None:
+    def __init__(self) -> None:
         self._entries: list[OverrideEntry] = []
         # A document can have a million names, too many to compare with each review's namespace.
         self._first: GlobMap[int] = GlobMap()
-        for entry in entries:
-            self.add(entry)
 
     def add(self, entry: OverrideEntry) -> None:
-        """Append an override. Only whoever makes the object may do so."""
+        """Append an override. Only the code that creates the object may call it."""
         for name in entry.names:
             self._first.setdefault(name, len(self._entries))
         self._entries.append(entry)

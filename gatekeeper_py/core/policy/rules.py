@@ -78,7 +78,7 @@ class RuleSet:
             self.add(rule)
 
     def add(self, rule: Rule) -> None:
-        """Append a rule. Only whoever makes the set may do so."""
+        """Append a rule. Only the code that creates the set may call it."""
         self._index.add(len(self._rules), rule.pattern, rule.namespaces)
         self._rules.append(rule)
         if rule.namespaces is not None:

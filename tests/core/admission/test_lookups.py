@@ -16,7 +16,8 @@ from builders import INSTANT, policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.lookups import Facts, lookups
+from gatekeeper_py.core.admission.lookups import Facts, is_never_pulled, lookups
+from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.images.manifest import (
     MISSING,
     Answer,
@@ -243,6 +244,10 @@ class TestMirrors:
         asked = request(containers=[{"name": "c", "image": "nginx:1", "imagePullPolicy": "Never"}])
         assert lookups(asked, policy(MIRROR % ""), mutate) == ()
         assert image_after(mutate(asked, policy(MIRROR % "")), asked) == "nginx:1"
+
+    def test_an_image_that_stands_in_a_list_has_no_pull_policy(self) -> None:
+        slot = Slot(("spec", "images", 0), "image", "nginx:1")
+        assert not is_never_pulled({"spec": {"images": ["nginx:1"]}}, slot)
 
     def test_a_template_is_approved_when_some_candidate_would_be_by_name(self) -> None:
         asked = request("nginx:1", kind="Deployment")
