@@ -52,7 +52,7 @@ picture: setup ## record the demo as the picture in the README
 	$(BIN)/python -m tools.picture
 
 test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
-	$(PYTEST) -m "not long" --cov --cov-report= $(ARGS)
+	$(PYTEST) -m "not long and not browser" --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=$(CORE_COVERAGE)
 
 test-long: setup ## run the fault tests, and the property tests with nine times the examples (15 minutes)
@@ -68,7 +68,7 @@ test-pythons: $(UV) ## run the quick tests, without properties, with every other
 		environment=.build/python$$version; \
 		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
 		echo "Python $$version"; \
-		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis" $(ARGS) || exit; \
+		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis and not browser" $(ARGS) || exit; \
 	done < .build/pythons
 
 fuzz: setup ## fuzz for inputs that break a law or are slow, 18 minutes (FUZZ_SECONDS=n for each of seven laws)
@@ -81,6 +81,9 @@ monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus 
 	@for tool in promtool prometheus node npm; do command -v $$tool >/dev/null \
 		|| { echo "$$tool is needed (Debian: apt-get install prometheus nodejs npm)" >&2; exit 1; }; done
 	$(BIN)/python -m pytest tests/monitoring tests/prometheus -q $(ARGS)
+
+page-test: setup ## open the pages in a real browser (Debian: chromium; skipped without it, ARGS=--require-browser)
+	$(BIN)/python -m pytest tests/pages -q $(ARGS)
 
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
 	$(PYTHON) -m tools.controlplane build

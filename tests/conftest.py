@@ -10,6 +10,7 @@ from hypothesis import settings
 TESTS = Path(__file__).parent
 LONG = (TESTS / "faults",)
 """Tests that start real servers and load them. The attacks of ``exhaustion`` are marked one by one."""
+BROWSER = TESTS / "pages"
 
 # `make test-long` selects this profile; budget.py reads its name.
 settings.register_profile("long", print_blob=True)
@@ -21,14 +22,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the expected answers below tests/data again from what the code answers now",
     )
+    parser.addoption(
+        "--require-browser",
+        action="store_true",
+        help="fail instead of skipping the tests of pages when there is no Chromium",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as long the tests below :data:`LONG` and in modules named ``*growth.py``.
+    """Mark as long the tests below :data:`LONG` and in modules named ``*growth.py``, and those of pages.
 
     Other modules that check how work grows also run in `make test`, where they compare less.
     """
     for item in items:
+        if item.path.is_relative_to(BROWSER):
+            item.add_marker("browser")
         if item.path.name.endswith("growth.py") or any(item.path.is_relative_to(folder) for folder in LONG):
             item.add_marker("long")
         if isinstance(item, pytest.Function) and hasattr(item.module, "check_linear"):

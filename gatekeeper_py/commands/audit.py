@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from gatekeeper_py.commands.clusterinput import (
     progress,
     with_cluster,
 )
+from gatekeeper_py.commands.files import shown
 from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, check_namespace
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.policy.policy import Policy
@@ -58,25 +60,57 @@ def audit(
         raise click.UsageError(str(problem)) from None
     check_namespace(namespace)
     judged_by = configmap or usable_policy(policy or "")
+    instant = now()
 
-    async def work(api: ApiClient) -> Survey:
+    async def work(api: ApiClient) -> tuple[Policy, Survey]:
         from gatekeeper_py.inventory.survey import survey  # noqa: PLC0415 - keeps other commands fast to start
         from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
 
         found = judged_by if isinstance(judged_by, Policy) else await policy_in(api, judged_by)
-        judge = Snapshot(found.at(now()), CACHE_SIZE, CacheCounts())
+        judge = Snapshot(found.at(instant), CACHE_SIZE, CacheCounts())
         exempt = frozenset(exempt_namespaces)
         with progress() as on_page:
-            return await survey(
+            return found, await survey(
                 api,
                 judge,
                 namespace=namespace,
                 exempt=exempt,
-                keep_approved=approved_too,
+                # The page counts approved images by registry and namespace, even if it does not list them.
+                keep_approved=approved_too or style == "html",
                 on_page=on_page,
             )
 
-    survey = with_cluster(kubeconfig, context, work)
+    judged, survey = with_cluster(kubeconfig, context, work)
     note_missing(survey.missing)
-    write_report(survey.tally, style, wide=wide)
+    if style == "html":
+        name = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
+        _write_page(survey, judged, name, namespace, instant, lists_approved=approved_too)
+    else:
+        write_report(survey.tally, style, wide=wide)
     return 1 if survey.tally.counts["rejected"] else 0
+
+
+def _write_page(
+    survey: Survey,
+    policy: Policy,
+    policy_name: str,
+    namespace: str | None,
+    instant: datetime,
+    *,
+    lists_approved: bool,
+) -> None:
+    from gatekeeper_py import __version__  # noqa: PLC0415 - keeps other commands fast to start
+    from gatekeeper_py.inventory.resources import kind_text  # noqa: PLC0415
+    from gatekeeper_py.reporting.auditpage import AuditPage, audit_page  # noqa: PLC0415
+    from gatekeeper_py.reporting.pageparts import write_page  # noqa: PLC0415
+
+    page = AuditPage(
+        policy=policy,
+        policy_name=policy_name,
+        namespace=namespace,
+        instant=instant,
+        version=__version__,
+        missing=[kind_text(kind) for kind in survey.missing],
+        lists_approved=lists_approved,
+    )
+    write_page(audit_page(survey.tally, page))

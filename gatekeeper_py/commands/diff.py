@@ -18,7 +18,7 @@ from gatekeeper_py.commands.clusterinput import (
     policy_in,
     with_cluster,
 )
-from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Instant, check_namespace
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.commands.running import Recording, read_cluster
@@ -114,7 +114,10 @@ def diff(
             with_cluster(kubeconfig, context, partial(change.read_old, configmap=configmap))
         if all_images:
             difference = change.difference()
-            write_difference(change.documents, difference, style, wide=wide)
+            if style == "html":
+                _write_page(change, difference, policies, configmap)
+            else:
+                write_difference(change.documents, difference, style, wide=wide)
             return 1 if wanted & difference.changes else 0
         changes = change.changes(exempt_namespaces)
         recording.read(changes, change.declared, namespace)
@@ -128,7 +131,10 @@ def diff(
 
         changes, missing = with_cluster(kubeconfig, context, work)
         note_missing(missing)
-    write_changes(change.documents, changes, style, wide=wide)
+    if style == "html":
+        _write_page(change, changes, policies, configmap)
+    else:
+        write_changes(change.documents, changes, style, wide=wide)
     counts = changes.counts
     return 1 if any(counts[each] for each in wanted) else 0
 
@@ -139,7 +145,7 @@ class _PolicyChange:
     def __init__(self, old: Policy | None, new: Policy, instant: datetime) -> None:
         self._old = old
         self._new = new
-        self._instant = instant
+        self.instant = instant
 
     async def read_old(self, api: ApiClient, configmap: checked.ConfigMapName) -> None:
         self._old = await policy_in(api, configmap)
@@ -161,7 +167,7 @@ class _PolicyChange:
 
     def difference(self) -> Difference:
         """Compute the exact difference. Raises ``UnreadableError`` if that would take too long."""
-        old, new = (policy.at(self._instant) for policy in self._policies)
+        old, new = (policy.at(self.instant) for policy in self._policies)
         try:
             return compare(old, new)
         except TooComplex as problem:
@@ -171,9 +177,32 @@ class _PolicyChange:
 
     def changes(self, exempt: Iterable[str]) -> Changes:
         old, new = (
-            Snapshot(policy.at(self._instant), CACHE_SIZE, CacheCounts()) for policy in self._policies
+            Snapshot(policy.at(self.instant), CACHE_SIZE, CacheCounts()) for policy in self._policies
         )
         return Changes(old, new, frozenset(exempt))
+
+
+def _write_page(
+    change: _PolicyChange,
+    found: Changes | Difference,
+    policies: Sequence[str],
+    configmap: checked.ConfigMapName | None,
+) -> None:
+    from gatekeeper_py import __version__  # noqa: PLC0415 - keeps other commands fast to start
+    from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page  # noqa: PLC0415
+    from gatekeeper_py.reporting.pageparts import write_page  # noqa: PLC0415
+
+    *old, new = map(shown, policies)
+    page = DiffPage(
+        old_name=old[0] if configmap is None else f"ConfigMap {configmap}",
+        new_name=new,
+        instant=change.instant,
+        version=__version__,
+    )
+    if isinstance(found, Changes):
+        write_page(changes_page(change.documents, found, page))
+    else:
+        write_page(difference_page(change.documents, found, page))
 
 
 def _check_usage(

@@ -65,7 +65,8 @@ class _Judged:
             image = judged_image(judgement, self._policy, request.namespace)
             if request.namespace in self._exempt:
                 image = image._replace(verdict="exempt")
-            self.tally.add(image, Usage(request.kind, request.namespace, request.name, judgement.slot.path))
+            usage = Usage(request.kind, request.namespace, request.name, judgement.slot.path)
+            self.tally.add(image, usage, judgement.decision.rule)
 
 
 def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | None) -> JudgedImage:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.rules import Rule
 
 
 class JudgedImage(NamedTuple):
@@ -38,18 +40,43 @@ class Usage(NamedTuple):
     path: str
 
 
+RuleKey = tuple[str, int]
+"""List and index of a rule."""
+
+
+def rule_key(rule: Rule) -> RuleKey:
+    return rule.list, rule.index
+
+
+@dataclass(slots=True)
+class RuleUse:
+    """How often one rule decided: distinct images, and places where they are used."""
+
+    images: set[str]
+    places: int = 0
+
+
 class Tally:
     """The images found so far; with ``keep_approved`` also where the approved ones are used."""
 
-    __slots__ = ("_keep_approved", "_usages", "objects")
+    __slots__ = ("_keep_approved", "_rules", "_usages", "objects")
 
     def __init__(self, *, keep_approved: bool) -> None:
         self.objects = 0
         self._keep_approved = keep_approved
         self._usages: dict[JudgedImage, list[Usage]] = {}
+        self._rules: dict[RuleKey, RuleUse] = {}
 
-    def add(self, image: JudgedImage, usage: Usage) -> None:
+    def add(self, image: JudgedImage, usage: Usage, rule: Rule | None = None) -> None:
+        """Count one place where an image is used, and the rule that decided, if one did.
+
+        An exempt place counts for no rule, because the webhook does not review it.
+        """
         usages = self._usages.setdefault(image, [])
+        if rule is not None and image.verdict != "exempt":
+            use = self._rules.setdefault(rule_key(rule), RuleUse(set()))
+            use.images.add(image.image)
+            use.places += 1
         if self._keep_approved or image.verdict == "rejected":
             # Parsed JSON holds a new string each time, but there are few kinds, namespaces and paths.
             namespace = None if usage.namespace is None else sys.intern(usage.namespace)
@@ -60,6 +87,15 @@ class Tally:
         self.objects += other.objects
         for image, usages in other._usages.items():
             self._usages.setdefault(image, []).extend(usages)
+        for key, use in other._rules.items():
+            mine = self._rules.setdefault(key, RuleUse(set()))
+            mine.images |= use.images
+            mine.places += use.places
+
+    @property
+    def rules(self) -> Mapping[RuleKey, RuleUse]:
+        """The rules that decided about some image."""
+        return self._rules
 
     @property
     def counts(self) -> dict[str, int]:

@@ -17,8 +17,8 @@ from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.images import write_image_lines, write_images
 from gatekeeper_py.reporting.tables import GAP, MAX_CELL, layout, objects_of
 
-Style = Literal["table", "json", "jsonl", "csv"]
-FORMATS: Final = ("table", "json", "jsonl", "csv")
+Style = Literal["table", "json", "jsonl", "csv", "html"]
+FORMATS: Final = ("table", "json", "jsonl", "csv", "html")
 HEADINGS: Final = ("IMAGE", "REASON", "COUNT", "DETAIL", "WHERE")
 CSV_FIELDS: Final = ("image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path")
 STYLES: Final = {"approved": "bold green", "rejected": "bold red", "exempt": "bold blue"}
@@ -27,7 +27,8 @@ STYLES: Final = {"approved": "bold green", "rejected": "bold red", "exempt": "bo
 def write_report(tally: Tally, style: Style, *, wide: bool = False) -> None:
     """Write a report to stdout, image by image, so that a long one needs little memory.
 
-    A table on a terminal is shortened to its width, unless it is to be ``wide``.
+    A table on a terminal is shortened to its width, unless it is to be ``wide``. The page, which is made
+    whole, is in ``auditpage``.
     """
     if style == "json":
         write_images({"counts": tally.counts}, _rows(tally), {})

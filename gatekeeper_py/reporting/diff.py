@@ -21,9 +21,18 @@ from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.images import write_images
 from gatekeeper_py.reporting.tables import GAP, MAX_CELL, Row, layout, objects_of
 
-Style = Literal["table", "json"]
-FORMATS: Final = ("table", "json")
+Style = Literal["table", "json", "html"]
+FORMATS: Final = ("table", "json", "html")
 STYLES: Final = {"approved": "bold green", "rejected": "bold red", "rewritten": "bold cyan"}
+
+MARKS: Final = {"+": "green", "-": "red", "~": "yellow"}
+
+ANSWERS: Final = {
+    "approved": ("Some images become approved.", "No image becomes approved."),
+    "rejected": ("Some images become rejected.", "No image becomes rejected."),
+    "rewritten": ("Some images are rewritten differently.", "No image is rewritten differently."),
+}
+"""What ``--all-images`` says about each change, if there is one and if there is none."""
 
 MAX_RULES: Final = 50
 """Changed entries of the document that the table shows; JSON has all of them."""
@@ -38,7 +47,7 @@ _NAMES: Final = {
 
 
 def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *, wide: bool) -> None:
-    """Write what a change does to the images that run."""
+    """Write what a change does to the images that run. The page is in ``diffpage``."""
     if style == "json":
         write_images({"rules": documents.as_json()}, _rows(changes), {"counts": changes.counts})
         return
@@ -87,8 +96,8 @@ def write_difference(documents: DocumentChanges, difference: Difference, style: 
             escape(witness.image, MAX_CELL),
             witness.change,
             witness.namespace if witness.namespace is not None else "(none)",
-            _decided_by(witness.old),
-            _decided_by(witness.new),
+            decided_by(witness.old),
+            decided_by(witness.new),
         )
         for witness in difference.witnesses
     ]
@@ -99,17 +108,8 @@ def write_difference(documents: DocumentChanges, difference: Difference, style: 
         [witness.change for witness in difference.witnesses],
         wide=wide,
     )
-    for holds, name, some, none in (
-        (difference.widens, "approved", "Some images become approved.", "No image becomes approved."),
-        (difference.narrows, "rejected", "Some images become rejected.", "No image becomes rejected."),
-        (
-            difference.rewrites,
-            "rewritten",
-            "Some images are rewritten differently.",
-            "No image is rewritten differently.",
-        ),
-    ):
-        out.print(Text(some, STYLES[name]) if holds else Text(none))
+    for name, (some, none) in ANSWERS.items():
+        out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
 
 
 def _rows(changes: Changes) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
@@ -120,7 +120,7 @@ def _witness(witness: Witness) -> dict[str, Any]:
     return {**witness._asdict(), "old": rule_as_json(witness.old), "new": rule_as_json(witness.new)}
 
 
-def _decided_by(rule: object) -> str:
+def decided_by(rule: object) -> str:
     return "no rule" if rule is None else escape(str(rule), MAX_CELL)
 
 
@@ -138,17 +138,22 @@ def _print_table(
 
 def _print_documents(out: Console, documents: DocumentChanges) -> None:
     """Print what was edited, one entry a line."""
-    lines = [
-        *(("+", "green", _named(entry)) for entry in documents.added),
-        *(("-", "red", _named(entry)) for entry in documents.removed),
-        *(("~", "yellow", _changed(change)) for change in documents.changed),
-    ]
-    for mark, style, text in lines[:MAX_RULES]:
-        out.print(Text.assemble((mark, f"bold {style}"), f" {escape(text, MAX_CELL)}"))
+    lines = document_lines(documents)
+    for mark, text in lines[:MAX_RULES]:
+        out.print(Text.assemble((mark, f"bold {MARKS[mark]}"), f" {escape(text, MAX_CELL)}"))
     if len(lines) > MAX_RULES:
         out.print(f"... and {len(lines) - MAX_RULES} more; --format json shows all of them")
     if lines:
         out.print()
+
+
+def document_lines(documents: DocumentChanges) -> list[tuple[str, str]]:
+    """Return what was edited, one entry a line, each with its mark: ``+``, ``-`` or ``~``."""
+    return [
+        *(("+", _named(entry)) for entry in documents.added),
+        *(("-", _named(entry)) for entry in documents.removed),
+        *(("~", _changed(change)) for change in documents.changed),
+    ]
 
 
 def _named(entry: Entry) -> str:

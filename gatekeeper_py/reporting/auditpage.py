@@ -1,0 +1,241 @@
+"""The audit as one HTML page: what would be refused, where it runs, and what each rule does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.inventory.tally import JudgedImage, RuleUse, Tally, Usage, rule_key
+from gatekeeper_py.page.charts import Part, legend, share_bar
+from gatekeeper_py.page.document import Section, document, figures, filtered, table
+from gatekeeper_py.page.markup import Html, join, tag, text
+from gatekeeper_py.reporting.console import counted
+from gatekeeper_py.reporting.pageparts import CLUSTER, Kind, Shares, image_list, named_bar, registry_of
+
+Verdict = Literal["rejected", "approved", "exempt"]
+
+KINDS: Final = (Kind("rejected", "bad"), Kind("approved", "good"), Kind("exempt", "mute"))
+
+REASONS: Final = {
+    "unlisted": "No rule allows it",
+    "denied": "A deny rule matches",
+    "invalid": "Not a usable image name",
+}
+
+MAX_RULES: Final = 1000
+"""Rules in each table. A policy can have 200,000, and a page with all of them opens in no browser."""
+
+Row = tuple[JudgedImage, Sequence[Usage]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """What the page shows besides the tally, which must have been made with ``keep_approved``.
+
+    ``missing`` are kinds that the policy declares and the cluster does not serve. ``lists_approved`` adds the
+    approved and exempt images, which otherwise are only counted.
+    """
+
+    policy: Policy
+    policy_name: str
+    namespace: str | None
+    instant: datetime
+    version: str
+    missing: Sequence[str] = ()
+    lists_approved: bool = False
+
+
+def audit_page(tally: Tally, page: AuditPage) -> str:
+    """Return the page."""
+    rows = list(tally.listed())
+    places = _places(rows)
+    sections = [
+        Section("summary", "Summary", _summary(tally, page, places)),
+        Section("where", "Where", _where(rows)),
+        Section("rejected", "Rejected images", _rejected(rows), "Rejected"),
+        *_rule_sections(tally, page),
+    ]
+    if page.lists_approved:
+        sections += [
+            Section("approved", "Approved images", _with_verdict(rows, "approved"), "Approved"),
+            Section("exempt", "Images in exempt namespaces", _with_verdict(rows, "exempt"), "Exempt"),
+        ]
+    scope = "All namespaces" if page.namespace is None else f"Namespace {page.namespace}"
+    lead = tag("p", f"{scope} · {format_instant(page.instant)}", class_="lead")
+    footer = tag(
+        "p",
+        f"Made by gatekeeper-py {page.version}. Every object was judged as the webhook would judge it if it "
+        f"were created on {format_instant(page.instant)}.",
+    )
+    return document(title="Image audit", lead=lead, sections=sections, footer=footer)
+
+
+def _places(rows: Sequence[Row]) -> dict[str, int]:
+    counts = {kind.name: 0 for kind in KINDS}
+    for image, usages in rows:
+        counts[image.verdict] += len(usages)
+    return counts
+
+
+def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
+    counts = tally.counts
+    rejected = counts["rejected"]
+    style = "bad" if rejected else "good"
+    if not sum(places.values()):
+        verdict = "No image was found."
+    elif rejected:
+        verdict = (
+            f"The policy would refuse {counted(rejected, 'image')} in {counted(places['rejected'], 'place')}."
+        )
+    else:
+        verdict = "The policy would refuse nothing that runs."
+    parts = [Part(kind.name, places[kind.name], kind.style) for kind in KINDS]
+    shown = ", ".join(f"{part.amount} {part.name}" for part in parts)
+    parts = [part for part in parts if part.amount or part.name != "exempt"]
+    bar = share_bar(parts, sum(places.values()), label=f"Places: {shown}")
+    return join(
+        (
+            tag("p", verdict, class_=f"verdict {style}"),
+            figures(
+                (
+                    (f"{rejected:,}", "images rejected", style),
+                    (f"{counts['approved']:,}", "images approved", ""),
+                    (f"{sum(places.values()):,}", "places with an image", ""),
+                    (f"{counts['objects']:,}", "objects read", ""),
+                )
+            ),
+            tag("div", bar, legend(parts), class_="big"),
+            tag(
+                "p",
+                "Policy ",
+                tag("code", text(page.policy_name)),
+                ", mode ",
+                tag("strong", page.policy.mode),
+                ", revision ",
+                tag("code", page.policy.revision),
+                ".",
+                class_="more",
+            ),
+            *(
+                tag("p", f"Not audited: the cluster does not serve {kind}.", class_="note")
+                for kind in map(text, page.missing)
+            ),
+        )
+    )
+
+
+def _where(rows: Sequence[Row]) -> Html:
+    registries, namespaces, reasons = Shares(KINDS), Shares(KINDS), Shares(KINDS)
+    for image, usages in rows:
+        registries.add(registry_of(image.canonical), image.verdict, len(usages))
+        if image.verdict == "rejected":
+            reasons.add(image.reason, image.verdict, len(usages))
+        for usage in usages:
+            namespaces.add(usage.namespace or CLUSTER, image.verdict, 1)
+    return tag(
+        "div",
+        tag(
+            "div",
+            tag("h3", "By registry"),
+            registries.table("registry"),
+            tag("h3", "By reason"),
+            reasons.table("reason"),
+        ),
+        tag("div", tag("h3", "By namespace"), namespaces.table("namespace")),
+        class_="pair",
+    )
+
+
+def _rejected(rows: Sequence[Row]) -> Html:
+    """Group by reason, so that no line repeats it."""
+    groups = []
+    for reason, title in REASONS.items():
+        found = [row for row in rows if row[0].verdict == "rejected" and row[0].reason == reason]
+        if found:
+            # The detail of an unlisted image only repeats its name.
+            shown = (
+                (image.image, "" if reason == "unlisted" else image.detail, usages) for image, usages in found
+            )
+            badge = tag("span", reason, class_="badge bad")
+            groups.append(tag("h3", badge, f" {title}: {counted(len(found), 'image')}"))
+            groups.append(image_list(shown))
+    return filtered(join(groups), noun="images") if groups else tag("p", "None.")
+
+
+def _with_verdict(rows: Sequence[Row], verdict: Verdict) -> Html:
+    shown = [(image.image, "", usages) for image, usages in rows if image.verdict == verdict]
+    return filtered(image_list(shown), noun="images") if shown else tag("p", "None.")
+
+
+def _rule_sections(tally: Tally, page: AuditPage) -> Iterator[Section]:
+    rules = (*page.policy.allow, *page.policy.deny)
+    uses = tally.rules
+    used = [(rule, use) for rule in rules if (use := uses.get(rule_key(rule))) is not None]
+    used.sort(key=lambda pair: -pair[1].places)
+    unused = [rule for rule in rules if rule_key(rule) not in uses]
+    approving = [pair for pair in used if pair[0].list == "allow"]
+    refusing = [pair for pair in used if pair[0].list == "deny"]
+    body = [tag("h3", "Rules that approve"), _used(approving, "approved", "good")]
+    if refusing:
+        body += [tag("h3", "Rules that deny"), _used(refusing, "denied", "bad")]
+    yield Section("rules", "What the rules do", join(body), "Rules")
+    where = "runs" if page.namespace is None else f"runs in the namespace {page.namespace}"
+    yield Section("unused", "Unused rules", _unused(unused, page.instant, where), "Unused rules")
+
+
+def _used(pairs: Sequence[tuple[Rule, RuleUse]], verb: str, style: str) -> Html:
+    if not pairs:
+        return tag("p", "None.")
+    most = max(use.places for _, use in pairs)
+    rows = (
+        (
+            named_bar(_rule(rule), [Part(verb, use.places, style)], most),
+            f"{len(use.images):,}",
+            f"{use.places:,}",
+        )
+        for rule, use in pairs[:MAX_RULES]
+    )
+    headings = ("Rule", f"Images {verb}", "Places")
+    return join(
+        (table(headings, rows, caption=f"Rules with images {verb}", numbers=(1, 2)), _rest(len(pairs)))
+    )
+
+
+def _unused(rules: Sequence[Rule], instant: datetime, where: str) -> Html:
+    if not rules:
+        return tag("p", f"Every rule decides about some image that {where}.")
+    rows = (
+        (
+            _rule(rule),
+            tag("span", "expired", class_="badge change") if not rule.lives_at(instant) else "",
+            text(rule.owner or ""),
+        )
+        for rule in rules[:MAX_RULES]
+    )
+    note = tag(
+        "p",
+        f"These rules decide about no image that {where} at the moment. Images that ran earlier, or will run "
+        "later, may still need them.",
+    )
+    headings = ("Rule", "State", "Owner")
+    return join((note, table(headings, rows, caption="Unused rules"), _rest(len(rules))))
+
+
+def _rule(rule: Rule) -> Html:
+    shown = [tag("code", text(f"{rule.list}[{rule.index}] {rule.pattern.text}"))]
+    if rule.namespaces is not None:
+        shown.append(text(f" in {', '.join(rule.namespaces)}"))
+    if rule.until is not None:
+        shown.append(text(f" until {format_instant(rule.until)}"))
+    return join(shown)
+
+
+def _rest(count: int) -> Html:
+    """Say how many rules a table left out."""
+    left_out = count - MAX_RULES
+    return tag("p", f"{left_out:,} more rules are not shown.", class_="note") if left_out > 0 else Html("")

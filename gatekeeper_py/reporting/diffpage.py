@@ -1,0 +1,155 @@
+"""What a policy change does, as one HTML page: for what runs, or for all images that can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from gatekeeper_py.core.compare.difference import Difference
+from gatekeeper_py.core.compare.documents import DocumentChanges
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.inventory.changes import CHANGES, Change, Changes, ImageChange
+from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.page.charts import Part, legend, share_bar
+from gatekeeper_py.page.document import Section, document, figures, filtered, table
+from gatekeeper_py.page.markup import Html, join, tag, text
+from gatekeeper_py.reporting.console import counted
+from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines
+from gatekeeper_py.reporting.pageparts import CLUSTER, Kind, Shares, image_list
+
+STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
+KINDS: Final = tuple(Kind(name, STYLES[name]) for name in CHANGES)
+HEADINGS: Final[dict[Change, str]] = {
+    "rejected": "Images that become rejected",
+    "approved": "Images that become approved",
+    "rewritten": "Images that are rewritten differently",
+}
+WORDS: Final = {"+": ("added", "good"), "-": ("removed", "bad"), "~": ("changed", "change")}
+
+MAX_ENTRIES: Final = 1000
+"""Edited entries of the document; the JSON output has all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffPage:
+    """What the page shows besides the changes."""
+
+    old_name: str
+    new_name: str
+    instant: datetime
+    version: str
+
+
+def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -> str:
+    """Return the page about the images that run."""
+    counts = changes.counts
+    rows = list(changes.listed())
+    changed = [Part(name, counts[name], STYLES[name]) for name in CHANGES]
+    parts = [*changed, Part("unchanged", counts["unchanged"], "mute")]
+    total = sum(part.amount for part in parts)
+    spoken = ", ".join(f"{part.amount} {part.name}" for part in parts)
+    verdict = (
+        f"The change affects {counted(sum(part.amount for part in changed), 'image')} of {total:,}."
+        if any(part.amount for part in changed)
+        else "The change affects no image that runs."
+    )
+    style = "bad" if counts["rejected"] else "good"
+    summary = join(
+        (
+            tag("p", verdict, class_=f"verdict {style}"),
+            figures(
+                (f"{part.amount:,}", f"become {part.name}", part.style if part.amount else "")
+                if part.name != "rewritten"
+                else (f"{part.amount:,}", "rewritten differently", part.style if part.amount else "")
+                for part in changed
+            ),
+            tag("div", share_bar(parts, total, label=f"Images: {spoken}"), legend(parts), class_="big"),
+        )
+    )
+    sections = [
+        Section("summary", "Summary", summary),
+        _edited(documents),
+        Section("where", "Where", _where(rows)),
+        *(_changed(name, rows) for name in CHANGES),
+    ]
+    return _document(sections, page)
+
+
+def difference_page(documents: DocumentChanges, difference: Difference, page: DiffPage) -> str:
+    """Return the page about all images that can be written."""
+    answers = [
+        tag("li", tag("span", some if name in difference.changes else none, class_=f"badge {style}"))
+        for (name, (some, none)), style in zip(
+            ANSWERS.items(), _answer_styles(difference), strict=True
+        )
+    ]
+    note = "These answers hold for every image that can be written, in every namespace."
+    summary = join((tag("p", note), tag("ul", *answers, class_="answers")))
+    rows = [
+        (
+            tag("code", text(witness.image)),
+            tag("span", witness.change, class_=f"badge {STYLES[witness.change]}"),
+            "(none)" if witness.namespace is None else text(witness.namespace),
+            tag("code", text(decided_by(witness.old))),
+            tag("code", text(decided_by(witness.new))),
+        )
+        for witness in difference.witnesses
+    ]
+    headings = ("Image", "Change", "Namespace", "Old rule", "New rule")
+    examples = table(headings, rows, caption="Examples of images that change") if rows else tag("p", "None.")
+    sections = [
+        Section("summary", "Summary", summary),
+        _edited(documents),
+        Section("examples", "Examples", examples),
+    ]
+    return _document(sections, page)
+
+
+def _answer_styles(difference: Difference) -> list[str]:
+    return [STYLES[name] if name in difference.changes else "" for name in ("approved", "rejected", "rewritten")]
+
+
+def _document(sections: Sequence[Section], page: DiffPage) -> str:
+    lead = join((text(page.old_name), " → ", text(page.new_name), f" · {format_instant(page.instant)}"))
+    footer = f"Made by gatekeeper-py {page.version}. Both policies were judged as of {format_instant(page.instant)}."
+    return document(
+        title="Policy change", lead=tag("p", lead, class_="lead"), sections=sections, footer=tag("p", footer)
+    )
+
+
+def _edited(documents: DocumentChanges) -> Section:
+    lines = document_lines(documents)
+    items = (
+        tag("li", tag("span", WORDS[mark][0], class_=f"badge {WORDS[mark][1]}"), " ", tag("code", text(line)))
+        for mark, line in lines[:MAX_ENTRIES]
+    )
+    body = tag("ul", *items, class_="list plain") if lines else tag("p", "The documents say the same.")
+    if len(lines) > MAX_ENTRIES:
+        body = join((body, tag("p", f"{len(lines) - MAX_ENTRIES:,} more are not shown.", class_="note")))
+    return Section("edited", "What was edited", body, "Edited")
+
+
+def _where(rows: Sequence[tuple[ImageChange, Sequence[Usage]]]) -> Html:
+    namespaces, reasons = Shares(KINDS), Shares(KINDS)
+    for change, usages in rows:
+        reasons.add(change.reason, change.change, len(usages))
+        for usage in usages:
+            namespaces.add(usage.namespace or CLUSTER, change.change, 1)
+    return tag(
+        "div",
+        tag("div", tag("h3", "By namespace"), namespaces.table("namespace")),
+        tag("div", tag("h3", "By the new policy's reason"), reasons.table("reason")),
+        class_="pair",
+    )
+
+
+def _changed(name: Change, rows: Sequence[tuple[ImageChange, Sequence[Usage]]]) -> Section:
+    shown = [
+        (change.image, f"becomes {change.detail}" if name == "rewritten" else change.detail, usages)
+        for change, usages in rows
+        if change.change == name
+    ]
+    body = filtered(image_list(shown), noun="images") if shown else tag("p", "None.")
+    return Section(name, HEADINGS[name], body, name.capitalize())

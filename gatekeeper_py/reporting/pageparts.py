@@ -1,0 +1,125 @@
+"""Parts that the pages of ``audit`` and ``diff`` share: breakdowns by name, and lists of images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final, NamedTuple
+
+import click
+
+from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.page.charts import Part, share_bar
+from gatekeeper_py.page.document import table
+from gatekeeper_py.page.markup import Html, join, tag, text
+from gatekeeper_py.reporting.console import counted
+
+SHOWN: Final = 12
+"""Lines of a breakdown that are shown at once; the rest opens with a click."""
+
+MAX_OBJECT: Final = 320
+"""Characters of a namespace and a name."""
+
+CLUSTER: Final = "(cluster-scoped)"
+INVALID: Final = "(invalid)"
+
+
+class Kind(NamedTuple):
+    """One kind of count in a breakdown, and the style of its bar."""
+
+    name: str
+    style: str
+
+
+class Shares:
+    """Counts by a name that a stranger may have chosen, and by kind."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        self._kinds = kinds
+        self._counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
+
+    def add(self, name: str, kind: str, count: int) -> None:
+        counts = self._counts[name]
+        counts[kind] = counts.get(kind, 0) + count
+
+    def table(self, noun: str) -> Html:
+        """Return a table with a bar for each name, those with most of the first kind first."""
+        ordered = sorted(self._counts.items(), key=self._order)
+        most = max((sum(counts.values()) for counts in self._counts.values()), default=0)
+        used = [kind for kind in self._kinds if any(kind.name in counts for counts in self._counts.values())]
+        rows = [self._row(name, counts, used, most) for name, counts in ordered]
+        if not rows:
+            return tag("p", "None.")
+        headings = (noun.capitalize(), *(kind.name.capitalize() for kind in used))
+        numbers = range(1, len(headings))
+        first = table(headings, rows[:SHOWN], caption=f"Places by {noun}", numbers=numbers)
+        if len(rows) <= SHOWN:
+            return first
+        rest = table(headings, rows[SHOWN:], caption=f"More places by {noun}", numbers=numbers)
+        more = tag("details", tag("summary", f"{len(rows) - SHOWN:,} more"), rest, class_="more")
+        return join((first, more))
+
+    def _order(self, item: tuple[str, Mapping[str, int]]) -> tuple[object, ...]:
+        name, counts = item
+        return (*(-counts.get(kind.name, 0) for kind in self._kinds), name)
+
+    def _row(
+        self, name: str, counts: Mapping[str, int], used: Sequence[Kind], most: int
+    ) -> tuple[str | Html, ...]:
+        parts = [Part(kind.name, counts.get(kind.name, 0), kind.style) for kind in used]
+        return (named_bar(tag("code", text(name)), parts, most), *(f"{part.amount:,}" for part in parts))
+
+
+def write_page(page: str) -> None:
+    """Write a page to stdout, as UTF-8 whatever the terminal's encoding is."""
+    click.echo(page.encode(), nl=False)
+
+
+def named_bar(name: Html, parts: Sequence[Part], whole: int) -> Html:
+    """Return a name with its bar below it."""
+    return join((name, share_bar(parts, whole)))
+
+
+def registry_of(canonical: str | None) -> str:
+    """Return the registry of an image's whole name; a note for an invalid image."""
+    return INVALID if canonical is None else canonical.partition("/")[0]
+
+
+def image_list(rows: Iterable[tuple[str, str, Sequence[Usage]]]) -> Html:
+    """Return images, each with a detail that may be empty, and where it is used."""
+    return tag("ul", *(_image(*row) for row in rows), class_="list")
+
+
+def _image(image: str, detail: str, usages: Sequence[Usage]) -> Html:
+    """Return one image. There may be thousands, so this markup is as short as it can be."""
+    shown = tag("code", text(image) if image else "(none)")
+    note = tag("p", text(detail)) if detail else Html("")
+    fields = [_field(*group) for group in _grouped(usages)]
+    if len(usages) == 1:
+        return tag("li", shown, note, tag("i", fields[0]))
+    title = tag("summary", shown, tag("i", _extent(usages)))
+    return tag("li", tag("details", title, note, tag("ul", *(tag("li", each) for each in fields))))
+
+
+def _extent(usages: Sequence[Usage]) -> str:
+    namespaces = len({usage.namespace for usage in usages})
+    return f"{len(usages):,} places in {counted(namespaces, 'namespace')}"
+
+
+def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield kind, field and the objects there, so that neither kind nor field is repeated."""
+
+    def group(usage: Usage) -> tuple[str, str]:
+        return usage.kind, usage.path
+
+    def name(usage: Usage) -> str:
+        return f"{usage.namespace}/{usage.name}" if usage.namespace else usage.name
+
+    for (kind, path), found in groupby(sorted(usages, key=group), group):
+        yield kind, path, sorted(map(name, found))
+
+
+def _field(kind: str, path: str, names: Sequence[str]) -> Html:
+    listed = join((text(name, MAX_OBJECT) for name in names), ", ")
+    return join((text(kind), " " if kind else "", listed, " · ", text(path)))

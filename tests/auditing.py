@@ -1,0 +1,63 @@
+"""Audits made from lists of what runs, without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from builders import INSTANT
+from gatekeeper_py.core import Policy, admission
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.inventory.survey import judged_image
+from gatekeeper_py.inventory.tally import Tally, Usage
+from gatekeeper_py.reporting.auditpage import AuditPage
+
+Run = tuple[str, str, str, str]
+"""Namespace, kind (``Pod`` or one of ``apps``), name and image."""
+
+EXEMPT: Final = "kube-system"
+
+HOSTILE: Final = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "'\"><svg onload=alert(1)>",
+    "\u202egpj.exe\u202c",
+    "javascript:alert(1)",
+    "&lt;b&gt;",
+    "</style><style>*{display:none}</style>",
+    "a\u0000b\u001b[2J\r\nc",
+    "A" * 100_000,
+    "\u00e9\N{GRINNING FACE}",
+    "{{7*7}}${7*7}",
+)
+
+
+def tally_of(policy: Policy, runs: Iterable[Run]) -> Tally:
+    """Judge what runs as the audit does; the namespace ``kube-system`` is exempt."""
+    compiled = policy.at(INSTANT)
+    tally = Tally(keep_approved=True)
+    for namespace, kind, name, image in runs:
+        spec: dict[str, Any] = {"containers": [{"name": "main", "image": image}]}
+        request = AdmissionRequest(
+            uid="audit",
+            group="" if kind == "Pod" else "apps",
+            kind=kind,
+            operation="CREATE",
+            namespace=namespace,
+            name=name,
+            object={"metadata": {}, "spec": spec if kind == "Pod" else {"template": {"spec": spec}}},
+        )
+        tally.objects += 1
+        for judgement in admission.validate(request, compiled).judgements:
+            found = judged_image(judgement, compiled, namespace)
+            if namespace == EXEMPT:
+                found = found._replace(verdict="exempt")
+            usage = Usage(kind, namespace, name, judgement.slot.path)
+            tally.add(found, usage, judgement.decision.rule)
+    return tally
+
+
+def page_of(policy: Policy) -> AuditPage:
+    return AuditPage(
+        policy=policy, policy_name="policy.yaml", namespace=None, instant=INSTANT, version="1.2.3"
+    )

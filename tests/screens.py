@@ -1,0 +1,58 @@
+"""The screens on which pages are looked at, and what must hold on each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from browser import Page, Scheme
+
+SCREENS: Final = [
+    pytest.param(width, height, scheme, id=f"{name}-{scheme}")
+    for name, width, height in (("phone", 390, 844), ("small-phone", 320, 640), ("desktop", 1280, 900))
+    for scheme in ("light", "dark")
+]
+
+LUMINANCE: Final = """
+(() => {
+  const [r, g, b] = getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g).map(Number);
+  return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
+})()
+"""
+
+_CONTRAST: Final = """
+(() => {
+  const light = v => (v /= 255, v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const parse = color => {
+    const [r, g, b, a = 1] = color.match(/[0-9.]+/g).map(Number);
+    return {l: 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b), a};
+  };
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const color = parse(getComputedStyle(e).backgroundColor);
+      if (color.a) return color.l;
+    }
+    return 1;
+  };
+  const bad = new Set();
+  for (const e of document.querySelectorAll('body *:not(script, style, svg, svg *)')) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.getClientRects().length) continue;
+    const [a, b] = [parse(getComputedStyle(e).color).l, behind(e)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) bad.add(`${e.tagName}.${e.className}: ${ratio.toFixed(2)}`);
+  }
+  return [...bad];
+})()
+"""
+"""Elements whose text has less contrast than WCAG 2 AA asks for."""
+
+__all__ = ["LUMINANCE", "SCREENS", "Scheme", "check_fits"]
+
+
+async def check_fits(page: Page) -> None:
+    """Nothing is wider than the screen, and all text can be read."""
+    width, screen = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width <= screen
+    assert await page.evaluate(_CONTRAST) == []
