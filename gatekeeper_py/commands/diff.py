@@ -176,9 +176,7 @@ class _PolicyChange:
             raise UnreadableError(f"no exact answer, because of a bug in this program: {problem}") from None
 
     def changes(self, exempt: Iterable[str]) -> Changes:
-        old, new = (
-            Snapshot(policy.at(self.instant), CACHE_SIZE, CacheCounts()) for policy in self._policies
-        )
+        old, new = (Snapshot(policy.at(self.instant), CACHE_SIZE, CacheCounts()) for policy in self._policies)
         return Changes(old, new, frozenset(exempt))
 
 

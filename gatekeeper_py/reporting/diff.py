@@ -15,7 +15,7 @@ from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.compare.difference import Difference, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.inventory.changes import CHANGES, Changes
+from gatekeeper_py.inventory.changes import CHANGES, Change, Changes
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.images import write_images
@@ -27,7 +27,7 @@ STYLES: Final = {"approved": "bold green", "rejected": "bold red", "rewritten": 
 
 MARKS: Final = {"+": "green", "-": "red", "~": "yellow"}
 
-ANSWERS: Final = {
+ANSWERS: Final[dict[Change, tuple[str, str]]] = {
     "approved": ("Some images become approved.", "No image becomes approved."),
     "rejected": ("Some images become rejected.", "No image becomes rejected."),
     "rewritten": ("Some images are rewritten differently.", "No image is rewritten differently."),

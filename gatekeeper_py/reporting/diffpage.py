@@ -80,10 +80,8 @@ def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -
 def difference_page(documents: DocumentChanges, difference: Difference, page: DiffPage) -> str:
     """Return the page about all images that can be written."""
     answers = [
-        tag("li", tag("span", some if name in difference.changes else none, class_=f"badge {style}"))
-        for (name, (some, none)), style in zip(
-            ANSWERS.items(), _answer_styles(difference), strict=True
-        )
+        _answer(some, STYLES[name]) if name in difference.changes else _answer(none, "")
+        for name, (some, none) in ANSWERS.items()
     ]
     note = "These answers hold for every image that can be written, in every namespace."
     summary = join((tag("p", note), tag("ul", *answers, class_="answers")))
@@ -107,13 +105,13 @@ def difference_page(documents: DocumentChanges, difference: Difference, page: Di
     return _document(sections, page)
 
 
-def _answer_styles(difference: Difference) -> list[str]:
-    return [STYLES[name] if name in difference.changes else "" for name in ("approved", "rejected", "rewritten")]
+def _answer(sentence: str, style: str) -> Html:
+    return tag("li", tag("span", sentence, class_=f"badge {style}".strip()))
 
 
 def _document(sections: Sequence[Section], page: DiffPage) -> str:
     lead = join((text(page.old_name), " → ", text(page.new_name), f" · {format_instant(page.instant)}"))
-    footer = f"Made by gatekeeper-py {page.version}. Both policies were judged as of {format_instant(page.instant)}."
+    footer = f"Made by gatekeeper-py {page.version}. Both policies as of {format_instant(page.instant)}."
     return document(
         title="Policy change", lead=tag("p", lead, class_="lead"), sections=sections, footer=tag("p", footer)
     )

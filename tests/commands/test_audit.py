@@ -21,6 +21,7 @@ import pytest
 from builders import HUB_TO_CORP, pod, policy_text, workload
 from fakecluster import FakeCluster, status
 from gatekeeper_py.cli import run
+from paging import sections
 
 PODS = "/api/v1/pods"
 GOOD = "registry.corp.io/web:1"
@@ -83,6 +84,21 @@ def test_the_table_shows_what_would_be_refused_and_where_it_runs(audit: Audit) -
 def test_a_clean_cluster_is_one_line_and_exit_0(audit: Audit) -> None:
     said = audit(policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
     assert (said.code, said.out, said.err) == (0, "4 objects, 3 images: 0 rejected, 3 approved\n", "")
+
+
+def test_html_is_one_page_that_counts_approved_images_and_lists_them_on_request(audit: Audit) -> None:
+    said = audit("--format", "html")
+    assert (said.code, said.err) == (1, "")
+    assert said.out.startswith("<!doctype html>")
+    page = sections(said.out)
+    assert "The policy would refuse 2 images in 4 places." in page["summary"]
+    assert "approved 1" in page["summary"]
+    assert GOOD not in page["rejected"]
+    assert "allow[0] registry.corp.io" in page["rules"]
+    assert "approved" not in page
+    assert GOOD in sections(audit("--format", "html", "--all").out)["approved"]
+    clean = audit("--format", "html", policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
+    assert clean.code == 0
 
 
 def test_json_is_complete_and_sorted(audit: Audit) -> None:

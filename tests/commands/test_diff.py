@@ -13,6 +13,7 @@ import pytest
 from builders import HUB_TO_CORP, pod, policy_text, review, workload
 from commanding import Command, Done, Write
 from fakecluster import FakeCluster, status
+from paging import sections
 
 PODS = "/api/v1/pods"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
@@ -113,6 +114,20 @@ def test_the_table(
         f"nginx:1  rejected      3  docker.io/library/nginx matches no rule  {where}",
         "3 objects, 2 images: 1 rejected, 0 approved, 0 rewritten, 1 unchanged",
     ]
+
+
+def test_the_page(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
+) -> None:
+    kubeconfig = cluster.kubeconfig(tmp_path)
+    done = command("diff", *policies, "--kubeconfig", kubeconfig, "--format", "html")
+    assert (done.code, done.err) == (1, "")
+    page = sections(done.out)
+    assert "nginx:1" in page["rejected"]
+    assert "quay.io/team/tool:2" in page["approved"]
+    done = command("diff", *policies, "--all-images", "--format", "html")
+    assert (done.code, done.err) == (1, "")
+    assert "Some images become approved." in sections(done.out)["summary"]
 
 
 def test_exempt_namespaces_do_not_change_and_can_be_chosen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from html.parser import HTMLParser
 from typing import Final
 
 import pytest
@@ -13,40 +12,9 @@ from builders import INSTANT
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.inventory.tally import Tally
 from gatekeeper_py.reporting.auditpage import MAX_RULES, AuditPage, audit_page
+from paging import lines, sections
 
 MAX_BYTES: Final = 1_000_000
-
-
-class _Text(HTMLParser):
-    """The text of a page by section."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sections: dict[str, str] = {}
-        self._section = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "section":
-            self._section = dict(attrs)["id"] or ""
-            self.sections[self._section] = ""
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in {"th", "td", "li", "p", "h3", "dd", "dt", "summary", "br", "h2"}:
-            self.handle_data("\n")
-
-    def handle_data(self, data: str) -> None:
-        if self._section:
-            self.sections[self._section] += data
-
-
-def sections(page: str) -> dict[str, str]:
-    reader = _Text()
-    reader.feed(page)
-    return reader.sections
-
-
-def lines(section: str) -> list[str]:
-    return [line.strip() for line in section.splitlines() if line.strip()]
 
 
 POLICY: Final = """

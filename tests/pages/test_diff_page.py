@@ -1,0 +1,49 @@
+"""The page about a policy change in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auditing import HOSTILE
+from browser import Page, Scheme
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.compare.difference import compare
+from gatekeeper_py.core.compare.documents import compare_documents
+from gatekeeper_py.inventory.changes import Changes
+from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
+from screens import SCREENS, check_fits
+
+LONG = "registry.corp.io/a-very-long-name-of-a-team/" + "x" * 150
+OLD = parse_policy(policy_text(f"deny: ['{LONG}/**']\n", allow="[registry.corp.io, quay.io]"))
+NEW = parse_policy(policy_text("message: ask us\n", allow="[registry.corp.io, ghcr.io]", mode="warn"))
+
+
+def page_of(kind: str) -> str:
+    page = DiffPage(old_name="old.yaml", new_name="n" * 300 + ".yaml", instant=INSTANT, version="1.2.3")
+    documents = compare_documents(OLD, NEW)
+    if kind == "exact":
+        return difference_page(documents, compare(OLD.at(INSTANT), NEW.at(INSTANT)), page)
+    changes = Changes(OLD.at(INSTANT), NEW.at(INSTANT))
+    images = (*(f"quay.io/{each}" for each in HOSTILE), "quay.io/a:1", "ghcr.io/b:1", f"{LONG}/c:1")
+    for index, image in enumerate(images * 3):
+        usage = Usage("Pod", f"team-{index % 20}", f"web-{index}", "spec.containers[0].image")
+        changes.take_image(image, ("", "Pod"), usage)
+    return changes_page(documents, changes, page)
+
+
+@pytest.mark.parametrize("kind", ["what-runs", "exact"])
+@pytest.mark.parametrize(("width", "height", "scheme"), SCREENS)
+async def test_it_fits_and_the_browser_has_no_complaints(
+    browser: Page, tmp_path: Path, kind: str, width: int, height: int, scheme: Scheme
+) -> None:
+    path = tmp_path / "diff.html"
+    path.write_text(page_of(kind))
+    await browser.open(path.as_uri(), width=width, height=height, scheme=scheme)
+    await browser.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    await check_fits(browser)
+    assert browser.complaints == []
+    assert browser.requests == [path.as_uri()]

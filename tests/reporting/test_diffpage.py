@@ -1,0 +1,68 @@
+"""A policy change as a page."""
+
+from __future__ import annotations
+
+from auditing import HOSTILE
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.compare.difference import compare
+from gatekeeper_py.core.compare.documents import compare_documents
+from gatekeeper_py.inventory.changes import Changes
+from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
+from paging import lines, sections
+
+PAGE = DiffPage(old_name="old.yaml", new_name="<new>.yaml", instant=INSTANT, version="1.2.3")
+OLD = parse_policy(policy_text(allow="[registry.corp.io, quay.io]"))
+NEW = parse_policy(policy_text(allow="[registry.corp.io, ghcr.io]"))
+POD = ("", "Pod")
+
+
+def changes_of(*images: str) -> Changes:
+    changes = Changes(OLD.at(INSTANT), NEW.at(INSTANT))
+    for index, image in enumerate(images):
+        changes.take_image(image, POD, Usage("Pod", "shop", f"web-{index}", "spec.containers[0].image"))
+    return changes
+
+
+def test_images_are_listed_by_what_becomes_of_them() -> None:
+    changes = changes_of("quay.io/a:1", "quay.io/a:1", "ghcr.io/b:1", "registry.corp.io/c:1")
+    page = sections(changes_page(compare_documents(OLD, NEW), changes, PAGE))
+    assert "The change affects 2 images of 3." in page["summary"]
+    assert lines(page["edited"])[1:] == ["added allow[1] ghcr.io", "removed allow[1] quay.io"]
+    assert "quay.io/a:1" in page["rejected"]
+    assert "2 places in 1 namespace" in page["rejected"]
+    assert "ghcr.io/b:1" in page["approved"]
+    assert lines(page["rewritten"])[1:] == ["None."]
+    where = lines(page["where"])
+    assert where[where.index("shop") + 1 :][:2] == ["2", "1"]
+
+
+def test_no_change() -> None:
+    page = sections(
+        changes_page(compare_documents(OLD, OLD), Changes(OLD.at(INSTANT), OLD.at(INSTANT)), PAGE)
+    )
+    assert "The change affects no image that runs." in page["summary"]
+    assert "The documents say the same." in page["edited"]
+
+
+def test_the_exact_difference_has_answers_and_examples() -> None:
+    page = sections(
+        difference_page(compare_documents(OLD, NEW), compare(OLD.at(INSTANT), NEW.at(INSTANT)), PAGE)
+    )
+    assert lines(page["summary"])[2:] == [
+        "Some images become approved.",
+        "Some images become rejected.",
+        "No image is rewritten differently.",
+    ]
+    assert "allow[1] ghcr.io" in page["examples"]
+    same = compare(OLD.at(INSTANT), OLD.at(INSTANT))
+    page = sections(difference_page(compare_documents(OLD, OLD), same, PAGE))
+    assert lines(page["summary"])[2] == "No image becomes approved."
+
+
+def test_hostile_names_stay_text() -> None:
+    page = changes_page(compare_documents(OLD, NEW), changes_of(*(f"quay.io/{i}" for i in HOSTILE)), PAGE)
+    assert "<new>" not in page
+    assert "<img" not in page
+    assert page.count("<script") == 1
