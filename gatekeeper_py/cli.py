@@ -26,6 +26,7 @@ COMMANDS: Final = (
     "schema",
     "serve",
     "status",
+    "test",
     "version",
 )
 """Each is a module in ``gatekeeper_py.commands`` that defines a command of the same name."""

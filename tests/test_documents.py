@@ -76,7 +76,7 @@ def test_every_command_of_the_readme_runs(
     ("command", "shown"),
     [
         pytest.param(*block.removeprefix("$ gatekeeper-py ").split("\n", 1), id=f"{page}-{number}")
-        for page in ("diff.md",)
+        for page in ("diff.md", "policy-tests.md")
         for number, block in enumerate(blocks((ROOT / "docs" / page).read_text(encoding="utf-8"), "console"))
     ],
 )

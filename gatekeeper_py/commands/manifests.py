@@ -1,95 +1,93 @@
-"""Read Kubernetes manifests offline: YAML or JSON, many documents, lists, AdmissionReviews."""
+"""Read Kubernetes manifests offline: YAML or JSON, many documents, lists, AdmissionReviews, directories."""
 
 from __future__ import annotations
 
 import copy
 import json
-import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from gatekeeper_py.commands.files import UnreadableError, read_text
+from gatekeeper_py.commands.files import UnreadableError, read_text, shown
+from gatekeeper_py.commands.sourcetext import SourceText
+from gatekeeper_py.commands.yaml12 import Yaml12Loader, finite, where_and_why
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
+from gatekeeper_py.core.admission.slot import Parts
 
 MAX_NODES: Final = 5_000_000
 """Limit on values once aliases are followed, because a few lines of YAML can expand to billions."""
 
 UID: Final = "offline"
 
+_NOT_SPACE: Final = re.compile(r"\S")
+
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+"""The files of a directory that are read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One object to judge: where it was read, and the request that an API server would send for it."""
+    """One object to judge: where it was read, and the request that an API server would send for it.
 
-    source: str
+    ``prefix`` leads to the object from the top of its document.
+    """
+
+    text: SourceText
     document: int
+    prefix: Parts
     kind: str
     namespace: str | None
     name: str
     request: AdmissionRequest
 
+    @property
+    def source(self) -> str:
+        return self.text.name
 
-class _Loader(yaml.CSafeLoader):
-    """Reads YAML 1.2's core schema, like JSON: anything but null, booleans and numbers is text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, *, deep: bool = False) -> dict[Any, Any]:  # type: ignore[override]
-        """Build a mapping whose keys are text, as kubectl does; a duplicate key is an error."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-                key.tag = _TEXT
-        return super().construct_mapping(node, deep=deep)
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Read a decimal number; in YAML 1.1, 010 would be eight and 09 an error."""
-        return int(node.value)
-
-    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
-        return _finite(node.value)
+    def line_of(self, parts: Parts) -> int:
+        """Return the line of a value of the object, from 1, or that of the nearest one above it."""
+        return self.text.line_of(self.document, (*self.prefix, *parts))
 
 
-_NOT_SPACE: Final = re.compile(r"\S")
+def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Manifest]:
+    """Yield every object in a file, in the files of a directory, or on stdin for ``-``.
+
+    ``namespace`` is that of objects which name none. Raises ``UnreadableError``, also when there is no
+    object, because nothing to judge would look like a good answer.
+    """
+    empty = True
+    for file in manifest_files(argument):
+        name, text = read_text(file)
+        documents, starts = _documents(name, text)
+        source = SourceText(name, text, starts)
+        for index, document in enumerate(documents):
+            if document is not None:
+                for manifest in _objects(source, index, (), document, namespace):
+                    empty = False
+                    yield manifest
+    if empty:
+        raise UnreadableError(f"{shown(argument)}: there is no object to judge")
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"no number is as large as {text[:40]}")
-    return number
+def manifest_files(argument: str) -> Iterator[str]:
+    """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order."""
+    if argument == "-" or not Path(argument).is_dir():
+        yield argument
+        return
 
+    def stop(problem: OSError) -> None:
+        raise UnreadableError(f"{problem.filename}: {problem.strerror}")
 
-_TEXT: Final = "tag:yaml.org,2002:str"
-_MERGE: Final = "tag:yaml.org,2002:merge"
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("merge", r"<<", ["<"]),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
-
-
-def read_manifests(argument: str) -> Iterator[Manifest]:
-    """Yield every object in a file, or on stdin for ``-``. Raises ``UnreadableError``."""
-    name, text = read_text(argument)
-    for index, document in enumerate(_documents(name, text)):
-        if document is not None:
-            yield from _objects(name, index, document)
+    for folder, folders, files in os.walk(argument, onerror=stop):
+        folders.sort()
+        yield from (str(Path(folder) / file) for file in sorted(files) if file.endswith(SUFFIXES))
 
 
 def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
@@ -104,32 +102,28 @@ def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
     return result
 
 
-def _documents(name: str, text: str) -> list[Any]:
+def _documents(name: str, text: str) -> tuple[list[Any], tuple[int, ...]]:
+    """Return the documents, and where each one starts if the text is JSON."""
+    starts: list[int] = []
     try:
-        documents = _json_documents(text)
+        documents = _json_documents(text, starts)
         if documents is None:
-            documents = list(yaml.load_all(text, Loader=_Loader))
+            starts.clear()
+            documents = list(yaml.load_all(text, Loader=Yaml12Loader))
         nodes = sum(_size(document, {}) for document in documents)
     except (yaml.YAMLError, ValueError) as problem:
-        raise UnreadableError(f"{name}: not YAML{_where_and_why(problem)}") from None
+        raise UnreadableError(f"{name}: not YAML{where_and_why(problem)}") from None
     except RecursionError:
         raise UnreadableError(f"{name}: nested too deeply") from None
     if nodes > MAX_NODES:
         raise UnreadableError(f"{name}: more than {MAX_NODES} values once aliases are followed")
-    return documents
+    return documents, tuple(starts)
 
 
-def _where_and_why(problem: yaml.YAMLError | ValueError) -> str:
-    """Describe a problem on one line, without quoting the file."""
-    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
-        return f" at line {problem.problem_mark.line + 1}: {problem.problem}"
-    if isinstance(problem, yaml.reader.ReaderError):
-        return f": {problem.reason} at character {problem.position}"
-    return f": {problem}"
+def _json_documents(text: str, starts: list[int]) -> list[Any] | None:
+    """Return the objects of a JSON stream and collect where they start.
 
-
-def _json_documents(text: str) -> list[Any] | None:
-    """Return the objects of a JSON stream; ``None`` if the text is not JSON but may be YAML.
+    ``None`` if the text is not JSON but may be YAML.
 
     JSON needs its own parser, because the YAML parser supports neither surrogate pairs, as Python's json
     writes emojis, nor keys longer than 1,024 characters.
@@ -137,14 +131,15 @@ def _json_documents(text: str) -> list[Any] | None:
     if not text.lstrip().startswith("{"):
         return None
     decoder = json.JSONDecoder(
-        object_pairs_hook=_without_duplicates, parse_float=_finite, parse_constant=_finite
+        object_pairs_hook=_without_duplicates, parse_float=finite, parse_constant=finite
     )
     documents = []
     end = len(text.rstrip())
     at = 0
     while at < end:
         try:
-            document, at = decoder.raw_decode(text, _NOT_SPACE.search(text, at).start())  # type: ignore[union-attr]
+            starts.append(_NOT_SPACE.search(text, at).start())  # type: ignore[union-attr]
+            document, at = decoder.raw_decode(text, starts[-1])
         except json.JSONDecodeError:
             return None
         documents.append(document)
@@ -172,35 +167,40 @@ def _size(value: Any, known: dict[int, int]) -> int:
     return size
 
 
-def _objects(source: str, index: int, document: Any) -> Iterator[Manifest]:
-    place = f"{source}[{index}]"
+def _objects(
+    source: SourceText, index: int, prefix: Parts, document: Any, namespace: str
+) -> Iterator[Manifest]:
+    place = f"{source.name}[{index}]"
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         raise UnreadableError(f"{place}: not a Kubernetes object: it has no kind")
     kind = document["kind"]
     if kind == review.KIND:
-        yield _reviewed(source, index, document, place)
+        yield _reviewed(source, index, prefix, document, place)
     elif kind == "List" or (kind.endswith("List") and isinstance(document.get("items"), list)):
         items = document.get("items")
         if items is not None and not isinstance(items, list):
             raise UnreadableError(f"{place}: the items of a List are not a list")
-        for item in items or ():
+        for number, item in enumerate(items or ()):
             # The API omits the kind of the items in a typed list such as a PodList.
             whole = item
             if isinstance(item, dict) and kind != "List":
                 whole = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
-            yield from _objects(source, index, whole)
+            yield from _objects(source, index, (*prefix, "items", number), whole, namespace)
     else:
-        yield _created(source, index, document, place)
+        yield _created(source, index, prefix, document, place, namespace)
 
 
-def _reviewed(source: str, index: int, document: dict[str, Any], place: str) -> Manifest:
+def _reviewed(
+    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], place: str
+) -> Manifest:
     try:
         request = review.parse(document)
     except InvalidReview as problem:
         raise UnreadableError(f"{place}: not an AdmissionReview: {problem}") from None
     return Manifest(
-        source=source,
+        text=source,
         document=index,
+        prefix=(*prefix, "request", "object"),
         kind=request.kind,
         namespace=request.namespace,
         name=request.name or _name(_metadata(request.object)),
@@ -208,13 +208,15 @@ def _reviewed(source: str, index: int, document: dict[str, Any], place: str) -> 
     )
 
 
-def _created(source: str, index: int, document: dict[str, Any], place: str) -> Manifest:
+def _created(
+    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], place: str, default: str
+) -> Manifest:
     version = document.get("apiVersion")
     if not isinstance(version, str) or not version:
         raise UnreadableError(f"{place}: not a Kubernetes object: it has no apiVersion")
     metadata = _metadata(document)
     given = metadata.get("namespace")
-    namespace = given if isinstance(given, str) and given else "default"
+    namespace = given if isinstance(given, str) and given else default
     name = _name(metadata)
     request = AdmissionRequest(
         uid=UID,
@@ -226,7 +228,13 @@ def _created(source: str, index: int, document: dict[str, Any], place: str) -> M
         object=document,
     )
     return Manifest(
-        source=source, document=index, kind=request.kind, namespace=namespace, name=name, request=request
+        text=source,
+        document=index,
+        prefix=prefix,
+        kind=request.kind,
+        namespace=namespace,
+        name=name,
+        request=request,
     )
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import click
 import yaml
 
 from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
-from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES
+from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, check_namespace
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
+from gatekeeper_py.core.admission.fields import is_kubernetes_group
 from gatekeeper_py.core.admission.messages import image_line
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.reporting.junit import junit
 from gatekeeper_py.reporting.manifest import ManifestDumper
@@ -32,11 +35,27 @@ class Reviewed:
     report: ReviewedObject
     stored: Any
 
+    @property
+    def stored_images(self) -> list[str]:
+        """Return the images that the object holds when it is stored."""
+        images = (image.rewritten if image.stored else image.image for image in self.report.images)
+        return [image for image in images if isinstance(image, str)]
+
 
 @click.command()
 @click.argument("policy")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "-n",
+    "--namespace",
+    metavar="NAMESPACE",
+    default="default",
+    show_default=True,
+    help="Namespace of objects that name none.",
+)
+@click.option("--mode", type=click.Choice(MODES), help="Replaces the mode of the policy.")
 @click.option("--mutate", is_flag=True, help="Print the admitted objects as they would be stored.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for kinds in which no image can be found.")
 @click.option(
     "--format",
     "style",
@@ -48,23 +67,34 @@ class Reviewed:
 def review(
     policy: str,
     files: tuple[str, ...],
+    namespace: str,
+    mode: Mode | None,
     style: Literal["text", "json", "sarif", "junit"],
     exempt_namespaces: tuple[str, ...],
     *,
     mutate: bool,
+    strict: bool,
 ) -> int:
-    """Judge the objects in each FILE (YAML or JSON, - for stdin) as the webhook would.
+    """Judge the objects in each FILE as the webhook would.
 
-    Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read.
+    A FILE is YAML or JSON, - for stdin, or a directory, whose *.yaml, *.yml and *.json are read with those
+    of all folders below it.
+
+    Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
+    object.
     """
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("stdin can be read only once")
-    compiled = usable_policy(policy).at(now())
+    check_namespace(namespace)
+    given = usable_policy(policy)
+    compiled = (given if mode is None else replace(given, mode=mode)).at(now())
     exempt = frozenset(exempt_namespaces)
     reviewed = [
-        review_manifest(manifest, compiled, exempt) for file in files for manifest in read_manifests(file)
+        review_manifest(manifest, compiled, exempt, with_lines=style == "sarif")
+        for file in files
+        for manifest in read_manifests(file, namespace=namespace)
     ]
     reports = [each.report for each in reviewed]
     if mutate:
@@ -77,25 +107,29 @@ def review(
         click.echo(junit(reports))
     else:
         print_reviewed(reports)
-    return 1 if any(report.verdict == "rejected" for report in reports) else 0
+    failing = {"rejected", "unknown"} if strict else {"rejected"}
+    return 1 if any(report.verdict in failing for report in reports) else 0
 
 
-def review_manifest(manifest: Manifest, compiled: CompiledPolicy, exempt: frozenset[str]) -> Reviewed:
-    """Judge an object as both webhooks would, one after the other; not at all in an exempt namespace."""
+def review_manifest(
+    manifest: Manifest, compiled: CompiledPolicy, exempt: AbstractSet[str], *, with_lines: bool = False
+) -> Reviewed:
+    """Judge an object as both webhooks would, one after the other; not at all in an exempt namespace.
+
+    ``with_lines`` looks up the lines of what is rejected, which takes as long as reading the file.
+    """
     if manifest.namespace in exempt:
-        report = ReviewedObject(
-            source=manifest.source,
-            document=manifest.document,
-            kind=manifest.kind,
-            namespace=manifest.namespace,
-            name=manifest.name,
-            verdict="exempt",
-            images=(),
-        )
-        return Reviewed(report=report, stored=manifest.request.object)
+        return Reviewed(report=_report(manifest, "exempt"), stored=manifest.request.object)
     mutated = admission.mutate(manifest.request, compiled)
     stored = applied(mutated.response.patch, manifest.request.object)
     validated = admission.validate(manifest.request._replace(object=stored), compiled)
+    if validated.exemption == "unknown-kind" and not is_kubernetes_group(manifest.request.group):
+        report = replace(
+            _report(manifest, "unknown"),
+            note=" ".join(validated.response.warnings),
+            line=manifest.line_of(()) if with_lines else 1,
+        )
+        return Reviewed(report=report, stored=stored)
     verdict: Verdict = "admitted"
     if validated.verdict == "denied":
         verdict = "rejected"
@@ -104,16 +138,26 @@ def review_manifest(manifest: Manifest, compiled: CompiledPolicy, exempt: frozen
     elif mutated.verdict == "mutated":
         verdict = "rewritten"
     originals = {judgement.slot.path: judgement.slot.value for judgement in mutated.judgements}
-    report = ReviewedObject(
+    images = tuple(
+        replace(
+            _image(judgement, originals),
+            line=manifest.line_of(judgement.slot.parts) if with_lines and not judgement.approved else 1,
+        )
+        for judgement in validated.judgements
+    )
+    return Reviewed(report=replace(_report(manifest, verdict), images=images), stored=stored)
+
+
+def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:
+    return ReviewedObject(
         source=manifest.source,
         document=manifest.document,
         kind=manifest.kind,
         namespace=manifest.namespace,
         name=manifest.name,
         verdict=verdict,
-        images=tuple(_image(judgement, originals) for judgement in validated.judgements),
+        images=(),
     )
-    return Reviewed(report=report, stored=stored)
 
 
 def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:

@@ -12,15 +12,17 @@ import click
 @click.option(
     "--for",
     "document",
-    type=click.Choice(["policy", "webhooks"]),
+    type=click.Choice(["policy", "test", "webhooks"]),
     default="policy",
     show_default=True,
-    help="The document: the policy, or webhooks.yaml of the controller.",
+    help="The document: the policy, a file of policy tests, or webhooks.yaml of the controller.",
 )
-def schema(document: Literal["policy", "webhooks"]) -> None:
+def schema(document: Literal["policy", "test", "webhooks"]) -> None:
     """Print the JSON Schema of a document, for editors."""
     if document == "webhooks":
         from gatekeeper_py.control.webhooks.settings import settings_schema as found  # noqa: PLC0415
+    elif document == "test":
+        from gatekeeper_py.commands.testfile import test_schema as found  # noqa: PLC0415
     else:
         from gatekeeper_py.core.policy.parse.schema import json_schema as found  # noqa: PLC0415
     click.echo(json.dumps(found(), indent=2))

@@ -25,7 +25,12 @@ def junit(reviewed: Sequence[ReviewedObject]) -> str:
         if each.verdict == "rejected":
             failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})
             failure.text = lines
-        elif lines:
-            ET.SubElement(case, "system-out").text = lines
+        elif lines or each.note:
+            ET.SubElement(case, "system-out").text = lines or escape(each.note, 500)
+    return as_document(suites)
+
+
+def as_document(suites: ET.Element) -> str:
+    """Return the text of a report."""
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")

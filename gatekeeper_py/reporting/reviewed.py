@@ -12,7 +12,9 @@ from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.reporting.console import console, counted
 
-Verdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt"]
+Verdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt", "unknown"]
+
+MAX_NOTE: Final = 500
 
 STYLES: Final = {
     "admitted": "bold green",
@@ -20,6 +22,7 @@ STYLES: Final = {
     "warned": "bold yellow",
     "rejected": "bold red",
     "exempt": "bold blue",
+    "unknown": "bold yellow",
 }
 
 
@@ -36,11 +39,16 @@ class ReviewedImage:
     stored: bool
     """Whether the object itself holds the rewritten image afterwards; a template keeps its own."""
     message: str
+    line: int = 1
+    """Where the image stands in its file, from 1; looked up for reports that show it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedObject:
-    """One object with its verdict, and where it was read: ``document`` counts from 0."""
+    """One object with its verdict, and where it was read: ``document`` counts from 0, ``line`` from 1.
+
+    ``note`` says what to do about an unknown kind.
+    """
 
     source: str
     document: int
@@ -49,6 +57,8 @@ class ReviewedObject:
     name: str
     verdict: Verdict
     images: tuple[ReviewedImage, ...]
+    note: str = ""
+    line: int = 1
 
     @property
     def title(self) -> str:
@@ -92,6 +102,8 @@ def print_reviewed(reviewed: Sequence[ReviewedObject]) -> None:
                 (each.verdict, STYLES[each.verdict]), " ", (escape(each.title), "bold"), f" {where}"
             )
         )
+        if each.note:
+            out.print(f"  {escape(each.note, MAX_NOTE)}")
         for image in each.images:
             line = _line(image)
             if line:

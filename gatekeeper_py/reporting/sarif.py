@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from gatekeeper_py import __version__
-from gatekeeper_py.reporting.reviewed import ReviewedImage, ReviewedObject
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.reporting.reviewed import ReviewedObject
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -15,33 +16,77 @@ RULES: Final = {
     "image-denied": "The image matches a deny rule.",
     "image-unlisted": "The image matches no allow rule.",
     "image-invalid": "The image cannot be approved under any policy.",
+    "kind-unknown": "No image can be found in this kind. Declare its images under resources.",
 }
+
+LEVELS: Final = {"error": "error", "warning": "warning", "information": "note"}
 
 
 def sarif(reviewed: Sequence[ReviewedObject]) -> dict[str, Any]:
-    """Return one result for each rejected image, a warning when the mode only warns."""
+    """Return a result for each rejected image, a warning if the mode only warns, and each unknown kind."""
+    return _document(RULES, (result for each in reviewed for result in _results(each)))
+
+
+def findings_as_sarif(found: Iterable[tuple[str, Sequence[Finding]]]) -> dict[str, Any]:
+    """Return one result for each finding about the named files."""
+    found = list(found)
+    codes = sorted({finding.code for _, findings in found for finding in findings})
+    results = (
+        {
+            "ruleId": finding.code,
+            "level": LEVELS[finding.severity],
+            "message": {
+                "text": f"{finding.message}; {finding.proposal}" if finding.proposal else finding.message
+            },
+            "locations": [
+                {"physicalLocation": _physical(name, finding.line, finding.column)}
+                | ({"logicalLocations": [{"fullyQualifiedName": finding.path}]} if finding.path else {})
+            ],
+        }
+        for name, findings in found
+        for finding in findings
+    )
+    return _document({code: f"{code.replace('-', ' ')}.".capitalize() for code in codes}, results)
+
+
+def _document(rules: Mapping[str, str], results: Iterable[dict[str, Any]]) -> dict[str, Any]:
     driver = {
         "name": "gatekeeper-py",
         "version": __version__,
-        "rules": [{"id": rule, "shortDescription": {"text": text}} for rule, text in RULES.items()],
+        "rules": [{"id": rule, "shortDescription": {"text": text}} for rule, text in rules.items()],
     }
-    results = [_result(each, image) for each in reviewed for image in each.rejected]
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
+        "runs": [{"tool": {"driver": driver}, "results": list(results)}],
     }
 
 
-def _result(each: ReviewedObject, image: ReviewedImage) -> dict[str, Any]:
+def _results(each: ReviewedObject) -> Iterator[dict[str, Any]]:
+    level = "warning" if each.verdict == "warned" else "error"
+    for image in each.rejected:
+        yield _result(each, f"image-{image.reason}", level, image.message, image.line, image.path)
+    if each.verdict == "unknown":
+        yield _result(each, "kind-unknown", "warning", each.note, each.line, "")
+
+
+def _result(
+    each: ReviewedObject, rule: str, level: str, message: str, line: int, path: str
+) -> dict[str, Any]:
+    name = f"{each.title}: {path}" if path else each.title
     return {
-        "ruleId": f"image-{image.reason}",
-        "level": "warning" if each.verdict == "warned" else "error",
-        "message": {"text": image.message},
+        "ruleId": rule,
+        "level": level,
+        "message": {"text": message},
         "locations": [
             {
-                "physicalLocation": {"artifactLocation": {"uri": quote(each.source)}},
-                "logicalLocations": [{"fullyQualifiedName": f"{each.title}: {image.path}", "kind": "object"}],
+                "physicalLocation": _physical(each.source, line),
+                "logicalLocations": [{"fullyQualifiedName": name, "kind": "object"}],
             }
         ],
     }
+
+
+def _physical(source: str, line: int, column: int | None = None) -> dict[str, Any]:
+    region = {"startLine": line} if column is None else {"startLine": line, "startColumn": column}
+    return {"artifactLocation": {"uri": quote(source)}, "region": region}

@@ -30,7 +30,7 @@ def reviewed(command: Command, policy: Path, *files: object, code: int, **more: 
     answer: list[dict[str, Any]] = json.loads(done.out)
     for each in answer:
         assert list(each) == ["source", "document", "kind", "namespace", "name", "verdict", "images"]
-        assert each["verdict"] in {"admitted", "warned", "rejected", "rewritten", "exempt"}
+        assert each["verdict"] in {"admitted", "warned", "rejected", "rewritten", "exempt", "unknown"}
         assert isinstance(each["document"], int)
         for image in each["images"]:
             assert list(image) == ["path", "image", "verdict", "reason", "detail", "rewritten"]
@@ -226,8 +226,142 @@ def test_a_bad_policy_exits_with_2_and_its_findings_on_stderr(command: Command, 
 @pytest.mark.parametrize(
     "text", ["", "---\n---\n", "# nothing\n", "kind: List\napiVersion: v1\n", "kind: List\nitems: null\n"]
 )
-def test_a_file_without_objects_is_nothing_to_reject(command: Command, write: Write, text: str) -> None:
-    assert reviewed(command, write(ENFORCE), write(text, "empty.yaml"), code=0) == []
+def test_a_file_without_objects_is_no_good_answer(command: Command, write: Write, text: str) -> None:
+    empty = write(text, "empty.yaml")
+    for others in ((), (write(json.dumps(GOOD), "good.yaml"),)):
+        done = command("review", write(ENFORCE), *others, empty)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"Error: {empty}: there is no object to judge\n"
+
+
+def test_a_directory_is_read_with_all_below_it(command: Command, write: Write, tmp_path: Path) -> None:
+    folder = tmp_path / "manifests"
+    (folder / "b" / "empty").mkdir(parents=True)
+    for name in ("z.yaml", "a.yml", "b/c.json", "b/empty.yaml", "README.md", "b/script.sh"):
+        (folder / name).write_text(json.dumps(GOOD) if name[-4:] in {"yaml", ".yml", "json"} else "no")
+    (folder / "b" / "empty.yaml").write_text("# nothing\n")
+    answers = reviewed(command, write(ENFORCE), folder, code=0)
+    assert [Path(answer["source"]).relative_to(folder).as_posix() for answer in answers] == [
+        "a.yml", "z.yaml", "b/c.json",
+    ]  # fmt: skip
+    done = command("review", write(ENFORCE), folder / "b" / "empty")
+    assert (done.code, done.err) == (2, f"Error: {folder / 'b' / 'empty'}: there is no object to judge\n")
+
+
+def test_objects_that_name_no_namespace_get_the_given_one(command: Command, write: Write) -> None:
+    policy = write(policy_text(allow="[{image: registry.corp.io, namespaces: [shop]}]"))
+    unnamed = pod("registry.corp.io/web:1", metadata={"name": "web"})
+    path = write(yaml.safe_dump_all([unnamed, pod("registry.corp.io/web:1")]), "pods.yaml")
+    answers = reviewed(command, policy, path, code=1)
+    assert [(each["namespace"], each["verdict"]) for each in answers] == [
+        ("default", "rejected"), ("shop", "admitted"),
+    ]  # fmt: skip
+    answers = reviewed(command, policy, path, "-n", "shop", code=0)
+    assert [each["namespace"] for each in answers] == ["shop", "shop"]
+    done = command("review", policy, path, "-n", "a b")
+    assert (done.code, done.out) == (2, "")
+
+
+def test_the_mode_can_be_chosen_and_overrides_stay_on_top(command: Command, write: Write) -> None:
+    policy = write(policy_text(f"{HUB_TO_CORP}namespaces:\n  - {{names: [dev], mode: warn}}\n"))
+    path = write(yaml.safe_dump_all([BAD, {**BAD, "metadata": {"name": "x", "namespace": "dev"}}]), "pods")
+    verdicts = {
+        mode: [each["verdict"] for each in reviewed(command, policy, path, "--mode", mode, code=code)]
+        for mode, code in (("enforce", 1), ("warn", 0), ("mutate", 0))
+    }
+    assert verdicts == {
+        "enforce": ["rejected", "warned"],
+        "warn": ["warned", "warned"],
+        "mutate": ["rewritten", "warned"],
+    }
+
+
+WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"image": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("obj", "verdict"),
+    [
+        pytest.param(WIDGET, "unknown", id="custom"),
+        pytest.param({**WIDGET, "spec": {"template": BAD["spec"]}}, "rejected", id="shape"),
+        pytest.param(SERVICE, "admitted", id="core"),
+        pytest.param({**WIDGET, "apiVersion": "networking.k8s.io/v1"}, "admitted", id="k8s.io"),
+        pytest.param({**WIDGET, "apiVersion": "autoscaling/v2"}, "admitted", id="autoscaling"),
+        pytest.param({**WIDGET, "apiVersion": "k8s.io.example.com/v1"}, "unknown", id="looks-like-k8s.io"),
+        pytest.param(
+            {**WIDGET, "metadata": {"name": "w", "namespace": "kube-system"}}, "exempt", id="exempt-namespace"
+        ),
+    ],
+)
+def test_a_kind_without_images_is_unknown_unless_it_is_kubernetes_own(
+    command: Command, write: Write, obj: dict[str, Any], verdict: str
+) -> None:
+    path = write(json.dumps(obj), "object.json")
+    (answer,) = reviewed(command, write(ENFORCE), path, code=1 if verdict == "rejected" else 0)
+    assert answer["verdict"] == verdict
+    strict = command("review", write(ENFORCE), path, "--strict")
+    assert strict.code == (1 if verdict in {"rejected", "unknown"} else 0)
+    if verdict == "unknown":
+        assert "resources" in strict.out
+        (result,) = json.loads(command("review", write(ENFORCE), path, "--format", "sarif").out)["runs"][0][
+            "results"
+        ]
+        assert (result["ruleId"], result["level"]) == ("kind-unknown", "warning")
+        assert "<system-out>" in command("review", write(ENFORCE), path, "--format", "junit").out
+
+
+def test_strict_does_not_count_warned_and_a_declared_kind_is_known(command: Command, write: Write) -> None:
+    path = write(json.dumps(BAD), "pod.json")
+    assert command("review", write(WARN), path, "--strict").code == 0
+    more = "resources:\n  - {group: example.com, kind: Widget, images: [spec.picture]}\n"
+    widget = write(json.dumps(WIDGET), "widget.json")
+    assert reviewed(command, write(policy_text(more)), widget, "--strict", code=0)[0]["verdict"] == "admitted"
+
+
+POD_LINES = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+    - name: good
+      image: registry.corp.io/web:1
+    - name: bad
+      image: nginx:1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        pytest.param(POD_LINES, [9], id="pod"),
+        pytest.param(f"# comment\n---\n{POD_LINES}---\n{POD_LINES}", [11, 21], id="documents"),
+        pytest.param(
+            "apiVersion: v1\nkind: List\nitems:\n  - "
+            + POD_LINES.replace("\n", "\n    ").rstrip()
+            + "\n  - "
+            + POD_LINES.replace("\n", "\n    ").rstrip()
+            + "\n",
+            [12, 21],
+            id="list",
+        ),
+        pytest.param(
+            json.dumps(BAD) + "\n" + json.dumps(BAD, indent=1) + json.dumps(BAD), [1, 13, 17], id="json"
+        ),
+        pytest.param(json.dumps(review(BAD), indent=1), [35], id="review"),
+        pytest.param(json.dumps({**BAD, "k" * 2000: 1}), [1], id="json-that-is-not-yaml"),
+        pytest.param(POD_LINES.replace("      image: nginx:1\n", ""), [8], id="missing-image"),
+        pytest.param("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: null\n", [4], id="no-spec"),
+    ],
+)
+def test_sarif_has_the_line_of_each_rejected_image(
+    command: Command, write: Write, text: str, lines: list[int]
+) -> None:
+    done = command("review", write(ENFORCE), write(text, "given"), "--format", "sarif")
+    results = json.loads(done.out)["runs"][0]["results"]
+    assert [each["locations"][0]["physicalLocation"]["region"] for each in results] == [
+        {"startLine": line} for line in lines
+    ]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +388,7 @@ def test_a_file_without_objects_is_nothing_to_reject(command: Command, write: Wr
     ],
 )
 def test_values_are_read_as_in_yaml_1_2_and_json(text: str, value: Any) -> None:
-    assert _documents("file", text)[0]["x"] == value
+    assert _documents("file", text)[0][0]["x"] == value
 
 
 def test_json_with_emoji_and_long_keys_is_read(command: Command, write: Write) -> None:
@@ -305,7 +439,7 @@ WORDS = st.sampled_from(["yes", "NO", "~", "0o17", "0x1f", "1e3", "12e5", "1_0",
 @given(text=st.one_of(st.text(), NUMBERS, WORDS))
 def test_text_that_mutate_prints_stays_text(text: str) -> None:
     dumped = yaml.dump({"x": text}, Dumper=ManifestDumper)
-    assert _documents("file", dumped) == [{"x": text}]
+    assert _documents("file", dumped)[0] == [{"x": text}]
     assert yaml.safe_load(dumped) == {"x": text}
 
 

@@ -76,3 +76,12 @@ POD_SPECS: Final[dict[GroupKind, tuple[str, ...]]] = {
     (kind.group, kind.kind): kind.pod_spec for kind in WORKLOAD_KINDS
 }
 """Group and kind -> the path from the object to its pod spec."""
+
+
+KUBERNETES_GROUPS: Final = frozenset({"", "apps", "autoscaling", "batch", "extensions", "policy"})
+"""API groups of Kubernetes itself whose names do not end in ``.k8s.io``."""
+
+
+def is_kubernetes_group(group: str) -> bool:
+    """Return whether an API group is Kubernetes' own. Its kinds that hold images are all in the table."""
+    return group in KUBERNETES_GROUPS or group.endswith(".k8s.io")

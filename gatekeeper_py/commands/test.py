@@ -1,0 +1,55 @@
+"""``gatekeeper-py test``: run policy tests, for CI."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from gatekeeper_py.commands.policyinput import now, read_policy, usable
+from gatekeeper_py.commands.testfile import CaseFile, read_tests
+from gatekeeper_py.commands.testrun import Runner
+from gatekeeper_py.reporting.cases import print_results, results_as_json, results_as_junit
+from gatekeeper_py.reporting.findings import print_findings
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True
+)
+def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int:
+    """Run the policy tests in each FILE (- for stdin).
+
+    A file names a policy and cases: an image or a manifest, and the verdict that it must have. See
+    docs/policy-tests.md for its fields.
+
+    Exit code: 0 when all cases pass, 1 when some fail, 2 when a file cannot be used.
+    """
+    if files.count("-") > 1:
+        raise click.UsageError("stdin can be read only once")
+    instant = now()
+    # All files are read before any case runs, so that a bad one is reported at once.
+    given = [(argument, read_tests(argument)) for argument in files]
+    if any(file.errors for _, file in given):
+        for _, file in given:
+            print_findings(file.name, file.lines, file.errors, stderr=True)
+        raise click.exceptions.Exit(2)
+    runners = [(_runner(argument, file, instant), file.cases) for argument, file in given]
+    results = [runner.run(case) for runner, cases in runners for case in cases]
+    if style == "json":
+        click.echo(json.dumps(results_as_json(results), indent=2))
+    elif style == "junit":
+        click.echo(results_as_junit(results))
+    else:
+        print_results(results)
+    return 0 if all(each.passed for each in results) else 1
+
+
+def _runner(argument: str, file: CaseFile, instant: datetime) -> Runner:
+    folder = Path() if argument == "-" else Path(argument).parent
+    policy = usable(read_policy(str(folder / file.policy)))
+    return Runner(file.name, folder, policy, instant)

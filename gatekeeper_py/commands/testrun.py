@@ -1,0 +1,121 @@
+"""Run policy tests: judge each case, and say why a verdict is not the expected one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gatekeeper_py.commands.manifests import read_manifests
+from gatekeeper_py.commands.review import Reviewed, review_manifest
+from gatekeeper_py.commands.testfile import UNSET, Case
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
+from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
+from gatekeeper_py.reporting.cases import CaseResult
+
+EXEMPT = frozenset(always_exempt(DEFAULT_NAMESPACE))
+
+
+@dataclass(slots=True)
+class Runner:
+    """Judges cases by one policy.
+
+    Paths in cases are relative to ``folder``. Cases that name no time are judged at ``now``.
+    """
+
+    source: str
+    folder: Path
+    policy: Policy
+    now: datetime
+    _compiled: dict[tuple[Mode | None, datetime], CompiledPolicy] = field(default_factory=dict)
+
+    def run(self, case: Case) -> CaseResult:
+        """Judge a case. Raises ``UnreadableError`` when its manifest cannot be read."""
+        compiled = self._policy_for(case)
+        actual, failures = (self._image if case.image or not case.manifest else self._manifest)(
+            case, compiled
+        )
+        return CaseResult(
+            source=self.source,
+            line=case.line,
+            number=case.number,
+            name=case.name,
+            expected=case.expect,
+            actual=actual,
+            failures=tuple(failures),
+        )
+
+    def _policy_for(self, case: Case) -> CompiledPolicy:
+        key = (case.mode, case.at or self.now)
+        known = self._compiled.get(key)
+        if known is None:
+            policy = self.policy if case.mode is None else dataclasses.replace(self.policy, mode=case.mode)
+            known = self._compiled[key] = policy.at(key[1])
+        return known
+
+    @staticmethod
+    def _image(case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
+        found = explain(policy, case.namespace, case.image)
+        decision = found.decision
+        failures: list[str] = []
+        if found.verdict != case.expect:
+            failures.append(f"expected {case.expect}, but it is {found.verdict}: {decision.detail}")
+            failures += (f"near miss: {miss.rule}: {miss.missed}" for miss in found.nearest)
+        if case.reason is not None and decision.reason != case.reason:
+            failures.append(
+                f"expected the reason {case.reason}, but it is {decision.reason}: {decision.detail}"
+            )
+        if case.rewritten is not UNSET:
+            failures += _rewrite_problem(case, policy)
+        return found.verdict, failures
+
+    def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
+        path = self.folder / case.manifest
+        reviewed = [
+            review_manifest(manifest, policy, EXEMPT)
+            for manifest in read_manifests(str(path), namespace=case.namespace or "default")
+        ]
+        actual = _combined(reviewed)
+        failures: list[str] = []
+        if actual != case.expect:
+            failures.append(f"expected {case.expect}, but it is {actual}")
+            failures += _reasons(reviewed)
+        if case.images is not None:
+            stored = sorted(image for each in reviewed for image in each.stored_images)
+            if stored != sorted(case.images):
+                failures.append(f"expected the images {_listed(case.images)}, but they are {_listed(stored)}")
+        return actual, failures
+
+
+def _rewrite_problem(case: Case, policy: CompiledPolicy) -> Iterator[str]:
+    mode = policy.mode(case.namespace)
+    plan = policy.plan(case.namespace, case.image) if policy.rewrites_in(case.namespace) else None
+    actual = None if plan is None else plan.image
+    if actual == case.rewritten:
+        return
+    stays = f"it stays as written in mode {mode}" + (f": {plan.problem}" if plan and plan.problem else "")
+    wanted = "no rewrite" if case.rewritten is None else f"the rewrite {case.rewritten}"
+    yield f"expected {wanted}, but {stays if actual is None else f'it becomes {actual}'}"
+
+
+def _combined(reviewed: list[Reviewed]) -> str:
+    """Return the verdict that weighs most: one rejected object makes the whole file rejected."""
+    verdicts = {each.report.verdict for each in reviewed}
+    return next(
+        (verdict for verdict in ("rejected", "warned", "rewritten") if verdict in verdicts), "admitted"
+    )
+
+
+def _reasons(reviewed: list[Reviewed]) -> Iterator[str]:
+    for each in reviewed:
+        lines = [image.message for image in each.report.rejected]
+        yield from (f"{each.report.title}: {line}" for line in lines or [each.report.verdict])
+
+
+def _listed(images: Any) -> str:
+    return ", ".join(images) or "none"

@@ -1,0 +1,291 @@
+"""``test``: policy tests, what they expect and why it is not so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+import yaml
+
+from builders import HUB_TO_CORP, pod, policy_text, workload
+from commanding import Command, Write
+
+POLICY = policy_text(
+    HUB_TO_CORP + "deny: ['*/**:latest']\nnamespaces: [{names: [dev], mode: warn}]\n",
+    allow="[registry.corp.io, {image: quay.io/tools/**, namespaces: [ci], until: 2030-01-01}]",
+)
+
+
+@pytest.fixture
+def cases(write: Write) -> Any:
+    """Writes a policy and a file of tests beside it, and answers the path of the latter."""
+    write(POLICY)
+
+    def cases(*given: dict[str, Any], name: str = "tests.yaml", **more: Any) -> Path:
+        document = {
+            "apiVersion": "gatekeeper-py/v1",
+            "kind": "ImagePolicyTest",
+            "policy": "policy.yaml",
+            "cases": list(given),
+            **more,
+        }
+        return write(yaml.safe_dump(document, sort_keys=False), name)
+
+    return cases
+
+
+MIRRORED = "registry.corp.io/dockerhub/library/nginx:1"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            {"image": "registry.corp.io/a:1", "expect": "approved", "reason": "allowed"}, id="allowed"
+        ),
+        pytest.param({"image": "nginx:1", "expect": "rejected", "reason": "unlisted"}, id="unlisted"),
+        pytest.param({"image": "registry.corp.io/a", "expect": "rejected", "reason": "denied"}, id="denied"),
+        pytest.param({"image": "", "expect": "rejected", "reason": "invalid"}, id="empty"),
+        pytest.param({"image": "a b", "expect": "rejected", "reason": "invalid"}, id="invalid"),
+        pytest.param({"image": "quay.io/tools/x:1", "expect": "rejected"}, id="no-namespace"),
+        pytest.param({"image": "quay.io/tools/x:1", "namespace": "ci", "expect": "approved"}, id="namespace"),
+        pytest.param(
+            {"image": "quay.io/tools/x:1", "namespace": "ci", "at": "2030-01-01", "expect": "rejected"},
+            id="expired",
+        ),
+        pytest.param(
+            {"image": "nginx:1", "mode": "mutate", "expect": "rejected", "rewritten": MIRRORED},
+            id="rewritten",
+        ),
+        pytest.param({"image": "nginx:1", "expect": "rejected", "rewritten": None}, id="not-outside-mutate"),
+        pytest.param(
+            {
+                "image": "nginx:1",
+                "mode": "mutate",
+                "namespace": "dev",
+                "expect": "rejected",
+                "rewritten": None,
+            },
+            id="override-on-top",
+        ),
+    ],
+)
+def test_cases_of_images_pass(command: Command, cases: Any, case: dict[str, Any]) -> None:
+    done = command("test", cases(case))
+    assert (done.code, done.out, done.err) == (0, "1 case: 1 passed, 0 failed\n", "")
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        pytest.param(
+            {"image": "quay.io/tools/x:1", "expect": "approved"},
+            "  expected approved, but it is rejected: quay.io/tools/x matches no rule\n"
+            "  near miss: allow[1] quay.io/tools/**: the namespace is none, the rule is for ci\n"
+            "  near miss: allow[0] registry.corp.io: "
+            "the registry is quay.io, the rule wants registry.corp.io\n",
+            id="verdict",
+        ),
+        pytest.param(
+            {"image": "nginx:1", "expect": "rejected", "reason": "denied"},
+            "  expected the reason denied, but it is unlisted: docker.io/library/nginx matches no rule\n",
+            id="reason",
+        ),
+        pytest.param(
+            {"image": "nginx:1", "expect": "rejected", "rewritten": MIRRORED},
+            f"  expected the rewrite {MIRRORED}, but it stays as written in mode enforce\n",
+            id="stays",
+        ),
+        pytest.param(
+            {"image": "nginx:1", "mode": "mutate", "expect": "rejected", "rewritten": None},
+            f"  expected no rewrite, but it becomes {MIRRORED}\n",
+            id="rewrite",
+        ),
+    ],
+)
+def test_a_failure_says_why(command: Command, cases: Any, case: dict[str, Any], said: str) -> None:
+    file = cases(case | {"name": "it works"})
+    done = command("test", file)
+    assert (done.code, done.err) == (1, "")
+    assert done.out == f"failed {file}:5 it works\n{said}1 case: 0 passed, 1 failed\n"
+
+
+@pytest.mark.parametrize(
+    ("obj", "case"),
+    [
+        pytest.param(pod("registry.corp.io/a:1"), {"expect": "admitted"}, id="admitted"),
+        pytest.param(pod("nginx:1"), {"expect": "rejected"}, id="rejected"),
+        pytest.param(pod("nginx:1"), {"expect": "warned", "mode": "warn"}, id="warned"),
+        pytest.param(
+            pod("nginx:1"), {"expect": "rewritten", "mode": "mutate", "images": [MIRRORED]}, id="rewritten"
+        ),
+        pytest.param(
+            workload("Job", "nginx:1"),
+            {"expect": "admitted", "mode": "mutate", "images": ["nginx:1"]},
+            id="job",
+        ),
+        pytest.param(
+            workload("Job", "quay.io/tools/x:1"), {"expect": "admitted", "namespace": "ci"}, id="namespace"
+        ),
+        pytest.param(
+            {"apiVersion": "v1", "kind": "List", "items": [pod("registry.corp.io/a:1"), pod("nginx:1")]},
+            {"expect": "rejected", "images": ["nginx:1", "registry.corp.io/a:1"]},
+            id="the-worst-counts",
+        ),
+    ],
+)
+def test_cases_of_manifests_pass(
+    command: Command, cases: Any, write: Write, obj: Any, case: dict[str, Any]
+) -> None:
+    write(json.dumps(obj), "object.json")
+    done = command("test", cases({"manifest": "object.json", **case}))
+    assert (done.code, done.out) == (0, "1 case: 1 passed, 0 failed\n"), done.out
+
+
+def test_a_manifest_that_fails_names_its_objects_and_images(
+    command: Command, cases: Any, write: Write
+) -> None:
+    write(json.dumps(pod("nginx:1")), "pod.json")
+    done = command("test", cases({"manifest": "pod.json", "expect": "admitted", "images": ["a.io/x"]}))
+    assert done.code == 1
+    why = f"nginx:1 is not approved: docker.io/library/nginx matches no rule; use {MIRRORED}"
+    assert done.out.splitlines()[1:] == [
+        "  expected admitted, but it is rejected",
+        f'  Pod shop/web: container "c0" (spec.containers[0].image): {why}',
+        "  expected the images a.io/x, but they are nginx:1",
+        "1 case: 0 passed, 1 failed",
+    ]
+
+
+def test_json_and_junit(command: Command, cases: Any) -> None:
+    good = {"image": "registry.corp.io/a:1", "expect": "approved"}
+    bad = {"image": "nginx\x01", "expect": "approved"}
+    files = cases(good, bad), cases(good, name="more.yaml")
+    done = command("test", *files, "--format", "json")
+    assert done.code == 1
+    found = json.loads(done.out)
+    assert (found["ok"], found["counts"]) == (False, {"passed": 2, "failed": 1})
+    assert [(each["file"], each["case"], each["passed"]) for each in found["cases"]] == [
+        (str(files[0]), 0, True), (str(files[0]), 1, False), (str(files[1]), 0, True),
+    ]  # fmt: skip
+    assert list(found["cases"][1]) == [
+        "file", "line", "case", "name", "passed", "expected", "actual", "failures",
+    ]  # fmt: skip
+    suites = ET.fromstring(command("test", *files, "--format", "junit").out)
+    assert (suites.get("tests"), suites.get("failures")) == ("3", "1")
+    assert [suite.get("tests") for suite in suites] == ["2", "1"]
+
+
+HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("", "error[wrong-type] {file}:1:1", id="empty"),
+        pytest.param("[]", "error[wrong-type] {file}:1:1", id="list"),
+        pytest.param(HEAD, "error[missing-field] {file}:1:1 cases", id="no-cases"),
+        pytest.param(f"{HEAD}cases: []", "error[wrong-type] {file}:4:8 cases", id="zero-cases"),
+        pytest.param(f"{HEAD}cases: [x]", "error[wrong-type] {file}:4:9 cases[0]", id="case-text"),
+        pytest.param(
+            f"{HEAD}cases:\n - image: a\n", "error[missing-field] {file}:5:11 cases[0].expect", id="e"
+        ),
+        pytest.param(f"{HEAD}cases:\n - expect: approved\n", "cases[0].image", id="no-image"),
+        pytest.param(
+            f"{HEAD}cases:\n - image: a\n   expect: approve\n", "error[bad-value] {file}:6:12", id="verdict"
+        ),
+        pytest.param(
+            f"{HEAD}cases:\n - image: a\n   expect: admitted\n",
+            "must be approved or rejected",
+            id="of-manifest",
+        ),
+        pytest.param(
+            f"{HEAD}cases:\n - {{image: a, expect: approved, colour: x}}",
+            "error[unknown-field]",
+            id="unknown",
+        ),
+        pytest.param(
+            f"{HEAD}cases:\n - {{image: a, manifest: b, expect: approved}}", "error[unknown-field]", id="both"
+        ),
+        pytest.param(f"{HEAD}cases:\n - {{image: a, expect: approved, at: soon}}", "neither a date", id="at"),
+        pytest.param(f"{HEAD}cases:\n - {{image: 12, expect: approved}}", "not a number", id="number"),
+        pytest.param(
+            f"{HEAD}cases:\n - {{image: a, image: b, expect: approved}}", "error[duplicate-key]", id="twice"
+        ),
+        pytest.param(
+            f"{HEAD}cases:\n - {{manifest: a, expect: admitted, images: a}}", "must be a list", id="images"
+        ),
+        pytest.param(
+            f"{HEAD}cases:\n - {{manifest: a, expect: admitted, images: [1]}}",
+            "cases[0].images[0]",
+            id="item",
+        ),
+        pytest.param(
+            "apiVersion: v1\nkind: Pod\npolicy: a\ncases: [{image: a, expect: approved}]",
+            "must be ImagePolicyTest, not 'Pod'",
+            id="kind",
+        ),
+        pytest.param(f"{HEAD}cases: [", "not YAML at line", id="cut"),
+        pytest.param(b"\xff", "not UTF-8", id="bytes"),
+        pytest.param("[" * 3000, "exceeded maximum nesting depth", id="deep"),
+        pytest.param(f"{HEAD}---\n{HEAD}", "not YAML at line", id="two-documents"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_exit_2(command: Command, write: Write, text: Any, said: str) -> None:
+    file = write(text, "tests.yaml")
+    done = command("test", file)
+    assert (done.code, done.out) == (2, "")
+    assert said.format(file=file) in done.err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        pytest.param({"policy": "nowhere.yaml"}, "nowhere.yaml: No such file or directory", id="policy"),
+        pytest.param({"policy": "bad.yaml"}, "bad.yaml:1:1", id="bad-policy"),
+        pytest.param(
+            {"cases": [{"manifest": "nowhere", "expect": "admitted"}]}, "nowhere: No such file", id="manifest"
+        ),
+    ],
+)
+def test_files_that_are_named_and_cannot_be_read_are_exit_2(
+    command: Command, cases: Any, write: Write, more: dict[str, Any], said: str
+) -> None:
+    write("a: b", "bad.yaml")
+    done = command("test", cases({"image": "a", "expect": "rejected"}, **more))
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_findings_are_bounded(command: Command, write: Write) -> None:
+    file = write(HEAD + "cases:\n" + " - {}\n" * 1000, "tests.yaml")
+    assert command("test", file).err.count("error[") == 100
+
+
+def test_stdin_is_relative_to_the_working_directory(
+    command: Command, cases: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cases({"image": "registry.corp.io/a:1", "expect": "approved"})
+    monkeypatch.chdir(file.parent)
+    assert command("test", "-", stdin=file.read_text()).code == 0
+    assert command("test", "-", "-").code == 2
+
+
+def test_the_schema_accepts_what_the_command_accepts(command: Command, cases: Any) -> None:
+    schema = json.loads(command("schema", "--for", "test").out)
+    file = cases(
+        {"image": "a", "expect": "rejected", "reason": "invalid", "rewritten": None, "mode": "warn"},
+        {"manifest": "b", "expect": "warned", "images": ["x"], "namespace": "shop", "at": "2026-01-01"},
+    )
+    jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+    for bad in (
+        {"image": "a", "expect": "admitted"},
+        {"expect": "rejected"},
+        {"image": "a", "manifest": "b"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(yaml.safe_load(cases(bad).read_text()), schema)
