@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 POLICY_PAGE = (ROOT / "docs/policy.md").read_text(encoding="utf-8")
 INTERFACE_PAGE = (ROOT / "docs/interface.md").read_text(encoding="utf-8")
+MIGRATION_PAGE = (ROOT / "docs/migrate.md").read_text(encoding="utf-8")
 FAST_PATH_PAGE = (ROOT / "docs/fast-path.md").read_text(encoding="utf-8")
 PAGES = [
     *ROOT.glob("*.md"),
@@ -53,7 +55,9 @@ def commands(text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("policy", [*blocks(README, "yaml"), *blocks(POLICY_PAGE, "yaml")])
+@pytest.mark.parametrize(
+    "policy", [page for text in (README, POLICY_PAGE, MIGRATION_PAGE) for page in blocks(text, "yaml")]
+)
 def test_every_policy_shown_is_accepted(policy: str) -> None:
     if "kind: ImagePolicy" in policy:
         parse_policy(policy)
@@ -135,6 +139,63 @@ def test_the_table_of_patterns_is_true(pattern: str, matching: str, other: str) 
             reference = parse_reference(image)
             place, tag = locate(reference), effective_tag(reference)
             assert parse_pattern(text).matches(place, tag, reference.digest) is expected, (text, image)
+
+
+def prefixes(*allowed: str) -> Callable[[str], bool]:
+    """Decide as Gatekeeper's ``K8sAllowedRepos`` does."""
+    return lambda image: image.startswith(allowed)
+
+
+def wildcards(*allowed: str) -> Callable[[str], bool]:
+    """Decide as a pattern of Kyverno does: ``*`` stands for anything."""
+    return lambda image: any(fnmatch.fnmatchcase(image, pattern) for pattern in allowed)
+
+
+def names(policy: str) -> Callable[[str], bool]:
+    compiled = parse_policy(policy).at(NOW)
+    return lambda image: compiled.decide("default", image).approved
+
+
+def disallowed_latest(image: str) -> bool:
+    """Decide as Gatekeeper's ``K8sDisallowedTags`` does for the tag ``latest``."""
+    return ":" in image and not image.endswith(":latest")
+
+
+@pytest.mark.parametrize(
+    ("heads", "deciders"),
+    [
+        pytest.param(
+            "Gatekeeper, no slash | Gatekeeper | Kyverno | gatekeeper-py",
+            [
+                prefixes("registry.corp.example", "docker.io/library/"),
+                prefixes("registry.corp.example/", "docker.io/library/"),
+                wildcards("registry.corp.example/*", "docker.io/library/*"),
+                names(blocks(MIGRATION_PAGE, "yaml")[0]),
+            ],
+            id="registries",
+        ),
+        pytest.param(
+            "Gatekeeper `K8sDisallowedTags` | gatekeeper-py `*/**:latest`",
+            [
+                disallowed_latest,
+                names(
+                    "{apiVersion: gatekeeper-py/v1, kind: ImagePolicy, mode: enforce, "
+                    "allow: [registry.corp.example, 'registry.corp.example:5000'], deny: ['*/**:latest']}"
+                ),
+            ],
+            id="tags",
+        ),
+    ],
+)
+def test_the_verdicts_of_the_migration_page_are_true(
+    heads: str, deciders: list[Callable[[str], bool]]
+) -> None:
+    table = MIGRATION_PAGE.partition(f"| image | {heads} |\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip(" `*") for cell in line.strip("|").split(" | ")] for line in table.splitlines()[1:]]
+    assert len(rows) > 2
+    for image, *verdicts in rows:
+        expected = ["admits" if decide(image) else "refuses" for decide in deciders]
+        assert verdicts == expected, image
 
 
 def test_a_pattern_without_a_host_is_refused_with_the_proposal_that_the_page_names() -> None:
