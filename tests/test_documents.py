@@ -21,6 +21,10 @@ from gatekeeper_py.cli import COMMANDS, cli, run
 from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
 from gatekeeper_py.core import admission, parse_policy, parse_reference
+from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
+from gatekeeper_py.core.compile.native.mutating import POLICY_NAME as MIRRORS_NAME
+from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS
+from gatekeeper_py.core.compile.native.validating import POLICY_NAME, WARNING_NAME
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import CHECKS
@@ -74,6 +78,34 @@ def test_every_command_of_the_readme_runs(
     # 1 is an answer, too: the examples show a refused image.
     assert run(shlex.split(command)) in {0, 1}
     assert capsys.readouterr().out
+
+
+NATIVE_PAGE = (ROOT / "docs/native-policies.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", blocks(NATIVE_PAGE.replace("\n    ", "\n"), "console"))
+def test_commands_about_native_policies_print_what_the_page_shows(
+    block: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    command, *lines = block.splitlines()
+    if lines and not lines[0].startswith("$ "):
+        assert run(shlex.split(command.removeprefix("$ gatekeeper-py "))) == 1
+        assert capsys.readouterr().err.splitlines() == lines
+        return
+    for each in block.splitlines():
+        written = each.removeprefix("$ gatekeeper-py ").partition(" > ")[0]
+        assert run(shlex.split(written)) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        assert len(list(yaml.safe_load_all(captured.out))) >= 2
+
+
+def test_the_page_about_native_policies_names_the_limits() -> None:
+    assert f"more than {MAX_IMAGES} new images, or {MAX_CHARACTERS:,} characters" in NATIVE_PAGE
+    assert f"refuses more than {MAX_MIRRORS}" in NATIVE_PAGE.replace("\n", " ")
+    for name in (POLICY_NAME, WARNING_NAME, MIRRORS_NAME):
+        assert f"`{name}`" in NATIVE_PAGE
 
 
 @pytest.mark.parametrize(

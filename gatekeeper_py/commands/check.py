@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Literal
 
 import click
+import yaml
 
-from gatekeeper_py.commands.policyinput import now, read_policy
+from gatekeeper_py.commands.policyinput import now
+from gatekeeper_py.commands.policystream import OtherDocument, PolicyStream, read_stream
+from gatekeeper_py.core.compile.committed import KINDS, problems
 from gatekeeper_py.core.compile.fastpath import not_pre_approved
-from gatekeeper_py.core.policy.finding import in_order
+from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.findings import print_findings
 
@@ -28,22 +33,55 @@ def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_pat
 
     A ConfigMap manifest that holds webhooks.yaml, the settings of the controller, is checked too.
 
+    POLICY may be a stream of documents, such as the output of kustomize build. Every ConfigMap with a policy
+    in it is checked. Match conditions and native policies that were compiled from another policy cause a
+    warning.
+
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read.
     """
-    given = read_policy(policy)
-    # Only on request, because most policies have such rules and few clusters use the fast path.
+    stream = read_stream(policy)
     instant = now()
-    left_to_webhook = (
-        not_pre_approved(given.policy, instant) if fast_path and given.policy is not None else ()
-    )
-    findings = in_order((*given.errors, *given.lint(instant), *map(given.shift.moved, left_to_webhook)))
+    findings: list[Finding] = []
+    for given in stream.policies:
+        # Only on request, because most policies have such rules and few clusters use the fast path.
+        left_to_webhook = (
+            not_pre_approved(given.policy, instant) if fast_path and given.policy is not None else ()
+        )
+        found = in_order((*given.errors, *given.lint(instant), *map(given.shift.moved, left_to_webhook)))
+        findings += found
+        if style == "text":
+            print_findings(given.name, given.lines, found)
+    older = tuple(outdated(stream, instant))
+    findings += older
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     ok = not errors and not (strict and warnings)
     if style == "json":
         click.echo(json.dumps({"ok": ok, "findings": [f.as_json() for f in findings]}, indent=2))
     else:
-        print_findings(given.name, given.lines, findings)
+        print_findings(stream.name, stream.policies[0].lines, older)
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
-        console().print(f"{given.name}: {summary if findings else 'ok'}")
+        console().print(f"{stream.name}: {summary if findings else 'ok'}")
     return 0 if ok else 1
+
+
+def outdated(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
+    """Yield a warning for each object of a stream that was compiled from an older policy."""
+    policies = [given.policy for given in stream.policies if given.policy is not None]
+    for document in stream.others if policies else ():
+        if document.kind not in KINDS:
+            continue
+        try:
+            obj = yaml.load(document.text, yaml.CSafeLoader)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            yield _about(document, "unreadable-object", f"the {document.kind} cannot be read", "")
+            continue
+        proposal = "compile it again: gatekeeper-py compile POLICY --to ..."
+        for problem in problems(obj, policies, instant):
+            yield _about(document, "compiled-from-another", problem, proposal)
+
+
+def _about(document: OtherDocument, code: str, message: str, proposal: str) -> Finding:
+    return Finding(
+        severity="warning", code=code, path="", line=document.line, message=message, proposal=proposal
+    )

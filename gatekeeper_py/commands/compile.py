@@ -18,7 +18,7 @@ from gatekeeper_py.core.compile.native.mutating import mutating_policy
 from gatekeeper_py.core.compile.native.objects import Document, Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.reporting.manifest import as_yaml
 
@@ -34,7 +34,6 @@ CONFIGURATIONS: Final[dict[Endpoint, tuple[str, str, str]]] = {
         "pods.image-mutation-webhook.gatekeeper-py",
     ),
 }
-CONDITION: Final = "not-pre-approved"
 
 
 Compiler = Callable[[Policy, datetime, Options], tuple[Document, ...]]
@@ -168,6 +167,6 @@ def _patch(endpoint: Endpoint, expression: str, revision: str) -> dict[str, Any]
         "kind": kind,
         "metadata": {"name": name, "annotations": {FAST_PATH_REVISION: revision}},
         "webhooks": [
-            {"name": webhook, "matchConditions": [{"name": CONDITION, "expression": expression}]},
+            {"name": webhook, "matchConditions": [{"name": FAST_PATH_CONDITION, "expression": expression}]},
         ],
     }

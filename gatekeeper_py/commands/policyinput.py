@@ -41,7 +41,7 @@ class PolicyInput:
     policy: Policy | None
     errors: tuple[Finding, ...]
     lines: tuple[str, ...]
-    shift: _Shift
+    shift: Shift
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
         """Return the warnings at an instant; none when there is no policy."""
@@ -51,7 +51,7 @@ class PolicyInput:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shift:
+class Shift:
     """Converts positions in the document to positions in the file."""
 
     lines: int = 0
@@ -65,11 +65,20 @@ class _Shift:
 
 def read_policy(argument: str) -> PolicyInput:
     """Read and parse POLICY. Raises ``UnreadableError`` when it cannot be read as text."""
+    return parsed_input(*read_bounded(argument))
+
+
+def read_bounded(argument: str) -> tuple[str, str | None]:
+    """Return the display name and the text, ``None`` when it is longer than a policy may be."""
     name, content = read_bytes(argument, MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        return PolicyInput(name=name, policy=None, errors=(_too_long(),), lines=(), shift=_Shift())
-    text = decoded(name, content)
-    outline = _outline(text)
+    return name, None if len(content) > MAX_FILE_BYTES else decoded(name, content)
+
+
+def parsed_input(name: str, text: str | None, outline: Outline | None = None) -> PolicyInput:
+    """Parse one document; ``None`` is a text that is too long. ``outline`` is that of the text, if known."""
+    if text is None:
+        return PolicyInput(name=name, policy=None, errors=(_too_long(),), lines=(), shift=Shift())
+    outline = outline_of(text) if outline is None else outline
     if outline.text_of("kind") == "ConfigMap":
         return _from_configmap(name, text, outline)
     policy, errors = _parsed(text, None, MAX_FILE_BYTES)
@@ -78,8 +87,8 @@ def read_policy(argument: str) -> PolicyInput:
         name=name,
         policy=policy,
         errors=errors if stranger is None else (stranger,),
-        lines=_lines(text),
-        shift=_Shift(),
+        lines=lines_of(text),
+        shift=Shift(),
     )
 
 
@@ -109,8 +118,8 @@ def live_policy(name: str, data: Any, binary_data: Any = None) -> PolicyInput:
         name=name,
         policy=None if errors else policy,
         errors=errors,
-        lines=() if found.text is None else _lines(found.text),
-        shift=_Shift(),
+        lines=() if found.text is None else lines_of(found.text),
+        shift=Shift(),
     )
 
 
@@ -125,13 +134,13 @@ def _parsed(text: str, mode: str | None, max_bytes: int) -> tuple[Policy | None,
         return None, problem.findings
 
 
-def _lines(text: str) -> tuple[str, ...]:
+def lines_of(text: str) -> tuple[str, ...]:
     """Return the lines as findings count them: only LF and CRLF end one."""
     return tuple(text.replace("\r\n", "\n").split("\n"))
 
 
 @dataclass(slots=True)
-class _Outline:
+class Outline:
     """What says whether a file is a policy or a ConfigMap manifest; nothing else of it is kept.
 
     ``fields`` holds ``apiVersion``, ``kind``, ``data``, ``binaryData`` and, by their paths, what is in the
@@ -161,7 +170,8 @@ class _Outline:
         return {path.removeprefix(prefix): value_of(node) for path, node in inner}
 
 
-def _outline(text: str) -> _Outline:
+def outline_of(text: str) -> Outline:
+    """Return what says whether a document is a policy or a ConfigMap manifest."""
     remarks = Remarks()
     fields: dict[str, Node] = {}
     keys: dict[str, Mark] = {}
@@ -179,18 +189,18 @@ def _outline(text: str) -> _Outline:
             reader.finish()
         except Unreadable as problem:
             remarks.add(problem.remark)
-    return _Outline(fields, keys, as_findings(text, remarks))
+    return Outline(fields, keys, as_findings(text, remarks))
 
 
-def _from_configmap(name: str, text: str, outline: _Outline) -> PolicyInput:
-    lines = _lines(text)
+def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
+    lines = lines_of(text)
     settings = outline.text_of(f"data.{SETTINGS_KEY}")
     if settings is not None and f"data.{POLICY_KEY}" not in outline.fields and not outline.findings:
         return _from_settings(name, settings, outline.mark_of(f"data.{SETTINGS_KEY}"), lines)
     found = read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     if found.text is None:
-        return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=_Shift())
+        return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=Shift())
     shift = _shift(outline.mark_of(f"data.{POLICY_KEY}"), found.text, lines)
     policy, findings = _parsed(found.text, found.mode, MAX_CONFIGMAP_BYTES)
     errors += [shift.moved(finding) for finding in findings]
@@ -198,7 +208,7 @@ def _from_configmap(name: str, text: str, outline: _Outline) -> PolicyInput:
         name=name,
         policy=None if errors else policy,
         errors=in_order(errors),
-        lines=lines if shift.lines else _lines(found.text),
+        lines=lines if shift.lines else lines_of(found.text),
         shift=shift,
     )
 
@@ -211,11 +221,11 @@ def _from_settings(name: str, settings: str, mark: Mark, lines: tuple[str, ...])
         parse_settings(settings)
     except InvalidWebhookSettings as problem:
         findings = tuple(map(shift.moved, problem.findings))
-    shown = lines if shift.lines else _lines(settings)
+    shown = lines if shift.lines else lines_of(settings)
     return PolicyInput(name=name, policy=None, errors=findings, lines=shown, shift=shift)
 
 
-def _located(outline: _Outline, finding: Finding) -> Finding:
+def _located(outline: Outline, finding: Finding) -> Finding:
     """A finding about the ConfigMap itself, with its place in the manifest."""
     path = f"data.{MODE_KEY}" if finding.path == MODE_KEY else finding.path
     mark = outline.keys.get(path) if finding.code == UNKNOWN_KEY else None
@@ -223,7 +233,7 @@ def _located(outline: _Outline, finding: Finding) -> Finding:
     return dataclasses.replace(finding, line=mark.line, column=mark.column)
 
 
-def _stranger(outline: _Outline) -> Finding | None:
+def _stranger(outline: Outline) -> Finding | None:
     """Return one finding for an object of another API, instead of one for each of its fields."""
     kind, version = outline.text_of("kind"), outline.text_of("apiVersion")
     if kind is None or version is None or kind == KIND or version == API_VERSION:
@@ -246,12 +256,12 @@ def _too_long() -> Finding:
     return Finding(severity="error", code="too-long", path="", line=1, message=message)
 
 
-def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> _Shift:
+def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> Shift:
     """Return the offset of a ``|`` block from the file's start; no offset for other scalars."""
     if not mark.literal:
-        return _Shift()
-    for number, inner in enumerate(_lines(document)):
+        return Shift()
+    for number, inner in enumerate(lines_of(document)):
         if inner.strip() and mark.line + number < len(lines):
             outer = lines[mark.line + number]
-            return _Shift(mark.line, len(outer) - len(inner))
-    return _Shift(mark.line)
+            return Shift(mark.line, len(outer) - len(inner))
+    return Shift(mark.line)

@@ -26,6 +26,9 @@ FAST_PATH_REVISION: Final = "gatekeeper-py/fast-path-revision"
 """Annotation of a webhook configuration while it has a match condition of the fast path: the policy's
 revision."""
 
+FAST_PATH_CONDITION: Final = "not-pre-approved"
+"""Name of the match condition of the fast path."""
+
 POLICY_REVISION: Final = "gatekeeper-py/policy-revision"
 """Annotation of a native policy: the revision of the policy that it was compiled from."""
 

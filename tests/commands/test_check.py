@@ -8,6 +8,7 @@ import pytest
 
 from builders import policy_text
 from commanding import Command, Write
+from gatekeeper_py.core import parse_policy
 
 CLEAN = policy_text("deny: ['*/**:latest']\n")
 WARNS = policy_text()
@@ -255,3 +256,80 @@ def test_settings_of_the_webhooks_are_no_policy(command: Command, write: Write) 
     done = command("explain", write(SETTINGS.replace("fail}", "Fail}")), "nginx")
     assert done.code == 2
     assert "policy.yaml" in done.err
+
+
+SETTINGS_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\ndata: {a: b}\n"
+
+
+def stream(*documents: str) -> str:
+    return "---\n".join(documents)
+
+
+def findings_of(command: Command, text: str) -> list[tuple[str, int]]:
+    done = command("check", "-", "--format", "json", stdin=text)
+    return [(each["code"], each["line"]) for each in json.loads(done.out)["findings"]]
+
+
+def test_every_policy_of_a_stream_is_checked_where_it_stands(command: Command) -> None:
+    text = stream("# made by kustomize\n", SETTINGS_MAP, CONFIGMAP, SETTINGS_MAP, CONFIGMAP)
+    lines = [number for number, line in enumerate(text.split("\n"), 1) if line == "      - nginx"]
+    assert findings_of(command, text) == [("bad-pattern", number) for number in lines]
+    done = command("check", "-", stdin=text)
+    assert done.code == 1
+    for number in lines:
+        assert f"<stdin>:{number}:" in done.out
+        assert f"{number} |       - nginx" in done.out
+    assert "<stdin>: 2 errors, 0 warnings" in done.out
+
+
+def test_lint_of_a_stream_has_its_lines(command: Command) -> None:
+    text = stream(SETTINGS_MAP, WARNS)
+    assert findings_of(command, text) == [("floating-latest", SETTINGS_MAP.count("\n") + 5)]
+
+
+def test_a_document_may_begin_on_the_line_of_its_marker(command: Command) -> None:
+    document = json.dumps({"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy"})
+    text = f"{SETTINGS_MAP}...\n--- {document}\n...\n"
+    assert findings_of(command, text) == [("missing-field", 6), ("missing-field", 6)]
+
+
+def test_a_policy_in_a_configmap_that_is_no_block_has_positions_of_its_own(command: Command) -> None:
+    quoted = CONFIGMAP.partition("\ndata:")[0] + f"\ndata: {{policy.yaml: {json.dumps(BAD)}}}\n"
+    assert findings_of(command, stream(SETTINGS_MAP, quoted)) == findings_of(command, quoted)
+
+
+def test_two_policies_in_a_stream_are_an_error(command: Command) -> None:
+    assert ("second-policy", CLEAN.count("\n") + 2) in findings_of(command, stream(CLEAN, CLEAN))
+
+
+def test_a_stream_without_a_policy_exits_with_2(command: Command) -> None:
+    done = command("check", "-", stdin=stream(SETTINGS_MAP, "a: [\n", "b\n"))
+    assert (done.code, done.out) == (2, "")
+    assert "<stdin>: none of its 3 documents is a policy" in done.err
+
+
+@pytest.mark.parametrize("target", ["match-conditions", "validating-admission-policy"])
+def test_what_was_compiled_from_another_policy_causes_a_warning(
+    command: Command, write: Write, target: str
+) -> None:
+    compiled = command("compile", write(CLEAN), "--to", target).out
+    assert findings_of(command, stream(CLEAN, compiled)) == []
+    changed = CLEAN.replace("registry.corp.io", "other.example")
+    (older, *_) = findings_of(command, stream(changed, compiled))
+    assert older[0] == "compiled-from-another"
+    done = command("check", "-", stdin=stream(changed, compiled))
+    assert done.code == 0
+    assert f"was compiled from the revision {parse_policy(CLEAN).revision}" in done.out.replace("\n  ", " ")
+    assert command("check", "-", "--strict", stdin=stream(changed, compiled)).code == 1
+
+
+def test_a_compiled_object_that_cannot_be_read_causes_a_warning(command: Command) -> None:
+    broken = "kind: ValidatingAdmissionPolicy\nmetadata: [\n"
+    assert findings_of(command, stream(CLEAN, broken)) == [("unreadable-object", CLEAN.count("\n") + 2)]
+
+
+def test_without_a_good_policy_nothing_is_compared(command: Command, write: Write) -> None:
+    compiled = command("compile", write(CLEAN), "--to", "match-conditions").out
+    assert {code for code, _ in findings_of(command, stream(BAD, compiled))}.isdisjoint(
+        {"compiled-from-another"}
+    )

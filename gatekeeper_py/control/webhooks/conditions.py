@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 
-CONDITION_NAME: Final = "not-pre-approved"
+CONDITION_NAME: Final = FAST_PATH_CONDITION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

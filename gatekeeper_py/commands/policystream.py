@@ -1,0 +1,131 @@
+"""Read a stream of Kubernetes objects of which some hold a policy: the output of ``kustomize build``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.policyinput import (
+    Outline,
+    PolicyInput,
+    Shift,
+    lines_of,
+    outline_of,
+    parsed_input,
+    read_bounded,
+)
+from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
+from gatekeeper_py.core.policy.configmap import POLICY_KEY
+from gatekeeper_py.core.policy.document import API_VERSION, KIND
+from gatekeeper_py.core.policy.finding import Finding, in_order
+
+
+class OtherDocument(NamedTuple):
+    """An object of a stream that holds no policy. ``line`` is that of its first line."""
+
+    kind: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStream:
+    """The content of a POLICY argument: the documents that are policies or should be, and all others."""
+
+    name: str
+    policies: tuple[PolicyInput, ...]
+    others: tuple[OtherDocument, ...] = ()
+
+
+def read_stream(argument: str) -> PolicyStream:
+    """Read POLICY as ``read_policy`` does, or as a stream of documents of which some are policies.
+
+    Raises ``UnreadableError`` when it cannot be read as text, and when a stream holds no policy.
+    """
+    name, text = read_bounded(argument)
+    documents = [] if text is None else list(_documents(text))
+    if text is None or len(documents) <= 1:
+        return PolicyStream(name=name, policies=(parsed_input(name, text),))
+    lines = lines_of(text)
+    policies: list[PolicyInput] = []
+    others: list[OtherDocument] = []
+    bare = 0
+    for first, document in documents:
+        outline = outline_of(document)
+        if not _holds_policy(outline):
+            others.append(OtherDocument(outline.text_of("kind") or "", first + 1, document))
+            continue
+        given = _moved(parsed_input(name, document, outline), document, first, lines)
+        bare += outline.text_of("kind") != "ConfigMap"
+        policies.append(_refused(given, first) if bare > 1 else given)
+    if not policies:
+        raise UnreadableError(f"{name}: none of its {len(documents):,} documents is a policy")
+    return PolicyStream(name=name, policies=tuple(policies), others=tuple(others))
+
+
+def _documents(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the documents of a YAML stream that are not empty, each with the number of lines before it."""
+    first = 0
+    document: list[str] = []
+    # Lines keep their ends: the revision of a policy is computed from its text.
+    for number, line in enumerate(_lines(text)):
+        if line.rstrip() not in {"---", "..."} and not line.startswith(("--- ", "---\t")):
+            document.append(line)
+            continue
+        if any(map(_is_content, document)):
+            yield first, "".join(document)
+        # A document may begin on the line of its marker.
+        rest = line[3:] if _is_content(line[3:]) and line.startswith("---") else ""
+        first, document = (number, [f"   {rest}"]) if rest else (number + 1, [])
+    if any(map(_is_content, document)):
+        yield first, "".join(document)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield lines with their ends, which only LF and CRLF are."""
+    *lines, last = text.split("\n")
+    yield from (f"{line}\n" for line in lines)
+    yield last
+
+
+def _is_content(line: str) -> bool:
+    stripped = line.strip()
+    return bool(stripped) and not stripped.startswith(("#", "%"))
+
+
+def _holds_policy(outline: Outline) -> bool:
+    """Return whether a document is a policy, or a ConfigMap with a policy or settings of the webhooks."""
+    kind = outline.text_of("kind")
+    if kind == "ConfigMap":
+        return any(f"data.{key}" in outline.fields for key in (POLICY_KEY, SETTINGS_KEY))
+    return kind == KIND or outline.text_of("apiVersion") == API_VERSION
+
+
+def _moved(given: PolicyInput, document: str, first: int, lines: tuple[str, ...]) -> PolicyInput:
+    """Return what was read from a document, with findings that have the positions of the whole stream."""
+    if given.lines != lines_of(document):
+        # The policy is not a block in its ConfigMap: its findings have the positions of its own text.
+        return given
+    shift = Shift(first)
+    return dataclasses.replace(
+        given,
+        errors=tuple(map(shift.moved, given.errors)),
+        lines=lines,
+        shift=Shift(given.shift.lines + first, given.shift.columns),
+    )
+
+
+def _refused(given: PolicyInput, first: int) -> PolicyInput:
+    """Return the second policy of a stream as an error: nobody knows which one is meant."""
+    error = Finding(
+        severity="error",
+        code="second-policy",
+        path="",
+        line=first + 1,
+        message="the stream holds another policy before this one",
+        proposal="check one policy at a time",
+    )
+    return dataclasses.replace(given, policy=None, errors=in_order((*given.errors, error)))

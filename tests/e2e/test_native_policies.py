@@ -1,0 +1,360 @@
+"""Native policies on a real API server make of Pods and workloads what the webhook makes of them.
+
+The webhook itself is paused: what a test sees is the native policy's own answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+import jsonpatch
+import pytest
+
+from builders import review
+from e2e import adversary
+from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
+from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.compile.native.mutating import mutating_policy
+from gatekeeper_py.core.compile.native.objects import Options
+from gatekeeper_py.core.compile.native.validating import validating_policy
+from gatekeeper_py.reporting.manifest import as_yaml
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.exchange import ApiError
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import MUTATING, NAMESPACE, VALIDATING, deployment, pod
+from tools.polling import wait_until
+
+Document = dict[str, Any]
+
+ROOT: Final = Path(__file__).parents[2]
+CLIENTS: Final = 8
+EVIL: Final = "evil.example/x:1"
+API: Final = "/apis/admissionregistration.k8s.io/v1"
+KINDS: Final = (
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "MutatingAdmissionPolicy",
+)
+HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\n"
+
+POLICIES: Final = {
+    **{path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "examples/policies").glob("*.yaml")},
+    "shipped": (ROOT / "k8s/base/policy.yaml").read_text(encoding="utf-8"),
+    "everything": f"""{HEAD}mode: mutate
+allow: [mirror.example, '*.corp.example/team/**:v*', 'registry.corp.example@*', 'quay.io/x-*', 'foo:443/']
+deny: ['registry.corp.example/bad/**', '*/**:latest', {{image: quay.io, namespaces: ['sandbox-*']}}]
+mirrors:
+  - {{from: registry.corp.example, to: mirror.example/corp, imagePullSecret: corp, except: ['*/team/**']}}
+  - {{from: docker.io, to: mirror.example}}
+  - {{from: ghcr.io/org/app, to: mirror.example/app}}
+namespaces: [{{names: ['sandbox-*'], mode: warn}}]
+""",
+    "hub": f"""{HEAD}mode: enforce
+allow: [docker.io/library/nginx, 'docker.io/library/**:1', 'index.docker.io/org/**', 'other.example:5000']
+namespaces: [{{names: ['sandbox-*'], mode: mutate}}]
+mirrors: [{{from: quay.io, to: docker.io/org}}]
+""",
+}
+
+
+class Answer(NamedTuple):
+    status: int
+    body: Document
+    warnings: str
+
+    @property
+    def verdict(self) -> str:
+        """``allowed``, ``denied``, ``warned``, or ``no object`` when the object itself is not acceptable."""
+        if self.status in {400, 422} and "ValidatingAdmissionPolicy" not in self.body.get("message", ""):
+            return "no object"
+        if self.status == 403:
+            assert "ValidatingAdmissionPolicy 'gatekeeper-py-images" in self.body["message"], self.body
+            return "denied"
+        assert self.status in {200, 201}, self.body
+        return "warned" if "ValidatingAdmissionPolicy 'gatekeeper-py-images" in self.warnings else "allowed"
+
+
+def send(
+    plane: ControlPlane, method: str, path: str, documents: Iterable[Document], *, kind: str = "json"
+) -> list[Answer]:
+    """Send each document in dry run; answers are in the same order."""
+    connections: SimpleQueue[http.client.HTTPSConnection] = SimpleQueue()
+    for _ in range(CLIENTS):
+        connections.put(http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=60))
+
+    def one(document: Document) -> Answer:
+        connection = connections.get()
+        headers = {"Content-Type": f"application/{kind}"}
+        connection.request(method, f"{path}?dryRun=All", json.dumps(document), headers)
+        response = connection.getresponse()
+        answer = Answer(
+            response.status, json.loads(response.read()), str(response.headers.get_all("Warning"))
+        )
+        connections.put(connection)
+        return answer
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(one, documents))
+    for _ in range(CLIENTS):
+        connections.get().close()
+    return answers
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The control plane without webhooks and, at the end, without native policies."""
+    namespace = f"/api/v1/namespaces/{NAMESPACE}"
+    installed = exists(control_plane, namespace)
+    if installed:
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        annotate(control_plane, namespace, until)
+        wait_until(
+            lambda: not exists(control_plane, VALIDATING) and not exists(control_plane, MUTATING),
+            seconds=60,
+            what="no webhooks",
+        )
+    yield control_plane
+    remove(control_plane)
+    if installed:
+        annotate(control_plane, namespace, None)
+        wait_until(lambda: exists(control_plane, VALIDATING), seconds=60, what="the webhook registered again")
+
+
+@pytest.fixture(scope="module")
+def sandbox(plane: ControlPlane) -> Iterator[str]:
+    name = f"sandbox-{uuid4().hex[:8]}"
+    plane.make_namespace(name)
+    yield name
+    plane.api("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="module")
+def counted() -> Iterator[Counter[str]]:
+    """How many objects got which answer, under all policies."""
+    found: Counter[str] = Counter()
+    yield found
+    sys.stderr.write(f"\nobjects: {dict(sorted(found.items()))}\n")
+
+
+def exists(plane: ControlPlane, path: str) -> bool:
+    try:
+        plane.api("GET", path)
+    except ApiError as problem:
+        if problem.status == 404:
+            return False
+        raise
+    return True
+
+
+def annotate(plane: ControlPlane, path: str, until: str | None) -> None:
+    plane.api("PATCH", path, {"metadata": {"annotations": {"gatekeeper-py/paused-until": until}}})
+
+
+def collection(kind: str) -> str:
+    return f"{API}/{kind.lower()}".replace("policy", "policies").replace("policiesbinding", "policybindings")
+
+
+def remove(plane: ControlPlane) -> None:
+    for kind in KINDS:
+        for item in plane.api("GET", collection(kind))["items"]:
+            if item["metadata"]["labels"].get("app.kubernetes.io/part-of") == "gatekeeper-py":
+                plane.api("DELETE", f"{collection(kind)}/{item['metadata']['name']}")
+
+
+def put(plane: ControlPlane, text: str, namespaces: Sequence[str], *, backstop: bool = False) -> Policy:
+    """Apply the native policies of a document, and wait until the API server uses them in every namespace.
+
+    The document gets a message of its own, by which its native policy is recognised.
+    """
+    marker = f"policy {uuid4().hex[:8]}"
+    policy = parse_policy(f"{text}\nmessage: {marker}\n")
+    options = Options(exempt=("kube-system",), backstop=backstop)
+    now = datetime.now(UTC)
+    documents = list(validating_policy(policy, now, options))
+    if not backstop:
+        documents += mutating_policy(policy, now, options)
+    remove(plane)
+    plane.kubectl("apply", "--server-side", "-f", "-", input=as_yaml(documents))
+    compiled = policy.at(now)
+
+    def everywhere() -> bool:
+        return all(in_use(plane, compiled, marker, each, backstop=backstop) for each in namespaces)
+
+    wait_until(everywhere, seconds=60, what=f"{marker} in use")
+    return policy
+
+
+def in_use(
+    plane: ControlPlane, policy: CompiledPolicy, marker: str, namespace: str, *, backstop: bool
+) -> bool:
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    (evil,) = send(plane, "POST", path, [pod("probe", EVIL)])
+    if marker not in evil.body.get("message", "") + evil.warnings:
+        return False
+    moved = next(iter(policy.mirrors), None)
+    if moved is None or backstop:
+        return True
+    image = f"{moved.source.text}/probe-of-mirrors:v1"
+    (created,) = send(plane, "POST", path, [pod("probe", image)])
+    expected = expectation(policy, pod("probe", image), namespace)
+    return created.verdict == expected.verdict and (
+        created.verdict == "denied" or found_images(created.body) == found_images(expected.stored)
+    )
+
+
+class Expected(NamedTuple):
+    """What the two webhooks would have answered: the verdict, and the object that would be stored."""
+
+    verdict: str
+    stored: Document
+
+
+def expectation(policy: CompiledPolicy, sent: Document, namespace: str, **more: Any) -> Expected:
+    obj = {"apiVersion": "v1", "kind": "Pod"} | decoded(sent)
+    request = wire.parse(review(obj, namespace=namespace, **more))
+    patch = admission.mutate(request, policy).response.patch
+    stored = jsonpatch.apply_patch(obj, list(patch or ()))
+    outcome = admission.validate(wire.parse(review(stored, namespace=namespace, **more)), policy)
+    return Expected(outcome.verdict, stored)
+
+
+def decoded(value: Any) -> Any:
+    """What was sent as an API server decodes it: a null is no value."""
+    if isinstance(value, dict):
+        return {key: decoded(each) for key, each in value.items() if each is not None}
+    return [decoded(each) for each in value] if isinstance(value, list) else value
+
+
+def found_images(obj: Document) -> list[Any]:
+    return [slot.value for slot in slots(POD, obj, {})]
+
+
+def original_images(obj: Document) -> Any:
+    return obj["metadata"].get("annotations", {}).get("gatekeeper-py/original-images")
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_pods_and_workloads_are_answered_as_by_the_webhook(
+    plane: ControlPlane, namespace: str, sandbox: str, counted: Counter[str], name: str
+) -> None:
+    parsed = parse_policy(POLICIES[name])
+    backstop = any(rule.until is not None for rule in (*parsed.allow, *parsed.deny))
+    policy = put(plane, POLICIES[name], (namespace, sandbox), backstop=backstop).at(datetime.now(UTC))
+    turn = list(POLICIES).index(name)
+    pods = list(adversary.pods(name, turn, "mirror.example/app:1"))
+    counts: Counter[str] = Counter()
+    for place, documents in ((namespace, pods), (sandbox, pods[turn % 5 :: 5])):
+        answers = send(plane, "POST", f"/api/v1/namespaces/{place}/pods", documents)
+        for sent, answer in zip(documents, answers, strict=True):
+            counts[f"Pod {answer.verdict}"] += 1
+            if answer.verdict == "no object":
+                continue
+            expected = expectation(policy, sent, place)
+            assert answer.verdict == expected.verdict, (sent, answer)
+            if answer.verdict != "denied":
+                assert found_images(answer.body) == found_images(expected.stored), (sent, answer)
+                assert original_images(answer.body) == original_images(expected.stored)
+                assert answer.body["spec"].get("imagePullSecrets") == expected.stored["spec"].get(
+                    "imagePullSecrets"
+                )
+    templates = [deployment(f"d{number}", image) for number, image in enumerate(adversary.images()[turn::7])]
+    answers = send(plane, "POST", f"/apis/apps/v1/namespaces/{namespace}/deployments", templates)
+    for sent, answer in zip(templates, answers, strict=True):
+        counts[f"Deployment {answer.verdict}"] += 1
+        if answer.verdict != "no object":
+            assert answer.verdict == expectation(policy, sent, namespace).verdict, (sent, answer)
+    counted.update(counts)
+    assert counts["Pod denied"] + counts["Pod warned"] > 300
+    assert counts["Pod allowed"] > 10
+
+
+def test_no_expression_has_a_type_warning(plane: ControlPlane, namespace: str) -> None:
+    """The controller manager checks every expression against the schemas of the kinds it applies to."""
+    put(plane, POLICIES["everything"], [namespace])
+    path = f"{collection('ValidatingAdmissionPolicy')}/gatekeeper-py-images"
+
+    def checked() -> Document | None:
+        status: Document = plane.api("GET", path).get("status", {})
+        return status if "typeChecking" in status else None
+
+    status = wait_until(checked, seconds=30, what="the policy type-checked")
+    assert status["typeChecking"].get("expressionWarnings", []) == []
+
+
+def test_updates_are_judged_by_new_images_only(plane: ControlPlane, namespace: str) -> None:
+    remove(plane)
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    wait_until(lambda: send(plane, "POST", path, [pod("p", EVIL)])[0].status == 201, seconds=30, what="none")
+    plane.api("POST", path, pod("older", EVIL))
+    plane.api(
+        "POST", f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment("older", EVIL, replicas=0)
+    )
+    policy = put(plane, f"{HEAD}mode: enforce\nallow: [quay.io]\n", [namespace]).at(datetime.now(UTC))
+    label = {"metadata": {"labels": {"a": "b"}}}
+    for image, expected in ((EVIL, "allowed"), ("quay.io/x:1", "allowed"), ("evil.example/y", "denied")):
+        changed: Document = {"spec": {"containers": [{"name": "web", "image": image}]}}
+        patches = (label | changed, {"spec": {"template": changed}})
+        merge = "strategic-merge-patch+json"
+        for where, patch in zip(
+            (f"{path}/older", f"/apis/apps/v1/namespaces/{namespace}/deployments/older"), patches, strict=True
+        ):
+            (answer,) = send(plane, "PATCH", where, [patch], kind=merge)
+            assert answer.verdict == expected, answer
+    debugs: list[Document] = [
+        {"spec": {"ephemeralContainers": [{"name": "debug", "image": image}]}}
+        for image in adversary.images()[::3]
+    ]
+    answers = send(plane, "PATCH", f"{path}/older/ephemeralcontainers", debugs, kind=merge)
+    verdicts = Counter(answer.verdict for answer in answers)
+    for sent, answer in zip(debugs, answers, strict=True):
+        image = sent["spec"]["ephemeralContainers"][0]["image"]
+        if answer.verdict != "no object":
+            assert (answer.verdict == "allowed") is policy.decide(namespace, image).approved, sent
+    assert min(verdicts["allowed"], verdicts["denied"]) > 10
+
+
+def test_a_user_reads_the_image_and_the_message(plane: ControlPlane, namespace: str) -> None:
+    policy = put(plane, f"{HEAD}mode: enforce\nallow: [quay.io]\n", [namespace])
+    done = plane.kubectl("run", "-n", namespace, "x", "--image=nginx", check=False)
+    assert done.returncode == 1
+    assert "ValidatingAdmissionPolicy 'gatekeeper-py-images' with binding" in done.stderr
+    assert f"not approved: nginx (docker.io/library/nginx); {policy.document.message}" in done.stderr
+
+
+def test_a_backstop_refuses_what_no_rule_names_and_nothing_that_is_approved(
+    plane: ControlPlane, namespace: str
+) -> None:
+    text = f"""{HEAD}mode: enforce
+allow: [{{image: quay.io, until: 2099-01-01}}, {{image: registry.corp.example/team/**, verify: true}}]
+deny: [{{image: quay.io/x-y/**, until: 2099-01-01}}, quay.io/org/bad]
+"""
+    policy = put(plane, text, [namespace], backstop=True).at(datetime.now(UTC))
+    documents = [pod(f"p{number}", image) for number, image in enumerate(adversary.images())]
+    wider = 0
+    for sent, answer in zip(
+        documents, send(plane, "POST", f"/api/v1/namespaces/{namespace}/pods", documents), strict=True
+    ):
+        image = sent["spec"]["containers"][0]["image"]
+        decision = policy.decide(namespace, image)
+        if answer.verdict == "no object":
+            continue
+        if decision.approved:
+            assert answer.verdict == "allowed", sent
+        elif decision.reason in {"unlisted", "invalid"}:
+            assert answer.verdict == "denied", sent
+        else:
+            wider += answer.verdict == "allowed"
+    assert wider > 5
