@@ -6,10 +6,14 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Final
 
 import click
+
+MAX_MISSPELT: Final = 60
+"""Characters of an unknown command that are compared with the known ones."""
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -43,6 +47,16 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(import_module(f"gatekeeper_py.commands.{name}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            nearest = get_close_matches(name[:MAX_MISSPELT], COMMANDS, n=1)
+            proposal = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            ctx.fail(f"No such command {name!r}.{proposal}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(

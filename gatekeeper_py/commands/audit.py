@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 @click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap of the cluster.")
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Audit only this namespace. Default: all.")
 @click.option("--all", "approved_too", is_flag=True, help="Also show approved images.")
-@click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
+)
 @click.option("--wide", is_flag=True, help="Do not shorten the table to the width of the terminal.")
 @cluster_options
 @EXEMPT_NAMESPACES

@@ -16,19 +16,30 @@ from gatekeeper_py.core.compile.committed import KINDS, problems
 from gatekeeper_py.core.compile.fastpath import not_pre_approved
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.reporting.console import console, counted
-from gatekeeper_py.reporting.findings import print_findings
+from gatekeeper_py.reporting.findings import concise, github, print_findings
+from gatekeeper_py.reporting.sarif import findings_as_sarif
+
+Style = Literal["text", "json", "concise", "github", "sarif"]
 
 
 @click.command()
 @click.argument("policy")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "--output",
+    "-o",
+    "style",
+    type=click.Choice(["text", "json", "concise", "github", "sarif"]),
+    default="text",
+    show_default=True,
+)
 @click.option("--strict", is_flag=True, help="Treat warnings as errors: exit with 1.")
 @click.option(
     "--fast-path",
     is_flag=True,
     help="Also report the rules whose images the fast path leaves to the webhook.",
 )
-def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_path: bool) -> int:
+def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
     """Check POLICY: a policy file, a ConfigMap manifest holding one, or - for stdin.
 
     A ConfigMap manifest that holds webhooks.yaml, the settings of the controller, is checked too.
@@ -58,6 +69,12 @@ def check(policy: str, style: Literal["text", "json"], *, strict: bool, fast_pat
     ok = not errors and not (strict and warnings)
     if style == "json":
         click.echo(json.dumps({"ok": ok, "findings": [f.as_json() for f in findings]}, indent=2))
+    elif style == "sarif":
+        click.echo(json.dumps(findings_as_sarif(stream.name, findings), indent=2))
+    elif style in {"concise", "github"}:
+        line = concise if style == "concise" else github
+        for finding in findings:
+            console().print(line(stream.name, finding))
     else:
         print_findings(stream.name, stream.policies[0].lines, older)
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"

@@ -47,7 +47,15 @@ MATCH_CONDITIONS: Final = "match-conditions"
 @click.command()
 @click.argument("policy")
 @click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, *NATIVE]), required=True)
-@click.option("--format", "style", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "--format",
+    "--output",
+    "-o",
+    "style",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+)
 @click.option(
     "--backstop",
     is_flag=True,

@@ -69,7 +69,9 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
     show_default=True,
     help="Exit with 1 if images are rejected, approved or rewritten. Repeatable.",
 )
-@click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
+)
 @click.option("--wide", is_flag=True, help="Do not shorten the table to the width of the terminal.")
 @cluster_options
 @EXEMPT_NAMESPACES

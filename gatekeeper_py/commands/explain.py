@@ -29,7 +29,15 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
     "-n", "--namespace", metavar="NAMESPACE", help="Judge for a Pod in this namespace. Default: no namespace."
 )
 @click.option("--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "--output",
+    "-o",
+    "style",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+)
 @click.option(
     "--fast-path", is_flag=True, help="Show what the API server can admit without calling the webhook."
 )

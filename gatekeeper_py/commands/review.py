@@ -58,6 +58,8 @@ class Reviewed:
 @click.option("--strict", is_flag=True, help="Exit with 1 for kinds in which no image can be found.")
 @click.option(
     "--format",
+    "--output",
+    "-o",
     "style",
     type=click.Choice(["text", "json", "sarif", "junit"]),
     default="text",

@@ -40,7 +40,15 @@ POD_SECONDS: Final = 5.0
     show_default=True,
     help="Namespace of the installation.",
 )
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "--output",
+    "-o",
+    "style",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+)
 @click.option("--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
 @click.option(
     "--kubeconfig",

@@ -19,7 +19,13 @@ from gatekeeper_py.reporting.findings import print_findings
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
-    "--format", "style", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True
+    "--format",
+    "--output",
+    "-o",
+    "style",
+    type=click.Choice(["text", "json", "junit"]),
+    default="text",
+    show_default=True,
 )
 def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int:
     """Run the policy tests in each FILE (- for stdin).

@@ -27,6 +27,26 @@ def print_findings(
         _print_finding(out, name, lines, finding)
 
 
+def concise(name: str, finding: Finding) -> str:
+    """Return a finding on one line: ``file:line:column: severity code message``."""
+    where = f"{name}:{finding.line}:{finding.column}"
+    return printable(f"{where}: {finding.severity} {finding.code} {finding.message}")
+
+
+def github(name: str, finding: Finding) -> str:
+    """Return a finding as a workflow command of GitHub Actions, which shows it beside the line."""
+    command = {"error": "error", "warning": "warning", "information": "notice"}[finding.severity]
+    fields = {"file": name, "line": finding.line, "col": finding.column, "title": finding.code}
+    shown = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in fields.items())
+    message = f"{finding.message}; {finding.proposal}" if finding.proposal else finding.message
+    return f"::{command} {shown}::{_escaped(message)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """Escape what would end a workflow command or one of its fields."""
+    return re.sub(f"[%\r\n{more}]", lambda match: f"%{ord(match.group()):02X}", text)
+
+
 def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Finding) -> None:
     style = STYLES[finding.severity]
     head = Text()

@@ -27,26 +27,24 @@ def sarif(reviewed: Sequence[ReviewedObject]) -> dict[str, Any]:
     return _document(RULES, (result for each in reviewed for result in _results(each)))
 
 
-def findings_as_sarif(found: Iterable[tuple[str, Sequence[Finding]]]) -> dict[str, Any]:
-    """Return one result for each finding about the named files."""
-    found = list(found)
-    codes = sorted({finding.code for _, findings in found for finding in findings})
-    results = (
-        {
-            "ruleId": finding.code,
-            "level": LEVELS[finding.severity],
-            "message": {
-                "text": f"{finding.message}; {finding.proposal}" if finding.proposal else finding.message
-            },
-            "locations": [
-                {"physicalLocation": _physical(name, finding.line, finding.column)}
-                | ({"logicalLocations": [{"fullyQualifiedName": finding.path}]} if finding.path else {})
-            ],
-        }
-        for name, findings in found
-        for finding in findings
-    )
-    return _document({code: f"{code.replace('-', ' ')}.".capitalize() for code in codes}, results)
+def findings_as_sarif(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return one result for each finding about the file ``name``."""
+    codes = sorted({finding.code for finding in findings})
+    rules = {code: f"{code.replace('-', ' ').capitalize()}." for code in codes}
+    return _document(rules, (_finding(name, finding) for finding in findings))
+
+
+def _finding(name: str, finding: Finding) -> dict[str, Any]:
+    text = f"{finding.message}; {finding.proposal}" if finding.proposal else finding.message
+    location: dict[str, Any] = {"physicalLocation": _physical(name, finding.line, finding.column)}
+    if finding.path:
+        location["logicalLocations"] = [{"fullyQualifiedName": finding.path, "kind": "member"}]
+    return {
+        "ruleId": finding.code,
+        "level": LEVELS[finding.severity],
+        "message": {"text": text},
+        "locations": [location],
+    }
 
 
 def _document(rules: Mapping[str, str], results: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -333,3 +333,34 @@ def test_without_a_good_policy_nothing_is_compared(command: Command, write: Writ
     assert {code for code, _ in findings_of(command, stream(BAD, compiled))}.isdisjoint(
         {"compiled-from-another"}
     )
+
+
+GOOD_POLICY = policy_text("deny: ['*/**:latest']\n")
+
+
+def test_concise_has_one_line_for_each_finding(command: Command, write: Write) -> None:
+    path = write(policy_text(allow="[nginx, registry.corp.io]"))
+    done = command("check", path, "-o", "concise")
+    assert done.code == 1
+    assert done.out == (
+        f"{path}:4:9: error bad-pattern the host is missing: is it docker.io/library/nginx?\n"
+    )
+
+
+def test_github_shows_findings_beside_the_line(command: Command, write: Write) -> None:
+    path = write(policy_text("nonsense%: 1\n"), "a,b:c.yaml")
+    done = command("check", path, "--format", "github")
+    shown = str(path).replace(":", "%3A").replace(",", "%2C")
+    assert done.out.startswith(f"::error file={shown},line=5,col=1,title=unknown-field::")
+    assert "\n" not in done.out.strip()
+
+
+def test_sarif_has_lines_and_columns(command: Command, write: Write) -> None:
+    path = write(policy_text(allow="[nginx]"))
+    log = json.loads(command("check", path, "--output", "sarif").out)
+    (run,) = log["runs"]
+    (result,) = run["results"]
+    assert (result["ruleId"], result["level"]) == ("bad-pattern", "error")
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["bad-pattern"]
+    assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 4, "startColumn": 9}
+    assert json.loads(command("check", write(GOOD_POLICY), "-o", "sarif").out)["runs"][0]["results"] == []

@@ -214,3 +214,25 @@ def test_colours_are_for_terminals_and_for_those_who_want_them(write: Write) -> 
     assert "error[bad-pattern]" in plain
     assert "31m" not in plain
     assert "\x1b" not in run("check", path, capture_output=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("explian", "No such command 'explian'. Did you mean 'explain'?", id="near"),
+        pytest.param("zzz", "No such command 'zzz'.\n", id="far"),
+        pytest.param("x" * 100_000, "No such command", id="huge"),
+    ],
+)
+def test_an_unknown_command_proposes_the_nearest(command: Command, name: str, said: str) -> None:
+    done = command(name)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_output_is_another_name_of_format(command: Command) -> None:
+    answers = {
+        command("explain", "examples/policy.yaml", "nginx", option, "json").out
+        for option in ("--format", "--output", "-o")
+    }
+    assert len(answers) == 1
