@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 
 from gatekeeper_py.core.admission import Outcome, guard
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.parser.process import ParserError, Report
@@ -81,10 +82,10 @@ class PolicyGuard:
         self._turn = asyncio.Lock()
         self._next_start = float("-inf")
 
-    def read(self, request: AdmissionRequest) -> ConfigMapPolicy | None:
+    def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | None:
         """Return what a review would make of the policy; ``None`` when it is about something else."""
         name = self._name
-        return None if name is None else guard.guarded(request, name.namespace, name.name)
+        return None if name is None else guard.guarded(request, name.namespace, name.name, writer)
 
     async def judge(
         self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float

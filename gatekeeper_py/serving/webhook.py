@@ -15,6 +15,7 @@ from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
 from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.admission.undone import Writer, read_writer
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
@@ -93,7 +94,7 @@ class Observer(Protocol):
 class Guard(Protocol):
     """Judges changes of the policy; see ``serving.guard``."""
 
-    def read(self, request: AdmissionRequest) -> ConfigMapPolicy | None: ...
+    def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | None: ...
 
     async def judge(
         self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
@@ -343,8 +344,9 @@ class Webhook:
     def _parse_policy_review(self, document: Any) -> tuple[AdmissionRequest, ConfigMapPolicy | None]:
         """Parse a review of ``/validate-policy``. Raises ``InvalidReview``."""
         request = review.parse(document)
+        policy = self._guard.read(request, read_writer(document))
         # A check may take seconds, and what it does not need can be megabytes.
-        return request._replace(object=None, old_object=None), self._guard.read(request)
+        return request._replace(object=None, old_object=None), policy
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))

@@ -13,6 +13,7 @@ from builders import UID, pod, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.parser.process import ParserError, Report
@@ -278,7 +279,7 @@ class TestCost:
     @staticmethod
     async def judge(guard: PolicyGuard, seconds: float = 4.5) -> Outcome:
         parsed = parse(change(configmap()))
-        return await guard.judge(parsed, guard.read(parsed), seconds)
+        return await guard.judge(parsed, guard.read(parsed, Writer()), seconds)
 
     async def test_after_a_check_the_next_waits_four_times_as_long(
         self, guard: PolicyGuard, clock: Clock

@@ -38,6 +38,10 @@ class Running:
     address: str
     process: Popen[bytes]
     volumes: list[tuple[dict[str, Any], Path]]
+    restarts: bool = True
+    """Whether its process is started again when it ends; the Pod of a Job is not."""
+    probed: bool = True
+    """Whether it has a readiness probe."""
     ready: bool | None = None
     stopping: bool = False
     exit_status: int | None = None
@@ -61,6 +65,7 @@ class Kubelet:
         self._folder = tempfile.TemporaryDirectory(prefix="kubelet-")
         self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
         self._paused: set[str] = set()
+        self._finished: set[str] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -113,17 +118,20 @@ class Kubelet:
             elif pod.process.poll() is not None:
                 # The process ended by itself. Start it again, as restartPolicy Always does.
                 del self.running[name]
+                if not pod.restarts:
+                    self._finish(name, pod.process.returncode)
         for name, document in live.items():
             if name not in self.running and not any(name.startswith(held) for held in self._paused):
                 self._start(name, document)
         for name, pod in list(self.running.items()):
             if not pod.stopping:
                 self._sync_volumes(pod)
-                self._probe(name, pod)
+                if pod.probed:
+                    self._probe(name, pod)
 
     def _start(self, name: str, document: dict[str, Any]) -> None:
         address = document.get("status", {}).get("podIP")
-        if not address:
+        if not address or name in self._finished:
             return
         container = document["spec"]["containers"][0]
         root = Path(self._folder.name) / name
@@ -153,7 +161,17 @@ class Kubelet:
         self._give_time_to_end(name)
         process = self.plane.popen(argv, name=process_name, env=environment)
         watched = [(volume, place) for volume, place, _ in mounted]
-        self.running[name] = Running(process_name, address, process, watched)
+        restarts = document["spec"].get("restartPolicy", "Always") == "Always"
+        probed = "readinessProbe" in container
+        self.running[name] = Running(
+            process_name, address, process, watched, restarts=restarts, probed=probed
+        )
+
+    def _finish(self, name: str, status: int) -> None:
+        """Report the end of a Pod that is not started again."""
+        self._finished.add(name)
+        phase = {"phase": "Failed" if status else "Succeeded"}
+        self.plane.api("PATCH", f"/api/v1/namespaces/{self.namespace}/pods/{name}/status", {"status": phase})
 
     def _give_time_to_end(self, name: str) -> None:
         """Keep the Pod and its address until its process has drained, as a kubelet does."""

@@ -31,6 +31,7 @@ class Installed:
     def __init__(self, plane: ControlPlane, kubelet: Kubelet) -> None:
         self.plane = plane
         self.kubelet = kubelet
+        self.namespace = kubelet.namespace
 
     def get(self, path: str) -> dict[str, Any] | None:
         """Return an object, or ``None`` if it does not exist."""
@@ -60,7 +61,7 @@ class Installed:
         """Return how many replicas pass their readiness probe and get reviews from the Service."""
         slices = self.plane.api(
             "GET",
-            f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
+            f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
             "?labelSelector=kubernetes.io/service-name%3Dgatekeeper-py",
         )
         ready = [
@@ -69,15 +70,13 @@ class Installed:
             for endpoint in item.get("endpoints") or ()
             if endpoint["conditions"].get("ready")
         ]
-        probed = [
-            pod for pod in self.kubelet.pods("gatekeeper-py-") if pod.ready and "controller" not in pod.name
-        ]
+        probed = [pod for pod in self.servers() if pod.ready]
         return min(len(ready), len(probed))
 
     def set_mode(self, mode: str) -> None:
         """Change the mode as an operator does, and wait until every replica has it."""
         patch = json.dumps({"data": {"mode": mode}})
-        self.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
+        self.plane.kubectl("patch", "configmap", POLICY, "-n", self.namespace, "--type=merge", "-p", patch)
         wait_until(
             lambda: all(self.mode_of(pod.address) == mode for pod in self.servers()),
             seconds=10,
@@ -99,7 +98,7 @@ class Installed:
         """Write the policy and wait until every replica has it."""
         patch = json.dumps({"data": {"policy.yaml": text}})
         before = self.revisions()
-        self.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
+        self.plane.kubectl("patch", "configmap", POLICY, "-n", self.namespace, "--type=merge", "-p", patch)
         wait_until(
             lambda: len(after := self.revisions()) == 1 and after != before,
             seconds=10,
@@ -107,13 +106,14 @@ class Installed:
         )
 
     def policy_text(self) -> str:
-        found = self.plane.api("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}")
+        found = self.plane.api("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{POLICY}")
         text: str = found["data"]["policy.yaml"]
         return text
 
     def servers(self) -> list[Any]:
         """Return the running server Pods."""
-        return [pod for pod in self.kubelet.pods("gatekeeper-py-") if "controller" not in pod.name]
+        others = ("pod-gatekeeper-py-controller-", "pod-gatekeeper-py-uninstall-")
+        return [pod for pod in self.kubelet.pods("gatekeeper-py-") if not pod.name.startswith(others)]
 
     def controllers(self) -> list[Any]:
         return self.kubelet.pods("gatekeeper-py-controller-")

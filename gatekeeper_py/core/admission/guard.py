@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from gatekeeper_py.core.admission import Outcome, review
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES, finding_warnings
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.undone import Writer, undone_edits
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy, read_configmap
 from gatekeeper_py.core.policy.finding import Finding
@@ -15,11 +17,17 @@ from gatekeeper_py.core.policy.finding import Finding
 CONFIGMAP: Final = ("", "ConfigMap")
 GUARDED_OPERATIONS: Final = frozenset({"CREATE", "UPDATE"})
 
+NOBODY: Final = Writer()
+"""A writer about which nothing is known."""
 
-def guarded(request: AdmissionRequest, namespace: str, name: str) -> ConfigMapPolicy | None:
+
+def guarded(
+    request: AdmissionRequest, namespace: str, name: str, writer: Writer = NOBODY
+) -> ConfigMapPolicy | None:
     """Return what the policy's ConfigMap is to hold; ``None`` when the request is about something else.
 
-    ``namespace`` and ``name`` are those of the policy's ConfigMap.
+    ``namespace`` and ``name`` are those of the policy's ConfigMap. ``writer`` is who writes it: what Helm
+    must not undo becomes a finding.
     """
     if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
         return None
@@ -29,7 +37,8 @@ def guarded(request: AdmissionRequest, namespace: str, name: str) -> ConfigMapPo
     own_name = metadata.get("name") if isinstance(metadata, dict) else None
     if request.namespace != namespace or name not in (request.name, own_name):
         return None
-    return read_configmap(obj.get("data"), obj.get("binaryData"))
+    policy = read_configmap(obj.get("data"), obj.get("binaryData"))
+    return replace(policy, findings=(*policy.findings, *undone_edits(request, writer)))
 
 
 def untouched(request: AdmissionRequest) -> Outcome:

@@ -1,0 +1,85 @@
+"""Whether Helm would undo a change of the policy's ConfigMap that somebody else made.
+
+Helm 3 silently writes what the chart renders over whatever was edited in the cluster. Helm 4 stops with a
+conflict, because server-side apply compares field managers. The guard does the same comparison for Helm 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.configmap import KEYS
+from gatekeeper_py.core.policy.finding import Finding
+
+HELM: Final = "helm"
+"""The field managers of Helm and of tools that contain it begin with this: helm, helm3, helm-controller."""
+
+MAX_NAME: Final = 60
+"""Characters of a field manager's name that are shown."""
+
+
+class Writer(NamedTuple):
+    """Who writes: the field manager of the request, and whether it takes over what others manage."""
+
+    manager: str = ""
+    forced: bool = False
+
+
+def read_writer(document: Any) -> Writer:
+    """Return the writer that an AdmissionReview names; an empty one when it names none."""
+    request = document.get("request") if isinstance(document, dict) else None
+    options = request.get("options") if isinstance(request, dict) else None
+    if not isinstance(options, dict):
+        return Writer()
+    manager = options.get("fieldManager")
+    return Writer(manager if isinstance(manager, str) else "", options.get("force") is True)
+
+
+def undone_edits(request: AdmissionRequest, writer: Writer) -> tuple[Finding, ...]:
+    """Return a finding for each key of the policy that Helm would change back.
+
+    A key counts when it changes and somebody other than Helm changed it last.
+    """
+    if writer.forced or not writer.manager.startswith(HELM):
+        return ()
+    before, after = _data(request.old_object), _data(request.object)
+    findings = []
+    for key in KEYS:
+        if key not in before or before[key] == after.get(key):
+            continue
+        managers = _managers(request.old_object, key)
+        if managers and not any(name.startswith(HELM) for name in managers):
+            findings.append(_finding(key, managers[0]))
+    return tuple(findings)
+
+
+def _finding(key: str, manager: str) -> Finding:
+    value = "policy.mode" if key == "mode" else "policy.document"
+    return Finding(
+        severity="error",
+        code="undone-edit",
+        path=f"data.{key}",
+        line=1,
+        message=f"{escape(manager, MAX_NAME)} changed this in the cluster, and Helm would undo it",
+        proposal=f"take it into the value {value}, or delete the ConfigMap to discard it, and upgrade again",
+    )
+
+
+def _managers(obj: Any, key: str) -> list[str]:
+    """Return the names of the field managers of a key of ``data``."""
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    entries = metadata.get("managedFields") if isinstance(metadata, dict) else None
+    names = []
+    for entry in entries if isinstance(entries, list) else ():
+        fields = entry.get("fieldsV1") if isinstance(entry, dict) else None
+        data = fields.get("f:data") if isinstance(fields, dict) else None
+        if isinstance(data, dict) and f"f:{key}" in data:
+            names.append(str(entry.get("manager")))
+    return names
+
+
+def _data(obj: Any) -> dict[Any, Any]:
+    data = obj.get("data") if isinstance(obj, dict) else None
+    return data if isinstance(data, dict) else {}

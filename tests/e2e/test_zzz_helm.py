@@ -1,0 +1,246 @@
+"""The chart on the real API server, with Helm 3 and 4, each step while the cluster creates Pods.
+
+Last, because a cluster has one installation, and the one that the other tests share is gone by now. The
+release and its namespace have other names than the usual ones.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.load import Load, creating
+from tools.controlplane.plane import ControlPlane
+from tools.helm.build import PROGRAMS
+from tools.installation.kubelet import Kubelet
+from tools.installation.product import (
+    APPROVED,
+    MUTATING,
+    SETTLE_SECONDS,
+    UNLISTED,
+    VALIDATING,
+    Installed,
+    pod,
+)
+from tools.polling import wait_until
+
+CHART = Path(__file__).parents[2] / "charts/gatekeeper-py"
+RELEASE, NAMESPACE = "shop", "platform"
+HELM_SECONDS = 180.0
+
+DOCUMENT = (
+    "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n  - registry.corp.example\n"
+)
+EDITED = DOCUMENT + "  - edited.example\n"
+
+# kwok calls a Pod ready at once, unless this annotation leaves it to the readiness probe.
+PROBED = {"controlplane/ready": "false"}
+VALUES: dict[str, Any] = {"policy": {"document": DOCUMENT}, "server": {"podAnnotations": PROBED}}
+
+OWNER = "/apis/rbac.authorization.k8s.io/v1/clusterroles/gatekeeper-py-controller"
+CLUSTER_SCOPED = (
+    VALIDATING,
+    MUTATING,
+    OWNER,
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/gatekeeper-py-controller",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles/gatekeeper-py-uninstall",
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/gatekeeper-py-uninstall",
+    "/apis/scheduling.k8s.io/v1/priorityclasses/gatekeeper-py",
+)
+
+
+class Release:
+    """One release of the chart, and the commands that change it."""
+
+    def __init__(self, product: Installed, program: Path, folder: Path) -> None:
+        self.product = product
+        self.plane = product.plane
+        self._program = program
+        self._values = folder / "values.yaml"
+
+    def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.plane.exec(
+            [str(self._program), *arguments, f"--namespace={NAMESPACE}"], seconds=HELM_SECONDS + 30
+        )
+
+    def succeed(self, *arguments: str) -> str:
+        done = self.helm(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def install(self) -> None:
+        self._write(VALUES)
+        self.succeed("install", RELEASE, str(CHART), *self._options())
+        self.product.wait_armed()
+
+    def upgrade(self, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        self._write(values)
+        return self.helm("upgrade", RELEASE, str(CHART), *self._options())
+
+    def uninstall(self) -> None:
+        self.succeed("uninstall", RELEASE, "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+
+    def document(self) -> str:
+        return self.product.policy_text()
+
+    def refused(self, namespace: str, image: str = UNLISTED) -> bool:
+        done = self.plane.kubectl(
+            "create", "-n", namespace, "--dry-run=server", "-f", "-",
+            input=json.dumps(pod("tried", image)), check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 or "is not approved" in done.stderr, done.stderr
+        return done.returncode != 0
+
+    def leftovers(self) -> list[str]:
+        """Return what an uninstallation must not leave behind and did."""
+        found = [path for path in CLUSTER_SCOPED if self.product.get(path) is not None]
+        listed = self.plane.kubectl(
+            "get", "-n", NAMESPACE, "-o", "name",
+            "deployments,services,configmaps,serviceaccounts,roles,rolebindings,jobs,poddisruptionbudgets,networkpolicies",
+        ).stdout.split()  # fmt: skip
+        own = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+        return found + [name for name in listed if name not in own]
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        self._values.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
+
+    def _options(self) -> list[str]:
+        return [f"--values={self._values}", "--wait", f"--timeout={HELM_SECONDS:.0f}s"]
+
+
+@pytest.fixture(params=["helm3", "helm4"])
+def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Iterator[Release]:
+    """A namespace for a release, which is uninstalled at the end in any case."""
+    control_plane.make_namespace(NAMESPACE)
+    with Kubelet(control_plane, NAMESPACE) as kubelet:
+        found = Release(Installed(control_plane, kubelet), PROGRAMS.cached() / request.param, tmp_path)
+        try:
+            yield found
+        finally:
+            for kind, path in (("clusterrole", OWNER), ("validating", VALIDATING), ("mutating", MUTATING)):
+                if found.product.get(path) is not None:
+                    control_plane.api("DELETE", path)
+                assert kind
+            found.helm("uninstall", RELEASE, "--no-hooks", "--ignore-not-found")
+            control_plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=120)
+
+
+@contextmanager
+def no_create_fails(release: Release, namespace: str) -> Iterator[Load]:
+    """Create Pods before, during and after the body; none may fail."""
+    with creating(release.plane, namespace, pod("steady", APPROVED)) as load:
+        wait_until(lambda: len(load.answers) > 30, seconds=30, what="creates before")
+        yield load
+        seen = len(load.answers)
+        wait_until(lambda: len(load.answers) > seen + 30, seconds=30, what="creates afterwards")
+    assert load.broken == []
+    assert load.failed() == []
+
+
+def test_install_upgrade_rollback_and_uninstall_fail_no_create(release: Release, namespace: str) -> None:
+    product = release.product
+    with no_create_fails(release, namespace):
+        release.install()
+    assert release.refused(namespace)
+
+    # A mode that was set by hand survives an upgrade and a rollback.
+    product.set_mode("warn")
+    with no_create_fails(release, namespace):
+        upgraded = release.upgrade({**VALUES, "server": {"podAnnotations": {**PROBED, "example.com/v": "2"}}})
+        assert upgraded.returncode == 0, upgraded.stderr
+    product.wait_armed()
+    assert {product.mode_of(each.address) for each in product.servers()} == {"warn"}
+    with no_create_fails(release, namespace):
+        release.succeed("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+    product.wait_armed()
+    assert {product.mode_of(each.address) for each in product.servers()} == {"warn"}
+    assert not release.refused(namespace)
+    product.set_mode("enforce")
+    assert release.refused(namespace)
+
+    with no_create_fails(release, namespace):
+        release.uninstall()
+    assert not release.refused(namespace)
+    wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
+
+
+def test_a_policy_that_was_edited_by_hand_stops_an_upgrade(release: Release, namespace: str) -> None:
+    release.install()
+    release.product.set_policy(EDITED)
+    # An upgrade that leaves the policy alone keeps the edit or stops; one that changes it stops.
+    for document in (DOCUMENT, DOCUMENT + "  - another.example\n"):
+        stopped = release.upgrade({**VALUES, "policy": {"document": document}})
+        assert stopped.returncode != 0
+        assert "kubectl-patch" in stopped.stderr
+        assert "policy.yaml" in stopped.stderr
+        assert release.document() == EDITED
+    assert not release.refused(namespace, "edited.example/app:1")
+
+    taken = release.upgrade({**VALUES, "policy": {"document": EDITED}})
+    assert taken.returncode == 0, taken.stderr
+    assert release.document() == EDITED
+    release.uninstall()
+
+
+def test_a_mode_in_the_values_does_not_undo_a_toggle(release: Release) -> None:
+    release.install()
+    values = {**VALUES, "policy": {"document": DOCUMENT, "mode": "enforce"}}
+    upgraded = release.upgrade(values)
+    assert upgraded.returncode == 0, upgraded.stderr
+    release.product.set_mode("warn")
+    stopped = release.upgrade({**values, "server": {"podAnnotations": PROBED, "logLevel": "debug"}})
+    assert stopped.returncode != 0
+    assert "kubectl-patch" in stopped.stderr
+    assert "mode" in stopped.stderr
+    assert {release.product.mode_of(each.address) for each in release.product.servers()} == {"warn"}
+    release.uninstall()
+
+
+@pytest.mark.parametrize("dead", ["controller", "everything"])
+def test_without_a_controller_an_uninstallation_fails_no_create(
+    release: Release, namespace: str, dead: str
+) -> None:
+    release.install()
+    scale = ("scale", "-n", NAMESPACE, "--replicas=0")
+    release.plane.kubectl(*scale, "deployment/gatekeeper-py-controller")
+    wait_until(lambda: not release.product.controllers(), seconds=SETTLE_SECONDS, what="no controller")
+    if dead == "controller":
+        with no_create_fails(release, namespace):
+            release.uninstall()
+    else:
+        release.plane.kubectl(*scale, "deployment/gatekeeper-py")
+        wait_until(lambda: not release.product.servers(), seconds=SETTLE_SECONDS, what="no server")
+        release.uninstall()
+    assert not release.refused(namespace)
+    wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
+
+
+def test_a_second_release_is_refused(release: Release) -> None:
+    release.install()
+    second = release.helm(
+        "install", "second", str(CHART), "--set-file=policy.document=/dev/stdin", *release._options()
+    )
+    assert second.returncode != 0
+    release.uninstall()
+
+
+@pytest.mark.parametrize("example", sorted((CHART / "ci").glob("*-values.yaml")), ids=lambda path: path.stem)
+def test_the_api_server_knows_every_field_of_the_examples(release: Release, example: Path) -> None:
+    rendered = release.succeed("template", RELEASE, str(CHART), f"--values={example}")
+    documents = [each for each in yaml.safe_load_all(rendered) if each is not None]
+    known = [each for each in documents if "cert-manager.io" not in each["apiVersion"]]
+    for each in known:
+        # The namespace of the probe Pods is not created by a dry run.
+        if each["metadata"].get("namespace") == "gatekeeper-py-probe":
+            continue
+        done = release.plane.kubectl(
+            "create", "--dry-run=server", "--validate=strict", "-f", "-", input=json.dumps(each), check=False
+        )
+        assert done.returncode == 0, done.stderr
