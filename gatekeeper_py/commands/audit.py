@@ -17,14 +17,16 @@ from gatekeeper_py.commands.clusterinput import (
     progress,
     with_cluster,
 )
-from gatekeeper_py.commands.files import shown
+from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, check_namespace
 from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
+    from gatekeeper_py.inventory.suggestion import By
     from gatekeeper_py.inventory.survey import Survey
 
 
@@ -37,6 +39,13 @@ if TYPE_CHECKING:
     "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
 )
 @click.option("--wide", is_flag=True, help="Do not shorten the table to the width of the terminal.")
+@click.option("--suggest", is_flag=True, help="Print a policy that approves what runs, instead of a report.")
+@click.option(
+    "--by",
+    type=click.Choice(["registry", "path", "repository"]),
+    help="With --suggest: how much one rule covers. Default: registry.",
+)
+@click.option("--base", metavar="POLICY", help="With --suggest: keep this policy, and add what it lacks.")
 @cluster_options
 @EXEMPT_NAMESPACES
 def audit(
@@ -44,23 +53,40 @@ def audit(
     configmap: checked.ConfigMapName | None,
     namespace: str | None,
     style: Style,
+    by: By | None,
+    base: str | None,
     kubeconfig: Path | None,
     context: str | None,
     exempt_namespaces: tuple[str, ...],
     *,
     approved_too: bool,
     wide: bool,
+    suggest: bool,
 ) -> int:
     """Show each image in a cluster's Pods and workloads that the policy would refuse.
 
+    With --suggest, print instead a policy that approves all that runs. It needs no policy. A registry where
+    anyone can publish is never approved as a whole; images that are invalid, or that --base denies, are
+    named in comments.
+
     Exit code: 0 when there is none, 1 when there are some, 2 when the cluster or the policy cannot
-    be used.
+    be used. With --suggest: 0 or 2.
     """
+    check_namespace(namespace)
+    if suggest:
+        if policy is not None or configmap is not None or style != "table":
+            raise click.UsageError(
+                "--suggest prints a policy; it takes --by and --base, and no policy or format"
+            )
+        exempt = frozenset() if approved_too else frozenset(exempt_namespaces)
+        click.echo(_suggested(base, by or "registry", namespace, exempt, kubeconfig, context), nl=False)
+        return 0
+    if by is not None or base is not None:
+        raise click.UsageError("--by and --base belong to --suggest")
     try:
         checked.check_sources(None if policy is None else Path(policy), configmap)
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
-    check_namespace(namespace)
     judged_by = configmap or usable_policy(policy or "")
     instant = now()
 
@@ -90,6 +116,38 @@ def audit(
     else:
         write_report(survey.tally, style, wide=wide)
     return 1 if survey.tally.counts["rejected"] else 0
+
+
+def _suggested(
+    base: str | None,
+    by: By,
+    namespace: str | None,
+    exempt: frozenset[str],
+    kubeconfig: Path | None,
+    context: str | None,
+) -> str:
+    """Return the text of a policy that approves what runs. Raises ``UnreadableError``."""
+    from gatekeeper_py.commands.extension import extended  # noqa: PLC0415 - keeps other commands fast to start
+    from gatekeeper_py.inventory.suggestion import NOTHING, Suggestion  # noqa: PLC0415
+    from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
+    from gatekeeper_py.reporting.suggestion import new_policy  # noqa: PLC0415
+
+    given = NOTHING if base is None else usable_policy(base)
+    policy = Snapshot(given.at(now()), CACHE_SIZE, CacheCounts())
+    suggestion = Suggestion(policy, by, exempt)
+
+    async def work(api: ApiClient) -> tuple[GroupKind, ...]:
+        from gatekeeper_py.inventory.listing import collect  # noqa: PLC0415
+
+        with progress() as on_page:
+            return await collect(api, policy.resources, suggestion, namespace=namespace, on_page=on_page)
+
+    note_missing(with_cluster(kubeconfig, context, work))
+    if base is not None:
+        return extended(given, suggestion)
+    if not suggestion.rules:
+        raise UnreadableError("there is no image that a rule could approve")
+    return new_policy(suggestion, by)
 
 
 def _write_page(

@@ -1,0 +1,179 @@
+"""Learn rules from what runs: the fewest of one width that approve all of it. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.judgement import ActivePolicy, exemption, judge, slots_to_judge
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, split_port
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    Location,
+    Reference,
+    effective_tag,
+    escape,
+    locate,
+)
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inventory.tally import Usage
+
+By = Literal["registry", "path", "repository"]
+
+OPEN_HOSTS: Final = frozenset(
+    {
+        DOCKER_HUB,
+        "ghcr.io",
+        "quay.io",
+        "public.ecr.aws",
+        "gcr.io",
+        "registry.gitlab.com",
+        "codeberg.org",
+        "ttl.sh",
+    }
+)
+"""Registries where anyone can publish. A rule never names one of them as a whole."""
+
+OPEN_SUFFIXES: Final = (".gcr.io", ".pkg.dev")
+"""Of hosts that many projects share."""
+
+NOTHING: Final = Policy(document=PolicyDocument(mode="enforce", allow=()), text="", mode="enforce")
+"""Approves no image. It stands for the policy where there is none yet."""
+
+
+class Use(NamedTuple):
+    """One use of an image."""
+
+    image: str
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Group:
+    """Images that one rule approves, or that are left out for one reason.
+
+    ``example`` is the first use in alphabetical order, so that it does not depend on the order of lists.
+    """
+
+    images: set[str] = field(default_factory=set)
+    uses: int = 0
+    example: Use | None = None
+
+    def add(self, use: Use) -> None:
+        self.images.add(use.image)
+        self.uses += 1
+        self._keep(use)
+
+    def merge(self, other: Group) -> None:
+        self.images |= other.images
+        self.uses += other.uses
+        if other.example is not None:
+            self._keep(other.example)
+
+    def _keep(self, use: Use) -> None:
+        if self.example is None or _order(use) < _order(self.example):
+            self.example = use
+
+
+class LeftOut(NamedTuple):
+    """An image that no suggested rule covers, as it is shown, and why."""
+
+    image: str
+    why: str
+
+
+class Suggestion:
+    """Collects the rules that approve what runs and ``base`` does not approve yet.
+
+    Images that are invalid or denied, and those that no pattern can express, are left out and kept apart.
+    Images in the ``exempt`` namespaces are not looked at.
+    """
+
+    def __init__(self, base: ActivePolicy, by: By, exempt: AbstractSet[str] = frozenset()) -> None:
+        self.objects = 0
+        self.rules: dict[str, Group] = {}
+        self.left_out: dict[LeftOut, Group] = {}
+        self._base = base
+        self._by: By = by
+        self._exempt = exempt
+
+    def empty(self) -> Suggestion:
+        return Suggestion(self._base, self._by, self._exempt)
+
+    def merge(self, other: Suggestion) -> None:
+        """Take over the contents of another instance, which must not be used afterwards."""
+        self.objects += other.objects
+        for pattern, group in other.rules.items():
+            self.rules.setdefault(pattern, Group()).merge(group)
+        for image, group in other.left_out.items():
+            self.left_out.setdefault(image, Group()).merge(group)
+
+    def take(self, request: AdmissionRequest) -> None:
+        """Look at the images of an object that the base does not approve."""
+        if request.namespace in self._exempt or exemption(request):
+            return
+        after_mirror = (request.group, request.kind) != POD and self._base.rewrites_in(request.namespace)
+        for slot in slots_to_judge(request, self._base)[0]:
+            judgement = judge(self._base, request.namespace, slot, after_mirror=after_mirror)
+            decision = judgement.decision
+            if decision.approved:
+                continue
+            image = slot.value if isinstance(slot.value, str) else ""
+            use = Use(escape(image), Usage(request.kind, request.namespace, request.name, slot.path))
+            pattern = None
+            if decision.reason == "unlisted" and decision.reference is not None:
+                pattern = pattern_for(decision.reference, self._by)
+            if pattern is not None:
+                self.rules.setdefault(pattern, Group()).add(use)
+            else:
+                why = "no pattern can name it" if decision.reason == "unlisted" else decision.detail
+                self.left_out.setdefault(LeftOut(use.image, escape(why)), Group()).add(use)
+
+    def listed(self) -> Iterator[tuple[str, Group]]:
+        """Yield the patterns in alphabetical order."""
+        yield from sorted(self.rules.items())
+
+    def listed_left_out(self) -> Iterator[tuple[LeftOut, Group]]:
+        yield from sorted(self.left_out.items())
+
+
+def pattern_for(reference: Reference, by: By) -> str | None:
+    """Return the pattern of the given width for an image; ``None`` if no pattern matches it.
+
+    Patterns of one width do not overlap, so each of them is needed.
+    """
+    place = locate(reference)
+    text = _pattern_text(place, by)
+    try:
+        pattern = parse_pattern(text)
+    except InvalidPattern:  # a part of the host is longer than a pattern may have it
+        return None
+    matches = pattern.matches(place, effective_tag(reference), reference.digest)
+    return text if matches and not pattern.any_host else None
+
+
+def is_open(host: str) -> bool:
+    """Return whether anyone can publish images in a registry."""
+    return host in OPEN_HOSTS or host.endswith(OPEN_SUFFIXES)
+
+
+def _pattern_text(place: Location, by: By) -> str:
+    name, port = split_port(place.host)
+    dotless = "." not in name and not name.startswith("[") and name != "localhost"
+    # A host without a dot reads as a user of Docker Hub, so its port is written, even the default one.
+    host = f"{name}:443" if dotless and not port else place.host
+    if by == "registry" and not is_open(place.host):
+        return f"{host}/" if dotless else host
+    if by == "repository" or len(place.segments) == 1:
+        return "/".join((host, *place.segments))
+    return f"{host}/{place.segments[0]}/**"
+
+
+def _order(use: Use) -> tuple[str, str, str, str, str]:
+    usage = use.usage
+    return use.image, usage.kind, usage.namespace or "", usage.name, usage.path

@@ -1,0 +1,117 @@
+"""Laws of suggested policies: they approve what runs, need every rule, and do not depend on order."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from budget import budget
+from builders import pod, policy_text, review
+from gatekeeper_py.commands.extension import extended
+from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
+from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inventory.suggestion import NOTHING, By, Suggestion, is_open
+from gatekeeper_py.reporting.suggestion import new_policy
+from property.policy_pairs import NOW
+from property.strategies import any_text, documents, images, namespaces, text_of, varied_images
+
+examples: Final = settings(max_examples=budget(60), deadline=None)
+running = st.lists(
+    st.tuples(st.one_of(images, images, varied_images, any_text), namespaces), min_size=1, max_size=15
+)
+widths = st.sampled_from(["registry", "path", "repository"])
+Running = list[tuple[str, str | None]]
+
+
+def suggestion(base: Policy, by: By, asked: Running) -> Suggestion:
+    found = Suggestion(base.at(NOW), by)
+    for image, namespace in asked:
+        found.take(parse(review(pod(image), namespace=namespace)))
+    return found
+
+
+def approved(policy: CompiledPolicy, asked: Running) -> list[bool]:
+    return [policy.decide(namespace, image).approved for image, namespace in asked]
+
+
+def without(policy: Policy, index: int) -> CompiledPolicy | None:
+    lines = policy.text.split("\n")
+    rules = [number for number, line in enumerate(lines) if line.startswith("  - ")]
+    del lines[rules[index]]
+    return parse_policy("\n".join(lines)).at(NOW) if len(rules) > 1 else None
+
+
+@examples
+@given(running, widths)
+def test_a_new_policy_approves_what_runs_and_needs_every_rule(asked: Running, by: By) -> None:
+    found = suggestion(NOTHING, by, asked)
+    assume(found.rules)
+    policy = parse_policy(new_policy(found, by))
+    left_out = NOTHING.at(NOW)
+    answers = approved(policy.at(NOW), asked)
+    for (image, namespace), answer in zip(asked, answers, strict=True):
+        decision = left_out.decide(namespace, image)
+        assert answer == (decision.reason != "invalid") or "no pattern can name it" in {
+            each.why for each in found.left_out
+        }
+    for index in range(len(policy.allow)):
+        narrower = without(policy, index)
+        if narrower is not None:
+            assert approved(narrower, asked) != answers
+    for rule in policy.allow:
+        assert not (is_open(rule.pattern.host) and not rule.pattern.segments)
+
+
+@examples
+@given(running, widths, st.randoms(use_true_random=False))
+def test_the_order_of_what_runs_does_not_matter(asked: Running, by: By, random: object) -> None:
+    shuffled = list(asked)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = suggestion(NOTHING, by, asked), suggestion(NOTHING, by, shuffled)
+    assert new_policy(one, by) == new_policy(other, by)
+    half = suggestion(NOTHING, by, asked[: len(asked) // 2])
+    half.merge(suggestion(NOTHING, by, asked[len(asked) // 2 :]))
+    assert new_policy(half, by) == new_policy(one, by)
+
+
+@examples
+@given(documents, running, widths)
+def test_a_base_is_kept_and_approves_what_runs_unless_it_is_denied(
+    document: dict[str, object], asked: Running, by: By
+) -> None:
+    try:
+        base = parse_policy(text_of({**document, "mode": "enforce"}))
+    except PolicyError:
+        assume(False)
+        raise
+    found = suggestion(base, by, asked)
+    policy = parse_policy(extended(base, found))
+    assert policy.allow[: len(base.allow)] == base.allow
+    assert policy.deny == base.deny
+    for image, namespace in asked:
+        before, after = (each.at(NOW).decide(namespace, image) for each in (base, policy))
+        if before.reason in {"denied", "invalid"}:
+            assert (after.approved, after.reason) == (False, before.reason)
+        else:
+            assert after.approved or "no pattern can name it" in {each.why for each in found.left_out}
+    assert not suggestion(policy, by, asked).rules
+    assert extended(policy, suggestion(policy, by, [])) == policy.text
+
+
+def test_the_policy_of_an_example_is_short() -> None:
+    asked: Running = [
+        ("nginx:1", "a"),
+        ("ghcr.io/x/y/z", "a"),
+        ("r.corp.io/a/b:1", "b"),
+        ("r.corp.io/c", "b"),
+    ]
+    policy = parse_policy(new_policy(suggestion(NOTHING, "registry", asked), "registry"))
+    assert [rule.pattern.text for rule in policy.allow] == [
+        "docker.io/library/**",
+        "ghcr.io/x/**",
+        "r.corp.io",
+    ]
+    assert parse_policy(policy_text())
