@@ -12,6 +12,7 @@ import yaml
 from chart.rendering import ROOT, Helm, Objects, kustomize
 from gatekeeper_py.control.webhooks.settings import parse_settings
 from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
+from tools.installation.product import OVERLAYS as INSTALLED
 
 OVERLAYS = ROOT / "k8s/overlays"
 
@@ -66,7 +67,7 @@ def comparable(objects: Objects) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_chart_and_overlay_render_the_same_objects(helm: Helm, overlay: str, values: dict[str, Any]) -> None:
-    expected = kustomize(OVERLAYS / overlay)
+    expected = kustomize(INSTALLED / overlay)
     policy = {**values["policy"], "document": policy_of(expected)}
     rendered = comparable(helm.objects(values={**values, "policy": policy}))
     wanted = comparable(expected)

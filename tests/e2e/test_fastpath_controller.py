@@ -25,7 +25,16 @@ from tools.installation.fastpath import (
     WIDE,
     Site,
 )
-from tools.installation.product import K8S, NAMESPACE, POLICY, SETTLE_SECONDS, UNLISTED, VALIDATING, pod
+from tools.installation.product import (
+    K8S,
+    NAMESPACE,
+    OVERLAYS,
+    POLICY,
+    SETTLE_SECONDS,
+    UNLISTED,
+    VALIDATING,
+    pod,
+)
 from tools.polling import wait_until
 
 
@@ -272,7 +281,7 @@ def test_an_orderly_end_of_the_controller_leaves_no_condition(wide: Site) -> Non
 
 def test_leaving_the_fast_path(wide: Site) -> None:
     """Another overlay over this one; the controller goes on without the option."""
-    wide.plane.kubectl("apply", "-k", str(K8S / "overlays/enforce"))
+    wide.plane.kubectl("apply", "-k", str(OVERLAYS / "enforce"))
     wide.wait_skipping_nothing()
 
     def without_fast_path() -> bool:

@@ -14,6 +14,7 @@ import pytest
 from tools.installation.product import (
     K8S,
     NAMESPACE,
+    OVERLAYS,
     UNLISTED,
     VALIDATING,
     Installed,
@@ -195,7 +196,7 @@ def test_the_settings_can_be_changed_by_a_kustomization(enforcing: Installed, tm
     (tmp_path / "kustomization.yaml").write_text(
         json.dumps(
             {
-                "resources": [os.path.relpath(K8S / "overlays/enforce", tmp_path)],
+                "resources": [os.path.relpath(OVERLAYS / "enforce", tmp_path)],
                 "configMapGenerator": [
                     {
                         "name": "gatekeeper-py-webhooks",

@@ -8,7 +8,7 @@ import sys
 import time
 
 from e2e.load import creating
-from tools.installation.product import K8S, NAMESPACE, POLICY, UNLISTED, Installed, pod
+from tools.installation.product import NAMESPACE, OVERLAYS, POLICY, UNLISTED, Installed, pod
 from tools.polling import wait_until
 
 FLIPS = 20
@@ -94,7 +94,7 @@ def test_a_bad_policy_leaves_the_last_good_one_serving(product: Installed, names
 def test_another_overlay_applied_over_this_one_changes_the_mode(product: Installed, namespace: str) -> None:
     product.set_mode("enforce")
     for overlay in ("warn", "mutate", "enforce"):
-        product.plane.kubectl("apply", "-k", str(K8S / "overlays" / overlay))
+        product.plane.kubectl("apply", "-k", str(OVERLAYS / overlay))
         wait_until(
             lambda overlay=overlay: all(
                 product.mode_of(each.address) == overlay for each in product.servers()

@@ -10,7 +10,7 @@ import yaml
 
 from e2e.load import creating
 from gatekeeper_py.issuing import issue
-from tools.installation.product import K8S, MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, pod
+from tools.installation.product import MUTATING, NAMESPACE, OVERLAYS, UNLISTED, VALIDATING, Installed, pod
 from tools.polling import wait_until
 
 
@@ -20,7 +20,7 @@ def test_a_removal_under_load_fails_no_create_and_leaves_no_webhook(
     product.set_mode("enforce")
     with creating(product.plane, namespace, pod("steady")) as load:
         wait_until(lambda: len(load.answers) > 50, seconds=30, what="creates before the removal")
-        product.plane.kubectl("delete", "-k", str(K8S / "overlays/enforce"), seconds=120)
+        product.plane.kubectl("delete", "-k", str(OVERLAYS / "enforce"), seconds=120)
         wait_until(
             lambda: product.get(VALIDATING) is None and product.get(MUTATING) is None,
             seconds=60,
@@ -37,7 +37,7 @@ def test_the_cert_manager_overlay_needs_no_controller_and_no_write_right(
 ) -> None:
     """After the removal above. cert-manager's part, two Secrets' worth of PEM, is played by hand."""
     plane = product.plane
-    rendered = plane.kubectl("kustomize", str(K8S / "overlays/cert-manager")).stdout
+    rendered = plane.kubectl("kustomize", str(OVERLAYS / "cert-manager")).stdout
     documents = [
         d for d in yaml.safe_load_all(rendered) if not d["apiVersion"].startswith("cert-manager.io/")
     ]

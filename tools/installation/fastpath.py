@@ -15,9 +15,9 @@ from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import (
-    K8S,
     MUTATING,
     NAMESPACE,
+    OVERLAYS,
     POLICY,
     SETTLE_SECONDS,
     VALIDATING,
@@ -177,12 +177,12 @@ class Site:
 def fast_path(product: Installed) -> Iterator[Site]:
     """Apply the overlay ``fast-path`` unchanged over the installation, and take it back at the end."""
     found = Site(product)
-    product.plane.kubectl("apply", "-k", str(K8S / "overlays/fast-path"))
+    product.plane.kubectl("apply", "-k", str(OVERLAYS / "fast-path"))
     try:
         found.wait_in_step()
         yield found
     finally:
-        product.plane.kubectl("apply", "-k", str(K8S / "overlays/enforce"))
+        product.plane.kubectl("apply", "-k", str(OVERLAYS / "enforce"))
         for path in LEFTOVERS:
             if product.get(path) is not None:
                 product.plane.api("DELETE", path)

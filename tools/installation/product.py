@@ -15,6 +15,8 @@ from tools.installation.kubelet import Kubelet
 from tools.polling import wait_until
 
 K8S = Path(__file__).parents[2] / "k8s"
+OVERLAYS = Path(__file__).parent / "manifests"
+"""Each overlay of ``k8s/overlays`` with a policy; it has the same name."""
 NAMESPACE = "gatekeeper-py"
 POLICY = "gatekeeper-py-policy"
 VALIDATING = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/image-validation-webhook"
@@ -140,13 +142,13 @@ class Installed:
 def installed(plane: ControlPlane, overlay: str) -> Iterator[Installed]:
     """Apply an overlay and wait until the webhook is armed; delete the overlay at the end."""
     with Kubelet(plane, NAMESPACE) as kubelet:
-        plane.kubectl("apply", "-k", str(K8S / "overlays" / overlay))
+        plane.kubectl("apply", "-k", str(OVERLAYS / overlay))
         product = Installed(plane, kubelet)
         try:
             product.wait_armed()
             yield product
         finally:
-            plane.kubectl("delete", "-k", str(K8S / "overlays" / overlay), "--ignore-not-found", seconds=120)
+            plane.kubectl("delete", "-k", str(OVERLAYS / overlay), "--ignore-not-found", seconds=120)
             wait_until(
                 lambda: product.get(VALIDATING) is None and product.get(MUTATING) is None,
                 seconds=SETTLE_SECONDS,

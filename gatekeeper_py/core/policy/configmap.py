@@ -69,7 +69,8 @@ def _text_problems(entries: dict[object, object]) -> list[Finding]:
     path = f"data.{POLICY_KEY}"
     if POLICY_KEY not in entries:
         message = f"the ConfigMap holds no text under the key {POLICY_KEY}"
-        return [_error("missing-field", path, message)]
+        proposal = f"add your policy there: kustomizations of k8s/overlays add a file {POLICY_KEY}"
+        return [_error("missing-field", path, message, proposal)]
     text = entries[POLICY_KEY]
     if not isinstance(text, str):
         return [_error("wrong-type", path, f"must be text, not {type_name(text)}")]
@@ -92,5 +93,5 @@ def _too_long(text: str) -> bool:
     return len(text) > MAX_CONFIGMAP_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_CONFIGMAP_BYTES
 
 
-def _error(code: str, path: str, message: str) -> Finding:
-    return Finding(severity="error", code=code, path=path, line=1, message=message)
+def _error(code: str, path: str, message: str, proposal: str = "") -> Finding:
+    return Finding(severity="error", code=code, path=path, line=1, message=message, proposal=proposal)

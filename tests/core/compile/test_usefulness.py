@@ -18,7 +18,8 @@ from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from skipping import objection
 
 ROOT: Final = Path(__file__).parents[3]
-POLICIES: Final = (*sorted((ROOT / "examples" / "policies").glob("*.yaml")), ROOT / "k8s/base/policy.yaml")
+INSTALLED: Final = ROOT / "tools/installation/manifests/policy/policy.yaml"
+POLICIES: Final = (*sorted((ROOT / "examples" / "policies").glob("*.yaml")), INSTALLED)
 
 REGISTRIES: Final = (
     "registry.corp.example",
