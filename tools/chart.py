@@ -1,8 +1,8 @@
-"""Write what is generated in the Helm chart: part of the values' schema, webhook files, the README's table.
+"""Write what is generated in the Helm chart: files, part of the values' schema, and the README's table.
 
 The webhook configurations come from the controller's templates, the schema of ``webhooks`` from that of
-webhooks.yaml, and the table of values from the comments in values.yaml. ``make manifests`` runs this; a test
-compares the files.
+webhooks.yaml, alerts and dashboard from ``monitoring``, and the table of values from the comments in
+values.yaml. ``make manifests`` runs this; a test compares the files.
 """
 
 from __future__ import annotations
@@ -46,9 +46,15 @@ def files() -> dict[Path, str]:
     return {
         CHART / "files/webhooks/validating.yaml": rendered(validating(TARGET, EVERYTHING)),
         CHART / "files/webhooks/mutating.yaml": rendered(mutating(TARGET, EVERYTHING)),
+        **{CHART / "files/monitoring" / name: _monitoring(name) for name in ("rules.yaml", "dashboard.json")},
         schema: _with_webhooks(schema.read_text(encoding="utf-8")),
         readme: _with_table(readme.read_text(encoding="utf-8")),
     }
+
+
+def _monitoring(name: str) -> str:
+    """Return the text of a file that the chart, whose files cannot lie elsewhere, holds a copy of."""
+    return (CHART.parents[1] / "monitoring" / name).read_text(encoding="utf-8")
 
 
 def _with_webhooks(text: str) -> str:

@@ -36,12 +36,13 @@ class Helm:
     def run(
         self, *arguments: str, values: Mapping[str, Any] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run Helm. ``values`` are passed as a values file."""
+        """Run Helm. ``values``, if there are any, are passed as a values file."""
         with tempfile.TemporaryDirectory() as home:
             file = Path(home) / "values.json"
-            file.write_text(json.dumps(values or {}), encoding="utf-8")
+            file.write_text(json.dumps(values), encoding="utf-8")
+            options = [] if values is None else [f"--values={file}"]
             return subprocess.run(
-                [self.program, *arguments, f"--values={file}"],
+                [self.program, *arguments, *options],
                 env={"HOME": home, "PATH": os.environ["PATH"], "KUBECONFIG": os.devnull},
                 capture_output=True,
                 text=True,

@@ -40,7 +40,8 @@ def comparable(objects: Objects) -> dict[str, Any]:
         metadata = each["metadata"]
         if "helm.sh/hook" in (metadata.get("annotations") or {}) or key in ONLY_IN_KUSTOMIZE:
             continue
-        metadata["labels"] = {k: v for k, v in metadata["labels"].items() if k not in RELEASE_LABELS}
+        labels = metadata.get("labels") or {}
+        metadata["labels"] = {k: v for k, v in labels.items() if k not in RELEASE_LABELS}
         if each["kind"] == "Deployment":
             for container in each["spec"]["template"]["spec"]["containers"]:
                 # What the API server fills in for a tag other than latest.
@@ -136,6 +137,33 @@ def sorted_labels(webhook: Any) -> dict[str, Any]:
     first, *others = copied["namespaceSelector"]["matchExpressions"]
     copied["namespaceSelector"]["matchExpressions"] = [first, *sorted(others, key=lambda term: term["key"])]
     return copied
+
+
+def test_monitoring_is_the_same_too(helm: Helm) -> None:
+    kinds = ("podMonitor", "rules", "dashboard")
+    values = {
+        "policy": {"existingConfigMap": "mine"},
+        "monitoring": {kind: {"enabled": True} for kind in kinds},
+    }
+    expected = comparable(kustomize(ROOT / "monitoring"))
+    assert len(expected) == len(kinds)
+    rendered = comparable(helm.objects(values=values))
+    for name, each in expected.items():
+        each["metadata"].setdefault("labels", {})["app.kubernetes.io/part-of"] = "gatekeeper-py"
+        assert rendered[name] == each, name
+
+
+def test_the_alerts_link_to_the_runbooks_that_the_values_name(helm: Helm) -> None:
+    rules = {"enabled": True, "runbooks": "https://wiki.corp.example/runbooks/"}
+    values = {"policy": {"existingConfigMap": "mine"}, "monitoring": {"rules": rules}}
+    found = helm.objects(values=values)["PrometheusRule", "gatekeeper-py", "gatekeeper-py"]
+    links = [
+        rule["annotations"]["runbook_url"] for group in found["spec"]["groups"] for rule in group["rules"]
+        if "alert" in rule
+    ]  # fmt: skip
+    assert len(links) > 10
+    assert all(link.startswith("https://wiki.corp.example/runbooks/") for link in links)
+    assert not any("runbooks//" in link for link in links)
 
 
 def test_not_armed_nothing_of_cert_manager_is_missing_but_the_webhooks(helm: Helm) -> None:

@@ -166,3 +166,13 @@ def test_the_chart_has_the_version_of_the_product() -> None:
     version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
     assert version is not None
     assert chart["version"] == chart["appVersion"] == version[1]
+
+
+def test_a_package_renders_the_same(helm: Helm, tmp_path: Path) -> None:
+    values = example(CHART / "ci/full-values.yaml")
+    done = helm.run("package", str(CHART), f"--destination={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (package,) = tmp_path.iterdir()
+    rendered = helm.run("template", "gatekeeper-py", str(package), "--namespace=gatekeeper-py", values=values)
+    assert rendered.returncode == 0, rendered.stderr
+    assert rendered.stdout == helm.template(values=values)
