@@ -35,12 +35,32 @@ COMMANDS: Final = (
 )
 """Each is a module in ``gatekeeper_py.commands`` that defines a command of the same name."""
 
+SECTIONS: Final = {
+    "Write a policy": ("check", "explain", "review", "test", "diff", "schema"),
+    "Look at a cluster": ("audit", "status"),
+    "Run the webhook": ("serve", "control", "compile"),
+}
+"""How ``--help`` groups the commands. A command that is not named here is listed last."""
+
 
 class _Commands(click.Group):
     """Imports only the command that is run, so that it starts fast."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        others = [name for name in COMMANDS if not any(name in names for names in SECTIONS.values())]
+        width = max(map(len, COMMANDS))
+        for title, names in (*SECTIONS.items(), ("Others", others)):
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [
+                (name.ljust(width), command.get_short_help_str(formatter.width))
+                for name, command in commands
+                if command is not None
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
@@ -60,10 +80,12 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: gatekeeper-py check policy.yaml. COMMAND --help describes every option.",
 )
 def cli() -> None:
-    """Allow a cluster to run only images from approved registries."""
+    """Let a Kubernetes cluster run only images from approved registries."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

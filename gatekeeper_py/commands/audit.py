@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gatekeeper_py.inventory.survey import Survey
 
 
-@click.command()
+@click.command(short_help="List what already runs that a policy would refuse.")
 @click.option("--policy", metavar="POLICY", help="Policy file, ConfigMap manifest, or - for stdin.")
 @click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap of the cluster.")
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Audit only this namespace. Default: all.")
@@ -63,7 +63,7 @@ def audit(
     wide: bool,
     suggest: bool,
 ) -> int:
-    """Show each image in a cluster's Pods and workloads that the policy would refuse.
+    """List the images in a cluster's Pods and workloads that the policy would refuse.
 
     With --suggest, print instead a policy that approves all that runs. It needs no policy. A registry where
     anyone can publish is never approved as a whole; images that are invalid, or that --base denies, are

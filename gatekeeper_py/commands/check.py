@@ -22,7 +22,7 @@ from gatekeeper_py.reporting.sarif import findings_as_sarif
 Style = Literal["text", "json", "concise", "github", "sarif"]
 
 
-@click.command()
+@click.command(short_help="Report every problem of a policy.")
 @click.argument("policy")
 @click.option(
     "--format",
@@ -33,20 +33,19 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
     default="text",
     show_default=True,
 )
-@click.option("--strict", is_flag=True, help="Treat warnings as errors: exit with 1.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option(
     "--fast-path",
     is_flag=True,
-    help="Also report the rules whose images the fast path leaves to the webhook.",
+    help="Also report which rules the fast path leaves to the webhook.",
 )
 def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
-    """Check POLICY: a policy file, a ConfigMap manifest holding one, or - for stdin.
+    """Report every problem of POLICY, each with its line and a proposal.
 
-    A ConfigMap manifest that holds webhooks.yaml, the settings of the controller, is checked too.
-
-    POLICY may be a stream of documents, such as the output of kustomize build. Every ConfigMap with a policy
-    in it is checked. Match conditions and native policies that were compiled from another policy cause a
-    warning.
+    POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
+    documents, such as the output of kustomize build: every ConfigMap that holds a policy or webhook settings
+    (webhooks.yaml) is checked. Match conditions and native policies that were compiled from another policy
+    cause a warning.
 
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read.
     """

@@ -44,7 +44,7 @@ NATIVE: Final[dict[str, Compiler]] = {
 MATCH_CONDITIONS: Final = "match-conditions"
 
 
-@click.command()
+@click.command(short_help="Write what an API server can evaluate itself.")
 @click.argument("policy")
 @click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, *NATIVE]), required=True)
 @click.option(
@@ -59,12 +59,13 @@ MATCH_CONDITIONS: Final = "match-conditions"
 @click.option(
     "--backstop",
     is_flag=True,
-    help="Compile a wider policy if need be: it never rejects what POLICY approves, but may admit more.",
+    help="If POLICY cannot be expressed exactly, write a wider one: it never rejects what POLICY approves,"
+    " but may admit more.",
 )
 @click.option(
     "--static",
     is_flag=True,
-    help="Write names for manifest-based admission, which an API server reads from files.",
+    help="Use names for manifest-based admission, whose policies an API server reads from files.",
 )
 @EXEMPT_NAMESPACES
 def compile(  # noqa: A001
@@ -76,14 +77,16 @@ def compile(  # noqa: A001
     backstop: bool,
     static: bool,
 ) -> int:
-    """Compile POLICY to what the API server evaluates itself.
+    """Compile POLICY to expressions or policies that an API server evaluates itself.
 
-    match-conditions are expressions for the two webhooks for Pods, by which an API server skips Pods of
-    pre-approved images. The YAML form is a patch for each webhook configuration, with the verdict on each
-    rule in comments. Commit it again whenever the policy changes, and before the time that it names.
+    match-conditions are expressions for the webhook configurations: with them, an API server admits Pods that
+    use only pre-approved images without calling the webhook. The YAML form is a patch for each configuration,
+    with comments that say which rules are left to the webhook. Compile again whenever the policy changes, and
+    before the time that the output names.
 
-    The native admission policies need no webhook. They are exact: a rule that they cannot express is named on
-    stderr, and nothing is printed.
+    validating-admission-policy and mutating-admission-policy are native policies, which need no webhook. They
+    decide exactly as POLICY does. If they cannot express a rule, the rule is named on stderr and nothing is
+    printed.
 
     Exit code: 0, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
     """

@@ -24,6 +24,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 @click.command(
+    short_help="Run the controller, which keeps the webhook installed.",
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
     epilog=checked.ENVIRONMENT_NOTE,
 )
@@ -68,13 +69,14 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--once",
     is_flag=True,
-    help="Exit once the webhook is armed and no rotation is in progress; exit with 2 after 5 minutes.",
+    help="Exit with 0 once the webhook configurations exist and no certificate is being rotated, or with 2"
+    " after 5 minutes.",
 )
 @click.option(
     "--remove",
     is_flag=True,
-    help="Delete the owner and the webhook configurations, wait until they are gone, and exit. Run it before"
-    " the installation is deleted; exit with 2 after 2 minutes.",
+    help="Delete the owner and the webhook configurations, wait until they are gone, and exit with 0, or with"
+    " 2 after 2 minutes. Run it before you delete the installation.",
 )
 @click.option(
     "--fast-path",
@@ -108,12 +110,13 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."
 )
 def control(**options: Any) -> int:
-    """Keep the webhook's certificates and configurations, and arm it once it answers.
+    """Run the controller, which keeps the webhook installed.
 
-    With --fast-path, also keep the webhooks' match conditions in step with the policy.
+    It creates and renews the certificate, creates the webhook configurations once a server answers, and
+    repairs them. With --fast-path, it also keeps their match conditions in step with the policy.
 
-    Exit code: 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once: 0
-    once armed, 2 if that takes too long, 130 after a signal. With --remove: the same, once removed.
+    Exit code: 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once or
+    --remove: 0 when done, 2 when that takes too long, 130 after a signal.
     """
     from gatekeeper_py.control.app import control as run  # noqa: PLC0415 - other commands start without it
 

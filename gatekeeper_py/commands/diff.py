@@ -50,14 +50,28 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
         return names
 
 
-@click.command()
+@click.command(short_help="Show what a change of the policy would do.")
 @click.argument("policies", metavar="OLD NEW", nargs=-1)
-@click.option("--configmap", type=CONFIGMAP, help="OLD is in this ConfigMap of the cluster; give only NEW.")
-@click.option("--all-images", is_flag=True, help="Answer for every image that can be written.")
-@click.option("--audit", "audit", metavar="FILE", help="What runs: a saved 'audit --all --format json'.")
-@click.option("--images", metavar="FILE", help="What runs: one image a line, or namespace, tab, image.")
-@click.option("--audit-log", metavar="FILE", help="What runs: the API server's audit log, level Request.")
-@click.option("--reviews", metavar="FILE", help="What runs: AdmissionReviews, one a line.")
+@click.option(
+    "--configmap", type=CONFIGMAP, help="Read OLD from this ConfigMap of the cluster, and give only NEW."
+)
+@click.option(
+    "--all-images",
+    is_flag=True,
+    help="Compare for every image that can be written, not only for those that run.",
+)
+@click.option(
+    "--audit", "audit", metavar="FILE", help="Read what runs from a saved 'audit --all --format json'."
+)
+@click.option(
+    "--images",
+    metavar="FILE",
+    help="Read what runs from a list: on each line an image, or namespace, tab and image.",
+)
+@click.option(
+    "--audit-log", metavar="FILE", help="Read what runs from the API server's audit log (level Request)."
+)
+@click.option("--reviews", metavar="FILE", help="Read what runs from AdmissionReviews, one on each line.")
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Look only at this namespace. Default: all.")
 @click.option("--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
 @click.option(
@@ -67,7 +81,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
     multiple=True,
     default=("rejected",),
     show_default=True,
-    help="Exit with 1 if images are rejected, approved or rewritten. Repeatable.",
+    help="Exit with 1 if an image becomes rejected, approved or rewritten. Repeatable.",
 )
 @click.option(
     "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
@@ -95,15 +109,15 @@ def diff(
 ) -> int:
     """Show what a change from policy OLD to policy NEW would do.
 
-    Images that run are judged by both policies: those that would be rejected, approved or rewritten
-    differently are listed with the objects that use them. What runs is read from the cluster, or from one
-    of --audit, --images, --audit-log and --reviews (- for stdin).
+    Both policies judge the images that run. The images that they treat differently are listed with the
+    objects that use them. What runs is read from the cluster, or from one of --audit, --images, --audit-log
+    and --reviews (- for stdin).
 
-    With --all-images the answer is for every image that can be written, in every namespace: "no image"
-    is then a proof, and no cluster is needed.
+    With --all-images, the policies are compared for every image that can be written, in every namespace. "No
+    image" is then a proof. This needs no cluster.
 
-    Exit code: 0 when there is none of the changes of --fail-on, 1 when there is one, 2 when a policy, a
-    file or the cluster cannot be used.
+    Exit code: 0 when no change is one that --fail-on names, 1 when one is, 2 when a policy, a file or the
+    cluster cannot be used.
     """
     recording = Recording(audit=audit, images=images, audit_log=audit_log, reviews=reviews)
     _check_usage(policies, configmap, recording, all_images=all_images)

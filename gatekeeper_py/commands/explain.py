@@ -22,7 +22,7 @@ from gatekeeper_py.reporting.console import console
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 
 
-@click.command()
+@click.command(short_help="Show which rule of a policy decides on an image.")
 @click.argument("policy")
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
 @click.option(
@@ -39,7 +39,9 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
     show_default=True,
 )
 @click.option(
-    "--fast-path", is_flag=True, help="Show what the API server can admit without calling the webhook."
+    "--fast-path",
+    is_flag=True,
+    help="Show instead whether the API server admits the image without calling the webhook.",
 )
 def explain(
     policy: str,
@@ -50,12 +52,12 @@ def explain(
     *,
     fast_path: bool,
 ) -> int:
-    """Show how POLICY decides on each IMAGE, and which rules nearly matched.
+    """Show which rule of POLICY decides on each IMAGE, or which rules nearly matched.
 
     Exit code: 0 when all are approved, 1 when some are rejected, 2 when the policy cannot be used.
 
-    With --fast-path, show instead for each IMAGE whether the API server admits it without calling the
-    webhook, and why. The exit code is then 0. "compile" shows this for each rule.
+    With --fast-path, the answer is whether the API server admits a Pod of this image without calling the
+    webhook, and why; the exit code is then 0. Use "check --fast-path" to see this for each rule.
     """
     if not images:
         raise click.UsageError("Missing argument 'IMAGE...'.")

@@ -42,7 +42,7 @@ class Reviewed:
         return [image for image in images if isinstance(image, str)]
 
 
-@click.command()
+@click.command(short_help="Judge manifests as the webhook would, for CI.")
 @click.argument("policy")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
@@ -51,11 +51,15 @@ class Reviewed:
     metavar="NAMESPACE",
     default="default",
     show_default=True,
-    help="Namespace of objects that name none.",
+    help="Namespace for objects that do not name one.",
 )
-@click.option("--mode", type=click.Choice(MODES), help="Replaces the mode of the policy.")
-@click.option("--mutate", is_flag=True, help="Print the admitted objects as they would be stored.")
-@click.option("--strict", is_flag=True, help="Exit with 1 for kinds in which no image can be found.")
+@click.option("--mode", type=click.Choice(MODES), help="Judge in this mode instead of the policy's.")
+@click.option(
+    "--mutate",
+    is_flag=True,
+    help="Print the admitted objects as they would be stored, with rewritten images.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 also for kinds in which no image can be found.")
 @click.option(
     "--format",
     "--output",
@@ -79,8 +83,8 @@ def review(
 ) -> int:
     """Judge the objects in each FILE as the webhook would.
 
-    A FILE is YAML or JSON, - for stdin, or a directory, whose *.yaml, *.yml and *.json are read with those
-    of all folders below it.
+    A FILE is YAML or JSON, - for stdin, or a directory. In a directory and all folders below it, the files
+    *.yaml, *.yml and *.json are read.
 
     Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
     object.

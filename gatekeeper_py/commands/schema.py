@@ -8,14 +8,14 @@ from typing import Literal
 import click
 
 
-@click.command()
+@click.command(short_help="Print a JSON Schema, for editors.")
 @click.option(
     "--for",
     "document",
     type=click.Choice(["policy", "test", "webhooks"]),
     default="policy",
     show_default=True,
-    help="The document: the policy, a file of policy tests, or webhooks.yaml of the controller.",
+    help="Which document: a policy, a file of policy tests, or webhook settings (webhooks.yaml).",
 )
 def schema(document: Literal["policy", "test", "webhooks"]) -> None:
     """Print the JSON Schema of a document, for editors."""

@@ -16,6 +16,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(
+    short_help="Run the webhook server.",
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
     epilog=checked.ENVIRONMENT_NOTE,
 )
@@ -85,7 +86,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--max-connections",
     type=click.IntRange(1),
     default=500,
-    help="Maximum number of open connections; beyond it a new one replaces the worst.",
+    help="Maximum number of open connections. At the limit, a new one replaces the one that is needed least.",
 )
 @click.option(
     "--max-body-bytes",
@@ -99,7 +100,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Directory with config.json (credentials) and CA files for look-ups in registries.",
 )
 def serve(**options: Any) -> int:
-    """Answer AdmissionReviews over HTTPS. SIGTERM or SIGINT drains the server and ends it.
+    """Run the webhook server, which answers AdmissionReviews over HTTPS.
+
+    Give the policy with --policy or --configmap. SIGTERM or SIGINT drains the server and ends it.
 
     Exit code: 0 after the drain, or at once after a second signal; 2 on bad settings or when it
     cannot listen.

@@ -31,7 +31,7 @@ POD_SECONDS: Final = 5.0
 """A Pod that does not answer for this long is reported as a problem."""
 
 
-@click.command()
+@click.command(short_help="Show whether an installation is healthy.")
 @click.option(
     "-n",
     "--namespace",
@@ -64,10 +64,10 @@ def status(
     *,
     watch: bool,
 ) -> int:
-    """Show whether the installation in the current context is healthy, and every problem.
+    """Show whether an installation is healthy, and every problem.
 
-    Shows mode, revision and certificate of every replica, the webhook configurations, the fast path and
-    the exempt namespaces. Reads the Pods through pods/proxy.
+    The answer has the mode, revision and certificate of every replica, the webhook configurations, the fast
+    path and the exempt namespaces. Replicas are read through the API server (pods/proxy).
 
     Exit code: 0 when healthy, 1 when not, 2 when the cluster cannot be read.
     """

@@ -16,7 +16,7 @@ from gatekeeper_py.reporting.cases import print_results, results_as_json, result
 from gatekeeper_py.reporting.findings import print_findings
 
 
-@click.command()
+@click.command(short_help="Run the tests of a policy.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--format",
@@ -30,8 +30,8 @@ from gatekeeper_py.reporting.findings import print_findings
 def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int:
     """Run the policy tests in each FILE (- for stdin).
 
-    A file names a policy and cases: an image or a manifest, and the verdict that it must have. See
-    docs/policy-tests.md for its fields.
+    A file names a policy, and cases that each have an image or a manifest and the verdict that it must get.
+    "gatekeeper-py schema --for test" describes its fields.
 
     Exit code: 0 when all cases pass, 1 when some fail, 2 when a file cannot be used.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import gatekeeper_py
 from builders import pod, policy_text
 from commanding import Command, Write
+from gatekeeper_py.cli import COMMANDS
 
 ENVIRONMENT = {
     name: value
@@ -236,3 +238,11 @@ def test_output_is_another_name_of_format(command: Command) -> None:
         for option in ("--format", "--output", "-o")
     }
     assert len(answers) == 1
+
+
+def test_help_lists_every_command_once_in_a_sentence_that_fits(command: Command) -> None:
+    shown = command("--help").out.partition("Options")[2]
+    listed = re.findall(r"^  ([a-z]+) +(\S.*)$", shown, re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(COMMANDS)
+    sentences = [sentence for _, sentence in listed]
+    assert all(sentence.endswith(".") and not sentence.endswith("...") for sentence in sentences), sentences
