@@ -77,6 +77,7 @@ class Settings:
     max_connections: int
     max_body_bytes: int
     registry_config: Path | None = None
+    status_details: bool = False
 
 
 DEFAULT_HOSTNAMES: Final = ("localhost", "127.0.0.1", "::1")

@@ -59,7 +59,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--health-listen",
     type=ADDRESS,
     default=checked.Address(checked.EVERY, 8080),
-    help="Address for /livez, /readyz, /metrics and /policy over plain HTTP.",
+    help="Address for the status page, /livez, /readyz, /metrics and /policy over plain HTTP.",
 )
 @click.option(
     "--log-level",
@@ -98,6 +98,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--registry-config",
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory with config.json (credentials) and CA files for look-ups in registries.",
+)
+@click.option(
+    "--status-details",
+    is_flag=True,
+    help="Show images, namespaces, names and users of the last denials on the status page.",
 )
 def serve(**options: Any) -> int:
     """Run the webhook server, which answers AdmissionReviews over HTTPS.
@@ -143,4 +148,5 @@ def _settings(options: dict[str, Any]) -> checked.Settings:
         max_connections=options["max_connections"],
         max_body_bytes=options["max_body_bytes"],
         registry_config=options["registry_config"],
+        status_details=options["status_details"],
     )

@@ -82,8 +82,17 @@ def columns(bars: Sequence[Part], *, label: str) -> Html:
         )
         if bar.amount:
             drawn.append(tag("text", short(bar.amount), x=middle, y=height - size - 5, class_="axis"))
-    box = f"0 0 {max(len(bars), 1) * step} {height + 22}"
-    return tag("svg", join(drawn), class_="columns", viewBox=box, role="img", aria_label=label)
+    width, whole = max(len(bars), 1) * step, height + 22
+    return tag(
+        "svg",
+        join(drawn),
+        class_="columns",
+        viewBox=f"0 0 {width} {whole}",
+        width=width,
+        height=whole,
+        role="img",
+        aria_label=label,
+    )
 
 
 def short(count: int) -> str:

@@ -44,12 +44,10 @@ def document(
     lead: Html,
     sections: Sequence[Section],
     footer: Html,
-    refresh: int | None = None,
 ) -> str:
     """Return a whole page.
 
-    The script only filters lists and only runs where it is allowed; the page is complete without it.
-    ``refresh`` reloads the page after so many seconds.
+    The script only filters lists; the page is complete without it.
     """
     head = join(
         (
@@ -58,7 +56,6 @@ def document(
             tag("meta", name="color-scheme", content="light dark"),
             tag("meta", name="referrer", content="no-referrer"),
             tag("meta", http_equiv="Content-Security-Policy", content=CONTENT_SECURITY_POLICY),
-            Html("") if refresh is None else tag("meta", http_equiv="refresh", content=refresh),
             tag("title", title),
             tag("style", Html(STYLE)),
         )

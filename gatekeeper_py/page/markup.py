@@ -29,12 +29,12 @@ def text(value: str, limit: int = MAX_TEXT) -> Html:
 
     Control characters, and those that change the direction of text, are written as escapes.
     """
-    return Html(html.escape(escape(value, limit)))
+    return Html(html.escape(escape(value, limit), quote=False))
 
 
 def join(parts: Iterable[str | Html], between: str = "") -> Html:
     """Return all parts in one; text is escaped."""
-    return Html(html.escape(between).join(map(_safe, parts)))
+    return Html(html.escape(between, quote=False).join(map(_safe, parts)))
 
 
 def tag(element: str, /, *children: str | Html, **attributes: Attribute) -> Html:
@@ -58,4 +58,4 @@ def _attribute(name: str, value: Attribute) -> str:
 
 
 def _safe(part: str | Html) -> str:
-    return part if isinstance(part, Html) else html.escape(part)
+    return part if isinstance(part, Html) else html.escape(part, quote=False)

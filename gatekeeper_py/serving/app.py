@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import http_parser
 
+from gatekeeper_py import __version__
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
@@ -27,12 +28,14 @@ from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.runtime.process import Process
 from gatekeeper_py.serving import aiohttp_internals
+from gatekeeper_py.serving.denials import Denials
 from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Evicted, Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.policypage import describe_policy
+from gatekeeper_py.serving.statuspage import StatusPage
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
@@ -97,6 +100,7 @@ class _Server:
             log=log,
         )
         certificates = await self._certificates(metrics)
+        denials = Denials(details=settings.status_details)
         webhook = Webhook(
             live,
             guard,
@@ -107,17 +111,33 @@ class _Server:
             client_names=frozenset(settings.tls.client_names),
             tells_allowed=settings.log_level == "debug",
             registries=registries,
+            denials=denials,
         )
         loop_watch = LoopWatch(metrics.loop_lag)
+        ready = {
+            "policy": lambda: "" if live.snapshot is not None else "no policy is loaded",
+            "certificate": lambda: certificates.problem,
+            "draining": lambda: "draining" if webhook.draining else "",
+        }
+
+        def policy() -> dict[str, Any]:
+            return describe_policy(reloader, live, registries.describe)
+
+        page = StatusPage(
+            describe=policy,
+            live=live,
+            ready=ready,
+            certificates=certificates,
+            counts=metrics,
+            denials=denials,
+            version=__version__,
+        )
         health = Health(
             live={"loop": loop_watch.problem},
-            ready={
-                "policy": lambda: "" if live.snapshot is not None else "no policy is loaded",
-                "certificate": lambda: certificates.problem,
-                "draining": lambda: "draining" if webhook.draining else "",
-            },
+            ready=ready,
             exposition=metrics.exposition,
-            policy=lambda: describe_policy(reloader, live, registries.describe),
+            policy=policy,
+            page=page.render,
             draining=lambda: webhook.draining,
         )
         eviction = EvictionLog(log)
@@ -311,6 +331,9 @@ class _InMemory:
     def problem(self) -> str:
         expired = self._certificate.not_after <= datetime.now(UTC)
         return "the self-signed certificate expired: restart for a new one" if expired else ""
+
+    def summary(self) -> tuple[datetime, tuple[str, ...]]:
+        return self._certificate.not_after, self._certificate.names
 
     def context(self) -> Any:
         return self._certificate.context

@@ -1,4 +1,4 @@
-"""The health listener: ``/livez``, ``/readyz``, ``/metrics``, ``/policy`` (docs/interface.md, "HTTP")."""
+"""The health listener: the status page, /livez, /readyz, /metrics and /policy (docs/interface.md, "HTTP")."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gatekeeper_py.page.document import CONTENT_SECURITY_POLICY
 from gatekeeper_py.serving.answers import error_response, json_response
 
 LAG_INTERVAL_SECONDS: Final = 0.5
 STUCK_SECONDS: Final = 30.0
 """A restart loses every review in flight, so only a loop that has surely stopped asks for one."""
+
+PAGE_SECONDS: Final = 1.0
+PAGE_HEADERS: Final = {
+    hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+    hdrs.CACHE_CONTROL: "no-store",
+    "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 Check = Callable[[], str]
 """Answers what is wrong, or nothing when all is well."""
@@ -50,7 +60,7 @@ class LoopWatch:
 
 
 class Health:
-    """Answers the four paths. ``ready`` and ``live`` are named checks."""
+    """Answers the health paths. ``ready`` and ``live`` are named checks; ``page`` renders ``/``."""
 
     def __init__(
         self,
@@ -59,12 +69,17 @@ class Health:
         ready: Mapping[str, Check],
         exposition: Callable[[], bytes],
         policy: Callable[[], dict[str, Any]] | None = None,
+        page: Callable[[], str] | None = None,
         draining: Callable[[], bool] = lambda: False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._live = live
         self._ready = ready
         self._exposition = exposition
         self._policy = policy
+        self._page = page
+        self._rendered: tuple[float, bytes] | None = None
+        self._monotonic = monotonic
         self._draining = draining
         self._routes: dict[str, Callable[[], Awaitable[web.Response]]] = {
             "/livez": self._livez,
@@ -74,6 +89,8 @@ class Health:
 
         if policy is not None:
             self._routes["/policy"] = self._shown_policy
+        if page is not None:
+            self._routes["/"] = self._shown_page
         self._known = ", ".join(self._routes)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -102,6 +119,13 @@ class Health:
 
     async def _shown_policy(self) -> web.Response:
         return json_response(200, self._policy() if self._policy is not None else {})
+
+    async def _shown_page(self) -> web.Response:
+        """Answer with the page, rendered at most once a second: reloading it must not delay reviews."""
+        now = self._monotonic()
+        if self._page is not None and (self._rendered is None or now - self._rendered[0] >= PAGE_SECONDS):
+            self._rendered = now, self._page().encode()
+        return web.Response(body=self._rendered[1] if self._rendered else b"", headers=PAGE_HEADERS)
 
 
 def _checked(checks: Mapping[str, Check], error: str) -> web.Response:

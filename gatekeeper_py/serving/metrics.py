@@ -287,6 +287,14 @@ class Metrics:
     def watch_dropped_lines(self, count: Callable[[], int]) -> None:
         self._log_dropped.count = count
 
+    def verdicts(self) -> dict[str, int]:
+        """Return how many reviews of images had each verdict."""
+        return self._reviews.totals("verdict", lambda values: values[0] != "policy")
+
+    def durations(self, endpoint: Endpoint) -> list[int]:
+        """Return how many reviews fell into each bucket; the last one has no upper bound."""
+        return list(self._durations.counts[endpoint])
+
     def exposition(self) -> bytes:
         """Return all metrics in the text format that Prometheus scrapes."""
         return generate_latest(self.registry)
@@ -321,6 +329,15 @@ class _Counts(Collector):
         counts = self._counts
         counts[values] = counts.get(values, 0) + count
 
+    def totals(self, label: str, wanted: Callable[[tuple[str, ...]], bool]) -> dict[str, int]:
+        """Return the sums by one label, over the label values that are ``wanted``."""
+        index = self._labels.index(label)
+        sums: dict[str, int] = {}
+        for values, count in self._counts.items():
+            if wanted(values):
+                sums[values[index]] = sums.get(values[index], 0) + count
+        return sums
+
     def collect(self) -> Iterator[Metric]:
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)
         for values, count in self._counts.items():
@@ -334,17 +351,17 @@ class _Durations(Collector):
     def __init__(self, name: str, help_text: str) -> None:
         self._name = f"{PREFIX}_{name}"
         self._help = help_text
-        self._counts = {endpoint: [0] * (len(DURATION_BUCKETS) + 1) for endpoint in ENDPOINTS}
+        self.counts = {endpoint: [0] * (len(DURATION_BUCKETS) + 1) for endpoint in ENDPOINTS}
         self._sums = dict.fromkeys(ENDPOINTS, 0.0)
 
     def observe(self, endpoint: Endpoint, seconds: float) -> None:
-        self._counts[endpoint][bisect_left(DURATION_BUCKETS, seconds)] += 1
+        self.counts[endpoint][bisect_left(DURATION_BUCKETS, seconds)] += 1
         self._sums[endpoint] += seconds
 
     def collect(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(self._name, self._help, labels=["endpoint"])
         bounds = [str(bound) for bound in DURATION_BUCKETS] + ["+Inf"]
-        for endpoint, counts in self._counts.items():
+        for endpoint, counts in self.counts.items():
             buckets = list(zip(bounds, accumulate(counts), strict=True))
             family.add_metric([endpoint], buckets, self._sums[endpoint])
         yield family

@@ -105,6 +105,10 @@ class CertificateFiles:
             return f"the certificate expired at {format_instant(self.current.not_after)}"
         return ""
 
+    def summary(self) -> tuple[datetime, tuple[str, ...]] | None:
+        """Return when the certificate in use expires, and its names; ``None`` while there is none."""
+        return None if self.current is None else (self.current.not_after, self.current.names)
+
     def context(self) -> ssl.SSLContext | None:
         """The context for a new connection, ``None`` while there is none."""
         return None if self.current is None else self.current.context

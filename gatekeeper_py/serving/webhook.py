@@ -91,6 +91,12 @@ class Observer(Protocol):
     def http_error(self, code: int) -> None: ...
 
 
+class Denials(Protocol):
+    """Keeps the last denials for the status page; see ``serving.denials``."""
+
+    def add(self, request: AdmissionRequest, outcome: Outcome) -> None: ...
+
+
 class Guard(Protocol):
     """Judges changes of the policy; see ``serving.guard``."""
 
@@ -138,6 +144,7 @@ class Webhook:
         body_seconds: float = BODY_SECONDS,
         max_held_bytes: int = MAX_HELD_BYTES,
         registries: Registries | None = None,
+        denials: Denials | None = None,
     ) -> None:
         self.draining = False
         self.last_request = time.monotonic()
@@ -152,6 +159,7 @@ class Webhook:
         self._body_seconds = body_seconds
         self._held = Held(max_held_bytes)
         self._registries = registries
+        self._denials = denials
         self._decides: dict[str, tuple[Endpoint, Decide]] = {
             "/validate-image": _VALIDATE,
             "/mutate-image": ("mutate", admission.mutate),
@@ -367,6 +375,8 @@ class Webhook:
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
                     observer.rewrite(judgement.mirror)
+        if outcome.verdict == "denied" and self._denials is not None:
+            self._denials.add(request, outcome)
         if outcome.verdict != "allowed":
             self._log.info("review", **_described(endpoint, request, outcome, revision))
         elif self._tells_allowed:

@@ -105,12 +105,10 @@ def test_a_page_loads_nothing_and_allows_only_its_own_style_and_script() -> None
         lead=Html(""),
         sections=[Section("a", "<A>", text("b"), "C")],
         footer=Html(""),
-        refresh=30,
     )
     reader = read(page)
     metas = {attrs.get("http-equiv"): attrs.get("content") for name, attrs in reader.tags if name == "meta"}
     assert metas["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
-    assert metas["refresh"] == "30"
     assert "default-src 'none'" in CONTENT_SECURITY_POLICY
     assert "unsafe" not in CONTENT_SECURITY_POLICY
     for _, attributes in reader.tags:

@@ -106,7 +106,10 @@ def test_health_paths(servers: Servers) -> None:
     assert metrics["gatekeeper_py_reviews_total"] == {"endpoint", "operation", "verdict", "mode"}
     assert "process_open_fds" in metrics
     assert not [name for name in metrics if name.endswith("_created")]
-    assert server.get("/")[0] == 404
+    assert server.get("/nowhere")[0] == 404
+    status, page = server.get("/")
+    assert status == 200
+    assert page.startswith(b"<!doctype html>")
 
 
 def test_a_policy_that_is_edited_is_live_without_a_restart(servers: Servers, policy_file: Path) -> None:

@@ -1,0 +1,74 @@
+"""The last denials, for the status page. By default they name no image, no namespace and no user."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.review import AdmissionRequest
+
+MAX_DENIALS: Final = 50
+MAX_IMAGES: Final = 3
+"""Images kept of one denial; the log has more."""
+
+MAX_TEXT: Final = 256
+"""Characters kept of one text. A request may name kinds and images that are megabytes long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Who was denied what. Kept only on request."""
+
+    namespace: str
+    name: str
+    user: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One denied request. ``at`` is Unix time; ``reasons`` counts the rejected images by reason."""
+
+    at: float
+    kind: str
+    operation: str
+    reasons: tuple[tuple[str, int], ...]
+    details: Details | None
+
+
+class Denials:
+    """Keeps the last 50 denials, in bounded memory."""
+
+    def __init__(self, *, details: bool = False, now: Callable[[], float] = time.time) -> None:
+        self.with_details = details
+        self._now = now
+        self._kept: deque[Denial] = deque(maxlen=MAX_DENIALS)
+
+    def __iter__(self) -> Iterator[Denial]:
+        """Yield the denials, the newest first."""
+        return reversed(self._kept)
+
+    def add(self, request: AdmissionRequest, outcome: Outcome) -> None:
+        rejected = outcome.rejected
+        details = None
+        if self.with_details:
+            details = Details(
+                namespace=(request.namespace or "")[:MAX_TEXT],
+                name=request.name[:MAX_TEXT],
+                user=request.username[:MAX_TEXT],
+                images=tuple(judgement.decision.image[:MAX_TEXT] for judgement in rejected[:MAX_IMAGES]),
+            )
+        # A policy that is refused has no images.
+        reasons = Counter([judgement.decision.reason for judgement in rejected]) or {"policy": 1}
+        denial = Denial(
+            self._now(),
+            request.kind[:MAX_TEXT],
+            request.operation[:MAX_TEXT],
+            tuple(reasons.items()),
+            details,
+        )
+        self._kept.append(denial)

@@ -1,0 +1,257 @@
+"""The page at ``/`` of the health listener: what this replica runs with, and what it has decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.rules import RuleSet
+from gatekeeper_py.live import LivePolicy
+from gatekeeper_py.page.charts import Part, columns, legend, share_bar
+from gatekeeper_py.page.document import Section, document, figures, table
+from gatekeeper_py.page.markup import Html, join, tag, text
+from gatekeeper_py.serving.denials import Denial, Denials
+from gatekeeper_py.serving.metrics import DURATION_BUCKETS, ENDPOINTS, Endpoint
+
+SHOWN: Final = 10
+"""Denials that are shown at once; the rest opens with a click."""
+
+MAX_RULES: Final = 100
+"""Rules of each list on the page."""
+
+VERDICTS: Final = {"allowed": "good", "denied": "bad", "warned": "change", "mutated": "mute"}
+
+ENDPOINT_NAMES: Final[dict[Endpoint, str]] = {
+    "validate": "Validating reviews",
+    "mutate": "Mutating reviews",
+    "policy": "Reviews of the policy",
+}
+
+
+class Counts(Protocol):
+    """What the metrics have counted since the start."""
+
+    def verdicts(self) -> Mapping[str, int]: ...
+
+    def durations(self, endpoint: Endpoint) -> Sequence[int]: ...
+
+
+class Certificates(Protocol):
+    """The certificate in use."""
+
+    @property
+    def problem(self) -> str: ...
+
+    def summary(self) -> tuple[datetime, tuple[str, ...]] | None: ...
+
+
+class StatusPage:
+    """Renders the page.
+
+    ``describe`` returns what ``/policy`` shows; ``ready`` are the checks of ``/readyz``.
+    """
+
+    def __init__(
+        self,
+        *,
+        describe: Callable[[], Mapping[str, Any]],
+        live: LivePolicy,
+        ready: Mapping[str, Callable[[], str]],
+        certificates: Certificates,
+        counts: Counts,
+        denials: Denials,
+        version: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._describe = describe
+        self._live = live
+        self._ready = ready
+        self._certificates = certificates
+        self._counts = counts
+        self._denials = denials
+        self._version = version
+        self._started = now()
+        self._now = now
+
+    def render(self) -> str:
+        policy = self._describe()
+        sections = [
+            Section("status", "Status", self._status(policy)),
+            Section("reviews", "Reviews since the start", self._reviews(), "Reviews"),
+            Section("policy", "Policy", self._policy(policy)),
+            Section("denials", "Last denials", self._last_denials(), "Denials"),
+        ]
+        now = format_instant(self._now())
+        lead = tag("p", f"One replica, as of {now}. Reload the page for newer values.", class_="lead")
+        footer = tag(
+            "p",
+            f"gatekeeper-py {self._version}, started {format_instant(self._started)}. ",
+            "Other pages: ",
+            join((tag("code", path) for path in ("/readyz", "/livez", "/metrics", "/policy")), ", "),
+            ".",
+        )
+        return document(title="gatekeeper-py", lead=lead, sections=sections, footer=footer)
+
+    def _status(self, policy: Mapping[str, Any]) -> Html:
+        problems = {name: problem for name, check in self._ready.items() if (problem := check())}
+        refused = policy["refused"]
+        verdict = "Not ready" if problems else "Ready, but a newer policy was refused" if refused else "Ready"
+        style = "bad" if problems or refused else "good"
+        summary = self._certificates.summary()
+        expires = "none" if summary is None else f"{summary[0]:%Y-%m-%d}"
+        notes = [tag("p", f"{name}: ", text(problem), class_="note") for name, problem in problems.items()]
+        names = "" if summary is None else ", ".join(summary[1][:10])
+        return join(
+            (
+                tag("p", verdict, class_=f"verdict {style}"),
+                *notes,
+                figures(
+                    (
+                        (str(policy["mode"] or "none"), "mode", "text"),
+                        (str(policy["revision"] or "none"), "policy revision", "text"),
+                        (f"{policy['counts'].get('allow', 0):,}", "allow rules", ""),
+                        (f"{policy['counts'].get('deny', 0):,}", "deny rules", ""),
+                        (expires, "certificate expires", "text"),
+                    )
+                ),
+                tag("p", "Certificate for ", tag("code", text(names)), ".") if names else Html(""),
+            )
+        )
+
+    def _reviews(self) -> Html:
+        verdicts = self._counts.verdicts()
+        parts = [Part(name, verdicts.get(name, 0), style) for name, style in VERDICTS.items()]
+        total = sum(part.amount for part in parts)
+        spoken = ", ".join(f"{part.amount} {part.name}" for part in parts)
+        charts = [
+            _latency(ENDPOINT_NAMES[endpoint], counts)
+            for endpoint in ENDPOINTS
+            if sum(counts := self._counts.durations(endpoint))
+        ]
+        bar = tag("div", share_bar(parts, total, label=f"Reviews: {spoken}"), legend(parts), class_="big")
+        return join((bar, *(charts or [tag("p", "No review has arrived yet.", class_="more")])))
+
+    def _policy(self, policy: Mapping[str, Any]) -> Html:
+        source = [tag("p", "Source ", tag("code", text(str(policy["source"]))), *_loaded(policy), ".")]
+        refused = policy["refused"]
+        if refused is not None:
+            source += [
+                tag("h3", f"Refused on {refused['at']}"),
+                tag("p", "The last good policy stays in use.", class_="note"),
+                _findings(refused["findings"]),
+            ]
+        if policy["findings"]:
+            source += [tag("h3", "Findings about the policy in use"), _findings(policy["findings"])]
+        snapshot = self._live.snapshot
+        if snapshot is not None:
+            source += [
+                _rules("Allow", snapshot.compiled.allow),
+                _rules("Deny", snapshot.compiled.deny),
+            ]
+        return join(source)
+
+    def _last_denials(self) -> Html:
+        shown = list(self._denials)
+        if not shown:
+            return tag("p", "No request has been denied yet.")
+        headings = ["Time", "Kind", "Operation", "Rejected images"]
+        if self._denials.with_details:
+            headings += ["Object", "User", "Images"]
+        note = (
+            Html("")
+            if self._denials.with_details
+            else tag(
+                "p", "Images, namespaces and users are in the log. --status-details shows them here, too."
+            )
+        )
+        rows = list(map(_denial, shown))
+        newest = table(headings, rows[:SHOWN], caption="Last denials, the newest first")
+        if len(rows) <= SHOWN:
+            return join((note, newest))
+        older = table(headings, rows[SHOWN:], caption="Older denials")
+        more = tag("details", tag("summary", f"{len(rows) - SHOWN} older"), older, class_="more")
+        return join((note, newest, more))
+
+
+def _loaded(policy: Mapping[str, Any]) -> tuple[str, ...]:
+    if policy["loadedAt"] is None:
+        return (", not loaded yet",)
+    version = policy["resourceVersion"]
+    return (f", loaded {policy['loadedAt']}", f", resource version {version}" if version else "")
+
+
+def _latency(name: str, counts: Sequence[int]) -> Html:
+    """Return a histogram of durations, from the lowest to the highest bucket in use."""
+    used = [index for index, count in enumerate(counts) if count]
+    names = [*(_seconds(bound) for bound in DURATION_BUCKETS), f"> {_seconds(DURATION_BUCKETS[-1])}"]
+    bars = [
+        Part(names[index], counts[index], "good" if index < len(DURATION_BUCKETS) - 3 else "bad")
+        for index in range(used[0], used[-1] + 1)
+    ]
+    total = sum(counts)
+    half, most = (names[_quantile(counts, share)] for share in (0.5, 0.99))
+    spoken = f"{name}: half within {half}, 99 of 100 within {most}, {total:,} in all."
+    return join(
+        (
+            tag("h3", f"{name}: time to answer"),
+            columns(bars, label=spoken),
+            tag("p", f"Half within {half}, 99 of 100 within {most}; {total:,} in all.", class_="lead"),
+        )
+    )
+
+
+def _quantile(counts: Sequence[int], share: float) -> int:
+    """Return the index of the bucket that holds a quantile."""
+    wanted, seen = share * sum(counts), 0
+    for index, count in enumerate(counts):
+        seen += count
+        if seen >= wanted:
+            return index
+    return len(counts) - 1
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:g} ms" if value < 1 else f"{value:g} s"
+
+
+def _findings(findings: Sequence[Mapping[str, Any]]) -> Html:
+    rows = (
+        (
+            tag("code", text(str(finding["path"]) or "(document)")),
+            tag(
+                "span",
+                str(finding["severity"]),
+                class_=f"badge {'bad' if finding['severity'] == 'error' else 'change'}",
+            ),
+            f"{finding['line']}",
+            join((tag("code", str(finding["code"])), ": ", text(str(finding["message"])))),
+        )
+        for finding in findings
+    )
+    return table(("Where", "Severity", "Line", "Finding"), rows, caption="Findings")
+
+
+def _rules(name: str, rules: RuleSet) -> Html:
+    """Return the patterns of a list, without owners and reasons."""
+    if not rules:
+        return Html("")
+    items = (tag("li", tag("code", text(str(rule)))) for rule in islice(rules, MAX_RULES))
+    left_out = len(rules) - MAX_RULES
+    more = tag("p", f"{left_out:,} more rules are not shown.", class_="note") if left_out > 0 else Html("")
+    title = tag("summary", f"{name}: {len(rules):,} in use")
+    return tag("details", title, tag("ul", *items), more, class_="more")
+
+
+def _denial(denial: Denial) -> list[str | Html]:
+    at = datetime.fromtimestamp(denial.at, UTC)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in denial.reasons)
+    when = tag("time", f"{at:%Y-%m-%d %H:%M:%S}", datetime=format_instant(at))
+    cells: list[str | Html] = [when, text(denial.kind), text(denial.operation), reasons]
+    details = denial.details
+    if details is not None:
+        images = join((tag("code", text(image)) for image in details.images), ", ")
+        cells += [text(f"{details.namespace}/{details.name}"), text(details.user), images]
+    return cells

@@ -1,0 +1,198 @@
+"""The status page: what it shows, how large it gets, and how often it is rendered."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+
+import pytest
+
+from builders import INSTANT, policy_text
+from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.judgement import Judgement
+from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
+from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.reload import Refusal, Reloader
+from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_TEXT, Denials
+from gatekeeper_py.serving.health import PAGE_SECONDS, Health
+from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.metrics import Metrics
+from gatekeeper_py.serving.policypage import describe_policy
+from gatekeeper_py.serving.statuspage import MAX_RULES, StatusPage
+from gatekeeper_py.settings import Address
+from paging import lines, sections
+from parsing import InProcessParser
+from recording import RecordingLog
+from wire import Answer, Connection, request
+
+
+class World:
+    """Everything that the page shows."""
+
+    def __init__(self, *, details: bool = False) -> None:
+        self.live, counts = LivePolicy(), CacheCounts()
+        self.metrics = Metrics(self.live, counts)
+        self.reloader = Reloader(
+            self.live,
+            InProcessParser(),
+            source="configmap",
+            place="gatekeeper-py/gatekeeper-py-policy",
+            cache_size=10,
+            counts=counts,
+            observer=self.metrics,
+            log=RecordingLog(),
+            now=lambda: INSTANT,
+        )
+        self.denials = Denials(details=details, now=INSTANT.timestamp)
+        self.problem = ""
+        self.page = StatusPage(
+            describe=lambda: describe_policy(self.reloader, self.live, dict),
+            live=self.live,
+            ready={"certificate": lambda: self.problem},
+            certificates=self,
+            counts=self.metrics,
+            denials=self.denials,
+            version="1.2.3",
+            now=lambda: INSTANT,
+        )
+
+    def summary(self) -> tuple[datetime, tuple[str, ...]] | None:
+        return None if self.problem else (INSTANT + timedelta(days=30), ("gatekeeper-py.gatekeeper-py.svc",))
+
+    def deny(self, image: str = "quay.io/secret:1", kind: str = "Pod") -> None:
+        decision = Decision(image=image, approved=False, reason="unlisted", detail="x")
+        judgement = Judgement(Slot(("spec",), "image", image), decision)
+        self.denials.add(
+            AdmissionRequest(
+                uid="a", group="", kind=kind, operation="CREATE", namespace="hidden", name="n" * 1000,
+                object={}, username="alice",
+            ),
+            Outcome(AdmissionResponse(uid="a", allowed=False), "denied", "enforce", (judgement, judgement)),
+        )  # fmt: skip
+
+
+async def test_it_shows_the_policy_the_certificate_and_what_was_decided() -> None:
+    world = World()
+    await world.reloader.apply(Delivery(text=policy_text("deny: ['*/**:latest']\n"), resource_version="7"))
+    for verdict, count in (("allowed", 3), ("denied", 1)):
+        for _ in range(count):
+            world.metrics.review("validate", "CREATE", verdict, "enforce", 0.0003)
+    world.metrics.review("policy", "UPDATE", "allowed", "enforce", 7.0)
+    page = sections(world.page.render())
+    assert world.live.snapshot is not None
+    status = lines(page["status"])
+    assert status[1] == "Ready"
+    for value in ("enforce", world.live.snapshot.revision, "2026-03-31"):
+        assert value in status
+    assert "Certificate for gatekeeper-py.gatekeeper-py.svc." in status
+    reviews = lines(page["reviews"])
+    assert {"allowed 3", "denied 1"} <= set(reviews)
+    assert "Half within 0.5 ms, 99 of 100 within 0.5 ms; 4 in all." in page["reviews"]
+    assert "Half within > 5 s, 99 of 100 within > 5 s; 1 in all." in page["reviews"]
+    policy = page["policy"]
+    source = "gatekeeper-py/gatekeeper-py-policy, loaded 2026-03-01T12:00:00Z, resource version 7."
+    assert f"Source {source}" in policy
+    assert "deny[0] */**:latest" in policy
+    assert "No request has been denied yet." in page["denials"]
+
+
+async def test_before_the_first_policy_and_with_a_problem() -> None:
+    world = World()
+    world.problem = "<b>expired</b>"
+    page = sections(world.page.render())
+    assert lines(page["status"])[1:3] == ["Not ready", "certificate: <b>expired</b>"]
+    assert "not loaded yet" in page["policy"]
+    assert "No review has arrived yet." in page["reviews"]
+
+
+async def test_a_refused_policy_is_shown_with_its_findings() -> None:
+    world = World()
+    await world.reloader.apply(Delivery(text=policy_text()))
+    await world.reloader.apply(Delivery(text=policy_text("colour: blue\n")))
+    page = sections(world.page.render())
+    assert "Ready, but a newer policy was refused" in page["status"]
+    assert "unknown-field: unknown field 'colour'" in page["policy"]
+    assert "The last good policy stays in use." in page["policy"]
+
+
+def test_denials_name_nobody_unless_asked_to() -> None:
+    world = World()
+    world.deny()
+    page = sections(world.page.render())["denials"]
+    assert "2 unlisted" in page
+    for secret in ("quay.io", "hidden", "alice", "nnn"):
+        assert secret not in page
+    world = World(details=True)
+    world.deny()
+    page = sections(world.page.render())["denials"]
+    for shown in ("quay.io/secret:1", "hidden/nnn", "alice"):
+        assert shown in page
+
+
+def test_only_the_last_denials_are_kept_in_little_memory() -> None:
+    denials = World(details=True)
+    for index in range(MAX_DENIALS + 20):
+        denials.deny(f"{index}-" + "x" * 10**6, kind="K" * 10**6)
+    kept = list(denials.denials)
+    assert len(kept) == MAX_DENIALS
+    assert kept[0].details is not None
+    assert kept[0].details.images[0].startswith(f"{MAX_DENIALS + 19}-")
+    assert all(len(each.kind) == MAX_TEXT for each in kept)
+    assert all(len(image) == MAX_TEXT for each in kept if each.details for image in each.details.images)
+
+
+@pytest.mark.parametrize("character", ['"', "<", "\\", "\N{GRINNING FACE}", "\x01"])
+async def test_it_stays_small_whatever_was_refused_and_denied(character: str) -> None:
+    world = World(details=True)
+    rules = ", ".join(f"r{i}.example.com" for i in range(MAX_RULES + 3))
+    await world.reloader.apply(Delivery(text=policy_text(allow=f"[{rules}]")))
+    finding = Finding(
+        severity="error", code="x", path=character * 10_000, line=1, message=character * 10_000, proposal=""
+    )
+    findings = (finding,) * (MAX_FINDINGS + 1)
+    assert world.reloader.loaded is not None
+    world.reloader.loaded = dataclasses.replace(world.reloader.loaded, findings=findings)
+    world.reloader.refused = Refusal(at=INSTANT, findings=findings, delivery=Delivery(text=""))
+    for _ in range(MAX_DENIALS):
+        world.deny(character * 1000, kind=character * 1000)
+    page = world.page.render()
+    assert len(page.encode()) < 512 * 1024
+    assert "3 more rules are not shown." in page
+
+
+async def test_the_page_is_rendered_at_most_once_a_second_and_never_cached_elsewhere() -> None:
+    clock, rendered = [100.0], []
+
+    def render() -> str:
+        rendered.append(clock[0])
+        return f"<!doctype html>{len(rendered)}"
+
+    health = Health(live={}, ready={}, exposition=lambda: b"", page=render, monotonic=lambda: clock[0])
+    listener = Listener(health.handle, max_connections=10)
+    port = listener.bind(Address("127.0.0.1", 0)).port
+
+    async def get(method: str = "GET") -> Answer:
+        connection = await Connection.open("127.0.0.1", port)
+        try:
+            await connection.send(request(path="/", method=method, headers=[]))
+            return await connection.receive(head=method == "HEAD")
+        finally:
+            await connection.close()
+
+    try:
+        first = await get()
+        assert [(await get()).body for _ in range(3)] == [first.body] * 3
+        clock[0] += PAGE_SECONDS
+        assert (await get()).body == b"<!doctype html>2"
+        assert first.headers["content-type"] == "text/html; charset=utf-8"
+        assert first.headers["cache-control"] == "no-store"
+        assert "frame-ancestors 'none'" in first.headers["content-security-policy"]
+        assert first.headers["x-content-type-options"] == "nosniff"
+        assert (await get("HEAD")).status == 200
+        assert (await get("POST")).status == 405
+    finally:
+        await listener.close(0.5)
