@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -11,13 +12,23 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.parameters import Instant
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
+from gatekeeper_py.core.compare.difference import TooComplex, Witness
+from gatekeeper_py.core.compare.necessity import shortest_by
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.reporting.console import console
+
+MAX_RULE: Final = 600
+"""Characters of a rule that are shown: a pattern has at most 512."""
+
+_RULE: Final = re.compile(r"(?P<bare>[0-9]{1,7})|(?P<list>allow|deny)\[(?P<index>[0-9]{1,7})\]")
 
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 
@@ -39,6 +50,11 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
     show_default=True,
 )
 @click.option(
+    "--rule",
+    metavar="N",
+    help="Show instead the shortest image that only this allow rule approves; deny[N]: denies.",
+)
+@click.option(
     "--fast-path",
     is_flag=True,
     help="Show instead whether the API server admits the image without calling the webhook.",
@@ -49,6 +65,7 @@ def explain(
     namespace: str | None,
     instant: datetime | None,
     style: Literal["text", "json"],
+    rule: str | None,
     *,
     fast_path: bool,
 ) -> int:
@@ -58,7 +75,14 @@ def explain(
 
     With --fast-path, the answer is whether the API server admits a Pod of this image without calling the
     webhook, and why; the exit code is then 0. Use "check --fast-path" to see this for each rule.
+
+    With --rule, show instead what one rule is needed for. N counts from 0, as in allow[N]. Exit code: 0 when
+    there is such an image, 1 when there is none: then the rule decides nothing.
     """
+    if rule is not None:
+        if images or namespace is not None or fast_path:
+            raise click.UsageError("--rule takes no image, no namespace and no --fast-path")
+        return _explain_rule(usable_policy(policy), rule, instant or now(), style)
     if not images:
         raise click.UsageError("Missing argument 'IMAGE...'.")
     if fast_path:
@@ -105,6 +129,57 @@ def fast_path_as_json(fast_path: FastPath, namespace: str | None, image: str) ->
             for endpoint in ENDPOINTS
         },
     }
+
+
+def _explain_rule(policy: Policy, text: str, instant: datetime, style: Literal["text", "json"]) -> int:
+    rule = _rule_named(policy, text)
+    expired = not rule.lives_at(instant)
+    try:
+        witness = None if expired else shortest_by(policy, rule, instant)
+    except TooComplex as problem:
+        raise UnreadableError(f"no exact answer: {problem}") from None
+    if style == "json":
+        answer = {
+            "rule": rule_as_json(rule),
+            "expired": expired,
+            "image": None if witness is None else witness.image,
+            "namespace": None if witness is None else witness.namespace,
+        }
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _print_rule(rule, witness, expired=expired)
+    return 0 if witness is not None else 1
+
+
+def _rule_named(policy: Policy, text: str) -> Rule:
+    match = _RULE.fullmatch(text)
+    if match is None:
+        raise click.UsageError(f"--rule: {text[:60]!r} is not a number, allow[N] or deny[N]")
+    kind = match["list"] or "allow"
+    rules = policy.allow if kind == "allow" else policy.deny
+    index = int(match["bare"] or match["index"])
+    if index >= len(rules):
+        raise click.UsageError(f"--rule: there is no {kind}[{index}]; the policy has {len(rules)} such rules")
+    return rules[index]
+
+
+def _print_rule(rule: Rule, witness: Witness | None, *, expired: bool) -> None:
+    out = console()
+    verb = "approves" if rule.list == "allow" else "denies"
+    out.print(Text.assemble(("rule", "bold"), " ", (escape(str(rule), MAX_RULE), "bold")))
+    if expired:
+        _row(out, "expired", "it decides nothing any more")
+    elif witness is None:
+        others = (
+            "other rules approve, or deny, all"
+            if rule.list == "allow"
+            else "no rule approves, or others deny, all"
+        )
+        _row(out, "needed for", f"no image: {others} that it matches")
+    else:
+        _row(out, "needed for", f"{witness.image} is the shortest image that only this rule {verb}")
+        if witness.namespace is not None and witness.namespace != "default":
+            _row(out, "namespace", witness.namespace)
 
 
 def _show_fast_path(

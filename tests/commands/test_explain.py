@@ -221,3 +221,60 @@ def test_the_fast_path_of_a_bad_policy_exits_with_2(command: Command, write: Wri
     done = command("explain", write(policy_text(allow="[nginx]")), "x", "--fast-path")
     assert (done.code, done.out) == (2, "")
     assert "error[" in done.err
+
+
+RULES = policy_text(
+    "deny: [a.io/private]\n",
+    allow="[a.io, {image: b.io, namespaces: [shop]}, a.io/team, {image: c.io, until: 2020-01-01}]",
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "said"),
+    [
+        pytest.param("0", 0, "a.io/x is the shortest image that only this rule approves", id="number"),
+        pytest.param("allow[1]", 0, "namespace  shop", id="namespace"),
+        pytest.param("2", 1, "no image: other rules approve, or deny, all that it matches", id="dead"),
+        pytest.param("3", 1, "it decides nothing any more", id="expired"),
+        pytest.param(
+            "deny[0]", 0, "a.io/private is the shortest image that only this rule denies", id="deny"
+        ),
+    ],
+)
+def test_what_a_rule_is_needed_for(command: Command, write: Write, rule: str, code: int, said: str) -> None:
+    done = command("explain", write(RULES), "--rule", rule)
+    assert (done.code, done.err) == (code, "")
+    assert said in done.out
+
+
+def test_what_a_rule_is_needed_for_as_json(command: Command, write: Write) -> None:
+    done = command("explain", write(RULES), "--rule", "1", "--format", "json")
+    assert json.loads(done.out) == {
+        "rule": {"list": "allow", "index": 1, "image": "b.io", "namespaces": ["shop"]},
+        "expired": False,
+        "image": "b.io/x",
+        "namespace": "shop",
+    }
+    done = command("explain", write(RULES), "--rule", "3", "--at", "2019-01-01", "--format", "json")
+    assert (json.loads(done.out)["expired"], json.loads(done.out)["image"]) == (False, "c.io/x")
+    done = command("explain", write(RULES), "--rule", "2", "--format", "json")
+    assert (done.code, json.loads(done.out)["image"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(("--rule", "9"), "there is no allow[9]; the policy has 4 such rules", id="too-high"),
+        pytest.param(("--rule", "deny[1]"), "there is no deny[1]", id="deny"),
+        pytest.param(("--rule", "-1"), "is not a number, allow[N] or deny[N]", id="negative"),
+        pytest.param(("--rule", "9" * 5000), "is not a number", id="huge"),
+        pytest.param(("nginx", "--rule", "0"), "--rule takes no image", id="image"),
+        pytest.param(("--rule", "0", "-n", "shop"), "--rule takes no image", id="and-namespace"),
+    ],
+)
+def test_a_rule_that_is_not_there_is_bad_usage(
+    command: Command, write: Write, arguments: tuple[str, ...], said: str
+) -> None:
+    done = command("explain", write(RULES), *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
