@@ -124,6 +124,21 @@ def test_commands_on_the_pages_print_what_the_pages_show(
     assert capsys.readouterr().out == shown
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for line in commands(text):
+        name, *arguments = shlex.split(re.split(r" [|>] ", line)[0], comments=True)
+        found = cli.get_command(click.Context(cli), name)
+        assert found is not None, line
+        found.make_parser(click.Context(found)).parse_args(arguments)
+    targets = set(
+        re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    shown = re.findall(r"^\$ make ((?:[a-z0-9-]+ ?)+)", "\n".join(blocks(text, "console")), re.MULTILINE)
+    assert {target for targets_shown in shown for target in targets_shown.split()} <= targets
+
+
 def test_the_denial_of_the_readme_is_the_one_users_get() -> None:
     policy = parse_policy((ROOT / "examples/policy.yaml").read_text(encoding="utf-8")).at(NOW)
     (manifest,) = read_manifests(str(ROOT / "examples/manifests/dockerhub.yaml"))
