@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from gatekeeper_py.core.compile.cost import CALL_LIMIT, Part, Text, all_of, any_of, negated
+from gatekeeper_py.core.compile.cost import CALL_LIMIT, Part, Text, all_of, any_of
 from gatekeeper_py.core.compile.entry import Entry, EntryIndex
 from gatekeeper_py.core.compile.exclusions import Bounded, denied_on_mirror, entry_of
 from gatekeeper_py.core.compile.imageset import ImageSet
@@ -14,6 +14,8 @@ from gatekeeper_py.core.compile.native.canonical import name_length
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.rules import Rule
 
+T = TypeVar("T")
+
 MAX_IMAGES: Final = 100
 MAX_CHARACTERS: Final = 10_000
 """Bounds of the new images that one object may have judged: their number, and their characters together.
@@ -21,6 +23,10 @@ The cost of an expression grows with both. Real objects have a few images of som
 
 MAX_COST: Final = CALL_LIMIT * 8 // 10
 MAX_EXPRESSION_LENGTH: Final = 64 * 1024
+
+MAX_EXPRESSIONS: Final = 8
+"""Expressions that hold the rules. Each costs at most 800,000, and an API server gives up at 10,000,000 for
+all expressions of a policy; the others cost half a million."""
 
 MAX_GROWTH: Final = len("docker.io/library/")
 """Characters that an image can gain on its way to canonical form."""
@@ -42,19 +48,52 @@ def affordable(condition: Condition, name: Text = NAME) -> Part | None:
     return part if cost <= MAX_COST and len(part.text) <= MAX_EXPRESSION_LENGTH else None
 
 
-def approves(allow: Iterable[Entry], deny: Iterable[Bounded]) -> Condition:
-    """Return the condition that some entry of ``allow`` has an image, and none of ``deny``."""
-    allowed, denied = tuple(allow), tuple(deny)
+class Fitting(NamedTuple, Generic[T]):
+    """Conditions that together cover items in their order, and the items that no expression has room for."""
 
-    def condition(name: Text) -> Part:
-        if not allowed:
-            return Part("false", 0)
-        parts = [in_entries(allowed, Image(name))]
-        if denied:
-            parts.append(negated(in_bounded(denied, name)))
-        return all_of(parts)
+    parts: list[Part]
+    left: Sequence[T]
 
-    return condition
+
+def fitting(
+    items: Sequence[T], condition: Callable[[Sequence[T]], Condition], name: Text, most: int
+) -> Fitting[T]:
+    """Return at most ``most`` conditions, each of as many items as one expression has room for."""
+    parts: list[Part] = []
+    while items and len(parts) < most:
+        left = items
+
+        def fits(number: int, left: Sequence[T] = left) -> bool:
+            return affordable(condition(left[:number]), name) is not None
+
+        count = _count(fits, len(left))
+        part = affordable(condition(left[:count]), name)
+        if not count or part is None:
+            break
+        parts.append(part)
+        items = left[count:]
+    return Fitting(parts, items)
+
+
+def _count(fits: Callable[[int], bool], most: int) -> int:
+    """Return the largest number, up to ``most``, that fits. More never fits when less does not."""
+    # Few of a hundred thousand rules may fit, so the search begins with few.
+    number = 1
+    while number < most and fits(number):
+        number *= 2
+    if number >= most and fits(most):
+        return most
+    least, beyond = number // 2, min(number, most)  # so many fit, and so many do not
+    while beyond - least > 1:
+        middle = (least + beyond) // 2
+        least, beyond = (middle, beyond) if fits(middle) else (least, middle)
+    return least
+
+
+def approves(allow: Iterable[Entry]) -> Condition:
+    """Return the condition that some entry of ``allow`` has an image."""
+    allowed = tuple(allow)
+    return lambda name: in_entries(allowed, Image(name)) if allowed else Part("false", 0)
 
 
 def denies(deny: Iterable[Bounded]) -> Condition:

@@ -19,11 +19,11 @@ from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, WORKLOAD_KINDS
 from gatekeeper_py.core.admission.mutation import MAX_ANNOTATIONS_BYTES
 from gatekeeper_py.core.admission.review import pointer
 from gatekeeper_py.core.compile import expression
-from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
+from gatekeeper_py.core.compile.cost import Part, Text, quoted
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
-from gatekeeper_py.core.compile.native.decision import affordable
+from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS, NAME, affordable, fitting
 from gatekeeper_py.core.compile.native.images import bounded, images_before, is_list
 from gatekeeper_py.core.compile.native.objects import (
     Document,
@@ -35,12 +35,14 @@ from gatekeeper_py.core.compile.native.objects import (
 )
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, as_written, rewritten
 from gatekeeper_py.core.compile.native.selection import (
+    NO_ROOM,
     NO_ROOM_FOR_ALL,
     CannotExpress,
     Refusal,
     Selection,
     select,
 )
+from gatekeeper_py.core.compile.native.verdicts import REJECTED, verdicts
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
@@ -92,7 +94,10 @@ def _variables(selection: Selection, now: datetime) -> Iterator[Variable]:
     carried = "[p[0], p[0], p[1], p[2]]"
     yield Variable("unclear", f"variables.changed.filter(p, {' && '.join(unclear)}).map(p, {carried})")
     yield from steps("variables.unclear", more=2)
-    moved = f"variables.canonical.map(p, [[p[0], p[2], p[3]], {_moved(selection).text}])"
+    *first, last = verdicts("denied", "variables.canonical", _denials(selection), more=2)
+    yield from (*first, last)
+    new = f"p[4] == '' ? {_moved(selection).text} : ['', '']"
+    moved = f"{last.reference}.map(p, [[p[0], p[2], p[3]], {new}])"
     yield Variable("moved", f"{moved}.filter(p, p[1][0] != '')")
     yield Variable("planned", "variables.moved.map(p, [p[0][0], p[1][0], p[0][1], p[0][2], p[1][1]])")
     yield from _record()
@@ -116,20 +121,23 @@ def _recognised(policy: Policy, now: datetime) -> Part | None:
     return affordable(lambda name: expression.is_pre_approved(fast, name._replace(text="p[0]")))
 
 
+def _denials(selection: Selection) -> list[tuple[str, Part]]:
+    """Return the conditions under which an image is denied, so that no mirror rewrites it."""
+    found = fitting(selection.denied(), decision.denies, NAME, MAX_EXPRESSIONS)
+    if found.left:
+        raise CannotExpress([Refusal(part=found.left[0].entry.because, why=NO_ROOM)])
+    return [(REJECTED, part) for part in found.parts]
+
+
 def _moved(selection: Selection) -> Part:
     """Return an expression for the image on its mirror and the pull secret that it needs."""
-    denied = selection.denied()
 
     def result(mirror: Mirror, name: Text) -> str:
         return f"[{as_written(mirror, name)}, {quoted(mirror.image_pull_secret or '')}]"
 
-    def moved(name: Text) -> Part:
-        refused = decision.denies(denied)(name)
-        new = rewritten(selection.mirrors, name, result, unchanged="['', '']")
-        text = f"{name.text} != '' && {negated(refused).text} ? {new.text} : ['', '']"
-        return Part(text, refused.cost + new.cost)
-
-    part = affordable(moved) if len(selection.mirrors) <= MAX_MIRRORS else None
+    part = None
+    if len(selection.mirrors) <= MAX_MIRRORS:
+        part = affordable(lambda name: rewritten(selection.mirrors, name, result, unchanged="['', '']"))
     if part is None:
         raise CannotExpress([Refusal(part="mirrors", why=NO_ROOM_FOR_ALL)])
     return part

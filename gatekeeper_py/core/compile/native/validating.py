@@ -9,21 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
+from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.exclusions import Bounded
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
 from gatekeeper_py.core.compile.native.decision import (
     MAX_CHARACTERS,
+    MAX_EXPRESSIONS,
     MAX_IMAGES,
     NAME,
-    Condition,
     affordable,
+    fitting,
 )
 from gatekeeper_py.core.compile.native.images import changed_images
 from gatekeeper_py.core.compile.native.objects import (
@@ -44,10 +46,14 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
+from gatekeeper_py.core.compile.native.verdicts import APPROVED, REJECTED, verdicts
 from gatekeeper_py.core.policy.policy import Policy
 
 POLICY_NAME: Final = "gatekeeper-py-images"
 WARNING_NAME: Final = f"{POLICY_NAME}-warn"
+
+MAX_DENIALS: Final = 2
+"""More of these, which hold the deny rules once more: what is denied is not rewritten."""
 
 MAX_IMAGES_SHOWN: Final = 5
 MAX_IMAGE_SHOWN: Final = 200
@@ -88,7 +94,7 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
     yield from changed_images(WORKLOAD_KINDS)
     denied = _denied(selection, options)
     rewrites, *mirrored = _mirrored(selection, denied, options) or (None,)
-    approved = _approved(selection, denied, options, _judged_name(selection) if mirrored else NAME)
+    judging = _judging(selection, denied, options, _judged_name(selection) if mirrored else NAME)
     unclear = ["variables.few"]
     if rewrites is not None:
         yield rewrites
@@ -102,8 +108,7 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
     yield Variable("unclear", f"variables.changed.filter(i, {' && '.join(unclear)}).map(i, [i, i])")
     yield from steps("variables.unclear")
     yield from mirrored
-    judged = mirrored[-1].reference if mirrored else "variables.canonical"
-    yield Variable("rejected", f"{judged}.filter(p, p[1] == '' || !({approved.text}))")
+    yield from _judged(judging, mirrored[-1].reference if mirrored else "variables.canonical")
 
 
 def _denied(selection: Selection, options: Options) -> tuple[Bounded, ...]:
@@ -115,43 +120,52 @@ def _denied(selection: Selection, options: Options) -> tuple[Bounded, ...]:
         raise
 
 
-def _approved(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> Part:
-    """Return whether a name is approved; a backstop approves more when there is no room for every rule."""
+class _Judging(NamedTuple):
+    """Conditions on a name, in the order in which they decide: what denies it, then what approves it."""
+
+    denying: list[Part]
+    approving: list[Part]
+
+
+def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> _Judging:
+    """Return the conditions for a name; a backstop approves more when there is no room for every rule."""
     allowed = selection.allowed
-    choices: list[Condition] = [decision.approves(allowed, denied)]
+    choices: list[tuple[tuple[Entry, ...], tuple[Bounded, ...]]] = [(allowed, denied)]
     if options.backstop:
         choices += [
-            decision.approves(allowed, ()),
-            decision.approves(decision.every_version(allowed), ()),
-            decision.approves(decision.whole_registries(allowed), ()),
+            (allowed, ()),
+            (decision.every_version(allowed), ()),
+            (decision.whole_registries(allowed), ()),
         ]
-    part = next((part for choice in choices if (part := affordable(choice, name)) is not None), None)
-    if part is None:
-        raise CannotExpress(_beyond_the_room(selection, name))
-    return part
+    left: list[str] = []
+    for allow, deny in choices:
+        approving = fitting(allow, decision.approves, name, MAX_EXPRESSIONS)
+        denying = fitting(deny, decision.denies, name, MAX_EXPRESSIONS - len(approving.parts))
+        if not approving.left and not denying.left:
+            return _Judging(denying.parts, approving.parts)
+        left = left or [*map(_because, approving.left), *(_because(each.entry) for each in denying.left)]
+    parts = list(dict.fromkeys(left))
+    refusals = [Refusal(part=part, why=NO_ROOM) for part in parts[:MAX_SHOWN]]
+    if len(parts) > MAX_SHOWN:
+        refusals.append(Refusal(part="policy", why=f"no room for {len(parts) - MAX_SHOWN:,} more rules"))
+    raise CannotExpress(refusals)
 
 
-def _beyond_the_room(selection: Selection, name: Text) -> Iterator[Refusal]:
-    """Yield the rules that do not fit any more when they are added in turn, ``allow`` first."""
-    rules = (*selection.allow, *selection.deny)
+def _because(entry: Entry) -> str:
+    return entry.because
 
-    def fits(count: int) -> bool:
-        deny = rules[len(selection.allow) : count]
-        denied = decision.denied_entries(deny, selection.mirrors)
-        return affordable(decision.approves(selection.allowed[:count], denied), name) is not None
 
-    # Few of a hundred thousand rules may fit, so the search begins with few.
-    most = 1
-    while most < len(rules) and fits(most):
-        most *= 2
-    least, most = most // 2, min(most, len(rules))  # so many fit, and so many do not
-    while most - least > 1:
-        middle = (least + most) // 2
-        least, most = (middle, most) if fits(middle) else (least, middle)
-    for rule in rules[least : least + MAX_SHOWN]:
-        yield Refusal(part=str(rule), why=NO_ROOM)
-    if len(rules) - least > MAX_SHOWN:
-        yield Refusal(part="policy", why=f"no room for {len(rules) - least - MAX_SHOWN:,} more rules")
+def _judged(judging: _Judging, names: str) -> Iterator[Variable]:
+    """Yield the variables up to ``rejected``. Each expression adds its verdict to what has none yet."""
+    if len(judging.approving) <= 1 and not judging.denying:
+        approved = judging.approving[0].text if judging.approving else "false"
+        yield Variable("rejected", f"{names}.filter(p, p[1] == '' || !({approved}))")
+        return
+    conditions = [(REJECTED, part) for part in judging.denying]
+    conditions += [(APPROVED, part) for part in judging.approving]
+    *first, last = verdicts("verdict", names, conditions)
+    yield from (*first, last)
+    yield Variable("rejected", f"{last.reference}.filter(p, p[2] != '{APPROVED}')")
 
 
 def _recognised(policy: Policy, now: datetime) -> Part | None:
@@ -179,18 +193,16 @@ def _mirrored(selection: Selection, denied: tuple[Bounded, ...], options: Option
     template = "object.kind != 'Pod'"
     rewrites = Variable("rewrites", template if mutates is None else f"{template} && {mutates.text}")
 
-    def judged(name: Text) -> Part:
-        refused = decision.denies(denied)(name)
-        result = rewritten(selection.mirrors, name, as_judged, unchanged="''")
-        text = f"{name.text} != '' && {negated(refused).text} ? {result.text} : ''"
-        return Part(text, refused.cost + result.cost)
-
-    part = affordable(judged) if len(selection.mirrors) <= MAX_MIRRORS else None
+    part = None
+    denials = fitting(denied, decision.denies, NAME, MAX_DENIALS)
+    if len(selection.mirrors) <= MAX_MIRRORS and not denials.left:
+        part = affordable(lambda name: rewritten(selection.mirrors, name, as_judged, unchanged="''"))
     if part is not None:
-        new = f"{rewrites.reference} ? ({part.text}) : ''"
-        mirrored = Variable("mirrored", f"variables.canonical.map(p, [p[0], p[1], {new}])")
+        *first, last = verdicts("denied", "variables.canonical", [(REJECTED, each) for each in denials.parts])
+        new = f"{rewrites.reference} && p[2] == '' ? {part.text} : ''"
+        mirrored = Variable("mirrored", f"{last.reference}.map(p, [p[0], p[1], {new}])")
         judged_by = f"{mirrored.reference}.map(p, [p[0], p[2] == '' ? p[1] : p[2]])"
-        return rewrites, mirrored, Variable("judged", judged_by)
+        return (rewrites, *first, last, mirrored, Variable("judged", judged_by))
     if options.backstop:
         return rewrites, Variable("judged", f"{rewrites.reference} ? [] : variables.canonical")
     raise CannotExpress([Refusal(part="mirrors", why=NO_ROOM_FOR_ALL)])

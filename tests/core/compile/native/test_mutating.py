@@ -138,12 +138,19 @@ def test_namespaces_in_mutate_mode_are_selected() -> None:
             "mirrors",
             id="no-room",
         ),
+        pytest.param(
+            "[a.io]",
+            HUB_TO_CORP + "deny: [" + ", ".join(f"'*.d{n}.io/x-*'" for n in range(1000)) + "]\n",
+            None,
+            id="no-room-for-denials",
+        ),
     ],
 )
-def test_what_cannot_be_rewritten_exactly_is_refused(allow: str, more: str, parts: str) -> None:
+def test_what_cannot_be_rewritten_exactly_is_refused(allow: str, more: str, parts: str | None) -> None:
     with pytest.raises(CannotExpress) as refused:
         compiled(parsed(more, allow=allow))
-    assert [refusal.part for refusal in refused.value.refusals] == [parts]
+    (refusal,) = refused.value.refusals
+    assert refusal.part == parts if parts else refusal.part.startswith("deny[")
 
 
 def test_a_policy_that_approves_nothing_is_compiled_without_the_fast_path() -> None:

@@ -11,6 +11,7 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.compile import entry
 from gatekeeper_py.core.compile.native import validating
+from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import MAX_SHOWN, NO_ROOM, CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
@@ -144,14 +145,14 @@ def test_what_the_fast_path_recognises_is_not_looked_at_again() -> None:
 @pytest.mark.parametrize(
     ("mode", "more", "names"),
     [
-        pytest.param("mutate", MIRROR, ["rewrites", "mirrored", "judged"], id="mutate"),
+        pytest.param("mutate", MIRROR, ["rewrites", "denied0", "mirrored", "judged"], id="mutate"),
         pytest.param("enforce", MIRROR, [], id="enforce"),
         pytest.param("mutate", "", [], id="no-mirrors"),
     ],
 )
 def test_templates_are_judged_by_the_names_on_mirrors(mode: str, more: str, names: list[str]) -> None:
     found = variables(compiled(more, mode=mode)[0])
-    assert [name for name in found if name in {"rewrites", "mirrored", "judged"}] == names
+    assert [name for name in found if name in {"rewrites", "denied0", "mirrored", "judged"}] == names
     if names:
         assert found["rewrites"] == "object.kind != 'Pod'"
 
@@ -182,10 +183,27 @@ def test_rules_without_room_are_refused_by_name() -> None:
     assert last.why == f"no room for {count - number - MAX_SHOWN:,} more rules"
 
 
+def test_what_one_expression_has_no_room_for_is_in_several() -> None:
+    more = f"deny: [{many('*.d{}.io/x*', 100)}]\n"
+    found = variables(compiled(more, allow=f"[{many('*.r{}.io/team-*/**:v*', 60)}, a.io]")[0])
+    verdicts = [name for name in found if name.startswith("verdict")]
+    assert 4 < len(verdicts) <= 1 + MAX_EXPRESSIONS
+    denying = [name for name in verdicts if "? 'rejected' : p[2]" in found[name]]
+    approving = [name for name in verdicts if "? 'approved' : p[2]" in found[name]]
+    assert verdicts == ["verdict0", *denying, *approving]
+
+
+def test_nothing_is_approved_when_every_rule_has_expired() -> None:
+    found = variables(compiled(allow="[{image: a.io, until: 2026-01-01}]")[0])
+    assert found["rejected"] == "variables.canonical.filter(p, p[1] == '' || !(false))"
+    found = variables(compiled("deny: [a.io/x]\n", allow="[{image: a.io, until: 2026-01-01}]")[0])
+    assert found["rejected"] == "variables.verdict1.filter(p, p[2] != 'approved')"
+
+
 def test_few_rules_without_room_are_all_named() -> None:
     with pytest.raises(CannotExpress) as refused:
-        compiled(allow=f"[{many('a.io/' + 'x' * 200 + '*{}', 60)}]")
-    assert refused.value.refusals[-1].part.startswith("allow[59] ")
+        compiled(allow=f"[{many('a.io/' + 'x' * 200 + '*{}', 150)}]")
+    assert refused.value.refusals[-1].part.startswith("allow[149] ")
 
 
 @pytest.mark.parametrize(

@@ -316,9 +316,9 @@ def test_updates_of_large_objects(evaluator: Evaluator, count: int, verdict: str
 
 
 MANY_RULES: Final = policy_text(
-    "deny: [" + ", ".join(f"'*.d{number}.io/x-*'" for number in range(12)) + ", '*/**:latest']\n"
+    "deny: [" + ", ".join(f"'*.d{number}.io/x-*'" for number in range(60)) + ", '*/**:latest']\n"
     "mirrors: [{from: docker.io, to: a.io/hub}, {from: quay.io, to: a.io/quay}]\n",
-    allow="[" + ", ".join(f"'*.r{number}.io/team-*/**:v*'" for number in range(12)) + ", a.io]",
+    allow="[" + ", ".join(f"'*.r{number}.io/team-*/**:v*'" for number in range(60)) + ", a.io]",
     mode="mutate",
 )
 
@@ -337,7 +337,7 @@ def test_the_worst_object_is_judged_within_the_cost_limits(
 ) -> None:
     written = []
     for number in range(count):
-        start = f"x.r{number % 12}.io/team-x/{number:03}" if number % 2 else f"u{number:03}/"
+        start = f"x.r{number % 60}.io/team-x/{number:03}" if number % 2 else f"u{number:03}/"
         written.append(start + "y" * (length - len(start)))
     asked = review(pod(*written) if kind == "Pod" else workload(kind, *written))
     documents = of(MANY_RULES)
