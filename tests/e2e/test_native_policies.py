@@ -52,7 +52,7 @@ HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\n"
 
 POLICIES: Final = {
     **{path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "examples/policies").glob("*.yaml")},
-    "shipped": (ROOT / "k8s/base/policy.yaml").read_text(encoding="utf-8"),
+    "shipped": (ROOT / "tools/installation/manifests/policy/policy.yaml").read_text(encoding="utf-8"),
     "everything": f"""{HEAD}mode: mutate
 allow: [mirror.example, '*.corp.example/team/**:v*', 'registry.corp.example@*', 'quay.io/x-*', 'foo:443/']
 deny: ['registry.corp.example/bad/**', '*/**:latest', {{image: quay.io, namespaces: ['sandbox-*']}}]

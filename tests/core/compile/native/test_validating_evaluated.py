@@ -43,7 +43,10 @@ VECTORS: Final[list[str]] = [
     for vector in json.loads((ROOT / "tests/data/references.json").read_text(encoding="utf-8"))["vectors"]
     if vector["input"]
 ]
-REALISTIC: Final = (*sorted((ROOT / "examples/policies").glob("*.yaml")), ROOT / "k8s/base/policy.yaml")
+REALISTIC: Final = (
+    *sorted((ROOT / "examples/policies").glob("*.yaml")),
+    ROOT / "tools/installation/manifests/policy/policy.yaml",
+)
 LATER: Final = (timedelta(), timedelta(days=1), timedelta(days=40), timedelta(days=3650))
 DIFFERENTIAL: Final = settings(
     max_examples=budget(300), deadline=None, suppress_health_check=[HealthCheck.too_slow]
