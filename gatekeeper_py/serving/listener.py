@@ -37,6 +37,10 @@ ACCEPTS_A_TURN: Final = 32
 """Accepting a connection and closing another one for it takes 60 µs, so this takes 2 ms of a turn. A full
 backlog is taken in 32 turns, so an API server behind a thousand strangers waits some 100 ms."""
 
+FAR_MORE: Final = 16
+"""When requests arrive on all connections of a peer but those that carried so many times as many good
+requests, strangers never stop asking. Then the client that does stop does not make room for them."""
+
 MANY_CONNECTIONS: Final = 32
 """When so many fewer are open than there were, their memory is given back to the system."""
 
@@ -249,14 +253,22 @@ class Listener:
 def _spare(idle: OrderedDict[Member, None]) -> HttpConnection:
     """Choose one of a peer's idle connections, which are given with the longest idle one first.
 
-    A request may be arriving on one that is idle for us, so one without goes first. Of the ``LOOKS`` that
-    have been idle for longest, the one that carried the fewest good requests goes: where all callers share
-    one address, that tells strangers from API servers. If requests arrive on all of these, the last one goes:
-    strangers who never stop asking are further back than an API server that was idle until now.
+    Of the ``LOOKS`` that have been idle for longest, the one that carried the fewest good requests goes:
+    where all callers share one address, that tells strangers from API servers. A request may be arriving on
+    one that is idle for us; such a connection goes only if the others carried far more. Among equals with a
+    request, the last one goes: strangers who never stop asking are further back than an API server that was
+    idle until now.
     """
     oldest = [cast("HttpConnection", member) for member in islice(idle, LOOKS)]
-    at_rest = [connection for connection in oldest if not connection.is_engaged]
-    return min(at_rest, key=attrgetter("good"), default=oldest[-1])
+    engaged = [connection for connection in reversed(oldest) if connection.is_engaged]
+    at_rest = [connection for connection in oldest if connection not in engaged]
+    if not engaged or not at_rest:
+        return min(at_rest or engaged, key=_GOOD)
+    spare, rival = min(at_rest, key=_GOOD), min(engaged, key=_GOOD)
+    return spare if spare.good <= FAR_MORE * rival.good else rival
+
+
+_GOOD: Final = attrgetter("good")
 
 
 def _listen(address: Address) -> socket.socket:

@@ -12,6 +12,7 @@ import pytest
 
 from builders import pod, review
 from contract import check_response
+from gatekeeper_py.serving.listener import FAR_MORE
 from served import Start
 from wire import Connection, eventually, request
 
@@ -58,6 +59,20 @@ async def test_of_idle_connections_the_one_that_carried_the_fewest_reviews_goes(
             assert (await newcomer.ask(request(CONTENT))).status == 200
         assert await stranger.ended()
         assert (await used.ask(request(CONTENT))).status == 200
+    assert served.evicted == ["idle"]
+
+
+async def test_a_client_that_pauses_makes_no_room_for_strangers_who_never_do(start: Start) -> None:
+    """It shares their address, and carried far more reviews on its connection."""
+    served = start(max_connections=2)
+    async with served.connected() as client, served.connected() as stranger:
+        for connection in (stranger, *[client] * (FAR_MORE + 1)):
+            assert (await connection.ask(request(CONTENT))).status == 200
+        with socket.create_connection(("127.0.0.1", served.address.port)):
+            stranger.writer.write(request(CONTENT))
+            served.listener._accept()
+            assert await stranger.ended()
+            assert (await client.ask(request(CONTENT))).status == 200
     assert served.evicted == ["idle"]
 
 
