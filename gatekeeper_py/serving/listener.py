@@ -188,7 +188,7 @@ class Listener:
             return
         accepted.setblocking(False)
         connection = self.enter(accepted, peer)
-        protocol: asyncio.Protocol = connection
+        protocol: asyncio.BaseProtocol = connection
         if context is not None:
             protocol = connection.tls = TlsTransport(context, connection, self._turns)
         task = self._loop.create_task(self._start(protocol, connection, accepted))
@@ -204,7 +204,7 @@ class Listener:
         return connection
 
     async def _start(
-        self, protocol: asyncio.Protocol, connection: HttpConnection, accepted: socket.socket
+        self, protocol: asyncio.BaseProtocol, connection: HttpConnection, accepted: socket.socket
     ) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, accepted)

@@ -21,8 +21,9 @@ RECORD_BYTES: Final = 16 * 1024
 
 SLICE_BYTES: Final = 16 * 1024 + 512
 """Bytes given to OpenSSL in one go: a whole record with its overhead. OpenSSL keeps a buffer of the largest
-amount for as long as the connection lives, and the loop reads 256 KiB at once. It also bounds what OpenSSL
-does by itself before it returns data: a peer may change its keys with every 27 bytes."""
+amount for as long as the connection lives, and the loop would read 256 KiB at once. It also bounds what
+OpenSSL does by itself before it returns data: a peer may change its keys with every 27 bytes. No more is read
+at once, because what waits for its turn is memory: 500 connections with 64 KiB each would be 32 MiB."""
 
 RECORDS_A_TURN: Final = 64
 """Records that are decrypted in one go. A peer may send 11,000 records of one byte in one read, for 10 ms
@@ -32,6 +33,10 @@ MAX_HELLO_BYTES: Final = 5 + 16 * 1024
 """The first half of a handshake is one record. A client has nothing else to send before the answer."""
 
 _HANDSHAKE_RECORD: Final = 0x16
+
+_buffer: Final = memoryview(bytearray(SLICE_BYTES))
+"""What is read goes here first. One buffer serves all connections: the event loop reads and then calls
+``buffer_updated`` at once."""
 
 
 class Application(Protocol):
@@ -55,7 +60,7 @@ class Application(Protocol):
     def give_up(self) -> None: ...
 
 
-class TlsTransport(asyncio.Transport, asyncio.Protocol):
+class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """The protocol of a TCP connection, and the transport of the application above it.
 
     ``application`` gets ``connection_made`` once the handshake is complete, and ``connection_lost`` in any
@@ -86,7 +91,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._closing:  # it had to make room before it was made
             self._tcp.abort()
 
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the name is asyncio's
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(_buffer[:nbytes].tobytes())
+
     def data_received(self, data: bytes) -> None:
+        """Take encrypted bytes, up to ``SLICE_BYTES`` at once."""
         if self._open:
             turns = self._turns
             if turns.crowded and not turns.has_time():
