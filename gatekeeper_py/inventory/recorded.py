@@ -43,8 +43,10 @@ class _Place(msgspec.Struct, gc=False):
 
 
 class _Image(msgspec.Struct):
+    """``objects`` are decoded one at a time: an image may run in 50,000 of them."""
+
     image: str
-    objects: list[_Place]
+    objects: list[msgspec.Raw]
 
 
 class _Counts(msgspec.Struct):
@@ -53,7 +55,7 @@ class _Counts(msgspec.Struct):
 
 class _Audit(msgspec.Struct):
     counts: _Counts
-    images: list[_Image]
+    images: list[msgspec.Raw]
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,22 +90,25 @@ def audited_images(text: bytes) -> Iterator[UsedImage]:
 
     Raises ``InvalidRecord`` when it is not one, or was made without ``--all``.
     """
-    lines = text.splitlines()
-    header = _header(lines[0]) if lines else None
+    first, _, rest = text.partition(b"\n")
+    header = _header(first)
+    images: list[tuple[int, bytes | memoryview]]
     if header is not None:
         counts = header.counts
-        images = [_decoded(line, number, _Image) for number, line in enumerate(lines[1:], 2) if line.strip()]
+        images = [(number, line) for number, line in enumerate(rest.splitlines(), 2) if line.strip()]
     else:
         audit = _decoded(text, 0, _Audit)
-        counts, images = audit.counts, audit.images
+        counts, images = audit.counts, [(0, memoryview(raw)) for raw in audit.images]
     if len(images) != counts.images:
         raise InvalidRecord(
             0,
             f"it lists {len(images):,} of the {counts.images:,} images that were audited; "
             "make it with: audit --all --format json",
         )
-    for each in images:
-        for place in each.objects:
+    for line, entry in images:
+        each = _decoded(entry, line, _Image)
+        for raw in each.objects:
+            place = _decoded(raw, line, _Place)
             kind = POD if place.kind == POD[1] else ANY_KIND
             yield UsedImage(each.image, kind, Usage(place.kind, place.namespace, place.name, place.path))
 
@@ -116,7 +121,7 @@ def _header(line: bytes) -> _Header | None:
         return None
 
 
-def _decoded(text: bytes, line: int, kind: type[T]) -> T:
+def _decoded(text: bytes | memoryview | msgspec.Raw, line: int, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:

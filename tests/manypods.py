@@ -1,0 +1,70 @@
+"""A fake cluster with any number of Pods, and the memory of a command that reads it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fakecluster import FakeCluster
+
+DRIVER: Final = """
+import sys
+from pathlib import Path
+from gatekeeper_py.cli import run
+code = run(sys.argv[1:])
+# Unlike getrusage, this does not count what the parent had before exec.
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+class ManyPods(FakeCluster):
+    """Makes each page of Pods when it is asked for."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+
+    def _page(self, objects: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+        if objects is not self.lists["/api/v1/pods"]:
+            return super()._page(objects, query)
+        start = int(query.get("continue", "0"))
+        end = min(start + int(query["limit"]), self._count)
+        metadata = (
+            {"continue": str(end), "remainingItemCount": self._count - end} if end < self._count else {}
+        )
+        return {"kind": "PodList", "metadata": metadata, "items": [a_pod(i) for i in range(start, end)]}
+
+
+def a_pod(number: int) -> dict[str, Any]:
+    """About 3 KiB of JSON, as Pods have once their status is there."""
+    return {
+        "metadata": {
+            "name": f"web-7d9f8b6c5d-{number:05}",
+            "namespace": f"team-{number % 40}",
+            "labels": {f"label-{i}": f"value-{number}-{i}" for i in range(30)},
+        },
+        "spec": {
+            "containers": [
+                {
+                    "name": "web",
+                    "image": f"nginx:1.{number % 100}",
+                    "env": [{"name": f"E{i}"} for i in range(40)],
+                },
+                {"name": "proxy", "image": "registry.corp.io/proxy:1"},
+            ]
+        },
+        "status": {"conditions": [{"type": f"C{i}", "message": f"{number}" * 4} for i in range(10)]},
+    }
+
+
+def measured(directory: Path, *arguments: object) -> tuple[int, int, str]:
+    """Run a command. Return its exit code, its highest resident memory in KiB, and what it wrote."""
+    command = [sys.executable, "-c", DRIVER, *map(str, arguments)]
+    done = subprocess.run(command, cwd=directory, capture_output=True, check=False, text=True)
+    *_, memory = done.stderr.splitlines()
+    assert memory.isdecimal(), done.stderr
+    return done.returncode, int(memory), done.stdout
