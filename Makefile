@@ -169,7 +169,7 @@ docs: $(UV) ## build the documentation as a site into .build/site and check ever
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
 docs-test: setup docs ## look at each page of the site in a browser, narrow and wide, light and dark (needs chromium)
-	$(BIN)/python -m pytest tests/site -q $(ARGS)
+	$(BIN)/python -m pytest tests/site -n $(WORKERS) -q $(ARGS)
 
 clean: ## remove everything made here, except benchmark results and ~/.cache/gatekeeper-py
 	rm -rf $(VENV) .uv .build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
