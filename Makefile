@@ -94,8 +94,8 @@ helm: ## build Helm 3 and Helm 4 for the tests of the chart (once, four minutes,
 chart-test: setup controlplane helm ## lint and render the Helm chart, and compare it with the kustomize manifests
 	$(BIN)/python -m pytest tests/chart -n $(WORKERS) -q $(ARGS)
 
-e2e: setup controlplane helm ## run the end-to-end tests in a network namespace of their own
-	$(ISOLATED) $(BIN)/python -m pytest tests/e2e --timeout=600 $(ARGS)
+e2e: setup controlplane helm ## run the end-to-end tests in a network namespace of their own (ARGS=tests/e2e/FILE for one)
+	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) --timeout=600 $(ARGS)
 
 package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes

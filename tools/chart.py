@@ -61,7 +61,17 @@ def _with_webhooks(text: str) -> str:
     schema = json.loads(text)
     settings = {key: value for key, value in settings_schema().items() if key not in {"$schema", "title"}}
     schema["properties"]["webhooks"] = settings
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    _require(schema, defaults, "", {each.path for each in values()})
     return json.dumps(schema, indent=2) + "\n"
+
+
+def _require(schema: dict[str, Any], defaults: dict[str, Any], path: str, documented: set[str]) -> None:
+    """Let the schema require every value that has a default, because a null in a values file removes it."""
+    schema["required"] = [key for key, value in defaults.items() if value is not None]
+    for key, value in defaults.items():
+        if f"{path}{key}" not in documented:
+            _require(schema["properties"][key], value, f"{path}{key}.", documented)
 
 
 def _with_table(text: str) -> str:

@@ -121,9 +121,10 @@ def test_what_cannot_work_is_refused_with_what_to_do(
         assert sentence in refusal
 
 
-def test_kube_system_is_refused(helm: Helm) -> None:
-    refusal = helm.refusal(WITH_POLICY, "gatekeeper-py", "--namespace=kube-system")
-    assert "choose a namespace of its own" in refusal
+@pytest.mark.parametrize("namespace", ["default", "kube-system"])
+def test_a_namespace_that_others_use_is_refused(helm: Helm, namespace: str) -> None:
+    refusal = helm.refusal(WITH_POLICY, "gatekeeper-py", f"--namespace={namespace}")
+    assert f"install into a namespace of its own, not into {namespace}" in refusal
 
 
 def test_a_policy_arrives_as_it_was_written(helm: Helm) -> None:

@@ -161,6 +161,14 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_path(path: str) -> None:
     assert f"at '/{path.replace('.', '/')}'" in refusal
 
 
+@pytest.mark.parametrize("path", [path for path in groups(DEFAULTS) if path])
+def test_a_group_of_values_cannot_be_removed(path: str) -> None:
+    refusal = find_helm(4).refusal(merged(WITH_POLICY, nested(path, None)))
+    parent, _, key = path.rpartition(".")
+    assert f"at '{'/' + parent.replace('.', '/') if parent else ''}'" in refusal
+    assert f"missing property '{key}'" in refusal
+
+
 @pytest.mark.parametrize("path", list(groups(DEFAULTS)), ids=lambda path: path or "root")
 def test_an_unknown_value_is_refused_by_its_path(path: str) -> None:
     unknown = nested(f"{path}.surprise" if path else "surprise", 1)
