@@ -1,0 +1,175 @@
+"""Look-ups in real registries, through a real API server: what is stored is what a registry has."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from registries.debian import PASSWORD, USER, DebianRegistry, start_registry
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import NAMESPACE, Installed, deployment, pod
+from tools.polling import wait_until
+
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+SECRET = "gatekeeper-py-registries"
+CREDENTIALS = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Two registries and the installation that uses them, ``first`` before ``second``."""
+
+    product: Installed
+    first: DebianRegistry
+    second: DebianRegistry
+
+    def created(self, namespace: str, name: str, image: str) -> str:
+        """Create a Pod and return the image that the API server stored."""
+        self.product.plane.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(pod(name, image)))
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        return stored_image(self.product.plane.api("GET", path))
+
+
+def stored_image(document: dict[str, Any]) -> str:
+    image: str = document["spec"]["containers"][0]["image"]
+    return image
+
+
+def has_ca(product: Installed, server: Any) -> bool:
+    """Whether a replica has read the CA from the Secret, by its log."""
+    lines = product.plane.log(server.name).read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    return any(event["event"] == "registry_config_loaded" and event["cas"] for event in events)
+
+
+def config(credentials: str, hosts: list[str], ca: trustme.CA) -> dict[str, str]:
+    """The data of the Secret."""
+    auths = {"auths": {host: {"auth": credentials} for host in hosts}}
+    files = {"config.json": json.dumps(auths).encode(), "test-ca.crt": ca.cert_pem.bytes()}
+    return {name: base64.b64encode(content).decode() for name, content in files.items()}
+
+
+@pytest.fixture(scope="module")
+def mirrors(
+    product: Installed, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mirrors]:
+    ca = trustme.CA()
+    folder: Path = tmp_path_factory.mktemp("registries")
+    first, second = (start_registry(folder / name, ca) for name in ("first", "second"))
+    before = product.policy_text()
+    hosts = [first.host, second.host]
+    control_plane.api("POST", SECRETS, {"metadata": {"name": SECRET}, "data": config(CREDENTIALS, hosts, ca)})
+    try:
+        product.set_policy(f"""apiVersion: gatekeeper-py/v1
+kind: ImagePolicy
+mode: mutate
+allow:
+  - registry.corp.example
+  - {first.host}/
+  - {second.host}/
+mirrors:
+  - from: docker.io
+    to: [{first.host}/hub, {second.host}/hub]
+    pin: true
+    onMissing: deny
+registries:
+  - {{host: "{first.host}", ca: test-ca.crt, ttlMissing: 1s}}
+  - {{host: "{second.host}", ca: test-ca.crt, ttlMissing: 1s}}
+""")
+        product.set_mode("mutate")
+        wait_until(
+            lambda: all(has_ca(product, each) for each in product.servers()),
+            seconds=60,
+            what="the credentials in every replica",
+        )
+        yield Mirrors(product, first, second)
+    finally:
+        product.set_policy(before)
+        product.set_mode("enforce")
+        control_plane.api("DELETE", f"{SECRETS}/{SECRET}")
+        first.stop()
+        second.stop()
+
+
+def test_a_pod_is_stored_with_the_second_mirror_when_the_first_lacks_its_image(
+    mirrors: Mirrors, namespace: str
+) -> None:
+    digest = mirrors.second.push("hub/library/nginx", "1.27")
+    expected = f"{mirrors.second.host}/hub/library/nginx:1.27@{digest}"
+    assert mirrors.created(namespace, "web", "nginx:1.27") == expected
+
+
+def test_the_pods_of_a_deployment_are_stored_with_the_mirror_and_the_digest(
+    mirrors: Mirrors, namespace: str
+) -> None:
+    digest = mirrors.second.push("hub/library/redis", "7", b"redis")
+    plane = mirrors.product.plane
+    plane.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(deployment("cache", "redis:7")))
+
+    def images() -> list[str]:
+        pods = plane.api("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+        return [stored_image(each) for each in pods]
+
+    wait_until(images, seconds=60, what="a Pod of the Deployment")
+    assert images() == [f"{mirrors.second.host}/hub/library/redis:7@{digest}"]
+
+
+def test_a_pod_whose_image_no_mirror_has_is_refused_until_one_has_it(
+    mirrors: Mirrors, namespace: str
+) -> None:
+    plane = mirrors.product.plane
+    asked = json.dumps(pod("late", "busybox:1"))
+    done = plane.kubectl("create", "-n", namespace, "-f", "-", input=asked, check=False)
+    assert done.returncode == 1
+    assert f"does not exist in {mirrors.first.host}, {mirrors.second.host} (absent)" in done.stderr
+    digest = mirrors.first.push("hub/library/busybox", "1", b"busybox")
+
+    def accepted() -> bool:
+        return plane.kubectl("create", "-n", namespace, "-f", "-", input=asked, check=False).returncode == 0
+
+    wait_until(accepted, seconds=30, what="the Pod accepted")
+    found = plane.api("GET", f"/api/v1/namespaces/{namespace}/pods/late")
+    assert stored_image(found) == f"{mirrors.first.host}/hub/library/busybox:1@{digest}"
+
+
+def test_new_credentials_are_used_without_a_restart(mirrors: Mirrors, namespace: str) -> None:
+    """A look-up with a wrong password fails; with the right one again, the next Pod is rewritten."""
+    product, plane = mirrors.product, mirrors.product.plane
+    secret = f"{SECRETS}/{SECRET}"
+    right = plane.api("GET", secret)["data"]["config.json"]
+    wrong = base64.b64encode(f"{USER}:wrong".encode()).decode()
+    auths = {"auths": {host: {"auth": wrong} for host in (mirrors.first.host, mirrors.second.host)}}
+    mirrors.first.push("hub/library/httpd", "2", b"httpd")
+    processes = {each.name: each.process.pid for each in product.servers()}
+
+    def refused() -> bool:
+        asked = json.dumps(pod("probe", "httpd:missing"))
+        done = plane.kubectl(
+            "create", "-n", namespace, "--dry-run=server", "-f", "-", input=asked, check=False
+        )
+        return done.returncode == 1 and "no mirror could be asked" in done.stderr
+
+    def rewritten() -> bool:
+        asked = json.dumps(pod("probe", "httpd:2"))
+        done = plane.kubectl(
+            "create", "-n", namespace, "--dry-run=server", "-o", "json", "-f", "-", input=asked, check=False
+        )
+        if done.returncode:
+            return False
+        return stored_image(json.loads(done.stdout)).startswith(f"{mirrors.first.host}/hub/library/httpd:2@")
+
+    try:
+        content = base64.b64encode(json.dumps(auths).encode()).decode()
+        plane.api("PATCH", secret, {"data": {"config.json": content}})
+        wait_until(refused, seconds=60, what="a look-up that is not authorized")
+    finally:
+        plane.api("PATCH", secret, {"data": {"config.json": right}})
+    wait_until(rewritten, seconds=60, what="look-ups with the right password")
+    assert {each.name: each.process.pid for each in product.servers()} == processes
