@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from gatekeeper_py.commands.clusterinput import (
     with_cluster,
 )
 from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, check_namespace
+from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Interval, check_namespace
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.policy.policy import Policy
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
     from gatekeeper_py.inventory.suggestion import By
     from gatekeeper_py.inventory.survey import Survey
+    from gatekeeper_py.reporting.policyreports.apis import Choice
 
 
 @click.command(short_help="List what already runs that a policy would refuse.")
@@ -46,6 +48,22 @@ if TYPE_CHECKING:
     help="With --suggest: how much one rule covers. Default: registry.",
 )
 @click.option("--base", metavar="POLICY", help="With --suggest: keep this policy, and add what it lacks.")
+@click.option(
+    "--every",
+    type=Interval(10, 24 * 3600),
+    metavar="DURATION",
+    help="Audit again and again (e.g. 10m), until a signal, and write reports into the cluster.",
+)
+@click.option(
+    "--report",
+    type=click.Choice(["auto", "openreports", "policyreport", "none"]),
+    help="With --every: API of the reports. Default: auto, the first that the cluster serves.",
+)
+@click.option(
+    "--events",
+    is_flag=True,
+    help="With --every: record Events about controllers whose Pods use images that the policy warns about.",
+)
 @cluster_options
 @EXEMPT_NAMESPACES
 def audit(
@@ -55,6 +73,8 @@ def audit(
     style: Style,
     by: By | None,
     base: str | None,
+    every: float | None,
+    report: Choice | None,
     kubeconfig: Path | None,
     context: str | None,
     exempt_namespaces: tuple[str, ...],
@@ -62,6 +82,7 @@ def audit(
     approved_too: bool,
     wide: bool,
     suggest: bool,
+    events: bool,
 ) -> int:
     """List the images in a cluster's Pods and workloads that the policy would refuse.
 
@@ -69,10 +90,15 @@ def audit(
     anyone can publish is never approved as a whole; images that are invalid, or that --base denies, are
     named in comments.
 
+    With --every, audit until a signal, log each audit as a JSON line, and write Report or PolicyReport
+    objects instead of a table. An audit that fails is logged and leaves the reports as they are.
+
     Exit code: 0 when there is none, 1 when there are some, 2 when the cluster or the policy cannot
-    be used. With --suggest: 0 or 2.
+    be used. With --suggest or --every: 0 or 2.
     """
     check_namespace(namespace)
+    reports_only = style == "table" and not (suggest or wide or approved_too or policy == "-")
+    _check_loop_usage(every, report, events=events, reports_only=reports_only)
     if suggest:
         if policy is not None or configmap is not None or style != "table":
             raise click.UsageError(
@@ -87,6 +113,18 @@ def audit(
         checked.check_sources(None if policy is None else Path(policy), configmap)
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
+    if every is not None:
+        return _repeat(
+            policy,
+            configmap,
+            namespace,
+            frozenset(exempt_namespaces),
+            every,
+            report or "auto",
+            kubeconfig,
+            context,
+            events=events,
+        )
     judged_by = configmap or usable_policy(policy or "")
     instant = now()
 
@@ -116,6 +154,51 @@ def audit(
     else:
         write_report(survey.tally, style, wide=wide)
     return 1 if survey.tally.counts["rejected"] else 0
+
+
+def _check_loop_usage(
+    every: float | None, report: Choice | None, *, events: bool, reports_only: bool
+) -> None:
+    if every is None and (report is not None or events):
+        raise click.UsageError("--report and --events belong to --every")
+    if every is not None and not reports_only:
+        raise click.UsageError(
+            "--every writes reports; it takes no --format, --wide, --all or --suggest, and no policy on stdin"
+        )
+
+
+def _repeat(
+    policy: str | None,
+    configmap: checked.ConfigMapName | None,
+    namespace: str | None,
+    exempt: frozenset[str],
+    every: float,
+    report: Choice,
+    kubeconfig: Path | None,
+    context: str | None,
+    *,
+    events: bool,
+) -> int:
+    """Audit until a signal. Raises ``UnreadableError``."""
+    # Imported here, so that other commands start fast.
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
+    from gatekeeper_py.commands.auditloop import LoopSettings, run  # noqa: PLC0415
+
+    try:
+        return run(
+            LoopSettings(
+                cluster=ClusterConfiguration(kubeconfig=kubeconfig, context=context, environ=os.environ),
+                policy=policy,
+                configmap=configmap,
+                namespace=namespace,
+                exempt=exempt,
+                every=every,
+                report=report,
+                events=events,
+            )
+        )
+    except checked.SettingsError as problem:
+        raise UnreadableError(str(problem)) from None
 
 
 def _suggested(

@@ -15,7 +15,7 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.policyinput import live_policy, usable
+from gatekeeper_py.commands.policyinput import PolicyInput, live_policy, usable
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.policy.policy import Policy
 
@@ -77,11 +77,16 @@ async def _connected(connect: Any, work: Callable[[ApiClient], Awaitable[T]]) ->
 
 async def policy_in(api: ApiClient, name: checked.ConfigMapName) -> Policy:
     """Return the policy of a ConfigMap. Without a usable one, print the findings and exit with 2."""
+    return usable(await policy_input_in(api, name))
+
+
+async def policy_input_in(api: ApiClient, name: checked.ConfigMapName) -> PolicyInput:
+    """Return what a ConfigMap holds: a policy, or why there is none. Raises ``ClusterError``."""
     from gatekeeper_py.inventory.reading import read  # noqa: PLC0415 - see above
 
     path = f"/api/v1/namespaces/{quote(name.namespace, safe='')}/configmaps/{quote(name.name, safe='')}"
     document = await read(api, path, {}, doing=f"get the ConfigMap {name}")
-    return usable(live_policy(f"ConfigMap {name}", document.get("data"), document.get("binaryData")))
+    return live_policy(f"ConfigMap {name}", document.get("data"), document.get("binaryData"))
 
 
 def note_missing(kinds: Iterable[GroupKind]) -> None:

@@ -49,6 +49,31 @@ class Days(_Duration):
     name = "days"
 
 
+class Interval(click.ParamType[float]):
+    """A time such as ``90s``, ``10m`` or ``1h``, in seconds."""
+
+    name = "duration"
+
+    def __init__(self, least: float, most: float) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = _INTERVAL.fullmatch(value)
+        if match is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 10m or 1h", param, ctx)
+        seconds = int(match[1]) * _UNITS[match[2]]
+        if not self._least <= seconds <= self._most:
+            self.fail(f"{value} is not between {self._least:g} s and {self._most / 3600:g} h", param, ctx)
+        return float(seconds)
+
+
+_INTERVAL: Final = re.compile(r"([0-9]{1,6})([smh])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+
+
 def _parse_namespace(text: str) -> str:
     if text and not NAMESPACE.fullmatch(text):
         raise SettingsError(f"{text!r} is not a valid namespace name")

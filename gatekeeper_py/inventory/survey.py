@@ -12,6 +12,7 @@ from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.inventory.listing import OnPage, collect
 from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
+from gatekeeper_py.inventory.warned import Warned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +31,15 @@ async def survey(
     exempt: AbstractSet[str] = frozenset(),
     keep_approved: bool,
     on_page: OnPage = lambda _resource, _seen, _left: None,
+    warned: Warned | None = None,
 ) -> Survey:
     """List everything that holds images, in one namespace or in all, and judge it.
 
     Images in the ``exempt`` namespaces have the verdict ``exempt``, since the webhook does not review them.
-    Raises ``ClusterError`` when something cannot be listed, because an incomplete audit must not look
-    complete.
+    ``warned`` collects the controllers whose Pods would get warnings. Raises ``ClusterError`` when something
+    cannot be listed, because an incomplete audit must not look complete.
     """
-    judged = _Judged(policy, exempt, keep_approved=keep_approved)
+    judged = _Judged(policy, exempt, keep_approved=keep_approved, warned=warned)
     missing = await collect(api, policy.resources, judged, namespace=namespace, on_page=on_page)
     judged.tally.objects = judged.objects
     return Survey(tally=judged.tally, missing=missing)
@@ -46,22 +48,34 @@ async def survey(
 class _Judged:
     """Collects the verdicts about all images."""
 
-    def __init__(self, policy: ActivePolicy, exempt: AbstractSet[str], *, keep_approved: bool) -> None:
+    def __init__(
+        self,
+        policy: ActivePolicy,
+        exempt: AbstractSet[str],
+        *,
+        keep_approved: bool,
+        warned: Warned | None,
+    ) -> None:
         self.objects = 0
         self.tally = Tally(keep_approved=keep_approved)
         self._policy = policy
         self._exempt = exempt
         self._keep_approved = keep_approved
+        # Shared: an owner that is noted twice, because a list is read again, is one owner.
+        self._warned = warned
 
     def empty(self) -> _Judged:
-        return _Judged(self._policy, self._exempt, keep_approved=self._keep_approved)
+        return _Judged(self._policy, self._exempt, keep_approved=self._keep_approved, warned=self._warned)
 
     def merge(self, other: _Judged) -> None:
         self.objects += other.objects
         self.tally.merge(other.tally)
 
     def take(self, request: AdmissionRequest) -> None:
-        for judgement in admission.validate(request, self._policy).judgements:
+        outcome = admission.validate(request, self._policy)
+        if self._warned is not None and request.namespace not in self._exempt:
+            self._warned.take(request, outcome)
+        for judgement in outcome.judgements:
             image = judged_image(judgement, self._policy, request.namespace)
             if request.namespace in self._exempt:
                 image = image._replace(verdict="exempt")

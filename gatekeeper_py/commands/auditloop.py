@@ -1,0 +1,173 @@
+"""``audit --every``: audit a cluster again and again, and keep reports about it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gatekeeper_py import settings as checked
+from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.commands.clusterinput import CACHE_SIZE, MAX_TRIES, policy_input_in
+from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.policyinput import PolicyInput, now, read_policy
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inventory.reading import ClusterError
+from gatekeeper_py.inventory.resources import kind_text
+from gatekeeper_py.inventory.survey import Survey, survey
+from gatekeeper_py.inventory.warned import Warned
+from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.reporting.policyreports.apis import Choice
+from gatekeeper_py.reporting.policyreports.events import WarningEvents
+from gatekeeper_py.reporting.policyreports.publish import Published, ReportError, publish
+from gatekeeper_py.reporting.policyreports.results import findings_by_namespace
+from gatekeeper_py.runtime.process import Process
+
+MAX_LOGGED: Final = 5
+
+
+class UnusablePolicy(Exception):
+    """The policy has errors; the message has the first of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """What to audit, how often, and what to write about it. ``every`` is in seconds."""
+
+    cluster: ClusterConfiguration
+    policy: str | None
+    configmap: checked.ConfigMapName | None
+    namespace: str | None
+    exempt: frozenset[str]
+    every: float
+    report: Choice
+    events: bool
+
+    @property
+    def policy_name(self) -> str:
+        return str(self.configmap or self.policy)
+
+
+def run(settings: LoopSettings) -> int:
+    """Audit until a signal; 0 then. Raises ``SettingsError`` if the configuration cannot be used at all."""
+    process = Process(log_level="info", log_style="json")
+    return process.run(lambda: _Loop(settings, process.log, process.stop).run())
+
+
+class _Loop:
+    """One audit after the other. A failed one is logged, and the reports stay as they were."""
+
+    def __init__(
+        self,
+        settings: LoopSettings,
+        log: Any,
+        stop: asyncio.Event,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._stop = stop
+        self._monotonic = monotonic
+        self._events = WarningEvents() if settings.events else None
+
+    async def run(self) -> int:
+        api = ApiClient(self._settings.cluster.connect, timeout=LIST_TIMEOUT, tries=MAX_TRIES)
+        try:
+            await api.connect()
+            while not self._stop.is_set():
+                began = self._monotonic()
+                await self._until_stopped(self._audit(api))
+                rest = began + self._settings.every - self._monotonic()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), max(rest, 0))
+        finally:
+            await api.close()
+        self._log.info("stopped")
+        return 0
+
+    async def _until_stopped(self, work: Any) -> None:
+        """Run to the end, or until a signal: what was not written then is written by the next process."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def _audit(self, api: ApiClient) -> None:
+        began = self._monotonic()
+        try:
+            policy = _usable(await self._policy(api))
+            warned = Warned() if self._events is not None else None
+            compiled = policy.at(now())
+            found = await survey(
+                api,
+                Snapshot(compiled, CACHE_SIZE, CacheCounts()),
+                namespace=self._settings.namespace,
+                exempt=self._settings.exempt,
+                keep_approved=True,
+                warned=warned,
+            )
+            findings = findings_by_namespace(found.tally, compiled.mode, self._settings.policy_name)
+            published = await publish(
+                api, self._settings.report, findings, namespace=self._settings.namespace
+            )
+            recorded = await self._record(api, warned)
+        except (ClusterError, UnreadableError, UnusablePolicy, ReportError) as problem:
+            text = problem.message if isinstance(problem, UnreadableError) else str(problem)
+            self._log.error("audit_failed", problem=text)
+            return
+        self._tell(policy, found, published, recorded, self._monotonic() - began)
+
+    async def _policy(self, api: ApiClient) -> PolicyInput:
+        """Read the policy again: it may have changed."""
+        if self._settings.configmap is not None:
+            return await policy_input_in(api, self._settings.configmap)
+        return await asyncio.to_thread(read_policy, self._settings.policy or "")
+
+    async def _record(self, api: ApiClient, warned: Warned | None) -> int:
+        if self._events is None or warned is None:
+            return 0
+        recorded, problems = await self._events.record(api, warned)
+        for problem in problems[:MAX_LOGGED]:
+            self._log.warning("event_not_recorded", problem=problem)
+        if warned.left_out:
+            self._log.warning("events_left_out", pods=warned.left_out)
+        return recorded
+
+    def _tell(self, policy: Policy, found: Survey, published: Published, events: int, seconds: float) -> None:
+        written = published.written
+        if published.api is None and self._settings.report != "none":
+            self._log.warning("no_report_api", choice=self._settings.report)
+        if written.failed:
+            self._log.error("reports_not_written", failed=written.failed, problems=written.problems)
+        self._log.info(
+            "audited",
+            policy=policy.revision,
+            seconds=round(seconds, 3),
+            **found.tally.counts,
+            missing=[kind_text(kind) for kind in found.missing],
+            report=published.api,
+            created=written.created,
+            replaced=written.replaced,
+            deleted=written.deleted,
+            unchanged=written.unchanged,
+            events=events,
+        )
+
+
+def _usable(given: PolicyInput) -> Policy:
+    if given.policy is None:
+        first = given.errors[0] if given.errors else None
+        reason = "it holds no policy" if first is None else f"line {first.line}: {first.message}"
+        raise UnusablePolicy(f"{given.name}: {reason}")
+    return given.policy

@@ -1,0 +1,1 @@
+"""Reports in the cluster: the audit as ``Report`` or ``PolicyReport`` objects that dashboards read."""

@@ -1,0 +1,102 @@
+"""Events for warnings that nobody saw: those about Pods that a controller created.
+
+A person who creates a Pod sees its warnings; a controller drops them. A denied Pod already causes an Event of
+its controller's own, so only namespaces in mode ``warn`` need these.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.inventory.warned import Owner
+
+REASON: Final = "ImageNotApproved"
+COMPONENT: Final = "gatekeeper-py-reports"
+
+MAX_NOTE: Final = 1000
+"""Characters. The API server accepts 1,024."""
+
+MAX_IMAGES: Final = 3
+
+MAX_EVENTS: Final = 25
+"""In one audit. The others follow in the next ones."""
+
+INTERVAL: Final = timedelta(hours=24)
+"""An owner gets at most one Event in this time."""
+
+RETRY: Final = timedelta(hours=1)
+"""Until an Event that the API server refused is tried again, so that others get their turn."""
+
+MAX_REMEMBERED: Final = 10_000
+"""Owners. An older one may get its Event earlier."""
+
+
+class Posts(Protocol):
+    """The request that recording an Event needs. Raises ``ApiError``."""
+
+    async def post(self, path: str, document: dict[str, Any]) -> None: ...
+
+
+class WarningEvents:
+    """Records an Event about each owner of a Pod with warnings, at a limited rate."""
+
+    def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._due: dict[Owner, datetime] = {}
+
+    async def record(
+        self, api: Posts, warned: Iterable[tuple[Owner, tuple[str, ...]]]
+    ) -> tuple[int, list[str]]:
+        """Record what is due. Return how many were recorded, and what went wrong."""
+        now = self._now()
+        self._due = {owner: at for owner, at in self._due.items() if at > now}
+        due = [each for each in warned if each[0] not in self._due]
+        done, problems = 0, []
+        for owner, images in due[:MAX_EVENTS]:
+            try:
+                await api.post(_path(owner.namespace), _event(owner, images, now))
+            except ApiError as problem:
+                problems.append(str(problem))
+                self._due[owner] = now + RETRY
+            else:
+                done += 1
+                self._due[owner] = now + INTERVAL
+            if len(self._due) > MAX_REMEMBERED:
+                del self._due[next(iter(self._due))]
+        return done, problems
+
+
+def _path(namespace: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
+
+
+def _event(owner: Owner, images: tuple[str, ...], now: datetime) -> dict[str, Any]:
+    shown = ", ".join(escape(image, 250) or "(none)" for image in images[:MAX_IMAGES])
+    more = f" and {len(images) - MAX_IMAGES} more" if len(images) > MAX_IMAGES else ""
+    instant = format_instant(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{owner.name[:200]}.{secrets.token_hex(8)}", "namespace": owner.namespace},
+        "involvedObject": {
+            "apiVersion": owner.api_version,
+            "kind": owner.kind,
+            "name": owner.name,
+            "namespace": owner.namespace,
+            "uid": owner.uid,
+        },
+        "type": "Warning",
+        "reason": REASON,
+        "message": f"Pods use images that are not approved: {shown}{more}"[:MAX_NOTE],
+        "firstTimestamp": instant,
+        "lastTimestamp": instant,
+        "count": 1,
+        "source": {"component": COMPONENT},
+    }

@@ -1,0 +1,153 @@
+"""Which result stands in which report, so that few reports change when few results do. Pure: no I/O.
+
+A result stays in the report that has it. New ones fill reports with room; reports that become empty are
+deleted. The reports of a namespace are made anew once half of them would do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+import orjson
+
+from gatekeeper_py.reporting.policyreports.results import Findings, Result
+
+MAX_RESULTS: Final = 500
+MAX_BYTES: Final = 900_000
+"""Of the results of one report, as JSON. The API server takes about 1.5 MB, and etcd as much."""
+
+PREFIX: Final = "gatekeeper-py-"
+
+Digest = bytes
+Summary = dict[str, int]
+
+_FIELDS: Final = (
+    "source", "policy", "rule", "category", "severity", "result", "scored", "message", "resources",
+    "properties",
+)  # fmt: skip
+"""Fields of a result that are ours. Others may have been added by the API server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A report as it is in the cluster. ``intact`` says that all but results and summary are as written."""
+
+    name: str
+    resource_version: str
+    digests: tuple[Digest, ...]
+    summary: Summary
+    intact: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """A report as it should be. ``live`` is what it replaces, ``None`` for a new one."""
+
+    name: str
+    live: Live | None
+    results: list[Result] = field(default_factory=list)
+    digests: list[Digest] = field(default_factory=list)
+    size: int = 0
+    summary: Summary = field(default_factory=dict)
+
+    def add(self, digest: Digest, result: Result, size: int) -> None:
+        self.results.append(result)
+        self.digests.append(digest)
+        self.size += size
+
+    def has_room(self, size: int) -> bool:
+        return len(self.results) < MAX_RESULTS and self.size + size <= MAX_BYTES
+
+    @property
+    def unchanged(self) -> bool:
+        live = self.live
+        return (
+            live is not None
+            and live.intact
+            and live.summary == self.summary
+            and Counter(live.digests) == Counter(self.digests)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What to do with the reports of one namespace."""
+
+    write: tuple[Report, ...]
+    delete: tuple[str, ...]
+    unchanged: int
+
+
+def place(live: Iterable[Live], findings: Findings) -> Placement:
+    """Distribute the results over the reports that exist, and over new ones."""
+    existing = sorted(live, key=lambda each: (len(each.name), each.name))
+    entries = [_entry(result) for result in findings.results]
+    reports = _distribute(existing, entries)
+    fewest = _distribute([], entries)
+    if len(reports) > 2 * max(len(fewest), 1):
+        # Reuse the first names, so that a report is replaced instead of deleted and created again.
+        reports = fewest
+        by_name = {each.name: each for each in existing}
+        for report in reports:
+            report.live = by_name.get(report.name)
+    if not reports and (findings.passed or findings.skipped):
+        first = next((each for each in existing if each.name == f"{PREFIX}1"), None)
+        reports = [Report(name=f"{PREFIX}1", live=first)]
+    for index, report in enumerate(reports):
+        results = Counter(result["result"] for result in report.results)
+        report.summary = {
+            "pass": 0 if index else findings.passed,
+            "fail": results["fail"],
+            "warn": results["warn"],
+            "error": 0,
+            "skip": 0 if index else findings.skipped,
+        }
+    kept = {report.name for report in reports}
+    write = tuple(report for report in reports if not report.unchanged)
+    delete = tuple(each.name for each in existing if each.name not in kept)
+    return Placement(write, delete, len(reports) - len(write))
+
+
+_Entry = tuple[Digest, Result, int]
+
+
+def _distribute(existing: Sequence[Live], entries: Sequence[_Entry]) -> list[Report]:
+    """Return the reports that are not empty, in order of their names."""
+    waiting: dict[Digest, list[_Entry]] = {}
+    for entry in entries:
+        waiting.setdefault(entry[0], []).append(entry)
+    reports: list[Report] = []
+    for each in existing:
+        report = Report(name=each.name, live=each)
+        for digest in each.digests:
+            found = waiting.get(digest)
+            if found and report.has_room(found[-1][2]):
+                report.add(*found.pop())
+        reports.append(report)
+    taken = {each.name for each in existing}
+    names = (name for number in count(1) if (name := f"{PREFIX}{number}") not in taken)
+    rest = [entry for found in waiting.values() for entry in found]
+    position = 0
+    for digest, result, size in rest:
+        while position < len(reports) and not reports[position].has_room(size):
+            position += 1
+        if position == len(reports):
+            reports.append(Report(name=next(names), live=None))
+        reports[position].add(digest, result, size)
+    return [report for report in reports if report.results]
+
+
+def _entry(result: Result) -> _Entry:
+    text = orjson.dumps(result, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).digest(), result, len(text)
+
+
+def digest_of(result: Any) -> Digest:
+    """Return the digest of a result in the cluster; one that nobody wrote has a digest of its own."""
+    ours = {key: result[key] for key in _FIELDS if key in result} if isinstance(result, dict) else result
+    return hashlib.sha256(orjson.dumps(ours, option=orjson.OPT_SORT_KEYS)).digest()

@@ -1,0 +1,143 @@
+"""``audit --every``: what it logs, what it survives, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import pod, policy_text
+from commanding import Command, Write
+from documented import check_event
+from fakecluster import FakeCluster, status
+from server import CLEAN_ENVIRONMENT
+
+PODS = "/api/v1/pods"
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    cluster = FakeCluster()
+    for name, image in (("web-1", "nginx:1.25"), ("web-2", "registry.corp.io/web:1")):
+        cluster.add(PODS, {"metadata": {"name": name, "namespace": "shop"}, "spec": pod(image)["spec"]})
+    with cluster.serving():
+        yield cluster
+
+
+@pytest.fixture
+def start(cluster: FakeCluster, tmp_path: Path) -> Iterator[Start]:
+    """Start the loop with a policy file; it is killed at the end if it still runs."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        kubeconfig = cluster.kubeconfig(tmp_path)
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "gatekeeper_py", "audit", "--every", "10s"),
+                *("--policy", str(tmp_path / "policy.yaml"), "--kubeconfig", str(kubeconfig), *arguments),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=CLEAN_ENVIRONMENT,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def event(process: subprocess.Popen[str], name: str) -> dict[str, Any]:
+    """Return the next event of this name."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        found: dict[str, Any] = json.loads(line)
+        check_event(found["event"])
+        if found["event"] == name:
+            return found
+        seen.append(line)
+    raise AssertionError(seen)
+
+
+def test_it_logs_each_audit_and_ends_at_a_signal(start: Start, write: Write) -> None:
+    write(policy_text())
+    process = start("--report", "none")
+    found = event(process, "audited")
+    assert {key: found[key] for key in ("objects", "images", "rejected", "report", "created", "events")} == {
+        "objects": 2,
+        "images": 2,
+        "rejected": 1,
+        "report": None,
+        "created": 0,
+        "events": 0,
+    }
+    process.send_signal(signal.SIGTERM)
+    event(process, "stopped")
+    assert process.wait(30) == 0
+
+
+def test_a_cluster_without_reports_is_a_warning(start: Start, write: Write) -> None:
+    write(policy_text())
+    process = start()
+    assert event(process, "no_report_api")["choice"] == "auto"
+    event(process, "audited")
+
+
+def test_a_failed_audit_is_logged_and_the_next_one_reads_the_policy_again(
+    start: Start, write: Write, cluster: FakeCluster
+) -> None:
+    path = write("mode: [")
+    process = start("--report", "none")
+    assert str(path) in event(process, "audit_failed")["problem"]
+    write(policy_text())
+    cluster.script[PODS].append(status(403, "pods is forbidden"))
+    assert "cannot list pods" in event(process, "audit_failed")["problem"]
+    assert event(process, "audited")["rejected"] == 1
+
+
+def test_a_signal_during_an_audit_ends_it_at_once(start: Start, write: Write, cluster: FakeCluster) -> None:
+    write(policy_text())
+    cluster.silent_at = PODS
+    process = start("--report", "none")
+    assert cluster.is_silent.wait(30)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+def test_an_unusable_kubeconfig_is_exit_2(start: Start, write: Write) -> None:
+    write(policy_text())
+    process = start("--kubeconfig", "/nowhere")
+    assert process.wait(30) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(("--report", "auto"), "belong to --every", id="report-alone"),
+        pytest.param(("--events",), "belong to --every", id="events-alone"),
+        pytest.param(("--every", "10m", "--format", "json"), "takes no --format", id="format"),
+        pytest.param(("--every", "10m", "--suggest"), "takes no --format", id="suggest"),
+        pytest.param(("--every", "10m", "--all"), "takes no --format", id="all"),
+        pytest.param(("--every", "soon"), "is not a duration", id="no-duration"),
+        pytest.param(("--every", "5s"), "is not between 10 s and 24 h", id="too-often"),
+        pytest.param(("--every", "25h"), "is not between 10 s and 24 h", id="too-rarely"),
+        pytest.param(("--every", "٣m"), "is not a duration", id="other-digits"),
+    ],
+)
+def test_bad_usage(command: Command, write: Write, arguments: tuple[str, ...], message: str) -> None:
+    done = command("audit", "--policy", write(policy_text()), *arguments)
+    assert done.code == 2
+    assert message in done.err.replace("\n", " ")

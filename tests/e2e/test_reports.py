@@ -1,0 +1,307 @@
+"""Reports on a real API server: each API alone, both and none, with 10,000 images that are not approved."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from e2e.reportcrds import GROUPS, definitions
+from tools.controlplane.exchange import ApiError
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import APPROVED, NAMESPACE, Installed
+from tools.polling import wait_until
+
+NAMESPACES: Final = [f"reports-{index:02}" for index in range(20)]
+PODS: Final = 50
+CONTAINERS: Final = 10
+COUNT: Final = len(NAMESPACES) * PODS * CONTAINERS
+COMPONENTS: Final = Path(__file__).parents[2] / "k8s" / "components"
+CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+MAX_RESULTS: Final = 500
+MAX_BYTES: Final = 1_000_000
+SELECTOR: Final = "labelSelector=app.kubernetes.io/managed-by%3Dgatekeeper-py"
+
+POLICY: Final = """
+apiVersion: gatekeeper-py/v1
+kind: ImagePolicy
+mode: enforce
+allow: [registry.corp.example]
+namespaces:
+  - names: [reports-01]
+    mode: warn
+"""
+
+
+def _pod(name: str, *images: str) -> dict[str, Any]:
+    containers = [{"name": f"c{i}", "image": image} for i, image in enumerate(images)]
+    # The gate keeps the scheduler and the simulated nodes out of it: nothing runs these Pods.
+    spec = {"containers": containers, "schedulingGates": [{"name": "example.com/never"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def violations(product: Installed) -> Iterator[Installed]:
+    """10,000 images that the policy does not allow, and one that it allows in each namespace."""
+    plane = product.plane
+    product.set_mode("warn")
+    for name in NAMESPACES:
+        plane.make_namespace(name)
+
+    def create(number: int) -> None:
+        namespace = NAMESPACES[number % len(NAMESPACES)]
+        images = [f"quay.io/team-{number % 9}/app-{number}:v{i}" for i in range(CONTAINERS)]
+        plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", _pod(f"web-{number:05}", *images))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(create, range(len(NAMESPACES) * PODS)))
+    for name in NAMESPACES:
+        plane.api("POST", f"/api/v1/namespaces/{name}/pods", _pod("good", APPROVED))
+    plane.kubectl("apply", "-f", str(COMPONENTS / "reports" / "rbac.yaml"))
+    yield product
+    for name in NAMESPACES:
+        plane.api("DELETE", f"/api/v1/namespaces/{name}")
+    plane.kubectl("delete", "-f", str(COMPONENTS / "reports" / "rbac.yaml"))
+    product.set_mode("enforce")
+    product.wait_not_mutating()
+
+
+@contextmanager
+def serving(plane: ControlPlane, *names: str) -> Iterator[None]:
+    """Serve these report APIs."""
+    for name in names:
+        for definition in definitions(name):
+            plane.api("POST", CRDS, definition)
+    try:
+        for name in names:
+            wait_until(lambda name=name: _served(plane, name), seconds=30, what=f"{name} served")  # type: ignore[misc]
+        yield
+    finally:
+        for name in names:
+            for definition in definitions(name):
+                plane.api("DELETE", f"{CRDS}/{definition['metadata']['name']}")
+        for name in names:
+            wait_until(lambda name=name: not _served(plane, name), seconds=60, what=f"{name} gone")  # type: ignore[misc]
+
+
+def _served(plane: ControlPlane, name: str) -> bool:
+    group, version, _, plural = GROUPS[name]
+    try:
+        found = plane.api("GET", f"/apis/{group}/{version}")
+    except ApiError:
+        return False
+    return {plural, f"cluster{plural}"} <= {each["name"] for each in found["resources"]}
+
+
+def reports(plane: ControlPlane, name: str, *, cluster: bool = False) -> list[dict[str, Any]]:
+    group, version, _, plural = GROUPS[name]
+    path = f"/apis/{group}/{version}/{'cluster' if cluster else ''}{plural}?{SELECTOR}"
+    found: list[dict[str, Any]] = plane.api("GET", path)["items"]
+    return found
+
+
+class Loop:
+    """A running ``audit --every``."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+
+    def next(self, event: str) -> dict[str, Any]:
+        """Return the next event of this name."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(json.loads(line))
+            if self.lines[-1]["event"] == event:
+                return self.lines[-1]
+        raise AssertionError(self.lines)
+
+
+@pytest.fixture
+def audit(violations: Installed, tmp_path: Path) -> Iterator[Callable[..., Loop]]:
+    """Start the loop under its own identity; it has ended, with 0, when the test ends."""
+    plane = violations.plane
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    identity = plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-reports")
+    running: list[Loop] = []
+
+    def start(*arguments: str) -> Loop:
+        command = [sys.executable, "-m", "gatekeeper_py", "audit", "--policy", str(policy), "--every", "10s"]
+        process = plane.popen(
+            [*command, *arguments],
+            name=f"audit-{os.urandom(3).hex()}",
+            env={"KUBECONFIG": str(identity)},
+            stdout=subprocess.PIPE,
+        )
+        running.append(Loop(process))
+        return running[-1]
+
+    yield start
+    for loop in running:
+        loop.process.send_signal(signal.SIGTERM)
+        assert loop.process.wait(30) == 0
+        assert loop.process.stdout is not None
+        loop.process.stdout.close()
+
+
+def check_complete(found: list[dict[str, Any]]) -> None:
+    """Every violation stands in exactly one report, no report is too large, and passes are only counted."""
+    ours = [report for report in found if report["metadata"]["namespace"] in NAMESPACES]
+    seen = Counter(
+        (result["resources"][0]["namespace"], result["resources"][0]["name"], result["properties"]["path"])
+        for report in ours
+        for result in report.get("results", ())
+    )
+    assert len(seen) == COUNT
+    assert set(seen.values()) == {1}
+    for report in found:
+        results = report.get("results", [])
+        assert len(results) <= MAX_RESULTS
+        assert len(json.dumps(report)) < MAX_BYTES
+        outcomes = Counter(result["result"] for result in results)
+        assert set(outcomes) <= {"fail", "warn"}
+        assert {key: report["summary"][key] for key in ("fail", "warn")} == {
+            "fail": outcomes["fail"],
+            "warn": outcomes["warn"],
+        }
+    warned = {report["metadata"]["namespace"] for report in ours if report["summary"]["warn"]}
+    assert warned == {"reports-01"}
+    passed = Counter[str]()
+    for report in ours:
+        passed[report["metadata"]["namespace"]] += report["summary"]["pass"]
+    assert passed == dict.fromkeys(NAMESPACES, 1)
+
+
+@pytest.mark.parametrize("name", ["openreports", "policyreport"])
+def test_each_api_alone_gets_every_violation_once_and_nothing_the_second_time(
+    violations: Installed, audit: Callable[..., Loop], name: str
+) -> None:
+    plane = violations.plane
+    with serving(plane, name):
+        loop = audit("--report", "auto")
+        first = loop.next("audited")
+        assert first["report"] == name
+        assert first["created"] >= len(NAMESPACES)
+        assert (first["replaced"], first["deleted"]) == (0, 0)
+        found = reports(plane, name)
+        check_complete(found)
+        versions = {each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in found}
+        second = loop.next("audited")
+        assert (second["created"], second["replaced"], second["deleted"]) == (0, 0, 0)
+        assert second["unchanged"] == first["created"]
+        assert versions == {
+            each["metadata"]["uid"]: each["metadata"]["resourceVersion"] for each in reports(plane, name)
+        }
+
+
+def test_only_what_changed_is_written_and_what_is_stale_is_deleted(
+    violations: Installed, audit: Callable[..., Loop]
+) -> None:
+    plane = violations.plane
+    with serving(plane, "openreports", "policyreport"):
+        old = audit("--report", "policyreport")
+        created = old.next("audited")["created"]
+        assert len(reports(plane, "policyreport")) == created
+        old.process.send_signal(signal.SIGSTOP)
+        try:
+            loop = audit()
+            first = loop.next("audited")
+            # Both are served: only the preferred one has reports now.
+            assert (first["report"], first["created"], first["deleted"]) == ("openreports", created, created)
+            assert reports(plane, "policyreport") == []
+            check_complete(reports(plane, "openreports"))
+            plane.api("DELETE", "/api/v1/namespaces/reports-02/pods/web-00002?gracePeriodSeconds=0")
+            assert loop.next("audited")["replaced"] == 1
+            victim = reports(plane, "openreports")[0]
+            path = f"/apis/openreports.io/v1alpha1/namespaces/{victim['metadata']['namespace']}/reports/"
+            plane.api("PATCH", path + victim["metadata"]["name"], {"results": [], "summary": {"fail": 7}})
+            repaired = loop.next("audited")
+            assert (repaired["created"], repaired["replaced"], repaired["deleted"]) == (0, 1, 0)
+            plane.api("DELETE", "/api/v1/namespaces/reports-03/pods?gracePeriodSeconds=0")
+            emptied = loop.next("audited")
+            assert emptied["deleted"] >= 1
+            assert not [
+                r for r in reports(plane, "openreports") if r["metadata"]["namespace"] == "reports-03"
+            ]
+        finally:
+            old.process.send_signal(signal.SIGCONT)
+            for name in ("web-00002",):
+                images = [f"quay.io/team-2/app-2:v{i}" for i in range(CONTAINERS)]
+                plane.api("POST", "/api/v1/namespaces/reports-02/pods", _pod(name, *images))
+
+
+def test_without_a_report_api_it_says_so_and_goes_on(audit: Callable[..., Loop]) -> None:
+    loop = audit()
+    assert loop.next("no_report_api")["choice"] == "auto"
+    first = loop.next("audited")
+    assert (first["report"], first["created"]) == (None, 0)
+    assert first["rejected"] >= 1
+    named = audit("--report", "openreports")
+    assert "the cluster does not serve reports" in named.next("audit_failed")["problem"]
+
+
+def test_the_identity_can_do_nothing_else(violations: Installed) -> None:
+    plane = violations.plane
+    identity = plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-reports")
+    for arguments in (
+        ("get", "secrets", "-A"),
+        ("get", "configmap", "kube-root-ca.crt", "-n", NAMESPACE),
+        ("delete", "pod", "good", "-n", NAMESPACES[0]),
+        ("create", "configmap", "x", "-n", NAMESPACE),
+        ("get", "validatingwebhookconfigurations"),
+    ):
+        assert plane.kubectl(*arguments, kubeconfig=identity, check=False).returncode != 0
+    allowed = ("get", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE)
+    assert plane.kubectl(*allowed, kubeconfig=identity, check=False).returncode == 0
+
+
+def test_the_components_run_as_a_deployment_and_record_events(violations: Installed, tmp_path: Path) -> None:
+    plane = violations.plane
+    relative = os.path.relpath(COMPONENTS, tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        f"components: [{relative}/reports, {relative}/report-events]\n"
+    )
+    # A controller's Pod: its warnings reach nobody, since the mode is warn.
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": _pod("x", "quay.io/a/b:1")["spec"]},
+        },
+    }
+    plane.api("POST", f"/apis/apps/v1/namespaces/{NAMESPACES[5]}/deployments", deployment)
+
+    def owned() -> bool:
+        pods = plane.api("GET", f"/api/v1/namespaces/{NAMESPACES[5]}/pods")["items"]
+        return any(pod["metadata"].get("ownerReferences") for pod in pods)
+
+    def events() -> list[dict[str, Any]]:
+        items = plane.api("GET", f"/api/v1/namespaces/{NAMESPACES[5]}/events")["items"]
+        return [each for each in items if each["reason"] == "ImageNotApproved"]
+
+    wait_until(owned, seconds=60, what="a Pod of the Deployment")
+    with serving(plane, "openreports"):
+        plane.kubectl("apply", "-k", str(tmp_path))
+        try:
+            wait_until(lambda: events() != [], seconds=90, what="an Event")
+            (event,) = events()
+            assert event["involvedObject"]["kind"] == "ReplicaSet"
+            assert "quay.io/a/b:1" in event["message"]
+            assert len(reports(plane, "openreports")) >= len(NAMESPACES) - 1
+        finally:
+            plane.kubectl("delete", "-k", str(tmp_path))
+            plane.kubectl("apply", "-f", str(COMPONENTS / "reports" / "rbac.yaml"))
