@@ -127,11 +127,13 @@ def test_commands_on_the_pages_print_what_the_pages_show(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
+    # With the settings of the group, because a command keeps the first help option that it makes.
+    group = click.Context(cli, help_option_names=cli.context_settings["help_option_names"])
     for line in commands(text):
         name, *arguments = shlex.split(re.split(r" [|>] ", line)[0], comments=True)
-        found = cli.get_command(click.Context(cli), name)
+        found = cli.get_command(group, name)
         assert found is not None, line
-        found.make_parser(click.Context(found)).parse_args(arguments)
+        found.make_parser(click.Context(found, parent=group)).parse_args(arguments)
     targets = set(
         re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     )

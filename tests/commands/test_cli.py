@@ -246,3 +246,20 @@ def test_help_lists_every_command_once_in_a_sentence_that_fits(command: Command)
     assert sorted(name for name, _ in listed) == sorted(COMMANDS)
     sentences = [sentence for _, sentence in listed]
     assert all(sentence.endswith(".") and not sentence.endswith("...") for sentence in sentences), sentences
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_as_documented(shell: str) -> None:
+    """As docs/command-line.md says; ``gatekeeper-py ex`` becomes ``explain``."""
+    page = (Path(__file__).parents[2] / "docs/command-line.md").read_text(encoding="utf-8")
+    assert f"_GATEKEEPER_PY_COMPLETE={shell}_source gatekeeper-py" in page
+    program = Path(sys.executable).parent / "gatekeeper-py"
+    typed = {"COMP_WORDS": "gatekeeper-py ex", "COMP_CWORD": "ex" if shell == "fish" else "1"}
+    for step in ("source", "complete"):
+        environment = {**ENVIRONMENT, **typed, "_GATEKEEPER_PY_COMPLETE": f"{shell}_{step}"}
+        done = subprocess.run(
+            [program], text=True, timeout=60, check=False, capture_output=True, env=environment
+        )
+        assert done.stderr == ""
+        assert done.stdout
+    assert "explain" in done.stdout
