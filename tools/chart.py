@@ -60,6 +60,10 @@ def _monitoring(name: str) -> str:
 def _with_webhooks(text: str) -> str:
     schema = json.loads(text)
     settings = {key: value for key, value in settings_schema().items() if key not in {"$schema", "title"}}
+    labels = settings["properties"]["exemptNamespaceLabels"]
+    # Helm's validator reports a wrong path for propertyNames.
+    labels["patternProperties"] = {labels.pop("propertyNames")["pattern"]: labels["additionalProperties"]}
+    labels["additionalProperties"] = False
     schema["properties"]["webhooks"] = settings
     defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     _require(schema, defaults, "", {each.path for each in values()})

@@ -82,10 +82,19 @@ def kustomize(folder: Path) -> Objects:
     return by_name(done.stdout)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep=deep)
+
+
 def by_name(text: str) -> Objects:
     """Return the objects of a stream of documents. Two of one name fail."""
     found: Objects = {}
-    for each in yaml.safe_load_all(text):
+    for each in yaml.load_all(text, _Loader):
         if each is None:
             continue
         metadata = each["metadata"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.rendering import CHART, POLICY, ROOT, Helm, merged
+from chart.rendering import CHART, POLICY, ROOT, Helm, by_name, merged
 from chart.rendering import helm as find_helm
 from gatekeeper_py.core.policy.policy import parse_policy
 
@@ -177,3 +177,21 @@ def test_a_package_renders_the_same(helm: Helm, tmp_path: Path) -> None:
     rendered = helm.run("template", "gatekeeper-py", str(package), "--namespace=gatekeeper-py", values=values)
     assert rendered.returncode == 0, rendered.stderr
     assert rendered.stdout == helm.template(values=values)
+
+
+def test_annotations_and_labels_of_the_values_make_no_key_twice(helm: Helm) -> None:
+    values = {
+        "policy": {"existingConfigMap": "mine"},
+        "server": {"podAnnotations": {"prometheus.io/scrape": "false"}},
+        "monitoring": {"podMonitor": {"enabled": True, "labels": {"helm.sh/chart": "x", "a": "b"}}},
+    }
+    rendered = helm.template(values=values)
+    objects = by_name(rendered)
+    template = objects["Deployment", "gatekeeper-py", "gatekeeper-py"]["spec"]["template"]
+    assert template["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "false",
+        "prometheus.io/port": "8080",
+    }
+    labels = objects["PodMonitor", "gatekeeper-py", "gatekeeper-py"]["metadata"]["labels"]
+    assert labels["a"] == "b"
+    assert labels["helm.sh/chart"].startswith("gatekeeper-py-")

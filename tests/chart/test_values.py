@@ -192,6 +192,12 @@ def test_an_unknown_value_is_refused_by_its_path(path: str) -> None:
             "webhooks.exemptNamespaces", ["team-*"], "/webhooks/exemptNamespaces/0", id="a-wildcard"
         ),
         pytest.param(
+            "webhooks.exemptNamespaceLabels",
+            {"no label": "x"},
+            "/webhooks/exemptNamespaceLabels",
+            id="not-a-label",
+        ),
+        pytest.param(
             "webhooks.pods.timeoutSeconds", 31, "/webhooks/pods/timeoutSeconds", id="too-long-a-wait"
         ),
         pytest.param(
@@ -203,6 +209,12 @@ def test_an_unknown_value_is_refused_by_its_path(path: str) -> None:
         pytest.param("server.logLevel", "loud", "/server/logLevel", id="no-level"),
         pytest.param("server.extraArgs", ["x"], "/server/extraArgs/0", id="not-an-option"),
         pytest.param("server.podLabels", {"a": 1}, "/server/podLabels/a", id="a-label-that-is-a-number"),
+        pytest.param(
+            "server.podLabels",
+            {"app.kubernetes.io/name": "x"},
+            "/server/podLabels/app.kubernetes.io~1name",
+            id="a-label-that-the-service-selects",
+        ),
         pytest.param("fastPath.probeNamespace", "", "/fastPath/probeNamespace", id="no-namespace"),
         pytest.param("networkPolicy.egressPorts", [0], "/networkPolicy/egressPorts/0", id="port-0"),
         pytest.param("priorityClass.value", 2000000000, "/priorityClass/value", id="above-the-system"),

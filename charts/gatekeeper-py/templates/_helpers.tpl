@@ -50,12 +50,16 @@ capabilities:
 
 {{/* Annotations of the Pods of one component; the argument is a list of the root and the component's values. */}}
 {{- define "gatekeeper-py.podAnnotations" -}}
-{{- $root := index . 0 -}}
-{{- if $root.Values.monitoring.scrapeAnnotations }}
-prometheus.io/scrape: "true"
-prometheus.io/port: "8080"
+{{- $ours := dict -}}
+{{- if (index . 0).Values.monitoring.scrapeAnnotations -}}
+{{- $ours = dict "prometheus.io/scrape" "true" "prometheus.io/port" "8080" -}}
+{{- end -}}
+{{- with merge (deepCopy (index . 1).podAnnotations) $ours }}
+{{- toYaml . }}
 {{- end }}
-{{- with (index . 1).podAnnotations }}
-{{ toYaml . }}
 {{- end }}
+
+{{/* The labels of an object and some more; the argument is a list of the root and the others. */}}
+{{- define "gatekeeper-py.labelsWith" -}}
+{{- merge (include "gatekeeper-py.labels" (index . 0) | fromYaml) (index . 1) | toYaml }}
 {{- end }}
