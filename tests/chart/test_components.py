@@ -1,0 +1,75 @@
+"""The kustomize components: what they add, and that their identity fits what the command does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from chart.rendering import ROOT, Objects, kustomize
+from gatekeeper_py.cli import cli
+from gatekeeper_py.commands.audit import audit
+from gatekeeper_py.inventory.resources import BUILT_IN
+from gatekeeper_py.reporting.policyreports.apis import APIS
+
+NAME = "gatekeeper-py-reports"
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Objects:
+    """The overlay ``enforce`` with both components."""
+    k8s = os.path.relpath(ROOT / "k8s", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        f"resources: [{k8s}/overlays/enforce]\n"
+        f"components: [{k8s}/components/reports, {k8s}/components/report-events]\n"
+    )
+    return kustomize(tmp_path)
+
+
+def allowed(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def test_the_identity_may_list_what_is_audited_write_reports_and_nothing_else(rendered: Objects) -> None:
+    verbs = allowed(rendered["ClusterRole", "", NAME])
+    expected = {(each.group, each.plural): {"list"} for each in BUILT_IN}
+    for api in APIS:
+        for plural in (api.plural, f"cluster{api.plural}"):
+            expected[api.group, plural] = {"list", "create", "update", "delete"}
+    expected["", "events"] = {"create"}
+    assert verbs == expected
+    role = rendered["Role", "gatekeeper-py", NAME]
+    assert role["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["gatekeeper-py-policy"],
+            "verbs": ["get"],
+        }
+    ]
+
+
+def test_the_command_accepts_the_arguments_and_the_pod_is_restricted(rendered: Objects) -> None:
+    deployment = rendered["Deployment", "gatekeeper-py", NAME]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    name, *arguments = container["args"]
+    # Below its parent, as on the command line: click remembers the names of the help option.
+    parent = click.Context(cli, **cli.context_settings)
+    parsed = audit.make_context(name, arguments, parent=parent).params
+    assert (parsed["every"], parsed["report"], parsed["events"]) == (600.0, "auto", True)
+    assert str(parsed["configmap"]) == "gatekeeper-py/gatekeeper-py-policy"
+    assert pod["serviceAccountName"] == NAME
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    server = rendered["Deployment", "gatekeeper-py", "gatekeeper-py"]["spec"]["template"]["spec"]
+    assert container["image"] == server["containers"][0]["image"]
