@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import click
@@ -13,13 +14,16 @@ from rich.console import Console
 from rich.text import Text
 
 from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.parameters import Instant
 from gatekeeper_py.commands.policyinput import now, usable_policy
-from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, rule_as_json
+from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, refined, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
+from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.compare.difference import TooComplex, Witness
 from gatekeeper_py.core.compare.necessity import shortest_by
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
+from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -49,6 +53,7 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
     default="text",
     show_default=True,
 )
+@lookup_options
 @click.option(
     "--rule",
     metavar="N",
@@ -66,8 +71,10 @@ def explain(
     instant: datetime | None,
     style: Literal["text", "json"],
     rule: str | None,
+    registry_config: Path | None,
     *,
     fast_path: bool,
+    look_up: bool,
 ) -> int:
     """Show which rule of POLICY decides on each IMAGE, or which rules nearly matched.
 
@@ -78,10 +85,16 @@ def explain(
 
     With --rule, show instead what one rule is needed for. N counts from 0, as in allow[N]. Exit code: 0 when
     there is such an image, 1 when there is none: then the rule decides nothing.
+
+    With --look-up, registries are asked as the webhook asks them: an approved image that does not exist is
+    rejected, and the answer is shown.
     """
+    check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    if look_up and fast_path:
+        raise click.UsageError("--fast-path asks no registry")
     if rule is not None:
-        if images or namespace is not None or fast_path:
-            raise click.UsageError("--rule takes no image, no namespace and no --fast-path")
+        if images or namespace is not None or fast_path or look_up:
+            raise click.UsageError("--rule takes no image, no namespace, no --fast-path and no --look-up")
         return _explain_rule(usable_policy(policy), rule, instant or now(), style)
     if not images:
         raise click.UsageError("Missing argument 'IMAGE...'.")
@@ -90,12 +103,24 @@ def explain(
         return 0
     compiled = usable_policy(policy).at(instant or now())
     explanations = [explain_image(compiled, namespace, image) for image in images]
+    answers: list[Answer | None] = [None] * len(images)
+    if look_up:
+
+        def judged(facts: Facts) -> list[tuple[Explanation, Answer | None]]:
+            return [refined(each, compiled, facts) for each in explanations]
+
+        found = with_lookups(compiled, registry_config, judged)
+        explanations, answers = [each for each, _ in found], [answer for _, answer in found]
     if style == "json":
-        click.echo(json.dumps([as_json(explanation) for explanation in explanations], indent=2))
+        shown = [
+            as_json(explanation) | ({"lookUp": answer and answer._asdict()} if look_up else {})
+            for explanation, answer in zip(explanations, answers, strict=True)
+        ]
+        click.echo(json.dumps(shown, indent=2))
     else:
         out = console()
-        for explanation in explanations:
-            _print(out, explanation)
+        for explanation, answer in zip(explanations, answers, strict=True):
+            _print(out, explanation, answer)
     return 0 if all(explanation.decision.approved for explanation in explanations) else 1
 
 
@@ -200,7 +225,7 @@ def _show_fast_path(
         out.print()
 
 
-def _print(out: Console, explanation: Explanation) -> None:
+def _print(out: Console, explanation: Explanation, answer: Answer | None = None) -> None:
     decision = explanation.decision
     verdict = explanation.verdict
     out.print(Text.assemble((verdict, VERDICT_STYLES[verdict]), " ", (escape(explanation.image), "bold")))
@@ -213,17 +238,23 @@ def _print(out: Console, explanation: Explanation) -> None:
     for origin in explanation.origins:
         _row(out, "mirrors", origin)
     _row(out, "because", decision.detail)
+    if answer is not None:
+        _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
     for label, value in (("owner", _owner(explanation)), ("reason", _reason(explanation))):
         if value and decision.approved:
             _row(out, label, value)
     for miss in explanation.nearest:
         _row(out, "near miss", f"{miss.rule}: {miss.missed}")
+    _print_rewrite(out, explanation)
+    out.print()
+
+
+def _print_rewrite(out: Console, explanation: Explanation) -> None:
     if explanation.rewritten is not None and explanation.rewritten_decision is not None:
         then = "approved" if explanation.rewritten_decision.approved else "still rejected"
         _row(out, "mutate", f"{explanation.rewritten} ({then})")
     elif explanation.rewrite_problem:
         _row(out, "mutate", f"stays: {explanation.rewrite_problem}")
-    out.print()
 
 
 def _owner(explanation: Explanation) -> str:

@@ -7,17 +7,20 @@ import sys
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 import yaml
 
+from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
 from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, check_namespace
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
+from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.messages import image_line
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import MODES, Mode
@@ -34,6 +37,8 @@ class Reviewed:
 
     report: ReviewedObject
     stored: Any
+    unverified: tuple[str, ...] = ()
+    """One sentence for each image that is approved although its registry could not be asked."""
 
     @property
     def stored_images(self) -> list[str]:
@@ -69,6 +74,7 @@ class Reviewed:
     default="text",
     show_default=True,
 )
+@lookup_options
 @EXEMPT_NAMESPACES
 def review(
     policy: str,
@@ -77,9 +83,11 @@ def review(
     mode: Mode | None,
     style: Literal["text", "json", "sarif", "junit"],
     exempt_namespaces: tuple[str, ...],
+    registry_config: Path | None,
     *,
     mutate: bool,
     strict: bool,
+    look_up: bool,
 ) -> int:
     """Judge the objects in each FILE as the webhook would.
 
@@ -87,21 +95,29 @@ def review(
     *.yaml, *.yml and *.json are read.
 
     Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
-    object.
+    object. With --look-up, an image that does not exist is rejected, and one that is kept although its
+    registry could not be asked causes a warning.
     """
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
     if (policy, *files).count("-") > 1:
         raise click.UsageError("stdin can be read only once")
     check_namespace(namespace)
+    check_lookup_usage(look_up=look_up, registry_config=registry_config)
     given = usable_policy(policy)
     compiled = (given if mode is None else replace(given, mode=mode)).at(now())
     exempt = frozenset(exempt_namespaces)
-    reviewed = [
-        review_manifest(manifest, compiled, exempt, with_lines=style == "sarif")
-        for file in files
-        for manifest in read_manifests(file, namespace=namespace)
-    ]
+    manifests = [manifest for file in files for manifest in read_manifests(file, namespace=namespace)]
+
+    def judged(facts: Facts | None) -> list[Reviewed]:
+        return [
+            review_manifest(each, compiled, exempt, facts, with_lines=style == "sarif") for each in manifests
+        ]
+
+    reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(None)
+    for each in reviewed:
+        for warning in each.unverified:
+            click.echo(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}", err=True)
     reports = [each.report for each in reviewed]
     if mutate:
         _print_stored(reviewed, style)
@@ -118,17 +134,24 @@ def review(
 
 
 def review_manifest(
-    manifest: Manifest, compiled: CompiledPolicy, exempt: AbstractSet[str], *, with_lines: bool = False
+    manifest: Manifest,
+    compiled: CompiledPolicy,
+    exempt: AbstractSet[str],
+    facts: Facts | None = None,
+    *,
+    with_lines: bool = False,
 ) -> Reviewed:
     """Judge an object as both webhooks would, one after the other; not at all in an exempt namespace.
+
+    ``facts`` are what registries said; without them, none is asked.
 
     ``with_lines`` looks up the lines of what is rejected, which takes as long as reading the file.
     """
     if manifest.namespace in exempt:
         return Reviewed(report=_report(manifest, "exempt"), stored=manifest.request.object)
-    mutated = admission.mutate(manifest.request, compiled)
+    mutated = admission.mutate(manifest.request, compiled, facts)
     stored = applied(mutated.response.patch, manifest.request.object)
-    validated = admission.validate(manifest.request._replace(object=stored), compiled)
+    validated = admission.validate(manifest.request._replace(object=stored), compiled, facts)
     if validated.exemption == "unknown-kind" and not is_kubernetes_group(manifest.request.group):
         report = replace(
             _report(manifest, "unknown"),
@@ -151,7 +174,13 @@ def review_manifest(
         )
         for judgement in validated.judgements
     )
-    return Reviewed(report=replace(_report(manifest, verdict), images=images), stored=stored)
+    unverified = tuple(
+        f"{judgement.slot.value} could not be verified: {judgement.unverified}"
+        for judgement in validated.judgements
+        if judgement.unverified and facts is not None
+    )
+    report = replace(_report(manifest, verdict), images=images)
+    return Reviewed(report=report, stored=stored, unverified=unverified)
 
 
 def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:

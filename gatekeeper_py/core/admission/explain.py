@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from gatekeeper_py.core.admission.fields import CONTAINERS
+from gatekeeper_py.core.admission.judgement import Judgement
+from gatekeeper_py.core.admission.lookups import Facts, PodLookups
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.instant import format_instant
@@ -85,6 +90,31 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
         rewrite_problem=plan.problem if plan is not None else "",
         nearest=nearest,
     )
+
+
+def refined(
+    explanation: Explanation, policy: CompiledPolicy, facts: Facts
+) -> tuple[Explanation, Answer | None]:
+    """Refine an explanation by what registries say, as the webhook does for a Pod of the image.
+
+    Returns it with the answer about the image itself, ``None`` if its rule wants none. A look-up never
+    approves what names reject.
+    """
+    image, namespace = explanation.image, explanation.namespace
+    pod = {"spec": {"containers": [{"image": image}]}}
+    slot = Slot(("spec", "containers", 0, "image"), CONTAINERS.noun, image)
+    registries = PodLookups(pod, policy, namespace, facts)
+    judgement = registries.verified(Judgement(slot, explanation.decision))
+    rewritten, problem = registries.new_image(slot, policy.plan(namespace, image))
+    manifest = explanation.decision.manifest
+    found = replace(
+        explanation,
+        decision=judgement.decision,
+        rewritten=rewritten,
+        rewritten_decision=None if rewritten is None else policy.decide(namespace, rewritten),
+        rewrite_problem=problem,
+    )
+    return found, None if manifest is None else facts.get((manifest,)).answer
 
 
 def _nearest(

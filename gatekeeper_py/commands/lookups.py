@@ -1,0 +1,106 @@
+"""Look-ups in registries for commands that judge offline: options, and the session that asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts
+from gatekeeper_py.core.images.manifest import Lookup, Resolution
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.registries import Registry
+
+AT_ONCE: Final = 4
+"""Look-ups under way at once, at most."""
+
+SECONDS: Final = 30.0
+"""Limit for these look-ups together. Each registry's own timeout is at most 5 s."""
+
+T = TypeVar("T")
+
+_LOOK_UP: Final = click.option(
+    "--look-up",
+    is_flag=True,
+    help="Ask registries about images whose rules or mirrors have verify or pin, as the webhook does.",
+)
+_REGISTRY_CONFIG: Final = click.option(
+    "--registry-config",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --look-up: directory with config.json (credentials) and CA files.",
+)
+
+
+def lookup_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that switch look-ups on."""
+    return _LOOK_UP(_REGISTRY_CONFIG(command))
+
+
+def check_lookup_usage(*, look_up: bool, registry_config: Path | None) -> None:
+    """Refuse a directory that nothing would read."""
+    if registry_config is not None and not look_up:
+        raise click.UsageError("--registry-config belongs to --look-up")
+
+
+def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+    """Return the result of ``work`` once registries have answered all that it wants to know.
+
+    ``work`` must be pure: it is called again after each round of answers. Raises ``UnreadableError`` when a
+    file of the directory cannot be used.
+    """
+    return asyncio.run(_asked(policy, directory, work))
+
+
+async def _asked(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+    # Imported here, so that commands that ask nothing start fast.
+    from gatekeeper_py.registry.files import NO_FILES, FilesError, read_files  # noqa: PLC0415
+    from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415
+
+    try:
+        files = NO_FILES if directory is None else read_files(directory)
+    except FilesError as problem:
+        raise UnreadableError(str(problem)) from None
+    at_once, pause = _pace(policy)
+    service = RegistryService(_Unobserved())
+    try:
+        service.use_policy(registries=policy.registries, hosts=policy.looked_up_hosts, pinned=())
+        await service.use_files(files)
+        resolved: dict[Lookup, Resolution] = {}
+        while True:
+            facts = Facts(lambda _lookup: None, resolved)
+            result = work(facts)
+            wanted = list(dict.fromkeys(facts.missing))
+            if not wanted:
+                return result
+            for start in range(0, len(wanted), at_once):
+                some = wanted[start : start + at_once]
+                answers = await service.resolve(some, SECONDS)
+                resolved |= {lookup: answers.get(lookup, NOT_ASKED) for lookup in some}
+                await asyncio.sleep(pause)
+    finally:
+        await service.close()
+
+
+def _pace(policy: CompiledPolicy) -> tuple[int, float]:
+    """Return how many look-ups run at once, and the seconds after them.
+
+    A look-up that waits for its turn longer than its registry's timeout is an error. A command has more time
+    than a review, so it asks no faster than the slowest registry allows.
+    """
+    hosts = [policy.registries.get(host) or Registry(host=host) for host in policy.looked_up_hosts]
+    rate = min((host.rate for host in hosts), default=1)
+    timeout = min((host.timeout for host in hosts), default=1.0)
+    at_once = max(1, min(AT_ONCE, int(rate * timeout / 4)))
+    return at_once, at_once / rate
+
+
+class _Unobserved:
+    """Receives the measurements of look-ups, which a command does not keep."""
+
+    def lookup(self, host: str, result: str, seconds: float) -> None: ...
+
+    def breaker(self, host: str, *, is_open: bool) -> None: ...

@@ -1,0 +1,194 @@
+"""``explain`` and ``review`` with ``--look-up``: the answers of a registry on a socket."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from builders import pod, policy_text, workload
+from commanding import Command, Write
+
+DIGEST = "sha256:" + "7c" * 32
+
+
+@dataclass
+class Registry:
+    """Has the tag ``good`` of every repository, fails for ``broken``, and wants ``credentials`` if set."""
+
+    host: str = ""
+    asked: list[str] = field(default_factory=list)
+    credentials: str = ""
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    registry = Registry()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            registry.asked.append(self.path)
+            code = {"good": 200, DIGEST: 200, "broken": 500}.get(self.path.rpartition("/")[2], 404)
+            token = base64.b64encode(registry.credentials.encode()).decode()
+            if registry.credentials and self.headers.get("Authorization") != f"Basic {token}":
+                code = 401
+            self.send_response(code)
+            if code == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="here"')
+            if code == 200:
+                self.send_header("Docker-Content-Digest", DIGEST)
+                self.send_header("Content-Type", "application/vnd.oci.image.index.v1+json")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    registry.host = f"127.0.0.1:{server.server_port}"
+    yield registry
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def policy(host: str, more: str = "", *, mode: str = "enforce", on_error: str = "keep", pin: str = "") -> str:
+    allow = f"[{{image: '{host}/**', verify: true, onError: {on_error}{pin}}}]"
+    return policy_text(f"registries: [{{host: '{host}', plainHTTP: true}}]\n{more}", mode=mode, allow=allow)
+
+
+def test_explain_shows_what_the_registry_says(command: Command, write: Write, registry: Registry) -> None:
+    images = [f"{registry.host}/team/app:{tag}" for tag in ("good", "gone", "broken")]
+    done = command("explain", write(policy(registry.host)), *images, "quay.io/x", "--look-up", "-o", "json")
+    assert (done.code, done.err) == (1, "")
+    found = json.loads(done.out)
+    assert [(each["verdict"], each["reason"]) for each in found] == [
+        ("approved", "allowed"),
+        ("rejected", "absent"),
+        ("approved", "allowed"),
+        ("rejected", "unlisted"),
+    ]
+    assert [each["lookUp"] and each["lookUp"]["status"] for each in found] == [
+        "found", "missing", "error", None,
+    ]  # fmt: skip
+    assert found[0]["lookUp"] == {"status": "found", "digest": DIGEST, "cause": ""}
+    assert found[1]["detail"] == f"does not exist in {registry.host} (absent)"
+    text = command("explain", write(policy(registry.host)), images[0], "--look-up")
+    assert (text.code, f"look-up    found {DIGEST}" in text.out) == (0, True)
+
+
+def test_without_look_up_no_registry_is_asked(command: Command, write: Write, registry: Registry) -> None:
+    image = f"{registry.host}/team/app:gone"
+    done = command("explain", write(policy(registry.host)), image, "-o", "json")
+    assert done.code == 0
+    assert "lookUp" not in json.loads(done.out)[0]
+    assert command("review", write(policy(registry.host)), write(json.dumps(pod(image)), "pod")).code == 0
+    assert registry.asked == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "on_error", "code", "verdict", "reason"),
+    [
+        pytest.param("good", "keep", 0, "admitted", "allowed", id="found"),
+        pytest.param("gone", "keep", 1, "rejected", "absent", id="absent"),
+        pytest.param("broken", "keep", 0, "admitted", "allowed", id="kept"),
+        pytest.param("broken", "deny", 1, "rejected", "unverified", id="unverified"),
+    ],
+)
+def test_review_judges_by_what_exists(
+    command: Command,
+    write: Write,
+    registry: Registry,
+    tag: str,
+    on_error: str,
+    code: int,
+    verdict: str,
+    reason: str,
+) -> None:
+    given = write(policy(registry.host, on_error=on_error))
+    file = write(json.dumps(pod(f"{registry.host}/team/app:{tag}")), "pod.json")
+    done = command("review", given, file, "--look-up", "-o", "json")
+    assert done.code == code
+    (answer,) = json.loads(done.out)
+    assert (answer["verdict"], answer["images"][0]["reason"]) == (verdict, reason)
+    if (tag, on_error) == ("broken", "keep"):
+        assert done.err.startswith(f"Warning: Pod shop/web: {registry.host}/team/app:broken could not be")
+    else:
+        assert done.err == ""
+    # A template is judged by names, as the webhook does.
+    job = write(json.dumps(workload("Job", f"{registry.host}/team/app:{tag}")), "job.json")
+    assert command("review", given, job, "--look-up").code == 0
+
+
+def test_mutate_mode_follows_mirrors_and_pins(command: Command, write: Write, registry: Registry) -> None:
+    mirrors = f"mirrors: [{{from: docker.io, to: '{registry.host}/hub', verify: true, pin: true}}]\n"
+    given = write(policy(registry.host, mirrors, mode="mutate", pin=", pin: true"))
+    file = write(json.dumps(pod("nginx:good", "nginx:gone", f"{registry.host}/app:good")), "pod.json")
+    done = command("review", given, file, "--look-up", "--mutate")
+    assert done.code == 1  # the mirror does not have nginx:gone, and docker.io is not approved
+    file = write(json.dumps(pod("nginx:good", f"{registry.host}/app:good")), "pod.json")
+    done = command("review", given, file, "--look-up", "--mutate")
+    assert (done.code, done.err) == (0, "")
+    stored = yaml.safe_load(done.out)
+    assert [each["image"] for each in stored["spec"]["containers"]] == [
+        f"{registry.host}/hub/library/nginx:good@{DIGEST}",
+        f"{registry.host}/app:good@{DIGEST}",
+    ]
+    explained = command("explain", given, "nginx:good", "--look-up", "-o", "json")
+    assert json.loads(explained.out)[0]["rewritten"] == f"{registry.host}/hub/library/nginx:good@{DIGEST}"
+
+
+@pytest.mark.parametrize(("rate", "count"), [(20, 60), (2, 5)])
+def test_many_images_stay_within_the_rate(
+    command: Command, write: Write, registry: Registry, rate: int, count: int
+) -> None:
+    images = [f"{registry.host}/team/app-{number}:good" for number in range(count)]
+    given = policy(registry.host, on_error="deny").replace(
+        "plainHTTP: true", f"plainHTTP: true, rate: {rate}"
+    )
+    done = command("review", write(given), write(json.dumps(pod(*images)), "pod"), "--look-up")
+    assert (done.code, len(set(registry.asked))) == (0, count)
+
+
+def test_credentials_come_from_the_directory(
+    command: Command, write: Write, registry: Registry, tmp_path: Path
+) -> None:
+    registry.credentials = "user:secret"
+    given = write(policy(registry.host, on_error="deny"))
+    file = write(json.dumps(pod(f"{registry.host}/team/app:good")), "pod.json")
+    assert command("review", given, file, "--look-up").code == 1
+    directory = tmp_path / "registries"
+    directory.mkdir()
+    auth = base64.b64encode(b"user:secret").decode()
+    (directory / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+    assert command("review", given, file, "--look-up", "--registry-config", directory).code == 0
+    (directory / "config.json").write_text("{")
+    done = command("review", given, file, "--look-up", "--registry-config", directory)
+    assert (done.code, done.out) == (2, "")
+    assert "config.json" in done.err
+    assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("explain", "nginx", "--registry-config", "."), id="explain"),
+        pytest.param(("review", "x", "--registry-config", "."), id="review"),
+        pytest.param(("explain", "nginx", "--look-up", "--fast-path"), id="fast-path"),
+        pytest.param(("explain", "--rule", "0", "--look-up"), id="rule"),
+        pytest.param(("explain", "nginx", "--look-up", "--registry-config", "/nowhere"), id="no-directory"),
+    ],
+)
+def test_bad_usage_is_exit_2(command: Command, write: Write, arguments: tuple[str, ...]) -> None:
+    done = command(arguments[0], write(policy_text()), *arguments[1:])
+    assert (done.code, done.out) == (2, "")
