@@ -342,6 +342,10 @@ def test_the_navigation_of_the_site_has_every_page_once() -> None:
     assert sorted(named) == sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
 
 
+def test_the_site_shows_code_in_tables_without_backslashes() -> None:
+    assert hooks.unescaped("| `a\\|b` | c\\|d |\n`a\\|b`") == "| `a|b` | c\\|d |\n`a\\|b`"
+
+
 def test_the_site_shows_a_path_where_a_link_would_leave_it() -> None:
     shown = hooks.in_words("a [policy](../examples/policy.yaml#x) and [other](other.md)", ROOT / "docs")
     assert shown == "a policy (`examples/policy.yaml` in the repository) and [other](other.md)"

@@ -9,6 +9,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\[([^\]\n]*(?:\n[^\]\n]*)?)\]\((\.\./[^)\s]+)\)")
 
+CODE = re.compile(r"`[^`]*`")
+
 
 def slug(title: str, separator: str) -> str:
     """Return the anchor of a heading, as code hosts make it."""
@@ -35,6 +37,16 @@ def in_words(markdown: str, folder: Path) -> str:
     return LINK.sub(words, markdown)
 
 
+def unescaped(markdown: str) -> str:
+    """Write ``|`` for the escaped ``|`` in code in tables, which code hosts need and MkDocs would show."""
+
+    def code(span: re.Match[str]) -> str:
+        return span[0].replace("\\|", "|")
+
+    lines = markdown.split("\n")
+    return "\n".join(CODE.sub(code, line) if line.startswith("|") else line for line in lines)
+
+
 def on_config(config: Any) -> Any:
     """Let headings have the same anchors as on a code host."""
     config.mdx_configs.setdefault("toc", {})["slugify"] = slug
@@ -42,5 +54,5 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Replace links that would lead out of the site."""
-    return in_words(markdown, Path(page.file.abs_src_path).parent)
+    """Adapt a page to the site."""
+    return unescaped(in_words(markdown, Path(page.file.abs_src_path).parent))
