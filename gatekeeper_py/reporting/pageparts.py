@@ -114,12 +114,14 @@ def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[str, str, list[str]]]:
         return usage.kind, usage.path
 
     def name(usage: Usage) -> str:
-        return f"{usage.namespace}/{usage.name}" if usage.namespace else usage.name
+        # A line of a list of images has no object.
+        return "/".join(part for part in (usage.namespace, usage.name) if part)
 
     for (kind, path), found in groupby(sorted(usages, key=group), group):
         yield kind, path, sorted(map(name, found))
 
 
 def _field(kind: str, path: str, names: Sequence[str]) -> Html:
-    listed = join((text(name, MAX_OBJECT) for name in names), ", ")
-    return join((text(kind), " " if kind else "", listed, " · ", text(path)))
+    objects = join((text(name, MAX_OBJECT) for name in names if name), ", ")
+    subject = join((part for part in (text(kind), objects) if part), " ")
+    return join((part for part in (subject, text(path)) if part), " · ")

@@ -38,6 +38,15 @@ def test_images_are_listed_by_what_becomes_of_them() -> None:
     assert where[where.index("shop") + 1 :][:2] == ["2", "1"]
 
 
+def test_lines_of_a_list_of_images_have_no_object() -> None:
+    changes = Changes(OLD.at(INSTANT), NEW.at(INSTANT))
+    changes.take_image("quay.io/a:1", POD, Usage("", "shop", "", "line 2"))
+    changes.take_image("quay.io/b:1", POD, Usage("", None, "", "line 3"))
+    rejected = lines(sections(changes_page(compare_documents(OLD, NEW), changes, PAGE))["rejected"])
+    assert "shop · line 2" in rejected
+    assert "line 3" in rejected
+
+
 def test_no_change() -> None:
     page = sections(
         changes_page(compare_documents(OLD, OLD), Changes(OLD.at(INSTANT), OLD.at(INSTANT)), PAGE)
