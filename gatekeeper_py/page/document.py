@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from gatekeeper_py.page.markup import Html, join, tag
 
-STYLE: Final = files("gatekeeper_py.page").joinpath("style.css").read_text()
-FILTER_SCRIPT: Final = files("gatekeeper_py.page").joinpath("filter.js").read_text()
+STYLE: Final = files("gatekeeper_py.page").joinpath("style.css").read_text("utf-8")
+FILTER_SCRIPT: Final = files("gatekeeper_py.page").joinpath("filter.js").read_text("utf-8")
 
 
 def _hash(content: str) -> str:
