@@ -149,6 +149,7 @@ class _Control:
             log=self._log,
             errors=ERRORS,
             problems=self._problems,
+            refused=lambda: (self._installation.policy.name, self._policy.refused),
             fast_path=self._fast_path,
         )
 

@@ -1,4 +1,4 @@
-"""Kubernetes Events about the webhook configurations, for ``kubectl get events``."""
+"""Kubernetes Events about the webhook configurations and the policy, for ``kubectl get events``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ MAX_MESSAGE: Final = 1000
 """The API server accepts 1,024 characters."""
 
 INTERVAL: Final = timedelta(minutes=1)
-"""Events with the same reason are recorded at most this often; the log has every one."""
+"""Events that are limited are recorded at most this often; the log has every one."""
 
-Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "Repaired"]
+Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"]
 
-WARNINGS: Final = frozenset({"Disarmed", "Paused", "PauseIgnored", "Repaired"})
+WARNINGS: Final = frozenset({"Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"})
+
+LIMITED: Final = frozenset({"PolicyRefused", "Repaired"})
+"""Recorded at most once in ``INTERVAL``, because others decide how often they happen."""
+
+CONFIGMAP: Final = "ConfigMap"
 
 
 class KubernetesApi(Protocol):
@@ -54,10 +59,13 @@ class Events:
     async def record(
         self, reason: Reason, message: str, *, kind: str = VALIDATING, name: str = VALIDATING_NAME
     ) -> None:
-        """Record one Event about a webhook configuration; a failure is logged, and nothing else."""
+        """Record one Event about a webhook configuration, or about the ConfigMap with the policy.
+
+        A failure is logged, and nothing else.
+        """
         now = self._now()
         last = self._recorded.get(reason)
-        if reason == "Repaired" and last is not None and now - last < INTERVAL:
+        if reason in LIMITED and last is not None and now - last < INTERVAL:
             return
         self._recorded[reason] = now
         try:
@@ -75,7 +83,7 @@ class Events:
             "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": namespace},
             # The API server requires the namespace of the Event here, even for cluster-scoped objects.
             "involvedObject": {
-                "apiVersion": API_VERSION,
+                "apiVersion": "v1" if kind == CONFIGMAP else API_VERSION,
                 "kind": kind,
                 "name": name,
                 "namespace": namespace,

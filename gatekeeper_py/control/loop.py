@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.configurations import Wanted
-from gatekeeper_py.control.events import Reason
+from gatekeeper_py.control.events import CONFIGMAP, Reason
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.control.webhooks.templates import MUTATING_NAME
@@ -71,7 +71,8 @@ class Controller:
     """Runs passes, and reports what they did.
 
     ``wanted`` returns what the configurations should be at that moment. ``problems`` returns the alarms that
-    come from elsewhere. ``errors`` are the exceptions that the client raises for a request that failed.
+    come from elsewhere. ``refused`` returns the name of the policy's ConfigMap, and what is wrong with it.
+    ``errors`` are the exceptions that the client raises for a request that failed.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Controller:
         log: Log,
         errors: tuple[type[Exception], ...],
         problems: Callable[[], Mapping[Alarm, str]] = dict,
+        refused: Callable[[], tuple[str, str]] = lambda: ("", ""),
         fast_path: FastPath | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -99,6 +101,8 @@ class Controller:
         self._log = log
         self._errors = errors
         self._problems = problems
+        self._refused = refused
+        self._last_refused = ""
         self._fast_path = fast_path
         self._now = now
         self._monotonic = monotonic
@@ -176,11 +180,19 @@ class Controller:
             self._fast_path.check()
         if report.change:
             self._log.info("certificate_step", step=report.change)
+        await self._report_refused()
         await self._report_pause(last, report)
         await self._report_armed(last, report)
         await self._report_changes(report)
         if report.changes.active and (last is None or not last.changes.active):
             self._log.info("mutation_active")
+
+    async def _report_refused(self) -> None:
+        name, problem = self._refused()
+        if problem and problem != self._last_refused:
+            message = f"the policy is refused, and the last good one stays in use: {problem}"
+            await self._events.record("PolicyRefused", message, kind=CONFIGMAP, name=name)
+        self._last_refused = problem
 
     async def _report_pause(self, last: Report | None, report: Report) -> None:
         before = None if last is None else last.pause

@@ -99,6 +99,8 @@ class PolicyFollower:
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
+        self.refused = ""
+        """What is wrong with the document in the source; empty when it was accepted."""
         self._problem = ""
         self._synced_at = monotonic()
         self._timer: asyncio.Task[None] | None = None
@@ -131,14 +133,15 @@ class PolicyFollower:
         try:
             policy = await self._parser.parse(delivery.text, delivery.mode)
         except PolicyError as problem:
-            self._problem = f"the policy is refused: {problem.findings[0]}"
+            self.refused = str(problem.findings[0])
+            self._problem = f"the policy is refused: {self.refused}"
             self._on_changed()
             return
         except Exception:  # noqa: BLE001 - a bug of ours must not end the controller
             self._log.error("policy_not_parsed", exc_info=True)
             self._problem = "the policy cannot be parsed: internal error"
             return
-        self._problem = ""
+        self._problem = self.refused = ""
         self._stop_timer()
         self._apply(rewrites(policy, self._now()))
         self._on_changed()

@@ -64,6 +64,20 @@ async def test_repairs_are_recorded_once_a_minute_at_most() -> None:
     assert setup.api.posted[0][1]["type"] == "Warning"
 
 
+async def test_a_refused_policy_is_about_its_configmap() -> None:
+    setup = Setup()
+    await setup.events.record("PolicyRefused", "line 1: no", kind="ConfigMap", name="gatekeeper-py-policy")
+    await setup.events.record("PolicyRefused", "line 2: no", kind="ConfigMap", name="gatekeeper-py-policy")
+    [(_, event)] = setup.api.posted
+    assert event["type"] == "Warning"
+    assert event["involvedObject"] == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": "gatekeeper-py-policy",
+        "namespace": "ns",
+    }
+
+
 async def test_a_long_message_is_cut() -> None:
     setup = Setup()
     await setup.events.record("Disarmed", "x" * 5000)

@@ -74,6 +74,7 @@ class Setup:
         self.at_sleep: Callable[[float], None] = lambda _seconds: None
         self.wanted = BOTH
         self.problems: dict[Alarm, str] = {"settings": ""}
+        self.refused = ""
         self.controller = Controller(
             world.process(),
             lambda: self.wanted,
@@ -83,6 +84,7 @@ class Setup:
             log=self.log,
             errors=(Refused,),
             problems=lambda: self.problems,
+            refused=lambda: ("the-policy", self.refused),
             fast_path=fast_path,
             now=lambda: world.now,
             monotonic=lambda: world.now.timestamp(),  # noqa: PLW0108 - the clock moves
@@ -269,6 +271,19 @@ async def test_a_bad_pause_is_reported_once(setup: Setup) -> None:
     assert setup.log.events == ["pause_ignored"]
     assert setup.recorder.reasons == ["PauseIgnored"]
     assert setup.recorder.alarms["pause"]
+
+
+async def test_each_refused_policy_is_recorded_once(setup: Setup) -> None:
+    await setup.armed()
+    for refused in ("line 1: a", "line 1: a", "", "line 1: a", "line 2: b"):
+        setup.refused = refused
+        await setup.controller.attempt()
+    text = "the policy is refused, and the last good one stays in use: line"
+    assert setup.recorder.recorded == [
+        ("PolicyRefused", f"{text} 1: a", "the-policy"),
+        ("PolicyRefused", f"{text} 1: a", "the-policy"),
+        ("PolicyRefused", f"{text} 2: b", "the-policy"),
+    ]
 
 
 async def test_alarms_from_elsewhere_are_passed_on_even_when_a_pass_fails(setup: Setup) -> None:
