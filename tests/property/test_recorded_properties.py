@@ -1,0 +1,112 @@
+"""Files of requests and images are read, or refused with the line; nothing else happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budget import budget
+from builders import INSTANT, pod, policy_text, review
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.inventory.changes import Changes
+from gatekeeper_py.inventory.recorded import InvalidRecord, UsedImage, audited_images, listed_images
+from gatekeeper_py.inventory.requests import images_in, logged_requests, reviewed_requests
+
+examples: Final = settings(max_examples=budget(100), deadline=None)
+OLD: Final = parse_policy(policy_text(allow="[a.io, docker.io/library/**]")).at(INSTANT)
+NEW: Final = parse_policy(policy_text("deny: ['*/**:latest']\n", mode="mutate")).at(INSTANT)
+
+KEYS: Final = (
+    "kind", "apiVersion", "stage", "verb", "requestURI", "objectRef", "responseStatus", "requestObject",
+    "apiGroup", "resource", "subresource", "namespace", "name", "code", "message", "metadata", "spec",
+    "containers", "image", "reference", "op", "path", "value", "request", "uid", "object", "counts", "images",
+    "objects",
+)  # fmt: skip
+WORDS: Final = (
+    "Event", "audit.k8s.io/v1", "ResponseComplete", "create", "patch", "pods", "apps", "deployments", "Pod",
+    "/x?dryRun=All", "//[", "nginx", "a.io/x:1", "AdmissionReview", "admission.k8s.io/v1", "\ud800", "",
+)  # fmt: skip
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.sampled_from(WORDS)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)
+    ),
+    max_leaves=25,
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> dict[str, Any]:
+    """An event or a review, with some of its fields replaced by anything."""
+    event = {
+        "kind": "Event",
+        "apiVersion": "audit.k8s.io/v1",
+        "stage": "ResponseComplete",
+        "verb": draw(st.sampled_from(["create", "update", "patch"])),
+        "requestURI": "/api/v1/pods",
+        "objectRef": {"resource": "pods", "namespace": "shop", "name": "web"},
+        "responseStatus": {"code": 201},
+        "requestObject": pod("nginx", "a.io/x"),
+    }
+    document: dict[str, Any] = draw(st.sampled_from([event, review(pod("nginx"))]))
+    changed = dict(document)
+    for key in draw(st.sets(st.sampled_from(sorted(changed)), max_size=3)):
+        value = draw(values)
+        changed[key] = (
+            {**changed[key], **value} if isinstance(changed[key], dict) and isinstance(value, dict) else value
+        )
+    return changed
+
+
+lines = st.lists(
+    st.one_of(
+        st.one_of(values, mutated()).map(lambda value: json.dumps(value).encode()),
+        st.binary(max_size=40),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@examples
+@given(lines)
+def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
+    changes = Changes(OLD, NEW)
+    readers: tuple[Iterator[AdmissionRequest | UsedImage], ...] = (
+        reviewed_requests(given_lines),
+        logged_requests(given_lines, {("argoproj.io", "Workflow")}),
+        listed_images(given_lines, None),
+        audited_images(b"\n".join(given_lines)),
+    )
+    for records in readers:
+        with suppress(InvalidRecord):
+            for record in records:
+                if isinstance(record, UsedImage):
+                    changes.take_image(*record)
+                else:
+                    changes.take(record)
+    assert sum(changes.counts.values()) >= 0
+    for change, usages in changes.listed():
+        assert usages
+        assert change.before != change.after or change.change == "rewritten"
+
+
+@examples
+@given(values)
+def test_images_in_a_patch_are_texts_of_it(patch: Any) -> None:
+    texts = json.dumps(patch)
+    for image in images_in(patch):
+        assert json.dumps(image)[1:-1] in texts
+
+
+def test_a_deep_patch_is_read() -> None:
+    patch: Any = {"image": "nginx"}
+    for _ in range(2000):
+        patch = {"a": [patch]}
+    assert list(images_in(patch)) == ["nginx"]
