@@ -108,7 +108,7 @@ async def _write(
 
 def _is_leaving(problem: ApiError) -> bool:
     """Whether the namespace was deleted after it was audited, which is no failure."""
-    gone = problem.status == HTTPStatus.NOT_FOUND
+    gone = problem.status == HTTPStatus.NOT_FOUND and 'namespaces "' in problem.explanation
     return gone or (problem.status == HTTPStatus.FORBIDDEN and "being terminated" in problem.explanation)
 
 

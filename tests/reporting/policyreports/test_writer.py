@@ -206,6 +206,10 @@ async def test_a_write_that_fails_does_not_keep_others_from_being_written() -> N
     assert "etcd is full" in written.problems[0]
     api.broken[shop] = ApiError("POST", shop, 403, "namespace shop is being terminated")
     assert (await published(api)).written.failed == 0
+    api.broken[shop] = ApiError("POST", shop, 404, 'namespaces "shop" not found')
+    assert (await published(api)).written.failed == 0
+    api.broken[shop] = ApiError("POST", shop, 404, "the server could not find the requested resource")
+    assert (await published(api)).written.failed == 1
     del api.broken[shop]
     assert (await published(api)).written.created == 1
 
