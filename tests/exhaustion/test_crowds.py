@@ -10,6 +10,7 @@ import pytest
 from builders import policy_text
 from exhaustion.crowds import crowds
 from exhaustion.target import Arena, Attempt
+from gatekeeper_py.runtime.descriptors import allow_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """An attack ends as an attacker does: without saying goodbye on any connection."""
@@ -18,12 +19,47 @@ MOST: Final = 500
 ROWS: Final = crowds(MOST)
 
 
+LARGE: Final = 5000
+SPARE_FILES: Final = 500
+LARGE_ROWS: Final = {
+    name: row
+    for name, row in crowds(LARGE).items()
+    if name
+    in {
+        "silent-before-tls-from-many-addresses",
+        "half-a-hello",
+        "silent-after-tls",
+        "half-a-header-from-many-addresses",
+        "one-good-review-then-silent",
+        "one-good-review-then-half-a-body",
+        "good-reviews",
+    }
+}
+"""Rows that are also tried against a server of so many connections. One whose handshake is complete takes
+28 KiB, so a server that is full of them takes more than the bound on memory. No crowd here has the time to
+complete as many handshakes."""
+
+
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]) -> Iterator[Arena]:
+    yield from _arena(tmp_path_factory, attempts, MOST)
+
+
+@pytest.fixture(scope="module")
+def large_arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]) -> Iterator[Arena]:
+    needed = LARGE + LARGE // 5 + SPARE_FILES
+    if allow_descriptors(needed) < needed:
+        pytest.skip("this process may not open as many files")
+    yield from _arena(tmp_path_factory, attempts, LARGE)
+
+
+def _arena(
+    tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt], most: int
+) -> Iterator[Arena]:
     directory = tmp_path_factory.mktemp("server")
     policy = directory / "policy.yaml"
     policy.write_text(policy_text())
-    arguments = ["--policy", str(policy), "--max-connections", str(MOST)]
+    arguments = ["--policy", str(policy), "--max-connections", str(most)]
     it = Arena(directory / "ca.crt", attempts, *arguments)
     yield it
     it.close()
@@ -32,3 +68,8 @@ def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
 @pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
 async def test_a_crowd_stops_nobody(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in LARGE_ROWS.items()])
+async def test_a_crowd_stops_nobody_at_5000_connections(large_arena: Arena, name: str) -> None:
+    await large_arena.target.attacked(f"{name}-at-{LARGE}", LARGE_ROWS[name].attack())
