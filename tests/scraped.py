@@ -36,10 +36,18 @@ class RunningController:
 
 @contextmanager
 def start_controller(directory: Path) -> Iterator[RunningController]:
-    """Start ``gatekeeper-py control --fast-path``; it ends with the context."""
+    """Start a controller with everything that it can have; it ends with the context."""
     kubeconfig = directory / "unreachable"
     kubeconfig.write_text(json.dumps(UNREACHABLE))
-    command = [sys.executable, "-m", "gatekeeper_py", "control", "--fast-path", "--health-listen=127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "gatekeeper_py",
+        "control",
+        "--fast-path",
+        "--probe-namespace=probe",
+        "--health-listen=127.0.0.1:0",
+    ]
     with (
         (directory / "controller.log").open("wb") as errors,
         subprocess.Popen(

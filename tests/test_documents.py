@@ -19,7 +19,7 @@ from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
 from gatekeeper_py.cli import COMMANDS, cli, run
 from gatekeeper_py.commands.manifests import read_manifests
-from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
+from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.core import admission, parse_policy, parse_reference
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
 from gatekeeper_py.core.compile.native.mutating import POLICY_NAME as MIRRORS_NAME
@@ -287,6 +287,7 @@ def test_the_interface_page_has_every_option(command: str) -> None:
 def test_the_interface_page_has_every_metric() -> None:
     control = ControlMetrics()
     FastPathMetrics(control.registry)
+    EnforcementMetrics(control.registry)
     registries = [Metrics(LivePolicy(), CacheCounts()).registry, control.registry]
     named = {
         family.name + ("_total" if family.type == "counter" else "")

@@ -53,10 +53,16 @@ class ClusterConfiguration:
     def __str__(self) -> str:
         return ", ".join(map(str, self._paths)) or "the service account"
 
-    async def connect(self) -> Session:
+    @property
+    def in_cluster(self) -> bool:
+        """Whether this is the service account of a Pod, and not a kubeconfig."""
+        return not self._paths
+
+    async def connect(self, address: str = "", server_name: str = "") -> Session:
         """Read the configuration now, with its tokens and certificates, and return a session.
 
-        Raises ``SettingsError`` for a configuration that cannot be used.
+        ``address`` (HOST:PORT) is an API server to use in place of the configured one; its certificate must
+        have the name ``server_name``. Raises ``SettingsError`` for a configuration that cannot be used.
         """
         library = kubernetes_library(kubeconfig=bool(self._paths))
         # Without a host, the library would silently use http://localhost.
@@ -64,6 +70,8 @@ class ClusterConfiguration:
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 await self._load(library, configuration)
+            if address:
+                configuration.host, configuration.tls_server_name = f"https://{address}", server_name
             return Session(configuration, self._environ, library.config_exception)
         except TimeoutError:
             raise SettingsError(f"{self}: not loaded in {LOAD_SECONDS:.0f} s") from None

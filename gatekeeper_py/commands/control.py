@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
+from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, NAMESPACE, Days, Seconds
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP, always_exempt
 from gatekeeper_py.runtime.logs import LEVELS
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--probe-namespace",
     metavar="NAMESPACE",
-    help="Namespace for the dry-run Pods with which --fast-path verifies removals.",
+    help="Namespace for dry-run Pods, which prove each minute that API servers enforce the policy, and with"
+    " which --fast-path verifies removals.",
 )
 @click.option(
     "--kubeconfig",
@@ -113,7 +114,8 @@ def control(**options: Any) -> int:
     """Run the controller, which keeps the webhook installed.
 
     It creates and renews the certificate, creates the webhook configurations once a server answers, and
-    repairs them. With --fast-path, it also keeps their match conditions in step with the policy.
+    repairs them. With --probe-namespace, it also proves each minute that API servers enforce the policy. With
+    --fast-path, it keeps the match conditions of the webhooks in step with the policy.
 
     Exit code: 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once or
     --remove: 0 when done, 2 when that takes too long, 130 after a signal.
@@ -128,7 +130,7 @@ def control(**options: Any) -> int:
 
 def _settings(options: dict[str, Any]) -> ControlSettings:
     """Raises ``SettingsError``."""
-    from gatekeeper_py.control.app import ControlSettings, FastPathSettings  # noqa: PLC0415 - see above
+    from gatekeeper_py.control.app import ControlSettings  # noqa: PLC0415 - see above
     from gatekeeper_py.control.certificates import CertificateSettings  # noqa: PLC0415
     from gatekeeper_py.control.installation import Installation  # noqa: PLC0415
 
@@ -138,8 +140,8 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
         raise checked.SettingsError("--remove excludes --once and --fast-path")
     if options["fast_path"] and options["once"]:
         raise checked.SettingsError("--once and --fast-path exclude each other: --fast-path never ends")
-    if options["probe_namespace"] is not None and not options["fast_path"]:
-        raise checked.SettingsError("--probe-namespace requires --fast-path")
+    if options["probe_namespace"] is not None:
+        _check_probe_namespace(options["probe_namespace"], options["namespace"])
     policy = options["configmap"] or checked.ConfigMapName(options["namespace"], POLICY_CONFIGMAP)
     if not _NAME.fullmatch(policy.name):
         raise checked.SettingsError(f"--configmap: {policy.name!r} is not a valid ConfigMap name")
@@ -159,9 +161,6 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
         renew_before=timedelta(days=options["renew_before_days"]),
         settle=timedelta(seconds=options["settle_seconds"]),
     )
-    fast_path = None
-    if options["fast_path"]:
-        fast_path = FastPathSettings(probe_namespace=options["probe_namespace"] or None)
     return ControlSettings(
         installation=installation,
         certificates=certificates,
@@ -173,5 +172,14 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
         log_format=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
         once=options["once"],
         remove=options["remove"],
-        fast_path=fast_path,
+        fast_path=options["fast_path"],
+        probe_namespace=options["probe_namespace"],
     )
+
+
+def _check_probe_namespace(name: str, installation: str) -> None:
+    """Raise ``SettingsError`` for a namespace in which a probe would prove nothing."""
+    if not NAMESPACE.fullmatch(name):
+        raise checked.SettingsError(f"--probe-namespace: {name!r} is not a valid namespace name")
+    if name in always_exempt(installation):
+        raise checked.SettingsError(f"--probe-namespace: Pods in {name} are never reviewed")

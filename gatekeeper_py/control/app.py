@@ -8,6 +8,7 @@ import random
 from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +16,12 @@ from typing import Any, Final
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.alarms import Alarm, Alarms
 from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.enforcement import apiservers, evidence
+from gatekeeper_py.control.enforcement.prover import Prover
 from gatekeeper_py.control.events import Events
 from gatekeeper_py.control.fastpath import dry_run
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS
@@ -26,13 +30,14 @@ from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.loop import Controller
-from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
+from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.control.policy import PolicyFollower, PolicyParser, fan_out
 from gatekeeper_py.control.reconcile import Passes
 from gatekeeper_py.control.removal import Removal
 from gatekeeper_py.control.webhooks.desired import MUTATING, Desired
 from gatekeeper_py.control.webhooks.file import SettingsFile
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
+from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
 from gatekeeper_py.serving.evictions import EvictionLog
@@ -58,15 +63,12 @@ ERRORS: Final = (ApiError, LookupError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FastPathSettings:
-    """The namespace for probe Pods; without one, removals are not probed."""
-
-    probe_namespace: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
-    """Everything ``control`` is told."""
+    """Everything ``control`` is told.
+
+    ``probe_namespace`` is the namespace for probe Pods. Without one, enforcement is not proven, and removals
+    from the fast path are not probed.
+    """
 
     installation: Installation
     certificates: CertificateSettings
@@ -79,7 +81,8 @@ class ControlSettings:
     once: bool
     remove: bool
     """Remove the webhook configurations instead of keeping them."""
-    fast_path: FastPathSettings | None
+    fast_path: bool
+    probe_namespace: str | None
 
 
 def control(settings: ControlSettings) -> int:
@@ -137,9 +140,11 @@ class _Control:
         self._api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
         self._passes = Passes(self._api, self._installation, settings.certificates)
         self._file = SettingsFile(settings.webhooks_config, log=self._log, on_changed=self._changed)
-        self._parser = PolicyParser(keep=settings.fast_path is not None)
-        self._policy = PolicyFollower(self._parser, on_changed=self._changed, log=self._log)
-        self._fast_path = None if settings.fast_path is None else self._build_fast_path(settings.fast_path)
+        self._parser = PolicyParser(keep=settings.fast_path)
+        self._policy = PolicyFollower(
+            self._parser, on_changed=self._changed, log=self._log, judge=self._rejects_valid_probes
+        )
+        self._fast_path = self._build_fast_path() if settings.fast_path else None
         self._controller = Controller(
             self._passes,
             self._wanted,
@@ -152,6 +157,8 @@ class _Control:
             refused=lambda: (self._installation.policy.name, self._policy.refused),
             fast_path=self._fast_path,
         )
+        namespace = settings.probe_namespace
+        self._prover = None if namespace is None else self._build_prover(namespace)
 
     async def run(self) -> int:
         try:
@@ -224,6 +231,8 @@ class _Control:
                 *((each.collection, each.name) for each in self._passes.configurations.templates),
             ]
             tasks += [group.create_task(self._watch(collection, name)) for collection, name in watched]
+            if self._prover is not None:
+                tasks.append(group.create_task(self._prover.run()))
             await self._stop.wait()
             for task in tasks:
                 task.cancel()
@@ -231,8 +240,36 @@ class _Control:
         self._log.info("stopped")
         return 0
 
-    def _build_fast_path(self, settings: FastPathSettings) -> FastPathController:
-        namespace = settings.probe_namespace or ""
+    def _build_prover(self, namespace: str) -> Prover:
+        async def send(server: str, image: str) -> probe_pod.Answer:
+            connect = self._cluster.connect
+            return await probe_pod.send(
+                (lambda: connect(server, apiservers.SERVER_NAME)) if server else connect, namespace, image
+            )
+
+        return Prover(
+            send,
+            self._api_servers,
+            armed=lambda: self._controller.armed,
+            valid_is_rejected=lambda: self._policy.judgement,
+            observer=EnforcementMetrics(self._metrics.registry),
+            log=self._log,
+        )
+
+    async def _api_servers(self) -> tuple[str, ...]:
+        """Return the addresses of the API servers; none where they cannot be known or reached directly."""
+        if not self._cluster.in_cluster:
+            return ()  # the kubeconfig may lead through a tunnel or a load balancer
+        try:
+            return apiservers.addresses(await self._api.get(apiservers.SLICE_PATH))
+        except ApiError:
+            return ()
+
+    def _rejects_valid_probes(self, policy: Policy, now: datetime) -> bool:
+        return evidence.rejects_valid_probes(policy, self._settings.probe_namespace or "", now)
+
+    def _build_fast_path(self) -> FastPathController:
+        namespace = self._settings.probe_namespace or ""
 
         async def probe(image: ProbeImage) -> dry_run.DryRun:
             return await dry_run.create(self._cluster.connect, namespace, image, WEBHOOKS[image.endpoint])

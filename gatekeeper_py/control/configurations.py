@@ -17,6 +17,7 @@ from gatekeeper_py.control.webhooks.conditions import (
 )
 from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import ExtraRule, WebhookSettings
+from gatekeeper_py.control.webhooks.tampering import DELETED, Tampering, causes, tampering
 from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
 
 ACTIVE_SECONDS: Final = 2.0
@@ -70,6 +71,8 @@ class Changes:
     repaired: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    tampering: tuple[Tampering, ...] = ()
+    """What somebody else changed; a kind is there once for each configuration."""
     registered: bool = False
     active: bool = False
     tolerated_terms: int = 0
@@ -93,6 +96,8 @@ class Configurations:
         """Both configurations, with every webhook that they can have."""
         self._left: dict[str, dict[str, Any]] = {}
         """What each configuration should have been at the end of the last pass, by path."""
+        self._carried: dict[str, Conditions] = {}
+        """The conditions of the fast path that each configuration was last seen to carry, by path."""
         self._registered_at: datetime | None = None
 
     async def read(self) -> dict[str, dict[str, Any]]:
@@ -105,6 +110,7 @@ class Configurations:
         for template in self.templates:
             await self._api.delete(template.path)
         self._left.clear()
+        self._carried.clear()
 
     def desired(self, live: dict[str, dict[str, Any]], wanted: Wanted) -> list[Desired]:
         """Return the configurations that should exist."""
@@ -131,23 +137,28 @@ class Configurations:
         """
         written: dict[str, list[str]] = {"created": [], "updated": [], "repaired": [], "removed": []}
         details: list[str] = []
+        kinds: list[Tampering] = []
         tolerated, conditions_differ, selectors = 0, False, ""
         desired = self.desired(live, wanted)
         for each in desired:
             current = live.get(each.path)
             kept = NO_CONDITIONS
+            changed: list[Tampering] = []
             if current is not None and wanted.conditions is not None:
                 kept = found_conditions(current, each.names)
             document = each.document(bundle, owner, kept)
-            if wanted.conditions is not None and not carries(document, each.names, wanted.conditions()):
-                conditions_differ = True
+            if wanted.conditions is not None:
+                conditions = wanted.conditions()
+                conditions_differ |= not carries(document, each.names, conditions)
+                changed += self._changed_conditions(each, current, conditions)
             if current is None:
                 await self._api.create(each.path, document)
                 if each.kind == MUTATING:
                     self._registered_at = now
                 if each.path in self._left:
                     written["repaired"].append(each.name)
-                    details.append(f"{each.name} (deleted)")
+                    details.append(f"{each.name}{DELETED}")
+                    changed.append("deleted")
                 else:
                     written["created"].append(each.name)
             else:
@@ -159,23 +170,43 @@ class Configurations:
                     written[reason].append(each.name)
                     if reason == "repaired":
                         details += different
+                        changed += tampering(different)
                         selectors = selectors or _selector_problem(different)
+            kinds += causes(changed)
             self._left[each.path] = document
         for path in live.keys() - {each.path for each in desired}:
             await self._api.delete(path)
             self._left.pop(path, None)
+            self._carried.pop(path, None)
             written["removed"].append(path.rpartition("/")[2])
         registered = any(each.kind == MUTATING for each in desired)
         since = self._registered_at
         return Changes(
             **{reason: tuple(names) for reason, names in written.items()},
             details=tuple(details),
+            tampering=tuple(kinds),
             registered=registered,
             active=registered and (since is None or (now - since).total_seconds() >= ACTIVE_SECONDS),
             tolerated_terms=tolerated,
             selector_problem=selectors,
             conditions_differ=conditions_differ,
         )
+
+    def _changed_conditions(
+        self, each: Desired, current: dict[str, Any] | None, conditions: Conditions
+    ) -> tuple[Tampering, ...]:
+        """Tell whether somebody else changed the fast path's conditions, which the fast path repairs.
+
+        They are changed if a configuration carried the conditions that are wanted, the same are still wanted,
+        and it does not carry them any more.
+        """
+        if current is None:
+            self._carried.pop(each.path, None)
+            return ()
+        if carries(current, each.names, conditions):
+            self._carried[each.path] = conditions
+            return ()
+        return ("conditions",) if self._carried.pop(each.path, None) == conditions else ()
 
     def _reason(self, each: Desired, current: dict[str, Any]) -> str:
         """Tell whether somebody else changed a configuration, or what we want changed."""

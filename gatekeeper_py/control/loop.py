@@ -111,6 +111,11 @@ class Controller:
         self._completed = monotonic()
         self._last: Report | None = None
 
+    @property
+    def armed(self) -> bool:
+        """Whether the webhook configurations existed at the end of the last pass."""
+        return self._last is not None and self._last.armed
+
     def problem(self) -> str:
         """Return why the controller is not ready; empty when a pass completed recently."""
         silence = self._monotonic() - self._completed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 from prometheus_client import (
@@ -15,8 +16,10 @@ from prometheus_client import (
 
 from gatekeeper_py.control import certificates
 from gatekeeper_py.control.alarms import Alarm
+from gatekeeper_py.control.enforcement.evidence import Outcome
 from gatekeeper_py.control.fastpath.reconcile import Change
 from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.control.webhooks.tampering import TAMPERINGS
 from gatekeeper_py.control.webhooks.templates import MUTATING_NAME, VALIDATING_NAME
 from gatekeeper_py.core.compile.fastpath import Endpoint
 
@@ -35,6 +38,12 @@ class ControlMetrics:
             f"{PREFIX}_repairs",
             "Webhook configurations that somebody else changed or deleted, and that were repaired.",
             ["configuration"],
+            registry=self.registry,
+        )
+        self._tampering = Counter(
+            f"{PREFIX}_tampering",
+            "Changes that somebody else made to the webhook configurations, by what was changed.",
+            ["what"],
             registry=self.registry,
         )
         self._steps = Counter(
@@ -88,6 +97,8 @@ class ControlMetrics:
             self._reconciles.labels(result)
         for name in (VALIDATING_NAME, MUTATING_NAME):
             self._repairs.labels(name)
+        for what in TAMPERINGS:
+            self._tampering.labels(what)
         for step in filter(None, get_args(certificates.Change)):
             self._steps.labels(step)
 
@@ -102,6 +113,8 @@ class ControlMetrics:
             self._steps.labels(report.change).inc()
         for name in report.changes.repaired:
             self._repairs.labels(name).inc()
+        for what in report.changes.tampering:
+            self._tampering.labels(what).inc()
         until = report.pause.until
         self._paused_until.set(0 if until is None else until.timestamp())
         self._mutation.set(1 if report.changes.active else 0)
@@ -122,6 +135,36 @@ class ControlMetrics:
     def exposition(self) -> bytes:
         """Return the metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
+
+
+class EnforcementMetrics:
+    """Metrics of the proof of enforcement; only a controller with a probe namespace has them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._enforced = Gauge(
+            f"{PREFIX}_enforced",
+            "1 while every API server that answers refuses a rejected image, or warns about it.",
+            registry=registry,
+        )
+        self._last = Gauge(
+            f"{PREFIX}_last_enforced_timestamp_seconds",
+            "Unix time at which that was last proven; 0 if never.",
+            registry=registry,
+        )
+        self._servers = Gauge(
+            f"{PREFIX}_api_servers",
+            "API servers in the last round, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.enforced(enforced=False, servers={})
+
+    def enforced(self, *, enforced: bool, servers: Mapping[Outcome, int]) -> None:
+        self._enforced.set(1 if enforced else 0)
+        if enforced:
+            self._last.set_to_current_time()
+        for outcome in get_args(Outcome):
+            self._servers.labels(outcome).set(servers.get(outcome, 0))
 
 
 SYNC_BUCKETS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)

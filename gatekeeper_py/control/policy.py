@@ -79,7 +79,8 @@ class PolicyParser:
 class PolicyFollower:
     """Keeps ``mutates`` up to date with a source.
 
-    ``mutates`` is ``None`` until the first good policy. ``on_changed`` is called when it changes.
+    ``mutates`` is ``None`` until the first good policy. ``on_changed`` is called when it changes. ``judge``
+    is called with every good policy, which is not kept; ``judgement`` is its last result, ``True`` at first.
     """
 
     def __init__(
@@ -88,11 +89,14 @@ class PolicyFollower:
         *,
         on_changed: Callable[[], object],
         log: Log,
+        judge: Callable[[Policy, datetime], bool] = lambda _policy, _now: True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.mutates: bool | None = None
+        self.judgement = True
+        self._judge = judge
         self._parser = parser
         self._on_changed = on_changed
         self._log = log
@@ -132,6 +136,7 @@ class PolicyFollower:
             return
         try:
             policy = await self._parser.parse(delivery.text, delivery.mode)
+            self.judgement = await asyncio.to_thread(self._judge, policy, self._now())
         except PolicyError as problem:
             self.refused = str(problem.findings[0])
             self._problem = f"the policy is refused: {self.refused}"

@@ -28,6 +28,7 @@ def print_status(status: Status) -> None:
     if status.paused is not None:
         _row(out, "paused until", format_instant(status.paused))
     _row(out, "fast path", {None: "off", True: "in step", False: "not in step"}[status.in_step])
+    _row(out, "enforcement", _enforcement(status))
     _row(out, "exempt", _exempt(status))
     _table(
         out, ("REPLICA", "READY", "MODE", "REVISION", "CERTIFICATE EXPIRES"), map(_replica, status.replicas)
@@ -37,6 +38,14 @@ def print_status(status: Status) -> None:
 
 def _row(out: Console, label: str, value: str) -> None:
     out.print(Text.assemble((f"{label:<14}", "dim"), printable(value)))
+
+
+def _enforcement(status: Status) -> str:
+    found = status.enforcement
+    if found is None:
+        return "not probed"
+    last = "never proven" if found.last is None else f"last proven at {format_instant(found.last)}"
+    return f"proven at {format_instant(found.last)}" if found.enforced and found.last else last
 
 
 def _exempt(status: Status) -> str:

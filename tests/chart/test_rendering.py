@@ -107,8 +107,8 @@ def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
             id="priority-class-without-name",
         ),
         pytest.param(
-            merged(WITH_POLICY, {"fastPath": {"probeNamespace": "gatekeeper-py"}}),
-            ["fastPath.probeNamespace must be another namespace"],
+            merged(WITH_POLICY, {"enforcement": {"probeNamespace": "gatekeeper-py"}}),
+            ["enforcement.probeNamespace must be another namespace"],
             id="probes-at-home",
         ),
     ],

@@ -22,6 +22,7 @@ import trustme
 from builders import policy_text
 from gatekeeper_py import cli
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.control import probe_pod
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.settings import ConfigMapName, SettingsError
 from gatekeeper_py.sources.configmap import ConfigMapSource
@@ -388,6 +389,37 @@ class TestFinding:
         assert (
             await server_of(ClusterConfiguration(environ=environ, service_account=account)) == "https://[::1]"
         )
+
+    async def test_one_api_server_of_several_by_its_address(
+        self, account: Path, start: Callable[..., Any]
+    ) -> None:
+        """Its certificate has the name that is asked for, and not the address."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(account / "ca.crt")
+        api = await start(secured(authority, "kubernetes.default.svc"))
+        environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+        cluster = ClusterConfiguration(environ=environ, service_account=account)
+        assert cluster.in_cluster
+        session = await cluster.connect(f"127.0.0.1:{api.port}", "kubernetes.default.svc")
+        try:
+            response = await session.get("/version", {}, LIMITS)
+            response.release()
+        finally:
+            await session.close()
+
+    async def test_an_api_server_with_the_certificate_of_another_name_is_refused(
+        self, account: Path, start: Callable[..., Any]
+    ) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(account / "ca.crt")
+        api = await start(secured(authority, "other.example"))
+        environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+        cluster = ClusterConfiguration(environ=environ, service_account=account)
+        answer = await probe_pod.send(
+            lambda: cluster.connect(f"127.0.0.1:{api.port}", "kubernetes.default.svc"), "probe", "a.io/x"
+        )
+        assert answer.status == 0
+        assert "certificate" in answer.problem
 
     @pytest.mark.parametrize("missing", ["token", "ca.crt"])
     async def test_a_pod_without_a_service_account_uses_a_kubeconfig(

@@ -39,8 +39,10 @@ from gatekeeper_py.commands.control import control
         ),
         pytest.param(["--webhooks=."], "No such option", id="directory-of-manifests"),
         pytest.param(
-            ["--probe-namespace=ns"], "--probe-namespace requires --fast-path", id="a-probe-for-nothing"
+            ["--probe-namespace=gatekeeper-py"], "Pods in gatekeeper-py are never", id="exempt-probes"
         ),
+        pytest.param(["--probe-namespace=kube-system"], "are never reviewed", id="system-probes"),
+        pytest.param(["--probe-namespace=../x"], "not a valid namespace name", id="no-namespace-name"),
         pytest.param(["extra"], "unexpected extra argument", id="extra-argument"),
     ],
 )

@@ -73,6 +73,8 @@ def test_a_healthy_installation(healthy: Installed) -> None:
         {"name": "image-mutation-webhook", "present": False, "asDesired": True},
     ]
     assert (found["paused"], found["fastPath"]) == (None, None)
+    assert found["enforcement"]["enforced"]
+    assert found["enforcement"]["lastEnforced"].endswith("Z")
 
 
 def test_in_mode_mutate_it_is_healthy_only_once_the_mutating_webhook_is_active(healthy: Installed) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gatekeeper_py.control.status.assess import Replica, Status, Webhook
+from gatekeeper_py.control.status.assess import Enforcement, Replica, Status, Webhook
 from gatekeeper_py.reporting.status import print_status
 
 NOT_AFTER = datetime(2026, 12, 31, 18, tzinfo=UTC)
@@ -32,6 +32,7 @@ STATUS = Status(
     ),
     paused=None,
     in_step=None,
+    enforcement=None,
     exempt_namespaces=("gatekeeper-py", "kube-system"),
     exempt_labels=(),
 )
@@ -42,6 +43,7 @@ gatekeeper-py in the namespace gatekeeper-py: healthy
 mode          enforce
 revision      0123456789ab
 fast path     off
+enforcement   not probed
 exempt        gatekeeper-py, kube-system
 
 REPLICA          READY  MODE     REVISION      CERTIFICATE EXPIRES
@@ -87,3 +89,19 @@ def test_without_pods_only_the_headings_are_shown(capsys: pytest.CaptureFixture[
     assert "REPLICA  READY  MODE  REVISION  CERTIFICATE EXPIRES\n" in shown(
         replace(STATUS, replicas=()), capsys
     )
+
+
+@pytest.mark.parametrize(
+    ("enforcement", "text"),
+    [
+        pytest.param(Enforcement(enforced=True, last=NOT_AFTER), "proven at 2026-12-31T18:00:00Z", id="now"),
+        pytest.param(
+            Enforcement(enforced=False, last=NOT_AFTER), "last proven at 2026-12-31T18:00:00Z", id="before"
+        ),
+        pytest.param(Enforcement(enforced=False, last=None), "never proven", id="never"),
+    ],
+)
+def test_the_proof_of_enforcement(
+    enforcement: Enforcement, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"enforcement   {text}\n" in shown(replace(STATUS, enforcement=enforcement), capsys)

@@ -30,7 +30,6 @@ CONFIGMAP: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 PROBE_NAMESPACE: Final = "gatekeeper-py-probe"
 CONDITION: Final = "not-pre-approved"
 ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
-LEFTOVERS: Final = (f"/api/v1/namespaces/{PROBE_NAMESPACE}",)
 
 PLAIN: Final = "registry.corp.example/team/app:1"
 STAYING: Final = "staying.example/app:1"
@@ -183,11 +182,4 @@ def fast_path(product: Installed) -> Iterator[Site]:
         yield found
     finally:
         product.plane.kubectl("apply", "-k", str(OVERLAYS / "enforce"))
-        for path in LEFTOVERS:
-            if product.get(path) is not None:
-                product.plane.api("DELETE", path)
         found.wait_skipping_nothing()
-        # A namespace that is applied again while it is being deleted loses everything in it.
-        wait_until(
-            lambda: not any(map(product.get, LEFTOVERS)), seconds=SETTLE_SECONDS, what="the leftovers gone"
-        )

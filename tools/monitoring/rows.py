@@ -50,22 +50,40 @@ OVERVIEW: Final = Row(
     title="Overview",
     panels=[
         Stat(
+            title="Enforced",
+            description="Whether API servers were just seen to refuse an image that the policy rejects.",
+            query=Query(_max("control_enforced")),
+            texts=YES_NO,
+            width=3,
+        ),
+        Stat(
+            title="Last proof",
+            description="Time since API servers were last seen to enforce the policy.",
+            query=Query(f"time() - {_max('control_last_enforced_timestamp_seconds')}"),
+            steps=[(GREEN, None), (YELLOW, 120), (RED, 300)],
+            unit="s",
+            width=3,
+        ),
+        Stat(
             title="Armed",
             description="Whether the webhook configurations exist. Without them every image is admitted.",
             query=Query(_max("control_armed")),
             texts=YES_NO,
+            width=3,
         ),
         Stat(
             title="Mode",
             description="The mode of the policy in use. More than one: replicas disagree.",
             query=Query(f"count by (mode) (gatekeeper_py_policy_info{{{HERE}}})", "{{mode}}"),
             label=True,
+            width=3,
         ),
         Stat(
             title="Replicas scraped",
             description="Servers from which Prometheus gets metrics.",
             query=Query(f"count(gatekeeper_py_policy_present{{{HERE}}})"),
             steps=[(RED, None), (YELLOW, 1), (GREEN, 2)],
+            width=3,
         ),
         Stat(
             title="Pause ends in",
@@ -73,6 +91,7 @@ OVERVIEW: Final = Row(
             query=Query(f"{_max('control_paused_until_timestamp_seconds')} - time() > 0 or vector(0)"),
             steps=[(GREEN, None), (YELLOW, 1)],
             unit="s",
+            width=3,
         ),
         Stat(
             title="Policy confirmed",
@@ -80,6 +99,7 @@ OVERVIEW: Final = Row(
             query=Query(f"time() - {_min('policy_synced_timestamp_seconds')}"),
             steps=[(GREEN, None), (YELLOW, 120), (RED, 300)],
             unit="s",
+            width=3,
         ),
         Stat(
             title="Certificate expires in",
@@ -87,6 +107,7 @@ OVERVIEW: Final = Row(
             query=Query(f"{_min('certificate_not_after_timestamp_seconds')} - time()"),
             steps=[(RED, None), (YELLOW, 3 * DAY), (GREEN, 20 * DAY)],
             unit="s",
+            width=3,
         ),
     ],
 )
@@ -297,6 +318,16 @@ CONTROLLER: Final = Row(
             title="Alarms",
             description="1 while something needs attention; the controller's log has the reason.",
             queries=[Query(_max("control_alarm", "what"), "{{what}}")],
+        ),
+        Graph(
+            title="API servers that enforce",
+            description="API servers in the last round. not_enforced: an answer that proves nothing.",
+            queries=[Query(_max("control_api_servers", "outcome"), "{{outcome}}")],
+        ),
+        Graph(
+            title="Tampering",
+            description="What somebody else changed in the webhook configurations.",
+            queries=[Query(_increase("control_tampering_total", "what"), "{{what}}")],
         ),
         Graph(
             title="Repairs",

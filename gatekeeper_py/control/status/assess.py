@@ -31,11 +31,16 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 
+ENFORCED_RECENTLY: Final = timedelta(minutes=5)
+"""The controller proves each minute that the policy is enforced."""
+
 EXPIRES_SOON: Final = timedelta(days=20)
 """The controller renews 30 days before the expiry, so less than this means that renewal fails."""
 
 NOT_AFTER: Final = "gatekeeper_py_certificate_not_after_timestamp_seconds"
 IN_STEP: Final = "gatekeeper_py_fastpath_in_step"
+ENFORCED: Final = "gatekeeper_py_control_enforced"
+LAST_ENFORCED: Final = "gatekeeper_py_control_last_enforced_timestamp_seconds"
 MUTATION_ACTIVE: Final = "gatekeeper_py_control_mutation_active"
 ALARM: Final = 'gatekeeper_py_control_alarm{what="'
 
@@ -61,10 +66,19 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enforcement:
+    """Whether the controller's last probe Pods were refused, and when that was last so; ``None`` if never."""
+
+    enforced: bool
+    last: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The status of an installation. ``mode`` and ``revision`` are those of the ConfigMap.
 
-    ``in_step`` is ``None`` without a fast path. The exemptions are those of the settings in the cluster.
+    ``in_step`` is ``None`` without a fast path, ``enforcement`` if no controller proves it. The exemptions
+    are those of the settings in the cluster.
     """
 
     namespace: str
@@ -75,6 +89,7 @@ class Status:
     webhooks: tuple[Webhook, ...]
     paused: datetime | None
     in_step: bool | None
+    enforcement: Enforcement | None
     exempt_namespaces: tuple[str, ...]
     exempt_labels: tuple[str, ...]
 
@@ -105,6 +120,12 @@ class Status:
             ],
             "paused": _shown(self.paused),
             "fastPath": None if self.in_step is None else {"inStep": self.in_step},
+            "enforcement": None
+            if self.enforcement is None
+            else {
+                "enforced": self.enforcement.enforced,
+                "lastEnforced": _shown(self.enforcement.last),
+            },
         }
 
 
@@ -139,6 +160,7 @@ class _Assessment:
             self._check_replicas(replicas, policy)
         webhooks = self._webhooks(policy, settings, store, paused=paused is not None)
         in_step = self._controllers(policy, paused=paused is not None)
+        enforcement = self._enforcement(paused=paused is not None)
         known = settings or WebhookSettings()
         return Status(
             namespace=self._installation.namespace,
@@ -149,6 +171,7 @@ class _Assessment:
             webhooks=webhooks,
             paused=paused,
             in_step=in_step,
+            enforcement=enforcement,
             exempt_namespaces=tuple(
                 dict.fromkeys((*always_exempt(self._installation.namespace), *known.exempt_namespaces))
             ),
@@ -344,6 +367,24 @@ class _Assessment:
             self._problems.append("the fast path is not in step with the policy")
         self._check_mutation(policy, paused=paused)
         return in_step
+
+    def _enforcement(self, *, paused: bool) -> Enforcement | None:
+        """Return what the newest proof of a controller says."""
+        asked = [each.metrics for each in self._facts.controllers if ENFORCED in each.metrics]
+        if not asked:
+            return None
+        metrics = max(asked, key=lambda each: each.get(LAST_ENFORCED, 0.0))
+        timestamp = metrics.get(LAST_ENFORCED, 0.0)
+        last = datetime.fromtimestamp(timestamp, UTC) if timestamp else None
+        found = Enforcement(enforced=metrics[ENFORCED] == 1, last=last)
+        if paused:
+            return found
+        since = "never" if last is None else f"last at {format_instant(last)}"
+        if not found.enforced:
+            self._problems.append(f"API servers do not prove that they enforce the policy ({since})")
+        elif last is None or self._now - last > ENFORCED_RECENTLY:
+            self._problems.append(f"the controller stopped probing whether the policy is enforced ({since})")
+        return found
 
     def _check_mutation(self, policy: Policy | None, *, paused: bool) -> None:
         asked = [each for each in self._facts.controllers if not each.problem]

@@ -21,7 +21,7 @@ _SAMPLE: Final = re.compile(r"([a-z_]+(?:\{[^}]{0,1000}\})?) ([^ ]{1,40})")
 
 _WANTED_METRICS: Final = (
     "gatekeeper_py_certificate_not_after_timestamp_seconds",
-    "gatekeeper_py_control_",
+    "gatekeeper_py_control_",  # alarms, the proof of enforcement, whether mutation is active
     "gatekeeper_py_fastpath_in_step",
 )
 

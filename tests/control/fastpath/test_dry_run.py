@@ -11,8 +11,9 @@ import pytest
 from aiohttp import web
 
 from control.world import START
-from gatekeeper_py.control.fastpath.dry_run import IMAGE_PATH, REWRITTEN, DryRun, create, pod, read_answer
+from gatekeeper_py.control.fastpath.dry_run import REWRITTEN, DryRun, create, read_answer
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
+from gatekeeper_py.control.probe_pod import IMAGE_PATH, pod
 from gatekeeper_py.core.admission import mutate
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.policy.policy import parse_policy

@@ -123,7 +123,49 @@ def test_the_json_form() -> None:
         ],
         "paused": None,
         "fastPath": None,
+        "enforcement": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("enforced", "last", "later", "problem"),
+    [
+        pytest.param(1.0, 0.0, 60, "", id="proven"),
+        pytest.param(
+            1.0, 0.0, 301,
+            "the controller stopped probing whether the policy is enforced (last at 2026-01-01T00:00:00Z)",
+            id="stale",
+        ),
+        pytest.param(
+            0.0, 0.0, 60,
+            "API servers do not prove that they enforce the policy (last at 2026-01-01T00:00:00Z)",
+            id="not-any-more",
+        ),
+        pytest.param(
+            0.0, None, 60, "API servers do not prove that they enforce the policy (never)", id="never"
+        ),
+    ],
+)  # fmt: skip
+def test_the_proof_of_enforcement(enforced: float, last: float | None, later: float, problem: str) -> None:
+    proven = 0.0 if last is None else START.timestamp() + last
+    metrics = {"control_enforced": enforced, "control_last_enforced_timestamp_seconds": proven}
+    facts = replace(healthy(), controllers=(controller(**metrics),))
+    status = assessed(facts, seconds=later)
+    assert status.problems == ((problem,) if problem else ())
+    shown = status.as_json()["enforcement"]
+    assert shown == {
+        "enforced": enforced == 1,
+        "lastEnforced": None if last is None else "2026-01-01T00:00:00Z",
+    }
+    # A pause is a problem of its own, and explains this one.
+    paused = annotated("2026-01-01T01:00:00Z")(replace(facts, webhooks={}))
+    assert all("enforce" not in each for each in assessed(paused, seconds=later).problems)
+
+
+def test_the_newest_proof_of_several_controllers_counts() -> None:
+    old = controller(control_enforced=0.0, control_last_enforced_timestamp_seconds=0.0)
+    new = controller(control_enforced=1.0, control_last_enforced_timestamp_seconds=START.timestamp())
+    assert assessed(replace(healthy(), controllers=(old, new)), seconds=10).problems == ()
 
 
 def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Facts], Facts]:

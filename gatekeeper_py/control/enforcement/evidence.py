@@ -1,0 +1,81 @@
+"""What an API server's answer to a probe Pod proves. Pure: no I/O.
+
+The Pod's image has a random part, so nobody can recognize it in advance, and an answer that names it belongs
+to this very attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final, Literal
+
+from gatekeeper_py.control.probe_pod import IMAGE_PATH, Answer
+from gatekeeper_py.control.webhooks.templates import POD_VALIDATION
+from gatekeeper_py.core.policy.policy import Policy
+
+Outcome = Literal["enforced", "not_enforced", "unreachable"]
+"""What one API server showed. ``not_enforced`` includes every answer that proves nothing."""
+
+HOST: Final = "gatekeeper-py-probe.invalid"
+"""No registry can have this name: the domain ``invalid`` is reserved (RFC 2606)."""
+
+REFUSED: Final = f'admission webhook "{POD_VALIDATION}" denied the request: '
+FAILED: Final = f'failed calling webhook "{POD_VALIDATION}"'
+
+NOT_APPROVED: Final = (" is not approved", " is denied", " is invalid", "not approved: ")
+"""One of these is in every warning about a rejected image, and in none about a rewritten one."""
+
+MAX_PROBLEM: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What one API server showed; ``problem`` says why it proves nothing."""
+
+    outcome: Outcome
+    problem: str = ""
+
+
+def probe_image(token: str, *, valid: bool) -> str:
+    """Return an image with a random ``token`` of lower-case letters and digits.
+
+    A policy rejects a valid one unless it approves this registry, for example with ``*.invalid``. Every
+    policy rejects one that is not valid.
+    """
+    return f"{HOST}/{token}:1" if valid else f"{HOST}/NOT-VALID-{token}:1"
+
+
+def rejects_valid_probes(policy: Policy, namespace: str, now: datetime) -> bool:
+    """Whether a policy rejects valid probe images for Pods in ``namespace``, and rewrites none of them."""
+    compiled = policy.at(now)
+    image = probe_image("0" * 16, valid=True)
+    return compiled.plan(namespace, image) is None and not compiled.decide(namespace, image).approved
+
+
+def read_answer(answer: Answer, token: str) -> Proof:
+    """Return what an answer proves.
+
+    It proves enforcement only if our webhook denied the Pod, or warned about its image (mode ``warn``). The
+    refusal of another webhook, of a quota or of RBAC proves nothing.
+    """
+    if answer.problem:
+        return Proof(outcome="unreachable", problem=answer.problem[:MAX_PROBLEM])
+    message = answer.message
+    denied = answer.status == HTTPStatus.FORBIDDEN and REFUSED in message and token in message
+    if denied or any(_is_ours(warning, token) for warning in answer.warnings):
+        return Proof(outcome="enforced")
+    return Proof(outcome="not_enforced", problem=_problem(answer.status, message)[:MAX_PROBLEM])
+
+
+def _is_ours(warning: str, token: str) -> bool:
+    return f"{IMAGE_PATH}: " in warning and token in warning and any(each in warning for each in NOT_APPROVED)
+
+
+def _problem(status: int, message: str) -> str:
+    if FAILED in message:
+        return f"the API server got no answer from the webhook: {message}"
+    if status < HTTPStatus.BAD_REQUEST:
+        return "the API server admitted an image that the policy rejects, without a warning of the webhook"
+    return f"the webhook did not refuse the Pod; the API server answered {status}: {message}"

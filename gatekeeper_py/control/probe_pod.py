@@ -1,0 +1,105 @@
+"""Create a Pod in dry run, to see what an API server and its webhooks answer.
+
+The Pods are created in a namespace of their own with a quota of zero Pods, which makes the right to create
+Pods there useless for anything else. The webhook runs before the quota is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from gatekeeper_py.cluster.api import HttpSession
+from gatekeeper_py.cluster.errors import failure_of
+from gatekeeper_py.settings import SettingsError
+
+LIMITS: Final = aiohttp.ClientTimeout(total=15.0, connect=5.0, sock_connect=5.0)
+"""The webhook may take 5 s, and another webhook in the cluster 10 s by default."""
+
+IMAGE_PATH: Final = "spec.containers[0].image"
+"""The path that our denials and warnings name for the Pod's image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer of the API server. ``status`` is 0 if there was none, and ``problem`` says why."""
+
+    status: int = 0
+    body: bytes = b""
+    warnings: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def message(self) -> str:
+        """The message of the Status object in the body; empty if there is none."""
+        return message_of(self.body)
+
+
+async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> Answer:
+    """Create one Pod in dry run; never raises for what the API server does.
+
+    Opens a session of its own, because several API servers may share the address.
+    """
+    try:
+        session = await connect()
+    except SettingsError as problem:
+        return Answer(problem=str(problem))
+    try:
+        response = await session.request(
+            "POST",
+            f"/api/v1/namespaces/{namespace}/pods",
+            {"dryRun": "All"},
+            LIMITS,
+            body=orjson.dumps(pod(image)),
+        )
+        try:
+            body = await response.read()
+            warnings = tuple(response.headers.getall("Warning", []))
+            return Answer(status=response.status, body=body, warnings=warnings)
+        finally:
+            response.release()
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, SettingsError) as problem:
+        return Answer(problem=failure_of(problem).text)
+    finally:
+        await session.close()
+
+
+def pod(image: str) -> dict[str, Any]:
+    """Return a Pod that passes Pod Security at level restricted."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "gatekeeper-py-probe-"},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": image,
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }
+
+
+def message_of(body: bytes) -> str:
+    """Return the message of a Status object; empty if the body is something else."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    message = document.get("message") if isinstance(document, dict) else None
+    return message if isinstance(message, str) else ""

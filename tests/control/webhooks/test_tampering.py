@@ -1,0 +1,163 @@
+"""Every difference has a kind, and each kind of edit has the right one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from control.world import BOTH, VALIDATING, World
+from gatekeeper_py.control.configurations import Changes, Wanted
+from gatekeeper_py.control.webhooks.conditions import CONDITION_NAME, Conditions, with_conditions
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
+from gatekeeper_py.control.webhooks.tampering import TAMPERINGS, tampering
+from gatekeeper_py.control.webhooks.templates import POD_VALIDATION, mutating, validating
+from gatekeeper_py.core.names import FAST_PATH_REVISION
+
+CONDITIONS = Conditions(expressions={POD_VALIDATION: "true"}, revision="0123456789ab")
+
+
+def pods(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the webhook for Pods of a configuration."""
+    found: dict[str, Any] = document["webhooks"][0]
+    return found
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "failure-policy": lambda d: pods(d).update(failurePolicy="Ignore"),
+    "timeout": lambda d: pods(d).update(timeoutSeconds=1),
+    "selector": lambda d: pods(d)["namespaceSelector"]["matchExpressions"].append(
+        {"key": "x", "operator": "Exists"}
+    ),
+    "rules": lambda d: pods(d)["rules"].clear(),
+    "conditions": lambda d: pods(d)["matchConditions"].append({"name": "never", "expression": "false"}),
+    "client-config": lambda d: pods(d)["clientConfig"]["service"].update(name="other"),
+    "webhooks": lambda d: d["webhooks"].pop(),
+    "metadata": lambda d: d["metadata"]["labels"].clear(),
+    "other": lambda d: pods(d).update(sideEffects="NoneOnDryRun"),
+}
+
+
+async def after(edit: Callable[[World], object], wanted: Wanted = BOTH) -> Changes:
+    """Return what a pass wrote after somebody edited an armed installation."""
+    world = World()
+    process = world.process()
+    await world.converge(process, wanted=wanted)
+    edit(world)
+    changes = (await world.reconcile(process, wanted)).changes
+    again = (await world.reconcile(process, wanted)).changes
+    assert again.tampering == ()
+    return changes
+
+
+@pytest.mark.parametrize("what", EDITS)
+async def test_an_edit_is_counted_under_what_was_changed(what: str) -> None:
+    changes = await after(lambda world: world.cluster.edit(VALIDATING, EDITS[what]))
+    assert changes.tampering == (what,)
+
+
+async def test_a_ca_bundle_and_an_object_selector_and_a_match_policy() -> None:
+    def edit(document: dict[str, Any]) -> None:
+        pods(document)["clientConfig"].pop("caBundle")
+        pods(document)["objectSelector"] = {"matchLabels": {"x": "y"}}
+        pods(document)["matchPolicy"] = "Exact"
+
+    changes = await after(lambda world: world.cluster.edit(VALIDATING, edit))
+    assert sorted(changes.tampering) == ["client-config", "rules", "selector"]
+
+
+async def test_a_deletion() -> None:
+    changes = await after(lambda world: world.cluster.objects.pop(VALIDATING))
+    assert changes.tampering == ("deleted",)
+
+
+async def test_an_annotation_or_a_label_of_others_is_none() -> None:
+    changes = await after(
+        lambda world: world.cluster.edit(VALIDATING, lambda d: d["metadata"]["labels"].update(x="y"))
+    )
+    assert changes.tampering == ()
+
+
+async def test_new_settings_are_none() -> None:
+    world = World()
+    process = world.process()
+    await world.converge(process)
+    settings = Wanted(settings=WebhookSettings(exempt_namespaces=("storage",)), mutates=True)
+    changes = (await world.reconcile(process, settings)).changes
+    assert changes.updated
+    assert changes.tampering == ()
+
+
+def carrying(world: World, conditions: Conditions) -> None:
+    """The fast path writes conditions."""
+    live = world.cluster.objects[VALIDATING]
+    names = [webhook["name"] for webhook in live["webhooks"]]
+    world.cluster.edit(VALIDATING, lambda d: d.update(with_conditions(copy.deepcopy(d), names, conditions)))
+
+
+async def test_conditions_of_the_fast_path_that_somebody_edits() -> None:
+    wanted = Wanted(mutates=True, conditions=lambda: CONDITIONS)
+    world = World()
+    process = world.process()
+    await world.converge(process, wanted=wanted)
+    carrying(world, CONDITIONS)
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
+
+    def edit(document: dict[str, Any]) -> None:
+        for each in pods(document)["matchConditions"]:
+            if each["name"] == CONDITION_NAME:
+                each["expression"] = "false"
+
+    world.cluster.edit(VALIDATING, edit)
+    changes = (await world.reconcile(process, wanted)).changes
+    assert changes.tampering == ("conditions",)
+    assert changes.conditions_differ
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
+
+
+async def test_a_webhook_that_is_removed_with_its_conditions_is_one_change() -> None:
+    wanted = Wanted(mutates=True, conditions=lambda: CONDITIONS)
+    world = World()
+    process = world.process()
+    await world.converge(process, wanted=wanted)
+    carrying(world, CONDITIONS)
+    await world.reconcile(process, wanted)
+    world.cluster.edit(VALIDATING, lambda document: document["webhooks"].pop(0))
+    assert (await world.reconcile(process, wanted)).changes.tampering == ("webhooks",)
+    carrying(world, CONDITIONS)
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
+
+
+async def test_conditions_that_follow_a_new_policy_are_none() -> None:
+    newer = Conditions(expressions={POD_VALIDATION: "false"}, revision="fedcba987654")
+    wanted = [CONDITIONS]
+    asked = Wanted(mutates=True, conditions=lambda: wanted[0])
+    world = World()
+    process = world.process()
+    await world.converge(process, wanted=asked)
+    carrying(world, CONDITIONS)
+    await world.reconcile(process, asked)
+    wanted[0] = newer
+    assert (await world.reconcile(process, asked)).changes.tampering == ()
+    carrying(world, newer)
+    assert (await world.reconcile(process, asked)).changes.tampering == ()
+
+
+def test_every_field_that_we_write_has_a_kind() -> None:
+    target = World().process().configurations._target
+    fields = {
+        key
+        for build in (validating, mutating)
+        for webhook in build(target, WebhookSettings()).webhooks
+        for key in webhook
+    }
+    kinds = {field: tampering([f"webhooks[{POD_VALIDATION}].{field}"])[0] for field in fields - {"name"}}
+    assert {field for field, kind in kinds.items() if kind == "other"} == {
+        "sideEffects",
+        "admissionReviewVersions",
+        "reinvocationPolicy",
+    }
+    assert tampering([f"metadata.annotations[{FAST_PATH_REVISION}]"]) == ("conditions",)
+    assert set(kinds.values()) <= set(TAMPERINGS)

@@ -1,0 +1,236 @@
+"""The controller proves that the policy is enforced, counts what others change, and alerts see both."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring_files import groups, panel_queries
+from prometheus.running import start_prometheus
+from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.exchange import ApiError, exchange
+from tools.installation.fastpath import Site
+from tools.installation.product import NAMESPACE, UNLISTED, VALIDATING, Installed, pod
+from tools.polling import wait_until
+
+PROVEN = "gatekeeper_py_control_last_enforced_timestamp_seconds"
+CONTROLLER = "gatekeeper-py-controller"
+SETTINGS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gatekeeper-py-webhooks"
+RECORDED = Path(__file__).parents[1] / "data/monitoring/apiserver-metrics.txt"
+
+
+@pytest.fixture
+def enforcing(product: Installed) -> Iterator[Installed]:
+    product.wait_armed()
+    product.set_mode("enforce")
+    yield product
+    product.set_mode("enforce")
+    product.wait_armed()
+
+
+def control(product: Installed, name: str) -> float:
+    """Return a metric of the controller, 0 while it starts."""
+    for controller in product.controllers():
+        try:
+            return product.metric(controller.address, f"gatekeeper_py_control_{name}")
+        except OSError:
+            continue
+    return 0.0
+
+
+def restart(product: Installed) -> float:
+    """Kill the controller, so that it need not be waited for the next round; return the time."""
+    (controller,) = product.controllers()
+    since = time.time()
+    product.kubelet.crash(controller)
+    return since
+
+
+def proven(product: Installed, since: float) -> bool:
+    return control(product, "last_enforced_timestamp_seconds") > since and control(product, "enforced") == 1
+
+
+@pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
+def test_enforcement_is_proven_in_every_mode(enforcing: Installed, mode: str) -> None:
+    enforcing.set_mode(mode)
+    since = restart(enforcing)
+    wait_until(lambda: proven(enforcing, since), seconds=60, what=f"the proof in mode {mode}")
+    assert control(enforcing, 'api_servers{outcome="enforced"}') == 1
+
+
+def test_enforcement_is_proven_with_the_fast_path(wide: Site) -> None:
+    since = restart(wide.product)
+    wait_until(lambda: proven(wide.product, since), seconds=60, what="the proof with the fast path")
+
+
+def test_an_exempt_namespace_is_not_taken_for_enforcement(enforcing: Installed) -> None:
+    """The quota of the namespace refuses the Pod all the same, which proves nothing."""
+    before = enforcing.plane.api("GET", SETTINGS)["data"]["webhooks.yaml"]
+    settings = {**(yaml.safe_load(before) or {}), "exemptNamespaces": ["gatekeeper-py-probe"]}
+    enforcing.plane.api("PATCH", SETTINGS, {"data": {"webhooks.yaml": json.dumps(settings)}})
+    try:
+        wait_until(
+            lambda: "gatekeeper-py-probe" in json.dumps(enforcing.get(VALIDATING)),
+            seconds=60,
+            what="the exemption in force",
+        )
+        restart(enforcing)
+        wait_until(
+            lambda: control(enforcing, 'api_servers{outcome="not_enforced"}') == 1,
+            seconds=60,
+            what="a round without proof",
+        )
+        assert control(enforcing, "enforced") == 0
+    finally:
+        enforcing.plane.api("PATCH", SETTINGS, {"data": {"webhooks.yaml": before}})
+    wait_until(lambda: control(enforcing, "enforced") == 1, seconds=90, what="the proof again")
+
+
+def pods(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["webhooks"][0]
+    return found
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "failure-policy": lambda d: pods(d).update(failurePolicy="Ignore"),
+    "timeout": lambda d: pods(d).update(timeoutSeconds=1),
+    "selector": lambda d: pods(d)["objectSelector"].update(matchLabels={"never": "there"}),
+    "rules": lambda d: pods(d)["rules"][0].update(operations=["UPDATE"]),
+    "conditions": lambda d: pods(d)["matchConditions"].append({"name": "never", "expression": "false"}),
+    "client-config": lambda d: pods(d)["clientConfig"]["service"].update(path="/other"),
+    "webhooks": lambda d: d["webhooks"].pop(0),
+    "metadata": lambda d: d["metadata"].pop("labels"),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edit_is_counted_under_what_was_changed(enforcing: Installed, what: str) -> None:
+    name = f'tampering_total{{what="{what}"}}'
+    others = control(enforcing, "tampering_total") - control(enforcing, name)
+    before = control(enforcing, name)
+    live = enforcing.plane.api("GET", VALIDATING)
+    EDITS[what](live)
+    enforcing.plane.api("PUT", VALIDATING, live)
+    wait_until(lambda: control(enforcing, name) == before + 1, seconds=30, what=f"the edit counted as {what}")
+    assert control(enforcing, "tampering_total") - control(enforcing, name) == others
+
+
+def test_a_deletion_is_counted(enforcing: Installed) -> None:
+    name = 'tampering_total{what="deleted"}'
+    before = control(enforcing, name)
+    enforcing.plane.api("DELETE", VALIDATING)
+    wait_until(lambda: control(enforcing, name) == before + 1, seconds=30, what="the deletion counted")
+    enforcing.wait_armed()
+
+
+def test_an_alert_fires_while_nobody_proves_enforcement(
+    enforcing: Installed, namespace: str, tmp_path: Path
+) -> None:
+    """The controller is scaled to no replicas and the configuration is deleted: everything is admitted."""
+    since = restart(enforcing)
+    wait_until(lambda: proven(enforcing, since), seconds=60, what="the proof")
+    (controller,) = enforcing.controllers()
+    labels = {"namespace": NAMESPACE, "pod": "controller"}
+    quick = [
+        {"name": group["name"], "rules": [{**rule, "for": "2s"} for rule in group["rules"]]}
+        for group in groups()
+        if group["name"] == "gatekeeper-py.enforcement"
+    ]
+    jobs = {"gatekeeper-py": [(f"{controller.address}:8080", labels)]}
+    alert = "GatekeeperPyNotEnforced"
+    with start_prometheus(tmp_path, jobs, groups=quick) as prometheus:
+        prometheus.wait(lambda: prometheus.query(f"count_over_time({PROVEN}[1m]) > 5") != [], "scrapes")
+        assert alert not in prometheus.firing()
+        scale(enforcing, 0)
+        try:
+            wait_until(lambda: not enforcing.controllers(), seconds=60, what="no controller")
+            enforcing.plane.api("DELETE", VALIDATING)
+            created = enforcing.plane.api(
+                "POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod("a", UNLISTED)
+            )
+            assert created["spec"]["containers"][0]["image"] == UNLISTED
+            prometheus.wait(lambda: alert in prometheus.firing(), "the alert")
+        finally:
+            scale(enforcing, 1)
+        enforcing.wait_armed()
+
+
+def scale(product: Installed, replicas: int) -> None:
+    product.plane.kubectl("scale", "-n", NAMESPACE, f"deployment/{CONTROLLER}", f"--replicas={replicas}")
+
+
+@pytest.fixture
+def unreachable(enforcing: Installed, namespace: str) -> Iterator[str]:
+    """A webhook that is never reached: ConfigMaps named ``open`` are admitted, others here are refused."""
+    names = {"Ignore": "open.unreachable.example", "Fail": "closed.unreachable.example"}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "unreachable"},
+        "webhooks": [
+            {
+                "name": name,
+                "clientConfig": {"service": {"namespace": namespace, "name": "nobody"}},
+                "rules": [rule],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "matchConditions": [
+                    {"name": "by-name", "expression": f"(object.metadata.name == 'open') == {opens}"}
+                ],
+                "failurePolicy": policy,
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+            for (policy, name), opens in zip(names.items(), ("true", "false"), strict=True)
+        ],
+    }
+    collection = VALIDATING.rpartition("/")[0]
+    enforcing.plane.api("POST", collection, configuration)
+    yield namespace
+    enforcing.plane.api("DELETE", f"{collection}/unreachable")
+
+
+def test_the_api_servers_metrics_are_those_that_alerts_and_panels_name(
+    enforcing: Installed, unreachable: str
+) -> None:
+    plane = enforcing.plane
+
+    def create(name: str) -> bool:
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        try:
+            plane.api("POST", f"/api/v1/namespaces/{unreachable}/configmaps?dryRun=All", document)
+        except ApiError:
+            return False
+        return True
+
+    wait_until(lambda: not create("closed"), seconds=10, what="a request that is refused without an answer")
+    assert create("open")
+    with pytest.raises(ApiError, match="denied the request"):
+        plane.api("POST", f"/api/v1/namespaces/{unreachable}/pods?dryRun=All", pod("a", UNLISTED))
+    exposed = exchange(API_ADDRESS, "GET", "/metrics", tls=plane.tls)
+    queries = [*panel_queries().values(), *(rule["expr"] for each in groups() for rule in each["rules"])]
+    named = {name for query in queries for name in re.findall(r"apiserver_\w+", query)}
+    recorded = RECORDED.read_text(encoding="utf-8").splitlines()
+    assert named <= {line.partition("{")[0] for line in recorded}
+    for line in recorded:
+        if line.startswith("# TYPE"):
+            assert line in exposed
+        elif not line.startswith("#"):
+            assert_labels(line, exposed)
+    for error in ("calling_webhook_error", "no_error"):
+        assert f'error_type="{error}"' in exposed
+
+
+def assert_labels(sample: str, exposed: str) -> None:
+    """Assert that the API server has samples of this metric with the same labels."""
+    name = sample.partition("{")[0]
+    labels = re.findall(r'(\w+)="', sample)
+    found = [re.findall(r'(\w+)="', line) for line in exposed.splitlines() if line.startswith(f"{name}{{")]
+    assert labels in found
