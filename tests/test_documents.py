@@ -15,6 +15,7 @@ import click
 import pytest
 import yaml
 
+from builders import pod
 from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
 from gatekeeper_py.cli import COMMANDS, cli, run
@@ -152,6 +153,29 @@ def test_the_denial_of_the_readme_is_the_one_users_get() -> None:
         f'"dockerhub.yaml": admission webhook "{webhook}" denied the request: {message}'
     )
     assert said.split() == blocks(README, "console")[0].split()
+
+
+@pytest.mark.parametrize(
+    ("said", "images"),
+    [
+        pytest.param("matches no rule", ["nginx:1.27"], id="unlisted"),
+        pytest.param("is denied by deny[0] …", ["registry.corp.example/web:latest"], id="denied"),
+        pytest.param("not an image reference: …", ["registry.corp.example/Web:1"], id="invalid"),
+        pytest.param("never approved: …", ["sha256:abcdef"], id="never-approved"),
+        pytest.param("the image is missing", [None], id="missing"),
+        pytest.param("too many images", ["registry.corp.example/web:1"] * 1001, id="too-many"),
+    ],
+)
+def test_the_page_for_developers_has_the_words_of_denials(
+    said: str, images: list[str], tmp_path: Path
+) -> None:
+    page = (ROOT / "docs/refused.md").read_text(encoding="utf-8")
+    assert f"| `{said}` |" in page
+    policy = parse_policy((ROOT / "examples/policy.yaml").read_text(encoding="utf-8")).at(NOW)
+    file = tmp_path / "pod.json"
+    file.write_text(json.dumps(pod(*images)))
+    (manifest,) = read_manifests(str(file))
+    assert said.removesuffix(" …") in admission.validate(manifest.request, policy).response.message
 
 
 def test_the_demo_names_the_webhooks_as_they_are_registered() -> None:
