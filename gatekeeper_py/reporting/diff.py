@@ -15,7 +15,7 @@ from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.compare.difference import Difference, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.inventory.changes import CHANGES, Change, Changes
+from gatekeeper_py.inventory.changes import CHANGES, Change, Changes, ImageChange
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.images import write_images
@@ -59,7 +59,7 @@ def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *,
             escape(change.image, MAX_CELL) or "(none)",
             change.change,
             str(len(usages)),
-            escape(f"-> {change.detail}" if change.change == "rewritten" else change.detail, MAX_CELL),
+            escape(_detail(change), MAX_CELL),
             objects_of(usages),
         )
         for change, usages in listed
@@ -114,6 +114,18 @@ def write_difference(documents: DocumentChanges, difference: Difference, style: 
 
 def _rows(changes: Changes) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
     return ((change._asdict(), usages) for change, usages in changes.listed())
+
+
+def _detail(change: ImageChange) -> str:
+    """Return what the image's own column does not say already."""
+    if change.change == "rewritten":
+        return f"-> {change.detail}"
+    # "NAME matches RULE" and "NAME is denied by RULE": a name holds no spaces.
+    for verb in ("matches ", "is denied by "):
+        before, found, rest = change.detail.partition(f" {verb}")
+        if found and " " not in before:
+            return f"{verb.removeprefix('is ')}{rest}"
+    return change.detail
 
 
 def _witness(witness: Witness) -> dict[str, Any]:

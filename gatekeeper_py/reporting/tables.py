@@ -16,6 +16,9 @@ GAP: Final = "  "
 NARROWEST: Final = 12
 """Columns are never narrower; on a terminal without enough room, lines wrap."""
 
+SHORT: Final = 20
+"""Columns behind the first are cut to this width before the first is cut at all."""
+
 MAX_CELL: Final = 5000
 """Longer than any valid reference; an invalid one may be megabytes long."""
 
@@ -98,10 +101,14 @@ def _padded(
 
 
 def _narrow(widths: list[int], available: int) -> None:
-    """Shorten the widest columns until all fit, down to the minimum."""
+    """Shorten columns until all fit, the widest first, down to the minimum.
+
+    The first column is what the table is about: it gives way once the others are short.
+    """
     widths[:] = [min(size, max(available, NARROWEST)) for size in widths]
-    while sum(widths) > available and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+    for first, smallest in ((1, SHORT), (0, SHORT), (0, NARROWEST)):
+        while sum(widths) > available and max(widths[first:], default=0) > smallest:
+            widths[widths.index(max(widths[first:]), first)] -= 1
 
 
 def _start(text: str, size: int) -> str:

@@ -48,21 +48,21 @@ def test_lines_fit_in_a_width(width: int) -> None:
     assert all(len("  ".join(line)) <= width for line in lines)
 
 
-def test_the_columns_that_are_widest_give_way() -> None:
+def test_the_columns_behind_the_image_give_way_first() -> None:
     _, first, second = table([(UNLISTED, pods(50)), (DENIED, pods(2))], 120)
     assert first == (
-        "nginx:1                          ",
+        "nginx:1                                          ",
         "unlisted",
         "   50",
-        "                                 ",
+        "                         ",
         "Pod shop/web-0, +49 more",
     )
     assert second == (
-        "registry.fake.i...abababababab...",
+        "registry.fake.io/team/tool@sha256:abababababab...",
         "denied  ",
         "    2",
-        "registry.fake.io/team/tool is ...",
-        "Pod shop/web-0, Pod shop/web-1",
+        "registry.fake.io/team/...",
+        "Pod shop/web-0, +1 more",
     )
 
 
