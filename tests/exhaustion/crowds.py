@@ -176,6 +176,16 @@ SHED: Final = frozenset({200, 408, 503})
 """Of large bodies, 500 at once. Those that the crowd cannot send within 2 s get 408."""
 
 
+def _hello() -> bytes:
+    """A client's whole first half of a handshake."""
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    sent = ssl.MemoryBIO()
+    client = trust.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read()
+
+
 def _large(size: int) -> bytes:
     """A good review of about this size."""
     return body(review(pod_with(containers=named("registry.corp.io/a:{n}", 3), tolerations="@x")), x=items(
@@ -189,6 +199,8 @@ def crowds(most: int) -> dict[str, Crowd]:
     found = [
         Crowd("silent-before-tls", many, "tcp"),
         Crowd("half-a-hello", many, "tcp", HELLO),
+        Crowd("a-hello-then-silent", many, "tcp", _hello()),
+        Crowd("a-hello-byte-by-byte", many, "tcp", _hello()[:20], "drip", _hello()[20:]),
         Crowd("no-tls", most, "tcp", GOOD),
         Crowd("silent-after-tls", many, "tls"),
         Crowd("half-a-header", many, "tls", HALF_A_HEADER, answers=frozenset({408})),
