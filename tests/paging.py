@@ -19,6 +19,8 @@ class _Text(HTMLParser):
         if tag == "section":
             self._section = dict(attrs)["id"] or ""
             self.sections[self._section] = ""
+        if tag == "li":  # its end tag may be absent
+            self.handle_data("\n")
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "section":

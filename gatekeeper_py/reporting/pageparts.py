@@ -18,6 +18,9 @@ from gatekeeper_py.reporting.console import counted
 SHOWN: Final = 12
 """Lines of a breakdown that are shown at once; the rest opens with a click."""
 
+MAX_SINGLE: Final = 1000
+"""Images with one place that repeat its kind and field."""
+
 MAX_OBJECT: Final = 320
 """Characters of a namespace and a name."""
 
@@ -87,19 +90,51 @@ def registry_of(canonical: str | None) -> str:
 
 
 def image_list(rows: Iterable[tuple[str, str, Sequence[Usage]]]) -> Html:
-    """Return images, each with a detail that may be empty, and where it is used."""
-    return tag("ul", *(_image(*row) for row in rows), class_="list")
+    """Return images, each with a detail that may be empty, and where it is used.
+
+    If more than 1,000 images have one place each, these are grouped by kind and field.
+    """
+    shown = list(rows)
+    single = [row for row in shown if len(row[2]) == 1]
+    if len(single) <= MAX_SINGLE:
+        return tag("ul", *(_image(*row) for row in shown), class_="list")
+    several = [_image(*row) for row in shown if len(row[2]) > 1]
+    parts = [tag("ul", *several, class_="list")] if several else []
+    for (kind, path), found in groupby(sorted(single, key=_kind_and_path), _kind_and_path):
+        names = (_single(image, detail, _object(usages[0])) for image, detail, usages in found)
+        parts += (tag("h4", text(f"{kind} "), "· ", text(path)), tag("ul", *names, class_="list"))
+    return join(parts)
+
+
+def _kind_and_path(row: tuple[str, str, Sequence[Usage]]) -> tuple[str, str]:
+    return row[2][0].kind, row[2][0].path
 
 
 def _image(image: str, detail: str, usages: Sequence[Usage]) -> Html:
     """Return one image. There may be thousands, so this markup is as short as it can be."""
-    shown = tag("code", text(image) if image else "(none)")
-    note = tag("p", text(detail)) if detail else Html("")
     fields = [_field(*group) for group in _grouped(usages)]
     if len(usages) == 1:
-        return tag("li", shown, note, tag("i", fields[0]))
-    title = tag("summary", shown, tag("i", _extent(usages)))
-    return tag("li", tag("details", title, note, tag("ul", *(tag("li", each) for each in fields))))
+        return _single(image, detail, fields[0])
+    title = tag("summary", _name(image), tag("i", _extent(usages)))
+    return tag("li", tag("details", title, _note(detail), tag("ul", *(tag("li", each) for each in fields))))
+
+
+def _single(image: str, detail: str, place: str | Html) -> Html:
+    # Without its end tag, which HTML does not need.
+    return join((Html("<li>"), _name(image), _note(detail), tag("i", place)))
+
+
+def _name(image: str) -> Html:
+    return tag("code", text(image) if image else "(none)")
+
+
+def _note(detail: str) -> Html:
+    return tag("p", text(detail)) if detail else Html("")
+
+
+def _object(usage: Usage) -> Html:
+    # A line of a list of images has no object.
+    return text("/".join(part for part in (usage.namespace, usage.name) if part), MAX_OBJECT)
 
 
 def _extent(usages: Sequence[Usage]) -> str:
@@ -107,21 +142,17 @@ def _extent(usages: Sequence[Usage]) -> str:
     return f"{len(usages):,} places in {counted(namespaces, 'namespace')}"
 
 
-def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[str, str, list[str]]]:
+def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[str, str, list[Html]]]:
     """Yield kind, field and the objects there, so that neither kind nor field is repeated."""
 
     def group(usage: Usage) -> tuple[str, str]:
         return usage.kind, usage.path
 
-    def name(usage: Usage) -> str:
-        # A line of a list of images has no object.
-        return "/".join(part for part in (usage.namespace, usage.name) if part)
-
     for (kind, path), found in groupby(sorted(usages, key=group), group):
-        yield kind, path, sorted(map(name, found))
+        yield kind, path, sorted(map(_object, found))
 
 
-def _field(kind: str, path: str, names: Sequence[str]) -> Html:
-    objects = join((text(name, MAX_OBJECT) for name in names if name), ", ")
+def _field(kind: str, path: str, names: Sequence[Html]) -> Html:
+    objects = join((name for name in names if name), ", ")
     subject = join((part for part in (text(kind), objects) if part), " ")
     return join((part for part in (subject, text(path)) if part), " · ")
