@@ -21,6 +21,7 @@ from examples import demo
 from gatekeeper_py.cli import COMMANDS, cli, run
 from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
+from gatekeeper_py.control.webhooks.settings import parse_settings
 from gatekeeper_py.core import admission, parse_policy, parse_reference
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
 from gatekeeper_py.core.compile.native.mutating import POLICY_NAME as MIRRORS_NAME
@@ -60,15 +61,30 @@ def commands(text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "policy", [page for text in (README, POLICY_PAGE, MIGRATION_PAGE) for page in blocks(text, "yaml")]
-)
-def test_every_policy_shown_is_accepted(policy: str) -> None:
-    if "kind: ImagePolicy" in policy:
-        parse_policy(policy)
-    else:
-        head = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [a.example]\n"
-        parse_policy(head + policy)
+def shown(page: Path) -> list[Any]:
+    """The YAML documents of a page, as one parameter each."""
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for number, block in enumerate(blocks(page.read_text(encoding="utf-8"), "yaml"))
+    ]
+
+
+@pytest.mark.parametrize("text", [each for page in PAGES for each in shown(page)])
+def test_every_policy_and_all_webhook_settings_shown_are_accepted(text: str) -> None:
+    document = yaml.safe_load(text)
+    keys = set(document) if isinstance(document, dict) else set()
+    if "exemptNamespaces" in keys:
+        parse_settings(text)
+    elif "kind: ImagePolicy\n" in text:
+        parse_policy(text)
+    elif keys and keys <= {"mode", "deny", "namespaces", "mirrors", "resources", "registries", "message"}:
+        head = {
+            "apiVersion": "gatekeeper-py/v1",
+            "kind": "ImagePolicy",
+            "mode": "warn",
+            "allow": ["a.example"],
+        }
+        parse_policy(yaml.safe_dump(head | document))
 
 
 @pytest.mark.parametrize("command", [line for line in commands(README) if not line.startswith("serve")])
