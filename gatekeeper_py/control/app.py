@@ -16,11 +16,11 @@ from typing import Any, Final
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.alarms import Alarm, Alarms
 from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.configurations import Wanted
-from gatekeeper_py.control.enforcement import apiservers, evidence
+from gatekeeper_py.control.enforcement import evidence
+from gatekeeper_py.control.enforcement.apiservers import ApiServers
 from gatekeeper_py.control.enforcement.prover import Prover
 from gatekeeper_py.control.events import Events
 from gatekeeper_py.control.fastpath import dry_run
@@ -241,29 +241,15 @@ class _Control:
         return 0
 
     def _build_prover(self, namespace: str) -> Prover:
-        async def send(server: str, image: str) -> probe_pod.Answer:
-            connect = self._cluster.connect
-            return await probe_pod.send(
-                (lambda: connect(server, apiservers.SERVER_NAME)) if server else connect, namespace, image
-            )
-
+        servers = ApiServers(self._cluster, self._api.get, namespace, errors=ERRORS)
         return Prover(
-            send,
-            self._api_servers,
+            servers.send,
+            servers.addresses,
             armed=lambda: self._controller.armed,
             valid_is_rejected=lambda: self._policy.judgement,
             observer=EnforcementMetrics(self._metrics.registry),
             log=self._log,
         )
-
-    async def _api_servers(self) -> tuple[str, ...]:
-        """Return the addresses of the API servers; none where they cannot be known or reached directly."""
-        if not self._cluster.in_cluster:
-            return ()  # the kubeconfig may lead through a tunnel or a load balancer
-        try:
-            return apiservers.addresses(await self._api.get(apiservers.SLICE_PATH))
-        except ApiError:
-            return ()
 
     def _rejects_valid_probes(self, policy: Policy, now: datetime) -> bool:
         return evidence.rejects_valid_probes(policy, self._settings.probe_namespace or "", now)

@@ -1,9 +1,13 @@
-"""Find the addresses of the API servers, so that each can be probed."""
+"""Find the addresses of the API servers, and send a probe Pod to one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.cluster.api import HttpSession
+from gatekeeper_py.control import probe_pod
+from gatekeeper_py.control.probe_pod import Answer
 
 SLICE_PATH: Final = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
 """API servers write their addresses into this object, which belongs to the Service ``kubernetes``."""
@@ -15,6 +19,44 @@ MAX_SERVERS: Final = 32
 """More than any control plane has. Others are not probed."""
 
 Get = Callable[[str], Awaitable[dict[str, Any] | None]]
+"""Returns an object by its path, ``None`` if it does not exist; raises the client's errors."""
+
+
+class Cluster(Protocol):
+    """Makes sessions with API servers; ``ClusterConfiguration`` is one."""
+
+    @property
+    def in_cluster(self) -> bool: ...
+
+    async def connect(self, address: str = ..., server_name: str = ...) -> HttpSession: ...
+
+
+class ApiServers:
+    """The API servers of a cluster, and probe Pods for them in one namespace."""
+
+    def __init__(
+        self, cluster: Cluster, get: Get, namespace: str, *, errors: tuple[type[Exception], ...]
+    ) -> None:
+        self._cluster = cluster
+        self._get = get
+        self._namespace = namespace
+        self._errors = errors
+
+    async def addresses(self) -> tuple[str, ...]:
+        """Return HOST:PORT of every API server; none where they are not known or not reached directly."""
+        if not self._cluster.in_cluster:
+            return ()  # the kubeconfig may lead through a tunnel or a load balancer
+        try:
+            return addresses(await self._get(SLICE_PATH))
+        except self._errors:
+            return ()
+
+    async def send(self, server: str, image: str) -> Answer:
+        """Create a probe Pod at the API server with this address; an empty one is the configured server."""
+        cluster = self._cluster
+        if not server:
+            return await probe_pod.send(cluster.connect, self._namespace, image)
+        return await probe_pod.send(lambda: cluster.connect(server, SERVER_NAME), self._namespace, image)
 
 
 def addresses(endpoint_slice: Mapping[str, Any] | None) -> tuple[str, ...]:

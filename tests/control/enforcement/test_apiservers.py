@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from gatekeeper_py.control.enforcement.apiservers import MAX_SERVERS, addresses
+from gatekeeper_py.cluster.api import HttpSession
+from gatekeeper_py.control.enforcement.apiservers import (
+    MAX_SERVERS,
+    SERVER_NAME,
+    SLICE_PATH,
+    ApiServers,
+    addresses,
+)
+from gatekeeper_py.settings import SettingsError
 
 PORTS = [{"name": "https", "port": 6443, "protocol": "TCP"}]
 
@@ -40,3 +48,51 @@ def test_addresses(found: dict[str, Any] | None, expected: tuple[str, ...]) -> N
 def test_there_is_a_bound() -> None:
     endpoints = [{"addresses": [f"10.0.{number}.1"]} for number in range(250)]
     assert len(addresses({"ports": PORTS, "endpoints": endpoints})) == MAX_SERVERS
+
+
+class Refused(Exception):
+    """A request that the API server refused."""
+
+
+class Cluster:
+    """Remembers which API servers are asked for; none can be reached."""
+
+    def __init__(self, *, in_cluster: bool) -> None:
+        self.in_cluster = in_cluster
+        self.asked: list[tuple[str, str]] = []
+
+    async def connect(self, address: str = "", server_name: str = "") -> HttpSession:
+        self.asked.append((address, server_name))
+        raise SettingsError("no way there")
+
+
+async def one_server(path: str) -> dict[str, Any] | None:
+    assert path == SLICE_PATH
+    return {"ports": PORTS, "endpoints": [{"addresses": ["10.0.0.1"]}]}
+
+
+async def forbidden(_path: str) -> dict[str, Any] | None:
+    raise Refused
+
+
+async def test_addresses_are_read_in_a_pod() -> None:
+    servers = ApiServers(Cluster(in_cluster=True), one_server, "probe", errors=(Refused,))
+    assert await servers.addresses() == ("10.0.0.1:6443",)
+
+
+async def test_a_kubeconfig_leads_to_one_server_only() -> None:
+    servers = ApiServers(Cluster(in_cluster=False), one_server, "probe", errors=(Refused,))
+    assert await servers.addresses() == ()
+
+
+async def test_addresses_that_may_not_be_read_are_not_known() -> None:
+    servers = ApiServers(Cluster(in_cluster=True), forbidden, "probe", errors=(Refused,))
+    assert await servers.addresses() == ()
+
+
+async def test_a_probe_goes_to_the_server_that_is_named() -> None:
+    cluster = Cluster(in_cluster=True)
+    servers = ApiServers(cluster, one_server, "probe", errors=(Refused,))
+    for server in ("10.0.0.1:6443", ""):
+        assert (await servers.send(server, "a.io/x")).problem == "no way there"
+    assert cluster.asked == [("10.0.0.1:6443", SERVER_NAME), ("", "")]
