@@ -150,4 +150,7 @@ def _entry(result: Result) -> _Entry:
 def digest_of(result: Any) -> Digest:
     """Return the digest of a result in the cluster; one that nobody wrote has a digest of its own."""
     ours = {key: result[key] for key in _FIELDS if key in result} if isinstance(result, dict) else result
-    return hashlib.sha256(orjson.dumps(ours, option=orjson.OPT_SORT_KEYS)).digest()
+    try:
+        return hashlib.sha256(orjson.dumps(ours, option=orjson.OPT_SORT_KEYS)).digest()
+    except orjson.JSONEncodeError:
+        return b""  # nested too deeply: nothing of ours

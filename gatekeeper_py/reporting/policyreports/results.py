@@ -7,8 +7,8 @@ every report in every audit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
@@ -38,11 +38,37 @@ Result = dict[str, Any]
 """One result as the API has it."""
 
 
+Outcome = Literal["warn", "fail"]
+
+
+class Results(Sequence[Result]):
+    """Results that are made when they are read: a cluster may have 100,000, each of a kilobyte."""
+
+    def __init__(self, policy_name: str) -> None:
+        self._policy_name = policy_name
+        self._places: list[tuple[JudgedImage, Usage, Outcome]] = []
+
+    def add(self, image: JudgedImage, usage: Usage, outcome: Outcome) -> None:
+        self._places.append((image, usage, outcome))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Result]:
+        return (_result(*place, self._policy_name) for place in self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [_result(*place, self._policy_name) for place in self._places[index]]
+        image, usage, outcome = self._places[index]
+        return _result(image, usage, outcome, self._policy_name)
+
+
 @dataclass(slots=True)
 class Findings:
     """What the audit found in one namespace, or in cluster-scoped objects."""
 
-    results: list[Result] = field(default_factory=list)
+    results: Sequence[Result] = ()
     passed: int = 0
     skipped: int = 0
 
@@ -56,20 +82,24 @@ def findings_by_namespace(
     ``warn`` a result is ``warn``, else ``fail``.
     """
     found: dict[str | None, Findings] = {}
+    rejected: dict[str | None, Results] = {}
     for image, usages in tally.listed():
         for usage in usages:
-            findings = found.setdefault(usage.namespace, Findings())
+            findings = found.get(usage.namespace)
+            if findings is None:
+                rejected[usage.namespace] = Results(policy_name)
+                findings = found[usage.namespace] = Findings(rejected[usage.namespace])
             if image.verdict == "approved":
                 findings.passed += 1
             elif image.verdict == "exempt":
                 findings.skipped += 1
             else:
-                outcome: Literal["warn", "fail"] = "warn" if mode_in(usage.namespace) == "warn" else "fail"
-                findings.results.append(_result(image, usage, outcome, policy_name))
+                outcome: Outcome = "warn" if mode_in(usage.namespace) == "warn" else "fail"
+                rejected[usage.namespace].add(image, usage, outcome)
     return found
 
 
-def _result(image: JudgedImage, usage: Usage, result: Literal["warn", "fail"], policy: str) -> Result:
+def _result(image: JudgedImage, usage: Usage, outcome: Outcome, policy: str) -> Result:
     shown = escape(image.image, MAX_IMAGE)
     path = escape(usage.path, MAX_PATH)
     message = f"{path}: {shown or '(none)'} is not approved: {escape(image.detail, MAX_MESSAGE)}"
@@ -84,7 +114,7 @@ def _result(image: JudgedImage, usage: Usage, result: Literal["warn", "fail"], p
         "rule": image.reason,
         "category": CATEGORY,
         "severity": SEVERITIES.get(image.reason, "medium"),
-        "result": result,
+        "result": outcome,
         "scored": True,
         "message": message[:MAX_MESSAGE],
         "resources": [resource],

@@ -118,6 +118,10 @@ def test_a_report_that_somebody_edited_is_written_again() -> None:
 def test_fields_that_the_api_server_adds_do_not_count() -> None:
     assert digest_of({**result(1), "subjects": []}) == digest_of(result(1))
     assert digest_of({**result(1), "message": "other"}) != digest_of(result(1))
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    assert digest_of({**result(1), "message": deep}) == b""
 
 
 _NUMBERS = st.lists(st.integers(0, 40), max_size=60)

@@ -132,6 +132,13 @@ async def test_results_name_image_object_and_reason() -> None:
     assert (system["results"], system["summary"]["skip"]) == ([], 1)
 
 
+def test_results_are_a_sequence_that_is_made_when_it_is_read() -> None:
+    results = found()["shop"].results
+    assert len(results) == 1
+    assert results[0] == next(iter(results))
+    assert results[:2] == [results[0]]
+
+
 async def test_cluster_scoped_objects_have_reports_of_their_own() -> None:
     tally = Tally(keep_approved=True)
     for image, _ in tally_of(POLICY, RUNS[:1]).listed():
