@@ -7,6 +7,8 @@ UV_VERSION := 0.13.9
 CONTAINER ?= $(firstword $(notdir $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
 IMAGE ?= gatekeeper-py:latest
 BASE ?=
+# Where the source is published: it goes into the provenance of a release.
+REPOSITORY ?= $(shell git remote get-url origin 2>/dev/null)
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +28,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
-	package package-test \
+	package package-test release \
 	image image-test check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
@@ -99,6 +101,11 @@ e2e: setup controlplane helm ## run the end-to-end tests in a network namespace 
 
 package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes
+
+release: setup ## build all files of a release into dist/release (BASE=image@sha256:…, or ARGS=--no-image; buildah)
+	rm -rf dist/release
+	$(BIN)/python -m tools.release --out dist/release --uv-version $(UV_VERSION) --repository $(REPOSITORY) \
+		$(if $(BASE),--base $(BASE)) $(ARGS)
 
 package-test: setup package ## install the wheel with pip, pipx and uvx, for each supported Python, and run it
 	$(BIN)/python -m pytest tests/package -q $(ARGS)
