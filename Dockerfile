@@ -25,7 +25,7 @@ RUN /uv/bin/uv sync --quiet --frozen --no-dev --no-install-project
 COPY . .
 RUN /uv/bin/uv build --quiet --wheel --out-dir /dist --build-constraints tools/build-constraints.txt --require-hashes \
     && /uv/bin/uv pip install --quiet --python /opt/gatekeeper-py/bin/python --no-deps /dist/*.whl \
-    && python3 tools/rootfs.py /opt/gatekeeper-py gatekeeper-py /rootfs
+    && PYTHONHASHSEED=0 python3 tools/rootfs.py /opt/gatekeeper-py gatekeeper-py /rootfs
 
 FROM scratch
 COPY --from=build /rootfs /

@@ -29,7 +29,7 @@ export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
 	package package-test release \
-	image image-test check docs docs-test picture manifests format clean \
+	image image-test advisories check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
 help: ## list the targets
@@ -103,6 +103,7 @@ package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes
 
 release: setup ## build all files of a release into dist/release (BASE=image@sha256:…, or ARGS=--no-image; buildah)
+	@test -n "$(REPOSITORY)" || { echo "name where the source is published: REPOSITORY=https://…" >&2; exit 1; }
 	rm -rf dist/release
 	$(BIN)/python -m tools.release --out dist/release --uv-version $(UV_VERSION) --repository $(REPOSITORY) \
 		$(if $(BASE),--base $(BASE)) $(ARGS)
@@ -119,6 +120,9 @@ image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name
 
 image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
 	$(BIN)/python -m pytest tests/image -q $(ARGS)
+
+advisories: $(UV) ## ask the advisory database about the locked dependencies (needs the internet)
+	$(UV) audit --frozen --no-dev
 
 check: setup ## check the lock, advisories, lint, format, types, import layers and instructions per review
 	$(UV) lock --check --quiet

@@ -134,7 +134,9 @@ def main(virtualenv: Path, command: str, target: Path) -> None:
         stripdir=target,
         prependdir="/",
         quiet=1,
-        workers=0,
+        # One after the other: what was compiled before shows in the bytecode, so that processes that share
+        # the work would make every build different.
+        workers=1,
         invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
     ):
         raise SystemExit("some modules do not compile")

@@ -64,13 +64,23 @@ class Builder:
             *("--runroot", str(folder / "run")),
         )
 
+    @property
+    def storage(self) -> tuple[str, ...]:
+        """The options that make buildah use this store."""
+        return self._store
+
+    def base(self, base: str) -> str:
+        """Put a base, as ``image`` takes it, into the store; return its name there. Raises ``BuildError``."""
+        name = f"localhost/base-{hashlib.sha256(base.encode()).hexdigest()[:12]}"
+        self._make_base(base, name)
+        return name
+
     def image(self, base: str) -> Image:
         """Build on a base: a release of Debian, a tar of a root file system, or an image's name.
 
         Raises ``BuildError``.
         """
-        name = f"localhost/base-{hashlib.sha256(base.encode()).hexdigest()[:12]}"
-        self._make_base(base, name)
+        name = self.base(base)
         revision = hashlib.sha1(base.encode(), usedforsecurity=False).hexdigest()
         began = time.monotonic()
         self._buildah(

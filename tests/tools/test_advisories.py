@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tools.advisories.floors import problems
+from tools.advisories.floors import MAX_DAYS, problems, stale
 from tools.advisories.locked import LockError, runtime_packages
 
 ROOT: Final = Path(__file__).parents[2]
@@ -119,3 +120,11 @@ def test_the_floors_that_the_project_states_are_no_lower_than_these() -> None:
     listed = {name: {stated[name]} for name in table["floors"] if name in stated}
     found = problems(listed, {"floors": table["floors"], "none-known": {}})
     assert [line for line in found if "older" in line] == []
+
+
+def test_a_package_that_nobody_looked_at_for_long_is_reported() -> None:
+    looked = date(2026, 1, 1)
+    table = {"none-known": {"old": looked, "new": looked + timedelta(days=1)}}
+    (line,) = stale(table, looked + timedelta(days=MAX_DAYS + 1))
+    assert line.startswith(f"old: nobody has looked for advisories for {MAX_DAYS + 1} days")
+    assert list(stale(table, looked + timedelta(days=MAX_DAYS))) == []

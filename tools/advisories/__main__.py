@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tools.advisories.floors import problems
+from tools.advisories.floors import problems, stale
 from tools.advisories.locked import runtime_packages
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -19,6 +20,9 @@ def main() -> int:
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     table = tomllib.loads((Path(__file__).with_name("floors.toml")).read_text(encoding="utf-8"))
     found = list(problems(runtime_packages(lock, PROJECT), table))
+    # A warning: time alone must not make a commit fail that passed before.
+    for line in stale(table, datetime.now(UTC).date()):
+        sys.stderr.write(f"warning: {line}\n")
     for line in found:
         sys.stderr.write(f"{line}\n")
     return 1 if found else 0

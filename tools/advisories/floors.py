@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import date
 from typing import Any, Final
+
+MAX_DAYS: Final = 90
+"""After this many days, that no advisory is known says little."""
 
 _VERSION: Final = re.compile(r"(?:\d+!)?(\d+(?:\.\d+)*)(.*)")
 
@@ -30,6 +34,13 @@ def problems(locked: Mapping[str, AbstractSet[str]], table: Mapping[str, Any]) -
         yield f"{name} is in floors.toml but not in the lock"
     for name in sorted(set(floors) & set(none_known)):
         yield f"{name} is in both tables of floors.toml"
+
+
+def stale(table: Mapping[str, Any], today: date) -> Iterator[str]:
+    """Yield a line for each package whose advisories were looked for too long ago."""
+    for name, looked in sorted(table["none-known"].items()):
+        if (days := (today - looked).days) > MAX_DAYS:
+            yield f"{name}: nobody has looked for advisories for {days} days; run `make advisories`"
 
 
 def _is_older(version: str, least: str) -> bool:

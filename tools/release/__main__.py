@@ -53,7 +53,7 @@ def release(source: Source, options: argparse.Namespace) -> list[Path]:
         storage = tuple(shlex.split(options.buildah_storage))
         with built_image(source, options.base, options.uv_version, storage) as image:
             add(f"gatekeeper-py-{version}.image.tar", image.archive)
-            document = sbom.of_image(source, locked, image.root, _os_release(image.root))
+            document = sbom.of_image(source, locked, image.root, os_release(image.root))
             add(f"gatekeeper-py-{version}.image.cdx.json", document.encode())
     statement = provenance.statement(source, files, options.base, options.repository)
     add(f"gatekeeper-py-{version}.intoto.json", statement.encode())
@@ -83,7 +83,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ReleaseError(f"the base {options.base} has no digest, so another image could be built tomorrow")
 
 
-def _os_release(root: Path) -> dict[str, str]:
+def os_release(root: Path) -> dict[str, str]:
+    """Return the fields of ``/etc/os-release`` below a root."""
     lines = (root / "etc/os-release").read_text(encoding="utf-8").splitlines()
     return {name: value.strip('"') for name, _, value in (line.partition("=") for line in lines) if value}
 
