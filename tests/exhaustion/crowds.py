@@ -166,6 +166,7 @@ class _Members:
 
 GOOD: Final = body(review(pod("registry.corp.io/web:1")))
 DENIED: Final = body(review(pod(*(f"evil.io/web:{number}" for number in range(20)))))
+CHUNKED: Final = chunked([GOOD.partition(b"\r\n\r\n")[2]]) + b"0\r\n\r\n"
 HALF_A_HEADER: Final = GOOD[: GOOD.index(b"Content-Type")]
 HEAD: Final = request(b"", length=100_000)
 HELLO: Final = bytes.fromhex("1603010200010001fc0303") + b"\0" * 200
@@ -217,6 +218,14 @@ def crowds(most: int) -> dict[str, Crowd]:
         Crowd("good-reviews-of-60-kb", most, "tls", _large(60_000), "again", answers=OK),
         Crowd("good-reviews-of-250-kb", most, "tls", _large(250_000), "again", answers=SHED),
         Crowd("good-reviews-of-1-mb", most, "tls", _large(1_000_000), "again", answers=SHED),
+        Crowd("half-of-64-kb", many, "tls", request(b" " * 60_000, length=64_000),
+              answers=frozenset({408, 503})),
+        Crowd("half-of-250-kb", many, "tls", request(b" " * 200_000, length=250_000),
+              answers=frozenset({408, 503})),
+        Crowd("good-reviews-in-chunks", most, "tls", CHUNKED, "again", answers=OK),
+        Crowd("one-good-review-in-chunks-then-half", many, "tls", CHUNKED + CHUNKED[:-20],
+              answers=OK | {408}),
+        Crowd("denials", most, "tls", DENIED, "again", answers=OK),
         Crowd("never-reading", most, "tls", DENIED * 500, "never-read", seconds=5),
         Crowd("reading-slowly", most, "tls", DENIED * 100, "read-slowly", seconds=5),
         Crowd("dial-and-reset", most, "tcp", b"", "reset"),
@@ -225,6 +234,8 @@ def crowds(most: int) -> dict[str, Crowd]:
         Crowd("a-review-and-reset", most, "tls", GOOD, "reset"),
         Crowd("malformed", most, "tls", b"\0" * 100, answers=frozenset({400})),
         Crowd("not-found", most, "tls", request(GOOD, path="/"), "again", answers=frozenset({404})),
+        Crowd("not-found-and-never-reading", most, "tls", request(GOOD, path="/") * 1000, "never-read",
+              seconds=5),
         Crowd("expecting-100-continue", most, "tls",
               request(b"", length=7_000_000, headers=[JSON_TYPE, ("Expect", "100-continue")]),
               answers=frozenset({100, 408})),
