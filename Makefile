@@ -60,7 +60,7 @@ test: setup ## run the quick tests in parallel and check the coverage of the cor
 test-long: setup ## run the fault tests, and the property tests with nine times the examples (15 minutes)
 	$(PYTEST) -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
 
-exhaustion: setup ## attack one server in every known way; no review may fail or be late (six minutes)
+exhaustion: setup ## attack one server in every known way; no review may fail or be late (ten minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
 test-pythons: $(UV) ## run the quick tests, without properties, with every other supported Python (6 minutes)
