@@ -14,7 +14,7 @@ from typing import Final
 from cachetools import LRUCache
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.fields import POD, GroupKind
+from gatekeeper_py.core.admission.fields import POD_SPECS, GroupKind
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -54,7 +54,7 @@ class Snapshot:
         "compiled",
         "counts",
         "looks_up",
-        "needs_whole_pod",
+        "needs_whole_object",
         "resources",
     )
 
@@ -64,7 +64,9 @@ class Snapshot:
         self.resources: Mapping[GroupKind, tuple[ResourcePath, ...]] = compiled.resources
         self.looks_up = compiled.looks_up
         # Pull policies and pull secrets are read only by policies that look up images, or add secrets.
-        self.needs_whole_pod = self.looks_up or compiled.adds_pull_secrets or POD in self.resources
+        self.needs_whole_object = (
+            self.looks_up or compiled.adds_pull_secrets or not POD_SPECS.keys().isdisjoint(self.resources)
+        )
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}
         self._by_namespace = compiled.by_namespace
         self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None

@@ -1,4 +1,4 @@
-"""Decode only the fields of a Pod's review that a decision reads.
+"""Decode only the fields of a review that a decision reads, for Pods and for kinds with a pod template.
 
 Half the cost of a review is making and freeing values that no decision reads: half of a Pod is
 ``managedFields``. ``parse_pod_review`` takes 9 instead of 15 µs at 7 KB and 35 instead of 84 µs at 33 KB,
@@ -13,7 +13,8 @@ from typing import Any, Final, TypedDict
 
 import msgspec
 
-from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, ImageList
+from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD_SPECS, ImageList
+from gatekeeper_py.core.admission.slot import MAX_IMAGES
 
 _TYPED_DICT: Final[Any] = TypedDict
 """For calls with fields that a type checker cannot know."""
@@ -33,7 +34,7 @@ def _item_of(field: ImageList) -> Any:
 
 
 # Made from the table of fields: the images of a list that was missing here would not be judged.
-_PodSpec: Any = _fields("_PodSpec", {field.key: list[_item_of(field)] | None for field in IMAGE_LISTS})  # type: ignore[misc]
+_POD_SPEC: Final = {field.key: list[_item_of(field)] | None for field in IMAGE_LISTS}  # type: ignore[misc]
 
 
 class _Metadata(TypedDict, total=False):
@@ -42,7 +43,18 @@ class _Metadata(TypedDict, total=False):
     generateName: str | None
 
 
-_Pod: Any = _fields("_Pod", {"metadata": _Metadata | None, "spec": _PodSpec | None})
+def _on_the_way(paths: set[tuple[str, ...]], name: str, **more: Any) -> Any:
+    """Return the type of a mapping from which these paths lead to pod specs."""
+    fields = {**_POD_SPEC, **more} if () in paths else more
+    for step in sorted({path[0] for path in paths if path}):
+        inner = {path[1:] for path in paths if path and path[0] == step}
+        fields[step] = _on_the_way(inner, f"{name}_{step}") | None
+    return _fields(name, fields)
+
+
+# One type for every kind of the table. A Pod has no template in its spec, and a Deployment no containers; if
+# one has, they are decoded and not read.
+_Object: Any = _on_the_way(set(POD_SPECS.values()), "_Object", metadata=_Metadata | None)
 
 
 class _Kind(TypedDict, total=False):
@@ -63,12 +75,12 @@ class _Request(TypedDict, total=False):
     namespace: str | None
     name: str | None
     userInfo: _User | None
-    object: _Pod | None
-    oldObject: _Pod | None
+    object: _Object | None
+    oldObject: _Object | None
 
 
 class _Review(TypedDict, total=False):
-    """The fields that ``core`` reads in the review of a Pod.
+    """The fields that ``core`` reads in the review of a Pod or a workload.
 
     A review with a value of another type in one of them is left to orjson.
     """
@@ -123,7 +135,7 @@ _HAS_OWN_STACK_LIMIT: Final = sys.version_info >= (3, 12)
 
 
 def parse_pod_review(body: bytes) -> dict[str, Any] | None:
-    """Return the AdmissionReview of a Pod with only the fields that a decision reads.
+    """Return the AdmissionReview of a Pod or a workload with only the fields that a decision reads.
 
     Return ``None`` for another kind, for anything unusual and in case of doubt. The caller then decodes with
     orjson.
@@ -131,7 +143,8 @@ def parse_pod_review(body: bytes) -> dict[str, Any] | None:
     try:
         document = _DECODER.decode(body)
         kind = document["request"]["kind"]
-        if kind.get("kind") != POD[1] or kind.get("group"):
+        place = POD_SPECS.get((kind.get("group") or "", kind.get("kind") or ""))
+        if place is None or _has_too_many_images(document["request"], place):
             return None
         if not body.isascii():
             body.decode()  # msgspec does not look into the strings that it skips
@@ -143,6 +156,16 @@ def parse_pod_review(body: bytes) -> dict[str, Any] | None:
     if _may_overflow(body, structure) or (counts and _may_be_deep(body, structure)):
         return None
     return document  # type: ignore[return-value]
+
+
+def _has_too_many_images(request: _Request, place: tuple[str, ...]) -> bool:
+    """Return whether an UPDATE is of an object with too many images, of which everything is compared."""
+    if request.get("operation") != "UPDATE":
+        return False
+    spec: Any = request.get("object")
+    for step in place:
+        spec = (spec or {}).get(step)
+    return spec is not None and sum(len(spec.get(key) or ()) for key in _POD_SPEC) > MAX_IMAGES
 
 
 def _may_overflow(body: bytes, structure: bytes) -> bool:

@@ -326,10 +326,13 @@ class Webhook:
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
-        """Return the answer to a review whose images are all approved: only the metrics record it."""
+        """Return the answer to a review whose new images are all approved: only the metrics record it."""
         mode = snapshot.mode(request.namespace)
         body = snapshot.approval(mode)(request.uid)
-        self._observer.images("allowed", images, approved=True)
+        if images:
+            self._observer.images("allowed", images, approved=True)
+        else:
+            self._observer.exemption("no-images")
         self._observer.review("validate", request.operation, "allowed", mode, time.perf_counter() - start)
         return body
 
@@ -405,7 +408,7 @@ class Webhook:
 
 def decoded(body: bytes, snapshot: Snapshot | None) -> Any:
     """Return the AdmissionReview in a body, perhaps with only the fields that a policy reads."""
-    if snapshot is not None and not snapshot.needs_whole_pod:
+    if snapshot is not None and not snapshot.needs_whole_object:
         document = parse_pod_review(body)
         if document is not None:
             return document

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from asking import mutate, validate, validated
 from budget import budget
-from builders import policy, review
+from builders import WORKLOADS, policy, review, workload
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.admission import approved_images
 from gatekeeper_py.core.admission.review import allowed, parse
@@ -195,9 +195,51 @@ def test_what_the_short_cut_approves_validate_allows_without_a_word(
     outcome = validated(document, a_policy)
     said = (outcome.verdict, outcome.exemption, outcome.response.warnings)
     if count is not None:
-        assert said == ("allowed", "", ())
+        assert said == ("allowed", "" if count else "no-images", ())
         assert [judgement.decision.reason for judgement in outcome.judgements] == ["allowed"] * count
         assert outcome.response == allowed(asked.uid, audit_annotations=outcome.response.audit_annotations)
+
+
+@settings(max_examples=budget(400))
+@given(
+    policies | st.just(policy(allow="[docker.io, registry.corp.io]")),
+    st.sampled_from(["Pod", *WORKLOADS]),
+    clean_specs,
+    clean_specs,
+    st.booleans(),
+)
+def test_the_short_cut_for_workloads_and_updates_agrees_with_validate(
+    a_policy: CompiledPolicy,
+    kind: str,
+    spec: dict[str, Any],
+    before: dict[str, Any],
+    updated: bool,  # noqa: FBT001
+) -> None:
+    def made(pod_spec: dict[str, Any]) -> Any:
+        return (
+            {"kind": kind, "apiVersion": "v1", "spec": pod_spec} if kind == "Pod" else within(kind, pod_spec)
+        )
+
+    more: dict[str, Any] = {"operation": "UPDATE", "old": made(before)} if updated else {}
+    document = review(made(spec), namespace="shop", **more)
+    count = approved_images(parse(document), a_policy)
+    outcome = validated(document, a_policy)
+    if count is not None:
+        event("taken")
+        said = (outcome.verdict, outcome.exemption, outcome.response.warnings)
+        assert said == ("allowed", "" if count else "no-images", ())
+        assert [judgement.decision.reason for judgement in outcome.judgements] == ["allowed"] * count
+
+
+def within(kind: str, pod_spec: dict[str, Any]) -> Any:
+    """An object of a template kind with a pod spec."""
+    obj = workload(kind)
+    place: Any = obj
+    *steps, last = WORKLOADS[kind][1]
+    for step in steps:
+        place = place[step]
+    place[last] = pod_spec
+    return obj
 
 
 @given(clean_specs.map(lambda spec: {"spec": spec}))

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from builders import container, pod, policy, review
+from builders import WORKLOADS, container, pod, policy, review, workload
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission.review import InvalidReview, parse
 from gatekeeper_py.serving import decode
@@ -21,7 +21,7 @@ KEYS = (
     "apiVersion", "kind", "request", "uid", "operation", "subResource", "namespace", "name", "userInfo",
     "username", "groups", "group", "object", "oldObject", "metadata", "annotations", "deletionTimestamp",
     "generateName", "spec", "containers", "initContainers", "ephemeralContainers", "volumes", "image",
-    "reference", "other",
+    "reference", "other", "template", "jobTemplate",
 )  # fmt: skip
 NUMBERS = (
     b"0", b"-0", b"1", b"-1", b"1.5", b"1e5", b"1E+400", b"1e999", b"-1e999", b"1e308", b"1.8e308", b"1e-999",
@@ -66,6 +66,10 @@ values = st.recursive(
     max_leaves=10,
 )
 
+LISTS = {
+    "initContainers": [container("registry.corp.io/init:2")],
+    "volumes": [{"name": "v", "image": {"reference": "evil.io/x"}}],
+}
 POD = pod(
     "registry.corp.io/web:1",
     "nginx",
@@ -86,6 +90,9 @@ REVIEWS = [
     review(pod("nginx"), groups=("system:nodes",)),
     review(pod("nginx"), namespace=None),
     review(None, operation="DELETE", kind=("", "Pod"), old=POD),
+    *(review(workload(kind, "registry.corp.io/web:1", "nginx", "auto", **LISTS)) for kind in WORKLOADS),
+    review(workload("Deployment", "nginx:2"), operation="UPDATE", old=workload("Deployment", "nginx")),
+    review(workload("Deployment", "nginx") | {"metadata": POD["metadata"]}, operation="UPDATE"),
 ]
 POLICIES = [
     policy(mode=mode, more="mirrors: [{from: docker.io, to: registry.corp.io/hub}]\ndeny: ['*/**:2']\n")
@@ -149,6 +156,23 @@ def test_no_field_that_is_skipped_hides_what_orjson_refuses(document: dict[str, 
 def test_good_reviews_of_pods_are_taken(document: dict[str, Any]) -> None:
     assert check_same(json.dumps(document).encode())
     assert check_same(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Deployment", "CronJob"])
+@pytest.mark.parametrize(("count", "taken"), [(1000, True), (1001, False)])
+def test_an_update_of_more_images_than_an_object_may_have_is_left_to_orjson(
+    kind: str, count: int, *, taken: bool
+) -> None:
+    """Then everything but the metadata is compared, not only what a decision reads."""
+    images = ["nginx"] * count
+    new = pod(*images) if kind == "Pod" else workload(kind, *images)
+    old = pod(*images, nodeName="x") if kind == "Pod" else workload(kind, *images, nodeName="x")
+    assert check_same(json.dumps(review(new, operation="UPDATE", old=old)).encode()) is taken
+
+
+def test_other_kinds_are_left_to_orjson() -> None:
+    for kind in (("apps", "Pod"), ("", "Deployment"), ("example.com", "Widget")):
+        assert not check_same(json.dumps(review(POD, kind=kind)).encode())
 
 
 @pytest.mark.parametrize("value", NUMBERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.judgement import (
     ActivePolicy,
     Judgement,
@@ -15,7 +15,8 @@ from gatekeeper_py.core.admission.judgement import (
 from gatekeeper_py.core.admission.lookups import Facts, Known, PodLookups, no_facts
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.workload import holds_images, pod_images
+from gatekeeper_py.core.admission.slot import PLACEHOLDERS
+from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images
 from gatekeeper_py.core.images.manifest import Lookup
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
@@ -62,11 +63,14 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
 def approved_images(
     request: AdmissionRequest, policy: ActivePolicy, known: Known | None = None
 ) -> int | None:
-    """Return the number of images of a new Pod if ``validate`` approves all of them, else ``None``.
+    """Return the number of images to judge if ``validate`` approves them all, else ``None``.
 
-    This is the check of the hot path, which builds no ``Outcome``. ``known`` resolves look-ups from facts.
+    It is 0 for an update without new images; ``None`` for an object without any. This is the check of the hot
+    path, which builds no ``Outcome``. ``known`` resolves look-ups from facts.
     """
-    if request.operation != "CREATE" or request.kind != POD[1] or request.group or POD in policy.resources:
+    if request.operation != "CREATE" or request.kind != POD[1] or request.group:
+        return _approved_otherwise(request, policy)
+    if POD in policy.resources:
         return None
     images = pod_images(request.object)
     if not images or exemption(request):
@@ -74,6 +78,30 @@ def approved_images(
     namespace = request.namespace
     if policy.looks_up:
         return len(images) if all(_is_found(policy.decide(namespace, i), known) for i in images) else None
+    for image in images:
+        if not policy.decide(namespace, image).approved:
+            return None
+    return len(images)
+
+
+def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy) -> int | None:
+    """Do the same for workloads, and for updates of which only new images count."""
+    kind = (request.group, request.kind)
+    place = POD_SPECS.get(kind)
+    namespace = request.namespace
+    if place is None or policy.looks_up or kind in policy.resources:
+        return None
+    if kind != POD and policy.rewrites_in(namespace):
+        return None  # templates are judged by the names that mirrors will give
+    images = known_images(request.object, place)
+    if not images or exemption(request) or (kind != POD and not PLACEHOLDERS.isdisjoint(images)):
+        return None
+    if request.operation == "UPDATE":
+        before = known_images(request.old_object, place)
+        if before is None:
+            return None
+        present = set(before)
+        images = [image for image in images if image not in present]
     for image in images:
         if not policy.decide(namespace, image).approved:
             return None

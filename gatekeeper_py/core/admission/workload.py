@@ -99,6 +99,16 @@ def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[
     return [slot for slot in now if not is_present(slot)], True
 
 
+def known_images(obj: Any, place: tuple[str, ...]) -> list[str] | None:
+    """Return what ``pod_images`` returns, for the pod spec at a place in an object."""
+    # A place ends with "spec", so that what holds it looks like a Pod.
+    for step in place[:-1]:
+        if not isinstance(obj, dict):
+            return None
+        obj = obj.get(step)
+    return pod_images(obj)
+
+
 def pod_images(pod: Any) -> list[str] | None:
     """Return the images of a Pod whose every place for one holds text, in the order of ``slots``.
 

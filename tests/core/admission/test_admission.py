@@ -698,16 +698,64 @@ class TestHostileObjects:
 
 
 class TestApprovedImages:
-    """The short cut for new Pods whose images are all approved declines everything else."""
+    """The short cut for objects whose images to judge are all approved declines everything else."""
 
     def test_a_new_pod_with_approved_images_is_counted(self) -> None:
         assert approved_images(parse(review(pod(GOOD, GOOD))), policy()) == 2
 
     @pytest.mark.parametrize(
+        ("document", "count"),
+        [
+            *(pytest.param(review(workload(kind, GOOD, GOOD)), 2, id=kind) for kind in WORKLOADS),
+            pytest.param(review(pod(GOOD), operation="UPDATE", old=pod("a")), 1, id="update"),
+            pytest.param(review(pod(BAD), operation="UPDATE", old=pod(BAD)), 0, id="nothing-is-new"),
+            pytest.param(
+                review(
+                    workload("Deployment", BAD, GOOD), operation="UPDATE", old=workload("Deployment", BAD)
+                ),
+                1,
+                id="only-new-images-count",
+            ),
+            pytest.param(
+                review(
+                    pod(BAD, ephemeralContainers=[container(GOOD)]),
+                    operation="UPDATE",
+                    old=pod(BAD),
+                    sub_resource="ephemeralcontainers",
+                ),
+                1,
+                id="ephemeral",
+            ),
+        ],
+    )
+    def test_workloads_and_updates_are_counted(self, document: dict[str, Any], count: int) -> None:
+        assert approved_images(parse(document), policy()) == count
+
+    def test_templates_are_not_counted_where_their_pods_are_rewritten(self) -> None:
+        document = review(workload("Deployment", GOOD))
+        assert approved_images(parse(document), policy(mode="mutate")) is None
+        assert (
+            approved_images(parse(review(pod(GOOD), operation="UPDATE", old=pod("a"))), policy(mode="mutate"))
+            == 1
+        )
+
+    @pytest.mark.parametrize(
         ("document", "more"),
         [
             pytest.param(review(pod(GOOD, BAD)), "", id="rejected-image"),
-            pytest.param(review(pod(GOOD), operation="UPDATE", old=pod("a")), "", id="update"),
+            pytest.param(review(pod(GOOD, BAD), operation="UPDATE", old=pod("a")), "", id="update"),
+            pytest.param(review(pod(GOOD), operation="UPDATE", old=pod(7)), "", id="odd-old-object"),
+            pytest.param(review(pod(GOOD), operation="UPDATE"), "", id="no-old-object"),
+            pytest.param(review(pod(GOOD), operation="DELETE"), "", id="deletion"),
+            pytest.param(review(workload("CronJob", GOOD, BAD)), "", id="rejected-in-a-template"),
+            pytest.param(review(workload("CronJob", GOOD, "auto")), "", id="placeholder"),
+            pytest.param(review(workload("CronJob", GOOD) | {"spec": 7}), "", id="odd-template"),
+            pytest.param(review({**WIDGET, "spec": {"containers": []}}), "", id="another-kind"),
+            pytest.param(
+                review(workload("Job", GOOD)),
+                "resources: [{group: batch, kind: Job, images: ['spec.x']}]\n",
+                id="declared-of-a-workload",
+            ),
             pytest.param(review(pod(containers=[])), "", id="no-containers"),
             pytest.param(review(pod(GOOD, metadata=MIRROR_POD), groups=("system:nodes",)), "", id="exempt"),
             pytest.param(
