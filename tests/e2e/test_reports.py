@@ -94,11 +94,20 @@ def serving(plane: ControlPlane, *names: str) -> Iterator[None]:
             wait_until(lambda name=name: _served(plane, name), seconds=30, what=f"{name} served")  # type: ignore[misc]
         yield
     finally:
-        for name in names:
-            for definition in definitions(name):
-                plane.api("DELETE", f"{CRDS}/{definition['metadata']['name']}")
-        for name in names:
-            wait_until(lambda name=name: not _served(plane, name), seconds=60, what=f"{name} gone")  # type: ignore[misc]
+        paths = [f"{CRDS}/{each['metadata']['name']}" for name in names for each in definitions(name)]
+        for path in paths:
+            plane.api("DELETE", path)
+        wait_until(lambda: not any(_exists(plane, path) for path in paths), seconds=60, what="no report API")
+
+
+def _exists(plane: ControlPlane, path: str) -> bool:
+    try:
+        plane.api("GET", path)
+    except ApiError as problem:
+        if problem.status == 404:
+            return False
+        raise
+    return True
 
 
 def _served(plane: ControlPlane, name: str) -> bool:
