@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +140,41 @@ def sorted_labels(webhook: Any) -> dict[str, Any]:
     first, *others = copied["namespaceSelector"]["matchExpressions"]
     copied["namespaceSelector"]["matchExpressions"] = [first, *sorted(others, key=lambda term: term["key"])]
     return copied
+
+
+def write_kustomization(folder: Path, **fields: Any) -> Path:
+    """Write a kustomization like an administrator's over the overlay ``enforce``."""
+    resources = [os.path.relpath(INSTALLED / "enforce", folder)]
+    (folder / "kustomization.yaml").write_text(json.dumps({"resources": resources, **fields}))
+    return folder
+
+
+def rendered_with(helm: Helm, expected: Objects, namespace: str, **values: Any) -> dict[str, Any]:
+    (policy,) = (
+        each["data"]["policy.yaml"] for key, each in expected.items() if key[2] == "gatekeeper-py-policy"
+    )
+    values = {"policy": {"document": policy, "mode": "enforce"}, **values}
+    return comparable(helm.objects("gatekeeper-py", f"--namespace={namespace}", values=values))
+
+
+def test_the_component_autoscaling_does_what_the_value_does(helm: Helm, tmp_path: Path) -> None:
+    component = os.path.relpath(ROOT / "k8s/components/autoscaling", tmp_path)
+    expected = kustomize(write_kustomization(tmp_path, components=[component]))
+    assert "replicas" not in expected["Deployment", "gatekeeper-py", "gatekeeper-py"]["spec"]
+    assert expected["Deployment", "gatekeeper-py", "gatekeeper-py-controller"]["spec"]["replicas"] == 1
+    rendered = rendered_with(helm, expected, "gatekeeper-py", autoscaling={"enabled": True})
+    assert rendered == comparable(expected)
+
+
+def test_a_kustomization_for_another_namespace_is_like_a_release_there(helm: Helm, tmp_path: Path) -> None:
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (block,) = (each for each in blocks if "NamespaceTransformer" in each)
+    expected = kustomize(write_kustomization(tmp_path, **yaml.safe_load(block)))
+    assert not any(namespace == "gatekeeper-py" for _, namespace, _ in expected)
+    rendered, wanted = rendered_with(helm, expected, "platform"), comparable(expected)
+    del wanted["Namespace//platform"]
+    assert rendered == wanted
 
 
 def test_monitoring_is_the_same_too(helm: Helm) -> None:

@@ -49,9 +49,7 @@ def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
         '"namespace": "gatekeeper-py"', '"namespace": "platform"'
     )
     for old, new in (
-        ("--configmap=gatekeeper-py/", "--configmap=platform/"),
         ("--namespace=gatekeeper-py", "--namespace=platform"),
-        ("gatekeeper-py.gatekeeper-py.svc", "gatekeeper-py.platform.svc"),
         ('"app.kubernetes.io/instance": "gatekeeper-py"', '"app.kubernetes.io/instance": "shop"'),
         ('"resources": ["namespaces"], "resourceNames": ["gatekeeper-py"]',
          '"resources": ["namespaces"], "resourceNames": ["platform"]'),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import signal
 import sys
 import tempfile
@@ -144,12 +145,13 @@ class Kubelet:
         if not all(self._write_volume(volume, place) for volume, place, _ in mounted):
             self.plane.set_ready(self.namespace, name, ready=False)
             return  # a kubelet also waits for the Secret
-        argv = [sys.executable, "-m", "gatekeeper_py", *container["args"]]
+        declared = {entry["name"]: self._value(entry) for entry in container.get("env") or ()}
+        arguments = [_expanded(argument, declared) for argument in container["args"]]
+        argv = [sys.executable, "-m", "gatekeeper_py", *arguments]
         for _, place, path in mounted:
             argv = [argument.replace(f"={path}", f"={place}") for argument in argv]
         account = document["spec"]["serviceAccountName"]
         kubeconfig = self.plane.kubeconfig_for_service_account(self.namespace, account)
-        declared = {entry["name"]: entry.get("value", "") for entry in container.get("env") or ()}
         environment = declared | {
             "KUBECONFIG": str(kubeconfig),
             "POD_NAMESPACE": self.namespace,
@@ -166,6 +168,15 @@ class Kubelet:
         self.running[name] = Running(
             process_name, address, process, watched, restarts=restarts, probed=probed
         )
+
+    def _value(self, entry: dict[str, Any]) -> str:
+        """Return the value of an environment variable; the namespace is the only field that is known."""
+        if "valueFrom" not in entry:
+            return str(entry.get("value", ""))
+        path = entry["valueFrom"]["fieldRef"]["fieldPath"]
+        if path != "metadata.namespace":
+            raise NotImplementedError(path)
+        return self.namespace
 
     def _finish(self, name: str, status: int) -> None:
         """Report the end of a Pod that is not started again."""
@@ -243,3 +254,8 @@ class Kubelet:
         if not all(item["key"] in contents for item in items):
             return None
         return {item["path"]: contents[item["key"]] for item in items}
+
+
+def _expanded(argument: str, variables: dict[str, str]) -> str:
+    """Replace ``$(NAME)`` by the variable, as a kubelet does."""
+    return re.sub(r"\$\((\w+)\)", lambda found: variables.get(found[1], found[0]), argument)
