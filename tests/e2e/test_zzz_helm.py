@@ -118,7 +118,8 @@ class Release:
 @pytest.fixture(params=["helm3", "helm4"])
 def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Iterator[Release]:
     """A namespace for a release, which is uninstalled at the end in any case."""
-    control_plane.make_namespace(NAMESPACE)
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    control_plane.make_namespace(NAMESPACE, restricted)
     with Kubelet(control_plane, NAMESPACE) as kubelet:
         found = Release(Installed(control_plane, kubelet), PROGRAMS.cached() / request.param, tmp_path)
         try:

@@ -1,0 +1,171 @@
+"""A self-healing tool applies the manifests again and again, by force, while everything else changes.
+
+It stands for Argo CD and Flux, which apply what is in Git with server-side apply. The mode is not in Git.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+
+from tools.installation.fastpath import CONDITION, CONFIGMAP, Site
+from tools.installation.product import (
+    APPROVED,
+    MUTATING,
+    NAMESPACE,
+    OVERLAYS,
+    POLICY,
+    SECRET,
+    SETTLE_SECONDS,
+    UNLISTED,
+    VALIDATING,
+    pod,
+)
+from tools.polling import wait_until
+
+APPLY_SECONDS = 2.0
+PAUSED_UNTIL = "gatekeeper-py/paused-until"
+
+
+@dataclass
+class Tool:
+    """Applies the manifests until it is stopped; ``applied`` counts how often that succeeded."""
+
+    site: Site
+    manifests: str
+    applied: int = 0
+    problems: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.stop.wait(APPLY_SECONDS):
+            done = self.site.plane.kubectl(
+                "apply", "--server-side", "--force-conflicts", "--field-manager=gitops", "-f", "-",
+                input=self.manifests, check=False,
+            )  # fmt: skip
+            if done.returncode == 0:
+                self.applied += 1
+            else:
+                self.problems.append(done.stderr)
+
+    def wait(self, times: int = 2) -> None:
+        """Until the manifests were applied so many times more."""
+        seen = self.applied
+        wait_until(lambda: self.applied >= seen + times, seconds=60, what="the manifests applied again")
+
+
+@contextmanager
+def applying(site: Site, document: str) -> Iterator[Tool]:
+    rendered = site.plane.kubectl("kustomize", str(OVERLAYS / "fast-path")).stdout
+    documents = [each for each in yaml.safe_load_all(rendered) if each is not None]
+    (policy,) = (each for each in documents if each["metadata"]["name"] == POLICY)
+    policy["data"] = {"policy.yaml": document}
+    tool = Tool(site, json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+    thread = threading.Thread(target=tool.run)
+    thread.start()
+    try:
+        tool.wait(1)
+        yield tool
+    finally:
+        tool.stop.set()
+        thread.join(60)
+
+
+@pytest.fixture
+def tool(wide: Site) -> Iterator[Tool]:
+    with applying(wide, wide.product.policy_text()) as found:
+        yield found
+        found.wait(1)
+    assert found.problems == []
+
+
+def held(tool: Tool, check: Callable[[], Any], what: str) -> None:
+    """Wait until something holds, and see that it still does after the manifests were applied twice."""
+    wait_until(check, seconds=SETTLE_SECONDS, what=what)
+    tool.wait(2)
+    assert check(), f"not any more: {what}"
+
+
+def modes(site: Site) -> set[str]:
+    return {site.product.mode_of(each.address) for each in site.product.servers()}
+
+
+def pods(site: Site) -> set[str]:
+    return {each.name for each in (*site.product.servers(), *site.product.controllers())}
+
+
+def conditions(site: Site) -> list[str]:
+    live = site.product.get(VALIDATING) or {"webhooks": [{}]}
+    return [each["name"] for each in live["webhooks"][0].get("matchConditions", ())]
+
+
+def test_a_toggled_mode_stays(tool: Tool, namespace: str) -> None:
+    site, before = tool.site, pods(tool.site)
+    for mode in ("warn", "mutate", "enforce"):
+        site.product.set_mode(mode)
+        held(tool, lambda mode=mode: modes(site) == {mode}, f"mode {mode}")  # type: ignore[misc]
+    assert site.create(namespace, pod("unlisted", UNLISTED)).status == 403
+    assert pods(site) == before, "applying the same manifests restarted a Pod"
+
+
+def test_a_pause_stays_and_ends(tool: Tool, namespace: str) -> None:
+    site = tool.site
+    until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    site.plane.kubectl("annotate", "namespace", NAMESPACE, f"{PAUSED_UNTIL}={until}", "--overwrite")
+    try:
+        held(tool, lambda: site.product.get(VALIDATING) is None, "the configurations removed")
+        assert site.product.get(MUTATING) is None
+        assert site.create(namespace, pod("unlisted", UNLISTED)).status == 201
+    finally:
+        site.plane.kubectl("annotate", "namespace", NAMESPACE, f"{PAUSED_UNTIL}-")
+    held(tool, lambda: site.product.get(VALIDATING) is not None, "the configurations created again")
+    wait_until(
+        lambda: site.create(namespace, pod("unlisted", UNLISTED)).status == 403,
+        seconds=SETTLE_SECONDS,
+        what="an unlisted image refused again",
+    )
+
+
+def test_a_new_certificate_stays(tool: Tool, namespace: str) -> None:
+    site = tool.site
+    before = site.plane.api("GET", SECRET)["data"]["tls.crt"]
+    site.plane.api("DELETE", SECRET)
+
+    def renewed() -> bool:
+        live = site.product.get(SECRET)
+        return live is not None and live["data"].get("tls.crt", before) != before
+
+    held(tool, renewed, "another certificate")
+    site.product.wait_armed()
+    wait_until(
+        lambda: site.create(namespace, pod("unlisted", UNLISTED)).status == 403,
+        seconds=SETTLE_SECONDS,
+        what="reviews under the new certificate",
+    )
+
+
+def test_the_fast_path_stays_in_step(tool: Tool, namespace: str) -> None:
+    site = tool.site
+    held(tool, lambda: CONDITION in conditions(site), "the condition of the fast path")
+    with site.asked(0):
+        assert site.create(namespace, pod("approved", APPROVED)).status == 201
+
+
+def test_a_policy_that_is_edited_in_the_cluster_is_restored(tool: Tool) -> None:
+    site = tool.site
+    document = site.plane.api("GET", CONFIGMAP)["data"]["policy.yaml"]
+    site.plane.api("PATCH", CONFIGMAP, {"data": {"policy.yaml": document + "  - edited.example\n"}})
+    held(
+        tool,
+        lambda: site.plane.api("GET", CONFIGMAP)["data"]["policy.yaml"] == document,
+        "the policy of Git restored",
+    )
+    site.wait_in_step()
