@@ -166,6 +166,21 @@ def test_the_component_autoscaling_does_what_the_value_does(helm: Helm, tmp_path
     assert rendered == comparable(expected)
 
 
+@pytest.mark.parametrize(
+    ("components", "reports"),
+    [
+        pytest.param(["reports"], {"enabled": True}, id="reports"),
+        pytest.param(["reports", "report-events"], {"enabled": True, "events": True}, id="with-events"),
+    ],
+)
+def test_the_components_for_reports_do_what_the_values_do(
+    helm: Helm, tmp_path: Path, components: list[str], reports: dict[str, Any]
+) -> None:
+    folders = [os.path.relpath(ROOT / "k8s/components" / name, tmp_path) for name in components]
+    expected = kustomize(write_kustomization(tmp_path, components=folders))
+    assert rendered_with(helm, expected, "gatekeeper-py", reports=reports) == comparable(expected)
+
+
 def test_a_kustomization_for_another_namespace_is_like_a_release_there(helm: Helm, tmp_path: Path) -> None:
     page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)

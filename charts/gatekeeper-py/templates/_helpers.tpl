@@ -22,14 +22,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.policy.existingConfigMap | default "gatekeeper-py-policy" }}
 {{- end }}
 
-{{/* Scheduling that all Pods share. */}}
-{{- define "gatekeeper-py.scheduling" -}}
+{{/* Where Pods run, and with which Secrets their image is pulled. */}}
+{{- define "gatekeeper-py.placement" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.priorityClass.name }}
-priorityClassName: {{ . }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -39,6 +36,14 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* The placement and priority of Pods that the cluster depends on. */}}
+{{- define "gatekeeper-py.scheduling" -}}
+{{- with .Values.priorityClass.name }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- include "gatekeeper-py.placement" . }}
 {{- end }}
 
 {{- define "gatekeeper-py.containerSecurity" -}}
