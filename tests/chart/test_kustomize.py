@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -179,17 +178,6 @@ def test_the_components_for_reports_do_what_the_values_do(
     folders = [os.path.relpath(ROOT / "k8s/components" / name, tmp_path) for name in components]
     expected = kustomize(write_kustomization(tmp_path, components=folders))
     assert rendered_with(helm, expected, "gatekeeper-py", reports=reports) == comparable(expected)
-
-
-def test_a_kustomization_for_another_namespace_is_like_a_release_there(helm: Helm, tmp_path: Path) -> None:
-    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    (block,) = (each for each in blocks if "NamespaceTransformer" in each)
-    expected = kustomize(write_kustomization(tmp_path, **yaml.safe_load(block)))
-    assert not any(namespace == "gatekeeper-py" for _, namespace, _ in expected)
-    rendered, wanted = rendered_with(helm, expected, "platform"), comparable(expected)
-    del wanted["Namespace//platform"]
-    assert rendered == wanted
 
 
 def test_monitoring_is_the_same_too(helm: Helm) -> None:
