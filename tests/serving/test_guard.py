@@ -117,7 +117,7 @@ class TestAnswers:
         "document",
         [
             pytest.param(change(configmap()), id="create"),
-            pytest.param(change(configmap(mode="warn"), "UPDATE"), id="update-with-mode"),
+            pytest.param(change(configmap(mode="enforce"), "UPDATE"), id="update-with-mode"),
             pytest.param(change({**configmap(), "binaryData": {}}), id="empty-binary-data"),
             pytest.param(
                 change({**configmap(), "metadata": {"name": GUARDED.name, "labels": {"a": "b"}}}), id="labels"
@@ -127,6 +127,14 @@ class TestAnswers:
     async def test_an_acceptable_policy_is_allowed(self, served: Served, document: dict[str, Any]) -> None:
         assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
         assert served.metric("policy_checks_total", result="accepted") == 1
+
+    async def test_a_mode_that_differs_from_the_documents_is_allowed_with_a_warning(
+        self, served: Served
+    ) -> None:
+        response = verdict(await ask(served, change(configmap(mode="warn"), "UPDATE")))
+        assert response["allowed"]
+        (warning,) = response["warnings"]
+        assert "the ConfigMap's key mode replaces this mode with warn" in warning
 
     async def test_what_lint_finds_comes_as_warnings(self, served: Served) -> None:
         response = verdict(await ask(served, change(configmap(policy_text()))))
