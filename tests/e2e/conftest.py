@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2e.fixtures import control_plane, namespace, product, site, wide
+from e2e.fixtures import control_plane, namespace, product, site, static_policies, wide
 from e2e.trial import newcomer, trial
 
-__all__ = ["control_plane", "namespace", "newcomer", "product", "site", "trial", "wide"]
+__all__ = ["control_plane", "namespace", "newcomer", "product", "site", "static_policies", "trial", "wide"]

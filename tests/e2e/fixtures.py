@@ -7,24 +7,33 @@ control planes cannot run in one network namespace.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tools.controlplane.build import cached
+from tools.controlplane.components import static_policy_flags
 from tools.controlplane.plane import ControlPlane
 from tools.installation.fastpath import WIDE, Site, fast_path
 from tools.installation.product import Installed, installed
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def static_policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the folders of static admission policies, which the API server reads as they change."""
+    return tmp_path_factory.mktemp("static-policies")
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory, static_policies: Path) -> Iterator[ControlPlane]:
     """The control plane that all tests of a run share; its logs stay in pytest's temporary directory.
 
     Does not build the binaries: that takes minutes, and a test's timeout would end it half-way.
     """
     directory = tmp_path_factory.mktemp("controlplane")
-    with ControlPlane(cached(), directory=directory, audit="Metadata") as plane:
+    flags = static_policy_flags(static_policies, static_policies / "admission.json")
+    with ControlPlane(cached(), directory=directory, audit="Metadata", flags=flags) as plane:
         yield plane
 
 

@@ -70,6 +70,20 @@ mirrors: [{{from: quay.io, to: docker.io/org}}]
 }
 
 
+USUAL: Final = (
+    "docker.io/library/postgres:16",
+    "nginx",
+    "grafana/grafana:11",
+    *(
+        f"{registry}/{repository}{end}"
+        for registry in ("registry.corp.example", "eu.registry.corp.example", "ghcr.io/corp-example")
+        for repository in ("team-a/api", "platform/ingress", "shop/cart", "tools/kubectl", "base")
+        for end in ("", ":1.34", ":v2", ":latest", adversary.DIGEST)
+    ),
+)
+"""Images that people run under the example policies."""
+
+
 class Answer(NamedTuple):
     status: int
     body: Document
@@ -134,11 +148,14 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="module")
-def sandbox(plane: ControlPlane) -> Iterator[str]:
-    name = f"sandbox-{uuid4().hex[:8]}"
-    plane.make_namespace(name)
-    yield name
-    plane.api("DELETE", f"/api/v1/namespaces/{name}")
+def places(plane: ControlPlane) -> Iterator[tuple[str, str]]:
+    """Two namespaces that the example policies know by their names; in the second they warn."""
+    names = (f"shop-{uuid4().hex[:8]}", f"sandbox-{uuid4().hex[:8]}-analytics")
+    for name in names:
+        plane.make_namespace(name)
+    yield names
+    for name in names:
+        plane.api("DELETE", f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture(scope="module")
@@ -248,15 +265,16 @@ def original_images(obj: Document) -> Any:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_pods_and_workloads_are_answered_as_by_the_webhook(
-    plane: ControlPlane, namespace: str, sandbox: str, counted: Counter[str], name: str
+    plane: ControlPlane, places: tuple[str, str], counted: Counter[str], name: str
 ) -> None:
     parsed = parse_policy(POLICIES[name])
     backstop = any(rule.until is not None for rule in (*parsed.allow, *parsed.deny))
-    policy = put(plane, POLICIES[name], (namespace, sandbox), backstop=backstop).at(datetime.now(UTC))
+    policy = put(plane, POLICIES[name], places, backstop=backstop).at(datetime.now(UTC))
     turn = list(POLICIES).index(name)
     pods = list(adversary.pods(name, turn, "mirror.example/app:1"))
+    pods += [pod(f"usual-{number}", image) for number, image in enumerate(USUAL)]
     counts: Counter[str] = Counter()
-    for place, documents in ((namespace, pods), (sandbox, pods[turn % 5 :: 5])):
+    for place, documents in zip(places, (pods, pods[turn % 5 :: 5]), strict=True):
         answers = send(plane, "POST", f"/api/v1/namespaces/{place}/pods", documents)
         for sent, answer in zip(documents, answers, strict=True):
             counts[f"Pod {answer.verdict}"] += 1
@@ -270,12 +288,13 @@ def test_pods_and_workloads_are_answered_as_by_the_webhook(
                 assert answer.body["spec"].get("imagePullSecrets") == expected.stored["spec"].get(
                     "imagePullSecrets"
                 )
-    templates = [deployment(f"d{number}", image) for number, image in enumerate(adversary.images()[turn::7])]
-    answers = send(plane, "POST", f"/apis/apps/v1/namespaces/{namespace}/deployments", templates)
+    images = (*adversary.images()[turn::7], *USUAL)
+    templates = [deployment(f"d{number}", image) for number, image in enumerate(images)]
+    answers = send(plane, "POST", f"/apis/apps/v1/namespaces/{places[0]}/deployments", templates)
     for sent, answer in zip(templates, answers, strict=True):
         counts[f"Deployment {answer.verdict}"] += 1
         if answer.verdict != "no object":
-            assert answer.verdict == expectation(policy, sent, namespace).verdict, (sent, answer)
+            assert answer.verdict == expectation(policy, sent, places[0]).verdict, (sent, answer)
     counted.update(counts)
     assert counts["Pod denied"] + counts["Pod warned"] > 300
     assert counts["Pod allowed"] > 10
@@ -358,3 +377,49 @@ deny: [{{image: quay.io/x-y/**, until: 2099-01-01}}, quay.io/org/bad]
         else:
             wider += answer.verdict == "allowed"
     assert wider > 5
+
+
+def test_a_static_policy_cannot_be_removed_by_a_request(
+    plane: ControlPlane, namespace: str, static_policies: Path
+) -> None:
+    """An administrator neither sees nor deletes it, and cannot create one of such a name."""
+    remove(plane)
+    text = f"""{HEAD}mode: warn
+allow: [mirror.example]
+mirrors: [{{from: quay.io, to: mirror.example/quay}}]
+namespaces: [{{names: [{namespace}], mode: mutate}}]
+"""
+    policy, now = parse_policy(text), datetime.now(UTC)
+    options = Options(exempt=("kube-system", NAMESPACE), static=True)
+    compiled = {
+        "validating": validating_policy(policy, now, options),
+        "mutating": mutating_policy(policy, now, options),
+    }
+    files = {static_policies / kind / "images.yaml": as_yaml(found) for kind, found in compiled.items()}
+    path = f"/api/v1/namespaces/{namespace}/pods"
+
+    def answers() -> tuple[str, list[Any]]:
+        evil, moved = send(plane, "POST", path, [pod("evil", EVIL), pod("moved", "quay.io/org/app:1")])
+        refused = "images.static.k8s.io' denied" in evil.body.get("message", "")
+        return "denied" if refused else str(evil.status), found_images(
+            moved.body
+        ) if moved.status == 201 else []
+
+    try:
+        for file, content in files.items():
+            unfinished = file.with_suffix(".new")
+            unfinished.write_text(content, encoding="utf-8")
+            unfinished.rename(file)
+        expected = ("denied", ["mirror.example/quay/org/app:1"])
+        wait_until(lambda: answers() == expected, seconds=90, what="the static policies in use")
+        name = "gatekeeper-py-images.static.k8s.io"
+        done = plane.kubectl("delete", "validatingadmissionpolicy", name, check=False)
+        assert "not found" in done.stderr
+        shadow = as_yaml(compiled["validating"][:1])
+        done = plane.kubectl("apply", "--server-side", "-f", "-", input=shadow, check=False)
+        assert done.returncode == 1
+        assert answers() == expected
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+    wait_until(lambda: answers()[0] == "201", seconds=90, what="no static policy")

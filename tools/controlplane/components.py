@@ -106,6 +106,29 @@ def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
     return [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
 
 
+def static_policy_flags(folder: Path, configuration: Path) -> list[str]:
+    """Flags for the API server to read static admission policies from two folders below an existing one.
+
+    They are named ``validating`` and ``mutating``; this makes them, and writes the file that the flags name.
+    """
+    plugins = []
+    for name, plugin in (("validating", "Validating"), ("mutating", "Mutating")):
+        (folder / name).mkdir()
+        settings = {
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": f"{plugin}AdmissionPolicyConfiguration",
+            "staticManifestsDir": str(folder / name),
+        }
+        plugins.append({"name": f"{plugin}AdmissionPolicy", "configuration": settings})
+    document = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AdmissionConfiguration",
+        "plugins": plugins,
+    }
+    configuration.write_text(json.dumps(document), encoding="utf-8")
+    return [f"--admission-control-config-file={configuration}"]
+
+
 def controller_manager_flags(credentials: Credentials, kubeconfig: Path) -> list[str]:
     return [
         *_controller_flags(kubeconfig),
