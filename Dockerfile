@@ -23,8 +23,11 @@ WORKDIR /src
 COPY pyproject.toml uv.lock ./
 RUN /uv/bin/uv sync --quiet --frozen --no-dev --no-install-project
 COPY . .
+# uv_cache.json has the time at which the wheel was built, which would make every build different.
 RUN /uv/bin/uv build --quiet --wheel --out-dir /dist --build-constraints tools/build-constraints.txt --require-hashes \
     && /uv/bin/uv pip install --quiet --python /opt/gatekeeper-py/bin/python --no-deps /dist/*.whl \
+    && cd /opt/gatekeeper-py/lib/python3*/site-packages/gatekeeper_py-*.dist-info \
+    && rm uv_cache.json && sed -i '/uv_cache\.json/d' RECORD && cd /src \
     && PYTHONHASHSEED=0 python3 tools/rootfs.py /opt/gatekeeper-py gatekeeper-py /rootfs
 
 FROM scratch
