@@ -115,7 +115,7 @@ def send(
         connection.request(method, f"{path}?dryRun=All", json.dumps(document), headers)
         response = connection.getresponse()
         answer = Answer(
-            response.status, json.loads(response.read()), str(response.headers.get_all("Warning"))
+            response.status, json.loads(response.read()), "\n".join(response.headers.get_all("Warning") or ())
         )
         connections.put(connection)
         return answer
