@@ -6,17 +6,25 @@ control planes cannot run in one network namespace.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 from uuid import uuid4
 
 import pytest
 
 from tools.controlplane.build import cached
-from tools.controlplane.components import static_policy_flags
+from tools.controlplane.components import admission_flags
 from tools.controlplane.plane import ControlPlane
 from tools.installation.fastpath import WIDE, Site, fast_path
 from tools.installation.product import Installed, installed
+
+CALLER: Final = "api-server"
+"""The name in the client certificate of the API server."""
+
+CALLED_WITH_CERTIFICATE: Final = "127.0.0.1:18443"
+"""The webhook that gets it. No other process has the port in the network namespace of the tests."""
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +40,19 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory, static_policies: Pat
     Does not build the binaries: that takes minutes, and a test's timeout would end it half-way.
     """
     directory = tmp_path_factory.mktemp("controlplane")
-    flags = static_policy_flags(static_policies, static_policies / "admission.json")
-    with ControlPlane(cached(), directory=directory, audit="Metadata", flags=flags) as plane:
+    users = directory.with_name(f"{directory.name}-webhook-users")
+    flags = admission_flags(static_policies, static_policies / "admission.json", users)
+    plane = ControlPlane(cached(), directory=directory, audit="Metadata", flags=flags)
+    users.write_text(json.dumps(webhook_users(plane)), encoding="utf-8")  # JSON is YAML
+    with plane:
         yield plane
+
+
+def webhook_users(plane: ControlPlane) -> dict[str, Any]:
+    """The kubeconfig with which the API server shows one webhook a client certificate."""
+    shown = plane.authority.client(CALLER, file="webhook-caller")
+    user = {"client-certificate": str(shown.certificate), "client-key": str(shown.key)}
+    return {"apiVersion": "v1", "kind": "Config", "users": [{"name": CALLED_WITH_CERTIFICATE, "user": user}]}
 
 
 @pytest.fixture

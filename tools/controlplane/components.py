@@ -106,12 +106,19 @@ def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
     return [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
 
 
-def static_policy_flags(folder: Path, configuration: Path) -> list[str]:
-    """Flags for the API server to read static admission policies from two folders below an existing one.
+def admission_flags(folder: Path, configuration: Path, webhook_users: Path) -> list[str]:
+    """Flags for the API server to read static admission policies, and how it authenticates to webhooks.
 
-    They are named ``validating`` and ``mutating``; this makes them, and writes the file that the flags name.
+    The policies are in two folders below an existing one, ``validating`` and ``mutating``; this makes them.
+    ``webhook_users`` is a kubeconfig whose users are named after webhooks' hosts. The file that the flags
+    name is written to ``configuration``.
     """
-    plugins = []
+    webhooks = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "WebhookAdmissionConfiguration",
+        "kubeConfigFile": str(webhook_users),
+    }
+    plugins = [{"name": "ValidatingAdmissionWebhook", "configuration": webhooks}]
     for name, plugin in (("validating", "Validating"), ("mutating", "Mutating")):
         (folder / name).mkdir()
         settings = {

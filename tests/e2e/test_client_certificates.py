@@ -1,0 +1,115 @@
+"""A server with ``--client-ca`` answers an API server that shows its certificate, and no stranger."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builders import pod as built_pod
+from builders import policy_text, review
+from e2e.fixtures import CALLED_WITH_CERTIFICATE, CALLER
+from server import ask
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import pod
+from tools.polling import wait_until
+
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+NAME = "with-client-certificate"
+HOST, PORT = CALLED_WITH_CERTIFICATE.split(":")
+
+
+class Webhook:
+    """A server that requires client certificates, and the webhook configuration that names it."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, folder: Path, *arguments: str) -> None:
+        self.plane, self.namespace, self.ca = plane, namespace, folder / "ca.pem"
+        self._process = f"{NAME}-{namespace}"
+        policy = folder / "policy.yaml"
+        policy.write_text(policy_text(allow="[approved.example]"), encoding="utf-8")
+        plane.popen(
+            [
+                sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy),
+                "--listen", CALLED_WITH_CERTIFICATE, "--health-listen", f"{HOST}:0", "--drain-seconds", "0",
+                "--tls-self-signed", "--tls-hostname", HOST, "--tls-ca-out", str(self.ca), *arguments,
+            ],
+            name=self._process,
+        )  # fmt: skip
+        wait_until(self._has_a_policy, seconds=30, what="the server ready")
+        plane.api("POST", CONFIGURATIONS, self._configuration())
+
+    def _has_a_policy(self) -> bool:
+        return '"event":"policy_loaded"' in self.plane.log(self._process).read_text(encoding="utf-8")
+
+    def _configuration(self) -> dict[str, object]:
+        webhook = {
+            "name": "pods.client-certificate.example",
+            "clientConfig": {
+                "url": f"https://{CALLED_WITH_CERTIFICATE}/validate-image",
+                "caBundle": base64.b64encode(self.ca.read_bytes()).decode(),
+            },
+            "rules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+            ],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "timeoutSeconds": 5,
+        }
+        return {"metadata": {"name": NAME}, "webhooks": [webhook]}
+
+    def answer(self, image: str) -> str:
+        """What kubectl writes when it creates a Pod, in dry run."""
+        done = self.plane.kubectl(
+            "create", "-n", self.namespace, "--dry-run=server", "-f", "-",
+            input=json.dumps(pod("web", image)), check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def end(self) -> None:
+        self.plane.api("DELETE", f"{CONFIGURATIONS}/{NAME}")
+        self.plane.kill(self._process)
+
+
+@pytest.fixture
+def webhook(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Webhook]:
+    authority = str(control_plane.authority.certificate)
+    made = Webhook(
+        control_plane, namespace, tmp_path, "--client-ca", authority, "--client-name", request.param
+    )
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("webhook", [CALLER], indirect=True)
+def test_an_api_server_with_its_certificate_gets_verdicts_and_a_stranger_does_not(webhook: Webhook) -> None:
+    # The API server begins to call a new webhook a moment after it stores the configuration.
+    wait_until(
+        lambda: "matches no rule" in webhook.answer("docker.io/library/nginx:1"),
+        seconds=30,
+        what="a denial through the webhook",
+    )
+    assert "pod/web created" in webhook.answer("approved.example/web:1")
+    stranger = ssl.create_default_context(cafile=webhook.ca)
+    connection = http.client.HTTPSConnection(HOST, int(PORT), context=stranger, timeout=10)
+    with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+        ask(connection, review(built_pod()))
+    connection.close()
+
+
+@pytest.mark.parametrize("webhook", ["somebody-else"], indirect=True)
+def test_a_certificate_with_another_name_gets_no_verdict(webhook: Webhook) -> None:
+    wait_until(
+        lambda: "failed calling webhook" in webhook.answer("approved.example/web:1"),
+        seconds=30,
+        what="a call that fails",
+    )
