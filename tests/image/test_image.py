@@ -19,6 +19,7 @@ import trustme
 from builders import pod, policy_text, review
 from contract import check_response
 from gatekeeper_py.commands.serve import serve
+from gatekeeper_py.settings import Address
 from image.build import PROJECT, Builder, Image, project_version
 from image.sandbox import START_SECONDS, Process, Sandbox
 
@@ -296,8 +297,8 @@ def test_health_check_fails_without_a_server(sandbox: Sandbox) -> None:
 
 def test_health_check_asks_the_default_port(image: Image) -> None:
     default = next(option.default for option in serve.params if option.name == "health_listen")
-    assert isinstance(default, str)
-    assert f"'GATEKEEPER_PY_HEALTH_LISTEN', ':{default.rpartition(':')[2]}'" in health_check(image)[-1]
+    assert isinstance(default, Address)
+    assert f"'GATEKEEPER_PY_HEALTH_LISTEN', ':{default.port}'" in health_check(image)[-1]
 
 
 def test_sigterm_ends_process_1_cleanly(server: Server) -> None:
