@@ -98,7 +98,13 @@ def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
         holder = result
         for part in parents:
             holder = holder[int(part) if isinstance(holder, list) else part]
-        holder[int(last) if isinstance(holder, list) else last] = operation["value"]
+        value = operation["value"]
+        if not isinstance(holder, list):
+            holder[last] = value
+        elif operation["op"] == "replace":
+            holder[int(last)] = value
+        else:
+            holder.insert(len(holder) if last == "-" else int(last), value)
     return result
 
 

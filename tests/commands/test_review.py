@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from builders import HUB_TO_CORP, pod, policy_text, review, workload
 from commanding import Command, Write
-from gatekeeper_py.commands.manifests import _documents
+from gatekeeper_py.commands.manifests import _documents, applied
+from gatekeeper_py.core.admission.review import PatchOperation
 from gatekeeper_py.reporting.manifest import ManifestDumper
 
 ENFORCE = policy_text(HUB_TO_CORP)
@@ -412,6 +413,41 @@ def test_mutate_prints_what_would_be_stored(command: Command, write: Write) -> N
     assert "quay.io/a" in done.err
     again = command("review", write(MUTATE), write(done.out, "again.yaml"), "--mutate")
     assert again.out == done.out
+
+
+@pytest.mark.parametrize(
+    ("present", "stored"),
+    [
+        pytest.param({}, ["hub"], id="none"),
+        pytest.param({"imagePullSecrets": []}, ["hub"], id="empty"),
+        pytest.param({"imagePullSecrets": [{"name": "own"}]}, ["own", "hub"], id="another"),
+        pytest.param({"imagePullSecrets": [{"name": "hub"}]}, ["hub"], id="the-same"),
+    ],
+)
+def test_the_pull_secret_of_a_mirror_is_added_to_those_of_the_pod(
+    command: Command, write: Write, present: dict[str, Any], stored: list[str]
+) -> None:
+    mirror = "mirrors: [{from: docker.io, to: registry.corp.io/dockerhub, imagePullSecret: hub}]\n"
+    policy = write(policy_text(mirror, mode="mutate"))
+    path = write(json.dumps(pod("nginx:1.25", **present)), "pod.json")
+    (answer,) = reviewed(command, policy, path, code=0)
+    assert answer["verdict"] == "rewritten"
+    done = command("review", policy, path, "--mutate", "--format", "json")
+    assert (done.code, done.err) == (0, "")
+    (obj,) = json.loads(done.out)["items"]
+    assert [secret["name"] for secret in obj["spec"]["imagePullSecrets"]] == stored
+
+
+def test_adding_at_an_index_inserts() -> None:
+    patch: list[PatchOperation] = [
+        {"op": "add", "path": "/items/0", "value": "first"},
+        {"op": "replace", "path": "/items/1", "value": "second"},
+        {"op": "add", "path": "/items/-", "value": "last"},
+        {"op": "add", "path": "/with~1slash", "value": 1},
+    ]
+    obj = {"items": ["old", "third"]}
+    assert applied(patch, obj) == {"items": ["first", "second", "third", "last"], "with/slash": 1}
+    assert obj == {"items": ["old", "third"]}
 
 
 def test_mutate_as_json_is_a_list(command: Command, write: Write) -> None:
