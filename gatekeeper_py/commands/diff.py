@@ -19,7 +19,7 @@ from gatekeeper_py.commands.clusterinput import (
     with_cluster,
 )
 from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Instant, check_namespace
+from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Instant, check_namespace, given
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.commands.running import Recording, read_cluster
 from gatekeeper_py.core.admission.fields import GroupKind
@@ -122,9 +122,9 @@ def diff(
     recording = Recording(audit=audit, images=images, audit_log=audit_log, reviews=reviews)
     _check_usage(policies, configmap, recording, all_images=all_images)
     check_namespace(namespace)
-    *given, new = map(usable_policy, policies)
+    *old, new = map(usable_policy, policies)
     wanted = {change for changes in fail_on for change in changes}
-    change = _PolicyChange(given[0] if given else None, new, instant or now())
+    change = _PolicyChange(old[0] if old else None, new, instant or now())
     if all_images or recording.names():
         if configmap is not None:
             with_cluster(kubeconfig, context, partial(change.read_old, configmap=configmap))
@@ -236,5 +236,10 @@ def _check_usage(
         raise click.UsageError("give only one of --audit, --images, --audit-log and --reviews")
     if all_images and names:
         raise click.UsageError("--all-images asks for every image that can be written; it reads no file")
+    if all_images and (given("namespace") or given("exempt_namespaces")):
+        raise click.UsageError(
+            "--all-images compares the policies for every namespace; it takes no --namespace and no"
+            " --exempt-namespace"
+        )
     if (*policies, *names).count("-") > 1:
         raise click.UsageError("stdin can be read only once")

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 from gatekeeper_py.core.policy.instant import parse_instant
@@ -87,6 +88,12 @@ def check_namespace(name: str | None) -> None:
     """Refuse a value of ``--namespace`` that no namespace can have, before it becomes part of a path."""
     if name is not None and not NAMESPACE.fullmatch(name):
         raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
+
+
+def given(parameter: str) -> bool:
+    """Return whether the caller set a parameter of the running command, instead of getting its default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
 
 
 class Instant(click.ParamType[datetime]):

@@ -366,6 +366,14 @@ def test_a_file_that_is_not_there_is_exit_2(command: Command, policies: tuple[Pa
         pytest.param(("a", "b", "--configmap", "x/y"), "give only the policy NEW", id="configmap-and-old"),
         pytest.param(("a", "b", "--images", "x", "--audit", "y"), "give only one of", id="two-files"),
         pytest.param(("a", "b", "--images", "x", "--all-images"), "it reads no file", id="file-and-all"),
+        pytest.param(
+            ("a", "b", "--all-images", "-n", "shop"), "it takes no --namespace", id="namespace-and-all"
+        ),
+        pytest.param(
+            ("a", "b", "--all-images", "--exempt-namespace", "shop"),
+            "no --exempt-namespace",
+            id="exempt-and-all",
+        ),
         pytest.param(("-", "b", "--images", "-"), "stdin can be read only once", id="stdin-twice"),
         pytest.param(("a", "b", "-n", "../x"), "not a valid namespace name", id="namespace"),
         pytest.param(("a", "b", "--fail-on", "widened"), "not one of rejected, approved", id="fail-on"),
