@@ -7,15 +7,23 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gatekeeper_py import __version__
+from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.reporting.reviewed import ReviewedObject
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 
+REASONS: Final[Mapping[Reason, str]] = {
+    "denied": "The image matches a deny rule.",
+    "unlisted": "The image matches no allow rule.",
+    "invalid": "The image cannot be approved under any policy.",
+    "absent": "The image does not exist in its registry.",
+    "unverified": "The registry did not confirm that the image exists.",
+}
+"""Why an image is rejected: every ``Reason`` but ``allowed``."""
+
 RULES: Final = {
-    "image-denied": "The image matches a deny rule.",
-    "image-unlisted": "The image matches no allow rule.",
-    "image-invalid": "The image cannot be approved under any policy.",
+    **{f"image-{reason}": text for reason, text in REASONS.items()},
     "kind-unknown": "No image can be found in this kind. Declare its images under resources.",
 }
 

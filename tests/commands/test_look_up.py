@@ -130,6 +130,18 @@ def test_review_judges_by_what_exists(
     assert command("review", given, job, "--look-up").code == 0
 
 
+def test_sarif_has_a_rule_for_each_result(command: Command, write: Write, registry: Registry) -> None:
+    images = [f"{registry.host}/team/app:{tag}" for tag in ("gone", "broken")]
+    file = write(json.dumps(pod(*images)), "pod.json")
+    done = command(
+        "review", write(policy(registry.host, on_error="deny")), file, "--look-up", "--format", "sarif"
+    )
+    (run,) = json.loads(done.out)["runs"]
+    results = [result["ruleId"] for result in run["results"]]
+    assert results == ["image-absent", "image-unverified"]
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} >= set(results)
+
+
 def test_mutate_mode_follows_mirrors_and_pins(command: Command, write: Write, registry: Registry) -> None:
     mirrors = f"mirrors: [{{from: docker.io, to: '{registry.host}/hub', verify: true, pin: true}}]\n"
     given = write(policy(registry.host, mirrors, mode="mutate", pin=", pin: true"))
