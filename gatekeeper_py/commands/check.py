@@ -75,7 +75,7 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
         for finding in findings:
             console().print(line(stream.name, finding))
     else:
-        print_findings(stream.name, stream.policies[0].lines, older)
+        print_findings(stream.name, stream.lines, older)
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
         console().print(f"{stream.name}: {summary if findings else 'ok'}")
     return 0 if ok else 1

@@ -33,9 +33,13 @@ class OtherDocument(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStream:
-    """The content of a POLICY argument: the documents that are policies or should be, and all others."""
+    """The content of a POLICY argument: the documents that are policies or should be, and all others.
+
+    ``lines`` are those of the whole text.
+    """
 
     name: str
+    lines: tuple[str, ...]
     policies: tuple[PolicyInput, ...]
     others: tuple[OtherDocument, ...] = ()
 
@@ -46,10 +50,10 @@ def read_stream(argument: str) -> PolicyStream:
     Raises ``UnreadableError`` when it cannot be read as text, and when a stream holds no policy.
     """
     name, text = read_bounded(argument)
+    lines = () if text is None else lines_of(text)
     documents = [] if text is None else list(_documents(text))
     if text is None or len(documents) <= 1:
-        return PolicyStream(name=name, policies=(parsed_input(name, text),))
-    lines = lines_of(text)
+        return PolicyStream(name=name, lines=lines, policies=(parsed_input(name, text),))
     policies: list[PolicyInput] = []
     others: list[OtherDocument] = []
     bare = 0
@@ -63,7 +67,7 @@ def read_stream(argument: str) -> PolicyStream:
         policies.append(_refused(given, first) if bare > 1 else given)
     if not policies:
         raise UnreadableError(f"{name}: none of its {len(documents):,} documents is a policy")
-    return PolicyStream(name=name, policies=tuple(policies), others=tuple(others))
+    return PolicyStream(name=name, lines=lines, policies=tuple(policies), others=tuple(others))
 
 
 def _documents(text: str) -> Iterator[tuple[int, str]]:

@@ -323,6 +323,16 @@ def test_what_was_compiled_from_another_policy_causes_a_warning(
     assert command("check", "-", "--strict", stdin=stream(changed, compiled)).code == 1
 
 
+def test_a_warning_about_a_compiled_object_shows_its_line(command: Command) -> None:
+    quoted = (
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: policy}}\n"
+        f"data: {{policy.yaml: {json.dumps(CLEAN)}}}\n"
+    )
+    broken = "kind: ValidatingAdmissionPolicy\nmetadata: [\n"
+    done = command("check", "-", stdin=stream(quoted, broken))
+    assert "  6 | kind: ValidatingAdmissionPolicy\n" in done.out
+
+
 def test_a_compiled_object_that_cannot_be_read_causes_a_warning(command: Command) -> None:
     broken = "kind: ValidatingAdmissionPolicy\nmetadata: [\n"
     assert findings_of(command, stream(CLEAN, broken)) == [("unreadable-object", CLEAN.count("\n") + 2)]
