@@ -6,14 +6,14 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known
+from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known, final_facts
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.undone import Writer, read_writer
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
@@ -47,6 +47,8 @@ _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\
 
 Endpoint = Literal["validate", "mutate", "policy"]
 
+T = TypeVar("T")
+
 Decide = Callable[[AdmissionRequest, Snapshot, Facts], Outcome]
 """``admission.validate`` or ``admission.mutate``."""
 
@@ -68,10 +70,14 @@ class Registries(Protocol):
 
 
 class Asking(NamedTuple):
-    """What a review must know before it can be answered, under one snapshot of the policy."""
+    """What a review must know before it can be answered, under one snapshot of the policy.
+
+    ``used`` are the answers of registries that were known already.
+    """
 
     lookups: tuple[Lookup, ...]
     snapshot: Snapshot
+    used: Mapping[Lookup, Resolution]
 
 
 class Observer(Protocol):
@@ -246,14 +252,21 @@ class Webhook:
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
         body = await self._read(request)
         start = time.perf_counter()
-        answer = await self._reviewed(body, endpoint, decide, start)
+        answer = await self._reviewed(
+            body, lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start)
+        )
         if isinstance(answer, Asking):
             seconds = min(budget(request.rel_url.raw_query_string), MAX_LOOKUP_SECONDS)
             seconds -= time.perf_counter() - start + LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
-            answer = await self._reviewed(body, endpoint, decide, start, answer.snapshot, resolved)
-            # Every look-up of a review is known after the first pass: no answer leads to another question.
-            assert not isinstance(answer, Asking)  # noqa: S101
+            facts = final_facts({**answer.used, **resolved})
+            answer = await self._reviewed(
+                body,
+                lambda parsed, snapshot: self._encoded(
+                    endpoint, decide(parsed, snapshot, facts), parsed, snapshot, start
+                ),
+                answer.snapshot,
+            )
         return bytes_response(200, answer)
 
     async def _resolve(
@@ -277,15 +290,9 @@ class Webhook:
         return registries.known
 
     async def _reviewed(
-        self,
-        body: bytes,
-        endpoint: Endpoint,
-        decide: Decide,
-        start: float,
-        chosen: Snapshot | None = None,
-        resolved: Mapping[Lookup, Resolution] | None = None,
-    ) -> bytes | Asking:
-        """Decode and judge a body, by the live policy or by the one that was ``chosen`` before."""
+        self, body: bytes, judge: Callable[[AdmissionRequest, Snapshot], T], chosen: Snapshot | None = None
+    ) -> T:
+        """Decode a body and judge it, by the live policy or by the one that was ``chosen`` before."""
         decoded_for: Snapshot | None = None
 
         def decode(content: bytes) -> Any:
@@ -293,16 +300,16 @@ class Webhook:
             decoded_for = chosen or self._live.snapshot
             return decoded(content, decoded_for)
 
-        def answer(document: Any) -> bytes | Asking:
+        def use(document: Any) -> T:
             parsed = review.parse(document)
             snapshot = chosen or self._live.snapshot
             if snapshot is None:
                 raise Refusal(503, "no policy is loaded yet")
             if decoded_for is not None and snapshot is not decoded_for:  # it may read other fields
                 parsed = review.parse(parse_json(body))
-            return self._judged(endpoint, decide, parsed, snapshot, start, resolved)
+            return judge(parsed, snapshot)
 
-        return await with_document(body, self._held, decode=decode, use=answer)
+        return await with_document(body, self._held, decode=decode, use=use)
 
     def _judged(
         self,
@@ -311,16 +318,26 @@ class Webhook:
         request: AdmissionRequest,
         snapshot: Snapshot,
         start: float,
-        resolved: Mapping[Lookup, Resolution] | None = None,
     ) -> bytes | Asking:
         """Return a review's answer, counted and logged, or what must be known before.
 
-        ``start`` is of ``time.perf_counter``; ``resolved`` are the answers of registries.
+        ``start`` is of ``time.perf_counter``.
         """
-        facts = Facts(self._known(snapshot), resolved)
+        facts = Facts(self._known(snapshot))
         outcome = decide(request, snapshot, facts)
         if facts.missing:
-            return Asking(tuple(dict.fromkeys(facts.missing)), snapshot)
+            return Asking(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)
+        return self._encoded(endpoint, outcome, request, snapshot, start)
+
+    def _encoded(
+        self,
+        endpoint: Endpoint,
+        outcome: Outcome,
+        request: AdmissionRequest,
+        snapshot: Snapshot,
+        start: float,
+    ) -> bytes:
+        """Return the answer to a review, counted and logged."""
         body = orjson.dumps(outcome.response.document())
         self._tell(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
         return body

@@ -34,13 +34,15 @@ NOT_ASKED: Final = Resolution(failed("no registry was asked"))
 
 
 class Facts:
-    """The answers that one review may use. ``missing`` collects the look-ups without an answer.
+    """The answers that one review may use.
 
+    ``missing`` collects the look-ups without an answer, ``used`` the answers that were returned.
     ``resolved`` are answers that were asked for this review; they come before what is ``known``.
     """
 
     def __init__(self, known: Known, resolved: Mapping[Lookup, Resolution] | None = None) -> None:
         self.missing: list[Lookup] = []
+        self.used: dict[Lookup, Resolution] = {}
         self._known = known
         self._resolved = resolved or {}
 
@@ -51,12 +53,30 @@ class Facts:
         if resolution is None:
             self.missing.append(lookup)
             return NOT_ASKED
+        self.used[lookup] = resolution
         return resolution
 
 
 def no_facts() -> Facts:
     """Return facts for a place that asks no registries: what needs one could not be verified."""
     return Facts(lambda _lookup: NOT_ASKED)
+
+
+def final_facts(answers: Mapping[Lookup, Resolution]) -> Facts:
+    """Return facts for deciding a request that was decided once before, to find out what it must know.
+
+    ``answers`` are what the first decision used and the answers to what it missed. Nothing else is read, so a
+    fact that expires in between cannot change the decision. The first decision did not miss everything: a
+    mirror's image is pinned only once it is known which one exists. So an answer about several manifests
+    also answers for the one that was found, and for each of them if all are missing.
+    """
+    single: dict[Lookup, Resolution] = {}
+    for (candidates,), (answer, candidate) in answers.items():
+        if answer.status == "found":
+            single[Lookup((candidates[candidate],))] = Resolution(answer, 0)
+        elif answer.status == "missing":
+            single |= {Lookup((manifest,)): Resolution(answer) for manifest in candidates}
+    return Facts({**single, **answers}.get)
 
 
 class PodLookups(NamedTuple):

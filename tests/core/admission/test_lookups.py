@@ -16,7 +16,7 @@ from builders import INSTANT, policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.lookups import Facts, is_never_pulled, lookups
+from gatekeeper_py.core.admission.lookups import Facts, final_facts, is_never_pulled, lookups
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.images.manifest import (
     MISSING,
@@ -372,3 +372,68 @@ def test_what_mutate_writes_is_approved_or_was_not_to_begin_with(
     assert not known.missing
     for judgement in outcome.judgements:
         assert judgement.rewritten is None or compiled.decide("shop", judgement.rewritten).approved
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "second", "expected"),
+    [
+        ("", MISSING, FOUND, f"dr.io/hub/library/nginx:1@{DIGEST}"),
+        ("onMissing: rewrite", MISSING, MISSING, "r.io/hub/library/nginx:1"),
+        ("onError: rewrite", MISSING, DOWN, "r.io/hub/library/nginx:1"),
+        ("onError: rewrite", DOWN, FOUND, f"dr.io/hub/library/nginx:1@{DIGEST}"),
+    ],
+)
+def test_the_image_on_a_mirror_is_pinned_with_the_answer_about_all_mirrors(
+    options: str, first: Answer, second: Answer, expected: str
+) -> None:
+    """Which of two images is to be pinned shows only in the answers to the first questions."""
+    compiled = policy(MIRROR % options, allow="[{image: r.io, pin: true}, {image: dr.io, pin: true}]")
+    asked = request("nginx:1")
+    by_host = {"r.io": first, "dr.io": second}
+    answered = {
+        lookup: resolve(tuple(by_host[manifest.host] for manifest in lookup.candidates))
+        for lookup in lookups(asked, compiled, mutate)
+    }
+    known = final_facts(answered)
+    assert image_after(mutate(asked, compiled, known), asked) == expected
+    assert not known.missing
+
+
+@given(
+    image_lists,
+    st.sampled_from([mutate, validate]),
+    st.sampled_from(["keep", "rewrite", "deny"]),
+    st.sampled_from(["keep", "rewrite", "deny"]),
+    st.booleans(),
+    st.lists(st.booleans(), min_size=4, max_size=4),
+    st.data(),
+)
+def test_the_final_facts_answer_every_question(
+    images: list[str],
+    endpoint: Any,
+    on_missing: str,
+    on_error: str,
+    pin: bool,  # noqa: FBT001
+    flags: list[bool],
+    data: st.DataObject,
+) -> None:
+    """However many facts the first decision knew, and whatever they and the new answers are."""
+    mirror = MIRROR % f"onMissing: {on_missing}, onError: {on_error}, pin: {str(pin).lower()}"
+    rules = [
+        f"{{image: {host}, verify: {str(verify).lower()}, pin: {str(pinned).lower()}}}"
+        for host, verify, pinned in (("r.io", *flags[:2]), ("dr.io", *flags[2:]))
+    ]
+    compiled = policy(f"{mirror}\ndeny: [r.io/denied]", allow=f"[{', '.join(rules)}]")
+    truth: dict[Manifest, Answer] = {}
+
+    def answer(lookup: Lookup) -> Resolution:
+        for manifest in lookup.candidates:
+            truth.setdefault(manifest, data.draw(answers))
+        return resolve(tuple(truth[manifest] for manifest in lookup.candidates))
+
+    first = Facts(lambda lookup: answer(lookup) if data.draw(st.booleans()) else None)
+    endpoint(request(*images), compiled, first)
+    known = final_facts(first.used | {lookup: answer(lookup) for lookup in first.missing})
+    outcome = endpoint(request(*images), compiled, known)
+    assert not known.missing
+    assert outcome == endpoint(request(*images), compiled, Facts(answer))

@@ -1,0 +1,89 @@
+"""Reviews that wait for registries: what is known when they are decided, and how long they wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from builders import pod, policy, review
+from contract import Answer, Endpoint, check_response
+from gatekeeper_py.core.images.manifest import MISSING, Lookup, Resolution, found, resolve
+from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
+from served import Served, Start
+from wire import request
+
+DIGEST = "sha256:" + "a" * 64
+VERIFIED = "[{image: r.io/**, verify: true, onError: deny}]"
+
+
+class Registries:
+    """Registries that answer when asked. ``facts`` is what they said before; a test may change it."""
+
+    def __init__(self, say: Callable[[str], RegistryAnswer]) -> None:
+        self.facts: dict[str, RegistryAnswer] = {}
+        self.asked: list[Lookup] = []
+        self.seconds: list[float] = []
+        self.on_asked: Callable[[], None] = lambda: None
+        self._say = say
+
+    def known(self, lookup: Lookup) -> Resolution | None:
+        answers = [self.facts.get(str(manifest)) for manifest in lookup.candidates]
+        known = tuple(answer for answer in answers if answer is not None)
+        return resolve(known) if len(known) == len(answers) else None
+
+    async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
+        self.asked += lookups
+        self.seconds.append(seconds)
+        await asyncio.sleep(0)
+        self.on_asked()
+        return {
+            lookup: resolve(tuple(self._say(str(manifest)) for manifest in lookup.candidates))
+            for lookup in lookups
+        }
+
+
+async def ask(served: Served, document: dict[str, Any], *, endpoint: Endpoint = "validate") -> Answer:
+    async with served.connected() as connection:
+        answer = await connection.ask(
+            request(json.dumps(document).encode(), path=f"/{endpoint}-image?timeout=5s")
+        )
+    assert answer.status == 200, answer.body
+    assert served.log.events.count("internal_error") == 0
+    return check_response(answer.body, document, endpoint)
+
+
+async def test_a_fact_that_expires_while_the_review_waits_still_decides(start: Start) -> None:
+    """A missing image is forgotten after 10 s, and new credentials make the webhook forget all images."""
+    registries = Registries(lambda _image: found(DIGEST))
+    registries.facts["r.io/gone:1"] = MISSING
+    registries.on_asked = registries.facts.clear
+    served = start(policy(allow=VERIFIED), registries=registries)
+    answer = await ask(served, review(pod("r.io/gone:1", "r.io/new:1")))
+    assert [str(lookup.candidates[0]) for lookup in registries.asked] == ["r.io/new:1"]
+    assert not answer.allowed
+    assert "r.io/gone:1 does not exist in r.io (absent)" in answer.message
+    assert "r.io/new:1" not in answer.message
+
+
+async def test_a_fact_that_changes_while_the_review_waits_does_not_change_its_answer(start: Start) -> None:
+    registries = Registries(lambda _image: found(DIGEST))
+    registries.facts["r.io/old:1"] = found(DIGEST)
+    registries.on_asked = lambda: registries.facts.update({"r.io/old:1": MISSING})
+    served = start(policy(allow=VERIFIED), registries=registries)
+    assert (await ask(served, review(pod("r.io/old:1", "r.io/new:1")))).allowed
+
+
+async def test_the_image_that_a_second_mirror_has_is_pinned_without_asking_again(start: Start) -> None:
+    registries = Registries(lambda image: found(DIGEST) if image.startswith("dr.io") else MISSING)
+    compiled = policy(
+        "mirrors: [{from: docker.io, to: [r.io/hub, dr.io/hub], verify: true}]",
+        mode="mutate",
+        allow="[{image: r.io, pin: true}, {image: dr.io, pin: true}]",
+    )
+    served = start(compiled, registries=registries)
+    document = review(pod("nginx:1"))
+    (container,) = (await ask(served, document, endpoint="mutate")).object["spec"]["containers"]
+    assert container["image"] == f"dr.io/hub/library/nginx:1@{DIGEST}"
+    assert len(registries.asked) == 1
