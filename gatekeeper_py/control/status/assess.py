@@ -13,6 +13,7 @@ from gatekeeper_py.control.configurations import EVERYTHING
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
 from gatekeeper_py.control.policy import rewrites
+from gatekeeper_py.control.status.arguments import as_deployed, policy_configmap
 from gatekeeper_py.control.status.facts import Facts, PodFacts
 from gatekeeper_py.control.webhooks import drift
 from gatekeeper_py.control.webhooks.conditions import found_conditions
@@ -139,7 +140,7 @@ class _Assessment:
 
     def __init__(self, facts: Facts, installation: Installation, now: datetime) -> None:
         self._facts = facts
-        self._installation = installation
+        self._installation = as_deployed(installation, facts.deployment, facts.controller)
         self._now = now
         self._problems: list[str] = []
         # Without these two the installation is the static one, for instance with cert-manager.
@@ -352,6 +353,7 @@ class _Assessment:
             return None
         if facts.controller is None:
             self._problems.append(f"the Deployment {self._installation.controller} does not exist")
+        self._check_configmaps()
         if not any(each.ready for each in facts.controllers):
             self._problems.append("no controller is ready")
         in_step: bool | None = None
@@ -367,6 +369,16 @@ class _Assessment:
             self._problems.append("the fast path is not in step with the policy")
         self._check_mutation(policy, paused=paused)
         return in_step
+
+    def _check_configmaps(self) -> None:
+        """Check that the controller reads the policy that the servers use."""
+        namespace = self._installation.namespace
+        served = policy_configmap(self._facts.deployment, "serve", namespace)
+        read = policy_configmap(self._facts.controller, "control", namespace)
+        if served is not None and read is not None and served != read:
+            self._problems.append(
+                f"the servers read the policy from the ConfigMap {served}, but the controller from {read}"
+            )
 
     def _enforcement(self, *, paused: bool) -> Enforcement | None:
         """Return what the newest proof of a controller says."""

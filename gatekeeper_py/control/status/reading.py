@@ -12,6 +12,7 @@ import orjson
 
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.installation import Installation
+from gatekeeper_py.control.status.arguments import as_deployed
 from gatekeeper_py.control.status.facts import Facts, PodFacts
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
 
@@ -52,16 +53,16 @@ async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Ins
             settings=None,
             secret=None,
         )
-    owner, service, deployment, controller, policy, settings, validating, mutating = await asyncio.gather(
+    owner, service, deployment, controller, settings, validating, mutating = await asyncio.gather(
         api.get(installation.owner_path),
         api.get(installation.service_path),
         api.get(installation.deployment_path),
         api.get(installation.controller_path),
-        api.get(installation.policy_path),
         api.get(installation.settings_path),
         api.get(VALIDATING_PATH),
         api.get(MUTATING_PATH),
     )
+    policy = await api.get(as_deployed(installation, deployment, controller).policy_path)
     secret, secret_readable = await _secret(api, installation)
     servers = await _pods(api, proxy, installation, installation.deployment, shows_policy=True)
     controllers = await _pods(api, proxy, installation, installation.controller, shows_policy=False)

@@ -30,6 +30,7 @@ from gatekeeper_py.control.webhooks.templates import (
 from gatekeeper_py.core.names import PAUSED_UNTIL
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.issuing import issue
+from gatekeeper_py.settings import ConfigMapName
 
 POLICY = (
     "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [a.io]\n"
@@ -404,3 +405,32 @@ def test_an_installation_without_a_controller_has_both_configurations() -> None:
     assert assessed(enforcing).problems == ()
     broken = edited(VALIDATING_PATH, lambda it: it["webhooks"][0]["clientConfig"]["service"].update(name="x"))
     assert "clientConfig" in assessed(broken(facts)).problems[0]
+
+
+def running(command: str, configmap: str) -> dict[str, Any]:
+    """A Deployment of two Pods that run a command with ``--configmap``."""
+    containers = [{"args": [command, f"--configmap={configmap}"]}]
+    return {"spec": {"replicas": 2, "template": {"spec": {"containers": containers}}}}
+
+
+def test_a_configmap_of_another_name_is_healthy_too() -> None:
+    target = replace(INSTALLATION, policy=ConfigMapName("ns", "mine")).target
+    document = validating(target, WebhookSettings()).document(STORE.bundle, OWNER)
+    facts = replace(
+        healthy(),
+        deployment=running("serve", "ns/mine"),
+        controller=running("control", "ns/mine"),
+        webhooks={VALIDATING_PATH: document},
+    )
+    assert assessed(facts).problems == ()
+    missing = replace(facts, policy=None)
+    assert "the ConfigMap mine does not exist" in assessed(missing).problems
+
+
+def test_servers_and_controller_that_read_different_configmaps_are_a_problem() -> None:
+    facts = replace(
+        healthy(), deployment=running("serve", "ns/policy"), controller=running("control", "ns/other")
+    )
+    assert assessed(facts).problems == (
+        "the servers read the policy from the ConfigMap ns/policy, but the controller from ns/other",
+    )

@@ -125,3 +125,12 @@ async def test_anything_else_that_cannot_be_read_is_an_error(api: Api, path: str
     api.objects[path] = ApiError("GET", path, 403, "forbidden", reason="Forbidden")
     with pytest.raises(ApiError, match="403"):
         await read_facts(api, api, INSTALLATION)
+
+
+async def test_the_policy_is_read_from_the_configmap_that_the_servers_use(api: Api) -> None:
+    containers = [{"args": ["serve", "--configmap=ns/mine"]}]
+    api.objects[INSTALLATION.deployment_path] = {"spec": {"template": {"spec": {"containers": containers}}}}
+    mine = {"metadata": {"name": "mine"}}
+    api.objects["/api/v1/namespaces/ns/configmaps/mine"] = mine
+    facts = await read_facts(api, api, INSTALLATION)
+    assert facts.policy == mine
