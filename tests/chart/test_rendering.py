@@ -109,6 +109,22 @@ def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
             ["enforcement.probeNamespace must be another namespace"],
             id="probes-at-home",
         ),
+        pytest.param(
+            merged(
+                WITH_POLICY,
+                {
+                    "enforcement": {"probeNamespace": "probes"},
+                    "webhooks": {"exemptNamespaces": ["calico-system", "probes"]},
+                },
+            ),
+            ["enforcement.probeNamespace must not be exempt", "Pods in probes are not reviewed"],
+            id="probes-in-an-exempt-namespace",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"enforcement": {"probeNamespace": "kube-system"}}),
+            ["enforcement.probeNamespace must not be exempt"],
+            id="probes-in-kube-system",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_do(
@@ -117,6 +133,41 @@ def test_what_cannot_work_is_refused_with_what_to_do(
     refusal = helm.refusal(values)
     for sentence in sentences:
         assert sentence in refusal
+
+
+def test_the_notes_show_the_way_to_open_the_cluster_that_works() -> None:
+    helm = find_helm(4)  # Helm 3 needs a cluster to show the notes
+
+    def notes(*, cert_manager: bool) -> str:
+        values = merged(WITH_POLICY, {"certManager": {"enabled": cert_manager}})
+        done = helm.run(
+            "install", "gatekeeper-py", str(CHART), "--namespace=ns", "--dry-run=client", values=values
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("NOTES:")[2]
+
+    annotate, delete = "kubectl annotate namespace ns", "kubectl delete validatingwebhookconfiguration"
+    with_controller, without = notes(cert_manager=False), notes(cert_manager=True)
+    assert annotate in with_controller
+    assert "On macOS" in with_controller
+    assert delete not in with_controller
+    assert delete in without
+    assert "annotate" not in without
+
+
+def test_the_audit_exempts_the_namespaces_that_the_webhook_does_not_review(helm: Helm) -> None:
+    values = merged(
+        WITH_POLICY,
+        {"reports": {"enabled": True}, "webhooks": {"exemptNamespaces": ["calico-system", "kube-system"]}},
+    )
+    objects = helm.objects("shop", "--namespace=platform", values=values)
+    pod = objects["Deployment", "platform", "gatekeeper-py-reports"]["spec"]["template"]["spec"]
+    arguments = pod["containers"][0]["args"]
+    assert [each for each in arguments if each.startswith("--exempt-namespace")] == [
+        "--exempt-namespace=platform",
+        "--exempt-namespace=kube-system",
+        "--exempt-namespace=calico-system",
+    ]
 
 
 @pytest.mark.parametrize("namespace", ["default", "kube-system"])
