@@ -207,6 +207,47 @@ def test_the_alerts_link_to_the_runbooks_that_the_values_name(helm: Helm) -> Non
     assert not any("runbooks//" in link for link in links)
 
 
+def rendered_alerts(helm: Helm, **values: Any) -> dict[str, dict[str, Any]]:
+    """Return the alerts of the chart by name."""
+    values = {
+        "policy": {"existingConfigMap": "mine"},
+        "monitoring": {"rules": {"enabled": True}},
+        **values,
+    }
+    found = helm.objects(values=values)["PrometheusRule", "gatekeeper-py", "gatekeeper-py"]
+    return {rule["alert"]: rule for group in found["spec"]["groups"] for rule in group["rules"]}
+
+
+def test_with_cert_manager_no_alert_fires_because_there_is_no_controller(helm: Helm) -> None:
+    usual = rendered_alerts(helm)
+    without = rendered_alerts(helm, certManager={"enabled": True})
+    absent = {name for name, rule in usual.items() if "absent(gatekeeper_py_control" in rule["expr"]}
+    assert absent == {"GatekeeperPyNotEnforced", "GatekeeperPyControllerMissing"}
+    assert without == {name: rule for name, rule in usual.items() if name not in absent}
+
+
+@pytest.mark.parametrize(
+    ("values", "soon", "critical"),
+    [
+        pytest.param({"certificates": {"renewBeforeDays": 15}}, 10 * 86400, 1.5 * 86400, id="controller"),
+        pytest.param({"certificates": {"renewBeforeDays": 0.5}}, 28800, 4320, id="half-a-day"),
+        pytest.param({"certificates": {"renewBeforeDays": 60}}, 40 * 86400, 3 * 86400, id="early"),
+        pytest.param(
+            {"certManager": {"enabled": True, "duration": "48h", "renewBefore": "23h30m1800s"}},
+            16 * 3600,
+            2.4 * 3600,
+            id="cert-manager",
+        ),
+    ],
+)
+def test_the_alerts_on_certificates_fire_only_after_the_time_of_their_renewal(
+    helm: Helm, values: dict[str, Any], soon: float, critical: float
+) -> None:
+    found = rendered_alerts(helm, **values)
+    assert found["GatekeeperPyCertificateExpiresSoon"]["expr"].rstrip().endswith(f"\n< {soon:.0f}")
+    assert found["GatekeeperPyCertificateExpires"]["expr"].rstrip().endswith(f"\n< {critical:.0f}")
+
+
 def test_not_armed_nothing_of_cert_manager_is_missing_but_the_webhooks(helm: Helm) -> None:
     values = {"policy": {"existingConfigMap": "mine"}, "certManager": {"enabled": True}}
     armed = helm.objects(values=values)

@@ -46,6 +46,21 @@ priorityClassName: {{ . }}
 {{- include "gatekeeper-py.placement" . }}
 {{- end }}
 
+{{/* How many seconds before it expires a certificate is renewed. */}}
+{{- define "gatekeeper-py.renewBeforeSeconds" -}}
+{{- if .Values.certManager.enabled -}}
+{{- $seconds := 0 -}}
+{{- $units := dict "h" 3600 "m" 60 "s" 1 -}}
+{{- range regexFindAll "[0-9]+[hms]" .Values.certManager.renewBefore -1 -}}
+{{- $number := regexFind "[0-9]+" . -}}
+{{- $seconds = add $seconds (mul (int64 $number) (get $units (trimPrefix $number .))) -}}
+{{- end -}}
+{{- $seconds -}}
+{{- else -}}
+{{- mulf .Values.certificates.renewBeforeDays 86400 | int64 -}}
+{{- end -}}
+{{- end }}
+
 {{- define "gatekeeper-py.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

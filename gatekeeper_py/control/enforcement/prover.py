@@ -1,4 +1,4 @@
-"""Each minute, prove that every API server enforces the policy."""
+"""Each minute, prove that every API server that answers enforces the policy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Observer(Protocol):
 
 
 class Prover:
-    """Probes every API server, and reports whether all of them enforce the policy.
+    """Probes every API server, and reports whether all that answer enforce the policy.
+
+    An API server that does not answer proves nothing either way. It is counted as ``unreachable``, and an
+    alert fires when that lasts.
 
     ``servers`` returns their addresses, as far as they are known. ``armed`` says whether the webhook should
     be called at all. ``valid_is_rejected`` says whether the policy rejects valid probe images.
