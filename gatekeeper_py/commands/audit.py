@@ -19,7 +19,7 @@ from gatekeeper_py.commands.clusterinput import (
     with_cluster,
 )
 from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Interval, check_namespace
+from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Interval, check_namespace, given
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.policy.policy import Policy
@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 @click.option("--policy", metavar="POLICY", help="Policy file, ConfigMap manifest, or - for stdin.")
 @click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap of the cluster.")
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Audit only this namespace. Default: all.")
-@click.option("--all", "approved_too", is_flag=True, help="Also show approved images.")
+@click.option(
+    "--all",
+    "approved_too",
+    is_flag=True,
+    help="Also show approved images. With --suggest: include exempt namespaces.",
+)
 @click.option(
     "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
 )
@@ -103,6 +108,10 @@ def audit(
         if policy is not None or configmap is not None or style != "table":
             raise click.UsageError(
                 "--suggest prints a policy; it takes --by and --base, and no policy or format"
+            )
+        if approved_too and given("exempt_namespaces"):
+            raise click.UsageError(
+                "--suggest --all includes exempt namespaces; it takes no --exempt-namespace"
             )
         exempt = frozenset() if approved_too else frozenset(exempt_namespaces)
         click.echo(_suggested(base, by or "registry", namespace, exempt, kubeconfig, context), nl=False)
@@ -215,8 +224,8 @@ def _suggested(
     from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
     from gatekeeper_py.reporting.suggestion import new_policy  # noqa: PLC0415
 
-    given = NOTHING if base is None else usable_policy(base)
-    policy = Snapshot(given.at(now()), CACHE_SIZE, CacheCounts())
+    kept = NOTHING if base is None else usable_policy(base)
+    policy = Snapshot(kept.at(now()), CACHE_SIZE, CacheCounts())
     suggestion = Suggestion(policy, by, exempt)
 
     async def work(api: ApiClient) -> tuple[GroupKind, ...]:
@@ -227,7 +236,7 @@ def _suggested(
 
     note_missing(with_cluster(kubeconfig, context, work))
     if base is not None:
-        return extended(given, suggestion)
+        return extended(kept, suggestion)
     if not suggestion.rules:
         raise UnreadableError("there is no image that a rule could approve")
     return new_policy(suggestion, by)

@@ -92,6 +92,12 @@ def test_the_width_of_rules_can_be_chosen(suggest: Any, by: str, patterns: list[
     assert [line.removeprefix("  - ") for line in lines if line.startswith("  - ")] == patterns
 
 
+def test_all_cannot_be_combined_with_an_exempt_namespace(suggest: Any) -> None:
+    done = suggest("--all", "--exempt-namespace", "shop")
+    assert (done.code, done.out) == (2, "")
+    assert "--suggest --all includes exempt namespaces" in done.err
+
+
 def test_exempt_namespaces_are_left_out_unless_all_are_wanted(suggest: Any) -> None:
     assert "gcr.io" not in suggest().out
     assert "  - k8s.gcr.io/dns\n" in suggest("--all").out
