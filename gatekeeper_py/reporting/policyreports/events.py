@@ -23,6 +23,9 @@ COMPONENT: Final = "gatekeeper-py-reports"
 MAX_NOTE: Final = 1000
 """Characters. The API server accepts 1,024."""
 
+MAX_OWNER_NAME: Final = 200
+"""Maximum number of characters of the owner's name in an Event's name, which may have 253 in total."""
+
 MAX_IMAGES: Final = 3
 
 MAX_EVENTS: Final = 25
@@ -81,10 +84,12 @@ def _event(owner: Owner, images: tuple[str, ...], now: datetime) -> dict[str, An
     shown = ", ".join(escape(image, 250) or "(none)" for image in images[:MAX_IMAGES])
     more = f" and {len(images) - MAX_IMAGES} more" if len(images) > MAX_IMAGES else ""
     instant = format_instant(now)
+    # The name is a DNS subdomain, so nothing but a letter or digit may stand before the dot.
+    name = owner.name[:MAX_OWNER_NAME].rstrip("-.")
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{owner.name[:200]}.{secrets.token_hex(8)}", "namespace": owner.namespace},
+        "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": owner.namespace},
         "involvedObject": {
             "apiVersion": owner.api_version,
             "kind": owner.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -240,6 +241,26 @@ class TestEvents:
         assert event["involvedObject"]["uid"] == "uid-1"
         assert event["message"] == "Pods use images that are not approved: nginx, b, c and 2 more"
         assert (event["type"], event["reason"]) == ("Warning", "ImageNotApproved")
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param("web", id="short"),
+            pytest.param("a" * 199 + "-b", id="cut-after-a-dash"),
+            pytest.param("a" * 198 + ".-.b", id="cut-after-dots-and-dashes"),
+            pytest.param("a" * 253, id="longest"),
+        ],
+    )
+    async def test_the_name_of_an_event_is_a_dns_subdomain(self, name: str) -> None:
+        api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
+        owner = Owner("apps/v1", "ReplicaSet", "shop", name, "uid-1")
+        assert await events.record(api, [(owner, ("nginx",))]) == (1, [])
+        (event,) = api.objects.values()
+        named = event["metadata"]["name"]
+        assert len(named) <= 253
+        label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+        assert re.fullmatch(rf"{label}(\.{label})*", named)
+        assert event["involvedObject"]["name"] == name
 
     async def test_few_at_once_and_the_others_later(self) -> None:
         api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
