@@ -22,6 +22,12 @@ def shown(argument: str) -> str:
     return "<stdin>" if argument == "-" else argument
 
 
+def in_folder(folder: Path, name: str) -> str:
+    """Return the argument for a file in a folder; a file named ``-`` there is not stdin."""
+    path = str(folder / name)
+    return "./-" if path == "-" else path
+
+
 def read_bytes(argument: str, most: int = -1) -> tuple[str, bytes]:
     """Return the display name and at most ``most`` bytes. Raises ``UnreadableError``."""
     name = shown(argument)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import click
 
+from gatekeeper_py.commands.files import in_folder
 from gatekeeper_py.commands.policyinput import now, read_policy, usable
 from gatekeeper_py.commands.testfile import CaseFile, read_tests
 from gatekeeper_py.commands.testrun import Runner
@@ -57,5 +58,5 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int
 
 def _runner(argument: str, file: CaseFile, instant: datetime) -> Runner:
     folder = Path() if argument == "-" else Path(argument).parent
-    policy = usable(read_policy(str(folder / file.policy)))
+    policy = usable(read_policy(in_folder(folder, file.policy)))
     return Runner(file.name, folder, policy, instant)

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gatekeeper_py.commands.files import in_folder
 from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.commands.review import Reviewed, review_manifest
 from gatekeeper_py.commands.testfile import UNSET, Case
@@ -75,10 +76,10 @@ class Runner:
         return found.verdict, failures
 
     def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
-        path = self.folder / case.manifest
+        path = in_folder(self.folder, case.manifest)
         reviewed = [
             review_manifest(manifest, policy, EXEMPT)
-            for manifest in read_manifests(str(path), namespace=case.namespace or "default")
+            for manifest in read_manifests(path, namespace=case.namespace or "default")
         ]
         actual = _combined(reviewed)
         failures: list[str] = []

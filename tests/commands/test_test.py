@@ -275,6 +275,22 @@ def test_stdin_is_relative_to_the_working_directory(
     assert command("test", "-", "-").code == 2
 
 
+def test_a_file_named_like_stdin_is_read_beside_the_tests(
+    command: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(policy_text(), "-")
+    head = HEAD.replace("policy.yaml", '"-"')
+    file = write(head + "cases: [{image: registry.corp.io/a, expect: approved}]\n", "tests.yaml")
+    monkeypatch.chdir(file.parent)
+    done = command("test", "tests.yaml", stdin="")
+    assert (done.code, done.err) == (0, "")
+    write(json.dumps(pod("registry.corp.io/a")), "-")
+    write(policy_text(), "policy.yaml")
+    write(HEAD + "cases: [{manifest: '-', expect: admitted}]\n", "tests.yaml")
+    done = command("test", "tests.yaml", stdin="")
+    assert (done.code, done.err) == (0, "")
+
+
 def test_the_schema_accepts_what_the_command_accepts(command: Command, cases: Any) -> None:
     schema = json.loads(command("schema", "--for", "test").out)
     file = cases(
