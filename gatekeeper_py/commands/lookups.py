@@ -16,10 +16,10 @@ from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registry
 
 AT_ONCE: Final = 4
-"""Look-ups under way at once, at most."""
+"""Maximum number of look-ups in one batch. A batch starts when the one before it has ended."""
 
 SECONDS: Final = 30.0
-"""Limit for these look-ups together. Each registry's own timeout is at most 5 s."""
+"""Time limit for one batch. Each registry's own timeout is at most 5 s."""
 
 T = TypeVar("T")
 

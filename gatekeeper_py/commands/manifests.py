@@ -118,7 +118,7 @@ def _documents(name: str, text: str) -> tuple[list[Any], tuple[int, ...]]:
             documents = list(yaml.load_all(text, Loader=Yaml12Loader))
         nodes = sum(_size(document, {}) for document in documents)
     except (yaml.YAMLError, ValueError) as problem:
-        raise UnreadableError(f"{name}: not YAML{where_and_why(problem)}") from None
+        raise UnreadableError(f"{name}: not valid YAML or JSON{where_and_why(problem)}") from None
     except RecursionError:
         raise UnreadableError(f"{name}: nested too deeply") from None
     if nodes > MAX_NODES:

@@ -198,9 +198,16 @@ def test_what_cannot_be_read_exits_with_2(command: Command, write: Write, text: 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("a: b\nc: [\nd: e: f\n", ": not YAML at line 3: did not find", id="line"),
-        pytest.param("a: b\na: c\n", ": not YAML at line 2: 'a' is given twice", id="duplicate-key"),
-        pytest.param("a: \0\n", ": not YAML: control characters are not allowed at", id="character"),
+        pytest.param("a: b\nc: [\nd: e: f\n", ": not valid YAML or JSON at line 3: did not find", id="line"),
+        pytest.param(
+            "a: b\na: c\n", ": not valid YAML or JSON at line 2: 'a' is given twice", id="duplicate-key"
+        ),
+        pytest.param(
+            '{"a": 1, "a": 2}', ": not valid YAML or JSON: 'a' is given twice", id="duplicate-key-in-json"
+        ),
+        pytest.param(
+            "a: \0\n", ": not valid YAML or JSON: control characters are not allowed at", id="character"
+        ),
         pytest.param(
             "---\n---\na: b\n", "[1]: not a Kubernetes object", id="documents-count-from-0-as-in-json"
         ),
