@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from email.parser import Parser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from tools.release.source import Source
+from tools.release.source import ReleaseError, Source
 
 STATUS = "var/lib/dpkg/status.d"
 
@@ -26,12 +27,14 @@ def of_image(source: Source, locked: dict[str, Any], root: Path, os_release: dic
     """Return the document of the image whose file system is at ``root``.
 
     Python packages are those that are installed in it; the lock adds their origins and hashes. Debian
-    packages are those that ``tools/rootfs.py`` recorded.
+    packages are those that ``tools/rootfs.py`` recorded. Raises ``ReleaseError`` if a package is installed in
+    another version than the lock has.
     """
     known = {component["name"]: component for component in locked["components"]}
-    installed = sorted(_installed(root))
     components = [
-        known.get(name, _python(name, version)) for name, version in installed if name != "gatekeeper-py"
+        _python(name, version, known.get(name))
+        for name, version in sorted(_installed(root))
+        if name != "gatekeeper-py"
     ]
     components += [_debian(path, os_release) for path in sorted((root / STATUS).iterdir())]
     return _document(source, locked, components, "image")
@@ -70,7 +73,12 @@ def _installed(root: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _python(name: str, version: str) -> dict[str, Any]:
+def _python(name: str, version: str, locked: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the component of an installed package, with what the lock knows about it."""
+    if locked is not None:
+        if locked["version"] != version:
+            raise ReleaseError(f"the image has {name} {version}, but uv.lock has {locked['version']}")
+        return locked
     purl = f"pkg:pypi/{name}@{version}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 
@@ -79,5 +87,7 @@ def _debian(path: Path, os_release: dict[str, str]) -> dict[str, Any]:
     fields = Parser().parsestr(path.read_text(encoding="utf-8"), headersonly=True)
     name, version, architecture = fields["Package"], fields["Version"], fields["Architecture"]
     distribution = f"{os_release.get('ID', 'debian')}-{os_release.get('VERSION_ID', 'unknown')}"
-    purl = f"pkg:deb/debian/{name}@{version}?arch={architecture}&distro={distribution}"
+    # A purl percent-encodes everything but unreserved characters and colons.
+    coded = f"{quote(name, safe=':')}@{quote(version, safe=':')}"
+    purl = f"pkg:deb/debian/{coded}?arch={architecture}&distro={distribution}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
