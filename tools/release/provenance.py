@@ -15,7 +15,6 @@ from typing import Any
 
 from tools.release.source import Source
 
-BUILD_TYPE = "https://slsa.dev/container-based-build/v0.1"
 INPUTS = ("uv.lock", "tools/build-constraints.txt", "Dockerfile")
 
 
@@ -35,7 +34,8 @@ def statement(source: Source, files: Iterable[Path], base: str | None, repositor
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
-                "buildType": BUILD_TYPE,
+                # docs/release.md describes the parameters of this type.
+                "buildType": f"{repository}/make-release/v1",
                 "externalParameters": {
                     "source": f"git+{repository}@{source.commit}",
                     "command": ["make", "release", *([f"BASE={base}"] if base is not None else [])],
