@@ -250,14 +250,14 @@ class Webhook:
         return await self._review(request, "mutate", admission.mutate)
 
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
+        end = time.monotonic() + budget(request.rel_url.raw_query_string)
         body = await self._read(request)
         start = time.perf_counter()
         answer = await self._reviewed(
             body, lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start)
         )
         if isinstance(answer, Asking):
-            seconds = min(budget(request.rel_url.raw_query_string), MAX_LOOKUP_SECONDS)
-            seconds -= time.perf_counter() - start + LOOKUP_MARGIN_SECONDS
+            seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
             facts = final_facts({**answer.used, **resolved})
             answer = await self._reviewed(

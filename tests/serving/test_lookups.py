@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import pytest
 
 from builders import pod, policy, review
 from contract import Answer, Endpoint, check_response
 from gatekeeper_py.core.images.manifest import MISSING, Lookup, Resolution, found, resolve
 from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
+from gatekeeper_py.serving.webhook import BUDGET_MARGIN_SECONDS, LOOKUP_MARGIN_SECONDS, MAX_LOOKUP_SECONDS
 from served import Served, Start
-from wire import request
+from wire import eventually, request
 
 DIGEST = "sha256:" + "a" * 64
 VERIFIED = "[{image: r.io/**, verify: true, onError: deny}]"
@@ -87,3 +91,38 @@ async def test_the_image_that_a_second_mirror_has_is_pinned_without_asking_again
     (container,) = (await ask(served, document, endpoint="mutate")).object["spec"]["containers"]
     assert container["image"] == f"dr.io/hub/library/nginx:1@{DIGEST}"
     assert len(registries.asked) == 1
+
+
+async def test_the_time_that_reading_the_body_took_is_not_spent_on_registries_again(start: Start) -> None:
+    """The API server's timeout runs while it sends the body."""
+    registries = Registries(lambda _image: found(DIGEST))
+    served = start(policy(allow=VERIFIED), registries=registries)
+    document = review(pod("r.io/new:1"))
+    content = request(json.dumps(document).encode(), path="/validate-image?timeout=5s")
+    async with served.connected() as connection:
+        await connection.send(content[:-1])
+        await eventually(lambda: served.metric("inflight_reviews") == 1)
+        began = time.monotonic()
+        await eventually(lambda: time.monotonic() - began > 0.5)
+        assert (await connection.ask(content[-1:])).status == 200
+    (seconds,) = registries.seconds
+    assert 0 < seconds <= 5 - BUDGET_MARGIN_SECONDS - LOOKUP_MARGIN_SECONDS - 0.5
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param("", MAX_LOOKUP_SECONDS - LOOKUP_MARGIN_SECONDS, id="no-timeout"),
+        pytest.param("?timeout=30s", MAX_LOOKUP_SECONDS - LOOKUP_MARGIN_SECONDS, id="a-long-one"),
+        pytest.param("?timeout=1s", 1 - BUDGET_MARGIN_SECONDS - LOOKUP_MARGIN_SECONDS, id="a-short-one"),
+        pytest.param("?timeout=0.5s", 0, id="no-time-left"),
+    ],
+)
+async def test_how_long_a_review_waits_for_registries(start: Start, query: str, expected: float) -> None:
+    registries = Registries(lambda _image: found(DIGEST))
+    served = start(policy(allow=VERIFIED), registries=registries)
+    content = request(json.dumps(review(pod("r.io/new:1"))).encode(), path=f"/validate-image{query}")
+    async with served.connected() as connection:
+        assert (await connection.ask(content)).status == 200
+    (seconds,) = registries.seconds
+    assert max(expected - 0.2, 0) <= seconds <= expected
