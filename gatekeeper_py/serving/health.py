@@ -11,15 +11,17 @@ from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gatekeeper_py.page.document import CONTENT_SECURITY_POLICY
-from gatekeeper_py.serving.answers import error_response, json_response
+from gatekeeper_py.serving.answers import SERVER, error_response, json_response
 
 LAG_INTERVAL_SECONDS: Final = 0.5
 STUCK_SECONDS: Final = 30.0
 """A restart loses every review in flight, so only a loop that has surely stopped asks for one."""
 
 PAGE_SECONDS: Final = 1.0
+METRICS_HEADERS: Final = {hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST, hdrs.SERVER: SERVER}
 PAGE_HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
+    hdrs.SERVER: SERVER,
     hdrs.CACHE_CONTROL: "no-store",
     "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -115,7 +117,7 @@ class Health:
         return _checked(self._ready, "not ready")
 
     async def _metrics(self) -> web.Response:
-        return web.Response(body=self._exposition(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
+        return web.Response(body=self._exposition(), headers=METRICS_HEADERS)
 
     async def _shown_policy(self) -> web.Response:
         return json_response(200, self._policy() if self._policy is not None else {})

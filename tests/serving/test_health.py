@@ -57,6 +57,14 @@ async def test_while_draining_every_answer_closes_its_connection(world: World) -
         assert (await world.get(path)).headers["connection"] == "close"
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/policy", "/", "/nowhere"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_no_answer_names_the_versions_of_python_and_aiohttp(
+    world: World, path: str, method: str
+) -> None:
+    assert (await world.get(path, method)).headers["server"] == "gatekeeper-py"
+
+
 async def test_ready_and_live_list_their_checks(world: World) -> None:
     ready, live = await world.get("/readyz"), await world.get("/livez")
     assert (ready.status, live.status) == (200, 200)

@@ -190,6 +190,7 @@ async def test_the_page_is_rendered_at_most_once_a_second_and_never_cached_elsew
         assert (await get()).body == b"<!doctype html>2"
         assert first.headers["content-type"] == "text/html; charset=utf-8"
         assert first.headers["cache-control"] == "no-store"
+        assert first.headers["server"] == "gatekeeper-py"
         assert "frame-ancestors 'none'" in first.headers["content-security-policy"]
         assert first.headers["x-content-type-options"] == "nosniff"
         assert (await get("HEAD")).status == 200
