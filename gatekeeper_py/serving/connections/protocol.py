@@ -188,7 +188,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._service.unread.pop(self, None)
         if self._rest:
-            self._service.turns.defer(self.peer, self._answer_first, fresh=False)
+            self._service.turns.defer(self, self._answer_first, fresh=False)
         if self._exchange is not None:
             self._exchange.resume_writing()
         self._settle()
@@ -260,7 +260,7 @@ class HttpConnection(asyncio.Protocol):
         self._rest = data
         self._settle()
         if data:
-            self._service.turns.defer(self.peer, self._answer_first, fresh=False)
+            self._service.turns.defer(self, self._answer_first, fresh=False)
         self._control_reading()
 
     def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - the exchange's interface

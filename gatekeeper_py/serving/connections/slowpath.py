@@ -91,6 +91,9 @@ class Owner(Protocol):
     def close(self) -> None:
         """Close once everything is sent."""
 
+    def abort(self) -> None:
+        """Close at once. What was not sent is lost."""
+
 
 class AiohttpServer:
     """aiohttp's low-level server, as far as the exchanges of one listener share it."""
@@ -137,7 +140,7 @@ class AiohttpServer:
             problem.__traceback__ = None
             raise ConnectionResetError("the connection was lost") from None
         # 500 bodies that are late at the same moment would otherwise be answered in the same turn.
-        await self._turns.wait(exchange.peer)
+        await self._turns.wait(exchange.owner)
         if exchange.is_last:
             response.force_close()
         # aiohttp would do both after this returns, and nothing would say when they are done.
@@ -206,7 +209,6 @@ class Exchange:
         "_http",
         "_left",
         "_loop",
-        "_owner",
         "_passed",
         "_paused",
         "_reading",
@@ -217,6 +219,7 @@ class Exchange:
         "_unread",
         "is_last",
         "is_parsing",
+        "owner",
         "since",
         "state",
     )
@@ -227,7 +230,7 @@ class Exchange:
         self.is_last = False
         self.is_parsing = False
         self._server = server
-        self._owner = owner
+        self.owner = owner
         self._loop = loop
         self._request: web.BaseRequest | None = None
         self._due = False  # something was passed on that aiohttp has not begun to handle
@@ -242,10 +245,6 @@ class Exchange:
         self._reading = True
         self._http: Any = server.connect(self)
         self._http.connection_made(_Transport(self, owner))
-
-    @property
-    def peer(self) -> Peer:
-        return self._owner.peer
 
     @property
     def is_between(self) -> bool:
@@ -269,7 +268,7 @@ class Exchange:
             raise ConnectionResetError("the connection was lost")
         if request.version not in SPOKEN:
             self.state = State.ENDED
-            self._owner.refuse(400, MALFORMED)
+            self.owner.refuse(400, MALFORMED)
             raise ConnectionResetError("an HTTP version that is not spoken here")
         self._request = request
         self.is_last = request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers
@@ -289,10 +288,10 @@ class Exchange:
             return
         if not response.keep_alive or not request.content.is_eof():
             self.end()
-            self._owner.close()
+            self.owner.close()
             return
         self.state = State.NONE
-        self._owner.answered(response.status, alone=not self._rest)
+        self.owner.answered(response.status, alone=not self._rest)
         self._advance()
 
     def failed(self, status: int) -> None:
@@ -344,7 +343,7 @@ class Exchange:
 
     def _change(self, state: State) -> None:
         self.state = state
-        self._owner.changed(state)
+        self.owner.changed(state)
 
     def _advance(self) -> None:
         while self._rest and not self._paused and not self.is_parsing:
@@ -381,7 +380,7 @@ class Exchange:
             end = len(head)
         if end > MAX_HEADER_BYTES or head.startswith(HTTP_2):
             self.end()
-            self._owner.refuse(400, MALFORMED)
+            self.owner.refuse(400, MALFORMED)
             return
         self._head, data, self._rest = head[:end], head[known:end], self._rest[end - known :]
         self._due = True
@@ -421,7 +420,7 @@ class Exchange:
         reading = not self._paused and len(self._rest) <= MAX_WAITING_BYTES
         if reading != self._reading:
             self._reading = reading
-            self._owner.set_reading(reading)
+            self.owner.set_reading(reading)
 
 
 class _Transport(asyncio.Transport):

@@ -254,7 +254,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._open and not self._deferred:
             self._deferred = True
             self._tcp.pause_reading()
-            self._turns.defer(self.peer, self._resume, fresh=fresh)
+            self._turns.defer(self, self._resume, fresh=fresh)
 
     def _flush(self) -> None:
         if self._outgoing.pending:

@@ -36,10 +36,18 @@ INPUT_SECONDS: Final = 0.005
 """For input in one turn. What came in a turn that has taken longer waits for later ones."""
 
 
-class Handshake(Protocol):
-    """A connection whose handshake can begin. ``started`` is when it did, for ``Turns`` alone."""
+class Connection(Protocol):
+    """A connection with something to do in a later turn."""
 
     peer: Peer
+
+    def abort(self) -> None:
+        """Close at once, because what it had to do raised an exception."""
+
+
+class Handshake(Connection, Protocol):
+    """A connection whose handshake can begin. ``started`` is when it did, for ``Turns`` alone."""
+
     started: float
 
     def begin(self) -> None:
@@ -60,8 +68,8 @@ class Turns:
         self._clock = clock
         self._began = 0.0
         self._scheduled = False
-        self._fresh: _Queue[Callable[[], None]] = _Queue()
-        self._backlog: _Queue[Callable[[], None]] = _Queue()
+        self._fresh: _Queue[_Deferred] = _Queue()
+        self._backlog: _Queue[_Deferred] = _Queue()
         self._waiting: _Queue[Handshake] = _Queue()
         self._started: OrderedDict[Handshake, None] = OrderedDict()
 
@@ -72,21 +80,21 @@ class Turns:
         self._schedule()  # the first input of this turn
         return True
 
-    def defer(self, peer: Peer, handle: Callable[[], None], *, fresh: bool) -> None:
-        """Call ``handle`` when the peer's turn comes.
+    def defer(self, connection: Connection, handle: Callable[[], None], *, fresh: bool) -> None:
+        """Call ``handle`` when the turn of the connection's peer comes.
 
         ``fresh`` is what comes on a connection with nothing left to do. Every other turn is for that, so a
         review does not wait for those who have sent megabytes, even when they share its peer.
         """
-        (self._fresh if fresh else self._backlog).add(peer, handle)
+        (self._fresh if fresh else self._backlog).add(connection.peer, (connection, handle))
         self._schedule()
 
-    async def wait(self, peer: Peer) -> None:
+    async def wait(self, connection: Connection) -> None:
         """Wait until there is time to answer, if this turn has none left."""
         if not self.crowded or self.has_time():
             return
         turn = asyncio.Event()
-        self.defer(peer, turn.set, fresh=True)
+        self.defer(connection, turn.set, fresh=True)
         await turn.wait()
 
     def ask(self, handshake: Handshake) -> None:
@@ -106,18 +114,37 @@ class Turns:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        try:
+            self._handle_input()
+            self._begin_handshakes()
+        finally:
+            # Whatever happened above, the other connections need their turns.
+            self._scheduled = False
+            if self._fresh or self._backlog or self._waiting:
+                self._schedule()
+
+    def _handle_input(self) -> None:
         began = self._clock()
         while self._fresh or self._backlog:
             for queue in (self._fresh, self._backlog):
                 peer = queue.first()
                 if peer is not None:
-                    queue.take(peer)()
+                    self._run(*queue.take(peer))
             if self._clock() - began >= INPUT_SECONDS:
                 break
-        self._begin_handshakes()
-        self._scheduled = False
-        if self._fresh or self._backlog or self._waiting:
-            self._schedule()
+
+    def _run(self, connection: Connection, step: Callable[[], None]) -> None:
+        """Run what a connection had to do. If it raises, log that, and end this connection only."""
+        try:
+            step()
+        except Exception as problem:  # noqa: BLE001 - it is reported, and others must not suffer from it
+            self._loop.call_exception_handler(
+                {
+                    "message": "closed one connection, because its handler raised an exception",
+                    "exception": problem,
+                }
+            )
+            connection.abort()
 
     def _begin_handshakes(self) -> None:
         now = self._clock()
@@ -131,7 +158,7 @@ class Turns:
             handshake = self._waiting.take(peer)
             handshake.started = now
             self._started[handshake] = None
-            handshake.begin()
+            self._run(handshake, handshake.begin)
 
     def _give_up_one(self, peer: Peer, now: float) -> bool:
         """End the oldest handshake if a new one of ``peer`` should have its place."""
@@ -140,9 +167,11 @@ class Turns:
         if not is_worse or now - oldest.started <= HANDSHAKE_PATIENCE_SECONDS:
             return False
         del self._started[oldest]
-        oldest.give_up()
+        self._run(oldest, oldest.give_up)
         return True
 
+
+_Deferred = tuple[Connection, Callable[[], None]]
 
 _Item = TypeVar("_Item")
 

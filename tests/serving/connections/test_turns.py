@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,17 @@ from gatekeeper_py.serving.connections.turns import (
 from wire import eventually
 
 
+class Client:
+    """A connection with input."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
 class Handshakes:
     """Notes which handshakes begin and which are given up."""
 
@@ -28,9 +40,9 @@ class Handshakes:
         return [Handshake(self, peer) for _ in range(count)]
 
 
-class Handshake:
+class Handshake(Client):
     def __init__(self, world: Handshakes, peer: Peer) -> None:
-        self.peer = peer
+        super().__init__(peer)
         self.started = 0.0
         self._world = world
 
@@ -169,11 +181,11 @@ async def test_input_that_comes_when_a_turn_has_taken_long_waits() -> None:
 async def test_input_that_waits_is_handled_by_peer_in_turns() -> None:
     clock = Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)
-    crowd, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
-    handled: list[tuple[Peer, int]] = []
+    crowd, server = Client(Peer("10.9.9.9", 1)), Client(Peer("10.0.0.1", 2))
+    handled: list[tuple[Client, int]] = []
 
-    def handle(peer: Peer, number: int) -> None:
-        handled.append((peer, number))
+    def handle(client: Client, number: int) -> None:
+        handled.append((client, number))
         clock.now += INPUT_SECONDS / 4
 
     for number in range(20):
@@ -184,13 +196,13 @@ async def test_input_that_waits_is_handled_by_peer_in_turns() -> None:
     assert (server, 0) in handled[:2]
     assert len(handled) <= 5, "the others are for later turns"
     await eventually(lambda: len(handled) == 21)
-    assert [number for peer, number in handled if peer is crowd] == list(range(20))
+    assert [number for client, number in handled if client is crowd] == list(range(20))
 
 
 async def test_what_comes_fresh_does_not_wait_for_a_backlog_of_the_same_peer() -> None:
     clock = Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)
-    peer = Peer("10.9.9.9", 1)
+    client = Client(Peer("10.9.9.9", 1))
     handled: list[str] = []
 
     def handle(what: str) -> None:
@@ -198,8 +210,8 @@ async def test_what_comes_fresh_does_not_wait_for_a_backlog_of_the_same_peer() -
         clock.now += INPUT_SECONDS / 4
 
     for _ in range(100):
-        turns.defer(peer, lambda: handle("backlog"), fresh=False)
-    turns.defer(peer, lambda: handle("review"), fresh=True)
+        turns.defer(client, lambda: handle("backlog"), fresh=False)
+    turns.defer(client, lambda: handle("review"), fresh=True)
     await asyncio.sleep(0)
     assert handled[0] == "review"
     await eventually(lambda: len(handled) == 101)
@@ -208,15 +220,111 @@ async def test_what_comes_fresh_does_not_wait_for_a_backlog_of_the_same_peer() -
 async def test_answers_wait_for_a_turn_that_has_time() -> None:
     clock = Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)
-    peer = Peer("10.9.9.9", 1)
+    client = Client(Peer("10.9.9.9", 1))
     turns.crowded = True
-    await turns.wait(peer)
+    await turns.wait(client)
     clock.now += 2 * INPUT_SECONDS
-    waiting = turns.wait(peer)
+    waiting = turns.wait(client)
     turn = waiting.send(None)  # the future that it waits for
     assert not turn.done()
     await eventually(turn.done)
     waiting.close()
     turns.crowded = False
     clock.now += 2 * INPUT_SECONDS
-    await turns.wait(peer)
+    await turns.wait(client)
+
+
+@pytest.fixture
+async def problems() -> list[dict[str, Any]]:
+    """What the event loop would log."""
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: found.append(context))
+    return found
+
+
+class Broken(Handshake):
+    """A handshake that fails in a way that nobody thought of."""
+
+    def begin(self) -> None:
+        raise MemoryError("no memory for the handshake")
+
+
+class Stuck(Handshake):
+    def give_up(self) -> None:
+        raise RuntimeError("cannot give up")
+
+
+async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
+    turns: Turns, problems: list[dict[str, Any]]
+) -> None:
+    broken, same_peer, other = (Client(Peer("10.9.9.9", 1)) for _ in range(3))
+    same_peer.peer = broken.peer
+    handled: list[Client] = []
+    world = Handshakes()
+    (handshake,) = world.of(Peer("10.0.0.1", 2))
+
+    def fail() -> None:
+        raise RuntimeError("what nobody thought of")
+
+    turns.defer(broken, fail, fresh=True)
+    turns.defer(same_peer, lambda: handled.append(same_peer), fresh=True)
+    turns.defer(other, lambda: handled.append(other), fresh=False)
+    turns.ask(handshake)
+    await eventually(lambda: len(handled) == 2 and world.begun == [handshake])
+    assert broken.aborted
+    assert not same_peer.aborted
+    assert not other.aborted
+    (problem,) = problems
+    assert str(problem["exception"]) == "what nobody thought of"
+    turns.defer(other, lambda: handled.append(other), fresh=True)
+    await eventually(lambda: len(handled) == 3)
+
+
+async def test_a_handshake_that_cannot_begin_ends_its_own_connection_only(
+    turns: Turns, problems: list[dict[str, Any]]
+) -> None:
+    world, peer = Handshakes(), Peer("10.9.9.9", 1)
+    before, after = world.of(peer, 2)
+    broken = Broken(world, peer)
+    for handshake in (before, broken, after):
+        turns.ask(handshake)
+    await eventually(lambda: world.begun == [before, after])
+    assert (before.aborted, broken.aborted, after.aborted) == (False, True, False)
+    assert [str(problem["exception"]) for problem in problems] == ["no memory for the handshake"]
+
+
+async def test_a_handshake_that_cannot_be_given_up_is_ended_and_makes_room(
+    problems: list[dict[str, Any]],
+) -> None:
+    world, clock = Handshakes(), Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
+    stranger.connections, server.connections = MAX_HANDSHAKES, 1
+    stuck = Stuck(world, stranger)
+    for handshake in (stuck, *world.of(stranger, MAX_HANDSHAKES - 1)):
+        turns.ask(handshake)
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    clock.now += 2 * HANDSHAKE_PATIENCE_SECONDS
+    (newcomer,) = world.of(server)
+    turns.ask(newcomer)
+    await eventually(lambda: newcomer in world.begun)
+    assert stuck.aborted
+    assert [str(problem["exception"]) for problem in problems] == ["cannot give up"]
+
+
+async def test_a_connection_that_cannot_even_be_ended_does_not_stop_the_others(
+    turns: Turns, problems: list[dict[str, Any]]
+) -> None:
+    handled: list[str] = []
+
+    class Endless(Client):
+        def abort(self) -> None:
+            raise RuntimeError("cannot end")
+
+    def fail() -> None:
+        raise RuntimeError("cannot handle")
+
+    turns.defer(Endless(Peer("10.9.9.9", 1)), fail, fresh=True)
+    turns.defer(Client(Peer("10.0.0.1", 2)), lambda: handled.append("a"), fresh=True)
+    await eventually(lambda: handled == ["a"])
+    assert [str(problem["exception"]) for problem in problems] == ["cannot handle", "cannot end"]
