@@ -40,7 +40,7 @@ Pods and their ephemeral containers. With failurePolicy Fail an outage of the we
 The namespaceSelector uses a label that only the API server sets. Without its two exclusions a
 cluster whose webhook is down could not start the webhook.""",
     WORKLOAD_VALIDATION: """\
-Workloads, so that people see a refusal early. An outage refuses none: their Pods are judged anyway.""",
+Workloads, so that people see a refusal early. An outage admits them: their Pods are reviewed anyway.""",
     EXTRA_VALIDATION: """\
 Custom resources, which the settings name under extraRules.""",
     POLICY_GUARD: """\

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WATCH_SECONDS: Final = 2.0
 
 READ_SECONDS: Final = 30.0
-"""A cluster that cannot be read in this time counts as one that cannot be read."""
+"""Time limit for reading the cluster."""
 
 POD_SECONDS: Final = 5.0
 """A Pod that does not answer for this long is reported as a problem."""
@@ -66,7 +66,7 @@ def status(
 ) -> int:
     """Show whether an installation is healthy, and every problem.
 
-    The answer has the mode, revision and certificate of every replica, the webhook configurations, the fast
+    Shows the mode, revision and certificate of every replica, the webhook configurations, the fast
     path and the exempt namespaces. Replicas are read through the API server (pods/proxy).
 
     Exit code: 0 when healthy, 1 when not, 2 when the cluster cannot be read.

@@ -246,7 +246,7 @@ class _Control:
             servers.send,
             servers.addresses,
             armed=lambda: self._controller.armed,
-            valid_is_rejected=lambda: self._policy.judgement,
+            rejects_valid_images=lambda: self._policy.judgement,
             observer=EnforcementMetrics(self._metrics.registry),
             log=self._log,
         )

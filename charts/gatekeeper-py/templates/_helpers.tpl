@@ -79,7 +79,8 @@ capabilities:
 {{- end }}
 {{- end }}
 
-{{/* The labels of an object and some more; the argument is a list of the root and the others. */}}
+{{/* The labels of an object and some more; the argument is a list of the root and the others. The
+others cannot replace the labels of the chart. */}}
 {{- define "gatekeeper-py.labelsWith" -}}
 {{- merge (include "gatekeeper-py.labels" (index . 0) | fromYaml) (index . 1) | toYaml }}
 {{- end }}

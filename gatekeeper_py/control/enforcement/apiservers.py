@@ -13,16 +13,16 @@ SLICE_PATH: Final = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices
 """API servers write their addresses into this object, which belongs to the Service ``kubernetes``."""
 
 SERVER_NAME: Final = "kubernetes.default.svc"
-"""A name in the certificate of every API server. Its address need not be in there."""
+"""A name in the certificate of every API server. The certificate need not contain the address."""
 
 MAX_SERVERS: Final = 32
-"""More than any control plane has. Others are not probed."""
+"""Maximum number of API servers that are probed: more than any control plane has."""
 
 Get = Callable[[str], Awaitable[dict[str, Any] | None]]
 """Returns an object by its path, ``None`` if it does not exist; raises the client's errors."""
 
 
-class Cluster(Protocol):
+class SessionFactory(Protocol):
     """Makes sessions with API servers; ``ClusterConfiguration`` is one."""
 
     @property
@@ -35,7 +35,7 @@ class ApiServers:
     """The API servers of a cluster, and probe Pods for them in one namespace."""
 
     def __init__(
-        self, cluster: Cluster, get: Get, namespace: str, *, errors: tuple[type[Exception], ...]
+        self, cluster: SessionFactory, get: Get, namespace: str, *, errors: tuple[type[Exception], ...]
     ) -> None:
         self._cluster = cluster
         self._get = get
@@ -43,7 +43,7 @@ class ApiServers:
         self._errors = errors
 
     async def addresses(self) -> tuple[str, ...]:
-        """Return HOST:PORT of every API server; none where they are not known or not reached directly."""
+        """Return HOST:PORT of every API server; empty outside the cluster, or if they cannot be read."""
         if not self._cluster.in_cluster:
             return ()  # the kubeconfig may lead through a tunnel or a load balancer
         try:
@@ -52,7 +52,7 @@ class ApiServers:
             return ()
 
     async def send(self, server: str, image: str) -> Answer:
-        """Create a probe Pod at the API server with this address; an empty one is the configured server."""
+        """Create a probe Pod at an API server; an empty address means the configured server."""
         cluster = self._cluster
         if not server:
             return await probe_pod.send(cluster.connect, self._namespace, image)

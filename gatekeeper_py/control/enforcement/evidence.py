@@ -1,7 +1,6 @@
 """What an API server's answer to a probe Pod proves. Pure: no I/O.
 
-The Pod's image has a random part, so nobody can recognize it in advance, and an answer that names it belongs
-to this very attempt.
+The Pod's image has a random part, so an answer that contains it belongs to this probe.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from gatekeeper_py.control.webhooks.templates import POD_VALIDATION
 from gatekeeper_py.core.policy.policy import Policy
 
 Outcome = Literal["enforced", "not_enforced", "unreachable"]
-"""What one API server showed. ``not_enforced`` includes every answer that proves nothing."""
+"""What one API server showed. ``not_enforced`` includes every other answer that arrived."""
 
 HOST: Final = "gatekeeper-py-probe.invalid"
 """No registry can have this name: the domain ``invalid`` is reserved (RFC 2606)."""
@@ -25,7 +24,7 @@ REFUSED: Final = f'admission webhook "{POD_VALIDATION}" denied the request: '
 FAILED: Final = f'failed calling webhook "{POD_VALIDATION}"'
 
 NOT_APPROVED: Final = (" is not approved", " is denied", " is invalid", "not approved: ")
-"""One of these is in every warning about a rejected image, and in none about a rewritten one."""
+"""Every warning about a rejected probe image contains one of these; no warning about a rewrite does."""
 
 MAX_PROBLEM: Final = 300
 
@@ -48,7 +47,7 @@ def probe_image(token: str, *, valid: bool) -> str:
 
 
 def rejects_valid_probes(policy: Policy, namespace: str, now: datetime) -> bool:
-    """Whether a policy rejects valid probe images for Pods in ``namespace``, and rewrites none of them."""
+    """Return whether a policy rejects, and does not rewrite, valid probe images for Pods in ``namespace``."""
     compiled = policy.at(now)
     image = probe_image("0" * 16, valid=True)
     return compiled.plan(namespace, image) is None and not compiled.decide(namespace, image).approved
@@ -77,5 +76,8 @@ def _problem(status: int, message: str) -> str:
     if FAILED in message:
         return f"the API server got no answer from the webhook: {message}"
     if status < HTTPStatus.BAD_REQUEST:
-        return "the API server admitted an image that the policy rejects, without a warning of the webhook"
+        return (
+            "the API server admitted an image that the policy rejects,"
+            " and returned no warning from the webhook"
+        )
     return f"the webhook did not refuse the Pod; the API server answered {status}: {message}"

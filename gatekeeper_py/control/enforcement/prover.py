@@ -1,4 +1,4 @@
-"""Each minute, prove that every API server that answers enforces the policy."""
+"""Prove each minute that every API server that answers enforces the policy."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gatekeeper_py.control.probe_pod import Answer
 from gatekeeper_py.runtime.logs import Log
 
 PERIOD_SECONDS: Final = 60.0
-"""Between two rounds while the policy is enforced."""
+"""Interval between rounds while the policy is enforced."""
 
 RETRY_SECONDS: Final = 10.0
-"""Between two rounds while it is not: a new webhook configuration reaches API servers within a second."""
+"""Interval between rounds while it is not. New webhook configurations reach API servers within a second."""
 
 WAITING_SECONDS: Final = 2.0
-"""Until it is looked again whether the webhook is armed."""
+"""Interval between checks whether the webhook is armed."""
 
 CONFIGURED: Final = ""
-"""Stands for the API server that the cluster configuration names."""
+"""Address that means the API server of the cluster configuration."""
 
 Send = Callable[[str, str], Awaitable[Answer]]
 """Takes the address of an API server (or ``CONFIGURED``) and an image; creates the probe Pod."""
@@ -39,8 +39,8 @@ class Prover:
     An API server that does not answer proves nothing either way. It is counted as ``unreachable``, and an
     alert fires when that lasts.
 
-    ``servers`` returns their addresses, as far as they are known. ``armed`` says whether the webhook should
-    be called at all. ``valid_is_rejected`` says whether the policy rejects valid probe images.
+    ``servers`` returns their addresses, as far as they are known. ``armed`` returns whether the webhook
+    should be called at all. ``rejects_valid_images`` returns whether the policy rejects valid probe images.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Prover:
         servers: Callable[[], Awaitable[Sequence[str]]],
         *,
         armed: Callable[[], bool],
-        valid_is_rejected: Callable[[], bool],
+        rejects_valid_images: Callable[[], bool],
         observer: Observer,
         log: Log,
         token: Callable[[], str] = lambda: secrets.token_hex(8),
@@ -58,7 +58,7 @@ class Prover:
         self._send = send
         self._servers = servers
         self._armed = armed
-        self._valid_is_rejected = valid_is_rejected
+        self._rejects_valid_images = rejects_valid_images
         self._observer = observer
         self._log = log
         self._token = token
@@ -95,11 +95,11 @@ class Prover:
     async def _probe(self, server: str) -> Proof:
         token = self._token()
         return read_answer(
-            await self._send(server, probe_image(token, valid=self._valid_is_rejected())), token
+            await self._send(server, probe_image(token, valid=self._rejects_valid_images())), token
         )
 
     def _report(self, proofs: Mapping[str, Proof], *, enforced: bool) -> None:
-        """Log a change of the outcome or of the servers with a problem, and nothing else."""
+        """Log only when the outcome or the set of failing servers changes."""
         problems = {
             server or "the configured API server": each.problem
             for server, each in proofs.items()

@@ -125,7 +125,7 @@ def _policy_guard(target: Target) -> dict[str, Any]:
                 {"key": NAMESPACE_LABEL, "operator": "In", "values": [target.namespace]},
             ]
         },
-        conditions=[{"name": "it-is-the-policy", "expression": f"request.name == '{target.policy}'"}],
+        conditions=[{"name": "is-the-policy", "expression": f"request.name == '{target.policy}'"}],
         calls=Calls(failure_policy="Ignore", timeout_seconds=GUARD_TIMEOUT_SECONDS),
     )
 

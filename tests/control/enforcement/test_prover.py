@@ -37,7 +37,7 @@ class World:
         self.answers: dict[str, Answer] = {}
         self.sent: list[tuple[str, str]] = []
         self.armed = True
-        self.valid_is_rejected = True
+        self.rejects_valid_images = True
         self.reported: list[tuple[bool, Mapping[Outcome, int]]] = []
         self.slept: list[float] = []
         self.log = RecordingLog()
@@ -46,7 +46,7 @@ class World:
             self.send,
             self.addresses,
             armed=lambda: self.armed,
-            valid_is_rejected=lambda: self.valid_is_rejected,
+            rejects_valid_images=lambda: self.rejects_valid_images,
             observer=self,
             log=self.log,
             token=lambda: f"token{next(tokens)}",
@@ -144,7 +144,7 @@ async def test_nothing_is_probed_while_the_webhook_is_not_armed(world: World) ->
 
 
 async def test_a_policy_that_approves_valid_probes_gets_an_image_that_is_not_valid(world: World) -> None:
-    world.valid_is_rejected = False
+    world.rejects_valid_images = False
     await world.prover.round()
     assert "NOT-VALID" in world.sent[0][1]
     assert world.reported == [(True, {"enforced": 1})]
