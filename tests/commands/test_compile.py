@@ -113,7 +113,7 @@ def test_a_rule_that_cannot_be_expressed_exits_with_1(command: Command, write: W
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines() == [
         f"{path}: allow[1] b.io: it will expire, and a native policy has no clock",
-        f"{path}: allow[2] c.io/x: it looks images up, and a native policy asks no registry",
+        f"{path}: allow[2] c.io/x: it needs a look-up in a registry, which a native policy cannot do",
         "A wider policy can be compiled with --backstop.",
     ]
     backstop = command("compile", path, *NATIVE, "--backstop")
@@ -125,7 +125,7 @@ def test_a_backstop_without_room_does_not_propose_itself(command: Command, write
     rules = ", ".join(f"'*r{number}.io'" for number in range(2000))
     done = command("compile", write(policy_text(allow=f"[{rules}]")), *NATIVE, "--backstop")
     assert (done.code, done.out) == (1, "")
-    assert "the expression has no room for it" in done.err
+    assert "the expression would become too long or too expensive" in done.err
     assert "--backstop" not in done.err
 
 
@@ -168,7 +168,9 @@ def test_a_mirror_that_looks_images_up_exits_with_1(command: Command, write: Wri
     path = write(policy_text("mirrors: [{from: b.io, to: registry.corp.io, verify: true}]\n", mode="mutate"))
     done = command("compile", path, *MUTATING)
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"{path}: mirrors[0]: it looks images up, and a native policy asks no registry\n"
+    assert (
+        done.err == f"{path}: mirrors[0]: it needs a look-up in a registry, which a native policy cannot do\n"
+    )
 
 
 def test_a_rewrite_has_no_backstop(command: Command, write: Write) -> None:

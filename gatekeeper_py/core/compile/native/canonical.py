@@ -1,9 +1,9 @@
-"""The canonical form of an image as CEL: what ``parse_reference`` and ``locate`` make of a text.
+"""The canonical form of an image as CEL: the same as ``parse_reference`` and ``locate`` return for a text.
 
 A native policy sees images as people write them. The steps below bring each image into the form that patterns
 are compared with: the registry in lower case and without the default port, Docker Hub by one name, official
-images with their ``library``. An image that is never approved becomes an empty text. Only images that the
-expression of the fast path does not recognise come this far.
+images with their ``library``. An image that no policy can approve becomes an empty text. Images that the fast
+path pre-approves skip these steps.
 
 Each step is a variable of the policy. It holds a list of texts for each image: the first text is the image as
 written, the second its form so far. CEL has no ``let``, so a value that is used twice is a step too.
@@ -37,7 +37,7 @@ _HAS_REGISTRY: Final = "^(?:localhost|[^/]*[.:A-Z][^/]*)/"
 _HUB_WITHOUT_PATH: Final = "^(?:index[.])?docker[.]io/[^/]*$"
 _OFFICIAL_WITHOUT_LIBRARY: Final = "^docker[.]io/[^/]+$"
 _NEVER_A_NAME: Final = "^(?:[a-f0-9]{64}|sha(?:256|384|512):[0-9a-fA-F]+)$"
-"""Image ids. By one of these a runtime may start whatever is on the node."""
+"""Image IDs. A runtime may resolve them to any image on the node."""
 
 _PORT: Final = ":[0-9]+$"
 _DEFAULT_PORT: Final = ":0*443$"

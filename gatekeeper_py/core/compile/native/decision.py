@@ -18,21 +18,22 @@ T = TypeVar("T")
 
 MAX_IMAGES: Final = 100
 MAX_CHARACTERS: Final = 10_000
-"""Bounds of the new images that one object may have judged: their number, and their characters together.
-The cost of an expression grows with both. Real objects have a few images of some 60 characters."""
+"""Limits for the new images of one object: their number and their total length in characters. Objects above
+them are refused. The cost of an expression grows with both. Real objects have a few images of some 60
+characters."""
 
 MAX_COST: Final = CALL_LIMIT * 8 // 10
 MAX_EXPRESSION_LENGTH: Final = 64 * 1024
 
 MAX_EXPRESSIONS: Final = 8
-"""Expressions that hold the rules. Each costs at most 800,000, and an API server gives up at 10,000,000 for
-all expressions of a policy; the others cost half a million."""
+"""Maximum number of expressions that hold the rules. Eight at 800,000, and half a million for all other
+expressions of a policy, stay below an API server's limit of 10,000,000."""
 
 MAX_GROWTH: Final = len("docker.io/library/")
-"""Characters that an image can gain on its way to canonical form."""
+"""Maximum number of characters that canonical form adds to an image."""
 
 NAME: Final = Text("p[1]", longest=MAX_CHARACTERS + MAX_IMAGES * MAX_GROWTH)
-"""The image that is judged, in canonical form. ``longest`` is that of all images of an object together."""
+"""The image that is judged, in canonical form. ``longest`` is the total length of all images of an object."""
 
 Condition = Callable[[Text], Part]
 """An expression about one image."""
@@ -41,7 +42,7 @@ Condition = Callable[[Text], Part]
 def affordable(condition: Condition, name: Text = NAME) -> Part | None:
     """Return a condition about a name; ``None`` when it is too long or costs too much.
 
-    The cost has a part for each image and a part for each character of all images together.
+    The cost is a fixed cost for each image plus a cost for each character of all images.
     """
     part = condition(name)
     cost = MAX_IMAGES * condition(name._replace(longest=0)).cost + part.cost
@@ -49,10 +50,10 @@ def affordable(condition: Condition, name: Text = NAME) -> Part | None:
 
 
 class Fitting(NamedTuple, Generic[T]):
-    """Conditions that together cover items in their order, and the items that no expression has room for."""
+    """Conditions that together cover items in order; ``remaining`` are the items that did not fit."""
 
     parts: list[Part]
-    left: Sequence[T]
+    remaining: Sequence[T]
 
 
 def fitting(
@@ -76,14 +77,17 @@ def fitting(
 
 
 def _count(fits: Callable[[int], bool], most: int) -> int:
-    """Return the largest number, up to ``most``, that fits. More never fits when less does not."""
-    # Few of a hundred thousand rules may fit, so the search begins with few.
+    """Return the largest number that fits, at most ``most``.
+
+    If a number fits, every smaller one must fit too.
+    """
+    # Double from 1, because only a few of many rules may fit.
     number = 1
     while number < most and fits(number):
         number *= 2
     if number >= most and fits(most):
         return most
-    least, beyond = number // 2, min(number, most)  # so many fit, and so many do not
+    least, beyond = number // 2, min(number, most)  # ``least`` fits, ``beyond`` does not
     while beyond - least > 1:
         middle = (least + beyond) // 2
         least, beyond = (middle, beyond) if fits(middle) else (least, middle)
@@ -91,19 +95,19 @@ def _count(fits: Callable[[int], bool], most: int) -> int:
 
 
 def approves(allow: Iterable[Entry]) -> Condition:
-    """Return the condition that some entry of ``allow`` has an image."""
+    """Return the condition that an image matches an entry of ``allow``."""
     allowed = tuple(allow)
     return lambda name: in_entries(allowed, Image(name)) if allowed else Part("false", 0)
 
 
 def denies(deny: Iterable[Bounded]) -> Condition:
-    """Return the condition that some entry of ``deny`` has an image."""
+    """Return the condition that an image matches an entry of ``deny``."""
     denied = tuple(deny)
     return lambda name: in_bounded(denied, name) if denied else Part("false", 0)
 
 
 def in_bounded(entries: Iterable[Bounded], name: Text) -> Part:
-    """Return whether an image is in one of the entries (at least one)."""
+    """Return the condition that an image matches one of the entries. There must be at least one entry."""
     groups: dict[int | None, list[Entry]] = {}
     for entry, longest in entries:
         groups.setdefault(longest, []).append(entry)
@@ -118,7 +122,10 @@ def in_bounded(entries: Iterable[Bounded], name: Text) -> Part:
 
 
 def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[Bounded]:
-    """Yield what deny rules match, on mirrors too. Raises ``TooManyComparisonsError``."""
+    """Yield the entries that deny rules match, and their copies on mirrors.
+
+    Raises ``TooManyComparisonsError``.
+    """
     index = EntryIndex()
     for rule in deny:
         entry = entry_of(rule)

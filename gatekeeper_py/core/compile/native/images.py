@@ -15,14 +15,14 @@ from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGE
 from gatekeeper_py.core.compile.native.objects import Variable
 
 MAX_COMPARED_IMAGES: Final = 250_000
-"""Pairs of an image and one that was there before. Beyond that, every image counts as new."""
+"""Maximum number of comparisons between new and old images. Above it, every image counts as new."""
 
 
 def changed_images(kinds: Iterable[WorkloadKind]) -> Iterator[Variable]:
     """Yield the variables up to ``changed``, the images that must be judged, and ``few``.
 
-    On UPDATE these are the images that the old object does not have. ``few`` is whether they are within the
-    bounds of what one object may have judged.
+    On UPDATE these are the images that the old object does not have. ``few`` is true when they are within
+    ``MAX_IMAGES`` and ``MAX_CHARACTERS``.
     """
     yield from images_before(tuple(kinds))
     yield Variable("found", _images("variables.spec"))
@@ -44,7 +44,7 @@ def images_before(kinds: tuple[WorkloadKind, ...]) -> Iterator[Variable]:
 
 
 def bounded(images: str) -> Variable:
-    """Return the variable ``few``: whether a list of images is within what one object may have judged."""
+    """Return the variable ``few``: whether images are within ``MAX_IMAGES`` and ``MAX_CHARACTERS``."""
     text = f"size({images}) <= {MAX_IMAGES} && size({images}.join('')) <= {MAX_CHARACTERS}"
     return Variable("few", text)
 
@@ -63,15 +63,15 @@ def _pod_spec(whole: str, kinds: Iterable[WorkloadKind]) -> str:
 
 
 def _optional(whole: str, path: tuple[str, ...]) -> str:
-    # The value, not the optional: a variable takes an optional for a list.
+    # Unwrap the optional here, because CEL gives a variable that holds an optional the type of a list.
     return f"dyn({whole})" + "".join(f".?{field}" for field in path) + ".orValue({})"
 
 
 def _images(spec: str) -> str:
     """Return an expression for the images of a pod spec: a list of texts.
 
-    A missing image is an empty text, and so is a Pod without containers. Templates leave it out, and the
-    placeholders that something replaces before a Pod is created.
+    A missing image, and a Pod without containers, gives an empty text. For templates, empty texts are
+    dropped, and so are the placeholders that something replaces before it creates a Pod.
     """
     items = " + ".join(_items(spec, field.key) for field in CONTAINER_LISTS)
     containers = f"({items}).map(c, string(c.?image.orValue('')))"
@@ -90,5 +90,5 @@ def _items(spec: str, key: str) -> str:
 
 
 def is_list(spec: str, key: str) -> str:
-    """Return whether a pod spec has a list. An API server decodes missing containers as null."""
+    """Return the condition that a pod spec has a list. An API server decodes missing containers as null."""
     return f"type({spec}.?{key}.orValue('')) == list"

@@ -1,12 +1,14 @@
 """The mirrors of a policy as a native MutatingAdmissionPolicy with its binding.
 
-It makes of a Pod what the mutating webhook makes of it: the same images, the same annotation with the
-originals, the same pull secrets. Only the warnings are missing, because a native policy cannot give any. When
-it is in doubt it changes nothing: the Pod is then judged as it was written.
+It changes a Pod exactly as the mutating webhook does: the same images, the same annotation with the
+originals, the same pull secrets. Only the warnings are missing, because a native policy cannot give any. If
+it cannot be sure, it changes nothing, and the Pod is judged as it was written.
 
-CEL cannot parse JSON. So an annotation with earlier originals is taken over when it has the form that this
-policy and the webhook write, and replaced when it cannot be a JSON object. With any other one, such as JSON
-with blanks, no image is rewritten.
+CEL cannot parse JSON. So an existing annotation with earlier originals is handled by its form:
+
+- in the form that this policy and the webhook write: merged with the new originals,
+- certainly not a JSON object: replaced,
+- anything else, such as JSON with blanks: no image is rewritten.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ POLICY_NAME: Final = "gatekeeper-py-mirrors"
 PODS: Final = tuple(kind for kind in WORKLOAD_KINDS if (kind.group, kind.kind) == POD)
 
 MAX_RECORD_LENGTH: Final = 10_000
-"""Of an annotation with earlier originals that is taken over: about a hundred images."""
+"""Maximum length of an existing annotation that is merged: about a hundred images."""
 
 _RECORDED: Final = "[]^-~ !#-Z[]*"
 """Printable ASCII without the quote and the backslash: what JSON writes as it is."""
@@ -74,7 +76,7 @@ def mutating_policy(policy: Policy, now: datetime, options: Options) -> tuple[Do
         "failurePolicy": "Ignore",
         "reinvocationPolicy": "IfNeeded",
         "matchConstraints": constraints(PODS, options),
-        "matchConditions": list(conditions(selection.judged_as("mutate"))),
+        "matchConditions": list(conditions(selection.mode_condition("mutate"))),
         "variables": [variable._asdict() for variable in _variables(selection, now)],
         "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _patch(selection)}}],
     }
@@ -84,8 +86,8 @@ def mutating_policy(policy: Policy, now: datetime, options: Options) -> tuple[Do
 def _variables(selection: Selection, now: datetime) -> Iterator[Variable]:
     """Yield the variables up to ``planned``: image as written, new image, its path, its pointer, secret."""
     yield from images_before(PODS)
-    places = "\n+ ".join(map(_places, IMAGE_LISTS))
-    yield Variable("changed", f"({places}).filter(p, p[0] != '' && !(p[0] in variables.before))")
+    fields = "\n+ ".join(map(_image_fields, IMAGE_LISTS))
+    yield Variable("changed", f"({fields}).filter(p, p[0] != '' && !(p[0] in variables.before))")
     yield bounded("variables.changed.map(p, p[0])")
     unclear = ["variables.few"]
     recognised = _recognised(selection.policy, now)
@@ -103,18 +105,21 @@ def _variables(selection: Selection, now: datetime) -> Iterator[Variable]:
     yield from _record()
 
 
-def _places(field: ImageList) -> str:
+def _image_fields(field: ImageList) -> str:
     """Return an expression for the images of one list, each with its path and its JSON pointer."""
     first, *rest = field.path
     items = f"({is_list('variables.spec', field.key)} ? variables.spec.{field.key} : [])"
     image = f"string(c.?{first}{''.join(f'.?{each}' for each in rest)}.orValue(''))"
     path = f"'spec.{field.key}[' + string(i) + '].{'.'.join(field.path)}'"
-    at = f"'/spec/{field.key}/' + string(i) + '/{'/'.join(field.path)}'"
-    return f"{items}.transformList(i, c, [{image}, {path}, {at}])"
+    target = f"'/spec/{field.key}/' + string(i) + '/{'/'.join(field.path)}'"
+    return f"{items}.transformList(i, c, [{image}, {path}, {target}])"
 
 
 def _recognised(policy: Policy, now: datetime) -> Part | None:
-    """Return whether the fast path would skip an image ``p[0]``; ``None`` when it skips none."""
+    """Return the condition that the fast path pre-approves ``p[0]``.
+
+    ``None`` when it pre-approves nothing.
+    """
     fast = compile_fastpath(policy, now).approved["mutating"]
     if not fast:
         return None
@@ -124,8 +129,8 @@ def _recognised(policy: Policy, now: datetime) -> Part | None:
 def _denials(selection: Selection) -> list[tuple[str, Part]]:
     """Return the conditions under which an image is denied, so that no mirror rewrites it."""
     found = fitting(selection.denied(), decision.denies, NAME, MAX_EXPRESSIONS)
-    if found.left:
-        raise CannotExpress([Refusal(part=found.left[0].entry.because, why=NO_ROOM)])
+    if found.remaining:
+        raise CannotExpress([Refusal(part=found.remaining[0].entry.because, why=NO_ROOM)])
     return [(REJECTED, part) for part in found.parts]
 
 
@@ -144,9 +149,9 @@ def _moved(selection: Selection) -> Part:
 
 
 def _record() -> Iterator[Variable]:
-    """Yield the variables up to ``record``, the new text of the annotation, and ``recorded``.
+    """Yield the variables up to ``annotationText``, the new annotation, and ``writable``.
 
-    ``recorded`` is whether the annotation can be written. Nothing is rewritten without it.
+    ``writable`` is whether the annotation can be written. If it cannot, nothing is rewritten.
     """
     yield Variable("annotation", f"object.metadata.?annotations[?{quoted(ORIGINAL_IMAGES)}].orValue('')")
     short = f"size(variables.annotation) <= {MAX_RECORD_LENGTH}"
@@ -163,16 +168,16 @@ def _record() -> Iterator[Variable]:
     new = "variables.planned.filter(p, !(p[2] in variables.paths)).map(p, [p[2], p[0]])"
     yield Variable("pairs", f"{kept} + {new}")
     text = "variables.pairs.map(r, '\"' + r[0] + '\":\"' + r[1] + '\"').join(',')"
-    yield Variable("record", f"'{{' + {text} + '}}'")
+    yield Variable("annotationText", f"'{{' + {text} + '}}'")
     others = (
         f"(has({_ANNOTATIONS}) ? {_ANNOTATIONS}.map(k, k == {quoted(ORIGINAL_IMAGES)} ? ''"
         f" : k + {_ANNOTATIONS}[k]).join('') : '')"
     )
-    size = f"size(bytes({others})) + size(bytes(variables.record))"
+    size = f"size(bytes({others})) + size(bytes(variables.annotationText))"
     known = "variables.own && variables.paths.all(k, variables.paths.filter(x, x == k).size() == 1)"
     garbage = f"{short} && !variables.annotation.matches({quoted(_PERHAPS_JSON)})"
     yield Variable(
-        "recorded",
+        "writable",
         f"({known} || {garbage}) && {size} <= {MAX_ANNOTATIONS_BYTES - len(ORIGINAL_IMAGES)}",
     )
 
@@ -183,15 +188,15 @@ def _patch(selection: Selection) -> str:
     images = "variables.planned.map(p, JSONPatch{op: 'replace', path: p[3], value: p[1]})"
     annotation = (
         f"[has({_ANNOTATIONS})\n"
-        f"  ? JSONPatch{{op: 'add', path: {quoted(key)}, value: variables.record}}\n"
+        f"  ? JSONPatch{{op: 'add', path: {quoted(key)}, value: variables.annotationText}}\n"
         f"  : JSONPatch{{op: 'add', path: '/metadata/annotations',"
-        f" value: {{{quoted(ORIGINAL_IMAGES)}: variables.record}}}}]"
+        f" value: {{{quoted(ORIGINAL_IMAGES)}: variables.annotationText}}}}]"
     )
     parts = [images, annotation]
     secrets = sorted({each.image_pull_secret for each in selection.mirrors if each.image_pull_secret})
     if secrets:
         parts.append(_pull_secrets(secrets))
-    return "size(variables.planned) == 0 || !variables.recorded ? [] : " + "\n+ ".join(parts)
+    return "size(variables.planned) == 0 || !variables.writable ? [] : " + "\n+ ".join(parts)
 
 
 def _pull_secrets(secrets: list[str]) -> str:

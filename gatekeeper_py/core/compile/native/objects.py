@@ -33,7 +33,7 @@ class Variable(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What ``compile`` was asked for.
+    """The options of ``compile``.
 
     Objects in the ``exempt`` namespaces are not judged. ``static`` writes names for manifest-based admission.
     A ``backstop`` never rejects what the policy approves, but may approve more.
@@ -86,7 +86,7 @@ def constraints(kinds: Iterable[WorkloadKind], options: Options) -> Document:
 
 
 def conditions(selected: Part | None) -> Iterator[Document]:
-    """Yield the match conditions that leave out what is never judged, and namespaces in another mode."""
+    """Yield the match conditions that skip objects that are never judged, and namespaces in another mode."""
     yield {
         "name": "not-being-deleted",
         "expression": "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)",

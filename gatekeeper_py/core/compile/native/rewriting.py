@@ -1,4 +1,4 @@
-"""What mutate mode makes of an image, as CEL: its name on a mirror."""
+"""The rewrite of an image to its name on a mirror, as CEL."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_MIRRORS: Final = 50
 parser/parser.go)."""
 
 Result = Callable[[Mirror, Text], str]
-"""An expression for what a mirror makes of an image."""
+"""Returns an expression about an image that a mirror rewrites, such as its new name."""
 
 
 def rewritten(mirrors: Iterable[Mirror], name: Text, result: Result, *, unchanged: str) -> Part:
-    """Return an expression for the ``result`` of the longest mirror, ``unchanged`` when the image stays.
+    """Return an expression for the ``result`` of the longest mirror that matches, or ``unchanged``.
 
     ``name`` is an image in canonical form that no rule denies.
     """
@@ -38,7 +38,7 @@ def rewritten(mirrors: Iterable[Mirror], name: Text, result: Result, *, unchange
 
 
 def as_written(mirror: Mirror, name: Text) -> str:
-    """Return an expression for the image on its mirror, which it spells as the policy does."""
+    """Return an expression for the image on its mirror, with the mirror's name as the policy spells it."""
     return _moved(mirror, name, mirror.to.text)
 
 
@@ -55,7 +55,7 @@ def _moved(mirror: Mirror, name: Text, to: str) -> str:
 
 
 def _usable(mirror: Mirror, below: ImageSet, name: Text) -> Part:
-    """Return whether an image that a mirror has is rewritten: not an exception, and with a usable name."""
+    """Return the condition that a matching image is not an exception and that its new name is valid."""
     text = f"{name_length(as_written(mirror, name))} <= {MAX_NAME_LENGTH}"
     cost = name.find("x" * 20).cost + name.longest
     if mirror.source.segments and not _has_image_itself(mirror):

@@ -1,8 +1,8 @@
-"""What of a policy a native policy can express, and why the rest is refused.
+"""Select the parts of a policy that a native policy can express, and name the others.
 
-The API server evaluates a native policy alone: it has no clock and asks no registry. So a native policy is
-exact, or the compiler refuses it and names the rules that stand in the way. A backstop is wider instead: it
-never rejects what the policy approves.
+The API server evaluates a native policy without a clock and without look-ups in registries. So the compiler
+either produces an exact native policy, or refuses and names the rules that it cannot express. A backstop may
+approve more than the policy, but never rejects an image that the policy approves.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_SHOWN: Final = 100
-"""Refusals that are listed; one more then gives the number of the others."""
+"""Maximum number of refusals that are listed. A last one counts the others."""
 
 MAX_BRANCHES: Final = 50
 """Nested conditions in one expression. CEL's parser gives up at a depth of 250 (cel-go, parser/parser.go)."""
 
-NO_ROOM: Final = "the expression has no room for it"
-NO_ROOM_FOR_ALL: Final = "the expression has no room for them all"
+NO_ROOM: Final = "the expression would become too long or too expensive"
+NO_ROOM_FOR_ALL: Final = "the expression for all of them would become too long or too expensive"
 EXPIRES: Final = "it will expire, and a native policy has no clock"
-LOOKS_UP: Final = "it looks images up, and a native policy asks no registry"
+UNREADABLE_PATHS: Final = "a native policy cannot read the declared image paths of"
+LOOKS_UP: Final = "it needs a look-up in a registry, which a native policy cannot do"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class Selection:
         found = {self.policy.mode in modes, *(override.mode in modes for override in self.overrides)}
         return found.pop() if len(found) == 1 else None
 
-    def judged_as(self, *modes: Mode) -> Part | None:
+    def mode_condition(self, *modes: Mode) -> Part | None:
         """Return the condition that the request's namespace has one of the modes.
 
         ``None`` when no condition is needed, see ``always``. Raises ``CannotExpress`` when there are too many
@@ -122,7 +123,7 @@ RULE_FIELDS: Final = {
     "on_error": "matters with verify only",
     "pin": "implies verify, which is refused",
 }
-"""What a native policy makes of each field of a rule. A test fails until a new field is here."""
+"""How a native policy handles each field of a rule. A test fails until a new field is here."""
 
 MIRROR_FIELDS: Final = {
     "index": "only names the mirror",
@@ -139,11 +140,15 @@ MIRROR_FIELDS: Final = {
 
 
 def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
-    """Return what of a policy lives at an instant and can be expressed.
+    """Return the parts of a policy that are live at an instant and can be expressed.
 
-    A backstop keeps approving what will expire, leaves out denials that will, approves by name what would be
-    looked up, and treats a namespace by the mildest mode that it may have. Raises ``CannotExpress`` when the
-    policy must be exact and cannot be.
+    A backstop
+
+    - keeps allow rules that will expire, and leaves out deny rules that will expire,
+    - approves images by name where the policy would look them up in a registry,
+    - uses the most permissive mode that a namespace can have before and after overrides expire.
+
+    Raises ``CannotExpress`` when the policy must be exact and cannot be.
     """
     refusals = tuple(_refusals(policy, now))
     if refusals and not backstop:
@@ -157,8 +162,9 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
         deny=tuple(
             rule for rule in policy.deny if rule.lives_at(now) and not (backstop and rule.until is not None)
         ),
-        # An override to warn that will expire stays: nothing is milder. What holds in place of another one
-        # that expires is as mild or milder, but may rewrite where that one does not.
+        # Keep an expiring override to warn, the most permissive mode. Drop any other: it is enforce or
+        # mutate, which reject the same Pods, so the mode that applies in its place rejects no more. Templates
+        # differ, because mutate judges them by their names on mirrors; skip_templates leaves them out.
         overrides=kept,
         mirrors=tuple(policy.mirrors),
         skip_templates=unsure and len(policy.mirrors) > 0 and _may_rewrite(policy, live),
@@ -182,7 +188,9 @@ def _refusals(policy: Policy, now: datetime) -> Iterator[Refusal]:
             yield Refusal(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
     for index, entry in enumerate(policy.document.resources):
         kind = f"{entry.kind}.{entry.group}" if entry.group else entry.kind
-        yield Refusal(part=f"resources[{index}]", why=f"a native policy finds no images at paths of {kind}")
+        yield Refusal(
+            part=f"resources[{index}]", why=f"a native policy cannot read the declared image paths of {kind}"
+        )
 
 
 def _shown(refusals: tuple[Refusal, ...]) -> Iterator[Refusal]:

@@ -53,11 +53,14 @@ POLICY_NAME: Final = "gatekeeper-py-images"
 WARNING_NAME: Final = f"{POLICY_NAME}-warn"
 
 MAX_DENIALS: Final = 2
-"""More of these, which hold the deny rules once more: what is denied is not rewritten."""
+"""Maximum number of additional expressions with the deny rules, for templates. A denied image is not
+rewritten, so its name on a mirror must not count."""
 
 MAX_IMAGES_SHOWN: Final = 5
+"""Maximum number of images in a message, which an API server limits to 5 KiB."""
+
 MAX_IMAGE_SHOWN: Final = 200
-"""Images in a message, and characters of each. An API server takes a message of at most 5 KiB."""
+"""Maximum number of characters of an image in a message."""
 
 
 def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[Document, ...]:
@@ -68,9 +71,9 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
     selection = select(policy, now, backstop=options.backstop)
     variables = [variable._asdict() for variable in _variables(selection, now, options)]
     validations = list(_validations(policy, options))
-    warns, in_warn = selection.always("warn"), selection.judged_as("warn")
+    warns, in_warn = selection.always("warn"), selection.mode_condition("warn")
 
-    def pair(name: str, selected: Part | None, actions: list[str]) -> tuple[Document, Document]:
+    def documents_for(name: str, selected: Part | None, actions: list[str]) -> tuple[Document, Document]:
         spec = {
             "failurePolicy": "Fail",
             "matchConstraints": constraints(WORKLOAD_KINDS, options),
@@ -83,9 +86,9 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
 
     documents: list[Document] = []
     if warns is not True:
-        documents += pair(POLICY_NAME, None if in_warn is None else negated(in_warn), ["Deny"])
+        documents += documents_for(POLICY_NAME, None if in_warn is None else negated(in_warn), ["Deny"])
     if warns is not False:
-        documents += pair(WARNING_NAME, in_warn, ["Warn", "Audit"])
+        documents += documents_for(WARNING_NAME, in_warn, ["Warn", "Audit"])
     return tuple(documents)
 
 
@@ -120,14 +123,14 @@ def _denied(selection: Selection, options: Options) -> tuple[Bounded, ...]:
         raise
 
 
-class _Judging(NamedTuple):
+class _Conditions(NamedTuple):
     """Conditions on a name, in the order in which they decide: what denies it, then what approves it."""
 
     denying: list[Part]
     approving: list[Part]
 
 
-def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> _Judging:
+def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> _Conditions:
     """Return the conditions for a name; a backstop approves more when there is no room for every rule."""
     allowed = selection.allowed
     choices: list[tuple[tuple[Entry, ...], tuple[Bounded, ...]]] = [(allowed, denied)]
@@ -141,9 +144,10 @@ def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options
     for allow, deny in choices:
         approving = fitting(allow, decision.approves, name, MAX_EXPRESSIONS)
         denying = fitting(deny, decision.denies, name, MAX_EXPRESSIONS - len(approving.parts))
-        if not approving.left and not denying.left:
-            return _Judging(denying.parts, approving.parts)
-        left = left or [*map(_because, approving.left), *(_because(each.entry) for each in denying.left)]
+        if not approving.remaining and not denying.remaining:
+            return _Conditions(denying.parts, approving.parts)
+        entries = (*approving.remaining, *(each.entry for each in denying.remaining))
+        left = left or [entry.because for entry in entries]
     parts = list(dict.fromkeys(left))
     refusals = [Refusal(part=part, why=NO_ROOM) for part in parts[:MAX_SHOWN]]
     if len(parts) > MAX_SHOWN:
@@ -151,12 +155,8 @@ def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options
     raise CannotExpress(refusals)
 
 
-def _because(entry: Entry) -> str:
-    return entry.because
-
-
-def _judged(judging: _Judging, names: str) -> Iterator[Variable]:
-    """Yield the variables up to ``rejected``. Each expression adds its verdict to what has none yet."""
+def _judged(judging: _Conditions, names: str) -> Iterator[Variable]:
+    """Yield the variables up to ``rejected``. Each expression decides what is still undecided."""
     if len(judging.approving) <= 1 and not judging.denying:
         approved = judging.approving[0].text if judging.approving else "false"
         yield Variable("rejected", f"{names}.filter(p, p[1] == '' || !({approved}))")
@@ -169,7 +169,10 @@ def _judged(judging: _Judging, names: str) -> Iterator[Variable]:
 
 
 def _recognised(policy: Policy, now: datetime) -> Part | None:
-    """Return whether the fast path would skip an image ``i``; ``None`` when nothing is pre-approved."""
+    """Return the condition that the fast path pre-approves the image ``i``.
+
+    ``None`` when it pre-approves nothing.
+    """
     fast = compile_fastpath(policy, now).approved["validating"]
     if not fast:
         return None
@@ -185,17 +188,17 @@ def _judged_name(selection: Selection) -> Text:
 def _mirrored(selection: Selection, denied: tuple[Bounded, ...], options: Options) -> tuple[Variable, ...]:
     """Return the variables that judge templates by the names that mirrors will give to their Pods' images.
 
-    The first is whether the object is such a template. Empty when no template is.
+    The first variable is whether the object is such a template. Return nothing when no mirror can apply.
     """
     if selection.skip_templates or not selection.mirrors or selection.always("mutate") is False:
         return ()
-    mutates = selection.judged_as("mutate")
+    mutates = selection.mode_condition("mutate")
     template = "object.kind != 'Pod'"
     rewrites = Variable("rewrites", template if mutates is None else f"{template} && {mutates.text}")
 
     part = None
     denials = fitting(denied, decision.denies, NAME, MAX_DENIALS)
-    if len(selection.mirrors) <= MAX_MIRRORS and not denials.left:
+    if len(selection.mirrors) <= MAX_MIRRORS and not denials.remaining:
         part = affordable(lambda name: rewritten(selection.mirrors, name, as_judged, unchanged="''"))
     if part is not None:
         *first, last = verdicts("denied", "variables.canonical", [(REJECTED, each) for each in denials.parts])

@@ -1,7 +1,7 @@
 """Verdicts about images, one expression after the other.
 
-One expression may hold few rules, because an API server bounds what it costs. So the rules are in several
-variables of a policy: each gives its verdict to the images that have none yet.
+An API server limits the cost of an expression, so the rules are split over several variables of a policy.
+Each variable decides the images that the earlier ones left undecided.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def verdicts(
 ) -> Iterator[Variable]:
     """Yield variables named ``prefix0``, ``prefix1`` and so on, each with the verdicts so far.
 
-    ``source`` is a list of ``[image, name, ...]``, with ``more`` texts after the first two. The last variable
-    has the verdict after these: empty when no condition, each given with its verdict, holds for the name. An
-    image without a name is rejected.
+    ``source`` is a list of ``[image, name, ...]``; each item has ``more`` further texts. The last variable
+    adds the verdict at the end of each item. ``conditions`` holds pairs of a verdict and its condition. The
+    verdict is empty when no condition matched. An image without a name is rejected.
     """
     carried = "".join(f", p[{index}]" for index in range(2, 2 + more))
     verdict = f"p[{2 + more}]"

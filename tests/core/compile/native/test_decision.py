@@ -45,7 +45,7 @@ def test_rules_are_spread_over_expressions_in_their_order(
 ) -> None:
     found = fitting(costs, costing, NAME, most)
     assert [int(part.text) for part in found.parts] == parts
-    assert len(found.left) == left
+    assert len(found.remaining) == left
 
 
 @pytest.mark.parametrize(

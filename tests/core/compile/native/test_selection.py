@@ -87,8 +87,8 @@ def selected(
             "resources: [{group: '', kind: Pod, images: [spec.x]}, {group: g.io, kind: K, images: [x]}]\n",
             "enforce",
             [
-                ("resources[0]", "a native policy finds no images at paths of Pod"),
-                ("resources[1]", "a native policy finds no images at paths of K.g.io"),
+                ("resources[0]", "a native policy cannot read the declared image paths of Pod"),
+                ("resources[1]", "a native policy cannot read the declared image paths of K.g.io"),
             ],
             id="resources",
         ),
@@ -210,7 +210,7 @@ def test_a_backstop_judges_no_templates_when_it_cannot_know_their_images(
 )
 def test_the_condition_for_namespaces_in_warn(overrides: str, always: object, condition: str | None) -> None:
     found = selected(f"namespaces: {overrides}\n" if overrides else "")
-    part = found.judged_as("warn")
+    part = found.mode_condition("warn")
     assert found.always("warn") is always
     assert (None if part is None else part.text) == condition
 
@@ -224,8 +224,8 @@ def test_overrides_without_room_are_refused() -> None:
         )
         + "]\n"
     )
-    with pytest.raises(CannotExpress, match="namespaces: the expression has no room for them all"):
-        found.judged_as("warn")
+    with pytest.raises(CannotExpress, match="namespaces: the expression for all of them would become"):
+        found.mode_condition("warn")
 
 
 @pytest.mark.parametrize(("kind", "fields"), [(Rule, RULE_FIELDS), (Mirror, MIRROR_FIELDS)])
