@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 from gatekeeper_py.control.installation import Installation
@@ -12,6 +13,23 @@ from gatekeeper_py.settings import ConfigMapName, SettingsError, parse_configmap
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _REFERENCE: Final = re.compile(r"\$(?:\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
 """``$(NAME)`` is the value of an environment variable, ``$$`` a dollar sign, as in the Pod API."""
+
+
+RENEW_BEFORE_DAYS: Final = 30.0
+"""Default of the controller, and of the certificate that the manifests request from cert-manager."""
+
+MAX_DAYS: Final = 3650.0
+
+
+def renew_before(controller: dict[str, Any] | None, namespace: str) -> timedelta:
+    """Return how long before it expires the controller renews a certificate: ``--renew-before-days``."""
+    text = option(controller, "control", "renew-before-days", namespace)
+    try:
+        days = RENEW_BEFORE_DAYS if text is None else float(text)
+    except ValueError:
+        days = RENEW_BEFORE_DAYS
+    # Not a number fails the comparison, too.
+    return timedelta(days=days if 0 < days <= MAX_DAYS else RENEW_BEFORE_DAYS)
 
 
 def as_deployed(

@@ -13,7 +13,7 @@ from gatekeeper_py.control.configurations import EVERYTHING
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
 from gatekeeper_py.control.policy import rewrites
-from gatekeeper_py.control.status.arguments import as_deployed, policy_configmap
+from gatekeeper_py.control.status.arguments import as_deployed, policy_configmap, renew_before
 from gatekeeper_py.control.status.facts import Facts, PodFacts
 from gatekeeper_py.control.webhooks import drift
 from gatekeeper_py.control.webhooks.conditions import found_conditions
@@ -35,8 +35,8 @@ from gatekeeper_py.core.policy.policy import Policy, parse_policy
 ENFORCED_RECENTLY: Final = timedelta(minutes=5)
 """The controller proves each minute that the policy is enforced."""
 
-EXPIRES_SOON: Final = timedelta(days=20)
-"""The controller renews 30 days before the expiry, so less than this means that renewal fails."""
+RENEWAL_FAILS: Final = 2 / 3
+"""Part of the time for the renewal of a certificate. If less is left, the renewal fails: 20 of 30 days."""
 
 NOT_AFTER: Final = "gatekeeper_py_certificate_not_after_timestamp_seconds"
 IN_STEP: Final = "gatekeeper_py_fastpath_in_step"
@@ -142,6 +142,7 @@ class _Assessment:
         self._facts = facts
         self._installation = as_deployed(installation, facts.deployment, facts.controller)
         self._now = now
+        self._expires_soon = RENEWAL_FAILS * renew_before(facts.controller, installation.namespace)
         self._problems: list[str] = []
         # Without these two the installation is the static one, for instance with cert-manager.
         self._has_controller = facts.controller is not None or facts.owner is not None
@@ -269,7 +270,7 @@ class _Assessment:
                 self._problems.append(f"{name} cannot be asked: {pod.problem}")
                 continue
             self._problems += _policy_problems(name, pod, each, policy)
-            self._problems += _certificate_problems(name, each, self._now)
+            self._problems += _certificate_problems(name, each, self._now, self._expires_soon)
 
     def _webhooks(
         self,
@@ -420,13 +421,13 @@ def _policy_problems(name: str, pod: PodFacts, each: Replica, policy: Policy | N
         yield f"{name} serves the revision {each.revision}, but the ConfigMap holds {policy.revision}"
 
 
-def _certificate_problems(name: str, each: Replica, now: datetime) -> Iterator[str]:
+def _certificate_problems(name: str, each: Replica, now: datetime, expires_soon: timedelta) -> Iterator[str]:
     not_after = each.certificate_not_after
     if not_after is None:
         yield f"{name} shows no certificate"
     elif not_after <= now:
         yield f"the certificate of {name} expired at {format_instant(not_after)}"
-    elif not_after - now < EXPIRES_SOON:
+    elif not_after - now < expires_soon:
         yield f"the certificate of {name} expires at {format_instant(not_after)}"
 
 

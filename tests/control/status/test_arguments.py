@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from control.world import INSTALLATION
-from gatekeeper_py.control.status.arguments import as_deployed, option, policy_configmap
+from gatekeeper_py.control.status.arguments import as_deployed, option, policy_configmap, renew_before
 from gatekeeper_py.settings import ConfigMapName
 
 NAMESPACE_VARIABLE = {"name": "HOME_NS", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
@@ -72,3 +73,17 @@ def test_the_controller_names_the_configmap_if_the_servers_do_not() -> None:
     servers, controller = deployment("serve"), deployment("control", "--configmap=ns/mine")
     assert as_deployed(INSTALLATION, servers, controller) == replace(INSTALLATION, policy=MINE)
     assert as_deployed(INSTALLATION, None, None) == INSTALLATION
+
+
+@pytest.mark.parametrize(
+    ("arguments", "days"),
+    [
+        pytest.param((), 30, id="default"),
+        pytest.param(("--renew-before-days=0.5",), 0.5, id="half-a-day"),
+        pytest.param(("--renew-before-days=$(DAYS)",), 30, id="a-variable-that-is-not-known"),
+        pytest.param(("--renew-before-days=nan",), 30, id="not-a-number"),
+        pytest.param(("--renew-before-days=1e300",), 30, id="too-many"),
+    ],
+)
+def test_the_time_of_renewal(arguments: tuple[str, ...], days: float) -> None:
+    assert renew_before(deployment("control", *arguments), "ns") == timedelta(days=days)

@@ -407,9 +407,9 @@ def test_an_installation_without_a_controller_has_both_configurations() -> None:
     assert "clientConfig" in assessed(broken(facts)).problems[0]
 
 
-def running(command: str, configmap: str) -> dict[str, Any]:
+def running(command: str, configmap: str, *arguments: str) -> dict[str, Any]:
     """A Deployment of two Pods that run a command with ``--configmap``."""
-    containers = [{"args": [command, f"--configmap={configmap}"]}]
+    containers = [{"args": [command, f"--configmap={configmap}", *arguments]}]
     return {"spec": {"replicas": 2, "template": {"spec": {"containers": containers}}}}
 
 
@@ -434,3 +434,10 @@ def test_servers_and_controller_that_read_different_configmaps_are_a_problem() -
     assert assessed(facts).problems == (
         "the servers read the policy from the ConfigMap ns/policy, but the controller from ns/other",
     )
+
+
+def test_a_certificate_that_is_renewed_later_is_late_later() -> None:
+    controller = running("control", "ns/policy", "--renew-before-days=15")
+    facts = replace(healthy(), controller=controller)
+    assert assessed(facts, days=79).problems == ()
+    assert "expires at 2026-04-01" in assessed(facts, days=81).problems[0]
