@@ -99,10 +99,10 @@ class Lookups:
             self._generation += 1
             self._flights.clear()
             self._facts.drop(changed)
-            if changed is None:
-                self._pacing.clear()
-            for host in changed or ():
-                self._pacing.pop(host, None)
+            for host in list(self._pacing) if changed is None else changed:
+                pacing = self._pacing.pop(host, None)
+                if pacing is not None:
+                    pacing.forget()
         if self._started:
             self._fetch_pinned()
 

@@ -86,6 +86,12 @@ class Pacing:
         """The admitted request was cancelled: it says nothing about the host."""
         self._probing = False
 
+    def forget(self) -> None:
+        """Close the breaker for good, because the host's settings changed. Later calls report nothing."""
+        if self.is_open:
+            self._on_breaker(False)
+        self._on_breaker = lambda _is_open: None
+
     def record(self, *, trouble: bool, pause: float) -> None:
         """Take note of an answer: ``trouble`` counts as a failure, ``pause`` is in seconds."""
         self._probing = False

@@ -163,6 +163,7 @@ class Metrics:
         )
         self._registry_config.set(1)
         self._hosts: set[str] = set()
+        self._open_breakers: set[str] = set()
         self._start_at_zero()
 
     def _start_at_zero(self) -> None:
@@ -253,7 +254,11 @@ class Metrics:
             self._lookup_durations.labels(host).observe(seconds)
 
     def breaker(self, host: str, *, is_open: bool) -> None:
-        self._breakers.labels(self._host_label(host)).set(1 if is_open else 0)
+        (self._open_breakers.add if is_open else self._open_breakers.discard)(host)
+        label = self._host_label(host)
+        if label == OTHER_HOSTS:  # for all of them together
+            is_open = not self._open_breakers <= self._hosts
+        self._breakers.labels(label).set(1 if is_open else 0)
 
     def registry_config(self, problem: str) -> None:
         """Note whether the files for look-ups can be used; an empty text means that they can."""

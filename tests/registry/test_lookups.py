@@ -223,6 +223,18 @@ async def test_the_breaker_answers_at_once(world: World) -> None:
     assert len(world.asker.asked) == 5
 
 
+@pytest.mark.parametrize("changed", [["a.io"], None])
+async def test_an_open_breaker_is_reported_closed_when_its_hosts_settings_change(
+    world: World, changed: list[str] | None
+) -> None:
+    world.asker.answers[A] = Reply(failed("down"), trouble=True)
+    for _ in range(5):
+        await world.resolve(A)
+    world.lookups.configure(hosts=["a.io", "b.io"], changed=changed, pinned=())
+    assert world.breakers == [("a.io", True), ("a.io", False)]
+    assert world.lookups.open_breakers() == ()
+
+
 async def test_the_rate_is_the_hosts(world: World) -> None:
     world.settings["a.io"] = Registry(host="a.io", rate=1, timeout=0.1)
     answers = [await world.resolve(Manifest("a.io", "app", f"v{n}")) for n in range(2)]

@@ -115,3 +115,11 @@ async def test_answers_to_older_requests_do_not_lengthen_the_time() -> None:
     world.pacing.record(trouble=True, pause=0.0)
     world.now += 5
     assert not world.pacing.blocked()
+
+
+async def test_an_open_breaker_that_is_forgotten_is_reported_closed_once() -> None:
+    world = World()
+    await world.fail(5)
+    world.pacing.forget()
+    world.pacing.record(trouble=False, pause=0.0)
+    assert world.breaker == [True, False]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import documented
 from builders import HUB_TO_CORP, policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.serving.metrics import DURATION_BUCKETS, MAX_HOSTS, Metrics
+from gatekeeper_py.serving.metrics import DURATION_BUCKETS, MAX_HOSTS, OTHER_HOSTS, Metrics
 from served import families
 
 NAMES: dict[str, set[str]] = {
@@ -101,6 +101,18 @@ def test_a_policy_brings_the_counters_of_its_mirrors_and_registries() -> None:
         assert world.value("lookups_total", host="registry.corp.io", result=result) == 0
     assert world.value("lookup_breaker_open", host="registry.corp.io") == 0
     assert world.value("lookup_duration_seconds_count", host="registry.corp.io") == 0
+
+
+def test_the_breaker_of_other_registries_is_open_while_one_of_theirs_is() -> None:
+    world = World()
+    for number in range(MAX_HOSTS + 2):
+        world.metrics.breaker(f"registry-{number}.example", is_open=True)
+    first, last = f"registry-{MAX_HOSTS}.example", f"registry-{MAX_HOSTS + 1}.example"
+    world.metrics.breaker(last, is_open=False)
+    assert world.value("lookup_breaker_open", host=OTHER_HOSTS) == 1
+    world.metrics.breaker(first, is_open=False)
+    assert world.value("lookup_breaker_open", host=OTHER_HOSTS) == 0
+    assert world.value("lookup_breaker_open", host="registry-0.example") == 1
 
 
 def test_registries_beyond_the_limit_share_one_series() -> None:
