@@ -192,13 +192,13 @@ def _latency(name: str, counts: Sequence[int]) -> Html:
         for index in range(used[0], used[-1] + 1)
     ]
     total = sum(counts)
-    half, most = (names[_quantile(counts, share)] for share in (0.5, 0.99))
-    spoken = f"{name}: half within {half}, 99 of 100 within {most}, {total:,} in all."
+    half, most = (_within(_quantile(counts, share)) for share in (0.5, 0.99))
+    spoken = f"{name}: half {half}, 99 of 100 {most}, {total:,} in all."
     return join(
         (
             tag("h3", f"{name}: time to answer"),
             columns(bars, label=spoken),
-            tag("p", f"Half within {half}, 99 of 100 within {most}; {total:,} in all.", class_="lead"),
+            tag("p", f"Half {half}, 99 of 100 {most}; {total:,} in all.", class_="lead"),
         )
     )
 
@@ -211,6 +211,13 @@ def _quantile(counts: Sequence[int], share: float) -> int:
         if seen >= wanted:
             return index
     return len(counts) - 1
+
+
+def _within(index: int) -> str:
+    """Return how long the reviews of a bucket took, for a sentence. The last one has no upper bound."""
+    if index < len(DURATION_BUCKETS):
+        return f"within {_seconds(DURATION_BUCKETS[index])}"
+    return f"in more than {_seconds(DURATION_BUCKETS[-1])}"
 
 
 def _seconds(value: float) -> str:

@@ -92,7 +92,7 @@ async def test_it_shows_the_policy_the_certificate_and_what_was_decided() -> Non
     reviews = lines(page["reviews"])
     assert {"allowed 3", "denied 1"} <= set(reviews)
     assert "Half within 0.5 ms, 99 of 100 within 0.5 ms; 4 in all." in page["reviews"]
-    assert "Half within > 5 s, 99 of 100 within > 5 s; 1 in all." in page["reviews"]
+    assert "Half in more than 5 s, 99 of 100 in more than 5 s; 1 in all." in page["reviews"]
     policy = page["policy"]
     source = "gatekeeper-py/gatekeeper-py-policy, loaded 2026-03-01T12:00:00Z, resource version 7."
     assert f"Source {source}" in policy
