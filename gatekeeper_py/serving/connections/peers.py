@@ -13,7 +13,8 @@ from typing import Final, Protocol
 MAX_CREDIT: Final = 1024
 """Good requests that count. Without a bound, a stranger could send a million good reviews from one
 address and then hold every connection. With it, peers that all reached the bound share equally. A peer
-reaches it with one review a second over 20 minutes, which every API server in use does."""
+reaches it with one review a second over 30 minutes, although credit is halved every 10 minutes. Every API
+server in use does."""
 
 CREDIT_HALF_LIFE_SECONDS: Final = 600.0
 """After this time a good request counts half. An API server that is quiet over lunch stays known."""
