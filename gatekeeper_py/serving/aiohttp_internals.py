@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, Protocol
 
-from aiohttp import hdrs, http_parser
+from aiohttp import hdrs, http_parser, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import HttpVersion11
 
@@ -101,6 +101,15 @@ class ChunkCheck:
         except (HttpProcessingError, RuntimeError):
             return False
         return True
+
+
+async def send_continue(request: web.BaseRequest) -> None:
+    """Send 100 Continue, so that the client sends the body.
+
+    aiohttp takes any output for the beginning of the answer, so the count of it starts again.
+    """
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
 
 
 def check() -> str:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from gatekeeper_py.runtime.memory import collector_off, give_back
+from gatekeeper_py.serving.aiohttp_internals import send_continue
 
 BODY_SECONDS: Final = 2.0
 """Limit for a whole body. The API server sends 7 MiB over the cluster's network in milliseconds."""
@@ -201,8 +202,7 @@ def _loads(body: bytes) -> Any:
 
 async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+        await send_continue(request)
     parts: list[bytes] = []
     size = 0
     try:
