@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
 from gatekeeper_py.core.compare.entries import NO_LIMIT, Entry, entries_of
-from gatekeeper_py.core.compare.parts import LABEL, NAMESPACE, SEGMENT, TAG, Effort, TooComplex, part_classes
+from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import ANY, split_port
 from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES, MAX_IMAGE_LENGTH
@@ -61,14 +62,6 @@ class Difference:
 
 class Contradiction(Exception):
     """The computation and the ordinary decision disagree: a bug of ours, never hidden."""
-
-
-class _Qualifier(NamedTuple):
-    """A class of tags and digests: a member, and how it is written."""
-
-    tag: str | None
-    digest: str | None
-    suffix: str
 
 
 def compare(old: CompiledPolicy, new: CompiledPolicy) -> Difference:
@@ -176,48 +169,53 @@ class _Comparison:
 
     def _qualified(self, host: str, repository: str, entries: list[Entry]) -> None:
         """Look at every class of tags, digests and namespaces for one repository."""
-        qualifiers = _qualifiers(entries, self._effort)
-        namespaces = self._namespaces(entries)
-        rewrites = any(entry.role == "source" for entry in entries)
-        exact: dict[str, list[Entry]] = {}
-        common: list[Entry] = []
-        for entry in entries:
-            if entry.condition.digest not in {None, ANY}:
-                exact.setdefault(str(entry.condition.digest), []).append(entry)
-            else:
-                common.append(entry)
+        rewriting = any(entry.role == "source" for entry in entries)
+        # Only where something can be rewritten does the mode of a namespace matter.
+        names = {name for _, overrides in self._modes for names, _ in overrides for name in names}
+        in_namespaces = namespaces(entries, names if rewriting else (), self._effort)
+        for_qualifiers = qualifiers(entries, self._effort)
+        self._spend(len(in_namespaces) * len(for_qualifiers) * (len(entries) // 4096 + 1))
+        rules = self._rules(entries)
         name = _written(host, repository)
-        for qualifier in qualifiers:
-            candidates = [*common, *exact.get(qualifier.digest or "", ())]
-            self._spend(len(namespaces) * max(len(candidates) // 8, 1))
-            for namespace in namespaces:
-                self._judge(f"{name}{qualifier.suffix}", qualifier, namespace, candidates, rewrites=rewrites)
+        modes = {
+            namespace: tuple(rewriting and rewrites(policy.mode(namespace)) for policy in self._policies)
+            for namespace, _ in in_namespaces
+        }
+        # Where the same entries hold, under the same modes, the answers are the same: the first, which is the
+        # shortest, is enough.
+        seen: set[tuple[int, tuple[bool, ...]]] = set()
+        for suffix, holding in for_qualifiers:
+            for namespace, there in in_namespaces:
+                key = (holding & there, modes[namespace])
+                if key not in seen:
+                    seen.add(key)
+                    before, after = (bool(allow & key[0]) and not deny & key[0] for allow, deny in rules)
+                    self._judge(f"{name}{suffix}", namespace, (before, after), rewriting=rewriting)
+
+    def _rules(self, entries: Sequence[Entry]) -> list[tuple[int, int]]:
+        """For each policy, which of the entries are its allow rules and its deny rules, as sets of bits."""
+        found = [(0, 0), (0, 0)]
+        for index, entry in enumerate(entries):
+            for side in (0, 1):
+                if self._sides[entry][side]:
+                    allow, deny = found[side]
+                    found[side] = (
+                        allow | (entry.role == "allow") << index,
+                        deny | (entry.role == "deny") << index,
+                    )
+        return found
 
     def _judge(
-        self,
-        image: str,
-        qualifier: _Qualifier,
-        namespace: str | None,
-        entries: list[Entry],
-        *,
-        rewrites: bool,
+        self, image: str, namespace: str | None, approved: tuple[bool, bool], *, rewriting: bool
     ) -> None:
-        """Compare the two policies on one image."""
-        denied, allowed = [False, False], [False, False]
-        for entry in entries:
-            if entry.role in {"allow", "deny"} and entry.condition.holds(
-                qualifier.tag, qualifier.digest, namespace
-            ):
-                target = allowed if entry.role == "allow" else denied
-                for side in (0, 1):
-                    target[side] |= self._sides[entry][side]
-        before, after = (allowed[side] and not denied[side] for side in (0, 1))
+        """Compare the two policies on one image, given whether each of them approves it."""
+        before, after = approved
         if before != after:
-            self._record(image, namespace, "approved" if after else "rejected", (before, after))
-        elif rewrites:
+            self._record(image, namespace, "approved" if after else "rejected", approved)
+        elif rewriting:
             names = [self._rewritten(policy, namespace, image) for policy in self._policies]
             if names[0] != names[1]:
-                self._record(image, namespace, "rewritten", (before, after))
+                self._record(image, namespace, "rewritten", approved)
 
     @staticmethod
     def _rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str | None:
@@ -241,35 +239,6 @@ class _Comparison:
         known = self._found.get(key)
         if known is None or len(image) < len(known.image):
             self._found[key] = witness
-
-    def _namespaces(self, entries: Sequence[Entry]) -> list[str | None]:
-        """A namespace of every class that the entries tell apart, and the request without one."""
-        globs = {name for entry in entries for name in entry.condition.namespaces or ()}
-        if any(entry.role == "source" for entry in entries):
-            globs |= {name for _, overrides in self._modes for names, _ in overrides for name in names}
-        if not globs:
-            return ["default"]
-        return [*(witness for _, witness in part_classes(sorted(globs), NAMESPACE, self._effort)), None]
-
-
-def _qualifiers(entries: Sequence[Entry], effort: Effort) -> list[_Qualifier]:
-    """A member of every class of tags and digests that the entries tell apart."""
-    tags = {entry.condition.tag for entry in entries} - {None}
-    digests = {entry.condition.digest for entry in entries} - {None, ANY}
-    if not tags and all(entry.condition.digest is None for entry in entries):
-        return [_Qualifier("latest", None, "")]
-    texts = sorted(str(tag) for tag in tags)
-    found = [_Qualifier(text, None, f":{text}") for _, text in part_classes(texts, TAG, effort)]
-    named = sorted(str(digest) for digest in digests)
-    return [*found, *(_Qualifier(None, text, f"@{text}") for text in (*named, _other_digest(digests)))]
-
-
-def _other_digest(known: set[str | None]) -> str:
-    """A digest that no rule names."""
-    number = 0
-    while f"sha256:{number:064x}" in known:
-        number += 1
-    return f"sha256:{number:064x}"
 
 
 def _written(host: str, repository: str) -> str:

@@ -51,15 +51,6 @@ class Condition:
     digest: str | None = None
     namespaces: tuple[str, ...] | None = None
 
-    def holds(self, tag: str | None, digest: str | None, namespace: str | None) -> bool:
-        if self.digest is not None and (digest is None or self.digest not in (ANY, digest)):
-            return False
-        if self.tag is not None and (tag is None or not Glob(self.tag).matches(tag)):
-            return False
-        return self.namespaces is None or (
-            namespace is not None and any(Glob(name).matches(namespace) for name in self.namespaces)
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:

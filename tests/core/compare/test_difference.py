@@ -148,3 +148,10 @@ def test_wildcards_that_overlap_too_much_are_an_error_before_they_fill_the_memor
     stars = [f"'a.io/*{a}*{b}*{c}*'" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx"]
     with pytest.raises(TooComplex, match="too many combinations of wildcards"):
         compare(policy("allow: [a.io]"), policy(f"allow: [{', '.join(stars)}]"))
+
+
+def test_hundreds_of_rules_for_one_repository_are_compared() -> None:
+    rules = [f"{{image: 'a.io/x:v{number}', namespaces: [team-{number}]}}" for number in range(600)]
+    old, new = (policy(f"allow: [{', '.join(chosen)}]") for chosen in (rules, rules[:-1]))
+    (witness,) = compare(old, new).witnesses
+    assert (witness.image, witness.namespace, witness.change) == ("a.io/x:v599", "team-599", "rejected")

@@ -1,0 +1,89 @@
+"""Sort the tags, digests and namespaces for one repository by which entries hold for them.
+
+Sets of entries are integers: bit n stands for entry n. So the entries that hold for a tag in a namespace are
+one ``&`` away, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import NamedTuple
+
+from gatekeeper_py.core.compare.entries import Entry
+from gatekeeper_py.core.compare.parts import NAMESPACE, TAG, Effort, Signature, part_classes
+from gatekeeper_py.core.images.pattern import ANY
+
+
+class Qualifier(NamedTuple):
+    """A class of tags and digests: a member as it is written, and the entries that hold for it."""
+
+    suffix: str
+    holding: int
+
+
+class NamespaceClass(NamedTuple):
+    """A class of namespaces: a member, and the entries that hold in it. ``None`` is no namespace."""
+
+    name: str | None
+    holding: int
+
+
+def qualifiers(entries: Sequence[Entry], effort: Effort) -> list[Qualifier]:
+    """Return a member of every class of tags and digests, tags first. Raises ``TooComplex``."""
+    tags = _sets(entries, lambda entry: [entry.condition.tag], effort)
+    digests = _sets(entries, lambda entry: [entry.condition.digest], effort)
+    untagged, undigested = tags.pop(None, 0), digests.pop(None, 0)
+    if not tags and not digests:
+        return [Qualifier("", untagged)]
+    globs = sorted(filter(None, tags))
+    found = [
+        Qualifier(f":{text}", _holding(tags, globs, signature, untagged) & undigested)
+        for signature, text in part_classes(globs, TAG, effort)
+    ]
+    pinned = untagged & (undigested | digests.pop(ANY, 0))
+    found += (Qualifier(f"@{text}", pinned | digests[text]) for text in sorted(filter(None, digests)))
+    return [*found, Qualifier(f"@{_other_digest(digests)}", pinned)]
+
+
+def namespaces(entries: Sequence[Entry], names: Iterable[str], effort: Effort) -> list[NamespaceClass]:
+    """Return a namespace of every class that the entries and ``names`` tell apart.
+
+    The request without a namespace comes last. Raises ``TooComplex``.
+    """
+    sets = _sets(entries, lambda entry: entry.condition.namespaces or (None,), effort)
+    everywhere = sets.pop(None, 0)
+    globs = sorted({*filter(None, sets), *names})
+    if not globs:
+        return [NamespaceClass("default", everywhere)]
+    found = (
+        NamespaceClass(text, _holding(sets, globs, signature, everywhere))
+        for signature, text in part_classes(globs, NAMESPACE, effort)
+    )
+    return [*found, NamespaceClass(None, everywhere)]
+
+
+def _sets(
+    entries: Sequence[Entry], values: Callable[[Entry], Sequence[str | None]], effort: Effort
+) -> dict[str | None, int]:
+    """The set of entries for each value. Bounds the memory: one set has a bit for every entry before it."""
+    found: dict[str | None, int] = {}
+    for index, entry in enumerate(entries):
+        for value in values(entry):
+            effort.spend(index // 64 + 1)
+            found[value] = found.get(value, 0) | 1 << index
+    return found
+
+
+def _holding(sets: dict[str | None, int], globs: Sequence[str], signature: Signature, always: int) -> int:
+    """The entries that hold for a class: those with one of its globs, and those that always do."""
+    for index in signature:
+        always |= sets.get(globs[index], 0)
+    return always
+
+
+def _other_digest(known: Container[str | None]) -> str:
+    """A digest that no rule names."""
+    number = 0
+    while f"sha256:{number:064x}" in known:
+        number += 1
+    return f"sha256:{number:064x}"
