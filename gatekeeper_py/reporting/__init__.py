@@ -1,1 +1,1 @@
-"""Output formats: what people read on a terminal, and what tools read."""
+"""Output formats for people and for tools."""

@@ -82,13 +82,19 @@ def _write_csv(tally: Tally) -> None:
     for image, usages in tally.listed():
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        decided = (_inert(image.image), image.canonical, image.verdict, image.reason, image.detail)
+        decided = (
+            _quoted_for_spreadsheets(image.image),
+            image.canonical,
+            image.verdict,
+            image.reason,
+            image.detail,
+        )
         writer.writerows((*decided, *usage) for usage in usages)
         # Bytes, because an image may hold characters that the terminal's encoding lacks.
         click.echo(text.getvalue().encode(), nl=False)
 
 
-def _inert(image: str) -> str:
+def _quoted_for_spreadsheets(image: str) -> str:
     """Quote an image that a spreadsheet would run as a formula, since users choose the text of images.
 
     No image that can be pulled begins with these characters.

@@ -28,7 +28,8 @@ REASONS: Final = {
 }
 
 MAX_RULES: Final = 1000
-"""Rules in each table. A policy can have 200,000, and a page with all of them opens in no browser."""
+"""Maximum number of rules in each table. A policy can have 200,000, and no browser opens a page with all of
+them."""
 
 Row = tuple[JudgedImage, Sequence[Usage]]
 
@@ -236,6 +237,6 @@ def _rule(rule: Rule) -> Html:
 
 
 def _rest(count: int) -> Html:
-    """Say how many rules a table left out."""
+    """Return a note about the rules that a table left out."""
     left_out = count - MAX_RULES
     return tag("p", f"{left_out:,} more rules are not shown.", class_="note") if left_out > 0 else Html("")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from rich.text import Text
@@ -13,8 +13,8 @@ from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.reporting.console import console, counted, printable
 from gatekeeper_py.reporting.junit import as_document
 
-MAX_LINE = 1000
-"""Characters of a line about a failure; an image may be much longer."""
+MAX_LINE: Final = 1000
+"""Maximum number of characters in a line about a failure. An image may be much longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class CaseResult:
 
 
 def print_results(results: Sequence[CaseResult]) -> None:
-    """Print each failed case with what was expected and why it is not so, then the counts."""
+    """Print each failed case with the expected result and the difference, then the counts."""
     out = console()
     for each in results:
         if not each.passed:
@@ -70,7 +70,7 @@ def results_as_json(results: Sequence[CaseResult]) -> dict[str, Any]:
 
 
 def results_as_junit(results: Sequence[CaseResult]) -> str:
-    """Return one test case for each case, in a suite for each file."""
+    """Return a JUnit report with a suite for each file and a test case for each case."""
     counts = _counts(results)
     suites = ET.Element("testsuites", counts)
     for source in dict.fromkeys(each.source for each in results):

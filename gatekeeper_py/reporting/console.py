@@ -6,6 +6,8 @@ from rich.console import Console
 
 
 class _Console(Console):
+    """A console that lets the command line handle a closed pipe."""
+
     def on_broken_pipe(self) -> None:
         """Raise, so that the command line chooses the exit code; rich's own, 1, means rejected here."""
         raise BrokenPipeError

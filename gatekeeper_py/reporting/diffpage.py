@@ -1,4 +1,4 @@
-"""What a policy change does, as one HTML page: for what runs, or for all images that can be written."""
+"""The effect of a policy change as one HTML page: on images that run, or on every possible image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADINGS: Final[dict[Change, str]] = {
     "approved": "Images that become approved",
     "rewritten": "Images that are rewritten differently",
 }
-WORDS: Final = {"+": ("added", "good"), "-": ("removed", "bad"), "~": ("changed", "change")}
+LABELS: Final = {"+": ("added", "good"), "-": ("removed", "bad"), "~": ("changed", "change")}
 
 MAX_ENTRIES: Final = 1000
 """Edited entries of the document; the JSON output has all of them."""
@@ -78,12 +78,12 @@ def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -
 
 
 def difference_page(documents: DocumentChanges, difference: Difference, page: DiffPage) -> str:
-    """Return the page about all images that can be written."""
+    """Return the page about every possible image."""
     answers = [
         _answer(some, STYLES[name]) if name in difference.changes else _answer(none, "")
         for name, (some, none) in ANSWERS.items()
     ]
-    note = "These answers hold for every image that can be written, in every namespace."
+    note = "These answers hold for every possible image, in every namespace."
     summary = join((tag("p", note), tag("ul", *answers, class_="answers")))
     rows = [
         (
@@ -120,10 +120,15 @@ def _document(sections: Sequence[Section], page: DiffPage) -> str:
 def _edited(documents: DocumentChanges) -> Section:
     lines = document_lines(documents)
     items = (
-        tag("li", tag("span", WORDS[mark][0], class_=f"badge {WORDS[mark][1]}"), " ", tag("code", text(line)))
+        tag(
+            "li",
+            tag("span", LABELS[mark][0], class_=f"badge {LABELS[mark][1]}"),
+            " ",
+            tag("code", text(line)),
+        )
         for mark, line in lines[:MAX_ENTRIES]
     )
-    body = tag("ul", *items, class_="list plain") if lines else tag("p", "The documents say the same.")
+    body = tag("ul", *items, class_="list plain") if lines else tag("p", "The documents are identical.")
     if len(lines) > MAX_ENTRIES:
         body = join((body, tag("p", f"{len(lines) - MAX_ENTRIES:,} more are not shown.", class_="note")))
     return Section("edited", "What was edited", body, "Edited")

@@ -1,4 +1,4 @@
-"""Print findings for people: the line at fault, a caret below it, and what to do."""
+"""Print findings for people: the line with the problem, a caret below it, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Write images with their objects as JSON, one at a time: an image may run in 50,000 of them."""
+"""Stream images and the objects that use them as JSON.
+
+One image may run in 50,000 objects, so the document is written piece by piece.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ Rows = Iterable[tuple[Mapping[str, Any], Sequence[Usage]]]
 
 
 def write_images(before: Mapping[str, Any], rows: Rows, after: Mapping[str, Any]) -> None:
-    """Write one document like ``json.dumps``: the fields ``before``, ``images``, and the fields ``after``."""
+    """Write one document: the fields ``before``, ``images``, and the fields ``after``.
+
+    The format is that of ``json.dumps(indent=2)``.
+    """
     out = sys.stdout
     out.write("{\n")
     for key, value in before.items():

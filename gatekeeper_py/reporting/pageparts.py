@@ -16,13 +16,13 @@ from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
 
 SHOWN: Final = 12
-"""Lines of a breakdown that are shown at once; the rest opens with a click."""
+"""Maximum number of rows that a breakdown shows before it folds the rest."""
 
 MAX_SINGLE: Final = 1000
-"""Images with one place that repeat its kind and field."""
+"""Maximum number of images with a single use that are listed with its kind and field."""
 
 MAX_OBJECT: Final = 320
-"""Characters of a namespace and a name."""
+"""Maximum number of characters of a namespace and a name."""
 
 CLUSTER: Final = "(cluster-scoped)"
 INVALID: Final = "(invalid)"
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 
 
 class Shares:
-    """Counts by a name that a stranger may have chosen, and by kind."""
+    """Counts by name and kind. Names are untrusted text."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
         self._kinds = kinds
@@ -133,7 +133,7 @@ def _note(detail: str) -> Html:
 
 
 def _object(usage: Usage) -> Html:
-    # A line of a list of images has no object.
+    # An image from a list (diff --images) has no object.
     return text("/".join(part for part in (usage.namespace, usage.name) if part), MAX_OBJECT)
 
 

@@ -37,7 +37,7 @@ class ReviewedImage:
     detail: str
     rewritten: str | None
     stored: bool
-    """Whether the object itself holds the rewritten image afterwards; a template keeps its own."""
+    """Whether the stored object contains the rewritten image. Templates keep the original."""
     message: str
     line: int = 1
     """Where the image stands in its file, from 1; looked up for reports that show it."""
@@ -93,7 +93,7 @@ class ReviewedObject:
 
 
 def print_reviewed(reviewed: Sequence[ReviewedObject]) -> None:
-    """Print each object with what there is to say about its images, then the counts."""
+    """Print each object with its rejected and rewritten images, then the counts."""
     out = console()
     for each in reviewed:
         where = f"{each.source}[{each.document}]"

@@ -31,7 +31,10 @@ LEVELS: Final = {"error": "error", "warning": "warning", "information": "note"}
 
 
 def sarif(reviewed: Sequence[ReviewedObject]) -> dict[str, Any]:
-    """Return a result for each rejected image, a warning if the mode only warns, and each unknown kind."""
+    """Return one result for each rejected image and for each unknown kind.
+
+    The level is ``warning`` for images in mode warn and for unknown kinds.
+    """
     return _document(RULES, (result for each in reviewed for result in _results(each)))
 
 

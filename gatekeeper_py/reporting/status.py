@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.text import Text
@@ -11,8 +12,8 @@ from gatekeeper_py.control.status.assess import Replica, Status, Webhook
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.reporting.console import console, printable
 
-MAX_NAMES = 20
-"""Exempt namespaces that are listed; then a count follows."""
+MAX_NAMES: Final = 20
+"""Maximum number of exempt namespaces that are listed. A count of the others follows."""
 
 
 def print_status(status: Status) -> None:

@@ -12,10 +12,10 @@ from gatekeeper_py.inventory.suggestion import By, Group, Suggestion
 from gatekeeper_py.reporting.console import counted
 
 MAX_LEFT_OUT: Final = 1000
-"""Images left out that are listed one by one; the last line counts the others."""
+"""Maximum number of uncovered images that are listed one by one. The last line counts the others."""
 
 _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9._/:*-]*[a-z0-9*/]")
-"""Patterns that YAML reads as text without quotes, if they hold a letter."""
+"""Patterns that need no quotes in YAML, provided that they contain a letter."""
 
 
 def new_policy(suggestion: Suggestion, by: By) -> str:
@@ -43,7 +43,7 @@ def rule_lines(suggestion: Suggestion, indent: str) -> Iterator[str]:
 
 
 def left_out_lines(suggestion: Suggestion) -> Iterator[str]:
-    """Yield comments that name the images which no rule covers, and why."""
+    """Yield comments that name each image that no rule covers, and why."""
     if not suggestion.left_out:
         return
     yield ""

@@ -1,6 +1,7 @@
 """Tables for people: as wide as their content, or shortened to fit a terminal.
 
-Digests are shortened first, because their first digits tell them apart. Then the widest columns give way.
+Digests are shortened first, because their first digits tell them apart. Then the widest columns are
+shortened.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from gatekeeper_py.inventory.tally import Usage
 
 GAP: Final = "  "
 NARROWEST: Final = 12
-"""Columns are never narrower; on a terminal without enough room, lines wrap."""
+"""Minimum width of a column. If the terminal is too narrow even for this, lines wrap."""
 
 SHORT: Final = 20
-"""Columns behind the first are cut to this width before the first is cut at all."""
+"""Columns after the first are cut to this width before the first is cut at all."""
 
 MAX_CELL: Final = 5000
 """Longer than any valid reference; an invalid one may be megabytes long."""
@@ -69,7 +70,7 @@ def objects_of(usages: Sequence[Usage]) -> Names:
 
 
 def _object_of(usage: Usage) -> str:
-    if not usage.kind:  # a line of a list of images
+    if not usage.kind:  # an image from a list (diff --images) has no object
         return f"{usage.namespace}, {usage.path}" if usage.namespace else usage.path
     return f"{usage.kind} {usage.namespace}/{usage.name}" if usage.namespace else f"{usage.kind} {usage.name}"
 
@@ -103,7 +104,7 @@ def _padded(
 def _narrow(widths: list[int], available: int) -> None:
     """Shorten columns until all fit, the widest first, down to the minimum.
 
-    The first column is what the table is about: it gives way once the others are short.
+    The first column is the subject of the table, so it is shortened after the others.
     """
     widths[:] = [min(size, max(available, NARROWEST)) for size in widths]
     for first, smallest in ((1, SHORT), (0, SHORT), (0, NARROWEST)):

@@ -52,7 +52,7 @@ def test_no_change() -> None:
         changes_page(compare_documents(OLD, OLD), Changes(OLD.at(INSTANT), OLD.at(INSTANT)), PAGE)
     )
     assert "The change affects no image that runs." in page["summary"]
-    assert "The documents say the same." in page["edited"]
+    assert "The documents are identical." in page["edited"]
 
 
 def test_the_exact_difference_has_answers_and_examples() -> None:

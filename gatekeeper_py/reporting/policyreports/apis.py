@@ -23,8 +23,8 @@ class ReportApi:
     version: str
     kind: str
     plural: str
-    names_source: bool
-    """Whether a report has a field ``source`` besides that of its results."""
+    has_source: bool
+    """Whether the report itself has a field ``source``. Results always have one."""
 
     @property
     def api_version(self) -> str:
@@ -55,7 +55,7 @@ OPENREPORTS: Final = ReportApi(
     version="v1alpha1",
     kind="Report",
     plural="reports",
-    names_source=True,
+    has_source=True,
 )
 POLICYREPORT: Final = ReportApi(
     name="policyreport",
@@ -63,10 +63,10 @@ POLICYREPORT: Final = ReportApi(
     version="v1alpha2",
     kind="PolicyReport",
     plural="policyreports",
-    names_source=False,
+    has_source=False,
 )
 APIS: Final = (OPENREPORTS, POLICYREPORT)
-"""In the order of preference: viewers show one API only if the cluster serves both."""
+"""In the order of preference. If the cluster serves both, viewers show only one of them."""
 
 
 class Reads(Protocol):

@@ -1,7 +1,7 @@
-"""Events for warnings that nobody saw: those about Pods that a controller created.
+"""Events for warnings about Pods that controllers create, which nobody sees otherwise.
 
-A person who creates a Pod sees its warnings; a controller drops them. A denied Pod already causes an Event of
-its controller's own, so only namespaces in mode ``warn`` need these.
+A person who creates a Pod sees its warnings; a controller drops them. When a Pod is denied, its controller
+already records an Event, so only namespaces in mode ``warn`` need these.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REASON: Final = "ImageNotApproved"
 COMPONENT: Final = "gatekeeper-py-reports"
 
 MAX_NOTE: Final = 1000
-"""Characters. The API server accepts 1,024."""
+"""Maximum number of characters. The API server accepts 1,024."""
 
 MAX_OWNER_NAME: Final = 200
 """Maximum number of characters of the owner's name in an Event's name, which may have 253 in total."""
@@ -29,16 +29,17 @@ MAX_OWNER_NAME: Final = 200
 MAX_IMAGES: Final = 3
 
 MAX_EVENTS: Final = 25
-"""In one audit. The others follow in the next ones."""
+"""Maximum number of Events in one audit. The rest follow in later audits."""
 
 INTERVAL: Final = timedelta(hours=24)
-"""An owner gets at most one Event in this time."""
+"""Minimum time between two Events about one owner."""
 
 RETRY: Final = timedelta(hours=1)
-"""Until an Event that the API server refused is tried again, so that others get their turn."""
+"""Time before an Event that the API server refused is tried again. Meanwhile other owners get their
+Events."""
 
 MAX_REMEMBERED: Final = 10_000
-"""Owners. An older one may get its Event earlier."""
+"""Maximum number of owners remembered. A forgotten owner may get its next Event early."""
 
 
 class Posts(Protocol):
@@ -57,7 +58,7 @@ class WarningEvents:
     async def record(
         self, api: Posts, warned: Iterable[tuple[Owner, tuple[str, ...]]]
     ) -> tuple[int, list[str]]:
-        """Record what is due. Return how many were recorded, and what went wrong."""
+        """Record the Events that are due. Return how many were recorded, and the problems."""
         now = self._now()
         self._due = {owner: at for owner, at in self._due.items() if at > now}
         due = [each for each in warned if each[0] not in self._due]

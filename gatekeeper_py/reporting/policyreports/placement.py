@@ -1,7 +1,7 @@
-"""Which result stands in which report, so that few reports change when few results do. Pure: no I/O.
+"""Assign results to reports so that few reports change when few results do. Pure: no I/O.
 
-A result stays in the report that has it. New ones fill reports with room; reports that become empty are
-deleted. The reports of a namespace are made anew once half of them would do.
+A result stays in the report that has it. New results fill reports that are not full. Reports that become
+empty are deleted. When half as many reports suffice, all reports of the namespace are rebuilt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatekeeper_py.reporting.policyreports.results import Findings, Result
 
 MAX_RESULTS: Final = 500
 MAX_BYTES: Final = 900_000
-"""Of the results of one report, as JSON. The API server takes about 1.5 MB, and etcd as much."""
+"""Maximum size of the results of one report as JSON. The API server and etcd accept about 1.5 MB."""
 
 PREFIX: Final = "gatekeeper-py-"
 
@@ -30,12 +30,15 @@ _FIELDS: Final = (
     "source", "policy", "rule", "category", "severity", "result", "scored", "message", "resources",
     "properties",
 )  # fmt: skip
-"""Fields of a result that are ours. Others may have been added by the API server."""
+"""Fields of a result that this program writes. The API server may add others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A report as it is in the cluster. ``intact`` says that all but results and summary are as written."""
+    """A report in the cluster.
+
+    ``intact`` is whether everything but results and summary is as it was written.
+    """
 
     name: str
     resource_version: str
@@ -148,7 +151,10 @@ def _entry(result: Result) -> _Entry:
 
 
 def digest_of(result: Any) -> Digest:
-    """Return the digest of a result in the cluster; one that nobody wrote has a digest of its own."""
+    """Return the digest of a result in the cluster.
+
+    A foreign result gets a digest that matches none of ours.
+    """
     ours = {key: result[key] for key in _FIELDS if key in result} if isinstance(result, dict) else result
     try:
         return hashlib.sha256(orjson.dumps(ours, option=orjson.OPT_SORT_KEYS)).digest()

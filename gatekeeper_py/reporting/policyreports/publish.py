@@ -56,7 +56,7 @@ def _target(choice: Choice, available: list[ReportApi]) -> ReportApi | None:
 
 
 async def _remove(api: Writes, other: ReportApi, namespace: str | None, written: Written) -> None:
-    """Remove our reports from an API that is not used any more, if we may."""
+    """Remove our reports from an API that is not used any more, if RBAC allows it."""
     try:
         removed = await write_reports(api, other, {}, namespace=namespace)
     except ApiError as problem:

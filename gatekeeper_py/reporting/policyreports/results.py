@@ -20,14 +20,14 @@ SOURCE: Final = "gatekeeper-py"
 CATEGORY: Final = "Image policy"
 
 MAX_IMAGE: Final = 600
-"""Characters. The longest valid image has about 520."""
+"""Maximum number of characters. The longest valid image has about 520."""
 
 MAX_PATH: Final = 300
 MAX_MESSAGE: Final = 1000
 
 SEVERITIES: Final[Mapping[str, str]] = {"denied": "high", "invalid": "high"}
-"""Of the reasons that are not ``medium``: somebody decided against a denied image, and none can be pulled by
-an invalid name."""
+"""Severities other than ``medium``. A denied image was forbidden on purpose; an invalid one cannot be
+pulled."""
 
 _API_VERSIONS: Final = {
     kind.kind: f"{kind.group}/{kind.versions[0]}" if kind.group else kind.versions[0]

@@ -61,10 +61,9 @@ class Written:
 async def write_reports(
     api: Writes, kind: ReportApi, findings: Mapping[str | None, Findings], *, namespace: str | None
 ) -> Written:
-    """Write what changed and delete what is stale; with a namespace, only there.
+    """Write the reports that changed and delete stale ones; with a namespace, only there.
 
-    One report that cannot be written does not keep the others from being written. Raises ``ApiError`` when
-    the reports cannot be listed.
+    A failed write does not stop the others. Raises ``ApiError`` when the reports cannot be listed.
     """
     live = await _live(api, kind, namespace)
     written = Written()
@@ -84,8 +83,8 @@ async def _write(
     placement = place(live, findings)
     written.unchanged += placement.unchanged
     path = kind.path(namespace)
-    # A result may move into another report when reports are made anew. It stands in two of them for a moment
-    # rather than in none.
+    # A rebuild can move a result into another report. Write before deleting, so that the result is briefly in
+    # two reports rather than in none.
     for report in placement.write:
         document = _document(kind, namespace, report)
         try:
@@ -96,7 +95,7 @@ async def _write(
                 await api.replace(f"{path}/{report.name}", document)
                 written.replaced += 1
         except ApiError as problem:
-            if not _is_leaving(problem):
+            if not _namespace_is_gone(problem):
                 written.fail(problem)
     for name in placement.delete:
         try:
@@ -106,8 +105,8 @@ async def _write(
             written.fail(problem)
 
 
-def _is_leaving(problem: ApiError) -> bool:
-    """Whether the namespace was deleted after it was audited, which is no failure."""
+def _namespace_is_gone(problem: ApiError) -> bool:
+    """Return whether the namespace was deleted after it was audited, which is not a failure."""
     gone = problem.status == HTTPStatus.NOT_FOUND and 'namespaces "' in problem.explanation
     return gone or (problem.status == HTTPStatus.FORBIDDEN and "being terminated" in problem.explanation)
 
@@ -145,7 +144,7 @@ def _read(kind: ReportApi, namespace: str | None, item: Mapping[str, Any]) -> Li
         digests=tuple(map(digest_of, results)) if isinstance(results, list) else (),
         summary={key: numbers.get(key, 0) for key in SUMMARY_KEYS},
         intact=item.get("scope") == _scope(namespace)
-        and (not kind.names_source or item.get("source") == SOURCE),
+        and (not kind.has_source or item.get("source") == SOURCE),
     )
 
 
@@ -165,7 +164,7 @@ def _document(kind: ReportApi, namespace: str | None, report: Report) -> dict[st
     scope = _scope(namespace)
     if scope is not None:
         document["scope"] = scope
-    if kind.names_source:
+    if kind.has_source:
         document["source"] = SOURCE
     return document
 
