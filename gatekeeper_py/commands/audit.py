@@ -89,7 +89,7 @@ def audit(
     suggest: bool,
     events: bool,
 ) -> int:
-    """List the images in a cluster's Pods and workloads that the policy would refuse.
+    """List the images that the policy would refuse, in the Pods and workloads of a cluster.
 
     With --suggest, print instead a policy that approves all that runs. It needs no policy. A registry where
     anyone can publish is never approved as a whole; images that are invalid, or that --base denies, are
@@ -98,8 +98,8 @@ def audit(
     With --every, audit until a signal, log each audit as a JSON line, and write Report or PolicyReport
     objects instead of a table. An audit that fails is logged and leaves the reports as they are.
 
-    Exit code: 0 when there is none, 1 when there are some, 2 when the cluster or the policy cannot
-    be used. With --suggest or --every: 0 or 2.
+    Exit code: 0 when the policy would refuse no image, 1 when it would refuse some, 2 when the cluster or the
+    policy cannot be used. With --suggest or --every: 0 or 2.
     """
     check_namespace(namespace)
     reports_only = style == "table" and not (suggest or wide or approved_too or policy == "-")

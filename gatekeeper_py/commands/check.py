@@ -40,14 +40,15 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
     help="Also report which rules the fast path leaves to the webhook.",
 )
 def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
-    """Report every problem of POLICY, each with its line and a proposal.
+    """Report every problem of POLICY, each with its line and, if there is one, a proposal.
 
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
     documents, such as the output of kustomize build: every ConfigMap that holds a policy or webhook settings
     (webhooks.yaml) is checked. Match conditions and native policies that were compiled from another policy
     cause a warning.
 
-    Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read.
+    Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
+    stream without a policy.
     """
     stream = read_stream(policy)
     instant = now()

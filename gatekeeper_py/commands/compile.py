@@ -65,7 +65,8 @@ MATCH_CONDITIONS: Final = "match-conditions"
 @click.option(
     "--static",
     is_flag=True,
-    help="Use names for manifest-based admission, whose policies an API server reads from files.",
+    help="Use the names that an API server requires for policies that it reads from files (manifest-based"
+    " admission control).",
 )
 @EXEMPT_NAMESPACES
 def compile(  # noqa: A001
@@ -85,8 +86,8 @@ def compile(  # noqa: A001
     before the time that the output names.
 
     validating-admission-policy and mutating-admission-policy are native policies, which need no webhook. They
-    decide exactly as POLICY does. If they cannot express a rule, the rule is named on stderr and nothing is
-    printed.
+    decide as POLICY does, except that they reject an object with more than 100 new images. If a rule cannot
+    be expressed, it is named on stderr and nothing is printed, unless you give --backstop.
 
     Exit code: 0, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
     """

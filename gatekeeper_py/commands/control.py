@@ -46,7 +46,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     "--owner",
     metavar="NAME",
     default="gatekeeper-py-controller",
-    help="ClusterRole that owns the webhook configurations: deleting it deletes them.",
+    help="ClusterRole that owns the webhook configurations. If you delete it, they are deleted too.",
 )
 @click.option(
     "--certificate-days",
@@ -91,8 +91,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--probe-namespace",
     metavar="NAMESPACE",
-    help="Namespace for dry-run Pods, which prove each minute that API servers enforce the policy, and with"
-    " which --fast-path verifies removals.",
+    help="Namespace for dry-run Pods. They prove each minute that API servers enforce the policy. --fast-path"
+    " also uses them to verify removals.",
 )
 @click.option(
     "--kubeconfig",

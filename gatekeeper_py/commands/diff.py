@@ -58,7 +58,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
 @click.option(
     "--all-images",
     is_flag=True,
-    help="Compare for every image that can be written, not only for those that run.",
+    help="Compare for every image that can exist, not only for those that run.",
 )
 @click.option(
     "--audit", "audit", metavar="FILE", help="Read what runs from a saved 'audit --all --format json'."
@@ -113,11 +113,11 @@ def diff(
     objects that use them. What runs is read from the cluster, or from one of --audit, --images, --audit-log
     and --reviews (- for stdin).
 
-    With --all-images, the policies are compared for every image that can be written, in every namespace. "No
-    image" is then a proof. This needs no cluster.
+    With --all-images, the policies are compared for every image that can exist, in every namespace. If the
+    command then prints "No image becomes approved.", that is proven. This needs no cluster.
 
-    Exit code: 0 when no change is one that --fail-on names, 1 when one is, 2 when a policy, a file or the
-    cluster cannot be used.
+    Exit code: 0 when the change does nothing that --fail-on names, 1 when it does, 2 when a policy, a file or
+    the cluster cannot be used, or the answer would not be complete.
     """
     recording = Recording(audit=audit, images=images, audit_log=audit_log, reviews=reviews)
     _check_usage(policies, configmap, recording, all_images=all_images)

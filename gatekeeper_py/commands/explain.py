@@ -57,7 +57,8 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.option(
     "--rule",
     metavar="N",
-    help="Show instead the shortest image that only this allow rule approves; deny[N]: denies.",
+    help="Show instead the shortest image that only the rule allow[N] approves. With deny[N]: that only this"
+    " rule denies.",
 )
 @click.option(
     "--fast-path",
@@ -83,8 +84,8 @@ def explain(
     With --fast-path, the answer is whether the API server admits a Pod of this image without calling the
     webhook, and why; the exit code is then 0. Use "check --fast-path" to see this for each rule.
 
-    With --rule, show instead what one rule is needed for. N counts from 0, as in allow[N]. Exit code: 0 when
-    there is such an image, 1 when there is none: then the rule decides nothing.
+    With --rule, show an image that only this rule decides. N counts from 0, as in allow[N]. Exit code: 0 when
+    there is such an image; 1 when there is none, so the rule has no effect.
 
     With --look-up, registries are asked as the webhook asks them: an approved image that does not exist is
     rejected, and the answer is shown.

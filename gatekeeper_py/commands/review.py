@@ -95,8 +95,8 @@ def review(
     *.yaml, *.yml and *.json are read.
 
     Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
-    object. With --look-up, an image that does not exist is rejected, and one that is kept although its
-    registry could not be asked causes a warning.
+    object. With --look-up, an image that does not exist is rejected. If a registry cannot be asked and the
+    policy keeps the image, the command prints a warning.
     """
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")

@@ -86,7 +86,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--max-connections",
     type=click.IntRange(1),
     default=500,
-    help="Maximum number of open connections. At the limit, a new one replaces the one that is needed least.",
+    help="Maximum number of open connections. At the limit, a new connection replaces the worst one.",
 )
 @click.option(
     "--max-body-bytes",

@@ -31,7 +31,7 @@ from gatekeeper_py.reporting.findings import print_findings
 def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int:
     """Run the policy tests in each FILE (- for stdin).
 
-    A file names a policy, and cases that each have an image or a manifest and the verdict that it must get.
+    A file names a policy and cases. Each case has an image or a manifest, and the verdict that it must get.
     "gatekeeper-py schema --for test" describes its fields.
 
     Exit code: 0 when all cases pass, 1 when some fail, 2 when a file cannot be used.
