@@ -1,1 +1,1 @@
-"""How the policy is asked: sockets, TLS, HTTP."""
+"""The webhook server: sockets, TLS and HTTP."""

@@ -44,7 +44,7 @@ Parsed = tuple[Message, int, int]
 
 
 class Parser:
-    """Parses requests of one connection that come alone. After ``None`` a new one is needed."""
+    """Parses requests of one connection, one at a time. If ``begin`` returns ``None``, make a new parser."""
 
     __slots__ = ("_feed",)
 
@@ -69,7 +69,7 @@ class Parser:
         message = messages[0][0]
         if message.should_close or message.upgrade or message.chunked or message.version != HttpVersion11:
             return None
-        # Decimal digits for a number of 64 bits: the parser refuses anything else.
+        # The parser accepts only decimal digits that fit into 64 bits.
         size = end + int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
         return (message, end, size) if len(data) <= size else None
 
@@ -84,7 +84,7 @@ class Parser:
 
 
 class ChunkCheck:
-    """Sees whether a body in chunks is malformed, which aiohttp's server does not tell its handler."""
+    """Checks whether a chunked body is well-formed. aiohttp's server does not report this to its handler."""
 
     __slots__ = ("_content", "_feed")
 
@@ -113,7 +113,7 @@ async def send_continue(request: web.BaseRequest) -> None:
 
 
 def check() -> str:
-    """Try every use of the parser; return what is wrong, or nothing."""
+    """Try every use of the parser. Return the problem, or an empty text."""
     loop = asyncio.get_running_loop()
     head = b"POST /path HTTP/1.1\r\nHost: a\r\nContent-Type: b\r\nContent-Length: 4\r\n\r\n"
     try:

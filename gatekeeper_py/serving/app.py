@@ -46,9 +46,9 @@ QUIET_SECONDS: Final = 3.0
 
 QUIET_LOOK_SECONDS: Final = 0.1
 LATE_SECONDS: Final = 0.02
-"""A look that is later than this shows that the machine has no time, so that it says nothing. It hits
-clients on the same machine, too: when they go on, they send all that was due meanwhile at once, also on
-connections that they had not used for long, and before they see that one was closed."""
+"""If the event loop wakes up later than this, the machine is overloaded, and silence proves nothing. Clients
+on the same machine stall, too. When they continue, they send their backlog at once, even on idle connections,
+and before they see that one was closed."""
 
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
 """Below the usual grace period of 30 s, less the drain's first part."""
@@ -64,10 +64,10 @@ SELF_SIGNED_LIFETIME: Final = timedelta(days=365)
 def serve(settings: Settings) -> int:
     """Run until a signal; 0 after a clean drain. A second signal exits at once.
 
-    Raises ``SettingsError`` for what shows only when a setting is used.
+    Raises ``SettingsError`` for a setting that turns out to be unusable.
     """
     if not http_parser.HttpRequestParser.__module__.endswith("_http_parser"):
-        # The Python parser is many times slower and was the laxer one in past advisories.
+        # The Python parser is many times slower and accepted malformed requests in past advisories.
         raise RuntimeError("aiohttp runs without its C parser")
     process = Process(log_level=settings.log_level, log_style=settings.log_format)
     return process.run(_Server(settings, process).run)
@@ -206,7 +206,7 @@ class _Server:
         return code
 
     async def _drain(self, webhook: Webhook, guard: PolicyGuard, listener: Listener) -> None:
-        """Leave without losing a review: endpoints first, then the socket, then the connections.
+        """Stop without losing a review: wait for endpoints to change, close the socket, then the connections.
 
         Idle connections are not touched: Go does not send a POST again once bytes were written,
         so each answered request closes its own connection instead.
@@ -231,7 +231,8 @@ class _Server:
     def _max_connections(self) -> int:
         """Return how many connections the webhook may have, given the limit of file descriptors.
 
-        Without one left, no connection could make room for another, so the limits must be in this order.
+        If descriptors ran out first, the server could not accept the connection that replaces another one. So
+        the limit of connections must be the lower one.
         """
         wanted = self._settings.max_connections
         others = MAX_HEALTH_CONNECTIONS + OTHER_DESCRIPTORS
@@ -241,7 +242,7 @@ class _Server:
         return min(wanted, possible)
 
     def _has_fast_http(self, metrics: Metrics) -> bool:
-        """Check that aiohttp's parser can be used directly; say so when it cannot."""
+        """Check that aiohttp's parser can be used directly; log a warning if not."""
         problem = aiohttp_internals.check()
         if problem:
             self._log.warning("fast_http_unavailable", problem=problem, aiohttp=aiohttp.__version__)
@@ -273,14 +274,14 @@ class _Server:
 
     @asynccontextmanager
     async def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[AsyncIterator[Delivery]]:
-        """The policy's source. Raises ``SettingsError`` when it cannot even be asked."""
+        """The policy's source. Raises ``SettingsError`` if it cannot be read at all."""
         settings = self._settings
         if settings.policy is not None:
             yield FileSource(settings.policy, on_synced=on_synced).deliveries()
             return
         if settings.configmap is None:
             raise SettingsError("no source of a policy")
-        # With a policy from a file nobody talks to an API server.
+        # Imported here, because a policy from a file needs no API server.
         from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
         from gatekeeper_py.sources.configmap import ConfigMapSource  # noqa: PLC0415
 
@@ -296,7 +297,7 @@ class _Server:
 
 
 def _make_certificate(tls: TlsSettings) -> Certificate:
-    """A self-signed certificate; its authority is written to where it was asked for.
+    """Make a self-signed certificate, and write its CA to ``--tls-ca-out`` if that is set.
 
     Raises ``SettingsError`` for a file that cannot be read or written.
     """
@@ -314,7 +315,7 @@ def _make_certificate(tls: TlsSettings) -> Certificate:
 
 @contextmanager
 def _file_of(option: str, path: Path) -> Iterator[Path]:
-    """What is wrong with the file is said with the option that named it."""
+    """Name the option in errors about its file."""
     try:
         yield path
     except OSError as problem:

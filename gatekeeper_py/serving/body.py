@@ -17,30 +17,31 @@ from gatekeeper_py.runtime.memory import collector_off, give_back
 from gatekeeper_py.serving.aiohttp_internals import send_continue
 
 BODY_SECONDS: Final = 2.0
-"""Limit for a whole body. The API server sends 7 MiB over the cluster's network in milliseconds."""
+"""Maximum time to receive a body. The API server sends 7 MiB over the cluster's network in milliseconds."""
 
 MAX_BRACKETS: Final = 400_000
-"""``[`` and ``{`` in a body. 7 MiB of ``[[],`` block the event loop for 0.9 s; counting them takes 2 ms."""
+"""Maximum number of ``[`` and ``{`` in a body. 7 MiB of ``[[],`` block the event loop for 0.9 s; counting
+them takes 2 ms."""
 
 MAX_WEIGHT: Final = 1_050_000
-"""How much there may be to make of a body: see ``check_weight``. Within this limit parsing takes 100 ms and
-100 MiB at most; without it 7 MiB of different keys took 125 ms, and of short texts 190 MiB. Reviews as an API
-server sends them, of Pods full of small values, reach it at 6.8 MB."""
+"""Maximum weight of a body (see ``weigh``). Within this limit, parsing takes at most 100 ms and 100 MiB.
+Without it, 7 MiB of different keys took 125 ms, and 7 MiB of short texts took 190 MiB. Reviews from API
+servers, of Pods full of small values, reach it at 6.8 MB."""
 
 KEY_WEIGHT: Final = 3
 """A key in a wide mapping takes as long as that many other values."""
 
 MAX_TYPED_WEIGHT: Final = 400_000
-"""Of a body that is offered to the typed decoder first, because it may decline after all the work. A Pod of
-1 MB weighs 390,000 at first sight."""
+"""Heavier bodies skip the typed decoder, because it may reject them only at the end of the work. A Pod of 1
+MB has an estimated weight of 390,000."""
 
 LARGE_BODY_BYTES: Final = 256 * 1024
-"""Parsing more takes milliseconds, and for several that became complete together the time and the memory
-would add up. So they are reviewed one at a time, and the event loop turns between the steps of each."""
+"""Larger bodies are processed one at a time, and other requests run between the steps of each. Parsing one
+takes milliseconds, and several at once would add up in time and memory."""
 
 MAX_HELD_BYTES: Final = 24 * 1024 * 1024
-"""Of all bodies that are being read or wait to be parsed. 500 connections with 7 MiB each would hold
-3.5 GiB, and the process would be killed for it; real reviews are some KiB and come complete."""
+"""Maximum total size of the bodies that are being read or wait to be parsed. 500 connections with 7 MiB each
+would hold 3.5 GiB, and the process would be killed for it; real reviews are some KiB and come complete."""
 
 TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
 """The API server retries within its own timeout, up to ten times."""
@@ -52,7 +53,7 @@ Result = TypeVar("Result")
 class Refusal(Exception):
     """The request is refused: ``status`` and ``reason`` are the answer, ``headers`` are sent with it.
 
-    ``close`` ends the connection, because the rest of the body has not been read.
+    ``close`` must be set if the rest of the body was not read. It ends the connection.
     """
 
     def __init__(
@@ -118,9 +119,9 @@ async def with_document(
 ) -> Result:
     """Return what ``use`` makes of a body's document. Raise what ``decode`` and ``use`` raise.
 
-    Large bodies have their turn one after the other. Parsing, using and freeing each take up to some tens
-    of milliseconds, so other requests have a turn of the event loop between them. Bodies that are too heavy
-    for ``decode`` are left to ``parse_json``.
+    Large bodies are processed one after the other. Parsing, using and freeing each block the event loop for
+    tens of milliseconds, so other requests run between these steps. Bodies that are too heavy for ``decode``
+    are left to ``parse_json``.
     """
     if len(body) <= LARGE_BODY_BYTES:
         return use(decode(body))
@@ -129,14 +130,14 @@ async def with_document(
     try:
         held.take(len(body))
         async with held.parsing:
-            # The collector would look at every one of a million new values, several times, and find nothing.
+            # The garbage collector would scan a million new values several times without freeing any.
             with collector_off():
                 document = decode(body)
                 await asyncio.sleep(0)
                 try:
                     return use(document)
                 except Exception as problem:
-                    # Otherwise the traceback would keep the document until the answer is on its way.
+                    # Otherwise the traceback would keep the document until the answer is sent.
                     traceback.clear_frames(problem.__traceback__)
                     raise
                 finally:
@@ -149,7 +150,7 @@ async def with_document(
 
 
 def check_weight(body: bytes) -> int:
-    """Return the weight of a body, or more; raise ``Refusal`` when there is too much to make of it."""
+    """Return an upper bound of a body's weight. Raises ``Refusal`` if the weight is over the limit."""
     structure = body.translate(None, _NOT_STRUCTURE)
     braces = structure.count(b"{")
     brackets = structure.count(b"[") + braces
@@ -157,7 +158,7 @@ def check_weight(body: bytes) -> int:
         raise Refusal(413, f"more than {MAX_BRACKETS} arrays and objects")
     commas = structure.count(b",")
     colons = len(structure) - brackets - commas
-    # Nearly always enough, and twice as quick: texts hold colons, too, and most mappings are narrow.
+    # A quick upper bound, usually low enough: it counts colons in texts and takes every mapping as wide.
     most = brackets + commas + max(braces, KEY_WEIGHT * colons)
     if most <= MAX_WEIGHT:
         return most
@@ -187,7 +188,7 @@ _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b"[{,:"
 
 def parse_json(body: bytes) -> Any:
     """Return a body as plain values. Raise ``Refusal`` when it is not JSON or there is too much in it."""
-    # A body of fewer bytes cannot have so many brackets, and must be twice as large to weigh too much.
+    # A shorter body cannot have so many brackets or weigh too much.
     if len(body) > MAX_BRACKETS:
         check_weight(body)
     return _loads(body)

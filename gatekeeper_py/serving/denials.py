@@ -62,7 +62,7 @@ class Denials:
                 user=request.username[:MAX_TEXT],
                 images=tuple(judgement.decision.image[:MAX_TEXT] for judgement in rejected[:MAX_IMAGES]),
             )
-        # A policy that is refused has no images.
+        # A denied change of the policy has no images.
         reasons = Counter([judgement.decision.reason for judgement in rejected]) or {"policy": 1}
         denial = Denial(
             self._now(),

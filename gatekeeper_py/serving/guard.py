@@ -1,7 +1,7 @@
 """Judges changes of the policy for ``/validate-policy``, without competing with reviews.
 
 Only the ConfigMap that this server follows is judged. Its document is parsed by the parser process, one
-at a time and for at most a fifth of the time, because whoever reaches the port can ask for it.
+at a time and for at most a fifth of the time, because anyone who can reach the port can request a check.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ LONGEST_CHECK_SECONDS: Final = 9.5
 """An API server waits 10 s for a webhook unless told otherwise, and the answer needs its way back."""
 
 PAUSE_FACTOR: Final = 4.0
-"""After a check the next one waits so many times as long as it took: checks take a fifth of the time."""
+"""The pause after a check, as a multiple of its duration. So checks take at most a fifth of the time."""
 
 MAX_CHECKS: Final = 4
-"""Under way or waiting for their turn. Each holds a document of up to 1 MiB; other callers try again."""
+"""Maximum number of checks in progress or waiting. Each holds up to 1 MiB; other callers try again."""
 
 LEAST_SHARE: Final = 0.5
-"""A check is not begun with less than this share of its budget left: it would be stopped, and a good policy
-refused, because of the wait."""
+"""A check does not begin with less than this share of its budget left. It would time out because of the wait,
+and a good policy would be refused."""
 
 
 class Parses(Protocol):
@@ -51,7 +51,7 @@ class Parses(Protocol):
 
 
 class Observer(Protocol):
-    """Who is told of checks, for metrics."""
+    """Receives the results of checks, for metrics."""
 
     def policy_check(self, result: CheckResult) -> None: ...
 
@@ -137,7 +137,7 @@ class PolicyGuard:
             self.checking -= 1
 
     async def _pause(self, latest_start: float) -> None:
-        """Wait until checks have rested long enough. Raises ``_Busy`` when that is too late."""
+        """Wait for the pause after the previous check. Raises ``_Busy`` when that is too late."""
         if self._next_start > latest_start:
             raise _Busy
         await self._sleep(max(self._next_start - self._monotonic(), 0.0))

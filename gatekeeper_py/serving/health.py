@@ -15,7 +15,7 @@ from gatekeeper_py.serving.answers import SERVER, error_response, json_response
 
 LAG_INTERVAL_SECONDS: Final = 0.5
 STUCK_SECONDS: Final = 30.0
-"""A restart loses every review in flight, so only a loop that has surely stopped asks for one."""
+"""A restart loses every review in flight, so /livez fails only when the event loop was stuck this long."""
 
 PAGE_SECONDS: Final = 1.0
 METRICS_HEADERS: Final = {hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST, hdrs.SERVER: SERVER}
@@ -29,7 +29,7 @@ PAGE_HEADERS: Final = {
 }
 
 Check = Callable[[], str]
-"""Answers what is wrong, or nothing when all is well."""
+"""Returns the problem, or an empty text."""
 
 
 class LoopWatch:
@@ -48,7 +48,7 @@ class LoopWatch:
         self._turned = monotonic()
 
     def problem(self) -> str:
-        """Set when the loop has not turned for 30 s."""
+        """Return the problem if the event loop has not run for 30 s."""
         silence = self._monotonic() - self._turned
         return f"the event loop has not turned for {silence:.0f} s" if silence > STUCK_SECONDS else ""
 

@@ -27,25 +27,25 @@ from gatekeeper_py.serving.limits import HANDSHAKE_SECONDS, RECEIVE_BYTES, SEND_
 from gatekeeper_py.settings import EVERY, Address
 
 LOOK_SECONDS: Final = 1.0
-"""Between two looks at all connections for what is late. One timer serves all: one for each request would
-cost as much as a tenth of a review, and a look at 500 connections takes a fraction of a millisecond."""
+"""Interval between checks of all connections for timeouts. A timer for each request would cost a tenth of a
+review. A check of 500 connections takes a fraction of a millisecond."""
 
 BACKLOG: Final = 1024
-"""The size of a burst: 200 mutating requests in flight per API server, some API servers."""
+"""Enough for five API servers with 200 mutating requests in flight each."""
 
 ACCEPTS_A_TURN: Final = 32
 """Accepting a connection and closing another one for it takes 60 µs, so this takes 2 ms of a turn. A full
 backlog is taken in 32 turns, so an API server behind a thousand strangers waits some 100 ms."""
 
 FAR_MORE: Final = 16
-"""When requests arrive on all connections of a peer but those that carried so many times as many good
-requests, strangers never stop asking. Then the client that does stop does not make room for them."""
+"""Clients behind one address are told apart by their good requests. A connection at rest is spared if it
+carried more than this many times as many good requests as the worst one with a request pending."""
 
 MANY_CONNECTIONS: Final = 32
-"""When so many fewer are open than there were, their memory is given back to the system."""
+"""When this many connections have closed, the server returns their memory to the system."""
 
 ACCEPT_PAUSE_SECONDS: Final = 0.5
-"""After the process ran out of file descriptors, and no connection could make room."""
+"""Pause of the accept loop when no file descriptor is left and no connection can make room."""
 
 CLOSE_LOOK_SECONDS: Final = 0.02
 
@@ -53,7 +53,7 @@ LOOKS: Final = 64
 """Idle connections of one peer to choose from, those that have been idle for longest. This takes 0.1 ms."""
 
 Evicted = Literal[Eviction, "refused"]
-"""Why a connection was closed when all were taken; ``refused`` is the new one itself."""
+"""Why a connection was closed when all were taken; ``refused`` means that the new one was closed."""
 
 EVICTIONS: Final[tuple[Evicted, ...]] = ("handshake", "unused", "late", "idle", "closing", "refused")
 
@@ -61,11 +61,11 @@ EVICTIONS: Final[tuple[Evicted, ...]] = ("handshake", "unused", "late", "idle", 
 class Listener:
     """One listening socket. ``context`` returns the TLS context of a new connection.
 
-    With ``context`` ``None`` the listener speaks plain HTTP. A context function that returns ``None`` (no
-    usable certificate yet) makes connections be closed at once. ``answer`` is offered requests that come
+    With ``context`` ``None`` the listener speaks plain HTTP. If ``context`` returns ``None`` (no usable
+    certificate yet), the listener closes new connections at once. ``answer`` is offered requests that come
     whole, before ``handler``; without it, or with ``fast`` false, all requests go to ``handler``.
-    ``on_error`` gets the status of each answer that the listener gives itself. ``on_evicted`` gets the
-    reason and the peer of each connection that was closed because all were taken.
+    ``on_error`` gets the status of each answer that the listener gives itself. ``on_evicted`` gets the reason
+    and the peer of each connection that was closed because all were taken.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Listener:
         return True
 
     def _admit(self, accepted: socket.socket, host: str, context: ssl.SSLContext | None) -> None:
-        """Begin a connection, if there is room or another one makes room."""
+        """Accept a connection, and evict another one if the table is full."""
         table = self._table
         peer = table.peers.find(host)
         if table.is_full and not self._make_room(peer):
@@ -239,7 +239,7 @@ class Listener:
             give_back()
 
     def _pause(self, listening: socket.socket) -> None:
-        """Out of file descriptors: one connection makes room, or new ones wait for a while."""
+        """Handle a lack of file descriptors: evict one connection, or stop accepting for a while."""
         if self._make_room(Peer("", 0)):
             return
         self._loop.remove_reader(listening.fileno())
@@ -284,7 +284,7 @@ def _listen(address: Address) -> socket.socket:
 
 
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
-"""Of a kernel without IPv6, or one where it is switched off."""
+"""Errors of a kernel without IPv6, or of one where it is switched off."""
 
 
 def _listen_on(address: Address) -> socket.socket:

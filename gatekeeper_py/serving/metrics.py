@@ -140,7 +140,8 @@ class Metrics:
             "log_lines_dropped", "Log lines dropped because nothing read them fast enough."
         )
         self._fast_http = self._gauge(
-            "fast_http", "1 while whole reviews are answered without aiohttp's server."
+            "fast_http",
+            "1 if the hot path is available: complete reviews are answered without aiohttp's server.",
         )
         self.registry.register(_CacheCollector(live, counts))
         ProcessCollector(registry=self.registry)

@@ -164,7 +164,9 @@ class StatusPage:
             Html("")
             if self._denials.with_details
             else tag(
-                "p", "Images, namespaces and users are in the log. --status-details shows them here, too."
+                "p",
+                "Images, namespaces and users are in the log. Start the server with --status-details to show "
+                "them here, too.",
             )
         )
         rows = list(map(_denial, shown))

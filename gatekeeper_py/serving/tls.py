@@ -1,12 +1,13 @@
 """The server's certificate, from files that may change under us.
 
-Files are polled by content, because inotify on a Secret volume goes deaf after the first symlink
-swap. A changed pair is loaded into a *fresh* context and checked before it replaces the old one:
-loading a mismatched pair into a live context breaks every later handshake. Connections take the
-current context when they are accepted, so established ones are untouched.
+Files are polled by content, because an inotify watch on a Secret volume misses every change after
+the first symlink swap. A changed certificate and its key are loaded into a *fresh* context and
+checked before they replace the old ones: loading a mismatched pair into a live context breaks every
+later handshake. Connections take the current context when they are accepted, so established ones
+are untouched.
 
-A certificate has to cover the names that callers use, when a setting says which. Otherwise one
-without any name is refused, and one that lost names of the one before is taken with a warning.
+If ``hostnames`` are set, a certificate must cover all of them. If not, it must have at least one
+name, and a new certificate that lacks names of the previous one causes a warning.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ POLL_SECONDS: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
 
 MAX_READS: Final = 5
-"""Until two in a row are alike: files that are swapped while they are read give half of either pair."""
+"""Maximum number of reads until two in a row agree. Files that change between two reads could give a
+certificate and a key that do not belong together."""
 
 MAX_LOGGED_NAMES: Final = 20
 
@@ -42,7 +44,7 @@ class CertificateError(ValueError):
 
 
 class Observer(Protocol):
-    """Who is told of certificates, for metrics."""
+    """Receives the expiry of the certificate in use, for metrics."""
 
     def certificate(self, not_after: float) -> None: ...
 
@@ -57,7 +59,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate in use: its context, its end, and the fingerprint of the bytes it came from.
+    """A certificate in use: its TLS context, its expiry, and the fingerprint of its files.
 
     ``names`` are the DNS names and IP addresses that it is for.
     """
@@ -98,7 +100,7 @@ class CertificateFiles:
 
     @property
     def problem(self) -> str:
-        """Why the served certificate is not right; empty when it is valid and the one on disk."""
+        """Why the certificate in use is wrong: it expired, or it is not the one on disk. Empty if right."""
         if self._problem:
             return self._problem
         if self.current is not None and self.current.not_after <= self._now():
@@ -239,7 +241,7 @@ def build_certificate(
 
 
 def _names_for_servers(leaf: x509.Certificate) -> tuple[str, ...]:
-    """The names that a caller could verify; Go's clients look at no common name.
+    """Return the subject alternative names. Go's clients ignore the common name.
 
     Raises ``CertificateError`` when there are none, or when it is for clients only.
     """

@@ -36,12 +36,12 @@ from gatekeeper_py.serving.decode import parse_pod_review
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
-"""Part of the caller's timeout that is left for the way back: an answer after the timeout is a failure."""
+"""Part of the caller's timeout that is reserved for the network. A later answer counts as a failure."""
 
 MAX_LOGGED_IMAGES: Final = 10
 
 MAX_DURATION_LENGTH: Final = 16
-"""Of a ``?timeout=``. An API server sends at most ``30s``."""
+"""Maximum length of the ``timeout`` in a query. An API server sends at most ``30s``."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
@@ -56,13 +56,13 @@ _VALIDATE: Final[tuple[Endpoint, Decide]] = ("validate", admission.validate)
 
 
 LOOKUP_MARGIN_SECONDS: Final = 0.2
-"""Kept of a review's budget when it waits for registries, to decide and to answer."""
+"""Part of a review's budget that is reserved for deciding and answering after a look-up."""
 
 MAX_LOOKUP_SECONDS: Final = 5.0
 
 
 class Registries(Protocol):
-    """Answers what the policy wants looked up."""
+    """Resolves the look-ups that the policy requires."""
 
     def known(self, lookup: Lookup) -> Resolution | None: ...
 
@@ -70,7 +70,7 @@ class Registries(Protocol):
 
 
 class Asking(NamedTuple):
-    """What a review must know before it can be answered, under one snapshot of the policy.
+    """The look-ups that a review needs before it can be answered, and the snapshot that they belong to.
 
     ``used`` are the answers of registries that were known already.
     """
@@ -177,7 +177,7 @@ class Webhook:
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer any request; never raises but for a peer that left."""
+        """Answer any request. Raises only ``ConnectionError``, when the peer is gone."""
         self.last_request = time.monotonic()
         inflight = self._observer.inflight
         inflight.inc()
@@ -202,9 +202,10 @@ class Webhook:
         return response
 
     def answer(self, message: Message, body: bytes) -> bytes | None:
-        """The answer to a good review that came whole; ``None`` has it handled by ``handle``.
+        """Return the answer to a review that arrived complete, or ``None`` to let ``handle`` process it.
 
-        The hot path: everything that is unusual about a request, ``handle`` finds out again.
+        This is the hot path. It reports no problem of a request, because ``handle`` finds the same problem
+        again.
         """
         decide = self._decides.get(message.path.partition("?")[0])
         headers = message.headers
@@ -230,7 +231,7 @@ class Webhook:
                     return self._approved(request, snapshot, count, start)
             answer = self._judged(*decide, request, snapshot, start)
             return None if isinstance(answer, Asking) else answer
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() finds it again and tells of it
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
@@ -272,7 +273,7 @@ class Webhook:
     async def _resolve(
         self, lookups: Sequence[Lookup], seconds: float, size: int
     ) -> Mapping[Lookup, Resolution]:
-        """Ask registries while a body of ``size`` bytes is kept, and counted, for the answer."""
+        """Ask registries, while the body of ``size`` bytes stays in memory and counts towards the limit."""
         if self._registries is None:
             return dict.fromkeys(lookups, NOT_ASKED)
         held = size if size > LARGE_BODY_BYTES else 0
@@ -283,7 +284,7 @@ class Webhook:
             self._held.give_back(held)
 
     def _known(self, snapshot: Snapshot) -> Known:
-        """What is known about registries, for a policy that looks up images."""
+        """Return the function that resolves look-ups from what registries said before."""
         registries = self._registries
         if registries is None or not snapshot.looks_up:
             return lambda _lookup: NOT_ASKED
@@ -292,7 +293,7 @@ class Webhook:
     async def _reviewed(
         self, body: bytes, judge: Callable[[AdmissionRequest, Snapshot], T], chosen: Snapshot | None = None
     ) -> T:
-        """Decode a body and judge it, by the live policy or by the one that was ``chosen`` before."""
+        """Decode a body and judge it with the ``chosen`` snapshot, or else with the live one."""
         decoded_for: Snapshot | None = None
 
         def decode(content: bytes) -> Any:
@@ -305,7 +306,7 @@ class Webhook:
             snapshot = chosen or self._live.snapshot
             if snapshot is None:
                 raise Refusal(503, "no policy is loaded yet")
-            if decoded_for is not None and snapshot is not decoded_for:  # it may read other fields
+            if decoded_for is not None and snapshot is not decoded_for:  # it may need other fields
                 parsed = review.parse(parse_json(body))
             return judge(parsed, snapshot)
 
@@ -319,9 +320,9 @@ class Webhook:
         snapshot: Snapshot,
         start: float,
     ) -> bytes | Asking:
-        """Return a review's answer, counted and logged, or what must be known before.
+        """Count and log a review and return its answer, or return the look-ups that it needs before.
 
-        ``start`` is of ``time.perf_counter``.
+        ``start`` is a value of ``time.perf_counter``.
         """
         facts = Facts(self._known(snapshot))
         outcome = decide(request, snapshot, facts)
@@ -337,7 +338,7 @@ class Webhook:
         snapshot: Snapshot,
         start: float,
     ) -> bytes:
-        """Return the answer to a review, counted and logged."""
+        """Count and log a review and return its answer."""
         body = orjson.dumps(outcome.response.document())
         self._tell(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
         return body
@@ -373,7 +374,7 @@ class Webhook:
         """Parse a review of ``/validate-policy``. Raises ``InvalidReview``."""
         request = review.parse(document)
         policy = self._guard.read(request, read_writer(document))
-        # A check may take seconds, and what it does not need can be megabytes.
+        # Drop the objects: a check may take seconds, and they can be megabytes.
         return request._replace(object=None, old_object=None), policy
 
     async def _read(self, request: web.BaseRequest) -> bytes:
@@ -383,7 +384,7 @@ class Webhook:
     def _tell(
         self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, seconds: float
     ) -> None:
-        """Metrics for every review, a log line for those that touched somebody."""
+        """Count a review. Log it if it was denied, warned about or mutated."""
         observer = self._observer
         observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
         if outcome.exemption:
@@ -400,11 +401,11 @@ class Webhook:
         if outcome.verdict != "allowed":
             self._log.info("review", **_described(endpoint, request, outcome, revision))
         elif self._tells_allowed:
-            # Describing costs a third of a review, so it is not left to the logger to throw away.
+            # Describing costs a third of a review, so it is done only if the line is written.
             self._log.debug("review", **_described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
-        """The answer to a refusal, counted and, now and then, logged."""
+        """Return the answer to a refusal. Count it, and log it at a limited rate."""
         self._observer.http_error(refusal.status)
         held = self._limit.passes(f"http_{refusal.status}")
         if held is not None:

@@ -20,8 +20,8 @@ CREDIT_HALF_LIFE_SECONDS: Final = 600.0
 """After this time a good request counts half. An API server that is quiet over lunch stays known."""
 
 MAX_REMEMBERED: Final = 4096
-"""Peers without a connection whose credit is kept, of some 200 bytes each. Beyond it the half with the
-least credit is forgotten, so strangers cannot push out an API server by sending one review each."""
+"""Maximum number of peers without a connection whose credit is kept (200 bytes each). Beyond it the half with
+the least credit is forgotten, so strangers cannot push out an API server by sending one review each."""
 
 
 class Standing(IntEnum):
@@ -37,7 +37,7 @@ class Standing(IntEnum):
     IDLE = 3
     """It carried a good request, and nothing is pending."""
     BUSY = 4
-    """A whole request is being answered. Such a connection is never evicted."""
+    """A whole request is being answered, and no earlier one was bad. Such a connection is never evicted."""
     CLOSING = 5
     """It is closed from our side and waits for the peer to close, too."""
 

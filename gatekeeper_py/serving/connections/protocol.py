@@ -1,4 +1,4 @@
-"""One HTTP connection: the hot path, its limits in time, and its place in the table of connections.
+"""One HTTP connection: the hot path, its timeouts, and its entry in the table of connections.
 
 A review that comes whole on an idle connection is answered in the call that brings it (the hot path).
 Every other request goes through an ``Exchange`` to aiohttp's server.
@@ -109,7 +109,7 @@ class HttpConnection(asyncio.Protocol):
         self.standing = Standing.SILENT
         self.since = self._accepted = self._active = self._moved = service.loop.time()
         self.good = 0
-        """Good requests that it carried."""
+        """Number of good requests that it carried."""
         self.transport: Any = None
         self.tls: TlsTransport | None = None
         self._service = service
@@ -117,9 +117,9 @@ class HttpConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._parser = Parser(service.loop) if service.answer is not None else None
         self._ready = self._parser is not None  # a whole request may be answered here
-        self._parsed: Parsed | None = None  # a request whose body is waited for here
+        self._parsed: Parsed | None = None  # a request whose body is incomplete
         self._held = b""
-        self._fed = 0  # bytes of it that the parser has
+        self._fed = 0  # bytes of ``_held`` that the parser has
         self._timer: asyncio.TimerHandle | None = None
         self._rest = b""  # requests that came together and are answered here, one in each turn
         self._wanted = True  # the exchange wants more to be read
@@ -131,7 +131,7 @@ class HttpConnection(asyncio.Protocol):
     # The protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._socket is None:  # it had to make room before it was made
+        if self._socket is None:  # it was evicted before the transport existed
             transport.close()
             return
         self.transport = transport
@@ -194,7 +194,7 @@ class HttpConnection(asyncio.Protocol):
         self._settle()
 
     def eof_received(self) -> None:
-        """Let the transport be closed: nobody is left to answer."""
+        """Let the transport be closed: the peer sends nothing more."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._service.table.remove(self)
@@ -217,7 +217,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self.transport.write(encode_ok(body))
         if not self.good and self.tls is not None and self.tls.has_more:
-            return  # as one of several that came together
+            return  # not a good request: the client did not wait for its answer
         self.good += 1
         service.table.good(self, service.loop.time())
 
@@ -313,7 +313,7 @@ class HttpConnection(asyncio.Protocol):
             self._answer(message, data, end)
 
     def _release(self) -> None:
-        """Pass on what was held: the rest did not come at once, or is not the end of the request."""
+        """Pass an incomplete request on to aiohttp, because the rest did not arrive in time."""
         data = self._held
         self._forget_held()
         self._parser = Parser(self._service.loop)
@@ -348,7 +348,7 @@ class HttpConnection(asyncio.Protocol):
     def answered(self, status: int, *, alone: bool) -> None:
         """Note an answer that aiohttp sent, after which the connection goes on."""
         now = self._active = self._service.loop.time()
-        # A client that does not wait for its answer earns nothing: it need not even read it.
+        # Pipelined requests earn no credit, because the client need not read the answers.
         alone = alone and (self.tls is None or not self.tls.has_more)
         is_good = alone and status == HTTPStatus.OK
         self._bad = self._bad or not is_good
@@ -381,7 +381,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             standing = Standing.WAITING
         if standing is not self.standing:
-            # What never carried a good request is as old as the connection: it has been judged by then.
+            # A connection without a good request is ordered by the time of its accept.
             now = self._accepted if standing is Standing.NEW else self._service.loop.time()
             first = after_bad or standing is Standing.NEW
             self._service.table.move(self, standing, now, first=first)
@@ -469,7 +469,7 @@ class HttpConnection(asyncio.Protocol):
         return self.standing in _RESTING and self._parsed is None
 
     def look(self, now: float) -> None:
-        """End what is late. To be called about once a second."""
+        """Close the connection if one of its timeouts has passed. To be called about once a second."""
         transport = self.transport
         if transport is None:
             if self.tls is not None and self.tls.is_waiting:

@@ -1,4 +1,4 @@
-"""Requests that aiohttp's server answers: everything but a plain whole review.
+"""Requests that aiohttp's server answers: all but complete reviews on an idle connection.
 
 An ``Exchange`` stands between one connection and aiohttp's handler of it, and lets one request through at a
 time. Only documented names of aiohttp are used here. aiohttp does not limit how long a header may be in
@@ -31,23 +31,25 @@ from gatekeeper_py.serving.limits import (
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 END: Final = b"\r\n\r\n"
-"""Of a header, and of a chunked body."""
+"""Ends a header, and a chunked body."""
 
 PIECES: Final = 64
 """Pieces that one read of a chunked body is cut into to find its end. A JSON body has no reason to hold even
 one empty line. Beyond it the body is passed on uncut, and the connection ends with its answer."""
 
 HTTP_2: Final = b"PRI "
-"""How HTTP/2 begins. aiohttp's parser waits for what follows the empty line in it."""
+"""How HTTP/2 begins. aiohttp's parser would wait for the rest of the HTTP/2 preface."""
 
 SPOKEN: Final = ((1, 1), (1, 0))
 """HTTP versions. aiohttp also takes 0.9 and 2.0, and would answer in the version of the request."""
 
 _NEVER_SECONDS: Final = 365 * 24 * 3600.0
-"""For aiohttp's keep-alive: it does not see reviews that are answered without it."""
+"""Disables aiohttp's keep-alive timeout. aiohttp does not see reviews on the hot path, so it would close
+connections that are in use."""
 
 _AFTERMATH_SECONDS: Final = 0.1
-"""After a connection was lost with a request that aiohttp has not begun: by then it has."""
+"""Delay before aiohttp learns of a lost connection, so that it can begin the request that it was woken
+for."""
 
 
 class State(IntEnum):
@@ -178,7 +180,7 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer malformed HTTP, or what a handler did not catch."""
-        if self.exchange is not None and not isinstance(exc, ConnectionError):  # it gets an answer
+        if self.exchange is not None and not isinstance(exc, ConnectionError):  # others get an answer
             self.exchange.failed(status)
         if exc is not None:
             exc.__traceback__ = None  # it holds a frame that holds the exception
@@ -269,7 +271,7 @@ class Exchange:
         if request.version not in SPOKEN:
             self.state = State.ENDED
             self.owner.refuse(400, MALFORMED)
-            raise ConnectionResetError("an HTTP version that is not spoken here")
+            raise ConnectionResetError("unsupported HTTP version")
         self._request = request
         self.is_last = request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers
         if hdrs.TRANSFER_ENCODING in request.headers:
@@ -416,7 +418,7 @@ class Exchange:
             self.end()
 
     def _control_reading(self) -> None:
-        """Read from the peer unless there is enough of it."""
+        """Pause reading from the peer while too much input waits."""
         reading = not self._paused and len(self._rest) <= MAX_WAITING_BYTES
         if reading != self._reading:
             self._reading = reading
@@ -424,7 +426,7 @@ class Exchange:
 
 
 class _Transport(asyncio.Transport):
-    """The connection's transport as aiohttp sees it. Reading is the exchange's affair."""
+    """The connection's transport as aiohttp sees it. The exchange controls reading."""
 
     def __init__(self, exchange: Exchange, owner: Owner) -> None:
         super().__init__()

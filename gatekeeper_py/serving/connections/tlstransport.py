@@ -1,7 +1,7 @@
 """TLS on a connection that was accepted.
 
-Not the event loop's own TLS, because that answers every handshake at once and reads whatever comes. Here
-a handshake waits for its turn (``Turns``), a peer that sends a thousand tiny records does not hold up the
+Not the event loop's own TLS, because it answers every handshake at once and does not limit reading. Here a
+handshake waits for its turn (``Turns``), a peer that sends a thousand tiny records does not hold up the
 others, and a connection costs 17 KiB instead of 46. The cryptography is the ``ssl`` module's.
 """
 
@@ -17,7 +17,7 @@ from gatekeeper_py.serving.connections.peers import Peer
 from gatekeeper_py.serving.connections.turns import Turns
 
 RECORD_BYTES: Final = 16 * 1024
-"""The most that one record holds, so that one read takes all of it."""
+"""Maximum plaintext of a TLS record. One read returns all of it."""
 
 SLICE_BYTES: Final = 16 * 1024 + 512
 """Bytes given to OpenSSL in one go: a whole record with its overhead. OpenSSL keeps a buffer of the largest
@@ -30,7 +30,7 @@ RECORDS_A_TURN: Final = 64
 of CPU. An API server's records have a kilobyte or more, 16 when it sends much."""
 
 MAX_HELLO_BYTES: Final = 5 + 16 * 1024
-"""The first half of a handshake is one record. A client has nothing else to send before the answer."""
+"""Maximum size of a ClientHello with its record header. A client sends nothing else before the answer."""
 
 _HANDSHAKE_RECORD: Final = 0x16
 
@@ -76,7 +76,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._turns = turns
         self._tcp: Any = None  # an asyncio.Transport, once the connection is made
         self._tls: Any = None  # an ssl.SSLObject, once the handshake began
-        self._waiting = b""  # what came and was not given to OpenSSL
+        self._waiting = b""  # encrypted input that OpenSSL has not got yet
         self._unread = False  # OpenSSL holds records that were not read
         self._open = False  # the handshake is complete, and we have not closed
         self._closing = False
@@ -88,7 +88,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp = transport
-        if self._closing:  # it had to make room before it was made
+        if self._closing:  # it was evicted before this
             self._tcp.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the name is asyncio's
@@ -123,7 +123,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._turns.ask(self)
 
     def eof_received(self) -> None:
-        """Let the TCP connection be closed: there is nobody left to answer."""
+        """Let the TCP connection be closed: the peer sends nothing more."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._open, self._closing = False, True
@@ -275,22 +275,22 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        """Send what was written, say goodbye, and wait for the peer's goodbye.
+        """Send what was written and a close_notify, and wait for the peer's close_notify.
 
         Closing at once would make the kernel send a reset when the peer is still sending, and the reset
         can overtake the last answer. The connection ends when the peer closes it, or with ``abort``.
         """
         if self._open:
-            self._say_goodbye()
+            self._send_close_notify()
             self._tcp.write_eof()
             self._tcp.resume_reading()
         elif not self._closing:
             self.abort()
 
     def end(self) -> None:
-        """Say goodbye and close at once."""
+        """Send a close_notify and close at once."""
         if self._open:
-            self._say_goodbye()
+            self._send_close_notify()
         self._closing = True
         if self._tcp is not None:
             self._tcp.close()
@@ -300,7 +300,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._tcp is not None:
             self._tcp.abort()
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         self._open, self._closing = False, True
         with contextlib.suppress(ssl.SSLError):  # it would wait for the peer's
             self._tls.unwrap()

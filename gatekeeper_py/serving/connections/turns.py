@@ -21,19 +21,20 @@ HANDSHAKES_A_TURN: Final = 8
 from the connections that are being served."""
 
 MAX_HANDSHAKES: Final = 512
-"""Handshakes under way: the first half was answered and the peer's half is awaited. Each holds 45 KiB,
-and when all peers answer at once, their second halves take 40 ms of one turn."""
+"""Maximum number of handshakes that wait for the peer's second message. Each holds 45 KiB, and when all peers
+answer at once, their second halves take 40 ms of one turn."""
 
 HANDSHAKE_PATIENCE_SECONDS: Final = 0.25
-"""For a peer's half of a handshake, while another peer that is no worse waits to begin one. Handshakes of
-one peer wait for each other: a client that begins a thousand at once needs seconds to go on with all."""
+"""How long a handshake may wait for its peer while a handshake of another, equal or better peer is queued. It
+is not ended in favour of the same peer: a client that begins a thousand handshakes at once needs seconds to
+continue all of them."""
 
 QUIET_CONNECTIONS: Final = 16
-"""With no more connections than this, input is not budgeted, which saves the clock for each review. One
-piece of input takes a millisecond, and 12 if a peer makes it as expensive as can be."""
+"""With no more connections than this, input is not budgeted, which saves reading the clock for each review.
+One piece of input takes a millisecond, and 12 if a peer makes it as expensive as can be."""
 
 INPUT_SECONDS: Final = 0.005
-"""For input in one turn. What came in a turn that has taken longer waits for later ones."""
+"""Time budget for input in one turn. The rest waits for later turns."""
 
 
 class Connection(Protocol):
@@ -83,8 +84,8 @@ class Turns:
     def defer(self, connection: Connection, handle: Callable[[], None], *, fresh: bool) -> None:
         """Call ``handle`` when the turn of the connection's peer comes.
 
-        ``fresh`` is what comes on a connection with nothing left to do. Every other turn is for that, so a
-        review does not wait for those who have sent megabytes, even when they share its peer.
+        Set ``fresh`` for input on a connection without a backlog. Fresh input and backlog alternate, so a
+        review does not wait for megabytes of others, even if they come from the same peer.
         """
         (self._fresh if fresh else self._backlog).add(connection.peer, (connection, handle))
         self._schedule()
