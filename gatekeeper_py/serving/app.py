@@ -331,7 +331,9 @@ class _InMemory:
     @property
     def problem(self) -> str:
         expired = self._certificate.not_after <= datetime.now(UTC)
-        return "the self-signed certificate expired: restart for a new one" if expired else ""
+        return (
+            "the self-signed certificate expired; restart the server to create a new one" if expired else ""
+        )
 
     def summary(self) -> tuple[datetime, tuple[str, ...]]:
         return self._certificate.not_after, self._certificate.names

@@ -26,4 +26,4 @@ class EvictionLog:
         """Note a connection of ``listener`` that was closed because all were taken."""
         held = self._limit.passes(f"{listener}/{why}")
         if held is not None:
-            self._log.warning("connection_evicted", listener=listener, why=why, peer=peer, more_like_it=held)
+            self._log.warning("connection_evicted", listener=listener, why=why, peer=peer, suppressed=held)

@@ -105,7 +105,7 @@ class Health:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         route = self._routes.get(request.rel_url.raw_path)
         if route is None:
-            return error_response(404, f"not found; here are {self._known}")
+            return error_response(404, f"not found; available paths: {self._known}")
         if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
             return error_response(405, "only GET and HEAD", headers={hdrs.ALLOW: "GET, HEAD"})
         return await route()

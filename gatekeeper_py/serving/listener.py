@@ -253,11 +253,11 @@ class Listener:
 def _spare(idle: OrderedDict[Member, None]) -> HttpConnection:
     """Choose one of a peer's idle connections, which are given with the longest idle one first.
 
-    Of the ``LOOKS`` that have been idle for longest, the one that carried the fewest good requests goes:
-    where all callers share one address, that tells strangers from API servers. A request may be arriving on
-    one that is idle for us; such a connection goes only if the others carried far more. Among equals with a
-    request, the last one goes: strangers who never stop asking are further back than an API server that was
-    idle until now.
+    Only the ``LOOKS`` that have been idle for longest are considered. The one with the fewest good requests
+    goes, because that tells strangers from API servers if all callers share one address. A connection on
+    which a request is arriving goes only if the others carried more than ``FAR_MORE`` times as many good
+    requests. Of several such connections with equally many, the one that was idle for the shortest time goes:
+    an API server that was idle until now has been idle for longer than strangers who never stop sending.
     """
     oldest = [cast("HttpConnection", member) for member in islice(idle, LOOKS)]
     engaged = [connection for connection in reversed(oldest) if connection.is_engaged]

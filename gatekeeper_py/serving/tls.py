@@ -175,7 +175,7 @@ class CertificateFiles:
 
     def _fail(self, problem: str) -> None:
         if problem != self._problem:
-            self._log.error("certificate_refused", problem=problem, serving_old_one=self.current is not None)
+            self._log.error("certificate_refused", problem=problem, serving_previous=self.current is not None)
         self._problem = problem
 
     def _warn_of_lost_names(self, before: Certificate | None, after: Certificate) -> None:
@@ -198,10 +198,10 @@ class CertificateFiles:
 def build_certificate(
     contents: tuple[bytes, ...], fingerprint: str, now: datetime, hostnames: Iterable[str] = ()
 ) -> Certificate:
-    """A fresh, checked context from PEM bytes: certificate chain, key and, third, a client CA.
+    """Make a fresh, checked context from PEM bytes: certificate chain, key and, third, a client CA.
 
-    Raises ``CertificateError``: not PEM, key of another certificate, not valid now, or nothing that
-    an API server would accept from a server of these ``hostnames``.
+    Raises ``CertificateError``: not PEM, key of another certificate, not valid now, or not usable for a
+    server with these ``hostnames``.
     """
     chain, key, *client_ca = contents
     try:
@@ -261,12 +261,12 @@ def _names_for_servers(leaf: x509.Certificate) -> tuple[str, ...]:
             if not purposes & {*value}:
                 raise CertificateError("the certificate is not for servers by its extended key usage")
     if not names:
-        raise CertificateError("the certificate has no subject alternative name: nobody can verify it")
+        raise CertificateError("the certificate has no subject alternative name, so no client accepts it")
     return names
 
 
 def _covers(names: tuple[str, ...], wanted: str) -> bool:
-    """Whether a client would take a certificate of these names for one of ``wanted`` (RFC 9525, 6.3)."""
+    """Return whether a certificate with these names is valid for ``wanted`` (RFC 9525, 6.3)."""
     try:
         return str(ipaddress.ip_address(wanted)) in names
     except ValueError:

@@ -192,7 +192,7 @@ class Webhook:
         except Exception:  # noqa: BLE001 - the last place where a bug of ours can be reported
             held = self._limit.passes("internal_error")
             if held is not None:
-                self._log.error("internal_error", path=escape(request.path), more_like_it=held, exc_info=True)
+                self._log.error("internal_error", path=escape(request.path), suppressed=held, exc_info=True)
             self._observer.http_error(500)
             response = error_response(500, "internal error")
         finally:
@@ -415,7 +415,7 @@ class Webhook:
                 reason=escape(refusal.reason),
                 method=escape(request.method, 20),
                 path=escape(request.path),
-                more_like_it=held,
+                suppressed=held,
             )
         response = error_response(refusal.status, refusal.reason, headers=refusal.headers)
         # An answer given before the body was read ends the connection.

@@ -220,7 +220,7 @@ def _expect(play: Play, step: Step, name: str) -> None:
         # Lines of the log are written a moment later.
         wait_until(lambda: step.problem in _last_refusal(play)["problem"], seconds=5, what=f"{what}, logged")
         refused = _last_refusal(play)
-        assert (refused["level"], refused["serving_old_one"]) == ("error", True)
+        assert (refused["level"], refused["serving_previous"]) == ("error", True)
     else:
         on_disk = Pair((play.secret / "tls.crt").read_bytes(), (play.secret / "tls.key").read_bytes())
         wait_until(lambda: play.shows(on_disk), seconds=POLLED_SECONDS, what=what)

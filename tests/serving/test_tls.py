@@ -198,7 +198,7 @@ async def test_a_bad_pair_leaves_the_old_one_serving_and_says_so(
     assert pair.files.context() is old
     assert _serial(old, pair.authority) == _number(good)
     refusals = pair.log.named("certificate_refused")
-    assert [refusal["serving_old_one"] for refusal in refusals] == [True]
+    assert [refusal["serving_previous"] for refusal in refusals] == [True]
     assert said in refusals[0]["problem"]
     assert len(pair.observer.ends) == 1
     # Back as it was: nothing is wrong any more.

@@ -64,7 +64,7 @@ class Peer:
         self.ranked: list[tuple[float, float] | None] = [None] * len(Standing)
 
     def burden(self, more: int = 0) -> float:
-        """Return the connections that it holds for each good request that it sent.
+        """Return the ratio of its connections to its good requests plus one.
 
         A stranger with one connection that sent nothing has 1. An API server has far less: 25 idle
         connections for a thousand reviews. ``more`` connections are added to those that it has.
@@ -120,7 +120,7 @@ class Peers:
             self._forget_half()
 
     def halve_credit(self) -> None:
-        """Let what each peer has earned count half, and forget peers that have nothing left."""
+        """Halve the credit of every peer, and forget absent peers that have none left."""
         for peer in list(self._peers.values()):
             peer.reviews >>= 1
             if not peer.reviews and not peer.connections:

@@ -38,8 +38,9 @@ Answer = Callable[[Message, bytes], bytes | None]
 """(request, body) -> the body of a 200, or ``None`` to have aiohttp handle it."""
 
 Eviction = Literal["handshake", "unused", "late", "idle", "closing"]
-"""Why a connection had to make room: its handshake was not complete, it never carried a good request, its
-request or the reading of its answer was late, it was idle, it was closing."""
+"""Why a connection had to make room. ``handshake``: its handshake was not complete. ``unused``: it never
+carried a good request. ``late``: its request, or the reading of its answer, was late. ``idle`` and
+``closing``: that is what it was."""
 
 HEADER_LATE: Final = f"the header was not complete within {HEADER_SECONDS:g} s"
 

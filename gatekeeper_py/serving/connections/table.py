@@ -3,16 +3,16 @@
 When all connections are taken, the new one still gets in, and the worst one is closed. Which one is the
 worst is decided by the peer first, because connections are cheap to open and addresses are not:
 
-1. A peer is the worse the more connections it holds for each good request that it sent (``Peer.burden``).
+1. The worst peer has the most connections for each good request that it sent (``Peer.burden``).
    Anybody can send a good review, so one review buys little: an API server has sent hundreds for each of
    its connections. A connection that never carried a good request therefore goes first, unless its peer
    is known to be good.
 2. Of one peer, a connection that never carried a good request goes first, then one that waits for its peer
    for too long, then the one that has been idle for longest.
 
-Two exceptions keep newcomers and requests alive. A quarter of the connections is free for those that have
-not had the time to send a request yet (``NEWCOMERS``). A request that is still arriving is safe for
-``PATIENCE_SECONDS``. A request that is complete is never interrupted.
+Two exceptions protect new connections and requests in progress. A quarter of the connections is reserved for
+those that have not had the time to send a request yet (``NEWCOMERS``). A request that is still arriving is
+safe for ``PATIENCE_SECONDS``. A request that is complete is never interrupted.
 
 Every step takes constant or logarithmic time: thousands of connections may be dialled a second.
 """
@@ -31,19 +31,19 @@ NEWCOMERS: Final = 4
 ``GRACE_SECONDS``. They only push out each other when there are more of them."""
 
 GRACE_SECONDS: Final = 1.0
-"""For the handshake and the first request. An API server needs some milliseconds for both."""
+"""Time for the handshake and the first request. An API server needs some milliseconds for both."""
 
 PATIENCE_SECONDS: Final = 0.25
-"""For the rest of a request, or for an answer to be read, while others wait for a connection. Otherwise
-500 strangers that each send half a body would lock out everybody for the 2 s that a body may take. API
-servers send a request at once. TCP sends a lost packet again after 200 ms."""
+"""How long the rest of a request, or the reading of an answer, may take while others wait for a connection.
+Otherwise 500 strangers that each send half a body would lock out everybody for the 2 s that a body may take.
+API servers send a request at once. TCP sends a lost packet again after 200 ms."""
 
 CROWD: Final = 8
-"""A peer that holds one connection in this many pushes out its own, not those of a better peer that is
-well-known. It may have a request under way on each, so that none of its own could make room."""
+"""A peer that holds one connection in this many never evicts those of a better, well-known peer, even if none
+of its own can make room because each has a request in progress."""
 
 WELL_KNOWN: Final = 0.25
-"""Four good requests for each connection."""
+"""Largest burden of a well-known peer: it sent four good requests for each connection."""
 
 _NEWCOMERS: Final = (Standing.SILENT, Standing.NEW)
 _CANDIDATES: Final = (*_NEWCOMERS, Standing.WAITING, Standing.IDLE)
@@ -80,7 +80,7 @@ class Table:
         self._counts[Standing.SILENT] += 1
         peer.members[Standing.SILENT][member] = None
         for ranking in self._rankings:
-            ranking.raised(peer, len(self.peers))
+            ranking.worsened(peer, len(self.peers))
 
     def remove(self, member: Member) -> None:
         """Forget a connection. Nothing happens if it was removed before."""
@@ -123,7 +123,7 @@ class Table:
         if standing is Standing.CLOSING:
             self._closing[member] = None
         if standing in _CANDIDATES:
-            self._rankings[standing].raised(peer, len(self.peers))
+            self._rankings[standing].worsened(peer, len(self.peers))
 
     def victim(self, newcomer: Peer, now: float) -> Member | None:
         """Choose the connection that makes room for one of ``newcomer``; ``None`` when there is none."""
@@ -140,7 +140,7 @@ class Table:
         worst, spare = max(unsafe, key=_burden, default=None), max(safe, key=_burden, default=None)
         if worst is None or spare is None:
             return worst or spare
-        # Being young or in progress does not help against the idle connections of a well-known, better peer.
+        # A young connection or one in progress goes before an idle one of a better, well-known peer.
         return spare if worst.peer.burden() < min(WELL_KNOWN, spare.peer.burden()) else worst
 
     def _candidate(self, standing: Standing, newcomer: Peer) -> Member | None:
@@ -153,9 +153,9 @@ class Table:
     def _newcomer(self, newcomer: Peer) -> Member | None:
         """Return the connection without a good request that is the next to go.
 
-        If nothing else tells them apart, silent connections and those that have begun are a crowd each, and
-        the larger crowd goes first. Otherwise the newest connection of all, on which nothing can have come
-        yet, would go first.
+        If nothing else tells them apart, the connection is taken from the larger group: the silent ones, or
+        those with some input. Otherwise the newest connection of all, on which nothing can have come yet,
+        would go first.
         """
         silent, begun = (self._candidate(standing, newcomer) for standing in _NEWCOMERS)
         if silent is None or begun is None:
@@ -203,16 +203,16 @@ def _burden(member: Member) -> float:
 class _Ranking:
     """Peers that have a connection of one standing, the worst first; among equals the oldest connection.
 
-    A heap whose entries are checked when they come to the top. A peer's place can become better at any
-    time (it sent a good request, its oldest connection ended): then its entry is out of date, and is put
-    where it belongs once it is at the top. When its place becomes worse, ``raised`` has to be called.
+    A heap whose entries are checked when they come to the top. A peer's rank can become better at any time
+    (it sent a good request, its oldest connection ended). Then its entry is out of date, and is corrected
+    once it is at the top. When a peer's rank becomes worse, the caller must call ``worsened``.
     """
 
     def __init__(self, standing: Standing) -> None:
         self.standing = standing
         self._heap: list[tuple[tuple[float, float], int, Peer]] = []
 
-    def raised(self, peer: Peer, peers: int) -> None:
+    def worsened(self, peer: Peer, peers: int) -> None:
         """Note that a peer may be worse than before. ``peers`` is the number of all peers."""
         place = self._place(peer)
         recorded = peer.ranked[self.standing]
