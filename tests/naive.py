@@ -56,6 +56,7 @@ def rewritten(document: dict[str, Any], image: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=4096)
 def read(image: str) -> Image | None:
     """Read an image as a container runtime does; ``None`` for one that is never approved."""
     if len(image) > 4096 or re.fullmatch("[a-f0-9]{64}", image):
@@ -165,10 +166,11 @@ def origins(document: dict[str, Any], image: Image) -> list[Image]:
     """List what an image on a mirror stands for."""
     found = []
     for mirror in document.get("mirrors", ()):
-        source, (host, path) = mirror["from"].rstrip("/"), end(mirror["to"])
-        if image.host == host and image.path[: len(path)] == path:
-            rest = image.path[len(path) :]
-            origin = read("/".join((source, *rest)))
-            if origin is not None and origin.host == end(source)[0]:
-                found.append(origin._replace(tag=image.tag, digest=image.digest))
+        source, to = mirror["from"].rstrip("/"), mirror["to"]
+        for host, path in map(end, [to] if isinstance(to, str) else to):
+            if image.host == host and image.path[: len(path)] == path:
+                rest = image.path[len(path) :]
+                origin = read("/".join((source, *rest)))
+                if origin is not None and origin.host == end(source)[0]:
+                    found.append(origin._replace(tag=image.tag, digest=image.digest))
     return found
