@@ -117,7 +117,7 @@ def audit(
         click.echo(_suggested(base, by or "registry", namespace, exempt, kubeconfig, context), nl=False)
         return 0
     if by is not None or base is not None:
-        raise click.UsageError("--by and --base belong to --suggest")
+        raise click.UsageError("--by and --base need --suggest")
     try:
         checked.check_sources(None if policy is None else Path(policy), configmap)
     except checked.SettingsError as problem:
@@ -169,7 +169,7 @@ def _check_loop_usage(
     every: float | None, report: Choice | None, *, events: bool, reports_only: bool
 ) -> None:
     if every is None and (report is not None or events):
-        raise click.UsageError("--report and --events belong to --every")
+        raise click.UsageError("--report and --events need --every")
     if every is not None and not reports_only:
         raise click.UsageError(
             "--every writes reports; it takes no --format, --wide, --all or --suggest, and no policy on stdin"

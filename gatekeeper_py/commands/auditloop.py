@@ -31,7 +31,7 @@ MAX_LOGGED: Final = 5
 
 
 class UnusablePolicy(Exception):
-    """The policy has errors; the message has the first of them."""
+    """The policy has errors. The message names the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class _Loop:
         return 0
 
     async def _until_stopped(self, work: Any) -> None:
-        """Run to the end, or until a signal: what was not written then is written by the next process."""
+        """Run the audit, or cancel it on a signal. The next process writes the missing reports."""
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stop.wait())
         try:
@@ -126,7 +126,7 @@ class _Loop:
             text = problem.message if isinstance(problem, UnreadableError) else str(problem)
             self._log.error("audit_failed", problem=text)
             return
-        self._tell(policy, found, published, recorded, self._monotonic() - began)
+        self._log_result(policy, found, published, recorded, self._monotonic() - began)
 
     async def _policy(self, api: ApiClient) -> PolicyInput:
         """Read the policy again: it may have changed."""
@@ -144,7 +144,9 @@ class _Loop:
             self._log.warning("events_left_out", pods=warned.left_out)
         return recorded
 
-    def _tell(self, policy: Policy, found: Survey, published: Published, events: int, seconds: float) -> None:
+    def _log_result(
+        self, policy: Policy, found: Survey, published: Published, events: int, seconds: float
+    ) -> None:
         written = published.written
         if published.api is None and self._settings.report != "none":
             self._log.warning("no_report_api", choice=self._settings.report)

@@ -83,7 +83,7 @@ def compile(  # noqa: A001
     match-conditions are expressions for the webhook configurations: with them, an API server admits Pods that
     use only pre-approved images without calling the webhook. The YAML form is a patch for each configuration,
     with comments that say which rules are left to the webhook. Compile again whenever the policy changes, and
-    before the time that the output names.
+    before the expiry that the output states.
 
     validating-admission-policy and mutating-admission-policy are native policies, which need no webhook. They
     decide as POLICY does, except that they reject an object with more than 100 new images. If a rule cannot
@@ -98,7 +98,8 @@ def compile(  # noqa: A001
         if style == "json":
             click.echo(json.dumps(as_json(fast_path), indent=2))
         else:
-            # The expressions are the same in every mode, so the revision is that under the document's own.
+            # The expressions are the same in every mode, so the patch states the revision for the document's
+            # own mode.
             revision = replace(given, mode=given.document.mode).revision
             click.echo(as_patches(fast_path, revision), nl=False)
         return 0
@@ -168,7 +169,7 @@ def as_patches(fast_path: FastPath, revision: str) -> str:
         if (expression := fast_path.expression(endpoint)) is not None
     ]
     if not documents:
-        lines.append("# Nothing is pre-approved: no condition belongs on either webhook.")
+        lines.append("# Nothing is pre-approved: neither webhook gets a match condition.")
     return "\n".join(lines) + "\n" + (as_yaml(documents) if documents else "")
 
 

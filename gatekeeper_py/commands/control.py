@@ -137,9 +137,11 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
     if options["renew_before_days"] >= options["certificate_days"]:
         raise checked.SettingsError("--renew-before-days must be less than --certificate-days")
     if options["remove"] and (options["once"] or options["fast_path"]):
-        raise checked.SettingsError("--remove excludes --once and --fast-path")
+        raise checked.SettingsError("--remove cannot be combined with --once or --fast-path")
     if options["fast_path"] and options["once"]:
-        raise checked.SettingsError("--once and --fast-path exclude each other: --fast-path never ends")
+        raise checked.SettingsError(
+            "--once cannot be combined with --fast-path, which needs a running controller"
+        )
     if options["probe_namespace"] is not None:
         _check_probe_namespace(options["probe_namespace"], options["namespace"])
     policy = options["configmap"] or checked.ConfigMapName(options["namespace"], POLICY_CONFIGMAP)

@@ -61,17 +61,24 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
     help="Compare for every image that can exist, not only for those that run.",
 )
 @click.option(
-    "--audit", "audit", metavar="FILE", help="Read what runs from a saved 'audit --all --format json'."
+    "--audit",
+    "audit",
+    metavar="FILE",
+    help="Read the images in use from a saved 'audit --all --format json'.",
 )
 @click.option(
     "--images",
     metavar="FILE",
-    help="Read what runs from a list: on each line an image, or namespace, tab and image.",
+    help="Read the images in use from a list: on each line an image, or namespace, tab and image.",
 )
 @click.option(
-    "--audit-log", metavar="FILE", help="Read what runs from the API server's audit log (level Request)."
+    "--audit-log",
+    metavar="FILE",
+    help="Read the images in use from the API server's audit log (level Request).",
 )
-@click.option("--reviews", metavar="FILE", help="Read what runs from AdmissionReviews, one on each line.")
+@click.option(
+    "--reviews", metavar="FILE", help="Read the images in use from AdmissionReviews, one on each line."
+)
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Look only at this namespace. Default: all.")
 @click.option("--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
 @click.option(
@@ -235,11 +242,11 @@ def _check_usage(
     if len(names) > 1:
         raise click.UsageError("give only one of --audit, --images, --audit-log and --reviews")
     if all_images and names:
-        raise click.UsageError("--all-images asks for every image that can be written; it reads no file")
+        raise click.UsageError("--all-images cannot be combined with a file of images")
     if all_images and (given("namespace") or given("exempt_namespaces")):
         raise click.UsageError(
-            "--all-images compares the policies for every namespace; it takes no --namespace and no"
-            " --exempt-namespace"
+            "--all-images compares the policies for every namespace; it cannot be combined with --namespace"
+            " or --exempt-namespace"
         )
     if (*policies, *names).count("-") > 1:
         raise click.UsageError("stdin can be read only once")

@@ -63,7 +63,7 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.option(
     "--fast-path",
     is_flag=True,
-    help="Show instead whether the API server admits the image without calling the webhook.",
+    help="Show whether the API server admits the image without calling the webhook.",
 )
 def explain(
     policy: str,
@@ -87,12 +87,12 @@ def explain(
     With --rule, show an image that only this rule decides. N counts from 0, as in allow[N]. Exit code: 0 when
     there is such an image; 1 when there is none, so the rule has no effect.
 
-    With --look-up, registries are asked as the webhook asks them: an approved image that does not exist is
-    rejected, and the answer is shown.
+    With --look-up, images are looked up in registries as the webhook does: an approved image that does not
+    exist is rejected, and the result of each look-up is shown.
     """
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
     if look_up and fast_path:
-        raise click.UsageError("--fast-path asks no registry")
+        raise click.UsageError("--fast-path cannot be combined with --look-up")
     if rule is not None:
         if images or namespace is not None or fast_path or look_up:
             raise click.UsageError("--rule takes no image, no namespace, no --fast-path and no --look-up")
@@ -255,7 +255,7 @@ def _print_rewrite(out: Console, explanation: Explanation) -> None:
         then = "approved" if explanation.rewritten_decision.approved else "still rejected"
         _row(out, "mutate", f"{explanation.rewritten} ({then})")
     elif explanation.rewrite_problem:
-        _row(out, "mutate", f"stays: {explanation.rewrite_problem}")
+        _row(out, "mutate", f"left as written: {explanation.rewrite_problem}")
 
 
 def _owner(explanation: Explanation) -> str:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 _LOOK_UP: Final = click.option(
     "--look-up",
     is_flag=True,
-    help="Ask registries about images whose rules or mirrors have verify or pin, as the webhook does.",
+    help="Look up images whose rules or mirrors have verify or pin, as the webhook does.",
 )
 _REGISTRY_CONFIG: Final = click.option(
     "--registry-config",
@@ -41,9 +41,9 @@ def lookup_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_lookup_usage(*, look_up: bool, registry_config: Path | None) -> None:
-    """Refuse a directory that nothing would read."""
+    """Refuse --registry-config without --look-up."""
     if registry_config is not None and not look_up:
-        raise click.UsageError("--registry-config belongs to --look-up")
+        raise click.UsageError("--registry-config needs --look-up")
 
 
 def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
@@ -88,8 +88,8 @@ async def _asked(policy: CompiledPolicy, directory: Path | None, work: Callable[
 def _pace(policy: CompiledPolicy) -> tuple[int, float]:
     """Return how many look-ups run at once, and the seconds after them.
 
-    A look-up that waits for its turn longer than its registry's timeout is an error. A command has more time
-    than a review, so it asks no faster than the slowest registry allows.
+    The service fails a look-up that waits for its turn longer than its registry's timeout. A command has more
+    time than a review, so it sends look-ups no faster than the slowest registry's rate.
     """
     hosts = [policy.registries.get(host) or Registry(host=host) for host in policy.looked_up_hosts]
     rate = min((host.rate for host in hosts), default=1)

@@ -59,8 +59,8 @@ class Manifest:
 def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Manifest]:
     """Yield every object in a file, in the files of a directory, or on stdin for ``-``.
 
-    ``namespace`` is that of objects which name none. Raises ``UnreadableError``, also when there is no
-    object, because nothing to judge would look like a good answer.
+    ``namespace`` is that of objects which name none. Raises ``UnreadableError`` for bad input,
+    and when there is no object, because an empty result would look like success.
     """
     empty = True
     for file in manifest_files(argument):
@@ -82,10 +82,10 @@ def manifest_files(argument: str) -> Iterator[str]:
         yield argument
         return
 
-    def stop(problem: OSError) -> None:
+    def fail(problem: OSError) -> None:
         raise UnreadableError(f"{problem.filename}: {problem.strerror}")
 
-    for folder, folders, files in os.walk(argument, onerror=stop):
+    for folder, folders, files in os.walk(argument, onerror=fail):
         folders.sort()
         yield from (str(Path(folder) / file) for file in sorted(files) if file.endswith(SUFFIXES))
 

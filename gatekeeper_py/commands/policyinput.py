@@ -82,11 +82,11 @@ def parsed_input(name: str, text: str | None, outline: Outline | None = None) ->
     if outline.text_of("kind") == "ConfigMap":
         return _from_configmap(name, text, outline)
     policy, errors = _parsed(text, None, MAX_FILE_BYTES)
-    stranger = _stranger(outline)
+    foreign = _foreign_object(outline)
     return PolicyInput(
         name=name,
         policy=policy,
-        errors=errors if stranger is None else (stranger,),
+        errors=errors if foreign is None else (foreign,),
         lines=lines_of(text),
         shift=Shift(),
     )
@@ -124,6 +124,7 @@ def live_policy(name: str, data: Any, binary_data: Any = None) -> PolicyInput:
 
 
 def now() -> datetime:
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -135,13 +136,13 @@ def _parsed(text: str, mode: str | None, max_bytes: int) -> tuple[Policy | None,
 
 
 def lines_of(text: str) -> tuple[str, ...]:
-    """Return the lines as findings count them: only LF and CRLF end one."""
+    """Split a text into lines as findings count them: at LF and CRLF only."""
     return tuple(text.replace("\r\n", "\n").split("\n"))
 
 
 @dataclass(slots=True)
 class Outline:
-    """What says whether a file is a policy or a ConfigMap manifest; nothing else of it is kept.
+    """The top-level fields that distinguish a policy from a ConfigMap manifest.
 
     ``fields`` holds ``apiVersion``, ``kind``, ``data``, ``binaryData`` and, by their paths, what is in the
     latter two. ``keys`` says where each of those keys stands.
@@ -233,7 +234,7 @@ def _located(outline: Outline, finding: Finding) -> Finding:
     return dataclasses.replace(finding, line=mark.line, column=mark.column)
 
 
-def _stranger(outline: Outline) -> Finding | None:
+def _foreign_object(outline: Outline) -> Finding | None:
     """Return one finding for an object of another API, instead of one for each of its fields."""
     kind, version = outline.text_of("kind"), outline.text_of("apiVersion")
     if kind is None or version is None or kind == KIND or version == API_VERSION:

@@ -33,7 +33,7 @@ class OtherDocument(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStream:
-    """The content of a POLICY argument: the documents that are policies or should be, and all others.
+    """The content of a POLICY argument: policies, and other documents.
 
     ``lines`` are those of the whole text.
     """
@@ -89,7 +89,7 @@ def _documents(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yield lines with their ends, which only LF and CRLF are."""
+    """Split at LF and CRLF, and keep the line ends."""
     *lines, last = text.split("\n")
     yield from (f"{line}\n" for line in lines)
     yield last
@@ -123,7 +123,7 @@ def _moved(given: PolicyInput, document: str, first: int, lines: tuple[str, ...]
 
 
 def _refused(given: PolicyInput, first: int) -> PolicyInput:
-    """Return the second policy of a stream as an error: nobody knows which one is meant."""
+    """Return the second policy of a stream as an error, because it is ambiguous which one applies."""
     error = Finding(
         severity="error",
         code="second-policy",

@@ -38,7 +38,7 @@ class Reviewed:
     report: ReviewedObject
     stored: Any
     unverified: tuple[str, ...] = ()
-    """One sentence for each image that is approved although its registry could not be asked."""
+    """One sentence for each image that is approved although its registry did not answer."""
 
     @property
     def stored_images(self) -> list[str]:
@@ -64,7 +64,7 @@ class Reviewed:
     is_flag=True,
     help="Print the admitted objects as they would be stored, with rewritten images.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 also for kinds in which no image can be found.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for unknown kinds too: no image is found there.")
 @click.option(
     "--format",
     "--output",
@@ -143,7 +143,7 @@ def review_manifest(
 ) -> Reviewed:
     """Judge an object as both webhooks would, one after the other; not at all in an exempt namespace.
 
-    ``facts`` are what registries said; without them, none is asked.
+    ``facts`` are the results of look-ups. Without them, no look-up happens.
 
     ``with_lines`` looks up the lines of what is rejected, which takes as long as reading the file.
     """

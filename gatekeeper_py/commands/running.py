@@ -1,4 +1,4 @@
-"""What runs, for ``diff``: the cluster, or a file that somebody recorded."""
+"""Images in use, for ``diff``: from the cluster, or from a recorded file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_AUDIT: Final = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """The file that says what runs: at most one of the names is given."""
+    """The file that holds the images in use. At most one of the names is given."""
 
     audit: str | None
     images: str | None
@@ -49,7 +49,7 @@ class Recording:
                 taken += _take(record, changes, namespace)
         except InvalidRecord as problem:
             raise UnreadableError(f"{shown(argument)}: {problem}") from None
-        # An empty answer would look like a good one. An audit says itself that a cluster is empty.
+        # An empty result would look like success. A saved audit states it when the cluster is empty.
         if not taken and self.audit is None:
             where = "" if namespace is None else f" in the namespace {namespace}"
             raise UnreadableError(f"{shown(argument)}: there is nothing to judge{where}")

@@ -22,7 +22,7 @@ class SourceText:
         self._nodes: list[yaml.Node | None] | None = None
 
     def line_of(self, document: int, parts: Parts) -> int:
-        """Return the line of a value, from 1; that of the nearest one above it if it is not there."""
+        """Return the line of a value, counted from 1. If it is absent, return that of its nearest parent."""
         start = self._starts[document] if self._starts else 0
         line = self._text.count("\n", 0, start) + 1
         if self._nodes is None:
@@ -39,7 +39,10 @@ class SourceText:
 
 
 def _nodes(text: str) -> list[yaml.Node | None]:
-    """Compose the documents; none for JSON that is not YAML, such as a key of over 1,024 characters."""
+    """Compose the documents.
+
+    Return none for JSON that is not YAML, such as a key of over 1,024 characters.
+    """
     try:
         return list(yaml.compose_all(text, Loader=Yaml12Loader))
     except yaml.YAMLError:

@@ -105,7 +105,7 @@ def _rewrite_problem(case: Case, policy: CompiledPolicy) -> Iterator[str]:
 
 
 def _combined(reviewed: list[Reviewed]) -> str:
-    """Return the verdict that weighs most: one rejected object makes the whole file rejected."""
+    """Return the most severe verdict: one rejected object makes the whole file rejected."""
     verdicts = {each.report.verdict for each in reviewed}
     return next(
         (verdict for verdict in ("rejected", "warned", "rewritten") if verdict in verdicts), "admitted"

@@ -36,7 +36,7 @@ class Yaml12Loader(yaml.CSafeLoader):
 def finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"no number is as large as {text[:40]}")
+        raise ValueError(f"the number {text[:40]} is too large")
     return number
 
 

@@ -126,8 +126,8 @@ def test_an_unusable_kubeconfig_is_exit_2(start: Start, write: Write) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(("--report", "auto"), "belong to --every", id="report-alone"),
-        pytest.param(("--events",), "belong to --every", id="events-alone"),
+        pytest.param(("--report", "auto"), "need --every", id="report-alone"),
+        pytest.param(("--events",), "need --every", id="events-alone"),
         pytest.param(("--every", "10m", "--format", "json"), "takes no --format", id="format"),
         pytest.param(("--every", "10m", "--suggest"), "takes no --format", id="suggest"),
         pytest.param(("--every", "10m", "--all"), "takes no --format", id="all"),

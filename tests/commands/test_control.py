@@ -29,9 +29,9 @@ from gatekeeper_py.commands.control import control
         pytest.param(["--settle-seconds=inf"], "--settle-seconds", id="endless-settling"),
         pytest.param(["--health-listen=nowhere"], "'--health-listen': 'nowhere' is not", id="no-address"),
         pytest.param(["--log-level=loud"], "--log-level", id="log-level"),
-        pytest.param(["--fast-path", "--once"], "exclude each other", id="fast-path-once"),
-        pytest.param(["--remove", "--once"], "--remove excludes", id="remove-once"),
-        pytest.param(["--remove", "--fast-path"], "--remove excludes", id="remove-fast-path"),
+        pytest.param(["--fast-path", "--once"], "--once cannot be combined", id="fast-path-once"),
+        pytest.param(["--remove", "--once"], "--remove cannot be combined", id="remove-once"),
+        pytest.param(["--remove", "--fast-path"], "--remove cannot be combined", id="remove-fast-path"),
         pytest.param(["--configmap=ns/p"], "must be in the namespace", id="policy-elsewhere"),
         pytest.param(["--configmap=policy"], "'policy' is not NAMESPACE/NAME", id="no-namespace"),
         pytest.param(

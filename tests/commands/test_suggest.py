@@ -195,7 +195,7 @@ def test_width_and_base_need_suggest(command: Command, write: Write) -> None:
     for option in (("--by", "path"), ("--base", "x")):
         done = command("audit", "--policy", write(policy_text()), *option)
         assert (done.code, done.out) == (2, "")
-        assert "--by and --base belong to --suggest" in done.err
+        assert "--by and --base need --suggest" in done.err
 
 
 def test_hostile_names_stay_in_their_comment(suggest: Any, cluster: FakeCluster) -> None:
