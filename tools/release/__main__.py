@@ -19,7 +19,7 @@ DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build what is asked for, and print one line for each file."""
+    """Build the release, and print one line for each file."""
     options = _options(argv)
     try:
         _check(options)
@@ -80,7 +80,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.no_image == (options.base is not None):
         raise ReleaseError("name the base of the image with its digest (BASE=…@sha256:…), or pass --no-image")
     if options.base is not None and not options.local_base and not DIGEST.search(options.base):
-        raise ReleaseError(f"the base {options.base} has no digest, so another image could be built tomorrow")
+        raise ReleaseError(f"the base {options.base} has no digest, so the build would not be reproducible")
 
 
 def os_release(root: Path) -> dict[str, str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def tar_of(folder: Path, names: Iterable[str], prefix: str, timestamp: int) -> bytes:
-    """Return a tar with the files ``names`` of a folder below ``prefix``, in order, owned by root.
+    """Return a tar of the files ``names`` of a folder, sorted, with ``prefix`` before each name.
 
-    Files are readable by everybody, and executable if their owner may execute them.
+    Root owns the files. They are readable by everybody, and executable if their owner may execute them.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:

@@ -1,4 +1,4 @@
-"""The container image as an OCI archive, built with buildah, every time stamp that of the commit."""
+"""The container image as an OCI archive, built with buildah, with the commit's time stamp everywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BuiltImage:
 
 @contextmanager
 def built_image(source: Source, base: str, uv_version: str, storage: tuple[str, ...]) -> Iterator[BuiltImage]:
-    """Build the image, and mount it meanwhile. ``storage`` are buildah's options for its store.
+    """Build the image and mount it while the context is open. ``storage`` are buildah's storage options.
 
     Raises ``ReleaseError``.
     """

@@ -1,4 +1,4 @@
-"""The statement of what was built from what, in the format of SLSA provenance 1.0.
+"""The provenance statement, in the format of SLSA 1.0: which files were built from which inputs.
 
 Source of the format: https://slsa.dev/spec/v1.0/provenance. The statement is not signed: whoever publishes
 the release signs it (docs/release.md).

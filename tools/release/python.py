@@ -1,4 +1,4 @@
-"""The wheel, the source distribution and the list of what the wheel needs."""
+"""The wheel, the source distribution and the list of its dependencies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def locked_components(source: Source) -> dict[str, Any]:
 
 
 def run_uv(source: Source, *arguments: str) -> str:
-    """Return the output of uv. Raises ``ReleaseError`` with what it wrote when it fails."""
+    """Return the output of uv. Raises ``ReleaseError`` with its error output when it fails."""
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(source.timestamp)}
     done = subprocess.run(
         [str(UV), *arguments], cwd=source.root, env=environment, capture_output=True, text=True, check=False

@@ -45,7 +45,7 @@ def _document(source: Source, locked: dict[str, Any], components: list[dict[str,
     project = locked["metadata"]["component"]["bom-ref"]
     document = {
         **{key: locked[key] for key in ("bomFormat", "specVersion", "version")},
-        # The same commit has the same number. The documents of wheel and image have different ones.
+        # Derived from the commit, so that it is reproducible. Wheel and image have different numbers.
         "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, f"gatekeeper-py:{source.commit}:{what}").urn,
         "metadata": {
             **locked["metadata"],

@@ -32,7 +32,7 @@ class Source:
         """Read a checkout. Raises ``ReleaseError`` if it has changes, or if its versions differ."""
         changes = _git(root, "status", "--porcelain")
         if changes and not allow_changes:
-            raise ReleaseError(f"a release is built from a commit, but these files have changes:\n{changes}")
+            raise ReleaseError(f"commit or remove these changes first:\n{changes}")
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         version: str = project["version"]
         chart = yaml.safe_load((root / CHART / "Chart.yaml").read_text(encoding="utf-8"))
