@@ -165,8 +165,8 @@ MUTATIONS: Final = {
         "_may_differ",
         lambda _, self, found: any(self._sides[entry] != [True, True] for entry in found),
     ),
-    "names-of-overrides-are-ignored": wrap(
-        difference, "namespaces", lambda found, *_: [found[0], *found[2:]]
+    "names-of-overrides-are-ignored": replace(
+        difference, "namespaces", lambda found, _, effort: conditions.namespaces(found, (), effort)
     ),
     "no-request-is-without-a-namespace": wrap(
         difference, "namespaces", lambda found, *_: found[:-1] or found
