@@ -92,11 +92,24 @@ VARIANTS: Final[tuple[Callable[[str], str], ...]] = (
 )
 
 
+USUAL: Final = (
+    "docker.io/library/postgres:16",
+    "grafana/grafana:11",
+    *(
+        f"{registry}/{repository}{end}"
+        for registry in ("registry.corp.example", "eu.registry.corp.example", "ghcr.io/corp-example")
+        for repository in ("team-a/api", "platform/ingress", "shop/cart", "tools/kubectl", "base")
+        for end in ("", ":1.34", ":v2", ":latest", DIGEST)
+    ),
+)
+"""Images that people run, most of them approved under some of ``examples/policies``."""
+
+
 def images() -> tuple[str, ...]:
     """All of them, and the ecosystem's own vectors."""
     vectors = json.loads((Path(__file__).parents[1] / "data" / "references.json").read_text())["vectors"]
     made = (vary(name) for name in REPOSITORIES for vary in VARIANTS)
-    return tuple(dict.fromkeys((*made, *(vector["input"] for vector in vectors))))
+    return tuple(dict.fromkeys((*made, *(vector["input"] for vector in vectors), *USUAL)))
 
 
 def pods(name: str, turn: int, plain: str) -> Iterator[dict[str, Any]]:
