@@ -22,6 +22,9 @@ from tools.polling import wait_until
 
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 NAME = "with-client-certificate"
+OURS, OTHER = "registry.corp.example/web", "registry.corp.example/other"
+"""The policy of the installation, which may be in the cluster, approves both; ours approves one."""
+
 HOST, PORT = CALLED_WITH_CERTIFICATE.split(":")
 
 
@@ -32,7 +35,7 @@ class Webhook:
         self.plane, self.namespace, self.ca = plane, namespace, folder / "ca.pem"
         self._process = f"{NAME}-{namespace}"
         policy = folder / "policy.yaml"
-        policy.write_text(policy_text(allow="[approved.example]"), encoding="utf-8")
+        policy.write_text(policy_text(allow=f"[{OURS}]"), encoding="utf-8")
         plane.popen(
             [
                 sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy),
@@ -94,11 +97,11 @@ def webhook(
 def test_an_api_server_with_its_certificate_gets_verdicts_and_a_stranger_does_not(webhook: Webhook) -> None:
     # The API server begins to call a new webhook a moment after it stores the configuration.
     wait_until(
-        lambda: "matches no rule" in webhook.answer("docker.io/library/nginx:1"),
+        lambda: "registry.corp.example/other matches no rule" in webhook.answer(f"{OTHER}:1"),
         seconds=30,
         what="a denial through the webhook",
     )
-    assert "pod/web created" in webhook.answer("approved.example/web:1")
+    assert "pod/web created" in webhook.answer(f"{OURS}:1")
     stranger = ssl.create_default_context(cafile=webhook.ca)
     connection = http.client.HTTPSConnection(HOST, int(PORT), context=stranger, timeout=10)
     with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
@@ -109,7 +112,7 @@ def test_an_api_server_with_its_certificate_gets_verdicts_and_a_stranger_does_no
 @pytest.mark.parametrize("webhook", ["somebody-else"], indirect=True)
 def test_a_certificate_with_another_name_gets_no_verdict(webhook: Webhook) -> None:
     wait_until(
-        lambda: "failed calling webhook" in webhook.answer("approved.example/web:1"),
+        lambda: "failed calling webhook" in webhook.answer(f"{OURS}:1"),
         seconds=30,
         what="a call that fails",
     )

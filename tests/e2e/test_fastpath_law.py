@@ -66,7 +66,7 @@ POLICIES: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
         "deny: ['registry.corp.example/bad/**']",
         "mirrors: [{from: registry.corp.example, to: mirror.example/corp}]",
     ),
-    "lapsing-and-wildcards": (
+    "dates-and-wildcards": (
         "enforce",
         "allow:",
         "- {image: quay.io, until: 2099-01-01}",
@@ -137,10 +137,6 @@ MORE: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
         "allow: [mirror.example, other.example:5000, ghcr.io]",
         "deny: ['docker.io/library/nginx', 'quay.io/x-*/**', '*/**:latest']",
         "mirrors: [{from: docker.io, to: mirror.example}, {from: quay.io/org, to: mirror.example/org}]",
-    ),
-    "a-look-up": (
-        "enforce",
-        "allow: [{image: registry.corp.example/team/**, verify: true, onError: deny}, quay.io]",
     ),
     "rules-that-have-expired": (
         "enforce",
