@@ -12,8 +12,9 @@ REPOSITORY ?= $(shell git remote get-url origin 2>/dev/null)
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
-# Percent of the core's lines and branches that `make test` must reach. The aim is 100.
-CORE_COVERAGE ?= 98
+# Percent of the core's lines and branches that `make test` must reach. Complete coverage is 100; the rest allows
+# for lines that only random examples reach.
+CORE_COVERAGE ?= 99.9
 # These tests have targets of their own.
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
 	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site
@@ -57,7 +58,7 @@ picture: setup ## record the demo as the picture in the README
 
 test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
 	$(PYTEST) -m "not long and not browser" --cov --cov-report= $(ARGS)
-	$(BIN)/coverage report --include='gatekeeper_py/core/*' --fail-under=$(CORE_COVERAGE)
+	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 
 test-long: setup ## run the fault tests, and the property tests with six times the examples (15 minutes)
 	$(PYTEST) -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)

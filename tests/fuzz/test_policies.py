@@ -30,7 +30,7 @@ ROOT: Final = Path(__file__).parents[2]
 GOOD: Final = [
     *(file.read_text() for file in sorted((ROOT / "tests" / "data" / "policies").glob("*.yaml"))),
     (ROOT / "examples" / "policy.yaml").read_text(),
-    (ROOT / "k8s" / "base" / "policy.yaml").read_text(),
+    *(file.read_text() for file in sorted((ROOT / "examples" / "policies").glob("*.yaml"))),
     policy_text(HUB_TO_CORP, mode="mutate"),
     policy_text(
         """deny:

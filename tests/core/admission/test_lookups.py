@@ -245,6 +245,19 @@ class TestMirrors:
         assert lookups(asked, policy(MIRROR % ""), mutate) == ()
         assert image_after(mutate(asked, policy(MIRROR % "")), asked) == "nginx:1"
 
+    def test_an_image_whose_name_is_too_long_on_the_mirror_is_left_with_a_warning(self) -> None:
+        image = "a/" + "b" * 250
+        asked = request(image)
+        assert lookups(asked, policy(MIRROR % ""), mutate) == ()
+        outcome = mutate(asked, policy(MIRROR % ""))
+        assert image_after(outcome, asked) == image
+        assert "would be longer than" in outcome.response.warnings[0]
+
+    def test_the_short_cut_declines_a_pod_with_a_rejected_image(self) -> None:
+        looks_up = policy(allow="[{image: r.io, verify: true}, dr.io]", mode="enforce")
+        assert approved_images(request("dr.io/a:1"), looks_up) == 1
+        assert approved_images(request("dr.io/a:1", "x.io/a:1"), looks_up) is None
+
     def test_an_image_that_stands_in_a_list_has_no_pull_policy(self) -> None:
         slot = Slot(("spec", "images", 0), "image", "nginx:1")
         assert not is_never_pulled({"spec": {"images": ["nginx:1"]}}, slot)
