@@ -90,7 +90,7 @@ def compile(  # noqa: A001
     10,000 characters in them; with --backstop they admit such an object. If a rule cannot be expressed, it is
     named on stderr and nothing is printed, unless you give --backstop.
 
-    Exit code: 0, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
+    Exit code: 0 when done, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
     """
     if target == MATCH_CONDITIONS:
         _refuse_native_options()
