@@ -595,3 +595,16 @@ def test_a_mode_that_rewrites_is_reported_when_there_are_no_mirrors(
 ) -> None:
     findings = parse_policy(policy_text(more, allow="[a.io@*]"), mode).lint(NOON)
     assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found
+
+
+@pytest.mark.parametrize(
+    ("until", "found"),
+    [
+        pytest.param("2026-03-02", [], id="live"),
+        pytest.param("2026-02-01", ["mode"], id="expired"),
+    ],
+)
+def test_a_rule_that_pins_rewrites_too(until: str, found: list[str]) -> None:
+    allow = f"[a.io@*, {{image: b.io, pin: true, until: {until}}}]"
+    findings = parse_policy(policy_text(allow=allow), "mutate").lint(NOON)
+    assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found

@@ -22,14 +22,14 @@ def overridden_mode(subject: Subject) -> Iterator[Remark]:
 
 
 def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
-    """Yield each place that sets a mode that rewrites images, when there is no mirror to rewrite them to."""
-    if subject.mirrors:
+    """Yield each place that sets a mode that rewrites images, when neither mirrors nor pins rewrite any."""
+    if subject.mirrors or any(rule.pin for rule in subject.approving()):
         return
     if rewrites(subject.mode):
         yield warning(
             NOTHING_TO_REWRITE,
             ("mode",),
-            f"mode {subject.mode} rewrites nothing, because the policy has no mirrors",
+            f"mode {subject.mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
             "add mirrors, or write mode: enforce",
         )
     for index, entry in enumerate(subject.overrides):
@@ -37,6 +37,6 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
             yield warning(
                 NOTHING_TO_REWRITE,
                 ("namespaces", index, "mode"),
-                f"mode {entry.mode} rewrites nothing, because the policy has no mirrors",
+                f"mode {entry.mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
                 "add mirrors, or write mode: enforce",
             )
