@@ -57,8 +57,8 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.option(
     "--rule",
     metavar="N",
-    help="Show instead the shortest image that only the rule allow[N] approves. With deny[N]: that only this"
-    " rule denies.",
+    help="Show instead the shortest image that only one rule decides. Give N for the rule allow[N], or"
+    " deny[N] for a deny rule.",
 )
 @click.option(
     "--fast-path",
@@ -203,7 +203,7 @@ def _print_rule(rule: Rule, witness: Witness | None, *, expired: bool) -> None:
         )
         _row(out, "needed for", f"no image: {others} that it matches")
     else:
-        _row(out, "needed for", f"{witness.image} is the shortest image that only this rule {verb}")
+        _row(out, "needed for", f"{witness.image}: the shortest image that only this rule {verb}")
         if witness.namespace is not None and witness.namespace != "default":
             _row(out, "namespace", witness.namespace)
 

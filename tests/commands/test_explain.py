@@ -232,13 +232,11 @@ RULES = policy_text(
 @pytest.mark.parametrize(
     ("rule", "code", "said"),
     [
-        pytest.param("0", 0, "a.io/x is the shortest image that only this rule approves", id="number"),
+        pytest.param("0", 0, "a.io/x: the shortest image that only this rule approves", id="number"),
         pytest.param("allow[1]", 0, "namespace  shop", id="namespace"),
         pytest.param("2", 1, "no image: other rules approve, or deny, all that it matches", id="dead"),
         pytest.param("3", 1, "it decides nothing any more", id="expired"),
-        pytest.param(
-            "deny[0]", 0, "a.io/private is the shortest image that only this rule denies", id="deny"
-        ),
+        pytest.param("deny[0]", 0, "a.io/private: the shortest image that only this rule denies", id="deny"),
     ],
 )
 def test_what_a_rule_is_needed_for(command: Command, write: Write, rule: str, code: int, said: str) -> None:
