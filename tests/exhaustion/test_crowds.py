@@ -20,6 +20,9 @@ ROWS: Final = crowds(MOST)
 
 
 LARGE: Final = 5000
+LARGE_GROWTH: Final = LARGE * 33 * 2**10
+"""Bytes that 5,000 connections take by themselves (docs/reliability.md): more than the bound for 500."""
+
 SPARE_FILES: Final = 500
 LARGE_ROWS: Final = {
     name: row
@@ -72,4 +75,4 @@ async def test_a_crowd_stops_nobody(arena: Arena, name: str) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in LARGE_ROWS.items()])
 async def test_a_crowd_stops_nobody_at_5000_connections(large_arena: Arena, name: str) -> None:
-    await large_arena.target.attacked(f"{name}-at-{LARGE}", LARGE_ROWS[name].attack())
+    await large_arena.target.attacked(f"{name}-at-{LARGE}", LARGE_ROWS[name].attack(), LARGE_GROWTH)
