@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-ABSENT: Final[dict[str, Any]] = {}
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

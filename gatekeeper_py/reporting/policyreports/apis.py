@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, Protocol
 from urllib.parse import quote
 
 from gatekeeper_py.cluster.errors import ApiError
 
 Choice = Literal["auto", "openreports", "policyreport", "none"]
-CHOICES: Final[tuple[Choice, ...]] = get_args(Choice)
 
 NOT_FOUND: Final = 404
 

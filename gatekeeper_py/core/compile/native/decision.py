@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gatekeeper_py.core.compile.cost import CALL_LIMIT, Part, Text, all_of, any_of
 from gatekeeper_py.core.compile.entry import Entry, EntryIndex
 from gatekeeper_py.core.compile.exclusions import Bounded, denied_on_mirror, entry_of
+from gatekeeper_py.core.compile.expression import is_pre_approved
+from gatekeeper_py.core.compile.fastpath import Endpoint, compile_fastpath
 from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
 from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
 T = TypeVar("T")
@@ -47,6 +51,17 @@ def affordable(condition: Condition, name: Text = NAME) -> Part | None:
     part = condition(name)
     cost = MAX_IMAGES * condition(name._replace(longest=0)).cost + part.cost
     return part if cost <= MAX_COST and len(part.text) <= MAX_EXPRESSION_LENGTH else None
+
+
+def recognised(policy: Policy, endpoint: Endpoint, now: datetime, image: str) -> Part | None:
+    """Return the condition that the fast path pre-approves ``image``, a CEL variable, on an endpoint.
+
+    ``None`` when it pre-approves nothing.
+    """
+    approved = compile_fastpath(policy, now).approved[endpoint]
+    if not approved:
+        return None
+    return affordable(lambda name: is_pre_approved(approved, name._replace(text=image)))
 
 
 class Fitting(NamedTuple, Generic[T]):

@@ -20,9 +20,7 @@ from typing import Final
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, WORKLOAD_KINDS, ImageList
 from gatekeeper_py.core.admission.mutation import MAX_ANNOTATIONS_BYTES
 from gatekeeper_py.core.admission.review import pointer
-from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.cost import Part, Text, quoted
-from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
 from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS, NAME, affordable, fitting
@@ -90,9 +88,9 @@ def _variables(selection: Selection, now: datetime) -> Iterator[Variable]:
     yield Variable("changed", f"({fields}).filter(p, p[0] != '' && !(p[0] in variables.before))")
     yield bounded("variables.changed.map(p, p[0])")
     unclear = ["variables.few"]
-    recognised = _recognised(selection.policy, now)
-    if recognised is not None:
-        unclear.append(f"!({recognised.text})")
+    known = decision.recognised(selection.policy, "mutating", now, "p[0]")
+    if known is not None:
+        unclear.append(f"!({known.text})")
     carried = "[p[0], p[0], p[1], p[2]]"
     yield Variable("unclear", f"variables.changed.filter(p, {' && '.join(unclear)}).map(p, {carried})")
     yield from steps("variables.unclear", more=2)
@@ -113,17 +111,6 @@ def _image_fields(field: ImageList) -> str:
     path = f"'spec.{field.key}[' + string(i) + '].{'.'.join(field.path)}'"
     target = f"'/spec/{field.key}/' + string(i) + '/{'/'.join(field.path)}'"
     return f"{items}.transformList(i, c, [{image}, {path}, {target}])"
-
-
-def _recognised(policy: Policy, now: datetime) -> Part | None:
-    """Return the condition that the fast path pre-approves ``p[0]``.
-
-    ``None`` when it pre-approves nothing.
-    """
-    fast = compile_fastpath(policy, now).approved["mutating"]
-    if not fast:
-        return None
-    return affordable(lambda name: expression.is_pre_approved(fast, name._replace(text="p[0]")))
 
 
 def _denials(selection: Selection) -> list[tuple[str, Part]]:

@@ -188,9 +188,7 @@ def _refusals(policy: Policy, now: datetime) -> Iterator[Refusal]:
             yield Refusal(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
     for index, entry in enumerate(policy.document.resources):
         kind = f"{entry.kind}.{entry.group}" if entry.group else entry.kind
-        yield Refusal(
-            part=f"resources[{index}]", why=f"a native policy cannot read the declared image paths of {kind}"
-        )
+        yield Refusal(part=f"resources[{index}]", why=f"{UNREADABLE_PATHS} {kind}")
 
 
 def _shown(refusals: tuple[Refusal, ...]) -> Iterator[Refusal]:

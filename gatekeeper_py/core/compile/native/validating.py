@@ -12,11 +12,9 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
-from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
 from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.exclusions import Bounded
-from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
 from gatekeeper_py.core.compile.native.decision import (
@@ -103,11 +101,11 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
         yield rewrites
     if selection.skip_templates:
         unclear.append("object.kind == 'Pod'")
-    recognised = _recognised(selection.policy, now)
-    if recognised is not None:
+    known = decision.recognised(selection.policy, "validating", now, "i")
+    if known is not None:
         # What a mirror rewrites is judged by its new name.
         exception = "" if rewrites is None else f"{rewrites.reference} || "
-        unclear.append(f"({exception}!({recognised.text}))")
+        unclear.append(f"({exception}!({known.text}))")
     yield Variable("unclear", f"variables.changed.filter(i, {' && '.join(unclear)}).map(i, [i, i])")
     yield from steps("variables.unclear")
     yield from mirrored
@@ -166,17 +164,6 @@ def _judged(judging: _Conditions, names: str) -> Iterator[Variable]:
     *first, last = verdicts("verdict", names, conditions)
     yield from (*first, last)
     yield Variable("rejected", f"{last.reference}.filter(p, p[2] != '{APPROVED}')")
-
-
-def _recognised(policy: Policy, now: datetime) -> Part | None:
-    """Return the condition that the fast path pre-approves the image ``i``.
-
-    ``None`` when it pre-approves nothing.
-    """
-    fast = compile_fastpath(policy, now).approved["validating"]
-    if not fast:
-        return None
-    return affordable(lambda name: expression.is_pre_approved(fast, name._replace(text="i")))
 
 
 def _judged_name(selection: Selection) -> Text:
