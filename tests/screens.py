@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from browser import Page, Scheme
+from tools.browser import Page, Scheme
 
 SCREENS: Final = [
     pytest.param(width, height, scheme, id=f"{name}-{scheme}")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from browser import Page, browsing, program
+from tools.browser import Page, browser, program
 
 
-@pytest.fixture
-async def browser(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Page]:
-    """A tab of a fresh Chromium."""
+@pytest.fixture(name="browser")
+async def page(request: pytest.FixtureRequest) -> AsyncIterator[Page]:
+    """A window of a fresh Chromium."""
     if program() is None:
         if request.config.getoption("--require-browser"):
             pytest.fail("there is no Chromium (Debian: apt-get install chromium)")
         pytest.skip("there is no Chromium (Debian: apt-get install chromium)")
-    async with browsing(tmp_path / "profile") as page:
+    async with browser() as chromium, chromium.page() as page:
         yield page

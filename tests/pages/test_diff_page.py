@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from auditing import HOSTILE
-from browser import Page, Scheme
 from builders import INSTANT, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.difference import compare
@@ -16,6 +15,7 @@ from gatekeeper_py.inventory.changes import Changes
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
 from screens import SCREENS, check_fits
+from tools.browser import Page, Scheme
 
 LONG = "registry.corp.io/a-very-long-name-of-a-team/" + "x" * 150
 OLD = parse_policy(policy_text(f"deny: ['{LONG}/**']\n", allow="[registry.corp.io, quay.io]"))

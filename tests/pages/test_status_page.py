@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from auditing import HOSTILE
-from browser import Page, Scheme
 from builders import pod, policy_text, review, workload
 from screens import SCREENS, check_fits
 from server import Server
+from tools.browser import Page, Scheme
 
 POLICY = policy_text(
     f'deny:\n  - image: registry.corp.io/{"long-" * 30}name/**\n    reason: <b>no</b>\n  - "*/**:latest"\n',

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tools.site.browser import Browser, Scheme, browser
+from tools.browser import Browser, Scheme, browser
+from tools.site.look import look
 from tools.site.pages import built, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,13 +32,13 @@ async def chromium() -> AsyncIterator[Browser]:
 async def test_a_page_fits_is_readable_and_loads_nothing_from_elsewhere(
     chromium: Browser, address: str, page: str, width: int, scheme: Scheme
 ) -> None:
-    look = await chromium.look(f"{address}/{page}", width=width, scheme=scheme)
-    assert look.overflow == []
-    assert look.faint == []
-    assert look.errors == []
-    assert look.scheme == {"light": "default", "dark": "slate"}[scheme]
-    assert f"{address}/{page}" in look.requests
-    assert [url for url in look.requests if not url.startswith((f"{address}/", "data:", "blob:"))] == []
+    seen = await look(chromium, f"{address}/{page}", width=width, scheme=scheme)
+    assert seen.overflow == []
+    assert seen.faint == []
+    assert seen.errors == []
+    assert seen.scheme == {"light": "default", "dark": "slate"}[scheme]
+    assert f"{address}/{page}" in seen.requests
+    assert [url for url in seen.requests if not url.startswith((f"{address}/", "data:", "blob:"))] == []
 
 
 WIDE = "<p style='width: 2000px'>wide</p>"
@@ -50,8 +51,8 @@ async def test_the_browser_sees_what_is_wrong(chromium: Browser) -> None:
     viewport = "<meta name='viewport' content='width=device-width'>"
     body = f"{viewport}<div class='md-content'>{WIDE}{FAINT}{ELSEWHERE}</div>"
     page = "data:text/html," + body.replace("#", "%23")
-    look = await chromium.look(page, width=390, scheme="light")
-    assert look.overflow == ["P wide", "the page can be scrolled to the right"]
-    assert look.faint == ["P faint"]
-    assert look.errors
-    assert "http://127.0.0.1:9/x.png" in look.requests
+    seen = await look(chromium, page, width=390, scheme="light")
+    assert seen.overflow == ["P wide", "the page can be scrolled to the right"]
+    assert seen.faint == ["P faint"]
+    assert seen.errors
+    assert "http://127.0.0.1:9/x.png" in seen.requests

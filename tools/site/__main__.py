@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from tools.site.browser import Scheme, browser
+from tools.browser import Scheme, browser
+from tools.site.look import look
 from tools.site.pages import SITE, built, served
 
 WIDTHS = (390, 1280)
@@ -24,10 +25,10 @@ async def main(wanted: list[str]) -> None:
                     continue
                 for width in WIDTHS:
                     for scheme in SCHEMES:
-                        look = await chromium.look(
-                            f"{address}/{page}", width=width, scheme=scheme, picture=True
+                        seen = await look(
+                            chromium, f"{address}/{page}", width=width, scheme=scheme, picture=True
                         )
-                        (folder / f"{name}-{width}-{scheme}.png").write_bytes(look.picture)
+                        (folder / f"{name}-{width}-{scheme}.png").write_bytes(seen.picture)
     sys.stdout.write(f"{folder}\n")
 
 

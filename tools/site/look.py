@@ -1,0 +1,48 @@
+"""Look at a page of the site as a reader would: what overflows, what is too faint, what it loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tools.browser import Browser, Scheme
+
+HEIGHT: Final = 900
+
+LOOK: Final = (Path(__file__).parent / "look.js").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look at a page showed."""
+
+    overflow: list[str]
+    faint: list[str]
+    """Text whose contrast with its background is below 3."""
+    scheme: str
+    """The theme's colour scheme."""
+    requests: list[str]
+    """Every URL that the page loaded."""
+    errors: list[str]
+    """Exceptions of scripts, and failed requests."""
+    picture: bytes
+    """PNG of the whole page; empty unless it was asked for."""
+
+
+async def look(browser: Browser, url: str, *, width: int, scheme: Scheme, picture: bool = False) -> Look:
+    """Open a page in a window of its own and look at it.
+
+    ``width`` is in CSS pixels. Raises TimeoutError when the page does not load.
+    """
+    async with browser.page() as page:
+        await page.open(url, width=width, height=HEIGHT, scheme=scheme)
+        seen = await page.evaluate(f"({LOOK})({width})")
+        return Look(
+            overflow=seen["overflow"],
+            faint=seen["faint"],
+            scheme=seen["scheme"],
+            requests=page.requests,
+            errors=page.errors,
+            picture=await page.picture(whole=True) if picture else b"",
+        )
