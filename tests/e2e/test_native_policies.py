@@ -31,7 +31,6 @@ from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.reporting.manifest import as_yaml
 from tools.controlplane.components import API_ADDRESS
-from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import MUTATING, NAMESPACE, VALIDATING, deployment, pod
 from tools.polling import wait_until
@@ -131,12 +130,12 @@ def send(
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     """The control plane without webhooks and, at the end, without native policies."""
     namespace = f"/api/v1/namespaces/{NAMESPACE}"
-    installed = exists(control_plane, namespace)
+    installed = control_plane.find(namespace) is not None
     if installed:
         until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         annotate(control_plane, namespace, until)
         wait_until(
-            lambda: not exists(control_plane, VALIDATING) and not exists(control_plane, MUTATING),
+            lambda: control_plane.find(VALIDATING) is None and control_plane.find(MUTATING) is None,
             seconds=60,
             what="no webhooks",
         )
@@ -144,7 +143,7 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     remove(control_plane)
     if installed:
         annotate(control_plane, namespace, None)
-        wait_until(lambda: exists(control_plane, VALIDATING), seconds=60, what="the webhook registered again")
+        wait_until(lambda: control_plane.find(VALIDATING), seconds=60, what="the webhook registered again")
 
 
 @pytest.fixture(scope="module")
@@ -164,16 +163,6 @@ def counted() -> Iterator[Counter[str]]:
     found: Counter[str] = Counter()
     yield found
     sys.stderr.write(f"\nobjects: {dict(sorted(found.items()))}\n")
-
-
-def exists(plane: ControlPlane, path: str) -> bool:
-    try:
-        plane.api("GET", path)
-    except ApiError as problem:
-        if problem.status == 404:
-            return False
-        raise
-    return True
 
 
 def annotate(plane: ControlPlane, path: str, until: str | None) -> None:

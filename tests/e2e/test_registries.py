@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import trustme
 
-from registries.debian import PASSWORD, USER, DebianRegistry, start_registry
+from registries.debian import PASSWORD, DebianRegistry, config_files, hub_mirrored_to, start_registry
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import NAMESPACE, Installed, deployment, pod
 from tools.polling import wait_until
 
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 SECRET = "gatekeeper-py-registries"
-CREDENTIALS = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Mirrors:
     """Two registries and the installation that uses them, ``first`` before ``second``."""
 
     product: Installed
+    ca: trustme.CA
     first: DebianRegistry
     second: DebianRegistry
 
@@ -49,10 +49,9 @@ def has_ca(product: Installed, server: Any) -> bool:
     return any(event["event"] == "registry_config_loaded" and event["cas"] for event in events)
 
 
-def config(credentials: str, hosts: list[str], ca: trustme.CA) -> dict[str, str]:
+def secret_data(ca: trustme.CA, *hosts: str, password: str = PASSWORD) -> dict[str, str]:
     """The data of the Secret."""
-    auths = {"auths": {host: {"auth": credentials} for host in hosts}}
-    files = {"config.json": json.dumps(auths).encode(), "test-ca.crt": ca.cert_pem.bytes()}
+    files = config_files(ca, *hosts, password=password)
     return {name: base64.b64encode(content).decode() for name, content in files.items()}
 
 
@@ -64,8 +63,8 @@ def mirrors(
     folder: Path = tmp_path_factory.mktemp("registries")
     first, second = (start_registry(folder / name, ca) for name in ("first", "second"))
     before = product.policy_text()
-    hosts = [first.host, second.host]
-    control_plane.api("POST", SECRETS, {"metadata": {"name": SECRET}, "data": config(CREDENTIALS, hosts, ca)})
+    data = secret_data(ca, first.host, second.host)
+    control_plane.api("POST", SECRETS, {"metadata": {"name": SECRET}, "data": data})
     try:
         product.set_policy(f"""apiVersion: gatekeeper-py/v1
 kind: ImagePolicy
@@ -74,22 +73,14 @@ allow:
   - registry.corp.example
   - {first.host}/
   - {second.host}/
-mirrors:
-  - from: docker.io
-    to: [{first.host}/hub, {second.host}/hub]
-    pin: true
-    onMissing: deny
-registries:
-  - {{host: "{first.host}", ca: test-ca.crt, ttlMissing: 1s}}
-  - {{host: "{second.host}", ca: test-ca.crt, ttlMissing: 1s}}
-""")
+{hub_mirrored_to(first.host, second.host)}""")
         product.set_mode("mutate")
         wait_until(
             lambda: all(has_ca(product, each) for each in product.servers()),
             seconds=60,
             what="the credentials in every replica",
         )
-        yield Mirrors(product, first, second)
+        yield Mirrors(product, ca, first, second)
     finally:
         product.set_policy(before)
         product.set_mode("enforce")
@@ -143,9 +134,7 @@ def test_new_credentials_are_used_without_a_restart(mirrors: Mirrors, namespace:
     """A look-up with a wrong password fails; with the right one again, the next Pod is rewritten."""
     product, plane = mirrors.product, mirrors.product.plane
     secret = f"{SECRETS}/{SECRET}"
-    right = plane.api("GET", secret)["data"]["config.json"]
-    wrong = base64.b64encode(f"{USER}:wrong".encode()).decode()
-    auths = {"auths": {host: {"auth": wrong} for host in (mirrors.first.host, mirrors.second.host)}}
+    hosts = (mirrors.first.host, mirrors.second.host)
     mirrors.first.push("hub/library/httpd", "2", b"httpd")
     processes = {each.name: each.process.pid for each in product.servers()}
 
@@ -166,10 +155,9 @@ def test_new_credentials_are_used_without_a_restart(mirrors: Mirrors, namespace:
         return stored_image(json.loads(done.stdout)).startswith(f"{mirrors.first.host}/hub/library/httpd:2@")
 
     try:
-        content = base64.b64encode(json.dumps(auths).encode()).decode()
-        plane.api("PATCH", secret, {"data": {"config.json": content}})
+        plane.api("PATCH", secret, {"data": secret_data(mirrors.ca, *hosts, password="wrong")})
         wait_until(refused, seconds=60, what="a look-up that is not authorized")
     finally:
-        plane.api("PATCH", secret, {"data": {"config.json": right}})
+        plane.api("PATCH", secret, {"data": secret_data(mirrors.ca, *hosts)})
     wait_until(rewritten, seconds=60, what="look-ups with the right password")
     assert {each.name: each.process.pid for each in product.servers()} == processes

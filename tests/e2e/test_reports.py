@@ -97,17 +97,7 @@ def serving(plane: ControlPlane, *names: str) -> Iterator[None]:
         paths = [f"{CRDS}/{each['metadata']['name']}" for name in names for each in definitions(name)]
         for path in paths:
             plane.api("DELETE", path)
-        wait_until(lambda: not any(_exists(plane, path) for path in paths), seconds=60, what="no report API")
-
-
-def _exists(plane: ControlPlane, path: str) -> bool:
-    try:
-        plane.api("GET", path)
-    except ApiError as problem:
-        if problem.status == 404:
-            return False
-        raise
-    return True
+        wait_until(lambda: all(plane.find(path) is None for path in paths), seconds=60, what="no report API")
 
 
 def _served(plane: ControlPlane, name: str) -> bool:

@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 
-KUBECONFIG = {
-    "apiVersion": "v1",
-    "kind": "Config",
-    "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
-    "users": [{"name": "u", "user": {}}],
-    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-    "current-context": "x",
-}
+from scraped import UNREACHABLE
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -25,7 +18,7 @@ def test_once_ends_at_a_signal_while_the_cluster_cannot_be_reached(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(json.dumps(KUBECONFIG))
+    kubeconfig.write_text(json.dumps(UNREACHABLE))
     command = [sys.executable, "-m", "gatekeeper_py", "control", "--once"]
     with subprocess.Popen(
         [*command, f"--kubeconfig={kubeconfig}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -20,6 +20,7 @@ OCI = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 USER, PASSWORD = "alice", "wonderland"
+CA_FILE = "test-ca.crt"
 BASIC = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
@@ -61,6 +62,26 @@ class DebianRegistry:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def config_files(ca: trustme.CA, *hosts: str, password: str = PASSWORD) -> dict[str, bytes]:
+    """The files of ``--registry-config`` for these registries, by name."""
+    auth = b64encode(f"{USER}:{password}".encode()).decode()
+    auths = {"auths": {host: {"auth": auth} for host in hosts}}
+    return {"config.json": json.dumps(auths).encode(), CA_FILE: ca.cert_pem.bytes()}
+
+
+def hub_mirrored_to(first: str, second: str) -> str:
+    """The part of a policy that mirrors Docker Hub to two registries, pinned, with their settings."""
+    return f"""mirrors:
+  - from: docker.io
+    to: [{first}/hub, {second}/hub]
+    pin: true
+    onMissing: deny
+registries:
+  - {{host: "{first}", ca: {CA_FILE}, ttlMissing: 1s}}
+  - {{host: "{second}", ca: {CA_FILE}, ttlMissing: 1s}}
+"""
 
 
 def start_registry(folder: Path, ca: trustme.CA) -> DebianRegistry:

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from builders import pod, review
-from registries.debian import BASIC, DebianRegistry, start_registry
+from registries.debian import DebianRegistry, config_files, hub_mirrored_to, start_registry
 from server import Server
 
 
@@ -51,9 +51,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     first, second = (start_registry(tmp_path / name, ca) for name in ("first", "second"))
     config = tmp_path / "config"
     config.mkdir()
-    ca.cert_pem.write_to_path(config / "test-ca.crt")
-    auth = {"auth": BASIC.removeprefix("Basic ")}
-    (config / "config.json").write_text(json.dumps({"auths": {first.host: auth, second.host: auth}}))
+    for name, content in config_files(ca, first.host, second.host).items():
+        (config / name).write_bytes(content)
     (tmp_path / "policy.yaml").write_text(f"""apiVersion: gatekeeper-py/v1
 kind: ImagePolicy
 mode: mutate
@@ -63,15 +62,7 @@ allow:
     onError: deny
   - {first.host}/
   - {second.host}/
-mirrors:
-  - from: docker.io
-    to: [{first.host}/hub, {second.host}/hub]
-    pin: true
-    onMissing: deny
-registries:
-  - {{host: "{first.host}", ca: test-ca.crt, ttlMissing: 1s}}
-  - {{host: "{second.host}", ca: test-ca.crt, ttlMissing: 1s}}
-""")
+{hub_mirrored_to(first.host, second.host)}""")
     server = Server(
         "--policy", str(tmp_path / "policy.yaml"), "--registry-config", str(config),
         "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--drain-seconds", "0",

@@ -22,6 +22,9 @@ class Plane:
         self.started: list[tuple[list[str], dict[str, str]]] = []
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
+        return {}
+
+    def find(self, path: str) -> dict[str, Any]:
         return {"data": {"tls.crt": "", "tls.key": ""}}
 
     def kubeconfig_for_service_account(self, namespace: str, account: str) -> Path:

@@ -12,6 +12,7 @@ namespace holds one control plane.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -198,6 +199,16 @@ class ControlPlane:
         Raises ApiError for a status of 400 or more, and OSError if there is no answer.
         """
         return json.loads(exchange(API_ADDRESS, method, path, body, tls=self.tls))
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        """Return an object, or ``None`` if it does not exist."""
+        try:
+            found: dict[str, Any] = self.api("GET", path)
+        except ApiError as problem:
+            if problem.status == http.client.NOT_FOUND:
+                return None
+            raise
+        return found
 
     def make_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         """Create a namespace and wait for its service account, which Pods need."""

@@ -240,12 +240,10 @@ class Kubelet:
         source = secret or volume["configMap"]
         kind, name = ("secrets", source["secretName"]) if secret else ("configmaps", source["name"])
         path = f"/api/v1/namespaces/{self.namespace}/{kind}/{name}"
-        try:
-            data = self.plane.api("GET", path).get("data") or {}
-        except ApiError as problem:
-            if problem.status == http.client.NOT_FOUND:
-                return {} if source.get("optional") else None
-            raise
+        found = self.plane.find(path)
+        if found is None:
+            return {} if source.get("optional") else None
+        data = found.get("data") or {}
         contents = {key: base64.b64decode(value) if secret else value.encode() for key, value in data.items()}
         items = source.get("items")
         if items is None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tools.controlplane.exchange import ApiError, exchange
+from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
 from tools.installation.kubelet import Kubelet
 from tools.polling import wait_until
@@ -37,13 +37,7 @@ class Installed:
 
     def get(self, path: str) -> dict[str, Any] | None:
         """Return an object, or ``None`` if it does not exist."""
-        try:
-            found: dict[str, Any] = self.plane.api("GET", path)
-        except ApiError as problem:
-            if problem.status == 404:
-                return None
-            raise
-        return found
+        return self.plane.find(path)
 
     def wait_armed(self) -> None:
         """Until the validating configuration exists and three replicas are ready."""
