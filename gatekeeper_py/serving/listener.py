@@ -84,7 +84,7 @@ class Listener:
         self._context = context
         self._on_evicted = on_evicted
         self._table = Table(max_connections)
-        self._turns = Turns(self._loop)
+        self._turns = Turns(self._loop, max_connections)
         self._server = AiohttpServer(handler, self._turns, on_error, check_chunks=fast)
         self._service = Service(
             self._table,
@@ -122,7 +122,7 @@ class Listener:
         reset them.
         """
         for _ in range(0, BACKLOG, ACCEPTS_A_TURN):
-            if not self._accept():
+            if not self._accept(paced=False):
                 break
         self._close_socket()
 
@@ -156,12 +156,17 @@ class Listener:
     def _connections(self) -> list[HttpConnection]:
         return [cast("HttpConnection", member) for member in self._table]
 
-    def _accept(self) -> bool:
-        """Accept some connections; return whether more may wait."""
+    def _accept(self, *, paced: bool = True) -> bool:
+        """Accept some connections; return whether more may wait.
+
+        ``paced`` accepts no more while too many handshakes wait for their turn.
+        """
         listening = self._socket
         if listening is None:
             return False
         for _ in range(ACCEPTS_A_TURN):
+            if paced and self._turns.is_behind:
+                return True
             try:
                 accepted, address = listening.accept()
             except (BlockingIOError, InterruptedError):

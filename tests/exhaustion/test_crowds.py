@@ -31,6 +31,7 @@ LARGE_ROWS: Final = {
     in {
         "silent-before-tls-from-many-addresses",
         "half-a-hello",
+        "a-hello-then-silent-from-many-addresses",
         "silent-after-tls",
         "half-a-header-from-many-addresses",
         "one-good-review-then-silent",

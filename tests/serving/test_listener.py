@@ -14,6 +14,7 @@ import pytest
 from builders import pod, review
 from contract import check_response
 from gatekeeper_py.serving.answers import json_response
+from gatekeeper_py.serving.connections.turns import Turns
 from gatekeeper_py.serving.listener import ACCEPTS_A_TURN, Listener
 from gatekeeper_py.settings import Address
 from served import Served, Start
@@ -236,6 +237,49 @@ async def test_many_handshakes_at_once_are_all_served(start: Start) -> None:
 
     assert await asyncio.gather(*(ask() for _ in range(150))) == [200] * 150
     await eventually(lambda: served.listener.connections == 0)
+
+
+async def test_no_connection_is_accepted_while_many_handshakes_wait(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = start(max_connections=500)
+    monkeypatch.setattr(Turns, "is_behind", True)
+    with socket.create_connection(("127.0.0.1", served.address.port)) as plain:
+        await asyncio.sleep(0.05)
+        assert served.listener.connections == 0
+        monkeypatch.setattr(Turns, "is_behind", False)
+        await eventually(lambda: served.listener.connections == 1)
+        assert plain.fileno() > 0
+
+
+async def test_a_crowd_that_dials_faster_than_handshakes_begin_leaves_everybody_a_turn(start: Start) -> None:
+    """Each connection that is cut off is replaced at once; ours still completes its handshake."""
+    served = start(max_connections=300)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        sent = ssl.MemoryBIO()
+        served.trust.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost").do_handshake()
+    hello = sent.read()
+
+    async def redial() -> None:
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.address.port)
+            writer.write(hello)
+            try:
+                while await reader.read(4096):
+                    pass
+            except OSError:
+                pass
+            finally:
+                writer.transport.abort()
+
+    crowd = [asyncio.create_task(redial()) for _ in range(500)]
+    await eventually(lambda: served.listener.connections == 300)
+    for _ in range(4):
+        async with served.connected() as connection:
+            assert (await connection.ask(request(CONTENT))).status == 200
+    for each in crowd:
+        each.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
 
 
 async def test_old_protocol_versions_are_refused(served: Served) -> None:

@@ -33,6 +33,7 @@ MAX_HELLO_BYTES: Final = 5 + 16 * 1024
 """Maximum size of a ClientHello with its record header. A client sends nothing else before the answer."""
 
 _HANDSHAKE_RECORD: Final = 0x16
+_RECORD_HEADER_BYTES: Final = 5
 
 _buffer: Final = memoryview(bytearray(SLICE_BYTES))
 """What is read goes here first. One buffer serves all connections: the event loop reads and then calls
@@ -78,6 +79,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._tls: Any = None  # an ssl.SSLObject, once the handshake began
         self._waiting = b""  # encrypted input that OpenSSL has not got yet
         self._unread = False  # OpenSSL holds records that were not read
+        self._asked = False  # the handshake waits for its turn, or began
         self._open = False  # the handshake is complete, and we have not closed
         self._closing = False
         self._reading = True
@@ -116,11 +118,22 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._shake_hands()
         else:
             self._waiting += data
-            if self._waiting[0] != _HANDSHAKE_RECORD or len(self._waiting) > MAX_HELLO_BYTES:
-                self.abort()
-            elif len(self._waiting) == len(data):
-                self._application.heard()
-                self._turns.ask(self)
+            self._take_hello(is_first=len(self._waiting) == len(data))
+
+    def _take_hello(self, *, is_first: bool) -> None:
+        """Ask for a turn once the first record of the handshake is complete.
+
+        Half a record gets no turn: it is of no use to OpenSSL, and would cost 40 KiB.
+        """
+        if self._waiting[0] != _HANDSHAKE_RECORD or len(self._waiting) > MAX_HELLO_BYTES:
+            self.abort()
+            return
+        if is_first:
+            self._application.heard()
+        size = _RECORD_HEADER_BYTES + int.from_bytes(self._waiting[3:_RECORD_HEADER_BYTES])
+        if len(self._waiting) >= max(size, _RECORD_HEADER_BYTES) and not self._asked:
+            self._asked = True
+            self._turns.ask(self)
 
     def eof_received(self) -> None:
         """Let the TCP connection be closed: the peer sends nothing more."""
@@ -153,7 +166,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     @property
     def is_waiting(self) -> bool:
         """Whether the handshake waits for its turn, which is not the peer's fault."""
-        return self._tls is None and self._waiting != b""
+        return self._asked and self._tls is None
 
     def give_up(self) -> None:
         """End the connection, because its peer does not go on with the handshake."""

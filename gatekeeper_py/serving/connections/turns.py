@@ -24,6 +24,14 @@ MAX_HANDSHAKES: Final = 512
 """Maximum number of handshakes that wait for the peer's second message. Each holds 45 KiB, and when all peers
 answer at once, their second halves take 40 ms of one turn."""
 
+MAX_WAITING_HANDSHAKES: Final = 64
+"""With so many handshakes waiting for their turn, no more connections are accepted. They wait in the kernel's
+queue instead. Without this bound, clients that dial faster than handshakes can begin would fill the table
+with connections that wait, and each would be evicted as the oldest just before its turn."""
+
+WAITING_SHARE: Final = 8
+"""Handshakes that wait are at most one connection in this many, if that is less."""
+
 HANDSHAKE_PATIENCE_SECONDS: Final = 0.25
 """How long a handshake may wait for its peer while a handshake of another, equal or better peer is queued. It
 is not ended in favour of the same peer: a client that begins a thousand handshakes at once needs seconds to
@@ -59,12 +67,20 @@ class Handshake(Connection, Protocol):
 
 
 class Turns:
-    """The budgets of one listener. ``crowded`` is set while input is budgeted."""
+    """The budgets of one listener. ``crowded`` is set while input is budgeted.
+
+    ``capacity`` is how many connections there may be.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        loop: asyncio.AbstractEventLoop,
+        capacity: int = MAX_HANDSHAKES,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.crowded = False
+        self._most_waiting = max(min(MAX_WAITING_HANDSHAKES, capacity // WAITING_SHARE), HANDSHAKES_A_TURN)
         self._loop = loop
         self._clock = clock
         self._began = 0.0
@@ -97,6 +113,15 @@ class Turns:
         turn = asyncio.Event()
         self.defer(connection, turn.set, fresh=True)
         await turn.wait()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether too many handshakes wait for their turn to let more connections in.
+
+        They do not count while they wait for peers to go on with ``MAX_HANDSHAKES`` others: then new
+        connections must come in, because each of them ends an old one.
+        """
+        return len(self._waiting) >= self._most_waiting and len(self._started) < MAX_HANDSHAKES
 
     def ask(self, handshake: Handshake) -> None:
         """Begin a handshake when its peer's turn comes."""
@@ -182,20 +207,24 @@ class _Queue(Generic[_Item]):
 
     def __init__(self) -> None:
         self._by_peer: OrderedDict[Peer, OrderedDict[_Item, None]] = OrderedDict()
+        self._count = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._by_peer)
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, peer: Peer, item: _Item) -> None:
         waiting = self._by_peer.get(peer)
         if waiting is None:
             waiting = self._by_peer[peer] = OrderedDict()
-        waiting[item] = None
+        if item not in waiting:
+            waiting[item] = None
+            self._count += 1
 
     def discard(self, peer: Peer, item: _Item) -> None:
         waiting = self._by_peer.get(peer)
         if waiting is not None and item in waiting:
             del waiting[item]
+            self._count -= 1
             if not waiting:
                 del self._by_peer[peer]
 
@@ -211,6 +240,7 @@ class _Queue(Generic[_Item]):
         """Take the first of a peer."""
         waiting = self._by_peer[peer]
         item, _ = waiting.popitem(last=False)
+        self._count -= 1
         if waiting:
             self._by_peer.move_to_end(peer)
         else:

@@ -67,13 +67,14 @@ class Application:
         self.transport: TlsTransport | None = None
         self.received = bytearray()
         self.lost = self.given_up = False
-        self.pieces = 0
+        self.pieces = self.hearings = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, TlsTransport)
         self.transport = transport
 
-    def heard(self) -> None: ...
+    def heard(self) -> None:
+        self.hearings += 1
 
     def data_received(self, data: bytes) -> None:
         assert data
@@ -172,6 +173,26 @@ async def test_data_that_comes_with_the_end_of_the_handshake_is_not_lost(world: 
     world.client.do_handshake()
     world.server.data_received(world.records(b"early", b"bird"))
     assert world.application.received == b"earlybird"
+
+
+async def test_half_a_hello_waits_for_its_rest_and_not_for_its_turn(world: World) -> None:
+    with contextlib.suppress(ssl.SSLWantReadError):
+        world.client.do_handshake()
+    hello = world.sent()
+    for byte in hello[:-1]:
+        world.server.data_received(bytes([byte]))
+    await asyncio.sleep(0)
+    assert not world.server.is_waiting
+    assert world.application.hearings == 1
+    assert world.tcp.sent == b""
+    world.server.data_received(hello[-1:])
+    assert world.server.is_waiting
+    await asyncio.sleep(0)
+    assert not world.server.is_waiting
+    world.take()
+    world.client.do_handshake()
+    world.server.data_received(world.records(b"hello"))
+    assert world.application.received == b"hello"
 
 
 @settings(deadline=None, max_examples=60)

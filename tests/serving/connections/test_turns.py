@@ -13,6 +13,7 @@ from gatekeeper_py.serving.connections.turns import (
     HANDSHAKES_A_TURN,
     INPUT_SECONDS,
     MAX_HANDSHAKES,
+    MAX_WAITING_HANDSHAKES,
     Turns,
 )
 from wire import eventually
@@ -76,6 +77,34 @@ async def test_a_few_handshakes_begin_in_each_turn(turns: Turns) -> None:
         await asyncio.sleep(0)
         assert len(world.begun) - before <= HANDSHAKES_A_TURN
         before = len(world.begun)
+
+
+async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(turns: Turns) -> None:
+    world = Handshakes()
+    peer = Peer("10.9.9.9", 1)
+    handshakes = world.of(peer, MAX_WAITING_HANDSHAKES)
+    for handshake in handshakes[1:]:
+        turns.ask(handshake)
+    assert not turns.is_behind
+    turns.ask(handshakes[0])
+    assert turns.is_behind
+    turns.leave(handshakes[1])
+    assert not turns.is_behind
+    turns.ask(handshakes[1])
+    turns.ask(handshakes[1])
+    assert turns.is_behind
+    await eventually(lambda: len(world.begun) == len(handshakes))
+    assert not turns.is_behind
+
+
+async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns) -> None:
+    """Otherwise nobody could get in until they time out: only a new connection ends one of them."""
+    world = Handshakes()
+    for handshake in world.of(Peer("10.9.9.9", 1), MAX_HANDSHAKES + MAX_WAITING_HANDSHAKES):
+        turns.ask(handshake)
+    assert turns.is_behind
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    assert not turns.is_behind
 
 
 async def test_peers_take_turns_with_their_handshakes(turns: Turns) -> None:
