@@ -264,7 +264,7 @@ class Reloader:
         del snapshot
         self._install(compiled)
         self._log.info(
-            "policy_rule_lapsed",
+            "policy_rule_expired",
             revision=compiled.revision,
             allow=len(compiled.allow),
             deny=len(compiled.deny),

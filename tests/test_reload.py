@@ -227,7 +227,7 @@ async def test_a_rule_that_lapses_is_gone_without_a_delivery(world: World) -> No
     queue: asyncio.Queue[Delivery] = asyncio.Queue()
     queue.put_nowait(Delivery(text=policy_text(allow=rule), resource_version="1"))
     task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
-    await eventually(lambda: world.log.named("policy_rule_lapsed") != [])
+    await eventually(lambda: world.log.named("policy_rule_expired") != [])
     assert not world.approves("registry.corp.io/a")
     assert world.approves("other.io/a")
     assert world.observer.results == ["loaded"]
@@ -271,7 +271,7 @@ async def test_a_bug_when_a_rule_lapses_does_not_end_the_server(
     monkeypatch.setattr(type(policy), "compiling", fail_once)
     world.now = START + timedelta(days=5)
     task = asyncio.create_task(world.reloader.run(_deliveries(asyncio.Queue())))
-    await eventually(lambda: world.log.named("policy_rule_lapsed") != [])
+    await eventually(lambda: world.log.named("policy_rule_expired") != [])
     await _cancelled(task)
     assert len(world.log.named("policy_not_compiled")) == 1
     assert not world.approves("quay.io/x")

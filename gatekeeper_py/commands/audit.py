@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gatekeeper_py.reporting.policyreports.apis import Choice
 
 
-@click.command(short_help="List what already runs that a policy would refuse.")
+@click.command(short_help="List the running images that a policy would refuse.")
 @click.option("--policy", metavar="POLICY", help="Policy file, ConfigMap manifest, or - for stdin.")
 @click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap of the cluster.")
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Audit only this namespace. Default: all.")
@@ -46,18 +46,20 @@ if TYPE_CHECKING:
     "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
 )
 @click.option("--wide", is_flag=True, help="Do not shorten the table to the width of the terminal.")
-@click.option("--suggest", is_flag=True, help="Print a policy that approves what runs, instead of a report.")
+@click.option(
+    "--suggest", is_flag=True, help="Print a policy that approves the images in use, instead of a report."
+)
 @click.option(
     "--by",
     type=click.Choice(["registry", "path", "repository"]),
     help="With --suggest: how much one rule covers. Default: registry.",
 )
-@click.option("--base", metavar="POLICY", help="With --suggest: keep this policy, and add what it lacks.")
+@click.option("--base", metavar="POLICY", help="With --suggest: keep this policy, and add the missing rules.")
 @click.option(
     "--every",
     type=Interval(10, 24 * 3600),
     metavar="DURATION",
-    help="Audit again and again (e.g. 10m), until a signal, and write reports into the cluster.",
+    help="Repeat the audit at this interval (e.g. 10m), until a signal, and write reports into the cluster.",
 )
 @click.option(
     "--report",
@@ -91,8 +93,8 @@ def audit(
 ) -> int:
     """List the images that the policy would refuse, in the Pods and workloads of a cluster.
 
-    With --suggest, print instead a policy that approves all that runs. It needs no policy. A registry where
-    anyone can publish is never approved as a whole; images that are invalid, or that --base denies, are
+    With --suggest, print instead a policy that approves every image in use. This needs no policy. A registry
+    where anyone can publish is never approved as a whole; images that are invalid, or that --base denies, are
     named in comments.
 
     With --every, audit until a signal, log each audit as a JSON line, and write Report or PolicyReport

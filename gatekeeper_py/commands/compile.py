@@ -44,7 +44,7 @@ NATIVE: Final[dict[str, Compiler]] = {
 MATCH_CONDITIONS: Final = "match-conditions"
 
 
-@click.command(short_help="Write what an API server can evaluate itself.")
+@click.command(short_help="Compile a policy for the API server to evaluate.")
 @click.argument("policy")
 @click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, *NATIVE]), required=True)
 @click.option(

@@ -58,7 +58,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     "--renew-before-days",
     type=Days(0, MAX_DAYS, min_open=True),
     default=30.0,
-    help="How long before it expires a certificate is renewed.",
+    help="How long before its expiry a certificate is renewed.",
 )
 @click.option(
     "--settle-seconds",

@@ -64,7 +64,9 @@ class Reviewed:
     is_flag=True,
     help="Print the admitted objects as they would be stored, with rewritten images.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 for unknown kinds too: no image is found there.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 for unknown kinds too (kinds in which no image is found)."
+)
 @click.option(
     "--format",
     "--output",
@@ -95,7 +97,7 @@ def review(
     *.yaml, *.yml and *.json are read.
 
     Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
-    object. With --look-up, an image that does not exist is rejected. If a registry cannot be asked and the
+    object. With --look-up, an image that does not exist is rejected. If a registry cannot be queried and the
     policy keeps the image, the command prints a warning.
     """
     if mutate and style in {"sarif", "junit"}:

@@ -16,10 +16,10 @@ from typing import Final, Literal
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.compile import exclusions, expression
+from gatekeeper_py.core.compile.choice import Candidate, Choice, choose
 from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
-from gatekeeper_py.core.compile.room import Candidate, Choice, choose
 from gatekeeper_py.core.compile.written import MAX_LENGTH, parse_full
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (

@@ -74,7 +74,7 @@ class Fitting(NamedTuple, Generic[T]):
 def fitting(
     items: Sequence[T], condition: Callable[[Sequence[T]], Condition], name: Text, most: int
 ) -> Fitting[T]:
-    """Return at most ``most`` conditions, each of as many items as one expression has room for."""
+    """Return at most ``most`` conditions, each of as many items as fit into one expression."""
     parts: list[Part] = []
     while items and len(parts) < most:
         left = items

@@ -35,8 +35,8 @@ from gatekeeper_py.core.compile.native.objects import (
 )
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, as_written, rewritten
 from gatekeeper_py.core.compile.native.selection import (
-    NO_ROOM,
-    NO_ROOM_FOR_ALL,
+    ALL_TOO_LARGE,
+    TOO_LARGE,
     CannotExpress,
     Refusal,
     Selection,
@@ -117,7 +117,7 @@ def _denials(selection: Selection) -> list[tuple[str, Part]]:
     """Return the conditions under which an image is denied, so that no mirror rewrites it."""
     found = fitting(selection.denied(), decision.denies, NAME, MAX_EXPRESSIONS)
     if found.remaining:
-        raise CannotExpress([Refusal(part=found.remaining[0].entry.because, why=NO_ROOM)])
+        raise CannotExpress([Refusal(part=found.remaining[0].entry.because, why=TOO_LARGE)])
     return [(REJECTED, part) for part in found.parts]
 
 
@@ -131,7 +131,7 @@ def _moved(selection: Selection) -> Part:
     if len(selection.mirrors) <= MAX_MIRRORS:
         part = affordable(lambda name: rewritten(selection.mirrors, name, result, unchanged="['', '']"))
     if part is None:
-        raise CannotExpress([Refusal(part="mirrors", why=NO_ROOM_FOR_ALL)])
+        raise CannotExpress([Refusal(part="mirrors", why=ALL_TOO_LARGE)])
     return part
 
 

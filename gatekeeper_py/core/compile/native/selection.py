@@ -29,8 +29,8 @@ MAX_SHOWN: Final = 100
 MAX_BRANCHES: Final = 50
 """Nested conditions in one expression. CEL's parser gives up at a depth of 250 (cel-go, parser/parser.go)."""
 
-NO_ROOM: Final = "the expression would become too long or too expensive"
-NO_ROOM_FOR_ALL: Final = "the expression for all of them would become too long or too expensive"
+TOO_LARGE: Final = "the expression would become too long or too expensive"
+ALL_TOO_LARGE: Final = "the expression for all of them would become too long or too expensive"
 EXPIRES: Final = "it will expire, and a native policy has no clock"
 UNREADABLE_PATHS: Final = "a native policy cannot read the declared image paths of"
 LOOKS_UP: Final = "it needs a look-up in a registry, which a native policy cannot do"
@@ -107,7 +107,7 @@ class Selection:
             cost += part.cost + 1
         part = Part(f"({text}{str(self.policy.mode in modes).lower()})", cost, closed=True)
         if len(groups) > MAX_BRANCHES or cost > MAX_COST or len(part.text) > MAX_EXPRESSION_LENGTH:
-            raise CannotExpress([Refusal(part="namespaces", why=NO_ROOM_FOR_ALL)])
+            raise CannotExpress([Refusal(part="namespaces", why=ALL_TOO_LARGE)])
         return part
 
 

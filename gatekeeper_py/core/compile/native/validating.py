@@ -36,9 +36,9 @@ from gatekeeper_py.core.compile.native.objects import (
 )
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, as_judged, rewritten
 from gatekeeper_py.core.compile.native.selection import (
+    ALL_TOO_LARGE,
     MAX_SHOWN,
-    NO_ROOM,
-    NO_ROOM_FOR_ALL,
+    TOO_LARGE,
     CannotExpress,
     Refusal,
     Selection,
@@ -129,7 +129,7 @@ class _Conditions(NamedTuple):
 
 
 def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> _Conditions:
-    """Return the conditions for a name; a backstop approves more when there is no room for every rule."""
+    """Return the conditions on a name. If not every rule fits, a backstop approves more."""
     allowed = selection.allowed
     choices: list[tuple[tuple[Entry, ...], tuple[Bounded, ...]]] = [(allowed, denied)]
     if options.backstop:
@@ -147,9 +147,9 @@ def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options
         entries = (*approving.remaining, *(each.entry for each in denying.remaining))
         left = left or [entry.because for entry in entries]
     parts = list(dict.fromkeys(left))
-    refusals = [Refusal(part=part, why=NO_ROOM) for part in parts[:MAX_SHOWN]]
+    refusals = [Refusal(part=part, why=TOO_LARGE) for part in parts[:MAX_SHOWN]]
     if len(parts) > MAX_SHOWN:
-        refusals.append(Refusal(part="policy", why=f"no room for {len(parts) - MAX_SHOWN:,} more rules"))
+        refusals.append(Refusal(part="policy", why=f"{len(parts) - MAX_SHOWN:,} more rules do not fit"))
     raise CannotExpress(refusals)
 
 
@@ -195,7 +195,7 @@ def _mirrored(selection: Selection, denied: tuple[Bounded, ...], options: Option
         return (rewrites, *first, last, mirrored, Variable("judged", judged_by))
     if options.backstop:
         return rewrites, Variable("judged", f"{rewrites.reference} ? [] : variables.canonical")
-    raise CannotExpress([Refusal(part="mirrors", why=NO_ROOM_FOR_ALL)])
+    raise CannotExpress([Refusal(part="mirrors", why=ALL_TOO_LARGE)])
 
 
 def _validations(policy: Policy, options: Options) -> Iterator[Document]:

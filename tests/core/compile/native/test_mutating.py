@@ -136,13 +136,13 @@ def test_namespaces_in_mutate_mode_are_selected() -> None:
             "[a.io]",
             "mirrors: [" + ", ".join(f"{{from: m{n}.io, to: a.io/m{n}}}" for n in range(51)) + "]\n",
             "mirrors",
-            id="no-room",
+            id="too-many",
         ),
         pytest.param(
             "[a.io]",
             HUB_TO_CORP + "deny: [" + ", ".join(f"'*.d{n}.io/x-*'" for n in range(1000)) + "]\n",
             None,
-            id="no-room-for-denials",
+            id="too-many-denials",
         ),
     ],
 )

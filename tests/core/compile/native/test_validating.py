@@ -1,4 +1,4 @@
-"""The objects of a native ValidatingAdmissionPolicy, and what becomes of policies without room."""
+"""The objects of a native ValidatingAdmissionPolicy, and policies that do not fit into its expressions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatekeeper_py.core.compile import entry
 from gatekeeper_py.core.compile.native import validating
 from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS
 from gatekeeper_py.core.compile.native.objects import Options
-from gatekeeper_py.core.compile.native.selection import MAX_SHOWN, NO_ROOM, CannotExpress
+from gatekeeper_py.core.compile.native.selection import MAX_SHOWN, TOO_LARGE, CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 
 Document = dict[str, Any]
@@ -172,7 +172,7 @@ def test_rules_without_room_are_refused_by_name() -> None:
         compiled(f"deny: [{many('*.d{}.io/x*', count)}]\n")
     first, *_, last = refused.value.refusals
     assert len(refused.value.refusals) == MAX_SHOWN + 1
-    assert first.why == NO_ROOM
+    assert first.why == TOO_LARGE
     # The first one that is named is the first one that does not fit.
     number = int(first.part.split("[")[1].split("]")[0])
     assert 10 < number < count
@@ -180,10 +180,10 @@ def test_rules_without_room_are_refused_by_name() -> None:
     with pytest.raises(CannotExpress):
         compiled(f"deny: [{many('*.d{}.io/x*', number + 1)}]\n")
     assert last.part == "policy"
-    assert last.why == f"no room for {count - number - MAX_SHOWN:,} more rules"
+    assert last.why == f"{count - number - MAX_SHOWN:,} more rules do not fit"
 
 
-def test_what_one_expression_has_no_room_for_is_in_several() -> None:
+def test_rules_that_do_not_fit_into_one_expression_are_in_several() -> None:
     more = f"deny: [{many('*.d{}.io/x*', 100)}]\n"
     found = variables(compiled(more, allow=f"[{many('*.r{}.io/team-*/**:v*', 60)}, a.io]")[0])
     verdicts = [name for name in found if name.startswith("verdict")]
@@ -216,7 +216,7 @@ def test_few_rules_without_room_are_all_named() -> None:
         ),
     ],
 )
-def test_a_backstop_approves_more_when_there_is_no_room(allow: str, more: str, expected: str) -> None:
+def test_a_backstop_approves_more_when_not_all_rules_fit(allow: str, more: str, expected: str) -> None:
     with pytest.raises(CannotExpress):
         compiled(more, allow=allow)
     policy, _ = compiled(more, allow=allow, backstop=True)
@@ -224,9 +224,9 @@ def test_a_backstop_approves_more_when_there_is_no_room(allow: str, more: str, e
     assert len(policy["spec"]["validations"]) == 1
 
 
-def test_a_backstop_is_refused_when_not_even_its_registries_have_room() -> None:
+def test_a_backstop_is_refused_when_not_even_its_registries_fit() -> None:
     allow = f"[{many('*r{}.io', 2000)}]"
-    with pytest.raises(CannotExpress, match="room"):
+    with pytest.raises(CannotExpress, match="more rules do not fit"):
         compiled(allow=allow, backstop=True)
 
 
@@ -239,7 +239,7 @@ def test_too_many_denials_on_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "b.io" not in variables(policy)["rejected"]
 
 
-def test_mirrors_without_room() -> None:
+def test_mirrors_that_do_not_fit() -> None:
     mirrors = ", ".join(f"{{from: m{number}.io, to: a.io/m{number}}}" for number in range(51))
     more = f"mirrors: [{mirrors}]\n"
     with pytest.raises(CannotExpress, match="mirrors: the expression for all of them would become too long"):

@@ -1,4 +1,4 @@
-"""What goes into an expression, and what is left out when there is no room for all of it."""
+"""The rules that an expression contains, and those that are left out when not all of them fit."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gatekeeper_py.core.compile import expression, room
-from gatekeeper_py.core.compile.entry import Budget, Entry
-from gatekeeper_py.core.compile.room import (
-    NO_ROOM,
-    NO_ROOM_FOR_EXCLUSIONS,
+from gatekeeper_py.core.compile import expression
+from gatekeeper_py.core.compile.choice import (
+    EXCLUSIONS_TOO_LARGE,
+    TOO_LARGE,
     TOO_MANY_COMPARISONS,
     Candidate,
     Choice,
     choose,
 )
+from gatekeeper_py.core.compile.entry import Budget, Entry
 from skipping import entry
 
 SOON = datetime(2026, 4, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ def names(entries: Iterable[Entry]) -> list[str]:
     return [str(each) for each in entries]
 
 
-def test_everything_is_included_when_there_is_room() -> None:
+def test_every_rule_is_included_when_all_fit() -> None:
     choice = chosen("b.io", "a.io/x", excluded=["a.io/x:v1", "c.io", "b.io/old/**"])
     assert names(choice.approved.included) == ["a.io/x", "b.io/**"]
     assert names(choice.approved.excluded) == ["b.io/old/**", "a.io/x:v1"]
@@ -88,7 +88,7 @@ def test_the_widest_rules_stay() -> None:
     middle = [f"other-{number}.corp.io/team/**" for number in range(300)]
     below = "registry-999.corp.io/team/" + "x" * 60 + "/app:v1"
     choice = chosen(*narrow, *middle, "a.io", below)
-    assert set(choice.problems.values()) == {NO_ROOM}
+    assert set(choice.problems.values()) == {TOO_LARGE}
     assert max(index for index in choice.problems if index != 1301) < len(narrow)
     assert 0 < len(choice.problems) < len(narrow)
     assert (1301 in choice.problems) is (999 in choice.problems)
@@ -98,12 +98,12 @@ def test_the_widest_rules_stay() -> None:
 
 
 def test_more_than_could_ever_fit_is_not_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_ENTRIES", 3)
+    monkeypatch.setattr("gatekeeper_py.core.compile.choice.MAX_ENTRIES", 3)
     choice = chosen("a.io", "b.io", "c.io", "d.io", "a.io/x")
-    assert choice.problems == {3: NO_ROOM}
+    assert choice.problems == {3: TOO_LARGE}
 
 
-def test_many_exclusions_are_widened_until_there_is_room() -> None:
+def test_many_exclusions_are_widened_until_they_fit() -> None:
     """A thousand denied digests cost their repository, a thousand denied repositories their folder."""
     digests = [f"a.io/x/y@sha256:{number:064x}" for number in range(1000)]
     choice = chosen("a.io", excluded=digests)
@@ -121,22 +121,22 @@ def test_many_exclusions_are_widened_until_there_is_room() -> None:
         pytest.param([f"*/**:v{number:060}*" for number in range(1000)], id="too-many-tags"),
     ],
 )
-def test_a_rule_goes_when_there_is_no_room_for_its_exclusions(excluded: list[str]) -> None:
+def test_a_rule_is_left_out_when_its_exclusions_do_not_fit(excluded: list[str]) -> None:
     choice = chosen("a.io", "b.io", excluded=[*excluded, "*.io/x"] if "*/" not in excluded[0] else excluded)
-    assert choice.problems[0] == NO_ROOM_FOR_EXCLUSIONS
+    assert choice.problems[0] == EXCLUSIONS_TOO_LARGE
     if "*/" not in excluded[0]:
         assert names(choice.approved.included) == ["b.io/**"]
 
 
-def test_a_rule_goes_when_its_widened_exclusions_are_all_of_it() -> None:
+def test_a_rule_is_left_out_when_its_widened_exclusions_cover_it() -> None:
     excluded = [f"a.io/x/y:{number:060}" for number in range(1000)]
     choice = chosen("a.io/x/y", excluded=excluded)
-    # Without the tags nothing would be left, and with them there is no room.
-    assert choice.problems == {0: NO_ROOM_FOR_EXCLUSIONS}
+    # Without the tags the exclusions cover the whole rule, and with the tags they do not fit.
+    assert choice.problems == {0: EXCLUSIONS_TOO_LARGE}
 
 
 def test_comparisons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "Budget", lambda: Budget(left=3))
+    monkeypatch.setattr("gatekeeper_py.core.compile.choice.Budget", lambda: Budget(left=3))
     choice = chosen("a.io", "b.io", excluded=["a.io/x", "a.io/y", "b.io/x", "b.io/y"])
     assert choice.problems == {1: TOO_MANY_COMPARISONS}
     assert names(choice.approved.included) == ["a.io/**"]

@@ -1,4 +1,4 @@
-"""Choose what goes into an expression: all that is of use, or the widest rules when there is no room."""
+"""Choose the rules for an expression: all that have an effect, or the widest rules if not all of them fit."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.preapproved import NOTHING, PreApproved
 
 MAX_ENTRIES: Final = expression.MAX_EXPRESSION_LENGTH // len("'x:1/', ")
-"""More could not fit, however short they are; so that they need not be written out to be measured."""
+"""Maximum number of rules that are considered. More do not fit, however short they are."""
 
-NO_ROOM: Final = "the expression has no room for more rules"
-NO_ROOM_FOR_EXCLUSIONS: Final = "the expression has no room for all that is excluded from it"
+TOO_LARGE: Final = "with it, the expression would become too long or too expensive"
+EXCLUSIONS_TOO_LARGE: Final = "the denied images below it would make the expression too long or too expensive"
 TOO_MANY_COMPARISONS: Final = "there are too many rules to compare it with"
 
 _SHARE_OF_EXCLUSIONS: Final = 2
-"""What is excluded from one rule may take half of the room, so that other rules still have a place."""
+"""The exclusions of one rule may take half of the expression, so that other rules still fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What the rule with this index in ``allow`` would have pre-approved, until it expires."""
+    """The images that the rule with this index in ``allow`` approves. ``until`` is when the rule expires."""
 
     index: int
     entry: Entry
@@ -34,18 +34,25 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What is pre-approved, and by index why a candidate is not. ``until`` is when the first one expires."""
+    """The pre-approved images, and by index why a candidate was not chosen.
+
+    ``until`` is when the first chosen rule expires.
+    """
 
     approved: PreApproved = NOTHING
     problems: Mapping[int, str] = field(default_factory=dict)
     until: datetime | None = None
 
 
-def choose(candidates: Iterable[Candidate], excluded: Iterable[Entry], taken: str) -> Choice:
-    """Choose among candidates. ``taken`` says what an exclusion does to a whole rule, after its name."""
-    choosing = _Choosing(EntryIndex(budget=Budget()), taken)
+def choose(candidates: Iterable[Candidate], excluded: Iterable[Entry], verb: str) -> Choice:
+    """Choose among candidates.
+
+    ``verb`` is for the message about a candidate that an exclusion covers completely, for example ``refuses``
+    in "deny[0] b.io refuses all of it".
+    """
+    choosing = _Choosing(EntryIndex(budget=Budget()), verb)
     choosing.excluded.extend(excluded)
-    # A rule that expires makes no difference under one that does not, which is therefore looked at first.
+    # Permanent rules come first: a rule that expires has no effect if a permanent one covers it.
     for candidate in sorted(candidates, key=lambda each: (each.until is not None, _widest_first(each))):
         choosing.consider(candidate)
     return choosing.result()
@@ -60,24 +67,24 @@ class _Kept:
 @dataclass(slots=True)
 class _Choosing:
     excluded: EntryIndex
-    taken: str
+    verb: str
     kept: list[_Kept] = field(default_factory=list)
     included: EntryIndex = field(default_factory=EntryIndex)
     problems: dict[int, str] = field(default_factory=dict)
     covered: list[tuple[int, Entry]] = field(default_factory=list)
 
     def consider(self, candidate: Candidate) -> None:
-        """Keep a candidate, unless it is of no use or cannot be kept."""
+        """Keep a candidate, unless another one covers it or it does not fit."""
         entry = candidate.entry
         cover = self.included.covering(entry)
         if cover is not None:
             self.covered.append((candidate.index, cover))
         elif len(self.kept) >= MAX_ENTRIES:
-            self.problems[candidate.index] = NO_ROOM
+            self.problems[candidate.index] = TOO_LARGE
         else:
-            taking = self.excluded.covering(entry)
-            if taking is not None:
-                self.problems[candidate.index] = f"{taking.because} {self.taken} all of it"
+            exclusion = self.excluded.covering(entry)
+            if exclusion is not None:
+                self.problems[candidate.index] = f"{exclusion.because} {self.verb} all of it"
                 return
             try:
                 excluded = _coarse_enough(entry, list(self.excluded.overlapping(entry)))
@@ -85,7 +92,7 @@ class _Choosing:
                 self.problems[candidate.index] = TOO_MANY_COMPARISONS
                 return
             if excluded is None:
-                self.problems[candidate.index] = NO_ROOM_FOR_EXCLUSIONS
+                self.problems[candidate.index] = EXCLUSIONS_TOO_LARGE
                 return
             self.included.add(entry)
             self.kept.append(_Kept(candidate, excluded))
@@ -100,7 +107,7 @@ class _Choosing:
             else:
                 above = middle
         for left_out in self.kept[fitting:]:
-            self.problems[left_out.candidate.index] = NO_ROOM
+            self.problems[left_out.candidate.index] = TOO_LARGE
         included = {each.candidate.entry: each.candidate.index for each in self.kept}
         for index, cover in self.covered:
             problem = self.problems.get(included[cover])
@@ -115,7 +122,7 @@ class _Choosing:
 
 
 def _widest_first(candidate: Candidate) -> tuple[bool, int, bool, bool, str]:
-    """Registries, then subtrees by depth, then repositories. Ties are broken by the text alone."""
+    """Order registries first, then subtrees by depth, then repositories. The text decides between equals."""
     entry = candidate.entry
     images = entry.images
     return (
@@ -128,7 +135,7 @@ def _widest_first(candidate: Candidate) -> tuple[bool, int, bool, bool, str]:
 
 
 def _assembled(kept: Sequence[_Kept]) -> PreApproved:
-    """Return the kept entries, and what is excluded from them; the same whatever the rules' order."""
+    """Return the kept entries and their exclusions. The result does not depend on the order of the rules."""
     return PreApproved(
         included=tuple(sorted((each.candidate.entry for each in kept), key=str)),
         excluded=tuple(_without_covered({entry for each in kept for entry in each.excluded})),
@@ -144,14 +151,17 @@ def _without_covered(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _wide_first(entry: Entry) -> tuple[bool, int, int, bool, str]:
-    """Put no entry before one that covers it."""
+    """Order entries so that each one comes after those that cover it."""
     images = entry.images
     stars = str(images).count("*")
     return (not images.subtree, len(images.segments), -stars, images.qualified, str(entry))
 
 
 def _coarse_enough(entry: Entry, excluded: list[Entry]) -> tuple[Entry, ...] | None:
-    """Return what is excluded from an entry, or more than that when it would take too much room."""
+    """Return the exclusions of an entry, widened if they would take more than half of the expression.
+
+    Returns ``None`` if even the widened ones would.
+    """
     for coarsen in (_as_it_is, _every_version, _first_part):
         coarse = [wider for each in excluded for wider in coarsen(each, entry)]
         found = tuple(dict.fromkeys(coarse))
@@ -178,7 +188,7 @@ def _every_version(each: Entry, entry: Entry) -> Iterator[Entry]:
 
 
 def _first_part(each: Entry, entry: Entry) -> Iterator[Entry]:
-    """Everything under the first part of a path below the entry's own."""
+    """Widen an exclusion to everything under its first path segment below the entry's own path."""
     depth = len(entry.images.segments) + 1
     images = each.images
     if not images.literal or len(images.segments) < depth:
