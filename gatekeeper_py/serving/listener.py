@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Final, Literal, cast
@@ -234,7 +235,7 @@ class Listener:
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         now = self._loop.time()
         for connection in self._connections():
-            connection.look(now)
+            self._turns.run(connection, partial(connection.look, now))
         self._turns.crowded = len(self._table) > QUIET_CONNECTIONS
         if now - self._halved > CREDIT_HALF_LIFE_SECONDS:
             self._halved = now

@@ -14,6 +14,7 @@ import pytest
 from builders import pod, review
 from contract import check_response
 from gatekeeper_py.serving.answers import json_response
+from gatekeeper_py.serving.connections.protocol import HttpConnection
 from gatekeeper_py.serving.connections.turns import Turns
 from gatekeeper_py.serving.listener import ACCEPTS_A_TURN, Listener
 from gatekeeper_py.settings import Address
@@ -226,6 +227,32 @@ async def test_plain_text_on_the_tls_port_is_closed_and_costs_no_log_line(
     await eventually(lambda: served.listener.connections == 0)
     assert caplog.records == []
     assert served.log.lines == []
+
+
+async def test_an_error_while_timeouts_are_checked_ends_that_connection_only(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+    served = start()
+    async with served.connected() as broken, served.connected() as connection:
+        for each in (broken, connection):
+            assert (await each.ask(request(CONTENT))).status == 200
+        first, _ = served.listener._connections()
+        look, looked = HttpConnection.look, []
+
+        def fail(self: HttpConnection, now: float) -> None:
+            if self is first:
+                raise RuntimeError("broken")
+            looked.append(self)
+            look(self, now)
+
+        monkeypatch.setattr(HttpConnection, "look", fail)
+        served.listener._look()
+        await eventually(lambda: served.listener.connections == 1)
+        assert len(looked) == 1
+        assert [str(problem["exception"]) for problem in problems] == ["broken"]
+        assert (await connection.ask(request(CONTENT))).status == 200
 
 
 async def test_many_handshakes_at_once_are_all_served(start: Start) -> None:

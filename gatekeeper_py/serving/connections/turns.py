@@ -133,6 +133,19 @@ class Turns:
         self._started.pop(handshake, None)
         self._waiting.discard(handshake.peer, handshake)
 
+    def run(self, connection: Connection, step: Callable[[], None]) -> None:
+        """Run what a connection had to do. If it raises, log that, and end this connection only."""
+        try:
+            step()
+        except Exception as problem:  # noqa: BLE001 - it is reported, and others must not suffer from it
+            self._loop.call_exception_handler(
+                {
+                    "message": "closed one connection, because its handler raised an exception",
+                    "exception": problem,
+                }
+            )
+            connection.abort()
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -155,22 +168,9 @@ class Turns:
             for queue in (self._fresh, self._backlog):
                 peer = queue.first()
                 if peer is not None:
-                    self._run(*queue.take(peer))
+                    self.run(*queue.take(peer))
             if self._clock() - began >= INPUT_SECONDS:
                 break
-
-    def _run(self, connection: Connection, step: Callable[[], None]) -> None:
-        """Run what a connection had to do. If it raises, log that, and end this connection only."""
-        try:
-            step()
-        except Exception as problem:  # noqa: BLE001 - it is reported, and others must not suffer from it
-            self._loop.call_exception_handler(
-                {
-                    "message": "closed one connection, because its handler raised an exception",
-                    "exception": problem,
-                }
-            )
-            connection.abort()
 
     def _begin_handshakes(self) -> None:
         now = self._clock()
@@ -184,7 +184,7 @@ class Turns:
             handshake = self._waiting.take(peer)
             handshake.started = now
             self._started[handshake] = None
-            self._run(handshake, handshake.begin)
+            self.run(handshake, handshake.begin)
 
     def _give_up_one(self, peer: Peer, now: float) -> bool:
         """End the oldest handshake if a new one of ``peer`` should have its place."""
@@ -193,7 +193,7 @@ class Turns:
         if not is_worse or now - oldest.started <= HANDSHAKE_PATIENCE_SECONDS:
             return False
         del self._started[oldest]
-        self._run(oldest, oldest.give_up)
+        self.run(oldest, oldest.give_up)
         return True
 
 
