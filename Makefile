@@ -60,7 +60,7 @@ test: setup ## run the quick tests in parallel and check the coverage of the cor
 	$(PYTEST) -m "not long and not browser" --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 
-test-long: setup ## run the fault tests, and the property tests with six times the examples (15 minutes)
+test-long: setup ## run the fault tests, and the property tests with four times the examples (10 minutes)
 	$(PYTEST) -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
 
 exhaustion: setup ## attack one server in every known way; no review may fail or be late (ten minutes)
