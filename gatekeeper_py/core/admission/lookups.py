@@ -96,10 +96,9 @@ class PodLookups(NamedTuple):
         slot, decision = judgement.slot, judgement.decision
         if slot.problem or decision.reason in {"denied", "invalid"} or is_never_pulled(self.pod, slot):
             return judgement
-        if self.policy.rewrites_in(self.namespace):
-            plan = self.policy.plan(self.namespace, slot.value)
-            if plan is not None and "deny" in {plan.mirror.on_missing, plan.mirror.on_error}:
-                return self._verified_on_mirror(judgement, plan)
+        plan = refusing_mirror(self.policy, self.namespace, slot.value)
+        if plan is not None:
+            return self._verified_on_mirror(judgement, plan)
         if decision.manifest is None or decision.rule is None:
             return judgement
         answer = self.facts.get((decision.manifest,)).answer
@@ -184,6 +183,14 @@ def lookups(request: AdmissionRequest, policy: ActivePolicy, endpoint: Endpoint)
     facts = Facts(lambda _lookup: None)
     endpoint(request, policy, facts)
     return tuple(dict.fromkeys(facts.missing))
+
+
+def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> Rewrite | None:
+    """Return the rewrite of an image if its mirror refuses what it lacks, even what names approve."""
+    if not policy.rewrites_in(namespace):
+        return None
+    plan = policy.plan(namespace, image)
+    return plan if plan is not None and "deny" in {plan.mirror.on_missing, plan.mirror.on_error} else None
 
 
 def _absent(decision: Decision, manifests: tuple[Manifest, ...]) -> Decision:

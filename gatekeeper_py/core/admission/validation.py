@@ -12,13 +12,12 @@ from gatekeeper_py.core.admission.judgement import (
     judge,
     slots_to_judge,
 )
-from gatekeeper_py.core.admission.lookups import Facts, Known, PodLookups, no_facts
+from gatekeeper_py.core.admission.lookups import Facts, Known, PodLookups, no_facts, refusing_mirror
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images
 from gatekeeper_py.core.images.manifest import Lookup
-from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
@@ -77,7 +76,7 @@ def approved_images(
         return None
     namespace = request.namespace
     if policy.looks_up:
-        return len(images) if all(_is_found(policy.decide(namespace, i), known) for i in images) else None
+        return len(images) if all(_is_found(policy, namespace, image, known) for image in images) else None
     for image in images:
         if not policy.decide(namespace, image).approved:
             return None
@@ -108,10 +107,13 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy) -> int 
     return len(images)
 
 
-def _is_found(decision: Decision, known: Known | None) -> bool:
+def _is_found(policy: ActivePolicy, namespace: str | None, image: str, known: Known | None) -> bool:
     """Whether an image is approved, and known to exist if that has to be looked up."""
-    if not decision.approved or decision.manifest is None:
-        return decision.approved
+    decision = policy.decide(namespace, image)
+    if not decision.approved or refusing_mirror(policy, namespace, image) is not None:
+        return False
+    if decision.manifest is None:
+        return True
     resolution = known(Lookup((decision.manifest,))) if known is not None else None
     return resolution is not None and resolution.answer.status == "found"
 

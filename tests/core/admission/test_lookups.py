@@ -228,6 +228,14 @@ class TestMirrors:
         message = validate(request("nginx:1"), compiled, known).response.message
         assert "nginx:1 does not exist in r.io, dr.io (absent)" in message
 
+    @pytest.mark.parametrize("option", ["onMissing: deny", "onError: deny"])
+    def test_the_short_cut_leaves_an_image_that_a_mirror_may_refuse_to_validate(self, option: str) -> None:
+        compiled = policy(MIRROR % option, allow="[r.io, dr.io, docker.io]")
+        assert approved_images(request("nginx:1"), compiled) is None
+        assert approved_images(request("r.io/app:1"), compiled) == 1
+        enforced = policy(MIRROR % option, allow="[r.io, dr.io, docker.io]", mode="enforce")
+        assert approved_images(request("nginx:1"), enforced) == 1
+
     def test_a_candidate_that_names_reject_is_passed_over(self) -> None:
         compiled = policy(MIRROR % "", allow="[dr.io]")
         assert lookups(request("nginx:1"), compiled, mutate) == (
@@ -371,6 +379,25 @@ def test_no_look_up_makes_the_validating_endpoint_approve_what_names_reject(
     assert not known.missing  # one round is enough: no answer leads to another question
     for judgement in outcome.judgements:
         assert not judgement.approved or compiled.decide("shop", judgement.slot.value).approved
+
+
+@given(
+    st.lists(st.sampled_from(["r.io/a:1", "dr.io/b", "nginx:1"]), min_size=1, max_size=2),
+    st.sampled_from(["enforce", "mutate"]),
+    st.sampled_from(["", "onMissing: deny", "onError: deny"]),
+    st.sampled_from(["r.io", "{image: r.io, verify: true}"]),
+    st.data(),
+)
+def test_what_the_short_cut_approves_validate_allows_with_the_same_answers(
+    images: list[str], mode: str, options: str, rule: str, data: st.DataObject
+) -> None:
+    compiled = policy(MIRROR % options, allow=f"[{rule}, dr.io, docker.io]", mode=mode)
+    asked = request(*images)
+    known = {lookup: resolve((data.draw(answers),)) for lookup in lookups(asked, compiled, validate)}
+    outcome = validate(asked, compiled, Facts(lambda _lookup: None, known))
+    if approved_images(asked, compiled, known.get) is not None:
+        assert outcome.verdict == "allowed"
+        assert "unverified" not in outcome.response.audit_annotations
 
 
 @given(image_lists, st.data())
