@@ -31,7 +31,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
-	package package-test release \
+	registry package package-test release \
 	image image-test advisories check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
 
@@ -80,7 +80,10 @@ test-pythons: $(UV) ## run the quick tests, without properties, with every other
 fuzz: setup ## fuzz for inputs that break a law or are slow, 18 minutes (FUZZ_SECONDS=n for each of seven laws)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
-registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils)
+registry: ## build distribution 3 for the tests against real registries (once, two minutes, needs Go)
+	$(PYTHON) -m tools.distribution
+
+registry-test: setup registry ## run the tests against real registries (Debian: docker-registry, apache2-utils)
 	$(BIN)/python -m pytest tests/registries -q $(ARGS)
 
 monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus (Debian: prometheus; Node.js with npm)

@@ -2,8 +2,8 @@
 
 A :class:`Programs` value names the modules and the binaries that their packages become. The binaries are
 cached in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/<name>/<hash>``. The hash covers everything that decides
-what is built (required versions, build flags, Go version, platform), so several clones share one build, and a
-changed version never finds an old binary.
+what is built (required versions, sources, build flags, Go version, platform), so several clones share one
+build, and a changed version never finds an old binary.
 
 Standard library only: it runs before there is a virtualenv.
 """
@@ -43,8 +43,9 @@ def no_variables(version: str) -> dict[str, str]:  # noqa: ARG001 - the signatur
 class Product:
     """One Go module, and the binaries that its packages become.
 
-    ``folder`` holds go.mod and go.sum, ``packages`` maps each binary to its package, ``released`` is the
-    module whose version is the product's. ``variables`` returns what the linker sets, given that version.
+    ``folder`` holds go.mod, go.sum and any sources of our own, ``packages`` maps each binary to its package,
+    ``released`` is the module whose version is the product's. ``variables`` returns what the linker sets,
+    given that version.
     """
 
     folder: str
@@ -54,6 +55,10 @@ class Product:
 
     def module_files(self, root: Path) -> tuple[Path, Path]:
         return root / self.folder / "go.mod", root / self.folder / "go.sum"
+
+    def sources(self, root: Path) -> list[Path]:
+        """Return the Go files of the module itself; none when all packages are other modules'."""
+        return sorted((root / self.folder).glob("*.go"))
 
     def version(self, root: Path) -> str:
         """Return the released version, read from go.mod, the only place where it is written."""
@@ -163,6 +168,8 @@ class Programs:
         for product in self.products:
             for path in product.module_files(self.root):
                 digest.update(_without_module_name(path.read_bytes()))
+            for path in product.sources(self.root):
+                digest.update(path.read_bytes())
             # Run in the module's directory, because its go directive may select another toolchain.
             answer = subprocess.run(
                 [go, "env", "GOVERSION", "GOOS", "GOARCH"],

@@ -40,8 +40,8 @@ MEDIA_TYPES: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-"""All four are accepted. Without an OCI type, distribution 2.8 answers 404 for an OCI image that exists;
-with the Docker manifest type alone, registries answer with the digest of one platform's manifest."""
+"""All four are accepted. Without an OCI type, distribution answers 404 for an OCI image that exists; with
+the Docker manifest type alone, registries answer with the digest of one platform's manifest."""
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from registries.debian import PASSWORD, DebianRegistry, config_files, hub_mirrored_to, start_registry
+from registries.distribution import PASSWORD, Registry, config_files, hub_mirrored_to, start_registry
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import NAMESPACE, Installed, deployment, pod
 from tools.polling import wait_until
@@ -27,8 +27,8 @@ class Mirrors:
 
     product: Installed
     ca: trustme.CA
-    first: DebianRegistry
-    second: DebianRegistry
+    first: Registry
+    second: Registry
 
     def created(self, namespace: str, name: str, image: str) -> str:
         """Create a Pod and return the image that the API server stored."""

@@ -1,72 +1,156 @@
-"""Real registries as processes: distribution as Debian packages it, with TLS and passwords."""
+"""Real registries as processes: distribution 2.8 as Debian packages it, distribution 3 built from source."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
+import os
+import re
 import socket
 import ssl
 import subprocess
 import time
 from base64 import b64encode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any, Final, Literal
 
 import trustme
 
-OCI = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
+from registries.pushing import Pusher
+from tools.distribution.build import PROGRAMS
+
+Version = Literal["2.8", "3"]
+
 USER, PASSWORD = "alice", "wonderland"
 CA_FILE = "test-ca.crt"
-BASIC = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+START_SECONDS: Final = 30.0
+
+_ACCESS: Final = re.compile(r'"(GET|HEAD) (/v2/\S+) HTTP/1\.1" ([0-9]{3}) ')
+
+
+def basic(user: str = USER, password: str = PASSWORD) -> str:
+    """Return the value of an Authorization header."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 @dataclass
-class DebianRegistry:
-    """One running registry. ``host`` is its name with the port, as images and policies write it."""
+class Registry(Pusher):
+    """One registry with its store in ``folder``."""
 
-    host: str
-    trust: ssl.SSLContext
-    process: subprocess.Popen[bytes]
+    version: Version
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
 
-    def push(self, repository: str, tag: str, content: bytes = b"layer") -> str:
-        """Push an image of one layer; return its digest."""
-        parts = []
-        for blob, media_type in ((b"{}", CONFIG), (content, LAYER)):
-            digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
-            location = self._request("POST", f"/v2/{repository}/blobs/uploads/", b"").headers["Location"]
-            split = urlsplit(location)
-            query = f"{split.query}&digest={digest}" if split.query else f"digest={digest}"
-            self._request("PUT", f"{split.path}?{query}", blob)
-            parts.append({"mediaType": media_type, "digest": digest, "size": len(blob)})
-        manifest = {"schemaVersion": 2, "mediaType": OCI, "config": parts[0], "layers": parts[1:]}
-        body = json.dumps(manifest).encode()
-        self._request("PUT", f"/v2/{repository}/manifests/{tag}", body, OCI)
-        return f"sha256:{hashlib.sha256(body).hexdigest()}"
-
-    def _request(
-        self, method: str, path: str, body: bytes, content_type: str = "application/octet-stream"
-    ) -> http.client.HTTPResponse:
-        name, _, port = self.host.partition(":")
-        connection = http.client.HTTPSConnection(name, int(port), context=self.trust, timeout=10)
-        connection.request(method, path, body, {"Authorization": BASIC, "Content-Type": content_type})
-        response = connection.getresponse()
-        answer = response.read()
-        connection.close()
-        assert response.status < 300, (method, path, response.status, answer)
-        return response
+    def start(self) -> None:
+        """Start it; return once it answers."""
+        assert self.process is None
+        # distribution 3 would send traces to a collector on this machine.
+        environment = {
+            **os.environ,
+            "OTEL_TRACES_EXPORTER": "none",
+            "SSL_CERT_FILE": str(self.folder / "ca.pem"),
+        }
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [_program(self.version), "serve", str(self.folder / "config.yml")],
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            assert time.monotonic() < deadline, self.log
+            assert self.process.poll() is None, self.log
+            time.sleep(0.02)
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        """End the process; the store stays."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    def reads(self, repository: str) -> list[str]:
+        """Return every answered request for manifests of a repository: ``METHOD REFERENCE STATUS``."""
+        path = f"/v2/{repository}/manifests/"
+        return [
+            f"{method} {target.removeprefix(path)} {status}"
+            for method, target, status in _ACCESS.findall(self.log)
+            if target.startswith(path)
+        ]
 
 
-def config_files(ca: trustme.CA, *hosts: str, password: str = PASSWORD) -> dict[str, bytes]:
+def _program(version: Version) -> str:
+    return "docker-registry" if version == "2.8" else str(PROGRAMS.cached() / "registry3")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_registry(
+    folder: Path,
+    ca: trustme.CA,
+    *,
+    version: Version = "2.8",
+    auth: Mapping[str, Any] | None = None,
+    authorization: Callable[[str], str] = lambda _repository: basic(),
+    proxy: Mapping[str, str] | None = None,
+    tls: bool = True,
+) -> Registry:
+    """Start a registry with an empty store in ``folder``; return once it answers.
+
+    ``auth`` and ``proxy`` are those of its configuration; without ``auth`` it asks for the password of
+    ``USER``. ``authorization`` returns the header for pushing to a repository.
+    """
+    folder.mkdir()
+    port = free_port()
+    http: dict[str, Any] = {"addr": f"localhost:{port}"}
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    if tls:
+        certificate = ca.issue_cert("localhost")
+        certificate.private_key_pem.write_to_path(folder / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+        http["tls"] = {"certificate": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
+    if auth is None:
+        write_passwords(folder / "htpasswd", {USER: PASSWORD})
+        auth = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+    config = {
+        "version": "0.1",
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "store")}, "delete": {"enabled": True}},
+        "http": http,
+        "auth": auth,
+        **({"proxy": proxy} if proxy else {}),
+    }
+    (folder / "config.yml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    trust = ssl.create_default_context()
+    ca.configure_trust(trust)
+    registry = Registry(f"localhost:{port}", trust if tls else None, authorization, version, folder)
+    registry.start()
+    return registry
+
+
+def write_passwords(path: Path, passwords: Mapping[str, str]) -> None:
+    """Write a file of passwords as Apache's htpasswd does."""
+    lines = [
+        subprocess.run(["htpasswd", "-Bbn", user, password], check=True, capture_output=True).stdout.strip()
+        for user, password in passwords.items()
+    ]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def config_files(ca: trustme.CA, *hosts: str, user: str = USER, password: str = PASSWORD) -> dict[str, bytes]:
     """The files of ``--registry-config`` for these registries, by name."""
-    auth = b64encode(f"{USER}:{password}".encode()).decode()
+    auth = b64encode(f"{user}:{password}".encode()).decode()
     auths = {"auths": {host: {"auth": auth} for host in hosts}}
     return {"config.json": json.dumps(auths).encode(), CA_FILE: ca.cert_pem.bytes()}
 
@@ -82,44 +166,3 @@ registries:
   - {{host: "{first}", ca: {CA_FILE}, ttlMissing: 1s}}
   - {{host: "{second}", ca: {CA_FILE}, ttlMissing: 1s}}
 """
-
-
-def start_registry(folder: Path, ca: trustme.CA) -> DebianRegistry:
-    """Start a registry with an empty store in ``folder``; return once it answers."""
-    folder.mkdir()
-    certificate = ca.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    passwords = subprocess.run(["htpasswd", "-Bbn", USER, PASSWORD], check=True, capture_output=True).stdout
-    (folder / "htpasswd").write_bytes(passwords)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = {
-        "version": "0.1",
-        "log": {"level": "error"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "store")}},
-        "http": {
-            "addr": f"localhost:{port}",
-            "tls": {"certificate": str(folder / "cert.pem"), "key": str(folder / "key.pem")},
-        },
-        "auth": {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}},
-    }
-    (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-    trust = ssl.create_default_context()
-    ca.configure_trust(trust)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
-        )
-    registry = DebianRegistry(f"localhost:{port}", trust, process)
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            registry._request("GET", "/v2/", b"")
-        except OSError:
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.02)
-        else:
-            return registry

@@ -16,9 +16,8 @@ from aiohttp import web
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import client as module
-from gatekeeper_py.registry.client import Client, Reply
 from gatekeeper_py.registry.credentials import Credential
-from gatekeeper_py.registry.transport import MAX_BODY_BYTES, Resolver, Transport
+from gatekeeper_py.registry.transport import MAX_BODY_BYTES
 from registry.scripted import (
     DIGEST,
     OCI,
@@ -30,47 +29,10 @@ from registry.scripted import (
     speaking,
     status,
 )
+from registry.world import World
 
 V1 = "/v2/team/app/manifests/v1"
 BODY = b'{"schemaVersion": 2}'
-
-
-class World:
-    """A client with settings and credentials that a test can change. Plain http unless told otherwise."""
-
-    def __init__(self) -> None:
-        self.settings: dict[str, Registry] = {}
-        self.logins: tuple[Credential, ...] = ()
-        self.trust = ssl.create_default_context()
-        self.refused: list[tuple[str, str]] = []
-        self.now = 0.0
-        self._resolver = Resolver()
-        self._transport = Transport(self.trust, self._resolver)
-        self.client = Client(
-            self,
-            lambda _context: self._transport,
-            clock=lambda: self.now,
-            on_refused_realm=lambda host, reason: self.refused.append((host, reason)),
-        )
-
-    def registry(self, host: str) -> Registry:
-        return self.settings.get(host) or Registry(host=host, plain_http=True)
-
-    def context(self, host: str, named_by: str) -> ssl.SSLContext:
-        assert host
-        assert named_by
-        return self.trust
-
-    def credentials(self, name: str) -> tuple[Credential, ...]:
-        assert "/" in name
-        return self.logins
-
-    async def ask(self, host: str, reference: str = "v1") -> Reply:
-        return await self.client.ask(Manifest(host, "team/app", reference))
-
-    async def close(self) -> None:
-        await self._transport.close()
-        await self._resolver.close()
 
 
 @pytest.fixture
@@ -421,6 +383,12 @@ async def test_a_certificate_of_another_ca_is_refused(world: World) -> None:
         reply = await world.ask(registry.host)
     assert reply.answer.cause.startswith("certificate: ")
     assert reply.trouble
+
+
+async def test_https_to_an_http_registry_is_an_error(world: World, registry: Scripted) -> None:
+    world.settings[registry.host] = Registry(host=registry.host)
+    reply = await world.ask(registry.host)
+    assert (reply.answer, reply.trouble) == (("error", "", "TLS failed"), True)
 
 
 async def test_docker_hub_is_asked_at_its_api_host() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tools.controlplane import build
+from tools.distribution import build as distribution
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "tools.controlplane"]
@@ -166,6 +167,21 @@ def test_the_folder_of_the_modules_does_not_matter(
     module.write_text(text.replace("go 1.", "go 2."), encoding="utf-8")
     with pytest.raises(build.BuildError, match="not built"):
         moved.cached()
+
+
+def test_a_changed_source_of_our_own_is_another_directory(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in machine.variables.items():
+        monkeypatch.setenv(name, value)
+    shutil.copytree(distribution.PROGRAMS.root, tmp_path / "sources")
+    programs = dataclasses.replace(distribution.PROGRAMS, root=tmp_path / "sources")
+    built = programs.build()
+    assert programs.cached() == built
+    source = tmp_path / "sources" / "server" / "main.go"
+    source.write_text(f"{source.read_text(encoding='utf-8')}\n// changed\n", encoding="utf-8")
+    with pytest.raises(build.BuildError, match="the registry is not built; run: make registry"):
+        programs.cached()
 
 
 def test_binaries_of_envtest_are_taken_and_the_others_built(machine: Machine, tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""The client and real registries agree on every kind of manifest, by tag and by digest."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import trustme
+
+from gatekeeper_py.core.policy.registries import Registry as Settings
+from gatekeeper_py.registry.client import MEDIA_TYPES
+from gatekeeper_py.registry.credentials import Credential
+from registries.distribution import PASSWORD, USER, Registry, Version, start_registry
+from registries.pushing import DOCKER, OCI, Format
+from registry.world import World
+
+FORMATS = [pytest.param(OCI, id="oci"), pytest.param(DOCKER, id="docker")]
+ABSENT = f"sha256:{'0' * 64}"
+
+
+@pytest.fixture(scope="module")
+def running(ca: trustme.CA, version: Version, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    registry = start_registry(tmp_path_factory.mktemp("registries") / "one", ca, version=version)
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture
+def registry(running: Registry) -> Registry:
+    """The same, without the log of earlier tests."""
+    (running.folder / "log").write_text("", encoding="utf-8")
+    return running
+
+
+@pytest.fixture
+async def world(registry: Registry) -> AsyncIterator[World]:
+    made = World(registry.trust)
+    made.settings[registry.host] = Settings(host=registry.host)
+    made.logins = (Credential(USER, PASSWORD),)
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_an_image_is_found_by_tag_and_by_digest_with_head_alone(
+    world: World, registry: Registry, form: Format
+) -> None:
+    digest = registry.push("team/app", "v1", form.image.encode(), form=form)
+    for reference in ("v1", digest):
+        assert (await world.ask(registry.host, reference)).answer == ("found", digest, "")
+    assert registry.reads("team/app") == ["HEAD v1 401", "HEAD v1 200", f"HEAD {digest} 200"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_the_digest_of_an_index_is_that_of_the_index(
+    world: World, registry: Registry, form: Format
+) -> None:
+    pushed = registry.push_index("team/app", "multi", form.image_index.encode(), form=form)
+    for reference in ("multi", pushed.digest):
+        assert (await world.ask(registry.host, reference)).answer.digest == pushed.digest
+    for image in pushed.images:
+        assert (await world.ask(registry.host, image)).answer.digest == image
+
+
+@pytest.mark.parametrize("reference", ["does-not-exist", ABSENT])
+async def test_what_is_missing_is_asked_for_with_head_and_with_get(
+    world: World, registry: Registry, reference: str
+) -> None:
+    registry.push("team/app", "v1")
+    assert (await world.ask(registry.host, reference)).answer.status == "missing"
+    assert registry.reads("team/app")[-2:] == [f"HEAD {reference} 404", f"GET {reference} 404"]
+
+
+async def test_an_unknown_repository_is_missing(world: World, registry: Registry) -> None:
+    reply = await world.ask(registry.host, repository="team/never-pushed")
+    assert (reply.answer.status, reply.trouble) == ("missing", False)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_a_deleted_image_is_missing_by_tag_and_by_digest(
+    world: World, registry: Registry, form: Format
+) -> None:
+    digest = registry.push("team/deleted", "v1", form.image.encode(), form=form)
+    assert (await world.ask(registry.host, repository="team/deleted")).answer.digest == digest
+    registry.delete("team/deleted", digest)
+    for reference in ("v1", digest):
+        reply = await world.ask(registry.host, reference, "team/deleted")
+        assert reply.answer.status == "missing"
+
+
+async def test_a_moved_tag_has_its_new_digest(world: World, registry: Registry) -> None:
+    before = registry.push("team/moved", "v1", b"before")
+    assert (await world.ask(registry.host, repository="team/moved")).answer.digest == before
+    after = registry.push("team/moved", "v1", b"after")
+    assert (await world.ask(registry.host, repository="team/moved")).answer.digest == after
+    assert (await world.ask(registry.host, before, "team/moved")).answer.digest == before
+
+
+async def test_an_index_is_found_although_one_of_its_images_is_deleted(
+    world: World, registry: Registry
+) -> None:
+    """As docs/registries.md says: the look-up succeeds, and the pull fails."""
+    pushed = registry.push_index("team/partial", "v1")
+    registry.delete("team/partial", pushed.images[0])
+    assert (await world.ask(registry.host, repository="team/partial")).answer.digest == pushed.digest
+    reply = await world.ask(registry.host, pushed.images[0], "team/partial")
+    assert reply.answer.status == "missing"
+
+
+def test_with_fewer_media_types_registries_answer_otherwise(registry: Registry) -> None:
+    """Why the client accepts all four."""
+    image = registry.push("team/types", "image")
+    index = registry.push_index("team/types", "index", form=DOCKER)
+    assert registry.head("team/types", "image", *MEDIA_TYPES).headers["Docker-Content-Digest"] == image
+    assert registry.head("team/types", "image").status == 404
+    assert registry.head("team/types", "image", DOCKER.image, DOCKER.image_index).status == 404
+    assert registry.head("team/types", "index", *MEDIA_TYPES).headers["Docker-Content-Digest"] == index.digest
+    one = registry.head("team/types", "index", DOCKER.image)
+    assert one.headers["Docker-Content-Digest"] == index.images[0]
+
+
+@pytest.mark.parametrize(
+    ("logins", "requests"),
+    [
+        pytest.param((), 1, id="none"),
+        pytest.param((Credential(USER, "wrong"),), 2, id="wrong-password"),
+        pytest.param((Credential("nobody", PASSWORD), Credential(USER, "wrong")), 3, id="two-wrong"),
+    ],
+)
+@pytest.mark.parametrize("reference", ["v1", "does-not-exist"])
+async def test_without_the_right_password_nothing_is_known(
+    world: World, registry: Registry, logins: tuple[Credential, ...], requests: int, reference: str
+) -> None:
+    registry.push("team/app", "v1")
+    world.logins = logins
+    reply = await world.ask(registry.host, reference)
+    assert reply.answer == ("error", "", "the registry refused our credentials (401)")
+    assert not reply.trouble
+    assert registry.reads("team/app") == [f"HEAD {reference} 401"] * requests
+
+
+async def test_the_right_password_is_found_after_a_wrong_one_and_remembered(
+    world: World, registry: Registry
+) -> None:
+    registry.push("team/app", "v1")
+    world.logins = (Credential(USER, "wrong"), Credential(USER, PASSWORD))
+    for _ in range(2):
+        assert (await world.ask(registry.host)).answer.status == "found"
+    assert registry.reads("team/app") == [*["HEAD v1 401"] * 2, *["HEAD v1 200"] * 2]
+
+
+async def test_only_the_private_ca_is_trusted(registry: Registry) -> None:
+    registry.push("team/app", "v1")
+    for stranger in (ssl.create_default_context(), trusting(trustme.CA())):
+        world = World(stranger)
+        world.settings[registry.host] = Settings(host=registry.host)
+        world.logins = (Credential(USER, PASSWORD),)
+        reply = await world.ask(registry.host)
+        await world.close()
+        assert reply.answer.status == "error"
+        assert reply.answer.cause.startswith("certificate: ")
+        assert reply.trouble
+    assert registry.reads("team/app") == []
+
+
+async def test_the_certificate_must_name_the_host(world: World, registry: Registry) -> None:
+    host = registry.host.replace("localhost", "127.0.0.1")
+    world.settings[host] = Settings(host=host)
+    reply = await world.ask(host)
+    assert reply.answer.cause.startswith("certificate: ")
+
+
+async def test_http_to_an_https_registry_is_an_error(world: World, registry: Registry) -> None:
+    world.settings[registry.host] = Settings(host=registry.host, plain_http=True)
+    # Go answers HEAD with a body, which HTTP does not allow.
+    assert (await world.ask(registry.host)).answer == ("error", "", "the answer is not valid HTTP")
+
+
+def trusting(ca: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    return context

@@ -1,0 +1,52 @@
+"""The client with all that it needs of the product: settings, trust and credentials."""
+
+from __future__ import annotations
+
+import ssl
+
+from gatekeeper_py.core.images.manifest import Manifest
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.client import Client, Reply
+from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.transport import Resolver, Transport
+
+
+class World:
+    """A client with settings and credentials that a test can change.
+
+    Hosts without settings are spoken to in plain http; ``trust`` is for the others.
+    """
+
+    def __init__(self, trust: ssl.SSLContext | None = None) -> None:
+        self.settings: dict[str, Registry] = {}
+        self.logins: tuple[Credential, ...] = ()
+        self.trust = trust or ssl.create_default_context()
+        self.refused: list[tuple[str, str]] = []
+        self.now = 0.0
+        self._resolver = Resolver()
+        self._transport = Transport(self.trust, self._resolver)
+        self.client = Client(
+            self,
+            lambda _context: self._transport,
+            clock=lambda: self.now,
+            on_refused_realm=lambda host, reason: self.refused.append((host, reason)),
+        )
+
+    def registry(self, host: str) -> Registry:
+        return self.settings.get(host) or Registry(host=host, plain_http=True)
+
+    def context(self, host: str, named_by: str) -> ssl.SSLContext:
+        assert host
+        assert named_by
+        return self.trust
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        assert "/" in name
+        return self.logins
+
+    async def ask(self, host: str, reference: str = "v1", repository: str = "team/app") -> Reply:
+        return await self.client.ask(Manifest(host, repository, reference))
+
+    async def close(self) -> None:
+        await self._transport.close()
+        await self._resolver.close()
