@@ -140,9 +140,11 @@ def _credential(text: str, entry: Any) -> Credential | None:
         values[field] = value or ""
     if not values["auth"]:
         return Credential(values["username"], values["password"])
-    if not _BASE64.fullmatch(values["auth"]):
+    # Go's decoder skips line breaks, which the command ``base64`` writes after 76 characters.
+    coded = values["auth"].replace("\r", "").replace("\n", "")
+    if not _BASE64.fullmatch(coded):
         raise CredentialsError(f"{where}.auth is not base64")
-    unpadded = values["auth"].rstrip("=")
+    unpadded = coded.rstrip("=")
     try:
         decoded = base64.b64decode(unpadded + "=" * (-len(unpadded) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError):

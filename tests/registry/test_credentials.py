@@ -8,16 +8,19 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from gatekeeper_py.registry.credentials import (
     MAX_CONFIG_BYTES,
     MAX_ENTRIES,
+    MAX_TRIED,
     Credential,
     CredentialsError,
     parse_docker_config,
 )
+from registry.kubelet import keys_tried
 
 HUB_KEY = "https://index.docker.io/v1/"
 
@@ -90,6 +93,72 @@ def test_keys_match(keys: list[str], name: str, found: list[str]) -> None:
     assert users(keys, name) == found
 
 
+LABELS = st.sampled_from(["a", "b", "ab", "A"])
+GLOBS = LABELS | st.sampled_from(["*", "*", "*", "a*", "*b", "a*b", "**", ""])
+PORTS = st.sampled_from(["", "", "", "", "", ":5000", ":443"])
+PATHS = st.sampled_from(["team", "team/app", "team-b/app", "library/nginx", "v1/app", "v2/team/app", "Team"])
+KEY_PATHS = st.sampled_from(
+    ["", "", "/", "/v1/", "/v2/", "/v1", "/v1/team", "/v2/v1/", "/team", "/team/", "/team/app", "/t", "/*"]
+)
+
+
+def joined(*parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.tuples(*parts).map("".join)
+
+
+def hosts(labels: st.SearchStrategy[str], last: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        joined(labels, st.just("."), last),
+        joined(labels, st.just("."), labels, st.just("."), last),
+        st.sampled_from(["docker.io", "index.docker.io", "registry-1.docker.io"]),
+    )
+
+
+NAMES = joined(hosts(LABELS, st.just("io")), PORTS, st.just("/"), PATHS)
+KEY_HOSTS = hosts(GLOBS, st.sampled_from(["io", "io", "*", "i*"]))
+SCHEMES = st.sampled_from(["", "", "https://", "http://", "user@", "HTTP://"])
+KEYS = joined(
+    SCHEMES,
+    KEY_HOSTS,
+    PORTS | st.sampled_from([":", ":*", ":5000 "]),
+    KEY_PATHS,
+    st.sampled_from(["", "", "", "?query", "#fragment"]),
+)
+
+
+@st.composite
+def matching_keys(draw: st.DrawFn, name: str) -> str:
+    """A key that was made from a name: with globs in its labels, and a part of its path."""
+    host, _, path = name.partition("/")
+    labels, colon, port = host.partition(":")
+    globs = [draw(st.sampled_from([label, "*", f"{label[0]}*", f"*{label}*"])) for label in labels.split(".")]
+    prefix = f"/{path}"[: draw(st.integers(0, len(path) + 1))]
+    version = draw(st.sampled_from(["", "/v1", "/v2"])) if prefix else ""
+    return draw(SCHEMES) + ".".join(globs) + colon + port + version + prefix
+
+
+@st.composite
+def keys_and_names(draw: st.DrawFn) -> tuple[list[str], str]:
+    name = draw(NAMES)
+    return draw(st.lists(KEYS | matching_keys(name), max_size=6, unique=True)), name
+
+
+@settings(max_examples=budget(500))
+@given(keys_and_names())
+def test_keys_match_as_in_the_kubelet(case: tuple[list[str], str]) -> None:
+    keys, name = case
+    expected = keys_tried(keys, name)
+    event(f"{min(len(expected), 4)} keys match")
+    assert users(keys, name) == expected[:MAX_TRIED]
+
+
+@pytest.mark.parametrize("decorated", ["{}/", "https://{}", "http://{}", "https://{}/v1/", "{}/v2/"])
+@given(keys=st.lists(joined(KEY_HOSTS, PORTS), min_size=1, max_size=4, unique=True), name=NAMES)
+def test_scheme_and_api_version_of_a_key_do_not_matter(decorated: str, keys: list[str], name: str) -> None:
+    plain = users(keys, name)
+    assert users([decorated.format(key) for key in keys], name) == [decorated.format(key) for key in plain]
+
+
 def test_auth_wins_over_username_and_password() -> None:
     (found,) = keyring(**{"r.io": {"username": "a", "password": "b", **auth("alice", "pa:ss")}}).find(
         "r.io/x"
@@ -100,6 +169,12 @@ def test_auth_wins_over_username_and_password() -> None:
 def test_padding_is_optional() -> None:
     entry = {"auth": base64.b64encode(b"ab:cd").decode().rstrip("=")}
     assert keyring(**{"r.io": entry}).find("r.io/x") == (Credential("ab", "cd"),)
+
+
+@pytest.mark.parametrize("text", ["YWxpY2U6\nc2VjcmV0\n", "YWxpY2U6\r\nc2VjcmV0", "\nYWxpY2U6c2VjcmV0"])
+def test_line_breaks_in_base64_are_ignored(text: str) -> None:
+    """The command ``base64`` breaks lines after 76 characters, and the kubelet accepts what it writes."""
+    assert keyring(**{"r.io": {"auth": text}}).find("r.io/x") == (Credential("alice", "secret"),)
 
 
 def test_helpers_and_identity_tokens_are_ignored() -> None:
@@ -130,6 +205,7 @@ def test_a_file_may_hold_no_credentials(content: bytes) -> None:
         pytest.param(b'{"auths": {"r.io": 1}}', "'r.io'] is not an object", id="entry-a-number"),
         pytest.param(b'{"auths": {"r.io": {"username": 1}}}', "username is not text", id="number"),
         pytest.param(b'{"auths": {"r.io": {"auth": "!!"}}}', "not base64", id="not-base64"),
+        pytest.param(b'{"auths": {"r.io": {"auth": "YTpi IA"}}}', "not base64", id="a-space"),
         pytest.param(b'{"auths": {"r.io": {"auth": "YQ-_"}}}', "not base64", id="url-safe-base64"),
         pytest.param(b'{"auths": {"r.io": {"auth": "gICA"}}}', "not base64 of UTF-8", id="not-utf-8"),
         pytest.param(b'{"auths": {"r.io": {"auth": "YWJj"}}}', "USERNAME:PASSWORD", id="no-colon"),
