@@ -93,7 +93,12 @@ def control(settings: ControlSettings) -> int:
     cluster = ClusterConfiguration(
         kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
     )
-    process = Process(log_level=settings.log_level, log_style=settings.log_format)
+    process = Process(
+        log_level=settings.log_level,
+        log_style=settings.log_format,
+        # A Job that did not finish must not look as if it had.
+        second_signal_code=EXIT_INTERRUPTED if settings.once or settings.remove else 0,
+    )
     if settings.remove:
         return process.run(lambda: _remove(settings.installation, process, cluster))
     return process.run(_Control(settings, process, cluster).run)

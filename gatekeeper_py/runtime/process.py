@@ -34,10 +34,14 @@ review and took a tenth of its time."""
 
 
 class Process:
-    """One process. ``log`` never blocks; the first signal sets ``stop``."""
+    """One process. ``log`` never blocks; the first signal sets ``stop``.
 
-    def __init__(self, *, log_level: str, log_style: Format) -> None:
+    A second signal exits at once with ``second_signal_code``.
+    """
+
+    def __init__(self, *, log_level: str, log_style: Format, second_signal_code: int = 0) -> None:
         self.stop = asyncio.Event()
+        self._second_signal_code = second_signal_code
         self.writer = LogWriter(stdout_stream())
         self.log: structlog.typing.FilteringBoundLogger = build_log(
             self.writer,
@@ -76,5 +80,5 @@ class Process:
         if self._signals > 1:
             self.log.warning("exit_at_once", signal=signal.Signals(number).name)
             self.writer.close()
-            os._exit(0)
+            os._exit(self._second_signal_code)
         self.stop.set()
