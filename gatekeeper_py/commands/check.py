@@ -10,6 +10,7 @@ from typing import Literal
 import click
 import yaml
 
+from gatekeeper_py.commands.ownimages import refused_own_images
 from gatekeeper_py.commands.policyinput import now
 from gatekeeper_py.commands.policystream import OtherDocument, PolicyStream, read_stream
 from gatekeeper_py.core.compile.committed import KINDS, problems
@@ -45,7 +46,7 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
     documents, such as the output of kustomize build: every ConfigMap that holds a policy or webhook settings
     (webhooks.yaml) is checked. Match conditions and native policies that were compiled from another policy
-    cause a warning.
+    cause a warning. So do images of gatekeeper-py itself and of kube-system that the policy refuses.
 
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
     stream without a policy.
@@ -62,8 +63,8 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
         findings += found
         if style == "text":
             print_findings(given.name, given.lines, found)
-    older = tuple(outdated(stream, instant))
-    findings += older
+    about_others = (*outdated(stream, instant), *refused_own_images(stream, instant))
+    findings += about_others
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     ok = not errors and not (strict and warnings)
@@ -76,7 +77,7 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
         for finding in findings:
             console().print(line(stream.name, finding))
     else:
-        print_findings(stream.name, stream.lines, older)
+        print_findings(stream.name, stream.lines, about_others)
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
         console().print(f"{stream.name}: {summary if findings else 'ok'}")
     return 0 if ok else 1

@@ -338,6 +338,41 @@ def test_a_compiled_object_that_cannot_be_read_causes_a_warning(command: Command
     assert findings_of(command, stream(CLEAN, broken)) == [("unreadable-object", CLEAN.count("\n") + 2)]
 
 
+OURS = "labels: {app.kubernetes.io/part-of: gatekeeper-py}"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "image", "refused"),
+    [
+        (f"{{namespace: gatekeeper-py, {OURS}}}", "evil.example/gatekeeper-py:1", True),
+        (f"{{{OURS}}}", "evil.example/gatekeeper-py:1", True),
+        ("{namespace: kube-system}", "evil.example/coredns:1", True),
+        (f"{{namespace: gatekeeper-py, {OURS}}}", "registry.corp.io/gatekeeper-py:1", False),
+        ("{namespace: shop}", "evil.example/shop:1", False),
+        ("{namespace: gatekeeper-py, labels: []}", "evil.example/shop:1", False),
+        ("[]", "evil.example/shop:1", False),
+    ],
+)
+def test_own_and_system_images_that_the_policy_refuses_cause_a_warning(
+    command: Command, metadata: str, image: str, *, refused: bool
+) -> None:
+    deployment = (
+        f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {metadata}\n"
+        f"spec: {{template: {{spec: {{containers: [{{name: a, image: {image}}}]}}}}}}\n"
+    )
+    expected = [("own-image", CLEAN.count("\n") + 2)] if refused else []
+    assert findings_of(command, stream(CLEAN, deployment)) == expected
+    if refused:
+        done = command("check", "-", stdin=stream(CLEAN, deployment))
+        assert done.code == 0
+        assert image in done.out
+
+
+@pytest.mark.parametrize("text", ["kind: Deployment\nmetadata: [\n", "kind: Deployment\n- a\n"])
+def test_a_manifest_that_cannot_be_read_says_nothing_about_own_images(command: Command, text: str) -> None:
+    assert findings_of(command, stream(CLEAN, text)) == []
+
+
 def test_without_a_good_policy_nothing_is_compared(command: Command, write: Write) -> None:
     compiled = command("compile", write(CLEAN), "--to", "match-conditions").out
     assert {code for code, _ in findings_of(command, stream(BAD, compiled))}.isdisjoint(
