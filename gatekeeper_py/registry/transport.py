@@ -25,7 +25,8 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """Of a manifest or a token's answer. Registries themselves refuse larger manifests."""
 
 MAX_CONNECTIONS: Final = 20
-"""Connections with one trust setting. A host's rate bounds the requests; this bounds the sockets."""
+"""Connections to one host. A host's rate bounds the requests; this bounds the sockets. Hosts share no
+connections: one that hangs would take them all from the others."""
 
 IDLE_SECONDS: Final = 30.0
 
@@ -83,7 +84,8 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=context,
-                limit=MAX_CONNECTIONS,
+                limit=0,
+                limit_per_host=MAX_CONNECTIONS,
                 keepalive_timeout=IDLE_SECONDS,
                 resolver=resolver,
                 ttl_dns_cache=30,
@@ -96,12 +98,22 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None),
             headers={hdrs.USER_AGENT: f"gatekeeper-py/{__version__}", hdrs.ACCEPT_ENCODING: "identity"},
         )
+        self._under_way = 0
+        self._is_retired = False
 
     async def send(self, method: str, url: URL, headers: Mapping[str, str]) -> Response:
         """Send one request and read the whole answer.
 
         Raises ``aiohttp.ClientError``, ``OSError``, ``ValueError`` (``TooLarge`` among them).
         """
+        self._under_way += 1
+        try:
+            return await self._exchange(method, url, headers)
+        finally:
+            self._under_way -= 1
+            await self._close_if_done()
+
+    async def _exchange(self, method: str, url: URL, headers: Mapping[str, str]) -> Response:
         async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
             body = bytearray()
             if method != hdrs.METH_HEAD:
@@ -111,5 +123,15 @@ class Transport:
                         raise TooLarge(f"the answer is larger than {MAX_BODY_BYTES} bytes")
             return Response(response.status, response.headers, bytes(body))
 
+    async def retire(self) -> None:
+        """Close once the requests under way are answered. No new ones may be sent."""
+        self._is_retired = True
+        await self._close_if_done()
+
+    async def _close_if_done(self) -> None:
+        if self._is_retired and not self._under_way:
+            await self._session.close()
+
     async def close(self) -> None:
+        """Close now. Requests under way fail."""
         await self._session.close()
