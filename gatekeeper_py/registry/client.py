@@ -111,6 +111,10 @@ class _Authorization:
     renew_at: float = float("inf")
 
 
+_Authorizations = OrderedDict[str, _Authorization]
+"""What worked, by repository with its host; the one used longest ago comes first."""
+
+
 class Client:
     """Asks registries.
 
@@ -130,11 +134,14 @@ class Client:
         self._transport = transport
         self._clock = clock
         self._on_refused_realm = on_refused_realm
-        self._authorizations: OrderedDict[str, _Authorization] = OrderedDict()
+        self._authorizations: _Authorizations = OrderedDict()
 
     def forget(self) -> None:
-        """Forget every token and what worked before: the credentials or the settings changed."""
-        self._authorizations.clear()
+        """Forget every token and what worked before: the credentials or the settings changed.
+
+        A request under way keeps the old mapping, so that it cannot bring its old credentials back.
+        """
+        self._authorizations = OrderedDict()
 
     async def ask(self, manifest: Manifest) -> Reply:
         """Ask one registry about one manifest. Never raises: what fails is an answer, too."""
@@ -165,11 +172,12 @@ class Client:
 
     async def _send(self, method: str, manifest: Manifest) -> Response:
         """Send a request, authenticated as the registry wants it. Raises ``_Unusable``."""
-        authorization = await self._remembered(manifest)
+        worked = self._authorizations
+        authorization = await self._remembered(worked, manifest)
         response = await self._follow(method, manifest, authorization)
         if response.status not in _UNAUTHORIZED:
             return response
-        self._authorizations.pop(manifest.name, None)
+        worked.pop(manifest.name, None)
         challenges = parse_challenges(response.headers.getall(hdrs.WWW_AUTHENTICATE, []))
         credentials = self._access.credentials(manifest.name)
         # With credentials there is no anonymous attempt: the kubelet makes none either.
@@ -185,7 +193,7 @@ class Client:
                 continue
             response = await self._follow(method, manifest, attempt)
             if response.status not in _UNAUTHORIZED:
-                self._remember(manifest, attempt)
+                _remember(worked, manifest, attempt)
                 return response
         raise _refused(response)
 
@@ -215,24 +223,19 @@ class Client:
             host = target
         raise _Unusable(f"more than {MAX_REDIRECTS} redirects")
 
-    async def _remembered(self, manifest: Manifest) -> _Authorization | None:
+    async def _remembered(self, worked: _Authorizations, manifest: Manifest) -> _Authorization | None:
         """What worked for this repository before, its token renewed if it is due."""
-        known = self._authorizations.get(manifest.name)
+        known = worked.get(manifest.name)
         if known is None:
             return None
-        self._authorizations.move_to_end(manifest.name)
+        worked.move_to_end(manifest.name)
         if known.bearer is None or self._clock() < known.renew_at:
             return known
         renewed = await self._fetch_token(known.bearer, known.credential, manifest)
         if renewed is None:
             return None
-        self._remember(manifest, renewed)
+        _remember(worked, manifest, renewed)
         return renewed
-
-    def _remember(self, manifest: Manifest, authorization: _Authorization) -> None:
-        self._authorizations[manifest.name] = authorization
-        while len(self._authorizations) > MAX_TOKENS:
-            self._authorizations.popitem(last=False)
 
     def _checked(self, parameters: object, manifest: Manifest) -> Bearer:
         settings = self._access.registry(manifest.host)
@@ -269,6 +272,12 @@ class Client:
             raise _refused(response, "the token server")
         token, seconds = _token_of(response.body)
         return _Authorization(f"Bearer {token}", credential, bearer, self._clock() + RENEW_AT * seconds)
+
+
+def _remember(worked: _Authorizations, manifest: Manifest, authorization: _Authorization) -> None:
+    worked[manifest.name] = authorization
+    while len(worked) > MAX_TOKENS:
+        worked.popitem(last=False)
 
 
 def _url(settings: Registry, manifest: Manifest) -> URL:

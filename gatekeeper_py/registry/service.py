@@ -72,7 +72,8 @@ class RegistryService:
         self._lookups.configure(hosts=self._named, changed=None, pinned=self._lookups.pinned)
         kept = {*files.contexts.values(), self._default_context}
         for context in [context for context in self._transports if context not in kept]:
-            await self._transports.pop(context).close()
+            # Reviews may wait for what is under way: it is answered before its connection is closed.
+            await self._transports.pop(context).retire()
 
     def known(self, lookup: Lookup) -> Resolution | None:
         return self._lookups.known(lookup)

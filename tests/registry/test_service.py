@@ -1,0 +1,114 @@
+"""The service keeps its answers right while its files change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+from aiohttp import web
+
+from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.files import read_files
+from gatekeeper_py.registry.service import RegistryService
+from registry.scripted import DIGEST, Scripted, challenge, found, scripted
+
+V1 = "/v2/team/app/manifests/v1"
+
+
+class Silent:
+    """Records nothing."""
+
+    def lookup(self, host: str, result: str, seconds: float) -> None: ...
+
+    def breaker(self, host: str, *, is_open: bool) -> None: ...
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[RegistryService]:
+    made = RegistryService(Silent())
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def registry(ca: trustme.CA) -> AsyncIterator[Scripted]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    async with scripted(context) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+def write(folder: Path, ca: trustme.CA, host: str, user: str) -> None:
+    (folder / "ca.crt").write_bytes(ca.cert_pem.bytes())
+    (folder / "config.json").write_text(
+        json.dumps({"auths": {host: {"username": user, "password": "secret"}}})
+    )
+
+
+@pytest.mark.parametrize("new_ca", [False, True], ids=["new-credentials", "new-ca"])
+async def test_a_request_under_way_survives_new_files(
+    service: RegistryService,
+    registry: Scripted,
+    ca: trustme.CA,
+    tmp_path: Path,
+    new_ca: bool,  # noqa: FBT001
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.BaseRequest) -> web.Response:
+        if "Authorization" not in request.headers:
+            return challenge('Basic realm="r"')
+        asked.set()
+        await answer.wait()
+        return found()
+
+    registry.on(f"HEAD {V1}", slow)
+    write(tmp_path, ca, registry.host, "alice")
+    await service.use_files(read_files(tmp_path))
+    settings = Registry(host=registry.host, ca="ca.crt", timeout=5)
+    service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
+    lookup = Lookup((Manifest(registry.host, "team/app", "v1"),))
+    waiting = asyncio.create_task(service.resolve([lookup], 5))
+    await asked.wait()
+    write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
+    files = read_files(tmp_path)
+    await service.use_files(files)
+    answer.set()
+    assert (await waiting)[lookup].answer == ("found", DIGEST, "")
+    # It was obtained with the old files, so it does not answer for later reviews.
+    assert service.known(lookup) is None
+    if not new_ca:
+        before = len(registry.requests)
+        assert (await service.resolve([lookup], 5))[lookup].answer.status == "found"
+        new = files.keyring.find(f"{registry.host}/team/app")[0].basic
+        assert [sent for _, _, sent in registry.requests[before:]] == ["", new]
+
+
+async def test_new_credentials_are_used_for_the_next_request(
+    service: RegistryService, registry: Scripted, ca: trustme.CA, tmp_path: Path
+) -> None:
+    settings = Registry(host=registry.host, ca="ca.crt", timeout=5)
+    service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
+    lookup = Lookup((Manifest(registry.host, "team/app", "v1"),))
+    used: list[str] = []
+    for user in ("alice", "bob"):
+        registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), found())
+        write(tmp_path, ca, registry.host, user)
+        files = read_files(tmp_path)
+        await service.use_files(files)
+        resolution: Resolution = (await service.resolve([lookup], 5))[lookup]
+        assert resolution.answer.status == "found"
+        used.append(registry.requests[-1][2])
+        assert used[-1] == files.keyring.find(f"{registry.host}/team/app")[0].basic
+    assert used[0] != used[1]
