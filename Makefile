@@ -84,7 +84,7 @@ registry: ## build distribution 3 for the tests against real registries (once, t
 	$(PYTHON) -m tools.distribution
 
 registry-test: setup registry ## run the tests against real registries (Debian: docker-registry, apache2-utils)
-	$(BIN)/python -m pytest tests/registries -q $(ARGS)
+	$(BIN)/python -m pytest tests/registries -n $(WORKERS) --dist loadscope -q $(ARGS)
 
 monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus (Debian: prometheus; Node.js with npm)
 	@for tool in promtool prometheus node npm; do command -v $$tool >/dev/null \

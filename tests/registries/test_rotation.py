@@ -1,0 +1,134 @@
+"""Credentials are replaced while reviews run: every answer stays right, and the new ones are used soon."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trustme
+
+from builders import pod, review
+from gatekeeper_py.registry.files import POLL_SECONDS
+from registries.distribution import CA_FILE, Registry, config_files, start_registry
+from registries.looking import Looking, looking
+from registries.tokenserver import TokenServer, start_token_server
+from server import ask
+
+MARGIN_SECONDS = 10  # for slow machines
+TAGS = [f"v{number}" for number in range(8)]
+MISSING = [f"missing-{number}" for number in range(2)]
+USERS = {
+    "alice": {"password": "wonderland", "repositories": ["team/app"]},
+    "bob": {"password": "builder", "repositories": ["team/app"]},
+}
+
+
+@dataclass(frozen=True)
+class Site(Looking):
+    """A server, a registry that wants tokens, and the server of these tokens."""
+
+    registry: Registry
+    tokens: TokenServer
+
+
+@dataclass
+class Load:
+    """Reviews of images that exist and of images that do not, until ``stop``; ``wrong`` should stay empty."""
+
+    site: Site
+    answered: int = 0
+    wrong: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        connection = self.site.server.connect()
+        for tag in itertools.cycle((*TAGS, *MISSING)):
+            if self.stop.is_set():
+                break
+            status, body = ask(connection, review(pod(f"{self.site.registry.host}/team/app:{tag}")))
+            response = json.loads(body)["response"]
+            message = response.get("status", {}).get("message", "")
+            if status != 200 or response["allowed"] is not (tag in TAGS) or "unverified" in str(response):
+                self.wrong.append(f"{tag}: {status} {response}")
+            if tag in MISSING and "does not exist" not in message:
+                self.wrong.append(f"{tag}: {message}")
+            self.answered += 1
+        connection.close()
+
+
+@pytest.fixture
+def site(ca: trustme.CA, tmp_path: Path) -> Iterator[Site]:
+    tokens = start_token_server(tmp_path / "tokens", ca)
+    registry = None
+    try:
+        registry = start_registry(
+            tmp_path / "registry", ca, version="3", auth=tokens.auth(), authorization=tokens.authorization
+        )
+        for tag in TAGS:
+            registry.push("team/app", tag, tag.encode())
+        policy = f"""mode: enforce
+allow:
+  - {{image: "{registry.host}/", verify: true, onError: keep}}
+registries:
+  - host: "{registry.host}"
+    ca: {CA_FILE}
+    tokenHosts: ["{tokens.host}"]
+    timeout: 5s
+    ttlFound: 1s
+    ttlMissing: 1s
+    rate: 1000
+"""
+        tokens.use(users=USERS)
+        files = config_files(ca, registry.host, user="alice", password="wonderland")
+        with looking(tmp_path, policy, files) as server:
+            yield Site(server.server, server.config, registry, tokens)
+    finally:
+        tokens.stop()
+        if registry is not None:
+            registry.stop()
+
+
+def test_credentials_are_replaced_under_load(site: Site, ca: trustme.CA) -> None:
+    server, tokens = site.server, site.tokens
+    load = Load(site)
+    threads = [threading.Thread(target=load.run, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        server.wait(lambda: load.answered >= 100)
+        assert {user for user, _ in tokens.asked()} == {"alice"}
+
+        for name, content in config_files(ca, site.registry.host, user="bob", password="builder").items():
+            (site.config / f".{name}").write_bytes(content)
+            (site.config / f".{name}").rename(site.config / name)
+        replaced = time.monotonic()
+        server.wait(lambda: ("bob", "repository:team/app:pull") in tokens.asked())
+        assert time.monotonic() - replaced < POLL_SECONDS + MARGIN_SECONDS
+
+        # Requests that were under way with the old credentials end; then these are no longer valid.
+        seen = load.answered
+        server.wait(lambda: load.answered >= seen + 100)
+        tokens.use(users={"bob": USERS["bob"]})
+        (tokens.folder / "requests").write_text("", encoding="utf-8")
+        seen, looked_up = load.answered, found(site)
+        server.wait(lambda: load.answered >= seen + 100 and found(site) >= looked_up + len(TAGS))
+    finally:
+        load.stop.set()
+        for thread in threads:
+            thread.join()
+    assert load.wrong == []
+    assert "alice" not in {user for user, _ in tokens.asked()}
+    assert site.metric(f'gatekeeper_py_lookups_total{{host="{site.registry.host}",result="error"}}') == 0
+    assert site.metric("gatekeeper_py_registry_config_valid") == 1
+    # Once when the server started, and once for the new ones.
+    assert len(server.events("registry_config_loaded")) == 2
+
+
+def found(site: Site) -> float:
+    return site.metric(f'gatekeeper_py_lookups_total{{host="{site.registry.host}",result="found"}}')
