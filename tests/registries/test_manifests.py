@@ -177,6 +177,17 @@ async def test_http_to_an_https_registry_is_an_error(world: World, registry: Reg
     assert (await world.ask(registry.host)).answer == ("error", "", "the answer is not valid HTTP")
 
 
+async def test_a_registry_that_was_restarted_is_asked_again_without_a_failure(
+    world: World, registry: Registry
+) -> None:
+    """The client's open connection has gone, and a new one is made."""
+    digest = registry.push("team/app", "v1")
+    assert (await world.ask(registry.host)).answer.digest == digest
+    registry.stop()
+    registry.start()
+    assert (await world.ask(registry.host)).answer.digest == digest
+
+
 def trusting(ca: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     ca.configure_trust(context)
