@@ -261,5 +261,5 @@ def _distrust(live: dict[str, Any], bundle: bytes) -> None:
 
 TestRotation = pytest.mark.timeout(100)(Rotation.TestCase)
 TestRotation.settings = settings(
-    max_examples=budget(60), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=budget(60), stateful_step_count=40, suppress_health_check=list(HealthCheck)
 )

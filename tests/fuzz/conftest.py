@@ -13,7 +13,7 @@ from hypothesis import settings
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "0"))
 
 # In CI hypothesis draws the same examples each time, which is right for a test and pointless here.
-settings.register_profile("fuzz", derandomize=False, print_blob=True)
+settings.register_profile("fuzz", deadline=None, derandomize=False, print_blob=True)
 if SECONDS:
     settings.load_profile("fuzz")
 

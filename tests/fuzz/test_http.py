@@ -201,7 +201,7 @@ def check_bytes(listeners: tuple[Served, Served], parts: list[bytes], patience: 
 
 @pytest.mark.hypothesis
 def test_any_bytes_get_documented_answers(listeners: tuple[Served, Served], rounds: Iterator[int]) -> None:
-    @settings(max_examples=budget(40), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=budget(40), suppress_health_check=list(HealthCheck))
     @given(streams(), st.sampled_from(PATIENCE_SECONDS))
     def any_bytes(parts: list[bytes], patience: float) -> None:
         check_bytes(listeners, parts, patience)

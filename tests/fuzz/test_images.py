@@ -78,7 +78,7 @@ def check_image(image: str, namespace: str | None) -> None:
         assert explain(compiled, namespace, image).decision == decision
 
 
-@settings(max_examples=budget(300), deadline=None)
+@settings(max_examples=budget(300))
 @given(any_image, namespaces)
 def any_image_is_judged(image: str, namespace: str | None) -> None:
     check_image(image, namespace)

@@ -145,7 +145,7 @@ def check_guard(text: str, mode: str | None, *, accepted: bool) -> None:
     assert refused is not accepted
 
 
-@settings(max_examples=budget(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=budget(200), suppress_health_check=[HealthCheck.too_slow])
 @given(texts, modes, images | any_text, namespaces)
 def any_policy(text: str, mode: str | None, image: str, namespace: str | None) -> None:
     check_text(text, mode, image, namespace)

@@ -169,7 +169,7 @@ def check_guard(request: AdmissionRequest) -> None:
         assert all(line.isprintable() for line in response["status"]["message"].split("\n"))
 
 
-@settings(max_examples=budget(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=budget(150), suppress_health_check=[HealthCheck.too_slow])
 @given(bodies())
 @example(b"")
 @example(b"null")

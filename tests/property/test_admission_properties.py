@@ -105,7 +105,7 @@ requests = st.fixed_dictionaries(
         "groups": st.just(("system:nodes",)),
     },
 )
-examples = settings(max_examples=budget(150), deadline=None)
+examples = settings(max_examples=budget(150))
 
 
 @examples

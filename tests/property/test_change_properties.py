@@ -19,7 +19,7 @@ from property.policy_pairs import pairs
 from property.strategies import images, namespaces
 
 Pair = tuple[CompiledPolicy, CompiledPolicy]
-examples: Final = settings(max_examples=budget(60), deadline=None)
+examples: Final = settings(max_examples=budget(60))
 
 OTHER_WAY: Final = {"approved": "rejected", "rejected": "approved", "rewritten": "rewritten"}
 

@@ -13,7 +13,7 @@ from gatekeeper_py.core.compare.difference import compare
 from property.policy_pairs import pairs
 from property.strategies import images, namespaces
 
-examples: Final = settings(max_examples=budget(40), deadline=None)
+examples: Final = settings(max_examples=budget(40))
 
 long_segments = st.integers(1, 255).map("n".__mul__)
 long_images = st.builds(

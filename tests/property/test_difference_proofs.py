@@ -108,7 +108,6 @@ def test_no_image_contradicts_the_difference_of_an_edit(
 
 @settings(
     max_examples=4,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),

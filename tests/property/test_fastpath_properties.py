@@ -15,7 +15,7 @@ from property.fastpath_strategies import accepted, images_near, namespaces, othe
 from property.strategies import Document
 from skipping import objection
 
-examples: Final = settings(max_examples=150, deadline=None)
+examples: Final = settings(max_examples=150)
 
 
 @examples

@@ -17,7 +17,7 @@ from gatekeeper_py.core.images.reference import effective_tag, locate, parse_ref
 from gatekeeper_py.core.policy.rules import Rule
 from property.strategies import DIGESTS, any_text, images, name_lists, namespaces, patterns
 
-QUICK: Final = settings(max_examples=budget(200), deadline=None)
+QUICK: Final = settings(max_examples=budget(200))
 
 
 def matches(pattern: Pattern, image: str) -> bool:
@@ -33,7 +33,7 @@ def test_parsing_is_total(text: str) -> None:
             assert parse(text).text in {text, text.removesuffix("/")}
 
 
-@settings(max_examples=budget(250), deadline=None)
+@settings(max_examples=budget(250))
 @given(patterns | st.text("ab-._*/:@1", max_size=16).map(lambda text: f"a.io/{text}") | any_text)
 def test_every_pattern_has_an_image(text: str) -> None:
     """A pattern is refused when it holds a part no reference could have."""
@@ -68,7 +68,7 @@ def expression_for(text: str) -> str:
     return host + path + below + qualifier
 
 
-@settings(max_examples=budget(300), deadline=None)
+@settings(max_examples=budget(300))
 @given(patterns, images)
 def test_matching_is_the_obvious_regular_expression(text: str, image: str) -> None:
     reference = parse_reference(image)
@@ -80,7 +80,7 @@ def test_matching_is_the_obvious_regular_expression(text: str, image: str) -> No
 rules = st.lists(st.tuples(patterns, st.none() | name_lists), max_size=14)
 
 
-@settings(max_examples=budget(200), deadline=None)
+@settings(max_examples=budget(200))
 @given(rules, st.lists(images, min_size=1, max_size=6), namespaces)
 def test_the_index_finds_what_a_scan_finds(
     entries: list[tuple[str, list[str] | None]], some_images: list[str], namespace: str | None
@@ -105,7 +105,7 @@ def test_the_index_finds_what_a_scan_finds(
         assert index.find(location, qualifiers_of(tag, digest), namespace) == next(scanned, None)
 
 
-@settings(max_examples=budget(200), deadline=None)
+@settings(max_examples=budget(200))
 @given(st.lists(patterns, min_size=1, max_size=6), patterns, st.lists(images, max_size=12))
 def test_what_covers_a_pattern_matches_all_that_it_matches(
     texts: list[str], narrow_text: str, some_images: list[str]

@@ -44,7 +44,7 @@ WIDE: Final = (
     "docker.io/library/**",
     "*.io@*",
 )
-QUICK: Final = settings(max_examples=budget(60), deadline=None)
+QUICK: Final = settings(max_examples=budget(60))
 some_images = st.lists(images, min_size=1, max_size=6)
 
 
@@ -120,7 +120,7 @@ def test_a_rewrite_is_idempotent(a_document: Document, namespace: str | None, ju
             assert plan.mirror.to.holds(locate(parse_reference(rewritten)))
 
 
-@settings(max_examples=budget(120), deadline=None)
+@settings(max_examples=budget(120))
 @given(documents, namespaces, some_images)
 def test_denials_follow_mirrors(a_document: Document, namespace: str | None, judged: list[str]) -> None:
     """A denied image can't come back through the mirror."""
@@ -146,7 +146,7 @@ def place(rule: Rule) -> str:
     return f"{rule.list}[{rule.index}]"
 
 
-@settings(max_examples=budget(120), deadline=None)
+@settings(max_examples=budget(120))
 @given(plain_documents, st.lists(st.sampled_from(WIDE), max_size=3), mirrors, namespaces, some_images)
 def test_removing_dead_rules_changes_no_decision(
     a_document: Document, wide: list[Any], mirrored: list[Any], namespace: str | None, judged: list[str]
@@ -199,7 +199,7 @@ def contradictory(listed: list[Any]) -> bool:
     return same or any(under(to, s) or under(s, to) for to in targets for s in sources)
 
 
-@settings(max_examples=budget(120), deadline=None)
+@settings(max_examples=budget(120))
 @given(mirrors)
 def test_mirrors_are_refused_exactly_when_they_contradict_each_other(listed: list[Any]) -> None:
     _, findings = parsed(text_of(document(["a.io"], [], listed)))
@@ -226,7 +226,7 @@ def check_total(text: str, mode: str | None = None) -> None:
         policy.at(NOON).decide(None, "nginx")
 
 
-@settings(max_examples=budget(200), deadline=None)
+@settings(max_examples=budget(200))
 @given(any_text | st.text("ab:-[]{},&*!|>'\"#% \n?1~", max_size=40), st.none() | any_text)
 def test_parsing_any_text_is_total(text: str, mode: str | None) -> None:
     check_total(text, mode)
@@ -250,13 +250,13 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=budget(120), deadline=None)
+@settings(max_examples=budget(120))
 @given(documents, st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3))
 def test_parsing_any_shape_is_total(a_document: Document, changes: dict[str, Any]) -> None:
     check_total(json.dumps({**a_document, **changes}))
 
 
-@settings(max_examples=budget(120), deadline=None)
+@settings(max_examples=budget(120))
 @given(
     plain_documents,
     st.lists(st.tuples(st.integers(0, 400), st.characters() | st.sampled_from("&*!:{[-\n'\"%")), max_size=4),

@@ -18,7 +18,7 @@ from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, par
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from property.strategies import any_text, images, patterns
 
-QUICK: Final = settings(max_examples=budget(200), deadline=None)
+QUICK: Final = settings(max_examples=budget(200))
 
 
 def without_hub_host(pattern: str) -> str:
@@ -98,7 +98,7 @@ def test_what_is_proposed_is_accepted(text: str) -> None:
             assert proposal != text
 
 
-@settings(max_examples=budget(400), deadline=None)
+@settings(max_examples=budget(400))
 @given(MEANT, st.lists(st.sampled_from(MISTAKES), min_size=1, max_size=3), st.lists(images, max_size=20))
 def test_what_is_proposed_is_not_wider_than_what_was_meant(
     meant: str, mistakes: list[Callable[[str], str]], some_images: list[str]
@@ -124,7 +124,7 @@ PLACES: Final = {
 }
 
 
-@settings(max_examples=budget(200), deadline=None)
+@settings(max_examples=budget(200))
 @given(
     MEANT | st.text("aA*./:@-1", min_size=1, max_size=16),
     st.sampled_from(MISTAKES),

@@ -18,7 +18,7 @@ from gatekeeper_py.inventory.changes import Changes
 from gatekeeper_py.inventory.recorded import InvalidRecord, UsedImage, audited_images, listed_images
 from gatekeeper_py.inventory.requests import images_in, logged_requests, reviewed_requests
 
-examples: Final = settings(max_examples=budget(100), deadline=None)
+examples: Final = settings(max_examples=budget(100))
 OLD: Final = parse_policy(policy_text(allow="[a.io, docker.io/library/**]")).at(INSTANT)
 NEW: Final = parse_policy(policy_text("deny: ['*/**:latest']\n", mode="mutate")).at(INSTANT)
 

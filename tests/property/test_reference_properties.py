@@ -15,7 +15,7 @@ from gatekeeper_py.core.images.glob import Glob
 from gatekeeper_py.core.images.reference import escape, locate
 from property.strategies import any_text, images, varied_images
 
-QUICK: Final = settings(max_examples=budget(200), deadline=None)
+QUICK: Final = settings(max_examples=budget(200))
 any_image = images | varied_images
 
 
@@ -62,14 +62,14 @@ def test_escaped_text_is_one_printable_line(text: str) -> None:
     assert shown.isprintable()
 
 
-@settings(max_examples=budget(500), deadline=None)
+@settings(max_examples=budget(500))
 @given(st.text("ab*", max_size=8), st.text("ab", max_size=10))
 def test_a_glob_is_the_obvious_regular_expression(glob: str, text: str) -> None:
     expression = ".*".join(map(re.escape, glob.split("*")))
     assert Glob(glob).matches(text) == bool(re.fullmatch(expression, text, re.DOTALL))
 
 
-@settings(max_examples=budget(300), deadline=None)
+@settings(max_examples=budget(300))
 @given(
     st.text("ab*", max_size=5), st.text("ab*", max_size=6), st.lists(st.text("ab", max_size=3), min_size=6)
 )

@@ -18,7 +18,7 @@ from gatekeeper_py.reporting.suggestion import new_policy
 from property.policy_pairs import NOW
 from property.strategies import any_text, documents, images, namespaces, text_of, varied_images
 
-examples: Final = settings(max_examples=budget(60), deadline=None)
+examples: Final = settings(max_examples=budget(60))
 running = st.lists(
     st.tuples(st.one_of(images, images, varied_images, any_text), namespaces), min_size=1, max_size=15
 )

@@ -20,7 +20,7 @@ from gatekeeper_py.core.compare.parts import (
 )
 from gatekeeper_py.core.images.glob import Glob
 
-examples = settings(max_examples=budget(50), deadline=None)
+examples = settings(max_examples=budget(50))
 globs = st.lists(st.text("ab*-", min_size=1, max_size=5), max_size=4, unique=True)
 
 

@@ -12,7 +12,7 @@ from gatekeeper_py.core.compare.parts import SEGMENT, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import path_matches
 
-examples = settings(max_examples=budget(50), deadline=None)
+examples = settings(max_examples=budget(50))
 part_globs = st.sampled_from(["a", "b", "ab", "*", "a*", "*b"])
 items = st.lists(
     st.builds(Item, st.lists(part_globs, max_size=3).map(tuple), st.booleans()).filter(

@@ -70,9 +70,7 @@ DOCUMENTS: Final[dict[str, Document]] = {
 
 GOOD: Final = "a.io/y:1"
 EVIL: Final = "evil.io/x:1"
-DIFFERENTIAL: Final = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+DIFFERENTIAL: Final = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def expression(form: str = "listed") -> str:

@@ -162,7 +162,7 @@ REQUESTS: Final = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(requests=REQUESTS, cuts=st.lists(st.integers(0, 200_000), max_size=6), fast=st.booleans())
 async def test_requests_in_any_pieces_are_answered_in_order(
     requests: list[tuple[str, int]], cuts: list[int], *, fast: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper_py.serving.connections.peers import MAX_CREDIT, Peer, Standing
@@ -271,7 +271,6 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_the_ranking_agrees_with_a_look_at_all_peers(steps: list[tuple[str, int, int]]) -> None:
     world, members = World(capacity=200), list[Member]()

@@ -159,7 +159,7 @@ def test_a_policy_that_approves_nothing_is_compiled_without_the_fast_path() -> N
     assert ".matches(" not in unclear["expression"]
 
 
-@settings(max_examples=budget(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=budget(300), suppress_health_check=[HealthCheck.too_slow])
 @given(
     policies.filter(lambda policy: policy["mirrors"]),
     namespaces,

@@ -48,9 +48,7 @@ REALISTIC: Final = (
     ROOT / "tools/installation/manifests/policy/policy.yaml",
 )
 LATER: Final = (timedelta(), timedelta(days=1), timedelta(days=40), timedelta(days=3650))
-DIFFERENTIAL: Final = settings(
-    max_examples=budget(300), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+DIFFERENTIAL: Final = settings(max_examples=budget(300), suppress_health_check=[HealthCheck.too_slow])
 GOOD: Final = "a.io/y:1"
 EVIL: Final = "evil.io/x:1"
 
@@ -180,7 +178,7 @@ def _looked_up(rule: Any) -> Any:
     return fields if "*" in fields["image"].partition("/")[0] else {**fields, "verify": True}
 
 
-@settings(max_examples=budget(150), deadline=None)
+@settings(max_examples=budget(150))
 @given(st.lists(images | varied_images | any_text.filter(_is_unicode), min_size=1, max_size=4))
 def test_every_image_is_read_as_the_webhook_reads_it(evaluator: Evaluator, drawn: list[str]) -> None:
     assert_read_alike(evaluator, [image for image in drawn if image] or [GOOD])
