@@ -33,9 +33,9 @@ HELD_SECONDS: Final = 0.05
 sends what exceeds 4 KiB in a second write, which arrives after microseconds. A slower body is left to aiohttp
 and its limits."""
 
-MAX_HELD_BODY: Final = 64 * 1024
-"""Largest body that the hot path waits for. Larger ones arrive in many pieces, and aiohttp pauses reading
-between them."""
+MAX_HELD_BODY: Final = 256 * 1024
+"""Largest body that the hot path waits for. Larger ones are processed one at a time (``LARGE_BODY_BYTES`` in
+body.py), which the hot path cannot do."""
 
 MAX_HELD_BODIES: Final = 8 * 1024 * 1024
 """Maximum total size of the bodies that the hot path waits for. Above it, bodies go to aiohttp's server,

@@ -9,6 +9,7 @@ import pytest
 
 from builders import pod, review
 from contract import check_response
+from gatekeeper_py.serving.body import LARGE_BODY_BYTES
 from gatekeeper_py.serving.connections import protocol
 from served import Served, Start
 from wire import Connection, eventually, request
@@ -89,10 +90,34 @@ async def test_a_body_that_never_comes_ends_with_408(start: Start) -> None:
         assert answer.closes
 
 
-async def test_a_large_body_is_not_held(served: Served, handled: Handled) -> None:
-    body = json.dumps({**APPROVED, "padding": "x" * 200_000}).encode()
+@pytest.mark.parametrize(
+    ("size", "handlings"),
+    [
+        pytest.param(100_000, 0, id="100-kb"),
+        pytest.param(LARGE_BODY_BYTES, 0, id="largest"),
+        pytest.param(LARGE_BODY_BYTES + 1, 1, id="too-large"),
+    ],
+)
+async def test_a_body_in_many_pieces_never_reaches_the_handler_unless_it_is_parsed_alone(
+    served: Served, handled: Handled, monkeypatch: pytest.MonkeyPatch, size: int, handlings: int
+) -> None:
+    monkeypatch.setattr(protocol, "HELD_SECONDS", 20)
+    empty = json.dumps({**APPROVED, "padding": ""}).encode()
+    body = empty.replace(b'"padding": "', b'"padding": "' + b"x" * (size - len(empty)))
     async with served.connected() as connection:
-        assert (await connection.ask(request(body))).status == 200
+        for _ in range(2):
+            answer = await connection.ask(request(body))
+            check_response(answer.json(), APPROVED, "validate")
+            assert answer.status == 200
+    assert handled.count == 2 * handlings
+
+
+async def test_a_large_body_that_is_no_review_is_refused(served: Served, handled: Handled) -> None:
+    """The handler gets the whole of it again."""
+    body = json.dumps({**APPROVED, "kind": "x" * 200_000}).encode()
+    async with served.connected() as connection:
+        assert (await connection.ask(request(body))).status == 400
+        assert (await connection.ask(WHOLE)).status == 200
     assert handled.count == 1
 
 

@@ -83,7 +83,6 @@ class HttpConnection(asyncio.Protocol):
         "_active",
         "_bad",
         "_exchange",
-        "_fed",
         "_held",
         "_moved",
         "_parsed",
@@ -119,8 +118,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = Parser(service.loop) if service.answer is not None else None
         self._ready = self._parser is not None  # a whole request may be answered here
         self._parsed: Parsed | None = None  # a request whose body is incomplete
-        self._held = b""
-        self._fed = 0  # bytes of ``_held`` that the parser has
+        self._held = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._rest = b""  # requests that came together and are answered here, one in each turn
         self._wanted = True  # the exchange wants more to be read
@@ -150,9 +148,9 @@ class HttpConnection(asyncio.Protocol):
             if parsed is not None:
                 message, end, size = parsed
                 if len(data) == size:
-                    self._answer(message, data, end)
+                    self._answer(message, data[end:], data[:end])
                     return
-                if self._hold(parsed, data, fed=len(data)):
+                if self._hold(parsed, data):
                     return
             self._rest = data
             self._answer_first()
@@ -209,14 +207,14 @@ class HttpConnection(asyncio.Protocol):
 
     # The hot path.
 
-    def _answer(self, message: Message, data: bytes, end: int) -> None:
-        """Answer a whole request here, or pass it on. Its body begins at ``end``."""
+    def _answer(self, message: Message, body: bytes, head: bytes) -> None:
+        """Answer a whole request here, or pass it on. ``head`` is what came before its body."""
         service = self._service
-        body = service.answer(message, data[end:])  # type: ignore[misc]
-        if body is None:
-            self._pass_on(data)
+        answer = service.answer(message, body)  # type: ignore[misc]
+        if answer is None:
+            self._pass_on(head + body)
             return
-        self.transport.write(encode_ok(body))
+        self.transport.write(encode_ok(answer))
         if not self.good and self.tls is not None and self.tls.has_more:
             return  # not a good request: the client did not wait for its answer
         self.good += 1
@@ -243,7 +241,7 @@ class HttpConnection(asyncio.Protocol):
             self._parser = Parser(self._service.loop)
             self._pass_on(data)
         elif len(data) < parsed[2]:
-            if not self._hold(parsed, data, fed=parsed[1]):
+            if not self._hold(parsed, data):
                 self._parser = Parser(self._service.loop)
                 self._pass_on(data)
         else:
@@ -278,11 +276,8 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self.transport.pause_reading()
 
-    def _hold(self, parsed: Parsed, data: bytes, *, fed: int) -> bool:
-        """Wait a moment for the rest of a body, if it is small; return whether it is.
-
-        The parser has got the first ``fed`` bytes.
-        """
+    def _hold(self, parsed: Parsed, data: bytes) -> bool:
+        """Wait a moment for the rest of a body, if it is small; return whether it is."""
         message, end, size = parsed
         if (
             size - end > MAX_HELD_BODY
@@ -292,30 +287,33 @@ class HttpConnection(asyncio.Protocol):
             return False
         self._ready = False
         self._service.held_bytes += parsed[2]
-        self._parsed, self._held, self._fed = parsed, data, fed
+        self._parsed, self._held = parsed, bytearray(data)
         self._timer = self._service.loop.call_later(HELD_SECONDS, self._release)
         return True
 
     def _continue(self, parsed: Parsed, data: bytes) -> None:
         """Take more of the body that is waited for."""
         message, end, size = parsed
-        self._held += data
-        if len(self._held) > size:
-            data = self._held
-            self._forget_held()
-            self._rest = data
+        held = self._held
+        held += data
+        if len(held) < size:
+            return
+        self._forget_held()
+        if len(held) > size:
+            self._rest = bytes(held)
             self._answer_first()
             return
-        if len(self._held) == size:
-            data = self._held
-            self._parser.feed(data[self._fed :])  # type: ignore[union-attr] # not before, or it would keep it
-            self._forget_held()
-            self._ready = not self._paused
-            self._answer(message, data, end)
+        # The parser has not got all of the body, and would copy it. A new one costs less.
+        self._parser = Parser(self._service.loop)
+        self._ready = not self._paused
+        with memoryview(held) as whole:
+            head, body = bytes(whole[:end]), bytes(whole[end:])
+        del held  # 256 KiB, before as much again is needed
+        self._answer(message, body, head)
 
     def _release(self) -> None:
         """Pass an incomplete request on to aiohttp, because the rest did not arrive in time."""
-        data = self._held
+        data = bytes(self._held)
         self._forget_held()
         self._parser = Parser(self._service.loop)
         self._pass_on(data)
@@ -323,7 +321,7 @@ class HttpConnection(asyncio.Protocol):
     def _forget_held(self) -> None:
         if self._parsed is not None:
             self._service.held_bytes -= self._parsed[2]
-        self._parsed, self._held = None, b""
+        self._parsed, self._held = None, bytearray()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
