@@ -149,8 +149,9 @@ format: setup ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench-micro: setup ## time the single steps of a decision
+bench-micro: setup ## time the single steps of a decision, and the typed decode
 	$(BIN)/python -m benchmarks.micro $(ARGS)
+	$(BIN)/python -m benchmarks.micro.decoding
 
 bench-cluster: setup controlplane ## measure mode changes, start-up and memory on the real control plane
 	$(ISOLATED) $(BIN)/python -m benchmarks.cluster
@@ -169,9 +170,8 @@ bench-peers: setup ## build five other servers, check their answers, and compare
 bench-churn: setup controlplane ## measure what the webhook costs a real API server (ARGS=--quick: five minutes)
 	$(ISOLATED) $(BIN)/python -m benchmarks.churn $(ARGS)
 
-bench-alternating: setup controlplane ## compare the cheapest cases more exactly than bench-churn does (15 minutes)
-	$(ISOLATED) $(BIN)/python -m benchmarks.churn.alternating \
-		none-again native fast-path fast-path-no-mirror one-comparison one-regex $(ARGS)
+bench-alternating: setup controlplane ## compare calls, fast path and native policy side by side (15 minutes; ARGS=--quick: six)
+	$(ISOLATED) $(BIN)/python -m benchmarks.churn.alternating $(ARGS)
 
 bench-fastpath: setup controlplane ## measure how long the fast path still admits an image after its rule is removed (four minutes)
 	$(ISOLATED) $(BIN)/python -m benchmarks.fastpath

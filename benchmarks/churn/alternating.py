@@ -1,62 +1,66 @@
-"""``python -m benchmarks.churn.alternating [--pairs N] CASE...``: small differences.
+"""``python -m benchmarks.churn.alternating [--quick] [CASE...]``: small differences, side by side.
 
 On a machine whose speed changes from one minute to the next, rounds of minutes hide a difference of a few
-per cent. Here ``none`` and one case take turns of a second, on one control plane, and a turn is compared with
-the two of ``none`` beside it. ``none-again`` shows what is found where there is no difference. Writes
-``alternating.json`` and ``alternating.md``.
+per cent. Here each case has one turn of a second in each round, in an order that changes, on one control
+plane, and is compared with the others of its round. ``none-again`` shows what is found where there is no
+difference. Writes ``alternating.json`` and ``alternating.md``.
 
-Runs inside the network namespace of the end-to-end tests. It is for cases in which no webhook is asked about
-a Pod that is plainly approved, and all are; when one is asked all the same there are no results.
+Runs inside the network namespace of the end-to-end tests. All Pods are pre-approved, and the policy is the
+one that is shipped. A wrong answer, or another number of reviews than a case must cause, ends the run with
+status 1 and no results.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, Final
 
 from benchmarks import machine
 from benchmarks.churn import comparison, creating, native, report
 from benchmarks.churn.cases import CASES, Case, Stage
-from benchmarks.churn.comparison import Turn
-from benchmarks.churn.creating import Creators, write_bodies
+from benchmarks.churn.comparison import BASE, Round, Turn
+from benchmarks.churn.creating import Creators, Spoiled, write_bodies
 from benchmarks.churn.floors import FLOORS
 from benchmarks.churn.pods import bodies
-from benchmarks.churn.rounds import await_effect, await_unlisted, expect_reviews, or_say_why, others, say
+from benchmarks.churn.rounds import await_effect, expect_reviews, or_say_why, others, say
 from benchmarks.churn.site import CHURN, Site, site
 from tools.controlplane.build import cached
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import MUTATING, VALIDATING
 
-COMPARED = tuple(
-    case for case in (*CASES, *FLOORS) if case.plain_reviews == 0 and case.name not in {"none", "gatekeeper"}
-)
+CANDIDATES: Final = tuple(case for case in (*CASES, *FLOORS) if case.name not in {"mutate", "gatekeeper"})
+"""All cases but those that need another policy, or another webhook."""
 
-PATHS = (
-    VALIDATING,
-    MUTATING,
-    f"{native.POLICIES}/{native.NAME}",
-    f"{native.BINDINGS}/{native.NAME}",
-)
-"""Whatever a case may register."""
+USUAL: Final = ("enforce", "enforce-two-calls", "native", "fast-path")
 
-CLIENTS = 16
-SECONDS = 1.0
-WARM_UP = 0.25
+CLIENTS: Final = 16
+SECONDS: Final = 1.0
+WARM_UP: Final = 0.25
+ROUNDS: Final = 60
+QUICK_SECONDS: Final = 320.0
+"""A quick run begins no round after this."""
 
-_PROBES_OF_A_PAIR = 20
-"""At most, of those by which a change is awaited: they are reviewed."""
+_SERVERS_OWN: Final = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
-_SERVERS_OWN = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A case, and the objects that it registers, by path."""
+
+    case: Case
+    objects: Mapping[str, Mapping[str, Any]]
 
 
 def main() -> int:
@@ -65,15 +69,22 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    names = [case.name for case in COMPARED]
+    names = [case.name for case in CANDIDATES]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.churn.alternating", description=__doc__)
-    parser.add_argument("cases", nargs="+", choices=names, metavar="CASE", help=", ".join(names))
-    parser.add_argument("--pairs", type=_turns_of_each, default=40, help="turns of each case (40: 3 minutes)")
+    parser.add_argument(
+        "cases", nargs="*", metavar="CASE", help=f"{', '.join(names)} (default: {' '.join(USUAL)})"
+    )
+    parser.add_argument("--quick", action="store_true", help="as many rounds as fit into six minutes")
+    parser.add_argument("--rounds", type=_rounds, help=f"another number of rounds than {ROUNDS}")
     parser.add_argument("--out", type=Path, default=report.RESULTS, help="folder of the results")
-    return parser.parse_args()
+    found = parser.parse_args()
+    for name in found.cases:
+        if name not in names:
+            parser.error(f"{name} is not a case; the cases are {', '.join(names)}")
+    return found
 
 
-def _turns_of_each(text: str) -> int:
+def _rounds(text: str) -> int:
     number = int(text)
     if number < comparison.LEAST:
         raise argparse.ArgumentTypeError(f"at least {comparison.LEAST}")
@@ -81,82 +92,96 @@ def _turns_of_each(text: str) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    results: dict[str, list[Turn]] = {}
+    began = time.monotonic()
+    chosen = {BASE, *(arguments.cases or USUAL)}
+    count = arguments.rounds or ROUNDS
+    end = began + QUICK_SECONDS if arguments.quick else math.inf
+    rounds: list[Round] = []
     program = creating.build()
     with ControlPlane(cached()) as plane, site(plane) as ours, tempfile.TemporaryDirectory() as folder:
+        stage = Stage(ours)
         ours.disarm()
+        paths = [VALIDATING, MUTATING, *map(native.path, native.documents())]
+        registrations = [_registration(stage, case, paths) for case in CANDIDATES if case.name in chosen]
         creators = Creators(program=program, plane=plane, namespace=CHURN)
         pods = write_bodies(Path(folder) / "pods.jsonl", bodies(100))
-        for case in COMPARED:
-            if case.name in arguments.cases:
-                results[case.name] = _turns(Stage(ours), case, creators, pods, arguments.pairs)
-    _write(arguments.out, results)
+        say(f"ready to measure: {time.monotonic() - began:.0f} s")
+        with ours.kubelet.looking_away():
+            while len(rounds) < count and (time.monotonic() < end or len(rounds) < comparison.LEAST):
+                rounds.append(_round(stage, registrations, creators, pods, len(rounds)))
+    _write(arguments.out, rounds, time.monotonic() - began)
     return 0
 
 
-def _turns(stage: Stage, case: Case, creators: Creators, pods: Path, pairs: int) -> list[Turn]:
-    place, began, turns, sent = stage.site, time.monotonic(), [], 0
+def _registration(stage: Stage, case: Case, paths: Sequence[str]) -> Registration:
+    """Register a case as it is shipped, and return which of these objects exist once it is in effect."""
     with case.registered(stage):
         await_effect(stage, case)
-        with _switch(place) as register, place.kubelet.looking_away():
-            reviews = place.reviews()
-            for number in range(2 * pairs + 1):
-                present = number % 2 == 1
-                register(present)
-                await_unlisted(place, denies=present and case.denies)
-                load = creators.run(
-                    pods, clients=CLIENTS, seconds=SECONDS, warm_up=WARM_UP, cpu=lambda: place.cpu(())
-                )
-                turns.append(Turn(load.per_second, load.cpu_ms("apiserver"), others(load)))
-                sent += load.sent
-            expect_reviews(max(place.reviews() - reviews - _PROBES_OF_A_PAIR * pairs, 0), sent, 0)
-    found = comparison.against_neighbours(turns)["ratio"]
-    say(f"{case.name}: {found.median:.3f} of none, {time.monotonic() - began:.0f} s")
-    return turns
-
-
-@contextmanager
-def _switch(place: Site) -> Iterator[Callable[[bool], None]]:
-    """What is registered, to be put there and taken away; nobody else does meanwhile."""
-    objects = {path: found for path in PATHS if (found := place.product.get(path)) is not None}
+        objects = {path: found for path in paths if (found := stage.site.product.get(path)) is not None}
     for document in objects.values():
         for key in _SERVERS_OWN:
             document["metadata"].pop(key, None)
-    place.end_controller()
-
-    def register(present: bool) -> None:  # noqa: FBT001 - there or not
-        for path, document in objects.items():
-            place.delete(path)
-            if present:
-                place.create(path.rpartition("/")[0], document)
-
-    yield register
+    return Registration(case, objects)
 
 
-def _write(folder: Path, results: Mapping[str, Sequence[Turn]]) -> None:
+def _round(
+    stage: Stage, registrations: Sequence[Registration], creators: Creators, pods: Path, number: int
+) -> Round:
+    """Return one turn of each case, in an order that depends on the number of the round."""
+    began = time.monotonic()
+    order = Random(number).sample(registrations, len(registrations))
+    found: dict[str, Turn] = {}
+    for registration in order:
+        try:
+            _register(stage.site, registration, registrations)
+            found[registration.case.name] = _turn(stage, registration.case, creators, pods)
+        except Spoiled as problem:
+            raise Spoiled(f"round {number + 1}, {registration.case.name}: {problem}") from problem
+    rates = ", ".join(f"{name} {turn.creates_per_second:.0f}/s" for name, turn in found.items())
+    void = " VOID" if comparison.is_void(found) else ""
+    say(f"round {number + 1}: {rates}, {time.monotonic() - began:.0f} s{void}")
+    return {each.case.name: found[each.case.name] for each in registrations}
+
+
+def _register(place: Site, chosen: Registration, registrations: Sequence[Registration]) -> None:
+    """Take away what any case registers, and register what this one does."""
+    for path in {path for each in registrations for path in each.objects}:
+        place.delete(path)
+    for path, document in chosen.objects.items():
+        place.create(path.rpartition("/")[0], document)
+
+
+def _turn(stage: Stage, case: Case, creators: Creators, pods: Path) -> Turn:
+    await_effect(stage, case)
+    servers = stage.site.servers()
+    reviews = stage.site.reviews()
+    load = creators.run(
+        pods, clients=CLIENTS, seconds=SECONDS, warm_up=WARM_UP, cpu=lambda: stage.site.cpu(servers)
+    )
+    expect_reviews(stage.site.reviews() - reviews, load.sent, case.preapproved_reviews)
+    return Turn(load.per_second, load.cpu_ms("apiserver"), load.cpu_ms("webhook"), others(load))
+
+
+def _write(folder: Path, rounds: Sequence[Round], seconds: float) -> None:
     document: dict[str, Any] = {
         "scenario": "alternating",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds),
         **machine.describe(),
-        "cases": comparison.as_json(results),
+        **comparison.as_json(rounds),
     }
     introduction = (
-        f"`none` and one case in turn, {SECONDS:g} s each, {CLIENTS} creators of dry-run Pods that are all "
-        f"plainly approved; {os.cpu_count()} cores of {machine.processor()} for all processes; commit "
-        f"{machine.revision()}. A turn is compared with the two of `none` beside it. Medians; in brackets, "
-        "what holds the true median in 95 of 100 such runs, and for creates/s the least and the most."
+        f"{len(rounds)} rounds. In each, every case has a turn of {SECONDS:g} s, with {CLIENTS} creators of "
+        f"dry-run Pods whose images are all pre-approved by the policy as shipped; {os.cpu_count()} cores of "
+        f"{machine.processor()} for all processes; commit {machine.revision()}. A turn is compared with the "
+        "others of its round. Medians; in brackets, what holds the true median in 95 of 100 such runs, and "
+        "for creates/s the least and the most. CPU is per create."
     )
-    lines = [
-        "# Small differences through a real API server",
-        "",
-        introduction,
-        "",
-        *comparison.table(results),
-        "",
-    ]
+    lines = ["# Side by side through a real API server", "", introduction, "", *comparison.tables(rounds), ""]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "alternating.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     (folder / "alternating.md").write_text("\n".join(lines), encoding="utf-8")
+    say(f"{seconds:.0f} s; written to {folder}")
     print("\n".join(lines))
 
 

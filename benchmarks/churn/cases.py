@@ -13,7 +13,7 @@ from functools import partial
 import yaml
 
 from benchmarks.churn import native
-from benchmarks.churn.approval import MIRROR, PREFIXES
+from benchmarks.churn.approval import MIRROR
 from benchmarks.churn.gatekeeper import Gatekeeper
 from benchmarks.churn.pods import Sidecar
 from benchmarks.churn.site import Site
@@ -39,25 +39,26 @@ Registered = Callable[[Stage], AbstractContextManager[Sequence[str]]]
 class Case:
     """One way to decide about images.
 
-    ``denies`` says whether an unlisted image is refused. A create whose images are all plainly approved
-    costs ``plain_reviews`` reviews of our replicas, any other ``other_reviews``. ``shares`` are the per
-    cent of plainly approved Pods to measure with: one when it makes no difference; ``other`` are the rest.
-    Every answer holds the text ``holds`` and has ``warnings`` warnings.
+    ``denies`` says whether an unlisted image is refused. A create costs ``preapproved_reviews`` reviews of
+    our replicas when all of its images are pre-approved, ``unlisted_reviews`` when one is unlisted, and else
+    ``other_reviews``. ``shares`` are the per cent of pre-approved Pods to measure with: one when it makes no
+    difference; ``other`` are the rest. Every answer holds the text ``holds`` and has ``warnings`` warnings.
     """
 
     name: str
     registered: Registered
     denies: bool = True
-    plain_reviews: int = 0
+    preapproved_reviews: int = 0
     other_reviews: int = 0
+    unlisted_reviews: int = 0
     shares: tuple[int, ...] = (50,)
-    other: Sidecar = "matched"
+    other: Sidecar = "with-port"
     holds: str = ""
     warnings: int = 0
 
     def reviews(self, share: int) -> float:
-        """Reviews per create when ``share`` per cent are plainly approved."""
-        return (self.plain_reviews * share + self.other_reviews * (100 - share)) / 100
+        """Reviews per create when ``share`` per cent are pre-approved."""
+        return (self.preapproved_reviews * share + self.other_reviews * (100 - share)) / 100
 
 
 @contextmanager
@@ -66,9 +67,9 @@ def _nothing(_: Stage) -> Iterator[Sequence[str]]:
 
 
 @contextmanager
-def ours(stage: Stage, *, overlay: str, mirrored: bool = True) -> Iterator[Sequence[str]]:
+def ours(stage: Stage, *, overlay: str) -> Iterator[Sequence[str]]:
     """An overlay of ours as shipped."""
-    stage.site.arm(overlay, mirrored=mirrored)
+    stage.site.arm(overlay)
     try:
         yield stage.site.servers()
     finally:
@@ -94,8 +95,9 @@ def _both(stage: Stage) -> Iterator[Sequence[str]]:
 def _native(stage: Stage) -> Iterator[Sequence[str]]:
     made: list[str] = []
     try:
-        made.append(stage.site.create(native.POLICIES, native.policy(PREFIXES)))
-        made.append(stage.site.create(native.BINDINGS, native.binding(OTHERS)))
+        for document in native.documents():
+            made.append(native.path(document))
+            stage.site.create(native.COLLECTIONS[document["kind"]], document)
         yield ()
     finally:
         for path in reversed(made):
@@ -115,32 +117,39 @@ CASES = (
     # How far two measurements of the same are apart.
     Case(name="none-again", registered=_nothing, denies=False),
     # As shipped: the mutating webhook is registered only while the policy can rewrite images.
-    Case(name="enforce", registered=partial(ours, overlay="enforce"), plain_reviews=1, other_reviews=1),
+    Case(
+        name="enforce",
+        registered=partial(ours, overlay="enforce"),
+        preapproved_reviews=1,
+        other_reviews=1,
+        unlisted_reviews=1,
+    ),
     # What it would cost to have the mutating webhook registered all the same.
-    Case(name="enforce-two-calls", registered=_both, plain_reviews=2, other_reviews=2),
+    Case(
+        name="enforce-two-calls",
+        registered=_both,
+        preapproved_reviews=2,
+        other_reviews=2,
+        unlisted_reviews=2,
+    ),
     # As shipped, with an image to rewrite in every Pod.
     Case(
         name="mutate",
         registered=partial(ours, overlay="mutate"),
-        plain_reviews=2,
+        preapproved_reviews=2,
         other_reviews=2,
+        unlisted_reviews=2,
         shares=(0,),
         other="mirrored",
         holds=f'"image":"{MIRROR}/',
         warnings=1,
     ),
-    Case(name="native", registered=_native),
+    Case(name="native", registered=_native, shares=(50, 100)),
     Case(
         name="fast-path",
         registered=partial(ours, overlay="fast-path"),
         other_reviews=1,
-        shares=(0, 10, 50, 100),
-    ),
-    # A policy without mirrors.
-    Case(
-        name="fast-path-no-mirror",
-        registered=partial(ours, overlay="fast-path", mirrored=False),
-        other_reviews=1,
+        unlisted_reviews=1,
         shares=(0, 10, 50, 100),
     ),
     Case(name="gatekeeper", registered=_gatekeeper),
@@ -151,8 +160,7 @@ def available(*, gatekeeper: bool) -> tuple[list[Case], dict[str, str]]:
     """The cases that can be played here, and why the others can't."""
     missing: dict[str, str] = {}
     if not (K8S / "overlays" / "fast-path").is_dir():
-        for name in ("fast-path", "fast-path-no-mirror"):
-            missing[name] = "there is no overlay k8s/overlays/fast-path"
+        missing["fast-path"] = "there is no overlay k8s/overlays/fast-path"
     if not gatekeeper:
         missing["gatekeeper"] = "no binary was given; see --gatekeeper and --build-gatekeeper"
     return [case for case in CASES if case.name not in missing], missing

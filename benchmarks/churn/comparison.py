@@ -1,30 +1,40 @@
-"""Turns of two cases that alternate, compared with their neighbours; as JSON and as a table."""
+"""Rounds in which cases take turns of a second: compared within each round, and judged."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-LEAST = 6
+LEAST: Final = 6
 """Fewer values say nothing of their median."""
+
+BUSY_CORES: Final = 0.1
+"""A round is void when other programs use more, beyond what a quiet machine does beside."""
+
+BASE: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn found; CPU in milliseconds per create."""
+    """What one turn of a case found; CPU in milliseconds per create."""
 
     creates_per_second: float
     apiserver_cpu_ms: float
+    webhook_cpu_ms: float
     others_cores: float
+
+
+Round = Mapping[str, Turn]
+"""One turn of each case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Of all turns; between ``low`` and ``high`` the true median is in 95 of 100 such runs."""
+    """Of all rounds; between ``low`` and ``high`` the true median is in 95 of 100 such runs."""
 
     median: float
     low: float
@@ -34,7 +44,7 @@ class Comparison:
     def of(cls, values: Sequence[float]) -> Comparison:
         """Raises ValueError for fewer than ``LEAST``."""
         if len(values) < LEAST:
-            raise ValueError(f"{len(values)} turns are too few")
+            raise ValueError(f"{len(values)} rounds are too few")
         ordered = sorted(values)
         # The ranks that a median lies between: a binomial distribution, by its normal approximation.
         half = 1.96 * math.sqrt(len(ordered)) / 2
@@ -42,46 +52,133 @@ class Comparison:
         high = min(math.ceil(len(ordered) / 2 + half), len(ordered) - 1)
         return cls(statistics.median(ordered), ordered[low], ordered[high])
 
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
 
-def against_neighbours(turns: Sequence[Turn]) -> dict[str, Comparison]:
-    """Of turns of ``none`` and of a case, alternating, the first and the last of ``none``.
 
-    ``ratio`` is the case's creates/s over the mean of its two neighbours', ``added_ms`` the milliseconds of
-    an API server's CPU that a create costs more than theirs.
+def ratio(case: str, base: str) -> Callable[[Round], float]:
+    """Return what gives the creates/s of a case over those of another in the same round."""
+    return lambda turns: turns[case].creates_per_second / turns[base].creates_per_second
+
+
+def added_ms(case: str) -> Callable[[Round], float]:
+    """Return what gives the milliseconds of an API server's CPU that a create costs more than with none."""
+    return lambda turns: turns[case].apiserver_cpu_ms - turns[BASE].apiserver_cpu_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A lower bound on the median of ``value``, which needs turns of these cases."""
+
+    what: str
+    bound: float
+    cases: frozenset[str]
+    value: Callable[[Round], float]
+
+
+TARGETS: Final = (
+    Target("one call: creates/s over none", 0.75, frozenset({"enforce"}), ratio("enforce", BASE)),
+    Target(
+        "one call: creates/s over two calls",
+        1.4,
+        frozenset({"enforce", "enforce-two-calls"}),
+        ratio("enforce", "enforce-two-calls"),
+    ),
+    Target("fast path: creates/s over none", 0.93, frozenset({"fast-path"}), ratio("fast-path", BASE)),
+    Target(
+        "fast path less the native policy, both over none",
+        -0.01,
+        frozenset({"fast-path", "native"}),
+        lambda turns: ratio("fast-path", BASE)(turns) - ratio("native", BASE)(turns),
+    ),
+)
+
+
+def is_void(turns: Round) -> bool:
+    """Return whether other programs were busy in one of the turns."""
+    return any(turn.others_cores > BUSY_CORES for turn in turns.values())
+
+
+def counted(rounds: Sequence[Round]) -> list[Round]:
+    """Return the rounds that are not void."""
+    return [turns for turns in rounds if not is_void(turns)]
+
+
+def judged(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """Return each target with what was found, and its verdict.
+
+    That is ``met``, ``missed``, ``void`` when fewer than ``LEAST`` rounds count, or ``not measured``. What a
+    void run found is from all of its rounds.
     """
-    ratios, added = [], []
-    for before, case, after in zip(turns[::2], turns[1::2], turns[2::2], strict=False):
-        rate = (before.creates_per_second + after.creates_per_second) / 2
-        ratios.append(case.creates_per_second / rate)
-        added.append(case.apiserver_cpu_ms - (before.apiserver_cpu_ms + after.apiserver_cpu_ms) / 2)
-    return {"ratio": Comparison.of(ratios), "added_ms": Comparison.of(added)}
+    good = counted(rounds)
+    return [_judged(target, rounds, good) for target in TARGETS]
 
 
-def as_json(results: Mapping[str, Sequence[Turn]]) -> dict[str, Any]:
-    """By case: its figures and all its turns."""
+def _judged(target: Target, rounds: Sequence[Round], good: Sequence[Round]) -> dict[str, Any]:
+    found = None
+    if not target.cases <= rounds[0].keys():
+        verdict = "not measured"
+    else:
+        is_void_run = len(good) < LEAST
+        found = Comparison.of([target.value(turns) for turns in (rounds if is_void_run else good)])
+        verdict = "void" if is_void_run else "met" if found.median >= target.bound else "missed"
     return {
-        name: {
-            **{key: dataclasses.asdict(found) for key, found in against_neighbours(turns).items()},
-            "turns": [dataclasses.asdict(turn) for turn in turns],
-        }
-        for name, turns in results.items()
+        "what": target.what,
+        "bound": target.bound,
+        "found": None if found is None else dataclasses.asdict(found),
+        "text": "" if found is None else str(found),
+        "verdict": verdict,
     }
 
 
-def table(results: Mapping[str, Sequence[Turn]]) -> list[str]:
-    """Lines of Markdown, a row for each case."""
+def as_json(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Return the verdicts and every turn."""
+    return {
+        "targets": judged(rounds),
+        "rounds": [
+            {
+                "void": is_void(turns),
+                "turns": {name: dataclasses.asdict(turn) for name, turn in turns.items()},
+            }
+            for turns in rounds
+        ],
+    }
+
+
+def tables(rounds: Sequence[Round]) -> list[str]:
+    """Return lines of Markdown: how many rounds count, a row for each case, a row for each target."""
+    good = counted(rounds)
+    void = f"{len(rounds) - len(good)} of {len(rounds)} rounds are void, because other programs used the CPU."
+    if len(good) < LEAST:
+        good, void = list(rounds), f"**{void} The run is void. The figures are of all rounds.**"
+    return [
+        void,
+        "",
+        *_cases(good),
+        "",
+        "| target | bound | measured | |",
+        "|---|---|---|---|",
+        *(
+            f"| {target['what']} | ≥ {target['bound']:g} | {target['text']} | {target['verdict']} |"
+            for target in judged(rounds)
+        ),
+    ]
+
+
+def _cases(rounds: Sequence[Round]) -> list[str]:
     lines = [
-        "| case | turns | creates/s, of none | API server, ms more | creates/s | others, cores |",
+        "| case | creates/s over none | creates/s | API server, ms more | webhook, ms | others, cores |",
         "|---|---|---|---|---|---|",
     ]
-    for name, turns in results.items():
-        found = against_neighbours(turns)
-        ratio, added = found["ratio"], found["added_ms"]
-        rates = [turn.creates_per_second for turn in turns[1::2]]
+    for name in rounds[0]:
+        turns = [each[name] for each in rounds]
+        rates = [turn.creates_per_second for turn in turns]
+        over = "1" if name == BASE else Comparison.of([ratio(name, BASE)(each) for each in rounds])
+        more = "0" if name == BASE else Comparison.of([added_ms(name)(each) for each in rounds])
+        webhook = statistics.median(turn.webhook_cpu_ms for turn in turns)
         busy = statistics.median(turn.others_cores for turn in turns)
         lines.append(
-            f"| {name} | {len(rates)} | {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) "
-            f"| {added.median:.3f} ({added.low:.3f} to {added.high:.3f}) "
-            f"| {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) | {busy:.2f} |"
+            f"| {name} | {over} | {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) "
+            f"| {more} | {webhook:.3f} | {busy:.2f} |"
         )
     return lines

@@ -8,30 +8,31 @@ from __future__ import annotations
 import random
 from typing import Any, Literal
 
-from benchmarks.churn.approval import MATCHED_HOST, PLAIN_HOST
+from benchmarks.churn.approval import HOST, HOST_WITH_PORT
 
-Sidecar = Literal["plain", "matched", "mirrored"]
-"""Which rule approves one image of the three; the others are plainly approved, so it decides for the Pod.
+Sidecar = Literal["pre-approved", "with-port", "mirrored"]
+"""What one image of the three is; the others are pre-approved, so it decides for the Pod.
 
-``mirrored`` is an image of Docker Hub: nobody approves it, and mutate mode sends it to the mirror.
+``with-port`` is approved, but not pre-approved. ``mirrored`` is an image of Docker Hub: nobody approves it,
+and mutate mode rewrites it to one of the mirror.
 """
 
-_HOSTS = {"plain": PLAIN_HOST, "matched": MATCHED_HOST, "mirrored": "docker.io"}
+_HOSTS = {"pre-approved": HOST, "with-port": HOST_WITH_PORT, "mirrored": "docker.io"}
 
 BODIES = 100
 """As many as a share in per cent needs to be exact; each has images of its own."""
 
 
-def bodies(share: int, other: Sidecar = "matched") -> list[dict[str, Any]]:
-    """``BODIES`` Pods, of which ``share`` per cent are plainly approved, well mixed.
+def bodies(share: int, other: Sidecar = "with-port") -> list[dict[str, Any]]:
+    """``BODIES`` Pods, of which ``share`` per cent are pre-approved, well mixed.
 
     The others have a sidecar of the other kind. The same on every call.
     """
     if not 0 <= share <= 100:
         raise ValueError(f"a share is 0 to 100 per cent, not {share}")
-    plain = [index * 100 < share * BODIES for index in range(BODIES)]
-    random.Random(1).shuffle(plain)
-    return [pod(index, "plain" if each else other) for index, each in enumerate(plain)]
+    approved = [index * 100 < share * BODIES for index in range(BODIES)]
+    random.Random(1).shuffle(approved)
+    return [pod(index, "pre-approved" if each else other) for index, each in enumerate(approved)]
 
 
 def pod(index: int, sidecar: Sidecar) -> dict[str, Any]:
@@ -89,9 +90,9 @@ def pod_template(index: int, sidecar: Sidecar) -> dict[str, Any]:
             "schedulerName": "default-scheduler",
             "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532},
             "containers": [
-                _container("web", f"{PLAIN_HOST}/shop/web:1.{index}.2", port=8080, settings=10),
+                _container("web", f"{HOST}/shop/web:1.{index}.2", port=8080, settings=10),
                 _container("proxy", proxy, port=15001, settings=6),
-                _container("metrics", f"{PLAIN_HOST}/shop/metrics@sha256:{digest}", port=9090, settings=2),
+                _container("metrics", f"{HOST}/shop/metrics@sha256:{digest}", port=9090, settings=2),
             ],
             "volumes": [
                 {"name": "settings", "configMap": {"name": "web-settings", "defaultMode": 420}},

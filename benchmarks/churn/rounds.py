@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.churn import scaling
 from benchmarks.churn.approval import DENIED_IMAGE
 from benchmarks.churn.cases import Case, Stage
 from benchmarks.churn.creating import Creation, Creators, Spoiled, write_bodies
 from benchmarks.churn.pods import Sidecar, bodies, pod
-from benchmarks.churn.site import Asking, Site
+from benchmarks.churn.site import Asking
 from benchmarks.goprogram import BuildError
 from tools.controlplane.build import BuildError as NoControlPlane
 from tools.controlplane.plane import ControlPlaneError
@@ -184,59 +185,51 @@ def expect_reviews(reviews: float, creates: int, each: float) -> None:
 def await_effect(stage: Stage, case: Case) -> None:
     """Wait until probe Pods are answered as the case says, and cost as many reviews.
 
-    The API server learns of configurations after they were written. Raises Spoiled when it takes too long.
+    The API server learns of configurations after they were written, and of one that is gone after the next
+    one. Raises Spoiled when it takes too long.
     """
-    _await(stage.site, lambda asking: _problem(stage, case, asking))
-
-
-def await_unlisted(place: Site, *, denies: bool) -> None:
-    """Wait until an unlisted image is refused, or is not any more, a few times in a row.
-
-    Raises Spoiled when it takes too long.
-    """
-
-    def problem(asking: Asking) -> str | None:
-        answers = (_unlisted_problem(asking, denies=denies) for _ in range(_PROBES))
-        return next(filter(None, answers), None)
-
-    _await(place, problem)
-
-
-def _await(place: Site, find_problem: Callable[[Asking], str | None]) -> None:
-    asking = Asking(place.plane)
+    asking = Asking(stage.site.plane)
     deadline = time.monotonic() + _EFFECT_SECONDS
     try:
-        while problem := find_problem(asking):
+        while problem := _problem(stage, case, asking):
             if time.monotonic() > deadline:
                 raise Spoiled(f"not in effect after {_EFFECT_SECONDS:g} s: {problem}")
     finally:
         asking.close()
 
 
-def _unlisted_problem(asking: Asking, *, denies: bool) -> str | None:
-    denied = pod(0, "plain")
+def _unlisted() -> dict[str, Any]:
+    """Return a Pod of which one image is unlisted."""
+    denied = pod(0, "pre-approved")
     denied["spec"]["containers"][2]["image"] = DENIED_IMAGE
-    status = asking.create(denied)
-    if status not in ({403, 422} if denies else {201}):
-        return f"an unlisted image is answered {status}"
-    return None
+    return denied
 
 
 def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
-    """What a few probes found to be otherwise than the case says."""
-    if problem := _unlisted_problem(asking, denies=case.denies):
-        return problem
-    kinds: tuple[tuple[Sidecar, int], ...] = (("plain", case.plain_reviews), (case.other, case.other_reviews))
-    for sidecar, each in kinds:
+    """What a few probes found to be otherwise than the case says.
+
+    Between any two cases, an answer differs or the number of reviews does.
+    """
+    kinds = (
+        ("unlisted", [_unlisted()] * _PROBES, {403, 422} if case.denies else {201}, case.unlisted_reviews),
+        (
+            "pre-approved",
+            [pod(index, "pre-approved") for index in range(_PROBES)],
+            {201},
+            case.preapproved_reviews,
+        ),
+        (case.other, [pod(index, case.other) for index in range(_PROBES)], {201}, case.other_reviews),
+    )
+    for kind, pods, statuses, each in kinds:
         before = stage.site.reviews()
-        for index in range(_PROBES):
-            status = asking.create(pod(index, sidecar))
-            if status != 201:
-                return f"an approved image is answered {status}"
+        for body in pods:
+            status = asking.create(body)
+            if status not in statuses:
+                return f"a Pod with an image that is {kind} is answered {status}"
         found = stage.site.reviews() - before
         # The controller's own questions to the replicas may come in between; none can be missing.
         if not 0 <= found - each * _PROBES < _PROBES:
-            return f"{_PROBES} {sidecar} Pods led to {found:.0f} reviews"
+            return f"{_PROBES} Pods with an image that is {kind} led to {found:.0f} reviews"
     return None
 
 

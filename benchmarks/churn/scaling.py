@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.churn.creating import Spoiled
-from benchmarks.churn.pods import deployment
+from benchmarks.churn.pods import Sidecar, deployment
 from benchmarks.churn.site import CHURN
 from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.plane import ControlPlane
 
 DEPLOYMENTS = 4
-"""Of which every second is plainly approved. A ReplicaSet's controller works on five at once."""
+"""Of which every second is pre-approved. A ReplicaSet's controller works on five at once."""
 
 _DEADLINE_SECONDS = 60.0
 _INTERVAL_SECONDS = 0.05
@@ -40,7 +40,8 @@ class Scaling:
 def prepare(plane: ControlPlane) -> None:
     """Make the Deployments, scaled to none."""
     for index in range(DEPLOYMENTS):
-        plane.api("POST", _COLLECTION, deployment(f"web-{index}", index, "matched" if index % 2 else "plain"))
+        sidecar: Sidecar = "with-port" if index % 2 else "pre-approved"
+        plane.api("POST", _COLLECTION, deployment(f"web-{index}", index, sidecar))
 
 
 def scale(plane: ControlPlane, *, replicas: int, cpu: Callable[[], Mapping[str, float]]) -> Scaling:

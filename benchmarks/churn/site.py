@@ -60,14 +60,13 @@ class Site:
     kubelet: PausableKubelet
     product: Installed
 
-    def arm(self, overlay: str, *, mirrored: bool = True) -> None:
-        """Apply one overlay as shipped, with a policy of the benchmark, and wait until it is armed.
+    def arm(self, overlay: str) -> None:
+        """Apply one overlay and the policy, both as shipped, and wait until it is armed.
 
         Raises TimeoutError when it isn't.
         """
-        policy = policy_text(mirrored=mirrored)
         rendered = self.plane.kubectl("kustomize", str(K8S / "overlays" / overlay)).stdout
-        self.plane.kubectl("apply", "-f", "-", input=json.dumps(with_policy(rendered, policy)))
+        self.plane.kubectl("apply", "-f", "-", input=json.dumps(with_policy(rendered, policy_text())))
         self.product.wait_armed()
 
     def disarm(self) -> None:

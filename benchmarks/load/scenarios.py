@@ -27,6 +27,7 @@ from benchmarks.policies import FIRST, LAST, UNLISTED
 
 MANY_RULES: Final = 100_000
 SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")
+OTHER_SHAPES: Final = ("deployment-7k", "ephemeral-7k", "update-7k", "image-update-7k")
 QUICK_RATES: Final = (1000, 2000, 4000, 6000, 8000, 10_000)
 FULL_RATES: Final = (500, 1000, 2000, 4000, 6000, 8000, 9000, 10_000, 11_000, 12_000)
 
@@ -155,7 +156,7 @@ def _connections(bench: Bench) -> dict[str, Any]:
 
 
 def _sizes(_quick: bool) -> list[Case]:  # noqa: FBT001
-    bodies = (*SIZES, "deployment-7k", "ephemeral-7k", "update-7k", "image-update-7k")
+    bodies = (*SIZES, *OTHER_SHAPES)
     return [
         Case(f"S5/{body}", one(body, connections=4 if body == "pod-1m" else CONNECTIONS)) for body in bodies
     ]
@@ -173,7 +174,16 @@ def _size_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
         f"us_per_kb_{int(a[0])}_to_{int(b[0])}": (b[1] - a[1]) / (b[0] - a[0])
         for a, b in itertools.pairwise(points)
     }
-    return {**slopes, "us_per_kb": (points[-1][1] - points[0][1]) / (points[-1][0] - points[0][0])}
+    us_per_kb = (points[-1][1] - points[0][1]) / (points[-1][0] - points[0][0])
+    return {**slopes, **_over_pod(figures), "us_per_kb": us_per_kb}
+
+
+def _over_pod(figures: Mapping[str, Figures]) -> dict[str, float]:
+    """Return what each other shape costs over a Pod of the same size, and the most of these."""
+    pod = median(figures, "S5/pod-7k")
+    costs = {body: median(figures, f"S5/{body}") for body in OTHER_SHAPES}
+    ratios = {f"{body}_over_pod": cost / pod for body, cost in costs.items() if pod and cost is not None}
+    return {**ratios, "shape_over_pod": max(ratios.values())} if len(ratios) == len(OTHER_SHAPES) else ratios
 
 
 def _rules(quick: bool) -> list[Case]:  # noqa: FBT001

@@ -78,6 +78,8 @@ TARGETS: Final = (
     _case("CPU per review at saturation, 2 KB", "S5/pod-2k", "cpu_us", 55, "µs"),
     _case("CPU per review at saturation, 7 KB", "S5/pod-7k", "cpu_us", 70, "µs"),
     _case("CPU per review at saturation, 33 KB", "S5/pod-33k", "cpu_us", 130, "µs"),
+    Target("workloads, updates and ephemeral containers over a Pod of 7 KB", "S5", "shape_over_pod", 1.3),
+    Target("CPU per KB of the body, up to 1 MB", "S5", "us_per_kb", 3.5, unit="µs"),
     Target(
         "times cheaper than controller-runtime, 7 KB", "S11", "controller-runtime/pod-7k", 5, at_least=True
     ),

@@ -9,10 +9,9 @@ import pytest
 from benchmarks.churn.cases import CASES
 from benchmarks.churn.report import (
     ENFORCE,
-    PLAIN,
+    PREAPPROVED,
     TARGETS,
     TWO_CALLS,
-    UNMIRRORED,
     Spread,
     figures,
     judged,
@@ -76,7 +75,7 @@ def test_the_targets_speak_of_cases_that_exist() -> None:
     for plan in (QUICK, FULL):
         labels = {f"{case.name} {share} %" for case in CASES for share in plan.shares(case)}
 
-        assert {ENFORCE, TWO_CALLS, PLAIN, UNMIRRORED, "gatekeeper 50 %"} <= labels
+        assert {ENFORCE, TWO_CALLS, PREAPPROVED, "gatekeeper 50 %"} <= labels
 
 
 @pytest.mark.parametrize(("cores", "doubtful"), [(0.02, False), (0.7, True)])

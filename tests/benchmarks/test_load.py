@@ -14,7 +14,7 @@ from benchmarks import machine, report
 from benchmarks.load import processes
 from benchmarks.load.bench import QUICK, Bench, summary
 from benchmarks.load.processes import Place
-from benchmarks.load.scenarios import knee
+from benchmarks.load.scenarios import OTHER_SHAPES, SCENARIOS, SIZES, knee
 from benchmarks.load.targets import TARGETS, Target, verdicts
 
 QUIET: dict[str, Any] = {"generator_share": 0.2, "lag_p99_ms": 0.1, "server_share": 0.97}
@@ -172,6 +172,31 @@ def test_the_report_shows_targets_cases_and_what_was_void(tmp_path: Path) -> Non
     assert set(plots) == {"latency-over-rate.svg", "cpu-over-size.svg"}
     report.write(whole, tmp_path)
     assert plots == {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
+
+
+def sizes(*, shapes: tuple[str, ...]) -> dict[str, Any]:
+    """Figures of S5 in which a Pod costs 20 µs and 3 for each KB, and a shape of 7 KB more than the last."""
+    pods = dict(zip(SIZES, (2, 7, 33, 1000), strict=True))
+    costs = {
+        **{name: (kb, 20.0 + 3 * kb) for name, kb in pods.items()},
+        **{shape: (7, 41.0 * (1 + 0.1 * number)) for number, shape in enumerate(shapes)},
+    }
+    return {
+        f"S5/{name}": {"body_bytes": kb * 1000, "figures": {"cpu_us": {"median": cost}}}
+        for name, (kb, cost) in costs.items()
+    }
+
+
+def test_other_shapes_are_compared_with_a_pod_of_the_same_size() -> None:
+    found = SCENARIOS["S5"].derive(sizes(shapes=OTHER_SHAPES))
+
+    assert found["us_per_kb"] == pytest.approx(3.0)
+    assert found["deployment-7k_over_pod"] == pytest.approx(1.0)
+    assert found["shape_over_pod"] == pytest.approx(1.3)
+
+
+def test_the_costliest_shape_is_unknown_when_one_was_not_measured() -> None:
+    assert "shape_over_pod" not in SCENARIOS["S5"].derive(sizes(shapes=OTHER_SHAPES[1:]))
 
 
 def test_the_machine_is_described() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,6 +11,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.bodies import (
+    deployment_review,
+    ephemeral_review,
+    image_update,
+    pod_delete,
+    pod_review,
+    pod_update,
+)
 from budget import budget
 from builders import WORKLOADS, container, pod, policy, review, workload
 from gatekeeper_py.core import admission
@@ -93,7 +102,26 @@ REVIEWS = [
     *(review(workload(kind, "registry.corp.io/web:1", "nginx", "auto", **LISTS)) for kind in WORKLOADS),
     review(workload("Deployment", "nginx:2"), operation="UPDATE", old=workload("Deployment", "nginx")),
     review(workload("Deployment", "nginx") | {"metadata": POD["metadata"]}, operation="UPDATE"),
+    *(
+        review(workload(kind, "nginx:2", "auto", **LISTS), operation="UPDATE", old=workload(kind, "nginx"))
+        for kind in WORKLOADS
+    ),
+    review(POD, operation="UPDATE", old=POD, sub_resource="ephemeralcontainers", groups=("system:nodes",)),
+    review(None, operation="DELETE", kind=("apps", "Deployment"), old=workload("Deployment", "nginx")),
 ]
+RECORDED = [
+    make(size=4000)
+    for make in (
+        pod_review,
+        pod_update,
+        deployment_review,
+        pod_delete,
+        partial(image_update, old="nginx"),
+        partial(ephemeral_review, debugger="nginx"),
+    )
+]
+"""As an API server sends them, with ``managedFields``."""
+BODIES = [*(json.dumps(each, separators=(",", ":")).encode() for each in REVIEWS), *RECORDED]
 POLICIES = [
     policy(mode=mode, more="mirrors: [{from: docker.io, to: registry.corp.io/hub}]\ndeny: ['*/**:2']\n")
     for mode in ("enforce", "warn", "mutate")
@@ -103,7 +131,7 @@ POLICIES = [
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
     """A good review in which some values were replaced by, or got beside them, any others."""
-    body = json.dumps(draw(st.sampled_from(REVIEWS)), separators=(",", ":")).encode()
+    body = draw(st.sampled_from(BODIES))
     for _ in range(draw(st.integers(0, 3))):
         marks = [place for place in range(len(body)) if body[place : place + 2] == b'":']
         place = draw(st.sampled_from(marks)) + 2
@@ -156,6 +184,11 @@ def test_no_field_that_is_skipped_hides_what_orjson_refuses(document: dict[str, 
 def test_good_reviews_of_pods_are_taken(document: dict[str, Any]) -> None:
     assert check_same(json.dumps(document).encode())
     assert check_same(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("body", RECORDED)
+def test_recorded_reviews_are_taken(body: bytes) -> None:
+    assert check_same(body)
 
 
 @pytest.mark.parametrize("kind", ["Pod", "Deployment", "CronJob"])
