@@ -31,7 +31,7 @@ from benchmarks import machine
 from benchmarks.churn import comparison, creating, native, report
 from benchmarks.churn.cases import CASES, Case, Stage
 from benchmarks.churn.comparison import BASE, Round, Turn
-from benchmarks.churn.creating import Creators, Spoiled, write_bodies
+from benchmarks.churn.creating import Creators, Reconnected, Spoiled, write_bodies
 from benchmarks.churn.floors import FLOORS
 from benchmarks.churn.pods import bodies
 from benchmarks.churn.rounds import await_effect, expect_reviews, or_say_why, others, say
@@ -49,6 +49,7 @@ CLIENTS: Final = 16
 SECONDS: Final = 1.0
 WARM_UP: Final = 0.25
 ROUNDS: Final = 60
+MOST_LEFT_OUT: Final = 5
 QUICK_SECONDS: Final = 320.0
 """A quick run begins no round after this."""
 
@@ -97,6 +98,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     count = arguments.rounds or ROUNDS
     end = began + QUICK_SECONDS if arguments.quick else math.inf
     rounds: list[Round] = []
+    left_out = 0
     program = creating.build()
     with ControlPlane(cached()) as plane, site(plane) as ours, tempfile.TemporaryDirectory() as folder:
         stage = Stage(ours)
@@ -108,8 +110,14 @@ def _measure(arguments: argparse.Namespace) -> int:
         say(f"ready to measure: {time.monotonic() - began:.0f} s")
         with ours.kubelet.looking_away():
             while len(rounds) < count and (time.monotonic() < end or len(rounds) < comparison.LEAST):
-                rounds.append(_round(stage, registrations, creators, pods, len(rounds)))
-    _write(arguments.out, rounds, time.monotonic() - began)
+                try:
+                    rounds.append(_round(stage, registrations, creators, pods, len(rounds) + left_out))
+                except Reconnected as problem:
+                    left_out += 1
+                    say(f"a round is left out: {problem}")
+                    if left_out > MOST_LEFT_OUT:
+                        raise
+    _write(arguments.out, rounds, left_out, time.monotonic() - began)
     return 0
 
 
@@ -135,6 +143,8 @@ def _round(
         try:
             _register(stage.site, registration, registrations)
             found[registration.case.name] = _turn(stage, registration.case, creators, pods)
+        except Reconnected:
+            raise
         except Spoiled as problem:
             raise Spoiled(f"round {number + 1}, {registration.case.name}: {problem}") from problem
     rates = ", ".join(f"{name} {turn.creates_per_second:.0f}/s" for name, turn in found.items())
@@ -162,16 +172,18 @@ def _turn(stage: Stage, case: Case, creators: Creators, pods: Path) -> Turn:
     return Turn(load.per_second, load.cpu_ms("apiserver"), load.cpu_ms("webhook"), others(load))
 
 
-def _write(folder: Path, rounds: Sequence[Round], seconds: float) -> None:
+def _write(folder: Path, rounds: Sequence[Round], left_out: int, seconds: float) -> None:
     document: dict[str, Any] = {
         "scenario": "alternating",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds),
+        "left_out": left_out,
         **machine.describe(),
         **comparison.as_json(rounds),
     }
     introduction = (
-        f"{len(rounds)} rounds. In each, every case has a turn of {SECONDS:g} s, with {CLIENTS} creators of "
+        f"{len(rounds)} rounds ({left_out} more were left out, because a client had to connect again). "
+        f"In each, every case has a turn of {SECONDS:g} s, with {CLIENTS} creators of "
         f"dry-run Pods whose images are all pre-approved by the policy as shipped; {os.cpu_count()} cores of "
         f"{machine.processor()} for all processes; commit {machine.revision()}. A turn is compared with the "
         "others of its round. Medians; in brackets, what holds the true median in 95 of 100 such runs, and "

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.churn.creating import Creation, Spoiled, creation
+from benchmarks.churn.creating import Creation, Reconnected, Spoiled, creation
 from benchmarks.churn.rounds import expect_reviews
 
 BEFORE, AFTER = {"apiserver": 1.0, "webhook": 0.5}, {"apiserver": 3.0, "webhook": 0.75}
@@ -51,6 +51,21 @@ def test_a_good_load_is_divided_by_its_creates() -> None:
 def test_anything_wrong_spoils_it(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(Spoiled, match=words):
         read(result(**changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_only_that"),
+    [
+        pytest.param({"dials": 17}, True, id="connected-again"),
+        pytest.param({"dials": 17, "errors": 1}, False, id="and-an-error"),
+    ],
+)
+def test_a_round_may_be_left_out_only_when_nothing_but_a_connection_is_wrong(
+    changed: dict[str, Any], *, is_only_that: bool
+) -> None:
+    with pytest.raises(Spoiled) as raised:
+        read(result(**changed))
+    assert isinstance(raised.value, Reconnected) is is_only_that
 
 
 def test_warnings_that_must_be_there_must_all_be_there() -> None:
