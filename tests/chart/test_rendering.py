@@ -51,6 +51,13 @@ def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
     for old, new in (
         ("--namespace=gatekeeper-py", "--namespace=platform"),
         ('"app.kubernetes.io/instance": "gatekeeper-py"', '"app.kubernetes.io/instance": "shop"'),
+        ("serviceaccount:gatekeeper-py:", "serviceaccount:platform:"),
+        ("service.namespace == 'gatekeeper-py'", "service.namespace == 'platform'"),
+        ("request.namespace == 'gatekeeper-py'", "request.namespace == 'platform'"),
+        ("'gatekeeper-py' in term.values", "'platform' in term.values"),
+        ("term.values == ['gatekeeper-py']", "term.values == ['platform']"),
+        ("in the namespace gatekeeper-py, each", "in the namespace platform, each"),
+        ('"values": ["gatekeeper-py"', '"values": ["platform"'),
         ('"resources": ["namespaces"], "resourceNames": ["gatekeeper-py"]',
          '"resources": ["namespaces"], "resourceNames": ["platform"]'),
     ):  # fmt: skip
@@ -100,11 +107,6 @@ def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
             id="least-over-most",
         ),
         pytest.param(
-            merged(WITH_POLICY, {"priorityClass": {"name": ""}}),
-            ["priorityClass.create needs priorityClass.name"],
-            id="priority-class-without-name",
-        ),
-        pytest.param(
             merged(WITH_POLICY, {"enforcement": {"probeNamespace": "gatekeeper-py"}}),
             ["enforcement.probeNamespace must be another namespace"],
             id="probes-at-home",
@@ -133,6 +135,36 @@ def test_what_cannot_work_is_refused_with_what_to_do(
     refusal = helm.refusal(values)
     for sentence in sentences:
         assert sentence in refusal
+
+
+@pytest.mark.parametrize(
+    ("values", "pods"),
+    [
+        pytest.param({}, 25, id="usual"),
+        pytest.param({"replicas": 12}, 29, id="many-replicas"),
+        pytest.param({"autoscaling": {"enabled": True, "maxReplicas": 30}}, 65, id="autoscaling"),
+        pytest.param({"autoscaling": {"maxReplicas": 30}}, 25, id="no-autoscaling"),
+    ],
+)
+def test_the_quota_leaves_room_for_a_rollout_of_the_largest_number_of_replicas(
+    helm: Helm, values: dict[str, Any], pods: int
+) -> None:
+    objects = helm.objects(values=merged(WITH_POLICY, values))
+    spec = objects["ResourceQuota", "gatekeeper-py", "gatekeeper-py-critical-pods"]["spec"]
+    assert spec["hard"] == {"pods": str(pods)}
+    (scope,) = spec["scopeSelector"]["matchExpressions"]
+    priorities = {
+        each["spec"]["template"]["spec"].get("priorityClassName")
+        for each in objects.values()
+        if each["kind"] in {"Deployment", "Job"}
+    }
+    assert (scope["scopeName"], {*scope["values"]}) == ("PriorityClass", priorities)
+
+
+def test_without_a_priority_class_there_is_no_quota(helm: Helm) -> None:
+    objects = helm.objects(values=merged(WITH_POLICY, {"priorityClass": {"name": ""}}))
+    assert ("ResourceQuota", "gatekeeper-py", "gatekeeper-py-critical-pods") not in objects
+    assert "priorityClassName" not in json.dumps(list(objects.values()))
 
 
 def test_the_notes_show_the_way_to_open_the_cluster_that_works() -> None:

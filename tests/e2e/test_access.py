@@ -14,9 +14,9 @@ def serving(product: Installed) -> Path:
     return product.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def controller(product: Installed) -> Path:
-    return product.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-controller")
+    return product.controller_identity()
 
 
 def _try(product: Installed, identity: Path, *arguments: str) -> int:

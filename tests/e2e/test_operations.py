@@ -155,8 +155,20 @@ def test_audit_finds_what_runs_from_elsewhere(
 
 
 def test_control_once_ends_when_the_webhook_is_armed(product: Installed) -> None:
-    identity = product.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-controller")
+    identity = product.controller_identity()
     control = [sys.executable, "-m", "gatekeeper_py", "control", "--once"]
     done = product.plane.exec([*control, f"--kubeconfig={identity}"], seconds=90)
     assert (done.returncode, done.stderr) == (0, "")
     assert '"event":"armed"' in done.stdout
+
+
+def test_the_pods_have_the_priority_of_a_system_component_and_count_in_the_quota(product: Installed) -> None:
+    core = f"/api/v1/namespaces/{NAMESPACE}"
+    pods = product.plane.api("GET", f"{core}/pods")["items"]
+    assert {each["spec"]["priority"] for each in pods} == {2_000_000_000}
+    quota = f"{core}/resourcequotas/gatekeeper-py-critical-pods"
+    wait_until(
+        lambda: product.plane.api("GET", quota)["status"] == {"hard": {"pods": "25"}, "used": {"pods": "4"}},
+        seconds=30,
+        what="three servers and the controller in the quota",
+    )

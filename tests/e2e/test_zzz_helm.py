@@ -52,7 +52,11 @@ CLUSTER_SCOPED = (
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/gatekeeper-py-controller",
     "/apis/rbac.authorization.k8s.io/v1/clusterroles/gatekeeper-py-uninstall",
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/gatekeeper-py-uninstall",
-    "/apis/scheduling.k8s.io/v1/priorityclasses/gatekeeper-py",
+    *(
+        f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic{kind}/gatekeeper-py-controller-{part}"
+        for kind in ("ies", "ybindings")
+        for part in ("users", "writes")
+    ),
 )
 
 
@@ -103,7 +107,8 @@ class Release:
         found = [path for path in CLUSTER_SCOPED if self.product.get(path) is not None]
         listed = self.plane.kubectl(
             "get", "-n", NAMESPACE, "-o", "name",
-            "deployments,services,configmaps,serviceaccounts,roles,rolebindings,jobs,poddisruptionbudgets,networkpolicies",
+            "deployments,services,configmaps,serviceaccounts,roles,rolebindings,jobs,poddisruptionbudgets,networkpolicies,"
+            "resourcequotas",
         ).stdout.split()  # fmt: skip
         own = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
         return found + [name for name in listed if name not in own]

@@ -27,8 +27,8 @@ class Plane:
     def find(self, path: str) -> dict[str, Any]:
         return {"data": {"tls.crt": "", "tls.key": ""}}
 
-    def kubeconfig_for_service_account(self, namespace: str, account: str) -> Path:
-        return self.folder / account
+    def kubeconfig_for_service_account(self, namespace: str, account: str, pod: str) -> Path:
+        return self.folder / account / pod
 
     def kill(self, name: str) -> None:
         pass
@@ -69,3 +69,5 @@ def test_the_arguments_of_the_manifests_follow_the_namespace(
     assert set(expected) <= set(arguments)
     assert not any("$(" in argument for argument in arguments)
     assert environment["POD_NAMESPACE"] == "platform"
+    account = manifest["spec"]["template"]["spec"]["serviceAccountName"]
+    assert environment["KUBECONFIG"] == str(tmp_path / account / "a-pod")

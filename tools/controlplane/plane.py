@@ -105,8 +105,10 @@ class ControlPlane:
 
         administrator = self.authority.client("admin", ["system:masters"], file="admin")
         self.kubeconfig = self._write_kubeconfig("admin", _certificate_user(administrator))
-        self.tls = ssl.create_default_context(cafile=str(self.authority.certificate))
-        self.tls.load_cert_chain(administrator.certificate, administrator.key)
+        self.tls = self._tls(administrator)
+        # The second group stands for the Node authorizer, which this API server does not use.
+        groups = ["system:nodes", "system:masters"]
+        self._kubelet_tls = self._tls(self.authority.client("system:node:node-0", groups, file="kubelet"))
 
         self._processes = Processes(self._logs, self._environment())
         # Also runs at interpreter exit, in case the test run ends before it calls stop().
@@ -224,10 +226,16 @@ class ControlPlane:
         metadata = {"annotations": {"controlplane/ready": None if ready else "false"}}
         self.api("PATCH", f"/api/v1/namespaces/{namespace}/pods/{pod}", {"metadata": metadata})
 
-    def token_for(self, namespace: str, service_account: str, *, seconds: int = 3600) -> str:
-        """Return a bearer token of a service account, as its Pods get it; valid for at least 600 seconds."""
+    def token_for(self, namespace: str, service_account: str, *, pod: str = "", seconds: int = 3600) -> str:
+        """Return a bearer token of a service account; valid for at least 600 seconds.
+
+        A kubelet requests it, as for a real Pod. With ``pod``, it is bound to the Pod of that name.
+        """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
-        answer = self.api("POST", path, {"spec": {"expirationSeconds": seconds}})
+        spec: dict[str, Any] = {"expirationSeconds": seconds}
+        if pod:
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod}
+        answer = json.loads(exchange(API_ADDRESS, "POST", path, {"spec": spec}, tls=self._kubelet_tls))
         token: str = answer["status"]["token"]
         return token
 
@@ -236,12 +244,21 @@ class ControlPlane:
         file = _file_name("user", user, *groups)
         return self._write_kubeconfig(file, _certificate_user(self.authority.client(user, groups, file=file)))
 
-    def kubeconfig_for_service_account(self, namespace: str, service_account: str) -> Path:
-        """Return a kubeconfig file with a token of a service account that is valid for an hour."""
-        token = self.token_for(namespace, service_account)
+    def kubeconfig_for_service_account(self, namespace: str, service_account: str, pod: str = "") -> Path:
+        """Return a kubeconfig file with a token of a service account that is valid for an hour.
+
+        With ``pod``, the token is bound to the Pod of that name, and is valid as long as the Pod exists.
+        """
+        token = self.token_for(namespace, service_account, pod=pod)
         return self._write_kubeconfig(
-            _file_name("serviceaccount", namespace, service_account), {"token": token}
+            _file_name("serviceaccount", namespace, service_account, pod), {"token": token}
         )
+
+    def _tls(self, client: KeyPair) -> ssl.SSLContext:
+        """Return a context that shows this client certificate to the API server."""
+        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        context.load_cert_chain(client.certificate, client.key)
+        return context
 
     def ca_bundle(self) -> str:
         """Return the CA certificate for the ``caBundle`` of a webhook configuration: PEM in base64."""

@@ -151,7 +151,7 @@ class Kubelet:
         for _, place, path in mounted:
             argv = [argument.replace(f"={path}", f"={place}") for argument in argv]
         account = document["spec"]["serviceAccountName"]
-        kubeconfig = self.plane.kubeconfig_for_service_account(self.namespace, account)
+        kubeconfig = self.plane.kubeconfig_for_service_account(self.namespace, account, name)
         environment = declared | {
             "KUBECONFIG": str(kubeconfig),
             "POD_NAMESPACE": self.namespace,

@@ -114,6 +114,11 @@ class Installed:
     def controllers(self) -> list[Any]:
         return self.kubelet.pods("gatekeeper-py-controller-")
 
+    def controller_identity(self) -> Path:
+        """Return a kubeconfig with the token of a Pod of the controller; it is valid as long as the Pod."""
+        pod = self.controllers()[0].name.removeprefix("pod-")
+        return self.plane.kubeconfig_for_service_account(self.namespace, "gatekeeper-py-controller", pod)
+
     def revisions(self) -> set[str]:
         return {self.shown_policy(pod.address)["revision"] for pod in self.servers()}
 
