@@ -19,15 +19,26 @@ DIGEST_SECONDS: Final = 3600.0
 STALE_SECONDS: Final = 600.0
 """How long after its time a found fact still answers: while it is renewed, and when renewing fails."""
 
+NOTED_SECONDS: Final = 1.0
+"""A use is noted at most this often: what depends on it (renewing, eviction) is about minutes."""
+
+NEVER: Final = float("-inf")
+
 
 @dataclass(slots=True)
 class Fact:
-    """One answer and its instants, in the clock's seconds."""
+    """One answer and its instants, in the clock's seconds.
+
+    Until ``found_until`` the fact is fresh, its answer is ``found`` and its use need not be noted: one
+    comparison for the hot path. Before ``retry_at`` it is not renewed, because renewing it has just failed.
+    """
 
     answer: Answer
     fresh_until: float
     usable_until: float
     used_at: float
+    found_until: float = NEVER
+    retry_at: float = NEVER
 
 
 class Facts:
@@ -36,6 +47,8 @@ class Facts:
     def __init__(self, *, size: int = MAX_FACTS) -> None:
         self._size = size
         self._facts: OrderedDict[Manifest, Fact] = OrderedDict()
+        self.find = self._facts.get
+        """Returns a fact as it is, perhaps too old, without using it. The hot path saves a call."""
 
     def __len__(self) -> int:
         return len(self._facts)
@@ -49,6 +62,8 @@ class Facts:
             del self._facts[manifest]
             return None
         fact.used_at = now
+        if fact.answer.status == "found":
+            fact.found_until = min(fact.fresh_until, now + NOTED_SECONDS)
         self._facts.move_to_end(manifest)
         return fact
 

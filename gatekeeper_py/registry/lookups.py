@@ -27,6 +27,10 @@ MAX_FLIGHTS: Final = 1000
 USED_SECONDS: Final = 600.0
 """A fact that was used within this time is renewed before it expires."""
 
+RETRY_SECONDS: Final = 1.0
+"""A stale fact whose renewal failed is not renewed for this long. Otherwise every review that uses it would
+ask again, which is most expensive when the registry already refuses us."""
+
 RENEW_AT: Final = 0.8
 """Share of a fact's life after which it is renewed."""
 
@@ -69,6 +73,7 @@ class Lookups:
         self._observer = observer
         self._clock = clock
         self._facts = Facts()
+        self._find = self._facts.find
         self._pacing: dict[str, Pacing] = {}
         self._flights: dict[Manifest, asyncio.Task[Answer]] = {}
         self._tasks: set[asyncio.Task[Answer]] = set()
@@ -133,6 +138,14 @@ class Lookups:
             if answer.status == "found":
                 break
         return resolve(tuple(answers))
+
+    def is_found(self, manifest: Manifest) -> bool:
+        """Return whether facts say that a manifest exists: ``known`` for the hot path."""
+        fact = self._find(manifest)
+        if fact is not None and self._clock() < fact.found_until:
+            return True
+        resolution = self.known(Lookup((manifest,)))
+        return resolution is not None and resolution.answer.status == "found"
 
     async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
         """Resolve look-ups in parallel, in at most ``seconds`` and each registry's own timeout."""
@@ -221,7 +234,7 @@ class Lookups:
         reason = self._pacing_of(manifest.host).blocked()
         if fact is not None:
             self._observer.lookup(manifest.host, "stale", 0.0)
-            if not reason:
+            if not reason and now >= fact.retry_at:
                 self._fly(manifest)
             return fact.answer
         return failed(reason) if reason else None
@@ -266,6 +279,8 @@ class Lookups:
         if answer.status != "error" and generation == self._generation:
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
             self._schedule(manifest, fact, now)
+        elif answer.status == "error" and (stale := self._find(manifest)) is not None:
+            stale.retry_at = now + RETRY_SECONDS
         return answer
 
     def _pacing_of(self, host: str) -> Pacing:

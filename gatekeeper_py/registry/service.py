@@ -37,6 +37,7 @@ class RegistryService:
             self, self._transport, clock=clock, on_refused_realm=self.refused_realms.__setitem__
         )
         self._lookups = Lookups(self._client, registry=self.registry, observer=observer, clock=clock)
+        self.is_found = self._lookups.is_found
 
     def start(self) -> None:
         self._lookups.start()

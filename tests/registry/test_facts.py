@@ -52,6 +52,24 @@ def test_renewing_is_not_using() -> None:
     assert not facts.used_since(image(2), 0)
 
 
+def test_a_fact_answers_the_hot_path_while_it_is_fresh_and_its_use_is_noted() -> None:
+    facts = Facts()
+    facts.store(image(1), FOUND, SETTINGS, 0)
+    facts.store(image(2), MISSING, SETTINGS, 0)
+    fact = facts.find(image(1))
+    assert fact is not None
+    assert fact.found_until < 0, "not used yet"
+    facts.get(image(1), 10)
+    assert fact.found_until == 11
+    facts.get(image(1), 59.5)
+    assert fact.found_until == 60 == fact.fresh_until
+    facts.get(image(1), 100)
+    assert fact.found_until == 60
+    missing = facts.get(image(2), 1)
+    assert missing is not None
+    assert missing.found_until < 0
+
+
 def test_peeking_sees_fresh_facts_only() -> None:
     facts = Facts()
     facts.store(image(1), FOUND, SETTINGS, 0)

@@ -293,6 +293,65 @@ async def test_facts_out_of_use_are_not_renewed(world: World, monkeypatch: pytes
     assert world.asker.asked.count(A) == 1
 
 
+async def test_a_stale_fact_is_not_asked_about_at_every_use_when_its_registry_refuses(world: World) -> None:
+    world.asker.answers[A] = FOUND
+    await world.resolve(A)
+    world.skipped += 60
+    world.asker.answers[A] = failed("refused")
+    for failures in range(1, 4):
+        assert world.lookups.is_found(A)
+        await until(lambda: world.counted.count(("a.io", "error")) == failures)  # noqa: B023 - awaited here
+        for _ in range(5):
+            assert world.lookups.is_found(A)
+        await world.resolve(
+            Manifest("b.io", "app", f"v{failures}")
+        )  # what was started before has had its turn
+        assert world.asker.asked.count(A) == 1 + failures
+        world.skipped += module.RETRY_SECONDS
+    world.asker.answers[A] = FOUND
+    assert world.lookups.is_found(A)
+    await until(lambda: world.counted[-1] == ("a.io", "found"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(FOUND, True, id="found"),
+        pytest.param(MISSING, False, id="missing"),
+        pytest.param(failed("x"), False, id="error"),
+    ],
+)
+async def test_the_hot_path_and_reviews_read_the_same_facts(
+    world: World, answer: Answer, *, expected: bool
+) -> None:
+    world.asker.answers[A] = answer
+    assert not world.lookups.is_found(A)
+    assert world.asker.asked == [], "the hot path asks nobody"
+    await world.resolve(A)
+    for seconds in (0.0, 0.5, 9.0):
+        world.skipped += seconds
+        assert world.lookups.is_found(A) is expected
+        known = world.lookups.known(Lookup((A,)))
+        assert (known is not None and known.answer.status == "found") is expected
+    world.lookups.configure(hosts=["a.io", "b.io"], changed=["a.io"], pinned=())
+    assert not world.lookups.is_found(A)
+
+
+async def test_what_the_hot_path_uses_is_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cheap check notes a use once a second, not at each."""
+    monkeypatch.setattr(module, "USED_SECONDS", 5.0)
+    world.asker.answers[A] = FOUND
+    await world.resolve(A)
+    for _ in range(47):
+        world.skipped += 1
+        assert world.lookups.is_found(A)
+    world.lookups.start()
+    assert world.asker.asked == [A]
+    world.skipped += 1.5
+    await until(lambda: len(world.asker.asked) > 1)
+    assert ("a.io", "stale") not in world.counted
+
+
 async def test_closing_cancels_what_is_under_way(world: World) -> None:
     world.asker.answers[A] = asyncio.Event()
     asking = asyncio.ensure_future(world.resolve(A))
