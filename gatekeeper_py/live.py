@@ -63,9 +63,9 @@ class Snapshot:
         self.counts = counts
         self.resources: Mapping[GroupKind, tuple[ResourcePath, ...]] = compiled.resources
         self.looks_up = compiled.looks_up
-        # Pull policies and pull secrets are read only by policies that look up images, or add secrets.
-        self.needs_whole_object = (
-            self.looks_up or compiled.adds_pull_secrets or not POD_SPECS.keys().isdisjoint(self.resources)
+        # Pull secrets are read only by policies that add some.
+        self.needs_whole_object = compiled.adds_pull_secrets or not POD_SPECS.keys().isdisjoint(
+            self.resources
         )
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}
         self._by_namespace = compiled.by_namespace

@@ -9,6 +9,7 @@ to orjson.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
 import msgspec
@@ -25,16 +26,19 @@ def _fields(name: str, types: dict[str, Any]) -> Any:
     return _TYPED_DICT(name, types, total=False)
 
 
-def _item_of(field: ImageList) -> Any:
-    """Return the type of an item of a list: its name, and the path to its image."""
+def _item_of(field: ImageList, beside: dict[str, Any]) -> Any:
+    """Return the type of an item of a list: its name, the path to its image, and what is read beside it."""
     image: Any = str | None
     for key in reversed(field.path[1:]):
-        image = _fields(f"_SourceIn_{field.key}", {key: image}) | None
-    return _fields(f"_ItemOf_{field.key}", {"name": str | None, field.path[0]: image})
+        image = _fields(f"_SourceIn_{field.key}", {key: image, **beside}) | None
+        beside = {}
+    return _fields(f"_ItemOf_{field.key}", {"name": str | None, field.path[0]: image, **beside})
 
 
-# Made from the table of fields: the images of a list that was missing here would not be judged.
-_POD_SPEC: Final = {field.key: list[_item_of(field)] | None for field in IMAGE_LISTS}  # type: ignore[misc]
+def _pod_spec(beside: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a pod spec that hold images."""
+    # Made from the table of fields: the images of a list that was missing here would not be judged.
+    return {field.key: list[_item_of(field, beside)] | None for field in IMAGE_LISTS}  # type: ignore[misc]
 
 
 class _Metadata(TypedDict, total=False):
@@ -43,18 +47,13 @@ class _Metadata(TypedDict, total=False):
     generateName: str | None
 
 
-def _on_the_way(paths: set[tuple[str, ...]], name: str, **more: Any) -> Any:
+def _on_the_way(paths: set[tuple[str, ...]], name: str, pod_spec: dict[str, Any], **more: Any) -> Any:
     """Return the type of a mapping from which these paths lead to pod specs."""
-    fields = {**_POD_SPEC, **more} if () in paths else more
+    fields = {**pod_spec, **more} if () in paths else more
     for step in sorted({path[0] for path in paths if path}):
         inner = {path[1:] for path in paths if path and path[0] == step}
-        fields[step] = _on_the_way(inner, f"{name}_{step}") | None
+        fields[step] = _on_the_way(inner, f"{name}_{step}", pod_spec) | None
     return _fields(name, fields)
-
-
-# One type for every kind of the table. A Pod has no template in its spec, and a Deployment no containers; if
-# one has, they are decoded and not read.
-_Object: Any = _on_the_way(set(POD_SPECS.values()), "_Object", metadata=_Metadata | None)
 
 
 class _Kind(TypedDict, total=False):
@@ -67,30 +66,32 @@ class _User(TypedDict, total=False):
     groups: list[str] | None
 
 
-class _Request(TypedDict, total=False):
-    uid: str
-    kind: _Kind
-    operation: str
-    subResource: str | None
-    namespace: str | None
-    name: str | None
-    userInfo: _User | None
-    object: _Object | None
-    oldObject: _Object | None
-
-
-class _Review(TypedDict, total=False):
-    """The fields that ``core`` reads in the review of a Pod or a workload.
+def _decoder(beside: dict[str, Any]) -> msgspec.json.Decoder[Any]:
+    """Return a decoder of the fields that ``core`` reads in the review of a Pod or a workload.
 
     A review with a value of another type in one of them is left to orjson.
     """
+    # One type for every kind of the table. A Pod has no template in its spec, and a Deployment no containers;
+    # if one has, they are decoded and not read.
+    whole = _on_the_way(set(POD_SPECS.values()), "_Object", _pod_spec(beside), metadata=_Metadata | None)
+    request = {
+        "uid": str,
+        "kind": _Kind,
+        "operation": str,
+        "subResource": str | None,
+        "namespace": str | None,
+        "name": str | None,
+        "userInfo": _User | None,
+        "object": whole | None,
+        "oldObject": whole | None,
+    }
+    review = {"apiVersion": str, "kind": str, "request": _fields("_Request", request)}
+    return msgspec.json.Decoder(_fields("_Review", review))
 
-    apiVersion: str
-    kind: str
-    request: _Request
 
-
-_DECODER: Final = msgspec.json.Decoder(_Review)
+_DECODER: Final = _decoder({})
+_DECODER_WITH_PULL_POLICIES: Final = _decoder({"imagePullPolicy": str | None, "pullPolicy": str | None})
+"""For policies that look up images: what is never pulled is not looked up."""
 
 _CLASSES: Final = bytes(
     ord("0") if chr(byte) in "0123456789+"
@@ -109,6 +110,8 @@ _NO_STRUCTURE: Final = bytes(byte for byte in range(256) if chr(byte) not in ':,
 _EXPONENT: Final = b",e,"
 """What is left of a number with an exponent, and of the characters around it, when only the characters above
 are kept. ``true`` and ``false`` also leave an ``r`` or ``f``, and strings their quotes, so they differ."""
+
+_LISTS: Final = tuple(field.key for field in IMAGE_LISTS)
 
 _STRIDE: Final = 30
 _DIGITS: Final = b"0" * 10
@@ -134,14 +137,14 @@ MAX_DEPTH: Final = 1000
 _HAS_OWN_STACK_LIMIT: Final = sys.version_info >= (3, 12)
 
 
-def parse_pod_review(body: bytes) -> dict[str, Any] | None:
+def parse_pod_review(body: bytes, *, pull_policies: bool = False) -> dict[str, Any] | None:
     """Return the AdmissionReview of a Pod or a workload with only the fields that a decision reads.
 
-    Return ``None`` for another kind, for anything unusual and in case of doubt. The caller then decodes with
-    orjson.
+    ``pull_policies`` adds the field that only policies with look-ups read. Return ``None`` for another kind,
+    for anything unusual and in case of doubt. The caller then decodes with orjson.
     """
     try:
-        document = _DECODER.decode(body)
+        document = (_DECODER_WITH_PULL_POLICIES if pull_policies else _DECODER).decode(body)
         kind = document["request"]["kind"]
         place = POD_SPECS.get((kind.get("group") or "", kind.get("kind") or ""))
         if place is None or _has_too_many_images(document["request"], place):
@@ -155,17 +158,17 @@ def parse_pod_review(body: bytes) -> dict[str, Any] | None:
     structure = body.translate(_STRUCTURE, _NO_STRUCTURE)
     if _may_overflow(body, structure) or (counts and _may_be_deep(body, structure)):
         return None
-    return document  # type: ignore[return-value]
+    return document  # type: ignore[no-any-return]
 
 
-def _has_too_many_images(request: _Request, place: tuple[str, ...]) -> bool:
+def _has_too_many_images(request: Mapping[str, Any], place: tuple[str, ...]) -> bool:
     """Return whether an UPDATE is of an object with too many images, of which everything is compared."""
     if request.get("operation") != "UPDATE":
         return False
     spec: Any = request.get("object")
     for step in place:
         spec = (spec or {}).get(step)
-    return spec is not None and sum(len(spec.get(key) or ()) for key in _POD_SPEC) > MAX_IMAGES
+    return spec is not None and sum(len(spec.get(key) or ()) for key in _LISTS) > MAX_IMAGES
 
 
 def _may_overflow(body: bytes, structure: bytes) -> bool:

@@ -13,10 +13,10 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known, final_facts
+from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known, final_facts, nobody_asked
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.undone import Writer, read_writer
-from gatekeeper_py.core.images.manifest import Lookup, Resolution
+from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
@@ -65,6 +65,8 @@ class Registries(Protocol):
     """Resolves the look-ups that the policy requires."""
 
     def known(self, lookup: Lookup) -> Resolution | None: ...
+
+    def is_found(self, manifest: Manifest, /) -> bool: ...
 
     async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]: ...
 
@@ -165,6 +167,7 @@ class Webhook:
         self._body_seconds = body_seconds
         self._held = Held(max_held_bytes)
         self._registries = registries
+        self._is_found = nobody_asked if registries is None else registries.is_found
         self._denials = denials
         self._decides: dict[str, tuple[Endpoint, Decide]] = {
             "/validate-image": _VALIDATE,
@@ -225,8 +228,7 @@ class Webhook:
         try:
             request = review.parse(decoded(body, snapshot))
             if decide is _VALIDATE and not self._tells_allowed:
-                known = self._known(snapshot) if snapshot.looks_up else None
-                count = admission.approved_images(request, snapshot, known)
+                count = admission.approved_images(request, snapshot, self._is_found)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
             answer = self._judged(*decide, request, snapshot, start)
@@ -427,7 +429,7 @@ class Webhook:
 def decoded(body: bytes, snapshot: Snapshot | None) -> Any:
     """Return the AdmissionReview in a body, perhaps with only the fields that a policy reads."""
     if snapshot is not None and not snapshot.needs_whole_object:
-        document = parse_pod_review(body)
+        document = parse_pod_review(body, pull_policies=snapshot.looks_up)
         if document is not None:
             return document
     return parse_json(body)

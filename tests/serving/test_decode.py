@@ -22,7 +22,10 @@ from benchmarks.bodies import (
 from budget import budget
 from builders import WORKLOADS, container, pod, policy, review, workload
 from gatekeeper_py.core import admission
+from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.review import InvalidReview, parse
+from gatekeeper_py.core.images.manifest import MISSING, Resolution
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.serving import decode
 from gatekeeper_py.serving.decode import parse_pod_review
 
@@ -30,7 +33,7 @@ KEYS = (
     "apiVersion", "kind", "request", "uid", "operation", "subResource", "namespace", "name", "userInfo",
     "username", "groups", "group", "object", "oldObject", "metadata", "annotations", "deletionTimestamp",
     "generateName", "spec", "containers", "initContainers", "ephemeralContainers", "volumes", "image",
-    "reference", "other", "template", "jobTemplate",
+    "reference", "other", "template", "jobTemplate", "imagePullPolicy", "pullPolicy",
 )  # fmt: skip
 NUMBERS = (
     b"0", b"-0", b"1", b"-1", b"1.5", b"1e5", b"1E+400", b"1e999", b"-1e999", b"1e308", b"1.8e308", b"1e-999",
@@ -82,7 +85,7 @@ LISTS = {
 POD = pod(
     "registry.corp.io/web:1",
     "nginx",
-    initContainers=[container("registry.corp.io/init@sha256:" + "0" * 64)],
+    initContainers=[container("registry.corp.io/init@sha256:" + "0" * 64, imagePullPolicy="Never")],
     ephemeralContainers=[container("quay.io/x/y")],
     volumes=[{"name": "v", "image": {"reference": "evil.io/x"}}, {"name": "w", "emptyDir": {}}],
     metadata={
@@ -148,21 +151,38 @@ def bodies(draw: st.DrawFn) -> bytes:
     return body
 
 
-def _outcomes(document: Any) -> list[admission.Outcome] | str:
+VERIFIED = "[{image: registry.corp.io, verify: true, pin: true}, {image: evil.io/**, verify: true}]"
+LOOKUP_POLICIES = [
+    policy(
+        mode=mode, allow=VERIFIED, more=f"mirrors: [{{from: docker.io, to: registry.corp.io/hub, {more}}}]"
+    )
+    for mode, more in (("enforce", "verify: false"), ("mutate", "verify: true, onMissing: deny, pin: true"))
+]
+
+
+def _outcomes(document: Any, policies: list[CompiledPolicy]) -> list[admission.Outcome] | str:
+    """What both endpoints answer when no registry has anything: images that are never pulled stand out."""
     try:
         request = parse(document)
     except InvalidReview as problem:
         return str(problem)
-    return [judge(request, each) for each in POLICIES for judge in (admission.validate, admission.mutate)]
+    return [
+        judge(request, each, Facts(lambda _lookup: Resolution(MISSING)))
+        for each in policies
+        for judge in (admission.validate, admission.mutate)
+    ]
 
 
 def check_same(body: bytes) -> bool:
     """Whether the typed decode took it; then orjson must take it, to the same effect."""
-    document = parse_pod_review(body)
-    if document is None:
-        return False
-    assert _outcomes(document) == _outcomes(orjson.loads(body))
-    return True
+    document, with_pull_policies = parse_pod_review(body), parse_pod_review(body, pull_policies=True)
+    if document is not None:
+        assert _outcomes(document, POLICIES) == _outcomes(orjson.loads(body), POLICIES)
+    if with_pull_policies is not None:
+        whole = orjson.loads(body)
+        assert _outcomes(with_pull_policies, LOOKUP_POLICIES) == _outcomes(whole, LOOKUP_POLICIES)
+        assert document is not None, "it takes no more than without pull policies"
+    return document is not None
 
 
 @settings(max_examples=budget(1500))
@@ -259,33 +279,68 @@ def test_where_the_interpreter_allows_more_depth_brackets_are_counted(
     assert check_same(body.replace(b"{", b'{"other":[' + b",".join([b"{}"] * 5000) + b"],", 1))
 
 
-class Recorded(dict[str, Any]):
-    """A JSON object that tells which of its keys were asked for."""
+class Key(str):
+    """A key that notes when it is asked for. Its mapping stays a plain ``dict``, as the core demands."""
 
-    def __init__(self, items: dict[str, Any], asked: set[str]) -> None:
-        super().__init__({key: recorded(value, asked) for key, value in items.items()})
-        self._asked = asked
+    __slots__ = ("asked",)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        self._asked.add(key)
-        return super().get(key, default)
+    asked: set[str]
+    __hash__ = str.__hash__
 
-    def __getitem__(self, key: str) -> Any:
-        self._asked.add(key)
-        return super().__getitem__(key)
+    def __eq__(self, other: object) -> bool:
+        equal = str.__eq__(self, other) is True
+        if equal:
+            self.asked.add(str(self))
+        return equal
 
 
 def recorded(value: Any, asked: set[str]) -> Any:
     if isinstance(value, dict):
-        return Recorded(value, asked)
+        keys = {name: Key(name) for name in value}
+        for key in keys.values():
+            key.asked = asked
+        return {keys[name]: recorded(each, asked) for name, each in value.items()}
     return [recorded(item, asked) for item in value] if isinstance(value, list) else value
 
 
-def test_every_field_that_the_core_asks_for_is_decoded() -> None:
+@pytest.mark.parametrize("policies", [POLICIES, LOOKUP_POLICIES], ids=["names", "look-ups"])
+def test_every_field_that_the_core_asks_for_is_decoded(policies: list[CompiledPolicy]) -> None:
     asked: set[str] = set()
-    for document in REVIEWS:
-        for each in POLICIES:
-            for judge in (admission.validate, admission.mutate):
-                judge(parse(recorded(document, asked)), each)
-    assert "containers" in asked
+    for document in (*REVIEWS, orjson.loads(pod_review(size=7000))):
+        _outcomes(recorded(document, asked), policies)
+    assert {"containers", "image", "reference"} <= asked
+    assert ("imagePullPolicy" in asked) is (policies is LOOKUP_POLICIES)
     assert asked <= {*KEYS, "kubernetes.io/config.mirror", "gatekeeper-py/original-images"}
+
+
+def never_pulled(**spec: Any) -> dict[str, Any]:
+    return review(pod(**{"containers": [], **spec}))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(
+            never_pulled(containers=[container("evil.io/x", imagePullPolicy="Never")]), id="container"
+        ),
+        pytest.param(
+            never_pulled(initContainers=[container("evil.io/x", imagePullPolicy="Never")]),
+            id="init-container",
+        ),
+        pytest.param(
+            never_pulled(volumes=[{"name": "v", "image": {"reference": "evil.io/x", "pullPolicy": "Never"}}]),
+            id="image-volume",
+        ),
+    ],
+)
+def test_pull_policies_are_decoded_for_policies_that_look_up_images(document: dict[str, Any]) -> None:
+    body = json.dumps(document).encode()
+    for content, allowed in ((body, True), (body.replace(b'"Never"', b'"Always"'), False)):
+        decoded = parse_pod_review(content, pull_policies=True)
+        outcomes = _outcomes(decoded, LOOKUP_POLICIES[:1])
+        assert [
+            outcome.response.allowed for outcome in outcomes if isinstance(outcome, admission.Outcome)
+        ] == [
+            allowed,
+            True,
+        ]

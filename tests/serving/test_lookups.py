@@ -12,7 +12,7 @@ import pytest
 
 from builders import pod, policy, review
 from contract import Answer, Endpoint, check_response
-from gatekeeper_py.core.images.manifest import MISSING, Lookup, Resolution, found, resolve
+from gatekeeper_py.core.images.manifest import MISSING, Lookup, Manifest, Resolution, found, resolve
 from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
 from gatekeeper_py.serving.webhook import BUDGET_MARGIN_SECONDS, LOOKUP_MARGIN_SECONDS, MAX_LOOKUP_SECONDS
 from served import Served, Start
@@ -36,6 +36,9 @@ class Registries:
         answers = [self.facts.get(str(manifest)) for manifest in lookup.candidates]
         known = tuple(answer for answer in answers if answer is not None)
         return resolve(known) if len(known) == len(answers) else None
+
+    def is_found(self, manifest: Manifest) -> bool:
+        return self.facts.get(str(manifest), MISSING).status == "found"
 
     async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
         self.asked += lookups

@@ -23,6 +23,9 @@ from gatekeeper_py.core.policy.mirror import Rewrite
 Known = Callable[[Lookup], Resolution | None]
 """Resolves a look-up from what is known already; ``None`` if a registry must be asked first."""
 
+IsFound = Callable[[Manifest], bool]
+"""Returns whether what is known already says that a manifest exists: ``Known`` for the hot path."""
+
 
 class Endpoint(Protocol):
     """``validate`` or ``mutate``."""
@@ -55,6 +58,11 @@ class Facts:
             return NOT_ASKED
         self.used[lookup] = resolution
         return resolution
+
+
+def nobody_asked(_manifest: Manifest) -> bool:
+    """Know of no manifest, for a place that asks no registries."""
+    return False
 
 
 def no_facts() -> Facts:

@@ -12,12 +12,18 @@ from gatekeeper_py.core.admission.judgement import (
     judge,
     slots_to_judge,
 )
-from gatekeeper_py.core.admission.lookups import Facts, Known, PodLookups, no_facts, refusing_mirror
+from gatekeeper_py.core.admission.lookups import (
+    Facts,
+    IsFound,
+    PodLookups,
+    no_facts,
+    nobody_asked,
+    refusing_mirror,
+)
 from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images
-from gatekeeper_py.core.images.manifest import Lookup
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
@@ -60,12 +66,12 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
 
 
 def approved_images(
-    request: AdmissionRequest, policy: ActivePolicy, known: Known | None = None
+    request: AdmissionRequest, policy: ActivePolicy, is_found: IsFound = nobody_asked
 ) -> int | None:
     """Return the number of images to judge if ``validate`` approves them all, else ``None``.
 
     It is 0 for an update without new images; ``None`` for an object without any. This is the check of the hot
-    path, which builds no ``Outcome``. ``known`` resolves look-ups from facts.
+    path, which builds no ``Outcome``. ``is_found`` returns whether facts say that a manifest exists.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group:
         return _approved_otherwise(request, policy)
@@ -76,7 +82,14 @@ def approved_images(
         return None
     namespace = request.namespace
     if policy.looks_up:
-        return len(images) if all(_is_found(policy, namespace, image, known) for image in images) else None
+        rewrites_here = policy.rewrites_in(namespace)
+        for image in images:
+            decision = policy.decide(namespace, image)
+            if not decision.approved or (decision.manifest is not None and not is_found(decision.manifest)):
+                return None
+            if rewrites_here and refusing_mirror(policy, namespace, image) is not None:
+                return None
+        return len(images)
     for image in images:
         if not policy.decide(namespace, image).approved:
             return None
@@ -105,17 +118,6 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy) -> int 
         if not policy.decide(namespace, image).approved:
             return None
     return len(images)
-
-
-def _is_found(policy: ActivePolicy, namespace: str | None, image: str, known: Known | None) -> bool:
-    """Whether an image is approved, and known to exist if that has to be looked up."""
-    decision = policy.decide(namespace, image)
-    if not decision.approved or refusing_mirror(policy, namespace, image) is not None:
-        return False
-    if decision.manifest is None:
-        return True
-    resolution = known(Lookup((decision.manifest,))) if known is not None else None
-    return resolution is not None and resolution.answer.status == "found"
 
 
 def _refused(

@@ -173,8 +173,7 @@ class TestVerify:
     def test_the_hot_path_takes_found_images_only(self, answer: Answer, count: int | None) -> None:
         compiled, asked = policy(allow=self.allow), request("r.io/team/x:1")
         assert approved_images(asked, compiled) is None
-        assert approved_images(asked, compiled, lambda _lookup: None) is None
-        assert approved_images(asked, compiled, lambda _lookup: Resolution(answer, 0)) == count
+        assert approved_images(asked, compiled, lambda _manifest: answer is FOUND) == count
 
 
 class TestMirrors:
@@ -395,7 +394,12 @@ def test_what_the_short_cut_approves_validate_allows_with_the_same_answers(
     asked = request(*images)
     known = {lookup: resolve((data.draw(answers),)) for lookup in lookups(asked, compiled, validate)}
     outcome = validate(asked, compiled, Facts(lambda _lookup: None, known))
-    if approved_images(asked, compiled, known.get) is not None:
+
+    def is_found(manifest: Manifest) -> bool:
+        resolution = known.get(Lookup((manifest,)))
+        return resolution is not None and resolution.answer.status == "found"
+
+    if approved_images(asked, compiled, is_found) is not None:
         assert outcome.verdict == "allowed"
         assert "unverified" not in outcome.response.audit_annotations
 
