@@ -156,11 +156,11 @@ bench-micro: setup ## time the single steps of a decision, and the typed decode
 bench-cluster: setup controlplane ## measure mode changes, start-up and memory on the real control plane
 	$(ISOLATED) $(BIN)/python -m benchmarks.cluster
 
-bench: setup ## load one server, and time the single steps of a decision (10 minutes, needs Go and two cores)
+bench: setup ## load one server, and time the single steps of a decision (15 minutes, needs Go and two cores)
 	$(BIN)/python -m benchmarks.load --quick $(ARGS)
 	$(BIN)/python -m benchmarks.micro --fast
 
-bench-full: setup ## load one server with more and longer rounds (40 minutes)
+bench-full: setup ## load one server with more and longer rounds (50 minutes)
 	$(BIN)/python -m benchmarks.load --full $(ARGS)
 
 bench-peers: setup ## build five other servers, check their answers, and compare the cost in one run

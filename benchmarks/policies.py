@@ -15,10 +15,13 @@ MIRRORED = "shop/app-%d:1.0"
 """Images that mutate mode sends to the mirror, where the first rule approves them."""
 
 
-def policy_text(rules: int, *, mode: str = "enforce", message: str = "") -> str:
+def policy_text(
+    rules: int, *, mode: str = "enforce", message: str = "", verified: str = "", registry: str = ""
+) -> str:
     """A policy of ``rules`` allow rules, of which the first approves ``bodies.IMAGES``.
 
-    The ``message`` gives texts of the same rules different revisions.
+    The ``message`` gives texts of the same rules different revisions. ``verified`` is a host whose images are
+    looked up, by one rule more; ``registry`` holds the fields of its entry in ``registries``.
     """
     lines = [
         "apiVersion: gatekeeper-py/v1",
@@ -34,9 +37,11 @@ def policy_text(rules: int, *, mode: str = "enforce", message: str = "") -> str:
         lines.append(f"  - {host}/team-{index}/{('**', 'app', 'app:v*', 'app@*')[index % 4]}")
     lines += [
         "  - last.corp.example/shop/**",
+        *([f'  - {{image: "{verified}", verify: true}}'] if verified else []),
         "deny:",
         '  - "*/**:latest"',
         "mirrors:",
         "  - {from: docker.io, to: registry.corp.example/hub}",
+        *(["registries:", f'  - {{host: "{verified}", {registry}}}'] if verified else []),
     ]
     return "\n".join(lines) + "\n"

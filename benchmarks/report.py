@@ -25,11 +25,15 @@ COLUMNS: Final = (
     ("max_ms", "max ms", "{:.0f}"),
     ("rss_peak_mib", "RSS MiB", "{:.0f}"),
     ("hit_rate", "hits", "{:.0%}"),
+    ("p99_without_ms", "p99 ms without look-up", "{:.2f}"),
+    ("p99_with_ms", "p99 ms with look-up", "{:.1f}"),
+    ("lookups", "look-ups", "{:,.0f}"),
+    ("stale_facts", "stale facts", "{:,.0f}"),
     ("hostile_sent", "hostile bodies", "{:.0f}"),
     ("hostile_worst_ms", "their worst ms", "{:.0f}"),
     ("failed", "failed", "{:.0f}"),
 )
-RANGED: Final = frozenset({"cpu_us", "p99_ms"})
+RANGED: Final = frozenset({"cpu_us", "p99_ms", "p99_without_ms"})
 """Shown with their least and most."""
 
 SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")

@@ -75,16 +75,19 @@ def _run(chosen: list[str], *, full: bool, niceness: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="gatekeeper-py-load-") as folder:
         bench = Bench(Path(folder), FULL if full else QUICK, cores, niceness)
         described = machine.describe()
-        for key in chosen:
-            say(f"{key}: {SCENARIOS[key].title}")
-            try:
-                scenarios[key] = running.run(SCENARIOS[key], bench)
-            except WrongAnswer as problem:
-                # Nothing of a run counts in which an answer was wrong.
-                failures[key] = f"wrong answer: {problem}"
-                break
-            except (NotReady, GeneratorFailed) as problem:
-                failures[key] = str(problem)
+        try:
+            for key in chosen:
+                say(f"{key}: {SCENARIOS[key].title}")
+                try:
+                    scenarios[key] = running.run(SCENARIOS[key], bench)
+                except WrongAnswer as problem:
+                    # Nothing of a run counts in which an answer was wrong.
+                    failures[key] = f"wrong answer: {problem}"
+                    break
+                except (NotReady, GeneratorFailed) as problem:
+                    failures[key] = str(problem)
+        finally:
+            bench.end()
         return {
             "format": 1,
             "kind": "load",

@@ -17,6 +17,7 @@ from benchmarks.load.cases import Case, Figures, Load, Meanwhile, ServerSpec
 from benchmarks.load.certificates import Certificate, KeyKind
 from benchmarks.load.generator import Generator, Plan
 from benchmarks.load.processes import Place
+from benchmarks.load.registry import SERVICES, ScriptedRegistry
 from benchmarks.load.server import Server
 from benchmarks.policies import policy_text
 
@@ -24,6 +25,12 @@ MOST_GENERATOR_SHARE: Final = 0.70
 MOST_LAG_MS: Final = 1.0
 LEAST_SERVER_SHARE: Final = 0.90
 """A closed loop is for saturation: below this, idle waits are in the cost of a review."""
+
+REGISTRY_CA: Final = "registry.crt"
+"""The CA file that entries of the scripted registry name."""
+
+RUN: Final = "@run@"
+"""Differs in the images of each round: the generator counts new images from the same number again."""
 
 SAMPLE_SECONDS: Final = 0.25
 CAPACITY_SECONDS: Final = 1.5
@@ -61,6 +68,23 @@ class Bench:
         self._certificates: dict[KeyKind, Certificate] = {}
         self._started = 0
         self._capacities: dict[tuple[int, Load], float] = {}
+        self._runs = 0
+        self._registry: ScriptedRegistry | None = None
+        self._registry_config = folder / "registry-config"
+
+    def end(self) -> None:
+        """End what servers share."""
+        if self._registry is not None:
+            self._registry.end()
+
+    def registry(self) -> ScriptedRegistry:
+        """The registry that servers look images up in. It runs beside the generator, on the same core."""
+        if self._registry is None:
+            certificate = self.certificate("p256")
+            self._registry_config.mkdir()
+            (self._registry_config / REGISTRY_CA).write_bytes(certificate.ca.read_bytes())
+            self._registry = ScriptedRegistry(certificate, self.generator_place)
+        return self._registry
 
     def certificate(self, kind: KeyKind) -> Certificate:
         if kind not in self._certificates:
@@ -71,9 +95,14 @@ class Bench:
         """A server that answers. Raises ``NotReady``."""
         self._started += 1
         policy = self.folder / f"policy-{self._started}.yaml"
-        policy.write_text(policy_text(spec.rules, mode=spec.mode), encoding="utf-8")
+        text = policy_text(spec.rules, mode=spec.mode, verified=spec.verified, registry=spec.registry)
+        options = spec.options
+        if spec.verified:
+            text = self.registry().named(text)
+            options = (*options, "--registry-config", str(self._registry_config))
+        policy.write_text(text, encoding="utf-8")
         contestant = spec.contestant or ours.contestant(
-            options=spec.options, module=ours.PLAIN if spec.plain else "gatekeeper_py"
+            options=options, module=ours.PLAIN if spec.plain else "gatekeeper_py"
         )
         server = Server(
             contestant,
@@ -122,12 +151,18 @@ class Bench:
             "images": None
             if load.images is None
             else {
-                "format": load.images.format,
+                "format": self._image_format(load.images.format),
                 "count": load.images.count,
                 "zipf": load.images.zipf,
                 "fresh_share": load.images.fresh_share,
             },
         }
+
+    def _image_format(self, text: str) -> str:
+        if RUN in text:
+            self._runs += 1
+            text = text.replace(RUN, f"run-{self._runs}")
+        return self.registry().named(text) if text.startswith(SERVICES) else text
 
     def capacity(self, load: Load, server: Server) -> float:
         """Reviews a second of this server in a closed loop of such bodies; measured once."""
@@ -157,12 +192,19 @@ class Bench:
     def _figures(self, plan: Plan, server: Server, case: Case) -> Figures:
         ours_only = case.server.contestant is None
         before = self._cache(server) if ours_only else (0.0, 0.0)
+        asked = self._lookups(server) if case.server.verified else {}
         result, used, samples, extra = self._generate(plan, server, case)
         figures: Figures = figures_of(result) | used | extra
         if ours_only:
             now = self._cache(server)
             hits, misses = now[0] - before[0], now[1] - before[1]
             figures["hit_rate"] = hits / (hits + misses) if hits + misses else None
+        if case.server.verified:
+            figures |= {name: count - asked[name] for name, count in self._lookups(server).items()}
+        for part in case.load.parts:
+            if part.label:
+                percentiles = result["by_body"][str(self.bodies.path(part.body))]
+                figures |= {f"{name}_{part.label}_ms": percentiles[name] for name in ("p50", "p99")}
         if case.timeline:
             figures["timeline"] = result["timeline"]
             figures["rss_samples"] = [[round(at, 2), round(rss, 1)] for at, rss in samples]
@@ -174,6 +216,12 @@ class Bench:
             server.metric("gatekeeper_py_cache_hits_total"),
             server.metric("gatekeeper_py_cache_misses_total"),
         )
+
+    def _lookups(self, server: Server) -> dict[str, float]:
+        """Requests to registries, and answers from facts that were too old."""
+        name = "gatekeeper_py_lookups_total"
+        stale = server.metric(name, 'result="stale"')
+        return {"lookups": server.metric(name) - stale, "stale_facts": stale}
 
     def _generate(
         self, plan: Plan, server: Server, case: Case | None

@@ -67,6 +67,8 @@ class Part:
     body: str
     verdict: Verdict = ALLOWED
     weight: float = 1.0
+    label: str = ""
+    """With one, the percentiles of this body alone are figures: ``p50_LABEL_ms`` and ``p99_LABEL_ms``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,19 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """How the server is started; servers of equal specs are the same process within a scenario."""
+    """How the server is started; servers of equal specs are the same process within a scenario.
+
+    ``verified`` is a service of ``registry`` whose images the policy looks up, and ``registry`` the fields of
+    its entry in the policy.
+    """
 
     rules: int = 1000
     mode: str = "enforce"
     options: tuple[str, ...] = ()
     key: KeyKind = "p256"
     plain: bool = False
+    verified: str = ""
+    registry: str = ""
     contestant: Contestant | None = field(default=None, compare=False)
     name: str = "gatekeeper-py"
 
@@ -129,7 +137,8 @@ class Case:
     """One named measurement.
 
     With ``curve``, cases of the same curve with a higher rate are left out once one collapsed.
-    ``after`` is a load right after the first, measured from its first second.
+    ``after`` is a load right after the first, measured from its first second. With ``alone``, the server ends
+    after each round, so that every round begins with a new one.
     """
 
     name: str
@@ -139,6 +148,7 @@ class Case:
     curve: str = ""
     meanwhile: Step | None = None
     after: Load | None = None
+    alone: bool = False
     timeline: bool = False
 
 
@@ -157,6 +167,17 @@ class Scenario:
     derive: Derive = lambda _figures: {}
     extra: Callable[[Bench], dict[str, Any]] | None = None
     """Figures that no generator is needed for."""
+
+
+def one(body: str, verdict: Verdict = ALLOWED, **options: Any) -> Load:
+    """A load of one body."""
+    return Load(parts=(Part(body, verdict),), **options)
+
+
+def median(figures: Mapping[str, Figures], case: str, name: str = "cpu_us") -> float | None:
+    """A case's median, if the case was measured."""
+    found = figures.get(case, {}).get("figures", {}).get(name)
+    return None if found is None else found["median"]
 
 
 Mode = Literal["allow", "deny", "warn", "mutate"]

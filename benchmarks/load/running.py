@@ -34,6 +34,8 @@ def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
                 if case.server not in servers:
                     servers[case.server] = bench.start(case.server)
                 figures = bench.measure(case, servers[case.server])
+                if case.alone:
+                    servers.pop(case.server).end()
                 measured[case.name].append(figures)
                 say(f"{case.name}, round {number + 1}: {shown(figures)}")
                 if case.curve and (figures["p99_ms"] > COLLAPSED_MS or figures["failed"]):

@@ -1,4 +1,4 @@
-"""The scenarios S1 to S9, S11 and S13 (S10, the soak, is not a matter of minutes; S12 is ``churn``)."""
+"""The scenarios S1 to S9, S11, S13 and S14 (S10, the soak, is not a matter of minutes; S12 is ``churn``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from benchmarks.load import hostile, steps
+from benchmarks.load import hostile, lookups, steps
 from benchmarks.load.bench import Bench
 from benchmarks.load.cases import (
     ALLOWED,
@@ -22,6 +22,8 @@ from benchmarks.load.cases import (
     ServerSpec,
     Verdict,
     idle_for,
+    median,
+    one,
 )
 from benchmarks.policies import FIRST, LAST, UNLISTED
 
@@ -30,17 +32,6 @@ SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")
 OTHER_SHAPES: Final = ("deployment-7k", "ephemeral-7k", "update-7k", "image-update-7k")
 QUICK_RATES: Final = (1000, 2000, 4000, 6000, 8000, 10_000)
 FULL_RATES: Final = (500, 1000, 2000, 4000, 6000, 8000, 9000, 10_000, 11_000, 12_000)
-
-
-def one(body: str, verdict: Verdict = ALLOWED, **options: Any) -> Load:
-    """A load of one body."""
-    return Load(parts=(Part(body, verdict),), **options)
-
-
-def median(figures: Mapping[str, Figures], case: str, name: str = "cpu_us") -> float | None:
-    """A case's median, if the case was measured."""
-    found = figures.get(case, {}).get("figures", {}).get(name)
-    return None if found is None else found["median"]
 
 
 def _curves(quick: bool) -> list[Case]:  # noqa: FBT001 - the one argument of all of these
@@ -342,5 +333,6 @@ SCENARIOS: Final = {
         Scenario("S9", "overload and denials", _overload, _overload_figures),
         Scenario("S11", "other servers with the same decision", _peers, _peer_figures),
         Scenario("S13", "hostile bodies beside a probe", _hostile, _hostile_figures),
+        Scenario("S14", "look-ups in registries", lookups.cases, lookups.figures),
     )
 }

@@ -109,10 +109,11 @@ class Server:
                     return int(json.loads(line)["address"].rpartition(":")[2])
         raise NotReady(f"no health listener was logged\n{self.tail()}")
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric's samples."""
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum of a metric's samples, of those with a label such as ``result="found"`` if one is given."""
         text = self.health("/metrics")[1].decode()
-        found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        labels = rf"\{{.*{label}.*\}}" if label else r"(?:\{.*\})?"
+        found = re.findall(rf"^{name}{labels} (\S+)$", text, re.MULTILINE)
         return sum(map(float, found))
 
     def usage(self) -> processes.Usage:

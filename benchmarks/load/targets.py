@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks.load.lookups import ASKING_RATE, BESIDE, RATE
+
 Scenarios = Mapping[str, Any]
 
 
@@ -73,6 +75,7 @@ def _case(what: str, case: str, figure: str, bound: float, unit: str = "", **opt
 
 
 _MANY: Final = "S8/100000 rules"
+_BESIDE: Final = f"S14/{RATE:,}/s beside {BESIDE}/s"
 
 TARGETS: Final = (
     _case("CPU per review at saturation, 2 KB", "S5/pod-2k", "cpu_us", 55, "µs"),
@@ -128,6 +131,36 @@ TARGETS: Final = (
     Target("worst probe beside hostile bodies", "S13", "worst_probe_ms", 250, unit="ms"),
     Target("probes that failed beside hostile bodies", "S13", "probes_failed", 0),
     Target("RSS growth by hostile bodies", "S13", "rss_growth_mib", 100, unit="MiB"),
+    Target(
+        "policy with look-ups over none, where no image needs one",
+        "S14",
+        "never_matching_rule_over_none",
+        1.02,
+        rests_on="S14/saturated",
+    ),
+    Target(
+        "CPU of a look-up", "S14", "lookup_cpu_ms", 0.35, unit="ms", rests_on=f"S14/{ASKING_RATE}/s of new"
+    ),
+    _case("p99 at 2,000/s, registry hangs", f"{_BESIDE}, registry hangs", "p99_without_ms", 1.5, "ms"),
+    *(
+        Target(
+            f"p99 of reviews without look-ups moves by, registry {name}",
+            "S14",
+            f"p99_moved_by_ms_registry_{name}",
+            0.5,
+            unit="ms",
+            rests_on=_BESIDE,
+        )
+        for name in ("slow", "down", "hangs")
+    ),
+    _case(
+        "p99 of reviews with look-ups, registry hangs",
+        f"{_BESIDE}, registry hangs",
+        "p99_with_ms",
+        1050,
+        "ms",
+    ),
+    Target("failed reviews with look-ups", "S14", "reviews_failed", 0, rests_on=f"S14/{RATE:,}/s"),
     Target("RSS idle, policy from a file", "S4", "idle_rss_mib", 60, unit="MiB"),
     Target("RSS per TLS connection", "S4", "connection_mib", 0.35, unit="MiB"),
 )

@@ -6,6 +6,7 @@ rules. pyperf runs each in several processes and reports mean and spread.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable
@@ -19,9 +20,13 @@ from benchmarks.bodies import IMAGES, pod_review
 from benchmarks.policies import policy_text
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.images.manifest import Lookup, Manifest, found
 from gatekeeper_py.core.images.reference import parse_reference
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
+from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.lookups import Lookups
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CACHE_SIZE = 16384
@@ -81,6 +86,41 @@ def decide_cached(loops: int) -> float:
     return time.perf_counter() - start
 
 
+class _Registry:
+    """Has every image; counts nothing."""
+
+    async def ask(self, manifest: Manifest) -> Reply:  # noqa: ARG002 - the interface's
+        return Reply(found("sha256:" + "ab" * 32))
+
+    def lookup(self, host: str, result: str, seconds: float) -> None:
+        """Counts nothing."""
+
+    def breaker(self, host: str, *, is_open: bool) -> None:
+        """Counts nothing."""
+
+
+def read_fresh_fact(loops: int) -> float:
+    return asyncio.run(_read_fresh_fact(loops))
+
+
+async def _read_fresh_fact(loops: int) -> float:
+    registry, manifest = _Registry(), Manifest("registry.corp.example", "shop/web", "1.4.2")
+    settings = Registry(host=manifest.host, ttl_found=3600)
+    lookups = Lookups(registry, registry=lambda _host: settings, observer=registry, clock=time.monotonic)
+    lookups.configure(hosts=[manifest.host], changed=(), pinned=())
+    await lookups.resolve([Lookup((manifest,))], 1.0)
+    is_found = lookups.is_found
+    if not is_found(manifest) or is_found(manifest._replace(reference="1.4.3")):
+        raise AssertionError(manifest)
+    turns = itertools.repeat(None, loops)
+    start = time.perf_counter()
+    for _ in turns:
+        is_found(manifest)
+    seconds = time.perf_counter() - start
+    await lookups.close()
+    return seconds
+
+
 def compile_rules(loops: int) -> float:
     text = policy_text(10_000)
     if len(parse_policy(text).at(NOW).allow) != 10_000:
@@ -109,6 +149,7 @@ def main() -> None:
     runner = pyperf.Runner(program_args=("-m", "benchmarks.micro"))
     runner.bench_time_func("parse a reference", parse_one_reference)
     runner.bench_time_func("decision, remembered", decide_cached)
+    runner.bench_time_func("a fresh fact about an image", read_fresh_fact)
     runner.bench_time_func("decision, made, 10 rules", decide_uncached(10))
     runner.bench_time_func("decision, made, 10,000 rules", decide_uncached(10_000))
     runner.bench_time_func("7 KB review, bytes to bytes, remembered", review_bytes(warm=True))

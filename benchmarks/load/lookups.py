@@ -1,0 +1,150 @@
+"""S14: what look-ups in registries cost, and what a slow or dead registry does to reviews without any."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any, Final
+
+from benchmarks.load.bench import REGISTRY_CA, RUN
+from benchmarks.load.cases import ALLOWED, DENIED, Case, Figures, Images, Load, Part, ServerSpec, median, one
+from benchmarks.load.registry import DOWN, FAST, HANGING, SLOW
+from benchmarks.policies import FIRST
+
+IMAGES_OF_A_POD: Final = 3
+"""Of the bodies ``pod-2k`` and ``pod-7k``."""
+
+KNOWN: Final = 300
+"""Different images, few enough that all of them are known after the warm-up."""
+
+RATE: Final = 2000
+ASKING_RATE: Final = 200
+"""Reviews a second that ask about three new images each."""
+
+BESIDE: Final = 20
+"""Reviews a second that ask, beside ``RATE`` that do not. Their look-ups have to fit into 20 connections even
+if each takes 200 ms."""
+
+FLOOD: Final = 200
+"""As ``BESIDE``, and so many that more than 100 reviews would wait for a registry that hangs."""
+
+HANG_SECONDS: Final = 5.0
+"""The breaker opens when the first requests are given up after 5 s, so these are the seconds of waiting."""
+
+ALWAYS: Final = "rate: 1000, ttlFound: 30m"
+"""A registry that limits nothing here."""
+
+NONE: Final = ServerSpec()
+KEPT: Final = Images(FIRST, count=KNOWN, zipf=0.0)
+NEW: Final = Images(f"registry.corp.example/shop/app-%d:{RUN}", fresh_share=1.0)
+
+
+def _verified(service: str, settings: str = ALWAYS) -> ServerSpec:
+    return ServerSpec(verified=service, registry=f"ca: {REGISTRY_CA}, {settings}")
+
+
+def _known(service: str, count: int = KNOWN) -> Images:
+    return Images(f"{service}/shop/app-%d:1.0", count=count, zipf=0.0)
+
+
+def _new(service: str, folder: str = "shop") -> Images:
+    return Images(f"{service}/{folder}/app-%d:{RUN}", fresh_share=1.0)
+
+
+def _beside(images: Images, asking: int = BESIDE, seconds: float = 3.0) -> Load:
+    """``RATE`` reviews a second of images that names approve, and others of new images."""
+    parts = (
+        Part("approved-7k", ALLOWED, float(RATE), label="without"),
+        Part("pod-2k", ALLOWED, float(asking), label="with"),
+    )
+    return Load(parts, images=images, rate=RATE + asking, seconds=seconds)
+
+
+def cases(quick: bool) -> list[Case]:  # noqa: FBT001 - the one argument of all scenarios
+    """Closed loops for the cost of the hot path; open loops for look-ups and for what happens beside them."""
+    fast = _verified(FAST)
+    renewed = _verified(FAST, "rate: 1000, ttlFound: 1s")
+    # 100 renewals a second are too few for 200 images each second: half of the facts are too old when used.
+    stale = _verified(FAST, "rate: 100, ttlFound: 1s")
+    pairs = 7 if quick else 11
+    hangs = 2 if quick else 3
+    return [
+        Case("S14/saturated, no look-ups", one("pod-7k", images=KEPT), NONE, pairs),
+        Case("S14/saturated, a rule that never matches", one("pod-7k", images=KEPT), fast, pairs),
+        Case("S14/saturated, facts fresh", one("pod-7k", images=_known(FAST)), fast, pairs),
+        Case(f"S14/{RATE:,}/s, no look-ups", one("pod-7k", images=KEPT, rate=RATE)),
+        Case(f"S14/{RATE:,}/s, facts fresh", one("pod-7k", images=_known(FAST), rate=RATE), fast),
+        Case(f"S14/{RATE:,}/s, facts renewed", one("pod-7k", images=_known(FAST), rate=RATE), renewed),
+        Case(
+            f"S14/{RATE:,}/s, half of the facts stale",
+            one("pod-7k", images=_known(FAST, 200), rate=RATE, warmup=4.0),
+            stale,
+        ),
+        Case(f"S14/{ASKING_RATE}/s of new images, no look-ups", one("pod-7k", images=NEW, rate=ASKING_RATE)),
+        Case(
+            f"S14/{ASKING_RATE}/s of new images, looked up",
+            one("pod-7k", images=_new(FAST), rate=ASKING_RATE),
+            fast,
+        ),
+        Case(
+            f"S14/{ASKING_RATE}/s of new images, absent",
+            one("pod-7k", DENIED, images=_new(FAST, "absent"), rate=ASKING_RATE),
+            fast,
+        ),
+        Case(f"S14/{RATE:,}/s beside {BESIDE}/s, no look-ups", _beside(NEW)),
+        Case(f"S14/{RATE:,}/s beside {BESIDE}/s, registry fast", _beside(_new(FAST)), fast),
+        Case(f"S14/{RATE:,}/s beside {BESIDE}/s, registry slow", _beside(_new(SLOW)), _verified(SLOW)),
+        Case(f"S14/{RATE:,}/s beside {BESIDE}/s, registry down", _beside(_new(DOWN)), _verified(DOWN)),
+        Case(
+            f"S14/{RATE:,}/s beside {BESIDE}/s, registry hangs", _beside(_new(HANGING), seconds=HANG_SECONDS),
+            _verified(HANGING),
+            hangs, alone=True, timeline=True,
+        ),
+        Case(
+            f"S14/{RATE:,}/s beside {FLOOD}/s, registry hangs", _beside(_new(HANGING), FLOOD, HANG_SECONDS),
+            _verified(HANGING), hangs, alone=True, timeline=True,
+        ),
+    ]  # fmt: skip
+
+
+def figures(found: Mapping[str, Figures]) -> dict[str, Any]:
+    """Differences between cases. Those of the saturated ones are medians over rounds that ran in turn."""
+    derived: dict[str, Any] = {}
+    none = _rounds(found, "S14/saturated, no look-ups")
+    unused = _rounds(found, "S14/saturated, a rule that never matches")
+    fresh = _rounds(found, "S14/saturated, facts fresh")
+    ratios = [after / before for before, after in _pairs(none, unused)]
+    fresh_us = [(after - before) / IMAGES_OF_A_POD for before, after in _pairs(unused, fresh)]
+    if ratios:
+        derived["never_matching_rule_over_none"] = statistics.median(ratios)
+    if fresh_us:
+        derived["fresh_fact_us"] = statistics.median(fresh_us)
+    asking = f"S14/{ASKING_RATE}/s of new images"
+    before, after = (median(found, f"{asking}, {how}") for how in ("no look-ups", "looked up"))
+    if before is not None and after is not None:
+        derived["lookup_cpu_ms"] = (after - before) / IMAGES_OF_A_POD / 1000
+    beside = f"S14/{RATE:,}/s beside {BESIDE}/s"
+    base = median(found, f"{beside}, no look-ups", "p99_without_ms")
+    for name, case in (
+        ("slow", f"{beside}, registry slow"),
+        ("down", f"{beside}, registry down"),
+        ("hangs", f"{beside}, registry hangs"),
+        ("hangs_flood", f"S14/{RATE:,}/s beside {FLOOD}/s, registry hangs"),
+    ):
+        p99 = median(found, case, "p99_without_ms")
+        if p99 is not None and base is not None:
+            derived[f"p99_moved_by_ms_registry_{name}"] = p99 - base
+    failed = [case["figures"]["failed"]["max"] for case in found.values() if "failed" in case["figures"]]
+    return {**derived, "reviews_failed": sum(failed)}
+
+
+def _rounds(found: Mapping[str, Figures], case: str) -> list[Figures]:
+    rounds: list[Figures] = found.get(case, {}).get("each", [])
+    return rounds
+
+
+def _pairs(first: list[Figures], second: list[Figures]) -> list[tuple[float, float]]:
+    """The costs of rounds with the same number in µs: those that are not void, unless all are."""
+    pairs = list(zip(first, second, strict=False))
+    valid = [(a, b) for a, b in pairs if not a["void"] and not b["void"]]
+    return [(a["cpu_us"], b["cpu_us"]) for a, b in valid or pairs]

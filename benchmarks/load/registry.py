@@ -1,0 +1,157 @@
+"""A registry that only answers HEAD and GET of manifests, as a process of its own.
+
+``python -m benchmarks.load.registry CERTIFICATE KEY`` listens with TLS on a port for each way to behave
+(``SERVICES``), and writes the ports as a line of JSON. Repositories below ``absent/`` do not exist, all
+others do. ``GET /asked`` returns how many requests for manifests came to all ports so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.load.certificates import Certificate
+from benchmarks.load.processes import Place
+
+FAST: Final = "@fast@"
+SLOW: Final = "@slow@"
+HANGING: Final = "@hanging@"
+DOWN: Final = "@down@"
+SERVICES: Final = (FAST, SLOW, HANGING, DOWN)
+"""As they stand in policies and images instead of a host: answers at once, after ``SLOW_SECONDS``, never; and
+refuses connections."""
+
+SLOW_SECONDS: Final = 0.2
+END_SECONDS: Final = 10.0
+
+_FOUND: Final = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Docker-Content-Digest: sha256:" + b"ab" * 32 + b"\r\n"
+    b"Content-Type: application/vnd.oci.image.index.v1+json\r\n"
+    b"Content-Length: 1609\r\n\r\n"
+)
+"""To HEAD, so without the body. Nobody asks for it by GET."""
+
+_ABSENT: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+class ScriptedRegistry:
+    """The process. Hosts are ``localhost:PORT``, and the certificate is for ``localhost``."""
+
+    def __init__(self, certificate: Certificate, place: Place) -> None:
+        self._ca = certificate.ca
+        self._process = subprocess.Popen(
+            place.command(
+                [sys.executable, "-m", __name__, str(certificate.chain), str(certificate.key)],
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.end()
+            raise RuntimeError("the registry did not start")
+        self._hosts = {service: f"localhost:{port}" for service, port in json.loads(line).items()}
+
+    def named(self, text: str) -> str:
+        """Return a text with hosts instead of the names of services."""
+        for service, host in self._hosts.items():
+            text = text.replace(service, host)
+        return text
+
+    def asked(self) -> int:
+        """Return how many requests for manifests it has received."""
+        host, _, port = self._hosts[FAST].partition(":")
+        context = ssl.create_default_context(cafile=self._ca)
+        connection = http.client.HTTPSConnection(host, int(port), timeout=END_SECONDS, context=context)
+        with closing(connection):
+            connection.request("GET", "/asked")
+            return int(connection.getresponse().read())
+
+    def end(self) -> None:
+        """End it, if it has not."""
+        self._process.terminate()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class _Asked:
+    """How many manifests were asked for on all ports."""
+
+    count = 0
+
+
+class _Connection(asyncio.Protocol):
+    """One client, which sends a request after the answer to the one before."""
+
+    def __init__(self, service: str, asked: _Asked) -> None:
+        self._service = service
+        self._asked = asked
+        self._received = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while b"\r\n\r\n" in self._received:
+            head, _, self._received = self._received.partition(b"\r\n\r\n")
+            self._answer(head.split(b" ", 2)[1])
+
+    def _answer(self, path: bytes) -> None:
+        if path == b"/asked":
+            number = b"%d" % self._asked.count
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(number), number))
+            return
+        self._asked.count += 1
+        answer = _ABSENT if path.startswith(b"/v2/absent/") else _FOUND
+        if self._service == FAST:
+            self._transport.write(answer)
+        elif self._service == SLOW:
+            asyncio.get_running_loop().call_later(SLOW_SECONDS, self._transport.write, answer)
+
+
+async def _serve(certificate: Path, key: Path) -> None:
+    loop = asyncio.get_running_loop()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    ports: dict[str, Any] = {}
+    asked = _Asked()
+    # Bound and not listening: it refuses connections, and nobody else can take the port.
+    refusing = socket.socket()
+    refusing.bind(("127.0.0.1", 0))
+    ports[DOWN] = refusing.getsockname()[1]
+    for service in SERVICES:
+        if service != DOWN:
+            server = await loop.create_server(
+                partial(_Connection, service, asked), "127.0.0.1", 0, ssl=context
+            )
+            ports[service] = server.sockets[0].getsockname()[1]
+    ended = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    print(json.dumps(ports), flush=True)
+    await ended.wait()
+    refusing.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2])))
