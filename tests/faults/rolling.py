@@ -52,7 +52,7 @@ class Site:
     ``replicas`` are those on the list, the oldest first; ``ended`` those that were told to stop.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, policy: str | None = None) -> None:
         self.endpoints = directory / "endpoints"
         self.ca = directory / "ca.crt"
         self.body = directory / "review.json"
@@ -66,7 +66,7 @@ class Site:
             (self.ca, made.ca),
             (self._cert, made.leaf),
             (self._key, made.key),
-            (self._policy, policies.policy_text(20).encode()),
+            (self._policy, (policy or policies.policy_text(20)).encode()),
             # Of the size of a real Pod's, which comes in more than one read.
             (self.body, bodies.pod_review(size=7000, uid=bodies.UID)),
         ):
