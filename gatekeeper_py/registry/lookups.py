@@ -12,7 +12,7 @@ from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolut
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import FLIGHT_SECONDS, Reply
 from gatekeeper_py.registry.facts import Fact, Facts
-from gatekeeper_py.registry.pacing import Blocked, Pacing
+from gatekeeper_py.registry.pacing import MAX_UNDER_WAY, Blocked, Pacing
 
 HEDGE_SECONDS: Final = 0.2
 """Without an answer for this long, the next candidate is asked as well."""
@@ -23,6 +23,8 @@ not collect the reviews of a whole cluster."""
 
 MAX_FLIGHTS: Final = 1000
 """Requests under way at once."""
+
+TOO_MANY: Final = f"more than {MAX_UNDER_WAY} requests to it under way"
 
 USED_SECONDS: Final = 600.0
 """A fact that was used within this time is renewed before it expires."""
@@ -262,13 +264,20 @@ class Lookups:
                 manifest, failed(f"more than {MAX_FLIGHTS} requests under way"), start, generation
             )
         try:
-            await pacing.admit(start + min(self._registry(manifest.host).timeout, FLIGHT_SECONDS))
+            probe = await pacing.admit(start + min(self._registry(manifest.host).timeout, FLIGHT_SECONDS))
         except Blocked as problem:
             return self._ended(manifest, failed(str(problem)), start, generation)
         try:
-            reply = await self._asker.ask(manifest)
+            async with pacing.slots:
+                late = self._clock() - start > FLIGHT_SECONDS
+                # While it waited, the breaker may have opened, or the host may have asked for a pause.
+                reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
+                if reason:
+                    return self._ended(manifest, failed(reason), start, generation)
+                reply = await self._asker.ask(manifest)
         except BaseException:
-            pacing.abandon()
+            if probe:
+                pacing.abandon()
             raise
         pacing.record(trouble=reply.trouble, pause=reply.pause)
         return self._ended(manifest, reply.answer, start, generation)

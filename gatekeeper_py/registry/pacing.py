@@ -6,11 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from gatekeeper_py.registry.transport import MAX_CONNECTIONS
+
 FAILURES_TO_OPEN: Final = 5
 """Failures in a row after which the breaker opens."""
 
 FIRST_OPEN_SECONDS: Final = 5.0
 LONGEST_OPEN_SECONDS: Final = 60.0
+
+MAX_UNDER_WAY: Final = MAX_CONNECTIONS
+"""Requests to a host at once. More would wait for a connection inside the HTTP client, and would be sent even
+after the breaker opened: hundreds of connections a second to a registry that hangs."""
 
 
 class Blocked(Exception):
@@ -35,6 +41,8 @@ class Pacing:
         self._clock = clock
         self._sleep = sleep
         self._on_breaker = on_breaker
+        self.slots = asyncio.Semaphore(MAX_UNDER_WAY)
+        """Held by each request that is sent."""
         self._next_free = float("-inf")
         """When the bucket would next be full minus the burst: tokens are counted as time."""
         self._paused_until = float("-inf")
@@ -57,8 +65,8 @@ class Pacing:
             return f"its last {self._failures} requests failed"
         return ""
 
-    async def admit(self, deadline: float) -> None:
-        """Wait for a turn until ``deadline``. Raises ``Blocked``.
+    async def admit(self, deadline: float) -> bool:
+        """Wait for a turn until ``deadline``; whether the request is the breaker's probe. Raises ``Blocked``.
 
         Every admitted request must be followed by ``record`` or ``abandon``.
         """
@@ -81,6 +89,7 @@ class Pacing:
                 if probe:
                     self._probing = False
                 raise
+        return probe
 
     def abandon(self) -> None:
         """The admitted request was cancelled: it says nothing about the host."""

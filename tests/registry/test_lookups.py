@@ -13,6 +13,7 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.lookups import Lookups
+from gatekeeper_py.registry.pacing import MAX_UNDER_WAY
 
 A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
 BY_DIGEST = Manifest("a.io", "app", "sha256:" + "1" * 64)
@@ -24,6 +25,8 @@ class Asker:
 
     def __init__(self) -> None:
         self.answers: dict[Manifest, Answer | Reply | asyncio.Event] = {}
+        self.reply = Reply(FOUND)
+        """What comes once an event is set."""
         self.asked: list[Manifest] = []
         self.cancelled: list[Manifest] = []
 
@@ -36,7 +39,7 @@ class Asker:
             except asyncio.CancelledError:
                 self.cancelled.append(manifest)
                 raise
-            return Reply(FOUND)
+            return self.reply
         return answer if isinstance(answer, Reply) else Reply(answer)
 
 
@@ -350,6 +353,54 @@ async def test_what_the_hot_path_uses_is_renewed(world: World, monkeypatch: pyte
     world.skipped += 1.5
     await until(lambda: len(world.asker.asked) > 1)
     assert ("a.io", "stale") not in world.counted
+
+
+async def test_what_waits_for_a_registry_that_fails_is_never_sent(world: World) -> None:
+    """The breaker also holds for requests that were admitted before it opened."""
+    sent = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_UNDER_WAY)]
+    waits = [Manifest("a.io", f"app-{MAX_UNDER_WAY + number}", "v1") for number in range(30)]
+    world.settings["a.io"] = Registry(host="a.io", rate=1000)
+    gates = [asyncio.Event() for _ in sent]
+    world.asker.answers = dict(zip(sent, gates, strict=True))
+    world.asker.reply = Reply(failed("down"), trouble=True)
+    asking = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in sent + waits], 5.0))
+    await until(lambda: len(world.asker.asked) == len(sent))
+    for gate in gates:
+        gate.set()
+    answers = await asking
+    assert world.asker.asked == sent
+    assert {answers[Lookup((each,))].answer.cause for each in sent} == {"down"}
+    assert all(answers[Lookup((each,))].answer.cause.endswith("requests failed") for each in waits)
+
+
+async def test_what_waits_for_a_slow_registry_is_sent_when_another_request_ends(world: World) -> None:
+    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_UNDER_WAY + 1)]
+    world.settings["a.io"] = Registry(host="a.io", rate=1000)
+    gate = asyncio.Event()
+    world.asker.answers = dict.fromkeys(manifests, gate)
+    asking = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
+    await until(lambda: len(world.asker.asked) == MAX_UNDER_WAY)
+    world.asker.answers[manifests[-1]] = FOUND
+    gate.set()
+    answers = await asking
+    assert {resolution.answer for resolution in answers.values()} == {FOUND}
+
+
+async def test_what_waited_too_long_for_a_slow_registry_is_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FLIGHT_SECONDS", 100.0)
+    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_UNDER_WAY + 1)]
+    world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
+    gate = asyncio.Event()
+    world.asker.answers = dict.fromkeys(manifests, gate)
+    asking = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
+    await until(lambda: len(world.asker.asked) == MAX_UNDER_WAY)
+    world.skipped += 101
+    gate.set()
+    await asking
+    await until(lambda: ("a.io", "error") in world.counted)
+    assert manifests[-1] not in world.asker.asked
 
 
 async def test_closing_cancels_what_is_under_way(world: World) -> None:
