@@ -30,7 +30,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane e2e helm chart-test \
+.PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
 	registry package package-test release \
 	image image-test advisories check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
@@ -97,6 +97,9 @@ page-test: setup ## open the pages in a real browser (Debian: chromium; skipped 
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
 	$(PYTHON) -m tools.controlplane build
 
+controlplane-oldest: controlplane ## build the oldest Kubernetes that is supported, beside the newest (once, six minutes, needs Go)
+	$(PYTHON) -m tools.controlplane build --oldest
+
 helm: ## build Helm 3 and Helm 4 for the tests of the chart (once, four minutes, needs Go)
 	$(PYTHON) -m tools.helm
 
@@ -105,6 +108,9 @@ chart-test: setup controlplane helm ## lint and render the Helm chart, and compa
 
 e2e: setup controlplane helm ## run the end-to-end tests in a network namespace of their own (ARGS=tests/e2e/FILE for one)
 	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) --timeout=600 $(ARGS)
+
+e2e-oldest: setup controlplane-oldest helm ## run some of them on the oldest Kubernetes that is supported (ARGS=tests/e2e/FILE for one)
+	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) --oldest -m oldest --timeout=600 $(ARGS)
 
 package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes

@@ -30,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail instead of skipping the tests of pages when there is no Chromium",
     )
+    parser.addoption(
+        "--oldest",
+        action="store_true",
+        help="run the end-to-end tests on the oldest supported Kubernetes instead of the newest",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

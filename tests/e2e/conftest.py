@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from e2e.fixtures import control_plane, namespace, product, site, static_policies, wide
+from e2e.fixtures import control_plane, namespace, oldest, product, site, static_policies, wide
 from e2e.trial import newcomer, trial
 
-__all__ = ["control_plane", "namespace", "newcomer", "product", "site", "static_policies", "trial", "wide"]
+__all__ = [
+    "control_plane",
+    "namespace",
+    "newcomer",
+    "oldest",
+    "product",
+    "site",
+    "static_policies",
+    "trial",
+    "wide",
+]

@@ -34,15 +34,24 @@ def static_policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory, static_policies: Path) -> Iterator[ControlPlane]:
+def oldest(request: pytest.FixtureRequest) -> bool:
+    """Whether the control plane is of the oldest supported Kubernetes."""
+    return bool(request.config.getoption("--oldest"))
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    tmp_path_factory: pytest.TempPathFactory, static_policies: Path, *, oldest: bool
+) -> Iterator[ControlPlane]:
     """The control plane that all tests of a run share; its logs stay in pytest's temporary directory.
 
     Does not build the binaries: that takes minutes, and a test's timeout would end it half-way.
     """
     directory = tmp_path_factory.mktemp("controlplane")
     users = directory.with_name(f"{directory.name}-webhook-users")
-    flags = admission_flags(static_policies, static_policies / "admission.json", users)
-    plane = ControlPlane(cached(), directory=directory, audit="Metadata", flags=flags)
+    # Only the newest Kubernetes reads static policies.
+    flags = admission_flags(static_policies / "admission.json", users, None if oldest else static_policies)
+    plane = ControlPlane(cached(oldest=oldest), directory=directory, audit="Metadata", flags=flags)
     users.write_text(json.dumps(webhook_users(plane)), encoding="utf-8")  # JSON is YAML
     with plane:
         yield plane

@@ -23,6 +23,7 @@ def _try(product: Installed, identity: Path, *arguments: str) -> int:
     return product.plane.kubectl(*arguments, kubeconfig=identity, check=False).returncode
 
 
+@pytest.mark.oldest
 def test_a_serving_pod_reads_the_policy(product: Installed, serving: Path) -> None:
     assert _try(product, serving, "get", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE) == 0
 
@@ -50,6 +51,7 @@ def test_a_serving_pod_can_do_nothing_else(
     assert _try(product, serving, *arguments) != 0
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize(
     "arguments",
     [

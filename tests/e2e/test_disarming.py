@@ -120,6 +120,7 @@ def test_a_pause_opens_the_cluster_and_ends_by_itself(enforcing: Installed, name
     wait_until(lambda: events(enforcing, "Armed"), seconds=10, what="the Event")
 
 
+@pytest.mark.oldest
 def test_removing_the_annotation_ends_a_pause(enforcing: Installed) -> None:
     until = rfc3339(datetime.now(UTC) + timedelta(hours=1))
     enforcing.plane.kubectl("annotate", "namespace", NAMESPACE, f"{ANNOTATION}={until}", "--overwrite")

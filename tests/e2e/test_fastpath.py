@@ -29,6 +29,7 @@ def test_under_the_policy_as_shipped_tagged_images_are_skipped(site: Site, names
         assert site.create(namespace, pod("untagged", "registry.corp.example/app")).status == 403
 
 
+@pytest.mark.oldest
 def test_plainly_approved_pods_reach_no_webhook_and_others_do(wide: Site, namespace: str) -> None:
     with wide.asked(0):
         for _ in range(20):
@@ -45,6 +46,7 @@ def test_plainly_approved_pods_reach_no_webhook_and_others_do(wide: Site, namesp
         assert wide.create(namespace, two).status == 403
 
 
+@pytest.mark.oldest
 def test_with_a_mirror_both_webhooks_are_called_in_mutate_mode_only(wide: Site, namespace: str) -> None:
     wide.put_policy(MIRRORED)
     assert wide.product.get(MUTATING) is None
@@ -111,6 +113,7 @@ def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace:
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
 
 
+@pytest.mark.oldest
 def test_updates_are_asked_about_as_before(wide: Site, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods/plain"
     with wide.asked(0):
@@ -124,6 +127,7 @@ def test_updates_are_asked_about_as_before(wide: Site, namespace: str) -> None:
     assert "is not approved" in answer.message
 
 
+@pytest.mark.oldest
 def test_ephemeral_containers_are_asked_about_as_before(wide: Site, namespace: str) -> None:
     assert wide.create(namespace, pod("debugged", PLAIN), dry_run=False).status == 201
     path = f"/api/v1/namespaces/{namespace}/pods/debugged/ephemeralcontainers"

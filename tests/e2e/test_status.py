@@ -54,6 +54,7 @@ def healthy(product: Installed) -> Iterator[Installed]:
     wait_healthy(product)
 
 
+@pytest.mark.oldest
 def test_a_healthy_installation(healthy: Installed) -> None:
     code, found = status(healthy)
     assert code == 0

@@ -7,6 +7,8 @@ import statistics
 import sys
 import time
 
+import pytest
+
 from e2e.load import creating
 from tools.installation.product import NAMESPACE, OVERLAYS, POLICY, UNLISTED, Installed, pod
 from tools.polling import wait_until
@@ -91,6 +93,7 @@ def test_a_bad_policy_leaves_the_last_good_one_serving(product: Installed, names
     assert done.returncode == 1
 
 
+@pytest.mark.oldest
 def test_another_overlay_applied_over_this_one_changes_the_mode(product: Installed, namespace: str) -> None:
     product.set_mode("enforce")
     for overlay in ("warn", "mutate", "enforce"):

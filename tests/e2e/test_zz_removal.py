@@ -6,6 +6,7 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import yaml
 
 from e2e.load import creating
@@ -14,6 +15,7 @@ from tools.installation.product import MUTATING, NAMESPACE, OVERLAYS, UNLISTED, 
 from tools.polling import wait_until
 
 
+@pytest.mark.oldest
 def test_a_removal_under_load_fails_no_create_and_leaves_no_webhook(
     product: Installed, namespace: str
 ) -> None:

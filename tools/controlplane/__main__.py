@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from tools.controlplane import build, network
 
@@ -15,8 +16,16 @@ def main() -> int:
     """Run one of the commands and return the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m tools.controlplane", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build the binaries unless they are cached, and print their directory")
-    commands.add_parser("path", help="print the directory of the binaries; fail if they are not built")
+    for name, purpose in (
+        ("build", "build the binaries unless they are cached, and print their directory"),
+        ("path", "print the directory of the binaries; fail if they are not built"),
+    ):
+        command = commands.add_parser(name, help=purpose)
+        command.add_argument(
+            "--oldest",
+            action="store_true",
+            help="those of the oldest supported Kubernetes, not of the newest",
+        )
     isolate = commands.add_parser("isolate", help="run a command in a network namespace of its own")
     isolate.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="with its arguments")
     arguments = parser.parse_args()
@@ -24,7 +33,8 @@ def main() -> int:
         if not arguments.argv:
             isolate.error("COMMAND is missing")
         return network.main(arguments.argv)
-    return build.main(build.build if arguments.command == "build" else build.cached)
+    find = build.build if arguments.command == "build" else build.cached
+    return build.main(partial(find, oldest=arguments.oldest))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 ``python3 -m tools.controlplane build`` writes the directory with the six :data:`BINARIES` to standard output
 and its progress to standard error. The first run compiles for about ten minutes; later runs find the result
-in the cache, see ``tools/gobuild.py``.
+in the cache, see ``tools/gobuild.py``. With ``--oldest`` it builds the oldest Kubernetes that the product
+supports; etcd, kwok and kubectl are those of the newest.
 
 Binaries in ``$KUBEBUILDER_ASSETS`` (envtest's convention: etcd, kube-apiserver, kubectl) are linked to
 instead of built.
@@ -22,6 +23,8 @@ __all__ = [
     "BINARIES",
     "GO_BUILD",
     "GO_ENVIRONMENT",
+    "OLDEST",
+    "OLDEST_PRODUCTS",
     "PRODUCTS",
     "PROGRAMS",
     "BuildError",
@@ -41,8 +44,19 @@ def _kubernetes_variables(version: str) -> Mapping[str, str]:
     return {f"k8s.io/component-base/version.{name}": value for name, value in values.items()}
 
 
+def _kubernetes(folder: str, *binaries: str) -> Product:
+    return Product(
+        folder=folder,
+        packages={name: f"k8s.io/kubernetes/cmd/{name}" for name in binaries},
+        released="k8s.io/kubernetes",
+        variables=_kubernetes_variables,
+    )
+
+
+_SERVERS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
 # One module each, because they need different versions of the same dependencies.
-PRODUCTS = (
+_OTHERS = (
     Product(
         folder="etcd",
         packages={"etcd": "go.etcd.io/etcd/server/v3"},
@@ -53,17 +67,13 @@ PRODUCTS = (
         packages={"kwok": "sigs.k8s.io/kwok/cmd/kwok"},
         released="sigs.k8s.io/kwok",
     ),
-    Product(
-        folder="kubernetes",
-        packages={
-            name: f"k8s.io/kubernetes/cmd/{name}"
-            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
-        },
-        released="k8s.io/kubernetes",
-        variables=_kubernetes_variables,
-    ),
 )
+PRODUCTS = (*_OTHERS, _kubernetes("kubernetes", *_SERVERS, "kubectl"))
 BINARIES = tuple(name for product in PRODUCTS for name in product.packages)
+
+# The controller manager and the scheduler must not be newer than the API server: they wait for resources that
+# it does not serve. kubectl is only a client here, so the newest one does.
+OLDEST_PRODUCTS = (*_OTHERS, _kubernetes("kubernetes", "kubectl"), _kubernetes("oldest", *_SERVERS))
 
 
 def _assets() -> dict[str, Path]:
@@ -86,11 +96,29 @@ PROGRAMS = Programs(
 )
 
 
-def cached() -> Path:
+def _of_the_newest() -> dict[str, Path]:
+    directory = PROGRAMS.cached()
+    return {name: directory / name for name in BINARIES if name not in _SERVERS}
+
+
+OLDEST = Programs(
+    name="controlplane",
+    root=HERE,
+    products=OLDEST_PRODUCTS,
+    title="the oldest control plane",
+    target="make controlplane-oldest",
+    assets=_of_the_newest,
+)
+
+
+def cached(*, oldest: bool = False) -> Path:
     """Return the directory with all binaries. Raises BuildError if one is missing."""
-    return PROGRAMS.cached()
+    return (OLDEST if oldest else PROGRAMS).cached()
 
 
-def build() -> Path:
-    """Return the directory with all binaries, after building them if one is missing."""
-    return PROGRAMS.build()
+def build(*, oldest: bool = False) -> Path:
+    """Return the directory with all binaries, after building them if one is missing.
+
+    The oldest control plane needs the newest one, which must have been built.
+    """
+    return (OLDEST if oldest else PROGRAMS).build()

@@ -8,6 +8,10 @@ What costs an API server most is not the regular expressions but each step of th
 goes. So the common Pod, without init containers, ephemeral containers and image volumes, gets by without a
 list of all its images.
 
+In a new object, an API server accepts only what the release before its own knows too (apiserver,
+pkg/cel/environment). The oldest supported release is 1.30, so what is compiled uses the CEL library of
+1.29 and no newer functions.
+
 An error in a match condition counts as the webhook's failure policy, so there must be none, whatever an
 API server decodes as a Pod: what may be absent or null is looked at before it is used, and every list's
 and every text's length is before anything whose cost grows with it. CEL's ``&&`` and ``||`` stop at the

@@ -39,9 +39,9 @@ class Machine:
     home: Path
     variables: dict[str, str]
 
-    def run(self, command: str = "build", **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, command],
+            [*COMMAND, *(command or ("build",))],
             cwd=ROOT,
             env=self.variables | variables,
             capture_output=True,
@@ -214,3 +214,35 @@ def test_without_a_compiler_the_error_says_what_to_install(
 
     with pytest.raises(build.BuildError, match=r"no `go` on PATH; install Go 1\.26"):
         build.find_go(elsewhere=tmp_path)
+
+
+def test_the_oldest_shares_with_the_newest_what_is_not_of_the_release(machine: Machine) -> None:
+    newest = Path(machine.run().stdout.removesuffix("\n"))
+    before = machine.builds
+    built = machine.run("build", "--oldest")
+
+    assert built.returncode == 0, built.stderr
+    directory = Path(built.stdout.removesuffix("\n"))
+    assert directory != newest
+    assert sorted(path.name for path in directory.iterdir()) == sorted(build.BINARIES)
+    shared = {path.name for path in directory.iterdir() if path.is_symlink()}
+    assert shared == {"etcd", "kwok", "kubectl"}
+    assert all((directory / name).resolve() == newest / name for name in shared)
+    assert machine.builds == before + 1
+    assert machine.run("path", "--oldest").stdout == built.stdout
+
+
+def test_the_oldest_needs_the_newest(machine: Machine) -> None:
+    failed = machine.run("build", "--oldest")
+
+    assert failed.returncode == 1
+    assert "the control plane is not built; run: make controlplane\n" in failed.stderr
+    assert machine.builds == 0
+
+
+def test_the_oldest_is_not_built_by_the_way(machine: Machine) -> None:
+    machine.run()
+    failed = machine.run("path", "--oldest")
+
+    assert failed.returncode == 1
+    assert "the oldest control plane is not built; run: make controlplane-oldest\n" in failed.stderr

@@ -1,0 +1,45 @@
+"""The API server knows every field of the manifests, and none is of a feature that is switched off."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from e2e.strictly import check_every_field, dropped
+from tools.controlplane.plane import ControlPlane
+from tools.installation.product import K8S, OVERLAYS
+
+COMPONENTS: Final = ("autoscaling", "reports", "report-events")
+
+
+@pytest.mark.oldest
+@pytest.mark.parametrize("overlay", ["cert-manager", "enforce", "fast-path", "mutate", "warn"])
+def test_the_api_server_keeps_every_field_of_an_overlay(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, overlay: str
+) -> None:
+    """With every component. After the removal: the webhook would refuse the image of the manifests."""
+    here = tmp_path.resolve()
+    components = [os.path.relpath(K8S / "components" / name, here) for name in COMPONENTS]
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(OVERLAYS / overlay, here)],
+        "components": components,
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")  # JSON is YAML
+    rendered = control_plane.kubectl("kustomize", str(tmp_path)).stdout
+    check_every_field(control_plane, namespace, list(yaml.safe_load_all(rendered)))
+
+
+def test_what_is_dropped_is_found() -> None:
+    sent = {"spec": {"a": 1, "b": [{"c": "x"}, {"d": "y"}], "e": {}}}
+    assert list(dropped(sent, sent)) == []
+    assert list(dropped(sent, {"spec": {"a": 1, "b": [{"c": "x"}], "new": 1}})) == [
+        ".spec.b[1].d: 'y' became None"
+    ]
+    assert list(dropped({"a": "1000m"}, {"a": "1"})) == [".a: '1000m' became '1'"]
