@@ -113,7 +113,6 @@ def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace:
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
 
 
-@pytest.mark.oldest
 def test_updates_are_asked_about_as_before(wide: Site, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods/plain"
     with wide.asked(0):
@@ -127,7 +126,6 @@ def test_updates_are_asked_about_as_before(wide: Site, namespace: str) -> None:
     assert "is not approved" in answer.message
 
 
-@pytest.mark.oldest
 def test_ephemeral_containers_are_asked_about_as_before(wide: Site, namespace: str) -> None:
     assert wide.create(namespace, pod("debugged", PLAIN), dry_run=False).status == 201
     path = f"/api/v1/namespaces/{namespace}/pods/debugged/ephemeralcontainers"

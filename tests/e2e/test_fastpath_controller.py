@@ -50,7 +50,6 @@ def probed(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.oldest
 def test_a_tightening_is_written_at_once_and_tried(wide: Site, namespace: str) -> None:
     tightened = 'gatekeeper_py_fastpath_sync_seconds_count{change="tightened"}'
     count, tried = wide.metric(tightened), len(probed(wide))
@@ -95,7 +94,6 @@ def test_a_condition_that_somebody_edits_is_put_right(wide: Site, edit: Callable
     )
 
 
-@pytest.mark.oldest
 def test_an_api_server_that_refuses_an_expression_says_so_with_422(wide: Site) -> None:
     """By this the controller tells it from a failure."""
     live = wide.plane.api("GET", VALIDATING)

@@ -234,12 +234,13 @@ class Expected(NamedTuple):
     stored: Document
 
 
-def expectation(
-    policy: CompiledPolicy, sent: Document, namespace: str, *, rewriting: bool = True
-) -> Expected:
+def expectation(policy: CompiledPolicy, sent: Document, namespace: str, *, oldest: bool = False) -> Expected:
+    """What the webhooks would answer, without the mutating one if the control plane is the oldest."""
     obj = {"apiVersion": "v1", "kind": "Pod"} | decoded(sent)
+    if oldest and obj["kind"] == "Pod":
+        obj["spec"] = without_image_volumes(obj["spec"])
     request = wire.parse(review(obj, namespace=namespace))
-    patch = admission.mutate(request, policy).response.patch if rewriting else ()
+    patch = () if oldest else admission.mutate(request, policy).response.patch
     stored = jsonpatch.apply_patch(obj, list(patch or ()))
     outcome = admission.validate(wire.parse(review(stored, namespace=namespace)), policy)
     return Expected(outcome.verdict, stored)
@@ -252,6 +253,14 @@ def decoded(value: Any) -> Any:
     return [decoded(each) for each in value] if isinstance(value, list) else value
 
 
+def without_image_volumes(spec: Document) -> Document:
+    """A pod spec as Kubernetes 1.30 decodes it: it knows no image volumes."""
+    if not isinstance(spec.get("volumes"), list):
+        return spec
+    volumes = [{key: value for key, value in each.items() if key != "image"} for each in spec["volumes"]]
+    return {**spec, "volumes": volumes}
+
+
 def found_images(obj: Document) -> list[Any]:
     return [slot.value for slot in slots(POD, obj, {})]
 
@@ -260,17 +269,20 @@ def original_images(obj: Document) -> Any:
     return obj["metadata"].get("annotations", {}).get("gatekeeper-py/original-images")
 
 
-@pytest.mark.oldest
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.oldest] * (name == "everything")) for name in POLICIES]
+)
 def test_pods_and_workloads_are_answered_as_by_the_webhook(
-    plane: ControlPlane, places: tuple[str, str], counted: Counter[str], name: str
+    plane: ControlPlane, places: tuple[str, str], counted: Counter[str], name: str, *, oldest: bool
 ) -> None:
     parsed = parse_policy(POLICIES[name])
     backstop = any(rule.until is not None for rule in (*parsed.allow, *parsed.deny))
     policy = put(plane, POLICIES[name], places, backstop=backstop).at(datetime.now(UTC))
-    turn, rewriting = list(POLICIES).index(name), rewrites(plane)
+    turn = list(POLICIES).index(name)
     pods = list(adversary.pods(name, turn, "mirror.example/app:1"))
     pods += [pod(f"usual-{number}", image) for number, image in enumerate(USUAL)]
+    if oldest:
+        pods = pods[::4]  # the newest Kubernetes gets all of them
     counts: Counter[str] = Counter()
     for place, documents in zip(places, (pods, pods[turn % 5 :: 5]), strict=True):
         answers = send(plane, "POST", f"/api/v1/namespaces/{place}/pods", documents)
@@ -278,7 +290,7 @@ def test_pods_and_workloads_are_answered_as_by_the_webhook(
             counts[f"Pod {answer.verdict}"] += 1
             if answer.verdict == "no object":
                 continue
-            expected = expectation(policy, sent, place, rewriting=rewriting)
+            expected = expectation(policy, sent, place, oldest=oldest)
             assert answer.verdict == expected.verdict, (sent, answer)
             if answer.verdict != "denied":
                 assert found_images(answer.body) == found_images(expected.stored), (sent, answer)
@@ -294,7 +306,7 @@ def test_pods_and_workloads_are_answered_as_by_the_webhook(
         if answer.verdict != "no object":
             assert answer.verdict == expectation(policy, sent, places[0]).verdict, (sent, answer)
     counted.update(counts)
-    assert counts["Pod denied"] + counts["Pod warned"] > 300
+    assert counts["Pod denied"] + counts["Pod warned"] > (75 if oldest else 300)
     assert counts["Pod allowed"] > 10
 
 
@@ -354,7 +366,6 @@ def test_a_user_reads_the_image_and_the_message(plane: ControlPlane, namespace: 
     assert f"not approved: nginx (docker.io/library/nginx); {policy.document.message}" in done.stderr
 
 
-@pytest.mark.oldest
 def test_a_backstop_refuses_what_no_rule_names_and_nothing_that_is_approved(
     plane: ControlPlane, namespace: str
 ) -> None:
