@@ -97,7 +97,7 @@ page-test: setup ## open the pages in a real browser (Debian: chromium; skipped 
 controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
 	$(PYTHON) -m tools.controlplane build
 
-controlplane-oldest: controlplane ## build the oldest Kubernetes that is supported, beside the newest (once, six minutes, needs Go)
+controlplane-oldest: controlplane ## build the oldest Kubernetes that is supported, beside the newest (once, five minutes, needs Go)
 	$(PYTHON) -m tools.controlplane build --oldest
 
 helm: ## build Helm 3 and Helm 4 for the tests of the chart (once, four minutes, needs Go)
