@@ -49,8 +49,8 @@ def control_plane(
     """
     directory = tmp_path_factory.mktemp("controlplane")
     users = directory.with_name(f"{directory.name}-webhook-users")
-    # Only the newest Kubernetes reads static policies.
-    flags = admission_flags(static_policies / "admission.json", users, None if oldest else static_policies)
+    # The oldest Kubernetes starts with the flag for static policies too, and ignores them.
+    flags = admission_flags(static_policies, static_policies / "admission.json", users)
     plane = ControlPlane(cached(oldest=oldest), directory=directory, audit="Metadata", flags=flags)
     users.write_text(json.dumps(webhook_users(plane)), encoding="utf-8")  # JSON is YAML
     with plane:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from tools.controlplane.authority import Authority, KeyPair, write_private_key
 from tools.controlplane.network import POD_RANGE
@@ -106,21 +106,27 @@ def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
     return [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
 
 
-def admission_flags(configuration: Path, webhook_users: Path, static_policies: Path | None) -> list[str]:
+def admission_flags(folder: Path, configuration: Path, webhook_users: Path) -> list[str]:
     """Flags for the API server to read static admission policies, and how it authenticates to webhooks.
 
     The policies are in two folders below an existing one, ``validating`` and ``mutating``; this makes them.
-    API servers before 1.37 do not read such policies; ``None`` is for them. ``webhook_users`` is a kubeconfig
-    whose users are named after webhooks' hosts. The file that the flags name is written to ``configuration``.
+    ``webhook_users`` is a kubeconfig whose users are named after webhooks' hosts. The file that the flags
+    name is written to ``configuration``.
     """
     webhooks = {
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "WebhookAdmissionConfiguration",
         "kubeConfigFile": str(webhook_users),
     }
-    plugins: list[dict[str, Any]] = [{"name": "ValidatingAdmissionWebhook", "configuration": webhooks}]
-    if static_policies is not None:
-        plugins += [_reading(static_policies, plugin) for plugin in ("Validating", "Mutating")]
+    plugins = [{"name": "ValidatingAdmissionWebhook", "configuration": webhooks}]
+    for name, plugin in (("validating", "Validating"), ("mutating", "Mutating")):
+        (folder / name).mkdir()
+        settings = {
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": f"{plugin}AdmissionPolicyConfiguration",
+            "staticManifestsDir": str(folder / name),
+        }
+        plugins.append({"name": f"{plugin}AdmissionPolicy", "configuration": settings})
     document = {
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "AdmissionConfiguration",
@@ -128,17 +134,6 @@ def admission_flags(configuration: Path, webhook_users: Path, static_policies: P
     }
     configuration.write_text(json.dumps(document), encoding="utf-8")
     return [f"--admission-control-config-file={configuration}"]
-
-
-def _reading(static_policies: Path, plugin: str) -> dict[str, Any]:
-    folder = static_policies / plugin.lower()
-    folder.mkdir()
-    settings = {
-        "apiVersion": "apiserver.config.k8s.io/v1",
-        "kind": f"{plugin}AdmissionPolicyConfiguration",
-        "staticManifestsDir": str(folder),
-    }
-    return {"name": f"{plugin}AdmissionPolicy", "configuration": settings}
 
 
 def controller_manager_flags(credentials: Credentials, kubeconfig: Path) -> list[str]:
