@@ -61,9 +61,9 @@ async def test_a_policy_that_reads_more_may_become_live_after_decoding(
     """Then the body is decoded again: the typed decoder has left out what only the new policy reads."""
     asked: list[bool] = []
 
-    def parse_and_change(body: bytes) -> dict[str, Any] | None:
+    def parse_and_change(body: bytes, *, pull_policies: bool) -> dict[str, Any] | None:
         asked.append(True)
-        document = parse_pod_review(body)
+        document = parse_pod_review(body, pull_policies=pull_policies)
         served.live.install(Snapshot(policy(PODS_DECLARED), 100, CacheCounts()))
         return document
 
