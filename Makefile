@@ -63,7 +63,7 @@ test: setup ## run the quick tests in parallel and check the coverage of the cor
 test-long: setup ## run the fault tests, and the property tests with four times the examples (10 minutes)
 	$(PYTEST) -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
 
-exhaustion: setup ## attack one server in every known way; no review may fail or be late (ten minutes)
+exhaustion: setup ## run 250 attacks on one server; no review may fail or be late (ten minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
 test-pythons: $(UV) ## run the quick tests, without properties, with every other supported Python (12 minutes; VERSIONS=3.13)
@@ -77,7 +77,7 @@ test-pythons: $(UV) ## run the quick tests, without properties, with every other
 		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis and not browser" $(ARGS) || exit; \
 	done < .build/pythons
 
-fuzz: setup ## fuzz for inputs that break a law or are slow, 18 minutes (FUZZ_SECONDS=n for each of seven laws)
+fuzz: setup ## search for inputs that break one of seven properties or are slow (18 minutes; FUZZ_SECONDS=n for each)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
 registry: ## build distribution 3 for the tests against real registries (once, two minutes, needs Go)
@@ -134,7 +134,7 @@ image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name
 image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
 	$(BIN)/python -m pytest tests/image -q $(ARGS)
 
-advisories: $(UV) ## ask the advisory database about the locked dependencies (needs the internet)
+advisories: $(UV) ## query the advisory database for the locked dependencies (needs the internet)
 	$(UV) audit --frozen --no-dev
 
 check: setup ## check the lock, advisories, lint, format, types, import layers and instructions per review
@@ -146,7 +146,7 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.guard
 
-manifests: setup ## write what is generated in k8s, in monitoring and in the Helm chart
+manifests: setup ## generate files in k8s, in monitoring and in the Helm chart
 	$(BIN)/python -m tools.webhook_manifests
 	$(BIN)/python -m tools.monitoring
 	$(BIN)/python -m tools.chart
@@ -192,10 +192,10 @@ docs: $(UV) ## build the documentation as a site into .build/site and check ever
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
-docs-test: setup docs ## look at each page of the site in a browser, narrow and wide, light and dark (needs chromium)
+docs-test: setup docs ## check each page of the site in a browser, narrow and wide, light and dark (needs chromium)
 	$(BIN)/python -m pytest tests/site -n $(WORKERS) -q $(ARGS)
 
-clean: ## remove everything made here, except benchmark results and ~/.cache/gatekeeper-py
+clean: ## remove all generated files, except benchmark results and ~/.cache/gatekeeper-py
 	rm -rf $(VENV) .uv .build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
 		.coverage .coverage.* coverage.xml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,8 @@
-"""AdmissionReview bodies of recorded shape: the fields that an API server sends, in its proportions.
+"""AdmissionReview bodies with the fields that an API server sends, in the sizes that were recorded.
 
 Half of a real Pod review is ``managedFields`` and ``userInfo``; the rest grows with the
-environment variables of its containers. Every body is made anew from its arguments, so a
-generator can give each request its own uid: bodies with the markers :data:`UID` and :data:`IMAGE` are
-templates of the load generator, which puts a new uid and drawn images there.
+environment variables of its containers. Bodies with the markers :data:`UID` and :data:`IMAGE` are templates
+of the load generator, which inserts a new uid and images into each request.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ Object = dict[str, Any]
 
 
 def pod_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
-    """A CREATE of a Pod with these images (the last one's an init container), about ``size`` bytes.
+    """Return a CREATE of a Pod with these images, the last one in an init container, of about ``size`` bytes.
 
-    The smallest possible is 2.3 KB with three images: a Pod of somebody who names nothing but images.
+    The smallest body with three images has 2.3 KB: its Pod names only images.
     """
     return _sized(size, lambda pod: _review(PODS, uid, pod), images)
 
 
 def pod_update(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
-    """An UPDATE of a Pod's label: both objects, the same images in them."""
+    """Return an UPDATE of a Pod's label. Old and new object have the same images."""
 
     def review(pod: Object) -> Object:
         labelled = {**pod, "metadata": {**pod["metadata"], "labels": {"app": "web", "tier": "front"}}}
@@ -50,7 +49,7 @@ def pod_update(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid")
 
 
 def image_update(*, size: int, old: str, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
-    """An UPDATE that replaces the image ``old`` of every container, so each image is judged."""
+    """Return an UPDATE that replaces the image ``old`` of every container, so each image is judged."""
 
     def review(pod: Object) -> Object:
         spec = pod["spec"]
@@ -65,7 +64,7 @@ def image_update(*, size: int, old: str, images: tuple[str, ...] = IMAGES, uid: 
 def ephemeral_review(
     *, size: int, debugger: str, images: tuple[str, ...] = IMAGES, uid: str = "uid"
 ) -> bytes:
-    """What ``kubectl debug`` sends: an UPDATE of ``pods/ephemeralcontainers``, one image being new."""
+    """Return the review of ``kubectl debug``: an UPDATE of ``pods/ephemeralcontainers``, one image is new."""
 
     def review(pod: Object) -> Object:
         container = {
@@ -87,7 +86,7 @@ def ephemeral_review(
 
 
 def deployment_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
-    """A CREATE of a Deployment whose template is such a Pod."""
+    """Return a CREATE of a Deployment with such a Pod as its template."""
 
     def review(pod: Object) -> Object:
         metadata = pod["metadata"]
@@ -112,12 +111,12 @@ def deployment_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str =
 
 
 def pod_delete(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
-    """A DELETE, which carries the object as the old one and is allowed without a look at it."""
+    """Return a DELETE, which has the object as the old object. The webhook allows it without judging it."""
     return _sized(size, lambda pod: _review(PODS, uid, None, operation="DELETE", old=pod), images)
 
 
 def _sized(size: int, review: Callable[[Object], Object], images: tuple[str, ...]) -> bytes:
-    """The review of the Pod with as many variables as make about ``size`` bytes."""
+    """Return the review of a Pod with as many environment variables as about ``size`` bytes need."""
 
     def encoded(variables: int, *, bare: bool = False) -> bytes:
         return json.dumps(review(_pod(images, variables, bare=bare)), separators=(",", ":")).encode()
@@ -180,7 +179,7 @@ def _pod(images: tuple[str, ...], variables: int, *, bare: bool) -> Object:
 
 
 def _bare_metadata() -> Object:
-    """Of a Pod made with ``kubectl apply``."""
+    """Return the metadata of a Pod that was created with ``kubectl apply``."""
     fields = {
         "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
         "f:spec": {

@@ -1,10 +1,10 @@
-"""What an operator waits for, on the real control plane: toggles, starts, memory.
+"""Measure mode changes, starts and memory on the real control plane.
 
 ``make bench-cluster`` installs the overlay ``enforce`` unchanged on a control plane of its own and
 measures, through the API server:
 
 * toggle: from sending the change of the ConfigMap's ``mode`` until a Pod's verdict has changed, for one
-  client that asks again and again;
+  client that sends requests in a loop;
 * start: from starting a replica's process until its ``/readyz`` answers 200;
 * memory of a replica and of the controller, after the toggles.
 
@@ -31,7 +31,7 @@ VERDICTS = {"warn": 201, "enforce": 403}
 
 
 def verdict(connection: http.client.HTTPSConnection, body: str) -> int:
-    """The status of one dry-run create."""
+    """Return the status of one dry-run create."""
     path = "/api/v1/namespaces/default/pods?dryRun=All"
     connection.request("POST", path, body, {"Content-Type": "application/json"})
     response = connection.getresponse()
@@ -40,7 +40,7 @@ def verdict(connection: http.client.HTTPSConnection, body: str) -> int:
 
 
 def toggles(product: Installed) -> list[float]:
-    """Seconds from sending a change until the verdict changed."""
+    """Return the seconds from sending each change until the verdict changed."""
     plane = product.plane
     connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)
     body = json.dumps({**pod("probe", UNLISTED), "metadata": {"generateName": "probe-"}})
@@ -66,7 +66,7 @@ def toggles(product: Installed) -> list[float]:
 
 
 def starts(product: Installed) -> list[float]:
-    """Seconds from a process's start until it is ready."""
+    """Return the seconds from each start of a process until it is ready."""
     taken = []
     for _ in range(STARTS):
         crashed = product.servers()[0]
@@ -88,7 +88,7 @@ def starts(product: Installed) -> list[float]:
 
 
 def ready(address: str) -> bool:
-    """Whether a replica says so."""
+    """Return whether a replica reports that it is ready."""
     connection = http.client.HTTPConnection(address, 8080, timeout=2)
     try:
         connection.request("GET", "/readyz")

@@ -1,10 +1,10 @@
-"""``python -m benchmarks.compare OLD.json NEW.json``: what became worse between two load runs.
+"""``python -m benchmarks.compare OLD.json NEW.json``: report what became worse between two load runs.
 
 Same-named cases are compared by CPU per review and, in an open loop, by latency at the median and at p99
-(in a closed loop latency is just the other side of cost). Worse means more than X percent *and* more
-than Y microseconds: noise alone reaches the one on small figures and the other on large ones. What is
-void on either side is shown and not judged. Exits 1 when something became worse, 2 when the runs cannot
-be compared.
+(in a closed loop, latency follows from the cost). Worse means more than X percent *and* more than Y
+microseconds: small figures vary by many percent, and large figures by many microseconds. A case that is void
+in either run is shown and not judged. Exits 1 when something became worse, 2 when the runs cannot be
+compared.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 FIGURES: Final = {"cpu_us": 1.0, "p50_ms": 1000.0, "p99_ms": 1000.0}
-"""Microseconds in one of its unit."""
+"""Microseconds in each unit."""
 
 Results = Mapping[str, Any]
 
 
 class Incomparable(ValueError):
-    """The two runs say nothing about each other; the message says why."""
+    """The two runs cannot be compared; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Change:
         return (self.new / self.old - 1) * 100 if self.old else 0.0
 
     def worse(self, percent: float, microseconds: float) -> bool:
-        """Whether it grew by more than both."""
+        """Return whether the figure grew by more than both limits."""
         return not self.void and self.percent > percent and self.new - self.old > microseconds
 
 
 def changes(old: Results, new: Results) -> list[Change]:
-    """All figures that both have. Raises ``Incomparable`` when there is none."""
+    """Return all figures that both runs have. Raises ``Incomparable`` when there are none."""
     found = list(_changes(old, new))
     if not found:
         raise Incomparable("the runs have no case in common")
@@ -70,7 +70,7 @@ def _changes(old: Results, new: Results) -> Iterator[Change]:
 
 
 def check_comparable(old: Results, new: Results) -> None:
-    """Raises ``Incomparable`` for runs that failed or are of different machines."""
+    """Raise ``Incomparable`` for runs that failed or were made on different machines."""
     for name, run in (("old", old), ("new", new)):
         if run["failures"]:
             raise Incomparable(f"the {name} run failed: {run['failures']}")
@@ -81,7 +81,7 @@ def check_comparable(old: Results, new: Results) -> None:
 
 
 def table(compared: list[Change], percent: float, microseconds: float) -> Iterator[str]:
-    """Lines of a table in columns."""
+    """Yield the lines of a table."""
     width = max([len(change.case) for change in compared], default=4)
     yield f"{'case':<{width}}  {'figure':<7} {'old µs':>12} {'new µs':>12} {'change':>8}"
     for change in compared:
@@ -93,7 +93,7 @@ def table(compared: list[Change], percent: float, microseconds: float) -> Iterat
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 when something became worse."""
+    """Print the table; return 1 when something became worse."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)

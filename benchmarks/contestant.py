@@ -1,4 +1,4 @@
-"""What takes part in a comparison: a webhook server, and how it is started."""
+"""A webhook server that takes part in a comparison, and how to start it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Launch:
-    """How a run wants a contestant: TLS on 127.0.0.1:``port`` with a P-256 certificate for localhost.
+    """Where a contestant must serve: TLS on 127.0.0.1:``port`` with a P-256 certificate for localhost.
 
     ``cpu`` is the core that the runner pins the process to.
     """
@@ -25,7 +25,7 @@ class Launch:
 class Contestant:
     """A server that answers reviews at ``path``; ``environment`` is added to the runner's own.
 
-    It is ready when a good review is answered as expected, and ended by SIGTERM, then SIGKILL.
+    It is ready when it answers a good review as expected. The runner ends it with SIGTERM, then SIGKILL.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""How long a removed image still comes in: from the change of the ConfigMap until its Pods are refused.
+"""Measure how long a removed image is still admitted after the ConfigMap changed.
 
-Installs the overlay ``fast-path`` unchanged on a control plane of its own and takes a registry out of
-the policy again and again, while one client creates Pods with an image of that registry in dry run.
-Until the match condition is changed, the API server lets them in by itself. Beside it stands how long
-the controller says it took until it saw, with an image of its own, that it is refused.
+Installs the overlay ``fast-path`` unchanged on a control plane of its own. Repeatedly removes a registry from
+the policy, while one client creates Pods with an image of that registry in dry run. Until the controller
+changes the match condition, the API server admits them without calling the webhook. The output also has the
+time that the controller's own probe took.
 
 Prints JSON. Everything runs on one machine, so the API server's own time is in the figures.
 """
@@ -24,7 +24,7 @@ from tools.installation.product import APPROVED, installed, pod
 
 TURNS = 30
 IN_A_ROW = 20
-"""Refusals that show that the last one let in was the last."""
+"""This many refusals in a row show that no further Pod is admitted."""
 
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n  - registry.k8s.io\n"
 WITHOUT = HEAD
@@ -32,7 +32,7 @@ WITH = HEAD + f"  - {APPROVED.partition('/')[0]}\n"
 
 
 def removal(site: Site, connection: http.client.HTTPSConnection, body: str) -> float:
-    """Seconds from sending the change until the last Pod that was let in was answered."""
+    """Return the seconds from sending the change until the answer for the last Pod that was admitted."""
     path = "/api/v1/namespaces/default/pods?dryRun=All"
     refused, start = 0, time.monotonic()
     site.patch_policy(WITHOUT)

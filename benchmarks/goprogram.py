@@ -1,7 +1,7 @@
-"""Go programs, compiled once per user: the generator, the creator of Pods, peers.
+"""Compile Go programs once per user: the generator, the creator of Pods, peers.
 
-A binary is ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/go/<name>-<hash>/<name>``; everything that decides
-what comes out (sources, flags, Go version, platform) is in the hash.
+A binary is ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/go/<name>-<hash>/<name>``; the
+hash covers everything that affects the build (sources, flags, Go version, platform).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Final
 
 BUILD: Final = ("build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w")
 ENVIRONMENT: Final = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-"""A user's own flags or workspace must not change what the hash promises."""
+"""Without these, the user's own flags or workspace could change the build without changing the hash."""
 
 
 class BuildError(RuntimeError):
-    """A program cannot be had; the message says what to do about it."""
+    """A program cannot be built; the message says what to do about it."""
 
 
 @functools.cache
 def compiled(name: str, folder: Path, *, package: str = ".", released: str = "") -> Path:
-    """The program of the Go module in ``folder``, or of a package that it requires.
+    """Return the path of the compiled Go module in ``folder``, or of a package that it requires.
 
     ``released`` names a version whose sources never change, so that only its module files are read.
-    Raises ``BuildError``. The compiler's words go to standard error.
+    Raises ``BuildError``. The compiler's output goes to standard error.
     """
     binary = cache() / f"{name}-{_hash(folder, package, released)}" / name
     if os.access(binary, os.X_OK):
@@ -48,7 +48,7 @@ def compiled(name: str, folder: Path, *, package: str = ".", released: str = "")
 
 
 def lacking() -> str | None:
-    """Why no Go program can be built here, if so."""
+    """Return why no Go program can be built on this machine, or ``None``."""
     if _find() is None:
         return (
             "it is compiled from source and there is no `go` on PATH; "
@@ -58,12 +58,12 @@ def lacking() -> str | None:
 
 
 def version(folder: Path) -> str:
-    """The Go that compiles a module, as ``go1.26.8``. Raises ``BuildError``."""
+    """Return the version of Go that compiles a module, as ``go1.26.8``. Raises ``BuildError``."""
     return run_go(folder, "env", "GOVERSION").strip()
 
 
 def run_go(folder: Path, *arguments: str) -> str:
-    """What ``go`` prints in a module's folder. Its words go to standard error. Raises ``BuildError``."""
+    """Return what ``go`` prints to stdout in a module's folder. Raises ``BuildError``."""
     go = _find()
     if go is None:
         raise BuildError(lacking() or "")
@@ -83,7 +83,7 @@ def run_go(folder: Path, *arguments: str) -> str:
 
 
 def cache() -> Path:
-    """Where the programs are kept."""
+    """Return the folder of the compiled programs."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "gatekeeper-py" / "go"
 

@@ -1,4 +1,4 @@
-"""What a run was made on and with: without it no figure means anything."""
+"""The machine and the versions of a run. Figures can only be interpreted together with these."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PACKAGES: Final = ("aiohttp", "orjson", "uvloop", "msgspec", "prometheus-client"
 
 
 def revision() -> str:
-    """What was measured, in a few words."""
+    """Return the commit that was measured, for people."""
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     return f"{commit} with changes" if _is_dirty() else commit
 
 
 def describe() -> dict[str, Any]:
-    """``machine`` (what two runs must share to be compared), ``versions``, ``commit`` and ``dirty``."""
+    """Return ``machine`` (must be equal in compared runs), ``versions``, ``commit`` and ``dirty``."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": _is_dirty(),
@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The model name."""
+    """Return the model name of the processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -1,4 +1,4 @@
-"""gatekeeper-py as a contestant, started as a user starts it: logs at info, defaults for the rest."""
+"""gatekeeper-py as a contestant, with the defaults that a user gets, and logs at info."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import version
 from benchmarks.contestant import Contestant, Launch
 
 PLAIN = "benchmarks.load.plain"
-"""The same server without TLS, to see what TLS costs."""
+"""The same server without TLS, to measure the cost of TLS."""
 
 
 def contestant(
@@ -19,7 +19,7 @@ def contestant(
     module: str = "gatekeeper_py",
     python: str = sys.executable,
 ) -> Contestant:
-    """``options`` are added to ``serve``'s; ``python`` may be another installation's."""
+    """Return the contestant. ``options`` are for ``serve``; ``python`` may be of another installation."""
 
     def argv(launch: Launch) -> list[str]:
         return [

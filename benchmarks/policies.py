@@ -12,7 +12,7 @@ UNLISTED = "unlisted.example/shop/app-%d:1.0"
 """Images that no rule approves."""
 
 MIRRORED = "shop/app-%d:1.0"
-"""Images that mutate mode sends to the mirror, where the first rule approves them."""
+"""Images that mutate mode rewrites to the mirror, where the first rule approves them."""
 
 
 def policy_text(

@@ -1,6 +1,6 @@
 """Tables and plots of a load run, written beside its JSON.
 
-``python -m benchmarks.report FILE.json`` writes them anew.
+``python -m benchmarks.report FILE.json`` writes them again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")
 
 
 def write(results: Results, folder: Path) -> None:
-    """``load.md`` and the plots for which there are figures."""
+    """Write ``load.md``, and the plots for which there are figures."""
     plots = [name for name, figure in _plots(results) if _save(figure, folder / name)]
     (folder / "load.md").write_text("\n".join(_lines(results, plots)) + "\n", encoding="utf-8")
 

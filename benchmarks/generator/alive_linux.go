@@ -2,10 +2,10 @@ package main
 
 import "syscall"
 
-// alive tells whether the server has left an idle connection open.
+// alive reports whether an idle connection is still open.
 //
-// What waits to be read on an idle connection can only be the end of it, but for one never used: there
-// the server's session tickets may wait.
+// If data is waiting on an idle connection, the server has closed it. An unused connection is an exception:
+// the server's session tickets may be waiting there.
 func (c *connection) alive() bool {
 	raw, err := c.plain.SyscallConn()
 	if err != nil {

@@ -2,5 +2,5 @@
 
 package main
 
-// alive cannot be told without reading here; a request on a closed connection then fails.
+// alive returns true, because this system cannot check without reading. A request on a closed connection fails.
 func (c *connection) alive() bool { return true }

@@ -16,7 +16,7 @@ const (
 	uidLength   = 36
 )
 
-// bodies draws request bodies, each with its own uid and images.
+// bodies makes request bodies, each with its own uid and images.
 type bodies struct {
 	list []*body
 
@@ -43,7 +43,7 @@ type part struct {
 	marker string // empty after the last
 }
 
-// drawn is a body ready to be sent.
+// drawn is a complete body that can be sent.
 type drawn struct {
 	body  *body
 	uid   [uidLength]byte
@@ -94,7 +94,7 @@ func split(content []byte) []part {
 	}
 }
 
-// draw makes the next body.
+// draw makes the next body, from a file chosen at random.
 func (b *bodies) draw() drawn {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
@@ -113,7 +113,7 @@ func (b *bodies) draw() drawn {
 	return d
 }
 
-// release lets the body's memory be used again; nobody may still be sending it.
+// release allows the body's memory to be reused. The body must not be in the process of being sent.
 func (b *bodies) release(d drawn) {
 	b.mutex.Lock()
 	b.free = append(b.free, d.bytes[:0])

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// maxKnown: answers remembered per body; more would be searched longer than decoding takes.
+// maxKnown is the number of answers remembered for each body. Searching more would take longer than decoding.
 const maxKnown = 4
 
-// checker tells right answers from wrong ones.
+// checker checks answers.
 //
-// A server that answers the same but for the uid is checked by comparing bytes with an answer that was
-// decoded and found right before; everything else is decoded.
+// It compares an answer, without its uid, with earlier answers that were decoded and found right. It decodes only
+// an answer that equals none of them.
 type checker struct {
 	revisions bool
 	known     []atomic.Pointer[[]known] // by body
@@ -27,7 +27,7 @@ type checker struct {
 	stale int
 }
 
-// known is an answer found right, cut at the uid.
+// known is an answer that was found right, split at the uid.
 type known struct {
 	before, after []byte
 	revision      string
@@ -54,7 +54,7 @@ func newChecker(p *plan, bodies int) *checker {
 	}
 }
 
-// check answers what is wrong with the answer to d, sent at and received at these times; nothing if it is right.
+// check returns the problem of the answer to d, which was sent and received at these times, or nothing if it is right.
 func (c *checker) check(d *drawn, status int, payload []byte, sent, received time.Time) string {
 	if want := d.body.expect.status(); status != want {
 		return fmt.Sprintf("status %d, not %d: %s", status, want, excerpt(payload))
@@ -138,7 +138,7 @@ func (c *checker) remember(d *drawn, payload []byte, revision string) {
 	c.known[d.body.index].Store(&list)
 }
 
-// revision checks that no newer policy had answered before this request was sent.
+// revision checks that no answer of a newer policy had arrived before this request was sent.
 func (c *checker) revision(revision string, sent, received time.Time) string {
 	if !c.revisions {
 		return ""

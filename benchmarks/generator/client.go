@@ -82,7 +82,7 @@ func (c *client) send(ctx context.Context, content []byte, buffer *bytes.Buffer)
 		Method: http.MethodPost, URL: c.url, Host: c.host, Header: c.header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		ContentLength: int64(len(content)),
-		// A reader that net/http knows to be in memory: others make it flush the head on its own.
+		// net/http recognises this reader as in memory. With another reader it would send the head separately.
 		Body:    io.NopCloser(bytes.NewReader(content)),
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
 	}).WithContext(ctx)
@@ -112,7 +112,7 @@ func newSender(p *plan, d *dialer) (sender, error) {
 	return newClient(p, d)
 }
 
-// ask draws a body, sends it by way of s and judges the answer. Latency counts from since.
+// ask chooses a body, sends it with s and checks the answer. Latency counts from since.
 func (r *run) ask(s sender, buffer *bytes.Buffer, since time.Time) (*body, outcome) {
 	d := r.bodies.draw()
 	deadline := time.Now().Add(r.plan.timeout())
@@ -134,14 +134,14 @@ func (r *run) ask(s sender, buffer *bytes.Buffer, since time.Time) (*body, outco
 		}
 		wrong := r.checker.check(&d, answer.status, answer.payload, sent, received)
 		if wrong == "" {
-			// The answer has its uid, so the server has read the body and nobody is sending it any more.
+			// The answer has the body's uid, so the server has read all of it, and its memory can be reused.
 			r.bodies.release(d)
 		}
 		return d.body, outcome{latency: received.Sub(since), wrong: wrong}
 	}
 }
 
-// shed tells whether the server asked to come again, and when.
+// shed reports whether the server asked for a retry, and after how long.
 func (r reply) shed() (time.Duration, bool) {
 	if r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable {
 		return 0, false

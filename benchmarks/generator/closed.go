@@ -45,7 +45,7 @@ func (r *run) repeat(ctx context.Context) {
 		of, o := r.ask(c, buffer, now)
 		r.record.done(scheduled, of, o)
 		if o.failure != "" {
-			// A server that refuses at once must not be hammered.
+			// Wait, so that a server that refuses at once does not get requests in a busy loop.
 			select {
 			case <-ctx.Done():
 			case <-time.After(10 * time.Millisecond):

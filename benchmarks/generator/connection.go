@@ -13,8 +13,8 @@ import (
 
 // connection is HTTP/1.1 on one connection, one request after another, written and read by the caller.
 //
-// Go's own client hands every request through three goroutines, which is most of a generator's work;
-// this one costs a fifth of it and so can saturate servers that cost less than Go's client does.
+// Go's own client passes every request through three goroutines, which would be most of the generator's work. This
+// client costs a fifth, so it can saturate servers that cost less than Go's client.
 type connection struct {
 	conn   net.Conn
 	plain  *net.TCPConn // below TLS
@@ -24,7 +24,7 @@ type connection struct {
 	idle   time.Time // since when
 }
 
-// requests is what all requests to one server have in common.
+// requests holds the parts that all requests to one server share.
 type requests struct {
 	dialer *dialer
 	head   string
@@ -51,7 +51,7 @@ func (r *requests) connect(ctx context.Context) (*connection, error) {
 	return &connection{conn: conn, plain: plain, reader: bufio.NewReader(conn)}, nil
 }
 
-// exchange sends one request and reads its answer into buffer; keep tells whether another may follow.
+// exchange sends one request and reads its answer into buffer. keep reports whether the connection can be reused.
 func (r *requests) exchange(
 	ctx context.Context, c *connection, content []byte, buffer *bytes.Buffer,
 ) (answer reply, keep bool, err error) {
@@ -92,7 +92,7 @@ func (r *requests) exchange(
 
 func (c *connection) close() { c.conn.Close() }
 
-// single is the sender of a closed loop: it keeps one connection and is used by one goroutine.
+// single is the sender of a closed loop. It keeps one connection, and one goroutine uses it.
 type single struct {
 	requests *requests
 	current  *connection

@@ -21,7 +21,7 @@ type dialer struct {
 	net     net.Dialer
 }
 
-// handshakeError tells a handshake that failed from a connection that did.
+// handshakeError marks an error of the TLS handshake, as opposed to one of the TCP connection.
 type handshakeError struct{ error }
 
 func (e handshakeError) Unwrap() error { return e.error }
@@ -51,8 +51,8 @@ func newDialer(p *plan, r *record) (*dialer, error) {
 	return d, nil
 }
 
-// dial connects to the next target and, unless HTTP is plain, shakes hands.
-// It answers the connection and what is below its TLS.
+// dial connects to the next target and, unless HTTP is plain, does the TLS handshake.
+// It returns the connection and the TCP connection below it.
 func (d *dialer) dial(ctx context.Context) (net.Conn, *net.TCPConn, error) {
 	target := d.targets.take()
 	if target == "" {

@@ -36,14 +36,14 @@ func bucket(value time.Duration) int {
 	return shift<<precisionBits + int(uint64(value)>>shift)
 }
 
-// bounds answers the smallest value of a bucket and the smallest of the next.
+// bounds returns the smallest value of a bucket and of the next bucket.
 func bounds(at int) (time.Duration, time.Duration) {
 	shift := max(at>>precisionBits-1, 0)
 	low := at - shift<<precisionBits
 	return time.Duration(low) << shift, time.Duration(low+1) << shift
 }
 
-// quantile answers the value that this share of all is not above.
+// quantile returns the value that this share of all durations does not exceed.
 func (h *histogram) quantile(share float64) time.Duration {
 	if h.count == 0 {
 		return 0
@@ -66,7 +66,7 @@ func (h *histogram) mean() time.Duration {
 	return h.sum / time.Duration(h.count)
 }
 
-// buckets lists those that are not empty, as upper bound in ms and count.
+// buckets returns the buckets that are not empty, each with its upper bound in ms and its count.
 func (h *histogram) buckets() [][2]float64 {
 	listed := [][2]float64{}
 	for at, count := range h.counts {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// images draws image names by popularity.
+// images chooses image names at random, weighted by popularity.
 type images struct {
 	before, after string // around the number
 	numbered      bool
@@ -54,6 +54,6 @@ func (i *images) number() int {
 		return i.random.IntN(i.count)
 	}
 	at := i.random.Float64() * i.cumulative[i.count-1]
-	// The first whose cumulated popularity is over it: SearchFloat64s would find "at or over".
+	// Find the first name whose cumulated popularity is greater. SearchFloat64s would also find an equal one.
 	return min(sort.Search(i.count, func(n int) bool { return i.cumulative[n] > at }), i.count-1)
 }

@@ -16,8 +16,8 @@ import (
 	"syscall"
 )
 
-// garbagePercent: the live heap is some megabytes, so collecting it rarely is cheap and keeps the
-// collector's work out of the latencies.
+// garbagePercent makes garbage collections rare, so that they do not add to the latencies. The live heap is only
+// some megabytes, so this takes little memory.
 const garbagePercent = 1000
 
 func main() {
@@ -65,7 +65,7 @@ func prepare() (*run, error) {
 	}, nil
 }
 
-// run is everything that a request needs.
+// run holds the parts that every request needs.
 type run struct {
 	plan    *plan
 	bodies  *bodies
@@ -75,7 +75,7 @@ type run struct {
 	sender  sender // of an open loop
 }
 
-// write puts one line on standard output, at once: the reader times the server by these lines.
+// write writes one line to standard output without buffering: the reader measures the server between these lines.
 func write(document any) {
 	line, err := json.Marshal(document)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// patience is how long after its end what is overdue of the schedule may still be sent.
+// patience is how long after the end of the schedule overdue requests may still be sent.
 const patience = 3 * time.Second
 
 // job is one request of the schedule.
@@ -49,9 +49,9 @@ func (r *run) open(ctx context.Context) {
 	r.record.measured(time.Since(r.record.start) - now)
 }
 
-// burst keeps the generator's own delays from becoming the server's: after the sender itself was kept
-// from running, what is overdue goes out at twice the rate and not all at once, which would dial many
-// connections that the planned load does not need. Latency and lag count from the schedule all the same.
+// burst limits the effect of the generator's own delays on the server. After the sender did not get to run, it
+// sends overdue requests at twice the rate, and not all at once: that would dial many connections that the planned
+// load does not need. Latency and lag still count from the schedule.
 type burst struct {
 	rate, tokens, most float64
 	last               time.Duration
@@ -73,16 +73,16 @@ func (b *burst) take(now time.Duration) bool {
 	return true
 }
 
-// nap answers how long to sleep when the next request is due after wait. Waking more often than each
-// shortest nap would cost more than it makes the schedule truer; an interrupt waits for the longest.
+// nap returns how long to sleep when the next request is due after wait. The lower limit bounds the cost of waking
+// up; the upper limit bounds how long an interrupt waits.
 func nap(wait time.Duration) time.Duration {
 	const shortest, longest = 100 * time.Microsecond, 50 * time.Millisecond
 	return min(max(wait, shortest), longest)
 }
 
-// schedule answers when a request is due: evenly spaced, but that over the first half of the warm-up the
-// rate rises from nothing. Connections are made one after another then, as an API server's are in the
-// course of its life, and not all at once, which would measure a storm of handshakes.
+// schedule returns when a request is due. Requests are evenly spaced, except that the rate rises from zero during
+// the first half of the warm-up. So connections are made one after another, as an API server makes them over time.
+// All at once, they would measure many simultaneous handshakes.
 func schedule(number int, rate float64, warmup time.Duration) time.Duration {
 	rise := warmup.Seconds() / 2
 	risen := rate * rise / 2 // requests until then
@@ -93,8 +93,8 @@ func schedule(number int, rate float64, warmup time.Duration) time.Duration {
 	}
 }
 
-// workers are goroutines that send; there are as many as there have been requests in flight at once.
-// Keeping them keeps their stacks grown.
+// workers are goroutines that send. Their number is the largest number of requests that were in flight at once.
+// They are kept, because their stacks have already grown.
 type workers struct {
 	run     *run
 	sender  sender
@@ -117,7 +117,7 @@ func (w *workers) start(j job) {
 	w.waiting.Add(1)
 	var worker chan job
 	if last := len(w.idle) - 1; last >= 0 {
-		// The one that was busy last: its stack is in the cache.
+		// Use the worker that was busy last, because its stack is in the cache.
 		worker, w.idle = w.idle[last], w.idle[:last]
 	}
 	w.mutex.Unlock()

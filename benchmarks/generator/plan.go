@@ -16,14 +16,14 @@ const (
 	clientOwn = "own"
 )
 
-// plan says what to send, where to and how fast. Durations are in seconds.
+// plan describes the load: bodies, targets and rate. Durations are in seconds.
 type plan struct {
 	// Targets are dialled in turn, by host:port.
 	Targets []string `json:"targets"`
 	// TargetsFile overrides Targets: a host:port a line, read again when it has changed.
 	TargetsFile string `json:"targets_file"`
 	ServerName  string `json:"server_name"`
-	// CAFile holds the authority in PEM. Empty means plain HTTP.
+	// CAFile holds the CA in PEM. Empty means plain HTTP.
 	CAFile string `json:"ca_file"`
 	Path   string `json:"path"`
 	// Mode is "open" (Rate a second, evenly spaced) or "closed" (Connections, each sending its next
@@ -33,20 +33,20 @@ type plan struct {
 	Connections   int     `json:"connections"`
 	WarmupSeconds float64 `json:"warmup_seconds"`
 	Seconds       float64 `json:"seconds"`
-	// Client of an open loop: "net/http", which API servers use, or "own", which keeps connections by the
-	// same rules (see pool.go) and costs a fifth, for rates that the former cannot reach.
+	// Client of an open loop: "net/http", which API servers use, or "own". The latter follows the same rules for
+	// connections (see pool.go) and costs a fifth, so it reaches higher rates.
 	Client string `json:"client"`
 	// MaxIdle connections are kept in open loop; those beyond it are closed after their answer.
 	MaxIdle int `json:"max_idle"`
-	// MaxDials limits the dials under way of the client "own"; 0 is no limit, as in an API server. A handshake
-	// costs the generator as much as the server, so on one core its own dials can be what drowns a load.
+	// MaxDials limits the dials that the client "own" has in progress; 0 means no limit, as in an API server. A
+	// handshake costs the generator as much as the server, so its own dials could use all of its core.
 	MaxDials         int     `json:"max_dials"`
 	FreshConnections bool    `json:"fresh_connections"`
 	MaxInFlight      int     `json:"max_in_flight"`
 	Timeout          float64 `json:"timeout"`
 	RetryShed        bool    `json:"retry_shed"`
-	// CheckRevisions makes an answer wrong when it is of a policy that was already superseded when the
-	// request was sent. Revisions are told apart by the audit annotation "policy".
+	// CheckRevisions counts an answer as wrong if its policy was already superseded when the request was sent. The
+	// audit annotation "policy" has the revision.
 	CheckRevisions bool       `json:"check_revisions"`
 	Seed           uint64     `json:"seed"`
 	Bodies         []bodyPlan `json:"bodies"`
@@ -59,7 +59,7 @@ type bodyPlan struct {
 	Expect expect  `json:"expect"`
 }
 
-// expect is what an answer must be; what is absent is not checked.
+// expect describes the right answer. Absent fields are not checked.
 type expect struct {
 	Status   *int  `json:"status"`
 	Allowed  *bool `json:"allowed"`
@@ -81,7 +81,7 @@ type imagePlan struct {
 	Format     string  `json:"format"`
 }
 
-// readPlan parses and checks a plan; the defaults are an API server's.
+// readPlan parses and checks a plan. The defaults are those of an API server.
 func readPlan(from io.Reader) (*plan, error) {
 	p := &plan{
 		ServerName:  "localhost",

@@ -10,12 +10,12 @@ import (
 // pool is the sender of an open loop. It keeps connections by the rules of Go's http.Transport:
 //
 //   - a request takes the connection that became idle last, unless it is over 90 s or was closed;
-//   - without one it starts a dial, and takes what comes first: that connection or one that becomes idle;
-//   - a connection no longer needed goes to the request that has waited longest, else it stays as one of
-//     max_idle, else it is closed. So it is with a dial whose request was served by another connection.
+//   - if there is none, it dials, and takes the first of the new connection and one that becomes idle;
+//   - a connection that becomes idle goes to the request that has waited longest. If none waits, it is kept, up
+//     to max_idle connections, or else closed. The same holds for a new connection that its request no longer needs.
 //
-// With max_dials, no more than these are under way at once, and a dial that has not begun when its
-// request is served is left out.
+// max_dials limits the dials that are in progress at once. A dial that has not begun when its request is served
+// is cancelled.
 type pool struct {
 	requests *requests
 	maxIdle  int
@@ -104,7 +104,7 @@ func (p *pool) newestIdle() *connection {
 	}
 }
 
-// dial makes a connection for w, or for whoever needs it when w has been served meanwhile.
+// dial makes a connection for w, or for another waiting request if w has been served meanwhile.
 func (p *pool) dial(ctx context.Context, w *waiter) {
 	if p.dialling != nil {
 		p.dialling <- struct{}{}
@@ -116,7 +116,7 @@ func (p *pool) dial(ctx context.Context, w *waiter) {
 			return
 		}
 	}
-	// Not ended with w: the connection is of use to others, too.
+	// The dial does not end with w, because other requests can use the connection.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), dialTimeout)
 	defer cancel()
 	c, err := p.requests.connect(limited)

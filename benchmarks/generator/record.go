@@ -36,7 +36,7 @@ type record struct {
 	drained     time.Duration
 }
 
-// second is one of the timeline, which requests enter by their scheduled send.
+// second holds the figures of one second. A request belongs to the second in which it was scheduled.
 type second struct {
 	sent, ok, shed, failed, dials int
 	latency                       histogram
@@ -56,7 +56,7 @@ func newRecord(p *plan) *record {
 
 func (r *record) begin() { r.start = time.Now() }
 
-// measures tells whether something scheduled then is within the measured interval.
+// measures reports whether this time is within the measured interval.
 func (r *record) measures(scheduled time.Duration) bool {
 	return scheduled >= r.plan.warmup() && scheduled < r.plan.warmup()+r.plan.measured()
 }
@@ -66,7 +66,7 @@ func (r *record) measuring() {
 	write(map[string]any{"event": "measuring"})
 }
 
-// ended tells that the schedule is over, after this much of it.
+// ended records that the schedule is over, and its duration.
 func (r *record) ended(after time.Duration) {
 	r.length = max(min(after-r.plan.warmup(), r.plan.measured()), 0)
 	if r.length > 0 { // else an interrupt came before the interval
@@ -79,7 +79,7 @@ func (r *record) measured(drained time.Duration) {
 	write(map[string]any{"event": "measured", "drained_seconds": drained.Seconds()})
 }
 
-// sending counts a request on its way. lag is negative where there is no schedule.
+// sending counts a request that is being sent. lag is negative if there is no schedule.
 func (r *record) sending(scheduled, lag time.Duration) {
 	if !r.measures(scheduled) {
 		return
@@ -98,7 +98,7 @@ func (r *record) done(scheduled time.Duration, of *body, o outcome) {
 		if o.wrong == "" {
 			return
 		}
-		// A wrong answer counts whenever it comes.
+		// A wrong answer counts even outside the measured interval.
 		r.mutex.Lock()
 		r.addWrong(o.wrong)
 		r.mutex.Unlock()
@@ -227,7 +227,7 @@ func ratio(a, b float64) float64 {
 	return a / b
 }
 
-// processorTime is what this process has used, in user and system mode.
+// processorTime returns the user and system time that this process has used.
 func processorTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

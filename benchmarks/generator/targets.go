@@ -22,7 +22,7 @@ func newTargets(p *plan) *targets {
 	return &targets{list: p.Targets, file: p.TargetsFile}
 }
 
-// take answers whom to dial, or nothing while none is known.
+// take returns the next address to dial, or nothing while none is known.
 func (t *targets) take() string {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()

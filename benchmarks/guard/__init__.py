@@ -1,1 +1,1 @@
-"""A guard on the hot path that no noise can trip: what one review makes the interpreter do."""
+"""A guard on the hot path: the instructions that one review executes, which do not depend on noise."""

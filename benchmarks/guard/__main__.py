@@ -1,10 +1,9 @@
 """``python -m benchmarks.guard [--write]``: bytecode instructions and C calls of one review.
 
-Counted from the bytes of a request to the bytes of its answer, through the connection's protocol, with
-no socket and no clock, so the counts are the same on every run and every machine; they depend on the
-minor version of Python only. Fails when one is more than ``TOLERANCE`` over the committed budget: a
-closure, a logger or a label look-up per request shows here long before it can be told from noise in a
-timing. ``--write`` takes what was counted for the budget of this Python.
+Counts from the bytes of a request to the bytes of its answer, through the connection's protocol, without a
+socket or a clock. So the counts depend only on the minor version of Python. Fails when a count is more than
+``TOLERANCE`` over the committed budget. This shows one more closure, logger or label look-up per request,
+which is too small for a timing to show. ``--write`` writes the counts as the budget of this Python.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ Counts = dict[str, int]
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written."""
+    """A transport that keeps what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,17 +70,17 @@ class Transport(asyncio.Transport):
         return default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing waits here."""
+        """Do nothing: this transport has no buffer."""
 
     def is_closing(self) -> bool:
         return False
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is no socket."""
 
 
 async def count(case: str) -> Counts:
-    """What one review of a case takes, once its decisions are remembered."""
+    """Return the counts of one review of a case, with its decisions in the cache."""
     mode, path, images, expected = CASES[case]
     live, counts = LivePolicy(), CacheCounts()
     compiled = parse_policy(POLICY.format(mode=mode)).at(datetime(2026, 1, 1, tzinfo=UTC))
@@ -118,7 +117,7 @@ async def count(case: str) -> Counts:
 
 
 def counted_in(step: Callable[[], object]) -> Counts:
-    """Bytecode instructions and calls of C functions in one call of ``step``."""
+    """Return the bytecode instructions and calls of C functions in one call of ``step``."""
     counter = _instructions if sys.version_info >= (3, 12) else _traced_instructions
     calls = 0
 
@@ -156,7 +155,7 @@ def _traced_instructions(step: Callable[[], object]) -> int:
 
 
 def _instructions(step: Callable[[], object]) -> int:
-    """As above; from Python 3.12 on, tracing misses instructions that monitoring sees."""
+    """Do the same from Python 3.12 on, where tracing misses instructions that monitoring sees."""
     monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
     count = 0
 
@@ -177,7 +176,7 @@ def _instructions(step: Callable[[], object]) -> int:
 
 
 def over_budget(counted: dict[str, Counts], budget: dict[str, Counts]) -> list[str]:
-    """A line for each count that is over its budget by more than the tolerance."""
+    """Yield a line for each count that exceeds its budget by more than the tolerance."""
     return [
         f"{case}: {found:,} {name}, {100 * (found / budget[case][name] - 1):.1f} % over the budget of "
         f"{budget[case][name]:,}"

@@ -1,8 +1,8 @@
 """``python -m benchmarks.load [--quick|--full] [--out DIRECTORY] [SCENARIO …]``: load from outside.
 
-Without scenarios, all but S11, which needs other servers to be built: ``python -m benchmarks.load S11``.
+Without scenarios, runs all but S11, which needs other servers to be built: ``python -m benchmarks.load S11``.
 Writes ``load.json``, tables and plots. Exits 1 when an answer was wrong or a run failed; a missed target
-is a line in the report and no failure.
+is a line in the report, not a failure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PEERS: Final = "S11"
 
 
 def main() -> int:
-    """Run what is asked for."""
+    """Run the named scenarios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="some minutes for all (the default)")

@@ -24,7 +24,7 @@ from benchmarks.policies import policy_text
 MOST_GENERATOR_SHARE: Final = 0.70
 MOST_LAG_MS: Final = 1.0
 LEAST_SERVER_SHARE: Final = 0.90
-"""A closed loop is for saturation: below this, idle waits are in the cost of a review."""
+"""A closed loop measures saturation. Below this share, the cost of a review includes idle waits."""
 
 REGISTRY_CA: Final = "registry.crt"
 """The CA file that entries of the scripted registry name."""
@@ -38,7 +38,7 @@ CAPACITY_SECONDS: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How long and how often. Seconds."""
+    """The number of rounds, and their lengths in seconds."""
 
     quick: bool
     rounds: int
@@ -92,7 +92,7 @@ class Bench:
         return self._certificates[kind]
 
     def start(self, spec: ServerSpec) -> Server:
-        """A server that answers. Raises ``NotReady``."""
+        """Start a server and wait until it answers. Raises ``NotReady``."""
         self._started += 1
         policy = self.folder / f"policy-{self._started}.yaml"
         text = policy_text(spec.rules, mode=spec.mode, verified=spec.verified, registry=spec.registry)
@@ -121,7 +121,7 @@ class Bench:
         return server
 
     def plan(self, load: Load, server: Server) -> Plan:
-        """What the generator is told. A ``share`` must have become a rate."""
+        """Return the generator's plan. A ``share`` must have been replaced by a rate."""
         is_open = load.rate > 0
         return {
             "targets": [f"127.0.0.1:{server.port}"],
@@ -165,7 +165,7 @@ class Bench:
         return self.registry().named(text) if text.startswith(SERVICES) else text
 
     def capacity(self, load: Load, server: Server) -> float:
-        """Reviews a second of this server in a closed loop of such bodies; measured once."""
+        """Return the reviews a second of this server in a closed loop of such bodies; measured once."""
         closed = replace(
             load, rate=0.0, share=0.0, check_revisions=False, seconds=CAPACITY_SECONDS, warmup=None
         )
@@ -176,7 +176,7 @@ class Bench:
         return self._capacities[known]
 
     def measure(self, case: Case, server: Server) -> Figures:
-        """The figures of one round. Raises ``WrongAnswer`` and ``GeneratorFailed``."""
+        """Return the figures of one round. Raises ``WrongAnswer`` and ``GeneratorFailed``."""
         figures: Figures = {}
         load = case.load
         if load.share > 0:
@@ -226,7 +226,7 @@ class Bench:
     def _generate(
         self, plan: Plan, server: Server, case: Case | None
     ) -> tuple[dict[str, Any], Figures, list[tuple[float, float]], Figures]:
-        """The generator's result, what the server used, its memory over time, the step's figures."""
+        """Return the generator's result, the server's CPU use, memory over time, and the step's figures."""
         generator = Generator(plan, self.generator_place)
         ended = threading.Event()
         samples: list[tuple[float, float]] = []
@@ -280,7 +280,7 @@ class Bench:
         return result, used, samples, extra
 
     def void(self, mode: str, figures: Figures) -> list[str]:
-        """Why a round says nothing; empty when it says something."""
+        """Return why a round is void; empty if it is not."""
         reasons = ["server and generator share the only core"] if self.one_core else []
         if mode == "open":
             if figures["generator_share"] > MOST_GENERATOR_SHARE:
@@ -293,7 +293,7 @@ class Bench:
 
 
 def figures_of(result: dict[str, Any]) -> Figures:
-    """The generator's figures under the names that results have."""
+    """Return the generator's figures under the names that results use."""
     latency = result["latency_ms"]
     figures: Figures = {
         "sent": result["sent"],
@@ -325,9 +325,9 @@ def figures_of(result: dict[str, Any]) -> Figures:
 
 
 def summary(rounds: list[Figures]) -> Figures:
-    """Median, least and most of every figure that is a number, over the rounds that are not void.
+    """Return the median, lowest and highest of every number over the rounds that are not void.
 
-    When all are void, over all of them, and ``void`` says why.
+    If all are void, over all of them; then ``void`` gives the reason.
     """
     valid = [each for each in rounds if not each["void"]]
     counted = valid or rounds

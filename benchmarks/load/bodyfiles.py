@@ -21,12 +21,12 @@ def _pod(size: int) -> bytes:
 
 
 def _no_json() -> bytes:
-    """As long as a Pod, refused at its first byte."""
+    """Return a body as long as a Pod's that is refused at its first byte."""
     return b"x" + _pod(7 * KB)[1:]
 
 
 def _no_review() -> bytes:
-    """Decoded like a Pod's, then refused for its version."""
+    """Return a body that is decoded like a Pod's and then refused for its version."""
     document = json.loads(_pod(7 * KB))
     document["apiVersion"] = "admission.k8s.io/v1beta1"
     return json.dumps(document, separators=(",", ":")).encode()
@@ -58,7 +58,7 @@ class BodyFiles:
         self.sizes: dict[str, int] = {}
 
     def path(self, name: str) -> Path:
-        """Where the body is. Raises ``KeyError`` for a name that is none."""
+        """Return the path of the body. Raises ``KeyError`` for an unknown name."""
         file = self._folder / f"{name}.json"
         if name not in self.sizes:
             content = BODIES[name]()

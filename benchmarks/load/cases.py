@@ -1,4 +1,4 @@
-"""What a measurement is, as data: which server, which load, what happens meanwhile."""
+"""Measurements as data: the server, the load, and the step that runs meanwhile."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from benchmarks.load.server import Server
 
 CONNECTIONS = 16
-"""Of a closed loop."""
+"""Connections of a closed loop."""
 
 IDLE_OF_ONE_CALLER = 25
 """Connections that an API server keeps."""
 
 RATE_OF_ONE_CALLER = 2000
-"""Reviews a second; more come from several API servers, each keeping its connections."""
+"""Reviews a second of one API server. Higher rates come from several, each with its own connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What every answer must be; ``None`` is not checked."""
+    """The expected answer; ``None`` is not checked."""
 
     status: int = 200
     allowed: bool | None = None
@@ -34,7 +34,7 @@ class Verdict:
     warnings: bool | None = None
 
     def expect(self) -> dict[str, Any]:
-        """As the generator's plan wants it."""
+        """Return the expected answer in the form of the generator's plan."""
         every = {
             "status": self.status,
             "allowed": self.allowed,
@@ -52,7 +52,7 @@ MUTATED = Verdict(allowed=True, patch=True)
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Where a body's images come from: ``count`` by Zipf (0: all alike), and a share never seen before."""
+    """The images of a body: ``count`` by Zipf popularity (0: all alike), and a share never seen before."""
 
     format: str = FIRST
     count: int = 10_000
@@ -73,10 +73,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the generator does.
+    """The load that the generator applies.
 
     A ``rate`` makes it an open loop; so does a ``share``, the rate as a share of what the same server
-    answered in a closed loop just before. ``length`` stretches the seconds of the run's scale.
+    answered in a closed loop just before. ``length`` multiplies the seconds of the run's scale.
     """
 
     parts: tuple[Part, ...]
@@ -120,7 +120,7 @@ class ServerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Meanwhile:
-    """What the step that runs beside a measurement may use. It starts when measuring does."""
+    """The parts that a step may use. The step runs from the start of a measurement."""
 
     bench: Bench
     server: Server
@@ -129,7 +129,7 @@ class Meanwhile:
 
 
 Step = Callable[[Meanwhile], dict[str, Any]]
-"""Answers further figures."""
+"""Returns further figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +158,15 @@ Derive = Callable[[Mapping[str, Figures]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Cases measured in interleaved rounds, and what follows from their medians."""
+    """Cases that are measured in interleaved rounds, and figures derived from their medians."""
 
     key: str
     title: str
     cases: Callable[[bool], list[Case]]
-    """Takes whether the run is a quick one."""
+    """Its argument is whether the run is a quick one."""
     derive: Derive = lambda _figures: {}
     extra: Callable[[Bench], dict[str, Any]] | None = None
-    """Figures that no generator is needed for."""
+    """Figures that need no generator."""
 
 
 def one(body: str, verdict: Verdict = ALLOWED, **options: Any) -> Load:
@@ -191,6 +191,6 @@ MODES: dict[Mode, tuple[ServerSpec, Images, Verdict, str]] = {
 
 
 def idle_for(rate: float) -> int:
-    """Connections kept by as many API servers as send this many reviews a second."""
+    """Return the connections kept by as many API servers as send this many reviews a second."""
     callers = -(-int(rate) // RATE_OF_ONE_CALLER)
     return IDLE_OF_ONE_CALLER * max(callers, 1)

@@ -1,4 +1,4 @@
-"""Certificates for localhost: P-256, and RSA-2048 to see what it costs."""
+"""Certificates for localhost: P-256, and RSA-2048 to compare its cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Certificate:
 
 
 def make(folder: Path, kind: KeyKind) -> Certificate:
-    """A leaf with such a key, signed by an authority with a P-256 key."""
+    """Make a leaf certificate with such a key, signed by a CA with a P-256 key."""
     authority = trustme.CA()
     leaf = authority.issue_cert("localhost", key_type=_KEYS[kind])
     made = Certificate(folder / f"{kind}-ca.pem", folder / f"{kind}.pem", folder / f"{kind}.key")

@@ -1,4 +1,4 @@
-"""The load generator as a process: a plan in, events and a result out."""
+"""The load generator as a process: it reads a plan and writes events and a result."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Plan = dict[str, Any]
 
 
 def build() -> Path:
-    """The program, compiled unless it is there already. Raises ``BuildError``."""
+    """Return the path of the generator, and compile it if necessary. Raises ``BuildError``."""
     return compiled("generator", SOURCES)
 
 
 class GeneratorFailed(RuntimeError):
-    """It ended without a result; the message is what it wrote."""
+    """The generator ended without a result; the message is its output."""
 
 
 class Generator:
-    """A generator at work."""
+    """A running generator."""
 
     def __init__(self, plan: Plan, place: Place) -> None:
         self._process = subprocess.Popen(
@@ -55,7 +55,7 @@ class Generator:
         self._events.put(None)
 
     def wait(self, event: str) -> dict[str, Any]:
-        """The next event, which must be this one. Raises ``GeneratorFailed``."""
+        """Wait for the next event, which must be this one. Raises ``GeneratorFailed``."""
         try:
             found = self._events.get(timeout=self._longest)
         except queue.Empty:
@@ -67,17 +67,17 @@ class Generator:
         return found
 
     def result(self) -> dict[str, Any]:
-        """The result; then the generator has ended."""
+        """Wait for the end of the generator, and return its result."""
         found = self.wait("result")
         self.end()
         return found
 
     def interrupt(self) -> None:
-        """End early; the result is still given."""
+        """End the run early. The generator still writes its result."""
         self._process.send_signal(signal.SIGINT)
 
     def end(self) -> None:
-        """End it, if it has not."""
+        """End the process if it still runs."""
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -89,7 +89,7 @@ class Generator:
 
 
 def run(plan: Plan, place: Place) -> dict[str, Any]:
-    """A whole run's result. Raises ``GeneratorFailed``."""
+    """Return the result of a whole run. Raises ``GeneratorFailed``."""
     generator = Generator(plan, place)
     generator.wait("measuring")
     generator.wait("measured")

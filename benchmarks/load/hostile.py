@@ -1,4 +1,4 @@
-"""Bodies that are made to be dear, and a client that sends them one after the other and checks the answers.
+"""Bodies that are expensive on purpose, and a client that sends them in turn and checks the answers.
 
 Each is as heavy as the limits allow (docs/interface.md, "HTTP"), or just heavier. Anyone who can reach the
 port can send all of them; anyone who can create an object can make an API server send those of up to 3 MB.
@@ -83,7 +83,7 @@ def custom(spec: str, *, old: str = "null") -> bytes:
 
 
 def _long_images() -> bytes:
-    """A thousand images of 4,000 characters: hosts that nobody has, each to be parsed and looked up."""
+    """A thousand images of 4,000 characters on unknown hosts, each to be parsed and looked up."""
     images = ("a." * 1900 + f"{number:04}.io/b" for number in range(1000))
     return review(pod("[" + ",".join(f'{{"image":"{image}"}}' for image in images) + "]"))
 

@@ -1,7 +1,8 @@
-"""``python pinned.py CORE NICENESS COMMAND…``: become a command on one core only, with all its threads.
+"""``python pinned.py CORE NICENESS COMMAND…``: execute a command on one core only, with all its threads.
 
-In a session of its own: an interrupt from the terminal is for the runner, which ends what it started. And
-where the kernel schedules sessions as groups, niceness counts for something between groups only as theirs.
+The command gets a session of its own, for two reasons. An interrupt from the terminal reaches only the
+runner, which then ends its processes. And if the kernel schedules sessions as groups, niceness only has an
+effect between groups.
 """
 
 import os

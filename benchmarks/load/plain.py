@@ -1,6 +1,6 @@
-"""``python -m benchmarks.load.plain serve …``: the product's command, its webhook listener without TLS.
+"""``python -m benchmarks.load.plain serve …``: gatekeeper-py with a webhook listener without TLS.
 
-Not for use: it is one side of the difference that tells what TLS costs.
+Only for the benchmark that measures the cost of TLS.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gatekeeper_py.serving.listener import Listener
 
 
 class PlainListener(Listener):
-    """Ignores the certificates."""
+    """A listener that ignores the certificates."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "context": None})

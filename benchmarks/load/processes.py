@@ -1,4 +1,4 @@
-"""What a process and those below it use, from ``/proc``."""
+"""The resources that a process and its descendants use, from ``/proc``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PINNED: Final = Path(__file__).with_name("pinned.py")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The core that a process is to run on, and how nice it is to others there."""
+    """The core and the niceness of a process."""
 
     core: int
     niceness: int = 0
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The command that becomes ``argv`` in this place."""
+        """Return the command that runs ``argv`` on this core with this niceness."""
         return [sys.executable, "-S", "-E", str(PINNED), str(self.core), str(self.niceness), *argv]
 
 
@@ -36,7 +36,7 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """Of a process and all below it. Raises ``ProcessLookupError`` when it has ended."""
+    """Return the usage of a process and its descendants. Raises ``ProcessLookupError`` when it has ended."""
     cpu, rss, files = 0.0, 0.0, 0
     for each in family(pid):
         try:
@@ -50,7 +50,7 @@ def usage(pid: int) -> Usage:
 
 
 def family(pid: int) -> list[int]:
-    """A process and those it has started, below each other."""
+    """Return a process and its descendants."""
     found = [pid]
     for each in found:
         for children in (PROC / str(each) / "task").glob("*/children"):
@@ -62,7 +62,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Utime and stime of all threads, in steps of a tick."""
+    """Return the user and system time of all threads, in steps of a tick."""
     text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything
     return (int(fields[11]) + int(fields[12])) / TICKS
@@ -76,7 +76,7 @@ def _rss_mib(pid: int) -> float:
 
 
 def busy_seconds() -> float:
-    """Processor time of all processes of the machine since it started, interrupts left out."""
+    """Return the processor time of all processes since the machine started, without interrupts."""
     first = (PROC / "stat").read_text(encoding="ascii").splitlines()[0].split()
     user, nice, system = map(int, first[1:4])
     return (user + nice + system) / TICKS

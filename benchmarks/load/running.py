@@ -11,11 +11,11 @@ from benchmarks.load.cases import Case, Figures, Scenario, ServerSpec
 from benchmarks.load.server import Server
 
 COLLAPSED_MS: Final = 100.0
-"""A curve whose p99 is over this is not followed to higher rates."""
+"""If p99 exceeds this, higher rates of the curve are left out."""
 
 
 def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
-    """Summaries by case, and what is derived of them.
+    """Run the scenario; return summaries by case, and the figures derived from them.
 
     Raises ``WrongAnswer``, ``NotReady`` and ``GeneratorFailed``.
     """
@@ -85,7 +85,7 @@ def _result(case: Case, rounds: list[Figures], bench: Bench) -> Figures:
 
 
 def shown(figures: Figures) -> str:
-    """One round in a line."""
+    """Return one round as a line."""
     cost = figures["cpu_us"]
     text = (
         f"{figures['goodput']:,.0f}/s, {'no answer' if cost is None else f'{cost:.1f} us'} a review, "

@@ -1,4 +1,4 @@
-"""A contestant as a process on a core of its own: started, asked whether it is ready, looked at, ended."""
+"""A contestant as a process on a core of its own: start it, wait until it is ready, inspect and end it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ END_SECONDS: Final = 10.0
 
 
 class NotReady(RuntimeError):
-    """It ended or did not answer in time; the message holds the end of its output."""
+    """The server ended or did not answer in time; the message holds the end of its output."""
 
 
 class Server:
-    """A contestant that has been started; ``plain`` when it speaks HTTP without TLS."""
+    """A contestant that has been started. ``plain`` means HTTP without TLS."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Server:
         self._health: int | None = None
 
     def wait_ready(self, body: bytes) -> None:
-        """Until this review, which is a good one, is allowed. Raises ``NotReady``."""
+        """Wait until this good review is allowed. Raises ``NotReady``."""
         deadline = time.monotonic() + READY_SECONDS
         last = "it does not listen"
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -86,14 +86,14 @@ class Server:
         return "" if json.loads(answer)["response"]["allowed"] is True else f"refused: {answer[:300]!r}"
 
     def connect(self) -> http.client.HTTPConnection:
-        """A connection to the webhook, not yet made."""
+        """Return a connection to the webhook that is not open yet."""
         if self.plain:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         context = ssl.create_default_context(cafile=self.certificate.ca)
         return http.client.HTTPSConnection("localhost", self.port, timeout=10, context=context)
 
     def health(self, path: str) -> tuple[int, bytes]:
-        """What gatekeeper-py's health listener answers."""
+        """Return the answer of gatekeeper-py's health listener."""
         if self._health is None:
             self._health = self._health_port()
         connection = http.client.HTTPConnection("127.0.0.1", self._health, timeout=10)
@@ -120,16 +120,16 @@ class Server:
         return processes.usage(self.process.pid)
 
     def tail(self) -> str:
-        """The end of what it wrote."""
+        """Return the end of its output."""
         return self._output.read_text(encoding="utf-8", errors="replace")[-2000:]
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Log lines of gatekeeper-py's with this event."""
+        """Return gatekeeper-py's log lines with this event."""
         with self._output.open(encoding="utf-8", errors="replace") as lines:
             return [json.loads(line) for line in lines if f'"event":"{event}"' in line]
 
     def end(self) -> None:
-        """End it and what it started, by their ids."""
+        """End the process and its descendants, by their ids."""
         family = processes.family(self.process.pid)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
@@ -146,7 +146,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What happens beside a measurement: stalls, storms, changing policies."""
+"""Steps that run during a measurement: stalls, many new connections, policy changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stall(meanwhile: Meanwhile) -> dict[str, Any]:
 
 
 def storm(meanwhile: Meanwhile) -> dict[str, Any]:
-    """A thousand new connections at once, two seconds into the measurement, each with one review."""
+    """Open a thousand connections at once, two seconds into the measurement, each with one review."""
     time.sleep(2)
     load = Load(
         parts=(Part("approved-7k", ALLOWED),), images=None, rate=STORM * 100, seconds=0.01, warmup=0.0,
@@ -55,7 +55,7 @@ def storm(meanwhile: Meanwhile) -> dict[str, Any]:
 
 
 def rewrite(meanwhile: Meanwhile) -> dict[str, Any]:
-    """Replace the policy each two seconds by one of the same rules and another revision."""
+    """Replace the policy every two seconds by one with the same rules and another revision."""
     written = 0
     begun = time.monotonic()
     while not meanwhile.ended():
@@ -66,7 +66,7 @@ def rewrite(meanwhile: Meanwhile) -> dict[str, Any]:
 
 
 def compile_many(rules: int) -> Callable[[Meanwhile], dict[str, Any]]:
-    """Put a policy of many rules two seconds into the measurement; seconds until it is live."""
+    """Write a policy of many rules two seconds into the measurement; return the seconds until it is live."""
 
     def step(meanwhile: Meanwhile) -> dict[str, Any]:
         until(time.monotonic() + 2, meanwhile.ended)
@@ -83,7 +83,7 @@ def compile_many(rules: int) -> Callable[[Meanwhile], dict[str, Any]]:
 
 
 def put(policy: Path, text: str) -> None:
-    """Replace a file at once."""
+    """Replace a file atomically."""
     new = policy.with_suffix(".new")
     new.write_text(text, encoding="utf-8")
     new.replace(policy)
@@ -96,7 +96,7 @@ def until(instant: float, ended: Callable[[], bool]) -> None:
 
 
 def memory_of_connections(port: int, ca: Path, count: int, rss_mib: Callable[[], float]) -> dict[str, Any]:
-    """Resident memory before, and for each of ``count`` idle TLS connections that have had an answer."""
+    """Return resident memory without connections, and what each of ``count`` idle TLS connections adds."""
     idle = rss_mib()
     context = ssl.create_default_context(cafile=ca)
     opened: list[ssl.SSLSocket] = []
@@ -116,5 +116,5 @@ def memory_of_connections(port: int, ca: Path, count: int, rss_mib: Callable[[],
 
 
 def cores() -> list[int]:
-    """The cores this process may use."""
+    """Return the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))

@@ -1,7 +1,7 @@
-"""Servers that other people would write, to compare with: the same decision, the same answers.
+"""Other servers for comparison, which make the same decision and give the same answers.
 
-``contestants()`` builds them and says how each is started; ``missing()`` names those for which a tool is not
-there. ``python -m benchmarks.peers`` holds each of them to one corpus of reviews.
+``contestants()`` builds them and says how each is started; ``missing()`` names those whose tools are
+missing. ``python -m benchmarks.peers`` checks each of them against one corpus of reviews.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["BuildError", "contestants", "missing"]
 
 
 def missing(peers: Sequence[Peer] = PEERS) -> dict[str, str]:
-    """The peers that cannot be had on this machine: name -> which tool is not there."""
+    """Return the peers that cannot be built on this machine: name -> missing tool."""
     reasons = {peer.name: peer.lacking() for peer in peers}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def contestants(peers: Sequence[Peer] = PEERS) -> list[Contestant]:
-    """All peers that can be had, built unless they are; those left out are named on standard error.
+    """Build all peers that can be built, and return them. Names those left out on standard error.
 
     Raises ``BuildError``, naming the peer, when a build fails.
     """

@@ -1,8 +1,8 @@
-"""Build every peer, start each in turn, and hold its answers to the corpus.
+"""Build every peer, start each in turn, and compare its answers with the corpus.
 
 ``python -m benchmarks.peers`` prints a line for each: name, version, answers that were right, resident
-memory after one review. It exits 1 when an answer is not gatekeeper-py's, or when a peer cannot be built or
-started; one whose tool is not on this machine is named and left out.
+memory after one review. It exits 1 when an answer differs from gatekeeper-py's, or when a peer cannot be
+built or started. A peer whose tools are missing on this machine is named and left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gatekeeper_py.core.admission import review as wire
 
 
 def core_problems(cases: list[corpus.Case]) -> list[str]:
-    """Where gatekeeper-py's own decision is not the corpus's."""
+    """Yield the cases in which gatekeeper-py's own decision differs from the corpus."""
     policy = parse_policy(corpus.policy_text()).at(datetime.now(UTC))
     found = []
     for case in cases:
@@ -33,7 +33,7 @@ def core_problems(cases: list[corpus.Case]) -> list[str]:
 
 
 def peer_problems(contestant: Contestant, cases: list[corpus.Case]) -> tuple[list[str], float]:
-    """Where a contestant's answers are not the corpus's, and its resident memory in MiB before them."""
+    """Return the wrong answers of a contestant, and its resident memory in MiB before them."""
     found = []
     with tempfile.TemporaryDirectory() as folder, running(contestant, Path(folder)) as server:
         idle = server.rss_mib()
@@ -45,7 +45,7 @@ def peer_problems(contestant: Contestant, cases: list[corpus.Case]) -> tuple[lis
 
 
 def main() -> int:
-    """Print a line for each; 1 when something is not as it must be."""
+    """Print a line for each peer; return 1 when an answer is wrong."""
     cases = corpus.cases()
     wrong = core_problems(cases)
     _line("gatekeeper-py", "its core", cases, wrong, "")

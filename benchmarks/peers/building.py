@@ -1,9 +1,9 @@
-"""What the peers need that is no Go program: an environment for the Python ones, and OPA's data.
+"""Build the parts of peers that are not Go programs: an environment for the Python ones, and OPA's data.
 
-Both are kept below ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/peers/<hash>``; everything that decides what
-comes out (pinned versions, Python version, platform, the data) is in the hash. A build writes its progress
-to standard error, and nothing half-built is ever used: a directory counts once it holds the file
-``complete``, written last under a lock.
+Both are kept below ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/peers/<hash>``; the hash covers everything
+that affects the build (pinned versions, Python version, platform, the data). A build writes its progress to
+standard error. A directory is used only if it holds the file ``complete``, which is written last, under a
+lock.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ OWN_UV: Final = HERE.parents[1] / ".uv" / "bin" / "uv"
 
 
 def lacking_python() -> str | None:
-    """Why no environment can be made here, if so."""
+    """Return why no environment can be created on this machine, or ``None``."""
     if _find_uv() is None and find_spec("ensurepip") is None:
         return "its environment needs uv (`make setup` installs it) or Python's own venv with ensurepip"
     return None
 
 
 def required(folder: str, module: str) -> str:
-    """The version of a module as ``folder``'s go.mod pins it, without the ``v``."""
+    """Return the version of a module that ``folder``'s go.mod pins, without the ``v``."""
     text = (HERE / folder / "go.mod").read_text(encoding="utf-8")
     found = re.search(rf"^(?:require)?\s+{re.escape(module)} v(\S+)", text, re.MULTILINE)
     if found is None:
@@ -48,14 +48,14 @@ def required(folder: str, module: str) -> str:
 
 
 def pins() -> dict[str, str]:
-    """What ``requirements.txt`` pins: package -> version."""
+    """Return the versions that ``requirements.txt`` pins, by package."""
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     wanted = [line.partition(";")[0].strip() for line in lines if line and not line.startswith("#")]
     return dict(line.split("==") for line in wanted)
 
 
 def python_environment() -> Path:
-    """The ``bin`` directory of an environment with exactly ``requirements.txt``, of the running Python.
+    """Return the ``bin`` directory of an environment of the running Python with exactly ``requirements.txt``.
 
     Raises ``BuildError``.
     """
@@ -81,7 +81,7 @@ def python_environment() -> Path:
 
 
 def approved_data() -> Path:
-    """The approved hosts as the JSON data of an OPA policy, beside what is built."""
+    """Return the path of the approved hosts as JSON data of an OPA policy."""
     hosts = dict.fromkeys(APPROVED.read_text(encoding="utf-8").split(), True)
     text = json.dumps({"approved": {"hosts": hosts}})
     directory = _cache() / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -91,7 +91,7 @@ def approved_data() -> Path:
 
 
 def _once(directory: Path, what: str | None, make: Callable[[], object]) -> None:
-    """Fill a directory unless it is complete; whoever comes at the same time waits."""
+    """Fill a directory unless it is complete. Other processes that need it wait."""
     complete = directory / "complete"
     if complete.exists():
         return
@@ -112,7 +112,7 @@ def _once(directory: Path, what: str | None, make: Callable[[], object]) -> None
 
 
 def _run(*command: str) -> None:
-    """Run a command; its output goes to standard error as it comes."""
+    """Run a command, with its output on standard error."""
     done = subprocess.run(command, cwd=HERE, stdout=sys.stderr, check=False)
     if done.returncode != 0:
         shown = f"{Path(command[0]).name} {' '.join(command[1:3])}"

@@ -1,8 +1,8 @@
-"""Reviews on which every peer must give gatekeeper-py's answer, and the policy under which it does.
+"""Reviews to which every peer must give the same answer as gatekeeper-py, and the policy for them.
 
 ``approved.txt`` names the hosts; a Pod is allowed when each of its images is from one of them.
 
-Left out, because the peers are servers as people write them, which look at the host and at nothing else:
+The peers look only at the host, so these reviews are left out:
 
 * the default port spelled out and Docker Hub's other names (``registry.corp.example:443``,
   ``index.docker.io``): gatekeeper-py folds them, a comparison of hosts refuses them;
@@ -36,7 +36,7 @@ SMALL: Final = 2_300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One review, and whether it is allowed. ``name`` says what is tried."""
+    """One review, and whether it is allowed. ``name`` describes it."""
 
     name: str
     uid: str
@@ -45,14 +45,14 @@ class Case:
 
 
 def policy_text() -> str:
-    """The policy of gatekeeper-py that decides as the peers do: a rule for each host of ``approved.txt``."""
+    """Return a policy that decides as the peers do: a rule for each host of ``approved.txt``."""
     hosts = APPROVED.read_text(encoding="utf-8").split()
     rules = "".join(f"  - {host}\n" for host in hosts)
     return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n{rules}"
 
 
 def problem(case: Case, status: int, body: bytes) -> str | None:
-    """What is wrong with the answer to a case, if anything: it must be one that an API server takes."""
+    """Return the problem of the answer to a case, or an empty text. An API server must accept the answer."""
     if status != 200:
         return f"status {status}: {body[:200]!r}"
     try:
@@ -83,7 +83,7 @@ def _problem_of_denial(status: Any) -> str | None:
 
 
 def cases() -> list[Case]:
-    """The corpus; every body has a uid of its own."""
+    """Return the corpus. Every body has a uid of its own."""
     return [
         *(_image_case(image, True, name) for image, name in ALLOWED_IMAGES),
         *(_image_case(image, False, name) for image, name in DENIED_IMAGES),
@@ -164,7 +164,7 @@ def _non_ascii(request: dict[str, Any]) -> None:
 
 
 def _debugging(image: str) -> Callable[[dict[str, Any]], None]:
-    """``kubectl debug``: an update of the subresource, the Pod with one container more."""
+    """Return the review of ``kubectl debug``: an update of the subresource with one more container."""
 
     def edit(request: dict[str, Any]) -> None:
         request["oldObject"] = json.loads(json.dumps(request["object"]))
@@ -216,7 +216,7 @@ def _edited_case(edit: Callable[[dict[str, Any]], None], allowed: bool, what: st
 
 
 def _escaped(case: Case, image: str) -> Case:
-    """The same with every character of the image as a JSON escape."""
+    """Return the same body with every character of the image as a JSON escape."""
     escapes = "".join(f"\\u{ord(character):04x}" for character in image)
     return replace(case, body=case.body.replace(image.encode(), escapes.encode()))
 

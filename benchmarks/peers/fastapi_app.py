@@ -1,7 +1,7 @@
-"""The webhook that a Python engineer writes with FastAPI, orjson for the JSON.
+"""A webhook written with FastAPI, with orjson for the JSON.
 
 Run by uvicorn in an environment of its own (``requirements.txt``). FastAPI's ``ORJSONResponse`` is
-deprecated in this version and says so at every use; a plain ``Response`` does the same work.
+deprecated in this version and warns at every use; a plain ``Response`` does the same work.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def validate(request: Request) -> Response:
 
 
 def images(spec: dict[str, Any]) -> Iterator[str]:
-    """All images of a pod spec."""
+    """Return all images of a pod spec."""
     for key in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(key) or ():
             yield container["image"]
@@ -43,7 +43,7 @@ def images(spec: dict[str, Any]) -> Iterator[str]:
 
 
 def host(image: str) -> str:
-    """The registry of an image; a short name is Docker Hub's."""
+    """Return the registry of an image. Short names belong to Docker Hub."""
     first, slash, _ = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return first.lower()

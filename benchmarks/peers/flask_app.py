@@ -1,4 +1,4 @@
-"""The webhook that a Python engineer writes with Flask: its own JSON, gunicorn's threads.
+"""A webhook written with Flask: Flask's own JSON, and gunicorn's threads.
 
 Run by gunicorn in an environment of its own (``requirements.txt``).
 """
@@ -30,7 +30,7 @@ def validate() -> Response:
 
 
 def images(spec: dict[str, Any]) -> Iterator[str]:
-    """All images of a pod spec."""
+    """Return all images of a pod spec."""
     for key in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(key) or ():
             yield container["image"]
@@ -40,7 +40,7 @@ def images(spec: dict[str, Any]) -> Iterator[str]:
 
 
 def host(image: str) -> str:
-    """The registry of an image; a short name is Docker Hub's."""
+    """Return the registry of an image. Short names belong to Docker Hub."""
     first, slash, _ = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return first.lower()

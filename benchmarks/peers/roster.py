@@ -1,7 +1,7 @@
-"""Who the peers are: what each one needs, how it is built, how it is started.
+"""The peers: what each one needs, and how it is built and started.
 
 Each is one process on one core, without an access log, with connections kept idle for longer than the 90
-seconds that an API server keeps them; everything else is as its makers ship it.
+seconds that an API server keeps them. Everything else is each project's default.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from benchmarks.peers.building import APPROVED, HERE
 ONE_CORE: Final = {"GOMAXPROCS": "1"}
 KEEP_ALIVE_SECONDS: Final = "120"
 FLASK_THREADS: Final = "4"
-"""Eight and sixteen cost the same CPU on one core, and answer later at the 99th percentile."""
+"""With eight or sixteen threads, the CPU cost on one core is the same, and p99 is higher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A server that somebody else would write.
+    """Another server that makes the same decision.
 
-    ``lacking`` says which tool is not there, if so; ``build`` gives the path of what was built (and raises
+    ``lacking`` returns the missing tool, if any; ``build`` returns the path of the result (and raises
     ``BuildError``); ``argv`` makes the command from that path.
     """
 
@@ -39,7 +39,7 @@ class Peer:
     path: str = "/validate-image"
 
     def contestant(self, built: Path) -> Contestant:
-        """The peer as a benchmark starts it."""
+        """Return the peer in the form that benchmarks start."""
         return Contestant(
             name=self.name,
             version=self.version(),

@@ -1,4 +1,4 @@
-"""Start a contestant on a port of its own, ask it, look at its memory, end it."""
+"""Start a contestant on a port of its own, send it reviews, read its memory, end it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class NotStarted(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A contestant that answers."""
+    """A running contestant."""
 
     contestant: Contestant
     process: subprocess.Popen[bytes]
     connection: http.client.HTTPSConnection
 
     def ask(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of its answer to a review."""
+        """Return the status and body of its answer to a review."""
         return _post(self.connection, self.contestant.path, body)
 
     def rss_mib(self) -> float:
-        """Resident memory of the process and of those it has started."""
+        """Return the resident memory of the process and its descendants."""
         pages = sum(
             int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
             for pid in _family(self.process.pid)
@@ -52,7 +52,7 @@ class Running:
 
 @contextmanager
 def running(contestant: Contestant, folder: Path) -> Iterator[Running]:
-    """The contestant, started and ready; ``folder`` is for its certificate and its policy.
+    """Start the contestant and wait until it is ready. ``folder`` is for its certificate and its policy.
 
     Raises ``NotStarted``.
     """
@@ -90,7 +90,7 @@ def _ready(
     client: ssl.SSLContext,
     output: IO[bytes],
 ) -> http.client.HTTPSConnection:
-    """A connection on which a good review has been answered as expected."""
+    """Return a connection on which a good review has been answered as expected."""
     good = next(case for case in corpus.cases() if case.allowed)
     deadline = time.monotonic() + START_SECONDS
     last = "it does not listen"
@@ -131,7 +131,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and, below it, those it has started."""
+    """Return a process and its descendants."""
     found = [pid]
     for each in found:
         for children in Path(f"/proc/{each}/task").glob("*/children"):

@@ -2,6 +2,6 @@
 
 The real process with TLS from files, the Go generator's reviews at a moderate rate, and one fault after
 another: slow clients, half bodies, silent handshakes, garbage, policy reloads, certificate rotations, a
-log that nobody reads. No answer may be wrong, no good request may fail, ``/livez`` always answers, and
-memory, files and threads stay flat. The report is JSON, Markdown and a plot; exit 1 tells of a failure.
+log that nobody reads. No answer may be wrong, no good request may fail, ``/livez`` must always answer, and
+memory, files and threads must not grow. The report is JSON, Markdown and a plot; exit 1 means a failure.
 """

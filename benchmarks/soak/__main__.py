@@ -27,17 +27,17 @@ from benchmarks.soak.verdict import Outcome, problems, stood_still
 QUICK_SECONDS: Final = 60.0
 FULL_SECONDS: Final = 1800.0
 RATE: Final = 300.0
-"""Reviews a second: a churn that fills logs and caches and leaves the core mostly idle, so that what is
-late or lost is lost to a fault."""
+"""Reviews a second. This fills logs and caches but leaves the core mostly idle, so that only a fault can
+make an answer late or lost."""
 
 CACHE_SIZE: Final = 4096
 """A quarter of the default, so that it is full within the first minutes."""
 
 ATTEMPTS: Final = 2
-"""When something failed in a run during which the machine stood still."""
+"""Exit code if something failed while the machine stood still."""
 
 LEFT_SECONDS: Final = 20.0
-"""For connections to end that clients have left."""
+"""Seconds for connections to end after their clients have disconnected."""
 
 MIX: Final = (
     ("approved-7k", 0.40, {"status": 200, "allowed": True}),
@@ -48,11 +48,11 @@ MIX: Final = (
     ("pod-33k", 0.05, {"status": 200, "allowed": True}),
     ("no-json-7k", 0.05, {"status": 400}),
 )
-"""Body, weight, and what the answer must be."""
+"""Body, weight, and the expected answer."""
 
 
 def main() -> int:
-    """Run; 0 when nothing was found, 1 otherwise, 2 when it could not be run."""
+    """Run the soak. Return 0 when it passed, 1 when it failed, 2 when it could not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=FULL_SECONDS)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS:.0f} s, to try it out")
@@ -144,7 +144,7 @@ def _under_load(
 
 
 def _faults(world: World, sampler: Sampler, seconds: float) -> Any:
-    """One fault after another until the time is over: name, begin, end, and the problem if there was one."""
+    """Cause one fault after another until the time is over. Return name, start, end and problem of each."""
     number = 0
     longest = 15.0
     while sampler.second < seconds - longest:
@@ -182,7 +182,7 @@ def _plan(folder: Path, server: Server, certificate: CertificateFiles, *, second
 
 
 def _left(server: Server) -> Held:
-    """What it holds once all clients are gone, or at the end of the time for that."""
+    """Return what the server holds once all clients have disconnected, or after a deadline."""
     try:
         wait(lambda: server.held().connections == 0, LEFT_SECONDS, "end of the connections")
     except SoakFailure as problem:

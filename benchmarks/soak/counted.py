@@ -1,7 +1,7 @@
-"""``gatekeeper-py``, which also tells how many tasks its event loop has.
+"""``gatekeeper-py`` that also reports the number of tasks of its event loop.
 
-``python -m benchmarks.soak.counted FILE serve …``: at each SIGUSR1 the number is written into FILE. All
-else is the product as it is.
+``python -m benchmarks.soak.counted FILE serve …``: at each SIGUSR1 the number is written into FILE.
+Everything else is unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The faults, each provoked from outside; what the server must do meanwhile is asserted here."""
+"""The faults, each caused from outside, and checks of what the server does meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.soak.process import CertificateFiles, Server, SoakFailure, wait
 
 CLIENTS: Final = 20
 DEADLINE_SECONDS: Final = 30.0
-"""For what the server does after seconds; a machine may be slow."""
+"""Additional seconds for what the server does after a delay, because a machine may be slow."""
 
 RELOAD_SECONDS: Final = 15.0
 """The file is polled each second."""
@@ -49,7 +49,7 @@ BAD_REQUESTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What faults are done to."""
+    """The server and the files that faults act on."""
 
     server: Server
     policies: PolicyFile
@@ -78,7 +78,7 @@ def _connected(world: World) -> ssl.SSLSocket:
 
 
 def _until_closed(connection: socket.socket) -> bytes:
-    """What comes until the server ends the connection. Raises ``SoakFailure`` when it does not."""
+    """Return the input until the server ends the connection. Raises ``SoakFailure`` if it does not."""
     received = b""
     try:
         while part := connection.recv(65536):
@@ -91,7 +91,7 @@ def _until_closed(connection: socket.socket) -> bytes:
 
 
 def slow_headers(world: World) -> None:
-    """A byte of the header every tenth of a second, for five seconds, and never the whole."""
+    """Send a byte of the header every tenth of a second for five seconds, and never all of it."""
     with _clients(world) as clients:
         end = time.monotonic() + 5
         for number in range(len(HEAD) - 2):
@@ -104,7 +104,7 @@ def slow_headers(world: World) -> None:
 
 
 def slow_bodies(world: World) -> None:
-    """Half a body, then nothing: 408 and closed."""
+    """Send half a body and then nothing. The answer must be 408, and the connection must be closed."""
     with _clients(world) as clients:
         for client in clients:
             client.sendall(HEAD + BODY[:2000])
@@ -115,7 +115,7 @@ def slow_bodies(world: World) -> None:
 
 
 def half_bodies_then_reset(world: World) -> None:
-    """Half a body, then RST."""
+    """Send half a body, then a reset."""
     for _ in range(3):
         with _clients(world) as clients:
             for client in clients:
@@ -124,7 +124,7 @@ def half_bodies_then_reset(world: World) -> None:
 
 
 def silent_handshakes(world: World) -> None:
-    """Connections that say nothing: ended by the server after the handshake's five seconds."""
+    """Open connections and send nothing. The server must close them after the handshake's five seconds."""
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(_plainly_connected(world.server.port)) for _ in range(3 * CLIENTS)]
         for connection in silent:
@@ -132,7 +132,7 @@ def silent_handshakes(world: World) -> None:
 
 
 def garbage(world: World) -> None:
-    """Bytes that are no TLS, requests that are no HTTP, and both on the other port."""
+    """Send bytes that are not TLS, and requests that are not HTTP, to both ports."""
     for _ in range(5):
         for content in GARBAGE:
             with _plainly_connected(world.server.port) as plain, contextlib.suppress(ConnectionError):
@@ -152,7 +152,7 @@ def _check_refusal(content: bytes, answer: bytes) -> None:
 
 
 def policy_reloads(world: World) -> None:
-    """The verdict on one image changes back and forth; a bad text between changes nothing."""
+    """Change the verdict on one image back and forth. A bad document in between must change nothing."""
     for number in range(3):
         if number == 1:
             refused = world.server.metrics().sum("policy_reloads_total", 'result="refused"')
@@ -171,7 +171,7 @@ def policy_reloads(world: World) -> None:
 
 
 def certificate_rotation(world: World) -> None:
-    """A key that does not fit, then another pair: new connections get it, old ones stay."""
+    """Write a wrong key, then another key pair. New connections must get it, and old ones must stay."""
     world.certificate.spoil()
     time.sleep(0.5)  # a poll may fall in between, or not
     world.certificate.rotate()
@@ -188,7 +188,7 @@ def certificate_rotation(world: World) -> None:
 
 
 def held_log(world: World) -> None:
-    """Nobody reads the log for some seconds; then all of it is there (counted at the end)."""
+    """Do not read the log for some seconds. Afterwards all lines must be there (counted at the end)."""
     with world.server.log_held():
         threading.Event().wait(6)
 

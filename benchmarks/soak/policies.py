@@ -1,4 +1,4 @@
-"""Two policies in turn that disagree about one image, and the probe that asks about it all the while."""
+"""Two policies that alternate and disagree about one image, and a probe that reviews this image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RULES: Final = 200
 
 
 class PolicyFile:
-    """The file that the server polls. Each text is new, so that its revision tells when it was written."""
+    """The file that the server polls. Each text differs, so its revision identifies the write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class PolicyFile:
         self.toggle()
 
     def toggle(self) -> None:
-        """Write the next policy, which says the contrary of the last."""
+        """Write the next policy, which decides the opposite of the last."""
         number = len(self.written)
         approves = number % 2 == 1
         text = policy_text(RULES, message=f"number {number}")
@@ -42,14 +42,14 @@ class PolicyFile:
         self.path.write_text(text, encoding="utf-8")
 
     def spoil(self) -> None:
-        """Write what is no policy; the next ``toggle`` mends it."""
+        """Write a text that is not a policy. The next ``toggle`` replaces it."""
         self.path.write_text("allow: [nonsense\n", encoding="utf-8")
 
 
 class VerdictProbe(threading.Thread):
-    """Asks about the toggled image on one connection: each answer is right for the policy it names.
+    """Sends reviews of the toggled image on one connection. Each answer must fit the policy it names.
 
-    Once a policy has answered, none before it may answer again.
+    Once a policy has answered, no earlier policy may answer.
     """
 
     def __init__(self, port: int, policies: PolicyFile, certificate: CertificateFiles) -> None:

@@ -25,12 +25,12 @@ END_SECONDS: Final = 40.0
 HEALTH_SECONDS: Final = 10.0
 
 BAD_EVENTS: Final = frozenset({"internal_error", "library", "log_line_cut"})
-"""Log events that tell of a bug of ours."""
+"""Log events that mean a bug in gatekeeper-py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What it holds at an instant."""
+    """The resources that the server holds at an instant."""
 
     rss_mib: float
     files: int
@@ -44,11 +44,11 @@ class Held:
 
 
 class SoakFailure(Exception):
-    """The server did what it must not do; the message says what."""
+    """The server misbehaved; the message says how."""
 
 
 class CertificateFiles:
-    """A leaf for localhost in two files, and an authority that issues others."""
+    """A leaf certificate for localhost and its key in two files, and a CA that issues others."""
 
     def __init__(self, folder: Path) -> None:
         self._authority = trustme.CA()
@@ -57,14 +57,14 @@ class CertificateFiles:
         self.rotate()
 
     def rotate(self) -> None:
-        """Write another leaf, one file after the other, as nobody should."""
+        """Write another leaf certificate, one file after the other. Deployments should not do this."""
         leaf = self._authority.issue_cert("localhost")
         self.chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         self.key.write_bytes(leaf.private_key_pem.bytes())
         self.serial = _serial(self.chain.read_text(encoding="ascii"))
 
     def spoil(self) -> None:
-        """Write a key that is not the certificate's."""
+        """Write a key that does not match the certificate."""
         self.key.write_bytes(self._authority.issue_cert("localhost").private_key_pem.bytes())
 
     def trust(self) -> ssl.SSLContext:
@@ -128,7 +128,7 @@ class Server:
 
     @contextlib.contextmanager
     def log_held(self) -> Any:
-        """Nobody reads the log meanwhile."""
+        """Do not read the log meanwhile."""
         self._reading.clear()
         try:
             yield
@@ -153,7 +153,7 @@ class Server:
         wait(lambda: self.health("/readyz")[0] == 200, READY_SECONDS, "ready")
 
     def health(self, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, bytes]:
-        """Raises ``OSError`` when nobody answers in time."""
+        """Return the answer of a health path. Raises ``OSError`` when there is none in time."""
         connection = http.client.HTTPConnection("127.0.0.1", self.health_port, timeout=seconds)
         with contextlib.closing(connection):
             connection.request("GET", path)
@@ -161,7 +161,7 @@ class Server:
             return response.status, response.read()
 
     def held(self) -> Held:
-        """What it holds now. Raises ``OSError`` when nobody answers in time."""
+        """Return its resources now. Raises ``OSError`` when there is no answer in time."""
         self.process.send_signal(signal.SIGUSR1)
         metrics = self.metrics()  # the loop has turned when this is answered: the tasks are counted
         rss, threads = memory_and_threads(self.pid)
@@ -180,7 +180,7 @@ class Server:
         return Metrics(self.health("/metrics")[1].decode())
 
     def end(self) -> int:
-        """SIGTERM; the exit code, once all it wrote is read. Raises ``SoakFailure`` when it does not end."""
+        """Send SIGTERM, read the rest of its output, return the exit code. Raises ``SoakFailure``."""
         self._reading.set()
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -192,7 +192,7 @@ class Server:
         return code
 
     def kill(self) -> None:
-        """End it, if it has not."""
+        """Kill the process if it still runs."""
         self._reading.set()
         if self.process.poll() is None:
             self.process.kill()
@@ -211,7 +211,7 @@ class Metrics:
         self._text = text
 
     def sum(self, name: str, label: str = "") -> float:
-        """Of a metric's samples, those with this label (``verdict="denied"``) if one is given."""
+        """Return the sum of a metric's samples, or of those with a label (``verdict="denied"``)."""
         found = re.findall(rf"^gatekeeper_py_{name}(\{{.*\}})? (\S+)$", self._text, re.MULTILINE)
         return sum(float(value) for labels, value in found if label in labels)
 
@@ -224,7 +224,7 @@ def memory_and_threads(pid: int) -> tuple[float, int]:
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Until it holds. Raises ``SoakFailure``."""
+    """Wait until a condition holds. Raises ``SoakFailure``."""
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError, http.client.HTTPException):

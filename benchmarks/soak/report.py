@@ -24,7 +24,7 @@ PLOTTED: Final = (
 
 
 def write(folder: Path, *, made: str, machine: dict[str, Any], outcome: Outcome, found: list[str]) -> None:
-    """All three files."""
+    """Write all three files."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "made": made,

@@ -1,4 +1,4 @@
-"""One sample a second: what the process holds, and whether ``/livez`` answers."""
+"""Sample once a second which resources the process holds, and whether ``/livez`` answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.soak.process import Held, Server
 INTERVAL_SECONDS: Final = 1.0
 
 LIVEZ_SECONDS: Final = 5.0
-"""The kubelet's patience in the shipped Deployment."""
+"""The timeout of the kubelet's probe in the Deployment in ``k8s/``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Sample:
 
 
 class Sampler(threading.Thread):
-    """Samples until stopped. ``livez`` tells of every question that was not answered with 200 in time.
+    """Samples until stopped. ``livez`` lists the requests that did not get 200 in time.
 
-    ``late`` is the longest that it was itself woken too late, in seconds: what a pause of the machine
-    does to everybody.
+    ``late`` is the longest time by which the sampler itself woke up late, in seconds. It shows pauses of the
+    whole machine.
     """
 
     def __init__(self, server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Whether a series grows: the least-squares slope and how sure it is."""
+"""The growth of a series: the least-squares slope and its confidence interval."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Trend:
 
     @property
     def growth(self) -> tuple[float, float, float]:
-        """What the slope comes to over its whole time: least, likeliest, most."""
+        """Return the growth over the whole time: lowest, most likely, highest."""
         return self.low * self.seconds, self.slope * self.seconds, self.high * self.seconds
 
 
 def medians(points: Sequence[tuple[float, float]], seconds: float) -> list[tuple[float, float]]:
-    """The middle value of each stretch of so many seconds, at the stretch's begin.
+    """Return the median of each interval of so many seconds, at the start of the interval.
 
-    What is held for less than half of a stretch does not show; a leak raises them all.
+    Resources held for less than half of an interval do not show. A leak raises all medians.
     """
     stretches: dict[int, list[float]] = {}
     for x, y in points:
@@ -43,10 +43,10 @@ def medians(points: Sequence[tuple[float, float]], seconds: float) -> list[tuple
 
 
 def trend(points: Sequence[tuple[float, float]]) -> Trend:
-    """Of (second, value) points, at least three of them at different times.
+    """Return the trend of (second, value) points, at least three of them at different times.
 
-    Memory one second is nearly what it was the second before, so that points tell less than their number
-    says: the interval is widened by the residuals' correlation from one to the next (an AR(1) process).
+    Memory in one second depends on the second before, so points contain less information than their number
+    suggests. Therefore the interval is widened by the correlation of successive residuals (an AR(1) process).
     """
     count = len(points)
     if count < 3:

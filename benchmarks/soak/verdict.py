@@ -1,4 +1,4 @@
-"""What makes a soak fail: one line for each thing that must not have been."""
+"""The reasons for which a soak fails, one line each."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from benchmarks.soak.sampling import Sample
 from benchmarks.soak.trend import Trend, medians, trend
 
 STRETCH_SECONDS: Final = 20.0
-"""A point of a trend is the middle of what was sampled in so long: no fault lasts for half of it, and most
-leave nothing behind them."""
+"""A point of a trend is the median of the samples of this many seconds. No fault lasts for half of that, so
+resources that it holds only meanwhile do not show."""
 
 MOST_GROWTH: Final = {"rss_mib": 12.0, "files": 2.0, "tasks": 2.0, "threads": 2.0}
 """Over the second half of the run, whatever its length. Memory rises and falls by up to ten MiB: a cache of
@@ -22,17 +22,17 @@ one for each connection, because clients open and close these. A connection has 
 request that was not answered where it was read."""
 
 MOST_LEFT: Final = {"files": 3, "tasks": 3, "threads": 6}
-"""What may stay when all clients are gone. Threads: the pool's, which is never made smaller. Files and tasks:
-those of the last scrapes, whose connections may not be over yet."""
+"""Resources that may remain after all clients have disconnected. Threads: those of the pool, which never
+shrinks. Files and tasks: those of the last scrapes, whose connections may not be closed yet."""
 
 MOST_STILL_SECONDS: Final = 2.0
-"""Clients wait for 5 s, and the load is light: who was themselves woken later than this saw the machine
-stand still, and what failed then proves nothing."""
+"""Clients wait for 5 s, and the load is light. If a client woke up later than this, the whole machine stood
+still, and a failure at that time proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """All that a run is judged by."""
+    """The figures by which a run is judged."""
 
     load: dict[str, Any]
     samples: Sequence[Sample]
@@ -48,7 +48,7 @@ class Outcome:
     after: Held
     reviews_logged: int
     reviews_told: float
-    """Denied, warned or mutated, by the metrics: each has a line in the log."""
+    """Reviews that were denied, warned about or mutated, by the metrics. Each has a line in the log."""
 
     lines_dropped: float
     errors_500: float
@@ -58,7 +58,7 @@ class Outcome:
 
 
 def steady(held: Held) -> dict[str, float]:
-    """What must be flat, however many clients there are."""
+    """Return the series that must not grow, however many clients there are."""
     return {
         "rss_mib": held.rss_mib,
         "files": held.files - held.connections,
@@ -68,7 +68,7 @@ def steady(held: Held) -> dict[str, float]:
 
 
 def trends(samples: Sequence[Sample]) -> dict[str, Trend]:
-    """Of what must be flat, over the second half. Raises ``ValueError`` when there are too few samples."""
+    """Return the trends of these series over the second half. Raises ``ValueError`` for too few samples."""
     end = samples[-1].second if samples else 0.0
     half = [(each.second, steady(each.held)) for each in samples if each.second >= end / 2]
     return {
@@ -78,13 +78,13 @@ def trends(samples: Sequence[Sample]) -> dict[str, Trend]:
 
 
 def stood_still(outcome: Outcome) -> float:
-    """The longest that the machine let nobody run, in seconds; 0 when that explains no failure."""
+    """Return the longest pause of the machine in seconds; 0 if it explains no failure."""
     longest = max(outcome.sampled_late, outcome.load["lag_ms"]["max"] / 1000)
     return longest if longest > MOST_STILL_SECONDS else 0.0
 
 
 def problems(outcome: Outcome) -> Iterator[str]:
-    """Nothing, when the soak was passed."""
+    """Yield the reasons for a failure; none if the soak passed."""
     yield from _answers(outcome)
     yield from _health(outcome)
     yield from _log(outcome)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts
+from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registry
@@ -79,7 +79,7 @@ async def _asked(policy: CompiledPolicy, directory: Path | None, work: Callable[
             for start in range(0, len(wanted), at_once):
                 some = wanted[start : start + at_once]
                 answers = await service.resolve(some, SECONDS)
-                resolved |= {lookup: answers.get(lookup, NOT_ASKED) for lookup in some}
+                resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
                 await asyncio.sleep(pause)
     finally:
         await service.close()

@@ -15,7 +15,7 @@ import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, read_text, shown
 from gatekeeper_py.commands.sourcetext import SourceText
-from gatekeeper_py.commands.yaml12 import Yaml12Loader, finite, where_and_why
+from gatekeeper_py.commands.yaml12 import Yaml12Loader, described, finite
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts
@@ -118,7 +118,7 @@ def _documents(name: str, text: str) -> tuple[list[Any], tuple[int, ...]]:
             documents = list(yaml.load_all(text, Loader=Yaml12Loader))
         nodes = sum(_size(document, {}) for document in documents)
     except (yaml.YAMLError, ValueError) as problem:
-        raise UnreadableError(f"{name}: not valid YAML or JSON{where_and_why(problem)}") from None
+        raise UnreadableError(f"{name}: not valid YAML or JSON{described(problem)}") from None
     except RecursionError:
         raise UnreadableError(f"{name}: nested too deeply") from None
     if nodes > MAX_NODES:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
-from gatekeeper_py.commands.yaml12 import Yaml12Loader, where_and_why
+from gatekeeper_py.commands.yaml12 import Yaml12Loader, described
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import parse_instant
@@ -66,7 +66,7 @@ def read_tests(argument: str) -> CaseFile:
     try:
         policy, cases = reader.document(yaml.compose(text, Loader=Yaml12Loader))
     except (yaml.YAMLError, ValueError) as problem:
-        raise UnreadableError(f"{name}: not YAML{where_and_why(problem)}") from None
+        raise UnreadableError(f"{name}: not YAML{described(problem)}") from None
     except RecursionError:
         raise UnreadableError(f"{name}: nested too deeply") from None
     return CaseFile(

@@ -40,7 +40,7 @@ def finite(text: str) -> float:
     return number
 
 
-def where_and_why(problem: yaml.YAMLError | ValueError) -> str:
+def described(problem: yaml.YAMLError | ValueError) -> str:
     """Describe a problem on one line, without quoting the file."""
     if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
         return f" at line {problem.problem_mark.line + 1}: {problem.problem}"

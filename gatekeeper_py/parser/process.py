@@ -54,7 +54,7 @@ FRAME_SECONDS: Final = 10.0
 REAP_SECONDS: Final = 5.0
 """For a killed process to be gone. Only one that hangs in the kernel takes longer."""
 
-MAX_COMPLAINT: Final = 2000
+MAX_STDERR_CHARACTERS: Final = 2000
 """Characters kept of what the process wrote to stderr, for the log."""
 
 INHERITED: Final = ("LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
@@ -229,7 +229,7 @@ class Parser:
                 return Report(accepted=False, findings=findings)
             case Linted(findings):
                 return Report(accepted=True, findings=findings)
-        raise _astray()
+        raise _unexpected_reply()
 
     async def _started(self) -> _Child:
         child = self._child
@@ -248,8 +248,8 @@ class Parser:
         child, self._child = self._child, None
         if child is not None:
             await child.end()
-            if child.complaint:
-                self._log.error("parser_failed", pid=child.pid, stderr=child.complaint)
+            if child.stderr_tail:
+                self._log.error("parser_failed", pid=child.pid, stderr=child.stderr_tail)
 
     async def _end_when_idle(self) -> None:
         await asyncio.sleep(self._idle_seconds)
@@ -262,7 +262,7 @@ class _Child:
     """One running process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.complaint = ""
+        self.stderr_tail = ""
         self.pid = process.pid
         self._process = process
         # All three are there, as ``start`` asks for them.
@@ -313,7 +313,7 @@ class _Child:
         if isinstance(reply, Failed):
             if reply.cause == "memory":
                 raise _no_memory(job)
-            self.complaint = reply.detail
+            self.stderr_tail = reply.detail
             raise ParserError("bug", "internal error in the parser process")
         return reply
 
@@ -344,7 +344,7 @@ class _Child:
             return ParserError("died", "the parser process closed its pipe")
         if code == -signal.SIGXCPU:
             return ParserError("cpu", f"it needs more than {job.cpu_seconds} s of processor time")
-        if code == -signal.SIGABRT and "memory allocation" in self.complaint:
+        if code == -signal.SIGABRT and "memory allocation" in self.stderr_tail:
             # So does Rust, in which pydantic is written.
             return _no_memory(job)
         if code < 0:
@@ -354,8 +354,10 @@ class _Child:
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
         """Keep the end of what it writes to stderr."""
-        while part := await stderr.read(MAX_COMPLAINT):
-            self.complaint = (self.complaint + part.decode("utf-8", "backslashreplace"))[-MAX_COMPLAINT:]
+        while part := await stderr.read(MAX_STDERR_CHARACTERS):
+            self.stderr_tail = (self.stderr_tail + part.decode("utf-8", "backslashreplace"))[
+                -MAX_STDERR_CHARACTERS:
+            ]
 
 
 async def _fetched(child: _Child, job: Job, accepted: Accepted) -> PolicyDocument:
@@ -372,11 +374,11 @@ async def _fetched(child: _Child, job: Job, accepted: Accepted) -> PolicyDocumen
             case Complete():
                 return assembly.document()
             case _:
-                raise _astray()
+                raise _unexpected_reply()
 
 
-def _astray() -> ParserError:
-    return ParserError("bug", "the parser process sent an answer that does not belong here")
+def _unexpected_reply() -> ParserError:
+    return ParserError("bug", "the parser process sent an unexpected answer")
 
 
 def _no_memory(job: Job) -> ParserError:

@@ -109,7 +109,7 @@ class _Server:
             limit=RateLimit(),
             max_body_bytes=settings.max_body_bytes,
             client_names=frozenset(settings.tls.client_names),
-            tells_allowed=settings.log_level == "debug",
+            log_allowed=settings.log_level == "debug",
             registries=registries,
             denials=denials,
         )

@@ -66,7 +66,7 @@ class Refusal(Exception):
         self.headers = headers
 
 
-class Held:
+class BodyMemory:
     """Counts the bytes of all bodies in progress, and lets large ones be parsed one at a time."""
 
     def __init__(self, most: int) -> None:
@@ -84,7 +84,7 @@ class Held:
         self._bytes -= size
 
 
-async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
+async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float, memory: BodyMemory) -> bytes:
     """Read the body of a request whose media type is JSON.
 
     Raises ``Refusal``, or ``ConnectionError`` if the peer has gone.
@@ -104,7 +104,7 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
     if content.is_eof():
         body = content.read_nowait()
     else:
-        body = await _read_slowly(request, max_bytes=max_bytes, seconds=seconds, held=held)
+        body = await _read_slowly(request, max_bytes=max_bytes, seconds=seconds, memory=memory)
     if len(body) > max_bytes:
         raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     return body
@@ -112,7 +112,7 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
 
 async def with_document(
     body: bytes,
-    held: Held,
+    memory: BodyMemory,
     *,
     decode: Callable[[bytes], Any],
     use: Callable[[Any], Result],
@@ -128,8 +128,8 @@ async def with_document(
     if check_weight(body) > MAX_TYPED_WEIGHT:
         decode = _loads
     try:
-        held.take(len(body))
-        async with held.parsing:
+        memory.take(len(body))
+        async with memory.parsing:
             # The garbage collector would scan a million new values several times without freeing any.
             with collector_off():
                 document = decode(body)
@@ -146,7 +146,7 @@ async def with_document(
                     await asyncio.sleep(0)
                     give_back()
     finally:
-        held.give_back(len(body))
+        memory.give_back(len(body))
 
 
 def check_weight(body: bytes) -> int:
@@ -201,7 +201,9 @@ def _loads(body: bytes) -> Any:
         raise Refusal(400, f"not JSON: {problem}") from None
 
 
-async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: float, held: Held) -> bytes:
+async def _read_slowly(
+    request: web.BaseRequest, *, max_bytes: int, seconds: float, memory: BodyMemory
+) -> bytes:
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await send_continue(request)
     parts: list[bytes] = []
@@ -214,7 +216,7 @@ async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: flo
                     return b"".join(parts)
                 parts.append(part)
                 size += len(part)
-                held.take(len(part))
+                memory.take(len(part))
                 if size > max_bytes:
                     raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     except TimeoutError:
@@ -222,4 +224,4 @@ async def _read_slowly(request: web.BaseRequest, *, max_bytes: int, seconds: flo
     except (web.RequestPayloadError, ValueError):
         raise Refusal(400, "malformed HTTP body", close=True) from None
     finally:
-        held.give_back(size)
+        memory.give_back(size)

@@ -47,12 +47,12 @@ class _Metadata(TypedDict, total=False):
     generateName: str | None
 
 
-def _on_the_way(paths: set[tuple[str, ...]], name: str, pod_spec: dict[str, Any], **more: Any) -> Any:
+def _mapping_type(paths: set[tuple[str, ...]], name: str, pod_spec: dict[str, Any], **more: Any) -> Any:
     """Return the type of a mapping from which these paths lead to pod specs."""
     fields = {**pod_spec, **more} if () in paths else more
     for step in sorted({path[0] for path in paths if path}):
         inner = {path[1:] for path in paths if path and path[0] == step}
-        fields[step] = _on_the_way(inner, f"{name}_{step}", pod_spec) | None
+        fields[step] = _mapping_type(inner, f"{name}_{step}", pod_spec) | None
     return _fields(name, fields)
 
 
@@ -73,7 +73,7 @@ def _decoder(beside: dict[str, Any]) -> msgspec.json.Decoder[Any]:
     """
     # One type for every kind of the table. A Pod has no template in its spec, and a Deployment no containers;
     # if one has, they are decoded and not read.
-    whole = _on_the_way(set(POD_SPECS.values()), "_Object", _pod_spec(beside), metadata=_Metadata | None)
+    whole = _mapping_type(set(POD_SPECS.values()), "_Object", _pod_spec(beside), metadata=_Metadata | None)
     request = {
         "uid": str,
         "kind": _Kind,

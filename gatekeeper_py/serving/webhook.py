@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.lookups import NOT_ASKED, Facts, Known, final_facts, nobody_asked
+from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, Known, final_facts, nobody_asked
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.undone import Writer, read_writer
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
@@ -26,7 +26,7 @@ from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
     MAX_HELD_BYTES,
-    Held,
+    BodyMemory,
     Refusal,
     parse_json,
     read_body,
@@ -71,10 +71,10 @@ class Registries(Protocol):
     async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]: ...
 
 
-class Asking(NamedTuple):
+class NeededLookups(NamedTuple):
     """The look-ups that a review needs before it can be answered, and the snapshot that they belong to.
 
-    ``used`` are the answers of registries that were known already.
+    ``used`` are the registries' answers that were known already.
     """
 
     lookups: tuple[Lookup, ...]
@@ -135,7 +135,7 @@ class Webhook:
     """Answers reviews with the live policy.
 
     ``client_names`` empty means any caller whose certificate the listener let in.
-    ``tells_allowed`` logs allowed reviews, too, at debug.
+    ``log_allowed`` logs allowed reviews, too, at debug.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Webhook:
         limit: Limit,
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
-        tells_allowed: bool = False,
+        log_allowed: bool = False,
         body_seconds: float = BODY_SECONDS,
         max_held_bytes: int = MAX_HELD_BYTES,
         registries: Registries | None = None,
@@ -163,9 +163,9 @@ class Webhook:
         self._limit = limit
         self._max_body_bytes = max_body_bytes
         self._client_names = client_names
-        self._tells_allowed = tells_allowed
+        self._log_allowed = log_allowed
         self._body_seconds = body_seconds
-        self._held = Held(max_held_bytes)
+        self._body_memory = BodyMemory(max_held_bytes)
         self._registries = registries
         self._is_found = nobody_asked if registries is None else registries.is_found
         self._denials = denials
@@ -193,9 +193,11 @@ class Webhook:
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - the last place where a bug of ours can be reported
-            held = self._limit.passes("internal_error")
-            if held is not None:
-                self._log.error("internal_error", path=escape(request.path), suppressed=held, exc_info=True)
+            suppressed = self._limit.passes("internal_error")
+            if suppressed is not None:
+                self._log.error(
+                    "internal_error", path=escape(request.path), suppressed=suppressed, exc_info=True
+                )
             self._observer.http_error(500)
             response = error_response(500, "internal error")
         finally:
@@ -227,12 +229,12 @@ class Webhook:
         start = time.perf_counter()
         try:
             request = review.parse(decoded(body, snapshot))
-            if decide is _VALIDATE and not self._tells_allowed:
+            if decide is _VALIDATE and not self._log_allowed:
                 count = admission.approved_images(request, snapshot, self._is_found)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
             answer = self._judged(*decide, request, snapshot, start)
-            return None if isinstance(answer, Asking) else answer
+            return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
 
@@ -259,7 +261,7 @@ class Webhook:
         answer = await self._reviewed(
             body, lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start)
         )
-        if isinstance(answer, Asking):
+        if isinstance(answer, NeededLookups):
             seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
             facts = final_facts({**answer.used, **resolved})
@@ -275,21 +277,21 @@ class Webhook:
     async def _resolve(
         self, lookups: Sequence[Lookup], seconds: float, size: int
     ) -> Mapping[Lookup, Resolution]:
-        """Ask registries, while the body of ``size`` bytes stays in memory and counts towards the limit."""
+        """Query registries, while the body of ``size`` bytes stays in memory and counts towards the limit."""
         if self._registries is None:
-            return dict.fromkeys(lookups, NOT_ASKED)
-        held = size if size > LARGE_BODY_BYTES else 0
+            return dict.fromkeys(lookups, NOT_LOOKED_UP)
+        counted = size if size > LARGE_BODY_BYTES else 0
         try:
-            self._held.take(held)
+            self._body_memory.take(counted)
             return await self._registries.resolve(lookups, seconds)
         finally:
-            self._held.give_back(held)
+            self._body_memory.give_back(counted)
 
     def _known(self, snapshot: Snapshot) -> Known:
-        """Return the function that resolves look-ups from what registries said before."""
+        """Return the function that resolves look-ups from earlier answers of registries."""
         registries = self._registries
         if registries is None or not snapshot.looks_up:
-            return lambda _lookup: NOT_ASKED
+            return lambda _lookup: NOT_LOOKED_UP
         return registries.known
 
     async def _reviewed(
@@ -312,7 +314,7 @@ class Webhook:
                 parsed = review.parse(parse_json(body))
             return judge(parsed, snapshot)
 
-        return await with_document(body, self._held, decode=decode, use=use)
+        return await with_document(body, self._body_memory, decode=decode, use=use)
 
     def _judged(
         self,
@@ -321,7 +323,7 @@ class Webhook:
         request: AdmissionRequest,
         snapshot: Snapshot,
         start: float,
-    ) -> bytes | Asking:
+    ) -> bytes | NeededLookups:
         """Count and log a review and return its answer, or return the look-ups that it needs before.
 
         ``start`` is a value of ``time.perf_counter``.
@@ -329,7 +331,7 @@ class Webhook:
         facts = Facts(self._known(snapshot))
         outcome = decide(request, snapshot, facts)
         if facts.missing:
-            return Asking(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)
+            return NeededLookups(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)
         return self._encoded(endpoint, outcome, request, snapshot, start)
 
     def _encoded(
@@ -342,7 +344,7 @@ class Webhook:
     ) -> bytes:
         """Count and log a review and return its answer."""
         body = orjson.dumps(outcome.response.document())
-        self._tell(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
+        self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
@@ -361,7 +363,7 @@ class Webhook:
         body = await self._read(request)
         start = time.perf_counter()
         parsed, policy = await with_document(
-            body, self._held, decode=parse_json, use=self._parse_policy_review
+            body, self._body_memory, decode=parse_json, use=self._parse_policy_review
         )
         del body
         outcome = await self._guard.judge(parsed, policy, end - time.monotonic())
@@ -369,7 +371,7 @@ class Webhook:
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._tell("policy", parsed, outcome, "", time.perf_counter() - start)
+        self._record("policy", parsed, outcome, "", time.perf_counter() - start)
         return response
 
     def _parse_policy_review(self, document: Any) -> tuple[AdmissionRequest, ConfigMapPolicy | None]:
@@ -381,9 +383,11 @@ class Webhook:
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))
-        return await read_body(request, max_bytes=self._max_body_bytes, seconds=seconds, held=self._held)
+        return await read_body(
+            request, max_bytes=self._max_body_bytes, seconds=seconds, memory=self._body_memory
+        )
 
-    def _tell(
+    def _record(
         self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, seconds: float
     ) -> None:
         """Count a review. Log it if it was denied, warned about or mutated."""
@@ -402,22 +406,22 @@ class Webhook:
             self._denials.add(request, outcome)
         if outcome.verdict != "allowed":
             self._log.info("review", **_described(endpoint, request, outcome, revision))
-        elif self._tells_allowed:
+        elif self._log_allowed:
             # Describing costs a third of a review, so it is done only if the line is written.
             self._log.debug("review", **_described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""
         self._observer.http_error(refusal.status)
-        held = self._limit.passes(f"http_{refusal.status}")
-        if held is not None:
+        suppressed = self._limit.passes(f"http_{refusal.status}")
+        if suppressed is not None:
             self._log.warning(
                 "request_refused",
                 status=refusal.status,
                 reason=escape(refusal.reason),
                 method=escape(request.method, 20),
                 path=escape(request.path),
-                suppressed=held,
+                suppressed=suppressed,
             )
         response = error_response(refusal.status, refusal.reason, headers=refusal.headers)
         # An answer given before the body was read ends the connection.
@@ -455,7 +459,7 @@ def _names_of(request: web.BaseRequest) -> frozenset[str]:
 def _described(
     endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str
 ) -> dict[str, Any]:
-    told = outcome.rejected or outcome.judgements
+    shown = outcome.rejected or outcome.judgements
     return {
         "endpoint": endpoint,
         "uid": escape(request.uid, 128),
@@ -474,9 +478,9 @@ def _described(
                 "detail": escape(judgement.decision.detail, 400),
                 **({"rewritten": judgement.rewritten} if judgement.rewritten else {}),
             }
-            for judgement in told[:MAX_LOGGED_IMAGES]
+            for judgement in shown[:MAX_LOGGED_IMAGES]
         ],
-        "more_images": max(len(told) - MAX_LOGGED_IMAGES, 0),
+        "more_images": max(len(shown) - MAX_LOGGED_IMAGES, 0),
         "policy": revision,
     }
 

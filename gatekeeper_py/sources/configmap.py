@@ -20,8 +20,8 @@ from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.settings import ConfigMapName
-from gatekeeper_py.sources.events import Observation, Trouble, read_event, read_list
-from gatekeeper_py.sources.listwatch import HttpSession, Timing, Watch, as_trouble, get_list, open_watch
+from gatekeeper_py.sources.events import Observation, SourceError, read_event, read_list
+from gatekeeper_py.sources.listwatch import HttpSession, Timing, Watch, as_source_error, get_list, open_watch
 
 FIRST_PAUSE_SECONDS: Final = 0.8
 LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -108,7 +108,7 @@ class ConfigMapSource:
                 try:
                     delivery = await self.step()
                 except Exception as problem:  # noqa: BLE001 - logged in _recover; reviews must go on
-                    await self._recover(as_trouble(problem), problem)
+                    await self._recover(as_source_error(problem), problem)
                     continue
                 if delivery is None:
                     continue
@@ -121,7 +121,7 @@ class ConfigMapSource:
     async def step(self) -> Delivery | None:
         """Connect and list, or open a watch, or read its next line. Return the state it delivered, if any.
 
-        Raises what ``as_trouble`` accepts; ``deliveries`` then starts over.
+        Raises what ``as_source_error`` accepts; ``deliveries`` then starts over.
         """
         session = await self.connect()
         if self._version is None:
@@ -157,27 +157,27 @@ class ConfigMapSource:
         """Handle the end of a watch; after a regular one the next watch continues from the last version."""
         self._close_watch()
         if not watch.lines:
-            raise Trouble("a watch ended without an event")
+            raise SourceError("a watch ended without an event")
         if self._monotonic() - self._watch_opened < SHORT_WATCH_SECONDS:
-            raise Trouble("a watch ended at once")
+            raise SourceError("a watch ended at once")
 
-    async def _recover(self, trouble: Trouble, problem: Exception) -> None:
+    async def _recover(self, error: SourceError, problem: Exception) -> None:
         """Pause, then start over with a list."""
         since, self._in_step_since = self._in_step_since, None
         if since is not None and self._monotonic() - since >= STEADY_SECONDS:
             self._failures = 0
         self._version = None
         self._close_watch()
-        if trouble.reconnect or self._failures >= RECONNECT_AFTER:
+        if error.reconnect or self._failures >= RECONNECT_AFTER:
             await self._disconnect()
-        if trouble.status == HTTPStatus.UNAUTHORIZED and not self._token_reloaded:
+        if error.status == HTTPStatus.UNAUTHORIZED and not self._token_reloaded:
             # The token was probably rotated since it was read: try once more at once.
             self._token_reloaded = True
             pause = 0.0
         else:
-            pause = max(self._next_pause(), min(trouble.retry_after, MAX_RETRY_AFTER_SECONDS))
-        keys = {"source": str(self._name), "problem": str(trouble), "retry_seconds": round(pause, 2)}
-        if trouble.unexpected:
+            pause = max(self._next_pause(), min(error.retry_after, MAX_RETRY_AFTER_SECONDS))
+        keys = {"source": str(self._name), "problem": str(error), "retry_seconds": round(pause, 2)}
+        if error.unexpected:
             self._log.error("policy_source_failed", **keys, exc_info=problem)
         else:
             self._log.warning("policy_source_failed", **keys)

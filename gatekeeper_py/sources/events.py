@@ -19,7 +19,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 """Limit for one list or one line. An object has at most 1.5 MiB, and JSON escapes multiply it by up to 6."""
 
 
-class Trouble(Exception):
+class SourceError(Exception):
     """The source cannot follow the ConfigMap and has to start over.
 
     The text gives the reason and never quotes a body. ``status`` is the API server's HTTP status, if it
@@ -52,12 +52,12 @@ class Observation:
 
 
 def read_list(body: bytes, name: ConfigMapName) -> Observation:
-    """Return the ConfigMap of that name in a ConfigMapList. Raises ``Trouble``."""
+    """Return the ConfigMap of that name in a ConfigMapList. Raises ``SourceError``."""
     document = _parsed(body, "a list")
     version = _version(document, "a list")
     items = document.get("items") or []
     if not isinstance(items, list):
-        raise Trouble("a list whose items are not a list")
+        raise SourceError("a list whose items are not a list")
     for item in items:
         if _is(item, name):
             return Observation(version=version, delivery=_delivery(item, _version(item, "a ConfigMap"), name))
@@ -69,15 +69,15 @@ def read_list(body: bytes, name: ConfigMapName) -> Observation:
 
 
 def read_event(line: bytes, name: ConfigMapName) -> Observation:
-    """Read one line of a watch. Raises ``Trouble`` for an ERROR event and for anything else unusable."""
+    """Read one line of a watch. Raises ``SourceError`` for an ERROR event and for anything else unusable."""
     event = _parsed(line, "a watch event")
     kind, item = event.get("type"), event.get("object")
     if not isinstance(item, dict):
-        raise Trouble("a watch event without an object")
+        raise SourceError("a watch event without an object")
     if kind == "ERROR":
         code = item.get("code")
         status = code if isinstance(code, int) else None
-        raise Trouble(f"the watch reported the error {status}", status=status)
+        raise SourceError(f"the watch reported the error {status}", status=status)
     version = _version(item, "a watch event")
     if kind == "BOOKMARK" or (kind in {"ADDED", "MODIFIED", "DELETED"} and not _is(item, name)):
         return Observation(version=version)
@@ -88,16 +88,16 @@ def read_event(line: bytes, name: ConfigMapName) -> Observation:
         )
     if kind in {"ADDED", "MODIFIED"}:
         return Observation(version=version, delivery=_delivery(item, version, name))
-    raise Trouble("a watch event of an unknown type")
+    raise SourceError("a watch event of an unknown type")
 
 
 def _parsed(text: bytes, what: str) -> dict[str, Any]:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise Trouble(f"{what} that is not JSON") from None
+        raise SourceError(f"{what} that is not JSON") from None
     if not isinstance(document, dict):
-        raise Trouble(f"{what} that is not an object")
+        raise SourceError(f"{what} that is not an object")
     return document
 
 
@@ -105,7 +105,7 @@ def _version(document: dict[str, Any], what: str) -> str:
     metadata = document.get("metadata")
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     if not isinstance(version, str) or not version:
-        raise Trouble(f"{what} without a resourceVersion")
+        raise SourceError(f"{what} without a resourceVersion")
     return version
 
 

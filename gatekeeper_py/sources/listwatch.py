@@ -1,6 +1,6 @@
 """The two requests that follow one object: a list, and a watch that continues from it.
 
-Every wait is bounded, and every failure becomes a ``Trouble`` that tells the caller what to do.
+Every wait is bounded, and every failure becomes a ``SourceError`` that tells the caller what to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import hdrs
 
 from gatekeeper_py.cluster.errors import failure_of
-from gatekeeper_py.sources.events import MAX_BYTES, Trouble
+from gatekeeper_py.sources.events import MAX_BYTES, SourceError
 
 
 class HttpSession(Protocol):
@@ -46,7 +46,7 @@ class Timing:
 
 
 async def get_list(session: HttpSession, path: str, selector: str, timing: Timing) -> bytes:
-    """Return the body of a list. Raises what ``as_trouble`` accepts."""
+    """Return the body of a list. Raises what ``as_source_error`` accepts."""
     limits = aiohttp.ClientTimeout(
         total=timing.list, connect=timing.connect, sock_connect=timing.connect, sock_read=timing.read
     )
@@ -58,14 +58,14 @@ async def get_list(session: HttpSession, path: str, selector: str, timing: Timin
         while chunk := await response.content.readany():
             body += chunk
             if len(body) > MAX_BYTES:
-                raise Trouble(f"a list of more than {MAX_BYTES} bytes")
+                raise SourceError(f"a list of more than {MAX_BYTES} bytes")
     return bytes(body)
 
 
 async def open_watch(
     session: HttpSession, path: str, selector: str, version: str, seconds: float, timing: Timing
 ) -> Watch:
-    """Watch from a resource version on, for at most this long. Raises what ``as_trouble`` accepts."""
+    """Watch from a resource version on, for at most this long. Raises what ``as_source_error`` accepts."""
     query = {
         "watch": "1",
         "allowWatchBookmarks": "true",
@@ -89,7 +89,7 @@ class Watch:
         self._buffer = bytearray()
 
     async def line(self) -> bytes | None:
-        """Return the next line, or ``None`` at a regular end. Raises what ``as_trouble`` accepts.
+        """Return the next line, or ``None`` at a regular end. Raises what ``as_source_error`` accepts.
 
         The time limit is for a whole line, so a peer that sends one byte a minute counts as silent.
         """
@@ -99,11 +99,11 @@ class Watch:
             while (end := self._buffer.find(b"\n", searched)) < 0:
                 searched = len(self._buffer)
                 if searched > MAX_BYTES:
-                    raise Trouble(f"a watch event of more than {MAX_BYTES} bytes")
+                    raise SourceError(f"a watch event of more than {MAX_BYTES} bytes")
                 chunk = await self._response.content.readany()
                 if not chunk:
                     if self._buffer:
-                        raise Trouble("a watch ended within an event")
+                        raise SourceError("a watch ended within an event")
                     return None
                 self._buffer += chunk
         line = bytes(self._buffer[:end])
@@ -125,7 +125,7 @@ async def _get(
     return response
 
 
-def _refusal(response: aiohttp.ClientResponse) -> Trouble:
+def _refusal(response: aiohttp.ClientResponse) -> SourceError:
     """Explain a response other than 200. Its body is not quoted, because it may hold anything."""
     status = response.status
     problem = f"the API server answered {status} {responses.get(status, '')}".rstrip()
@@ -133,12 +133,12 @@ def _refusal(response: aiohttp.ClientResponse) -> Trouble:
         problem += ": does the Role allow get, list and watch of this ConfigMap?"
     retry_after = response.headers.get(hdrs.RETRY_AFTER, "")
     seconds = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else 0.0
-    return Trouble(problem, status=status, retry_after=seconds)
+    return SourceError(problem, status=status, retry_after=seconds)
 
 
-def as_trouble(problem: Exception) -> Trouble:
+def as_source_error(problem: Exception) -> SourceError:
     """Return what an exception means for the source. An unknown one is marked ``unexpected``."""
-    if isinstance(problem, Trouble):
+    if isinstance(problem, SourceError):
         return problem
     failure = failure_of(problem)
-    return Trouble(failure.text, reconnect=failure.reconnect, unexpected=failure.unexpected)
+    return SourceError(failure.text, reconnect=failure.reconnect, unexpected=failure.unexpected)

@@ -1,6 +1,6 @@
-// Evaluates match conditions and admission policies with the API server's own code: its CEL environment,
-// its conversion of objects, its cost limits. One JSON question a line on standard input, one JSON answer a
-// line on standard output; see ../evaluating.py.
+// celoracle evaluates match conditions and admission policies with the API server's own code: its CEL environment,
+// its conversion of objects, its cost limits. It reads one JSON question from each line of standard input, and writes
+// one JSON answer on each line of standard output. See ../evaluating.py.
 package main
 
 import (
@@ -42,16 +42,16 @@ type question struct {
 }
 
 type answer struct {
-	// Problem says that the question could not be asked: it does not compile, or the object is no Pod.
+	// Problem says why the question could not be evaluated: it does not compile, or the object is not a Pod.
 	Problem string `json:"problem,omitempty"`
 	Results []bool `json:"results"`
 	// Skipped says that a match condition of the policy is false.
 	Skipped bool `json:"skipped"`
 	// Messages are those of the policy's validations.
 	Messages []string `json:"messages"`
-	// Patched is the object as the policy's mutations leave it.
+	// Patched is the object after the policy's mutations.
 	Patched any `json:"patched"`
-	// Error is what an API server meets with the failure policy.
+	// Error is an error to which an API server applies the failure policy.
 	Error string `json:"error,omitempty"`
 	// Sent is the object as a webhook would get it.
 	Sent    any           `json:"sent"`
@@ -187,11 +187,11 @@ func decode(text json.RawMessage, kind schema.GroupVersionKind, typed bool) (run
 		if err := json.Unmarshal(text, object); err != nil {
 			return nil, err
 		}
-		// Whatever was sent, as in admission.ConvertToGVK.
+		// Independent of the version that was sent, as in admission.ConvertToGVK.
 		object.GetObjectKind().SetGroupVersionKind(kind)
 		return object, nil
 	}
-	// Not through Unstructured's own decoder, which refuses what has no kind.
+	// Unstructured's own decoder would refuse an object without a kind.
 	content := map[string]any{}
 	if err := json.Unmarshal(text, &content); err != nil {
 		return nil, err

@@ -87,7 +87,7 @@ def test_cases_of_images_pass(command: Command, cases: Any, case: dict[str, Any]
             "  expected approved, but it is rejected: quay.io/tools/x matches no rule\n"
             "  near miss: allow[1] quay.io/tools/**: the namespace is none, the rule is for ci\n"
             "  near miss: allow[0] registry.corp.io: "
-            "the registry is quay.io, the rule wants registry.corp.io\n",
+            "the registry is quay.io, the rule requires registry.corp.io\n",
             id="verdict",
         ),
         pytest.param(

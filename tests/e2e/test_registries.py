@@ -143,7 +143,7 @@ def test_new_credentials_are_used_without_a_restart(mirrors: Mirrors, namespace:
         done = plane.kubectl(
             "create", "-n", namespace, "--dry-run=server", "-f", "-", input=asked, check=False
         )
-        return done.returncode == 1 and "no mirror could be asked" in done.stderr
+        return done.returncode == 1 and "no mirror could be queried" in done.stderr
 
     def rewritten() -> bool:
         asked = json.dumps(pod("probe", "httpd:2"))

@@ -19,7 +19,7 @@ from gatekeeper_py.serving.body import (
     MAX_BRACKETS,
     MAX_TYPED_WEIGHT,
     MAX_WEIGHT,
-    Held,
+    BodyMemory,
     Refusal,
     check_weight,
     parse_json,
@@ -44,10 +44,10 @@ def posted(content: bytes) -> web.BaseRequest:
 
 
 async def read(
-    content: bytes, held: Held, use: Callable[[Any], Any], decode: Callable[[bytes], Any] = parse_json
+    content: bytes, memory: BodyMemory, use: Callable[[Any], Any], decode: Callable[[bytes], Any] = parse_json
 ) -> Any:
-    whole = await read_body(posted(content), max_bytes=2**22, seconds=10, held=held)
-    return await with_document(whole, held, decode=decode, use=use)
+    whole = await read_body(posted(content), max_bytes=2**22, seconds=10, memory=memory)
+    return await with_document(whole, memory, decode=decode, use=use)
 
 
 class TestTurns:
@@ -55,16 +55,16 @@ class TestTurns:
 
     async def test_between_two_large_bodies_others_have_a_turn(self) -> None:
         order: list[str] = []
-        held = Held(2**26)
+        memory = BodyMemory(2**26)
 
         async def small_ones() -> None:
             while order.count("large") < MANY:
-                await read(SMALL, held, lambda _: order.append("small"))
+                await read(SMALL, memory, lambda _: order.append("small"))
                 await asyncio.sleep(0)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(MANY):
-                group.create_task(read(LARGE, held, lambda _: order.append("large")))
+                group.create_task(read(LARGE, memory, lambda _: order.append("large")))
             group.create_task(small_ones())
         largest = [place for place, size in enumerate(order) if size == "large"]
         assert len(largest) == MANY
@@ -89,20 +89,20 @@ class TestTurns:
             order.append("others")
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(read(LARGE, Held(2**26), lambda _: order.append("used"), decode))
+            group.create_task(read(LARGE, BodyMemory(2**26), lambda _: order.append("used"), decode))
             group.create_task(others())
         steps = [step for step, _ in itertools.groupby(order)]
         assert steps == ["decoded", "others", "used", "others", "freed", "others"]
 
     async def test_what_waits_to_be_parsed_counts_as_held(self) -> None:
-        held = Held(len(LARGE) * 2)
-        reads = (read(LARGE, held, len) for _ in range(MANY))
+        memory = BodyMemory(len(LARGE) * 2)
+        reads = (read(LARGE, memory, len) for _ in range(MANY))
         answers = await asyncio.gather(*reads, return_exceptions=True)
         refused = [answer for answer in answers if isinstance(answer, Refusal)]
         assert {answer.status for answer in refused} == {503}
         assert 0 < len(refused) < MANY
         # Everything is given back, even by those who were refused.
-        assert await asyncio.gather(*(read(LARGE, held, len) for _ in range(2))) == [1, 1]
+        assert await asyncio.gather(*(read(LARGE, memory, len) for _ in range(2))) == [1, 1]
 
 
 class TestCollector:
@@ -116,7 +116,7 @@ class TestCollector:
 
     @pytest.mark.parametrize(("body", "enabled"), [(SMALL, True), (LARGE, False)])
     async def test_it_is_off_while_there_is_a_large_document(self, body: bytes, enabled: bool) -> None:  # noqa: FBT001
-        assert await read(body, Held(2**26), lambda _: gc.isenabled()) is enabled
+        assert await read(body, BodyMemory(2**26), lambda _: gc.isenabled()) is enabled
 
     async def test_an_error_keeps_no_document(self) -> None:
         """A traceback holds what its frames held."""
@@ -130,13 +130,13 @@ class TestCollector:
             raise ValueError(repr(document))
 
         with pytest.raises(ValueError, match="Document"):
-            await read(LARGE, Held(2**26), refuse, lambda _: Document())
+            await read(LARGE, BodyMemory(2**26), refuse, lambda _: Document())
         assert freed == [False]
 
     async def test_where_it_was_off_it_stays_off(self) -> None:
         gc.disable()
         try:
-            await read(LARGE, Held(2**26), len)
+            await read(LARGE, BodyMemory(2**26), len)
             assert not gc.isenabled()
         finally:
             gc.enable()
@@ -209,7 +209,7 @@ class TestWeight:
             asked.append(True)
             return parse_json(body)
 
-        await with_document(body, Held(2**26), decode=decode, use=len)
+        await with_document(body, BodyMemory(2**26), decode=decode, use=len)
         assert bool(asked) is typed
 
 

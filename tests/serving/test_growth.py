@@ -14,7 +14,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from builders import pod, review
-from gatekeeper_py.serving.body import Held, Refusal, check_weight, parse_json, read_body
+from gatekeeper_py.serving.body import BodyMemory, Refusal, check_weight, parse_json, read_body
 from gatekeeper_py.serving.decode import parse_pod_review
 from gatekeeper_py.serving.webhook import budget
 from growth import check_linear
@@ -99,7 +99,7 @@ async def test_the_media_type_is_read_in_linear_time(name: str) -> None:
         return requests[size]
 
     def read(request: web.Request) -> None:
-        steps = read_body(request, max_bytes=1024, seconds=1, held=Held(1024))
+        steps = read_body(request, max_bytes=1024, seconds=1, memory=BodyMemory(1024))
         with contextlib.suppress(StopIteration, Refusal):
             steps.send(None)
 

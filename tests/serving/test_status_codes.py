@@ -334,7 +334,7 @@ async def test_too_many_bytes_of_bodies_get_503_and_retry_after(start: Start) ->
     served = start(max_held_bytes=100_000)
     async with served.connected() as first, served.connected() as second:
         await first.send(request(b" " * 90_000, length=95_000))
-        await eventually(lambda: served.webhook._held._bytes >= 90_000)
+        await eventually(lambda: served.webhook._body_memory._bytes >= 90_000)
         await second.send(request(b" " * 20_000, length=30_000))
         answer = await second.receive()
         refused(answer, 503)
@@ -342,7 +342,7 @@ async def test_too_many_bytes_of_bodies_get_503_and_retry_after(start: Start) ->
         assert await second.ended()
         # The first is unharmed, and what was held is given back.
         refused(await first.ask(b" " * 5_000), 400)
-    await eventually(lambda: served.webhook._held._bytes == 0)
+    await eventually(lambda: served.webhook._body_memory._bytes == 0)
 
 
 class _Broken:

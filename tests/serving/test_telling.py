@@ -36,7 +36,7 @@ async def test_one_line_and_one_count_a_review(
     start: Start, mode: Any, endpoint: str, document: Any, verdict: str, level: str
 ) -> None:
     compiled = policy(HUB_TO_CORP, mode=mode)
-    served = start(compiled, tells_allowed=True)
+    served = start(compiled, log_allowed=True)
     await ask(served, document, endpoint)
     ((told_level, event, keys),) = served.log.lines
     assert (told_level, event, keys["verdict"]) == (level, "review", verdict)

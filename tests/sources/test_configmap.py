@@ -471,7 +471,7 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-class TestTrouble:
+class TestSourceErrors:
     """Whatever is odd ends in a pause and a new list, and the change made meanwhile arrives."""
 
     @pytest.mark.parametrize(("where", "script", "problem"), ODD)

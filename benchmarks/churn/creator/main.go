@@ -1,4 +1,4 @@
-// creator sends the same few objects to an API server again and again and says how long the answers took.
+// creator repeatedly sends the same few objects to an API server and reports how long the answers took.
 //
 // It is a program of its own so that the measured machine's time goes to the API server and its webhooks: a create
 // costs it about a tenth of a millisecond. Each of -creators clients has one keep-alive HTTP/1.1 connection and
@@ -6,8 +6,8 @@
 //
 // Standard output gets three lines of JSON: {"event":"measuring"} when the warm-up is over, {"event":"measured"} when
 // the measured time is over, and the Result. A create counts when its answer is complete within the measured time;
-// requests under way at the end are waited for. The exit status is 0 even when answers were wrong: whoever reads the
-// Result judges.
+// requests in progress at the end are completed. The exit status is 0 even when answers were wrong: the reader of the
+// Result must check it.
 package main
 
 import (
@@ -48,8 +48,8 @@ type Latency struct {
 	Max  float64 `json:"max"`
 }
 
-// Result is the last line. Statuses counts the answers by status, warm-up included, as Problems, Warnings and
-// Errors do: what is wrong then is wrong.
+// Result is the last line. Statuses, Problems, Warnings and Errors count answers of the warm-up too, because an
+// error in the warm-up is also an error.
 type Result struct {
 	Event      string         `json:"event"`
 	Creates    int            `json:"creates"` // answered 201 with a Pod, within the measured time
@@ -152,7 +152,7 @@ func run(out io.Writer) error {
 	}
 	time.Sleep(time.Until(end))
 	used := cpu() - before
-	// The line has to be out before the last answers are waited for: its reader measures, too.
+	// Write the line before waiting for the last answers, because its reader ends its own measurement then.
 	if err := lines.Encode(map[string]string{"event": "measured"}); err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (c *creator) work(begin, end time.Time) {
 	}
 }
 
-// create sends one request and says whether it was answered with the Pod.
+// create sends one request and reports whether the answer was the Pod.
 func (c *creator) create() bool {
 	body := c.bodies[c.next]
 	c.next = (c.next + 1) % len(c.bodies)
@@ -309,7 +309,7 @@ func duration(seconds float64) time.Duration { return time.Duration(seconds * fl
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// cpu is the user and system time this program has used, in seconds.
+// cpu returns the user and system time that this program has used, in seconds.
 func cpu() float64 {
 	var used syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &used) != nil {

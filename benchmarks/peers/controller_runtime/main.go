@@ -1,5 +1,5 @@
-// Command controllerruntime is the webhook that a Go engineer writes with controller-runtime: its server,
-// its decoder to corev1.Pod, its responses.
+// Command controllerruntime is a webhook written with controller-runtime: it uses its server, its decoder to
+// corev1.Pod, and its responses.
 package main
 
 import (
@@ -46,7 +46,7 @@ func serve(port int, certificate, key, approved string) error {
 	server := webhook.NewServer(webhook.Options{
 		Host: "127.0.0.1",
 		Port: port,
-		// The two files need not be in one directory, so their whole paths stand below the root.
+		// The two files may be in different directories, so both are given as paths below the root.
 		CertDir:  "/",
 		CertName: certificate,
 		KeyName:  key,
@@ -101,7 +101,7 @@ func (h *images) approved(image string) bool {
 	return h.hosts[host(image)]
 }
 
-// host is the registry of an image; a short name is Docker Hub's.
+// host returns the registry of an image. Short names belong to Docker Hub.
 func host(image string) string {
 	first, _, found := strings.Cut(image, "/")
 	if found && (strings.ContainsAny(first, ".:") || first == "localhost") {

@@ -1,5 +1,5 @@
-// Command nethttp is the webhook that a Go engineer writes who counts: the standard library alone, a struct
-// of just the fields that the decision needs, buffers used again, one write for an answer.
+// Command nethttp is a webhook that is tuned by hand: only the standard library, a struct with only the fields that
+// the decision needs, reused buffers, and one write for each answer.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 // As controller-runtime has it: an update carries two objects of up to 3 MiB.
 const maxBody = 7 << 20
 
-// Buffers that a large body has grown are left to the collector.
+// Larger buffers are not reused, but left to the garbage collector.
 const maxKept = 256 << 10
 
 type review struct {
@@ -107,7 +107,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rejected, found := h.rejected(&asked)
-	// The body has been decoded to strings of its own: the buffer can hold the answer now.
+	// The decoded strings do not refer to the buffer, so it can hold the answer now.
 	buffer.Reset()
 	answer := appendAnswer(buffer.AvailableBuffer(), asked.Request.UID, rejected, !found)
 	header := w.Header()
@@ -124,7 +124,7 @@ func (h *handler) keep(buffer *bytes.Buffer) {
 	}
 }
 
-// rejected is the first image that is not from an approved host.
+// rejected returns the first image that is not from an approved host.
 func (h *handler) rejected(asked *review) (string, bool) {
 	spec := &asked.Request.Object.Spec
 	for _, containers := range [...][]container{spec.InitContainers, spec.Containers, spec.EphemeralContainers} {
@@ -153,7 +153,7 @@ func appendAnswer(to []byte, uid, rejected string, allowed bool) []byte {
 	return append(to, `}}}`...)
 }
 
-// appendText appends a JSON string; the usual text needs no escapes.
+// appendText appends a JSON string. It is fast for text that needs no escapes.
 func appendText(to []byte, text string) []byte {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
@@ -169,7 +169,7 @@ func appendText(to []byte, text string) []byte {
 	return append(to, '"')
 }
 
-// host is the registry of an image; a short name is Docker Hub's.
+// host returns the registry of an image. Short names belong to Docker Hub.
 func host(image string) string {
 	first, _, found := strings.Cut(image, "/")
 	if found && (strings.ContainsAny(first, ".:") || first == "localhost") {

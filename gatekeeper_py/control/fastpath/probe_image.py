@@ -119,7 +119,7 @@ def _first(entries: set[Entry]) -> list[Entry]:
 def _in_both(excluded: ImageSet, included: ImageSet) -> str:
     """Return an image that is in both sets, if that is easily found."""
     narrower = included if is_glob(excluded.host) else excluded
-    wants = (excluded.digest, included.digest)
-    digest = next((each for each in wants if each not in {None, ANY}), ANY if ANY in wants else None)
+    digests = (excluded.digest, included.digest)
+    digest = next((each for each in digests if each not in {None, ANY}), ANY if ANY in digests else None)
     tag = None if digest else excluded.tag or included.tag
     return replace(narrower, tag=tag, digest=digest).example(REPOSITORY)

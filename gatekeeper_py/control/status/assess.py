@@ -267,7 +267,7 @@ class _Assessment:
             if not each.ready:
                 self._problems.append(f"{name} is not ready")
             if pod.problem:
-                self._problems.append(f"{name} cannot be asked: {pod.problem}")
+                self._problems.append(f"{name} cannot be reached: {pod.problem}")
                 continue
             self._problems += _policy_problems(name, pod, each, policy)
             self._problems += _certificate_problems(name, each, self._now, self._expires_soon)
@@ -360,7 +360,7 @@ class _Assessment:
         in_step: bool | None = None
         for each in facts.controllers:
             if each.problem:
-                self._problems.append(f"the controller {each.name} cannot be asked: {each.problem}")
+                self._problems.append(f"the controller {each.name} cannot be reached: {each.problem}")
                 continue
             for what in _alarms(each):
                 self._problems.append(f"the controller raises the alarm {what}: see its log")

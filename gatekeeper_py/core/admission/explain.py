@@ -166,7 +166,7 @@ def _in_words(
 ) -> str:
     pattern = rule.pattern
     if stage == "host":
-        return f"the registry is {location.host}, the rule wants {pattern.host}"
+        return f"the registry is {location.host}, the rule requires {pattern.host}"
     if stage == "path":
         have = "/".join(location.segments)
         want = "/".join((*pattern.segments, "**") if pattern.subtree else pattern.segments)
@@ -174,14 +174,14 @@ def _in_words(
         if not pattern.subtree and location.segments[: len(pattern.segments)] == pattern.segments:
             below = "/".join((pattern.host, *pattern.segments, "**"))
             hint = f"; {below}{pattern.qualifier or ''} would match all below it"
-        return f"the repository is {have}, the rule wants {want}{hint}"
+        return f"the repository is {have}, the rule requires {want}{hint}"
     if stage == "tag":
         shown = tag if tag is not None else "none, as runtimes ignore it beside a digest"
-        return f"the tag is {shown}, the rule wants {pattern.tag}"
+        return f"the tag is {shown}, the rule requires {pattern.tag}"
     if stage == "digest":
         if reference.digest is None:
             return "the image is not pinned by a digest"
-        return f"the digest is {reference.digest}, the rule wants {pattern.digest}"
+        return f"the digest is {reference.digest}, the rule requires {pattern.digest}"
     if stage == "namespace":
         here = namespace if namespace is not None else "none"
         return f"the namespace is {here}, the rule is for {', '.join(rule.namespaces or ())}"

@@ -17,12 +17,12 @@ from gatekeeper_py.core.policy.finding import Finding
 CONFIGMAP: Final = ("", "ConfigMap")
 GUARDED_OPERATIONS: Final = frozenset({"CREATE", "UPDATE"})
 
-NOBODY: Final = Writer()
-"""A writer about which nothing is known."""
+UNKNOWN_WRITER: Final = Writer()
+"""For a request whose writer is not known."""
 
 
 def guarded(
-    request: AdmissionRequest, namespace: str, name: str, writer: Writer = NOBODY
+    request: AdmissionRequest, namespace: str, name: str, writer: Writer = UNKNOWN_WRITER
 ) -> ConfigMapPolicy | None:
     """Return what the policy's ConfigMap is to hold; ``None`` when the request is about something else.
 
@@ -42,12 +42,12 @@ def guarded(
 
 
 def untouched(request: AdmissionRequest) -> Outcome:
-    """The answer to a review of anything but the policy."""
+    """Return the answer to a review of an object that is not the policy."""
     return Outcome(response=review.allowed(request.uid), verdict="allowed", mode="enforce")
 
 
 def refused(request: AdmissionRequest, errors: Sequence[Finding]) -> Outcome:
-    """The answer for a policy that is not acceptable."""
+    """Return the answer for a policy that is not acceptable."""
     response = review.denied(request.uid, _message(errors))
     return Outcome(response=response, verdict="denied", mode="enforce")
 

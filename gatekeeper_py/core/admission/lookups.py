@@ -33,7 +33,7 @@ class Endpoint(Protocol):
     def __call__(self, request: AdmissionRequest, policy: ActivePolicy, facts: Facts, /) -> object: ...
 
 
-NOT_ASKED: Final = Resolution(failed("no registry was asked"))
+NOT_LOOKED_UP: Final = Resolution(failed("no registry was queried"))
 
 
 class Facts:
@@ -55,7 +55,7 @@ class Facts:
         resolution = self._resolved.get(lookup) or self._known(lookup)
         if resolution is None:
             self.missing.append(lookup)
-            return NOT_ASKED
+            return NOT_LOOKED_UP
         self.used[lookup] = resolution
         return resolution
 
@@ -66,8 +66,8 @@ def nobody_asked(_manifest: Manifest) -> bool:
 
 
 def no_facts() -> Facts:
-    """Return facts for a place that asks no registries: what needs one could not be verified."""
-    return Facts(lambda _lookup: NOT_ASKED)
+    """Return facts for a caller without registries: images that need a look-up could not be verified."""
+    return Facts(lambda _lookup: NOT_LOOKED_UP)
 
 
 def final_facts(answers: Mapping[Lookup, Resolution]) -> Facts:
@@ -165,7 +165,7 @@ class PodLookups(NamedTuple):
             return images[0], "", ""
         if answer.status == "missing":
             return "", "", "no mirror has it"
-        return "", "", f"no mirror could be asked: {answer.cause}"
+        return "", "", f"no mirror could be queried: {answer.cause}"
 
     def _approved(self, plan: Rewrite) -> tuple[str, ...]:
         """The images on a mirror's targets that names approve. The others are never asked about."""

@@ -37,7 +37,9 @@ Endpoint = Literal["validating", "mutating"]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validating", "mutating")
 
 NEVER_CALLED: Final = "no image is ever rewritten"
-TAKEN: Final[Mapping[Endpoint, str]] = MappingProxyType({"validating": "refuses", "mutating": "rewrites"})
+EXCLUSION_VERBS: Final[Mapping[Endpoint, str]] = MappingProxyType(
+    {"validating": "refuses", "mutating": "rewrites"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +229,7 @@ def _compile(
         endpoint: choose(
             _candidates(policy, problems, endpoint),
             (entry for exclusion in excluding[endpoint].values() for entry in exclusion(policy, moment.now)),
-            TAKEN[endpoint],
+            EXCLUSION_VERBS[endpoint],
         )
         for endpoint in ENDPOINTS
     }

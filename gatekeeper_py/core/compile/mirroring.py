@@ -45,7 +45,7 @@ def on_mirror(origin: ImageSet, source: Prefix, to: Prefix) -> Iterator[Mirrored
         named = source.text.partition("/")[0] in {DOCKER_HUB, "index.docker.io"}
         for mirrored in _official(origin, to):
             yield _bounded(mirrored, (OFFICIAL_NAMESPACE,) if named else (), to)
-    rest = _rest(origin, source)
+    rest = _path_below(origin, source)
     # Of Docker Hub's images only the official ones are a single part below the registry.
     if rest is not None and not (at_root and len(rest.segments) == 1 and not rest.subtree):
         segments = (ANY,) if at_root and not rest.segments else rest.segments
@@ -56,12 +56,12 @@ def on_mirror(origin: ImageSet, source: Prefix, to: Prefix) -> Iterator[Mirrored
         )
 
 
-class _Rest(NamedTuple):
+class _PathBelow(NamedTuple):
     segments: tuple[str, ...]
     subtree: bool
 
 
-def _rest(origin: ImageSet, source: Prefix) -> _Rest | None:
+def _path_below(origin: ImageSet, source: Prefix) -> _PathBelow | None:
     """Return what of a set's path lies below ``source``, ``None`` when nothing does."""
     shared = min(len(origin.segments), len(source.segments))
     pairs = zip(origin.segments[:shared], source.segments[:shared], strict=True)
@@ -69,8 +69,8 @@ def _rest(origin: ImageSet, source: Prefix) -> _Rest | None:
         return None
     segments = origin.segments[len(source.segments) :]
     if len(origin.segments) < len(source.segments):
-        return _Rest((), subtree=True) if origin.subtree else None
-    return _Rest(segments, origin.subtree) if segments or origin.subtree else None
+        return _PathBelow((), subtree=True) if origin.subtree else None
+    return _PathBelow(segments, origin.subtree) if segments or origin.subtree else None
 
 
 def _has_source_itself(origin: ImageSet, source: Prefix) -> bool:

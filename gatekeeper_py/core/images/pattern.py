@@ -45,28 +45,28 @@ _MAX_SHOWN: Final = 64
 class InvalidPattern(ValueError):
     """The text is not a pattern.
 
-    ``candidate`` is a text to write instead, which may be wrong in another way; a message that ``asks`` ends
-    with the question whether that was meant.
+    ``candidate`` is a text to write instead, which may be wrong in another way. With ``suggests``, the
+    message ends with the question whether that was meant.
     """
 
-    def __init__(self, message: str, candidate: str = "", *, asks: bool = False) -> None:
+    def __init__(self, message: str, candidate: str = "", *, suggests: bool = False) -> None:
         super().__init__(message)
         self._candidate = candidate
-        self._asks = asks
+        self._suggests = suggests
         self._text = ""
         self._parse: Callable[[str], object] | None = None
 
-    def said_of(self, text: str, parse: Callable[[str], object]) -> InvalidPattern:
-        """Remember the refused text, and what a text to write instead must be accepted by."""
+    def about(self, text: str, parse: Callable[[str], object]) -> InvalidPattern:
+        """Set the refused text, and the parser that must accept a proposal."""
         self._text, self._parse = text, parse
         return self
 
     @cached_property
     def proposal(self) -> str:
-        """What to write instead; empty when nothing is known.
+        """Return the text to write instead, or an empty text if there is none.
 
-        It is accepted where the text was refused, and matches no more than the text was meant to. It is
-        computed when it is asked for: most of a hundred thousand problems are only counted.
+        The parser accepts it, and it matches no more than the refused text was meant to. It is computed only
+        when it is needed: most of a hundred thousand problems are only counted.
         """
         if not self._candidate or self._candidate == self._text or self._parse is None:
             return ""
@@ -77,7 +77,7 @@ class InvalidPattern(ValueError):
         return self._candidate
 
     def __str__(self) -> str:
-        question = f": is it {_short(self.proposal)}?" if self._asks and self.proposal else ""
+        question = f": is it {_short(self.proposal)}?" if self._suggests and self.proposal else ""
         return f"{super().__str__()}{question}"
 
 
@@ -164,7 +164,7 @@ def parse_pattern(text: str) -> Pattern:
     try:
         return _pattern(text)
     except InvalidPattern as problem:
-        raise problem.said_of(text, parse_pattern) from None
+        raise problem.about(text, parse_pattern) from None
 
 
 def _pattern(text: str) -> Pattern:
@@ -212,7 +212,7 @@ def parse_prefix(text: str) -> Prefix:
     try:
         return _prefix(text)
     except InvalidPattern as problem:
-        raise problem.said_of(text, parse_prefix) from None
+        raise problem.about(text, parse_prefix) from None
 
 
 def _prefix(text: str) -> Prefix:
@@ -289,7 +289,7 @@ def _parse_host(host: str, path: str | None, text: str) -> str:
     name, port = split_port(host)
     dotless = "." not in name and not name.startswith("[")
     if dotless and ":" not in host and host.lower() != "localhost":
-        raise InvalidPattern("the host is missing", _with_hub_host(text), asks=True)
+        raise InvalidPattern("the host is missing", _with_hub_host(text), suggests=True)
     if dotless and path is None and name.lower() != "localhost":
         shown = _short(host)
         raise InvalidPattern(

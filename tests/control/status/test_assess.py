@@ -256,7 +256,7 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
         pytest.param(first_replica(ready=False), "the replica gk-1 is not ready", id="not-ready"),
         pytest.param(
             first_replica(problem="503 Service Unavailable", policy=None),
-            "gk-1 cannot be asked: 503",
+            "gk-1 cannot be reached: 503",
             id="unreadable",
         ),
         pytest.param(
@@ -319,7 +319,7 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
         pytest.param(lambda it: replace(it, controllers=()), "no controller is ready", id="controller-away"),
         pytest.param(
             lambda it: replace(it, controllers=(replace(it.controllers[0], problem="timeout"),)),
-            "gk-controller-1 cannot be asked: timeout",
+            "gk-controller-1 cannot be reached: timeout",
             id="controller-silent",
         ),
         pytest.param(

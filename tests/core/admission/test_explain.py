@@ -86,29 +86,29 @@ def test_why_mutate_would_leave_it() -> None:
 @pytest.mark.parametrize(
     ("image", "allow", "reason"),
     [
-        pytest.param("b.io/x", "[a.io]", "the registry is b.io, the rule wants a.io", id="host"),
-        pytest.param("a.io/x", "[a.io/y]", "the repository is x, the rule wants y", id="path"),
+        pytest.param("b.io/x", "[a.io]", "the registry is b.io, the rule requires a.io", id="host"),
+        pytest.param("a.io/x", "[a.io/y]", "the repository is x, the rule requires y", id="path"),
         pytest.param(
             "a.io/x/y",
             "['a.io/x:v1']",
-            "the repository is x/y, the rule wants x; a.io/x/**:v1 would match all below it",
+            "the repository is x/y, the rule requires x; a.io/x/**:v1 would match all below it",
             id="path-of-an-exact-rule",
         ),
         pytest.param(
-            "a.io/x", "[a.io/x/**]", "the repository is x, the rule wants x/**", id="path-of-a-subtree"
+            "a.io/x", "[a.io/x/**]", "the repository is x, the rule requires x/**", id="path-of-a-subtree"
         ),
-        pytest.param("a.io/x", "['a.io/x:v1']", "the tag is latest, the rule wants v1", id="tag"),
+        pytest.param("a.io/x", "['a.io/x:v1']", "the tag is latest, the rule requires v1", id="tag"),
         pytest.param(
             f"a.io/x:v1@{SHA256}",
             "['a.io/x:v1']",
-            "the tag is none, as runtimes ignore it beside a digest, the rule wants v1",
+            "the tag is none, as runtimes ignore it beside a digest, the rule requires v1",
             id="tag-beside-a-digest",
         ),
         pytest.param("a.io/x", "[a.io@*]", "the image is not pinned by a digest", id="not-pinned"),
         pytest.param(
             f"a.io/x@{SHA256}",
             f"['a.io/x@{OTHER}']",
-            f"the digest is {SHA256}, the rule wants {OTHER}",
+            f"the digest is {SHA256}, the rule requires {OTHER}",
             id="digest",
         ),
         pytest.param(
@@ -168,6 +168,6 @@ def test_near_misses_as_json() -> None:
     assert nearest_as_json(explain(compiled, None, "b.io/x").nearest) == [
         {
             "rule": {"list": "allow", "index": 0, "image": "a.io"},
-            "missed": "the registry is b.io, the rule wants a.io",
+            "missed": "the registry is b.io, the rule requires a.io",
         }
     ]

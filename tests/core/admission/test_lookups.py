@@ -188,7 +188,7 @@ class TestMirrors:
             pytest.param("", (MISSING, FOUND), dr, "", id="second"),
             pytest.param("", (DOWN, FOUND), dr, "", id="second-after-an-error"),
             pytest.param("", (MISSING, MISSING), "nginx:1", "no mirror has it", id="missing-keep"),
-            pytest.param("", (MISSING, DOWN), "nginx:1", "no mirror could be asked", id="error-keep"),
+            pytest.param("", (MISSING, DOWN), "nginx:1", "no mirror could be queried", id="error-keep"),
             pytest.param("onMissing: rewrite", (MISSING, MISSING), hub, "", id="missing-rewrite"),
             pytest.param("onMissing: rewrite", (DOWN, MISSING), "nginx:1", "could be", id="error-is-no-miss"),
             pytest.param("onError: rewrite", (DOWN, MISSING), hub, "", id="error-rewrite"),

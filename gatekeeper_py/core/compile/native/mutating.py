@@ -144,10 +144,10 @@ def _record() -> Iterator[Variable]:
     short = f"size(variables.annotation) <= {MAX_RECORD_LENGTH}"
     yield Variable("own", f"{short} && variables.annotation.matches({quoted(_OWN_FORM)})")
     pairs = "variables.annotation.substring(2, size(variables.annotation) - 2).split('\",\"')"
-    no_pairs = "[['', '']].filter(r, false)"  # an empty list whose type is known
+    no_rewrites = "[['', '']].filter(r, false)"  # an empty list whose type is known
     yield Variable(
         "earlier",
-        f"variables.own && size(variables.annotation) > 2 ? {pairs}.map(r, r.split('\":\"')) : {no_pairs}",
+        f"variables.own && size(variables.annotation) > 2 ? {pairs}.map(r, r.split('\":\"')) : {no_rewrites}",
     )
     yield Variable("paths", "variables.earlier.map(r, r[0])")
     again = "variables.planned.filter(p, p[2] == r[0]).map(p, p[0])"

@@ -94,7 +94,7 @@ def parse_allowed(text: str) -> Pattern:
     try:
         pattern = parse_pattern(text)
     except InvalidPattern as problem:
-        raise problem.said_of(text, parse_allowed) from None
+        raise problem.about(text, parse_allowed) from None
     if pattern.any_host:
         raise InvalidPattern("* alone as the host would approve every registry")
     return pattern
