@@ -1,4 +1,4 @@
-"""Audits made from lists of what runs, without a cluster."""
+"""Audits of lists of objects, without a cluster."""
 
 from __future__ import annotations
 

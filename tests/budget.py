@@ -1,4 +1,4 @@
-"""How much a test may spend: little in a quick run, much in a long one (`make test-long`)."""
+"""The work of a test: little in a quick run, much in a long one (`make test-long`)."""
 
 from __future__ import annotations
 

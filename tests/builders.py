@@ -1,4 +1,4 @@
-"""What tests are made of: Pods, workloads, reviews as an API server sends them, policies."""
+"""Builders for Pods, workloads, policies, and reviews as an API server sends them."""
 
 from __future__ import annotations
 

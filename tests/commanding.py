@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left behind."""
+    """The output and the exit code of a command."""
 
     code: int
     out: str

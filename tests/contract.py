@@ -230,7 +230,7 @@ def _check_record(before: Any, after: Any, originals: dict[str, str]) -> None:
 
 
 def _annotation_bytes(obj: Any) -> int:
-    """What an API server adds up: the bytes of keys and values."""
+    """Return the size of annotations as an API server counts it: the bytes of keys and values."""
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     texts = (text for item in annotations.items() for text in item)
     return sum(len(text.encode(errors="surrogatepass")) for text in texts if isinstance(text, str))
@@ -284,7 +284,7 @@ def _differences(before: Any, after: Any) -> Iterator[tuple[Place, Any, Any]]:
 
 
 def _path(place: Place) -> str:
-    """As people write it, and as the annotation names it."""
+    """Return the path as people write it, and as the annotation has it."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
 
 

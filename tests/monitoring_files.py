@@ -1,4 +1,4 @@
-"""What is in monitoring/, as the tests read it."""
+"""The files of monitoring/, parsed for tests."""
 
 from __future__ import annotations
 

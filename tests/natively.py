@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 
 class Verdict(NamedTuple):
-    """What the native policies make of a request, and the message of the one that rejects it."""
+    """Return the result of the native policies for a request, and the message of a rejection."""
 
     verdict: Literal["allowed", "denied", "warned"]
     message: str = ""

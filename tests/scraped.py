@@ -24,7 +24,7 @@ UNREACHABLE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunningController:
-    """Where its health listener is, as HOST:PORT."""
+    """Return the address of its health listener, as HOST:PORT."""
 
     address: str
 

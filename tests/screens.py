@@ -52,7 +52,7 @@ __all__ = ["LUMINANCE", "SCREENS", "Scheme", "check_fits"]
 
 
 async def check_fits(page: Page) -> None:
-    """Nothing is wider than the screen, and all text can be read."""
+    """Check that nothing is wider than the screen, and that all text is readable."""
     width, screen = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= screen
     assert await page.evaluate(_CONTRAST) == []

@@ -25,7 +25,7 @@ GUARDED: Final = ConfigMapName("gatekeeper-py", "gatekeeper-py-policy")
 
 @dataclass
 class Served:
-    """A running webhook and what it was told to tell."""
+    """A running webhook and its recorded metrics and log."""
 
     webhook: Webhook
     listener: Listener

@@ -68,14 +68,14 @@ class Server:
 
     @property
     def errors(self) -> str:
-        """What was written to stderr."""
+        """Return what was written to stderr."""
         return "".join(self.text)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [line for line in self.lines if line.get("event") == name]
 
     def address(self, listener: str) -> tuple[str, int]:
-        """Where a listener is, once it says so."""
+        """Return the address of a listener, once it is logged."""
 
         def bound() -> list[str]:
             return [line["address"] for line in self.events("listening") if line["listener"] == listener]
@@ -85,7 +85,7 @@ class Server:
         return host, int(port)
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Until it holds; fails at the deadline, or when the server ends first."""
+        """Wait until a condition holds. Fails at the deadline, or if the server ends first."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
             if time.monotonic() > deadline or self.process.poll() is not None:

@@ -1,4 +1,4 @@
-"""What the README and the docs say is true: their examples are run."""
+"""Check the README and the docs by running their examples."""
 
 from __future__ import annotations
 

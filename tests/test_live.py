@@ -1,4 +1,4 @@
-"""The live cell and its cache."""
+"""The live policy and its cache."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Observer:
 
 
 class World:
-    """A reloader and all it tells."""
+    """A reloader and its observers."""
 
     def __init__(self) -> None:
         self.live, self.log, self.observer = LivePolicy(), RecordingLog(), Observer()
@@ -288,7 +288,7 @@ def resident_bytes() -> int:
 
 @pytest.fixture
 def thawed() -> Iterator[None]:
-    """Nothing of earlier tests is frozen, nor of this one for later tests."""
+    """Unfreeze objects of earlier tests before, and of this test after."""
     gc.unfreeze()
     gc.collect()
     yield

@@ -61,7 +61,7 @@ def chunked(chunks: Iterable[bytes], *, path: str = "/validate-image") -> bytes:
 
 
 class Connection:
-    """One connection from the client's side."""
+    """A client's connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -79,7 +79,7 @@ class Connection:
             await self.writer.drain()
 
     async def receive(self, *, head: bool = False) -> Answer:
-        """One response; with ``head``, of a HEAD request, which has no body."""
+        """Read one response. With ``head``, the response to a HEAD request, which has no body."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             fields = dict(line.split(": ", 1) for line in lines[1:] if line)

@@ -1,4 +1,4 @@
-"""What the webhook costs the API server that asks it: creates of Pods, and Deployments scaled up and down.
+"""The cost of the webhook in an API server: creates of Pods, and Deployments scaled up and down.
 
 ``make bench-churn``; see ``__main__.py`` for what it does and ``README.md`` for what the numbers mean.
 """

@@ -2,7 +2,7 @@
 
 Starts one control plane, installs our product on it, and measures with each case registered in turn: creates
 of Pods by sixteen clients and by one, and Deployments scaled up and down. Writes ``churn.json`` and
-``churn.md``. Anything that is answered otherwise than it must be ends the run with status 1 and no results.
+``churn.md``. A wrong answer ends the run with status 1 and without results.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tools.controlplane.plane import ControlPlane
 
 
 def main() -> int:
-    """Measure and write; the exit status."""
+    """Measure and write the results; return the exit status."""
     arguments = _arguments()
     return or_say_why(_build_gatekeeper if arguments.build_gatekeeper else partial(_measure, arguments))
 

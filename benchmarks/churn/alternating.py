@@ -65,7 +65,7 @@ class Registration:
 
 
 def main() -> int:
-    """Measure and write; the exit status."""
+    """Measure and write the results; return the exit status."""
     return or_say_why(partial(_measure, _arguments()))
 
 

@@ -1,6 +1,6 @@
-"""The cases as data: what is registered with the API server, and what must then be true.
+"""The cases as data: what is registered with the API server, and the expected answers.
 
-Whoever adds a case adds a row to ``CASES``.
+To add a case, add a row to ``CASES``.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from benchmarks.churn.site import Site
 from tools.installation.product import K8S, MUTATING, NAMESPACE, VALIDATING
 
 OTHERS = (NAMESPACE, "kube-system")
-"""Namespaces that are left alone, as our own webhook leaves them."""
+"""Exempt namespaces, as for our own webhook."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a case may use."""
+    """The parts that a case may use."""
 
     site: Site
     gatekeeper: Gatekeeper | None = None
 
 
 Registered = Callable[[Stage], AbstractContextManager[Sequence[str]]]
-"""Registers something for as long as it is entered; gives the names of the processes that answer."""
+"""A context manager that registers something. Yields the names of the processes that answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def _nothing(_: Stage) -> Iterator[Sequence[str]]:
 
 @contextmanager
 def ours(stage: Stage, *, overlay: str) -> Iterator[Sequence[str]]:
-    """An overlay of ours as shipped."""
+    """Return a case with an unchanged overlay."""
     stage.site.arm(overlay)
     try:
         yield stage.site.servers()
@@ -78,7 +78,7 @@ def ours(stage: Stage, *, overlay: str) -> Iterator[Sequence[str]]:
 
 @contextmanager
 def _both(stage: Stage) -> Iterator[Sequence[str]]:
-    """The overlay ``enforce`` with the mutating webhook registered beside it, without a controller."""
+    """Install the overlay ``enforce`` with the mutating webhook, without a controller."""
     with ours(stage, overlay="enforce") as servers:
         stage.site.end_controller()
         validating = stage.site.product.get(VALIDATING)
@@ -157,7 +157,7 @@ CASES = (
 
 
 def available(*, gatekeeper: bool) -> tuple[list[Case], dict[str, str]]:
-    """The cases that can be played here, and why the others can't."""
+    """Return the cases that can run on this machine, and why the others cannot."""
     missing: dict[str, str] = {}
     if not (K8S / "overlays" / "fast-path").is_dir():
         missing["fast-path"] = "there is no overlay k8s/overlays/fast-path"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LEAST: Final = 6
-"""Fewer values say nothing of their median."""
+"""Fewer values have no confidence interval."""
 
 BUSY_CORES: Final = 0.1
 """A round is void when other programs use more, beyond what a quiet machine does beside."""

@@ -1,4 +1,4 @@
-"""One load of Pod creates by the program ``creator``, with what it cost whom."""
+"""One load of Pod creates by the program ``creator``, and the CPU cost by process group."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SPARE_SECONDS = 60.0
 
 
 def build() -> Path:
-    """The program that sends Pods; it has no dependencies. Raises ``BuildError``."""
+    """Build the program that sends Pods, which has no dependencies. Raises ``BuildError``."""
     return compiled("creator", SOURCES)
 
 
 class Spoiled(RuntimeError):
-    """Something was answered wrongly while it was measured: the figures mean nothing."""
+    """An answer was wrong during the measurement, so the figures are not valid."""
 
 
 class Reconnected(Spoiled):
@@ -33,7 +33,7 @@ class Reconnected(Spoiled):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Creation:
-    """What one load found; CPU in seconds per process group over the measured time."""
+    """The figures of one load; CPU in seconds per process group over the measured time."""
 
     creates: int
     seconds: float
@@ -48,13 +48,13 @@ class Creation:
         return self.creates / self.seconds
 
     def cpu_ms(self, group: str) -> float:
-        """Milliseconds of a group's CPU per create; 0 for a group that is not there."""
+        """Return the milliseconds of a group's CPU per create; 0 for a group that does not exist."""
         return self.cpu.get(group, 0.0) / self.creates * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Creators:
-    """How to run the program: who it is to the API server, and where its Pods go."""
+    """How to run the program: its identity for the API server, and the namespace of its Pods."""
 
     program: Path
     plane: ControlPlane
@@ -116,7 +116,7 @@ def creation(
     clients: int,
     warnings: int,
 ) -> Creation:
-    """What the program's result and two samples of CPU say.
+    """Return the figures from the program's result and two samples of CPU.
 
     Raises Spoiled when an answer was wrong or when there were not ``warnings`` per answer, and Reconnected
     when a client had to connect more than once.
@@ -143,6 +143,6 @@ def creation(
 
 
 def write_bodies(path: Path, bodies: Sequence[Mapping[str, Any]]) -> Path:
-    """The file that the program reads: one body a line."""
+    """Write the file that the program reads: one body on each line."""
     path.write_text("".join(json.dumps(body, separators=(",", ":")) + "\n" for body in bodies))
     return path

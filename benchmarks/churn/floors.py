@@ -1,6 +1,6 @@
-"""What any match condition costs an API server: cases to hold the fast path's against, and not to use.
+"""The minimum cost of match conditions in an API server, for comparison with the fast path.
 
-Neither expression is sound: what is no container, and what is not there, is not looked at.
+Neither expression is complete: they ignore other lists than containers, and absent fields. Do not use them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from benchmarks.churn.cases import Case, Stage, ours
 from tools.installation.product import VALIDATING
 
 ONE_COMPARISON = f"object.spec.containers[2].image == '{DENIED_IMAGE}'"
-"""The probes' unlisted image is there."""
+"""The registry of the probes' unlisted image."""
 
 ONE_REGEX = rf"!object.spec.containers.all(c, c.image.matches('^(?:{HOST.replace('.', '[.]')})/.*'))"
 
 
 @contextmanager
 def _conditioned(stage: Stage, expression: str) -> Iterator[Sequence[str]]:
-    """The validating webhook for Pods alone, with this condition instead of its own."""
+    """Register the validating webhook for Pods only, with this condition instead of its own."""
     plane = stage.site.plane
     with ours(stage, overlay="enforce") as servers:
         stage.site.end_controller()

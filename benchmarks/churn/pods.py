@@ -36,7 +36,7 @@ def bodies(share: int, other: Sidecar = "with-port") -> list[dict[str, Any]]:
 
 
 def pod(index: int, sidecar: Sidecar) -> dict[str, Any]:
-    """One Pod without a name of its own."""
+    """Return one Pod without a name of its own."""
     template = pod_template(index, sidecar)
     owner = {
         "apiVersion": "apps/v1",
@@ -56,7 +56,7 @@ def pod(index: int, sidecar: Sidecar) -> dict[str, Any]:
 
 
 def deployment(name: str, index: int, sidecar: Sidecar) -> dict[str, Any]:
-    """A Deployment of such Pods, scaled to none."""
+    """Return a Deployment of such Pods with zero replicas."""
     template = pod_template(index, sidecar)
     labels = {"churn": name}
     template["metadata"]["labels"] |= labels
@@ -71,7 +71,7 @@ def deployment(name: str, index: int, sidecar: Sidecar) -> dict[str, Any]:
 
 
 def pod_template(index: int, sidecar: Sidecar) -> dict[str, Any]:
-    """Metadata and spec of the Pods number ``index``."""
+    """Return metadata and spec of the Pods with the number ``index``."""
     digest = f"{index:064x}"
     proxy = f"{_HOSTS[sidecar]}/team-{index % 7}/proxy:3.{index}.0"
     return {

@@ -11,7 +11,7 @@ from benchmarks import machine
 from benchmarks.churn.rounds import Sample
 
 RESULTS = machine.ROOT / "benchmarks" / "results" / "latest"
-"""The folder of results that nobody committed."""
+"""The folder of results that are not committed."""
 
 BASE = "none"
 
@@ -72,7 +72,7 @@ class Target:
     value: Callable[[Figures], float | None]
 
     def judged(self, found: Figures) -> dict[str, Any]:
-        """The target with what was found: ``met``, ``missed`` or ``not measured``."""
+        """Return the target with the measured value: ``met``, ``missed`` or ``not measured``."""
         value = self.value(found)
         if value is None:
             verdict = "not measured"
@@ -158,7 +158,7 @@ TARGETS = (
 
 
 def judged(found: Figures) -> list[dict[str, Any]]:
-    """Every target with its verdict."""
+    """Return every target with its verdict."""
     return [target.judged(found) for target in TARGETS]
 
 
@@ -183,7 +183,7 @@ POD_COLUMNS = (
 
 
 def markdown(document: Mapping[str, Any], found: Figures) -> str:
-    """The results for people; medians, with the least and the most of the rounds."""
+    """Return the results as Markdown: medians, with the lowest and highest of the rounds."""
     plan, machine = document["plan"], document["machine"]
     pods = plan["replicas"] * document["deployments"]
     introduction = (

@@ -48,7 +48,7 @@ class Plan:
     clients: int = 16
 
     def shares(self, case: Case) -> list[int]:
-        """The shares to measure a case with, in their order."""
+        """Return the shares to measure a case with, in their order."""
         if self.every_share:
             return list(case.shares)
         return list(dict.fromkeys((case.shares[0], case.shares[-1])))
@@ -169,7 +169,7 @@ def _scaled(plan: Plan, stage: Stage, cpu: Callable[[], Mapping[str, float]]) ->
 
 
 def others(load: Creation) -> float:
-    """Cores that were busy with something that is no part of this: what makes the figures doubtful."""
+    """Return the cores that were busy with other programs. They make the figures doubtful."""
     return (load.cpu["machine"] - load.cpu["all_ours"] - load.creator_cpu) / load.seconds
 
 
@@ -206,7 +206,7 @@ def _unlisted() -> dict[str, Any]:
 
 
 def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
-    """What a few probes found to be otherwise than the case says.
+    """Return how the answers to a few probes differ from the case, if they do.
 
     Between any two cases, an answer differs or the number of reviews does.
     """
@@ -245,6 +245,6 @@ def or_say_why(measure: Callable[[], int]) -> int:
 
 
 def say(line: str) -> None:
-    """Progress, on standard error."""
+    """Print progress on standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

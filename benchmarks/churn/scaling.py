@@ -25,7 +25,7 @@ _COLLECTION = f"/apis/apps/v1/namespaces/{CHURN}/deployments"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """Seconds until all ran and until all were gone; CPU in seconds per process group over both."""
+    """Seconds until all Pods ran and until all were deleted; CPU in seconds per process group over both."""
 
     pods: int
     up_seconds: float
@@ -33,12 +33,12 @@ class Scaling:
     cpu: Mapping[str, float]
 
     def cpu_ms(self, group: str) -> float:
-        """Milliseconds of a group's CPU per Pod that came and went."""
+        """Return the milliseconds of a group's CPU per Pod that was created and deleted."""
         return self.cpu[group] / self.pods * 1000
 
 
 def prepare(plane: ControlPlane) -> None:
-    """Make the Deployments, scaled to none."""
+    """Create the Deployments with zero replicas."""
     for index in range(DEPLOYMENTS):
         sidecar: Sidecar = "with-port" if index % 2 else "pre-approved"
         plane.api("POST", _COLLECTION, deployment(f"web-{index}", index, sidecar))
@@ -74,7 +74,7 @@ def scale(plane: ControlPlane, *, replicas: int, cpu: Callable[[], Mapping[str, 
 
 
 class _Watching:
-    """Requests of the administrator over one connection, since a new one costs more than they do."""
+    """Requests of the administrator over one connection, because a new one costs more than a request."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)
@@ -93,7 +93,7 @@ class _Watching:
         self._wait(lambda: not self._ask("GET", path)["items"], "Pods gone")
 
     def refusals(self) -> int:
-        """How often a ReplicaSet's controller was refused a Pod so far."""
+        """Return how often a ReplicaSet's controller was refused a Pod so far."""
         path = f"/api/v1/namespaces/{CHURN}/events?fieldSelector=reason%3DFailedCreate"
         return sum(event.get("count") or 1 for event in self._ask("GET", path)["items"])
 

@@ -309,7 +309,7 @@ def _digest_of(response: Response, manifest: Manifest) -> str:
     except InvalidReference:
         raise _Unusable("the registry sent a malformed digest") from None
     if manifest.by_digest and digest != manifest.reference:
-        raise _Unusable("the registry answered with another digest than the one asked for")
+        raise _Unusable("the registry answered with another digest than the one requested")
     return digest
 
 
@@ -323,7 +323,7 @@ def _hashed(response: Response, manifest: Manifest) -> str:
     algorithm = manifest.reference.partition(":")[0] if manifest.by_digest else "sha256"
     digest = f"{algorithm}:{hashlib.new(algorithm, response.body).hexdigest()}"
     if manifest.by_digest and digest != manifest.reference:
-        raise _Unusable("the manifest has another digest than the one asked for")
+        raise _Unusable("the manifest has another digest than the one requested")
     return digest
 
 

@@ -60,7 +60,7 @@ class Pacing:
         """Why no request may be sent now; empty if one may."""
         now = self._clock()
         if now < self._paused_until:
-            return f"it asked us to pause for another {self._paused_until - now:.0f} s"
+            return f"it requested a pause of another {self._paused_until - now:.0f} s"
         if self.is_open and (now < self._open_until or self._probing):
             return f"its last {self._failures} requests failed"
         return ""

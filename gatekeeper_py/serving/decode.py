@@ -48,7 +48,7 @@ class _Metadata(TypedDict, total=False):
 
 
 def _mapping_type(paths: set[tuple[str, ...]], name: str, pod_spec: dict[str, Any], **more: Any) -> Any:
-    """Return the type of a mapping from which these paths lead to pod specs."""
+    """Return the type of a mapping that holds pod specs at these paths."""
     fields = {**pod_spec, **more} if () in paths else more
     for step in sorted({path[0] for path in paths if path}):
         inner = {path[1:] for path in paths if path and path[0] == step}

@@ -157,7 +157,7 @@ class Metrics:
             registry=self.registry,
         )
         self._breakers = self._gauge(
-            "lookup_breaker_open", "1 while a registry is not asked because it failed, else 0.", "host"
+            "lookup_breaker_open", "1 while a registry is not contacted because it failed, else 0.", "host"
         )
         self._registry_config = self._gauge(
             "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."

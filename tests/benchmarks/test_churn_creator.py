@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.answer)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, as the base class calls it
-        """Nothing to say."""
+        """Do not log requests."""
 
 
 @pytest.fixture(scope="module")

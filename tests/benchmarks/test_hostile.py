@@ -21,7 +21,7 @@ POLICY: Final = parse_policy(policy_text(10)).at(datetime(2026, 1, 1, tzinfo=UTC
 
 
 def answer_to(body: bytes) -> tuple[int, bytes]:
-    """What the webhook answers, without a socket."""
+    """Return the webhook's answer, without a socket."""
     try:
         request = parse(parse_json(body))
     except Refusal as refusal:

@@ -73,7 +73,7 @@ class TestCorpus:
 
 
 class TestProblem:
-    """What is accepted as an answer; CASE is allowed."""
+    """Answers that are accepted or refused; CASE is allowed."""
 
     def test_a_good_answer_has_none(self) -> None:
         assert corpus.problem(CASE, 200, answer()) is None

@@ -1,4 +1,4 @@
-"""What the soak sees of a server from outside is what the server holds."""
+"""The soak measures the resources that the server really holds."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Objects = dict[tuple[str, str, str], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """One version of Helm, without anything of the user's."""
+    """One version of Helm, without the user's configuration."""
 
     program: Path
 

@@ -359,7 +359,7 @@ def amend(path: Path, part: str = "cluster", **fields: Any) -> None:
 
 
 async def server_of(cluster: ClusterConfiguration) -> str:
-    """Which server a configuration leads to."""
+    """Return the server that a configuration names."""
     connection = await cluster.connect()
     try:
         return connection.server
@@ -555,7 +555,7 @@ class TestFinding:
 
 @pytest.mark.parametrize("kubeconfig", [True, False])
 def test_the_library_is_imported_without_its_models(*, kubeconfig: bool) -> None:
-    """They cost 64 MiB; whoever imports the library afterwards gets it whole."""
+    """The unused modules would take 64 MiB. A later import of the library gets all of it."""
     program = f"""
 import sys
 from gatekeeper_py.cluster.library import kubernetes_library

@@ -142,7 +142,7 @@ def test_a_closed_stdin_is_told_without_a_traceback() -> None:
 
 
 def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path: Path, write: Write) -> None:
-    """It waits for its input, so the signal finds it at work."""
+    """The command waits for input, so it runs when the signal arrives."""
     fifo = tmp_path / "pods"
     os.mkfifo(fifo)
     command = [sys.executable, "-m", "gatekeeper_py", "review", str(write(policy_text())), str(fifo)]
@@ -250,7 +250,7 @@ def test_help_lists_every_command_once_in_a_sentence_that_fits(command: Command)
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_as_documented(shell: str) -> None:
-    """As docs/command-line.md says; ``gatekeeper-py ex`` becomes ``explain``."""
+    """docs/command-line.md describes it: ``gatekeeper-py ex`` becomes ``explain``."""
     page = (Path(__file__).parents[2] / "docs/command-line.md").read_text(encoding="utf-8")
     assert f"_GATEKEEPER_PY_COMPLETE={shell}_source gatekeeper-py" in page
     program = Path(sys.executable).parent / "gatekeeper-py"

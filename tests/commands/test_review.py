@@ -552,7 +552,7 @@ def test_hostile_names_cannot_drive_a_terminal(command: Command, write: Write) -
 
 
 def test_json_output_is_json(command: Command, write: Write) -> None:
-    """No NaN, no Infinity, whatever the objects hold."""
+    """The output has no NaN and no Infinity, whatever the objects contain."""
     path = write(json.dumps(pod(1.5, [1], {"a": True})), "a")
     done = command("review", write(ENFORCE), path, "--format", "json")
     (answer,) = json.loads(done.out, parse_constant=pytest.fail)

@@ -1,4 +1,4 @@
-"""``audit --suggest``: a policy learnt from what runs."""
+"""``audit --suggest``: a policy made from the images in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``test``: policy tests, what they expect and why it is not so."""
+"""``test``: policy tests, their expectations, and the reasons for failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a controller with the fast path exposes, and that one without it exposes none of it."""
+"""A controller exposes the metrics of the fast path only with the fast path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass: what it writes, what it leaves alone, and when it arms and disarms."""
+"""One reconcile pass: what it writes, what it does not change, and when it arms and disarms."""
 
 from __future__ import annotations
 
@@ -448,7 +448,7 @@ async def test_an_authority_stays_while_a_replica_may_serve_its_leaf(armed: Worl
 
 
 async def test_a_deleted_secret_is_made_anew_without_an_untrusted_moment(armed: World) -> None:
-    """What was trusted stays so, and nothing new is served before it is."""
+    """The old CA stays trusted, and no certificate is served before its CA is trusted."""
     old = armed.store.bundle
     del armed.cluster.objects[SECRET]
     assert (await armed.reconcile()).change == "create"
@@ -496,7 +496,7 @@ async def pass_wanting(world: World, wanted: Conditions | None = CONDITIONS) -> 
 
 
 def put_conditions(world: World, conditions: Conditions) -> None:
-    """As the fast path writes them."""
+    """Return conditions as the fast path writes them."""
     for each in TEMPLATES:
         live = world.cluster.objects[each.path]
         world.cluster.put(each.path, with_conditions(live, each.names, conditions))
@@ -507,7 +507,7 @@ def carried(world: World, conditions: Conditions) -> bool:
 
 
 async def test_a_pass_never_puts_a_condition_in(armed: World) -> None:
-    """It does not know how old the policy is; nor does it when it makes a configuration."""
+    """The controller does not know how old the policy is, even when it creates a configuration."""
     report = await pass_wanting(armed)
     assert (report.changes.repaired, report.changes.conditions_differ) == ((), True)
     del armed.cluster.objects[CONFIGURATIONS[0]]

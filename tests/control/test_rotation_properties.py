@@ -106,7 +106,7 @@ class Rotation(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), seen=st.booleans())
     def step_past_the_next_write(self, which: int, seen: bool) -> None:  # noqa: FBT001 - drawn
-        """And perhaps all replicas see it before anything else happens."""
+        """Optionally, let all replicas see the change before the next step."""
         controller, before = self.controllers[which], len(self.world.cluster.writes())
         for _ in range(50):
             self.runner.run(self._step(controller))

@@ -114,7 +114,7 @@ class FakeCluster:
         self.objects[path] = copy.deepcopy({**document, "metadata": metadata})
 
     def edit(self, path: str, change: Callable[[dict[str, Any]], object]) -> None:
-        """Somebody changes an object."""
+        """Change an object as another client."""
         document = copy.deepcopy(self.objects[path])
         change(document)
         self.put(path, document)
@@ -171,7 +171,7 @@ class World:
         self.announce()
 
     def announce(self) -> None:
-        """What the cluster's own controllers write of the replicas."""
+        """Write what the cluster's own controllers write about the replicas."""
         endpoints = [
             {
                 "addresses": [each.host],
@@ -217,7 +217,7 @@ class World:
         return Passes(self.cluster, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
 
     async def reconcile(self, process: Passes | None = None, wanted: Wanted = BOTH) -> Report:
-        """One pass, of a new process unless one is given."""
+        """Run one pass, in a new process unless one is given."""
         return await (process or self.process()).run(wanted, self.now)
 
     async def converge(

@@ -146,7 +146,7 @@ PLACES: Final[tuple[Callable[[str, str], dict[str, Any]], ...]] = (
 
 
 def _odd(plain: str) -> Iterator[dict[str, Any]]:
-    """What is odd about the lists themselves."""
+    """Malformed lists."""
     yield {}
     yield {"containers": None}
     yield {"containers": []}

@@ -1,4 +1,4 @@
-"""What a user of the cluster meets, with kubectl as the client."""
+"""The webhook from a user's view, with kubectl as the client."""
 
 from __future__ import annotations
 

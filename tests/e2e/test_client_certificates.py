@@ -69,7 +69,7 @@ class Webhook:
         return {"metadata": {"name": NAME}, "webhooks": [webhook]}
 
     def answer(self, image: str) -> str:
-        """What kubectl writes when it creates a Pod, in dry run."""
+        """Return the output of kubectl when it creates a Pod in dry run."""
         done = self.plane.kubectl(
             "create", "-n", self.namespace, "--dry-run=server", "-f", "-",
             input=json.dumps(pod("web", image)), check=False,

@@ -1,4 +1,4 @@
-"""What removes the webhook configurations, and what must not; pauses, alarms, Events and drift."""
+"""What removes the webhook configurations and what does not; pauses, alarms, Events and drift."""
 
 from __future__ import annotations
 

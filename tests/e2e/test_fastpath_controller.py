@@ -39,7 +39,7 @@ from tools.polling import wait_until
 
 
 def probed(site: Site) -> list[dict[str, Any]]:
-    """What the controller tried in the namespace of the probe."""
+    """Return the requests of the controller in the probe namespace."""
     return [
         event
         for event in site.plane.audit_events()
@@ -152,7 +152,7 @@ def stopped_controller(site: Site) -> Iterator[None]:
 
 
 def test_while_the_controller_is_stopped_a_removed_image_comes_in(wide: Site, namespace: str) -> None:
-    """As docs/fast-path.md says: only what was plain, and until the controller runs again."""
+    """docs/fast-path.md: only pre-approved images are still admitted, until the controller runs again."""
     with stopped_controller(wide):
         wide.product.set_policy(TIGHT)
         with wide.asked(0):

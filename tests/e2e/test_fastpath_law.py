@@ -1,4 +1,4 @@
-"""What a real API server lets in without asking is what the policy approves, over thousands of Pods."""
+"""Over thousands of Pods, a real API server skips the webhook only for Pods that the policy approves."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ TEXTS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a Pod: as it was sent, as it would be stored, and which webhooks were asked."""
+    """One Pod: as it was sent, as it would be stored, and which webhooks were called."""
 
     sent: dict[str, Any]
     status: int
@@ -231,7 +231,7 @@ class Clients:
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[Counter[str]]:
-    """What happened to how many Pods, under all policies."""
+    """The number of Pods by outcome, under all policies."""
     counted: Counter[str] = Counter()
     yield counted
     sys.stderr.write(f"\nPods: {dict(sorted(counted.items()))}\n")
@@ -322,7 +322,7 @@ def judge(
 
 
 def decoded(value: Any) -> Any:
-    """What was sent as the mutating webhook sees it: to an API server a null is no value."""
+    """Return a Pod as the mutating webhook gets it. An API server drops nulls."""
     if isinstance(value, dict):
         return {key: decoded(each) for key, each in value.items() if each is not None}
     return [decoded(each) for each in value] if isinstance(value, list) else value

@@ -57,7 +57,7 @@ class Tool:
                 self.problems.append(done.stderr)
 
     def wait(self, times: int = 2) -> None:
-        """Until the manifests were applied so many times more."""
+        """Wait until the manifests were applied this many more times."""
         seen = self.applied
         wait_until(lambda: self.applied >= seen + times, seconds=60, what="the manifests applied again")
 

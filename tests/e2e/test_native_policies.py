@@ -159,7 +159,7 @@ def places(plane: ControlPlane) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def counted() -> Iterator[Counter[str]]:
-    """How many objects got which answer, under all policies."""
+    """The number of objects by answer, under all policies."""
     found: Counter[str] = Counter()
     yield found
     sys.stderr.write(f"\nobjects: {dict(sorted(found.items()))}\n")
@@ -247,7 +247,7 @@ def expectation(policy: CompiledPolicy, sent: Document, namespace: str, *, oldes
 
 
 def decoded(value: Any) -> Any:
-    """What was sent as an API server decodes it: a null is no value."""
+    """Return an object as an API server decodes it, which drops nulls."""
     if isinstance(value, dict):
         return {key: decoded(each) for key, each in value.items() if each is not None}
     return [decoded(each) for each in value] if isinstance(value, list) else value

@@ -17,7 +17,7 @@ ROLLOUT_SECONDS = 150
 
 
 def _replica_sets(product: Installed) -> dict[str, int]:
-    """Of the webhook's Deployment: name of each -> its ready replicas."""
+    """Return the ready replicas of each ReplicaSet of the webhook's Deployment, by name."""
     found = product.plane.api(
         "GET",
         f"/apis/apps/v1/namespaces/{NAMESPACE}/replicasets?labelSelector=app.kubernetes.io/name%3Dgatekeeper-py",

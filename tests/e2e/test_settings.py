@@ -97,7 +97,7 @@ def test_a_namespace_is_exempted_by_label(enforcing: Installed, namespace: str) 
 
 
 def test_an_exempt_namespace_recovers_from_a_full_outage(enforcing: Installed, namespace: str) -> None:
-    """As a network plug-in must, while no replica of the webhook runs."""
+    """Like a network plug-in's Pods while no replica of the webhook runs."""
     put(enforcing, f"exemptNamespaces: [{namespace}]")
     wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
     for server in enforcing.servers():

@@ -106,7 +106,7 @@ def test_a_configmap_that_is_deleted(trial: Trial) -> None:
 
 
 def test_a_configmap_of_the_same_name_elsewhere(trial: Trial, namespace: str) -> None:
-    """Whoever may write ConfigMaps of his own cannot widen the policy."""
+    """A user who can write other ConfigMaps cannot change the policy."""
     replicas = trial.replicas()
     serving = trial.product.revisions()
     wide = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: warn\nallow: [quay.io]\n"

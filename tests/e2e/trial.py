@@ -1,4 +1,4 @@
-"""What every fault of the policy's source is held to: reviews go on, and a change is felt afterwards."""
+"""Checks for every fault of the policy's source: reviews go on, and a later change is loaded."""
 
 from __future__ import annotations
 

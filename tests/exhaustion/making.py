@@ -1,4 +1,4 @@
-"""What a row of the catalogue of requests is, and what its request is made of."""
+"""The rows of the catalogue of requests, and builders for their requests."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Sample:
 
 
 class Prober:
-    """One thread that asks."""
+    """One thread that sends reviews."""
 
     def __init__(self, kind: str, port: int, trust: ssl.SSLContext, server: int, content: bytes) -> None:
         self.samples: list[Sample] = []

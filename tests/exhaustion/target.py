@@ -53,7 +53,7 @@ Attack = Callable[["Target"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the probe and the kernel saw during one attack."""
+    """The measurements of the probe and of the kernel during one attack."""
 
     samples: tuple[Sample, ...]
     growth: int
@@ -80,7 +80,7 @@ class Attempt:
         return [f"{kind}: {worst[kind]:.3f} s" for kind, most in KINDS.items() if worst[kind] > most]
 
     def wrong(self, growth: int) -> list[str]:
-        """What no load of the machine explains. ``growth`` is how many bytes memory may grow."""
+        """Return the problems that machine load cannot explain. ``growth`` limits memory, in bytes."""
         found = [f"{sample.kind}: {sample.problem}" for sample in self.samples if sample.problem]
         if self.growth >= growth:
             found.append(f"memory grew by {self.growth / MIB:.0f} MiB")

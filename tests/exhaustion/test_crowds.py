@@ -1,4 +1,4 @@
-"""No crowd of connections stops the others: each holds what it can while a probe asks for reviews."""
+"""No number of connections stops the reviews of others, whatever the connections do."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ async def configmap_arena(
 
 
 class Verdicts:
-    """What the server says of the documents that it was given."""
+    """Return the server's answers about the documents."""
 
     def __init__(self, target: Target) -> None:
         self._server = target.server

@@ -1,4 +1,4 @@
-"""No request stops the others: each row of the catalogue is sent while a probe asks for reviews."""
+"""No request stops the reviews of others: a probe sends reviews while each row is sent."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Site:
         self._publish()
 
     def replace(self, *arguments: str, leaving: Leaving = leaves_when_unready) -> None:
-        """One step of a rollout with maxSurge 1 and maxUnavailable 0: a new one, then the oldest goes."""
+        """Do one step of a rollout (maxSurge 1, maxUnavailable 0): start a new one, then end the oldest."""
         oldest = self.replicas[0]
         self.join(*arguments)
         oldest.signal(signal.SIGTERM)
@@ -175,7 +175,7 @@ class Asking:
         self._process.send_signal(signal.SIGINT)
 
     def result(self) -> dict[str, Any]:
-        """What was measured, once it has ended."""
+        """Return the measurements, after the end."""
         output, errors = self._process.communicate(timeout=90)
         assert self._process.returncode == 0, errors
         found: dict[str, Any] = json.loads(output.splitlines()[-1])
@@ -187,7 +187,7 @@ class Asking:
 
 
 def lost(result: dict[str, Any]) -> dict[str, Any]:
-    """What went wrong with requests that were sent; empty when nothing did."""
+    """Return the problems of the requests that were sent; empty if there are none."""
     errors = {kind: count for kind, count in result["errors"].items() if kind not in NOT_OURS}
     unlike = {kind: result[kind] for kind in ("wrong", "shed") if result[kind]}
     return errors | unlike | ({"examples": result["wrong_examples"]} if result["wrong"] else {})

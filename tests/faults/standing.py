@@ -78,14 +78,14 @@ class Standing:
         raise AssertionError(f"slow: {seconds}")
 
     async def unharmed(self) -> None:
-        """It answers, and has no more connections, file descriptors and memory than before."""
+        """Check that it answers, and has no more connections, file descriptors and memory than before."""
         await self.answers()
         await self.idle()
         await eventually(lambda: self.fds() <= self._fds)
         await eventually(lambda: self.mib() < self._mib + GROWTH_MIB)
 
     async def idle(self) -> None:
-        """No connection is open any more, and nothing is being answered."""
+        """Return whether no connection is open and no request is in progress."""
         await eventually(lambda: self.metric("connections") == self.metric("inflight_reviews") == 0)
 
     def metric(self, name: str) -> float:
@@ -111,7 +111,7 @@ class Standing:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def check_log(self) -> None:
-        """No traceback, nothing of the libraries, and one line a second of refusals of each kind."""
+        """Check the log: no traceback, no library messages, at most one refusal a second of each kind."""
         lines = list(self.server.lines)
         assert self.server.errors == ""
         assert [line for line in lines if "exception" in line or "exc_info" in line] == []

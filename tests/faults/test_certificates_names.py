@@ -25,7 +25,7 @@ MAIL = x509.SubjectAlternativeName([x509.RFC822Name("admin@corp.example")])
 
 class Observer:
     def certificate(self, not_after: float) -> None:
-        """Nobody asks."""
+        """Do nothing."""
 
 
 class Watched:
@@ -43,7 +43,7 @@ class Watched:
         )
 
     async def load(self, pair: Pair) -> str:
-        """What is wrong with this pair."""
+        """Return the problem of this key pair."""
         self.secret.set(pair.files())
         await self.files.load()
         return self.files.problem
@@ -78,7 +78,7 @@ async def test_a_certificate_that_no_client_of_an_api_server_accepts_is_refused(
 
 
 async def test_names_are_logged_and_lost_ones_are_warned_of(watched: Watched) -> None:
-    """Where no setting says which names callers use, a change of names can be told, not judged."""
+    """Without a setting for the names, a change of names is logged, not refused."""
     authority = trustme.CA()
     short = "gatekeeper-py"
     for names in (

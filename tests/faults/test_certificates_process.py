@@ -37,7 +37,7 @@ END = "gatekeeper_py_certificate_not_after_timestamp_seconds"
 
 
 class Play:
-    """One server with its Secret. ``bundle`` are the authorities its callers trust."""
+    """One server with its Secret. ``bundle`` holds the CAs that its callers trust."""
 
     def __init__(
         self, directory: Path, bundle: Path, first: Pair, *arguments: str, client_ca: bytes | None = None
@@ -65,7 +65,7 @@ class Play:
         return connection
 
     def serial(self, caller: trustme.LeafCert | None = None) -> int:
-        """Of the certificate served to a new connection, over which a review is answered."""
+        """Return the serial number of the certificate that a new connection gets, after a review on it."""
         connection = self.connect(caller)
         try:
             assert isinstance(connection.sock, ssl.SSLSocket)
@@ -77,7 +77,7 @@ class Play:
             connection.close()
 
     def certificate_check(self) -> str:
-        """What ``/readyz`` says of the certificate, ``ok`` when it is ready at all."""
+        """Return what ``/readyz`` reports about the certificate; ``ok`` if the server is ready."""
         status, body = self.server.get("/readyz")
         said: str = json.loads(body)["checks"]["certificate"]
         assert (status == 200) == (said == "ok")
@@ -240,7 +240,7 @@ def _last_refusal(play: Play) -> dict[str, Any]:
 def test_a_certificate_that_ends_while_it_is_served_is_told_of(
     start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
-    """And a good one takes its place as ever."""
+    """Afterwards a good certificate replaces it as usual."""
     play = start("ending", make_pair(authorities[0], days=15 / 86_400))
     play.server.wait(play.server.is_ready)
     assert play.serial() == play.served.serial

@@ -73,7 +73,7 @@ async def _slow_header(server: Standing, listener: str, *, asked: int = 0, drip:
 
 
 async def _idle(server: Standing, listener: str, content: bytes) -> None:
-    """Whoever asks nothing, or has been answered, is left in peace; so are empty lines."""
+    """Idle connections stay open, with or without an earlier request; empty lines are ignored."""
     async with server.connected() as fresh, server.connected() as used:
         assert (await used.ask(PLAIN)).status == 200
         for connection in (fresh, used):
@@ -193,7 +193,7 @@ async def _dialled(address: tuple[str, int], count: int) -> list[socket.socket]:
 
 
 async def test_5_000_silent_connections_lock_out_nobody(server: Standing) -> None:
-    """As many as allowed are kept for the time of a handshake, if nobody else comes."""
+    """If no other connection arrives, all are kept for the time of a handshake."""
     stop, established = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         going = group.create_task(_goes_on(server, stop, established))

@@ -60,7 +60,7 @@ def _leaves_late(replica: Server, leave: Callable[[], None], *, site: Site) -> N
 
 
 def _reviews(replicas: list[Server]) -> float:
-    """How many they have answered."""
+    """Return the number of answered requests."""
     families = [text_string_to_metric_families(each.get("/metrics")[1].decode()) for each in replicas]
     samples = [sample for each in families for family in each for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == "gatekeeper_py_reviews_total")

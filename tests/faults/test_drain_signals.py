@@ -77,7 +77,7 @@ def receive_the_last(connection: HTTPSConnection) -> None:
 
 
 def until_closed(server: Server) -> None:
-    """Until its listening socket is closed."""
+    """Wait until its listening socket is closed."""
     wait_until(partial(refuses, server.address("webhook")), seconds=30, what="the socket closed")
 
 
@@ -103,7 +103,7 @@ def test_after_the_socket_closed_idle_connections_are_served_once_more(site: Sit
 
 
 def test_a_connection_that_came_last_may_still_ask(site: Site) -> None:
-    """Though nobody asked for longer than the quiet that is waited for: it came before the socket closed."""
+    """The connection was made before the socket closed, so it is served even after a long pause."""
     server = site.join("--drain-seconds", str(QUIET_SECONDS + 2))
     server.signal(signal.SIGTERM)
     signalled = time.monotonic()
@@ -212,7 +212,7 @@ def test_a_second_sigterm_ends_it_at_once(
 
 
 def test_a_signal_during_the_start_ends_it_cleanly(site: Site) -> None:
-    """From the moment on in which signals are handled, before anything listens."""
+    """The signal arrives once signals are handled, and before anything listens."""
     for number in (signal.SIGTERM, signal.SIGINT):
         server = site.start("--drain-seconds", "0")
         wait_until(partial(_handles_signals, server.process.pid), seconds=30, what="signals handled")
@@ -231,7 +231,7 @@ AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
 )
 @pytest.mark.parametrize("waits", ["for-handlers", "for-readiness"])
 def test_as_process_1_it_ends_at_a_signal_too(tmp_path: Path, waits: str) -> None:
-    """As in a container: the kernel keeps from process 1 what it has no handler for."""
+    """As in a container: the kernel drops signals to process 1 for which it has no handler."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(policy_text())
     serve = [sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy), "--drain-seconds", "0"]
@@ -284,7 +284,7 @@ def test_after_a_kill_it_is_ready_again_on_the_same_ports(site: Site) -> None:
 
 
 def _is_ready(server: Server) -> bool:
-    """As ``is_ready``, of a server that does not listen yet."""
+    """Return ``is_ready``, or false for a server that does not listen yet."""
     try:
         return server.is_ready()
     except ConnectionError:

@@ -1,4 +1,4 @@
-"""Whatever a request holds, it gets the exact answer, and the server is none the worse for it."""
+"""Every request gets its documented answer, and the server is unharmed afterwards."""
 
 from __future__ import annotations
 

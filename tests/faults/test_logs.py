@@ -107,7 +107,7 @@ def test_a_reader_that_stops_costs_lines_that_are_counted_and_no_review(server: 
 
 
 def test_when_it_reads_on_every_line_is_there_or_was_counted(server: Server) -> None:
-    """And the log goes on: lines are whole, and the next review has its own."""
+    """The log continues: its lines are complete, and the next review is logged."""
     connection = server.connect()
     with contextlib.closing(connection):
         sent = QUEUE_LINES + 1000

@@ -157,7 +157,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_process_that_was_frozen_goes_on_where_it_was(server: Server) -> None:
-    """As by a node that swaps, or a debugger: kept connections are answered, and the lag is seen."""
+    """As on a node that swaps: kept connections are answered, and the metric shows the lag."""
     document = review(pod("registry.corp.io/web:1"))
 
     def lag() -> float:

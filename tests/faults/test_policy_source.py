@@ -121,7 +121,7 @@ async def test_a_bad_configmap_leaves_the_last_good_policy_serving(
 
 
 async def test_reviews_are_judged_by_the_old_policy_while_a_huge_one_is_loaded(source: Source) -> None:
-    """As many rules as a ConfigMap can hold."""
+    """Return a policy with as many rules as a ConfigMap can hold."""
     rules = "".join(f"\n  - r{number}.io" for number in range(75_000))
     text = policy_text(allow=f"{rules}\n  - {QUAY}")
     REVISIONS[parse_policy(text).revision] = QUAY

@@ -1,4 +1,4 @@
-"""Nothing that the author of a request can write widens what is allowed; asked of a real ``serve``."""
+"""Nothing in a request makes a real ``serve`` approve more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a policy's text is, it is refused with findings that lead to it, or it judges any image."""
+"""Any text is either refused with located findings, or it is a policy that can judge any image."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def check_text(text: str, mode: str | None, image: str, namespace: str | None) -
 
 
 def check_guard(text: str, mode: str | None, *, accepted: bool) -> None:
-    """What is refused here is refused at ``kubectl apply``, and nothing else is."""
+    """A text is refused here if and only if it is refused at ``kubectl apply``."""
     data = {"policy.yaml": text} if mode is None else {"policy.yaml": text, "mode": mode}
     found = read_configmap(data)
     job = Job(

@@ -1,4 +1,4 @@
-"""Whatever a body is, each endpoint refuses it by name or answers as the API server expects."""
+"""For any body, each endpoint refuses it with a reason or answers as the API server expects."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def answered(outcome: Outcome, document: Any, endpoint: Any) -> Answer:
 
 
 def check_mode(request: AdmissionRequest, mode: str, answers: dict[str, Answer]) -> None:
-    """What each mode promises, whatever was asked."""
+    """Check the rules of each mode for any request."""
     validated, mutated_ = answers["validate"], answers["mutate"]
     assert mutated_.allowed
     if mode == "warn":

@@ -110,7 +110,7 @@ def _status(field: str) -> int:
 
 
 def cost_of(served: Served, send: Callable[[], object]) -> float:
-    """How much of what an input may take at most it takes; over 1 is too much."""
+    """Return the share of its limit that an input takes; over 1 is too much."""
     turns: list[float] = []
     memory = peak(lambda: turns.append(served.worst_turn(send)))
     while max(turns) > SLICE_SECONDS and len(turns) < 3:  # on a busy machine the least of three counts

@@ -180,7 +180,7 @@ def test_version(sandbox: Sandbox) -> None:
 
 
 def test_programs_are_python_and_gatekeeper_py_only(image: Image) -> None:
-    """No shell, no package manager, no compiler, no linker."""
+    """The image has no shell, no package manager, no compiler and no linker."""
     folders = [folder for folder in image.root.rglob("*bin") if folder.name in {"bin", "sbin"}]
     programs = {path.name for folder in folders for path in folder.iterdir() if not path.is_dir()}
     assert {name for name in programs if not re.fullmatch(r"python3?(\.\d+)?", name)} == {"gatekeeper-py"}
@@ -207,7 +207,7 @@ def test_installed_package_is_no_link_to_sources(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("read_only", [True, False], ids=["read-only-root", "writable-root"])
 def test_user_can_write_nowhere(sandbox: Sandbox, *, read_only: bool) -> None:
-    """Nothing belongs to the user, so that even a writable root gives a break-in no place to stay."""
+    """No file belongs to the user, so an attacker cannot persist files even with a writable root."""
     done = replace(sandbox, read_only=read_only).run(PYTHON, "-c", WRITE_EVERYWHERE)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, [], "")
 

@@ -1,4 +1,4 @@
-"""One request: what is an answer, what is asked again, and what an error says."""
+"""One request: which answers are accepted, which are retried, and the messages of errors."""
 
 from __future__ import annotations
 

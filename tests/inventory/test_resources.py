@@ -1,4 +1,4 @@
-"""Which lists are asked for: the core's table, and declared kinds by discovery."""
+"""The lists that are requested: the core's table, and declared kinds by discovery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the wheel and in the source distribution: the package, and nothing that lay beside it."""
+"""The wheel and the source distribution contain the package and no other files."""
 
 from __future__ import annotations
 

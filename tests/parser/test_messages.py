@@ -50,7 +50,7 @@ message: ask us
 
 
 def sent(reply: Reply) -> Reply:
-    """What the other side receives."""
+    """Return the message as the other side receives it."""
     content = frame(reply)
     assert int.from_bytes(content[:LENGTH_BYTES], "big") == len(content) - LENGTH_BYTES
     return parse_reply(content[LENGTH_BYTES:])

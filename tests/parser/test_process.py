@@ -163,7 +163,7 @@ asyncio.run(main())
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """As ``eventually``, where no event loop runs."""
+    """Do the same as ``eventually``, without an event loop."""
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline

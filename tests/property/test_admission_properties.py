@@ -1,4 +1,4 @@
-"""Sentences of docs/policy.md, "What is looked at" and "Modes", that hold for every object."""
+"""Sentences of docs/policy.md, "Images that are judged" and "Modes", that hold for every object."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ examples = settings(max_examples=budget(150))
 def test_both_endpoints_answer_any_object(
     obj: Any, old: Any, kind: tuple[str, str], request: dict[str, Any], compiled: CompiledPolicy
 ) -> None:
-    """Whatever JSON an object is, there is an answer, and the API server takes it."""
+    """For any JSON object there is an answer that the API server accepts."""
     document = review(obj, old=old, kind=kind, **request)
     validate(document, compiled)
     mutate(document, compiled)
@@ -155,7 +155,7 @@ def test_an_update_that_changes_no_image_is_allowed(
 @examples
 @given(obj=values | objects, kind=kinds, operation=st.sampled_from(["CREATE", "UPDATE"]))
 def test_warn_mode_never_denies(obj: Any, kind: tuple[str, str], operation: str) -> None:
-    """And it warns of what enforce mode denies, of nothing else."""
+    """Warn mode warns about exactly the images that enforce mode denies."""
     document = review(obj, kind=kind, operation=operation)
     warned = validate(document, policy(MORE, mode="warn"))
     denied = not validate(document, policy(MORE, mode="enforce")).allowed

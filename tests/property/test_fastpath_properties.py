@@ -80,7 +80,7 @@ def test_a_change_that_does_not_tighten_leaves_everything_pre_approved(
 def test_a_pod_is_skipped_when_all_its_images_are_pre_approved(
     a_document: Document, namespace: str, data: st.DataObject
 ) -> None:
-    """And then both endpoints would have allowed it without a warning or a change, on UPDATE too."""
+    """For a skipped Pod, both endpoints would have answered without a warning or a change, on UPDATE too."""
     fast_path = compile_fastpath(accepted(a_document), INSTANT)
     judged = images_near(fast_path, data)
     volumes = [{"name": "i", "image": {"reference": data.draw(st.sampled_from(judged))}}, {"name": "e"}]

@@ -109,7 +109,7 @@ def test_one_more_deny_rule_approves_nothing_that_was_rejected(
 @QUICK
 @given(documents, namespaces, some_images)
 def test_a_rewrite_is_idempotent(a_document: Document, namespace: str | None, judged: list[str]) -> None:
-    """What was rewritten is not rewritten again, and is an image of the mirror."""
+    """A rewritten image is an image of the mirror, and is not rewritten again."""
     compiled = accepted(a_document).at(NOON)
     for image in judged:
         rewritten = compiled.rewrite(namespace, image)

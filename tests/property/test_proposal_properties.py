@@ -75,7 +75,7 @@ MEANT: Final = (
 
 
 def proposal_for(parse: Callable[[str], Any], text: str) -> str:
-    """What is proposed for a text; nothing when it is accepted."""
+    """Return the proposal for a text; empty if it is accepted."""
     try:
         parse(text)
     except InvalidPattern as problem:

@@ -102,7 +102,7 @@ async def test_by_digest_the_body_must_have_it(world: World, registry: Scripted,
     registry.on(f"GET /v2/team/app/manifests/{digest}", get(), get(b"another"))
     assert (await world.ask(registry.host, digest)).answer == ("found", digest, "")
     reply = await world.ask(registry.host, digest)
-    assert reply.answer.cause == "the manifest has another digest than the one asked for"
+    assert reply.answer.cause == "the manifest has another digest than the one requested"
 
 
 @pytest.mark.parametrize(

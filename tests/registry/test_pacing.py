@@ -58,7 +58,7 @@ async def test_a_quiet_hour_does_not_save_up_more_than_a_burst() -> None:
 async def test_a_pause_blocks_for_its_time() -> None:
     world = World()
     await world.ask(pause=30)
-    assert "pause for another 30 s" in world.pacing.blocked()
+    assert "a pause of another 30 s" in world.pacing.blocked()
     with pytest.raises(Blocked):
         await world.ask(patience=60)
     world.now += 30

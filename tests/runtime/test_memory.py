@@ -1,4 +1,4 @@
-"""What was freed goes back to the system, and a large policy is freed in steps."""
+"""Freed memory returns to the system, and a large policy is freed in steps."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ async def read(
 
 
 class TestTurns:
-    """One large body at a time, with a turn of the loop for others between its steps."""
+    """Large bodies are processed one at a time, and other requests run between the steps."""
 
     async def test_between_two_large_bodies_others_have_a_turn(self) -> None:
         order: list[str] = []
@@ -151,7 +151,7 @@ def keyed(count: int, form: str = '"{}":1') -> bytes:
 
 
 class TestWeight:
-    """What is too much is refused before it is parsed."""
+    """A body over a limit is refused before it is parsed."""
 
     @pytest.mark.parametrize("item", ["[]", "{}"])
     def test_brackets_have_a_limit_of_their_own(self, item: str) -> None:

@@ -1,4 +1,4 @@
-"""What parsing costs at most: memory and time for the heaviest bodies that are accepted."""
+"""The maximum cost of parsing: memory and time for the heaviest bodies that are accepted."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ class Observer:
 
 
 class TestCost:
-    """One at a time, and a fifth of the time."""
+    """Checks run one at a time, for at most a fifth of the time."""
 
     @pytest.fixture
     def clock(self) -> Clock:

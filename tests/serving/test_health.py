@@ -18,7 +18,7 @@ from wire import Answer, Connection, request
 
 
 class World:
-    """What is wrong now, for the checks."""
+    """The current problems, for the checks."""
 
     def __init__(self) -> None:
         self.wrong: dict[str, str] = {}

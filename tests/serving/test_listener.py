@@ -1,4 +1,4 @@
-"""What stands before the handlers: malformed HTTP, the cap on connections, keep-alive, the drain."""
+"""The listener before the handlers: malformed HTTP, the maximum of connections, keep-alive, the drain."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ async def test_a_reset_in_the_turn_in_which_half_a_body_is_handed_over_is_no_err
 
 
 def parts_of_connections() -> int:
-    """How many objects of the server's connections exist."""
+    """Return the number of connection objects of the server."""
     kinds = (HttpConnection, TlsTransport, Exchange, web.RequestHandler, web.BaseRequest)
     return sum(isinstance(each, kinds) for each in gc.get_objects())
 

@@ -1,4 +1,4 @@
-"""What ``/policy`` shows stays small, whatever was refused."""
+"""The answer of ``/policy`` stays small, whatever was refused."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ async def test_media_types(served: Served, headers: list[tuple[str, str]], statu
 async def test_an_answer_before_the_body_ends_the_connection(
     served: Served, head: dict[str, Any], status: int
 ) -> None:
-    """And says so, as a request sent after it would be lost."""
+    """The answer has ``Connection: close``, because a request sent after it would be lost."""
     async with served.connected() as connection:
         await connection.send(request(b"{", length=1000, **head))
         answer = await connection.receive()

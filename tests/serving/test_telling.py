@@ -1,4 +1,4 @@
-"""What a review leaves behind: one line for who was touched by it, and metrics for all."""
+"""Log lines and metrics of reviews: one line for each affected review, and metrics for all."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ async def test_near_expiry_is_told_at_30_7_and_1_days_once_each(pair: Pair) -> N
 
 
 async def test_a_pair_that_is_swapped_by_its_symlink_is_seen(tmp_path: Path) -> None:
-    """As the kubelet does it: files are links into ..data, itself a link that is replaced."""
+    """Replace files as the kubelet does: they are links into ..data, which is a link that is replaced."""
     staged = {}
     authority = trustme.CA()
     for version in ("..1", "..2"):

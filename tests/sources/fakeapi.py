@@ -105,7 +105,7 @@ class FakeApi:
         self._tell(event("DELETED", gone))
 
     def bookmark(self) -> None:
-        """Something else changed: tell the watches how far they are."""
+        """Send bookmarks to the watches, as after a change of another object."""
         self.version += 1
         self._send(bookmark(self.version))
 
@@ -258,13 +258,13 @@ def drip(seconds: float) -> Script:
 
 
 async def hang(_request: web.BaseRequest) -> web.StreamResponse:
-    """No answer, ever."""
+    """Never answer."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
 async def close(request: web.BaseRequest) -> web.StreamResponse:
-    """No answer, and the connection closed."""
+    """Close the connection without an answer."""
     assert request.transport is not None
     request.transport.abort()
     return web.Response()

@@ -160,7 +160,7 @@ async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
 
 
 class TestFollowing:
-    """What a healthy API server sends."""
+    """Events of a healthy API server."""
 
     async def test_lists_by_name_then_watches_from_there(self, api: FakeApi, follow: Follow) -> None:
         api.apply("the policy", mode="warn")
@@ -472,7 +472,7 @@ def open_files() -> int:
 
 
 class TestSourceErrors:
-    """Whatever is odd ends in a pause and a new list, and the change made meanwhile arrives."""
+    """Every unusable event leads to a pause and a new list, and a change made meanwhile arrives."""
 
     @pytest.mark.parametrize(("where", "script", "problem"), ODD)
     async def test_pauses_and_lists_again(

@@ -1,4 +1,4 @@
-"""What is generated in the Helm chart is current."""
+"""Generated files of the Helm chart are current."""
 
 from __future__ import annotations
 

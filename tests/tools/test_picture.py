@@ -1,4 +1,4 @@
-"""The picture of the demo shows what the demo prints today."""
+"""The picture of the demo shows the current output of the demo."""
 
 from __future__ import annotations
 

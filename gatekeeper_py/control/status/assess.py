@@ -416,7 +416,7 @@ def _policy_problems(name: str, pod: PodFacts, each: Replica, policy: Policy | N
     if each.revision is None:
         yield f"{name} has no policy"
     elif policy is not None and each.mode != policy.mode:
-        yield f"{name} serves the mode {each.mode}, but the ConfigMap says {policy.mode}"
+        yield f"{name} serves the mode {each.mode}, but the ConfigMap has {policy.mode}"
     elif policy is not None and each.revision != policy.revision:
         yield f"{name} serves the revision {each.revision}, but the ConfigMap holds {policy.revision}"
 

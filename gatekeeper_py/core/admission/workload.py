@@ -1,6 +1,6 @@
 """Find every image of an object: in the kinds of the table, by shape and at declared paths.
 
-Source: docs/policy.md, "What is looked at".
+Source: docs/policy.md, "Images that are judged".
 """
 
 from __future__ import annotations

@@ -282,10 +282,10 @@ def _parse_host(host: str, path: str | None, text: str) -> str:
         raise InvalidPattern("the host is missing", _with_any_host(host, text))
     if host.startswith("*:"):
         raise InvalidPattern(
-            "* alone as the host stands for any registry with any port", _with_any_host(host[1:], text[1:])
+            "a host that is only * matches any registry with any port", _with_any_host(host[1:], text[1:])
         )
     if "**" in host:
-        raise InvalidPattern("** stands only as the last segment of a path")
+        raise InvalidPattern("** is allowed only as the last segment of a path")
     name, port = split_port(host)
     dotless = "." not in name and not name.startswith("[")
     if dotless and ":" not in host and host.lower() != "localhost":
@@ -365,7 +365,7 @@ def _check_segment(segment: str) -> None:
     if not segment:
         raise InvalidPattern("a part of the path is empty")
     if "**" in segment:
-        raise InvalidPattern("** stands only as the last segment of a path")
+        raise InvalidPattern("** is allowed only as the last segment of a path")
     if not _SEGMENT.fullmatch(segment) or not all(map(_ONE_SEPARATOR.fullmatch, _runs(segment))):
         raise InvalidPattern(f"a repository cannot have the part {_short(segment)}")
 
@@ -381,6 +381,6 @@ def _check_tag(tag: str, path: str | None, text: str) -> None:
     if not tag:
         raise InvalidPattern("the tag is empty")
     if "**" in tag:
-        raise InvalidPattern("** stands only as the last segment of a path")
+        raise InvalidPattern("** is allowed only as the last segment of a path")
     if not _TAG.fullmatch(tag) or len(tag.replace("*", "")) > _MAX_TAG_LENGTH:
         raise InvalidPattern(f"an image cannot have the tag {_short(tag)}")

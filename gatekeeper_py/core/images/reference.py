@@ -165,7 +165,7 @@ def locate(reference: Reference) -> Location:
     if not reference.registry:
         raise InvalidReference("its first part is neither a registry nor a Docker Hub user")
     if _LOCAL_IMAGE_ID.fullmatch(reference.raw):
-        raise InvalidReference("it can name a local image id, which runs whatever lies on the node")
+        raise InvalidReference("it can be a local image id, which runs whatever image the node has")
     host = fold_registry(reference.registry)
     segments = tuple(reference.repository.split("/"))
     if host == DOCKER_HUB and len(segments) == 1:

@@ -1,6 +1,6 @@
 """Paths to images in custom resources, such as ``spec.steps[*].image``.
 
-Source: docs/policy.md, "What is looked at".
+Source: docs/policy.md, "Images that are judged".
 """
 
 from __future__ import annotations

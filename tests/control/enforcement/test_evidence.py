@@ -1,4 +1,4 @@
-"""What an API server's answer proves, and which images must be rejected."""
+"""Which answers of an API server prove enforcement, and which images every policy must reject."""
 
 from __future__ import annotations
 

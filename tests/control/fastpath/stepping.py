@@ -44,7 +44,7 @@ REMOVED: Final = "b.io/gatekeeper-py-probe"
 
 
 def view_of(text: str, mode: str | None = None) -> PolicyView:
-    """What follows from a document, as the controller sees it at the beginning."""
+    """Return the controller's view of a document at its start."""
     try:
         policy = parse_policy(text, mode)
     except PolicyError as problem:
@@ -53,7 +53,7 @@ def view_of(text: str, mode: str | None = None) -> PolicyView:
 
 
 def status(problem: Exception) -> int:
-    """Of a refusal, whose text begins with it."""
+    """Return the HTTP status at the beginning of a refusal's text."""
     first = str(problem).partition(" ")[0]
     return int(first) if first.isdecimal() else 0
 
@@ -117,7 +117,7 @@ class Setup:
             self.cluster.put(each.path, each.document(b"authority", OWNER))
 
     def start(self) -> FastPathController:
-        """A keeper that knows nothing yet, in place of the one before."""
+        """Replace the controller by one that has not read anything yet."""
         self.controller = FastPathController(
             self.cluster,
             (MUTATE, VALIDATE),
@@ -150,7 +150,7 @@ class Setup:
         return self.sees(canary)
 
     def store(self, text: str, mode: str | None = None) -> None:
-        """What the ConfigMap holds now."""
+        """Return the current content of the ConfigMap."""
         data = {"policy.yaml": text} | ({} if mode is None else {"mode": mode})
         self.cluster.objects.pop(POLICY, None)
         if text != GONE:
@@ -186,7 +186,7 @@ class Setup:
             notes.clear()
 
     def carried(self) -> list[str]:
-        """What stands in each configuration, as the policies it is of."""
+        """Return the policy from which each configuration's condition was compiled."""
         texts = {"wide": WIDE, "tight": TIGHT, "other": OTHER}
         conditions = {name: view_of(text, None).conditions for name, text in texts.items()}
         conditions["none"] = NO_CONDITIONS

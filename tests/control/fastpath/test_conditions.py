@@ -1,4 +1,4 @@
-"""What is read of the configurations and written to them."""
+"""Reading and writing the conditions of the configurations."""
 
 from __future__ import annotations
 

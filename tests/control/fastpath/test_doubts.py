@@ -142,7 +142,7 @@ async def test_a_delivery_that_cannot_be_compared_is_not_believed(wide: Setup, t
 
 
 async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide: Setup) -> None:
-    """It is faster than this one, between its look at the ConfigMap and its write."""
+    """The other controller writes between this controller's read of the ConfigMap and its write."""
     other = Setup()
     other.cluster = wide.cluster
     other.start()
@@ -195,7 +195,7 @@ async def test_a_write_that_a_newer_policy_overtook_is_taken_back() -> None:
 
 
 async def test_a_change_of_the_configmap_that_nobody_tells_of_is_seen_within_a_minute(wide: Setup) -> None:
-    """A watch may be told of its progress, and of nothing else."""
+    """A watch may get only bookmarks for a long time."""
     wide.store(TIGHT)
     await wide.settle()
     wide.clock += fastpath.CHECK_SECONDS
@@ -288,7 +288,7 @@ async def test_what_is_too_wide_is_taken_out_when_nothing_narrower_can_be_writte
 
 
 async def test_a_conflict_is_no_reason_to_ask_always(wide: Setup) -> None:
-    """It says only that another was faster."""
+    """A conflict only means that another writer was faster."""
     end = refuse_expressions(wide, "409 conflict")
     pause = await wide.deliver(TIGHT)
     for _ in range(5):

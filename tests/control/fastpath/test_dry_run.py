@@ -1,4 +1,4 @@
-"""What an API server answers to a dry run, and what that says."""
+"""How the answers of an API server to a dry run are interpreted."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ async def test_a_condition_of_somebody_else_who_insists_is_taken_out_at_once(wid
 async def test_two_controllers_that_make_different_expressions_take_turns(
     wide: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a rollout of another version: each sees what the other wrote, and puts it right."""
+    """As in a rollout of another version: each repairs what the other wrote."""
 
     def otherwise(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
         known = view(policy, text, mode, now)
@@ -306,7 +306,7 @@ async def test_an_orderly_end_leaves_nothing_behind(wide: Setup) -> None:
 
 
 async def test_an_end_comes_after_a_write_that_is_under_way(setup: Setup) -> None:
-    """What was sent may be carried out, whether its answer is waited for or not."""
+    """The API server may execute a request even if the controller does not wait for the answer."""
     sent, carried_out = asyncio.Event(), asyncio.Event()
     put = setup.cluster.replace
 

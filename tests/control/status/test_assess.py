@@ -1,4 +1,4 @@
-"""From what was read of an installation to its status: healthy, or broken in each way."""
+"""The status that follows from the state of an installation: healthy, or with each problem."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
         ),
         pytest.param(
             lambda it: replace(it, policy={"data": {"policy.yaml": POLICY, "mode": "warn"}}),
-            "gk-1 serves the mode enforce, but the ConfigMap says warn",
+            "gk-1 serves the mode enforce, but the ConfigMap has warn",
             id="another-mode",
         ),
         pytest.param(

@@ -35,7 +35,7 @@ AKS: list[dict[str, Any]] = [
 
 
 def live(desired: Desired = DESIRED) -> dict[str, Any]:
-    """What the API server holds, with what others added."""
+    """Return the object that the API server stores, with fields that others added."""
     document = copy.deepcopy(desired.document(b"ca", OWNER))
     document["metadata"] |= {
         "resourceVersion": "7",

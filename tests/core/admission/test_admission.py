@@ -102,7 +102,7 @@ class TestModes:
         assert not validate(review(pod(BAD), namespace=None), policy(allow=allow)).allowed
 
     def test_the_namespace_of_the_object_is_not_believed(self) -> None:
-        """Nothing in a request's object can widen what is allowed."""
+        """Nothing in a request's object can make the webhook approve more."""
         allow = "[{image: quay.io, namespaces: [bank]}]"
         obj = pod(BAD, metadata={"namespace": "bank"})
         assert not validate(review(obj), policy(allow=allow)).allowed
@@ -247,7 +247,7 @@ class TestUpdate:
 
 
 class TestWrongTypes:
-    """What is no image is rejected by its path, and the other images are judged as usual."""
+    """A value that is not an image is rejected by its path, and the other images are judged as usual."""
 
     @pytest.mark.parametrize(
         ("spec", "path"),
@@ -555,7 +555,7 @@ class TestMutation:
         assert len(validated(review(obj), policy(more)).rejected) == 3
 
     def test_the_patch_is_the_smallest(self) -> None:
-        """One ``replace`` for each image, one ``add`` for the annotation."""
+        """The patch has one ``replace`` for each image and one ``add`` for the annotation."""
         answer = mutate(
             review(pod("nginx", GOOD, "busybox", metadata={"annotations": {"a": "b"}})),
             policy(HUB_TO_CORP, mode="mutate"),
@@ -666,7 +666,7 @@ class TestHostileObjects:
                     mutate(document, policy(RESOURCES + HUB_TO_CORP, mode=mode))
 
     def test_megabytes_of_text(self) -> None:
-        """As an image, as a name, as a key that leads to thousands of images."""
+        """The long text is an image, a name, or a key on the path to thousands of images."""
         huge = "x" * 3_000_000
         documents = [
             review(pod(huge)),
@@ -683,7 +683,7 @@ class TestHostileObjects:
 
     @pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\u2028", "\U0001f433", "\ud800", '"', "\\"])
     def test_odd_text_everywhere(self, name: str) -> None:
-        """What ``check_response`` says of the answer is the test."""
+        """``check_response`` checks the answer."""
         documents = [
             review({**pod(), "spec": {"containers": [container(name, name)]}}),
             review({"apiVersion": "example.com/v1", "kind": name, name: pod_spec(name), "spec": {}}),

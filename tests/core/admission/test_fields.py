@@ -57,7 +57,7 @@ def pod_with(field: ImageList, image: str) -> dict[str, Any]:
 
 
 def place_of(field: ImageList) -> tuple[str | int, ...]:
-    """Where ``pod_with`` puts the image."""
+    """Return the path at which ``pod_with`` puts the image."""
     return ("spec", field.key, 1 if field is CONTAINERS else 0, *field.path)
 
 

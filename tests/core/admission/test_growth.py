@@ -143,7 +143,7 @@ ITEMS: Final[dict[str, Make]] = {
     ],
 )
 def test_it_grows_linearly_with_the_length_of_any_text(name: str, unit: str) -> None:
-    """Where everything else in the review is small."""
+    """Everything else in the review is small."""
     check_linear(reviewed, lambda size: TEXTS[name](unit * (size // len(unit))), limit=1 << 17, start=1 << 14)
 
 

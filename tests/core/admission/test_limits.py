@@ -1,4 +1,4 @@
-"""What both endpoints answer for objects that have too many images."""
+"""The answers of both endpoints for objects with too many images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_thousand_approved_images_are_allowed(obj: Any, mode: Mode) -> None:
 @pytest.mark.parametrize(("obj", "place"), TOO_MANY)
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
 def test_more_are_rejected_as_a_whole(obj: Any, place: str, operation: str) -> None:
-    """No image is judged: the message has one line for all of them."""
+    """No image is judged. The message has one line for all of them."""
     document = review(obj, operation=operation)
     answer = validate(document, policy(RESOURCES))
     assert not answer.allowed
@@ -111,7 +111,7 @@ class TestUpdate:
         assert not validate(review(old, operation="UPDATE", old=old), policy(RESOURCES)).allowed
 
     def test_one_that_is_being_deleted_is_allowed(self, count: int) -> None:
-        """So that its finalizers can end."""
+        """The UPDATE is allowed, so that finalizers can complete."""
         obj = pod(*[BAD] * count, metadata={"deletionTimestamp": "2026-03-01T12:00:00Z"})
         assert validate(review(obj, operation="UPDATE", old=obj), policy()).allowed
         assert validate(review(None, kind=("", "Pod"), operation="DELETE", old=obj), policy()).allowed
@@ -133,7 +133,7 @@ class TestUpdate:
 
 
 class TestComparison:
-    """What stands in an image's place and is not an image is compared with what stood there before."""
+    """A value that is not an image is compared with the old value at the same path."""
 
     @pytest.mark.parametrize(
         "value",

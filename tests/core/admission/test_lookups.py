@@ -1,4 +1,4 @@
-"""What a review must know about registries, and what the answers make of its images."""
+"""Which look-ups a review needs, and how the answers change the decisions."""
 
 from __future__ import annotations
 
@@ -430,7 +430,7 @@ def test_what_mutate_writes_is_approved_or_was_not_to_begin_with(
 def test_the_image_on_a_mirror_is_pinned_with_the_answer_about_all_mirrors(
     options: str, first: Answer, second: Answer, expected: str
 ) -> None:
-    """Which of two images is to be pinned shows only in the answers to the first questions."""
+    """The first answers determine which of two images is pinned."""
     compiled = policy(MIRROR % options, allow="[{image: r.io, pin: true}, {image: dr.io, pin: true}]")
     asked = request("nginx:1")
     by_host = {"r.io": first, "dr.io": second}

@@ -1,4 +1,4 @@
-"""What users read (docs/interface.md, "HTTP"): the denial's text, warnings, audit annotations."""
+"""Denials, warnings and audit annotations (docs/interface.md, "HTTP")."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ class TestDenial:
 
 
 class TestWarnings:
-    """One per rejected image, at most 10, each at most 120 printable ASCII characters."""
+    """There is one warning per rejected image, at most 10, each of at most 120 printable ASCII characters."""
 
     @pytest.mark.parametrize(
         ("image", "warning"),
@@ -251,7 +251,7 @@ class TestWarnings:
         ],
     )
     def test_a_warning_names_path_image_and_why(self, image: Any, warning: str) -> None:
-        """No prefix: kubectl writes its own."""
+        """Warnings have no prefix, because kubectl writes its own."""
         found = validate(review(pod(image)), policy("deny: [quay.io/bad]\n", mode="warn")).warnings
         assert found == (warning,)
 

@@ -71,7 +71,7 @@ class TestParse:
 
     @pytest.mark.parametrize("obj", [None, 7, "text", [1], True, {}])
     def test_the_object_may_be_anything(self, obj: Any) -> None:
-        """What it is, is judged, not parsed."""
+        """The object may be any JSON value: it is judged later, not here."""
         request = parse(changed_review(object=obj, oldObject=obj))
         assert (request.object, request.old_object) == (obj, obj)
 

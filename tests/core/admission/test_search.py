@@ -98,7 +98,7 @@ class TestPodSpecs:
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1001))
 
     def test_more_than_a_thousand_volumes_are_too_many_whatever_they_are(self) -> None:
-        """So that the work for them is bounded, too."""
+        """So the work for them is bounded, too."""
         spec = {"containers": [container("a")], "volumes": [{"emptyDir": {}}] * 1001}
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1002))
         assert pod_images({"spec": spec}) is None

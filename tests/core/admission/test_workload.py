@@ -1,4 +1,4 @@
-"""Which images are judged (docs/policy.md, "What is looked at"): where they are, which are new."""
+"""The images that are judged (docs/policy.md, "Images that are judged"): their paths, and which are new."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_kinds_are_recognised_by_group_and_kind() -> None:
 def test_an_image_of_the_wrong_type_is_a_problem_in_pods_and_templates(
     kind: GroupKind, image: Any, problem: str, key: str, noun: str
 ) -> None:
-    """It is named by its path; the other images of the list are found as usual."""
+    """The invalid item is reported by its path, and the other images of the list are found as usual."""
     spec: dict[str, Any] = {"containers": []}
     spec[key] = [container("good"), container(image, "bad")]
     obj = {"spec": spec if kind == POD else {"template": {"spec": spec}}}
@@ -373,7 +373,7 @@ class TestByShape:
         ]
 
     def test_an_empty_containers_list_is_one(self) -> None:
-        """It holds no thing that is no mapping; the other lists of that pod spec are judged."""
+        """A list with an item that is not a mapping is not a pod spec's list; the other lists are judged."""
         obj = {"spec": pod_spec(initContainers=[container("a")])}
         assert paths(slots(WIDGET, obj, {})) == ["spec.initContainers[0].image"]
 
@@ -385,7 +385,7 @@ class TestByShape:
         assert slots(WIDGET, {"spec": {"containers": containers}}, {}) == []
 
     def test_a_pod_spec_inside_a_container_is_found(self) -> None:
-        """Nothing inside what was found is exempt from the search."""
+        """The search also covers everything inside an image list."""
         inner = pod_spec("hidden")
         obj = {"spec": pod_spec("a", initContainers=[{"image": "b", "then": inner}])}
         obj["spec"]["containers"][0]["then"] = inner
@@ -393,7 +393,7 @@ class TestByShape:
         assert sorted(slot.value for slot in slots(WIDGET, obj, {})) == ["a", "b", *["hidden"] * 3]
 
     def test_only_metadata_at_the_top_is_passed_over(self) -> None:
-        """It is the API's own type; deeper, the name says nothing."""
+        """At the top it is the API's own type; deeper in the object the name has no meaning."""
         assert slots(WIDGET, {"metadata": pod_spec("a")}, {}) == []
         assert paths(slots(WIDGET, {"spec": {"metadata": pod_spec("a")}}, {})) == [
             "spec.metadata.containers[0].image"
@@ -596,7 +596,7 @@ class TestChanged:
 
     @pytest.mark.parametrize("levels", [100, 2000])
     def test_values_nested_a_thousand_deep_are_compared(self, levels: int) -> None:
-        """As deep as a JSON parser lets them come, deeper than ``==`` goes."""
+        """Objects are as deep as the JSON parser allows, which is too deep for ``==``."""
         one, other, third = (nested(levels, leaf) for leaf in (1, 1, 2))
         assert changed(POD, pod(one), pod(other), {})[0] == []
         assert paths(changed(POD, pod(one), pod(third), {})[0]) == ["spec.containers[0].image"]

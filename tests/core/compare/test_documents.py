@@ -1,4 +1,4 @@
-"""What people edited between two policies, entry by entry."""
+"""The edited entries of two policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule is needed for."""
+"""The images for which a rule is needed."""
 
 from __future__ import annotations
 

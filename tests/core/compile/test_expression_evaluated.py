@@ -101,7 +101,7 @@ def test_the_forms_come_from_their_policies(form: str) -> None:
 def test_the_api_server_and_the_model_agree_on_images(
     evaluator: Evaluator, a_document: Document, namespace: str, data: st.DataObject
 ) -> None:
-    """And what is skipped would have been allowed without a warning or a change."""
+    """A skipped Pod would have been allowed without a warning or a change."""
     fast_path = compile_fastpath(accepted(a_document), INSTANT)
     asked = of_pod(pod(*images_near(fast_path, data)), namespace=namespace)
     for endpoint in ENDPOINTS:
@@ -190,7 +190,7 @@ objects = or_odd(st.fixed_dictionaries({"spec": specs}))
 def test_no_pod_is_an_error(
     evaluator: Evaluator, form: str, obj: Any, operation: str, namespace: str
 ) -> None:
-    """Whatever a Pod is, the answer is the model's; an error would be the failure policy's."""
+    """For any Pod, the expression and the model agree, and there is no evaluation error."""
     asked = of_pod(obj if isinstance(obj, dict) else None, operation=operation, namespace=namespace)
     try:
         answer = evaluator.evaluate(expression(form), asked)

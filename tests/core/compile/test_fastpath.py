@@ -1,4 +1,4 @@
-"""Which rules are pre-approved, which are left to the webhook and why, and what a change takes back."""
+"""Which rules are pre-approved, which are left to the webhook and why, and what a change removes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def law(policy: Policy, asked: dict[str, Any], endpoint: Endpoint, until: dateti
 
 
 def entries(fast_path: FastPath, endpoint: Endpoint = "validating") -> tuple[list[str], list[str]]:
-    """What is included and what is excluded."""
+    """Return the included and the excluded entries."""
     approved = fast_path.approved[endpoint]
     return list(map(str, approved.included)), list(map(str, approved.excluded))
 
@@ -244,7 +244,7 @@ def test_the_endpoints_have_their_own_expression() -> None:
 
 
 def test_without_a_mirror_the_mutating_webhook_is_never_called() -> None:
-    """It does nothing then, in whatever mode; what is not a Pod, or not approved, does not matter."""
+    """Without mirrors the mutating webhook changes nothing, in any mode and for any object."""
     policy = parsed("[a.io, {image: b.io, until: 2000-01-01}]")
     found = compile_fastpath(policy, INSTANT)
     assert found.mutating == "false"

@@ -1,4 +1,4 @@
-"""What a mirror makes of a set of images, held against what it says of one image."""
+"""Sets of images on a mirror agree with the mirroring of single images."""
 
 from __future__ import annotations
 

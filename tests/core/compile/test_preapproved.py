@@ -1,4 +1,4 @@
-"""What is pre-approved: included, not excluded, and what one covers of another."""
+"""Pre-approved images are included and not excluded; one set may cover another."""
 
 from __future__ import annotations
 

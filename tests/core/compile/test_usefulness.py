@@ -84,7 +84,7 @@ def test_there_are_twelve_realistic_policies() -> None:
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 def test_nine_of_ten_approved_images_written_in_full_are_skipped(path: Path) -> None:
-    """And nothing that is not approved is, which is asked of the second implementation."""
+    """No unapproved image is skipped, by the second implementation's decision."""
     text, document = load(path)
     fast_path = compile_fastpath(parse_policy(text), INSTANT)
     images = [

@@ -1,4 +1,4 @@
-"""Which images are written in full, and what they are read as."""
+"""Which images are written in full, and how they are parsed."""
 
 from __future__ import annotations
 

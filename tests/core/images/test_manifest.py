@@ -1,4 +1,4 @@
-"""What a registry is asked about an image, and how the answers about several candidates combine."""
+"""The look-up for an image, and how the answers for several candidates combine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a ConfigMap may hold: one text, one mode, and nothing else."""
+"""A ConfigMap may hold one policy text, one mode, and nothing else."""
 
 from __future__ import annotations
 

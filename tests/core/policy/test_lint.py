@@ -416,7 +416,7 @@ def test_what_nothing_covers_is_found_among_any_number(more: str, allow: str, co
     ],
 )
 def test_what_could_not_be_compared_is_not_reported(more: str, allow: str) -> None:
-    """It would be a guess. A policy of any size is linted within a bound on the work."""
+    """Lint of any policy does a bounded amount of work. Beyond it, a finding would be a guess."""
     policy = parse_policy(policy_text(more, allow=allow))
     assert len(policy.lint(NOON)) == 1
     assert lint_policy(policy, NOON, comparisons=100) == ()

@@ -1,4 +1,4 @@
-"""Which result stands in which report: all of them once, in small reports, with few writes."""
+"""Placement of results in reports: each result once, small reports, few writes."""
 
 from __future__ import annotations
 

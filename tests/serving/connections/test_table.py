@@ -45,7 +45,7 @@ class World:
         return member
 
     def victim(self, newcomer: str = SERVER) -> Member | None:
-        """Who makes room for a connection of ``newcomer``."""
+        """Return the connection that is closed for a new one of ``newcomer``."""
         victim = self.table.victim(self.peer(newcomer), self.now)
         assert victim is None or isinstance(victim, Member)
         return victim
@@ -118,7 +118,7 @@ def test_a_request_that_is_complete_is_never_interrupted() -> None:
 def test_a_crowd_of_strangers_makes_room_and_an_api_server_keeps_its_connections(
     standing: Standing, hosts: int
 ) -> None:
-    """One good review for each of a stranger's connections buys it nothing."""
+    """One good review on each of a stranger's connections gives it no advantage."""
     world = World()
     kept = [world.open(SERVER, IDLE, age=40, reviews=20) for _ in range(20)]
     world.crowd(80, standing, hosts=hosts)

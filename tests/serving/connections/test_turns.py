@@ -272,7 +272,7 @@ async def problems() -> list[dict[str, Any]]:
 
 
 class Broken(Handshake):
-    """A handshake that fails in a way that nobody thought of."""
+    """A handshake that fails in an unexpected way."""
 
     def begin(self) -> None:
         raise MemoryError("no memory for the handshake")

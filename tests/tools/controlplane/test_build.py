@@ -57,7 +57,7 @@ class Machine:
 
     @property
     def cached(self) -> list[str]:
-        """What is in the cache, without the lock."""
+        """Return the files of the cache, without the lock."""
         directory = self.home / "gatekeeper-py" / "controlplane"
         return [path.name for path in directory.iterdir() if path.name != ".lock"]
 

@@ -176,7 +176,7 @@ def ignored_tags(subject: Subject) -> Iterator[Remark]:
             yield warning(
                 "tag-ignored",
                 path,
-                f"the tag {short(pattern.ignored_tag)} says nothing beside a digest: runtimes ignore it",
+                f"the tag {short(pattern.ignored_tag)} has no effect beside a digest: runtimes ignore it",
                 f"leave :{pattern.ignored_tag} out",
             )
 

@@ -158,7 +158,7 @@ def _empty_field(path: Path) -> Remark:
     return Remark(
         code="wrong-type",
         path=path,
-        message=f"must be a list, but nothing stands below {name} (null)",
+        message=f"must be a list, but there is nothing below {name} (null)",
         proposal=example or f"leave the field out{f', or write {name}: []' if len(path) == 1 else ''}",
     )
 

@@ -1,4 +1,4 @@
-"""How many rules one expression holds."""
+"""The number of rules that fit into one expression."""
 
 from __future__ import annotations
 

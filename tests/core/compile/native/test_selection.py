@@ -1,4 +1,4 @@
-"""What a native policy refuses to express, and what a backstop makes of it."""
+"""The parts of a policy that a native policy cannot express, and how a backstop handles them."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_it_rejects_what_the_webhook_rejects_and_nothing_else(
     namespace: str,
     data: st.DataObject,
 ) -> None:
-    """And a Pod is judged as the second implementation judges its images."""
+    """A Pod gets the verdict that the second implementation gives its images."""
     document = undated({**a_document, "mode": mode, "namespaces": exceptions})
     policy = accepted(document)
     try:

@@ -447,7 +447,7 @@ def test_a_list_in_which_everything_is_wrong_is_not_also_empty() -> None:
         pytest.param("message: true", "must be text, not true or false", "", id="boolean-as-text"),
         pytest.param("message: [a]", "must be text, not a list", "", id="list-as-text"),
         pytest.param("message: {}", "must be text, not a mapping", "", id="mapping-as-text"),
-        pytest.param("deny:", "nothing stands below deny (null)", "write deny: []", id="null-as-list"),
+        pytest.param("deny:", "there is nothing below deny (null)", "write deny: []", id="null-as-list"),
         pytest.param("deny: a.io", "must be a list, not text", "", id="text-as-list"),
         pytest.param("mirrors: [{to: a.io}]", "from is required", "", id="missing"),
         pytest.param(

@@ -238,7 +238,7 @@ def quoted(rule: str) -> str:
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many functions a piece of work calls, those in C included."""
+    """Return how many functions, including C functions, some work calls."""
     count = 0
 
     def profile(_frame: FrameType, event: str, _argument: Any) -> None:
