@@ -74,7 +74,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
 @click.option(
     "--audit-log",
     metavar="FILE",
-    help="Read the images in use from the API server's audit log (level Request).",
+    help="Read the images in use from the API server's audit log (level Request or RequestResponse).",
 )
 @click.option(
     "--reviews", metavar="FILE", help="Read the images in use from AdmissionReviews, one on each line."
@@ -88,7 +88,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
     multiple=True,
     default=("rejected",),
     show_default=True,
-    help="Exit with 1 if an image becomes rejected, approved or rewritten. Repeatable.",
+    help="rejected, approved or rewritten: exit with 1 if this happens to an image. Repeatable.",
 )
 @click.option(
     "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
@@ -121,7 +121,8 @@ def diff(
     and --reviews (- for stdin).
 
     With --all-images, the policies are compared for every image that can exist, in every namespace. If the
-    command then prints "No image becomes approved.", that is proven. This needs no cluster.
+    command then prints "No image becomes approved.", that is proven for the names of images; it does not
+    cover changes of modes, look-ups and resources. This needs no cluster.
 
     Exit code: 0 when the change does nothing that --fail-on names, 1 when it does, 2 when a policy, a file or
     the cluster cannot be used, or the answer would not be complete.

@@ -57,7 +57,7 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.option(
     "--rule",
     metavar="N",
-    help="Show instead the shortest image that only one rule decides. Give N for the rule allow[N], or"
+    help="Show instead the shortest image that only this rule decides. Give N for the rule allow[N], or"
     " deny[N] for a deny rule.",
 )
 @click.option(
