@@ -119,7 +119,10 @@ def test_commands_about_native_policies_print_what_the_page_shows(
 
 
 def test_the_page_about_native_policies_names_the_limits() -> None:
-    assert f"more than {MAX_IMAGES} new images, or {MAX_CHARACTERS:,} characters" in NATIVE_PAGE
+    assert (
+        f"{MAX_IMAGES} new images, or with new images of more than {MAX_CHARACTERS:,} characters"
+        in NATIVE_PAGE
+    )
     assert f"refuses more than {MAX_MIRRORS}" in NATIVE_PAGE.replace("\n", " ")
     for name in (POLICY_NAME, WARNING_NAME, MIRRORS_NAME):
         assert f"`{name}`" in NATIVE_PAGE

@@ -92,7 +92,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     "--probe-namespace",
     metavar="NAMESPACE",
     help="Namespace for dry-run Pods. They prove each minute that API servers enforce the policy. --fast-path"
-    " also uses them to verify removals.",
+    " also uses them to prove that an image whose rule was removed is refused.",
 )
 @click.option(
     "--kubeconfig",

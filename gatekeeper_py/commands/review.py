@@ -98,7 +98,7 @@ def review(
 
     Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
     object. With --look-up, an image that does not exist is rejected. If a registry cannot be queried and the
-    policy keeps the image, the command prints a warning.
+    policy says onError: keep, the image is approved, and the command prints a warning.
     """
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")

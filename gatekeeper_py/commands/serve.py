@@ -86,7 +86,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--max-connections",
     type=click.IntRange(1),
     default=500,
-    help="Maximum number of open connections. At the limit, a new connection replaces the worst one.",
+    help="Maximum number of open connections. At the limit, the server closes one for each new one, unused"
+    " ones first.",
 )
 @click.option(
     "--max-body-bytes",
