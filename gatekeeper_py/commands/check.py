@@ -45,8 +45,9 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
 
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
     documents, such as the output of kustomize build: every ConfigMap that holds a policy or webhook settings
-    (webhooks.yaml) is checked. Match conditions and native policies that were compiled from another policy
-    cause a warning. So do images of gatekeeper-py itself and of kube-system that the policy refuses.
+    (webhooks.yaml) is checked. If the stream also holds match conditions or native policies that "compile"
+    made from another policy, or images of gatekeeper-py itself or of kube-system that the policy refuses,
+    check warns about them.
 
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
     stream without a policy.

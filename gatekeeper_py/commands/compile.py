@@ -86,9 +86,9 @@ def compile(  # noqa: A001
     before the expiry that the output states.
 
     validating-admission-policy and mutating-admission-policy are native policies, which need no webhook. They
-    decide as POLICY does, except that they reject an object with more than 100 new images, or with more than
-    10,000 characters in them; with --backstop they admit such an object. If a rule cannot be expressed, it is
-    named on stderr and nothing is printed, unless you give --backstop.
+    decide as POLICY does, with one exception: they reject an object with more than 100 new images, or whose
+    new images have more than 10,000 characters in total. With --backstop they admit such an object. If a rule
+    cannot be expressed, it is named on stderr and nothing is printed, unless you give --backstop.
 
     Exit code: 0 when done, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
     """

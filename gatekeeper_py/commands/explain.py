@@ -57,8 +57,8 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.option(
     "--rule",
     metavar="N",
-    help="Show instead the shortest image that only this rule decides. Give N for the rule allow[N], or"
-    " deny[N] for a deny rule.",
+    help="Show instead the shortest image that only this rule decides. 3 is the rule allow[3]."
+    " Write deny[3] for a deny rule.",
 )
 @click.option(
     "--fast-path",
