@@ -75,8 +75,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--remove",
     is_flag=True,
-    help="Delete the owner and the webhook configurations, wait until they are gone, and exit with 0, or with"
-    " 2 after 2 minutes. Run it before you delete the installation.",
+    help="Delete the webhook configurations and the ClusterRole that owns them, and wait until they are gone."
+    " Exit with 0, or with 2 after 2 minutes. Run it before you delete the installation.",
 )
 @click.option(
     "--fast-path",

@@ -118,7 +118,7 @@ EXEMPT_NAMESPACES: Final = click.option(
     default=always_exempt(DEFAULT_NAMESPACE),
     show_default=True,
     type=_Setting("NAME", _parse_namespace),
-    help="Namespace that the webhook does not review. Repeatable; replaces the default.",
+    help="Namespace whose objects are not judged. Repeatable; replaces the default.",
 )
 """For commands that judge objects: those in an exempt namespace have the verdict ``exempt``."""
 

@@ -58,7 +58,11 @@ class Reviewed:
     show_default=True,
     help="Namespace for objects that do not name one.",
 )
-@click.option("--mode", type=click.Choice(MODES), help="Judge in this mode instead of the policy's.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="Judge in this mode instead of the policy's. The policy's entries under namespaces take precedence.",
+)
 @click.option(
     "--mutate",
     is_flag=True,
