@@ -160,13 +160,13 @@ class Listener:
     def _accept(self, *, paced: bool = True) -> bool:
         """Accept some connections; return whether more may wait.
 
-        ``paced`` accepts no more while too many handshakes wait for their turn.
+        ``paced`` accepts no more while all connections are taken and too many handshakes wait for their turn.
         """
         listening = self._socket
         if listening is None:
             return False
         for _ in range(ACCEPTS_A_TURN):
-            if paced and self._turns.is_behind:
+            if paced and self._table.is_full and self._turns.is_behind:
                 return True
             try:
                 accepted, address = listening.accept()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
@@ -28,6 +29,10 @@ at once, because what waits for its turn is memory: 500 connections with 64 KiB 
 RECORDS_A_TURN: Final = 64
 """Records that are decrypted in one go. A peer may send 11,000 records of one byte in one read, for 10 ms
 of CPU. An API server's records have a kilobyte or more, 16 when it sends much."""
+
+MANY_COSTLY: Final = 2
+"""After so much costly input in a row, a connection no longer goes first. One may be an accident, such as a
+garbage collection. A connection that begins in a crowd does not go first until it had cheap input."""
 
 MAX_HELLO_BYTES: Final = 5 + 16 * 1024
 """Maximum size of a ClientHello with its record header. A client sends nothing else before the answer."""
@@ -84,6 +89,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._closing = False
         self._reading = True
         self._deferred = False
+        self._costly = 0  # pieces of costly input in a row, up to ``MANY_COSTLY``
         self._certificate: dict[str, Any] | None = None
 
     # The protocol of the TCP connection.
@@ -105,7 +111,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             turns = self._turns
             if turns.crowded and not turns.has_time():
                 self._waiting += data
-                self._defer(fresh=True)
+                self._defer(fresh=self._costly < MANY_COSTLY)
             elif len(data) > SLICE_BYTES or self._deferred or not self._reading:
                 self._waiting += data
                 self._pump()
@@ -189,6 +195,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._flush()
                 self._turns.leave(self)
                 self._open = True
+                self._costly = MANY_COSTLY if self._turns.crowded else 0
                 self._application.connection_made(self)
                 self._unread = bool(self._incoming.pending)
                 if self._unread or self._waiting:
@@ -260,7 +267,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _resume(self) -> None:
         self._deferred = False
+        began = time.thread_time()
         self._pump()
+        is_costly = self._turns.is_costly(time.thread_time() - began)
+        self._costly = min(self._costly + 1, MANY_COSTLY) if is_costly else 0
 
     def _defer(self, *, fresh: bool) -> None:
         """Go on in a later turn, and read nothing more until then."""

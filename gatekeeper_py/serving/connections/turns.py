@@ -25,9 +25,10 @@ MAX_HANDSHAKES: Final = 512
 answer at once, their second halves take 40 ms of one turn."""
 
 MAX_WAITING_HANDSHAKES: Final = 64
-"""With so many handshakes waiting for their turn, no more connections are accepted. They wait in the kernel's
-queue instead. Without this bound, clients that dial faster than handshakes can begin would fill the table
-with connections that wait, and each would be evicted as the oldest just before its turn."""
+"""With so many handshakes waiting for their turn while all connections are taken, no more are accepted. They
+wait in the kernel's queue instead. Without this bound, clients that dial faster than handshakes can begin
+would fill the table with connections that wait, and each would be evicted as the oldest just before its
+turn."""
 
 WAITING_SHARE: Final = 8
 """Handshakes that wait are at most one connection in this many, if that is less."""
@@ -43,6 +44,13 @@ One piece of input takes a millisecond, and 12 if a peer makes it as expensive a
 
 INPUT_SECONDS: Final = 0.005
 """Time budget for input in one turn. The rest waits for later turns."""
+
+CHEAP: Final = 0.75
+"""Input is cheap if it took less than this share of the mean. The next input of its connection then goes
+before that of the others. Otherwise a small review could wait for a large denial of each of 500 others."""
+
+MEAN_OF: Final = 64
+"""About how many pieces of input the mean is taken over."""
 
 
 class Connection(Protocol):
@@ -89,6 +97,7 @@ class Turns:
         self._backlog: _Queue[_Deferred] = _Queue()
         self._waiting: _Queue[Handshake] = _Queue()
         self._started: OrderedDict[Handshake, None] = OrderedDict()
+        self._mean_seconds = 0.0
 
     def has_time(self) -> bool:
         """Return whether input that just came can be handled in this turn."""
@@ -100,11 +109,17 @@ class Turns:
     def defer(self, connection: Connection, handle: Callable[[], None], *, fresh: bool) -> None:
         """Call ``handle`` when the turn of the connection's peer comes.
 
-        Set ``fresh`` for input on a connection without a backlog. Fresh input and backlog alternate, so a
-        review does not wait for megabytes of others, even if they come from the same peer.
+        Set ``fresh`` for input on a connection without a backlog, whose input is not costly. Fresh input and
+        backlog alternate, so a review does not wait for megabytes of others, even if they come from the same
+        peer.
         """
         (self._fresh if fresh else self._backlog).add(connection.peer, (connection, handle))
         self._schedule()
+
+    def is_costly(self, seconds: float) -> bool:
+        """Note how much CPU time deferred input took; return whether its connection should not go first."""
+        self._mean_seconds += (seconds - self._mean_seconds) / MEAN_OF
+        return seconds >= CHEAP * self._mean_seconds
 
     async def wait(self, connection: Connection) -> None:
         """Wait until there is time to answer, if this turn has none left."""

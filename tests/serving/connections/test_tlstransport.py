@@ -7,6 +7,8 @@ import contextlib
 import itertools
 import random
 import ssl
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from gatekeeper_py.issuing import Issued
 from gatekeeper_py.serving.connections.peers import Peer
 from gatekeeper_py.serving.connections.tlstransport import (
+    MANY_COSTLY,
     MAX_HELLO_BYTES,
     RECORDS_A_TURN,
     TlsTransport,
@@ -164,6 +167,15 @@ async def test_both_sides_can_talk_after_the_handshake(world: World) -> None:
     assert world.server.get_extra_info("peercert") == {}
 
 
+@pytest.mark.parametrize("crowded", [True, False])
+async def test_the_first_request_of_a_new_connection_waits_with_the_backlogs_in_a_crowd(
+    world: World, *, crowded: bool
+) -> None:
+    world.turns.crowded = crowded
+    await world.shake_hands()
+    assert (world.server._costly == MANY_COSTLY) is crowded
+
+
 async def test_data_that_comes_with_the_end_of_the_handshake_is_not_lost(world: World) -> None:
     with contextlib.suppress(ssl.SSLWantReadError):
         world.client.do_handshake()
@@ -193,6 +205,37 @@ async def test_half_a_hello_waits_for_its_rest_and_not_for_its_turn(world: World
     world.client.do_handshake()
     world.server.data_received(world.records(b"hello"))
     assert world.application.received == b"hello"
+
+
+@pytest.mark.parametrize("costly", [True, False])
+async def test_after_two_costly_requests_the_next_one_waits_with_the_backlogs(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, costly: bool
+) -> None:
+    await world.shake_hands()
+    monkeypatch.setattr(world.turns, "crowded", True)
+    monkeypatch.setattr(world.turns, "has_time", lambda: False)
+    fresh: list[bool] = []
+    defer = world.turns.defer
+
+    def note(connection: TlsTransport, handle: Callable[[], None], **given: bool) -> None:
+        fresh.append(given["fresh"])
+        defer(connection, handle, **given)
+
+    monkeypatch.setattr(world.turns, "defer", note)
+    monkeypatch.setattr(time, "thread_time", itertools.count(0.0, 0.25).__next__)
+    spent: list[float] = []
+
+    def note_time(seconds: float) -> bool:
+        spent.append(seconds)
+        return costly
+
+    monkeypatch.setattr(world.turns, "is_costly", note_time)
+    for content in (b"first", b"second", b"third"):
+        world.server.data_received(world.records(content))
+        await world.settle()
+    assert world.application.received == b"firstsecondthird"
+    assert fresh == [True, True, not costly]
+    assert spent == [0.25, 0.25, 0.25]
 
 
 @settings(deadline=None, max_examples=60)

@@ -107,6 +107,14 @@ async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns) ->
     assert not turns.is_behind
 
 
+async def test_input_that_takes_less_than_three_quarters_of_the_mean_is_cheap(turns: Turns) -> None:
+    for _ in range(1000):
+        turns.is_costly(0.001)
+    assert turns.is_costly(0.001)
+    assert turns.is_costly(0.0008)
+    assert not turns.is_costly(0.0007)
+
+
 async def test_peers_take_turns_with_their_handshakes(turns: Turns) -> None:
     world = Handshakes()
     crowd, newcomer = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
