@@ -134,6 +134,17 @@ _LONGEST: Final = 400
 MAX_DEPTH: Final = 1000
 """orjson refuses 1,024 levels."""
 
+USUAL_LEVELS: Final = 64
+"""A Pod has a dozen."""
+
+_MOST_QUOTES: Final = 200_000
+"""Each takes 40 bytes of memory for a moment. A body of 1 MB has about 60,000."""
+
+_NO_SKELETON: Final = bytes(byte for byte in range(256) if chr(byte) not in '[]{}"')
+"""Deletes everything but brackets and quotation marks."""
+
+_BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
+
 _HAS_OWN_STACK_LIMIT: Final = sys.version_info >= (3, 12)
 
 
@@ -199,4 +210,21 @@ def _may_be_deep(body: bytes, structure: bytes) -> bool:
         return False
     classes = body.translate(_CLASSES)
     opened = classes.count(b"(")
-    return opened > MAX_DEPTH and opened - classes.count(b"()") >= MAX_DEPTH
+    if opened <= MAX_DEPTH or opened - classes.count(b"()") < MAX_DEPTH:
+        return False
+    return _has_many_levels(body)
+
+
+def _has_many_levels(body: bytes) -> bool:
+    """Return whether valid JSON has more than ``USUAL_LEVELS`` levels, or too many strings to tell."""
+    # Without escapes, each quotation mark begins or ends a string.
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    skeleton = unescaped.translate(_BRACKETS, _NO_SKELETON)
+    if skeleton.count(b'"') > _MOST_QUOTES:
+        return True
+    brackets = b"".join(skeleton.split(b'"')[::2])
+    for _ in range(USUAL_LEVELS):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"()", b"")
+    return brackets != b""

@@ -27,7 +27,7 @@ from gatekeeper_py.core.admission.review import InvalidReview, parse
 from gatekeeper_py.core.images.manifest import MISSING, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.serving import decode
-from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.serving.decode import USUAL_LEVELS, _has_many_levels, parse_pod_review
 
 KEYS = (
     "apiVersion", "kind", "request", "uid", "operation", "subResource", "namespace", "name", "userInfo",
@@ -344,3 +344,31 @@ def test_pull_policies_are_decoded_for_policies_that_look_up_images(document: di
             allowed,
             True,
         ]
+
+
+def _levels(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_levels, value.values()), default=0)
+    return 1 + max(map(_levels, value), default=0) if isinstance(value, list) else 0
+
+
+TRICKY = st.text('[]{}"\\a\n', max_size=6)
+NESTED = st.recursive(
+    st.integers(0, 9) | TRICKY,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TRICKY, inner, max_size=3),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=budget(1500))
+@given(value=NESTED, around=st.integers(0, 80), compact=st.booleans())
+def test_levels_are_counted_whatever_strings_hold(value: object, around: int, *, compact: bool) -> None:
+    for number in range(around):
+        value = [']"', value] if number % 2 else {'"}\\': value}
+    body = json.dumps(value, separators=(",", ":") if compact else None).encode()
+    assert _has_many_levels(body) is (_levels(value) > USUAL_LEVELS)
+
+
+def test_too_many_strings_to_count_levels_are_left_to_orjson() -> None:
+    assert _has_many_levels(json.dumps([""] * 100_001).encode())
+    assert not _has_many_levels(json.dumps([""] * 100_000).encode())
