@@ -116,7 +116,9 @@ class Installed:
 
     def controller_identity(self) -> Path:
         """Return a kubeconfig with the token of a Pod of the controller; it is valid as long as the Pod."""
-        pod = self.controllers()[0].name.removeprefix("pod-")
+        # A change of its Deployment may just have stopped it.
+        (first, *_) = wait_until(self.controllers, seconds=SETTLE_SECONDS, what="the controller running")
+        pod = first.name.removeprefix("pod-")
         return self.plane.kubeconfig_for_service_account(self.namespace, "gatekeeper-py-controller", pod)
 
     def revisions(self) -> set[str]:
