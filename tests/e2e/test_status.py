@@ -134,7 +134,7 @@ def replica_down(product: Installed) -> Iterator[str]:
     name = server.name.removeprefix("pod-")
     product.kubelet.hold(name)
     product.kubelet.crash(server)
-    yield f"the replica {name} cannot be asked"
+    yield f"the replica {name} cannot be reached"
     product.kubelet.release_all()
 
 
