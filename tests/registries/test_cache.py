@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gatekeeper_py.core.policy.registries import Registry as Settings
-from gatekeeper_py.registry.credentials import Credential
-from registries.distribution import CA_FILE, PASSWORD, USER, Registry, Version, config_files, start_registry
+from registries.client import client_of
+from registries.distribution import CA_FILE, Registry, Version, config_files, start_registry
 from registries.looking import looking
 from registry.world import World
 
@@ -55,17 +54,9 @@ def pair(ca: trustme.CA, version: Version, tmp_path: Path) -> Iterator[Pair]:
         yield made
 
 
-async def asking(cache: Registry) -> AsyncIterator[World]:
-    made = World(cache.trust)
-    made.settings[cache.host] = Settings(host=cache.host)
-    made.logins = (Credential(USER, PASSWORD),)
-    yield made
-    await made.close()
-
-
 @pytest.fixture
 async def world(pair: Pair) -> AsyncIterator[World]:
-    async for made in asking(pair.cache):
+    async with client_of(pair.cache) as made:
         yield made
 
 
@@ -99,7 +90,7 @@ async def test_a_cache_that_its_upstream_refuses_calls_every_tag_missing(
     ca: trustme.CA, version: Version, tmp_path: Path
 ) -> None:
     with running(tmp_path, ca, version, is_public=False) as pair:
-        async for world in asking(pair.cache):
+        async with client_of(pair.cache) as world:
             assert (await world.ask(pair.cache.host, SEEN)).answer.status == "missing"
 
 

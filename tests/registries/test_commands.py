@@ -13,8 +13,9 @@ import pytest
 import trustme
 
 from builders import pod
-from registries.distribution import CA_FILE, Registry, config_files, start_registry
-from registries.tokenserver import TokenServer, start_token_server
+from registries.distribution import CA_FILE, Registry, config_files
+from registries.guarded import with_tokens
+from registries.tokenserver import TokenServer
 from server import CLEAN_ENVIRONMENT
 
 
@@ -46,12 +47,7 @@ class Site:
 
 @pytest.fixture
 def site(ca: trustme.CA, tmp_path: Path) -> Iterator[Site]:
-    tokens = start_token_server(tmp_path / "tokens", ca)
-    registry = None
-    try:
-        registry = start_registry(
-            tmp_path / "registry", ca, version="3", auth=tokens.auth(), authorization=tokens.authorization
-        )
+    with with_tokens(tmp_path, ca) as (registry, tokens):
         tokens.use(users={"alice": {"password": "wonderland", "repositories": ["team/app"]}})
         (tmp_path / "config").mkdir()
         for name, content in config_files(ca, registry.host).items():
@@ -65,10 +61,6 @@ registries:
   - {{host: "{registry.host}", ca: {CA_FILE}, tokenHosts: ["{tokens.host}"], timeout: 5s}}
 """)
         yield Site(registry, tokens, tmp_path, registry.push("team/app", "v1"))
-    finally:
-        tokens.stop()
-        if registry is not None:
-            registry.stop()
 
 
 def test_commands_answer_as_the_registry_does(site: Site) -> None:

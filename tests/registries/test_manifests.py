@@ -11,6 +11,7 @@ import trustme
 from gatekeeper_py.core.policy.registries import Registry as Settings
 from gatekeeper_py.registry.client import MEDIA_TYPES
 from gatekeeper_py.registry.credentials import Credential
+from registries.client import client_of
 from registries.distribution import PASSWORD, USER, Registry, Version, start_registry
 from registries.pushing import DOCKER, OCI, Format
 from registry.world import World
@@ -35,11 +36,8 @@ def registry(running: Registry) -> Registry:
 
 @pytest.fixture
 async def world(registry: Registry) -> AsyncIterator[World]:
-    made = World(registry.trust)
-    made.settings[registry.host] = Settings(host=registry.host)
-    made.logins = (Credential(USER, PASSWORD),)
-    yield made
-    await made.close()
+    async with client_of(registry) as made:
+        yield made
 
 
 @pytest.mark.parametrize("form", FORMATS)

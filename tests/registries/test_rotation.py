@@ -15,9 +15,10 @@ import trustme
 
 from builders import pod, review
 from gatekeeper_py.registry.files import POLL_SECONDS
-from registries.distribution import CA_FILE, Registry, config_files, start_registry
+from registries.distribution import CA_FILE, Registry, config_files
+from registries.guarded import with_tokens
 from registries.looking import Looking, looking
-from registries.tokenserver import TokenServer, start_token_server
+from registries.tokenserver import TokenServer
 from server import ask
 
 MARGIN_SECONDS = 10  # for slow machines
@@ -64,12 +65,7 @@ class Load:
 
 @pytest.fixture
 def site(ca: trustme.CA, tmp_path: Path) -> Iterator[Site]:
-    tokens = start_token_server(tmp_path / "tokens", ca)
-    registry = None
-    try:
-        registry = start_registry(
-            tmp_path / "registry", ca, version="3", auth=tokens.auth(), authorization=tokens.authorization
-        )
+    with with_tokens(tmp_path, ca) as (registry, tokens):
         for tag in TAGS:
             registry.push("team/app", tag, tag.encode())
         policy = f"""mode: enforce
@@ -88,10 +84,6 @@ registries:
         files = config_files(ca, registry.host, user="alice", password="wonderland")
         with looking(tmp_path, policy, files) as server:
             yield Site(server.server, server.config, registry, tokens)
-    finally:
-        tokens.stop()
-        if registry is not None:
-            registry.stop()
 
 
 def test_credentials_are_replaced_under_load(site: Site, ca: trustme.CA) -> None:

@@ -10,8 +10,9 @@ import trustme
 
 from gatekeeper_py.core.policy.registries import Registry as Settings
 from gatekeeper_py.registry.credentials import Credential
-from registries.distribution import Registry, Version, start_registry
-from registries.tokenserver import TokenServer, start_token_server
+from registries.distribution import Registry, Version
+from registries.guarded import with_tokens
+from registries.tokenserver import TokenServer
 from registry.world import World
 
 ALICE = Credential("alice", "wonderland")
@@ -32,17 +33,8 @@ class Guarded:
 @pytest.fixture(scope="module")
 def running(ca: trustme.CA, version: Version, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("tokens")
-    tokens = start_token_server(folder / "tokens", ca)
-    registry = None
-    try:
-        registry = start_registry(
-            folder / "registry", ca, version=version, auth=tokens.auth(), authorization=tokens.authorization
-        )
+    with with_tokens(folder, ca, version) as (registry, tokens):
         yield Guarded(registry, tokens, registry.push("team/app", "v1"))
-    finally:
-        tokens.stop()
-        if registry is not None:
-            registry.stop()
 
 
 @pytest.fixture
