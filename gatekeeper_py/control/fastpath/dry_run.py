@@ -12,8 +12,11 @@ from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.probe_pod import IMAGE_PATH
 from gatekeeper_py.core.compile.fastpath import Endpoint
 
-REWRITTEN: Final = " was rewritten"
-"""In the warnings of the mutating webhook, and in no others."""
+MUTATING: Final = (" was rewritten", " is left as written")
+"""Each warning of the mutating webhook about an image contains one of these, and no other warning does.
+
+The second one matters where a mirror looks up its images, because no registry has the probe's image.
+"""
 
 _MAX_PROBLEM: Final = 300
 
@@ -40,7 +43,9 @@ def read_answer(endpoint: Endpoint, status: int, body: bytes, warnings: list[str
     """Tell from an answer whether the webhook was called: it refused, warned, rewrote or was unreachable."""
     message = probe_pod.message_of(body)
     ours = [warning for warning in warnings if f"{IMAGE_PATH}: " in warning]
-    from_endpoint = [warning for warning in ours if (REWRITTEN in warning) is (endpoint == "mutating")]
+    from_endpoint = [
+        warning for warning in ours if any(each in warning for each in MUTATING) is (endpoint == "mutating")
+    ]
     if f'"{webhook}"' in message or from_endpoint:
         return DryRun(called=True)
     return DryRun(called=False, problem=f"{status} {message}"[:_MAX_PROBLEM].strip())

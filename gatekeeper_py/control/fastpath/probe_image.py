@@ -1,7 +1,8 @@
 """Choose an image that shows whether an API server uses the new expression or still the old one.
 
 The old expression skips the webhook for such an image, the new one calls it, and the answer shows that it
-was called: the validating webhook refuses the image, or the mutating webhook rewrites it.
+was called: the validating webhook refuses the image, or the mutating webhook warns that it rewrote the image
+or left it as written.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.policy.document import rewrites
+from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import Policy
 
 MAX_ENTRIES: Final = 100
@@ -72,12 +74,18 @@ def _shows_call(
     compiled = policy.at(now)
     mutates = rewrites(compiled.mode(namespace))
 
+    def warns(plan: Rewrite) -> bool:
+        if not plan.mirror.verify:
+            return plan.image is not None
+        # No registry has the image, but the warning says so. Without an approved candidate there is none.
+        return any(compiled.decide(namespace, each).approved for each in plan.candidates)
+
     def shows(probe: ProbeImage) -> bool:
         if current.approves(namespace, probe.image, probe.endpoint):
             return False
         plan = compiled.plan(namespace, probe.image) if mutates else None
         if probe.endpoint == "mutating":
-            return plan is not None and plan.image is not None
+            return plan is not None and warns(plan)
         # The validating webhook sees a rewritten image under its new name.
         return plan is None and not compiled.decide(namespace, probe.image).approved
 

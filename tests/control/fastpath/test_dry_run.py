@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from control.world import START
-from gatekeeper_py.control.fastpath.dry_run import REWRITTEN, DryRun, create, read_answer
+from gatekeeper_py.control.fastpath.dry_run import MUTATING, DryRun, create, read_answer
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.probe_pod import IMAGE_PATH, pod
 from gatekeeper_py.core.admission import mutate
@@ -61,8 +61,16 @@ def test_answers(code: int, body: bytes, warnings: list[str], seen: str) -> None
     assert read_answer("validating", code, body, warnings, WEBHOOK) == DryRun(called=not seen, problem=seen)
 
 
-def test_a_rewrite_tells_of_the_mutating_webhook_only() -> None:
-    rewritten = ['299 - "spec.containers[0].image: a.io/x was rewritten to b.io/x"']
+@pytest.mark.parametrize(
+    "warning",
+    [
+        pytest.param("was rewritten to b.io/x", id="rewritten"),
+        pytest.param("is left as written: no mirror has it", id="on-no-mirror"),
+        pytest.param("is left as written: no mirror could be queried: 401", id="no-answer-of-a-mirror"),
+    ],
+)
+def test_some_warnings_are_of_the_mutating_webhook_only(warning: str) -> None:
+    rewritten = [f'299 - "spec.containers[0].image: a.io/x {warning}"']
     refused = ['299 - "spec.containers[0].image: a.io/x is not approved"']
     body = status("exceeded quota")
     assert read_answer("mutating", 403, body, rewritten, WEBHOOK).called
@@ -72,7 +80,7 @@ def test_a_rewrite_tells_of_the_mutating_webhook_only() -> None:
 
 
 def test_the_warnings_are_those_that_users_get() -> None:
-    """``REWRITTEN`` and ``IMAGE_PATH`` are the words of the messages."""
+    """``MUTATING`` and ``IMAGE_PATH`` are the words of the messages."""
     policy = parse_policy(
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\nallow: [a.io]\n"
         "mirrors: [{from: b.io, to: a.io}]\n"
@@ -82,7 +90,7 @@ def test_the_warnings_are_those_that_users_get() -> None:
     request = parse({**review, "request": {**raw, "object": pod(f"b.io/{'x' * 200}")}})
     [warning] = mutate(request, policy.at(START)).response.warnings
     assert f"{IMAGE_PATH}: " in warning
-    assert REWRITTEN in warning
+    assert MUTATING[0] in warning
 
 
 class Connection:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 
 from control.world import START
+from gatekeeper_py.control.fastpath.dry_run import read_answer
 from gatekeeper_py.control.fastpath.probe_image import DIGEST, ProbeImage, choose, still_useful
+from gatekeeper_py.control.probe_pod import pod
+from gatekeeper_py.core.admission import mutate
+from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, failed, found
 from gatekeeper_py.core.policy.policy import parse_policy
 
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
@@ -27,7 +33,7 @@ def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict
         if canary.endpoint == "validating":
             assert not compiled.decide("probe", canary.image).approved
         else:
-            assert compiled.rewrite("probe", canary.image) is not None
+            assert compiled.plan("probe", canary.image) is not None
     assert still_useful(found, new, policy, "probe", START) == found
     return {canary.endpoint: canary.image for canary in found}
 
@@ -127,3 +133,43 @@ def test_one_that_is_approved_again_tells_nothing() -> None:
     policy = parse_policy(BEFORE)
     canary = ProbeImage("validating", "a.io/gatekeeper-py-probe")
     assert still_useful((canary,), compile_fastpath(policy, START), policy, "probe", START) == ()
+
+
+VERIFYING = [
+    pytest.param("verify: true", id="verify"),
+    pytest.param("pin: true", id="pin"),
+    pytest.param("verify: true, onMissing: deny", id="missing-is-denied"),
+    pytest.param("verify: true, onError: deny", id="error-is-denied"),
+    pytest.param("verify: true, onMissing: rewrite, onError: rewrite", id="rewritten-anyway"),
+]
+
+
+@pytest.mark.parametrize("fields", VERIFYING)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(MISSING, id="missing"),
+        pytest.param(failed("401"), id="error"),
+        pytest.param(found(DIGEST), id="found"),
+    ],
+)
+def test_a_mirror_that_looks_up_its_images_shows_whatever_the_registry_answers(
+    fields: str, answer: Answer
+) -> None:
+    """The warnings prove the call of the mutating webhook, even for an image that no registry has."""
+    after = f"allow: [{ALL}]\nmirrors: [{{from: a.io, to: b.io/team, {fields}}}]"
+    image = chosen(after, mode="mutate")["mutating"]
+    raw = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+    request = parse({**review, "request": {**raw, "namespace": "probe", "object": pod(image)}})
+    policy = parse_policy(HEAD + after, "mutate").at(START)
+    given = mutate(request, policy, Facts(lambda _lookup: Resolution(answer, 0))).response.warnings
+    warnings = [f'299 - "{warning}"' for warning in given]
+    assert read_answer("mutating", 403, b"", warnings, "pods.hook.gk").called
+
+
+@pytest.mark.parametrize("fields", VERIFYING)
+def test_no_mirror_that_may_use_none_of_its_targets(fields: str) -> None:
+    """Its images stay as written without a warning, so a probe would wait for ever."""
+    after = f"allow: [{ALL}]\nmirrors: [{{from: a.io, to: z.io/team, {fields}}}]"
+    assert chosen(after, mode="mutate") == {}
