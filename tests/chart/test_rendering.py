@@ -202,6 +202,13 @@ def test_the_audit_exempts_the_namespaces_that_the_webhook_does_not_review(helm:
     ]
 
 
+@pytest.mark.parametrize("probes", ["default", "kube-public", "kube-node-lease"])
+def test_a_probe_namespace_that_others_use_is_refused(helm: Helm, probes: str) -> None:
+    """The chart would create it, and its quota would refuse every Pod in it."""
+    refusal = helm.refusal(merged(WITH_POLICY, {"enforcement": {"probeNamespace": probes}}))
+    assert f"enforcement.probeNamespace must be a namespace of its own, not {probes}" in refusal
+
+
 @pytest.mark.parametrize("namespace", ["default", "kube-system"])
 def test_a_namespace_that_others_use_is_refused(helm: Helm, namespace: str) -> None:
     refusal = helm.refusal(WITH_POLICY, "gatekeeper-py", f"--namespace={namespace}")
