@@ -106,11 +106,12 @@ class PodLookups(NamedTuple):
             return judgement
         plan = refusing_mirror(self.policy, self.namespace, slot.value)
         if plan is not None:
-            return self._verified_on_mirror(judgement, plan)
+            judgement = self._verified_on_mirror(judgement, plan)
         if decision.manifest is None or decision.rule is None:
             return judgement
+        # The rule's own check is asked even where the mirror refuses: all questions are asked at once.
         answer = self.facts.get((decision.manifest,)).answer
-        if answer.status == "found":
+        if answer.status == "found" or not judgement.approved:
             return judgement
         if answer.status == "missing":
             return judgement._replace(decision=_absent(decision, (decision.manifest,)))
@@ -119,7 +120,7 @@ class PodLookups(NamedTuple):
         return judgement._replace(unverified=answer.cause)
 
     def _verified_on_mirror(self, judgement: Judgement, plan: Rewrite) -> Judgement:
-        """An image that was not rewritten, although some mirror has to have it: perhaps none does."""
+        """Refuse an image that was not rewritten if its mirror refuses what no target has."""
         manifests = tuple(map(_manifest, self._approved(plan)))
         if not manifests:
             return judgement

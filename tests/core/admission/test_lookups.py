@@ -227,6 +227,39 @@ class TestMirrors:
         message = validate(request("nginx:1"), compiled, known).response.message
         assert "nginx:1 does not exist in r.io, dr.io (absent)" in message
 
+    @pytest.mark.parametrize(
+        ("options", "allow", "answers", "reason"),
+        [
+            pytest.param("onMissing: deny", "dr.io", (MISSING, FOUND, MISSING), "absent", id="found-there"),
+            pytest.param("onMissing: deny", "x.io", (MISSING, MISSING, MISSING), "absent", id="no-target"),
+            pytest.param("onMissing: deny", "r.io", (DOWN, MISSING, MISSING), "absent", id="mirror-down"),
+            pytest.param(
+                "onError: deny", "r.io", (MISSING, MISSING, MISSING), "absent", id="mirror-lacks-it"
+            ),
+            pytest.param("onMissing: deny", "r.io", (DOWN, MISSING, DOWN), "unverified", id="all-down"),
+            pytest.param("onMissing: deny", "r.io", (DOWN, MISSING, FOUND), "allowed", id="found-here"),
+            pytest.param("onMissing: deny", "r.io", (MISSING, MISSING, FOUND), "absent", id="mirror-refuses"),
+            pytest.param(
+                "onMissing: deny, except: [docker.io/library/nginx]",
+                "r.io",
+                (FOUND, FOUND, MISSING),
+                "absent",
+                id="excepted",
+            ),
+        ],
+    )
+    def test_an_image_that_its_mirror_does_not_refuse_is_verified_by_its_own_rule(
+        self, options: str, allow: str, answers: tuple[Answer, Answer, Answer], reason: str
+    ) -> None:
+        rule = "{image: docker.io/library/**, verify: true, onError: deny}"
+        compiled = policy(MIRROR % options, allow=f"[{rule}, {allow}]")
+        asked, own = request("nginx:1"), Manifest("docker.io", "library/nginx", "1")
+        known = facts(dict(zip((self.hub, self.dr, str(own)), answers, strict=True)))
+        assert Lookup((own,)) in lookups(asked, compiled, validate)
+        outcome = validate(asked, compiled, known)
+        assert outcome.judgements[0].decision.reason == reason
+        assert outcome.verdict == ("allowed" if reason == "allowed" else "denied")
+
     @pytest.mark.parametrize("option", ["onMissing: deny", "onError: deny"])
     def test_the_short_cut_leaves_an_image_that_a_mirror_may_refuse_to_validate(self, option: str) -> None:
         compiled = policy(MIRROR % option, allow="[r.io, dr.io, docker.io]")
