@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from gatekeeper_py.commands.files import decoded, read_bytes
+from gatekeeper_py.control.webhooks import configmap
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY, InvalidWebhookSettings, parse_settings
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
@@ -144,8 +145,8 @@ def lines_of(text: str) -> tuple[str, ...]:
 class Outline:
     """The top-level fields that distinguish a policy from a ConfigMap manifest.
 
-    ``fields`` holds ``apiVersion``, ``kind``, ``data``, ``binaryData`` and, by their paths, what is in the
-    latter two. ``keys`` says where each of those keys stands.
+    ``fields`` holds ``apiVersion``, ``kind``, ``metadata.name``, ``data``, ``binaryData`` and, by their
+    paths, what is in the latter two. ``keys`` says where each of those keys stands.
     """
 
     fields: dict[str, Node]
@@ -183,6 +184,8 @@ def outline_of(text: str) -> Outline:
             for key, node in reader.entries() if root is not None and root.kind == "mapping" else ():
                 if key in {"apiVersion", "kind", "data", "binaryData"}:
                     fields[key] = node
+                if key == "metadata" and node.kind == "mapping":
+                    fields |= {f"{key}.name": inner for name, inner in reader.entries() if name == "name"}
                 if key in {"data", "binaryData"} and node.kind == "mapping":
                     for name, inner in reader.entries():
                         fields[f"{key}.{name}"] = inner
@@ -195,9 +198,8 @@ def outline_of(text: str) -> Outline:
 
 def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
     lines = lines_of(text)
-    settings = outline.text_of(f"data.{SETTINGS_KEY}")
-    if settings is not None and f"data.{POLICY_KEY}" not in outline.fields and not outline.findings:
-        return _from_settings(name, settings, outline.mark_of(f"data.{SETTINGS_KEY}"), lines)
+    if holds_settings(outline):
+        return _from_settings(name, outline, lines)
     found = read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     if found.text is None:
@@ -214,16 +216,34 @@ def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
     )
 
 
-def _from_settings(name: str, settings: str, mark: Mark, lines: tuple[str, ...]) -> PolicyInput:
+def holds_settings(outline: Outline) -> bool:
+    """Return whether a document is a ConfigMap with settings of the webhook configurations."""
+    if outline.text_of("kind") != "ConfigMap":
+        return False
+    if configmap.is_settings_name(outline.text_of("metadata.name") or ""):
+        return True
+    return f"data.{SETTINGS_KEY}" in outline.fields and f"data.{POLICY_KEY}" not in outline.fields
+
+
+def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> PolicyInput:
     """Check the settings of the webhook configurations, which stand in a ConfigMap of their own."""
-    shift = _shift(mark, settings, lines)
-    findings: tuple[Finding, ...] = ()
-    try:
-        parse_settings(settings)
-    except InvalidWebhookSettings as problem:
-        findings = tuple(map(shift.moved, problem.findings))
-    shown = lines if shift.lines else lines_of(settings)
-    return PolicyInput(name=name, policy=None, errors=findings, lines=shown, shift=shift)
+    found = configmap.read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
+    errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
+    shift = Shift()
+    if found.text is not None:
+        mark = outline.mark_of(f"data.{SETTINGS_KEY}")
+        shift = _shift(mark, found.text, lines)
+        try:
+            parse_settings(found.text)
+        except InvalidWebhookSettings as problem:
+            # In a text that is not a block, lines of the text are not lines of the file.
+            errors += (
+                shift.moved(each)
+                if shift.lines
+                else dataclasses.replace(each, line=mark.line, column=mark.column)
+                for each in problem.findings
+            )
+    return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=shift)
 
 
 def _located(outline: Outline, finding: Finding) -> Finding:

@@ -12,12 +12,12 @@ from gatekeeper_py.commands.policyinput import (
     Outline,
     PolicyInput,
     Shift,
+    holds_settings,
     lines_of,
     outline_of,
     parsed_input,
     read_bounded,
 )
-from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.document import API_VERSION, KIND
 from gatekeeper_py.core.policy.finding import Finding, in_order
@@ -104,7 +104,7 @@ def _holds_policy(outline: Outline) -> bool:
     """Return whether a document is a policy, or a ConfigMap with a policy or settings of the webhooks."""
     kind = outline.text_of("kind")
     if kind == "ConfigMap":
-        return any(f"data.{key}" in outline.fields for key in (POLICY_KEY, SETTINGS_KEY))
+        return f"data.{POLICY_KEY}" in outline.fields or holds_settings(outline)
     return kind == KIND or outline.text_of("apiVersion") == API_VERSION
 
 

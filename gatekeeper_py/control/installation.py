@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP
 from gatekeeper_py.control.webhooks.templates import Target
 from gatekeeper_py.settings import ConfigMapName
 
@@ -21,7 +22,7 @@ class Installation:
     policy: ConfigMapName
     controller: str = "gatekeeper-py-controller"
     """The Deployment of the controller."""
-    settings: str = "gatekeeper-py-webhooks"
+    settings: str = SETTINGS_CONFIGMAP
     """The ConfigMap with the settings of the webhook configurations."""
 
     @property

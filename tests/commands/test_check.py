@@ -252,6 +252,48 @@ def test_settings_of_the_webhooks_are_checked_in_their_configmap(command: Comman
     assert command("check", write(SETTINGS.replace("fail}", "Fail}"))).code == 0
 
 
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        pytest.param(
+            'data:\n  webhooks.yaml: ""\n  my-webhooks.yaml: |\n    exemptNamespaces: [a]\n',
+            [("unknown-key", "data.my-webhooks.yaml", 7)],
+            id="another-key-beside",
+        ),
+        pytest.param(
+            "data:\n  webhook.yaml: |\n    exemptNamespaces: [a]\n",
+            [("unknown-key", "data.webhook.yaml", 6), ("missing-field", "data.webhooks.yaml", 6)],
+            id="misnamed",
+        ),
+        pytest.param(
+            "data: {webhooks.yaml: ''}\nbinaryData: {x: AA==}\n",
+            [("binary-data", "binaryData", 6)],
+            id="binary",
+        ),
+        pytest.param(
+            "data: {webhooks.yaml: '', policy.yaml: ''}\n",
+            [("unknown-key", "data.policy.yaml", 5)],
+            id="a-policy",
+        ),
+        pytest.param(
+            "data:\n  webhooks.yaml: 'colour: red'\n", [("unknown-field", "colour", 6)], id="not-a-block"
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "apiVersion: v1\nkind: Service\n---\n"], ids=["alone", "in-a-stream"])
+def test_other_keys_beside_the_settings_are_errors(
+    command: Command, write: Write, data: str, found: list[tuple[str, str, int]], before: str
+) -> None:
+    """The controller would not read them: what somebody wrote there would not be in force."""
+    head, _, _ = SETTINGS.partition("data:\n")
+    text = f"{before}{head}{data}"
+    done = command("check", write(text), "--format", "json")
+    assert done.code == 1
+    findings = json.loads(done.out)["findings"]
+    shift = before.count("\n")
+    assert [(f["code"], f["path"], f["line"] - shift) for f in findings] == found
+
+
 def test_settings_of_the_webhooks_are_no_policy(command: Command, write: Write) -> None:
     done = command("explain", write(SETTINGS.replace("fail}", "Fail}")), "nginx")
     assert done.code == 2

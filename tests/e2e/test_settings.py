@@ -180,15 +180,26 @@ def _ready(product: Installed) -> bool:
 
 
 def test_the_configmap_is_worth_nothing_beyond_the_settings(enforcing: Installed) -> None:
-    """Manifests in it are ignored, as are other keys: only ``webhooks.yaml`` is read, and strictly."""
+    """Manifests in it change nothing: only ``webhooks.yaml`` is read, and strictly."""
     before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
     static = (K8S / "base/webhooks/validating.yaml").read_text(encoding="utf-8")
     evil = static.replace("name: gatekeeper-py\n", "name: elsewhere\n")
     put(enforcing, evil)
-    enforcing.plane.api("PATCH", SETTINGS, {"data": {"validating.yaml": evil}})
     wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
     assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
-    enforcing.plane.api("PATCH", SETTINGS, {"data": {"validating.yaml": None}})
+
+
+def test_settings_under_another_key_raise_the_alarm(enforcing: Installed, namespace: str) -> None:
+    """As after a ``configMapGenerator`` that merges a file of another name."""
+    before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
+    misnamed = {"my-webhooks.yaml": f"exemptNamespaces: [{namespace}]\n"}
+    enforcing.plane.api("PATCH", SETTINGS, {"data": misnamed})
+    try:
+        wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
+        assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
+    finally:
+        enforcing.plane.api("PATCH", SETTINGS, {"data": dict.fromkeys(misnamed)})
+    wait_until(lambda: alarm(enforcing, "settings") == 0, seconds=15, what="the end of the alarm")
 
 
 def test_the_settings_can_be_changed_by_a_kustomization(enforcing: Installed, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gatekeeper_py.control.status.arguments import as_deployed, policy_configmap
 from gatekeeper_py.control.status.facts import Facts, PodFacts
 from gatekeeper_py.control.webhooks import drift
 from gatekeeper_py.control.webhooks.conditions import found_conditions
+from gatekeeper_py.control.webhooks.configmap import read_configmap
 from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import (
     SETTINGS_KEY,
@@ -213,9 +214,16 @@ class _Assessment:
 
     def _settings(self) -> WebhookSettings | None:
         """Return the settings of the webhook configurations, ``None`` when they are refused."""
-        data = (self._facts.settings or {}).get("data") or {}
+        if self._facts.settings is None:
+            return WebhookSettings()
+        found = read_configmap(self._facts.settings.get("data"), self._facts.settings.get("binaryData"))
+        if found.findings:
+            name = self._installation.settings
+            problems = "; ".join(f"{each.path}: {each.message}" for each in found.findings)
+            self._problems.append(f"the ConfigMap {name} is refused: {problems}"[:300])
+            return None
         try:
-            return parse_settings(data.get(SETTINGS_KEY) or "")
+            return parse_settings(found.text or "")
         except InvalidWebhookSettings as problem:
             self._problems.append(f"{SETTINGS_KEY} is refused: {problem.findings[0]}")
             return None

@@ -21,6 +21,11 @@ from gatekeeper_py.runtime.logs import Log
 
 POLL_SECONDS: Final = 1.0
 
+VOLUME_LINK: Final = "..data"
+"""The kubelet's link, in the directory of a mounted ConfigMap, to the directory that holds all its keys."""
+
+MAX_NAMED_FILES: Final = 5
+
 
 class SettingsFile:
     """Keeps ``settings`` up to date with a file; ``None`` until it was good once.
@@ -89,10 +94,26 @@ class SettingsFile:
 
 
 def _read(path: Path) -> bytes | str:
-    """Return the content of a file, or why it cannot be read."""
+    """Return the content of a file, or why it cannot be read or may not be used."""
     try:
+        others = _other_keys(path)
+        if others:
+            shown = ", ".join(others[:MAX_NAMED_FILES])
+            return f"the only key of the ConfigMap is {path.name}, but it also has {shown}"
         with path.open("rb") as file:
             content = file.read(MAX_CONFIGMAP_BYTES + 1)
     except OSError as problem:
         return problem.strerror or type(problem).__name__
     return content if len(content) <= MAX_CONFIGMAP_BYTES else f"larger than {MAX_CONFIGMAP_BYTES:,} bytes"
+
+
+def _other_keys(path: Path) -> list[str]:
+    """Return the other keys of the mounted ConfigMap; none if the file is not in such a volume.
+
+    A misnamed key would be ignored, and with it the exemptions that somebody wrote there.
+    """
+    try:
+        keys = [each.name for each in (path.parent / VOLUME_LINK).iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(set(keys) - {path.name})

@@ -239,6 +239,21 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
             "webhooks.yaml is refused: line 1, colour",
             id="bad-settings",
         ),
+        pytest.param(
+            lambda it: replace(it, settings={"data": {"webhooks.yaml": "", "my-webhooks.yaml": ""}}),
+            "the ConfigMap gatekeeper-py-webhooks is refused: data.my-webhooks.yaml: this key is not read",
+            id="misnamed-settings-beside-others",
+        ),
+        pytest.param(
+            lambda it: replace(it, settings={"data": {"webhook.yaml": ""}}),
+            "no key webhooks.yaml; data.webhook.yaml: this key is not read",
+            id="misnamed-settings",
+        ),
+        pytest.param(
+            lambda it: replace(it, settings={"data": {"webhooks.yaml": ""}, "binaryData": {"a": "AA=="}}),
+            "is refused: binaryData: must be absent",
+            id="binary-settings",
+        ),
         pytest.param(lambda it: replace(it, service=None), "the Service gk does not exist", id="no-service"),
         pytest.param(
             lambda it: replace(it, deployment=None), "the Deployment gk does not", id="no-deployment"

@@ -86,6 +86,70 @@ async def test_a_swapped_symlink_is_noticed(tmp_path: Path) -> None:
     assert setup.file.settings == WebhookSettings(exempt_namespaces=("b",))
 
 
+class Volume:
+    """A mounted ConfigMap: files that are links into ``..data``, itself a link that is swapped."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.path = place / "webhooks.yaml"
+        self._generation = 0
+
+    def mount(self, **keys: str) -> None:
+        self._generation += 1
+        fresh = self.place / f"..{self._generation}"
+        fresh.mkdir()
+        for key, text in keys.items():
+            (fresh / key).write_text(text)
+        staged = self.place / "..data_tmp"
+        staged.symlink_to(fresh.name)
+        staged.replace(self.place / "..data")
+        for key in keys:
+            (self.place / key).unlink(missing_ok=True)
+            (self.place / key).symlink_to(f"..data/{key}")
+
+
+GOOD = {"webhooks.yaml": "exemptNamespaces: [a]"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        pytest.param({**GOOD, "my-webhooks.yaml": ""}, "my-webhooks.yaml", id="beside-the-right-one"),
+        pytest.param({"webhook.yaml": ""}, "webhook.yaml", id="misnamed"),
+        pytest.param(
+            {**GOOD, **{f"{each}.yaml": "" for each in "abcdefg"}},
+            "a.yaml, b.yaml, c.yaml, d.yaml, e.yaml",
+            id="many",
+        ),
+    ],
+)
+async def test_other_keys_of_the_configmap_leave_the_last_good_settings(
+    tmp_path: Path, keys: dict[str, str], named: str
+) -> None:
+    """Somebody wrote settings there that would not be in force."""
+    volume, setup = Volume(tmp_path), Setup(tmp_path / "webhooks.yaml")
+    volume.mount(**GOOD)
+    await setup.file.load()
+    assert setup.file.problem == ""
+    volume.mount(**keys)
+    await setup.file.load()
+    assert setup.file.problem.endswith(
+        f"the only key of the ConfigMap is webhooks.yaml, but it also has {named}"
+    )
+    assert setup.file.settings == WebhookSettings(exempt_namespaces=("a",))
+    [refused] = setup.log.named("webhook_settings_refused")
+    assert refused["last_good_stays"] is True
+    volume.mount(**{"webhooks.yaml": "exemptNamespaces: [b]"})
+    await setup.file.load()
+    assert (setup.file.problem, setup.file.settings) == ("", WebhookSettings(exempt_namespaces=("b",)))
+
+
+async def test_an_ordinary_directory_may_hold_other_files(setup: Setup) -> None:
+    (setup.path.parent / "notes.txt").write_text("mine")
+    await setup.load(b"exemptNamespaces: [a]")
+    assert setup.file.problem == ""
+
+
 async def test_without_a_file_the_settings_are_the_defaults() -> None:
     file = SettingsFile(None, log=RecordingLog())
     await file.load()

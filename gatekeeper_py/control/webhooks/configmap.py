@@ -1,0 +1,80 @@
+"""The ConfigMap with the settings of the webhook configurations: its only key, and what is wrong with one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.configmap import MAX_UNKNOWN_KEYS, UNKNOWN_KEY
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.problems import type_name
+
+SETTINGS_CONFIGMAP: Final = "gatekeeper-py-webhooks"
+
+_NAME_RE: Final = re.compile(rf"{SETTINGS_CONFIGMAP}(?:-[a-z0-9]{{10}})?")
+"""Kustomize adds a hash to the name, unless it is told not to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigMapSettings:
+    """What a ConfigMap holds.
+
+    ``text`` is ``webhooks.yaml``, ``None`` without a text of that name; it is not parsed here. With a
+    finding, the ConfigMap as a whole is not acceptable.
+    """
+
+    text: str | None
+    findings: tuple[Finding, ...]
+
+
+def is_settings_name(name: str) -> bool:
+    """Return whether a ConfigMap of this name holds settings, whatever its keys are."""
+    return _NAME_RE.fullmatch(name) is not None
+
+
+def read_configmap(data: object, binary_data: object = None) -> ConfigMapSettings:
+    """Read the fields ``data`` and ``binaryData`` of a ConfigMap, as plain values."""
+    findings: list[Finding] = []
+    entries = data if isinstance(data, dict) else {}
+    text = entries.get(SETTINGS_KEY)
+    path = f"data.{SETTINGS_KEY}"
+    if data is not None and not isinstance(data, dict):
+        findings.append(_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}"))
+    elif SETTINGS_KEY not in entries:
+        findings.append(_error("missing-field", path, f"the ConfigMap has no key {SETTINGS_KEY}"))
+    elif not isinstance(text, str):
+        findings.append(_error("wrong-type", path, f"must be text, not {type_name(text)}"))
+    findings += _unknown_keys([str(key) for key in entries if key != SETTINGS_KEY])
+    if binary_data:
+        findings.append(
+            _error(
+                "binary-data",
+                "binaryData",
+                "must be absent: nothing in it is read",
+                f"write the settings as UTF-8 text under data, with the key {SETTINGS_KEY}",
+            )
+        )
+    return ConfigMapSettings(text=text if isinstance(text, str) else None, findings=tuple(findings))
+
+
+def _unknown_keys(unknown: list[str]) -> list[Finding]:
+    findings = [
+        _error(
+            UNKNOWN_KEY,
+            f"data.{escape(key, 60)}",
+            f"this key is not read: the only key is {SETTINGS_KEY}",
+            f"rename it, or remove it; in a kustomization: files: [{SETTINGS_KEY}={escape(key, 60)}]",
+        )
+        for key in unknown[:MAX_UNKNOWN_KEYS]
+    ]
+    if len(unknown) > MAX_UNKNOWN_KEYS:
+        left_out = len(unknown) - MAX_UNKNOWN_KEYS
+        findings.append(_error(UNKNOWN_KEY, "data", f"{left_out:,} more unknown keys are not listed"))
+    return findings
+
+
+def _error(code: str, path: str, message: str, proposal: str = "") -> Finding:
+    return Finding(severity="error", code=code, path=path, line=1, message=message, proposal=proposal)
