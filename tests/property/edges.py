@@ -64,9 +64,8 @@ class Edges:
         if self._moves and self._random.random() < 0.4:
             host, segments = self._moved(host, segments)
         name = "/".join(segments or (self._part("*") or "x",))
-        if self._random.random() < 0.05:
-            # The limits on the length of a name lie here, those of mirrored names included.
-            name += "/" + "n" * max(self._random.randint(200, 260) - len(name) - 1, 1)
+        if self._random.random() < 0.1:
+            name = self._long(host, name)
         return f"{self._host(host)}{name}{self._suffix()}"
 
     def namespace(self) -> str | None:
@@ -99,6 +98,14 @@ class Edges:
         if self._random.random() < often and not text.startswith("["):
             text = self._random.choice([text[1:], text[:-1], text + "x", "x" + text, text.swapcase()])
         return text
+
+    def _long(self, host: str, name: str) -> str:
+        """A name at the limits of the length, those of mirrored and of official names included."""
+        random = self._random
+        if host in HUB and random.random() < 0.5:
+            name = name.rpartition("/")[2]
+        length = random.choice([random.randint(200, 263), random.randint(246, 256)])
+        return name + random.choice(["/", ""]) + "n" * max(length - len(name), 1)
 
     def _near(self, segments: tuple[str, ...]) -> tuple[str, ...]:
         return self._random.choice(

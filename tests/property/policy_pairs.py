@@ -9,7 +9,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
-from property.strategies import documents, text_of
+from property.strategies import document, documents, text_of
 
 NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -31,6 +31,78 @@ def compiled(document: dict[str, Any]) -> CompiledPolicy:
     except PolicyError:
         assume(False)
         raise
+
+
+HUB: Final = (
+    "docker.io",
+    "index.docker.io",
+    "registry-1.docker.io",
+    "registry.hub.docker.com",
+    "docker.io:443",
+    "index.docker.io:443",
+)
+"""Names of Docker Hub, only some of which make the grammar add ``library/``."""
+
+_long = st.integers(238, 255).map("x".__mul__)
+_hub_prefixes = st.builds(
+    str.__add__,
+    st.sampled_from([*HUB, "a.b", "r.io", "q.io:5000", "registry.corp.example"]),
+    st.one_of(st.sampled_from(["", "", "/library", "/a", "/lib"]), st.builds("/{}".format, _long)),
+)
+_hub_patterns = st.one_of(
+    st.sampled_from(
+        [
+            "docker.io",
+            "r.io",
+            "q.io:5000/",
+            "docker.io/library/**",
+            "docker.io/*",
+            "docker.io/a/**",
+            "r.io/a/**",
+        ]
+    ),
+    st.sampled_from(["docker.io/*/*", "docker.io/library/x*", "docker.io/library/*:v1", "*.io/lib*/**"]),
+    st.builds("docker.io/{}".format, _long),
+)
+_hub_documents = st.builds(
+    document,
+    st.lists(_hub_patterns, min_size=1, max_size=2),
+    st.lists(st.one_of(_hub_patterns, st.sampled_from(["*/**", "*/**:v1"])), max_size=2),
+    st.lists(
+        st.fixed_dictionaries(
+            {"from": _hub_prefixes, "to": _hub_prefixes},
+            optional={"except": st.lists(_hub_patterns, max_size=1)},
+        ),
+        max_size=2,
+    ),
+)
+hub_images: Final = st.builds(
+    "{}/{}{}{}".format,
+    st.sampled_from([*HUB, "a.b", "r.io", "q.io:5000", "registry.corp.example"]),
+    st.sampled_from(["", "", "library/", "a/", "lib/"]),
+    st.one_of(_long, st.sampled_from(["x", "y/x"])),
+    st.sampled_from(["", ":v1"]),
+)
+"""Images at the limits of the length, with every name of Docker Hub."""
+
+
+@st.composite
+def hub_pairs(draw: st.DrawFn) -> tuple[CompiledPolicy, CompiledPolicy]:
+    """Two policies about Docker Hub and its mirrors, one of whose fields may differ."""
+    old = {**draw(_hub_documents), "mode": draw(modes)}
+    changed = draw(st.sampled_from(["allow", "deny", "mirrors", "spelling"]))
+    new = {**old, **draw(_hub_documents.map(lambda other: {changed: other.get(changed, [])}))}
+    if changed == "spelling":
+        del new["spelling"]
+        new["mirrors"] = [
+            {**each, "from": _respelled(each["from"], draw(st.sampled_from(HUB)))} for each in old["mirrors"]
+        ]
+    return compiled(old), compiled(new)
+
+
+def _respelled(prefix: str, name: str) -> str:
+    host, slash, path = prefix.partition("/")
+    return f"{name if host in HUB else host}{slash}{path}"
 
 
 @st.composite

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from budget import budget
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.compare.difference import compare
-from property.policy_pairs import pairs
+from property.policy_pairs import hub_images, hub_pairs, pairs
 from property.strategies import images, namespaces
 
 examples: Final = settings(max_examples=budget(40))
@@ -33,6 +33,19 @@ def rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str 
 def test_no_image_contradicts_the_difference(
     pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]
 ) -> None:
+    check(pair, asked)
+
+
+@settings(max_examples=budget(120))
+@given(hub_pairs(), st.lists(st.tuples(hub_images, namespaces), min_size=40, max_size=60))
+def test_no_image_at_the_limits_of_the_length_contradicts_the_difference(
+    pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]
+) -> None:
+    check(pair, asked)
+
+
+def check(pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]) -> None:
+    """Check that no image contradicts the difference."""
     old, new = pair
     found = compare(old, new)
     for image, namespace in asked:
@@ -45,7 +58,7 @@ def test_no_image_contradicts_the_difference(
 
 
 @examples
-@given(pairs())
+@given(st.one_of(pairs(), hub_pairs()))
 def test_every_witness_is_true(pair: tuple[CompiledPolicy, CompiledPolicy]) -> None:
     old, new = pair
     found = compare(old, new)
@@ -68,7 +81,7 @@ def test_every_witness_is_true(pair: tuple[CompiledPolicy, CompiledPolicy]) -> N
 
 
 @examples
-@given(pairs())
+@given(st.one_of(pairs(), hub_pairs()))
 def test_a_policy_does_not_differ_from_itself_and_the_difference_has_two_sides(
     pair: tuple[CompiledPolicy, CompiledPolicy],
 ) -> None:

@@ -84,6 +84,23 @@ PAIRS: Final = {
         policy(["a.io"], [], [QUAY]),
         policy(["a.io"], [], [{"from": "quay.io", "to": "a.io/r"}]),
     ),
+    "an-official-image-with-a-long-name": (policy(["a.io"]), policy(["a.io", f"docker.io/{'x' * 248}*"])),
+    "an-official-image-with-a-long-name-below-a-mirror": (
+        policy(
+            ["docker.io"],
+            ["docker.io/abcde/**"],
+            [{"from": "registry-1.docker.io/abcde", "to": "docker.io/library"}],
+        ),
+        policy(
+            ["docker.io"],
+            ["docker.io/*"],
+            [{"from": "registry-1.docker.io/abcde", "to": "docker.io/library"}],
+        ),
+    ),
+    "another-spelling-of-Hub-as-a-source": (
+        policy(["a.io"], ["docker.io/library/**"], [{"from": "registry-1.docker.io", "to": "a.io"}]),
+        policy(["a.io"], ["docker.io/library/**"], [{"from": "docker.io", "to": "a.io"}]),
+    ),
     "an-exception": (
         policy(["a.io"], [], [QUAY]),
         policy(["a.io"], [], [{**QUAY, "except": ["quay.io/x:v*"]}]),
@@ -144,6 +161,12 @@ MUTATIONS: Final = {
         entries, "_residual", lambda found, _, start: None if start == ("library",) else found
     ),
     "an-origin-may-be-of-any-length": replace(entries, "MAX_REPOSITORY_LENGTH", 10_000),
+    "every-name-of-Hub-adds-library": replace(entries, "_official_length", lambda _: len("library/")),
+    "no-name-of-Hub-adds-library": replace(entries, "_official_length", lambda _: 0),
+    "official-images-have-short-names": replace(difference, "_official_longer", lambda *_: iter(())),
+    "long-names-of-official-images-follow-no-limit": wrap(
+        difference, "_official_longer", lambda found, *_: list(found)[:-1]
+    ),
     "exceptions-are-ignored": wrap(
         entries, "_of_source", lambda found, _: (entry for entry in found if entry.role != "except")
     ),

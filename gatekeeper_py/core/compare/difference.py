@@ -13,10 +13,16 @@ from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
 from gatekeeper_py.core.compare.entries import NO_LIMIT, Entry, entries_of
-from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, TooComplex
+from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import ANY, split_port
-from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES, MAX_IMAGE_LENGTH
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    HUB_ALIASES,
+    MAX_IMAGE_LENGTH,
+    MAX_REPOSITORY_LENGTH,
+    OFFICIAL_NAMESPACE,
+)
 from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
@@ -24,6 +30,9 @@ from gatekeeper_py.core.policy.rules import Rule
 MAX_WITNESSES: Final = 100
 MAX_COMBINATIONS: Final = 5_000_000
 """Classes looked at. It bounds the time to some minutes."""
+
+_LONG_SPELLING: Final = "registry-1.docker.io"
+"""The name of Docker Hub to which the grammar does not add ``library/``: it leaves room for longer names."""
 
 Change = Literal["approved", "rejected", "rewritten"]
 
@@ -151,9 +160,16 @@ class _Comparison:
         for entry in entries:
             by_item.setdefault(entry.item, []).append(entry)
         fewest = 2 if host == DOCKER_HUB else 1
-        sequences = Sequences(items, SEGMENT, longest=NO_LIMIT, fewest=fewest, effort=self._effort)
-        limits = sorted({e.longest for e in entries if e.longest < NO_LIMIT})
-        members = [sequences.classes(), *(sequences.longer_than(max(limit, 0)) for limit in limits)]
+        sequences = Sequences(
+            items, SEGMENT, longest=MAX_REPOSITORY_LENGTH, fewest=fewest, effort=self._effort
+        )
+        limits = sorted({max(e.longest, 0) for e in entries if e.longest < NO_LIMIT})
+        members = [
+            sequences.classes(),
+            *(sequences.longer_than(limit) for limit in limits if limit < MAX_REPOSITORY_LENGTH),
+        ]
+        if host == DOCKER_HUB:
+            members += _official_longer(sequences, limits)
         for classes in members:
             self._spend(len(classes))
             for signature, parts in classes.items():
@@ -241,8 +257,28 @@ class _Comparison:
             self._found[key] = witness
 
 
+def _official_longer(
+    sequences: Sequences, limits: Sequence[int]
+) -> Iterator[dict[Signature, tuple[str, ...]]]:
+    """The classes of official images whose names are too long to be written with ``docker.io``.
+
+    ``library/`` is added to ``registry-1.docker.io/nginx`` after the length of its text is checked.
+    """
+    added = len(OFFICIAL_NAMESPACE) + 1
+    longest = MAX_REPOSITORY_LENGTH - added
+    if limits:
+        for limit in (longest, *(limit - added for limit in limits if limit > MAX_REPOSITORY_LENGTH)):
+            yield sequences.below((OFFICIAL_NAMESPACE,), limit)
+    else:
+        # Without limits, a class that has a shorter member is known.
+        members = sequences.below((OFFICIAL_NAMESPACE,))
+        yield {signature: parts for signature, parts in members.items() if len(parts[-1]) > longest}
+
+
 def _written(host: str, repository: str) -> str:
     """The image's name in plain spelling. A host without dot and port is written with its port."""
+    if host == DOCKER_HUB and len(repository) > MAX_REPOSITORY_LENGTH:
+        return f"{_LONG_SPELLING}/{repository.removeprefix(f'{OFFICIAL_NAMESPACE}/')}"
     plain = "." in host or ":" in host or host == "localhost"
     return f"{host}/{repository}" if plain else f"{host}:443/{repository}"
 

@@ -18,6 +18,7 @@ from gatekeeper_py.core.images.reference import (
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
     Location,
+    parse_reference,
 )
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -25,7 +26,9 @@ from gatekeeper_py.core.policy.rules import Rule
 
 Role = Literal["allow", "deny", "source", "except"]
 
-NO_LIMIT: Final = MAX_REPOSITORY_LENGTH
+NO_LIMIT: Final = MAX_REPOSITORY_LENGTH + len(OFFICIAL_NAMESPACE) + 1
+"""The length of the longest repository that can be matched. The grammar bounds the text. ``library/`` is
+added to an image like ``registry-1.docker.io/nginx`` after that check."""
 
 
 RULE_FIELDS: Final = {
@@ -116,8 +119,8 @@ def _through_mirror(policy: CompiledPolicy, mirror: Mirror, rule: Rule) -> Itera
     condition = _condition(pattern, rule.namespaces)
     for to in mirror.targets:
         for item, added in _moved(policy, mirror, to, pattern):
-            # The origin is `added` characters longer than what follows `to`. It must be a repository of at
-            # most 255 characters, or the image has no origin.
+            # The origin is `added` characters longer than what follows `to`. Its text must be a repository of
+            # at most 255 characters, or the image has no origin.
             longest = min(MAX_REPOSITORY_LENGTH - added + _prefix_length(to), NO_LIMIT)
             below = Item((*to.segments, *item.parts), item.subtree)
             yield Entry("deny", to.host, below, condition, longest)
@@ -141,9 +144,9 @@ def _moved(
     # Below the whole of Docker Hub, one segment is an official image: library/ comes before it.
     official = _residual(pattern, (OFFICIAL_NAMESPACE,))
     if official == Item((), subtree=True):
-        yield Item((ANY,)), len(OFFICIAL_NAMESPACE) + 1
+        yield Item((ANY,)), _official_length(source)
     elif official is not None and len(official.parts) == 1 and not official.subtree:
-        yield official, len(OFFICIAL_NAMESPACE) + 1
+        yield official, _official_length(source)
     if rest == Item((), subtree=True):
         yield Item((ANY,), subtree=True), 0
     elif rest is not None and (rest.subtree or len(rest.parts) > 1):
@@ -170,3 +173,11 @@ def _residual(pattern: Pattern, start: tuple[str, ...]) -> Item | None:
 def _prefix_length(prefix: Prefix) -> int:
     """The length of a prefix's path with the slash after it."""
     return sum(len(segment) + 1 for segment in prefix.segments)
+
+
+def _official_length(source: Prefix) -> int:
+    """How much longer an official image's text is below ``source`` than its name.
+
+    The grammar adds ``library/`` only below some of the names of Docker Hub.
+    """
+    return len(parse_reference(f"{source.text}/x").repository) - 1

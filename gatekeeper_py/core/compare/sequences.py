@@ -17,6 +17,7 @@ from gatekeeper_py.core.compare.parts import (
     classes_by_length,
     part_classes,
 )
+from gatekeeper_py.core.images.glob import Glob
 
 MAX_STATES: Final = 400_000
 
@@ -133,6 +134,33 @@ class Sequences:
                     if signature not in found or length < found[signature][0]:
                         found[signature] = (length, depth, state)
         return {signature: _traced(levels, *where) for signature, where in found.items()}
+
+    def below(
+        self, start: tuple[str, ...], longer_than: int | None = None
+    ) -> dict[Signature, tuple[str, ...]]:
+        """Return, for every class with members of one part below ``start``, a shortest such member.
+
+        With ``longer_than``, the part has more characters than that. ``longest`` does not bound the members.
+        Raises ``TooComplex``.
+        """
+        state = self._start
+        for depth, part in enumerate(start):
+            by_glob, below = self._split(state, depth)
+            alive = (index for glob, found in by_glob.items() if Glob(glob).matches(part) for index in found)
+            state = _State(frozenset(alive), below)
+        depth = len(start)
+        if longer_than is None:
+            members = self._successors(state, depth)
+        else:
+            members = tuple(
+                (target, texts[min(longer)])
+                for target, texts in self._sized_successors(state, depth)
+                if (longer := [length for length in texts if length > longer_than])
+            )
+        found: dict[Signature, tuple[str, ...]] = {}
+        for target, text in sorted(members, key=lambda member: len(member[1])):
+            found.setdefault(self._signature(target, depth + 1), (*start, text))
+        return found
 
     @property
     def _start(self) -> _State:

@@ -34,6 +34,82 @@ def test_widens_and_narrows(case: dict[str, Any]) -> None:
     assert ("approved" in changes, "rejected" in changes) == expected
 
 
+LONG = "x" * 250  # library/ before it makes more than 255 characters
+ALIASES = ["registry-1.docker.io", "registry.hub.docker.com", "docker.io:443", "index.docker.io:443"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected", "changed"),
+    [
+        pytest.param(
+            "allow: [r.io]",
+            f"allow: [r.io, docker.io/{LONG}]",
+            (True, False),
+            f"registry-1.docker.io/{LONG}",
+            id="an-official-image-with-a-long-name",
+        ),
+        pytest.param(
+            "allow: [docker.io]",
+            f"allow: [docker.io]\ndeny: ['*/*/{LONG}*']",
+            (False, True),
+            f"registry-1.docker.io/{LONG}",
+            id="any-host-and-user",
+        ),
+        pytest.param(
+            "allow: [r.io]\ndeny: [docker.io/library/**]\nmirrors: [{from: registry-1.docker.io, to: r.io}]",
+            "allow: [r.io]\ndeny: [docker.io/library/**]\nmirrors: [{from: docker.io, to: r.io}]",
+            (True, False),
+            f"r.io/{LONG}",
+            id="another-spelling-of-a-source",
+        ),
+        pytest.param(
+            "allow: [docker.io]\ndeny: [docker.io/a/**]\n"
+            "mirrors: [{from: registry-1.docker.io/a, to: 'docker.io:443/library'}]",
+            "allow: [docker.io]\ndeny: [docker.io/a/**, 'docker.io/*']\n"
+            "mirrors: [{from: registry-1.docker.io/a, to: 'docker.io:443/library'}]",
+            (False, True),
+            f"registry.hub.docker.com/{LONG}xxxx",
+            id="an-image-without-an-origin-because-of-its-length",
+        ),
+        *(
+            pytest.param(
+                f"allow: [r.io]\ndeny: [r.io/hub, r.io/hub/**]\nmirrors: [{{from: '{alias}', to: r.io/hub}}]",
+                f"allow: [r.io]\ndeny: [docker.io/library/**]\nmirrors: [{{from: '{alias}', to: r.io/hub}}]",
+                (True, False),
+                "r.io/hub/a/b",
+                id=f"the-short-names-of-official-images-of-{alias}",
+            )
+            for alias in ALIASES
+        ),
+        *(
+            pytest.param(
+                *(
+                    f"allow: [{allowed}]\ndeny: [docker.io/*]\nmirrors: [{{from: '{alias}', to: r.io}}]"
+                    for allowed in ("q.io", "q.io, r.io")
+                ),
+                (True, False),
+                "r.io/a/b",
+                id=f"a-mirror-of-{alias}-is-allowed",
+            )
+            for alias in ALIASES
+        ),
+    ],
+)
+def test_the_length_of_an_image_is_checked_before_its_name_is_folded(
+    old: str, new: str, expected: tuple[bool, bool], changed: str
+) -> None:
+    pair = (policy(old), policy(new))
+    verdicts = [each.decide("default", changed).approved for each in pair]
+    assert verdicts == [expected[1], expected[0]]
+    found = compare(*pair)
+    assert (found.widens, found.narrows) == expected
+
+
+def test_a_name_that_is_too_long_below_docker_io_is_written_with_another_name_of_that_registry() -> None:
+    (witness,) = compare(policy("allow: [r.io]"), policy(f"allow: [r.io, docker.io/{LONG}]")).witnesses
+    assert witness.image == f"registry-1.docker.io/{LONG}"
+
+
 HUB, DR = "{from: docker.io, to: a.io/hub}", "{from: docker.io, to: a.io/dr}"
 QUAY = "{from: quay.io, to: a.io/q}"
 

@@ -21,6 +21,13 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         pytest.param("[a.io, a.io/team]", "[]", ("allow", 1), None, id="shadowed"),
         pytest.param("[a.io/x*, a.io/*x, a.io/*]", "[]", ("allow", 0), None, id="shadowed-by-a-wildcard"),
         pytest.param("['a.io/a*', 'a.io/*a']", "[]", ("allow", 1), "a.io/xa", id="partly-shadowed"),
+        pytest.param(
+            f"[a.io, docker.io/{'x' * 250}]",
+            "[]",
+            ("allow", 1),
+            f"registry-1.docker.io/{'x' * 250}",
+            id="long-name",
+        ),
         pytest.param("[a.io, b.io]", "[b.io]", ("allow", 1), None, id="denied"),
         pytest.param("[a.io]", "[b.io]", ("deny", 0), None, id="denies-what-nothing-approves"),
         pytest.param("[a.io]", "[a.io/x]", ("deny", 0), "a.io/x", id="deny"),

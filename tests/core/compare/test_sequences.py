@@ -75,6 +75,34 @@ def test_with_a_fewest_number_of_segments_shorter_paths_have_no_class(
     assert all(len(member) >= 2 for member in two.longer_than(3).values())
 
 
+starts = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=2).map(tuple)
+
+
+@examples
+@given(items, starts, st.sampled_from(["a", "b", "ab", "x", "axb"]))
+def test_every_part_below_a_start_has_a_member_of_its_class(
+    patterns: list[Item], start: tuple[str, ...], part: str
+) -> None:
+    found = Sequences(patterns, SEGMENT, longest=1).below(start)
+    for signature, path in found.items():
+        assert path[:-1] == start
+        assert matching(patterns, path) == signature
+    assert len(found[matching(patterns, (*start, part))][-1]) <= len(part)
+
+
+@examples
+@given(items, starts, st.sampled_from(["a", "b", "ab", "x", "axb", "a" * 9]))
+def test_every_longer_part_below_a_start_has_a_longer_member_of_its_class(
+    patterns: list[Item], start: tuple[str, ...], part: str
+) -> None:
+    found = Sequences(patterns, SEGMENT, longest=25).below(start, len(part) - 1)
+    for signature, path in found.items():
+        assert path[:-1] == start
+        assert matching(patterns, path) == signature
+        assert len(path[-1]) >= len(part)
+    assert len(found[matching(patterns, (*start, part))][-1]) == len(part)
+
+
 def test_a_class_that_needs_a_longer_text_than_allowed_is_empty() -> None:
     assert set(Sequences([Item(("a" * 9, "b" * 9))], SEGMENT, longest=18).classes()) == {frozenset()}
 
