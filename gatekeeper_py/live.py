@@ -19,7 +19,7 @@ from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.core.policy.resources import ResourcePath
+from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import RuleSet
 
 MAX_CACHED_LENGTH: Final = 512
@@ -61,7 +61,7 @@ class Snapshot:
     def __init__(self, compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> None:
         self.compiled = compiled
         self.counts = counts
-        self.resources: Mapping[GroupKind, tuple[ResourcePath, ...]] = compiled.resources
+        self.resources: Mapping[GroupKind, PathTree] = compiled.resources
         self.looks_up = compiled.looks_up
         # Pull secrets are read only by policies that add some.
         self.needs_whole_object = compiled.adds_pull_secrets or not POD_SPECS.keys().isdisjoint(

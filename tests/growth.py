@@ -68,7 +68,7 @@ def check_linear(
         raise ValueError(f"limit={limit} must be at least four times start={start}")
     measures: tuple[Measure[T], ...] = (
         # Linear work has a ratio of 4, n log n stays below 5, quadratic work has 16.
-        Measure("bytecode instructions", 5.0, 2_000, _steps),
+        Measure("bytecode instructions", 5.0, 2_000, instructions),
         # Lists and dictionaries grow in leaps, so that linear work can have a ratio of 5.
         Measure("bytes of memory", 6.0, 64 * 1024, _peak),
         # Halfway, as factors go, between 4 and 16: larger inputs fit less well into the processor's caches.
@@ -100,8 +100,8 @@ def _check(
         size *= 2
 
 
-def _steps(work: Callable[[T], object], argument: T) -> float:
-    """Bytecode instructions of one call and of all Python functions that it calls."""
+def instructions(work: Callable[[T], object], argument: T) -> int:
+    """Return the bytecode instructions of one call and of all Python functions that it calls."""
     count = 0
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:

@@ -82,6 +82,12 @@ def _specs(count: int, images: int) -> str:
     return "[" + ",".join([f'{{"template":{{"spec":{spec}}}}}'] * count) + "]"
 
 
+def _wide(count: int, fields: int) -> str:
+    """Many items, each with fields that declared paths lead to and that hold no image."""
+    item = "{" + ",".join(f'"f{number}":""' for number in range(fields)) + "}"
+    return f'{{"steps":{items(item, count * len(item))}}}'
+
+
 ALLOWED: Final = (
     allowed("1000-images", lambda: _pods(GOOD, 1000), quick=True),
     allowed("1000-images-of-4-kb", lambda: _pods(f"registry.corp.io/{'a/' * 100}" + "{n}", 1000)),
@@ -112,6 +118,7 @@ ALLOWED: Final = (
     allowed("a-thing-of-different-keys", lambda: _thing(keys("{}", ROOM // 4)), "Thing"),
     allowed("a-thing-900-deep", lambda: _thing(deep(900, 1000)), "Thing"),
     allowed("a-thing-of-empty-templates", lambda: _thing(items('{"containers":[]}', 190_000 * 18))),
+    allowed("a-wide-of-empty-steps", lambda: _thing(f'{{"steps":{items("{}", 3000)}}}', "Wide")),
     allowed("originals-of-garbage", lambda: _annotated("[" * 300_000), quick=True),
     allowed("originals-of-brackets", lambda: _annotated("[" + "[]," * 190_000 + "0]")),
     allowed("originals-of-a-million-zeros", lambda: _annotated("[" + "0," * 1_000_000 + "0]")),
@@ -138,6 +145,7 @@ DENIED: Final = (
     denied("a-deployment-of-1001", lambda: body(review(workload("Deployment", *[BAD] * 1001))), "1001"),
     denied("a-thing-of-1001-templates", lambda: _thing(_specs(1001, 1)), "too many images (1001;"),
     denied("a-thing-of-1001-images", lambda: _thing(_specs(1, 1001)), "too many images (1001;"),
+    denied("a-wide-of-wide-steps", lambda: _thing(_wide(500, 300), "Wide"), "steps to find them"),
     denied("a-tool-of-steps", lambda: _thing('{"steps":[0]}', "Tool"), "steps"),
     denied("an-image-of-7-mib", lambda: _pods("a" * ROOM, 1), "longer than 4096"),
     denied("a-name-of-7-mib", lambda: body(review(pod_with(containers=[{"name": "n" * ROOM}]))), "missing"),

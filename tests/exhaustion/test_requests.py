@@ -11,6 +11,7 @@ from builders import policy_text
 from exhaustion.requests import ROWS
 from exhaustion.target import Arena, Attempt
 
+PATHS: Final = ", ".join(f'"spec.steps[*].f{number}"' for number in range(1000))
 POLICY: Final = policy_text(
     """
 mirrors:
@@ -20,6 +21,7 @@ namespaces:
 resources:
   - {group: example.com, kind: Tool, images: ["spec.steps[*].image", "spec.groups{*}[*].image"]}
 """
+    f"  - {{group: example.com, kind: Wide, images: [{PATHS}]}}\n"
 )
 
 

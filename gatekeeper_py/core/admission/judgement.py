@@ -12,7 +12,7 @@ from gatekeeper_py.core.admission.workload import changed, slots
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
-from gatekeeper_py.core.policy.resources import ResourcePath
+from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import RuleSet
 
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
@@ -37,7 +37,7 @@ class ActivePolicy(Protocol):
     def allow(self) -> RuleSet: ...
 
     @property
-    def resources(self) -> Mapping[GroupKind, tuple[ResourcePath, ...]]: ...
+    def resources(self) -> Mapping[GroupKind, PathTree]: ...
 
     @property
     def looks_up(self) -> bool: ...

@@ -1,7 +1,7 @@
-"""Find images in custom resources: pod specs by their shape, and images at declared paths.
+"""Find pod specs in custom resources, by their shape.
 
-Whoever creates an object chooses how many values it has. So both searches count before they make anything
-for each item, and what they return is bounded by ``MAX_IMAGES``.
+Whoever creates an object chooses how many values it has. So the search counts before it makes anything for
+each item, and what it returns is bounded by ``MAX_IMAGES``.
 """
 
 from __future__ import annotations
@@ -9,25 +9,15 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS
-from gatekeeper_py.core.admission.slot import (
-    MAX_IMAGES,
-    MappingKey,
-    Parts,
-    Slot,
-    image_slot,
-    shown_key,
-    too_many,
-    wrong_type,
-)
-from gatekeeper_py.core.policy.resources import ResourcePath, Step
+from gatekeeper_py.core.admission.slot import MAX_IMAGES, Parts, Slot, shown_key, too_many
 
 MAX_SHAPE_DEPTH: Final = 32
 """Levels below the object in which a pod spec is looked for."""
 
-_NESTED: Final = frozenset({dict, list})
-
-_Link = tuple[Any, "str | int"] | None
+Link = tuple[Any, "str | int"] | None
 """The path to a value as (link of what holds it, key), shared by all values below: most are never needed."""
+
+_NESTED: Final = frozenset({dict, list})
 
 
 def count_images(spec: dict[str, Any]) -> int:
@@ -92,7 +82,7 @@ def pod_specs_in(obj: Any) -> PodSpecs:
     return PodSpecs([(_parts(link), spec) for link, spec in specs.found])
 
 
-def _walk(value: Any, link: _Link, levels: int, specs: _Specs) -> None:
+def _walk(value: Any, link: Link, levels: int, specs: _Specs) -> None:
     """Look at every mapping so many levels below a value, which is a mapping or a list."""
     if type(value) is dict:
         if CONTAINERS.key in value:
@@ -112,9 +102,9 @@ class _Specs:
 
     def __init__(self) -> None:
         self.images = 0
-        self.found: list[tuple[_Link, dict[str, Any]]] = []
+        self.found: list[tuple[Link, dict[str, Any]]] = []
 
-    def look_at(self, mapping: dict[str, Any], link: _Link) -> None:
+    def look_at(self, mapping: dict[str, Any], link: Link) -> None:
         """Take a mapping with the field ``containers`` if it is a pod spec that holds images."""
         containers = mapping[CONTAINERS.key]
         if type(containers) is not list:
@@ -128,61 +118,14 @@ class _Specs:
                 self.found.append((link, mapping))
 
 
-def _parts(link: _Link) -> Parts:
+def _parts(link: Link) -> Parts:
+    return tuple(shown_key(part) if isinstance(part, str) else part for part in link_parts(link))
+
+
+def link_parts(link: Link) -> Parts:
+    """Return the path to a value."""
     parts: list[str | int] = []
     while link is not None:
         link, key = link
-        parts.append(shown_key(key) if isinstance(key, str) else key)
+        parts.append(key)
     return tuple(reversed(parts))
-
-
-def images_at(obj: Any, path: ResourcePath) -> list[Slot]:
-    """Find the images at a declared path, in document order.
-
-    What is absent holds no image; what has another shape than the path is a problem. One slot stands for
-    all when some step leads to more than ``MAX_IMAGES`` values.
-    """
-    reached: list[tuple[Parts, Any] | Slot] = [((), obj)]
-    for step in path.steps:
-        excess = _excess(reached, step)
-        if excess is not None:
-            return [excess]
-        reached = [each for place in reached for each in _step_down(place, step)]
-    found = (
-        place if isinstance(place, Slot) else image_slot(place[0], "image", place[1], in_pod=False)
-        for place in reached
-    )
-    return [slot for slot in found if slot is not None]
-
-
-def _excess(reached: list[tuple[Parts, Any] | Slot], step: Step) -> Slot | None:
-    """Return the slot that stands for all values a step leads to, if these are too many."""
-    if step.kind == "field":
-        return None
-    wanted = list if step.kind == "items" else dict
-    first: Parts | None = None
-    count = 0
-    for place in reached:
-        if isinstance(place, Slot) or not isinstance(place[1], wanted):
-            count += 1
-        else:
-            count += len(place[1])
-            first = place[0] if first is None else first
-    return too_many(first or (), "image", count) if count > MAX_IMAGES else None
-
-
-def _step_down(place: tuple[Parts, Any] | Slot, step: Step) -> list[tuple[Parts, Any] | Slot]:
-    """Return the values that a step leads to from one value; a problem stays where it is."""
-    if isinstance(place, Slot):
-        return [place]
-    parts, value = place
-    if step.kind == "items":
-        if not isinstance(value, list):
-            return [wrong_type(parts, "image", value, "a list")]
-        return [((*parts, index), item) for index, item in enumerate(value)]
-    if not isinstance(value, dict):
-        return [wrong_type(parts, "image", value, "a mapping")]
-    if step.kind == "values":
-        return [((*parts, MappingKey(key)), item) for key, item in value.items() if item is not None]
-    item = value.get(step.field)
-    return [] if item is None else [((*parts, step.field), item)]

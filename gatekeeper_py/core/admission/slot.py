@@ -12,6 +12,11 @@ MAX_IMAGES: Final = 1000
 """Images that one object may hold. Real Pods have fewer than a hundred. Without a bound, one object of 3 MB
 would keep the event loop busy for seconds."""
 
+MAX_STEPS: Final = 100_000
+"""Steps along declared paths in one review, some 50 ms of work. Whoever creates an object chooses how many
+values it has, and the policy how many paths lead to each. A thousand items with ten paths in each take a
+quarter of it."""
+
 MAX_KEY_SHOWN: Final = 200
 """Characters of a key in a path. Whoever creates an object can make its keys megabytes long."""
 
@@ -99,6 +104,12 @@ def wrong_type(parts: Parts, noun: str, value: Any, wanted: str, name: str | Non
 def too_many(parts: Parts, noun: str, count: int) -> Slot:
     """Return the slot that stands for all images of an object that has too many of them."""
     return Slot(parts, noun, _TOO_MANY, problem=f"too many images ({count}; at most {MAX_IMAGES:,})")
+
+
+def too_many_steps(parts: Parts) -> Slot:
+    """Return the slot that stands for all images of an object in which too many steps lead to them."""
+    problem = f"too many images (it takes more than {MAX_STEPS:,} steps to find them)"
+    return Slot(parts, "image", _TOO_MANY, problem=problem)
 
 
 def are_too_many(slots: list[Slot]) -> bool:

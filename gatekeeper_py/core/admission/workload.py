@@ -5,11 +5,12 @@ Source: docs/policy.md, "Images that are judged".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
+from gatekeeper_py.core.admission.declared import OutOfSteps, StepBudget, images_at
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, POD_SPECS, GroupKind, ImageList
-from gatekeeper_py.core.admission.search import count_images, images_at, pod_specs_in, too_many_in
+from gatekeeper_py.core.admission.search import count_images, pod_specs_in, too_many_in
 from gatekeeper_py.core.admission.slot import (
     MAX_IMAGES,
     PLACEHOLDERS,
@@ -19,25 +20,23 @@ from gatekeeper_py.core.admission.slot import (
     image_slot,
     text_or_none,
     too_many,
+    too_many_steps,
     wrong_type,
 )
-from gatekeeper_py.core.policy.resources import ResourcePath
-
-MAX_VISITED: Final = 100_000
-"""Values that all declared paths of a kind together may lead to in one object: many paths that lead to the
-same images would cost their product. Reached only by hundreds of such paths."""
+from gatekeeper_py.core.policy.resources import PathTree
 
 MAX_COMPARED: Final = 50_000
 """JSON values of an old and a new object that are compared, some 10 ms of work. Only what stands in the place
 of an image and is not one is compared at all, so real objects have none."""
 
-Resources = Mapping[GroupKind, Sequence[ResourcePath]]
+Resources = Mapping[GroupKind, PathTree]
 
 
-def slots(kind: GroupKind, obj: Any, resources: Resources) -> list[Slot]:
+def slots(kind: GroupKind, obj: Any, resources: Resources, budget: StepBudget | None = None) -> list[Slot]:
     """Return every place for an image in an object, even those that hold no usable one; each place once.
 
-    An object with more than ``MAX_IMAGES`` has one slot, whose problem says so.
+    An object with more than ``MAX_IMAGES`` has one slot, whose problem says so. So has one in which declared
+    paths take more steps than are left in ``budget``, which is that of one object by default.
     """
     place = POD_SPECS.get(kind)
     found: list[Slot] = []
@@ -51,42 +50,49 @@ def slots(kind: GroupKind, obj: Any, resources: Resources) -> list[Slot]:
             return [excess]
         for parts, spec in specs:
             _pod_spec(spec, parts, found, in_pod=False, noun="image")
-    declared = resources.get(kind, ())
-    if not declared or obj is None:
+    declared = resources.get(kind)
+    if declared is None or obj is None:
         return found
-    return _with_declared(obj, declared, found)
+    return _with_declared(obj, declared, found, budget or StepBudget())
 
 
-def _with_declared(obj: Any, declared: Sequence[ResourcePath], found: list[Slot]) -> list[Slot]:
+def _with_declared(obj: Any, declared: PathTree, found: list[Slot], budget: StepBudget) -> list[Slot]:
     """Return the slots found so far and those at declared paths, each place once."""
+    try:
+        at_paths = images_at(obj, declared, budget)
+    except OutOfSteps as out:
+        return [too_many_steps(out.parts)]
+    if are_too_many(at_paths):
+        return at_paths
     by_place = {slot.parts: slot for slot in found}
-    visited = 0
-    for path in declared:
-        at_path = images_at(obj, path)
-        for slot in at_path:
-            by_place.setdefault(slot.parts, slot)
-        visited += len(at_path)
-        if len(by_place) > MAX_IMAGES or visited > MAX_VISITED:
-            return [too_many(next(iter(by_place)), "image", len(by_place))]
+    for slot in at_paths:
+        by_place.setdefault(slot.parts, slot)
+    if len(by_place) > MAX_IMAGES:
+        return [too_many(next(iter(by_place)), "image", len(by_place))]
     return list(by_place.values())
 
 
 def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[list[Slot], bool]:
     """Return the slots of ``obj`` whose value is not already in ``old``, and whether ``obj`` has any slot.
 
-    Images are compared as written, wherever they stood; what is not an image, at its place. An object with
-    too many images is the same only if nothing but its metadata differs, and an old object with too many
-    has none that count as present.
+    Images are compared as written, wherever they stood; what is not an image, at its place. If either object
+    has too many images, they are the same only if nothing but their metadata differs. Otherwise an old
+    object with too many has none that count as present.
     """
-    now = slots(kind, obj, resources)
+    budget = StepBudget()
+    now = slots(kind, obj, resources, budget)
     if not now:
         return [], False
-    if are_too_many(now):
-        same = kind not in resources and isinstance(old, dict) and _differ_in_metadata_only(obj, old)
-        return [] if same else now, True
-    before = slots(kind, old, resources) if isinstance(old, dict) else []
-    if are_too_many(before):
+    is_old = isinstance(old, dict)
+    before = slots(kind, old, resources, budget) if is_old and not are_too_many(now) else []
+    if are_too_many(now) or are_too_many(before):
+        declared = resources.get(kind)
+        may_differ = declared is None or not declared.begins_with("metadata")
+        if is_old and may_differ and _differ_in_metadata_only(obj, old):
+            return [], True
         before = []
+    if are_too_many(now):
+        return now, True
     images = {slot.value for slot in before if not slot.problem}
     others = {slot.parts: slot.value for slot in before if slot.problem}
     compare = _Comparison()

@@ -13,13 +13,20 @@ from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision, decide
-from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument, RuleEntry, rewrites
+from gatekeeper_py.core.policy.document import (
+    Mode,
+    OverrideEntry,
+    PolicyDocument,
+    ResourceEntry,
+    RuleEntry,
+    rewrites,
+)
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.core.policy.resources import ResourcePath
+from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 REVISION_LENGTH: Final = 12
@@ -112,6 +119,7 @@ class Policy:
         for rule in allow.verified:
             named += _named_manifests(rule)
             yield
+        resources = yield from _paths_by_kind(self.document.resources)
         ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant))
         return CompiledPolicy(
             policy=self,
@@ -121,6 +129,7 @@ class Policy:
             deny=deny,
             overrides=overrides,
             named_manifests=tuple(named),
+            resources=resources,
         )
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
@@ -137,6 +146,7 @@ class CompiledPolicy:
 
     ``next_change`` is the next instant at which a rule or an override expires, ``None`` if none does.
     ``named_manifests`` are the tags and digests that rules to be verified name exactly, to be fetched ahead.
+    ``resources`` are the declared image paths by (group, kind).
     """
 
     policy: Policy
@@ -146,6 +156,7 @@ class CompiledPolicy:
     deny: RuleSet
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
+    resources: dict[tuple[str, str], PathTree]
 
     @property
     def revision(self) -> str:
@@ -158,14 +169,6 @@ class CompiledPolicy:
     @property
     def message(self) -> str:
         return self.policy.document.message
-
-    @cached_property
-    def resources(self) -> dict[tuple[str, str], tuple[ResourcePath, ...]]:
-        """Declared image paths by (group, kind)."""
-        paths: dict[tuple[str, str], list[ResourcePath]] = {}
-        for entry in self.policy.document.resources:
-            paths.setdefault((entry.group, entry.kind), []).extend(entry.images)
-        return {kind: tuple(images) for kind, images in paths.items()}
 
     @cached_property
     def by_namespace(self) -> bool:
@@ -223,6 +226,24 @@ class CompiledPolicy:
         if decision.reference is None or decision.reason in {"denied", "invalid"}:
             return None
         return self.mirrors.rewrite(decision.reference, locate(decision.reference))
+
+
+def _paths_by_kind(
+    entries: tuple[ResourceEntry, ...],
+) -> Generator[None, None, dict[tuple[str, str], PathTree]]:
+    """The declared paths of each kind, those of several entries together; made in steps."""
+    trees: dict[tuple[str, str], PathTree] = {}
+    number = work = 0
+    for entry in entries:
+        tree = trees.setdefault((entry.group, entry.kind), PathTree())
+        for path in entry.images:
+            tree.add(number, path)
+            number += 1
+            work += 10 + len(path.steps)
+            if work > STEP_WORK:
+                work = 0
+                yield
+    return trees
 
 
 def _named_manifests(rule: Rule) -> Iterator[Manifest]:

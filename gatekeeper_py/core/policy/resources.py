@@ -6,8 +6,9 @@ Source: docs/policy.md, "Images that are judged".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 MAX_PATH_LENGTH: Final = 512
 """Characters of one path, as of a pattern."""
@@ -50,3 +51,108 @@ def parse_resource_path(text: str) -> ResourcePath:
         else:
             steps.append(Step("items" if match["items"] else "values"))
     return ResourcePath(text, tuple(steps))
+
+
+_NO_FIELDS: Final[dict[str, PathTree]] = {}
+"""Of the nodes without any, which are most of them. Nothing is ever added."""
+
+
+class PathTree:
+    """Declared paths of one kind, with steps that several paths begin with held once.
+
+    So a search takes such a step once for all of them, and equal paths cost no more than one. This node is
+    reached by its ``steps``. ``end`` is the number of the first path that ends here, ``None`` if none does.
+    ``first`` is the lowest number of all paths that lead here or further. Paths are numbered as they are
+    added.
+    """
+
+    __slots__ = ("_fields", "_items", "_values", "end", "first", "steps")
+
+    def __init__(self, paths: Iterable[ResourcePath] = ()) -> None:
+        self.steps: tuple[Step, ...] = ()
+        self.end: int | None = None
+        self.first = 0
+        self._fields: dict[str, PathTree] = _NO_FIELDS
+        self._items: PathTree | None = None
+        self._values: PathTree | None = None
+        for number, path in enumerate(paths):
+            self.add(number, path)
+
+    def add(self, number: int, path: ResourcePath) -> None:
+        """Add a path; ``number`` must be greater than those of the paths that are here."""
+        node, steps, at = self, path.steps, 0
+        while at < len(steps):
+            child = node.child(steps[at])
+            if child is None:
+                node.put(_node(steps[at:], number, number))
+                return
+            taken = _common(child.steps, steps, at)
+            if taken < len(child.steps):
+                fork = _node(child.steps[:taken], None, child.first)
+                node.put(fork)
+                child.steps = child.steps[taken:]
+                fork.put(child)
+                child = fork
+            node, at = child, at + taken
+        if node.end is None:
+            node.end = number
+
+    def next(self, taken: int) -> NextSteps:
+        """Return where the paths go on after so many of ``steps``."""
+        if taken == len(self.steps):
+            return NextSteps(self._fields, self._items, self._values, 1)
+        step = self.steps[taken]
+        return NextSteps(
+            {step.field: self} if step.kind == "field" else {},
+            self if step.kind == "items" else None,
+            self if step.kind == "values" else None,
+            taken + 1,
+        )
+
+    def begins_with(self, field: str) -> bool:
+        """Return whether some path begins with a field."""
+        return field in self._fields
+
+    def child(self, step: Step) -> PathTree | None:
+        """Return the node below this one whose steps begin with this step."""
+        if step.kind == "field":
+            return self._fields.get(step.field)
+        return self._items if step.kind == "items" else self._values
+
+    def put(self, child: PathTree) -> None:
+        """Put a child in its place. A field keeps its place among the others."""
+        step = child.steps[0]
+        if step.kind == "field":
+            if self._fields is _NO_FIELDS:
+                self._fields = {}
+            self._fields[step.field] = child
+        elif step.kind == "items":
+            self._items = child
+        else:
+            self._values = child
+
+
+class NextSteps(NamedTuple):
+    """Where paths go on: into a field, into every item of a list, into every value of a mapping.
+
+    ``fields`` are in the order of the first paths. ``taken`` of the steps of each node are then behind.
+    """
+
+    fields: Mapping[str, PathTree]
+    items: PathTree | None
+    values: PathTree | None
+    taken: int
+
+
+def _node(steps: tuple[Step, ...], end: int | None, first: int) -> PathTree:
+    node = PathTree()
+    node.steps, node.end, node.first = steps, end, first
+    return node
+
+
+def _common(steps: tuple[Step, ...], path: tuple[Step, ...], at: int) -> int:
+    """Return how many steps a path goes on with from a position."""
+    most = min(len(steps), len(path) - at)
+    if steps[:most] == path[at : at + most]:
+        return most
+    return next(count for count in range(most) if steps[count] != path[at + count])

@@ -108,7 +108,9 @@ class TestUpdate:
         """So the metadata of such a kind may hold new images."""
         old = {**WIDGET, "spec": pod_spec(*[GOOD] * count)}
         assert validate(review(old, operation="UPDATE", old=old), policy()).allowed
-        assert not validate(review(old, operation="UPDATE", old=old), policy(RESOURCES)).allowed
+        assert validate(review(old, operation="UPDATE", old=old), policy(RESOURCES)).allowed
+        into_metadata = RESOURCES.replace("spec.images", "metadata.images")
+        assert not validate(review(old, operation="UPDATE", old=old), policy(into_metadata)).allowed
 
     def test_one_that_is_being_deleted_is_allowed(self, count: int) -> None:
         """The UPDATE is allowed, so that finalizers can complete."""

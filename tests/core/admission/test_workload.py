@@ -10,7 +10,7 @@ from builders import WORKLOADS, container, pod, pod_spec, workload
 from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.workload import changed, holds_images, pod_images, slots
-from gatekeeper_py.core.policy.resources import parse_resource_path
+from gatekeeper_py.core.policy.resources import PathTree, parse_resource_path
 
 WIDGET: GroupKind = ("example.com", "Widget")
 NOT_LISTS = [
@@ -53,8 +53,8 @@ def problems(found: list[Slot]) -> dict[str, str]:
     return {slot.path: slot.problem for slot in found if slot.problem}
 
 
-def declared(kind: GroupKind, *texts: str) -> dict[GroupKind, tuple[Any, ...]]:
-    return {kind: tuple(map(parse_resource_path, texts))}
+def declared(kind: GroupKind, *texts: str) -> dict[GroupKind, PathTree]:
+    return {kind: PathTree(map(parse_resource_path, texts))}
 
 
 def nested(levels: int, value: Any, key: str = "deeper") -> Any:

@@ -1,0 +1,234 @@
+"""Find images at the paths that a policy declares for custom resources.
+
+Whoever creates an object chooses how many values it has, and the policy how many paths lead to each. So one
+search takes the steps of all paths, and it counts them before it makes anything for a value.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gatekeeper_py.core.admission.search import Link, link_parts
+from gatekeeper_py.core.admission.slot import (
+    MAX_IMAGES,
+    MAX_STEPS,
+    MappingKey,
+    Parts,
+    Slot,
+    image_slot,
+    too_many,
+    wrong_type,
+)
+from gatekeeper_py.core.policy.resources import NextSteps, PathTree
+
+
+class OutOfSteps(Exception):
+    """The search took too many steps. ``parts`` is the path of the first list or mapping on its way."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.parts = parts
+
+
+class StepBudget:
+    """The steps that one review may take, in its object and its old object together; ``left`` of them."""
+
+    def __init__(self) -> None:
+        self.left = MAX_STEPS
+        self._first_list: Link = None
+
+    def spend(self, steps: int, link: Link) -> None:
+        """Count steps from the value at a path. Raises ``OutOfSteps``."""
+        self.left -= steps
+        if self.left < 0:
+            raise OutOfSteps(link_parts(self._first_list or link))
+
+    def expand(self, steps: int, link: Link) -> None:
+        """Count steps into the list or mapping at a path. Raises ``OutOfSteps``."""
+        self._first_list = self._first_list or link
+        self.spend(steps, link)
+
+
+def images_at(obj: Any, paths: PathTree, budget: StepBudget) -> list[Slot]:
+    """Find the images at declared paths, in the order of the paths and then of the document, each place once.
+
+    What is absent holds no image; what has another shape than a path is a problem. One slot stands for all
+    when some step leads to more than ``MAX_IMAGES`` values. Raises ``OutOfSteps``.
+    """
+    search = _Search(budget)
+    pending = [_Reached(paths, 0, [(None, obj)], 0)]
+    while pending:
+        pending += search.step_down(pending.pop())
+    found: dict[Parts, Slot] = {}
+    for number in sorted(search.found.keys() | search.excess.keys()):
+        excess = search.excess.get(number)
+        if excess is not None:
+            return [excess]
+        for slot in search.found[number]:
+            found.setdefault(slot.parts, slot)
+        if len(found) > MAX_IMAGES:
+            break  # the caller counts them with those that it found elsewhere
+    return list(found.values())
+
+
+_Place = tuple[Link, Any]
+"""A value and its path."""
+
+
+class _Reached(NamedTuple):
+    """What ``taken`` steps of a node lead to, in document order.
+
+    A problem stands in place of the value that has it, in the list of the first path that passes it.
+    ``problems`` is the number that there would be if each were in this list, too.
+    """
+
+    node: PathTree
+    taken: int
+    places: list[_Place | Slot]
+    problems: int
+
+
+class _Search:
+    """A search at all declared paths at once. ``found`` and ``excess`` are by the number of the path."""
+
+    def __init__(self, budget: StepBudget) -> None:
+        self.found: dict[int, list[Slot]] = {}
+        self.excess: dict[int, Slot] = {}
+        self._budget = budget
+
+    def step_down(self, reached: _Reached) -> list[_Reached]:
+        """Note the images of a path that ends here, and return what the next steps lead to."""
+        node, taken, places, problems = reached
+        start = next((place for place in places if not isinstance(place, Slot)), None)
+        if start is None:  # all paths from here on share the problems, and the first of them reports these
+            self.found.setdefault(node.first, []).extend(places)  # type: ignore[arg-type]
+            return []
+        self._budget.spend(len(places), start[0])
+        ways = _Ways(node.next(taken))
+        if node.end is not None and taken == len(node.steps):
+            ends_first = ways.first is None or node.end < ways.first.first
+            self._end(node.end, places, with_problems=ends_first)
+            if ends_first:
+                ways.first = None
+        if ways.items is not None:
+            ways.into_items = self._is_bounded(reached, ways.items, list)
+        if ways.values is not None:
+            ways.into_values = self._is_bounded(reached, ways.values, dict)
+        for place in places:
+            if isinstance(place, Slot):
+                ways.add(ways.first, place)
+            else:
+                self._step_from(place, ways)
+        return ways.reached(problems)
+
+    def _step_from(self, place: _Place, ways: _Ways) -> None:
+        """Take the next steps from one value."""
+        link, value = place
+        if isinstance(value, dict):
+            self._into_mapping(value, link, ways)
+        elif ways.if_mapping is not None:
+            ways.no_mappings += 1
+            ways.add(ways.if_mapping, self._wrong_type(link, value, "a mapping"))
+        if isinstance(value, list):
+            if ways.into_items:
+                self._budget.expand(len(value), link)
+                for index, item in enumerate(value):
+                    ways.add(ways.items, ((link, index), item))
+        elif ways.items is not None:
+            ways.no_lists += 1
+            ways.add(ways.items, self._wrong_type(link, value, "a list"))
+
+    def _into_mapping(self, mapping: dict[Any, Any], link: Link, ways: _Ways) -> None:
+        fields = ways.fields
+        self._budget.spend(min(len(fields), len(mapping)), link)
+        for name in fields if len(fields) <= len(mapping) else mapping:
+            item = mapping.get(name)
+            if item is not None and name in fields:
+                ways.add(fields[name], ((link, name), item))
+        if ways.into_values:
+            self._budget.expand(len(mapping), link)
+            for key, item in mapping.items():
+                if item is not None:
+                    ways.add(ways.values, ((link, MappingKey(key)), item))
+
+    def _is_bounded(self, reached: _Reached, child: PathTree, wanted: type[Any]) -> bool:
+        """Return whether a step into lists or mappings leads to few enough values, and note it if not."""
+        first: Link = None
+        count = reached.problems
+        self._budget.spend(len(reached.places), None)
+        for place in reached.places:
+            if isinstance(place, Slot):
+                continue
+            link, value = place
+            if isinstance(value, wanted):
+                count += len(value)
+                first = first or link
+            else:
+                count += 1
+        if count > MAX_IMAGES:
+            self.excess[child.first] = too_many(link_parts(first), "image", count)
+        return count <= MAX_IMAGES
+
+    def _end(self, number: int, places: list[_Place | Slot], *, with_problems: bool) -> None:
+        """Note the images of a path."""
+        found = self.found.setdefault(number, [])
+        for place in places:
+            if isinstance(place, Slot):
+                if with_problems:
+                    found.append(place)
+                continue
+            link, value = place
+            if value is not None and value != "":
+                slot = image_slot(self._parts(link), "image", value, in_pod=False)
+                if slot is not None:
+                    found.append(slot)
+
+    def _wrong_type(self, link: Link, value: Any, wanted: str) -> Slot:
+        return wrong_type(self._parts(link), "image", value, wanted)
+
+    def _parts(self, link: Link) -> Parts:
+        """Return the path of what was found, which takes as many steps as it has parts."""
+        parts = link_parts(link)
+        self._budget.spend(len(parts), link)
+        return parts
+
+
+class _Ways:
+    """The next steps of all paths from one node, and what they lead to.
+
+    ``if_mapping`` is the first that needs a mapping. ``first`` is the first of all; it gets the problems that
+    values had before. ``into_items`` and ``into_values`` are false when these are too many.
+    """
+
+    def __init__(self, steps: NextSteps) -> None:
+        self.fields, self.items, self.values, self._taken = steps
+        self.if_mapping = _first(next(iter(self.fields.values()), None), self.values)
+        self.first = _first(self.if_mapping, self.items)
+        self.into_items = self.into_values = False
+        self.no_lists = self.no_mappings = 0
+        self._places: dict[PathTree, list[_Place | Slot]] = {}
+
+    def add(self, child: PathTree | None, place: _Place | Slot) -> None:
+        """Add what the step to a child leads to, or a problem before it."""
+        if child is not None:
+            self._places.setdefault(child, []).append(place)
+
+    def reached(self, problems: int) -> list[_Reached]:
+        """Return what the steps lead to, unless it is too much."""
+        found = []
+        for child, places in self._places.items():
+            is_open, more = True, self.no_mappings
+            if child is self.items:
+                is_open, more = self.into_items, self.no_lists
+            elif child is self.values:
+                is_open = self.into_values
+            if is_open:
+                found.append(_Reached(child, self._taken, places, problems + more))
+        return found
+
+
+def _first(one: PathTree | None, other: PathTree | None) -> PathTree | None:
+    """Return the node that an earlier path leads to."""
+    if one is None or other is None:
+        return one or other
+    return one if one.first < other.first else other

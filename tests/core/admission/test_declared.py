@@ -1,0 +1,356 @@
+"""The search at declared paths: what it finds, and how much work it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asking import validate
+from builders import pod_spec, policy, review
+from gatekeeper_py.core.admission import declared
+from gatekeeper_py.core.admission.declared import OutOfSteps, StepBudget, images_at
+from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.admission.slot import (
+    MAX_IMAGES,
+    MAX_STEPS,
+    MappingKey,
+    Parts,
+    Slot,
+    are_too_many,
+    image_slot,
+    too_many,
+    wrong_type,
+)
+from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.policy.resources import PathTree, ResourcePath, parse_resource_path
+from growth import instructions
+
+WIDGET: Final[GroupKind] = ("example.com", "Widget")
+MILLION: Final = 1_000_000
+
+
+def tree(*texts: str) -> PathTree:
+    return PathTree(map(parse_resource_path, texts))
+
+
+def resources(*texts: str) -> dict[GroupKind, PathTree]:
+    return {WIDGET: tree(*texts)}
+
+
+def excess_of(found: list[Slot]) -> tuple[str, str]:
+    """Path and problem of the one slot that stands for all."""
+    assert are_too_many(found)
+    (slot,) = found
+    return slot.path, slot.problem
+
+
+def problem(count: int) -> str:
+    return f"too many images ({count}; at most 1,000)"
+
+
+class TestBounds:
+    """Each step is counted before it is taken."""
+
+    @pytest.mark.parametrize(
+        ("path", "obj", "place"),
+        [
+            pytest.param("steps[*].image", {"steps": [{"image": "a"}]}, "steps", id="items"),
+            pytest.param("images[*]", {"images": ["a"]}, "images", id="items-are-images"),
+            pytest.param("images[*]", {"images": [None]}, "images", id="nulls"),
+            pytest.param("a[*][*]", {"a": [["a"]]}, "a", id="lists-of-lists"),
+            pytest.param("a[*][*]", {"a": [[]]}, "a", id="empty-lists"),
+            pytest.param("a[*].b[*]", {"a": [1]}, "a", id="problems"),
+        ],
+    )
+    @pytest.mark.parametrize("count", [MAX_IMAGES + 1, MILLION])
+    def test_a_list_may_have_a_thousand_items(self, path: str, obj: Any, place: str, count: int) -> None:
+        key, (item,) = next(iter(obj.items()))
+        assert len(slots(WIDGET, {key: [item] * MAX_IMAGES}, resources(path))) <= MAX_IMAGES
+        found = slots(WIDGET, {key: [item] * count}, resources(path))
+        assert excess_of(found) == (place, problem(count))
+
+    def test_a_mapping_may_have_a_thousand_values(self) -> None:
+        values = {f"k{index}": {"image": "a"} for index in range(MAX_IMAGES)}
+        assert len(slots(WIDGET, {"sets": values}, resources("sets{*}.image"))) == MAX_IMAGES
+        values["more"] = {}
+        found = slots(WIDGET, {"sets": values}, resources("sets{*}.image"))
+        assert excess_of(found) == ("sets", problem(1001))
+
+    def test_all_lists_that_a_step_leads_to_count_together(self) -> None:
+        rows = [["a"] * 100 for _ in range(10)]
+        assert len(slots(WIDGET, {"rows": rows}, resources("rows[*][*]"))) == MAX_IMAGES
+        rows[9].append("a")
+        assert excess_of(slots(WIDGET, {"rows": rows}, resources("rows[*][*]"))) == (
+            "rows[0]",
+            problem(1001),
+        )
+
+    def test_problems_on_the_way_count(self) -> None:
+        rows: list[Any] = [["a"] * 999, 7, 7]
+        found = slots(WIDGET, {"rows": rows}, resources("rows[*][*]"))
+        assert excess_of(found) == ("rows[0]", problem(1001))
+
+    def test_images_at_several_paths_count_together(self) -> None:
+        obj = {"a": ["x"] * 600, "b": ["x"] * 400}
+        assert len(slots(WIDGET, obj, resources("a[*]", "b[*]"))) == MAX_IMAGES
+        obj["b"].append("x")
+        assert excess_of(slots(WIDGET, obj, resources("a[*]", "b[*]"))) == ("a[0]", problem(1001))
+
+    def test_a_place_that_several_paths_lead_to_counts_once(self) -> None:
+        obj = {"pods": {"web": pod_spec(*["a"] * 600)}}
+        paths = ("pods.web.containers[*].image", "pods{*}.containers[*].image")
+        assert len(slots(WIDGET, obj, resources(*paths))) == 600
+
+
+class TestSteps:
+    """All steps along declared paths in one review have one bound."""
+
+    OUT: Final = f"too many images (it takes more than {MAX_STEPS:,} steps to find them)"
+
+    def test_equal_paths_cost_no_more_than_one(self) -> None:
+        obj = {"a": ["x"] * MAX_IMAGES}
+        costs = []
+        for paths in (["a[*]"], ["a[*]"] * 1000):
+            budget = StepBudget()
+            assert len(images_at(obj, tree(*paths), budget)) == MAX_IMAGES
+            costs.append(MAX_STEPS - budget.left)
+        assert costs[0] == costs[1] < 6 * MAX_IMAGES
+
+    def test_paths_that_find_nothing_in_small_values_cost_nothing(self) -> None:
+        """A policy of 627 KB with as many paths took 14 s on an object of 3 KB."""
+        paths = tree(*(f"spec.steps[*].f{number}" for number in range(45_000)))
+        budget = StepBudget()
+        assert images_at({"spec": {"steps": [{}] * MAX_IMAGES}}, paths, budget) == []
+        assert MAX_STEPS - budget.left < 6 * MAX_IMAGES
+
+    @pytest.mark.parametrize(
+        ("paths", "item"),
+        [
+            pytest.param(
+                [f"spec.steps[*].f{n}" for n in range(200)], {f"g{n}": 0 for n in range(200)}, id="nothing"
+            ),
+            pytest.param(
+                [f"spec.steps[*].f{n}" for n in range(200)], {f"f{n}": "" for n in range(200)}, id="empty"
+            ),
+            pytest.param(
+                [f"spec.steps[*].f{n}.x" for n in range(200)], {f"f{n}": {} for n in range(200)}, id="absent"
+            ),
+            pytest.param(["spec.steps[*]" + ".a" * 240], None, id="a-long-path"),
+            pytest.param(
+                [f"spec.steps[*].f{n}.x" for n in range(200)], {f"f{n}": 1 for n in range(200)}, id="problems"
+            ),
+        ],
+    )
+    def test_many_steps_for_each_of_many_values_are_too_many(self, paths: list[str], item: Any) -> None:
+        if item is None:
+            for _ in range(240):
+                item = {"a": item or "x"}
+        found = slots(WIDGET, {"spec": {"steps": [item] * MAX_IMAGES}}, resources(*paths))
+        assert excess_of(found) == ("spec.steps", self.OUT)
+
+    def test_the_answer_names_the_first_list(self) -> None:
+        paths = [f"spec.steps[*].f{number}" for number in range(300)]
+        text = f"resources: [{{group: example.com, kind: Widget, images: {paths}}}]\n"
+        widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
+        item = {f"f{number}": "" for number in range(300)}
+        widget["spec"] = {"steps": [item] * MAX_IMAGES}
+        answer = validate(review(widget), policy(text))
+        assert not answer.allowed
+        assert answer.message.splitlines()[0] == f"image (spec.steps): not approved: {self.OUT}"
+
+    @pytest.mark.parametrize("count", [250, 900])
+    def test_an_update_of_metadata_is_allowed_whatever_it_costs(self, count: int) -> None:
+        """900 items are too many in one object, 250 in the two objects of an UPDATE."""
+        names = [f"f{number}" for number in range(150)]
+        paths = [f"spec.steps[*].{name}" for name in names]
+        text = f"resources: [{{group: example.com, kind: Widget, images: {paths}}}]\n"
+
+        def widget(image: str, **metadata: Any) -> dict[str, Any]:
+            steps = [dict.fromkeys(names, "") for _ in range(count)]
+            steps[0]["f0"] = image
+            head = {"apiVersion": "example.com/v1", "kind": "Widget"}
+            return {**head, "metadata": {"name": "w", **metadata}, "spec": {"steps": steps}}
+
+        old, new = widget("evil.io/a"), widget("evil.io/a", labels={"a": "b"})
+        live = policy(text)
+        assert are_too_many(slots(WIDGET, old, live.resources)) is (count == 900)
+        assert validate(review(new, operation="UPDATE", old=old), live).allowed
+        deleting = widget("evil.io/b", deletionTimestamp="2026-03-01T12:00:00Z")
+        assert validate(review(deleting, operation="UPDATE", old=old), live).allowed
+        changed = widget("evil.io/b")
+        assert not validate(review(changed, operation="UPDATE", old=old), live).allowed
+        assert not validate(review({**new, "other": 1}, operation="UPDATE", old=old), live).allowed
+
+    def test_an_update_has_no_more_steps_than_a_creation(self) -> None:
+        budget = StepBudget()
+        paths = tree("a[*].b", "a[*].c")
+        obj = {"a": [{"b": "x", "c": "y"}] * 300}
+        images_at(obj, paths, budget)
+        cost = MAX_STEPS - budget.left
+        for _ in range(MAX_STEPS // cost - 1):
+            images_at(obj, paths, budget)
+        with pytest.raises(OutOfSteps):
+            images_at(obj, paths, budget)
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+@pytest.mark.parametrize("paths", [["a[*]", "b"], ["b", "a[*]"], ["b", "a[*].c[*]"]])
+def test_too_many_images_at_one_path_reject_the_whole_object(paths: list[str], operation: str) -> None:
+    """Even if the old object had as many there, because nobody compares them."""
+    text = f"resources: [{{group: example.com, kind: Widget, images: {paths}}}]\n"
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
+    good, bad = (
+        {**widget, "a": [f"{host}/x"] * 1001, "b": "registry.corp.io/x"} for host in ("good.io", "evil.io")
+    )
+    answer = validate(
+        review(bad, operation=operation, old=good if operation == "UPDATE" else None), policy(text)
+    )
+    assert not answer.allowed
+    assert answer.message.splitlines()[0] == f"image (a): not approved: {problem(1001)}"
+
+
+# The definition, path by path: what the search was before it took the steps of all paths at once.
+
+
+def images_along(obj: Any, path: ResourcePath) -> list[Slot]:
+    reached: list[tuple[Parts, Any] | Slot] = [((), obj)]
+    for step in path.steps:
+        if step.kind != "field":
+            wanted = list if step.kind == "items" else dict
+            held = [
+                place for place in reached if not isinstance(place, Slot) and isinstance(place[1], wanted)
+            ]
+            count = sum(len(value) for _, value in held) + len(reached) - len(held)
+            if count > MAX_IMAGES:
+                return [too_many(held[0][0] if held else (), "image", count)]
+        reached = [each for place in reached for each in step_down(place, step.kind, step.field)]
+    ends = (p if isinstance(p, Slot) else image_slot(p[0], "image", p[1], in_pod=False) for p in reached)
+    return [slot for slot in ends if slot is not None]
+
+
+def step_down(place: tuple[Parts, Any] | Slot, kind: str, field: str) -> list[tuple[Parts, Any] | Slot]:
+    if isinstance(place, Slot):
+        return [place]
+    parts, value = place
+    if kind == "items":
+        if not isinstance(value, list):
+            return [wrong_type(parts, "image", value, "a list")]
+        return [((*parts, index), item) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return [wrong_type(parts, "image", value, "a mapping")]
+    if kind == "values":
+        return [((*parts, MappingKey(key)), item) for key, item in value.items() if item is not None]
+    return [] if value.get(field) is None else [((*parts, field), value[field])]
+
+
+def images_by_path(obj: Any, paths: list[ResourcePath]) -> list[Slot]:
+    found: dict[Parts, Slot] = {}
+    for path in paths:
+        along = images_along(obj, path)
+        if are_too_many(along):
+            return along
+        for slot in along:
+            found.setdefault(slot.parts, slot)
+        if len(found) > MAX_IMAGES:
+            break
+    return list(found.values())
+
+
+FIELDS: Final = st.sampled_from(["a", "b", "c"])
+TAILS: Final = st.lists(st.sampled_from([".a", ".b", ".c", "[*]", "{*}"]), max_size=4).map("".join)
+PATHS: Final = st.lists(st.builds(str.__add__, FIELDS, TAILS), min_size=1, max_size=8)
+SCALARS: Final = st.sampled_from([None, "", "nginx", "auto", " ", 0, True, 1.5])
+VALUES: Final = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=4),
+    max_leaves=24,
+)
+
+
+def as_shown(found: list[Slot]) -> list[tuple[Any, ...]]:
+    return [(slot.path, slot.parts, slot.noun, slot.value, slot.name, slot.problem) for slot in found]
+
+
+@given(obj=st.dictionaries(FIELDS, VALUES, max_size=3) | VALUES, texts=PATHS)
+def test_it_finds_what_each_path_would_find(obj: Any, texts: list[str]) -> None:
+    """The same slots with the same paths, in the same order."""
+    paths = list(map(parse_resource_path, texts))
+    assert as_shown(images_at(obj, PathTree(paths), StepBudget())) == as_shown(images_by_path(obj, paths))
+
+
+@given(
+    obj=st.dictionaries(FIELDS, VALUES, max_size=3) | VALUES,
+    texts=PATHS,
+    most=st.integers(min_value=1, max_value=6),
+)
+def test_so_it_does_where_some_step_leads_to_too_many(obj: Any, texts: list[str], most: int) -> None:
+    paths = list(map(parse_resource_path, texts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(declared, "MAX_IMAGES", most)
+        patch.setitem(globals(), "MAX_IMAGES", most)
+        ours, expected = images_at(obj, PathTree(paths), StepBudget()), images_by_path(obj, paths)
+    assert as_shown(ours) == as_shown(expected)
+
+
+GROWING: Final[dict[str, tuple[Callable[[int], list[str]], Callable[[int], Any]]]] = {
+    "images": (lambda n: [f"s[*].f{i}" for i in range(n)], lambda n: {f"f{i}": "x" for i in range(n)}),
+    "absent": (lambda n: [f"s[*].f{i}" for i in range(n)], lambda n: {f"g{i}": "x" for i in range(n)}),
+    "small": (lambda n: [f"s[*].f{i}" for i in range(n)], lambda _: {}),
+    "empty": (lambda n: [f"s[*].f{i}" for i in range(n)], lambda n: {f"f{i}": "" for i in range(n)}),
+    "problems": (lambda n: [f"s[*].f{i}.x" for i in range(n)], lambda n: {f"f{i}": 1 for i in range(n)}),
+    "early-problems": (lambda n: [f"s[*].f{i}.x" for i in range(n)], lambda _: 1),
+    "problems-carried-far": (lambda n: ["s[*][*]" + ".a" * min(n, 240)], lambda _: [1, {"a": {"a": {}}}]),
+    "values": (lambda n: [f"s[*]{{*}}.f{i}" for i in range(n)], lambda n: {f"f{i}": {} for i in range(9)}),
+    "items": (lambda n: [f"s[*][*].f{i}" for i in range(n)], lambda n: [{f"f{i}": None} for i in range(9)]),
+    "one-long-path": (lambda n: ["s[*]" + ".a" * min(n, 240)], lambda n: nested(min(n, 240))),
+    "prefixes": (lambda n: ["s[*]" + ".a" * min(i, 240) for i in range(n)], lambda n: nested(min(n, 240))),
+}  # fmt: skip
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.growth
+@pytest.mark.parametrize("name", GROWING)
+def test_the_work_of_paths_times_values_is_that_of_the_steps_counted(name: str) -> None:
+    """However many paths and values there are: both grow together."""
+    make_paths, make_item = GROWING[name]
+    for count in (30, 120, 360):
+        paths = tree(*make_paths(count))
+        obj = {"s": [make_item(count)] * count}
+        budget = StepBudget()
+
+        def search(_: None, budget: StepBudget = budget, obj: Any = obj, paths: PathTree = paths) -> None:
+            with suppress(OutOfSteps):
+                images_at(obj, paths, budget)
+
+        work = instructions(search, None)
+        steps = MAX_STEPS - budget.left
+        assert steps <= MAX_STEPS + 2 * MAX_IMAGES
+        assert work < 100 * steps + 2000, f"{work} instructions for {steps} steps"
+
+
+@pytest.mark.growth
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param([f"a.f{i}" for i in range(5000)], id="fields"),
+        pytest.param(["a" + ".a" * (i % 240) for i in range(500)], id="prefixes"),
+        pytest.param(["a" + ".a" * (240 - i % 240) for i in range(500)], id="longest-first"),
+        pytest.param([f"a{i}" + ".a" * 200 for i in range(100)], id="long"),
+        pytest.param(["a" + ".a" * 200 + f".f{i}" for i in range(100)], id="long-prefix"),
+        pytest.param([f"{'a.' * i}b{'.a' * (200 - i)}" for i in range(200)], id="forks"),
+    ],
+)
+def test_compiling_takes_as_long_as_all_paths_have_steps(texts: list[str]) -> None:
+    paths = list(map(parse_resource_path, texts))
+    assert instructions(PathTree, paths) < 150 * sum(len(path.steps) for path in paths)
