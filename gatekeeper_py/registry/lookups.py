@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import islice
+from itertools import count, islice
+from math import inf
 from typing import Any, Final, Protocol
 
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import FLIGHT_SECONDS, Reply
 from gatekeeper_py.registry.facts import Fact, Facts
-from gatekeeper_py.registry.pacing import MAX_UNDER_WAY, Blocked, Pacing
+from gatekeeper_py.registry.pacing import MAX_UNDER_WAY, Blocked, Claim, Pacing
+from gatekeeper_py.registry.refresh import Refresh
 
 HEDGE_SECONDS: Final = 0.2
 """Without an answer for this long, the next candidate is asked as well."""
@@ -69,6 +70,7 @@ class Lookups:
         clock: Callable[[], float],
     ) -> None:
         self.pinned: tuple[Manifest, ...] = ()
+        self._pinned: frozenset[Manifest] = frozenset()
         self._asker = asker
         self._hosts: frozenset[str] = frozenset()
         self._registry = registry
@@ -78,18 +80,19 @@ class Lookups:
         self._find = self._facts.find
         self._pacing: dict[str, Pacing] = {}
         self._flights: dict[Manifest, asyncio.Task[Answer]] = {}
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: dict[asyncio.Task[Answer], Claim] = {}
+        self._numbers = count()
         self._waiting = 0
         self._started = False
         self._generation = 0
-        self._due: list[tuple[float, Manifest]] = []
-        self._renewing: asyncio.Task[None] | None = None
+        self._refresh = Refresh(self, clock=clock)
+        self._refreshing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Fetch the manifests named in rules, and renew facts that are in use before they expire."""
         self._started = True
         self._fetch_pinned()
-        self._renewing = asyncio.get_running_loop().create_task(self._renew_forever())
+        self._refreshing = asyncio.get_running_loop().create_task(self._refresh.run())
 
     def configure(
         self, *, hosts: Iterable[str], changed: Collection[str] | None, pinned: Iterable[Manifest]
@@ -102,6 +105,7 @@ class Lookups:
         """
         self._hosts = frozenset(hosts)
         self.pinned = tuple(islice(pinned, MAX_PINNED))
+        self._pinned = frozenset(self.pinned)
         if changed is None or changed:
             self._generation += 1
             self._flights.clear()
@@ -119,12 +123,28 @@ class Lookups:
     def _fetch_pinned(self) -> None:
         now = self._clock()
         for manifest in self.pinned:
-            if self._facts.peek(manifest, now) is None and manifest.host in self._hosts:
-                self._fly(manifest)
+            fact = self._facts.peek(manifest, now)
+            if fact is None:
+                self._refresh.schedule(manifest, now)
+            elif not self._refresh.is_scheduled(manifest):
+                self._schedule(manifest, fact, now)
+
+    def is_wanted(self, manifest: Manifest) -> bool:
+        """Return whether a manifest is named in a rule, or a review used it lately (for ``Refresh``)."""
+        if manifest.host not in self._hosts:
+            return False
+        return manifest in self._pinned or self._facts.used_since(manifest, self._clock() - USED_SECONDS)
+
+    def is_blocked(self, host: str) -> bool:
+        return bool(self._pacing_of(host).blocked())
+
+    def fetch(self, manifest: Manifest) -> asyncio.Task[Answer]:
+        """Start a look-up that no review waits for, or return the one under way (for ``Refresh``)."""
+        return self._fly(manifest, urgent=False, patience=inf)
 
     async def close(self) -> None:
         """Cancel every request under way."""
-        tasks: list[asyncio.Task[Any]] = [*self._tasks, *([self._renewing] if self._renewing else [])]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *([self._refreshing] if self._refreshing else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -186,7 +206,7 @@ class Lookups:
                     break
                 continue
             # A waiter that gives up leaves the request to the others, and to the cache.
-            pending[asyncio.shield(self._fly(manifest))] = index
+            pending[asyncio.shield(self._fly(manifest, urgent=True))] = index
             last = index == len(lookup.candidates) - 1
             wait = deadline - self._clock() if last else min(HEDGE_SECONDS, deadline - self._clock())
             if await self._collect(pending, answers, wait, until_all=last):
@@ -237,26 +257,36 @@ class Lookups:
         if fact is not None:
             self._observer.lookup(manifest.host, "stale", 0.0)
             if not reason and now >= fact.retry_at:
-                self._fly(manifest)
+                self._fly(manifest, urgent=False)
             return fact.answer
         return failed(reason) if reason else None
 
-    def _fly(self, manifest: Manifest) -> asyncio.Task[Answer]:
-        """The request for a manifest that is under way, or a new one."""
+    def _fly(
+        self, manifest: Manifest, *, urgent: bool, patience: float | None = None
+    ) -> asyncio.Task[Answer]:
+        """The request for a manifest that is under way, or a new one; ``urgent`` if a review waits for it.
+
+        ``patience`` is how long a new one may wait for its turn (seconds; default: its registry's timeout).
+        """
         flight = self._flights.get(manifest)
         if flight is None:
-            flight = asyncio.get_running_loop().create_task(self._ask(manifest))
+            claim = Claim(next(self._numbers), urgent=urgent)
+            if patience is None:
+                patience = min(self._registry(manifest.host).timeout, FLIGHT_SECONDS)
+            flight = asyncio.get_running_loop().create_task(self._ask(manifest, claim, patience))
             self._flights[manifest] = flight
-            self._tasks.add(flight)
+            self._tasks[flight] = claim
             flight.add_done_callback(lambda task: self._landed(manifest, task))
+        elif urgent:
+            self._tasks[flight].hurry()
         return flight
 
     def _landed(self, manifest: Manifest, flight: asyncio.Task[Answer]) -> None:
-        self._tasks.discard(flight)
+        del self._tasks[flight]
         if self._flights.get(manifest) is flight:
             del self._flights[manifest]
 
-    async def _ask(self, manifest: Manifest) -> Answer:
+    async def _ask(self, manifest: Manifest, claim: Claim, patience: float) -> Answer:
         start, generation = self._clock(), self._generation
         pacing = self._pacing_of(manifest.host)
         if len(self._tasks) > MAX_FLIGHTS:
@@ -264,9 +294,10 @@ class Lookups:
                 manifest, failed(f"more than {MAX_FLIGHTS} requests under way"), start, generation
             )
         try:
-            probe = await pacing.admit(start + min(self._registry(manifest.host).timeout, FLIGHT_SECONDS))
+            probe = await pacing.admit(claim, start + patience)
         except Blocked as problem:
             return self._ended(manifest, failed(str(problem)), start, generation)
+        start = self._clock()
         try:
             async with pacing.slots:
                 late = self._clock() - start > FLIGHT_SECONDS
@@ -288,8 +319,11 @@ class Lookups:
         if answer.status != "error" and generation == self._generation:
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
             self._schedule(manifest, fact, now)
-        elif answer.status == "error" and (stale := self._find(manifest)) is not None:
-            stale.retry_at = now + RETRY_SECONDS
+        elif answer.status == "error":
+            if (stale := self._find(manifest)) is not None:
+                stale.retry_at = now + RETRY_SECONDS
+            if self.is_wanted(manifest):
+                self._refresh.retry(manifest)
         return answer
 
     def _pacing_of(self, host: str) -> Pacing:
@@ -305,14 +339,6 @@ class Lookups:
     def _schedule(self, manifest: Manifest, fact: Fact, now: float) -> None:
         """Renew a fact before it expires, if it is in use then. A miss is asked again when needed."""
         if fact.answer.status == "found":
-            heapq.heappush(self._due, (now + RENEW_AT * (fact.fresh_until - now), manifest))
-
-    async def _renew_forever(self) -> None:
-        while True:
-            now = self._clock()
-            while self._due and self._due[0][0] <= now:
-                _, manifest = heapq.heappop(self._due)
-                wanted = manifest in self.pinned or self._facts.used_since(manifest, now - USED_SECONDS)
-                if wanted and not self._pacing_of(manifest.host).blocked():
-                    self._fly(manifest)
-            await asyncio.sleep(min(max(self._due[0][0] - now, 0.05), 1.0) if self._due else 1.0)
+            self._refresh.schedule(manifest, now + RENEW_AT * (fact.fresh_until - now))
+        else:
+            self._refresh.cancel(manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from gatekeeper_py.registry.transport import MAX_CONNECTIONS
@@ -19,14 +20,55 @@ MAX_UNDER_WAY: Final = MAX_CONNECTIONS
 after the breaker opened: hundreds of connections a second to a registry that hangs."""
 
 
+TIMER_SECONDS: Final = 0.001
+"""The accuracy of timers. A turn that is due this soon counts as due: a timer for it would end too early."""
+
+
 class Blocked(Exception):
     """The registry is not asked now; the message says why."""
+
+
+class Claim:
+    """One look-up's place in the line for requests.
+
+    The look-ups that a review waits for (``urgent``) come first. Among equals, the lower ``number`` comes
+    first: the older look-up.
+    """
+
+    def __init__(self, number: int = 0, *, urgent: bool = True) -> None:
+        self.number = number
+        self.urgent = urgent
+        self.hurried = asyncio.Event()
+        """Set when the look-up has become urgent."""
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        return not self.urgent, self.number
+
+    def hurry(self) -> None:
+        """Make the look-up urgent: a review waits for it from now on."""
+        if not self.urgent:
+            self.urgent = True
+            self.hurried.set()
+
+
+async def _sleep(seconds: float, end: asyncio.Event) -> None:
+    """Sleep for some seconds, or until ``end`` is set."""
+    if end.is_set():
+        await asyncio.sleep(seconds)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await end.wait()
 
 
 class Pacing:
     """One host's rate, pause and breaker. ``clock`` counts seconds.
 
-    The rate is a token bucket: ``rate`` requests a second, and as many at once after a quiet second.
+    The rate is a token bucket: ``rate`` requests a second, and as many at once after a quiet second. Half of
+    the bucket is reserved for look-ups that a review waits for.
+
+    ``sleep`` gets seconds and an event that ends the sleep early.
     """
 
     def __init__(
@@ -34,7 +76,7 @@ class Pacing:
         rate: int,
         *,
         clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float, asyncio.Event], Awaitable[None]] = _sleep,
         on_breaker: Callable[[bool], None] = lambda _is_open: None,
     ) -> None:
         self._rate = rate
@@ -45,6 +87,8 @@ class Pacing:
         """Held by each request that is sent."""
         self._next_free = float("-inf")
         """When the bucket would next be full minus the burst: tokens are counted as time."""
+        self._line: list[Claim] = []
+        """The look-ups that wait for a turn."""
         self._paused_until = float("-inf")
         self._failures = 0
         self._open_until = float("-inf")
@@ -65,7 +109,7 @@ class Pacing:
             return f"its last {self._failures} requests failed"
         return ""
 
-    async def admit(self, deadline: float) -> bool:
+    async def admit(self, claim: Claim, deadline: float) -> bool:
         """Wait for a turn until ``deadline``; whether the request is the breaker's probe. Raises ``Blocked``.
 
         Every admitted request must be followed by ``record`` or ``abandon``.
@@ -73,23 +117,37 @@ class Pacing:
         reason = self.blocked()
         if reason:
             raise Blocked(reason)
-        now = self._clock()
-        interval = 1.0 / self._rate
-        # A bucket of `rate` tokens: the turn may lie up to a second in the past and still count.
-        turn = max(self._next_free, now - 1.0 + interval)
-        if turn > deadline:
-            raise Blocked(f"more than {self._rate} requests a second")
-        self._next_free = turn + interval
         probe = self.is_open
         self._probing = self._probing or probe
-        if turn > now:
-            try:
-                await self._sleep(turn - now)
-            except BaseException:
-                if probe:
-                    self._probing = False
-                raise
+        try:
+            await self._turn(claim, deadline)
+        except BaseException:
+            if probe:
+                self._probing = False
+            raise
         return probe
+
+    async def _turn(self, claim: Claim, deadline: float) -> None:
+        """Wait for the claim's turn and take a token. Raises ``Blocked`` if it is after ``deadline``."""
+        self._line.append(claim)
+        try:
+            while (turn := self._turn_of(claim)) > (now := self._clock()) + TIMER_SECONDS:
+                if turn > deadline:
+                    raise Blocked(f"more than {self._rate} requests a second")
+                await self._sleep(turn - now, claim.hurried)
+            self._next_free = self._next_turn() + 1.0 / self._rate
+        finally:
+            self._line.remove(claim)
+
+    def _next_turn(self) -> float:
+        # A bucket of `rate` tokens: the turn may lie up to a second in the past and still count.
+        return max(self._next_free, self._clock() - 1.0 + 1.0 / self._rate)
+
+    def _turn_of(self, claim: Claim) -> float:
+        """When a claim in the line gets its token, if none is added to the line before it."""
+        ahead = sum(other.rank < claim.rank for other in self._line)
+        reserved = 0 if claim.urgent else self._rate // 2
+        return self._next_turn() + (ahead + reserved) / self._rate
 
     def abandon(self) -> None:
         """The admitted request was cancelled: it says nothing about the host."""

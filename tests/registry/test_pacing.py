@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from gatekeeper_py.registry.pacing import Blocked, Pacing
+from gatekeeper_py.registry.pacing import Blocked, Claim, Pacing
 
 
 class World:
@@ -15,11 +17,12 @@ class World:
         self.breaker: list[bool] = []
         self.pacing = Pacing(rate, clock=lambda: self.now, sleep=self._sleep, on_breaker=self.breaker.append)
 
-    async def _sleep(self, seconds: float) -> None:
-        self.now += seconds
+    async def _sleep(self, seconds: float, end: asyncio.Event) -> None:
+        if not end.is_set():
+            self.now += seconds
 
     async def ask(self, *, trouble: bool = False, pause: float = 0.0, patience: float = 0.0) -> None:
-        await self.pacing.admit(self.now + patience)
+        await self.pacing.admit(Claim(), self.now + patience)
         self.pacing.record(trouble=trouble, pause=pause)
 
     async def fail(self, times: int) -> None:
@@ -86,7 +89,7 @@ async def test_one_probe_closes_it_or_doubles_the_time() -> None:
         assert world.pacing.blocked()
         world.now += 0.01
         assert not world.pacing.blocked()
-        await world.pacing.admit(world.now)
+        await world.pacing.admit(Claim(), world.now)
         assert world.pacing.blocked()  # a second request waits for the probe's answer
         world.pacing.record(trouble=True, pause=0.0)
         assert world.pacing.is_open
@@ -103,7 +106,7 @@ async def test_a_cancelled_probe_lets_the_next_one_through() -> None:
     world = World()
     await world.fail(5)
     world.now += 5
-    await world.pacing.admit(world.now)
+    await world.pacing.admit(Claim(), world.now)
     world.pacing.abandon()
     await world.ask()
     assert not world.pacing.is_open
@@ -123,3 +126,76 @@ async def test_an_open_breaker_that_is_forgotten_is_reported_closed_once() -> No
     world.pacing.forget()
     world.pacing.record(trouble=False, pause=0.0)
     assert world.breaker == [True, False]
+
+
+@pytest.mark.parametrize(("rate", "taken"), [(1, 1), (2, 1), (5, 3), (20, 10)])
+async def test_half_of_the_bucket_is_reserved_for_reviews(rate: int, taken: int) -> None:
+    world = World(rate=rate)
+    for _ in range(taken):
+        await world.pacing.admit(Claim(urgent=False), world.now)
+    with pytest.raises(Blocked):
+        await world.pacing.admit(Claim(urgent=False), world.now)
+    for _ in range(rate - taken):
+        await world.ask()
+    with pytest.raises(Blocked):
+        await world.ask()
+
+
+async def test_what_is_spare_goes_to_look_ups_that_no_review_waits_for() -> None:
+    world = World(rate=10)
+    for _ in range(25):
+        await world.pacing.admit(Claim(urgent=False), world.now + 10)
+    assert world.now == pytest.approx(102.0)
+
+
+async def test_reviews_come_first_and_then_the_oldest() -> None:
+    now, order = 100.0, list[int]()
+    sleeping: list[tuple[float, asyncio.Future[None]]] = []
+
+    async def sleep(seconds: float, _end: asyncio.Event) -> None:
+        sleeping.append((now + seconds, asyncio.get_running_loop().create_future()))
+        await sleeping[-1][1]
+
+    pacing = Pacing(10, clock=lambda: now, sleep=sleep)
+    for _ in range(10):
+        await pacing.admit(Claim(), now)
+
+    async def admit(claim: Claim) -> None:
+        await pacing.admit(claim, float("inf"))
+        order.append(claim.number)
+
+    waiting = [
+        Claim(0, urgent=False), Claim(4), Claim(1, urgent=False), Claim(3), Claim(2, urgent=False),
+    ]  # fmt: skip
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for claim in waiting:
+            group.create_task(admit(claim))
+        while len(order) < len(waiting):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            sleeping.sort(key=lambda each: each[0])
+            now, woken = sleeping.pop(0)
+            woken.set_result(None)
+            await asyncio.sleep(0)
+    assert order == [3, 4, 0, 1, 2]
+
+
+async def test_a_look_up_that_a_review_joins_need_not_wait_for_spare_requests() -> None:
+    """The clock stands still, so that nothing is ever spare."""
+    pacing = Pacing(2, clock=lambda: 100.0)
+    await pacing.admit(Claim(0, urgent=False), 100.0)
+    claim = Claim(1, urgent=False)
+    admitted = asyncio.create_task(pacing.admit(claim, float("inf")))
+    await asyncio.sleep(0)
+    claim.hurry()
+    async with asyncio.timeout(10):
+        assert await admitted is False
+
+
+async def test_who_gives_up_leaves_the_line() -> None:
+    world = World(rate=1)
+    await world.ask()
+    with pytest.raises(Blocked):
+        await world.ask(patience=0.5)
+    await world.ask(patience=1.0)
+    assert world.now == pytest.approx(101.0)
