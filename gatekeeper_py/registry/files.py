@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -66,7 +67,7 @@ def read_files(directory: Path) -> RegistryFiles:
     contexts: dict[str, ssl.SSLContext] = {}
     for path in paths:
         content = _read(path)
-        version.update(f"{path.name}\0{len(content)}\0".encode() + content)
+        version.update(os.fsencode(path.name) + f"\0{len(content)}\0".encode() + content)
         if path.name == CONFIG_NAME:
             try:
                 keyring = parse_docker_config(content)
@@ -75,6 +76,15 @@ def read_files(directory: Path) -> RegistryFiles:
         else:
             contexts[path.name] = _context(path, content)
     return RegistryFiles(version.hexdigest(), keyring, contexts)
+
+
+def _read_if_present(directory: Path) -> RegistryFiles:
+    """Like ``read_files``; an absent directory is an empty one. Raises ``FilesError``."""
+    try:
+        present = directory.is_dir()
+    except OSError as problem:
+        raise FilesError(f"{directory}: {problem.strerror or type(problem).__name__}") from None
+    return read_files(directory) if present else NO_FILES
 
 
 def _read(path: Path) -> bytes:
@@ -130,8 +140,7 @@ class FilesWatch:
     async def poll(self) -> None:
         """Read the directory once. An absent directory is an empty one: the Secret is optional."""
         try:
-            present = await asyncio.to_thread(self._directory.is_dir)
-            files = await asyncio.to_thread(read_files, self._directory) if present else NO_FILES
+            files = await asyncio.to_thread(_read_if_present, self._directory)
         except FilesError as problem:
             if str(problem) != self.problem:
                 self.problem = str(problem)

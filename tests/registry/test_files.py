@@ -1,0 +1,77 @@
+"""The directory of --registry-config is followed, whatever becomes of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gatekeeper_py.registry.files import FilesWatch, RegistryFiles
+
+
+class Watched:
+    """A watch of a directory, and what came of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.events: list[str] = []
+        self.problems: list[str] = []
+        self.changes: list[RegistryFiles] = []
+        self.watch = FilesWatch(
+            directory, log=self, on_change=self._on_change, on_problem=self.problems.append
+        )
+
+    async def _on_change(self, files: RegistryFiles) -> None:
+        self.changes.append(files)
+
+    def info(self, event: str, **_keys: Any) -> None:
+        self.events.append(event)
+
+    def error(self, event: str, **_keys: Any) -> None:
+        self.events.append(event)
+
+
+TOO_LONG = "a" * 300
+"""No file can have this name: looking for it is an error, and does not show that it is absent."""
+
+
+async def test_a_directory_that_cannot_be_examined_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+    watched = Watched(tmp_path / TOO_LONG)
+    for _ in range(2):
+        await watched.watch.poll()
+    assert watched.events == ["registry_config_refused"], "logged once"
+    assert watched.watch.problem.endswith(": File name too long")
+    assert watched.problems == [watched.watch.problem] * 2
+    assert watched.changes == []
+
+
+async def test_the_last_good_files_stay_in_use_while_the_directory_cannot_be_examined(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "config.json").write_text('{"auths": {}}')
+    link = tmp_path / "config"
+    link.symlink_to("good")
+    watched = Watched(link)
+    await watched.watch.poll()
+    good = watched.watch.files
+    link.unlink()
+    link.symlink_to(TOO_LONG)
+    await watched.watch.poll()
+    assert watched.watch.problem
+    assert watched.watch.files is good
+    link.unlink()
+    link.symlink_to("good")
+    await watched.watch.poll()
+    assert (watched.watch.problem, watched.problems[-1]) == ("", "")
+    assert watched.changes == [good], "the same content is no change"
+
+
+async def test_an_absent_directory_is_an_empty_one(tmp_path: Path) -> None:
+    watched = Watched(tmp_path / "absent")
+    await watched.watch.poll()
+    assert (watched.events, watched.problems, watched.changes) == ([], [], [])
+
+
+async def test_a_file_whose_name_is_not_utf_8_is_refused_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.crt")).write_bytes(b"not a certificate")
+    watched = Watched(tmp_path)
+    await watched.watch.poll()
+    assert watched.watch.problem.endswith(": not a file of PEM certificates")
