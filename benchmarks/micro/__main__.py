@@ -25,7 +25,7 @@ from gatekeeper_py.core.images.reference import parse_reference
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.live import CacheCounts, Snapshot
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,7 +89,7 @@ def decide_cached(loops: int) -> float:
 class _Registry:
     """Has every image; counts nothing."""
 
-    async def ask(self, manifest: Manifest) -> Reply:  # noqa: ARG002 - the interface's
+    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:  # noqa: ARG002 - the interface's
         return Reply(found("sha256:" + "ab" * 32))
 
     def lookup(self, host: str, result: str, seconds: float) -> None:

@@ -77,25 +77,28 @@ async def _asked(policy: CompiledPolicy, directory: Path | None, work: Callable[
             if not wanted:
                 return result
             for start in range(0, len(wanted), at_once):
+                if resolved:
+                    await asyncio.sleep(pause)
                 some = wanted[start : start + at_once]
                 answers = await service.resolve(some, SECONDS)
                 resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
-                await asyncio.sleep(pause)
     finally:
         await service.close()
 
 
 def _pace(policy: CompiledPolicy) -> tuple[int, float]:
-    """Return how many look-ups run at once, and the seconds after them.
+    """Return how many look-ups run at once, and the seconds between them.
 
-    The service fails a look-up that waits for its turn longer than its registry's timeout. A command has more
-    time than a review, so it sends look-ups no faster than the slowest registry's rate.
+    The service fails a look-up that waits longer than its registry's timeout. A command has more time than a
+    review, so in the slowest registry it starts only as many look-ups as wait for half of that.
     """
+    from gatekeeper_py.registry.pacing import USUAL_REQUESTS  # noqa: PLC0415
+
     hosts = [policy.registries.get(host) or Registry(host=host) for host in policy.looked_up_hosts]
     rate = min((host.rate for host in hosts), default=1)
     timeout = min((host.timeout for host in hosts), default=1.0)
-    at_once = max(1, min(AT_ONCE, int(rate * timeout / 4)))
-    return at_once, at_once / rate
+    at_once = max(1, min(AT_ONCE, int(rate * timeout / 2 / USUAL_REQUESTS)))
+    return at_once, max(at_once * USUAL_REQUESTS / rate - timeout / 2, 0.0)
 
 
 class _Unobserved:

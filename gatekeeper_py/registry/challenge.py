@@ -1,8 +1,8 @@
 """``WWW-Authenticate`` challenges, and what a registry may make us do with them.
 
-Source: RFC 9110, section 11.6.1; distribution's token specification. A registry chooses the realm and the
-scope, so both are checked: a hostile one must not send our password to another host, or have us fetch a
-token with more rights than reading one repository.
+Source: RFC 9110, section 11.6.1; distribution's token specification. A registry chooses the realm, so it is
+checked: a hostile registry must not send our password to another host. The scope that it names is not used:
+if registries share a token server, a hostile one could name a repository of another, and get a token for it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from yarl import URL
 
 from gatekeeper_py.core.images.reference import InvalidReference, escape, fold_registry
 
-MAX_SCOPES: Final = 10
-
 _WORD: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
 _PART: Final = re.compile(
     rf"(?P<name>{_WORD})[ \t]*+=[ \t]*+(?:\"(?P<quoted>(?:[^\"\\]|\\.)*+)\"|(?P<plain>[^\s,\"]++))"
     rf"|(?P<scheme>{_WORD})(?=[ \t,]|$)"
 )
-_PULL_SCOPE: Final = re.compile(r"repository:[A-Za-z0-9._/:@-]{1,512}:pull")
 
 
 class ChallengeError(ValueError):
@@ -34,7 +31,7 @@ class Bearer(NamedTuple):
 
     realm: URL
     service: str
-    scopes: tuple[str, ...]
+    scope: str
 
 
 class Challenges(NamedTuple):
@@ -73,7 +70,7 @@ def _challenges(headers: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
 def check_bearer(
     parameters: Mapping[str, str], repository: str, *, token_hosts: Iterable[str], plain_hosts: Iterable[str]
 ) -> Bearer:
-    """Check where a bearer challenge leads. Raises ``ChallengeError``.
+    """Check a bearer challenge, for a token to pull from ``repository``. Raises ``ChallengeError``.
 
     ``token_hosts`` are the hosts that may issue tokens; ``plain_hosts`` those that may do so over http.
     """
@@ -91,12 +88,4 @@ def check_bearer(
         raise ChallengeError(f"the token realm {shown} is on a host that tokenHosts does not list")
     if realm.scheme == "http" and host not in set(plain_hosts):
         raise ChallengeError(f"the token realm {shown} does not use https")
-    return Bearer(realm, parameters.get("service", ""), _scopes(parameters.get("scope", ""), repository))
-
-
-def _scopes(text: str, repository: str) -> tuple[str, ...]:
-    """The scopes to ask for: the registry's own if they are for pulling only, else ours."""
-    scopes = tuple(text.split())
-    if 0 < len(scopes) <= MAX_SCOPES and all(map(_PULL_SCOPE.fullmatch, scopes)):
-        return scopes
-    return (f"repository:{repository}:pull",)
+    return Bearer(realm, parameters.get("service", ""), f"repository:{repository}:pull")

@@ -12,8 +12,10 @@ import os
 import re
 import ssl
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple, Protocol
 
 import aiohttp
@@ -62,6 +64,12 @@ RENEW_AT: Final = 0.9
 
 MIN_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 300.0
+MAX_PAUSE_DIGITS: Final = 6
+"""More digits are always a longer pause than the longest."""
+
+MAX_DATE_LENGTH: Final = 64
+"""A date in HTTP has 29 characters; an obsolete one has 33 at most."""
+
 
 _DIGEST_HEADER: Final = "Docker-Content-Digest"
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
@@ -90,6 +98,10 @@ class Reply(NamedTuple):
     answer: Answer
     trouble: bool = False
     pause: float = 0.0
+
+
+Turn = Callable[[str], Awaitable[None]]
+"""Waits until a request may be sent to a host. What it raises ends the look-up."""
 
 
 class _Unusable(Exception):
@@ -143,11 +155,14 @@ class Client:
         """
         self._authorizations = OrderedDict()
 
-    async def ask(self, manifest: Manifest) -> Reply:
-        """Ask one registry about one manifest. Never raises: what fails is an answer, too."""
+    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:
+        """Ask one registry about one manifest; ``turn`` is awaited before each request.
+
+        Raises only what ``turn`` raises: what fails is an answer, too.
+        """
         try:
             async with asyncio.timeout(FLIGHT_SECONDS):
-                return Reply(await self._ask(manifest))
+                return Reply(await self._ask(manifest, turn))
         except _Unusable as problem:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
@@ -155,26 +170,26 @@ class Client:
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             return Reply(failed(_described(problem)), trouble=True)
 
-    async def _ask(self, manifest: Manifest) -> Answer:
-        head = await self._send(hdrs.METH_HEAD, manifest)
+    async def _ask(self, manifest: Manifest, turn: Turn) -> Answer:
+        head = await self._send(hdrs.METH_HEAD, manifest, turn)
         digest = _digest_of(head, manifest) if head.status == 200 else ""  # noqa: PLR2004
         if digest:
             return found(digest)
         if head.status not in {200, 404, *_NO_HEAD}:
             raise _refused(head)
         # 404: Nexus can answer HEAD with 404 for what GET delivers. 200: the digest's header is optional.
-        get = await self._send(hdrs.METH_GET, manifest)
+        get = await self._send(hdrs.METH_GET, manifest, turn)
         if get.status == 404:  # noqa: PLR2004
             return MISSING
         if get.status != 200:  # noqa: PLR2004
             raise _refused(get)
         return found(_digest_of(get, manifest) or _hashed(get, manifest))
 
-    async def _send(self, method: str, manifest: Manifest) -> Response:
+    async def _send(self, method: str, manifest: Manifest, turn: Turn) -> Response:
         """Send a request, authenticated as the registry wants it. Raises ``_Unusable``."""
         worked = self._authorizations
-        authorization = await self._remembered(worked, manifest)
-        response = await self._follow(method, manifest, authorization)
+        authorization = await self._remembered(worked, manifest, turn)
+        response = await self._follow(method, manifest, authorization, turn)
         if response.status not in _UNAUTHORIZED:
             return response
         worked.pop(manifest.name, None)
@@ -184,21 +199,21 @@ class Client:
         for credential in credentials or (None,):
             if challenges.bearer is not None:
                 bearer = self._checked(challenges.bearer, manifest)
-                attempt = await self._fetch_token(bearer, credential, manifest)
+                attempt = await self._fetch_token(bearer, credential, manifest, turn)
             elif challenges.basic and credential is not None:
                 attempt = _Authorization(credential.basic, credential)
             else:
                 break
             if attempt is None:
                 continue
-            response = await self._follow(method, manifest, attempt)
+            response = await self._follow(method, manifest, attempt, turn)
             if response.status not in _UNAUTHORIZED:
                 _remember(worked, manifest, attempt)
                 return response
         raise _refused(response)
 
     async def _follow(
-        self, method: str, manifest: Manifest, authorization: _Authorization | None
+        self, method: str, manifest: Manifest, authorization: _Authorization | None, turn: Turn
     ) -> Response:
         """Send a request and follow redirects to listed hosts. Raises ``_Unusable``."""
         settings = self._access.registry(manifest.host)
@@ -208,6 +223,7 @@ class Client:
         if authorization is not None and authorization.header:
             headers[hdrs.AUTHORIZATION] = authorization.header
         for _ in range(MAX_REDIRECTS + 1):
+            await turn(host)
             transport = self._transport(self._access.context(host, manifest.host))
             response = await transport.send(method, url, headers)
             if response.status not in _REDIRECTS:
@@ -223,7 +239,9 @@ class Client:
             host = target
         raise _Unusable(f"more than {MAX_REDIRECTS} redirects")
 
-    async def _remembered(self, worked: _Authorizations, manifest: Manifest) -> _Authorization | None:
+    async def _remembered(
+        self, worked: _Authorizations, manifest: Manifest, turn: Turn
+    ) -> _Authorization | None:
         """What worked for this repository before, its token renewed if it is due."""
         known = worked.get(manifest.name)
         if known is None:
@@ -231,7 +249,7 @@ class Client:
         worked.move_to_end(manifest.name)
         if known.bearer is None or self._clock() < known.renew_at:
             return known
-        renewed = await self._fetch_token(known.bearer, known.credential, manifest)
+        renewed = await self._fetch_token(known.bearer, known.credential, manifest, turn)
         if renewed is None:
             return None
         _remember(worked, manifest, renewed)
@@ -253,17 +271,19 @@ class Client:
             raise _Unusable(str(problem)) from None
 
     async def _fetch_token(
-        self, bearer: Bearer, credential: Credential | None, manifest: Manifest
+        self, bearer: Bearer, credential: Credential | None, manifest: Manifest, turn: Turn
     ) -> _Authorization | None:
         """Fetch a token; ``None`` if these credentials get none. Raises ``_Unusable``."""
-        query = [(name, value) for name, value in bearer.realm.query.items() if name != "scope"]
+        # The registry chooses the realm's own query, and some servers ignore the case of its names.
+        query = [(name, value) for name, value in bearer.realm.query.items() if name.lower() != "scope"]
         if bearer.service:
             query.append(("service", bearer.service))
-        query += [("scope", scope) for scope in bearer.scopes]
+        query.append(("scope", bearer.scope))
         headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
         if credential is not None and credential.username:
             headers[hdrs.AUTHORIZATION] = credential.basic
         host = fold_registry(bearer.realm.host_port_subcomponent or "")
+        await turn(host)
         transport = self._transport(self._access.context(host, manifest.host))
         response = await transport.send(hdrs.METH_GET, bearer.realm.with_query(query), headers)
         if response.status in _UNAUTHORIZED:
@@ -356,9 +376,28 @@ def _refused(response: Response, who: str = "the registry") -> _Unusable:
 
 
 def _retry_after(response: Response) -> float:
+    """The pause that a registry requests, in seconds: a number or a date (RFC 9110, section 10.2.3)."""
     text = response.headers.get(hdrs.RETRY_AFTER, "").strip()
-    seconds = float(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0.0  # noqa: PLR2004
+    if text.isascii() and text.isdecimal():
+        digits = text.lstrip("0") or "0"  # a header may hold thousands, which are not worth converting
+        seconds = float(digits) if len(digits) <= MAX_PAUSE_DIGITS else MAX_PAUSE_SECONDS
+    else:
+        date = _date_of(text)
+        # By the registry's own clock, which may differ from ours.
+        now = _date_of(response.headers.get(hdrs.DATE, "")) or datetime.now(UTC)
+        seconds = 0.0 if date is None else (date - now).total_seconds()
     return min(max(seconds, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+
+
+def _date_of(text: str) -> datetime | None:
+    """Parse a date of HTTP; ``None`` if it is not one, or has no time zone."""
+    if len(text) > MAX_DATE_LENGTH:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else None
 
 
 def _described(problem: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import FLIGHT_SECONDS, Reply
+from gatekeeper_py.registry.client import FLIGHT_SECONDS, Reply, Turn
 from gatekeeper_py.registry.facts import Fact, Facts
 from gatekeeper_py.registry.pacing import MAX_UNDER_WAY, Blocked, Claim, Pacing
 from gatekeeper_py.registry.refresh import Refresh
@@ -42,9 +42,9 @@ MAX_PINNED: Final = 1000
 
 
 class Asker(Protocol):
-    """Asks a registry; never raises."""
+    """Asks a registry, and awaits ``turn`` before each request. Raises only what ``turn`` raises."""
 
-    async def ask(self, manifest: Manifest) -> Reply: ...
+    async def ask(self, manifest: Manifest, turn: Turn) -> Reply: ...
 
 
 class Observer(Protocol):
@@ -305,13 +305,35 @@ class Lookups:
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
                 if reason:
                     return self._ended(manifest, failed(reason), start, generation)
-                reply = await self._asker.ask(manifest)
+                reply = await self._asker.ask(manifest, self._turns(manifest, claim))
+        except Blocked as problem:
+            # The host may not have been asked, so this is no answer of it.
+            if probe:
+                pacing.abandon()
+            return self._ended(manifest, failed(str(problem)), start, generation)
         except BaseException:
             if probe:
                 pacing.abandon()
             raise
         pacing.record(trouble=reply.trouble, pause=reply.pause)
         return self._ended(manifest, reply.answer, start, generation)
+
+    def _turns(self, manifest: Manifest, claim: Claim) -> Turn:
+        """The function that a look-up awaits before each request. The first one was admitted already."""
+        deadline = self._clock() + FLIGHT_SECONDS
+        admitted = True
+
+        async def turn(host: str) -> None:
+            nonlocal admitted
+            if admitted and host == manifest.host:
+                admitted = False
+                return
+            try:
+                await self._pacing_of(host).take(claim, deadline)
+            except Blocked as problem:
+                raise Blocked(f"{host}: {problem}") from None
+
+        return turn
 
     def _ended(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()

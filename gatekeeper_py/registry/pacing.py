@@ -15,6 +15,11 @@ FAILURES_TO_OPEN: Final = 5
 FIRST_OPEN_SECONDS: Final = 5.0
 LONGEST_OPEN_SECONDS: Final = 60.0
 
+USUAL_REQUESTS: Final = 4
+"""Requests of a look-up that meets a challenge and finds nothing: HEAD, the token, HEAD again, and GET.
+Even at a lower rate, a look-up may send this many in a row, and the next look-up waits for longer. Otherwise
+the look-up would not end within a review's time."""
+
 MAX_UNDER_WAY: Final = MAX_CONNECTIONS
 """Requests to a host at once. More would wait for a connection inside the HTTP client, and would be sent even
 after the breaker opened: hundreds of connections a second to a registry that hangs."""
@@ -127,11 +132,15 @@ class Pacing:
             raise
         return probe
 
-    async def _turn(self, claim: Claim, deadline: float) -> None:
+    async def take(self, claim: Claim, deadline: float) -> None:
+        """Wait for the turn of another request of a look-up. Raises ``Blocked`` if it comes too late."""
+        await self._turn(claim, deadline, overdraft=max(USUAL_REQUESTS - self._rate, 0))
+
+    async def _turn(self, claim: Claim, deadline: float, *, overdraft: int = 0) -> None:
         """Wait for the claim's turn and take a token. Raises ``Blocked`` if it is after ``deadline``."""
         self._line.append(claim)
         try:
-            while (turn := self._turn_of(claim)) > (now := self._clock()) + TIMER_SECONDS:
+            while (turn := self._turn_of(claim, overdraft)) > (now := self._clock()) + TIMER_SECONDS:
                 if turn > deadline:
                     raise Blocked(f"more than {self._rate} requests a second")
                 await self._sleep(turn - now, claim.hurried)
@@ -143,10 +152,10 @@ class Pacing:
         # A bucket of `rate` tokens: the turn may lie up to a second in the past and still count.
         return max(self._next_free, self._clock() - 1.0 + 1.0 / self._rate)
 
-    def _turn_of(self, claim: Claim) -> float:
+    def _turn_of(self, claim: Claim, overdraft: int) -> float:
         """When a claim in the line gets its token, if none is added to the line before it."""
         ahead = sum(other.rank < claim.rank for other in self._line)
-        reserved = 0 if claim.urgent else self._rate // 2
+        reserved = -overdraft if claim.urgent else self._rate // 2
         return self._next_turn() + (ahead + reserved) / self._rate
 
     def abandon(self) -> None:

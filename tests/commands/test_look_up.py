@@ -204,3 +204,21 @@ def test_credentials_come_from_the_directory(
 def test_bad_usage_is_exit_2(command: Command, write: Write, arguments: tuple[str, ...]) -> None:
     done = command(arguments[0], write(policy_text()), *arguments[1:])
     assert (done.code, done.out) == (2, "")
+
+
+def test_a_low_rate_slows_a_command_down_and_fails_none_of_its_look_ups(
+    command: Command, write: Write, registry: Registry, tmp_path: Path
+) -> None:
+    """Each image takes three requests: HEAD, HEAD with the password, and GET."""
+    registry.credentials = "alice:secret"
+    folder = tmp_path / "config"
+    folder.mkdir()
+    auth = {"auths": {registry.host: {"username": "alice", "password": "secret"}}}
+    (folder / "config.json").write_text(json.dumps(auth))
+    slow = policy(registry.host).replace("plainHTTP: true", "plainHTTP: true, rate: 1")
+    images = [f"{registry.host}/{name}:gone" for name in ("one", "two")]
+    done = command(
+        "explain", write(slow), *images, "--look-up", "--registry-config", str(folder), "-o", "json"
+    )
+    assert [each["reason"] for each in json.loads(done.out)] == ["absent", "absent"]
+    assert len(registry.asked) == 6

@@ -8,6 +8,8 @@ import json
 import ssl
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 import trustme
@@ -157,16 +159,53 @@ async def test_only_failures_of_the_server_are_trouble(
 
 @pytest.mark.parametrize(
     ("header", "pause"),
-    [("7", 7), ("0", 1), ("", 1), ("100000", 300), ("99999999", 1), ("Wed, 21 Oct 2026 07:28:00 GMT", 1)],
-)  # fmt: skip
+    [
+        pytest.param("7", 7, id="seconds"),
+        pytest.param("0", 1, id="zero"),
+        pytest.param("", 1, id="empty"),
+        pytest.param("-5", 1, id="negative"),
+        pytest.param("1.5", 1, id="a-fraction"),
+        pytest.param("soon", 1, id="a-word"),
+        pytest.param("300", 300, id="the-longest"),
+        pytest.param("100000", 300, id="six-digits"),
+        pytest.param("9999999", 300, id="seven-digits"),
+        pytest.param("0000000009", 9, id="zeros-before"),
+        pytest.param("9" * 7000, 300, id="thousands-of-digits"),
+        pytest.param("0" * 7000, 1, id="thousands-of-zeros"),
+        pytest.param("Wed, 21 Oct 2026 07:29:30 GMT", 90, id="a-date"),
+        pytest.param("Wed, 21 Oct 2026 09:29:30 +0200", 90, id="a-date-with-an-offset"),
+        pytest.param("Wednesday, 21-Oct-26 07:29:30 GMT", 90, id="an-obsolete-date"),
+        pytest.param("Wed, 21 Oct 2099 07:28:00 GMT", 300, id="a-date-far-away"),
+        pytest.param("Wed, 21 Oct 2026 07:27:00 GMT", 1, id="a-date-in-the-past"),
+        pytest.param("Wed, 99 Oct 2026 07:27:00 GMT", 1, id="not-a-date"),
+        pytest.param("Wed, 21 Oct 99999999999 07:27:00 GMT", 1, id="a-year-too-large"),
+        pytest.param("Wed, 21 Oct 2026 07:29:30", 1, id="a-date-without-zone"),
+        pytest.param("Wed, " * 1600, 1, id="a-long-text"),
+    ],
+)
 async def test_429_pauses_within_bounds(world: World, registry: Scripted, header: str, pause: float) -> None:
     def answer(_request: web.BaseRequest) -> web.Response:
-        return web.Response(status=429, headers={"Retry-After": header} if header.isascii() else {})
+        return web.Response(
+            status=429, headers={"Retry-After": header, "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+        )
 
     registry.on(f"HEAD {V1}", answer)
     reply = await world.ask(registry.host)
     assert (reply.answer.status, reply.pause) == ("error", pause)
     assert len(registry.requests) == 1
+
+
+async def test_a_date_is_compared_with_our_clock_if_the_registry_names_no_time(
+    world: World, registry: Scripted
+) -> None:
+    def answer(_request: web.BaseRequest) -> web.Response:
+        date = datetime.now(UTC) + timedelta(seconds=100)
+        return web.Response(
+            status=429, headers={"Retry-After": format_datetime(date, usegmt=True), "Date": "?"}
+        )
+
+    registry.on(f"HEAD {V1}", answer)
+    assert 80 < (await world.ask(registry.host)).pause <= 100
 
 
 async def test_basic_authentication(world: World, registry: Scripted) -> None:
@@ -208,11 +247,61 @@ async def test_the_token_flow(world: World, registry: Scripted) -> None:
     assert registry.requests[-2][1].startswith("/token")
 
 
+@pytest.mark.parametrize(
+    ("query", "scope"),
+    [
+        pytest.param("", "repository:other/secret:pull", id="in-the-challenge"),
+        pytest.param("", "repository:team/app:pull repository:other/secret:pull", id="beside-ours"),
+        pytest.param("", "repository:team/app:pull,push", id="to-push"),
+        pytest.param("?scope=repository:other/secret:pull", "", id="in-the-realm"),
+        pytest.param("?SCOPE=repository:other/secret:pull", "", id="in-the-realm-in-capitals"),
+    ],
+)
+async def test_a_registry_gets_no_token_for_another_repository(
+    world: World, registry: Scripted, query: str, scope: str
+) -> None:
+    """It may share its token server with other registries."""
+    realm = f"http://{registry.host}/token{query}"
+    registry.on(f"HEAD {V1}", challenge(f'Bearer realm="{realm}",scope="{scope}"'), found())
+    registry.on("GET /token", web.json_response({"token": "t"}))
+    assert (await world.ask(registry.host)).answer.status == "found"
+    assert registry.asked[1] == "GET /token?scope=repository:team/app:pull"
+
+
 async def test_an_anonymous_token_is_asked_for_without_credentials(world: World, registry: Scripted) -> None:
     registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{registry.host}/token"'), found())
     registry.on("GET /token", web.json_response({"token": "t"}))
     assert (await world.ask(registry.host)).answer.status == "found"
     assert registry.requests[1] == ("GET", "/token?scope=repository:team/app:pull", "")
+
+
+async def test_each_request_waits_for_its_turn_at_the_host_it_goes_to(
+    world: World, registry: Scripted
+) -> None:
+    async with scripted() as other:
+        world.settings[registry.host] = Registry(
+            host=registry.host, plain_http=True, token_hosts=(other.host,), redirect_hosts=(other.host,)
+        )
+        registry.on(
+            f"HEAD {V1}",
+            challenge(f'Bearer realm="http://{other.host}/token"'),
+            status(307, Location=f"http://{other.host}/moved"),
+        )
+        registry.on(f"GET {V1}", status(404))
+        other.on("GET /token", web.json_response({"token": "t"}))
+        assert (await world.ask(registry.host)).answer.status == "missing"
+        # HEAD, the token, HEAD again, where it was redirected to, and GET.
+        assert world.turns == [registry.host, other.host, registry.host, other.host, registry.host]
+        assert len(registry.requests) + len(other.requests) == len(world.turns)
+
+
+async def test_without_a_turn_nothing_is_sent(world: World, registry: Scripted) -> None:
+    async def turn(host: str) -> None:
+        raise LookupError(host)
+
+    with pytest.raises(LookupError, match=registry.host):
+        await world.client.ask(Manifest(registry.host, "team/app", "v1"), turn)
+    assert registry.requests == []
 
 
 async def test_a_refused_token_is_replaced_once(world: World, registry: Scripted) -> None:
@@ -403,6 +492,6 @@ async def test_what_worked_is_kept_for_a_bounded_number_of_repositories(
     world.logins = (Credential("alice", "secret"),)
     for repository in ("a", "b", "a"):
         registry.on(f"HEAD /v2/{repository}/manifests/v1", challenge("Basic"), found())
-        reply = await world.client.ask(Manifest(registry.host, repository, "v1"))
+        reply = await world.client.ask(Manifest(registry.host, repository, "v1"), world.turn)
         assert reply.answer.status == "found"
     assert len(registry.requests) == 6

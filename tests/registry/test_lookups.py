@@ -11,7 +11,7 @@ import pytest
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
 from gatekeeper_py.registry.pacing import MAX_UNDER_WAY
 
@@ -27,10 +27,14 @@ class Asker:
         self.answers: dict[Manifest, Answer | Reply | asyncio.Event] = {}
         self.reply = Reply(FOUND)
         """What comes once an event is set."""
+        self.sends: dict[Manifest, tuple[str, ...]] = {}
+        """The hosts to which a look-up sends requests, if not one to its own."""
         self.asked: list[Manifest] = []
         self.cancelled: list[Manifest] = []
 
-    async def ask(self, manifest: Manifest) -> Reply:
+    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:
+        for host in self.sends.get(manifest, (manifest.host,)):
+            await turn(host)
         self.asked.append(manifest)
         answer = self.answers.get(manifest, MISSING)
         if isinstance(answer, asyncio.Event):
@@ -243,6 +247,25 @@ async def test_the_rate_is_the_hosts(world: World) -> None:
     answers = [await world.resolve(Manifest("a.io", "app", f"v{n}")) for n in range(2)]
     assert answers[1].answer.cause == "more than 1 requests a second"
     assert (await world.resolve(B)).answer == MISSING
+
+
+async def test_a_look_up_that_finds_no_turn_at_a_token_server_proves_nothing_about_its_registry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FLIGHT_SECONDS", 0.1)
+    world.settings["b.io"] = Registry(host="b.io", rate=4)
+    world.asker.answers[A] = Reply(failed("down"), trouble=True)
+    for _ in range(5):
+        await world.resolve(A)
+    world.skipped += 5
+    world.asker.sends[A] = ("b.io",) * 5 + ("a.io",)
+    cause = (await world.resolve(A)).answer.cause
+    assert cause == "b.io: more than 4 requests a second"
+    assert world.lookups.open_breakers() == ("a.io",)
+    del world.asker.sends[A]
+    world.asker.answers[A] = FOUND
+    assert (await world.resolve(A)).answer == FOUND  # the probe is made by another look-up
+    assert world.lookups.open_breakers() == ()
 
 
 async def test_facts_of_a_changed_host_are_dropped_and_others_kept(world: World) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gatekeeper_py.registry.pacing import Blocked, Claim, Pacing
+from gatekeeper_py.registry.pacing import USUAL_REQUESTS, Blocked, Claim, Pacing
 
 
 class World:
@@ -199,3 +199,36 @@ async def test_who_gives_up_leaves_the_line() -> None:
         await world.ask(patience=0.5)
     await world.ask(patience=1.0)
     assert world.now == pytest.approx(101.0)
+
+
+async def test_every_request_of_a_look_up_takes_a_turn() -> None:
+    world = World(rate=5)
+    for number in range(20):
+        claim = Claim(number)
+        await world.pacing.admit(claim, world.now + 10)
+        for _ in range(2):
+            await world.pacing.take(claim, world.now + 10)
+    assert world.now == pytest.approx(100 + (60 - 5) / 5)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3, 4, 20])
+async def test_one_look_up_does_not_wait_between_its_requests_and_the_next_one_waits_instead(
+    rate: int,
+) -> None:
+    world = World(rate=rate)
+    claim = Claim()
+    await world.pacing.admit(claim, world.now)
+    for _ in range(USUAL_REQUESTS - 1):
+        await world.pacing.take(claim, world.now)
+    assert world.now == 100.0
+    for _ in range(rate):
+        await world.ask(patience=10)
+    assert world.now == pytest.approx(100 + USUAL_REQUESTS / rate)
+
+
+async def test_a_further_request_finds_no_turn_in_time() -> None:
+    world = World(rate=5)
+    for _ in range(5):
+        await world.ask()
+    with pytest.raises(Blocked, match="more than 5 requests a second"):
+        await world.pacing.take(Claim(), world.now + 0.1)

@@ -13,7 +13,7 @@ import pytest
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import refresh as module
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
 from gatekeeper_py.registry.refresh import MAX_IN_ALL, MAX_OF_HOST, Refresh
 
@@ -195,7 +195,8 @@ class World:
             clock=lambda: clock() + self.skipped,
         )
 
-    async def ask(self, manifest: Manifest) -> Reply:
+    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:
+        await turn(manifest.host)
         self.asked.append(manifest)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

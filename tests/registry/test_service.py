@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from aiohttp import web
 
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.files import read_files
+from gatekeeper_py.registry.credentials import parse_docker_config
+from gatekeeper_py.registry.files import RegistryFiles, read_files
 from gatekeeper_py.registry.service import RegistryService
 from registry.scripted import DIGEST, Scripted, challenge, found, scripted
 
@@ -112,3 +114,28 @@ async def test_new_credentials_are_used_for_the_next_request(
         used.append(registry.requests[-1][2])
         assert used[-1] == files.keyring.find(f"{registry.host}/team/app")[0].basic
     assert used[0] != used[1]
+
+
+async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryService) -> None:
+    """Each look-up sends three: HEAD, HEAD with the password, and GET."""
+    rate = 5
+    async with scripted() as registry:
+        times: list[float] = []
+
+        async def answer(request: web.BaseRequest) -> web.Response:
+            times.append(time.monotonic())
+            known = "Authorization" in request.headers
+            return web.Response(status=404) if known else challenge('Basic realm="r"')
+
+        settings = Registry(host=registry.host, plain_http=True, rate=rate, timeout=3)
+        service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
+        config = json.dumps({"auths": {registry.host: {"username": "u", "password": "p"}}}).encode()
+        await service.use_files(RegistryFiles("1", parse_docker_config(config), {}))
+        lookups = [Lookup((Manifest(registry.host, f"app-{number}", "v1"),)) for number in range(5)]
+        for lookup in lookups:
+            registry.on(f"HEAD /v2/{lookup.candidates[0].repository}/manifests/v1", answer)
+        answers = await service.resolve(lookups, 5.0)
+    assert {resolution.answer.status for resolution in answers.values()} == {"missing"}
+    assert len(times) == 3 * len(lookups)
+    beyond_the_burst = len(times) - rate
+    assert times[-1] - times[0] > beyond_the_burst / rate - 0.5

@@ -21,6 +21,8 @@ class World:
         self.settings: dict[str, Registry] = {}
         self.logins: tuple[Credential, ...] = ()
         self.trust = trust or ssl.create_default_context()
+        self.turns: list[str] = []
+        """The host of each request."""
         self.refused: list[tuple[str, str]] = []
         self.now = 0.0
         self._resolver = Resolver()
@@ -45,7 +47,11 @@ class World:
         return self.logins
 
     async def ask(self, host: str, reference: str = "v1", repository: str = "team/app") -> Reply:
-        return await self.client.ask(Manifest(host, repository, reference))
+        return await self.client.ask(Manifest(host, repository, reference), self.turn)
+
+    async def turn(self, host: str) -> None:
+        """Note a request, which may be sent at once."""
+        self.turns.append(host)
 
     async def close(self) -> None:
         await self._transport.close()
