@@ -208,6 +208,22 @@ class PatternIndex:
                         best = order
         return best
 
+    def matching(
+        self,
+        location: Location,
+        qualifiers: Qualifiers,
+        namespace: str | None,
+        *,
+        scan: Scan | None = None,
+    ) -> Iterator[int]:
+        """Yield the orders of all patterns that match; of equal ones only the first.
+
+        ``scan`` bounds the work.
+        """
+        for paths in self._paths_of(location.host, scan=scan):
+            for leaf in paths.leaves(location.segments, subtree=False, scan=scan):
+                yield from leaf.orders(qualifiers, namespace, scan=scan)
+
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
         """Return the places that hold all that ``pattern`` can match (some, not always all).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -17,7 +16,7 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
-from gatekeeper_py.core.policy.mirror import Mirrors
+from gatekeeper_py.core.policy.origins import DeniedOrigins
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified"]
@@ -34,7 +33,7 @@ class Rules(Protocol):
     def deny(self) -> RuleSet: ...
 
     @property
-    def mirrors(self) -> Mirrors: ...
+    def denied_origins(self) -> DeniedOrigins: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +81,14 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
         )
     tag = effective_tag(reference)
     qualifiers = qualifiers_of(tag, reference.digest)
-    for name, place in _names(policy, location):
-        rule = policy.deny.find(place, qualifiers, namespace)
-        if rule is not None:
-            return _denied(reference, location, rule, name)
+    rule = policy.deny.find(location, qualifiers, namespace)
+    if rule is not None:
+        return _denied(reference, location, rule, None)
+    # What is denied cannot return through a mirror.
+    mirrored = policy.denied_origins.find(location, qualifiers, namespace)
+    if mirrored is not None:
+        rule, origin = mirrored
+        return _denied(reference, location, rule, origin.name)
     rule = policy.allow.find(location, qualifiers, namespace)
     if rule is not None:
         return Decision(
@@ -104,15 +107,6 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
         detail=f"{location.name} matches no rule",
         reference=reference,
     )
-
-
-def _names(policy: Rules, location: Location) -> Iterator[tuple[str | None, Location]]:
-    """Yield the image itself, then what it mirrors, so that a denied image cannot return through a mirror."""
-    yield None, location
-    if not policy.deny:  # a thousand mirrors may lead to one place
-        return
-    for origin in policy.mirrors.origins(location):
-        yield origin.name, origin
 
 
 def _denied(reference: Reference, location: Location, rule: Rule, origin: str | None) -> Decision:

@@ -49,6 +49,18 @@ class Mirror:
         """The preferred target, which is the only one where nothing is looked up."""
         return self.targets[0]
 
+    def origin(self, rest: tuple[str, ...]) -> Location | None:
+        """Return what the image at the path ``rest`` below a target is a copy of, folded for matching.
+
+        ``None`` when nothing can be mirrored there, because no image can have that name.
+        """
+        try:
+            place = locate(parse_reference("/".join((self.source.text, *rest))))
+        except InvalidReference:
+            return None
+        # A bare registry parses as a Docker Hub repository of that name: not an origin.
+        return place if place.host == self.source.host else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrite:
@@ -106,21 +118,18 @@ class Mirrors:
         return Rewrite(mirror=mirror, image=image, problem=problem, candidates=candidates)
 
     def origins(self, location: Location) -> Iterator[Location]:
-        """Yield the images that an image on a mirror is a copy of, folded for matching."""
+        """Yield the images that an image on a mirror is a copy of, folded for matching.
+
+        There may be one for each mirror: a decision uses ``DeniedOrigins`` instead.
+        """
         if not self._all:
             return
         longest = min(self._deepest_to, len(location.segments))
         for length in range(longest + 1):
             for mirror in self._by_to.get((location.host, location.segments[:length]), ()):
-                rest = location.segments[length:]
-                try:
-                    origin = parse_reference("/".join((mirror.source.text, *rest)))
-                    place = locate(origin)
-                except InvalidReference:
-                    continue  # nothing can be mirrored under a name that no image can have
-                # A bare registry parses as a Docker Hub repository of that name: not an origin.
-                if place.host == mirror.source.host:
-                    yield place
+                origin = mirror.origin(location.segments[length:])
+                if origin is not None:
+                    yield origin
 
     def _longest(self, location: Location) -> Mirror | None:
         for length in range(min(self._deepest_source, len(location.segments)), -1, -1):

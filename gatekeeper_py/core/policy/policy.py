@@ -24,6 +24,7 @@ from gatekeeper_py.core.policy.document import (
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
+from gatekeeper_py.core.policy.origins import DeniedOrigins
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import PathTree
@@ -120,6 +121,7 @@ class Policy:
             named += _named_manifests(rule)
             yield
         resources = yield from _paths_by_kind(self.document.resources)
+        origins = yield from DeniedOrigins.compiling(self.mirrors, deny)
         ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant))
         return CompiledPolicy(
             policy=self,
@@ -127,6 +129,7 @@ class Policy:
             next_change=min((end for end in ends if end is not None), default=None),
             allow=allow,
             deny=deny,
+            denied_origins=origins,
             overrides=overrides,
             named_manifests=tuple(named),
             resources=resources,
@@ -154,6 +157,7 @@ class CompiledPolicy:
     next_change: datetime | None
     allow: RuleSet
     deny: RuleSet
+    denied_origins: DeniedOrigins
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
     resources: dict[tuple[str, str], PathTree]

@@ -1,0 +1,303 @@
+"""Find the deny rule that matches what an image on a mirror is a copy of.
+
+A thousand mirrors may lead to one place, and a Pod may have a thousand images: looking each origin of each
+image up would take seconds. So the deny rules are turned round once for each policy. A rule for
+``m.io/team/app``, and a mirror from ``m.io/team`` give an entry for ``app``, the part that follows the
+mirror's ``to``. An entry has the set of all mirrors for which it holds, one bit each. A decision then looks
+up the part of the image that follows each ``to``, whatever the number of mirrors, and builds one origin.
+
+The sets may hold a mirror too many, never one too few: an origin is always looked up in the rules in the end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Iterator
+from typing import Final
+
+from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.index import PatternIndex, Qualifiers
+from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    MAX_REPOSITORY_LENGTH,
+    OFFICIAL_NAMESPACE,
+    Location,
+)
+from gatekeeper_py.core.policy.mirror import Mirrors
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+MAX_COMPARED: Final = 10_000
+"""Comparisons of wildcards with the place of one mirror, about 10 ms. Only thousands of wildcards that match
+the same names need more; then every deny rule counts for that mirror."""
+
+_STEP_WORK: Final = 200
+"""Of one step of compiling, where a pattern counts as 10 and each of its namespaces as 4."""
+
+_HERE: Final = ("",)
+"""The path of a mirror's end itself: patterns need a segment, and no segment is empty."""
+
+_Path = tuple[str, ...]
+
+
+class _Places:
+    """Patterns without tag and digest, each with the mirrors whose place it matches: one bit each."""
+
+    def __init__(self, places: Iterable[Location | None]) -> None:
+        self._places = tuple(places)
+        self._hosts = {place.host for place in self._places if place is not None}
+        self._at: list[set[str]] = []
+        """The segments at each depth."""
+        for place in self._places:
+            for depth, segment in enumerate(() if place is None else place.segments):
+                if depth == len(self._at):
+                    self._at.append(set())
+                self._at[depth].add(segment)
+        self._index = PatternIndex()
+        self._numbers: dict[tuple[str, _Path, bool], int] = {}
+        self._masks: list[int] = []
+
+    @property
+    def lengths(self) -> list[int]:
+        """The lengths of all paths, each once, in ascending order."""
+        return sorted({len(place.segments) for place in self._places if place is not None})
+
+    def add(self, host: str, segments: _Path, *, subtree: bool) -> None:
+        """Add a pattern. ``segments`` may be empty: exactly the registry, which has no place below it."""
+        # Most rules are for places of no mirror. They cost nothing more.
+        if not self._may_match(host, segments, subtree=subtree):
+            return
+        key = (host, segments, subtree)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._masks)
+            pattern = Pattern(text="", host=host, segments=_HERE + segments, subtree=subtree)
+            self._index.add(len(self._masks), pattern, None)
+            self._masks.append(0)
+
+    def settle(self) -> Iterator[None]:
+        """Find the mirrors of each pattern, in steps. Call once, when all patterns are there."""
+        every = 0
+        for number, place in enumerate(self._places):
+            if place is not None:
+                asked = Location(place.host, _HERE + place.segments)
+                scan = Scan(each=None, total=MAX_COMPARED)
+                for found in self._index.matching(asked, (None,), None, scan=scan):
+                    self._masks[found] |= 1 << number
+                if scan.cut:
+                    every |= 1 << number
+            yield
+        if every:
+            self._masks = [mask | every for mask in self._masks]
+
+    def mirrors(self, host: str, segments: _Path, *, subtree: bool) -> int:
+        """Return the mirrors whose place a pattern matches, which was added."""
+        number = self._numbers.get((host, segments, subtree))
+        return 0 if number is None else self._masks[number]
+
+    def _may_match(self, host: str, segments: _Path, *, subtree: bool) -> bool:
+        return (
+            (is_glob(host) or host in self._hosts)
+            and len(segments) + subtree <= len(self._at)
+            and all(is_glob(each) or each in at for each, at in zip(segments, self._at, strict=False))
+        )
+
+
+class _Below:
+    """What deny rules want of the path below a ``to``, each with the mirrors for which they want it."""
+
+    def __init__(self) -> None:
+        self._index = PatternIndex()
+        self._numbers: dict[tuple[_Path, bool, str | None, str | None], int] = {}
+        self._masks: list[int] = []
+
+    def add(self, segments: _Path, rule: Rule, mirrors: int, *, subtree: bool) -> None:
+        for namespace in rule.namespaces or (None,):
+            key = (segments, subtree, rule.pattern.qualifier, namespace)
+            number = self._numbers.get(key)
+            if number is None:
+                number = self._numbers[key] = len(self._masks)
+                self._masks.append(0)
+                pattern = Pattern(
+                    text="",
+                    host=ANY,
+                    segments=segments,
+                    subtree=subtree,
+                    tag=rule.pattern.tag,
+                    digest=rule.pattern.digest,
+                )
+                self._index.add(number, pattern, None if namespace is None else (namespace,))
+            self._masks[number] |= mirrors
+
+    def settle(self) -> Generator[None, None, int]:
+        """Return all mirrors that some entry has, in steps. Call once, when all entries are there."""
+        kept: dict[int, int] = {}  # a set of a thousand mirrors takes 160 bytes, and most sets are equal
+        union = 0
+        for number, mask in enumerate(self._masks):
+            self._masks[number] = kept.setdefault(mask, mask)
+            union |= mask
+            if number % _STEP_WORK == 0:
+                yield
+        self._numbers = {}
+        return union
+
+    def mirrors(self, segments: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
+        """Return the mirrors below whose ``to`` an image with this path and these qualifiers is denied."""
+        found = 0
+        for number in self._index.matching(Location(ANY, segments), qualifiers, namespace):
+            found |= self._masks[number]
+        return found
+
+
+class DeniedOrigins:
+    """Which images on the mirrors of a policy are copies of denied images."""
+
+    __slots__ = ("_below", "_deny", "_fitting", "_here", "_hub", "_levels", "_mirrors", "_sizes", "_to")
+
+    def __init__(self, mirrors: Mirrors, deny: RuleSet) -> None:
+        self._mirrors = tuple(mirrors)
+        self._deny = deny
+        self._here = _Below()
+        self._below = _Below()
+        self._to: dict[tuple[str, _Path], int] = {}
+        """The mirrors of each ``to`` below which something is denied."""
+        self._levels: dict[str, list[int]] = {}
+        """Registry -> lengths of the paths of such ``to``, in ascending order."""
+        self._hub = 0
+        """The mirrors below whose ``to`` an image of a single part is an official image of Docker Hub."""
+        self._sizes: list[int] = []
+        self._fitting: list[int] = []
+        """For each of ``_sizes``, the mirrors whose ``from`` has a path that is no longer."""
+
+    @classmethod
+    def compiling(cls, mirrors: Mirrors, deny: RuleSet) -> Generator[None, None, DeniedOrigins]:
+        """Compile the deny rules for the origins of mirrors, in steps of about 0.1 ms."""
+        made = cls(mirrors, deny)
+        if mirrors and deny:
+            yield from made._compile()
+        return made
+
+    def find(
+        self, location: Location, qualifiers: Qualifiers, namespace: str | None
+    ) -> tuple[Rule, Location] | None:
+        """Return the rule that denies an image by way of a mirror, with the origin that it matches.
+
+        It is that of the shortest ``to``, and of the first mirror that has it.
+        """
+        segments = location.segments
+        for length in self._levels.get(location.host, ()):
+            mirrors = self._to.get((location.host, segments[:length]))
+            if mirrors is None or length > len(segments):
+                continue
+            rest = segments[length:]
+            found = mirrors & self._denied(rest, qualifiers, namespace)
+            while found:
+                first = found & -found
+                origin = self._mirrors[first.bit_length() - 1].origin(rest)
+                rule = None if origin is None else self._deny.find(origin, qualifiers, namespace)
+                if origin is not None and rule is not None:
+                    return rule, origin
+                found ^= first
+        return None
+
+    def _denied(self, rest: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
+        """Return the mirrors that have a denied image at this path below their ``to``."""
+        if not rest:
+            return self._here.mirrors(_HERE, qualifiers, namespace)
+        found = self._below.mirrors(rest, qualifiers, namespace)
+        if self._hub and len(rest) == 1:
+            official = self._below.mirrors((OFFICIAL_NAMESPACE, *rest), qualifiers, namespace)
+            found = (found & ~self._hub) | (official & self._hub)
+        # An origin that is longer than a repository can be is none.
+        room = MAX_REPOSITORY_LENGTH - _size(rest) + 1
+        if found and room < self._sizes[-1]:
+            fitting = bisect_right(self._sizes, room)
+            found &= self._fitting[fitting - 1] if fitting else 0
+        return found
+
+    def _compile(self) -> Iterator[None]:
+        places: list[Location | None] = []
+        for mirror in self._mirrors:
+            places.append(mirror.origin(()))
+            yield
+        sources = _Places(Location(each.source.host, each.source.segments) for each in self._mirrors)
+        ends = _Places(places)
+        yield
+        lengths = sources.lengths
+        work = 0
+        for rule in self._deny:
+            pattern = rule.pattern
+            for length in lengths:
+                if length <= len(pattern.segments):
+                    sources.add(pattern.host, pattern.segments[:length], subtree=False)
+                    work += 10
+            if pattern.subtree:
+                sources.add(pattern.host, pattern.segments, subtree=True)
+            ends.add(pattern.host, pattern.segments, subtree=pattern.subtree)
+            work += 20
+            if work > _STEP_WORK:
+                work = 0
+                yield
+        yield from sources.settle()
+        yield from ends.settle()
+        for rule in self._deny:
+            for entries, path, subtree, mirrors in self._entries(rule, sources, ends, lengths):
+                entries.add(path, rule, mirrors, subtree=subtree)
+                work += 10 + 4 * len(rule.namespaces or ())
+                if work > _STEP_WORK:
+                    work = 0
+                    yield
+            work += 10
+        denied = yield from self._below.settle()
+        denied |= yield from self._here.settle()
+        yield from self._place(denied)
+        self._measure()
+
+    def _entries(
+        self, rule: Rule, sources: _Places, ends: _Places, lengths: Iterable[int]
+    ) -> Iterator[tuple[_Below, _Path, bool, int]]:
+        """Yield what a rule wants of the path below each ``to``, with the mirrors for which it does."""
+        host, segments, subtree = rule.pattern.host, rule.pattern.segments, rule.pattern.subtree
+        for length in lengths:
+            rest = segments[length:]
+            if length <= len(segments) and (rest or subtree):
+                mirrors = sources.mirrors(host, segments[:length], subtree=False)
+                if mirrors:
+                    yield self._below, rest, subtree, mirrors
+        if subtree and (mirrors := sources.mirrors(host, segments, subtree=True)):
+            yield self._below, (), True, mirrors
+        if mirrors := ends.mirrors(host, segments, subtree=subtree):
+            yield self._here, (), True, mirrors
+
+    def _place(self, denied: int) -> Iterator[None]:
+        """Set where something is denied, in steps."""
+        for number, mirror in enumerate(self._mirrors):
+            if denied >> number & 1:
+                for to in mirror.targets:
+                    key = (to.host, to.segments)
+                    self._to[key] = self._to.get(key, 0) | 1 << number
+            yield
+        lengths: dict[str, set[int]] = {}
+        for host, segments in self._to:
+            lengths.setdefault(host, set()).add(len(segments))
+        self._levels = {host: sorted(each) for host, each in lengths.items()}
+
+    def _measure(self) -> None:
+        """Set what depends on the paths of the mirrors' ends."""
+        sizes = sorted((_size(each.source.segments), number) for number, each in enumerate(self._mirrors))
+        fitting = 0
+        for size, number in sizes:
+            fitting |= 1 << number
+            if self._sizes[-1:] == [size]:
+                self._fitting[-1] = fitting
+            else:
+                self._sizes.append(size)
+                self._fitting.append(fitting)
+        for number, mirror in enumerate(self._mirrors):
+            if mirror.source.host == DOCKER_HUB and not mirror.source.segments:
+                self._hub |= 1 << number
+
+
+def _size(segments: _Path) -> int:
+    """The length of a path, with a slash behind it if there is one."""
+    return sum(map(len, segments)) + len(segments)
