@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,14 +199,29 @@ def test_monitoring_is_the_same_too(helm: Helm) -> None:
 def test_the_alerts_link_to_the_runbooks_that_the_values_name(helm: Helm) -> None:
     rules = {"enabled": True, "runbooks": "https://wiki.corp.example/runbooks/"}
     values = {"policy": {"existingConfigMap": "mine"}, "monitoring": {"rules": rules}}
-    found = helm.objects(values=values)["PrometheusRule", "gatekeeper-py", "gatekeeper-py"]
-    links = [
-        rule["annotations"]["runbook_url"] for group in found["spec"]["groups"] for rule in group["rules"]
-        if "alert" in rule
-    ]  # fmt: skip
-    assert len(links) > 10
-    assert all(link.startswith("https://wiki.corp.example/runbooks/") for link in links)
-    assert not any("runbooks//" in link for link in links)
+    annotations = annotations_of_alerts(helm.objects(values=values))
+    assert len(annotations) > 10
+    for each in annotations:
+        section = each["runbook"].removeprefix("docs/runbooks/")
+        assert each["runbook_url"] == f"https://wiki.corp.example/runbooks/{section}"
+
+
+@pytest.mark.parametrize("rules", [{}, {"runbooks": ""}], ids=["unset", "empty"])
+def test_without_the_address_of_the_runbooks_alerts_name_the_file_and_have_no_link(
+    helm: Helm, rules: dict[str, str]
+) -> None:
+    values = {
+        "policy": {"existingConfigMap": "mine"},
+        "monitoring": {"rules": {"enabled": True, **rules}},
+    }
+    for each in annotations_of_alerts(helm.objects(values=values)):
+        assert set(each) == {"summary", "description", "runbook"}
+        assert (ROOT / each["runbook"].partition("#")[0]).is_file()
+
+
+def annotations_of_alerts(objects: Objects) -> list[dict[str, str]]:
+    groups = objects["PrometheusRule", "gatekeeper-py", "gatekeeper-py"]["spec"]["groups"]
+    return [rule["annotations"] for group in groups for rule in group["rules"]]
 
 
 def rendered_alerts(helm: Helm, **values: Any) -> dict[str, dict[str, Any]]:
@@ -246,6 +263,19 @@ def test_the_alerts_on_certificates_fire_only_after_the_time_of_their_renewal(
     found = rendered_alerts(helm, **values)
     assert found["GatekeeperPyCertificateExpiresSoon"]["expr"].rstrip().endswith(f"\n< {soon:.0f}")
     assert found["GatekeeperPyCertificateExpires"]["expr"].rstrip().endswith(f"\n< {critical:.0f}")
+
+
+@pytest.mark.parametrize("renew_before", ["1h", "1h08m", "3h", "12h", "720h"])
+def test_the_alerts_on_certificates_leave_time_to_act(helm: Helm, renew_before: str) -> None:
+    """A quarter of the time at most passes between the threshold and the page."""
+    certificates = {"enabled": True, "renewBefore": renew_before}
+    found = rendered_alerts(helm, certManager=certificates)
+    for name in ("GatekeeperPyCertificateExpiresSoon", "GatekeeperPyCertificateExpires"):
+        threshold = math.prod(int(each) for each in found[name]["expr"].rpartition("<")[2].split("*"))
+        amount, unit = re.fullmatch(r"(\d+)([sm])", found[name]["for"]).groups()  # type: ignore[union-attr]
+        waits = int(amount) * {"s": 1, "m": 60}[unit]
+        assert threshold > 60
+        assert 0 < waits <= min(threshold / 4, 900)
 
 
 def test_not_armed_nothing_of_cert_manager_is_missing_but_the_webhooks(helm: Helm) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from chart.rendering import CHART, POLICY, ROOT, Helm, by_name, merged
 from chart.rendering import helm as find_helm
+from gatekeeper_py.commands.audit import audit
 from gatekeeper_py.core.policy.policy import parse_policy
 
 EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -66,6 +67,31 @@ def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
     assert {" ".join(key): value for key, value in other.items()} == json.loads(moved)
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", ["123", "true", "null"])
+def test_names_that_yaml_reads_as_something_else_stay_text(helm: Helm, path: Path, name: str) -> None:
+    def rendered(name: str) -> list[Any]:
+        names = {
+            "policy": {"existingConfigMap": name, "document": "", "mode": None},
+            "enforcement": {"probeNamespace": f"{name}0"},
+            "registries": {"existingSecret": name},
+            "priorityClass": {"name": name},
+        }
+        values = merged(example(path), names)
+        return list(helm.objects(name, f"--namespace={name}", values=values).values())
+
+    assert types_of(rendered(name)) == types_of(rendered("shop"))
+
+
+def types_of(value: Any) -> Any:
+    """Replace each text, number, boolean and null by its type."""
+    if isinstance(value, dict):
+        return {key: types_of(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [types_of(each) for each in value]
+    return type(value)
+
+
 @pytest.mark.parametrize(
     ("values", "sentences"),
     [
@@ -100,6 +126,33 @@ def test_namespace_and_name_of_the_release_are_free(helm: Helm) -> None:
             merged(WITH_POLICY, {"certificates": {"days": 10}}),
             ["certificates.renewBeforeDays must be less than certificates.days"],
             id="renewed-as-soon-as-made",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"certificates": {"renewBeforeDays": 0.04}}),
+            ["certificates.renewBeforeDays must be at least an hour"],
+            id="renewed-too-late-for-an-alert",
+        ),
+        pytest.param(
+            merged(
+                WITH_POLICY, {"certManager": {"enabled": True, "duration": "48h", "renewBefore": "2880m"}}
+            ),
+            ["certManager.renewBefore must be less than certManager.duration"],
+            id="cert-manager-renews-as-soon-as-made",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"certManager": {"enabled": True, "renewBefore": "59m59s"}}),
+            ["certManager.renewBefore must be at least 1h"],
+            id="cert-manager-renews-too-late-for-an-alert",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"reports": {"enabled": True, "every": "9s"}}),
+            ["reports.every must be between 10s and 24h, and is 9s"],
+            id="audits-too-often",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"reports": {"enabled": True, "every": "1441m"}}),
+            ["reports.every must be between 10s and 24h, and is 1441m"],
+            id="audits-too-seldom",
         ),
         pytest.param(
             merged(WITH_POLICY, {"autoscaling": {"minReplicas": 11}}),
@@ -137,6 +190,15 @@ def test_what_cannot_work_is_refused_with_what_to_do(
         assert sentence in refusal
 
 
+@pytest.mark.parametrize("every", ["10s", "90s", "1440m", "24h"])
+def test_the_audit_accepts_every_interval_that_the_chart_accepts(helm: Helm, every: str) -> None:
+    objects = helm.objects(values=merged(WITH_POLICY, {"reports": {"enabled": True, "every": every}}))
+    template = objects["Deployment", "gatekeeper-py", "gatekeeper-py-reports"]["spec"]["template"]
+    (argument,) = (each for each in template["spec"]["containers"][0]["args"] if each.startswith("--every="))
+    (option,) = (each for each in audit.params if each.name == "every")
+    assert option.type.convert(argument.removeprefix("--every="), option, None) >= 10
+
+
 @pytest.mark.parametrize(
     ("values", "pods"),
     [
@@ -167,19 +229,28 @@ def test_without_a_priority_class_there_is_no_quota(helm: Helm) -> None:
     assert "priorityClassName" not in json.dumps(list(objects.values()))
 
 
+def notes(values: dict[str, Any]) -> str:
+    """Return the notes of an installation by Helm 4; Helm 3 needs a cluster to show them."""
+    done = find_helm(4).run(
+        "install", "gatekeeper-py", str(CHART), "--namespace=ns", "--dry-run=client",
+        values=merged(WITH_POLICY, values),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("NOTES:")[2]
+
+
+def test_the_notes_say_how_alerts_get_links_only_while_they_have_none() -> None:
+    sentence = "Set monitoring.rules.runbooks"
+    rules = {"enabled": True}
+    assert sentence in notes({"monitoring": {"rules": rules}})
+    linked = {**rules, "runbooks": "https://wiki.corp.example/runbooks"}
+    assert sentence not in notes({"monitoring": {"rules": linked}})
+    assert sentence not in notes({})
+
+
 def test_the_notes_show_the_way_to_open_the_cluster_that_works() -> None:
-    helm = find_helm(4)  # Helm 3 needs a cluster to show the notes
-
-    def notes(*, cert_manager: bool) -> str:
-        values = merged(WITH_POLICY, {"certManager": {"enabled": cert_manager}})
-        done = helm.run(
-            "install", "gatekeeper-py", str(CHART), "--namespace=ns", "--dry-run=client", values=values
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.partition("NOTES:")[2]
-
     annotate, delete = "kubectl annotate namespace ns", "kubectl delete validatingwebhookconfiguration"
-    with_controller, without = notes(cert_manager=False), notes(cert_manager=True)
+    with_controller, without = notes({}), notes({"certManager": {"enabled": True}})
     assert annotate in with_controller
     assert "On macOS" in with_controller
     assert delete not in with_controller

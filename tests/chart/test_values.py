@@ -87,7 +87,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "certManager.enabled": (True, {}),
     "certManager.armed": (False, CERT_MANAGER),
     "certManager.issuerRef": ({"name": "corp-ca", "kind": "ClusterIssuer"}, CERT_MANAGER),
-    "certManager.duration": ("48h", CERT_MANAGER),
+    "certManager.duration": ("4380h", CERT_MANAGER),
     "certManager.renewBefore": ("24h", CERT_MANAGER),
     "fastPath.enabled": (True, {}),
     "enforcement.probeNamespace": ("probes", {}),

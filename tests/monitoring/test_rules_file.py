@@ -14,7 +14,7 @@ def test_an_alert_has_a_severity_and_texts(alert: str) -> None:
     assert alert.startswith("GatekeeperPy")
     assert set(rule["labels"]) == {"severity"}
     assert rule["labels"]["severity"] in {"critical", "warning"}
-    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
     for text in (rule["annotations"]["summary"], rule["annotations"]["description"]):
         assert text[0] != " "
         assert text.endswith(".")

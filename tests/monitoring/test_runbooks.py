@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 
 from documented import LOG_EVENTS
-from monitoring_files import RUNBOOKS, alerts, groups
+from monitoring_files import MONITORING, ROOT, RUNBOOKS, alerts, groups
 
 QUESTIONS = ["What it means.", "What users feel.", "What to look at.", "What to do."]
 
@@ -22,12 +27,26 @@ def sections() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("alert", alerts())
-def test_the_link_of_an_alert_leads_to_its_section(alert: str) -> None:
-    file, _, anchor = (
-        alerts()[alert]["annotations"]["runbook_url"].rpartition("/docs/runbooks/")[2].partition("#")
-    )
-    assert f"{file}#{alert}" in sections()
+def test_an_alert_names_its_section(alert: str) -> None:
+    path, _, anchor = alerts()[alert]["annotations"]["runbook"].partition("#")
+    assert (ROOT / path).parent == RUNBOOKS
+    assert f"{(ROOT / path).name}#{alert}" in sections()
     assert anchor == alert.lower()
+
+
+def test_the_documented_command_gives_every_alert_a_link(tmp_path: Path) -> None:
+    (command,) = re.findall(
+        r"^\$ (sed .+)$", (MONITORING / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    shutil.copytree(MONITORING, tmp_path / "monitoring")
+    subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
+    changed = yaml.safe_load((tmp_path / "monitoring/rules.yaml").read_text(encoding="utf-8"))
+    for group in changed["spec"]["groups"]:
+        for rule in group["rules"]:
+            annotations = rule["annotations"]
+            section = annotations["runbook"].removeprefix("docs/runbooks/")
+            assert annotations.pop("runbook_url") == f"https://wiki.corp.example/runbooks/{section}"
+    assert changed["spec"]["groups"] == groups()
 
 
 def test_every_section_belongs_to_an_alert() -> None:

@@ -5,9 +5,9 @@ does not own the cluster-scoped objects.
 */}}
 {{- define "gatekeeper-py.labels" -}}
 app.kubernetes.io/part-of: gatekeeper-py
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
@@ -41,21 +41,27 @@ tolerations:
 {{/* The placement and priority of Pods that the cluster depends on. */}}
 {{- define "gatekeeper-py.scheduling" -}}
 {{- with .Values.priorityClass.name }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- include "gatekeeper-py.placement" . }}
+{{- end }}
+
+{{/* The seconds of a time such as 90s, 10m or 1h30m. */}}
+{{- define "gatekeeper-py.seconds" -}}
+{{- $seconds := 0 -}}
+{{- $units := dict "h" 3600 "m" 60 "s" 1 -}}
+{{- range regexFindAll "[0-9]+[hms]" . -1 -}}
+{{- $number := regexFind "[0-9]+" . -}}
+{{- /* A number with a leading zero would be read as octal. */ -}}
+{{- $seconds = add $seconds (mul (regexReplaceAll "^0+" $number "" | int64) (get $units (trimPrefix $number .))) -}}
+{{- end -}}
+{{- $seconds -}}
 {{- end }}
 
 {{/* How many seconds before it expires a certificate is renewed. */}}
 {{- define "gatekeeper-py.renewBeforeSeconds" -}}
 {{- if .Values.certManager.enabled -}}
-{{- $seconds := 0 -}}
-{{- $units := dict "h" 3600 "m" 60 "s" 1 -}}
-{{- range regexFindAll "[0-9]+[hms]" .Values.certManager.renewBefore -1 -}}
-{{- $number := regexFind "[0-9]+" . -}}
-{{- $seconds = add $seconds (mul (int64 $number) (get $units (trimPrefix $number .))) -}}
-{{- end -}}
-{{- $seconds -}}
+{{- include "gatekeeper-py.seconds" .Values.certManager.renewBefore -}}
 {{- else -}}
 {{- mulf .Values.certificates.renewBeforeDays 86400 | int64 -}}
 {{- end -}}
