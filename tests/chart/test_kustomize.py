@@ -69,6 +69,11 @@ def comparable(objects: Objects) -> dict[str, Any]:
             "cert-manager", {"policy": {"mode": "enforce"}, "certManager": {"enabled": True}},
             id="cert-manager",
         ),
+        pytest.param(
+            "cert-manager-armed",
+            {"policy": {"mode": "enforce"}, "certManager": {"enabled": True, "armed": True}},
+            id="cert-manager-armed",
+        ),
     ],
 )  # fmt: skip
 def test_chart_and_overlay_render_the_same_objects(helm: Helm, overlay: str, values: dict[str, Any]) -> None:
@@ -122,7 +127,7 @@ def test_with_cert_manager_the_webhooks_are_those_that_the_controller_would_writ
 ) -> None:
     values = {
         "policy": {"existingConfigMap": "mine"},
-        "certManager": {"enabled": True},
+        "certManager": {"enabled": True, "armed": True},
         "webhooks": settings,
     }
     objects = helm.objects("shop", "--namespace=platform", values=values)
@@ -278,16 +283,38 @@ def test_the_alerts_on_certificates_leave_time_to_act(helm: Helm, renew_before: 
         assert 0 < waits <= min(threshold / 4, 900)
 
 
-def test_not_armed_nothing_of_cert_manager_is_missing_but_the_webhooks(helm: Helm) -> None:
+def test_with_cert_manager_the_webhooks_are_registered_only_when_that_is_asked_for(helm: Helm) -> None:
     values = {"policy": {"existingConfigMap": "mine"}, "certManager": {"enabled": True}}
-    armed = helm.objects(values=values)
-    waiting = helm.objects(values={**values, "certManager": {"enabled": True, "armed": False}})
+    waiting = helm.objects(values=values)
+    armed = helm.objects(values={**values, "certManager": {"enabled": True, "armed": True}})
     missing = {key for key in armed if key not in waiting}
     assert {kind for kind, _, _ in missing} == {
         "MutatingWebhookConfiguration",
         "ValidatingWebhookConfiguration",
     }
     assert all(armed[key] == value for key, value in waiting.items())
+
+
+def wave(each: dict[str, Any]) -> int:
+    """Return the wave in which Argo CD applies an object; it waits until those of lower waves are healthy."""
+    return int((each["metadata"].get("annotations") or {}).get("argocd.argoproj.io/sync-wave", 0))
+
+
+@pytest.mark.parametrize("overlay", sorted(path.name for path in OVERLAYS.iterdir()))
+def test_no_overlay_registers_a_webhook_before_a_server_is_ready(overlay: str) -> None:
+    """The controller registers them; without one, it is a step of its own."""
+    objects = kustomize(OVERLAYS / overlay).values()
+    assert not [each for each in objects if each["kind"].endswith("WebhookConfiguration")]
+    assert {wave(each) for each in objects} == {0}
+
+
+def test_argo_cd_registers_the_webhooks_of_a_release_and_of_an_overlay_last(helm: Helm) -> None:
+    values = {"policy": {"existingConfigMap": "mine"}, "certManager": {"enabled": True, "armed": True}}
+    for objects in (helm.objects(values=values), kustomize(INSTALLED / "cert-manager-armed")):
+        assert {key: wave(each) for key, each in objects.items() if wave(each)} == {
+            ("ValidatingWebhookConfiguration", "", "image-validation-webhook"): 1,
+            ("MutatingWebhookConfiguration", "", "image-mutation-webhook"): 1,
+        }
 
 
 def test_the_folder_of_overlays_is_covered() -> None:

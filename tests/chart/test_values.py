@@ -85,7 +85,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "certificates.renewBeforeDays": (10, {}),
     "certificates.settleSeconds": (30, {}),
     "certManager.enabled": (True, {}),
-    "certManager.armed": (False, CERT_MANAGER),
+    "certManager.armed": (True, CERT_MANAGER),
     "certManager.issuerRef": ({"name": "corp-ca", "kind": "ClusterIssuer"}, CERT_MANAGER),
     "certManager.duration": ("4380h", CERT_MANAGER),
     "certManager.renewBefore": ("24h", CERT_MANAGER),

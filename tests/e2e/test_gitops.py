@@ -1,17 +1,22 @@
 """A self-healing tool applies the manifests again and again, by force, while everything else changes.
 
-It stands for Argo CD and Flux, which apply what is in Git with server-side apply. The mode is not in Git.
+It stands for Argo CD and Flux, which apply what is in Git with server-side apply. In Git is a kustomization
+as docs/install.md describes it: an overlay as shipped, a policy, and usually the patch that removes the key
+``mode``.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -31,6 +36,7 @@ from tools.installation.product import (
 )
 from tools.polling import wait_until
 
+INSTALL_PAGE: Final = Path(__file__).parents[2] / "docs/install.md"
 APPLY_SECONDS = 2.0
 PAUSED_UNTIL = "gatekeeper-py/paused-until"
 
@@ -62,13 +68,28 @@ class Tool:
         wait_until(lambda: self.applied >= seen + times, seconds=60, what="the manifests applied again")
 
 
+def patch_that_removes_the_mode() -> list[dict[str, Any]]:
+    """Return the patches of the section "Keep a toggled mode" of docs/install.md."""
+    _, _, section = INSTALL_PAGE.read_text(encoding="utf-8").partition("### Keep a toggled mode\n")
+    block = re.search(r"^```yaml\n(.*?)^```", section.partition("\n#")[0], re.MULTILINE | re.DOTALL)
+    assert block is not None
+    patches: list[dict[str, Any]] = yaml.safe_load(block[1])["patches"]
+    return patches
+
+
 @contextmanager
-def applying(site: Site, document: str) -> Iterator[Tool]:
-    rendered = site.plane.kubectl("kustomize", str(OVERLAYS / "fast-path")).stdout
-    documents = [each for each in yaml.safe_load_all(rendered) if each is not None]
-    (policy,) = (each for each in documents if each["metadata"]["name"] == POLICY)
-    policy["data"] = {"policy.yaml": document}
-    tool = Tool(site, json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+def applying(site: Site, folder: Path, **fields: Any) -> Iterator[Tool]:
+    """Apply the overlay ``fast-path`` with the live policy; ``fields`` are more of the kustomization."""
+    (folder / "policy.yaml").write_text(site.product.policy_text(), encoding="utf-8")
+    generated = {"name": POLICY, "namespace": NAMESPACE, "behavior": "merge", "files": ["policy.yaml"]}
+    kustomization = {
+        "resources": [os.path.relpath(OVERLAYS / "fast-path", folder.resolve())],
+        "configMapGenerator": [generated],
+        "generatorOptions": {"disableNameSuffixHash": True},
+        **fields,
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")  # JSON is YAML
+    tool = Tool(site, site.plane.kubectl("kustomize", str(folder)).stdout)
     thread = threading.Thread(target=tool.run)
     thread.start()
     try:
@@ -80,8 +101,8 @@ def applying(site: Site, document: str) -> Iterator[Tool]:
 
 
 @pytest.fixture
-def tool(wide: Site) -> Iterator[Tool]:
-    with applying(wide, wide.product.policy_text()) as found:
+def tool(wide: Site, tmp_path: Path) -> Iterator[Tool]:
+    with applying(wide, tmp_path, patches=patch_that_removes_the_mode()) as found:
         yield found
         found.wait(1)
     assert found.problems == []
@@ -114,6 +135,16 @@ def test_a_toggled_mode_stays(tool: Tool, namespace: str) -> None:
         held(tool, lambda mode=mode: modes(site) == {mode}, f"mode {mode}")  # type: ignore[misc]
     assert site.create(namespace, pod("unlisted", UNLISTED)).status == 403
     assert pods(site) == before, "applying the same manifests restarted a Pod"
+
+
+def test_the_mode_of_an_overlay_as_shipped_is_restored(wide: Site, tmp_path: Path) -> None:
+    """Why the patch is needed: the overlay sets the key, so the tool reverts what somebody toggled."""
+    with applying(wide, tmp_path) as found:
+        wide.plane.api("PATCH", CONFIGMAP, {"data": {"mode": "warn"}})
+        found.wait(2)
+        assert wide.plane.api("GET", CONFIGMAP)["data"]["mode"] == "enforce"
+        wait_until(lambda: modes(wide) == {"enforce"}, seconds=SETTLE_SECONDS, what="mode enforce again")
+    assert found.problems == []
 
 
 def test_a_pause_stays_and_ends(tool: Tool, namespace: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import yaml
@@ -39,12 +40,20 @@ def test_the_cert_manager_overlay_needs_no_controller_and_no_write_right(
 ) -> None:
     """After the removal above. cert-manager's part, two Secrets' worth of PEM, is played by hand."""
     plane = product.plane
-    rendered = plane.kubectl("kustomize", str(OVERLAYS / "cert-manager")).stdout
-    documents = [
-        d for d in yaml.safe_load_all(rendered) if not d["apiVersion"].startswith("cert-manager.io/")
-    ]
+
+    def rendered(overlay: str) -> list[dict[str, Any]]:
+        text = plane.kubectl("kustomize", str(OVERLAYS / overlay)).stdout
+        return [
+            each for each in yaml.safe_load_all(text) if not each["apiVersion"].startswith("cert-manager.io/")
+        ]
+
+    documents = rendered("cert-manager")
     assert not any("controller" in document["metadata"]["name"] for document in documents)
-    webhooks = [d for d in documents if d["kind"].endswith("WebhookConfiguration")]
+    webhooks = [each for each in rendered("cert-manager-armed") if each not in documents]
+    assert {each["kind"] for each in webhooks} == {
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    }
     for configuration in webhooks:
         injected = configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
         assert injected == f"{NAMESPACE}/gatekeeper-py"
@@ -63,10 +72,11 @@ def test_the_cert_manager_overlay_needs_no_controller_and_no_write_right(
         "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": made.leaf.decode(), "tls.key": made.key.decode()},
     }
-    others = [document for document in documents if document not in webhooks]
-    everything = {"apiVersion": "v1", "kind": "List", "items": [*others, secret]}
+    everything = {"apiVersion": "v1", "kind": "List", "items": [*documents, secret]}
     plane.kubectl("apply", "-f", "-", input=json.dumps(everything))
     try:
+        # Not armed: the cluster stays open until the servers are ready.
+        plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(pod("early", UNLISTED)))
         wait_until(lambda: product.ready_replicas() == 3, seconds=60, what="three ready replicas")
         armed = {"apiVersion": "v1", "kind": "List", "items": webhooks}
         plane.kubectl("apply", "-f", "-", input=json.dumps(armed))

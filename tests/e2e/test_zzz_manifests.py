@@ -15,6 +15,8 @@ from tools.controlplane.plane import ControlPlane
 from tools.installation.product import K8S, OVERLAYS
 
 COMPONENTS: Final = ("autoscaling", "reports", "report-events")
+CERT_MANAGER: Final = "cert-manager-webhooks"
+"""The component that belongs to one overlay only."""
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,8 @@ def test_the_api_server_keeps_every_field_of_an_overlay(
 ) -> None:
     """With every component. After the removal: the webhook would refuse the image of the manifests."""
     here = tmp_path.resolve()
-    components = [os.path.relpath(K8S / "components" / name, here) for name in COMPONENTS]
+    names = (*COMPONENTS, CERT_MANAGER) if overlay == "cert-manager" else COMPONENTS
+    components = [os.path.relpath(K8S / "components" / name, here) for name in names]
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
