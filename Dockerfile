@@ -9,14 +9,14 @@
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
-# The version of the Makefile, which also makes the lock.
-ARG UV_VERSION=0.13.9
 ENV UV_PYTHON=python3 \
     UV_PYTHON_DOWNLOADS=never \
     UV_PROJECT_ENVIRONMENT=/opt/gatekeeper-py \
     UV_LINK_MODE=copy \
     UV_NO_CACHE=1
-RUN python3 -m venv /uv && /uv/bin/pip install --quiet --no-cache-dir uv==${UV_VERSION}
+# The same uv as in the Makefile, which also makes the lock.
+COPY tools/uv-requirements.txt /uv/
+RUN python3 -m venv /uv && /uv/bin/pip install --quiet --no-cache-dir --require-hashes -r /uv/uv-requirements.txt
 
 WORKDIR /src
 # Dependencies in a layer of their own: they change more seldom than the code.

@@ -3,7 +3,6 @@ PYTHON ?= python3
 ARGS ?=
 FUZZ_SECONDS ?= 150
 
-UV_VERSION := 0.13.9
 CONTAINER ?= $(firstword $(notdir $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
 IMAGE ?= gatekeeper-py:latest
 BASE ?=
@@ -40,11 +39,12 @@ help: ## list the targets
 
 setup: $(VENV)/.installed ## install the project and its tools into .venv
 
-$(UV):
+$(UV): tools/uv-requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.x" >&2; exit 1; }
 	$(PYTHON) -m venv .uv
-	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 	$(UV) sync --quiet --frozen --python $(PYTHON)
@@ -118,7 +118,7 @@ package: $(UV) ## build the source distribution and the wheel into dist
 release: setup ## build all files of a release into dist/release (BASE=image@sha256:…, or ARGS=--no-image; buildah)
 	@test -n "$(REPOSITORY)" || { echo "name where the source is published: REPOSITORY=https://…" >&2; exit 1; }
 	rm -rf dist/release
-	$(BIN)/python -m tools.release --out dist/release --uv-version $(UV_VERSION) --repository $(REPOSITORY) \
+	$(BIN)/python -m tools.release --out dist/release --repository $(REPOSITORY) \
 		$(if $(BASE),--base $(BASE)) $(ARGS)
 
 package-test: setup package ## install the wheel with pip, pipx and uvx, for each supported Python, and run it
@@ -127,7 +127,7 @@ package-test: setup package ## install the wheel with pip, pipx and uvx, for eac
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)
 	@test -n "$(CONTAINER)" || { echo "docker, podman or buildah is needed" >&2; exit 1; }
 	$(CONTAINER) build $(if $(filter docker,$(CONTAINER)),,--format docker) --tag $(IMAGE) \
-		--build-arg UV_VERSION=$(UV_VERSION) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) \
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 

@@ -6,13 +6,12 @@ import hashlib
 import json
 import re
 import tarfile
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from package.outside import ROOT
-from tools.release.__main__ import release
+from tools.release.__main__ import release, release_options
 from tools.release.source import Source
 
 
@@ -22,7 +21,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     source = Source.of(ROOT, allow_changes=True)
     made = [tmp_path_factory.mktemp("release") for _ in range(2)]
     for folder in made:
-        release(source, Namespace(out=folder, base=None, repository="https://git.example/gatekeeper-py"))
+        repository = "--repository=https://git.example/gatekeeper-py"
+        release(source, release_options([f"--out={folder}", repository, "--no-image"]))
     return made
 
 

@@ -20,9 +20,8 @@ DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the release, and print one line for each file."""
-    options = _options(argv)
     try:
-        _check(options)
+        options = release_options(argv)
         source = Source.of(ROOT)
         for path in release(source, options):
             sys.stdout.write(f"{provenance.digest_of(path)}  {path}\n")
@@ -51,36 +50,44 @@ def release(source: Source, options: argparse.Namespace) -> list[Path]:
     add(f"gatekeeper-py-{version}.wheel.cdx.json", sbom.of_wheel(source, locked).encode())
     if options.base is not None:
         storage = tuple(shlex.split(options.buildah_storage))
-        with built_image(source, options.base, options.uv_version, storage) as image:
+        with built_image(source, options.base, storage) as image:
             add(f"gatekeeper-py-{version}.image.tar", image.archive)
             document = sbom.of_image(source, locked, image.root, os_release(image.root))
             add(f"gatekeeper-py-{version}.image.cdx.json", document.encode())
-    statement = provenance.statement(source, files, options.base, options.repository)
+    statement = provenance.statement(source, files, options.base, options.repository, command(options))
     add(f"gatekeeper-py-{version}.intoto.json", statement.encode())
     sums = "".join(f"{provenance.digest_of(path)}  {path.name}\n" for path in sorted(files))
     add("SHA256SUMS", sums.encode())
     return files
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+def command(options: argparse.Namespace) -> list[str]:
+    """Return the command that builds the same release elsewhere: without what concerns only this machine."""
+    arguments = [name for name in ("no_image", "local_base") if getattr(options, name)]
+    return [
+        *("make", "release", f"REPOSITORY={options.repository}"),
+        *([f"BASE={options.base}"] if options.base is not None else []),
+        *([f"ARGS={' '.join(f'--{each}' for each in arguments)}".replace("_", "-")] if arguments else []),
+    ]
+
+
+def release_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line, and refuse what cannot be built. Raises ``ReleaseError``."""
     parser = argparse.ArgumentParser(prog="python -m tools.release", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="empty or new directory for the files")
     parser.add_argument("--base", help="base of the image, with its digest")
     parser.add_argument("--no-image", action="store_true", help="build everything but the image")
-    parser.add_argument("--uv-version", required=True, help="version of uv that installs into the image")
     parser.add_argument("--repository", required=True, help="URL of the repository, for the provenance")
     parser.add_argument("--buildah-storage", default="", help="options of buildah for its store")
     parser.add_argument(
         "--local-base", action="store_true", help="accept a base without a digest, to try a release"
     )
-    return parser.parse_args(argv)
-
-
-def _check(options: argparse.Namespace) -> None:
+    options = parser.parse_args(argv)
     if options.no_image == (options.base is not None):
         raise ReleaseError("name the base of the image with its digest (BASE=…@sha256:…), or pass --no-image")
     if options.base is not None and not options.local_base and not DIGEST.search(options.base):
         raise ReleaseError(f"the base {options.base} has no digest, so the build would not be reproducible")
+    return options
 
 
 def os_release(root: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ class BuiltImage:
 
 
 @contextmanager
-def built_image(source: Source, base: str, uv_version: str, storage: tuple[str, ...]) -> Iterator[BuiltImage]:
+def built_image(source: Source, base: str, storage: tuple[str, ...]) -> Iterator[BuiltImage]:
     """Build the image and mount it while the context is open. ``storage`` are buildah's storage options.
 
     Raises ``ReleaseError``.
@@ -36,7 +36,7 @@ def built_image(source: Source, base: str, uv_version: str, storage: tuple[str, 
     buildah(
         "build", "--quiet", "--format", "oci", "--no-cache", "--network", "host",
         "--timestamp", str(source.timestamp), "--tag", name,
-        "--build-arg", f"BASE={base}", "--build-arg", f"UV_VERSION={uv_version}",
+        "--build-arg", f"BASE={base}",
         "--build-arg", f"VERSION={source.version}", "--build-arg", f"REVISION={source.commit}",
         str(source.root),
     )  # fmt: skip

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tools.release.source import Source
 
-INPUTS = ("uv.lock", "tools/build-constraints.txt", "Dockerfile")
+INPUTS = ("uv.lock", "tools/build-constraints.txt", "tools/uv-requirements.txt", "Dockerfile")
 
 
-def statement(source: Source, files: Iterable[Path], base: str | None, repository: str) -> str:
-    """Return the statement about released files. ``base`` is the image's base, if an image was built."""
+def statement(
+    source: Source, files: Iterable[Path], base: str | None, repository: str, command: Sequence[str]
+) -> str:
+    """Return the statement about released files, which ``command`` builds.
+
+    ``base`` is the image's base, if an image was built.
+    """
     materials: list[dict[str, Any]] = [
         {"uri": f"git+{repository}", "digest": {"gitCommit": source.commit}},
         *({"uri": name, "digest": {"sha256": digest_of(source.root / name)}} for name in INPUTS),
@@ -38,7 +43,7 @@ def statement(source: Source, files: Iterable[Path], base: str | None, repositor
                 "buildType": f"{repository}/make-release/v1",
                 "externalParameters": {
                     "source": f"git+{repository}@{source.commit}",
-                    "command": ["make", "release", *([f"BASE={base}"] if base is not None else [])],
+                    "command": list(command),
                 },
                 "resolvedDependencies": materials,
             },

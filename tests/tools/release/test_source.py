@@ -53,7 +53,7 @@ def test_a_chart_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_an_image_without_a_pinned_base_is_refused(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    required = ["--out", str(tmp_path), "--uv-version", "1", "--repository", "https://git.example/a"]
+    required = ["--out", str(tmp_path), "--repository", "https://git.example/a"]
     assert main([*required, *arguments]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
