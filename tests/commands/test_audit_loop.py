@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from builders import pod, policy_text
 from commanding import Command, Write
-from documented import check_event
+from documented import DOCS, check_event
 from fakecluster import FakeCluster, status
 from server import CLEAN_ENVIRONMENT
 
@@ -106,6 +107,22 @@ def test_a_failed_audit_is_logged_and_the_next_one_reads_the_policy_again(
     cluster.script[PODS].append(status(403, "pods is forbidden"))
     assert "cannot list pods" in event(process, "audit_failed")["problem"]
     assert event(process, "audited")["rejected"] == 1
+
+
+def test_the_documented_search_shows_how_each_audit_ended(start: Start, write: Write) -> None:
+    command = re.search(r"grep -E '(.+?)' \| tail", (DOCS / "reports.md").read_text(encoding="utf-8"))
+    assert command is not None
+    path = write("mode: [")
+    process = start("--report", "none")
+    assert process.stdout is not None
+    shown = []
+    for line in process.stdout:
+        if re.search(command[1], line):
+            shown.append(json.loads(line)["event"])
+            path.write_text(policy_text(), encoding="utf-8")
+        if len(shown) == 2:
+            break
+    assert shown == ["audit_failed", "audited"]
 
 
 def test_a_signal_during_an_audit_ends_it_at_once(start: Start, write: Write, cluster: FakeCluster) -> None:
