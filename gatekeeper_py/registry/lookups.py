@@ -84,6 +84,7 @@ class Lookups:
         self._numbers = count()
         self._waiting = 0
         self._started = False
+        self._stopped = False
         self._generation = 0
         self._refresh = Refresh(self, clock=clock)
         self._refreshing: asyncio.Task[None] | None = None
@@ -141,6 +142,15 @@ class Lookups:
     def fetch(self, manifest: Manifest) -> asyncio.Task[Answer]:
         """Start a look-up that no review waits for, or return the one under way (for ``Refresh``)."""
         return self._fly(manifest, urgent=False, patience=inf)
+
+    def stop_refreshing(self) -> None:
+        """Cancel the requests that no review waits for, and start no more of them."""
+        self._started, self._stopped = False, True
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        for task, claim in self._tasks.items():
+            if not claim.urgent:
+                task.cancel()
 
     async def close(self) -> None:
         """Cancel every request under way."""
@@ -256,7 +266,7 @@ class Lookups:
         reason = self._pacing_of(manifest.host).blocked()
         if fact is not None:
             self._observer.lookup(manifest.host, "stale", 0.0)
-            if not reason and now >= fact.retry_at:
+            if not reason and now >= fact.retry_at and not self._stopped:
                 self._fly(manifest, urgent=False)
             return fact.answer
         return failed(reason) if reason else None

@@ -42,6 +42,10 @@ class RegistryService:
     def start(self) -> None:
         self._lookups.start()
 
+    def stop_refreshing(self) -> None:
+        """Cancel what no review waits for: a replica that ends needs no fresh facts."""
+        self._lookups.stop_refreshing()
+
     async def close(self) -> None:
         """Cancel what is under way and close every connection."""
         await self._lookups.close()

@@ -194,6 +194,7 @@ class _Server:
                 code = 2
             else:
                 await self._stop.wait()
+                registries.stop_refreshing()
                 await self._drain(webhook, guard, listener)
                 code = 0
             await listener.close(1.0)

@@ -178,11 +178,12 @@ async def test_a_blocked_registry_is_tried_again(fetches: Fetches) -> None:
 
 
 class World:
-    """Look-ups in registries that answer as ``reply`` says, after ``seconds``."""
+    """Look-ups in registries that answer as ``reply`` says."""
 
     def __init__(self, settings: Registry, clock: Callable[[], float]) -> None:
         self.reply = Reply(FOUND)
-        self.seconds = 0.0
+        self.gate: asyncio.Event | None = None
+        """Holds up the answers until it is set."""
         self.asked: list[Manifest] = []
         self.under_way = 0
         self.most_under_way = 0
@@ -201,7 +202,8 @@ class World:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            await asyncio.sleep(self.seconds)
+            if self.gate is not None:
+                await self.gate.wait()
         finally:
             self.under_way -= 1
         return self.reply
@@ -312,3 +314,26 @@ async def test_a_renewal_that_is_due_during_a_pause_is_made_after_it(monkeypatch
         await until(lambda: world.counted["found"] == 2)
         assert world.asked[before:] == [A]
         assert world.counted["stale"] == 0
+
+
+async def test_only_what_reviews_wait_for_goes_on_once_refreshing_has_stopped() -> None:
+    named = manifests(3)
+    new = Manifest(HOST, "new", "v1")
+    async with started(Registry(host=HOST, ttl_found=600, timeout=5)) as world:
+        world.name()
+        await world.lookups.resolve([Lookup((A,))], 5.0)
+        world.gate = asyncio.Event()
+        world.lookups.configure(hosts=[HOST], changed=(), pinned=named)
+        await until(lambda: world.under_way == 3)
+        resolving = asyncio.create_task(world.lookups.resolve([Lookup((new,)), Lookup((named[0],))], 5.0))
+        await until(lambda: world.under_way == 4)
+        world.lookups.stop_refreshing()
+        await until(lambda: world.under_way == 2)
+        world.gate.set()
+        assert {resolution.answer for resolution in (await resolving).values()} == {FOUND}
+        before = len(world.asked)
+        world.skipped += 601
+        assert world.is_fresh(A), "an earlier result is still used, but not renewed"
+        world.name(*named)
+        await settled()
+        assert len(world.asked) == before

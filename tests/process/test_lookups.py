@@ -1,0 +1,67 @@
+"""``serve`` and a registry: what it sends without a review, and what its log tells about failures."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from builders import policy_text
+from server import Server
+
+Servers = Callable[..., Server]
+
+
+@dataclass
+class Registry:
+    """Answers every request with ``code``, and notes its path."""
+
+    host: str = ""
+    code: int = 200
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    registry = Registry()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            registry.asked.append(self.path)
+            self.send_response(registry.code)
+            self.send_header("Docker-Content-Digest", "sha256:" + "a" * 64)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    registry.host = f"127.0.0.1:{server.server_port}"
+    yield registry
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def policy(registry: Registry, image: str, more: str = "") -> str:
+    allow = f"[{{image: '{registry.host}/{image}', verify: true, onError: deny}}]"
+    return policy_text(f"registries: [{{host: '{registry.host}', plainHTTP: true{more}}}]", allow=allow)
+
+
+def test_a_server_that_drains_renews_nothing(servers: Servers, registry: Registry) -> None:
+    """Without the drain, three more renewals would be due in this time."""
+    server = servers("--drain-seconds", "3", policy=policy(registry, "app:v1", ", ttlFound: 1s"))
+    server.wait(lambda: len(registry.asked) >= 2)
+    server.signal(signal.SIGTERM)
+    server.wait(lambda: server.events("draining") != [])
+    before = len(registry.asked)
+    assert server.code() == 0
+    assert len(registry.asked) <= before + 1, "the one that was under way"
