@@ -122,7 +122,7 @@ def diff(
 
     With --all-images, the policies are compared for every image that can exist, in every namespace. If the
     command then prints "No image becomes approved.", that is proven for the names of images; it does not
-    cover changes of modes, look-ups and resources. This needs no cluster.
+    cover changes of modes, look-ups, resources and dates. This needs no cluster.
 
     Exit code: 0 when the change does nothing that --fail-on names, 1 when it does, 2 when a policy, a file or
     the cluster cannot be used, or the answer would not be complete.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import click
@@ -15,6 +16,7 @@ from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.compare.difference import Difference, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inventory.changes import CHANGES, Change, Changes, ImageChange
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.console import console, counted
@@ -110,6 +112,16 @@ def write_difference(documents: DocumentChanges, difference: Difference, style: 
     )
     for name, (some, none) in ANSWERS.items():
         out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
+    if difference.next_change is not None:
+        out.print(Text(expiry_note(difference.next_change)))
+
+
+def expiry_note(instant: datetime) -> str:
+    """Return the note about the first instant at which the answers for all images may change."""
+    return (
+        f"These answers hold until {format_instant(instant)}, when a rule or an override of a mode expires."
+        " For a later time, use --at."
+    )
 
 
 def _rows(changes: Changes) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:

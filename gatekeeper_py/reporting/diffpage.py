@@ -16,7 +16,7 @@ from gatekeeper_py.page.charts import Part, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, filtered, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
-from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines
+from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines, expiry_note
 from gatekeeper_py.reporting.pageparts import CLUSTER, Kind, Shares, image_list
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
@@ -84,7 +84,10 @@ def difference_page(documents: DocumentChanges, difference: Difference, page: Di
         for name, (some, none) in ANSWERS.items()
     ]
     note = "These answers hold for every possible image, in every namespace."
-    summary = join((tag("p", note), tag("ul", *answers, class_="answers")))
+    parts = [tag("p", note), tag("ul", *answers, class_="answers")]
+    if difference.next_change is not None:
+        parts.append(tag("p", expiry_note(difference.next_change), class_="note"))
+    summary = join(parts)
     rows = [
         (
             tag("code", text(witness.image)),

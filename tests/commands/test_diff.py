@@ -461,6 +461,20 @@ def test_both_are_judged_at_the_same_instant(command: Command, write: Write) -> 
     assert "- allow[1] b.io (until: 2026-06-01T00:00:00Z)" in done.out
 
 
+def test_the_answers_for_all_images_say_until_when_they_hold(command: Command, write: Write) -> None:
+    old = write(policy_text("deny: [{image: a.io/x, until: 2030-01-01}]", allow="[a.io]"))
+    new = write(policy_text("deny: [{image: a.io/x, until: 2029-01-01}]", allow="[a.io]"), "new")
+    at = ("--all-images", "--fail-on", "approved", "--at")
+    done = command("diff", old, new, *at, "2028-12-31")
+    assert done.code == 0
+    assert "No image becomes approved." in done.out
+    assert done.out.splitlines()[-1].startswith("These answers hold until 2029-01-01T00:00:00Z,")
+    done = command("diff", old, new, *at, "2029-01-01")
+    assert done.code == 1
+    assert done.out.splitlines()[-1].startswith("These answers hold until 2030-01-01T00:00:00Z,")
+    assert "hold until" not in command("diff", old, new, *at, "2030-01-01").out
+
+
 def test_a_comparison_that_would_take_too_long_gives_no_answer(command: Command, write: Write) -> None:
     stars = [f"'a.io/*{a}*{b}*{c}*'" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx"]
     old, new = write(policy_text()), write(policy_text(allow=f"[{', '.join(stars)}]"), "new")

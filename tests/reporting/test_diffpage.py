@@ -68,6 +68,9 @@ def test_the_exact_difference_has_answers_and_examples() -> None:
     same = compare(OLD.at(INSTANT), OLD.at(INSTANT))
     page = sections(difference_page(compare_documents(OLD, OLD), same, PAGE))
     assert lines(page["summary"])[2] == "No image becomes approved."
+    ending = parse_policy(policy_text(allow="[{image: a.io, until: 2099-01-01}]")).at(INSTANT)
+    page = sections(difference_page(compare_documents(OLD, OLD), compare(ending, ending), PAGE))
+    assert "These answers hold until 2099-01-01T00:00:00Z" in page["summary"]
 
 
 def test_hostile_names_stay_text() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
@@ -24,6 +25,7 @@ from gatekeeper_py.core.images.reference import (
     OFFICIAL_NAMESPACE,
 )
 from gatekeeper_py.core.policy.document import rewrites
+from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -57,6 +59,8 @@ class Difference:
     narrows: bool
     rewrites: bool
     witnesses: tuple[Witness, ...]
+    next_change: datetime | None
+    """When the first rule or override of either policy expires. The answers hold until then."""
 
     @property
     def changes(self) -> frozenset[Change]:
@@ -97,7 +101,7 @@ class _Comparison:
         )
         self._budget = MAX_COMBINATIONS
         self._effort = Effort()
-        self._found: dict[tuple[Change, str, str], Witness] = {}
+        self._found: dict[tuple[str, ...], Witness] = {}
         self._changes: set[Change] = set()
 
     def run(self) -> Difference:
@@ -113,6 +117,9 @@ class _Comparison:
             narrows="rejected" in self._changes,
             rewrites="rewritten" in self._changes,
             witnesses=tuple(sorted(shown, key=lambda w: w.change)),
+            next_change=min(
+                (p.next_change for p in self._policies if p.next_change is not None), default=None
+            ),
         )
 
     def _may_differ(self, entries: Sequence[Entry]) -> bool:
@@ -229,15 +236,24 @@ class _Comparison:
         if before != after:
             self._record(image, namespace, "approved" if after else "rejected", approved)
         elif rewriting:
-            names = [self._rewritten(policy, namespace, image) for policy in self._policies]
-            if names[0] != names[1]:
-                self._record(image, namespace, "rewritten", approved)
+            old, new = (self._rewritten(policy, namespace, image) for policy in self._policies)
+            if (old and old.image) != (new and new.image):
+                # No rule causes this change, but a mirror does.
+                sources = tuple("" if found is None else found.mirror.source.text for found in (old, new))
+                self._record(image, namespace, "rewritten", approved, sources)
 
     @staticmethod
-    def _rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str | None:
-        return policy.rewrite(namespace, image) if rewrites(policy.mode(namespace)) else None
+    def _rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> Rewrite | None:
+        return policy.plan(namespace, image) if rewrites(policy.mode(namespace)) else None
 
-    def _record(self, image: str, namespace: str | None, change: Change, expected: tuple[bool, bool]) -> None:
+    def _record(
+        self,
+        image: str,
+        namespace: str | None,
+        change: Change,
+        expected: tuple[bool, bool],
+        sources: tuple[str, ...] = (),
+    ) -> None:
         old, new = (policy.decide(namespace, image) for policy in self._policies)
         if (old.approved, new.approved) != expected:
             raise Contradiction(f"{image} in namespace {namespace}: computed {expected}")
@@ -251,7 +267,7 @@ class _Comparison:
             old=old.rule,
             new=new.rule,
         )
-        key = (change, str(old.rule), str(new.rule))
+        key = (change, str(old.rule), str(new.rule), *sources)
         known = self._found.get(key)
         if known is None or len(image) < len(known.image):
             self._found[key] = witness

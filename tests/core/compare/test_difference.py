@@ -163,6 +163,34 @@ def test_an_override_of_the_mode_rewrites_in_its_namespaces_only() -> None:
     assert witness.namespace.startswith("ci-")
 
 
+def test_each_mirror_that_causes_a_change_has_a_witness() -> None:
+    old, new = (
+        policy(
+            f"allow: [z.io]\nmirrors: [{{from: a.io, to: {to}.io}}, {{from: b.io, to: {to}.io/b}}]", "mutate"
+        )
+        for to in "xy"
+    )
+    assert [witness.image for witness in compare(old, new).witnesses] == ["a.io/x", "b.io/x"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param("", "", None, id="never"),
+        pytest.param("2026-01-03", "", 2, id="a-rule-of-the-old-policy"),
+        pytest.param("2026-01-05", "2026-01-03", 2, id="the-earlier-one"),
+        pytest.param("2025-01-01", "", None, id="what-has-expired-already"),
+    ],
+)
+def test_the_answers_hold_until_something_expires(old: str, new: str, expected: int | None) -> None:
+    pair = [
+        policy(f"allow: [a.io]\ndeny: [{{image: a.io/x{f', until: {until}' if until else ''}}}]")
+        for until in (old, new)
+    ]
+    found = compare(*pair).next_change
+    assert found == (None if expected is None else NOW + timedelta(days=expected))
+
+
 def test_a_witness_names_the_rules_that_decided() -> None:
     old = policy("allow: [a.io]\ndeny: [a.io/team/x]")
     found = compare(old, policy("allow: [b.io, a.io]")).witnesses
