@@ -21,7 +21,7 @@ from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
 from gatekeeper_py.core.admission.lookups import Facts
-from gatekeeper_py.core.admission.messages import image_line
+from gatekeeper_py.core.admission.messages import image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -37,8 +37,6 @@ class Reviewed:
 
     report: ReviewedObject
     stored: Any
-    unverified: tuple[str, ...] = ()
-    """One sentence for each image that is approved although its registry did not answer."""
 
     @property
     def stored_images(self) -> list[str]:
@@ -101,8 +99,9 @@ def review(
     *.yaml, *.yml and *.json are read.
 
     Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
-    object. With --look-up, an image that does not exist is rejected. If a registry cannot be queried and the
-    policy says onError: keep, the image is approved, and the command prints a warning.
+    object. Without --look-up, images are judged by name only. With it, an image that does not exist is
+    rejected. If a registry cannot be queried and the policy says onError: keep, the image is left as written
+    and judged by name, and the command prints a warning.
     """
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
@@ -122,7 +121,7 @@ def review(
 
     reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(None)
     for each in reviewed:
-        for warning in each.unverified:
+        for warning in each.report.warnings:
             click.echo(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}", err=True)
     reports = [each.report for each in reviewed]
     if mutate:
@@ -149,7 +148,7 @@ def review_manifest(
 ) -> Reviewed:
     """Judge an object as both webhooks would, one after the other; not at all in an exempt namespace.
 
-    ``facts`` are the results of look-ups. Without them, no look-up happens.
+    ``facts`` are the results of look-ups. Without them, images are judged by their names alone.
 
     ``with_lines`` looks up the lines of what is rejected, which takes as long as reading the file.
     """
@@ -180,13 +179,16 @@ def review_manifest(
         )
         for judgement in validated.judgements
     )
-    unverified = tuple(
-        f"{judgement.slot.value} could not be verified: {judgement.unverified}"
-        for judgement in validated.judgements
-        if judgement.unverified and facts is not None
+    warnings = (
+        *(f"{judgement.slot.value}{kept_text(judgement)}" for judgement in mutated.kept),
+        *(
+            f"{judgement.slot.value} could not be verified: {judgement.unverified}"
+            for judgement in validated.judgements
+            if judgement.unverified
+        ),
     )
-    report = replace(_report(manifest, verdict), images=images)
-    return Reviewed(report=report, stored=stored, unverified=unverified)
+    report = replace(_report(manifest, verdict), images=images, warnings=warnings)
+    return Reviewed(report=report, stored=stored)
 
 
 def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:

@@ -14,6 +14,7 @@ from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.commands.review import Reviewed, review_manifest
 from gatekeeper_py.commands.testfile import UNSET, Case
 from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.judgement import by_name
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
@@ -96,10 +97,10 @@ class Runner:
 def _rewrite_problem(case: Case, policy: CompiledPolicy) -> Iterator[str]:
     mode = policy.mode(case.namespace)
     plan = policy.plan(case.namespace, case.image) if policy.rewrites_in(case.namespace) else None
-    actual = None if plan is None else plan.image
+    actual, problem, _ = by_name(policy, case.namespace, plan)
     if actual == case.rewritten:
         return
-    stays = f"it stays as written in mode {mode}" + (f": {plan.problem}" if plan and plan.problem else "")
+    stays = f"it stays as written in mode {mode}" + (f": {problem}" if problem else "")
     wanted = "no rewrite" if case.rewritten is None else f"the rewrite {case.rewritten}"
     yield f"expected {wanted}, but {stays if actual is None else f'it becomes {actual}'}"
 

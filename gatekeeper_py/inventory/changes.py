@@ -11,7 +11,14 @@ from collections.abc import Set as AbstractSet
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.admission.fields import POD, GroupKind
-from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, exemption, judge, slots_to_judge
+from gatekeeper_py.core.admission.judgement import (
+    ActivePolicy,
+    Judgement,
+    by_name,
+    exemption,
+    judge,
+    slots_to_judge,
+)
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
 from gatekeeper_py.core.policy.decision import Decision, Reason
@@ -137,7 +144,10 @@ class Changes:
 def _judgements(request: AdmissionRequest, policy: ActivePolicy) -> dict[Parts, Judgement]:
     slots, _ = slots_to_judge(request, policy)
     after_mirror = _after_mirror(policy, (request.group, request.kind), request.namespace)
-    return {slot.parts: judge(policy, request.namespace, slot, after_mirror=after_mirror) for slot in slots}
+    return {
+        slot.parts: judge(policy, request.namespace, slot, after_mirror=after_mirror, obj=request.object)
+        for slot in slots
+    }
 
 
 def _after_mirror(policy: ActivePolicy, kind: GroupKind, namespace: str | None) -> bool:
@@ -147,7 +157,7 @@ def _after_mirror(policy: ActivePolicy, kind: GroupKind, namespace: str | None) 
 def _stored(policy: ActivePolicy, namespace: str | None, image: str) -> str:
     """Return the name under which a Pod would be stored."""
     plan = policy.plan(namespace, image) if policy.rewrites_in(namespace) else None
-    return image if plan is None or plan.image is None else plan.image
+    return by_name(policy, namespace, plan).image or image
 
 
 def _not_judged(image: str) -> Decision:

@@ -25,8 +25,11 @@ def junit(reviewed: Sequence[ReviewedObject]) -> str:
         if each.verdict == "rejected":
             failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})
             failure.text = lines
-        elif lines or each.note:
-            ET.SubElement(case, "system-out").text = lines or escape(each.note, 500)
+        said = [escape(text, 500) for text in (each.note, *each.warnings) if text]
+        if each.verdict != "rejected" and lines:
+            said.insert(0, lines)
+        if said:
+            ET.SubElement(case, "system-out").text = "\n".join(said)
     return as_document(suites)
 
 

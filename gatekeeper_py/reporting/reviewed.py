@@ -47,7 +47,9 @@ class ReviewedImage:
 class ReviewedObject:
     """One object with its verdict, and where it was read: ``document`` counts from 0, ``line`` from 1.
 
-    ``note`` says what to do about an unknown kind.
+    ``note`` says what to do about an unknown kind. ``warnings`` holds a sentence for each image that no
+    mirror replaces although one applies, and for each image that is approved although its registry did not
+    answer.
     """
 
     source: str
@@ -59,6 +61,7 @@ class ReviewedObject:
     images: tuple[ReviewedImage, ...]
     note: str = ""
     line: int = 1
+    warnings: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

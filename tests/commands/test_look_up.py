@@ -160,6 +160,31 @@ def test_mutate_mode_follows_mirrors_and_pins(command: Command, write: Write, re
     assert json.loads(explained.out)[0]["rewritten"] == f"{registry.host}/hub/library/nginx:good@{DIGEST}"
 
 
+@pytest.mark.parametrize("style", ["text", "json", "sarif", "junit"])
+@pytest.mark.parametrize(
+    ("tag", "cause"),
+    [
+        pytest.param("broken", "no mirror could be queried: the registry answered 500", id="error"),
+        pytest.param("gone", "no mirror has it", id="missing"),
+    ],
+)
+def test_an_image_that_no_mirror_replaces_causes_a_warning(
+    command: Command, write: Write, registry: Registry, style: str, tag: str, cause: str
+) -> None:
+    given = policy_text(
+        f"registries: [{{host: '{registry.host}', plainHTTP: true}}]\n"
+        f"mirrors: [{{from: docker.io, to: '{registry.host}/hub', verify: true}}]\n",
+        mode="mutate",
+        allow=f"[docker.io/library/**, '{registry.host}']",
+    )
+    file = write(json.dumps(pod(f"nginx:{tag}", "redis:good")), "pod.json")
+    done = command("review", write(given), file, "--look-up", "--format", style)
+    assert done.code == 0
+    warning = f"nginx:{tag} is left as written: {cause}"
+    assert done.err == f"Warning: Pod shop/web: {warning}\n"
+    assert (warning in done.out) is (style == "junit")
+
+
 @pytest.mark.parametrize(("rate", "count"), [(20, 60), (2, 5)])
 def test_many_images_stay_within_the_rate(
     command: Command, write: Write, registry: Registry, rate: int, count: int

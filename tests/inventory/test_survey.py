@@ -14,6 +14,7 @@ from gatekeeper_py.core.admission import ActivePolicy
 from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound
 from gatekeeper_py.inventory.resources import Resource
 from gatekeeper_py.inventory.survey import Survey, survey
+from gatekeeper_py.inventory.warned import Warned
 
 PODS = "/api/v1/pods"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
@@ -53,6 +54,21 @@ async def test_every_kind_is_listed_in_pages(api: ApiClient, cluster: FakeCluste
     assert [path for path, _ in cluster.requests] == list(LISTS)
     assert {query["limit"] for _, query in cluster.requests} == {"500"}
     assert not any("resourceVersion" in query for _, query in cluster.requests)
+
+
+async def test_no_pod_is_noted_as_warned_about_because_no_registry_was_asked(
+    api: ApiClient, cluster: FakeCluster
+) -> None:
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1", "controller": True}
+    for image, name in ((GOOD, "verified"), ("nginx", "unlisted")):
+        running = named(pod(image), name)
+        running["metadata"]["ownerReferences"] = [owner]
+        cluster.add(PODS, running)
+    judge = policy(mode="warn", allow="[{image: registry.corp.io, verify: true, onError: deny}]")
+    warned = Warned()
+    found = await survey(api, judge, namespace=None, keep_approved=False, warned=warned)
+    assert [images for _, images in warned] == [("nginx",)]
+    assert names(found) == ["unlisted"]
 
 
 async def test_images_are_found_wherever_pods_come_from(api: ApiClient, cluster: FakeCluster) -> None:

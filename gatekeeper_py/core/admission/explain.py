@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import CONTAINERS
-from gatekeeper_py.core.admission.judgement import Judgement
+from gatekeeper_py.core.admission.judgement import Judgement, by_name
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.images.manifest import Answer
@@ -72,7 +72,7 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
     """Explain a decision; total over any text."""
     decision = policy.decide(namespace, image)
     plan = policy.plan(namespace, image)
-    rewritten = plan.image if plan is not None else None
+    new = by_name(policy, namespace, plan)
     location = None
     if decision.reference is not None and decision.reason != "invalid":
         location = locate(decision.reference)
@@ -85,9 +85,9 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
         decision=decision,
         matched_as=location.name if location is not None else None,
         origins=tuple(o.name for o in policy.mirrors.origins(location)) if location is not None else (),
-        rewritten=rewritten,
-        rewritten_decision=policy.decide(namespace, rewritten) if rewritten is not None else None,
-        rewrite_problem=plan.problem if plan is not None else "",
+        rewritten=new.image,
+        rewritten_decision=policy.decide(namespace, new.image) if new.image is not None else None,
+        rewrite_problem=new.problem,
         nearest=nearest,
     )
 
@@ -105,14 +105,14 @@ def refined(
     slot = Slot(("spec", "containers", 0, "image"), CONTAINERS.noun, image)
     registries = PodLookups(pod, policy, namespace, facts)
     judgement = registries.verified(Judgement(slot, explanation.decision))
-    rewritten, problem = registries.new_image(slot, policy.plan(namespace, image))
+    new = registries.new_image(slot, policy.plan(namespace, image))
     manifest = explanation.decision.manifest
     found = replace(
         explanation,
         decision=judgement.decision,
-        rewritten=rewritten,
-        rewritten_decision=None if rewritten is None else policy.decide(namespace, rewritten),
-        rewrite_problem=problem,
+        rewritten=new.image,
+        rewritten_decision=None if new.image is None else policy.decide(namespace, new.image),
+        rewrite_problem=new.problem,
     )
     return found, None if manifest is None else facts.get((manifest,)).answer
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
-from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.admission.workload import changed, slots
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
@@ -53,12 +53,24 @@ class ActivePolicy(Protocol):
     def pull_secret(self, mirror: int) -> str | None: ...
 
 
+class NewImage(NamedTuple):
+    """What an image becomes in mutate mode; ``None`` leaves it as written.
+
+    ``problem`` says why no mirror replaces the image, if a warning should say so. ``unverified`` is the cause
+    if that is an error of a registry, and the policy keeps the image.
+    """
+
+    image: str | None = None
+    problem: str = ""
+    unverified: str = ""
+
+
 class Judgement(NamedTuple):
     """One slot and the decision about it.
 
     ``rewritten`` is the image on its mirror, when that was judged or patched in. ``use`` is an
-    approved image to use instead, when a mirror has one. ``unverified`` says why an image that is approved
-    all the same could not be verified.
+    approved image to use instead, when a mirror has one. ``problem`` says why no mirror replaces the image.
+    ``unverified`` says why an image that is kept all the same could not be verified.
     """
 
     slot: Slot
@@ -75,13 +87,17 @@ class Judgement(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A response, and what logs, metrics and commands report about it."""
+    """A response, and what logs, metrics and commands report about it.
+
+    ``kept`` are the images that no mirror replaces although one applies, each with its ``problem``.
+    """
 
     response: AdmissionResponse
     verdict: Verdict
     mode: Mode
     judgements: tuple[Judgement, ...] = ()
     exemption: Exemption = ""
+    kept: tuple[Judgement, ...] = ()
 
     @property
     def rejected(self) -> tuple[Judgement, ...]:
@@ -118,8 +134,35 @@ def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[lis
     return found, bool(found)
 
 
-def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool) -> Judgement:
-    """Judge what stands in one slot; with ``after_mirror``, as it will be once it is rewritten."""
+def approved_candidates(policy: ActivePolicy, namespace: str | None, plan: Rewrite) -> tuple[str, ...]:
+    """Return the images on a mirror's targets that names approve. The others are passed over."""
+    return tuple(image for image in plan.candidates if policy.decide(namespace, image).approved)
+
+
+def by_name(
+    policy: ActivePolicy, namespace: str | None, plan: Rewrite | None, *, never_pulled: bool = False
+) -> NewImage:
+    """Return what mutate mode makes of an image where no registry is asked.
+
+    A mirror with ``verify`` takes the first target whose name is approved, and leaves the image as written
+    if there is none, or if the image is never pulled.
+    """
+    if plan is None:
+        return NewImage()
+    if not plan.candidates:
+        return NewImage(plan.image, plan.problem)
+    if never_pulled:
+        return NewImage()
+    return NewImage(next(iter(approved_candidates(policy, namespace, plan)), None))
+
+
+def judge(
+    policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool, obj: Any = None
+) -> Judgement:
+    """Judge what stands in one slot; with ``after_mirror``, as it will be once it is rewritten.
+
+    ``obj`` is the object that holds the slot, to see which images are never pulled.
+    """
     image = slot.value
     if slot.problem:
         shown = image if isinstance(image, str) else ""
@@ -131,13 +174,11 @@ def judge(policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirr
     if decision.reason in {"denied", "invalid"}:  # no mirror rewrites these
         return Judgement(slot, decision)
     plan = policy.plan(namespace, image)
-    if plan is None or plan.image is None:
+    never_pulled = after_mirror and is_never_pulled(obj, slot)
+    mirrored = by_name(policy, namespace, plan, never_pulled=never_pulled).image
+    if plan is None or mirrored is None:
         return Judgement(slot, decision)
-    # What is looked up when the Pod is created may end on any of these.
-    image = plan.image
-    if plan.candidates:
-        image = next((i for i in plan.candidates if policy.decide(namespace, i).approved), image)
-    mirrored = policy.decide(namespace, image)
+    on_mirror = policy.decide(namespace, mirrored)
     if after_mirror:
-        return Judgement(slot, mirrored, rewritten=image, mirror=plan.mirror.index)
-    return Judgement(slot, decision, use=image if mirrored.approved else None)
+        return Judgement(slot, on_mirror, rewritten=mirrored, mirror=plan.mirror.index)
+    return Judgement(slot, decision, use=mirrored if on_mirror.approved else None)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
-from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement
+from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, NewImage, approved_candidates
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, manifest_of
 from gatekeeper_py.core.images.reference import locate, parse_reference
 from gatekeeper_py.core.policy.decision import Decision
@@ -63,11 +63,6 @@ class Facts:
 def nobody_asked(_manifest: Manifest) -> bool:
     """Know of no manifest, for a place that asks no registries."""
     return False
-
-
-def no_facts() -> Facts:
-    """Return facts for a caller without registries: images that need a look-up could not be verified."""
-    return Facts(lambda _lookup: NOT_LOOKED_UP)
 
 
 def final_facts(answers: Mapping[Lookup, Resolution]) -> Facts:
@@ -121,7 +116,7 @@ class PodLookups(NamedTuple):
 
     def _verified_on_mirror(self, judgement: Judgement, plan: Rewrite) -> Judgement:
         """Refuse an image that was not rewritten if its mirror refuses what no target has."""
-        manifests = tuple(map(_manifest, self._approved(plan)))
+        manifests = tuple(map(_manifest, approved_candidates(self.policy, self.namespace, plan)))
         if not manifests:
             return judgement
         answer = self.facts.get(manifests).answer
@@ -131,47 +126,42 @@ class PodLookups(NamedTuple):
             return judgement._replace(decision=_unverified(judgement.decision, answer))
         return judgement
 
-    def new_image(self, slot: Slot, plan: Rewrite | None) -> tuple[str | None, str]:
-        """Return what an image becomes in mutate mode, and the problem to warn of if it is left as written.
+    def new_image(self, slot: Slot, plan: Rewrite | None) -> NewImage:
+        """Return what an image becomes in mutate mode. ``plan`` is the policy's rewrite, if a mirror applies.
 
-        ``None`` leaves it as written. ``plan`` is the policy's rewrite of it, if a mirror applies.
+        An image that its mirror keeps because no target has it is still pinned, if its rule has ``pin``.
         """
         image: str = slot.value
-        target, digest = image, ""
         never = is_never_pulled(self.pod, slot)
         if plan is not None and plan.image is None and not plan.candidates:
-            return None, plan.problem
+            return NewImage(problem=plan.problem)
         if plan is not None and plan.mirror.verify:
-            if never:
-                return None, ""
-            target, digest, problem = self._on_mirror(plan)
-            if not target:
-                return None, problem
-        elif plan is not None:
-            target = plan.image or image
-        pinned = "" if never else self._pinned(target, digest)
-        result = pinned or target
-        return (None if result == image else result), ""
+            return NewImage() if never else self._on_mirror(image, plan)
+        target = image if plan is None or plan.image is None else plan.image
+        result = target if never else self._pinned(target, "") or target
+        return NewImage(None if result == image else result)
 
-    def _on_mirror(self, plan: Rewrite) -> tuple[str, str, str]:
-        """The image on a mirror, its digest if it is to be pinned, and the problem if there is no image."""
-        images = self._approved(plan)
+    def _on_mirror(self, image: str, plan: Rewrite) -> NewImage:
+        """Return what an image becomes whose mirror is looked up."""
+        mirror, images = plan.mirror, approved_candidates(self.policy, self.namespace, plan)
         if not images:
-            return "", "", ""
-        answer, candidate = self.facts.get(tuple(map(_manifest, images)))
+            return NewImage(self._pinned(image, "") or None)
+        resolution = self.facts.get(tuple(map(_manifest, images)))
+        answer, candidate = resolution
         if answer.status == "found":
-            return images[candidate], answer.digest if plan.mirror.pin else "", ""
-        choice = plan.mirror.on_missing if answer.status == "missing" else plan.mirror.on_error
+            target = images[candidate]
+            return NewImage(self._pinned(target, answer.digest if mirror.pin else "") or target)
+        if resolution is NOT_LOOKED_UP and mirror.on_missing == "keep":
+            # Perhaps no mirror has it. All that must be known is asked at once, so its own rule asks now.
+            self._pinned(image, "")
+        missing = answer.status == "missing"
+        choice = mirror.on_missing if missing else mirror.on_error
         if choice == "rewrite":
-            return images[0], "", ""
-        if answer.status == "missing":
-            return "", "", "no mirror has it"
-        return "", "", f"no mirror could be queried: {answer.cause}"
-
-    def _approved(self, plan: Rewrite) -> tuple[str, ...]:
-        """The images on a mirror's targets that names approve. The others are never asked about."""
-        decide = self.policy.decide
-        return tuple(image for image in plan.candidates if decide(self.namespace, image).approved)
+            return NewImage(self._pinned(images[0], "") or images[0])
+        problem = "no mirror has it" if missing else f"no mirror could be queried: {answer.cause}"
+        if choice == "deny":
+            return NewImage(problem=problem)
+        return NewImage(self._pinned(image, "") or None, problem, "" if missing else answer.cause)
 
     def _pinned(self, image: str, digest: str) -> str:
         """The image with its digest; empty if it is not to be pinned, or cannot be."""
@@ -216,13 +206,3 @@ def _manifest(image: str) -> Manifest:
     """The manifest of an image that names approve, so that it parses."""
     reference = parse_reference(image)
     return manifest_of(reference, locate(reference))
-
-
-def is_never_pulled(pod: Any, slot: Slot) -> bool:
-    """Return whether the kubelet never pulls an image of a Pod, so that no registry matters."""
-    holder, depth = pod, len(slot.parts) - 1
-    for part in slot.parts[:depth]:
-        holder = holder[part]
-    if not isinstance(holder, dict):
-        return False
-    return "Never" in (holder.get("imagePullPolicy"), holder.get("pullPolicy"))

@@ -97,6 +97,17 @@ def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], 
     return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
+def unverified_list(kept: Sequence[Judgement]) -> str:
+    """Return the audit annotation for images that are kept although a registry could not be queried."""
+    return audit_list(kept, lambda judgement: f"{judgement.slot.value} ({judgement.unverified})")
+
+
+def kept_text(judgement: Judgement) -> str:
+    """Return what is said after an image that no mirror replaces, with the reason."""
+    verb = " is left as written: " if judgement.rewritten is None else " is pinned, but not on a mirror: "
+    return verb + judgement.problem
+
+
 def _rejected_warning(judgement: Judgement) -> str:
     slot = judgement.slot
     path = f"{escape(slot.path)}: " if slot.path else ""
@@ -111,11 +122,7 @@ def _rejected_warning(judgement: Judgement) -> str:
 
 
 def _rewrite_warning(judgement: Judgement) -> str:
-    became = (
-        f" is left as written: {judgement.problem}"
-        if judgement.rewritten is None
-        else f" was rewritten to {judgement.rewritten}"
-    )
+    became = kept_text(judgement) if judgement.problem else f" was rewritten to {judgement.rewritten}"
     return _fitted(f"{escape(judgement.slot.path)}: ", escape(judgement.slot.value), became)
 
 

@@ -10,10 +10,18 @@ import orjson
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outcome, exemption, slots_to_judge
-from gatekeeper_py.core.admission.lookups import Facts, PodLookups, no_facts
-from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings
+from gatekeeper_py.core.admission.judgement import (
+    ActivePolicy,
+    Judgement,
+    Outcome,
+    by_name,
+    exemption,
+    slots_to_judge,
+)
+from gatekeeper_py.core.admission.lookups import Facts, PodLookups
+from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings, unverified_list
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
+from gatekeeper_py.core.admission.slot import is_never_pulled
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.document import rewrites
 
@@ -27,7 +35,8 @@ TOO_LARGE: Final = "the annotation that records it would be too large"
 def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
     """Return the mutating endpoint's answer: never a denial, a patch only of a Pod's images.
 
-    ``facts`` are what registries said; without them, what has to be looked up could not be verified.
+    ``facts`` are what registries said. Without them, images are rewritten by their names alone, and none is
+    pinned.
     """
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
@@ -41,6 +50,8 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
         unpatched = review.allowed(request.uid, audit_annotations=audit)
         return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
     planned = tuple(_plans(request, policy, facts))
+    if any(judgement.unverified for judgement in planned):
+        audit["unverified"] = unverified_list([judgement for judgement in planned if judgement.unverified])
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
     record = _record(request.object, rewritten) if rewritten else None
     if record is None:
@@ -48,7 +59,7 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
         # what was written. The validating webhook judges the images as they are.
         stay = tuple(_left_alone(judgement) for judgement in planned)
         response = review.allowed(request.uid, warnings=rewrite_warnings(stay), audit_annotations=audit)
-        return Outcome(response=response, verdict="allowed", mode=mode)
+        return Outcome(response=response, verdict="allowed", mode=mode, kept=stay)
     audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
     response = review.patched(
         request.uid,
@@ -56,7 +67,8 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
         warnings=rewrite_warnings(planned),
         audit_annotations=audit,
     )
-    return Outcome(response=response, verdict="mutated", mode=mode, judgements=rewritten)
+    kept = tuple(judgement for judgement in planned if judgement.problem)
+    return Outcome(response=response, verdict="mutated", mode=mode, judgements=rewritten, kept=kept)
 
 
 def _is_patchable(obj: Any) -> bool:
@@ -75,24 +87,30 @@ def _is_patchable(obj: Any) -> bool:
 def _plans(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None) -> Iterator[Judgement]:
     """Yield the images that a mirror or a digest replaces; those that have to stay with the problem."""
     registries = None
-    if policy.looks_up:
-        registries = PodLookups(request.object, policy, request.namespace, facts or no_facts())
+    if facts is not None and policy.looks_up:
+        registries = PodLookups(request.object, policy, request.namespace, facts)
     for slot in slots_to_judge(request, policy)[0]:
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
         if slot.problem or slot.noun == "image":
             continue
         plan = policy.plan(request.namespace, slot.value)
         if registries is not None:
-            image, problem = registries.new_image(slot, plan)
-        elif plan is not None:
-            image, problem = plan.image, plan.problem
-        else:
+            new = registries.new_image(slot, plan)
+        elif plan is None:
             continue
-        if image is not None or problem:
-            moved = plan is not None and (image is None or not image.startswith(f"{slot.value}@"))
-            mirror = plan.mirror.index if plan is not None and moved else None
-            decision = policy.decide(request.namespace, slot.value)
-            yield Judgement(slot, decision, rewritten=image, mirror=mirror, problem=problem)
+        else:
+            never_pulled = policy.looks_up and is_never_pulled(request.object, slot)
+            new = by_name(policy, request.namespace, plan, never_pulled=never_pulled)
+        if new.image is not None or new.problem:
+            moved = new.image is None or not new.image.startswith(f"{slot.value}@")
+            yield Judgement(
+                slot,
+                policy.decide(request.namespace, slot.value),
+                rewritten=new.image,
+                mirror=plan.mirror.index if plan is not None and moved else None,
+                problem=new.problem,
+                unverified=new.unverified,
+            )
 
 
 def _pull_secrets(

@@ -133,3 +133,13 @@ def type_name(value: Any) -> str:
     if isinstance(value, str):
         return "text"
     return "a list" if isinstance(value, list) else "a mapping"
+
+
+def is_never_pulled(obj: Any, slot: Slot) -> bool:
+    """Return whether the kubelet never pulls an image of an object, so that no registry matters."""
+    holder = obj
+    for part in slot.parts[:-1]:
+        holder = holder[part]
+    if not isinstance(holder, dict):
+        return False
+    return "Never" in (holder.get("imagePullPolicy"), holder.get("pullPolicy"))

@@ -16,11 +16,16 @@ from gatekeeper_py.core.admission.lookups import (
     Facts,
     IsFound,
     PodLookups,
-    no_facts,
     nobody_asked,
     refusing_mirror,
 )
-from gatekeeper_py.core.admission.messages import audit_list, denial_message, undeclared_warning, warnings_for
+from gatekeeper_py.core.admission.messages import (
+    audit_list,
+    denial_message,
+    undeclared_warning,
+    unverified_list,
+    warnings_for,
+)
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images
@@ -30,7 +35,8 @@ from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
     """Return the validating endpoint's answer. Total over any request that ``review.parse`` returns.
 
-    ``facts`` are what registries said; without them, what has to be looked up could not be verified.
+    ``facts`` are what registries said. Without them, images are judged by their names alone. Pass ``Facts``
+    that know nothing to treat every look-up as one that failed.
     """
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
@@ -41,13 +47,15 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     kind = (request.group, request.kind)
     found, any_slot = slots_to_judge(request, policy)
     after_mirror = rewrites(mode) and kind != POD
-    judgements = tuple(judge(policy, request.namespace, s, after_mirror=after_mirror) for s in found)
-    if policy.looks_up and kind == POD:
-        registries = PodLookups(request.object, policy, request.namespace, facts or no_facts())
+    judgements = tuple(
+        judge(policy, request.namespace, s, after_mirror=after_mirror, obj=request.object) for s in found
+    )
+    if facts is not None and policy.looks_up and kind == POD:
+        registries = PodLookups(request.object, policy, request.namespace, facts)
         judgements = tuple(map(registries.verified, judgements))
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
-            audit["unverified"] = audit_list(kept, lambda j: f"{j.slot.value} ({j.unverified})")
+            audit["unverified"] = unverified_list(kept)
     rejected = [judgement for judgement in judgements if not judgement.approved]
     if rejected:
         return _refused(request, policy, mode, judgements, audit)

@@ -16,8 +16,8 @@ from builders import INSTANT, policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.lookups import Facts, final_facts, is_never_pulled, lookups
-from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.lookups import Facts, final_facts, lookups
+from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.images.manifest import (
     MISSING,
     Answer,
@@ -164,10 +164,16 @@ class TestVerify:
         compiled = policy("deny: [r.io/team/evil]", allow=self.allow)
         assert lookups(request("r.io/team/evil:1"), compiled, validate) == ()
 
-    def test_without_facts_it_could_not_be_verified(self) -> None:
+    def test_without_facts_names_alone_decide(self) -> None:
         compiled = policy(allow=self.allow)
-        assert validate(request("r.io/strict/x:1"), compiled).verdict == "denied"
-        assert validate(request("r.io/team/x:1"), compiled).verdict == "allowed"
+        for image in ("r.io/strict/x:1", "r.io/team/x:1"):
+            outcome = validate(request(image), compiled)
+            assert (outcome.verdict, outcome.judgements[0].unverified) == ("allowed", "")
+
+    def test_with_facts_that_know_nothing_it_could_not_be_verified(self) -> None:
+        compiled = policy(allow=self.allow)
+        assert validate(request("r.io/strict/x:1"), compiled, facts({})).verdict == "denied"
+        assert validate(request("r.io/team/x:1"), compiled, facts({})).verdict == "allowed"
 
     @pytest.mark.parametrize(("answer", "count"), [(FOUND, 1), (MISSING, None), (DOWN, None)])
     def test_the_hot_path_takes_found_images_only(self, answer: Answer, count: int | None) -> None:
@@ -301,6 +307,94 @@ class TestMirrors:
     def test_an_image_that_stands_in_a_list_has_no_pull_policy(self) -> None:
         slot = Slot(("spec", "images", 0), "image", "nginx:1")
         assert not is_never_pulled({"spec": {"images": ["nginx:1"]}}, slot)
+
+    @pytest.mark.parametrize(
+        ("options", "answers", "annotation"),
+        [
+            pytest.param("", (DOWN, MISSING), "nginx:1 (connection refused)", id="kept-after-an-error"),
+            pytest.param("", (MISSING, MISSING), None, id="kept-as-missing"),
+            pytest.param("", (DOWN, FOUND), None, id="found"),
+            pytest.param("onError: rewrite", (DOWN, MISSING), None, id="rewritten"),
+            pytest.param("onError: deny", (DOWN, MISSING), None, id="left-for-validate-to-refuse"),
+        ],
+    )
+    def test_an_image_kept_after_an_error_is_in_the_audit_annotations_of_mutate(
+        self, options: str, answers: tuple[Answer, Answer], annotation: str | None
+    ) -> None:
+        known = facts(dict(zip((self.hub, self.dr), answers, strict=True)))
+        outcome = mutate(request("nginx:1", "r.io/x:1"), policy(MIRROR % options), known)
+        document = outcome.response.document()["response"]
+        assert document["auditAnnotations"].get("unverified") == annotation
+
+    @pytest.mark.parametrize(
+        ("answers", "cause"),
+        [
+            pytest.param((MISSING, MISSING, FOUND), "no mirror has it", id="missing"),
+            pytest.param(
+                (DOWN, MISSING, FOUND), "no mirror could be queried: connection refused", id="error"
+            ),
+        ],
+    )
+    def test_an_image_that_no_mirror_has_is_pinned_by_its_own_rule(
+        self, answers: tuple[Answer, Answer, Answer], cause: str
+    ) -> None:
+        allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
+        asked, own = request("nginx:1"), "docker.io/library/nginx:1"
+        known = facts(dict(zip((self.hub, self.dr, own), answers, strict=True)))
+        outcome = mutate(asked, policy(MIRROR % "", allow=allow), known)
+        assert image_after(outcome, asked) == f"nginx:1@{DIGEST}"
+        (warning,) = outcome.response.warnings
+        assert warning == f"spec.containers[0].image: nginx:1 is pinned, but not on a mirror: {cause}"
+        assert [judgement.mirror for judgement in outcome.judgements] == [None]
+
+    @pytest.mark.parametrize(
+        ("options", "answers"),
+        [
+            pytest.param("onMissing: deny", (MISSING, MISSING), id="its-mirror-refuses-it"),
+            pytest.param("except: [docker.io/library/nginx]", (FOUND, FOUND), id="excepted"),
+        ],
+    )
+    def test_an_image_is_not_pinned_by_its_own_rule(
+        self, options: str, answers: tuple[Answer, Answer]
+    ) -> None:
+        allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
+        asked, own = request("nginx:1"), "docker.io/library/nginx:1"
+        known = facts(dict(zip((self.hub, self.dr, own), (*answers, FOUND), strict=True)))
+        assert image_after(mutate(asked, policy(MIRROR % options, allow=allow), known), asked) == "nginx:1"
+
+    def test_an_image_whose_mirror_has_it_is_not_looked_up_in_its_own_registry(self) -> None:
+        allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
+        known = facts({self.hub: FOUND, self.dr: MISSING})
+        mutate(request("nginx:1"), policy(MIRROR % "", allow=allow), known)
+        assert not known.missing
+
+    @pytest.mark.parametrize(
+        ("to", "allow", "image", "verdict"),
+        [
+            pytest.param("r.io/hub", "[docker.io/library/**]", None, "allowed", id="target-unlisted"),
+            pytest.param("[reg.io, dr.io/nginx]", "[dr.io]", "dr.io/nginx:1", "allowed", id="first-unusable"),
+            pytest.param("[r.io/n, dr.io/n]", "[dr.io]", "dr.io/n:1", "allowed", id="first-unlisted"),
+            pytest.param("[reg.io, r.io/n]", "[dr.io]", None, "denied", id="no-target-left"),
+        ],
+    )
+    def test_a_template_gets_the_verdict_of_its_pod(
+        self, to: str, allow: str, image: str | None, verdict: str
+    ) -> None:
+        mirror = f"mirrors: [{{from: docker.io/library/nginx, to: {to}, verify: true}}]"
+        compiled = policy(mirror, allow=allow)
+        template = validate(request("nginx:1", kind="Deployment"), compiled)
+        assert (template.verdict, template.judgements[0].rewritten) == (verdict, image)
+        for known in (None, Facts(lambda _lookup: Resolution(FOUND, 0))):
+            asked = request("nginx:1")
+            stored = image_after(mutate(asked, compiled, known), asked)
+            assert stored == (image or "nginx:1")
+            assert validate(request(stored), compiled, known).verdict == verdict
+
+    def test_a_template_whose_image_is_never_pulled_is_judged_as_written(self) -> None:
+        container = {"name": "c", "image": "nginx:1", "imagePullPolicy": "Never"}
+        asked = request(kind="Deployment", containers=[container])
+        outcome = validate(asked, policy(MIRROR % ""))
+        assert (outcome.verdict, outcome.judgements[0].rewritten) == ("denied", None)
 
     def test_a_template_is_approved_when_some_candidate_would_be_by_name(self) -> None:
         asked = request("nginx:1", kind="Deployment")

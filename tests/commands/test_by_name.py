@@ -1,0 +1,124 @@
+"""Commands that contact no registry judge images by their names, whatever the policy looks up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from builders import pod, policy_text, workload
+from commanding import Command, Write
+from fakecluster import FakeCluster
+
+NOWHERE = "127.0.0.1:1"
+"""Nothing listens on this port, so a look-up would fail."""
+
+IMAGE = f"{NOWHERE}/app:1"
+STRICT = "verify: true, onMissing: deny, onError: deny"
+
+
+def mirror(options: str, *, to: str = f"'{NOWHERE}/hub'", allow: str) -> str:
+    mirrors = f"mirrors: [{{from: docker.io/library, to: {to}, {options}}}]\n"
+    return policy_text(mirrors, mode="mutate", allow=allow)
+
+
+POLICIES = [
+    pytest.param(
+        policy_text(allow=f"[{{image: '{NOWHERE}/**', verify: true, onError: deny}}]"),
+        IMAGE,
+        None,
+        id="rule-verify",
+    ),
+    pytest.param(
+        policy_text(mode="mutate", allow=f"[{{image: '{NOWHERE}/**', pin: true, onError: deny}}]"),
+        IMAGE,
+        None,
+        id="rule-pin",
+    ),
+    pytest.param(
+        mirror(STRICT, allow=f"['{NOWHERE}/hub/**']"), "nginx:1", f"{NOWHERE}/hub/nginx:1", id="mirror"
+    ),
+    pytest.param(
+        mirror(f"{STRICT}, pin: true", allow=f"['{NOWHERE}/hub/**', docker.io]"),
+        "nginx:1",
+        f"{NOWHERE}/hub/nginx:1",
+        id="mirror-pin",
+    ),
+    pytest.param(mirror(STRICT, allow="[docker.io]"), "nginx:1", None, id="mirror-whose-target-is-unlisted"),
+    pytest.param(
+        mirror(STRICT, to=f"[r.io/hub, '{NOWHERE}/hub']", allow=f"['{NOWHERE}/hub/**']"),
+        "nginx:1",
+        f"{NOWHERE}/hub/nginx:1",
+        id="mirror-whose-first-target-is-unlisted",
+    ),
+]
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster().serving() as cluster:
+        yield cluster
+
+
+def named(obj: dict[str, Any], name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "shop"}, "spec": obj["spec"]}
+
+
+@pytest.mark.parametrize(("policy", "image", "rewritten"), POLICIES)
+def test_every_command_gives_the_same_answer(
+    command: Command,
+    write: Write,
+    cluster: FakeCluster,
+    tmp_path: Path,
+    policy: str,
+    image: str,
+    rewritten: str | None,
+) -> None:
+    given = write(policy)
+    stored = rewritten or image
+    written = write(json.dumps(pod(image)), "pod.json")
+    template = write(json.dumps(workload("Deployment", image)), "deployment.json")
+    config = cluster.kubeconfig(tmp_path)
+    cluster.add("/api/v1/pods", named(pod(stored), "web-1"))
+    cluster.add("/apis/apps/v1/deployments", named(workload("Deployment", image), "web"))
+
+    explained = command("explain", given, image, "-n", "shop", "-o", "json")
+    assert [each["rewritten"] for each in json.loads(explained.out)] == [rewritten]
+    assert command("explain", given, stored).code == 0
+
+    reviewed = command("review", given, written, template, "-o", "json")
+    assert (reviewed.code, reviewed.err) == (0, "")
+    verdicts = [each["verdict"] for each in json.loads(reviewed.out)]
+    assert verdicts == ["rewritten" if rewritten else "admitted", "admitted"]
+    mutated = command("review", given, written, "--mutate")
+    assert yaml.safe_load(mutated.out)["spec"]["containers"][0]["image"] == stored
+
+    tests = {
+        "apiVersion": "gatekeeper-py/v1",
+        "kind": "ImagePolicyTest",
+        "policy": given.name,
+        "cases": [
+            {"image": stored, "expect": "approved"},
+            {
+                "image": image,
+                "expect": "rejected" if explained.code else "approved",
+                "rewritten": rewritten,
+            },
+            {"manifest": written.name, "expect": "rewritten" if rewritten else "admitted"},
+            {"manifest": template.name, "expect": "admitted"},
+        ],
+    }
+    tested = command("test", write(yaml.safe_dump(tests), "tests.yaml"))
+    assert (tested.code, tested.out) == (0, "4 cases: 4 passed, 0 failed\n")
+
+    audited = command("audit", "--policy", given, "--kubeconfig", config)
+    assert (audited.code, audited.err) == (0, "")
+
+    nothing = write(policy_text(allow="[x.io]"), "nothing.yaml")
+    differing = command("diff", nothing, given, "--kubeconfig", config, "-o", "json")
+    changes = {each["image"]: each["after"] for each in json.loads(differing.out)["images"]}
+    assert changes == dict.fromkeys({stored, image}, "approved")
