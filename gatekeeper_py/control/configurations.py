@@ -98,6 +98,8 @@ class Configurations:
         """What each configuration should have been at the end of the last pass, by path."""
         self._carried: dict[str, Conditions] = {}
         """The conditions of the fast path that each configuration was last seen to carry, by path."""
+        self._found: dict[str, Desired] = {}
+        """What each configuration was when it was first seen without good settings, by path."""
         self._registered_at: datetime | None = None
 
     async def read(self) -> dict[str, dict[str, Any]]:
@@ -121,11 +123,20 @@ class Configurations:
                 current is not None if wanted.mutates is None else wanted.mutates
             ):
                 continue
-            kept = None
-            if wanted.settings is None and current is not None:
-                kept = drift.keeping_settings(current, template)
+            kept = self._kept(template, current) if wanted.settings is None else None
             found.append(kept or build(self._target, wanted.settings or WebhookSettings()))
         return found
+
+    def _kept(self, template: Desired, current: dict[str, Any] | None) -> Desired | None:
+        """Return a configuration with the settings that it was found with, ``None`` if it never existed.
+
+        Only what it was when it was first seen counts: what somebody changes later is repaired.
+        """
+        if template.path not in self._found and current is not None:
+            kept = drift.keeping_settings(current, template)
+            if kept is not None:
+                self._found[template.path] = kept
+        return self._found.get(template.path)
 
     async def apply(
         self, live: dict[str, dict[str, Any]], wanted: Wanted, bundle: bytes, owner: Owner, now: datetime

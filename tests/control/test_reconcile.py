@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -278,6 +279,54 @@ async def test_unknown_settings_leave_what_exists_but_rotate_its_certificates(ar
     assert pods["clientConfig"]["service"]["name"] == "gk"
     await armed.reconcile(None, replace(BOTH, settings=WebhookSettings()))
     assert armed.cluster.objects[VALIDATING]["webhooks"][0]["failurePolicy"] == "Fail"
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind"),
+    [
+        pytest.param(lambda it: it.update(failurePolicy="Ignore"), "failure-policy", id="failure-policy"),
+        pytest.param(lambda it: it["rules"].clear(), "rules", id="rules"),
+        pytest.param(
+            lambda it: it["namespaceSelector"]["matchExpressions"][0]["values"].append("evil"),
+            "selector",
+            id="selector",
+        ),
+        pytest.param(
+            lambda it: it["matchConditions"].append({"name": "never", "expression": "false"}),
+            "conditions",
+            id="foreign-condition",
+        ),
+    ],
+)
+async def test_after_a_start_without_settings_later_changes_are_repaired(
+    armed: World, edit: Callable[[dict[str, Any]], object], kind: str
+) -> None:
+    """What was found at the start stays; what somebody changes afterwards does not."""
+    process, unknown = armed.process(), replace(BOTH, settings=None)
+    found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
+    await armed.reconcile(None, found)
+    before = armed.cluster.objects[VALIDATING]["webhooks"]
+    await armed.reconcile(process, unknown)
+    armed.cluster.edit(VALIDATING, lambda it: edit(it["webhooks"][0]))
+    report = await armed.reconcile(process, unknown)
+    assert report.changes.repaired == (VALIDATING_NAME,)
+    assert report.changes.tampering == (kind,)
+    assert armed.cluster.objects[VALIDATING]["webhooks"] == before
+    assert not (await armed.reconcile(process, unknown)).changes.any
+
+
+async def test_after_a_start_without_settings_a_deleted_configuration_comes_back_as_it_was(
+    armed: World,
+) -> None:
+    """With its exemptions, without which the cluster might not recover."""
+    process, unknown = armed.process(), replace(BOTH, settings=None)
+    found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
+    await armed.reconcile(None, found)
+    before = armed.cluster.objects[VALIDATING]["webhooks"]
+    await armed.reconcile(process, unknown)
+    del armed.cluster.objects[VALIDATING]
+    assert (await armed.reconcile(process, unknown)).changes.repaired == (VALIDATING_NAME,)
+    assert armed.cluster.objects[VALIDATING]["webhooks"] == before
 
 
 async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: World) -> None:

@@ -78,7 +78,12 @@ def keeping_settings(live: Mapping[str, Any], template: Desired) -> Desired | No
     """
     ours = {webhook["name"]: webhook for webhook in template.webhooks}
     webhooks = tuple(
-        {**without_conditions(webhook), "clientConfig": ours[webhook["name"]]["clientConfig"]}
+        {
+            # Written out like every field of the templates, so that an added condition is drift.
+            "matchConditions": [],
+            **without_conditions(webhook),
+            "clientConfig": ours[webhook["name"]]["clientConfig"],
+        }
         for webhook in live.get("webhooks") or ()
         if webhook.get("name") in ours
     )

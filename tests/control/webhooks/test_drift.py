@@ -252,6 +252,18 @@ def test_settings_that_are_unknown_are_kept_with_our_own_service() -> None:
     assert keeping_settings({"webhooks": [{"name": "foreign"}]}, DESIRED) is None
 
 
+def test_a_condition_is_drift_even_where_none_was_found() -> None:
+    """API servers leave out an empty list."""
+    found = live()
+    found["webhooks"][0].pop("matchConditions")
+    kept = keeping_settings(found, DESIRED)
+    assert kept is not None
+    document = kept.document(b"ca", OWNER)
+    assert not any("matchConditions" in path for path in differences(found, document))
+    found["webhooks"][0]["matchConditions"] = [{"name": "never", "expression": "false"}]
+    assert f"webhooks[{DESIRED.names[0]}].matchConditions" in differences(found, document)
+
+
 @pytest.mark.parametrize(
     ("webhooks", "expected"),
     [
