@@ -25,7 +25,7 @@ from gatekeeper_py.control.webhooks.settings import (
     WebhookSettings,
     parse_settings,
 )
-from gatekeeper_py.control.webhooks.templates import mutating, validating
+from gatekeeper_py.control.webhooks.templates import VALIDATING_PATH, exemptions, mutating, validating
 from gatekeeper_py.core.names import always_exempt
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import PolicyError
@@ -80,7 +80,7 @@ class Status:
     """The status of an installation. ``mode`` and ``revision`` are those of the ConfigMap.
 
     ``in_step`` is ``None`` without a fast path, ``enforcement`` if no controller proves it. The exemptions
-    are those of the settings in the cluster.
+    are those of the settings in the cluster; while these are refused, those of the live configuration.
     """
 
     namespace: str
@@ -164,7 +164,7 @@ class _Assessment:
         webhooks = self._webhooks(policy, settings, store, paused=paused is not None)
         in_step = self._controllers(policy, paused=paused is not None)
         enforcement = self._enforcement(paused=paused is not None)
-        known = settings or WebhookSettings()
+        exempt_namespaces, exempt_labels = self._exemptions(settings)
         return Status(
             namespace=self._installation.namespace,
             problems=tuple(dict.fromkeys(self._problems)),
@@ -175,10 +175,8 @@ class _Assessment:
             paused=paused,
             in_step=in_step,
             enforcement=enforcement,
-            exempt_namespaces=tuple(
-                dict.fromkeys((*always_exempt(self._installation.namespace), *known.exempt_namespaces))
-            ),
-            exempt_labels=tuple(f"{key}={value}" for key, value in known.exempt_namespace_labels),
+            exempt_namespaces=exempt_namespaces,
+            exempt_labels=exempt_labels,
         )
 
     def _paused(self) -> datetime | None:
@@ -227,6 +225,18 @@ class _Assessment:
         except InvalidWebhookSettings as problem:
             self._problems.append(f"{SETTINGS_KEY} is refused: {problem.findings[0]}")
             return None
+
+    def _exemptions(self, settings: WebhookSettings | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the exempt namespaces, by name and by label."""
+        if settings is None or not self._has_controller:
+            # The last good settings are in force, or those of whoever applied the static configurations.
+            found = exemptions(self._facts.webhooks.get(VALIDATING_PATH) or {})
+            if found is not None:
+                return found
+        known = settings or WebhookSettings()
+        names = (*always_exempt(self._installation.namespace), *known.exempt_namespaces)
+        labels = (f"{key}={value}" for key, value in known.exempt_namespace_labels)
+        return tuple(dict.fromkeys(names)), tuple(labels)
 
     def _store(self) -> CertificateStore | None:
         """Return what the Secret holds, ``None`` when it is not known."""

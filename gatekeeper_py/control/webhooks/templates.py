@@ -6,7 +6,7 @@ controller can compare each of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -175,6 +175,31 @@ def _not_exempt(target: Target, settings: WebhookSettings) -> dict[str, Any]:
         for label, value in settings.exempt_namespace_labels
     ]
     return {"matchExpressions": terms}
+
+
+def exemptions(live: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Return the namespaces and the labels that a live validating configuration exempts.
+
+    A label is written as ``label=value``, or without a value if any value exempts. ``None`` when the
+    configuration does not review Pods.
+    """
+    for webhook in live.get("webhooks") or ():
+        if webhook.get("name") == POD_VALIDATION:
+            terms = (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
+            names = [value for term in terms for value in _excluded(term) if term["key"] == NAMESPACE_LABEL]
+            labels = [
+                f"{term['key']}={value}"
+                for term in terms
+                for value in _excluded(term)
+                if term["key"] != NAMESPACE_LABEL
+            ]
+            labels += [term["key"] for term in terms if term.get("operator") == "DoesNotExist"]
+            return tuple(dict.fromkeys(names)), tuple(dict.fromkeys(labels))
+    return None
+
+
+def _excluded(term: Mapping[str, Any]) -> list[str]:
+    return (term.get("values") or []) if term.get("operator") == "NotIn" else []
 
 
 def _rules(kinds: Iterable[WorkloadKind]) -> list[dict[str, Any]]:

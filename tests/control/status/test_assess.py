@@ -407,6 +407,25 @@ def test_exemptions_are_those_of_the_settings() -> None:
     assert status.exempt_labels == ("team=platform",)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param({"webhooks.yaml": "colour: red"}, id="bad"),
+        pytest.param({"webhook.yaml": ""}, id="misnamed"),
+    ],
+)
+def test_while_the_settings_are_refused_the_exemptions_are_those_in_force(data: dict[str, str]) -> None:
+    settings = WebhookSettings(
+        exempt_namespaces=("calico-system",), exempt_namespace_labels=(("team", "platform"),)
+    )
+    document = validating(INSTALLATION.target, settings).document(STORE.bundle, OWNER)
+    facts = replace(healthy(), settings={"data": data}, webhooks={VALIDATING_PATH: document})
+    status = assessed(facts)
+    assert status.exempt_namespaces == ("ns", "kube-system", "calico-system")
+    assert status.exempt_labels == ("team=platform",)
+    assert assessed(replace(facts, webhooks={})).exempt_namespaces == ("ns", "kube-system")
+
+
 def test_a_secret_that_may_not_be_read_is_not_a_problem() -> None:
     assert assessed(replace(healthy(), secret=None, secret_readable=False)).healthy
 

@@ -15,6 +15,7 @@ from gatekeeper_py.control.webhooks.templates import (
     POD_VALIDATION,
     POLICY_GUARD,
     WORKLOAD_VALIDATION,
+    exemptions,
     mutating,
     validating,
 )
@@ -80,6 +81,22 @@ def test_exempt_namespaces_are_in_every_selector_but_the_guards() -> None:
     assert guard["namespaceSelector"] == {
         "matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["ns"]}]
     }
+
+
+def test_the_exemptions_of_a_live_configuration_are_read_back() -> None:
+    settings = WebhookSettings(
+        exempt_namespaces=("calico-system",), exempt_namespace_labels=(("team", "platform"), ("tier", "0"))
+    )
+    document: dict[str, Any] = {"webhooks": list(validating(TARGET, settings).webhooks)}
+    assert exemptions(document) == (("ns", "kube-system", "calico-system"), ("team=platform", "tier=0"))
+    terms = document["webhooks"][0]["namespaceSelector"]["matchExpressions"]
+    terms += [{"key": "control-plane", "operator": "DoesNotExist"}, {"key": "x", "operator": "Exists"}]
+    assert exemptions(document) == (
+        ("ns", "kube-system", "calico-system"),
+        ("team=platform", "tier=0", "control-plane"),
+    )
+    assert exemptions({"webhooks": [{"name": "foreign"}]}) is None
+    assert exemptions({}) is None
 
 
 def test_extra_rules_are_a_webhook_of_their_own_that_is_called_for_every_change() -> None:
