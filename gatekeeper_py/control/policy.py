@@ -145,6 +145,7 @@ class PolicyFollower:
         except Exception:  # noqa: BLE001 - a bug of ours must not end the controller
             self._log.error("policy_not_parsed", exc_info=True)
             self._problem = "the policy cannot be parsed: internal error"
+            self._on_changed()
             return
         self._problem = self.refused = ""
         self._stop_timer()

@@ -223,9 +223,13 @@ async def test_a_bug_of_ours_leaves_the_last_answer(setup: Setup, monkeypatch: p
         raise ZeroDivisionError
 
     monkeypatch.setattr(setup.follower._parser, "parse", broken)
+    changes = setup.changes
     await setup.take(ENFORCE)
     assert setup.follower.mutates is True
     assert setup.log.events == ["policy_not_parsed"]
+    # At once, so that the alarm does not wait for the next pass.
+    assert setup.changes == changes + 1
+    assert "internal error" in setup.follower.problem()
 
 
 async def test_a_policy_that_was_not_confirmed_for_long_is_a_problem(setup: Setup) -> None:
