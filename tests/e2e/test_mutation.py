@@ -38,6 +38,7 @@ def toggle(product: Installed, mode: str) -> None:
     product.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
 
 
+@pytest.mark.oldest
 def test_toggling_to_mutate_registers_it_and_toggling_back_removes_it(
     enforcing: Installed, namespace: str
 ) -> None:
