@@ -153,7 +153,7 @@ class FakeCluster:
 
     def _page(self, objects: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
         start = int(query.get("continue", "0"))
-        end = start + min(int(query["limit"]), self.page_size)
+        end = start + min(int(query.get("limit", self.page_size)), self.page_size)
         metadata: dict[str, Any] = {"resourceVersion": "1"}
         if end < len(objects):
             metadata |= {"continue": str(end), "remainingItemCount": len(objects) - end}

@@ -14,10 +14,12 @@ from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
     cluster_options,
     note_missing,
+    note_unknown_exemptions,
     policy_in,
     progress,
     with_cluster,
 )
+from gatekeeper_py.commands.exemptions import Exemptions, exemptions_in
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Interval, check_namespace, given
 from gatekeeper_py.commands.policyinput import now, usable_policy
@@ -100,6 +102,9 @@ def audit(
     With --every, audit until a signal, log each audit as a JSON line, and write Report or PolicyReport
     objects instead of a table. An audit that fails is logged and leaves the reports as they are.
 
+    With --configmap, the ConfigMap gatekeeper-py-webhooks in the same namespace says which namespaces are
+    exempt, by name and by label, unless --exempt-namespace is given.
+
     Exit code: 0 when the policy would refuse no image, 1 when it would refuse some, 2 when the cluster or the
     policy cannot be used. With --suggest or --every: 0 or 2.
     """
@@ -107,16 +112,9 @@ def audit(
     reports_only = style == "table" and not (suggest or wide or approved_too or policy == "-")
     _check_loop_usage(every, report, events=events, reports_only=reports_only)
     if suggest:
-        if policy is not None or configmap is not None or style != "table":
-            raise click.UsageError(
-                "--suggest prints a policy; it takes --by and --base, and no policy or format"
-            )
-        if approved_too and given("exempt_namespaces"):
-            raise click.UsageError(
-                "--suggest --all includes exempt namespaces; it takes no --exempt-namespace"
-            )
-        exempt = frozenset() if approved_too else frozenset(exempt_namespaces)
-        click.echo(_suggested(base, by or "registry", namespace, exempt, kubeconfig, context), nl=False)
+        _check_suggest_usage(policy, configmap, style, approved_too=approved_too)
+        left_out = frozenset() if approved_too else frozenset(exempt_namespaces)
+        click.echo(_suggested(base, by or "registry", namespace, left_out, kubeconfig, context), nl=False)
         return 0
     if by is not None or base is not None:
         raise click.UsageError("--by and --base need --suggest")
@@ -124,12 +122,13 @@ def audit(
         checked.check_sources(None if policy is None else Path(policy), configmap)
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
+    exempt = None if configmap and not given("exempt_namespaces") else frozenset(exempt_namespaces)
     if every is not None:
         return _repeat(
             policy,
             configmap,
             namespace,
-            frozenset(exempt_namespaces),
+            exempt,
             every,
             report or "auto",
             kubeconfig,
@@ -143,15 +142,21 @@ def audit(
         from gatekeeper_py.inventory.survey import survey  # noqa: PLC0415 - keeps other commands fast to start
         from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
 
-        found = judged_by if isinstance(judged_by, Policy) else await policy_in(api, judged_by)
+        known = Exemptions(namespaces=exempt or frozenset())
+        if isinstance(judged_by, Policy):
+            found = judged_by
+        else:
+            found = await policy_in(api, judged_by)
+            if exempt is None:
+                known = await exemptions_in(api, judged_by.namespace, namespace)
+        note_unknown_exemptions(known)
         judge = Snapshot(found.at(instant), CACHE_SIZE, CacheCounts())
-        exempt = frozenset(exempt_namespaces)
         with progress() as on_page:
             return found, await survey(
                 api,
                 judge,
                 namespace=namespace,
-                exempt=exempt,
+                exempt=known.namespaces,
                 # The page counts approved images by registry and namespace, even if it does not list them.
                 keep_approved=approved_too or style == "html",
                 on_page=on_page,
@@ -165,6 +170,15 @@ def audit(
     else:
         write_report(survey.tally, style, wide=wide)
     return 1 if survey.tally.counts["rejected"] else 0
+
+
+def _check_suggest_usage(
+    policy: str | None, configmap: checked.ConfigMapName | None, style: Style, *, approved_too: bool
+) -> None:
+    if policy is not None or configmap is not None or style != "table":
+        raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
+    if approved_too and given("exempt_namespaces"):
+        raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")
 
 
 def _check_loop_usage(
@@ -182,7 +196,7 @@ def _repeat(
     policy: str | None,
     configmap: checked.ConfigMapName | None,
     namespace: str | None,
-    exempt: frozenset[str],
+    exempt: frozenset[str] | None,
     every: float,
     report: Choice,
     kubeconfig: Path | None,

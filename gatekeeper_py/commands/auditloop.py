@@ -13,6 +13,7 @@ from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.commands.clusterinput import CACHE_SIZE, MAX_TRIES, policy_input_in
+from gatekeeper_py.commands.exemptions import exemptions_in
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import PolicyInput, now, read_policy
 from gatekeeper_py.core.policy.policy import Policy
@@ -42,7 +43,8 @@ class LoopSettings:
     policy: str | None
     configmap: checked.ConfigMapName | None
     namespace: str | None
-    exempt: frozenset[str]
+    exempt: frozenset[str] | None
+    """``None``: the settings in the namespace of the ConfigMap say it."""
     every: float
     report: Choice
     events: bool
@@ -73,6 +75,7 @@ class _Loop:
         self._log = log
         self._stop = stop
         self._monotonic = monotonic
+        self._unknown_exemptions = ""
         self._events = WarningEvents() if settings.events else None
 
     async def run(self) -> int:
@@ -109,11 +112,12 @@ class _Loop:
             policy = _usable(await self._policy(api))
             warned = Warned() if self._events is not None else None
             compiled = policy.at(now())
+            exempt = await self._exempt(api)
             found = await survey(
                 api,
                 Snapshot(compiled, CACHE_SIZE, CacheCounts()),
                 namespace=self._settings.namespace,
-                exempt=self._settings.exempt,
+                exempt=exempt,
                 keep_approved=True,
                 warned=warned,
             )
@@ -133,6 +137,17 @@ class _Loop:
         if self._settings.configmap is not None:
             return await policy_input_in(api, self._settings.configmap)
         return await asyncio.to_thread(read_policy, self._settings.policy or "")
+
+    async def _exempt(self, api: ApiClient) -> frozenset[str]:
+        """Read the exempt namespaces again: the settings, and labels, may have changed."""
+        if self._settings.exempt is not None:
+            return self._settings.exempt
+        assert self._settings.configmap is not None  # noqa: S101 - otherwise the namespaces are given
+        found = await exemptions_in(api, self._settings.configmap.namespace, self._settings.namespace)
+        if found.problem and found.problem != self._unknown_exemptions:
+            self._log.warning("exemptions_unknown", problem=found.problem)
+        self._unknown_exemptions = found.problem
+        return found.namespaces
 
     async def _record(self, api: ApiClient, warned: Warned | None) -> int:
         if self._events is None or warned is None:

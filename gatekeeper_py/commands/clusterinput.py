@@ -14,6 +14,7 @@ from urllib.parse import quote
 import click
 
 from gatekeeper_py import settings as checked
+from gatekeeper_py.commands.exemptions import Exemptions
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import PolicyInput, live_policy, usable
 from gatekeeper_py.core.admission.fields import GroupKind
@@ -95,6 +96,12 @@ def note_missing(kinds: Iterable[GroupKind]) -> None:
 
     for kind in kinds:
         click.echo(f"Note: the cluster does not serve {kind_text(kind)}", err=True)
+
+
+def note_unknown_exemptions(exemptions: Exemptions) -> None:
+    """Report on stderr why further namespaces may be exempt."""
+    if exemptions.problem:
+        click.echo(f"Note: not all exempt namespaces are known: {exemptions.problem}", err=True)
 
 
 @contextmanager

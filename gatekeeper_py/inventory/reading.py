@@ -18,6 +18,10 @@ class NotFound(ClusterError):
     """There is no such object, kind or group."""
 
 
+class Forbidden(ClusterError):
+    """The caller may not read this."""
+
+
 class Expired(ClusterError):
     """A list's continue token is too old. ``token``, if given, resumes with the list as it is now."""
 
@@ -37,6 +41,8 @@ async def read(api: ApiClient, path: str, query: Mapping[str, str], *, doing: st
         message = f"cannot {doing}: {problem.explanation}"
         if problem.status == HTTPStatus.NOT_FOUND:
             raise NotFound(message) from None
+        if problem.status == HTTPStatus.FORBIDDEN:
+            raise Forbidden(message) from None
         if problem.status == HTTPStatus.GONE:
             raise Expired(message, problem.continue_token) from None
         raise ClusterError(message) from None

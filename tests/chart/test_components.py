@@ -46,13 +46,14 @@ def test_the_identity_may_list_what_is_audited_write_reports_and_nothing_else(re
         for plural in (api.plural, f"cluster{api.plural}"):
             expected[api.group, plural] = {"list", "create", "update", "delete"}
     expected["", "events"] = {"create"}
+    expected["", "namespaces"] = {"list"}
     assert verbs == expected
     role = rendered["Role", "gatekeeper-py", NAME]
     assert role["rules"] == [
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
-            "resourceNames": ["gatekeeper-py-policy"],
+            "resourceNames": ["gatekeeper-py-policy", "gatekeeper-py-webhooks"],
             "verbs": ["get"],
         }
     ]
@@ -68,6 +69,8 @@ def test_the_command_accepts_the_arguments_and_the_pod_is_restricted(rendered: O
     parsed = audit.make_context(name, arguments, parent=parent).params
     assert (parsed["every"], parsed["report"], parsed["events"]) == (600.0, "auto", True)
     assert str(parsed["configmap"]) == "gatekeeper-py/gatekeeper-py-policy"
+    # The audit reads the exemptions from the settings of the webhooks.
+    assert not any(argument.startswith("--exempt-namespace") for argument in arguments)
     assert pod["serviceAccountName"] == NAME
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True

@@ -258,19 +258,36 @@ def test_the_notes_show_the_way_to_open_the_cluster_that_works() -> None:
     assert "annotate" not in without
 
 
-def test_the_audit_exempts_the_namespaces_that_the_webhook_does_not_review(helm: Helm) -> None:
+@pytest.mark.parametrize(
+    ("cert_manager", "expected"),
+    [
+        pytest.param(False, [], id="read-from-the-settings"),
+        pytest.param(
+            True,
+            [
+                "--exempt-namespace=platform",
+                "--exempt-namespace=kube-system",
+                "--exempt-namespace=calico-system",
+            ],
+            id="no-settings-in-the-cluster",
+        ),
+    ],
+)
+def test_the_audit_exempts_the_namespaces_that_the_webhook_does_not_review(
+    helm: Helm, *, cert_manager: bool, expected: list[str]
+) -> None:
     values = merged(
         WITH_POLICY,
-        {"reports": {"enabled": True}, "webhooks": {"exemptNamespaces": ["calico-system", "kube-system"]}},
+        {
+            "reports": {"enabled": True},
+            "certManager": {"enabled": cert_manager},
+            "webhooks": {"exemptNamespaces": ["calico-system", "kube-system"]},
+        },
     )
     objects = helm.objects("shop", "--namespace=platform", values=values)
     pod = objects["Deployment", "platform", "gatekeeper-py-reports"]["spec"]["template"]["spec"]
     arguments = pod["containers"][0]["args"]
-    assert [each for each in arguments if each.startswith("--exempt-namespace")] == [
-        "--exempt-namespace=platform",
-        "--exempt-namespace=kube-system",
-        "--exempt-namespace=calico-system",
-    ]
+    assert [each for each in arguments if each.startswith("--exempt-namespace")] == expected
 
 
 @pytest.mark.parametrize("probes", ["default", "kube-public", "kube-node-lease"])

@@ -473,3 +473,116 @@ def test_images_in_exempt_namespaces_are_counted_and_not_rejected(audit: Audit, 
     said = audit("--exempt-namespace=", "--format", "json")
     assert json.loads(said.out)["counts"]["rejected"] == 1
     assert "exempt" in audit("--all").out
+
+
+POLICY_IN = "/api/v1/namespaces/platform/configmaps/policy"
+SETTINGS_IN = "/api/v1/namespaces/platform/configmaps/gatekeeper-py-webhooks"
+NAMESPACES = "/api/v1/namespaces"
+
+
+@pytest.fixture
+def live(audit: Audit, cluster: FakeCluster) -> Callable[..., Said]:
+    """Audits by the ConfigMap of an installation in the namespace ``platform``; each Pod has one image."""
+    cluster.lists["/apis/apps/v1/deployments"].clear()
+    cluster.lists[PODS].clear()
+    for name in ("calico", "platform", "shop", "team"):
+        labels = {"kubernetes.io/metadata.name": name, "tier": "platform" if name == "team" else "shop"}
+        cluster.add(NAMESPACES, {"metadata": {"name": name, "labels": labels}})
+        cluster.add(PODS, named(pod("nginx:1.25"), "web", name))
+    cluster.documents[POLICY_IN] = {"data": {"policy.yaml": policy_text()}}
+    return lambda *arguments: audit("--configmap", "platform/policy", *arguments, policy=None)
+
+
+def rejected_in(said: Said) -> list[str]:
+    """The namespaces of what is rejected, after a run with ``--format json``."""
+    return [
+        each["namespace"]
+        for image in json.loads(said.out)["images"]
+        if image["verdict"] == "rejected"
+        for each in image["objects"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("exemptNamespaces: [calico]", ["shop", "team"], id="by-name"),
+        pytest.param("exemptNamespaceLabels: {tier: platform}", ["calico", "shop"], id="by-label"),
+        pytest.param(
+            "{exemptNamespaces: [calico], exemptNamespaceLabels: {x: y, tier: platform}}", ["shop"], id="both"
+        ),
+        pytest.param("", ["calico", "shop", "team"], id="none"),
+    ],
+)
+def test_the_settings_in_the_cluster_say_what_is_exempt(
+    live: Callable[..., Said], cluster: FakeCluster, text: str, expected: list[str]
+) -> None:
+    cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": text}}
+    said = live("--format", "json")
+    assert (rejected_in(said), said.err) == (expected, "")
+
+
+def test_without_settings_only_the_defaults_are_exempt(live: Callable[..., Said]) -> None:
+    said = live("--format", "json")
+    assert (rejected_in(said), said.err) == (["calico", "shop", "team"], "")
+
+
+def test_exempt_namespaces_that_are_given_replace_those_of_the_settings(
+    live: Callable[..., Said], cluster: FakeCluster
+) -> None:
+    cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaces: [calico]"}}
+    said = live("--format", "json", "--exempt-namespace=shop")
+    assert rejected_in(said) == ["calico", "platform", "team"]
+    assert cluster.asked(SETTINGS_IN) == []
+
+
+def test_the_labels_of_one_namespace_are_enough_for_its_audit(
+    live: Callable[..., Said], cluster: FakeCluster
+) -> None:
+    cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaceLabels: {tier: platform}"}}
+    assert rejected_in(live("--format", "json", "-n", "team")) == []
+    assert cluster.asked(NAMESPACES) == [
+        {"labelSelector": "tier=platform", "fieldSelector": "metadata.name=team"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "scripted", "note"),
+    [
+        pytest.param({"webhooks.yaml": "colour: red"}, {}, "is refused: line 1, colour", id="bad"),
+        pytest.param({"webhook.yaml": ""}, {}, "has no key webhooks.yaml", id="misnamed"),
+        pytest.param(
+            {}, {SETTINGS_IN: "configmaps is forbidden"}, "cannot get the ConfigMap", id="forbidden"
+        ),
+        pytest.param(
+            {"webhooks.yaml": "exemptNamespaceLabels: {tier: platform}"},
+            {NAMESPACES: "namespaces is forbidden"},
+            "cannot list namespaces with the label tier=platform",
+            id="no-right-to-list-namespaces",
+        ),
+    ],
+)
+def test_exemptions_that_are_not_known_are_told(
+    live: Callable[..., Said],
+    cluster: FakeCluster,
+    settings: dict[str, str],
+    scripted: dict[str, str],
+    note: str,
+) -> None:
+    """The audit lists too much, which nobody must take for complete knowledge."""
+    cluster.documents[SETTINGS_IN] = {"data": settings}
+    for path, message in scripted.items():
+        cluster.script[path].append(status(403, message))
+    said = live("--format", "json")
+    assert rejected_in(said) == ["calico", "shop", "team"]
+    assert said.err.startswith("Note: not all exempt namespaces are known: ")
+    assert note in said.err
+
+
+def test_settings_that_cannot_be_read_for_another_reason_end_the_audit(
+    live: Callable[..., Said], cluster: FakeCluster
+) -> None:
+    cluster.script[SETTINGS_IN].append(status(400, "no"))
+    said = live()
+    assert said.code == 2
+    assert "cannot get the ConfigMap platform/gatekeeper-py-webhooks" in said.err

@@ -34,15 +34,18 @@ def cluster() -> Iterator[FakeCluster]:
 
 @pytest.fixture
 def start(cluster: FakeCluster, tmp_path: Path) -> Iterator[Start]:
-    """Start the loop with a policy file; it is killed at the end if it still runs."""
+    """Start the loop with a policy file, or with a ConfigMap; it is killed at the end if it still runs."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, policy: bool = True) -> subprocess.Popen[str]:
         kubeconfig = cluster.kubeconfig(tmp_path)
+        given = ("--policy", str(tmp_path / "policy.yaml"))
+        live = ("--configmap", "gatekeeper-py/gatekeeper-py-policy")
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "gatekeeper_py", "audit", "--every", "10s"),
-                *("--policy", str(tmp_path / "policy.yaml"), "--kubeconfig", str(kubeconfig), *arguments),
+                *(given if policy else live),
+                *("--kubeconfig", str(kubeconfig), *arguments),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -88,6 +91,23 @@ def test_it_logs_each_audit_and_ends_at_a_signal(start: Start, write: Write) -> 
     process.send_signal(signal.SIGTERM)
     event(process, "stopped")
     assert process.wait(30) == 0
+
+
+def test_each_audit_reads_the_exemptions_again(cluster: FakeCluster, start: Start) -> None:
+    """The reports in the cluster follow the settings of the webhooks, and the labels of namespaces."""
+    settings = "/api/v1/namespaces/gatekeeper-py/configmaps/gatekeeper-py-webhooks"
+    labels = {"tier": "platform"}
+    cluster.add("/api/v1/namespaces", {"metadata": {"name": "shop", "labels": labels}})
+    cluster.documents["/api/v1/namespaces/gatekeeper-py/configmaps/gatekeeper-py-policy"] = {
+        "data": {"policy.yaml": policy_text()}
+    }
+    cluster.documents[settings] = {"data": {"webhooks.yaml": "exemptNamespaceLabels: {tier: platform}"}}
+    process = start("--report", "none", policy=False)
+    found = event(process, "audited")
+    assert (found["rejected"], found["exempt"]) == (0, 2)
+    cluster.documents[settings] = {"data": {"webhook.yaml": ""}}
+    assert "has no key webhooks.yaml" in event(process, "exemptions_unknown")["problem"]
+    assert event(process, "audited")["rejected"] == 1
 
 
 def test_a_cluster_without_reports_is_a_warning(start: Start, write: Write) -> None:

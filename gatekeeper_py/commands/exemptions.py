@@ -1,0 +1,81 @@
+"""The namespaces that the webhook of a cluster does not review, by its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP, read_configmap
+from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, WebhookSettings, parse_settings
+from gatekeeper_py.core.names import always_exempt
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cluster.api import ApiClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemptions:
+    """Namespaces that are exempt. ``problem`` says why there may be more; empty if these are all."""
+
+    namespaces: frozenset[str]
+    problem: str = ""
+
+
+async def exemptions_in(api: ApiClient, installation: str, namespace: str | None) -> Exemptions:
+    """Return what the installation in a namespace exempts, by name and by label.
+
+    With ``namespace``, only this namespace's labels are read. What the caller may not read, and settings that
+    are refused, are a ``problem``. Raises ``ClusterError``.
+    """
+    from gatekeeper_py.inventory.reading import Forbidden  # noqa: PLC0415 - keeps other commands fast to start
+
+    known = frozenset(always_exempt(installation))
+    try:
+        settings = await _settings(api, installation)
+        known |= frozenset(settings.exempt_namespaces)
+        for label, value in settings.exempt_namespace_labels:
+            known |= await _labelled(api, label, value, namespace)
+    except (Forbidden, _Refused) as problem:
+        return Exemptions(namespaces=known, problem=str(problem))
+    return Exemptions(namespaces=known)
+
+
+class _Refused(Exception):
+    """The settings in the cluster are not acceptable."""
+
+
+async def _settings(api: ApiClient, installation: str) -> WebhookSettings:
+    """Return the settings; the defaults without a ConfigMap. Raises ``_Refused``, ``ClusterError``."""
+    from gatekeeper_py.inventory.reading import NotFound, read  # noqa: PLC0415 - see above
+
+    name = f"ConfigMap {installation}/{SETTINGS_CONFIGMAP}"
+    path = f"/api/v1/namespaces/{quote(installation, safe='')}/configmaps/{SETTINGS_CONFIGMAP}"
+    try:
+        document = await read(api, path, {}, doing=f"get the {name}")
+    except NotFound:
+        return WebhookSettings()
+    found = read_configmap(document.get("data"), document.get("binaryData"))
+    if found.findings:
+        first = found.findings[0]
+        raise _Refused(f"the {name} is refused: {first.path}: {first.message}")
+    try:
+        return parse_settings(found.text or "")
+    except InvalidWebhookSettings as problem:
+        raise _Refused(f"the {name} is refused: {problem.findings[0]}") from None
+
+
+async def _labelled(api: ApiClient, label: str, value: str, namespace: str | None) -> frozenset[str]:
+    from gatekeeper_py.inventory.reading import read  # noqa: PLC0415 - see above
+
+    query = {"labelSelector": f"{label}={value}"}
+    if namespace is not None:
+        query["fieldSelector"] = f"metadata.name={namespace}"
+    doing = f"list namespaces with the label {label}={value}"
+    items = (await read(api, "/api/v1/namespaces", query, doing=doing)).get("items") or ()
+    found = ((item.get("metadata") or {}) for item in items if isinstance(item, dict))
+    return frozenset(
+        metadata["name"]
+        for metadata in found
+        if (metadata.get("labels") or {}).get(label) == value and isinstance(metadata.get("name"), str)
+    )
