@@ -1,14 +1,15 @@
-"""The namespaces that the webhook of a cluster does not review, by its settings."""
+"""The namespaces that the webhook does not review by its settings, in a cluster or in a file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP, read_configmap
 from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, WebhookSettings, parse_settings
-from gatekeeper_py.core.names import always_exempt
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
@@ -39,6 +40,16 @@ async def exemptions_in(api: ApiClient, installation: str, namespace: str | None
     except (Forbidden, _Refused) as problem:
         return Exemptions(namespaces=known, problem=str(problem))
     return Exemptions(namespaces=known)
+
+
+def exempt_by(settings: WebhookSettings, namespaces: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the namespaces that settings exempt; by label only those of the given Namespace objects.
+
+    The installation is in its default namespace, as elsewhere offline.
+    """
+    labels = dict(settings.exempt_namespace_labels)
+    named = (*always_exempt(DEFAULT_NAMESPACE), *settings.exempt_namespaces)
+    return frozenset(named) | _with_any(labels, namespaces)
 
 
 class _Refused(Exception):
@@ -73,9 +84,17 @@ async def _labelled(api: ApiClient, label: str, value: str, namespace: str | Non
         query["fieldSelector"] = f"metadata.name={namespace}"
     doing = f"list namespaces with the label {label}={value}"
     items = (await read(api, "/api/v1/namespaces", query, doing=doing)).get("items") or ()
-    found = ((item.get("metadata") or {}) for item in items if isinstance(item, dict))
-    return frozenset(
-        metadata["name"]
-        for metadata in found
-        if (metadata.get("labels") or {}).get(label) == value and isinstance(metadata.get("name"), str)
-    )
+    return _with_any({label: value}, items)
+
+
+def _with_any(labels: Mapping[str, str], namespaces: Iterable[Any]) -> frozenset[str]:
+    """Return the names of the Namespace objects that have one of the labels with its value."""
+    found = set()
+    for each in namespaces:
+        metadata = each.get("metadata") if isinstance(each, dict) else None
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+            continue
+        has = metadata.get("labels")
+        if isinstance(has, dict) and any(has.get(label) == value for label, value in labels.items()):
+            found.add(metadata["name"])
+    return frozenset(found)

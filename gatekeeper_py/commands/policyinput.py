@@ -17,7 +17,12 @@ import click
 
 from gatekeeper_py.commands.files import decoded, read_bytes
 from gatekeeper_py.control.webhooks import configmap
-from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY, InvalidWebhookSettings, parse_settings
+from gatekeeper_py.control.webhooks.settings import (
+    SETTINGS_KEY,
+    InvalidWebhookSettings,
+    WebhookSettings,
+    parse_settings,
+)
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
@@ -91,6 +96,30 @@ def parsed_input(name: str, text: str | None, outline: Outline | None = None) ->
         lines=lines_of(text),
         shift=Shift(),
     )
+
+
+def usable_settings(argument: str) -> WebhookSettings:
+    """Return the settings in ``webhooks.yaml``, or in a ConfigMap manifest that holds it.
+
+    Without usable ones, print the findings on stderr and exit with 2. Raises ``UnreadableError``.
+    """
+    name, text = read_bounded(argument)
+    lines = () if text is None else lines_of(text)
+    outline = None if text is None else outline_of(text)
+    errors: tuple[Finding, ...] = (_too_long(),)
+    if text is not None and outline is not None and outline.text_of("kind") == "ConfigMap":
+        found = configmap.read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
+        errors = _from_settings(name, outline, lines).errors
+        text = found.text or ""
+    elif text is not None:
+        errors = ()
+    if text is not None and not errors:
+        try:
+            return parse_settings(text)
+        except InvalidWebhookSettings as problem:
+            errors = problem.findings
+    print_findings(name, lines, errors, stderr=True)
+    raise click.exceptions.Exit(2)
 
 
 def usable_policy(argument: str) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,13 @@ from typing import Any, Literal
 import click
 import yaml
 
+from gatekeeper_py.commands.exemptions import exempt_by
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
 from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, check_namespace
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands.parameters import given as was_given
+from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
@@ -79,6 +82,11 @@ class Reviewed:
     show_default=True,
 )
 @lookup_options
+@click.option(
+    "--webhooks-config",
+    metavar="FILE",
+    help="Settings of the webhook (webhooks.yaml), which exempt namespaces by name and by label.",
+)
 @EXEMPT_NAMESPACES
 def review(
     policy: str,
@@ -88,6 +96,7 @@ def review(
     style: Literal["text", "json", "sarif", "junit"],
     exempt_namespaces: tuple[str, ...],
     registry_config: Path | None,
+    webhooks_config: str | None,
     *,
     mutate: bool,
     strict: bool,
@@ -98,21 +107,23 @@ def review(
     A FILE is YAML or JSON, - for stdin, or a directory. In a directory and all folders below it, the files
     *.yaml, *.yml and *.json are read.
 
+    With --webhooks-config, the labels of a namespace are those of its Namespace object in the files. A
+    namespace without such an object is exempt by name only.
+
     Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
     object. Without --look-up, images are judged by name only. With it, an image that does not exist is
     rejected. If a registry cannot be queried and the policy says onError: keep, the image is left as written
     and judged by name, and the command prints a warning.
     """
-    if mutate and style in {"sarif", "junit"}:
-        raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
-    if (policy, *files).count("-") > 1:
-        raise click.UsageError("stdin can be read only once")
+    _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
     check_namespace(namespace)
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
     given = usable_policy(policy)
     compiled = (given if mode is None else replace(given, mode=mode)).at(now())
-    exempt = frozenset(exempt_namespaces)
+    settings = None if webhooks_config is None else usable_settings(webhooks_config)
     manifests = [manifest for file in files for manifest in read_manifests(file, namespace=namespace)]
+
+    exempt = frozenset(exempt_namespaces) if settings is None else _exempt(settings, manifests)
 
     def judged(facts: Facts | None) -> list[Reviewed]:
         return [
@@ -136,6 +147,21 @@ def review(
         print_reviewed(reports)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
     return 1 if any(report.verdict in failing for report in reports) else 0
+
+
+def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> None:
+    """Check options together; ``read`` are the policy, the settings if any, and the files."""
+    if mutate and style in {"sarif", "junit"}:
+        raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
+    if was_given("webhooks_config") and was_given("exempt_namespaces"):
+        raise click.UsageError("--exempt-namespace replaces the settings: give it or --webhooks-config")
+    if read.count("-") > 1:
+        raise click.UsageError("stdin can be read only once")
+
+
+def _exempt(settings: WebhookSettings, manifests: Iterable[Manifest]) -> frozenset[str]:
+    namespaces = (each.request.object for each in manifests if each.kind == "Namespace")
+    return exempt_by(settings, namespaces)
 
 
 def review_manifest(

@@ -612,3 +612,65 @@ def test_an_exempt_namespace_must_be_a_namespaces_name(command: Command, write: 
     done = command("review", write(ENFORCE), write(json.dumps(GOOD), "a"), "--exempt-namespace=*")
     assert done.code == 2
     assert "'*' is not a valid namespace name" in done.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "judged"),
+    [
+        pytest.param("", ["a", "b", "c"], id="empty"),
+        pytest.param("exemptNamespaces: [a]", ["b", "c"], id="by-name"),
+        pytest.param("exemptNamespaceLabels: {tier: platform}", ["a", "c"], id="by-label"),
+        pytest.param("exemptNamespaceLabels: {tier: other}", ["a", "b", "c"], id="another-value"),
+        pytest.param(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gatekeeper-py-webhooks}\n"
+            "data:\n  webhooks.yaml: |\n    exemptNamespaces: [c]\n",
+            ["a", "b"],
+            id="in-a-configmap",
+        ),
+    ],
+)
+def test_the_settings_of_the_webhooks_say_what_is_exempt(
+    command: Command, write: Write, tmp_path: Path, settings: str, judged: list[str]
+) -> None:
+    (tmp_path / "webhooks.yaml").write_text(settings)
+    namespace = {"apiVersion": "v1", "kind": "Namespace"}
+    objects = [
+        *({**BAD, "metadata": {"name": "web", "namespace": each}} for each in ("a", "b", "c", "kube-system")),
+        {**namespace, "metadata": {"name": "b", "labels": {"tier": "platform"}}},
+        {**namespace, "metadata": {"name": "d", "labels": {"tier": "platform"}}},
+        {**namespace, "metadata": {"name": "e"}},
+    ]
+    stream = "\n---\n".join(map(json.dumps, objects))
+    found = reviewed(
+        command,
+        write(ENFORCE),
+        "-",
+        "--webhooks-config",
+        tmp_path / "webhooks.yaml",
+        code=1,
+        stdin=stream,
+    )
+    assert [each["namespace"] for each in found if each["verdict"] == "rejected"] == judged
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "told"),
+    [
+        pytest.param("colour: red", (), "unknown-field", id="bad"),
+        pytest.param(
+            "kind: ConfigMap\nmetadata: {name: gatekeeper-py-webhooks}\ndata: {webhook.yaml: ''}\n",
+            (),
+            "no key webhooks.yaml",
+            id="misnamed",
+        ),
+        pytest.param("", ("--exempt-namespace", "a"), "--exempt-namespace replaces", id="two-sources"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_exit_2(
+    command: Command, write: Write, tmp_path: Path, settings: str, options: tuple[str, ...], told: str
+) -> None:
+    file = tmp_path / "webhooks.yaml"
+    file.write_text(settings)
+    done = command("review", write(ENFORCE), "-", "--webhooks-config", file, *options, stdin=json.dumps(GOOD))
+    assert (done.code, done.out) == (2, "")
+    assert told in done.err
