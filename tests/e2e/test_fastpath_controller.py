@@ -77,6 +77,18 @@ def test_a_tightening_is_seen_in_the_other_modes(wide: Site, mode: str) -> None:
     assert wide.metric('gatekeeper_py_fastpath_rules{endpoint="validating"}') == 3
 
 
+@pytest.mark.parametrize("fields", ["pin: true", "verify: true, onMissing: deny, onError: deny"])
+def test_a_mirror_that_looks_up_its_images_gets_in_step(wide: Site, fields: str) -> None:
+    """No registry has the probe's image, or answers here: the warning says that it is left as written."""
+    wide.product.set_mode("mutate")
+    wide.wait_in_step()
+    tried = len(probed(wide))
+    mirror = f"{{from: registry.corp.example/team, to: mirror.example/team, {fields}}}"
+    wide.put_policy(f"{WIDE}mirrors: [{mirror}]\n")
+    wide.wait_in_step()
+    wait_until(lambda: len(probed(wide)) > tried, seconds=10, what="the probe in the audit log")
+
+
 @pytest.mark.parametrize(
     "edit",
     [

@@ -281,8 +281,12 @@ def test_the_identity_can_do_nothing_else(violations: Installed) -> None:
         ("get", "validatingwebhookconfigurations"),
     ):
         assert plane.kubectl(*arguments, kubeconfig=identity, check=False).returncode != 0
-    allowed = ("get", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE)
-    assert plane.kubectl(*allowed, kubeconfig=identity, check=False).returncode == 0
+    for arguments in (
+        ("get", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE),
+        ("get", "configmap", "gatekeeper-py-webhooks", "-n", NAMESPACE),
+        ("get", "namespaces"),
+    ):
+        assert plane.kubectl(*arguments, kubeconfig=identity, check=False).returncode == 0
 
 
 def test_the_components_run_as_a_deployment_and_record_events(violations: Installed, tmp_path: Path) -> None:

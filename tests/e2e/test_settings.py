@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tools.installation.product import (
     K8S,
     NAMESPACE,
     OVERLAYS,
+    POLICY,
     UNLISTED,
     VALIDATING,
     Installed,
@@ -24,6 +26,10 @@ from tools.installation.product import (
 from tools.polling import wait_until
 
 SETTINGS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gatekeeper-py-webhooks"
+AUDIT = (
+    *(sys.executable, "-m", "gatekeeper_py", "audit", "--format", "json"),
+    *("--configmap", f"{NAMESPACE}/{POLICY}"),
+)
 SHIPPED = (K8S / "base/webhooks.yaml").read_text(encoding="utf-8")
 
 
@@ -114,6 +120,25 @@ def test_a_namespace_is_exempted_by_label(enforcing: Installed, namespace: str) 
     assert refused(enforcing, namespace)
     enforcing.plane.kubectl("label", "namespace", namespace, "example.com/tier=platform")
     wait_until(lambda: not refused(enforcing, namespace), seconds=5, what="the labelled namespace exempt")
+
+
+def test_an_audit_knows_what_the_webhook_does_not_review(enforcing: Installed, namespace: str) -> None:
+    """By the settings in the cluster and the labels of the namespace, as the selector of the webhook does."""
+    plane = enforcing.plane
+    put(enforcing, "exemptNamespaceLabels: {example.com/tier: platform}")
+    plane.kubectl("label", "namespace", namespace, "example.com/tier=platform")
+    wait_until(lambda: not refused(enforcing, namespace), seconds=15, what="the labelled namespace exempt")
+    plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod("a", UNLISTED))
+
+    def counts() -> dict[str, int]:
+        done = plane.exec([*AUDIT, "-n", namespace])
+        assert done.stderr == ""
+        found: dict[str, int] = json.loads(done.stdout)["counts"]
+        return found
+
+    assert (counts()["exempt"], counts()["rejected"]) == (1, 0)
+    plane.kubectl("label", "namespace", namespace, "example.com/tier-")
+    assert (counts()["exempt"], counts()["rejected"]) == (0, 1)
 
 
 def test_an_exempt_namespace_recovers_from_a_full_outage(enforcing: Installed, namespace: str) -> None:
