@@ -15,9 +15,11 @@ from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
     cluster_options,
     note_missing,
+    note_unknown_exemptions,
     policy_in,
     with_cluster,
 )
+from gatekeeper_py.commands.exemptions import exemptions_in
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Instant, check_namespace, given
 from gatekeeper_py.commands.policyinput import now, usable_policy
@@ -150,7 +152,12 @@ def diff(
         async def work(api: ApiClient) -> tuple[Changes, tuple[GroupKind, ...]]:
             if configmap is not None:
                 await change.read_old(api, configmap)
-            found = change.changes(exempt_namespaces)
+            exempt: Iterable[str] = exempt_namespaces
+            if configmap is not None and not given("exempt_namespaces"):
+                known = await exemptions_in(api, configmap.namespace, namespace)
+                note_unknown_exemptions(known)
+                exempt = known.namespaces
+            found = change.changes(exempt)
             return found, await read_cluster(api, found, change.declared, namespace)
 
         changes, missing = with_cluster(kubeconfig, context, work)

@@ -139,6 +139,24 @@ def test_exempt_namespaces_do_not_change_and_can_be_chosen(
     assert changed(answer(chosen, 1)) == [("nginx:1", "rejected", 1)]
 
 
+def test_with_a_live_policy_the_live_settings_say_what_is_exempt(
+    command: Command, write: Write, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    configmaps = "/api/v1/namespaces/guard/configmaps"
+    cluster.documents[f"{configmaps}/policy"] = {"data": {"policy.yaml": OLD}}
+    cluster.documents[f"{configmaps}/gatekeeper-py-webhooks"] = {
+        "data": {"webhooks.yaml": "exemptNamespaceLabels: {tier: platform}"}
+    }
+    cluster.add("/api/v1/namespaces", {"metadata": {"name": "shop", "labels": {"tier": "platform"}}})
+    arguments = ("diff", write(NEW), "--configmap", "guard/policy", "--format", "json")
+    live = (*arguments, "--kubeconfig", cluster.kubeconfig(tmp_path))
+    assert changed(answer(command(*live), 0)) == [("quay.io/team/tool:2", "approved", 1)]
+    given = command(*live, "--exempt-namespace", "bank")
+    assert changed(answer(given, 1)) == [("nginx:1", "rejected", 4)]
+    cluster.script[f"{configmaps}/gatekeeper-py-webhooks"].append(status(403, "configmaps is forbidden"))
+    assert "Note: not all exempt namespaces are known" in command(*live).err
+
+
 def test_the_old_policy_may_be_live(
     command: Command, write: Write, cluster: FakeCluster, tmp_path: Path
 ) -> None:
