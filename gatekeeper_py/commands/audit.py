@@ -21,9 +21,18 @@ from gatekeeper_py.commands.clusterinput import (
 )
 from gatekeeper_py.commands.exemptions import Exemptions, exemptions_in
 from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Interval, check_namespace, given
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands.parameters import (
+    CONFIGMAP,
+    EXEMPT_NAMESPACES,
+    WEBHOOKS_CONFIG,
+    Interval,
+    check_exempt_usage,
+    check_namespace,
+    given,
+)
+from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
 from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 
@@ -74,6 +83,7 @@ if TYPE_CHECKING:
     help="With --every: record Events about controllers whose Pods use images that the policy warns about.",
 )
 @cluster_options
+@WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def audit(
     policy: str | None,
@@ -86,6 +96,7 @@ def audit(
     report: Choice | None,
     kubeconfig: Path | None,
     context: str | None,
+    webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
     *,
     approved_too: bool,
@@ -103,12 +114,15 @@ def audit(
     objects instead of a table. An audit that fails is logged and leaves the reports as they are.
 
     With --configmap, the ConfigMap gatekeeper-py-webhooks in the same namespace says which namespaces are
-    exempt, by name and by label, unless --exempt-namespace is given.
+    exempt, by name and by label, unless --webhooks-config or --exempt-namespace is given.
 
     Exit code: 0 when the policy would refuse no image, 1 when it would refuse some, 2 when the cluster or the
     policy cannot be used. With --suggest or --every: 0 or 2.
     """
     check_namespace(namespace)
+    check_exempt_usage()
+    if webhooks_config is not None and (suggest or every is not None):
+        raise click.UsageError("--webhooks-config cannot be combined with --suggest or --every")
     reports_only = style == "table" and not (suggest or wide or approved_too or policy == "-")
     _check_loop_usage(every, report, events=events, reports_only=reports_only)
     if suggest:
@@ -122,7 +136,8 @@ def audit(
         checked.check_sources(None if policy is None else Path(policy), configmap)
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
-    exempt = None if configmap and not given("exempt_namespaces") else frozenset(exempt_namespaces)
+    from_settings = bool(configmap or webhooks_config) and not given("exempt_namespaces")
+    exempt = None if from_settings else frozenset(exempt_namespaces)
     if every is not None:
         return _repeat(
             policy,
@@ -136,20 +151,19 @@ def audit(
             events=events,
         )
     judged_by = configmap or usable_policy(policy or "")
+    settings = None if webhooks_config is None else usable_settings(webhooks_config)
     instant = now()
 
     async def work(api: ApiClient) -> tuple[Policy, Survey]:
         from gatekeeper_py.inventory.survey import survey  # noqa: PLC0415 - keeps other commands fast to start
         from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
 
+        found = judged_by if isinstance(judged_by, Policy) else await policy_in(api, judged_by)
         known = Exemptions(namespaces=exempt or frozenset())
-        if isinstance(judged_by, Policy):
-            found = judged_by
-        else:
-            found = await policy_in(api, judged_by)
-            if exempt is None:
-                known = await exemptions_in(api, judged_by.namespace, namespace)
-        note_unknown_exemptions(known)
+        if exempt is None:
+            installation = DEFAULT_NAMESPACE if configmap is None else configmap.namespace
+            known = await exemptions_in(api, installation, namespace, settings)
+            note_unknown_exemptions(known)
         judge = Snapshot(found.at(instant), CACHE_SIZE, CacheCounts())
         with progress() as on_page:
             return found, await survey(

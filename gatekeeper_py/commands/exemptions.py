@@ -23,17 +23,19 @@ class Exemptions:
     problem: str = ""
 
 
-async def exemptions_in(api: ApiClient, installation: str, namespace: str | None) -> Exemptions:
+async def exemptions_in(
+    api: ApiClient, installation: str, namespace: str | None, settings: WebhookSettings | None = None
+) -> Exemptions:
     """Return what the installation in a namespace exempts, by name and by label.
 
-    With ``namespace``, only this namespace's labels are read. What the caller may not read, and settings that
-    are refused, are a ``problem``. Raises ``ClusterError``.
+    ``settings`` replace those in the cluster. With ``namespace``, only this namespace's labels are read. What
+    the caller may not read, and settings that are refused, are a ``problem``. Raises ``ClusterError``.
     """
     from gatekeeper_py.inventory.reading import Forbidden  # noqa: PLC0415 - keeps other commands fast to start
 
     known = frozenset(always_exempt(installation))
     try:
-        settings = await _settings(api, installation)
+        settings = settings or await _settings(api, installation)
         known |= frozenset(settings.exempt_namespaces)
         for label, value in settings.exempt_namespace_labels:
             known |= await _labelled(api, label, value, namespace)

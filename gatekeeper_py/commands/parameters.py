@@ -122,5 +122,19 @@ EXEMPT_NAMESPACES: Final = click.option(
 )
 """For commands that judge objects: those in an exempt namespace have the verdict ``exempt``."""
 
+WEBHOOKS_CONFIG: Final = click.option(
+    "--webhooks-config",
+    metavar="FILE",
+    help="Settings of the webhook (webhooks.yaml), which exempt namespaces by name and by label.",
+)
+"""For the same commands: what the webhook would exempt."""
+
+
+def check_exempt_usage() -> None:
+    """Refuse two sources of exempt namespaces in the running command."""
+    if given("webhooks_config") and given("exempt_namespaces"):
+        raise click.UsageError("--exempt-namespace replaces the settings: give it or --webhooks-config")
+
+
 ADDRESS: Final = _Setting("HOST:PORT", parse_address)
 CONFIGMAP: Final = _Setting("NAMESPACE/NAME", parse_configmap)

@@ -16,8 +16,12 @@ import yaml
 from gatekeeper_py.commands.exemptions import exempt_by
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
-from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, check_namespace
-from gatekeeper_py.commands.parameters import given as was_given
+from gatekeeper_py.commands.parameters import (
+    EXEMPT_NAMESPACES,
+    WEBHOOKS_CONFIG,
+    check_exempt_usage,
+    check_namespace,
+)
 from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core import admission
@@ -82,11 +86,7 @@ class Reviewed:
     show_default=True,
 )
 @lookup_options
-@click.option(
-    "--webhooks-config",
-    metavar="FILE",
-    help="Settings of the webhook (webhooks.yaml), which exempt namespaces by name and by label.",
-)
+@WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def review(
     policy: str,
@@ -153,8 +153,7 @@ def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> Non
     """Check options together; ``read`` are the policy, the settings if any, and the files."""
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
-    if was_given("webhooks_config") and was_given("exempt_namespaces"):
-        raise click.UsageError("--exempt-namespace replaces the settings: give it or --webhooks-config")
+    check_exempt_usage()
     if read.count("-") > 1:
         raise click.UsageError("stdin can be read only once")
 

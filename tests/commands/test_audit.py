@@ -536,6 +536,34 @@ def test_exempt_namespaces_that_are_given_replace_those_of_the_settings(
     assert cluster.asked(SETTINGS_IN) == []
 
 
+def test_settings_in_a_file_replace_those_in_the_cluster(
+    audit: Audit, live: Callable[..., Said], cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaces: [calico]"}}
+    file = tmp_path / "webhooks.yaml"
+    file.write_text("exemptNamespaceLabels: {tier: platform}\n")
+    options = ("--webhooks-config", str(file), "--format", "json")
+    assert rejected_in(live(*options)) == ["calico", "shop"]
+    assert rejected_in(audit(*options)) == ["calico", "platform", "shop"]
+    assert cluster.asked(SETTINGS_IN) == []
+    file.write_text("colour: red")
+    assert audit(*options).code == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--exempt-namespace", "a"), id="names"),
+        pytest.param(("--every", "10m"), id="every"),
+        pytest.param(("--suggest",), id="suggest"),
+    ],
+)
+def test_settings_in_a_file_exclude_other_options(audit: Audit, options: tuple[str, ...]) -> None:
+    said = audit("--webhooks-config", "webhooks.yaml", *options)
+    assert said.code == 2
+    assert "--webhooks-config" in said.err
+
+
 def test_the_labels_of_one_namespace_are_enough_for_its_audit(
     live: Callable[..., Said], cluster: FakeCluster
 ) -> None:
