@@ -92,7 +92,7 @@ class _Registry:
     async def ask(self, manifest: Manifest, turn: Turn) -> Reply:  # noqa: ARG002 - the interface's
         return Reply(found("sha256:" + "ab" * 32))
 
-    def lookup(self, host: str, result: str, seconds: float) -> None:
+    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
         """Counts nothing."""
 
     def breaker(self, host: str, *, is_open: bool) -> None:

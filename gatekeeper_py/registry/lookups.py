@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from itertools import count, islice
 from math import inf
 from typing import Any, Final, Protocol
@@ -48,9 +48,13 @@ class Asker(Protocol):
 
 
 class Observer(Protocol):
-    """Receives what the metrics show. ``result`` is ``found``, ``missing``, ``error`` or ``stale``."""
+    """Receives what the metrics and the log show.
 
-    def lookup(self, host: str, result: str, seconds: float) -> None: ...
+    ``result`` is ``found``, ``missing``, ``error`` or ``stale``. ``seconds`` is the time that the registry
+    took, ``None`` if no request ended with this result. ``cause`` says why it is an error.
+    """
+
+    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
@@ -169,7 +173,16 @@ class Lookups:
             answers.append(answer)
             if answer.status == "found":
                 break
-        return resolve(tuple(answers))
+        return _resolution(lookup, answers, range(len(answers)))
+
+    def answered(self, used: Mapping[Lookup, Resolution]) -> None:
+        """Count the errors that a review was answered with although no request ended with them.
+
+        Those of requests were counted when the requests ended.
+        """
+        for resolution in used.values():
+            if resolution.unanswered in self._hosts:
+                self._observer.lookup(resolution.unanswered, "error", None, resolution.answer.cause)
 
     def is_found(self, manifest: Manifest) -> bool:
         """Return whether facts say that a manifest exists: ``known`` for the hot path."""
@@ -192,8 +205,8 @@ class Lookups:
         if not unknown:
             return resolved
         if self._waiting >= MAX_WAITING:
-            busy = Resolution(failed(f"more than {MAX_WAITING} reviews wait for registries"))
-            return {**resolved, **dict.fromkeys(unknown, busy)}
+            busy = failed(f"more than {MAX_WAITING} reviews wait for registries")
+            return resolved | {lookup: _resolution(lookup, [busy], [0]) for lookup in unknown}
         self._waiting += 1
         try:
             found = await asyncio.gather(*(self._resolve(lookup, seconds) for lookup in unknown))
@@ -208,10 +221,12 @@ class Lookups:
         late = failed(f"no answer in {min(seconds, timeout):.1f} s")
         answers: list[Answer] = [late] * len(lookup.candidates)
         pending: dict[asyncio.Future[Answer], int] = {}
+        unanswered: set[int] = set()
         for index, manifest in enumerate(lookup.candidates):
             known = self._known(manifest)
             if known is not None:
                 answers[index] = known
+                unanswered.add(index)
                 if known.status == "found":
                     break
                 continue
@@ -225,7 +240,7 @@ class Lookups:
             await self._collect(pending, answers, deadline - self._clock(), until_all=True)
         for future in pending:
             future.cancel()  # only the shield: the request goes on
-        return resolve(tuple(answers))
+        return _resolution(lookup, answers, unanswered.union(pending.values()))
 
     async def _collect(
         self,
@@ -265,7 +280,7 @@ class Lookups:
             return failed("the policy does not name this registry")
         reason = self._pacing_of(manifest.host).blocked()
         if fact is not None:
-            self._observer.lookup(manifest.host, "stale", 0.0)
+            self._observer.lookup(manifest.host, "stale", None)
             if not reason and now >= fact.retry_at and not self._stopped:
                 self._fly(manifest, urgent=False)
             return fact.answer
@@ -347,7 +362,7 @@ class Lookups:
 
     def _ended(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()
-        self._observer.lookup(manifest.host, answer.status, now - start)
+        self._observer.lookup(manifest.host, answer.status, now - start, answer.cause)
         if answer.status != "error" and generation == self._generation:
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
             self._schedule(manifest, fact, now)
@@ -374,3 +389,13 @@ class Lookups:
             self._refresh.schedule(manifest, now + RENEW_AT * (fact.fresh_until - now))
         else:
             self._refresh.cancel(manifest)
+
+
+def _resolution(lookup: Lookup, answers: Sequence[Answer], unanswered: Container[int]) -> Resolution:
+    """Combine the answers for the candidates. Those at ``unanswered`` come from no request that ended."""
+    resolution = resolve(tuple(answers))
+    if resolution.answer.status == "error":
+        first = next(index for index, answer in enumerate(answers) if answer.status == "error")
+        if first in unanswered:
+            return resolution._replace(unanswered=lookup.candidates[first].host)
+    return resolution

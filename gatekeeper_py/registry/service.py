@@ -83,6 +83,9 @@ class RegistryService:
     def known(self, lookup: Lookup) -> Resolution | None:
         return self._lookups.known(lookup)
 
+    def answered(self, used: Mapping[Lookup, Resolution]) -> None:
+        self._lookups.answered(used)
+
     async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
         return await self._lookups.resolve(lookups, seconds)
 

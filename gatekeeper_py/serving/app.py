@@ -20,6 +20,7 @@ from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.parser.process import Parser
+from gatekeeper_py.registry.failures import LoggedFailures
 from gatekeeper_py.registry.files import FilesWatch
 from gatekeeper_py.registry.service import RegistryService
 from gatekeeper_py.reload import Reloader, Result
@@ -86,7 +87,7 @@ class _Server:
         settings, log = self._settings, self._log
         live, counts = LivePolicy(), CacheCounts()
         metrics = Metrics(live, counts)
-        registries = RegistryService(metrics)
+        registries = RegistryService(LoggedFailures(metrics, log))
         parser = Parser(log=log)
         guard = PolicyGuard(settings.configmap, parser, observer=metrics, log=log)
         reloader = Reloader(

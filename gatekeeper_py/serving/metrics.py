@@ -247,11 +247,11 @@ class Metrics:
             if not is_glob(host):
                 self._host_label(host)
 
-    def lookup(self, host: str, result: str, seconds: float) -> None:
-        """Count one look-up when it ends; ``stale`` is one answer from an old fact."""
+    def lookup(self, host: str, result: str, seconds: float | None, _cause: str = "") -> None:
+        """Count one look-up when it ends, or with ``None`` one answer that no look-up gave."""
         host = self._host_label(host)
         self._lookups.labels(host, result).inc()
-        if result != "stale":
+        if seconds is not None:
             self._lookup_durations.labels(host).observe(seconds)
 
     def breaker(self, host: str, *, is_open: bool) -> None:

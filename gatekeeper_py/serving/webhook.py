@@ -70,6 +70,8 @@ class Registries(Protocol):
 
     async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]: ...
 
+    def answered(self, used: Mapping[Lookup, Resolution]) -> None: ...
+
 
 class NeededLookups(NamedTuple):
     """The look-ups that a review needs before it can be answered, and the snapshot that they belong to.
@@ -268,7 +270,7 @@ class Webhook:
             answer = await self._reviewed(
                 body,
                 lambda parsed, snapshot: self._encoded(
-                    endpoint, decide(parsed, snapshot, facts), parsed, snapshot, start
+                    endpoint, decide(parsed, snapshot, facts), parsed, snapshot, start, facts.used
                 ),
                 answer.snapshot,
             )
@@ -332,7 +334,7 @@ class Webhook:
         outcome = decide(request, snapshot, facts)
         if facts.missing:
             return NeededLookups(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)
-        return self._encoded(endpoint, outcome, request, snapshot, start)
+        return self._encoded(endpoint, outcome, request, snapshot, start, facts.used)
 
     def _encoded(
         self,
@@ -341,8 +343,11 @@ class Webhook:
         request: AdmissionRequest,
         snapshot: Snapshot,
         start: float,
+        used: Mapping[Lookup, Resolution],
     ) -> bytes:
-        """Count and log a review and return its answer."""
+        """Count and log a review, and what registries said for it, and return its answer."""
+        if used and self._registries is not None:
+            self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
         self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
         return body
@@ -477,6 +482,7 @@ def _described(
                 "reason": judgement.decision.reason,
                 "detail": escape(judgement.decision.detail, 400),
                 **({"rewritten": judgement.rewritten} if judgement.rewritten else {}),
+                **({"unverified": escape(judgement.unverified, 400)} if judgement.unverified else {}),
             }
             for judgement in shown[:MAX_LOGGED_IMAGES]
         ],

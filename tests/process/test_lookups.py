@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from builders import policy_text
+from builders import pod, policy_text, review
 from server import Server
 
 Servers = Callable[..., Server]
@@ -65,3 +65,20 @@ def test_a_server_that_drains_renews_nothing(servers: Servers, registry: Registr
     before = len(registry.asked)
     assert server.code() == 0
     assert len(registry.asked) <= before + 1, "the one that was under way"
+
+
+def test_the_log_and_the_metrics_show_why_look_ups_fail(servers: Servers, registry: Registry) -> None:
+    registry.code = 500
+    server = servers(policy=policy(registry, "**"))
+    server.wait(server.is_ready)
+    failures = 5
+    for number in range(failures + 2):
+        server.post(review(pod(f"{registry.host}/app:{number}")))
+    server.wait(lambda: server.events("lookup_breaker_opened") != [])
+    (line,) = server.events("lookup_failed")
+    assert (line["level"], line["host"]) == ("warning", registry.host)
+    assert (line["cause"], line["suppressed"]) == ("the registry answered 500", 0)
+    assert server.events("lookup_breaker_opened")[0]["host"] == registry.host
+    assert len(registry.asked) == failures
+    metric = f'gatekeeper_py_lookups_total{{host="{registry.host}",result="error"}} {failures + 2}.0'
+    assert metric in server.get("/metrics")[1].decode().splitlines()

@@ -65,8 +65,9 @@ class World:
         )
         self.lookups.configure(hosts=["a.io", "b.io"], changed=(), pinned=())
 
-    def lookup(self, host: str, result: str, seconds: float) -> None:
-        assert seconds >= 0
+    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
+        assert seconds is None or seconds >= 0
+        assert bool(cause) == (result == "error")
         self.counted.append((host, result))
 
     def breaker(self, host: str, *, is_open: bool) -> None:

@@ -208,9 +208,10 @@ class World:
             self.under_way -= 1
         return self.reply
 
-    def lookup(self, host: str, result: str, seconds: float) -> None:
+    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
         assert host == HOST
-        assert seconds >= 0
+        assert bool(cause) == (result == "error")
+        assert (seconds is None) == (result == "stale")
         self.counted[result] += 1
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...

@@ -12,7 +12,7 @@ import pytest
 
 from builders import pod, policy, review
 from contract import Answer, Endpoint, check_response
-from gatekeeper_py.core.images.manifest import MISSING, Lookup, Manifest, Resolution, found, resolve
+from gatekeeper_py.core.images.manifest import MISSING, Lookup, Manifest, Resolution, failed, found, resolve
 from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
 from gatekeeper_py.serving.webhook import BUDGET_MARGIN_SECONDS, LOOKUP_MARGIN_SECONDS, MAX_LOOKUP_SECONDS
 from served import Served, Start
@@ -29,6 +29,7 @@ class Registries:
         self.facts: dict[str, RegistryAnswer] = {}
         self.asked: list[Lookup] = []
         self.seconds: list[float] = []
+        self.used: list[Mapping[Lookup, Resolution]] = []
         self.on_asked: Callable[[], None] = lambda: None
         self._say = say
 
@@ -39,6 +40,9 @@ class Registries:
 
     def is_found(self, manifest: Manifest) -> bool:
         return self.facts.get(str(manifest), MISSING).status == "found"
+
+    def answered(self, used: Mapping[Lookup, Resolution]) -> None:
+        self.used.append(used)
 
     async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
         self.asked += lookups
@@ -129,3 +133,25 @@ async def test_how_long_a_review_waits_for_registries(start: Start, query: str, 
         assert (await connection.ask(content)).status == 200
     (seconds,) = registries.seconds
     assert max(expected - 0.2, 0) <= seconds <= expected
+
+
+async def test_a_review_reports_once_what_registries_said_for_it(start: Start) -> None:
+    registries = Registries(lambda _image: failed("down"))
+    registries.facts["r.io/old:1"] = failed("its last 5 requests failed")
+    served = start(policy(allow=VERIFIED), registries=registries)
+    old, new = (Lookup((Manifest("r.io", name, "1"),)) for name in ("old", "new"))
+    await ask(served, review(pod("r.io/old:1", "r.io/old:1")))
+    await ask(served, review(pod("r.io/old:1", "r.io/new:1")))
+    causes = [{lookup: used[lookup].answer.cause for lookup in used} for used in registries.used]
+    assert causes == [
+        {old: "its last 5 requests failed"},
+        {old: "its last 5 requests failed", new: "down"},
+    ]
+
+
+async def test_the_log_names_the_cause_for_an_image_that_is_kept_after_an_error(start: Start) -> None:
+    registries = Registries(lambda _image: failed("down"))
+    served = start(policy(allow="[{image: r.io/**, verify: true}]"), registries=registries, log_allowed=True)
+    assert (await ask(served, review(pod("r.io/app:1")))).allowed
+    (line,) = served.log.named("review")
+    assert line["images"][0]["unverified"] == "down"

@@ -74,7 +74,7 @@ def final_facts(answers: Mapping[Lookup, Resolution]) -> Facts:
     also answers for the one that was found, and for each of them if all are missing.
     """
     single: dict[Lookup, Resolution] = {}
-    for (candidates,), (answer, candidate) in answers.items():
+    for (candidates,), (answer, candidate, _) in answers.items():
         if answer.status == "found":
             single[Lookup((candidates[candidate],))] = Resolution(answer, 0)
         elif answer.status == "missing":
@@ -147,7 +147,7 @@ class PodLookups(NamedTuple):
         if not images:
             return NewImage(self._pinned(image, "") or None)
         resolution = self.facts.get(tuple(map(_manifest, images)))
-        answer, candidate = resolution
+        answer, candidate, _ = resolution
         if answer.status == "found":
             target = images[candidate]
             return NewImage(self._pinned(target, answer.digest if mirror.pin else "") or target)

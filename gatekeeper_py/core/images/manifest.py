@@ -73,11 +73,13 @@ class Resolution(NamedTuple):
     """The answer to a ``Lookup``.
 
     ``candidate`` is the index of the candidate that was found, ``-1`` if none was. Then ``answer`` is
-    ``missing`` only if every candidate is missing, and else the first error.
+    ``missing`` only if every candidate is missing, and else the first error. ``unanswered`` is the host of
+    that error if the host sent no answer: no request was sent, or the request has not ended yet.
     """
 
     answer: Answer
     candidate: int = -1
+    unanswered: str = ""
 
 
 def resolve(answers: tuple[Answer, ...]) -> Resolution:

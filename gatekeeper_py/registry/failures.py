@@ -1,0 +1,43 @@
+"""Log lines about look-ups that fail, and about registries that are not contacted because they failed."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.registry.lookups import Observer
+from gatekeeper_py.runtime.logs import RateLimit
+
+QUIET_SECONDS: Final = 10.0
+"""Between two lines about look-ups in one registry: while it is down, every review has such a look-up."""
+
+
+class Log(Protocol):
+    def info(self, event: str, **keys: Any) -> Any: ...
+
+    def warning(self, event: str, **keys: Any) -> Any: ...
+
+
+class LoggedFailures:
+    """Logs failures, and hands everything on to another observer, which counts it.
+
+    Implements ``lookups.Observer``.
+    """
+
+    def __init__(self, observer: Observer, log: Log) -> None:
+        self._observer = observer
+        self._log = log
+        self._limit = RateLimit(QUIET_SECONDS)
+
+    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
+        self._observer.lookup(host, result, seconds, cause)
+        if result == "error":
+            suppressed = self._limit.passes(host)
+            if suppressed is not None:
+                self._log.warning("lookup_failed", host=host, cause=cause, suppressed=suppressed)
+
+    def breaker(self, host: str, *, is_open: bool) -> None:
+        self._observer.breaker(host, is_open=is_open)
+        if is_open:
+            self._log.warning("lookup_breaker_opened", host=host)
+        else:
+            self._log.info("lookup_breaker_closed", host=host)
