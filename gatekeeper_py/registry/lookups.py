@@ -152,6 +152,9 @@ class Lookups:
         self._started, self._stopped = False, True
         if self._refreshing is not None:
             self._refreshing.cancel()
+        for manifest, flight in list(self._flights.items()):
+            if not self._tasks[flight].urgent:
+                del self._flights[manifest]  # a review that comes now must not wait for it
         for task, claim in self._tasks.items():
             if not claim.urgent:
                 task.cancel()

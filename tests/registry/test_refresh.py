@@ -317,6 +317,18 @@ async def test_a_renewal_that_is_due_during_a_pause_is_made_after_it(monkeypatch
         assert world.counted["stale"] == 0
 
 
+async def test_a_review_that_needs_a_cancelled_look_up_makes_another() -> None:
+    async with started(Registry(host=HOST, timeout=5)) as world:
+        world.gate = asyncio.Event()
+        world.name(A)
+        await until(lambda: world.under_way == 1)
+        world.lookups.stop_refreshing()
+        world.gate.set()
+        lookup = Lookup((A,))
+        assert (await world.lookups.resolve([lookup], 5.0))[lookup].answer == FOUND
+        assert world.asked == [A, A]
+
+
 async def test_only_what_reviews_wait_for_goes_on_once_refreshing_has_stopped() -> None:
     named = manifests(3)
     new = Manifest(HOST, "new", "v1")
