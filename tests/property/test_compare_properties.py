@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget import budget
 from gatekeeper_py.core import CompiledPolicy
-from gatekeeper_py.core.compare.difference import compare
+from gatekeeper_py.core.compare.difference import Difference, _Comparison, compare
 from property.policy_pairs import hub_images, hub_pairs, pairs
 from property.strategies import images, namespaces
 
@@ -92,3 +93,20 @@ def test_a_policy_does_not_differ_from_itself_and_the_difference_has_two_sides(
     assert (forward.widens, forward.narrows, forward.rewrites) == (
         backward.narrows, backward.widens, backward.rewrites,
     )  # fmt: skip
+
+
+@settings(max_examples=budget(80))
+@given(st.one_of(pairs(), hub_pairs()))
+def test_what_hosts_share_is_looked_at_once_without_another_result(
+    pair: tuple[CompiledPolicy, CompiledPolicy],
+) -> None:
+    found = compare(*pair)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Comparison, "_common", lambda *_: None)
+        slow = compare(*pair)
+
+    def by_cause(result: Difference) -> list[tuple[str, str, str, int]]:
+        return sorted((w.change, str(w.old), str(w.new), len(w.image)) for w in result.witnesses)
+
+    assert (found.widens, found.narrows, found.rewrites) == (slow.widens, slow.narrows, slow.rewrites)
+    assert by_cause(found) == by_cause(slow)

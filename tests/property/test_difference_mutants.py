@@ -44,6 +44,8 @@ PAIRS: Final = {
     "an-IPv6-registry": (policy(["a.io"]), policy(["a.io", "[::1]:5000"])),
     "a-host-without-a-dot": (policy(["a.io"]), policy(["a.io", "foo:443/"])),
     "a-wildcard-in-a-host": (policy(["x.a.io"]), policy(["*.a.io"])),
+    "a-denial-in-one-of-many-hosts": (policy(["*.a.io"]), policy(["*.a.io"], ["x.a.io/t"])),
+    "hosts-that-begin-like-Hub": (policy(["a.io"]), policy(["a.io", "docker*.io/x"])),
     "all-of-Hub": (policy(["*.io/a"]), policy(["*.io/a", "docker.io"])),
     "hosts-like-the-names-of-Hub": (policy(["*.docker.io"]), policy(["*.docker.io/x"])),
     "a-host-whose-shortest-name-is-one-of-Hub": (policy(["a.io"]), policy(["a.io", "inde*x.docker.io"])),
@@ -166,6 +168,12 @@ MUTATIONS: Final = {
     "official-images-have-short-names": replace(difference, "_official_longer", lambda *_: iter(())),
     "long-names-of-official-images-follow-no-limit": wrap(
         difference, "_official_longer", lambda found, *_: list(found)[:-1]
+    ),
+    "entries-of-several-hosts-are-forgotten-in-one-of-them": replace(
+        difference._Shared, "beside", lambda *_: ()
+    ),
+    "a-host-is-like-any-that-fewer-patterns-match": replace(
+        difference._HostClass, "own", property(lambda found: () if found.shared else found[1])
     ),
     "exceptions-are-ignored": wrap(
         entries, "_of_source", lambda found, _: (entry for entry in found if entry.role != "except")

@@ -7,15 +7,17 @@ could differ. So "no difference" is a proof. What is found is checked with the o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
 from gatekeeper_py.core.compare.entries import NO_LIMIT, Entry, entries_of
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
+from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, split_port
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
@@ -30,8 +32,8 @@ from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_WITNESSES: Final = 100
-MAX_COMBINATIONS: Final = 5_000_000
-"""Classes looked at. It bounds the time to some minutes."""
+MAX_COMBINATIONS: Final = 2_000_000
+"""Classes looked at. It bounds the time to about a minute. 10,000 rules that share little need a tenth."""
 
 _LONG_SPELLING: Final = "registry-1.docker.io"
 """The name of Docker Hub to which the grammar does not add ``library/``: it leaves room for longer names."""
@@ -87,6 +89,40 @@ def compare(old: CompiledPolicy, new: CompiledPolicy) -> Difference:
     return _Comparison(old, new).run()
 
 
+class _Shared:
+    """Entries that match several classes of hosts."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._all = entries
+        self._by_first: dict[str, list[Entry]] = {}
+        for entry in entries:
+            self._by_first.setdefault(_first(entry), []).append(entry)
+        self._wild = [entry for first, found in self._by_first.items() if is_glob(first) for entry in found]
+
+    def beside(self, own: Iterable[Entry]) -> Iterable[Entry]:
+        """Return those that can match an image that one of ``own`` matches."""
+        firsts = {_first(entry) for entry in own}
+        if any(map(is_glob, firsts)):
+            return self._all
+        return chain(self._wild, *(self._by_first.get(first, ()) for first in sorted(firsts)))
+
+
+def _first(entry: Entry) -> str:
+    """The glob for the first segment of a repository that an entry matches."""
+    return entry.item.parts[0] if entry.item.parts else ANY
+
+
+class _HostClass(NamedTuple):
+    """A class of hosts: a member, and the entries whose host matches it.
+
+    The images that only ``shared`` matches are those of another class, and are looked at there.
+    """
+
+    name: str
+    own: list[Entry]
+    shared: _Shared | None = None
+
+
 class _Comparison:
     def __init__(self, old: CompiledPolicy, new: CompiledPolicy) -> None:
         self._policies = (old, new)
@@ -105,9 +141,10 @@ class _Comparison:
         self._changes: set[Change] = set()
 
     def run(self) -> Difference:
-        for host, matching in self._hosts():
-            if self._may_differ(matching):
-                self._paths(host, matching)
+        for host in self._hosts():
+            entries = [*host.own, *(host.shared.beside(host.own) if host.shared else ())]
+            if self._may_differ(entries):
+                self._paths(host.name, entries, host.own if host.shared else None)
         witnesses = sorted(self._found.values(), key=lambda w: (len(w.image), w.image))
         # The first of each change come first, so that no change loses all of its witnesses to the limit.
         first = {id(next(w for w in witnesses if w.change == change)) for change in self._changes}
@@ -133,46 +170,81 @@ class _Comparison:
         if self._budget < 0:
             raise TooComplex("too many combinations of hosts, paths, tags and namespaces")
 
-    def _hosts(self) -> Iterator[tuple[str, list[Entry]]]:
-        """Every class of hosts: a member, and the entries whose host matches it."""
+    def _hosts(self) -> Iterator[_HostClass]:
+        """Every class of hosts."""
         everywhere = [entry for entry in self._entries if entry.host == ANY]
         by_host: dict[str, list[Entry]] = {}
         for entry in self._entries:
             if entry.host != ANY:
                 by_host.setdefault(entry.host, []).append(entry)
-        by_port: dict[str, dict[str, str]] = {"": {}}
-        for host, entries in by_host.items():
+        by_port: dict[str, list[str]] = {"": []}
+        for host, found in by_host.items():
             name, port = split_port(host)
             if name.startswith("["):
-                yield host, [*everywhere, *entries]
+                yield _HostClass(host, [*everywhere, *found])
             else:
-                by_port.setdefault(port, {})[name] = host
-        for port, names in by_port.items():
-            # The other names of Docker Hub are no hosts of their own: they get classes to be left out.
-            texts = [*names, *(HUB_ALIASES if port == "" else ())]
-            items = [Item(tuple(name.split("."))) for name in texts]
-            for signature, labels in (
-                Sequences(items, LABEL, longest=MAX_IMAGE_LENGTH, effort=self._effort).classes().items()
-            ):
-                matching = [texts[index] for index in sorted(signature)]
-                if HUB_ALIASES.isdisjoint(matching):
-                    found = (entry for name in matching for entry in by_host[names[name]])
-                    host = ".".join(labels)
-                    yield f"{host}:{port}" if port else host, [*everywhere, *found]
+                by_port.setdefault(port, []).append(host)
+        # Docker Hub has a class of its own. Its other names are no hosts: they get classes to be left out.
+        by_port[""] = list(dict.fromkeys([*by_port[""], DOCKER_HUB, *HUB_ALIASES]))
+        for port, texts in by_port.items():
+            items = [Item(tuple(split_port(text)[0].split("."))) for text in texts]
+            classes = Sequences(items, LABEL, longest=MAX_IMAGE_LENGTH, effort=self._effort).classes()
+            hosts = {
+                signature: f"{'.'.join(labels)}:{port}" if port else ".".join(labels)
+                for signature, labels in classes.items()
+                if HUB_ALIASES.isdisjoint(texts[index] for index in signature)
+            }
+            shared: dict[Signature, _Shared] = {}
 
-    def _paths(self, host: str, entries: list[Entry]) -> None:
-        """Look at every class of repositories in one class of hosts."""
+            def entries(signature: Signature, texts: Sequence[str] = texts) -> Iterator[Entry]:
+                return (entry for index in sorted(signature) for entry in by_host.get(texts[index], ()))
+
+            for signature, host in hosts.items():
+                common = self._common(signature, host, hosts, texts)
+                if common is None:
+                    yield _HostClass(host, [*everywhere, *entries(signature)])
+                else:
+                    if common not in shared:
+                        shared[common] = _Shared([*everywhere, *entries(common)])
+                    yield _HostClass(host, list(entries(signature - common)), shared[common])
+
+    @staticmethod
+    def _common(
+        signature: Signature, host: str, hosts: Mapping[Signature, str], texts: Sequence[str]
+    ) -> Signature | None:
+        """A class of hosts that fewer patterns match and whose member is not longer.
+
+        Where nothing else matches, an image on ``host`` is judged like one there. On Docker Hub, there are
+        other images.
+        """
+        if host == DOCKER_HUB:
+            return None
+        wildcards = frozenset(index for index in signature if is_glob(texts[index]))
+        for fewer in (wildcards, frozenset[int]()):
+            other = hosts.get(fewer)
+            if (
+                fewer != signature
+                and other is not None
+                and len(_written(other, "")) <= len(_written(host, ""))
+            ):
+                return fewer
+        return None
+
+    def _paths(self, host: str, entries: list[Entry], own: Iterable[Entry] | None = None) -> None:
+        """Look at every class of repositories in one class of hosts, or at those that ``own`` matches."""
         items = list(dict.fromkeys(entry.item for entry in entries))
         by_item: dict[Item, list[Entry]] = {}
         for entry in entries:
             by_item.setdefault(entry.item, []).append(entry)
+        owned = None if own is None else {entry.item for entry in own}
+        touching = None if owned is None else frozenset(i for i, item in enumerate(items) if item in owned)
         fewest = 2 if host == DOCKER_HUB else 1
         sequences = Sequences(
             items, SEGMENT, longest=MAX_REPOSITORY_LENGTH, fewest=fewest, effort=self._effort
         )
         limits = sorted({max(e.longest, 0) for e in entries if e.longest < NO_LIMIT})
         members = [
-            sequences.classes(),
+            sequences.classes(touching),
             *(sequences.longer_than(limit) for limit in limits if limit < MAX_REPOSITORY_LENGTH),
         ]
         if host == DOCKER_HUB:
@@ -180,6 +252,8 @@ class _Comparison:
         for classes in members:
             self._spend(len(classes))
             for signature, parts in classes.items():
+                if touching is not None and not signature & touching:
+                    continue
                 repository = "/".join(parts)
                 matching = [
                     entry

@@ -31,16 +31,17 @@ class TooComplex(Exception):
 
 
 class Effort:
-    """Counts the work of one comparison: positions of globs that are looked at.
+    """Counts the work of one comparison: positions of globs that are looked at. Holds what it found.
 
     The number of states alone does not bound the time, because one state of a thousand wildcards holds
     thousands of positions.
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "part_classes")
 
     def __init__(self, limit: int = MAX_EFFORT) -> None:
         self._left = limit
+        self.part_classes: dict[tuple[tuple[str, ...], Grammar, Signature | None], tuple[PartClass, ...]] = {}
 
     def spend(self, amount: int) -> None:
         """Raises ``TooComplex`` when the work is used up."""
@@ -49,7 +50,7 @@ class Effort:
             raise TooComplex("too many combinations of wildcards")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grammar:
     """A finite automaton for the valid strings of one kind of part.
 
@@ -109,10 +110,13 @@ _Positions = frozenset[tuple[int, int]]
 
 
 class Construction:
-    """The automaton of a set of globs over a grammar."""
+    """The automaton of a set of globs over a grammar; with ``needed``, only where one of those can match."""
 
-    def __init__(self, globs: Sequence[str], grammar: Grammar, effort: Effort) -> None:
+    def __init__(
+        self, globs: Sequence[str], grammar: Grammar, effort: Effort, needed: Signature | None = None
+    ) -> None:
         self._effort = effort
+        self._needed = needed
         self._globs = tuple(globs)
         self._grammar = grammar
         self._ends = tuple(len(glob) for glob in globs)
@@ -135,7 +139,8 @@ class Construction:
             # Of several characters that lead to the same state, the first is enough.
             first: dict[tuple[_Positions, int], str] = {}
             for character, target in self._steps(state):
-                first.setdefault(target, character)
+                if self._needed is None or any(index in self._needed for index, _ in target[0]):
+                    first.setdefault(target, character)
             known = self._known[state] = tuple((character, target) for target, character in first.items())
         return known
 
@@ -181,16 +186,32 @@ class Construction:
         return frozenset(closed)
 
 
-def part_classes(globs: Sequence[str], grammar: Grammar, effort: Effort | None = None) -> list[PartClass]:
+def part_classes(
+    globs: Sequence[str],
+    grammar: Grammar,
+    effort: Effort | None = None,
+    needed: Signature | None = None,
+) -> tuple[PartClass, ...]:
     """Return every class that is not empty, the shortest witness first.
 
-    Raises ``TooComplex``.
+    With ``needed``, only the classes in which one of those globs matches. Raises ``TooComplex``.
     """
-    construction = Construction(globs, grammar, effort or Effort())
+    effort = effort or Effort()
+    key = (tuple(globs), grammar, needed)
+    known = effort.part_classes.get(key)
+    if known is None:
+        known = effort.part_classes[key] = tuple(_part_classes(globs, grammar, effort, needed))
+    return known
+
+
+def _part_classes(
+    globs: Sequence[str], grammar: Grammar, effort: Effort, needed: Signature | None
+) -> Iterator[PartClass]:
+    construction = Construction(globs, grammar, effort, needed)
     start = construction.start
     level: dict[tuple[_Positions, int], str] = {start: ""}
     seen = {start}
-    found: dict[Signature, str] = {}
+    found: set[Signature] = set()
     length = 0
     while level and length < grammar.longest:
         length += 1
@@ -204,10 +225,14 @@ def part_classes(globs: Sequence[str], grammar: Grammar, effort: Effort | None =
         if len(seen) > MAX_STATES:
             raise TooComplex("too many combinations of wildcards")
         for state, text in following.items():
-            if construction.accepts(state):
-                found.setdefault(construction.signature(state[0]), text)
+            if not construction.accepts(state):
+                continue
+            signature = construction.signature(state[0])
+            if signature not in found:
+                found.add(signature)
+                if needed is None or signature & needed:
+                    yield PartClass(signature, text)
         level = following
-    return [PartClass(signature, witness) for signature, witness in found.items()]
 
 
 def classes_by_length(

@@ -71,10 +71,12 @@ class Sequences:
         self._longest = longest
         self._fewest = fewest
         self._sized: dict[tuple[str, ...], dict[Signature, dict[int, str]]] = {}
-        self._steps: dict[tuple[_State, int], tuple[tuple[_State, str], ...]] = {}
 
-    def classes(self) -> dict[Signature, tuple[str, ...]]:
-        """Return every class that is not empty, with a shortest member. Raises ``TooComplex``."""
+    def classes(self, touching: Signature | None = None) -> dict[Signature, tuple[str, ...]]:
+        """Return every class that is not empty, with a shortest member.
+
+        With ``touching``, only the classes in which one of these patterns matches. Raises ``TooComplex``.
+        """
         found: dict[Signature, tuple[int, tuple[str, ...]]] = {}
         level: dict[_State, tuple[int, tuple[str, ...]]] = {self._start: (-1, ())}
         depth = total = 0
@@ -83,7 +85,7 @@ class Sequences:
             for state, (length, parts) in level.items():
                 if depth and not state.alive and depth >= self._fewest:
                     continue
-                for target, text in self._successors(state, depth):
+                for target, text in self._successors(state, depth, touching):
                     longer = length + 1 + len(text)
                     if longer <= self._longest and (target not in following or longer < following[target][0]):
                         following[target] = (longer, (*parts, text))
@@ -97,7 +99,11 @@ class Sequences:
                     if signature not in found or length < found[signature][0]:
                         found[signature] = (length, parts)
             level = following
-        return {signature: parts for signature, (_, parts) in found.items()}
+        return {
+            signature: parts
+            for signature, (_, parts) in found.items()
+            if touching is None or signature & touching
+        }
 
     def longer_than(self, minimum: int) -> dict[Signature, tuple[str, ...]]:
         """Return, for every class with members longer than ``minimum``, a shortest such member.
@@ -150,7 +156,7 @@ class Sequences:
             state = _State(frozenset(alive), below)
         depth = len(start)
         if longer_than is None:
-            members = self._successors(state, depth)
+            members = tuple(self._successors(state, depth))
         else:
             members = tuple(
                 (target, texts[min(longer)])
@@ -182,16 +188,19 @@ class Sequences:
                 begun.append(index)
         return by_glob, state.below | frozenset(begun)
 
-    def _successors(self, state: _State, depth: int) -> tuple[tuple[_State, str], ...]:
-        known = self._steps.get((state, depth))
-        if known is None:
-            by_glob, below = self._split(state, depth)
-            globs = sorted(by_glob)
-            known = self._steps[state, depth] = tuple(
-                (_State(_union(by_glob, globs, signature), below), text)
-                for signature, text in part_classes(globs, self._grammar, self._effort)
+    def _successors(
+        self, state: _State, depth: int, touching: Signature | None = None
+    ) -> Iterator[tuple[_State, str]]:
+        by_glob, below = self._split(state, depth)
+        globs = sorted(by_glob)
+        needed = None
+        if touching is not None and not below & touching:
+            # What no pattern to be touched can match any more is left out.
+            needed = frozenset(
+                position for position, glob in enumerate(globs) if not touching.isdisjoint(by_glob[glob])
             )
-        return known
+        for signature, text in part_classes(globs, self._grammar, self._effort, needed):
+            yield _State(_union(by_glob, globs, signature), below), text
 
     def _sized_successors(self, state: _State, depth: int) -> Iterator[tuple[_State, dict[int, str]]]:
         by_glob, below = self._split(state, depth)

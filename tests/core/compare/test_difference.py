@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import yaml
 
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.compare import difference
-from gatekeeper_py.core.compare.difference import Contradiction, TooComplex, compare
+from gatekeeper_py.core.compare.difference import MAX_COMBINATIONS, Contradiction, TooComplex, compare
+from gatekeeper_py.core.compare.parts import MAX_EFFORT
 from gatekeeper_py.core.policy.decision import Decision
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,6 +56,13 @@ ALIASES = ["registry-1.docker.io", "registry.hub.docker.com", "docker.io:443", "
             (False, True),
             f"registry-1.docker.io/{LONG}",
             id="any-host-and-user",
+        ),
+        pytest.param(
+            "allow: [r.io]",
+            "allow: [r.io, 'docker*.io/x']",
+            (True, False),
+            "dockerx.io/x",
+            id="a-host-like-that-of-Hub",
         ),
         pytest.param(
             "allow: [r.io]\ndeny: [docker.io/library/**]\nmirrors: [{from: registry-1.docker.io, to: r.io}]",
@@ -221,6 +230,32 @@ def test_what_would_take_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(difference, "MAX_COMBINATIONS", 3)
     with pytest.raises(TooComplex):
         compare(policy("allow: [a.io]"), policy("allow: [a.io/x, a.io/y, 'a.io/z:v*', 'a.io/z:*1']"))
+
+
+def mixed_rules(count: int, seed: int) -> str:
+    """Rules as companies have them: many registries of their own, some for all of those, and public ones."""
+    random = Random(seed)
+    rules = []
+    for _ in range(count):
+        host = random.choice(["*.corp.io", "quay.io", "docker.io", "ghcr.io"])
+        if random.random() < 0.6:
+            host = f"r{random.randrange(count)}.corp.io"
+        path = random.choice(["app", "*", "a*", "**"]) + random.choice(["", ":v*"])
+        rules.append(f"'{host}/team-{random.randrange(count)}/{path}'")
+    return f"allow: [{', '.join(rules)}]"
+
+
+def test_the_work_grows_with_the_number_of_rules_and_not_with_its_square() -> None:
+    def work(count: int) -> tuple[int, int]:
+        old, new = (policy(mixed_rules(count, seed)) for seed in (1, 2))
+        comparison = difference._Comparison(old, new)
+        found = comparison.run()
+        assert (found.widens, found.narrows) == (True, True)
+        return MAX_COMBINATIONS - comparison._budget, MAX_EFFORT - comparison._effort._left
+
+    few, many = work(100), work(800)
+    assert many[0] < 2 * 8 * few[0]
+    assert many[1] < 2 * 8 * few[1]
 
 
 def test_a_disagreement_with_the_decision_is_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

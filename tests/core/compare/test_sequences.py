@@ -103,6 +103,18 @@ def test_every_longer_part_below_a_start_has_a_longer_member_of_its_class(
     assert len(found[matching(patterns, (*start, part))][-1]) == len(part)
 
 
+@examples
+@given(items, st.data())
+def test_the_classes_that_touch_some_patterns_are_those_of_all_classes(
+    patterns: list[Item], data: st.DataObject
+) -> None:
+    touching = data.draw(st.frozensets(st.sampled_from(range(len(patterns) or 1))))
+    expected = Sequences(patterns, SEGMENT, longest=255).classes()
+    assert Sequences(patterns, SEGMENT, longest=255).classes(touching) == {
+        signature: path for signature, path in expected.items() if signature & touching
+    }
+
+
 def test_a_class_that_needs_a_longer_text_than_allowed_is_empty() -> None:
     assert set(Sequences([Item(("a" * 9, "b" * 9))], SEGMENT, longest=18).classes()) == {frozenset()}
 
