@@ -21,12 +21,21 @@ from gatekeeper_py.commands.clusterinput import (
 )
 from gatekeeper_py.commands.exemptions import exemptions_in
 from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import CONFIGMAP, EXEMPT_NAMESPACES, Instant, check_namespace, given
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands.parameters import (
+    CONFIGMAP,
+    EXEMPT_NAMESPACES,
+    WEBHOOKS_CONFIG,
+    Instant,
+    check_exempt_usage,
+    check_namespace,
+    given,
+)
+from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
 from gatekeeper_py.commands.running import Recording, read_cluster
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.compare.difference import Contradiction, Difference, TooComplex, compare
 from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.changes import CHANGES, Change, Changes
 from gatekeeper_py.live import CacheCounts, Snapshot
@@ -97,6 +106,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
 )
 @click.option("--wide", is_flag=True, help="Do not shorten the table to the width of the terminal.")
 @cluster_options
+@WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def diff(
     policies: tuple[str, ...],
@@ -111,6 +121,7 @@ def diff(
     style: Style,
     kubeconfig: Path | None,
     context: str | None,
+    webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
     *,
     all_images: bool,
@@ -133,6 +144,7 @@ def diff(
     _check_usage(policies, configmap, recording, all_images=all_images)
     check_namespace(namespace)
     *old, new = map(usable_policy, policies)
+    settings = None if webhooks_config is None else usable_settings(webhooks_config)
     wanted = {change for changes in fail_on for change in changes}
     change = _PolicyChange(old[0] if old else None, new, instant or now())
     if all_images or recording.names():
@@ -153,8 +165,9 @@ def diff(
             if configmap is not None:
                 await change.read_old(api, configmap)
             exempt: Iterable[str] = exempt_namespaces
-            if configmap is not None and not given("exempt_namespaces"):
-                known = await exemptions_in(api, configmap.namespace, namespace)
+            if (configmap is not None or settings is not None) and not given("exempt_namespaces"):
+                installation = DEFAULT_NAMESPACE if configmap is None else configmap.namespace
+                known = await exemptions_in(api, installation, namespace, settings)
                 note_unknown_exemptions(known)
                 exempt = known.namespaces
             found = change.changes(exempt)
@@ -255,6 +268,12 @@ def _check_usage(
         raise click.UsageError(
             "--all-images compares the policies for every namespace; it cannot be combined with --namespace"
             " or --exempt-namespace"
+        )
+    check_exempt_usage()
+    if given("webhooks_config") and (all_images or names):
+        raise click.UsageError(
+            "--webhooks-config needs the cluster, which has the labels of namespaces: with a file of images,"
+            " give --exempt-namespace"
         )
     if (*policies, *names).count("-") > 1:
         raise click.UsageError("stdin can be read only once")

@@ -123,7 +123,7 @@ def review(
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     manifests = [manifest for file in files for manifest in read_manifests(file, namespace=namespace)]
 
-    exempt = frozenset(exempt_namespaces) if settings is None else _exempt(settings, manifests)
+    exempt = frozenset(exempt_namespaces) if settings is None else exempt_among(settings, manifests)
 
     def judged(facts: Facts | None) -> list[Reviewed]:
         return [
@@ -158,7 +158,8 @@ def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> Non
         raise click.UsageError("stdin can be read only once")
 
 
-def _exempt(settings: WebhookSettings, manifests: Iterable[Manifest]) -> frozenset[str]:
+def exempt_among(settings: WebhookSettings, manifests: Iterable[Manifest]) -> frozenset[str]:
+    """Return the exempt namespaces. The labels are those of the Namespace objects among the manifests."""
     namespaces = (each.request.object for each in manifests if each.kind == "Namespace")
     return exempt_by(settings, namespaces)
 

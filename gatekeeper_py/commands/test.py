@@ -10,9 +10,11 @@ from typing import Literal
 import click
 
 from gatekeeper_py.commands.files import in_folder
-from gatekeeper_py.commands.policyinput import now, read_policy, usable
+from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG
+from gatekeeper_py.commands.policyinput import now, read_policy, usable, usable_settings
 from gatekeeper_py.commands.testfile import CaseFile, read_tests
 from gatekeeper_py.commands.testrun import Runner
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.reporting.cases import print_results, results_as_json, results_as_junit
 from gatekeeper_py.reporting.findings import print_findings
 
@@ -28,15 +30,19 @@ from gatekeeper_py.reporting.findings import print_findings
     default="text",
     show_default=True,
 )
-def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int:
+@WEBHOOKS_CONFIG
+def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhooks_config: str | None) -> int:
     """Run the policy tests in each FILE (- for stdin).
 
     A file names a policy and cases. Each case has an image or a manifest, and the verdict that it must get.
     "gatekeeper-py schema --for test" describes its fields.
 
+    With --webhooks-config, objects of a manifest in exempt namespaces are not judged. The labels of a
+    namespace are those of its Namespace object in the manifest.
+
     Exit code: 0 when all cases pass, 1 when some fail, 2 when a file cannot be used.
     """
-    if files.count("-") > 1:
+    if (*files, webhooks_config).count("-") > 1:
         raise click.UsageError("stdin can be read only once")
     instant = now()
     # All files are read before any case runs, so that a bad one is reported at once.
@@ -45,7 +51,8 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int
         for _, file in given:
             print_findings(file.name, file.lines, file.errors, stderr=True)
         raise click.exceptions.Exit(2)
-    runners = [(_runner(argument, file, instant), file.cases) for argument, file in given]
+    settings = WebhookSettings() if webhooks_config is None else usable_settings(webhooks_config)
+    runners = [(_runner(argument, file, instant, settings), file.cases) for argument, file in given]
     results = [runner.run(case) for runner, cases in runners for case in cases]
     if style == "json":
         click.echo(json.dumps(results_as_json(results), indent=2))
@@ -56,7 +63,7 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"]) -> int
     return 0 if all(each.passed for each in results) else 1
 
 
-def _runner(argument: str, file: CaseFile, instant: datetime) -> Runner:
+def _runner(argument: str, file: CaseFile, instant: datetime, settings: WebhookSettings) -> Runner:
     folder = Path() if argument == "-" else Path(argument).parent
     policy = usable(read_policy(in_folder(folder, file.policy)))
-    return Runner(file.name, folder, policy, instant)
+    return Runner(file.name, folder, policy, instant, settings)

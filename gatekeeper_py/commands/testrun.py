@@ -11,29 +11,29 @@ from typing import Any
 
 from gatekeeper_py.commands.files import in_folder
 from gatekeeper_py.commands.manifests import read_manifests
-from gatekeeper_py.commands.review import Reviewed, review_manifest
+from gatekeeper_py.commands.review import Reviewed, exempt_among, review_manifest
 from gatekeeper_py.commands.testfile import UNSET, Case
+from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.admission.judgement import by_name
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.reporting.cases import CaseResult
-
-EXEMPT = frozenset(always_exempt(DEFAULT_NAMESPACE))
 
 
 @dataclass(slots=True)
 class Runner:
     """Judges cases by one policy.
 
-    Paths in cases are relative to ``folder``. Cases that name no time are judged at ``now``.
+    Paths in cases are relative to ``folder``. Cases that name no time are judged at ``now``. ``settings`` say
+    which namespaces are exempt, besides those that always are.
     """
 
     source: str
     folder: Path
     policy: Policy
     now: datetime
+    settings: WebhookSettings = field(default_factory=WebhookSettings)
     _compiled: dict[tuple[Mode | None, datetime], CompiledPolicy] = field(default_factory=dict)
 
     def run(self, case: Case) -> CaseResult:
@@ -78,10 +78,9 @@ class Runner:
 
     def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
         path = in_folder(self.folder, case.manifest)
-        reviewed = [
-            review_manifest(manifest, policy, EXEMPT)
-            for manifest in read_manifests(path, namespace=case.namespace or "default")
-        ]
+        manifests = list(read_manifests(path, namespace=case.namespace or "default"))
+        exempt = exempt_among(self.settings, manifests)
+        reviewed = [review_manifest(manifest, policy, exempt) for manifest in manifests]
         actual = _combined(reviewed)
         failures: list[str] = []
         if actual != case.expect:

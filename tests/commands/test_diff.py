@@ -157,6 +157,16 @@ def test_with_a_live_policy_the_live_settings_say_what_is_exempt(
     assert "Note: not all exempt namespaces are known" in command(*live).err
 
 
+def test_settings_in_a_file_say_what_is_exempt(
+    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path, write: Write
+) -> None:
+    cluster.add("/api/v1/namespaces", {"metadata": {"name": "shop", "labels": {"tier": "platform"}}})
+    settings = write("exemptNamespaceLabels: {tier: platform}\n", "webhooks.yaml")
+    arguments = ("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json")
+    found = answer(command(*arguments, "--webhooks-config", settings), 0)
+    assert changed(found) == [("quay.io/team/tool:2", "approved", 1)]
+
+
 def test_the_old_policy_may_be_live(
     command: Command, write: Write, cluster: FakeCluster, tmp_path: Path
 ) -> None:
@@ -395,6 +405,16 @@ def test_a_file_that_is_not_there_is_exit_2(command: Command, policies: tuple[Pa
             ("a", "b", "--all-images", "--exempt-namespace", "shop"),
             "or --exempt-namespace",
             id="exempt-and-all",
+        ),
+        pytest.param(
+            ("a", "b", "--images", "x", "--webhooks-config", "y"),
+            "needs the cluster",
+            id="settings-and-a-file-of-images",
+        ),
+        pytest.param(
+            ("a", "b", "--exempt-namespace", "x", "--webhooks-config", "y"),
+            "--exempt-namespace replaces the settings",
+            id="settings-and-exempt-namespaces",
         ),
         pytest.param(("-", "b", "--images", "-"), "stdin can be read only once", id="stdin-twice"),
         pytest.param(("a", "b", "-n", "../x"), "not a valid namespace name", id="namespace"),

@@ -305,3 +305,33 @@ def test_the_schema_accepts_what_the_command_accepts(command: Command, cases: An
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(yaml.safe_load(cases(bad).read_text()), schema)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expect"),
+    [
+        pytest.param("", "rejected", id="none"),
+        pytest.param("exemptNamespaces: [shop]", "admitted", id="by-name"),
+        pytest.param("exemptNamespaceLabels: {tier: platform}", "admitted", id="by-label"),
+        pytest.param("exemptNamespaceLabels: {tier: other}", "rejected", id="another-value"),
+    ],
+)
+def test_the_settings_of_the_webhooks_say_what_is_exempt(
+    command: Command, cases: Any, write: Write, settings: str, expect: str
+) -> None:
+    metadata = {"name": "shop", "labels": {"tier": "platform"}}
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata},
+        {**pod("nginx:1"), "metadata": {"name": "web", "namespace": "shop"}},
+    ]
+    write(yaml.safe_dump_all(objects), "web.yaml")
+    file = cases({"manifest": "web.yaml", "expect": expect})
+    done = command("test", file, "--webhooks-config", write(settings, "webhooks.yaml"))
+    assert (done.code, done.err) == (0, "")
+
+
+def test_bad_settings_of_the_webhooks_are_exit_2(command: Command, cases: Any, write: Write) -> None:
+    file = cases({"image": "registry.corp.io/a:1", "expect": "approved"})
+    done = command("test", file, "--webhooks-config", write("colour: red", "webhooks.yaml"))
+    assert done.code == 2
+    assert "unknown-field" in done.err
