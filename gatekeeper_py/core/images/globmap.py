@@ -3,11 +3,17 @@
 A glob matches only texts that contain each of its literal pieces, so a ``GlobMap`` files each glob under
 its longest piece, and looks up the parts of a text that have the length of some piece. A policy may hold
 tens of thousands of wildcards, and a Pod a thousand images: comparing each with each would take minutes.
+
+Globs may share their longest piece (``*-service-*ab1*``). Only a few are filed under one piece; the next ones
+go under their next longest piece with room. When there is none, the globs under one piece are filed again by
+their other pieces. So a text is compared with a few globs for each piece that it contains, and with more of
+them only if it contains all their pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
@@ -20,6 +26,9 @@ thousands of similar wildcards would cost their number squared."""
 MAX_COMPARISONS: Final = 500_000
 """Globs that all questions of one kind compare, about half a second. Maps hold maps, so that a bound on each
 would still allow millions."""
+
+MAX_SIDE_BY_SIDE: Final = 8
+"""Globs that are filed under one piece before they are filed again by their other pieces."""
 
 V = TypeVar("V")
 
@@ -59,9 +68,136 @@ class Scan:
             yield entry
 
 
+class _Place(Enum):
+    """Where a text must have a piece of a glob."""
+
+    START = 0
+    END = 1
+    INSIDE = 2
+
+
+_Piece = tuple[_Place, str]
 _Entries = list[tuple[Glob, V]]
-_Filed = dict[int, dict[str, _Entries[V]]]
-"""Length of a piece -> the piece -> the globs that are filed under it."""
+
+
+class _Filed(Generic[V]):
+    """Globs with stars, each under one of its pieces.
+
+    ``size`` is their number. All of them have the pieces ``_known``, which are not looked up again.
+    """
+
+    __slots__ = ("_endings", "_inner", "_inner_pieces", "_known", "_starts", "size")
+
+    def __init__(self, known: tuple[_Piece, ...] = ()) -> None:
+        self.size = 0
+        self._known = known
+        # Length of a piece -> the piece -> the globs that are filed under it.
+        self._starts: _ByLength[V] = _NOTHING
+        self._endings: _ByLength[V] = _NOTHING
+        self._inner: _ByLength[V] = _NOTHING
+        self._inner_pieces = 0
+
+    def file(self, glob: Glob, value: V) -> None:
+        """Add a glob that is not there."""
+        self.size += 1
+        place, piece = chosen = self._choose(glob.text)
+        groups = self._at(place).setdefault(len(piece), {})
+        group = groups.get(piece)
+        if group is None:
+            groups[piece] = [(glob, value)]
+            self._inner_pieces += place is _Place.INSIDE
+        elif isinstance(group, _Filed):
+            group.file(glob, value)
+        else:
+            group.append((glob, value))
+            if len(group) > MAX_SIDE_BY_SIDE and piece:
+                again: _Filed[V] = _Filed((*self._known, chosen))
+                groups[piece] = again
+                for each in group:
+                    again.file(*each)
+
+    def candidates(self, text: str, scan: Scan | None = None) -> Iterator[tuple[Glob, V]]:
+        """Yield globs among which are all that match. ``scan`` bounds the look-ups."""
+        waiting: list[_Filed[V]] = [self]
+        while waiting:
+            filed = waiting.pop()
+            if scan is not None and not scan.spend(filed.look_ups(text)):
+                return
+            for group in filed.groups(text):
+                if isinstance(group, _Filed):
+                    waiting.append(group)
+                else:
+                    yield from group
+
+    def groups(self, text: str) -> Iterator[_Group[V]]:
+        """Yield what is filed under the pieces that a text has."""
+        for length, groups in self._starts.items():
+            group = groups.get(text[:length])
+            if group is not None:
+                yield group
+        for length, groups in self._endings.items():
+            group = groups.get(text[-length:])
+            if group is not None:
+                yield group
+        yield from self._inner_groups(text)
+
+    def _inner_groups(self, text: str) -> Iterator[_Group[V]]:
+        if len(text) * len(self._inner) > self._inner_pieces:
+            for groups in self._inner.values():
+                for piece, found in groups.items():
+                    if piece in text:
+                        yield found
+            return
+        for length, groups in self._inner.items():
+            for piece in {text[start : start + length] for start in range(len(text) - length + 1)}:
+                group = groups.get(piece)
+                if group is not None:
+                    yield group
+
+    def look_ups(self, text: str) -> int:
+        """Return how many times ``groups`` looks something up."""
+        inner = min(len(text) * len(self._inner), self._inner_pieces)
+        return len(self._starts) + len(self._endings) + inner
+
+    def _choose(self, text: str) -> _Piece:
+        """Return the longest piece with room, or else the one under which the fewest globs are filed."""
+        fewest: int | None = None
+        chosen = (_Place.START, "")  # every text starts with nothing
+        for place, piece in _pieces(text):
+            if (place, piece) in self._known:
+                continue
+            group = self._at(place, make=False).get(len(piece), _NOTHING).get(piece)
+            size = 0 if group is None else group.size if isinstance(group, _Filed) else len(group)
+            if size < MAX_SIDE_BY_SIDE:
+                return place, piece
+            if fewest is None or size < fewest:
+                fewest, chosen = size, (place, piece)
+        return chosen
+
+    def _at(self, place: _Place, *, make: bool = True) -> _ByLength[V]:
+        if place is _Place.START:
+            if make and not self._starts:
+                self._starts = {}
+            return self._starts
+        if place is _Place.END:
+            if make and not self._endings:
+                self._endings = {}
+            return self._endings
+        if make and not self._inner:
+            self._inner = {}
+        return self._inner
+
+
+_Group = _Entries[V] | _Filed[V]
+_ByLength = dict[int, dict[str, _Group[V]]]
+
+
+def _pieces(text: str) -> list[_Piece]:
+    """The literal pieces of a glob, the longest first."""
+    first, *middle, last = text.split("*")
+    pieces = [(_Place.START, first), (_Place.END, last)]
+    pieces += [(_Place.INSIDE, piece) for piece in dict.fromkeys(middle)]
+    return sorted((each for each in pieces if each[1]), key=lambda each: -len(each[1]))
 
 
 class GlobMap(Generic[V]):
@@ -71,15 +207,12 @@ class GlobMap(Generic[V]):
     (``Glob.matches``).
     """
 
-    __slots__ = ("_endings", "_inner", "_inner_size", "_starts", "_texts", "_values")
+    __slots__ = ("_filed", "_texts", "_values")
 
     def __init__(self) -> None:
         self._texts: dict[str, V] = _NOTHING
         self._values: dict[str, V] = _NOTHING
-        self._starts: _Filed[V] = _NOTHING
-        self._endings: _Filed[V] = _NOTHING
-        self._inner: _Filed[V] = _NOTHING
-        self._inner_size = 0
+        self._filed: _Filed[V] | None = None
 
     def get(self, text: str) -> V | None:
         """The value of this very glob, ``None`` when it is not there."""
@@ -91,9 +224,10 @@ class GlobMap(Generic[V]):
         if known is not None:
             return known
         if is_glob(text):
-            self._values = self._values or {}
+            if self._filed is None:
+                self._filed, self._values = _Filed(), {}
             self._values[text] = value
-            self._file(text, value)
+            self._filed.file(Glob(text), value)
         else:
             self._texts = self._texts or {}
             self._texts[text] = value
@@ -101,53 +235,21 @@ class GlobMap(Generic[V]):
 
     def matching(self, text: str, *, scan: Scan | None = None) -> Iterator[V]:
         """Yield the values of the globs that match ``text``. ``scan`` bounds the work."""
-        candidates = self.candidates(text)
-        if scan is not None:
-            if not scan.spend(self._look_ups(text)):
-                return
-            candidates = scan.some(candidates)
-        for glob, value in candidates:
+        candidates = self.candidates(text, scan=scan)
+        for glob, value in candidates if scan is None else scan.some(candidates):
             if glob is None or glob.matches(text):
                 yield value
 
-    def candidates(self, text: str) -> Iterator[tuple[Glob | None, V]]:
-        """Globs with their values, among which are all that match; ``None`` for a text that is equal."""
+    def candidates(self, text: str, *, scan: Scan | None = None) -> Iterator[tuple[Glob | None, V]]:
+        """Globs with their values, among which are all that match; ``None`` for a text that is equal.
+
+        ``scan`` bounds the look-ups.
+        """
         value = self._texts.get(text)
         if value is not None:
             yield None, value
-        for length, entries in self._starts.items():
-            yield from entries.get(text[:length], ())
-        for length, entries in self._endings.items():
-            yield from entries.get(text[-length:], ())
-        if len(text) * len(self._inner) > self._inner_size:
-            for entries in self._inner.values():
-                for found in entries.values():
-                    yield from found
-            return
-        for length, entries in self._inner.items():
-            for piece in {text[start : start + length] for start in range(len(text) - length + 1)}:
-                yield from entries.get(piece, ())
-
-    def _look_ups(self, text: str) -> int:
-        """How many times ``candidates`` looks something up."""
-        inner = min(len(text) * len(self._inner), self._inner_size)
-        return len(self._starts) + len(self._endings) + inner
-
-    def _file(self, text: str, value: V) -> None:
-        first, *middle, last = text.split("*")
-        inner = max(middle, key=len, default="")
-        longest = max(len(first), len(last), len(inner))
-        if len(first) == longest:  # also a glob without a literal piece: every text starts with nothing
-            filed = self._starts = self._starts or {}
-            piece = first
-        elif len(last) == longest:
-            filed = self._endings = self._endings or {}
-            piece = last
-        else:
-            filed = self._inner = self._inner or {}
-            piece = inner
-            self._inner_size += 1
-        filed.setdefault(len(piece), {}).setdefault(piece, []).append((Glob(text), value))
+        if self._filed is not None:
+            yield from self._filed.candidates(text, scan)
 
 
 class _Node(Generic[V]):

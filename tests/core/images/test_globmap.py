@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.glob import Glob
-from gatekeeper_py.core.images.globmap import GlobMap, GlobTree, Scan
+from gatekeeper_py.core.images.globmap import MAX_SIDE_BY_SIDE, GlobMap, GlobTree, Scan
 from growth import check_linear
 
 globs = st.text("ab*-", max_size=6)
 texts = st.text("ab*-", max_size=8)
+shared = st.builds("*-*{}*{}".format, st.sampled_from(["a", "b", "ab", ""]), globs)
+"""Globs that often share their pieces."""
 
 
 def mapped(entries: Iterable[str]) -> GlobMap[str]:
@@ -23,7 +26,7 @@ def mapped(entries: Iterable[str]) -> GlobMap[str]:
     return found
 
 
-@given(st.lists(globs, unique=True, max_size=12), texts)
+@given(st.lists(globs, unique=True, max_size=12) | st.lists(shared, unique=True, min_size=12), texts)
 def test_exactly_the_globs_that_match_are_found(entries: list[str], text: str) -> None:
     expected = [entry for entry in entries if Glob(entry).matches(text)]
     assert sorted(mapped(entries).matching(text)) == sorted(expected)
@@ -67,9 +70,17 @@ def test_a_sequence_keeps_its_first_value() -> None:
 def test_no_more_globs_are_compared_than_asked_for() -> None:
     tree: GlobTree[int] = GlobTree()
     for number in range(100):
-        tree.setdefault((f"long*{number}*",), lambda number=number: number)  # type: ignore[misc]
-    assert [found for _, found in tree.matching(["long-99"], scan=Scan(each=50))] == [9]
-    assert sorted(found for _, found in tree.matching(["long-99"])) == [9, 99]
+        tree.setdefault((f"long*-{number}-*",), lambda number=number: number)  # type: ignore[misc]
+    text = f"long-{'-'.join(map(str, range(100)))}-"
+    assert len(list(tree.matching([text], scan=Scan(each=50)))) == 50
+    assert sorted(found for _, found in tree.matching([text])) == list(range(100))
+
+
+def test_look_ups_are_counted() -> None:
+    found = mapped(f"*-service-*{number:03}*" for number in range(100))
+    scan = Scan(each=None, total=5)
+    assert list(found.matching("x-service-042", scan=scan)) == []
+    assert scan.cut
 
 
 @pytest.mark.parametrize("glob", ["{:06}*", "*{:06}", "*{:06}*", "a*{:06}*b"])
@@ -77,6 +88,52 @@ def test_what_is_compared_does_not_grow_with_the_globs(glob: str) -> None:
     found = mapped(glob.format(number) for number in range(10_000))
     assert len(list(found.candidates("xxx000042xxx"))) <= 1
     assert len(list(found.candidates("000042"))) <= 1
+
+
+def combined(glob: str, number: int) -> list[str]:
+    """So many globs, of which none has a piece that the others lack."""
+    letters = itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3)
+    return [glob.format("*".join(each)) for each in itertools.islice(letters, number)]
+
+
+@pytest.mark.parametrize(
+    ("glob", "text"),
+    [
+        pytest.param("*-service-*{:05}*", "x-service-00042-x", id="inside"),
+        pytest.param("service-*{:05}*", "service-00042-x", id="at-the-start"),
+        pytest.param("*{:05}*-service", "x-00042-service", id="at-the-end"),
+        pytest.param("service-*{:05}", "service-x-00042", id="at-both-ends"),
+        pytest.param("*-service-*-team-*{:05}*", "x-service-x-team-00042", id="two-pieces"),
+    ],
+)
+def test_what_is_compared_does_not_grow_with_globs_that_share_a_piece(glob: str, text: str) -> None:
+    found = mapped(glob.format(number) for number in range(10_000))
+    assert list(found.matching(text)) == [glob.format(42)]
+    assert len(list(found.candidates(text))) <= 2 * MAX_SIDE_BY_SIDE + 1
+
+
+@pytest.mark.parametrize("glob", ["*0000-1111*{}*", "*{}*0000-1111*", "0000-1111*{}*", "*{}*0000-1111"])
+def test_globs_are_found_by_several_pieces_together(glob: str) -> None:
+    """Each single piece is in hundreds of the globs, and a text has three of them."""
+    found = mapped(combined(glob, 26**3))
+    assert len(list(found.candidates("0000-1111-xyz-0000-1111"))) <= 20 * MAX_SIDE_BY_SIDE
+    assert list(found.candidates("1111-abc-0000")) != []
+    text = glob.format("x-y-z").replace("*", "")
+    expected = [each for each in combined(glob, 26**3) if Glob(each).matches(text)]
+    assert expected
+    assert sorted(found.matching(text)) == sorted(expected)
+
+
+def test_globs_with_the_same_pieces_are_all_found() -> None:
+    orders = ["*" + "*".join(order) + "*" for order in itertools.permutations("abcde")]
+    found = mapped(orders)
+    assert sorted(found.matching("abcdeabcdeabcdeabcdeabcde")) == sorted(orders)
+    assert list(found.matching("a-b-c-d-e")) == ["*a*b*c*d*e*"]
+
+
+@pytest.mark.parametrize("glob", ["*0000-1111*{}*", "{}*0000-1111"])
+def test_filing_takes_time_in_proportion_to_the_globs(glob: str) -> None:
+    check_linear(mapped, lambda number: combined(glob, number), start=1024, limit=8192)
 
 
 def test_a_long_text_is_compared_with_every_glob_instead_of_each_of_its_parts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,8 +12,12 @@ from gatekeeper_py.core.images.globmap import MAX_COMPARED, MAX_COMPARISONS, Sca
 from gatekeeper_py.core.images.index import PatternIndex, Qualifiers, qualifiers_of
 from gatekeeper_py.core.images.pattern import Pattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
+from growth import check_linear
 
 SHA256: Final = "sha256:" + "7c" * 32
+ALIKE: Final = ["*".join(each) for each in itertools.product("xy", repeat=10) if len(set(each)) > 1]
+"""A thousand globs with the same literal pieces, in another order or number."""
+MOST_LOOK_UPS: Final = 50
 Entry = str | tuple[str, tuple[str, ...]]
 
 
@@ -176,18 +181,23 @@ def test_covering_sees_every_rule_of_a_place() -> None:
 )
 def test_covering_compares_a_bounded_number(entry: str, each: int | None, total: int, *, cut: bool) -> None:
     """It is asked for every rule, so that n wildcards that are hard to tell apart must not cost n squared."""
-    index = index_of([*(entry.format(i) for i in range(MAX_COMPARED)), entry.format("x")])
+    index = index_of([*map(entry.format, ALIKE), entry.format("x*y")])
     pattern = parse_pattern(entry.format("wxyz"))
     scan = Scan(each=each, total=total)
     orders = covering(index, pattern, qualifiers_of(pattern.tag, None), scan)
-    assert (orders, scan.cut) == ([] if cut else [MAX_COMPARED], cut)
+    assert scan.cut is cut
+    if cut:
+        assert total - scan.left < MAX_COMPARED + MOST_LOOK_UPS
+    else:
+        assert orders == [len(ALIKE)]
 
 
 def test_covering_compares_a_bounded_number_of_namespaces() -> None:
-    index = index_of([*(("a.io", (f"long*{i}*",)) for i in range(MAX_COMPARED)), ("a.io", ("long*x*",))])
+    index = index_of([("a.io", (f"long*{each}*",)) for each in (*ALIKE, "x*y")])
     scan = Scan()
-    assert not list(index.cover(parse_pattern("a.io"), scan).orders((None,), "long*wxyz*"))
+    list(index.cover(parse_pattern("a.io"), scan).orders((None,), "long*wxyz*"))
     assert scan.cut
+    assert MAX_COMPARISONS - scan.left < MAX_COMPARED + MOST_LOOK_UPS
 
 
 @pytest.mark.parametrize(
@@ -212,3 +222,37 @@ def test_what_is_looked_up_counts_as_work(wide: str, narrow: str) -> None:
 def test_finding_compares_all() -> None:
     entries = [f"a.io/long*{i}*:long*{i}*" for i in range(MAX_COMPARED)]
     assert found([*entries, "a.io/long*y*:long*z*"], "a.io/longy:longz") == MAX_COMPARED
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(("a.io/team/*-service-*ab{:04}*", ()), id="segment"),
+        pytest.param(("*-service-*ab{:04}*.a.io", ()), id="host"),
+        pytest.param(("a.io/**:*-service-*ab{:04}*", ()), id="tag"),
+        pytest.param(("a.io/team/*", ("*-service-*ab{:04}*",)), id="namespace"),
+    ],
+)
+def test_the_work_for_an_image_does_not_grow_with_wildcards_that_share_a_piece(
+    entry: tuple[str, tuple[str, ...]],
+) -> None:
+    """Images and wildcards grow together, and the work grows as the images alone."""
+
+    def made(number: int) -> tuple[PatternIndex, int]:
+        pattern, namespaces = entry
+        entries: list[Entry] = [
+            (pattern.format(i), tuple(each.format(i) for each in namespaces))
+            if namespaces
+            else pattern.format(i)
+            for i in range(number)
+        ]
+        return index_of(entries), number
+
+    def judge(index_and_images: tuple[PatternIndex, int]) -> None:
+        index, images = index_and_images
+        for number in range(images):
+            for host in ("a.io", "x-service-x.a.io"):
+                image = locate(parse_reference(f"{host}/team/x-service-q{number}"))
+                assert index.find(image, qualifiers_of("x-service-x", None), "x-service-x") is None
+
+    check_linear(judge, made, limit=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,6 +26,12 @@ def lint(more: str = "", allow: str = "[a.io@*]") -> tuple[Finding, ...]:
 def many(item: str) -> str:
     """Three hundred items of a list, each with its number."""
     return ", ".join(item.format(number) for number in range(300))
+
+
+def alike(item: str) -> str:
+    """Three hundred items of a list, each with another glob for more letters than "hubhub" has."""
+    letters = itertools.islice(itertools.product("hub", repeat=7), 300)
+    return ", ".join(item.format("*".join(each)) for each in letters)
 
 
 def paths(code: str, more: str = "", allow: str = "[a.io@*]") -> list[str]:
@@ -404,10 +411,10 @@ def test_what_nothing_covers_is_found_among_any_number(more: str, allow: str, co
     [
         pytest.param(
             "mirrors: [{from: docker.io, to: a.io/hubhub}]",
-            "[" + many("'a.io/hubhub*-{}-*/**@*'") + "]",
+            "[" + alike("'a.io/*{}*/**@*'") + "]",
             id="mirror",
         ),
-        pytest.param("deny: [" + many("'a.io/hubhub*-{}-*'") + "]", "[a.io/hubhub]", id="latest"),
+        pytest.param("deny: [" + alike("'a.io/*{}*'") + "]", "[a.io/hubhub]", id="latest"),
         pytest.param(
             "namespaces: [{names: ['*', 'a*'], mode: warn}, {names: [" + many("n{}") + "], mode: warn}]",
             "[a.io@*]",
