@@ -90,6 +90,11 @@ def cli() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Mistakes of the user never cause a traceback."""
+    if sys.stdout is None:
+        # Python starts with no stdout when the caller closed it. Exit code 1 would mean "some rejected".
+        if sys.stderr is not None:
+            click.echo("Error: cannot write: standard output is closed", err=True)
+        return EXIT_USAGE
     try:
         code = cli.main(args=arguments, prog_name="gatekeeper-py", standalone_mode=False)
         sys.stdout.flush()

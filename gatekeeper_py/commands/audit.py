@@ -252,7 +252,7 @@ def _suggested(
     from gatekeeper_py.commands.extension import extended  # noqa: PLC0415 - keeps other commands fast to start
     from gatekeeper_py.inventory.suggestion import NOTHING, Suggestion  # noqa: PLC0415
     from gatekeeper_py.live import CacheCounts, Snapshot  # noqa: PLC0415
-    from gatekeeper_py.reporting.suggestion import new_policy  # noqa: PLC0415
+    from gatekeeper_py.reporting.suggestion import left_out_lines, new_policy  # noqa: PLC0415
 
     kept = NOTHING if base is None else usable_policy(base)
     policy = Snapshot(kept.at(now()), CACHE_SIZE, CacheCounts())
@@ -268,6 +268,8 @@ def _suggested(
     if base is not None:
         return extended(kept, suggestion)
     if not suggestion.rules:
+        if suggestion.left_out:
+            click.echo("\n".join(left_out_lines(suggestion)).lstrip("\n"), err=True)
         raise UnreadableError("there is no image that a rule could approve")
     return new_policy(suggestion, by)
 

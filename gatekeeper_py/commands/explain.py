@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
-from gatekeeper_py.commands.parameters import Instant
+from gatekeeper_py.commands.parameters import Instant, check_namespace
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, refined, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
@@ -91,6 +91,7 @@ def explain(
     exist is rejected, and the result of each look-up is shown.
     """
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    check_namespace(namespace)
     if look_up and fast_path:
         raise click.UsageError("--fast-path cannot be combined with --look-up")
     if rule is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, read_text, shown
@@ -19,6 +20,7 @@ from gatekeeper_py.commands.yaml12 import Yaml12Loader, described, finite
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts
+from gatekeeper_py.reporting.console import printable
 
 MAX_NODES: Final = 5_000_000
 """Limit on values once aliases are followed, because a few lines of YAML can expand to billions."""
@@ -77,7 +79,10 @@ def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Man
 
 
 def manifest_files(argument: str) -> Iterator[str]:
-    """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order."""
+    """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
+
+    Links to directories are not followed, because they may lead in a circle. A note on stderr names each one.
+    """
     if argument == "-" or not Path(argument).is_dir():
         yield argument
         return
@@ -87,6 +92,10 @@ def manifest_files(argument: str) -> Iterator[str]:
 
     for folder, folders, files in os.walk(argument, onerror=fail):
         folders.sort()
+        for link in (Path(folder) / each for each in folders):
+            # kubelet stores a mounted ConfigMap in ..data, and links each of its files beside that.
+            if link.is_symlink() and link.name != "..data":
+                click.echo(f"note: {printable(str(link))} is a link to a directory and is not read", err=True)
         yield from (str(Path(folder) / file) for file in sorted(files) if file.endswith(SUFFIXES))
 
 
@@ -153,11 +162,11 @@ def _json_documents(text: str, starts: list[int]) -> list[Any] | None:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{twice[:100]!r} is given twice")
+    document: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in document:
+            raise ValueError(f"{key[:100]!r} is given twice")
+        document[key] = value
     return document
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import yaml
 
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import (
@@ -18,9 +20,12 @@ from gatekeeper_py.commands.policyinput import (
     parsed_input,
     read_bounded,
 )
-from gatekeeper_py.core.policy.configmap import POLICY_KEY
+from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
+from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import API_VERSION, KIND
 from gatekeeper_py.core.policy.finding import Finding, in_order
+
+_MISSPELT_KEY: Final = "policy.yml"
 
 
 class OtherDocument(NamedTuple):
@@ -59,6 +64,9 @@ def read_stream(argument: str) -> PolicyStream:
     bare = 0
     for first, document in documents:
         outline = outline_of(document)
+        if outline.text_of("kind") == "List" and _lists_policy(document):
+            policies.append(_unread_list(name, outline, first, lines))
+            continue
         if not _holds_policy(outline):
             others.append(OtherDocument(outline.text_of("kind") or "", first + 1, document))
             continue
@@ -104,8 +112,39 @@ def _holds_policy(outline: Outline) -> bool:
     """Return whether a document is a policy, or a ConfigMap with a policy or settings of the webhooks."""
     kind = outline.text_of("kind")
     if kind == "ConfigMap":
-        return f"data.{POLICY_KEY}" in outline.fields or holds_settings(outline)
+        return (
+            f"data.{POLICY_KEY}" in outline.fields
+            or f"binaryData.{POLICY_KEY}" in outline.fields
+            or {f"data.{MODE_KEY}", f"data.{_MISSPELT_KEY}"} <= outline.fields.keys()
+            or holds_settings(outline)
+        )
     return kind == KIND or outline.text_of("apiVersion") == API_VERSION
+
+
+def _lists_policy(document: str) -> bool:
+    """Return whether one of the items of a List is a ConfigMap with a policy or settings of the webhooks."""
+    if POLICY_KEY not in document and SETTINGS_KEY not in document:
+        return False
+    try:
+        items = yaml.load(document, yaml.CSafeLoader)["items"]
+        keys = [key for item in items if item["kind"] == "ConfigMap" for key in item.get("data") or ()]
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return True  # it cannot be read, and one of our keys stands in it
+    return POLICY_KEY in keys or SETTINGS_KEY in keys
+
+
+def _unread_list(name: str, outline: Outline, first: int, lines: tuple[str, ...]) -> PolicyInput:
+    mark = outline.mark_of("kind")
+    error = Finding(
+        severity="error",
+        code="policy-in-list",
+        path="items",
+        line=first + mark.line,
+        column=mark.column,
+        message="this List holds a ConfigMap with a policy or webhook settings, and is not read",
+        proposal="write each item of the List as a document of its own",
+    )
+    return PolicyInput(name=name, policy=None, errors=(error,), lines=lines, shift=Shift())
 
 
 def _moved(given: PolicyInput, document: str, first: int, lines: tuple[str, ...]) -> PolicyInput:

@@ -10,7 +10,9 @@ from typing import Any, Final
 import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
+from gatekeeper_py.commands.parameters import NAMESPACE
 from gatekeeper_py.commands.yaml12 import Yaml12Loader, described
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import parse_instant
@@ -124,7 +126,7 @@ class _Reader:
             name=self._text(fields, "name", path) or subject,
             image="" if of_manifest else subject,
             manifest=subject if of_manifest else "",
-            namespace=self._text(fields, "namespace", path) or None,
+            namespace=self._namespace(fields, path),
             mode=mode if mode in MODES else None,
             at=self._instant(fields, path),
             expect=expect,
@@ -134,6 +136,13 @@ class _Reader:
         )
         if len(self.findings) == before:
             yield case
+
+    def _namespace(self, fields: dict[str, yaml.Node], path: str) -> str | None:
+        name = self._text(fields, "namespace", path)
+        if name and not NAMESPACE.fullmatch(name):
+            problem = f"{escape(name, 60)} is not a valid namespace name"
+            self._add("invalid-namespace", _join(path, "namespace"), fields["namespace"], problem)
+        return name or None
 
     def _mapping(self, node: yaml.Node | None, path: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):

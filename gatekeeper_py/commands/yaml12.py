@@ -35,6 +35,8 @@ class Yaml12Loader(yaml.CSafeLoader):
 
 def finite(text: str) -> float:
     number = float(text)
+    if math.isnan(number):
+        raise ValueError("NaN is not a number that JSON or YAML can hold here")
     if not math.isfinite(number):
         raise ValueError(f"the number {text[:40]} is too large")
     return number

@@ -324,6 +324,37 @@ def test_every_policy_of_a_stream_is_checked_where_it_stands(command: Command) -
     assert "<stdin>: 2 errors, 0 warnings" in done.out
 
 
+def configmaps(policy: str) -> str:
+    item = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy.yaml": policy}}
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [item]}) + "\n"
+
+
+@pytest.mark.parametrize("policy", [CLEAN, BAD])
+def test_a_policy_in_a_list_is_an_error_because_it_is_not_read(command: Command, policy: str) -> None:
+    assert findings_of(command, stream(CLEAN, configmaps(policy))) == [
+        ("policy-in-list", CLEAN.count("\n") + 2)
+    ]
+
+
+def test_a_list_without_a_policy_is_left_alone(command: Command) -> None:
+    other = configmaps(CLEAN).replace('"policy.yaml"', '"other.yaml"')
+    assert findings_of(command, stream(CLEAN, other)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        pytest.param("binaryData: {policy.yaml: AA==}", "binary-data", id="binary"),
+        pytest.param("data: {mode: enforce, policy.yml: x}", "unknown-key", id="misspelt-key"),
+    ],
+)
+def test_a_configmap_of_a_stream_without_a_readable_policy_is_an_error(
+    command: Command, fields: str, code: str
+) -> None:
+    found = findings_of(command, stream(CLEAN, f"apiVersion: v1\nkind: ConfigMap\n{fields}\n"))
+    assert code in {each for each, _ in found}
+
+
 def test_lint_of_a_stream_has_its_lines(command: Command) -> None:
     text = stream(SETTINGS_MAP, WARNS)
     assert findings_of(command, text) == [("floating-latest", SETTINGS_MAP.count("\n") + 5)]

@@ -263,3 +263,11 @@ def test_completion_is_as_documented(shell: str) -> None:
         assert done.stderr == ""
         assert done.stdout
     assert "explain" in done.stdout
+
+
+def test_a_closed_standard_output_exits_with_2(write: Write) -> None:
+    policy = write(policy_text())
+    arguments = [sys.executable, "-m", "gatekeeper_py", "explain", str(policy), "nginx"]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *arguments]
+    done = subprocess.run(shell, text=True, stderr=subprocess.PIPE, timeout=60, check=False, env=ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (2, "Error: cannot write: standard output is closed\n")

@@ -276,3 +276,10 @@ def test_a_rule_that_is_not_there_is_bad_usage(
     done = command("explain", write(RULES), *arguments)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "-a"])
+def test_a_name_that_no_namespace_can_have_is_refused(command: Command, write: Write, namespace: str) -> None:
+    done = command("explain", write(policy_text()), "nginx", "-n", namespace)
+    assert (done.code, done.out) == (2, "")
+    assert "is not a valid namespace name" in done.err

@@ -674,3 +674,27 @@ def test_settings_that_cannot_be_used_are_exit_2(
     done = command("review", write(ENFORCE), "-", "--webhooks-config", file, *options, stdin=json.dumps(GOOD))
     assert (done.code, done.out) == (2, "")
     assert told in done.err
+
+
+def test_a_link_to_a_directory_is_named_and_not_followed(
+    command: Command, write: Write, tmp_path: Path
+) -> None:
+    policy = write(ENFORCE)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "pod.json").write_text(json.dumps(BAD))
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    (folder / "pod.json").write_text(json.dumps(GOOD))
+    (folder / "link").symlink_to(tmp_path / "real")
+    done = command("review", policy, folder)
+    assert done.code == 0, done.out
+    assert f"{folder}/link is a link to a directory and is not read" in " ".join(done.err.split())
+
+
+def test_an_object_with_many_keys_of_which_the_last_is_given_twice_is_refused_in_linear_time(
+    command: Command, write: Write
+) -> None:
+    keys = ", ".join(f'"k{number}": 1' for number in range(200_000))
+    done = command("review", write(ENFORCE), write(f'{{{keys}, "k199999": 1}}', "many.json"))
+    assert (done.code, done.out) == (2, "")
+    assert "'k199999' is given twice" in done.err

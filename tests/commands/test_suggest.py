@@ -203,3 +203,15 @@ def test_hostile_names_stay_in_their_comment(suggest: Any, cluster: FakeCluster)
     out = suggest().out
     assert not any(line.strip() == "- evil.io" for line in out.splitlines())
     assert out.isascii()
+
+
+def test_images_that_cannot_be_covered_are_listed_though_there_is_no_policy(
+    suggest: Any, cluster: FakeCluster
+) -> None:
+    for objects in cluster.lists.values():
+        objects.clear()
+    cluster.add(PODS, named(pod("a b"), "odd"))
+    done = suggest()
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("# Not covered: 1 image.\n#   a b: ")
+    assert done.err.endswith("\nError: there is no image that a rule could approve\n")

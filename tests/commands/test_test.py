@@ -161,6 +161,30 @@ def test_a_manifest_that_fails_names_its_objects_and_images(
     ]
 
 
+UNDECLARED = {
+    "apiVersion": "example.com/v1",
+    "kind": "Tool",
+    "metadata": {"name": "t"},
+    "spec": {"image": "x"},
+}
+
+
+def test_a_case_in_which_no_image_is_judged_fails(command: Command, cases: Any, write: Write) -> None:
+    write(json.dumps(UNDECLARED), "tool.json")
+    done = command("test", cases({"manifest": "tool.json", "expect": "admitted"}))
+    assert done.code == 1
+    assert "  no image was judged: the policy declares no images of Tool" in done.out.splitlines()
+
+
+def test_a_case_with_one_judged_object_beside_an_undeclared_kind_passes(
+    command: Command, cases: Any, write: Write
+) -> None:
+    items = [UNDECLARED, pod("registry.corp.io/a:1")]
+    write(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), "both.json")
+    done = command("test", cases({"manifest": "both.json", "expect": "admitted"}))
+    assert (done.code, done.out) == (0, "1 case: 1 passed, 0 failed\n")
+
+
 def test_json_and_junit(command: Command, cases: Any) -> None:
     good = {"image": "registry.corp.io/a:1", "expect": "approved"}
     bad = {"image": "nginx\x01", "expect": "approved"}
@@ -228,6 +252,11 @@ HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml
             "apiVersion: v1\nkind: Pod\npolicy: a\ncases: [{image: a, expect: approved}]",
             "must be ImagePolicyTest, not 'Pod'",
             id="kind",
+        ),
+        pytest.param(
+            f"{HEAD}cases:\n - {{image: a, expect: approved, namespace: 'BAD NS!'}}",
+            "error[invalid-namespace]",
+            id="namespace",
         ),
         pytest.param(f"{HEAD}cases: [", "not YAML at line", id="cut"),
         pytest.param(b"\xff", "not UTF-8", id="bytes"),
