@@ -6,13 +6,15 @@ Source: docs/interface.md, "HTTP".
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 from aiohttp import hdrs, web
 
+from gatekeeper_py.core.admission.steps import Steps
 from gatekeeper_py.runtime.memory import collector_off, give_back
 from gatekeeper_py.serving.aiohttp_internals import send_continue
 
@@ -38,6 +40,9 @@ MB has an estimated weight of 390,000."""
 LARGE_BODY_BYTES: Final = 256 * 1024
 """Larger bodies are processed one at a time, and other requests run between the steps of each. Parsing one
 takes milliseconds, and several at once would add up in time and memory."""
+
+STEP_SECONDS: Final = 0.003
+"""How long one step of a review with many images may take. Other requests then run before the next."""
 
 MAX_HELD_BYTES: Final = 24 * 1024 * 1024
 """Maximum total size of the bodies that are being read or wait to be parsed. 500 connections with 7 MiB each
@@ -111,31 +116,49 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
 
 
 async def with_document(
+    body: bytes, memory: BodyMemory, *, decode: Callable[[bytes], Any], use: Callable[[Any], Result]
+) -> Result:
+    """Return what ``use`` makes of a body's document, as ``with_document_in_steps`` does."""
+
+    def use_at_once(document: Any) -> Steps[Result]:
+        yield from ()
+        return use(document)
+
+    return await with_document_in_steps(body, memory, decode=decode, use=use_at_once)
+
+
+async def with_document_in_steps(
     body: bytes,
     memory: BodyMemory,
     *,
     decode: Callable[[bytes], Any],
-    use: Callable[[Any], Result],
+    use: Callable[[Any], Steps[Result]],
+    end: float = float("inf"),
 ) -> Result:
     """Return what ``use`` makes of a body's document. Raise what ``decode`` and ``use`` raise.
 
-    Large bodies are processed one after the other. Parsing, using and freeing each block the event loop for
-    tens of milliseconds, so other requests run between these steps. Bodies that are too heavy for ``decode``
-    are left to ``parse_json``.
+    Large bodies, and small ones whose use takes longer than a step, are processed one after the other.
+    Parsing and freeing each block the event loop for tens of milliseconds, and using takes as many steps as
+    it needs, so other requests run between these. ``end`` is when a caller stops waiting, on the clock of
+    ``time.monotonic``: raises ``Refusal`` then. Bodies that are too heavy for ``decode`` are left to
+    ``parse_json``.
     """
     if len(body) <= LARGE_BODY_BYTES:
-        return use(decode(body))
+        done, result = begun(use(decode(body)), time.perf_counter() + STEP_SECONDS)
+        if done:
+            return cast(Result, result)
     if check_weight(body) > MAX_TYPED_WEIGHT:
         decode = _loads
     try:
         memory.take(len(body))
         async with memory.parsing:
+            _check_time(end)
             # The garbage collector would scan a million new values several times without freeing any.
             with collector_off():
                 document = decode(body)
                 await asyncio.sleep(0)
                 try:
-                    return use(document)
+                    return await _in_steps(use(document), end)
                 except Exception as problem:
                     # Otherwise the traceback would keep the document until the answer is sent.
                     traceback.clear_frames(problem.__traceback__)
@@ -147,6 +170,39 @@ async def with_document(
                     give_back()
     finally:
         memory.give_back(len(body))
+
+
+def begun(steps: Steps[Result], until: float) -> tuple[bool, Result | None]:
+    """Work until a time on the clock of ``time.perf_counter``. Return whether it is done, and its result.
+
+    What is not done is given up. The first step is always taken, without a look at the clock.
+    """
+    try:
+        next(steps)
+        while time.perf_counter() < until:
+            next(steps)
+    except StopIteration as end:
+        return True, end.value
+    steps.close()
+    return False, None
+
+
+async def _in_steps(steps: Steps[Result], end: float) -> Result:
+    """Finish the work, and let others run in between. Raises ``Refusal`` if it is not done in time."""
+    while True:
+        until = time.perf_counter() + STEP_SECONDS
+        try:
+            while time.perf_counter() < until:
+                next(steps)
+        except StopIteration as done:
+            return cast(Result, done.value)
+        await asyncio.sleep(0)
+        _check_time(end)
+
+
+def _check_time(end: float) -> None:
+    if time.monotonic() > end:
+        raise Refusal(503, "there was no time to judge the review", headers=TRY_AGAIN)
 
 
 def check_weight(body: bytes) -> int:

@@ -15,6 +15,7 @@ from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, Known, final_facts, nobody_asked
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.admission.steps import Steps
 from gatekeeper_py.core.admission.undone import Writer, read_writer
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
@@ -26,19 +27,21 @@ from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
     MAX_HELD_BYTES,
+    STEP_SECONDS,
     BodyMemory,
     Refusal,
+    begun,
     parse_json,
     read_body,
     with_document,
+    with_document_in_steps,
 )
 from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.serving.reviewlog import described
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
 """Part of the caller's timeout that is reserved for the network. A later answer counts as a failure."""
-
-MAX_LOGGED_IMAGES: Final = 10
 
 MAX_DURATION_LENGTH: Final = 16
 """Maximum length of the ``timeout`` in a query. An API server sends at most ``30s``."""
@@ -49,10 +52,10 @@ Endpoint = Literal["validate", "mutate", "policy"]
 
 T = TypeVar("T")
 
-Decide = Callable[[AdmissionRequest, Snapshot, Facts], Outcome]
-"""``admission.validate`` or ``admission.mutate``."""
+Decide = Callable[[AdmissionRequest, Snapshot, Facts], Steps[Outcome]]
+"""``admission.validating`` or ``admission.mutating``."""
 
-_VALIDATE: Final[tuple[Endpoint, Decide]] = ("validate", admission.validate)
+_VALIDATE: Final[tuple[Endpoint, Decide]] = ("validate", admission.validating)
 
 
 LOOKUP_MARGIN_SECONDS: Final = 0.2
@@ -173,7 +176,7 @@ class Webhook:
         self._denials = denials
         self._decides: dict[str, tuple[Endpoint, Decide]] = {
             "/validate-image": _VALIDATE,
-            "/mutate-image": ("mutate", admission.mutate),
+            "/mutate-image": ("mutate", admission.mutating),
         }
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             "/validate-image": self._validate,
@@ -235,7 +238,7 @@ class Webhook:
                 count = admission.approved_images(request, snapshot, self._is_found)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            answer = self._judged(*decide, request, snapshot, start)
+            _, answer = begun(self._judged(*decide, request, snapshot, start), start + STEP_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
@@ -251,29 +254,28 @@ class Webhook:
         return await route(request)
 
     async def _validate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "validate", admission.validate)
+        return await self._review(request, "validate", admission.validating)
 
     async def _mutate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "mutate", admission.mutate)
+        return await self._review(request, "mutate", admission.mutating)
 
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
         body = await self._read(request)
         start = time.perf_counter()
         answer = await self._reviewed(
-            body, lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start)
+            body, lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start), end
         )
         if isinstance(answer, NeededLookups):
             seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
             facts = final_facts({**answer.used, **resolved})
-            answer = await self._reviewed(
-                body,
-                lambda parsed, snapshot: self._encoded(
-                    endpoint, decide(parsed, snapshot, facts), parsed, snapshot, start, facts.used
-                ),
-                answer.snapshot,
-            )
+
+            def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
+                outcome = yield from decide(parsed, snapshot, facts)
+                return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used)
+
+            answer = await self._reviewed(body, judge, end, answer.snapshot)
         return bytes_response(200, answer)
 
     async def _resolve(
@@ -297,9 +299,16 @@ class Webhook:
         return registries.known
 
     async def _reviewed(
-        self, body: bytes, judge: Callable[[AdmissionRequest, Snapshot], T], chosen: Snapshot | None = None
+        self,
+        body: bytes,
+        judge: Callable[[AdmissionRequest, Snapshot], Steps[T]],
+        end: float,
+        chosen: Snapshot | None = None,
     ) -> T:
-        """Decode a body and judge it with the ``chosen`` snapshot, or else with the live one."""
+        """Decode a body and judge it with the ``chosen`` snapshot, or else with the live one.
+
+        All of it is judged with one. ``end`` is when the caller stops waiting.
+        """
         decoded_for: Snapshot | None = None
 
         def decode(content: bytes) -> Any:
@@ -307,16 +316,16 @@ class Webhook:
             decoded_for = chosen or self._live.snapshot
             return decoded(content, decoded_for)
 
-        def use(document: Any) -> T:
+        def use(document: Any) -> Steps[T]:
             parsed = review.parse(document)
             snapshot = chosen or self._live.snapshot
             if snapshot is None:
                 raise Refusal(503, "no policy is loaded yet")
             if decoded_for is not None and snapshot is not decoded_for:  # it may need other fields
                 parsed = review.parse(parse_json(body))
-            return judge(parsed, snapshot)
+            return (yield from judge(parsed, snapshot))
 
-        return await with_document(body, self._body_memory, decode=decode, use=use)
+        return await with_document_in_steps(body, self._body_memory, decode=decode, use=use, end=end)
 
     def _judged(
         self,
@@ -325,13 +334,13 @@ class Webhook:
         request: AdmissionRequest,
         snapshot: Snapshot,
         start: float,
-    ) -> bytes | NeededLookups:
+    ) -> Steps[bytes | NeededLookups]:
         """Count and log a review and return its answer, or return the look-ups that it needs before.
 
         ``start`` is a value of ``time.perf_counter``.
         """
         facts = Facts(self._known(snapshot))
-        outcome = decide(request, snapshot, facts)
+        outcome = yield from decide(request, snapshot, facts)
         if facts.missing:
             return NeededLookups(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)
         return self._encoded(endpoint, outcome, request, snapshot, start, facts.used)
@@ -410,10 +419,10 @@ class Webhook:
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome)
         if outcome.verdict != "allowed":
-            self._log.info("review", **_described(endpoint, request, outcome, revision))
+            self._log.info("review", **described(endpoint, request, outcome, revision))
         elif self._log_allowed:
             # Describing costs a third of a review, so it is done only if the line is written.
-            self._log.debug("review", **_described(endpoint, request, outcome, revision))
+            self._log.debug("review", **described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""
@@ -459,39 +468,3 @@ def budget(query: str) -> float:
 def _names_of(request: web.BaseRequest) -> frozenset[str]:
     transport = request.transport
     return peer_names(transport.get_extra_info("peercert") if transport is not None else None)
-
-
-def _described(
-    endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str
-) -> dict[str, Any]:
-    shown = outcome.rejected or outcome.judgements
-    return {
-        "endpoint": endpoint,
-        "uid": escape(request.uid, 128),
-        "namespace": escape(request.namespace or "", 63),
-        "name": escape(request.name or _generate_name(request), 253),
-        "kind": escape(f"{request.kind}.{request.group}" if request.group else request.kind),
-        "operation": escape(request.operation, 20),
-        "user": escape(request.username),
-        "verdict": outcome.verdict,
-        "mode": outcome.mode,
-        "images": [
-            {
-                "path": escape(judgement.slot.path),
-                "image": escape(judgement.decision.image),
-                "reason": judgement.decision.reason,
-                "detail": escape(judgement.decision.detail, 400),
-                **({"rewritten": judgement.rewritten} if judgement.rewritten else {}),
-                **({"unverified": escape(judgement.unverified, 400)} if judgement.unverified else {}),
-            }
-            for judgement in shown[:MAX_LOGGED_IMAGES]
-        ],
-        "more_images": max(len(shown) - MAX_LOGGED_IMAGES, 0),
-        "policy": revision,
-    }
-
-
-def _generate_name(request: AdmissionRequest) -> str:
-    metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
-    name = metadata.get("generateName") if isinstance(metadata, dict) else None
-    return name if isinstance(name, str) else ""

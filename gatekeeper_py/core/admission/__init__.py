@@ -1,7 +1,16 @@
 """AdmissionReviews: where images are, what is decided about them, and what the user reads."""
 
 from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outcome
-from gatekeeper_py.core.admission.mutation import mutate
-from gatekeeper_py.core.admission.validation import approved_images, validate
+from gatekeeper_py.core.admission.mutation import mutate, mutating
+from gatekeeper_py.core.admission.validation import approved_images, validate, validating
 
-__all__ = ["ActivePolicy", "Judgement", "Outcome", "approved_images", "mutate", "validate"]
+__all__ = [
+    "ActivePolicy",
+    "Judgement",
+    "Outcome",
+    "approved_images",
+    "mutate",
+    "mutating",
+    "validate",
+    "validating",
+]

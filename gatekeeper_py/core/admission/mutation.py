@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -21,7 +22,8 @@ from gatekeeper_py.core.admission.judgement import (
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings, unverified_list
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
-from gatekeeper_py.core.admission.slot import is_never_pulled
+from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
+from gatekeeper_py.core.admission.steps import Steps, at_once, for_each
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.document import rewrites
 
@@ -38,6 +40,11 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
     ``facts`` are what registries said. Without them, images are rewritten by their names alone, and none is
     pinned.
     """
+    return at_once(mutating(request, policy, facts))
+
+
+def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Steps[Outcome]:
+    """Do the same in steps: a Pod with many images takes one for each."""
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
@@ -49,7 +56,8 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
     ):
         unpatched = review.allowed(request.uid, audit_annotations=audit)
         return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
-    planned = tuple(_plans(request, policy, facts))
+    found, _ = slots_to_judge(request, policy)
+    planned = yield from for_each(partial(_plans, request, policy, facts), found)
     if any(judgement.unverified for judgement in planned):
         audit["unverified"] = unverified_list([judgement for judgement in planned if judgement.unverified])
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
@@ -84,12 +92,14 @@ def _is_patchable(obj: Any) -> bool:
     return annotations is None or isinstance(annotations, dict)
 
 
-def _plans(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None) -> Iterator[Judgement]:
+def _plans(
+    request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None, slots: Sequence[Slot]
+) -> Iterator[Judgement]:
     """Yield the images that a mirror or a digest replaces; those that have to stay with the problem."""
     registries = None
     if facts is not None and policy.looks_up:
         registries = PodLookups(request.object, policy, request.namespace, facts)
-    for slot in slots_to_judge(request, policy)[0]:
+    for slot in slots:
         # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
         if slot.problem or slot.noun == "image":
             continue

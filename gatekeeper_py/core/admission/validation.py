@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.judgement import (
@@ -28,6 +30,7 @@ from gatekeeper_py.core.admission.messages import (
 )
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import PLACEHOLDERS
+from gatekeeper_py.core.admission.steps import MANY_IMAGES, Steps, at_once, for_each
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
@@ -38,6 +41,11 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     ``facts`` are what registries said. Without them, images are judged by their names alone. Pass ``Facts``
     that know nothing to treat every look-up as one that failed.
     """
+    return at_once(validating(request, policy, facts))
+
+
+def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Steps[Outcome]:
+    """Do the same in steps: an object with many images takes one for each."""
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
@@ -47,12 +55,11 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     kind = (request.group, request.kind)
     found, any_slot = slots_to_judge(request, policy)
     after_mirror = rewrites(mode) and kind != POD
-    judgements = tuple(
-        judge(policy, request.namespace, s, after_mirror=after_mirror, obj=request.object) for s in found
-    )
+    judging = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
+    judgements = yield from for_each(partial(map, judging), found)
     if facts is not None and policy.looks_up and kind == POD:
         registries = PodLookups(request.object, policy, request.namespace, facts)
-        judgements = tuple(map(registries.verified, judgements))
+        judgements = yield from for_each(partial(map, registries.verified), judgements)
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
@@ -78,14 +85,15 @@ def approved_images(
 ) -> int | None:
     """Return the number of images to judge if ``validate`` approves them all, else ``None``.
 
-    It is 0 for an update without new images; ``None`` for an object without any. This is the check of the hot
-    path, which builds no ``Outcome``. ``is_found`` returns whether facts say that a manifest exists.
+    It is 0 for an update without new images; ``None`` for an object without any, and for one with many, which
+    ``validating`` judges in steps. This is the check of the hot path, which builds no ``Outcome``.
+    ``is_found`` returns whether facts say that a manifest exists.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group:
         return _approved_otherwise(request, policy)
     if POD in policy.resources:
         return None
-    images = pod_images(request.object)
+    images = pod_images(request.object, MANY_IMAGES)
     if not images or exemption(request):
         return None
     namespace = request.namespace
@@ -113,7 +121,7 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy) -> int 
         return None
     if kind != POD and policy.rewrites_in(namespace):
         return None  # templates are judged by the names that mirrors will give
-    images = known_images(request.object, place)
+    images = known_images(request.object, place, MANY_IMAGES)
     if not images or exemption(request) or (kind != POD and not PLACEHOLDERS.isdisjoint(images)):
         return None
     if request.operation == "UPDATE":
