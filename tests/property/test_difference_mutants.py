@@ -175,6 +175,15 @@ MUTATIONS: Final = {
     "a-host-is-like-any-that-fewer-patterns-match": replace(
         difference._HostClass, "own", property(lambda found: () if found.shared else found[1])
     ),
+    "a-rule-with-conditions-settles-the-verdict": replace(difference, "_unconditional", lambda _: True),
+    "a-rule-for-a-path-settles-the-verdict": replace(difference, "_matches_all", lambda _: True),
+    "another-denial-does-not-matter-where-all-is-allowed": wrap(
+        difference._Comparison,
+        "_settled",
+        lambda found, self, entries_, always: (
+            found or any(e.role == "allow" and always(e) and all(self._sides[e]) for e in entries_)
+        ),
+    ),
     "exceptions-are-ignored": wrap(
         entries, "_of_source", lambda found, _: (entry for entry in found if entry.role != "except")
     ),

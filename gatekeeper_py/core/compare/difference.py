@@ -7,14 +7,14 @@ could differ. So "no difference" is a proof. What is found is checked with the o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
-from gatekeeper_py.core.compare.entries import NO_LIMIT, Entry, entries_of
+from gatekeeper_py.core.compare.entries import NO_LIMIT, Condition, Entry, entries_of
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.glob import is_glob
@@ -37,6 +37,9 @@ MAX_COMBINATIONS: Final = 2_000_000
 
 _LONG_SPELLING: Final = "registry-1.docker.io"
 """The name of Docker Hub to which the grammar does not add ``library/``: it leaves room for longer names."""
+
+CLASS_WORK: Final = 4
+"""Of one class of repositories, where a class of tags, digests and namespaces counts as 1."""
 
 Change = Literal["approved", "rejected", "rewritten"]
 
@@ -107,6 +110,16 @@ class _Shared:
         return chain(self._wild, *(self._by_first.get(first, ()) for first in sorted(firsts)))
 
 
+def _unconditional(entry: Entry) -> bool:
+    """Whether an entry holds for all tags, digests and namespaces."""
+    return entry.condition == Condition()
+
+
+def _matches_all(entry: Entry) -> bool:
+    """Whether an entry matches all images of its hosts."""
+    return entry.item == Item((), subtree=True) and entry.longest >= NO_LIMIT and _unconditional(entry)
+
+
 def _first(entry: Entry) -> str:
     """The glob for the first segment of a repository that an entry matches."""
     return entry.item.parts[0] if entry.item.parts else ANY
@@ -143,7 +156,7 @@ class _Comparison:
     def run(self) -> Difference:
         for host in self._hosts():
             entries = [*host.own, *(host.shared.beside(host.own) if host.shared else ())]
-            if self._may_differ(entries):
+            if self._may_differ(entries) and not self._settled(entries, _matches_all):
                 self._paths(host.name, entries, host.own if host.shared else None)
         witnesses = sorted(self._found.values(), key=lambda w: (len(w.image), w.image))
         # The first of each change come first, so that no change loses all of its witnesses to the limit.
@@ -164,6 +177,25 @@ class _Comparison:
         if any(self._sides[entry] != [True, True] for entry in entries):
             return True
         return self._modes[0] != self._modes[1] and any(entry.role == "source" for entry in entries)
+
+    def _settled(self, entries: Sequence[Entry], always: Callable[[Entry], bool]) -> bool:
+        """Whether both policies give each image that only these entries match the same verdict and name.
+
+        ``always`` says whether an entry matches all of these images.
+        """
+        decided: dict[str, list[bool]] = {"allow": [False, False], "deny": [False, False]}
+        allows = rewriting = False
+        same_denials = True
+        for entry in entries:
+            sides = self._sides[entry]
+            allows |= entry.role == "allow"
+            rewriting |= entry.role == "source"
+            same_denials &= entry.role != "deny" or all(sides)
+            if entry.role in decided and always(entry):
+                decided[entry.role] = [a or b for a, b in zip(decided[entry.role], sides, strict=True)]
+        if all(decided["deny"]):
+            return True
+        return not rewriting and (not allows or (same_denials and all(decided["allow"])))
 
     def _spend(self, count: int) -> None:
         self._budget -= count
@@ -250,7 +282,7 @@ class _Comparison:
         if host == DOCKER_HUB:
             members += _official_longer(sequences, limits)
         for classes in members:
-            self._spend(len(classes))
+            self._spend(CLASS_WORK * len(classes))
             for signature, parts in classes.items():
                 if touching is not None and not signature & touching:
                     continue
@@ -261,7 +293,7 @@ class _Comparison:
                     for entry in by_item[items[index]]
                     if len(repository) <= entry.longest or entry.role == "source"
                 ]
-                if self._may_differ(matching):
+                if self._may_differ(matching) and not self._settled(matching, _unconditional):
                     self._qualified(host, repository, matching)
 
     def _qualified(self, host: str, repository: str, entries: list[Entry]) -> None:

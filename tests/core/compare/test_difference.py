@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -245,9 +246,19 @@ def mixed_rules(count: int, seed: int) -> str:
     return f"allow: [{', '.join(rules)}]"
 
 
-def test_the_work_grows_with_the_number_of_rules_and_not_with_its_square() -> None:
+def whole_registries(count: int, seed: int) -> str:
+    """A whole registry for each team, and rules for all of these registries, one of which is edited."""
+    rules = [f"r{number}.corp.io" for number in range(count)]
+    rules += [f"'*.corp.io/team-{number}/**'" for number in range(count)]
+    return f"allow: [{', '.join(rules)}, docker.io/{'ab'[seed - 1]}/**, '*.corp.io/edited-{seed}/**']"
+
+
+@pytest.mark.parametrize("rules", [mixed_rules, whole_registries])
+def test_the_work_grows_with_the_number_of_rules_and_not_with_its_square(
+    rules: Callable[[int, int], str],
+) -> None:
     def work(count: int) -> tuple[int, int]:
-        old, new = (policy(mixed_rules(count, seed)) for seed in (1, 2))
+        old, new = (policy(rules(count, seed)) for seed in (1, 2))
         comparison = difference._Comparison(old, new)
         found = comparison.run()
         assert (found.widens, found.narrows) == (True, True)
