@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Final, Literal, cast
 
 from gatekeeper_py.runtime.memory import give_back
-from gatekeeper_py.serving.connections.peers import CREDIT_HALF_LIFE_SECONDS, Member, Peer, Standing
+from gatekeeper_py.serving.connections.peers import CREDIT_HALF_LIFE_SECONDS, Activity, Member, Peer
 from gatekeeper_py.serving.connections.protocol import Answer, Eviction, HttpConnection, Service
 from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Handler
 from gatekeeper_py.serving.connections.table import Table
@@ -27,7 +27,7 @@ from gatekeeper_py.serving.connections.turns import QUIET_CONNECTIONS, Turns
 from gatekeeper_py.serving.limits import HANDSHAKE_SECONDS, RECEIVE_BYTES, SEND_BYTES, SHUTDOWN_SECONDS
 from gatekeeper_py.settings import EVERY, Address
 
-LOOK_SECONDS: Final = 1.0
+CHECK_SECONDS: Final = 1.0
 """Interval between checks of all connections for timeouts. A timer for each request would cost a tenth of a
 review. A check of 500 connections takes a fraction of a millisecond."""
 
@@ -38,20 +38,21 @@ ACCEPTS_A_TURN: Final = 32
 """Accepting a connection and closing another one for it takes 60 µs, so this takes 2 ms of a turn. A full
 backlog is taken in 32 turns, so an API server behind a thousand strangers waits some 100 ms."""
 
-FAR_MORE: Final = 16
+SPARE_RATIO: Final = 16
 """Clients behind one address are told apart by their good requests. A connection at rest is spared if it
 carried more than this many times as many good requests as the worst one with a request pending."""
 
-MANY_CONNECTIONS: Final = 32
+RELEASE_AFTER_CLOSED: Final = 32
 """When this many connections have closed, the server returns their memory to the system."""
 
 ACCEPT_PAUSE_SECONDS: Final = 0.5
 """Pause of the accept loop when no file descriptor is left and no connection can make room."""
 
-CLOSE_LOOK_SECONDS: Final = 0.02
+CLOSE_POLL_SECONDS: Final = 0.02
 
-LOOKS: Final = 64
-"""Idle connections of one peer to choose from, those that have been idle for longest. This takes 0.1 ms."""
+MAX_EVICTION_CANDIDATES: Final = 64
+"""Only this many idle connections of a peer, the longest idle ones, are considered for eviction. Choosing one
+of them takes 0.1 ms."""
 
 Evicted = Literal[Eviction, "refused"]
 """Why a connection was closed when all were taken; ``refused`` means that the new one was closed."""
@@ -98,21 +99,21 @@ class Listener:
         )
         self._socket: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._looking: asyncio.TimerHandle | None = None
+        self._check_timer: asyncio.TimerHandle | None = None
         self._halved = self._loop.time()
         self._most_open = 0
 
     @property
     def connections(self) -> int:
-        """How many are open, including those in their handshake."""
+        """Number of open connections, including those in their handshake."""
         return len(self._table)
 
     def bind(self, address: Address) -> Address:
-        """Listen, and return the address that was bound. Raises ``OSError``."""
+        """Listen on ``address``; return the bound address. Raises ``OSError``."""
         listening = _listen(address)
         self._socket = listening
         self._loop.add_reader(listening.fileno(), self._accept)
-        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+        self._check_timer = self._loop.call_later(CHECK_SECONDS, self._check_timeouts)
         host, port = listening.getsockname()[:2]
         return Address(host, port)
 
@@ -134,11 +135,11 @@ class Listener:
             self._socket = None
 
     async def close(self, seconds: float) -> None:
-        """End every connection. Requests that are being answered have this long."""
+        """Close every connection. Requests that are being answered have ``seconds`` to finish."""
         self._close_socket()
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+            self._check_timer = None
         for connection in self._connections():
             # aiohttp would keep idle ones open until the busy ones are done, and ignore their requests.
             if connection.is_resting:
@@ -146,7 +147,7 @@ class Listener:
         await self._server.shutdown(seconds)
         end = self._loop.time() + min(seconds, SHUTDOWN_SECONDS)
         while self._table and self._loop.time() < end:  # noqa: ASYNC110 - it also ends by itself
-            await asyncio.sleep(CLOSE_LOOK_SECONDS)  # until the peers have closed, too
+            await asyncio.sleep(CLOSE_POLL_SECONDS)  # until the peers have closed as well
         for connection in self._connections():
             connection.abort()
         for task in self._tasks:
@@ -202,7 +203,7 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     def enter(self, accepted: socket.socket, peer: Peer) -> HttpConnection:
-        """Enter a connection that was accepted into the table."""
+        """Add an accepted connection to the table."""
         connection = HttpConnection(self._service, peer, accepted)
         self._table.add(connection)
         self._most_open = max(self._most_open, len(self._table))
@@ -219,28 +220,28 @@ class Listener:
             connection.connection_lost(None)
 
     def _make_room(self, newcomer: Peer) -> bool:
-        """End the worst connection; return whether there was one."""
+        """Evict the worst connection; return whether there was one to evict."""
         victim = cast("HttpConnection | None", self._table.victim(newcomer, self._loop.time()))
         if victim is None:
             return False
-        if victim.standing is Standing.IDLE:
-            victim = _spare(victim.peer.members[Standing.IDLE])
+        if victim.activity is Activity.IDLE:
+            victim = _spare(victim.peer.members[Activity.IDLE])
         victim.evict()
         return True
 
     def _evicted(self, why: Eviction, peer: Peer) -> None:
         self._on_evicted(why, peer.key)
 
-    def _look(self) -> None:
-        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+    def _check_timeouts(self) -> None:
+        self._check_timer = self._loop.call_later(CHECK_SECONDS, self._check_timeouts)
         now = self._loop.time()
         for connection in self._connections():
-            self._turns.run(connection, partial(connection.look, now))
+            self._turns.run(connection, partial(connection.check_timeouts, now))
         self._turns.crowded = len(self._table) > QUIET_CONNECTIONS
         if now - self._halved > CREDIT_HALF_LIFE_SECONDS:
             self._halved = now
             self._table.halve_credit()
-        if self.connections <= self._most_open - MANY_CONNECTIONS:
+        if self.connections <= self._most_open - RELEASE_AFTER_CLOSED:
             self._most_open = self.connections
             give_back()
 
@@ -257,21 +258,22 @@ class Listener:
 
 
 def _spare(idle: OrderedDict[Member, None]) -> HttpConnection:
-    """Choose one of a peer's idle connections, which are given with the longest idle one first.
+    """Return one of a peer's idle connections to evict. ``idle`` lists the longest idle one first.
 
-    Only the ``LOOKS`` that have been idle for longest are considered. The one with the fewest good requests
-    goes, because that tells strangers from API servers if all callers share one address. A connection on
-    which a request is arriving goes only if the others carried more than ``FAR_MORE`` times as many good
-    requests. Of several such connections with equally many, the one that was idle for the shortest time goes:
-    an API server that was idle until now has been idle for longer than strangers who never stop sending.
+    Only the ``MAX_EVICTION_CANDIDATES`` that have been idle for longest are considered. The one with the
+    fewest good requests goes, because that tells strangers from API servers if all callers share one address.
+    A connection on which a request is arriving goes only if the others carried more than ``SPARE_RATIO``
+    times as many good requests. Of several such connections with equally many, the one that was idle for the
+    shortest time goes: an API server that was idle until now has been idle for longer than strangers who
+    never stop sending.
     """
-    oldest = [cast("HttpConnection", member) for member in islice(idle, LOOKS)]
+    oldest = [cast("HttpConnection", member) for member in islice(idle, MAX_EVICTION_CANDIDATES)]
     engaged = [connection for connection in reversed(oldest) if connection.is_engaged]
     at_rest = [connection for connection in oldest if connection not in engaged]
     if not engaged or not at_rest:
         return min(at_rest or engaged, key=_GOOD)
     spare, rival = min(at_rest, key=_GOOD), min(engaged, key=_GOOD)
-    return spare if spare.good <= FAR_MORE * rival.good else rival
+    return spare if spare.good <= SPARE_RATIO * rival.good else rival
 
 
 _GOOD: Final = attrgetter("good")

@@ -12,7 +12,7 @@ import pytest
 
 from builders import pod, review
 from contract import check_response
-from gatekeeper_py.serving.listener import FAR_MORE
+from gatekeeper_py.serving.listener import SPARE_RATIO
 from served import Start
 from wire import Connection, eventually, request
 
@@ -66,7 +66,7 @@ async def test_a_client_that_pauses_makes_no_room_for_strangers_who_never_do(sta
     """It shares their address, and carried far more reviews on its connection."""
     served = start(max_connections=2)
     async with served.connected() as client, served.connected() as stranger:
-        for connection in (stranger, *[client] * (FAR_MORE + 1)):
+        for connection in (stranger, *[client] * (SPARE_RATIO + 1)):
             assert (await connection.ask(request(CONTENT))).status == 200
         with socket.create_connection(("127.0.0.1", served.address.port)):
             stranger.writer.write(request(CONTENT))

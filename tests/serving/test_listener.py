@@ -239,16 +239,16 @@ async def test_an_error_while_timeouts_are_checked_ends_that_connection_only(
         for each in (broken, connection):
             assert (await each.ask(request(CONTENT))).status == 200
         first, _ = served.listener._connections()
-        look, looked = HttpConnection.look, []
+        check_timeouts, looked = HttpConnection.check_timeouts, []
 
         def fail(self: HttpConnection, now: float) -> None:
             if self is first:
                 raise RuntimeError("broken")
             looked.append(self)
-            look(self, now)
+            check_timeouts(self, now)
 
-        monkeypatch.setattr(HttpConnection, "look", fail)
-        served.listener._look()
+        monkeypatch.setattr(HttpConnection, "check_timeouts", fail)
+        served.listener._check_timeouts()
         await eventually(lambda: served.listener.connections == 1)
         assert len(looked) == 1
         assert [str(problem["exception"]) for problem in problems] == ["broken"]

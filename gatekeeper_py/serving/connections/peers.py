@@ -24,34 +24,35 @@ MAX_REMEMBERED: Final = 4096
 the least credit is forgotten, so strangers cannot push out an API server by sending one review each."""
 
 
-class Standing(IntEnum):
-    """What a connection is doing, as far as its eviction is concerned."""
+class Activity(IntEnum):
+    """What a connection is doing. Eviction depends on it."""
 
     SILENT = 0
-    """Not a byte has come on it."""
+    """No byte has arrived."""
     NEW = 1
-    """Something has come, but not a good request yet."""
+    """Some bytes have arrived, but no good request."""
     WAITING = 2
-    """It carried a good request. Now it waits for the peer: for the rest of a request, or for the peer
-    to read an answer."""
+    """The connection has carried a good request. Now it waits for the peer to send the rest of the next
+    request, or to read an answer."""
     IDLE = 3
-    """It carried a good request, and nothing is pending."""
+    """The connection has carried a good request, and no request is pending."""
     BUSY = 4
-    """A whole request is being answered, and no earlier one was bad. Such a connection is never evicted."""
+    """A complete request is being answered, and no earlier one was bad. Such a connection is never
+    evicted."""
     CLOSING = 5
-    """It is closed from our side and waits for the peer to close, too."""
+    """The server has closed its side and waits for the peer to close the other."""
 
 
 class Member(Protocol):
-    """A connection. ``since`` is when it got its standing, on the event loop's clock."""
+    """A connection. ``since`` is when its activity began, in seconds on the event loop's clock."""
 
     peer: Peer
-    standing: Standing
+    activity: Activity
     since: float
 
 
 class Peer:
-    """One address, its open connections by standing, oldest first, and its credit."""
+    """One address with its credit, and its open connections by activity, oldest first."""
 
     __slots__ = ("connections", "key", "members", "ranked", "reviews", "serial")
 
@@ -60,20 +61,20 @@ class Peer:
         self.serial = serial
         self.reviews = 0
         self.connections = 0
-        self.members: tuple[OrderedDict[Member, None], ...] = tuple(OrderedDict() for _ in Standing)
-        self.ranked: list[tuple[float, float] | None] = [None] * len(Standing)
+        self.members: tuple[OrderedDict[Member, None], ...] = tuple(OrderedDict() for _ in Activity)
+        self.ranked: list[tuple[float, float] | None] = [None] * len(Activity)
 
     def burden(self, more: int = 0) -> float:
         """Return the ratio of its connections to its good requests plus one.
 
-        A stranger with one connection that sent nothing has 1. An API server has far less: 25 idle
-        connections for a thousand reviews. ``more`` connections are added to those that it has.
+        A stranger with one connection that sent nothing has a burden of 1. An API server has far less:
+        it has 25 idle connections for a thousand reviews. ``more`` is added to the number of connections.
         """
         return (self.connections + more) / (1 + min(self.reviews, MAX_CREDIT))
 
-    def oldest(self, standing: Standing) -> Member | None:
-        """Return the connection that has had this standing for longest."""
-        return next(iter(self.members[standing]), None)
+    def oldest(self, activity: Activity) -> Member | None:
+        """Return the connection that has had this activity for longest."""
+        return next(iter(self.members[activity]), None)
 
 
 class Peers:
@@ -91,7 +92,7 @@ class Peers:
         return len(self._peers)
 
     def find(self, host: str) -> Peer:
-        """Return the peer of an address. An unknown one is kept once it is connected."""
+        """Return the peer of an address. A new peer is stored only when it connects."""
         key = peer_key(host)
         peer = self._peers.get(key)
         if peer is None:
@@ -108,7 +109,7 @@ class Peers:
         peer.connections += 1
 
     def disconnected(self, peer: Peer) -> None:
-        """Count one connection less. A peer without connections and credit is forgotten."""
+        """Count one connection less. Forget the peer if it has no connections and no credit left."""
         peer.connections -= 1
         if peer.connections:
             return
@@ -139,12 +140,12 @@ class Peers:
 def peer_key(host: str) -> str:
     """Return what connections from ``host`` are counted under.
 
-    That is the address for IPv4, also when it arrives at a socket of both families as
-    ``::ffff:192.0.2.1``, and the /64 prefix for IPv6: a host has a whole /64 to choose addresses from,
-    so counting single addresses would count nothing. Pods of one node often share a /64, and so do API
-    servers on one network of nodes. Behind a Service of type NodePort, or a kube-proxy that masquerades,
-    every caller may even have the address of one node. Sharing a peer costs them nothing by itself: within
-    a peer, connections are still chosen by what they carried and for how long they have been idle.
+    For IPv4 the key is the address, even if a socket of both families shows it as ``::ffff:192.0.2.1``. For
+    IPv6 the key is the /64 prefix, because a host can choose any address in its /64. Pods of one node often
+    share a /64, and so do API servers on one network of nodes. Behind a Service of type NodePort, or a
+    kube-proxy that masquerades, every caller may even have the address of one node. Sharing a peer costs them
+    nothing by itself: within a peer, connections are still chosen by what they carried and for how long they
+    have been idle.
     """
     if ":" not in host:
         return host

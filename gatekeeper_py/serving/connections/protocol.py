@@ -17,7 +17,7 @@ from aiohttp import hdrs
 
 from gatekeeper_py.serving.aiohttp_internals import Message, Parsed, Parser
 from gatekeeper_py.serving.answers import encode_ok, encode_refusal
-from gatekeeper_py.serving.connections.peers import Peer, Standing
+from gatekeeper_py.serving.connections.peers import Activity, Peer
 from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Exchange, State
 from gatekeeper_py.serving.connections.table import Table
 from gatekeeper_py.serving.connections.tlstransport import TlsTransport
@@ -39,8 +39,8 @@ Answer = Callable[[Message, bytes], bytes | None]
 
 Eviction = Literal["handshake", "unused", "late", "idle", "closing"]
 """Why a connection had to make room. ``handshake``: its handshake was not complete. ``unused``: it never
-carried a good request. ``late``: its request, or the reading of its answer, was late. ``idle`` and
-``closing``: that is what it was."""
+carried a good request. ``late``: its peer sent a request, or read an answer, too slowly. ``idle`` and
+``closing``: the activity of the connection."""
 
 HEADER_LATE: Final = f"the header was not complete within {HEADER_SECONDS:g} s"
 
@@ -75,16 +75,17 @@ class Service:
 class HttpConnection(asyncio.Protocol):
     """One connection, from its accept to its end.
 
-    ``transport`` is set once it is made, which with TLS is after the handshake.
+    ``transport`` is ``None`` until the connection is made; with TLS, until the handshake is complete.
     """
 
     __slots__ = (
-        "_accepted",
-        "_active",
+        "_accepted_at",
         "_bad",
         "_exchange",
+        "_exchange_reading",
         "_held",
-        "_moved",
+        "_last_answer",
+        "_last_progress",
         "_parsed",
         "_parser",
         "_paused",
@@ -95,19 +96,18 @@ class HttpConnection(asyncio.Protocol):
         "_socket",
         "_timer",
         "_unsent",
-        "_wanted",
+        "activity",
         "good",
         "peer",
         "since",
-        "standing",
         "tls",
         "transport",
     )
 
     def __init__(self, service: Service, peer: Peer, accepted: socket.socket) -> None:
         self.peer = peer
-        self.standing = Standing.SILENT
-        self.since = self._accepted = self._active = self._moved = service.loop.time()
+        self.activity = Activity.SILENT
+        self.since = self._accepted_at = self._last_answer = self._last_progress = service.loop.time()
         self.good = 0
         """Number of good requests that it carried."""
         self.transport: Any = None
@@ -121,10 +121,10 @@ class HttpConnection(asyncio.Protocol):
         self._held = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._rest = b""  # requests that came together and are answered here, one in each turn
-        self._wanted = True  # the exchange wants more to be read
+        self._exchange_reading = True  # the exchange accepts more input
         self._reading = True
         self._paused = False
-        self._bad = False  # it carried one that was not good
+        self._bad = False  # it has carried a bad request
         self._unsent = 0
 
     # The protocol.
@@ -135,12 +135,12 @@ class HttpConnection(asyncio.Protocol):
             return
         self.transport = transport
         self.transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
-        self._moved = self._service.loop.time()
+        self._last_progress = self._service.loop.time()
 
-    def heard(self) -> None:
-        """Note that the first bytes have come, of the handshake if there is one."""
-        if self.standing is Standing.SILENT:
-            self._service.table.move(self, Standing.NEW, self._accepted)
+    def first_bytes_received(self) -> None:
+        """Note that the first bytes have arrived. With TLS these are of the handshake."""
+        if self.activity is Activity.SILENT:
+            self._service.table.move(self, Activity.NEW, self._accepted_at)
 
     def data_received(self, data: bytes) -> None:
         if self._ready:
@@ -172,12 +172,12 @@ class HttpConnection(asyncio.Protocol):
         )
 
     def pause_writing(self) -> None:
-        """The peer does not read its answers: accept no more requests from it."""
+        """Accept no more requests, because the peer does not read its answers."""
         self._paused = True
         self._ready = False
         if self._exchange is not None:
             self._exchange.pause_writing()
-        self._settle()
+        self._update_activity()
         unread = self._service.unread
         unread[self] = None
         if len(unread) > MAX_UNREAD_CONNECTIONS:
@@ -190,10 +190,10 @@ class HttpConnection(asyncio.Protocol):
             self._service.turns.defer(self, self._answer_first, fresh=False)
         if self._exchange is not None:
             self._exchange.resume_writing()
-        self._settle()
+        self._update_activity()
 
     def eof_received(self) -> None:
-        """Let the transport be closed: the peer sends nothing more."""
+        """Return nothing, so that the transport closes: the peer sends no more."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._service.table.remove(self)
@@ -208,7 +208,7 @@ class HttpConnection(asyncio.Protocol):
     # The hot path.
 
     def _answer(self, message: Message, body: bytes, head: bytes) -> None:
-        """Answer a whole request here, or pass it on. ``head`` is what came before its body."""
+        """Answer a complete request here, or pass it on. ``head`` is what precedes its body."""
         service = self._service
         answer = service.answer(message, body)  # type: ignore[misc]
         if answer is None:
@@ -232,7 +232,7 @@ class HttpConnection(asyncio.Protocol):
 
         Passes on all of them if the first cannot be answered here.
         """
-        if self._paused or self.transport is None or self.standing is Standing.CLOSING:
+        if self._paused or self.transport is None or self.activity is Activity.CLOSING:
             return
         data, self._rest = self._rest, b""
         parser = self._parser = Parser(self._service.loop)
@@ -254,21 +254,21 @@ class HttpConnection(asyncio.Protocol):
         self._control_reading()
 
     def _go_on(self, data: bytes) -> None:
-        """Answer what else came with a request, when its turn comes."""
-        self._active = self._service.loop.time()
+        """Answer the requests that arrived behind another one, when their turn comes."""
+        self._last_answer = self._service.loop.time()
         self._rest = data
-        self._settle()
+        self._update_activity()
         if data:
             self._service.turns.defer(self, self._answer_first, fresh=False)
         self._control_reading()
 
     def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - the exchange's interface
-        """Read more from the peer, or no more, because of what the exchange holds."""
-        self._wanted = reading
+        """Start or stop reading from the peer, depending on how much the exchange holds."""
+        self._exchange_reading = reading
         self._control_reading()
 
     def _control_reading(self) -> None:
-        reading = self._wanted and not self._rest
+        reading = self._exchange_reading and not self._rest
         if reading != self._reading and self.transport is not None:
             self._reading = reading
             if reading:
@@ -277,7 +277,7 @@ class HttpConnection(asyncio.Protocol):
                 self.transport.pause_reading()
 
     def _hold(self, parsed: Parsed, data: bytes) -> bool:
-        """Wait a moment for the rest of a body, if it is small; return whether it is."""
+        """Hold an incomplete request for a moment if its body is small; return whether it is held."""
         message, end, size = parsed
         if (
             size - end > MAX_HELD_BODY
@@ -292,7 +292,7 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def _continue(self, parsed: Parsed, data: bytes) -> None:
-        """Take more of the body that is waited for."""
+        """Add bytes to the held body, and answer the request when it is complete."""
         message, end, size = parsed
         held = self._held
         held += data
@@ -329,7 +329,7 @@ class HttpConnection(asyncio.Protocol):
     # The slow path.
 
     def _pass_on(self, data: bytes) -> None:
-        """Have aiohttp handle what came."""
+        """Have aiohttp handle these bytes."""
         if self.transport is None:
             return
         self._ready = False
@@ -338,15 +338,15 @@ class HttpConnection(asyncio.Protocol):
             if self._paused:
                 self._exchange.pause_writing()
         self._exchange.receive(data)
-        self._settle()
+        self._update_activity()
 
     def changed(self, state: State) -> None:  # noqa: ARG002 - the exchange's interface
-        """Note that a request of the exchange went on."""
-        self._settle()
+        """Note that a request of the exchange changed its state."""
+        self._update_activity()
 
     def answered(self, status: int, *, alone: bool) -> None:
-        """Note an answer that aiohttp sent, after which the connection goes on."""
-        now = self._active = self._service.loop.time()
+        """Note an answer that aiohttp sent. The connection stays open."""
+        now = self._last_answer = self._service.loop.time()
         # Pipelined requests earn no credit, because the client need not read the answers.
         alone = alone and (self.tls is None or not self.tls.has_more)
         is_good = alone and status == HTTPStatus.OK
@@ -354,13 +354,13 @@ class HttpConnection(asyncio.Protocol):
         if is_good:
             self.good += 1
             self._service.table.good(self, now)
-        self._settle(after_bad=not is_good)
+        self._update_activity(after_bad=not is_good)
 
-    def _settle(self, *, after_bad: bool = False) -> None:
-        """Note in the table what the connection is doing now."""
-        if self.standing is Standing.CLOSING:
+    def _update_activity(self, *, after_bad: bool = False) -> None:
+        """Enter the connection's current activity into the table."""
+        if self.activity is Activity.CLOSING:
             return
-        self.heard()
+        self.first_bytes_received()
         exchange = self._exchange
         state = State.NONE if exchange is None else exchange.state
         self._ready = (
@@ -370,20 +370,20 @@ class HttpConnection(asyncio.Protocol):
             and not self._rest
             and (exchange is None or exchange.is_between)
         )
-        is_whole = state in {State.ASKED, State.ANSWER} and not self._paused
+        is_whole = state in {State.QUEUED, State.ANSWER} and not self._paused
         if is_whole and (self.good or not self._bad):
-            standing = Standing.BUSY
+            activity = Activity.BUSY
         elif not self.good:
-            standing = Standing.NEW
+            activity = Activity.NEW
         elif state is State.NONE and not self._paused:
-            standing = Standing.IDLE
+            activity = Activity.IDLE
         else:
-            standing = Standing.WAITING
-        if standing is not self.standing:
+            activity = Activity.WAITING
+        if activity is not self.activity:
             # A connection without a good request is ordered by the time of its accept.
-            now = self._accepted if standing is Standing.NEW else self._service.loop.time()
-            first = after_bad or standing is Standing.NEW
-            self._service.table.move(self, standing, now, first=first)
+            now = self._accepted_at if activity is Activity.NEW else self._service.loop.time()
+            first = after_bad or activity is Activity.NEW
+            self._service.table.move(self, activity, now, first=first)
 
     # The end.
 
@@ -396,10 +396,10 @@ class HttpConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close once everything is sent. The peer has ``SHUTDOWN_SECONDS`` to close, too."""
-        if self.transport is None or self.standing is Standing.CLOSING:
+        if self.transport is None or self.activity is Activity.CLOSING:
             return
         self._stop()
-        self._service.table.move(self, Standing.CLOSING, self._service.loop.time())
+        self._service.table.move(self, Activity.CLOSING, self._service.loop.time())
         self.transport.close()
 
     def abort(self) -> None:
@@ -438,12 +438,12 @@ class HttpConnection(asyncio.Protocol):
             self._exchange.end()
 
     def _why(self) -> Eviction:
-        match self.standing:
-            case Standing.CLOSING:
+        match self.activity:
+            case Activity.CLOSING:
                 return "closing"
-            case Standing.IDLE:
+            case Activity.IDLE:
                 return "idle"
-            case Standing.SILENT | Standing.NEW:
+            case Activity.SILENT | Activity.NEW:
                 return "unused" if self.transport is not None else "handshake"
             case _:
                 return "late"
@@ -452,8 +452,8 @@ class HttpConnection(asyncio.Protocol):
     def is_engaged(self) -> bool:
         """Whether a request has begun to arrive, though it may not have been read yet.
 
-        An API server may send a review in the moment in which its idle connection is chosen to make room,
-        and it does not send one again.
+        An API server may send a review just when its idle connection is chosen for eviction. It would not
+        send that review again.
         """
         if self._parsed is not None or (self.tls is not None and self.tls.has_more):
             return True
@@ -465,32 +465,34 @@ class HttpConnection(asyncio.Protocol):
     @property
     def is_resting(self) -> bool:
         """Whether no request is being answered."""
-        return self.standing in _RESTING and self._parsed is None
+        return self.activity in _RESTING and self._parsed is None
 
-    def look(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         """Close the connection if one of its timeouts has passed. To be called about once a second."""
         transport = self.transport
         if transport is None:
             if self.tls is not None and self.tls.is_waiting:
-                self._moved = now
-            elif now - self._moved > self._service.handshake_seconds:
+                self._last_progress = now
+            elif now - self._last_progress > self._service.handshake_seconds:
                 self.abort()
             return
         unsent = transport.get_write_buffer_size()
-        closing = self.standing is Standing.CLOSING
+        closing = self.activity is Activity.CLOSING
         if not closing and (not unsent or unsent < self._unsent):
-            self._moved = now
+            self._last_progress = now
         self._unsent = unsent
-        if now - self._moved > (STALLED_SECONDS if unsent else SHUTDOWN_SECONDS) and (unsent or closing):
+        if now - self._last_progress > (STALLED_SECONDS if unsent else SHUTDOWN_SECONDS) and (
+            unsent or closing
+        ):
             self.abort()
         elif closing:
             return
         elif self._exchange is not None and self._exchange.is_late(now):
             self._exchange.end()
             self.refuse(408, HEADER_LATE)
-        elif self.is_resting and now - max(self._active, self.since) > KEEPALIVE_SECONDS:
+        elif self.is_resting and now - max(self._last_answer, self.since) > KEEPALIVE_SECONDS:
             self.close()
 
 
-_RESTING: Final = (Standing.SILENT, Standing.NEW, Standing.IDLE)
+_RESTING: Final = (Activity.SILENT, Activity.NEW, Activity.IDLE)
 _PEEK: Final = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)

@@ -1,4 +1,4 @@
-"""Requests that aiohttp's server answers: all but complete reviews on an idle connection.
+"""Requests that aiohttp's server answers: all except complete reviews on an idle connection.
 
 An ``Exchange`` stands between one connection and aiohttp's handler of it, and lets one request through at a
 time. Only documented names of aiohttp are used here. aiohttp does not limit how long a header may be in
@@ -40,8 +40,9 @@ one empty line. Beyond it the body is passed on uncut, and the connection ends w
 HTTP_2: Final = b"PRI "
 """How HTTP/2 begins. aiohttp's parser would wait for the rest of the HTTP/2 preface."""
 
-SPOKEN: Final = ((1, 1), (1, 0))
-"""HTTP versions. aiohttp also takes 0.9 and 2.0, and would answer in the version of the request."""
+HTTP_VERSIONS: Final = ((1, 1), (1, 0))
+"""Accepted HTTP versions. aiohttp also accepts 0.9 and 2.0, and would answer in the version of the
+request."""
 
 _NEVER_SECONDS: Final = 365 * 24 * 3600.0
 """Disables aiohttp's keep-alive timeout. aiohttp does not see reviews on the hot path, so it would close
@@ -53,18 +54,18 @@ for."""
 
 
 class State(IntEnum):
-    """Where the connection's current request is."""
+    """State of the connection's current request."""
 
     NONE = 0
     """Between two requests."""
     HEADER = 1
-    """Part of its header has come."""
-    ASKED = 2
-    """Its header has come, and aiohttp has not begun to handle it."""
+    """Part of its header has arrived."""
+    QUEUED = 2
+    """Its header is complete, and aiohttp has not begun to handle it."""
     BODY = 3
-    """It is being handled, and the rest of its body is to come."""
+    """It is being handled, and the rest of its body has not arrived yet."""
     ANSWER = 4
-    """It has come whole."""
+    """It is complete and is being answered."""
     ENDED = 5
     """No more requests are read from this connection."""
 
@@ -76,19 +77,19 @@ class Owner(Protocol):
     peer: Peer
 
     def changed(self, state: State) -> None:
-        """Note that the current request went on."""
+        """Note that the current request changed its state."""
 
     def answered(self, status: int, *, alone: bool) -> None:
-        """Note an answer that was sent, after which the connection goes on.
+        """Note an answer that was sent. The connection stays open.
 
-        ``alone`` is whether nothing had come behind its request.
+        ``alone`` is whether no further input had arrived behind its request.
         """
 
     def refuse(self, status: int, reason: str) -> None:
         """Answer with an error, and close."""
 
-    def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - it is the whole question
-        """Read more from the peer, or no more."""
+    def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - it is the only argument
+        """Start or stop reading from the peer."""
 
     def close(self) -> None:
         """Close once everything is sent."""
@@ -98,7 +99,7 @@ class Owner(Protocol):
 
 
 class AiohttpServer:
-    """aiohttp's low-level server, as far as the exchanges of one listener share it."""
+    """The part of aiohttp's low-level server that the exchanges of one listener share."""
 
     def __init__(
         self, handler: Handler, turns: Turns, on_error: Callable[[int], None], *, check_chunks: bool
@@ -145,7 +146,7 @@ class AiohttpServer:
         await self._turns.wait(exchange.owner)
         if exchange.is_last:
             response.force_close()
-        # aiohttp would do both after this returns, and nothing would say when they are done.
+        # aiohttp would do both after this returns, and would not report when they are done.
         await response.prepare(request)
         await response.write_eof()
         exchange.answered(response)
@@ -162,7 +163,7 @@ class _Connection(web.RequestHandler):
         self.exchange: Exchange | None = exchange
 
     def data_received(self, data: bytes) -> None:
-        """Parse. aiohttp calls this, too, to go on with what it has not parsed yet."""
+        """Parse input. aiohttp also calls this itself, to continue with what it has not parsed yet."""
         exchange = self.exchange
         if exchange is None:
             return
@@ -179,7 +180,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer malformed HTTP, or what a handler did not catch."""
+        """Answer malformed HTTP, or an exception that a handler did not catch."""
         if self.exchange is not None and not isinstance(exc, ConnectionError):  # others get an answer
             self.exchange.failed(status)
         if exc is not None:
@@ -187,21 +188,22 @@ class _Connection(web.RequestHandler):
         reason = "internal error" if status >= 500 else (message or "bad request")  # noqa: PLR2004
         if isinstance(exc, BadHttpMessage):
             reason = MALFORMED
-        # The answer to a request that could not be read is in HTTP/1.0, and still says that it closes.
+        # aiohttp answers a malformed request in HTTP/1.0. The header states even then that the connection
+        # closes.
         response = error_response(status, reason, headers={hdrs.CONNECTION: "close"})
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, **keys: Any) -> None:
-        """Log nothing: a connection that ends badly is the peer's doing; our handlers log their own."""
+        """Log nothing: a bad end is the peer's fault, and our handlers log their own errors."""
 
 
 class Exchange:
     """Passes requests of one connection to aiohttp, one at a time.
 
     ``since`` is when the current request began, on the event loop's clock. ``is_last`` is set when the
-    connection has to end with its answer. ``is_parsing`` is set while aiohttp parses: nothing can be
-    passed on to it then.
+    connection must close after its answer. ``is_parsing`` is set while aiohttp parses, because it takes no
+    input then.
     """
 
     __slots__ = (
@@ -235,13 +237,13 @@ class Exchange:
         self.owner = owner
         self._loop = loop
         self._request: web.BaseRequest | None = None
-        self._due = False  # something was passed on that aiohttp has not begun to handle
+        self._due = False  # aiohttp has input that it has not begun to handle
         self._head = b""
         self._passed = 0  # bytes of a chunked body that were passed on
         self._tail = b""  # the last bytes of what was passed on of a chunked body
-        self._left: int | None = 0  # bytes of the body that are to come; None when it is chunked
+        self._left: int | None = 0  # bytes of the body that have not arrived; None when it is chunked
         self._check: ChunkCheck | None = None
-        self._rest = b""  # came and was not passed on
+        self._rest = b""  # input that was not passed on
         self._paused = False  # by aiohttp
         self._unread = False  # the peer does not read its answers
         self._reading = True
@@ -255,10 +257,10 @@ class Exchange:
 
     def is_late(self, now: float) -> bool:
         """Whether the header of the current request has been incomplete for too long."""
-        return self.state in {State.HEADER, State.ASKED} and now - self.since > HEADER_SECONDS
+        return self.state in {State.HEADER, State.QUEUED} and now - self.since > HEADER_SECONDS
 
     def receive(self, data: bytes) -> None:
-        """Pass on what has come, as far as the current request allows."""
+        """Pass input on to aiohttp, as far as the current request allows."""
         if self.state is not State.ENDED:
             self._rest += data
             self._advance()
@@ -268,7 +270,7 @@ class Exchange:
         self._due = False
         if self.state is State.ENDED:
             raise ConnectionResetError("the connection was lost")
-        if request.version not in SPOKEN:
+        if request.version not in HTTP_VERSIONS:
             self.state = State.ENDED
             self.owner.refuse(400, MALFORMED)
             raise ConnectionResetError("unsupported HTTP version")
@@ -308,7 +310,7 @@ class Exchange:
         self._rest = b""
 
     def lost(self, exc: BaseException | None) -> None:
-        """Tell aiohttp that the connection was lost."""
+        """Notify aiohttp that the connection was lost."""
         self.end()
         if self._due:
             # aiohttp may have been woken for a request in this very turn, and would fail on it without a
@@ -320,12 +322,12 @@ class Exchange:
     def _lose(self, exc: BaseException | None) -> None:
         http, self._http = self._http, None
         http.connection_lost(exc)
-        # Otherwise the two would keep each other, and what came, until a garbage collection.
+        # Otherwise the two would keep each other and their input in memory until a garbage collection.
         http.exchange = None
         self._request = self._check = None
 
     def pause_writing(self) -> None:
-        """Begin no request: the peer does not read its answers."""
+        """Begin no request, because the peer does not read its answers."""
         self._unread = True
         self._http.pause_writing()
 
@@ -335,7 +337,7 @@ class Exchange:
         self._advance()
 
     def pause_reading(self) -> None:
-        """Stop passing on: aiohttp has enough of a body."""
+        """Stop passing input on, because aiohttp has enough of a body."""
         self._paused = True
         self._control_reading()
 
@@ -366,7 +368,7 @@ class Exchange:
         self._control_reading()
 
     def _pass_header(self) -> None:
-        """Pass on the header, up to its end if it has come."""
+        """Pass on the header, up to its end if that has arrived."""
         if self.state is State.NONE:
             # Empty lines before a request are to be ignored (RFC 9112, section 2.2).
             self._rest = self._rest.lstrip(b"\r\n")
@@ -387,11 +389,11 @@ class Exchange:
         self._head, data, self._rest = head[:end], head[known:end], self._rest[end - known :]
         self._due = True
         if self._head.endswith(END):
-            self._change(State.ASKED)
+            self._change(State.QUEUED)
         self._http.data_received(data)
 
     def _pass_chunks(self) -> None:
-        """Pass on a body in chunks, up to its end if it has come."""
+        """Pass on a body in chunks, up to its end if that has arrived."""
         for _ in range(PIECES):
             joined = self._tail + self._rest
             end = joined.find(END) + len(END)

@@ -24,11 +24,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gatekeeper_py.serving.connections.peers import Member, Peer, Peers, Standing
+from gatekeeper_py.serving.connections.peers import Activity, Member, Peer, Peers
 
 NEWCOMERS: Final = 4
-"""One connection in this many is for those that have not carried a good request and are younger than
-``GRACE_SECONDS``. They only push out each other when there are more of them."""
+"""One connection in this many is reserved for those that have not carried a good request and are younger than
+``GRACE_SECONDS``. When there are more of them, they only evict each other."""
 
 GRACE_SECONDS: Final = 1.0
 """Time for the handshake and the first request. An API server needs some milliseconds for both."""
@@ -45,20 +45,20 @@ of its own can make room because each has a request in progress."""
 WELL_KNOWN: Final = 0.25
 """Largest burden of a well-known peer: it sent four good requests for each connection."""
 
-_NEWCOMERS: Final = (Standing.SILENT, Standing.NEW)
-_CANDIDATES: Final = (*_NEWCOMERS, Standing.WAITING, Standing.IDLE)
+_NEWCOMERS: Final = (Activity.SILENT, Activity.NEW)
+_CANDIDATES: Final = (*_NEWCOMERS, Activity.WAITING, Activity.IDLE)
 
 
 class Table:
-    """Open connections. ``capacity`` is how many there may be."""
+    """The open connections. ``capacity`` is their maximum number."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.peers = Peers()
         self._count = 0
-        self._counts = [0] * len(Standing)
+        self._counts = [0] * len(Activity)
         self._closing: OrderedDict[Member, None] = OrderedDict()
-        self._rankings = tuple(_Ranking(standing) for standing in _CANDIDATES)
+        self._rankings = tuple(_Ranking(activity) for activity in _CANDIDATES)
 
     def __len__(self) -> int:
         return self._count
@@ -73,24 +73,24 @@ class Table:
         return self._count >= self.capacity
 
     def add(self, member: Member) -> None:
-        """Enter a connection, as ``SILENT``."""
+        """Add a connection, as ``SILENT``."""
         peer = member.peer
         self.peers.connected(peer)
         self._count += 1
-        self._counts[Standing.SILENT] += 1
-        peer.members[Standing.SILENT][member] = None
+        self._counts[Activity.SILENT] += 1
+        peer.members[Activity.SILENT][member] = None
         for ranking in self._rankings:
             ranking.worsened(peer, len(self.peers))
 
     def remove(self, member: Member) -> None:
         """Forget a connection. Nothing happens if it was removed before."""
         peer = member.peer
-        members = peer.members[member.standing]
+        members = peer.members[member.activity]
         if member not in members:
             return
         del members[member]
         self._count -= 1
-        self._counts[member.standing] -= 1
+        self._counts[member.activity] -= 1
         self._closing.pop(member, None)
         self.peers.disconnected(peer)
 
@@ -98,41 +98,41 @@ class Table:
         """Note a good request that was just answered on a connection."""
         peer = member.peer
         peer.reviews += 1
-        if member.standing is Standing.IDLE:
+        if member.activity is Activity.IDLE:
             # Hot path: every review on an established connection.
             member.since = now
-            peer.members[Standing.IDLE].move_to_end(member)
+            peer.members[Activity.IDLE].move_to_end(member)
         else:
-            self.move(member, Standing.IDLE, now)
+            self.move(member, Activity.IDLE, now)
 
-    def move(self, member: Member, standing: Standing, now: float, *, first: bool = False) -> None:
-        """Change what a connection is doing. ``first`` makes it the next of its peer to go."""
+    def move(self, member: Member, activity: Activity, now: float, *, first: bool = False) -> None:
+        """Change the activity of a connection. With ``first``, it is the next of its peer to be evicted."""
         peer = member.peer
-        members = peer.members[member.standing]
+        members = peer.members[member.activity]
         if member not in members:
             return
         del members[member]
-        self._counts[member.standing] -= 1
-        self._counts[standing] += 1
+        self._counts[member.activity] -= 1
+        self._counts[activity] += 1
         self._closing.pop(member, None)
-        member.standing = standing
+        member.activity = activity
         member.since = now
-        peer.members[standing][member] = None
+        peer.members[activity][member] = None
         if first:
-            peer.members[standing].move_to_end(member, last=False)
-        if standing is Standing.CLOSING:
+            peer.members[activity].move_to_end(member, last=False)
+        if activity is Activity.CLOSING:
             self._closing[member] = None
-        if standing in _CANDIDATES:
-            self._rankings[standing].worsened(peer, len(self.peers))
+        if activity in _CANDIDATES:
+            self._rankings[activity].worsened(peer, len(self.peers))
 
     def victim(self, newcomer: Peer, now: float) -> Member | None:
-        """Choose the connection that makes room for one of ``newcomer``; ``None`` when there is none."""
+        """Return the connection to evict for a new one of ``newcomer``; ``None`` when none may be evicted."""
         for closing in self._closing:
             return closing
         candidates = (
             self._newcomer(newcomer),
-            self._candidate(Standing.WAITING, newcomer),
-            self._candidate(Standing.IDLE, newcomer),
+            self._candidate(Activity.WAITING, newcomer),
+            self._candidate(Activity.IDLE, newcomer),
         )
         found = [member for member in candidates if member is not None]
         safe = [member for member in found if self._is_safe(member, now)]
@@ -143,30 +143,30 @@ class Table:
         # A young connection or one in progress goes before an idle one of a better, well-known peer.
         return spare if worst.peer.burden() < min(WELL_KNOWN, spare.peer.burden()) else worst
 
-    def _candidate(self, standing: Standing, newcomer: Peer) -> Member | None:
-        """Return the connection of one standing that is the next to go."""
-        peer = self._rankings[standing].worst()
+    def _candidate(self, activity: Activity, newcomer: Peer) -> Member | None:
+        """Return the connection with this activity that is the next to be evicted."""
+        peer = self._rankings[activity].worst()
         if peer is not None and self._is_crowding(newcomer, peer):
             peer = newcomer
-        return None if peer is None else peer.oldest(standing)
+        return None if peer is None else peer.oldest(activity)
 
     def _newcomer(self, newcomer: Peer) -> Member | None:
-        """Return the connection without a good request that is the next to go.
+        """Return the connection without a good request that is the next to be evicted.
 
         If nothing else tells them apart, the connection is taken from the larger group: the silent ones, or
         those with some input. Otherwise the newest connection of all, on which nothing can have come yet,
         would go first.
         """
-        silent, begun = (self._candidate(standing, newcomer) for standing in _NEWCOMERS)
+        silent, begun = (self._candidate(activity, newcomer) for activity in _NEWCOMERS)
         if silent is None or begun is None:
             return silent or begun
         if silent.peer is begun.peer:
             members = silent.peer.members
-            is_crowd = len(members[Standing.SILENT]) >= len(members[Standing.NEW])
+            is_crowd = len(members[Activity.SILENT]) >= len(members[Activity.NEW])
         elif max(_burden(silent), _burden(begun)) > 2 * min(_burden(silent), _burden(begun)):
             is_crowd = _burden(silent) > _burden(begun)
         else:
-            is_crowd = self._counts[Standing.SILENT] >= self._counts[Standing.NEW]
+            is_crowd = self._counts[Activity.SILENT] >= self._counts[Activity.NEW]
         return silent if is_crowd else begun
 
     def halve_credit(self) -> None:
@@ -177,17 +177,17 @@ class Table:
 
     def _is_safe(self, member: Member, now: float) -> bool:
         age = now - member.since
-        match member.standing:
-            case Standing.SILENT | Standing.NEW:
+        match member.activity:
+            case Activity.SILENT | Activity.NEW:
                 newcomers = sum(self._counts[each] for each in _NEWCOMERS)
                 return age <= GRACE_SECONDS and newcomers * NEWCOMERS < self.capacity
-            case Standing.WAITING:
+            case Activity.WAITING:
                 return age <= PATIENCE_SECONDS
             case _:
                 return False
 
     def _is_crowding(self, newcomer: Peer, peer: Peer) -> bool:
-        """Whether a peer with many connections would push out one of a well-known, better peer."""
+        """Whether ``newcomer`` has many connections and would evict one of a well-known, better peer."""
         return (
             newcomer is not peer
             and newcomer.connections * CROWD >= self.capacity
@@ -201,41 +201,42 @@ def _burden(member: Member) -> float:
 
 
 class _Ranking:
-    """Peers that have a connection of one standing, the worst first; among equals the oldest connection.
+    """Peers that have a connection with one activity, the worst first.
 
-    A heap whose entries are checked when they come to the top. A peer's rank can become better at any time
-    (it sent a good request, its oldest connection ended). Then its entry is out of date, and is corrected
-    once it is at the top. When a peer's rank becomes worse, the caller must call ``worsened``.
+    Of equals, the peer with the oldest connection is first. The ranking is a heap with lazy corrections. A
+    peer's rank can improve at any time, because it sent a good request or its oldest connection ended. Its
+    entry is then out of date until it reaches the top, where it is corrected. When a peer's rank becomes
+    worse, the caller must call ``worsened``.
     """
 
-    def __init__(self, standing: Standing) -> None:
-        self.standing = standing
+    def __init__(self, activity: Activity) -> None:
+        self.activity = activity
         self._heap: list[tuple[tuple[float, float], int, Peer]] = []
 
     def worsened(self, peer: Peer, peers: int) -> None:
         """Note that a peer may be worse than before. ``peers`` is the number of all peers."""
-        place = self._place(peer)
-        recorded = peer.ranked[self.standing]
-        if place is None or (recorded is not None and recorded <= place):
+        rank = self._rank(peer)
+        recorded = peer.ranked[self.activity]
+        if rank is None or (recorded is not None and recorded <= rank):
             return
         if len(self._heap) > 4 * peers + 64:
             self.rebuild({entry[2] for entry in self._heap} | {peer})
             return
-        peer.ranked[self.standing] = place
-        heapq.heappush(self._heap, (place, peer.serial, peer))
+        peer.ranked[self.activity] = rank
+        heapq.heappush(self._heap, (rank, peer.serial, peer))
 
     def worst(self) -> Peer | None:
         """Return the worst peer that has such a connection."""
         heap = self._heap
         while heap:
-            place, serial, peer = heap[0]
-            if peer.ranked[self.standing] != place:
+            rank, serial, peer = heap[0]
+            if peer.ranked[self.activity] != rank:
                 heapq.heappop(heap)  # it has a worse entry, which is still in the heap or was handled
                 continue
-            now = self._place(peer)
-            if now == place:
+            now = self._rank(peer)
+            if now == rank:
                 return peer
-            peer.ranked[self.standing] = now
+            peer.ranked[self.activity] = now
             if now is None:
                 heapq.heappop(heap)
             else:
@@ -243,15 +244,15 @@ class _Ranking:
         return None
 
     def rebuild(self, peers: Iterable[Peer]) -> None:
-        """Start anew, in linear time."""
+        """Build the heap again from these peers, in linear time."""
         self._heap = []
         for peer in peers:
-            place = peer.ranked[self.standing] = self._place(peer)
-            if place is not None:
-                self._heap.append((place, peer.serial, peer))
+            rank = peer.ranked[self.activity] = self._rank(peer)
+            if rank is not None:
+                self._heap.append((rank, peer.serial, peer))
         heapq.heapify(self._heap)
 
-    def _place(self, peer: Peer) -> tuple[float, float] | None:
-        """Where a peer belongs, the worst being the smallest; ``None`` without such a connection."""
-        oldest = peer.oldest(self.standing)
+    def _rank(self, peer: Peer) -> tuple[float, float] | None:
+        """Return the rank of a peer; the worst is the smallest. ``None`` if it has no such connection."""
+        oldest = peer.oldest(self.activity)
         return None if oldest is None else (-peer.burden(), oldest.since)

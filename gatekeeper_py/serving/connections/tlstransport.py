@@ -1,8 +1,8 @@
-"""TLS on a connection that was accepted.
+"""TLS on an accepted connection.
 
-Not the event loop's own TLS, because it answers every handshake at once and does not limit reading. Here a
-handshake waits for its turn (``Turns``), a peer that sends a thousand tiny records does not hold up the
-others, and a connection costs 17 KiB instead of 46. The cryptography is the ``ssl`` module's.
+The event loop's own TLS is not used, because it answers every handshake at once and does not limit reading.
+Here a handshake waits for its turn (``Turns``), a peer that sends a thousand tiny records does not hold up
+the others, and a connection costs 17 KiB instead of 46. The cryptography is the ``ssl`` module's.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _HANDSHAKE_RECORD: Final = 0x16
 _RECORD_HEADER_BYTES: Final = 5
 
 _buffer: Final = memoryview(bytearray(SLICE_BYTES))
-"""What is read goes here first. One buffer serves all connections: the event loop reads and then calls
-``buffer_updated`` at once."""
+"""Receives what the event loop reads. One buffer is enough for all connections, because the event loop calls
+``buffer_updated`` immediately after it reads."""
 
 
 class Application(Protocol):
@@ -52,8 +52,8 @@ class Application(Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
-    def heard(self) -> None:
-        """Note that the first bytes of a handshake have come."""
+    def first_bytes_received(self) -> None:
+        """Note that the first bytes of a handshake have arrived."""
 
     def data_received(self, data: bytes) -> None: ...
 
@@ -69,8 +69,8 @@ class Application(Protocol):
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """The protocol of a TCP connection, and the transport of the application above it.
 
-    ``application`` gets ``connection_made`` once the handshake is complete, and ``connection_lost`` in any
-    case. ``started`` is when the handshake began.
+    Calls ``connection_made`` of ``application`` once the handshake is complete, and ``connection_lost`` in
+    any case. ``started`` is when the handshake began.
     """
 
     def __init__(self, context: ssl.SSLContext, application: Application, turns: Turns) -> None:
@@ -82,9 +82,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._turns = turns
         self._tcp: Any = None  # an asyncio.Transport, once the connection is made
         self._tls: Any = None  # an ssl.SSLObject, once the handshake began
-        self._waiting = b""  # encrypted input that OpenSSL has not got yet
+        self._waiting = b""  # encrypted input that OpenSSL has not received yet
         self._unread = False  # OpenSSL holds records that were not read
-        self._asked = False  # the handshake waits for its turn, or began
+        self._queued = False  # the handshake waits for its turn, or began
         self._open = False  # the handshake is complete, and we have not closed
         self._closing = False
         self._reading = True
@@ -106,7 +106,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self.data_received(_buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
-        """Take encrypted bytes, up to ``SLICE_BYTES`` at once."""
+        """Handle encrypted bytes, at most ``SLICE_BYTES`` in one call."""
         if self._open:
             turns = self._turns
             if turns.crowded and not turns.has_time():
@@ -127,27 +127,27 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._take_hello(is_first=len(self._waiting) == len(data))
 
     def _take_hello(self, *, is_first: bool) -> None:
-        """Ask for a turn once the first record of the handshake is complete.
+        """Queue the handshake once its first record is complete.
 
-        Half a record gets no turn: it is of no use to OpenSSL, and would cost 40 KiB.
+        OpenSSL cannot use half a record, and would allocate 40 KiB for it.
         """
         if self._waiting[0] != _HANDSHAKE_RECORD or len(self._waiting) > MAX_HELLO_BYTES:
             self.abort()
             return
         if is_first:
-            self._application.heard()
+            self._application.first_bytes_received()
         size = _RECORD_HEADER_BYTES + int.from_bytes(self._waiting[3:_RECORD_HEADER_BYTES])
-        if len(self._waiting) >= max(size, _RECORD_HEADER_BYTES) and not self._asked:
-            self._asked = True
-            self._turns.ask(self)
+        if len(self._waiting) >= max(size, _RECORD_HEADER_BYTES) and not self._queued:
+            self._queued = True
+            self._turns.add(self)
 
     def eof_received(self) -> None:
-        """Let the TCP connection be closed: the peer sends nothing more."""
+        """Return nothing, so that the TCP connection closes: the peer sends no more."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._open, self._closing = False, True
         self._waiting = b""
-        self._turns.leave(self)
+        self._turns.remove(self)
         self._application.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -172,10 +172,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     @property
     def is_waiting(self) -> bool:
         """Whether the handshake waits for its turn, which is not the peer's fault."""
-        return self._asked and self._tls is None
+        return self._queued and self._tls is None
 
     def give_up(self) -> None:
-        """End the connection, because its peer does not go on with the handshake."""
+        """End the connection, because its peer does not continue the handshake."""
         self._application.give_up()
 
     def _shake_hands(self) -> None:
@@ -187,13 +187,14 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             except ssl.SSLWantReadError:
                 self._flush()
             except (ssl.SSLError, ValueError):
-                # Scanners and plain HTTP do this all day. The alert says why, for a client that reads it.
+                # Scanners and plain-HTTP clients cause this often. The TLS alert carries the reason for the
+                # client.
                 self._flush()
                 self.end()
                 return
             else:
                 self._flush()
-                self._turns.leave(self)
+                self._turns.remove(self)
                 self._open = True
                 self._costly = MANY_COSTLY if self._turns.crowded else 0
                 self._application.connection_made(self)
@@ -205,7 +206,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     # Input.
 
     def _decrypt(self, data: bytes) -> None:
-        """Give ``data`` to OpenSSL, and what it holds to the application."""
+        """Pass ``data`` to OpenSSL, and the decrypted input to the application."""
         self._feed(data)
         try:
             plain = self._read(RECORD_BYTES)
@@ -221,7 +222,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._decrypt_more([plain])
 
     def _decrypt_more(self, parts: list[bytes]) -> None:
-        """Read what else OpenSSL holds, after ``parts``, but no more than ``RECORDS_A_TURN``."""
+        """Read what else OpenSSL holds after ``parts``, at most ``RECORDS_A_TURN`` records."""
         broken = False
         try:
             while parts[-1] and self._incoming.pending:
@@ -247,7 +248,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     @property
     def has_more(self) -> bool:
-        """Whether something came that the application has not got yet."""
+        """Whether input has arrived that the application has not received yet."""
         return self._unread or self._waiting != b""
 
     def _pump(self) -> None:
@@ -273,7 +274,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._costly = min(self._costly + 1, MANY_COSTLY) if is_costly else 0
 
     def _defer(self, *, fresh: bool) -> None:
-        """Go on in a later turn, and read nothing more until then."""
+        """Continue in a later turn, and read nothing until then."""
         if self._open and not self._deferred:
             self._deferred = True
             self._tcp.pause_reading()

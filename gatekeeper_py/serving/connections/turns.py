@@ -1,9 +1,9 @@
-"""Fair turns of the event loop: what a turn may spend on handshakes and on input, and whose is next.
+"""Fair turns of the event loop: a budget per turn for handshakes and for input, and the order of peers.
 
 The event loop reads every socket that has input in each of its turns, and a turn ends when all of it was
-handled. With thousands of connections one turn could take seconds, and everybody waits for its end. So
-the two things that cost CPU time, handshakes and decrypted input, have a budget for each turn. What
-exceeds it waits, by peer, and the peers take turns.
+handled. With thousands of connections one turn could take seconds, and every connection would wait for its
+end. So the two things that cost CPU time, handshakes and decrypted input, have a budget for each turn. Work
+beyond the budget is queued by peer, and the peers take turns.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class Handshake(Connection, Protocol):
         """Answer the first half."""
 
     def give_up(self) -> None:
-        """End the connection, because its peer does not go on with the handshake."""
+        """End the connection, because its peer does not continue the handshake."""
 
 
 class Turns:
     """The budgets of one listener. ``crowded`` is set while input is budgeted.
 
-    ``capacity`` is how many connections there may be.
+    ``capacity`` is the maximum number of connections.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Turns:
         return seconds >= CHEAP * self._mean_seconds
 
     async def wait(self, connection: Connection) -> None:
-        """Wait until there is time to answer, if this turn has none left."""
+        """Wait for a turn that has time left to answer in, if this one has none."""
         if not self.crowded or self.has_time():
             return
         turn = asyncio.Event()
@@ -133,23 +133,23 @@ class Turns:
     def is_behind(self) -> bool:
         """Whether too many handshakes wait for their turn to let more connections in.
 
-        They do not count while they wait for peers to go on with ``MAX_HANDSHAKES`` others: then new
-        connections must come in, because each of them ends an old one.
+        The result is false while ``MAX_HANDSHAKES`` handshakes wait for their peers. Then new connections
+        must be accepted, because each of them evicts an old one.
         """
         return len(self._waiting) >= self._most_waiting and len(self._started) < MAX_HANDSHAKES
 
-    def ask(self, handshake: Handshake) -> None:
+    def add(self, handshake: Handshake) -> None:
         """Begin a handshake when its peer's turn comes."""
         self._waiting.add(handshake.peer, handshake)
         self._schedule()
 
-    def leave(self, handshake: Handshake) -> None:
+    def remove(self, handshake: Handshake) -> None:
         """Forget a handshake that is complete, or whose connection ended."""
         self._started.pop(handshake, None)
         self._waiting.discard(handshake.peer, handshake)
 
     def run(self, connection: Connection, step: Callable[[], None]) -> None:
-        """Run what a connection had to do. If it raises, log that, and end this connection only."""
+        """Run one step of a connection. If it raises, log the exception and end only this connection."""
         try:
             step()
         except Exception as problem:  # noqa: BLE001 - it is reported, and others must not suffer from it
@@ -194,15 +194,15 @@ class Turns:
             # wait for one handshake of each of a thousand strangers.
             full = len(self._started) >= MAX_HANDSHAKES
             peer = self._waiting.best() if full or number % 2 else self._waiting.first()
-            if peer is None or (full and not self._give_up_one(peer, now)):
+            if peer is None or (full and not self._end_oldest(peer, now)):
                 return
             handshake = self._waiting.take(peer)
             handshake.started = now
             self._started[handshake] = None
             self.run(handshake, handshake.begin)
 
-    def _give_up_one(self, peer: Peer, now: float) -> bool:
-        """End the oldest handshake if a new one of ``peer`` should have its place."""
+    def _end_oldest(self, peer: Peer, now: float) -> bool:
+        """End the oldest handshake if a new one of ``peer`` may replace it; return whether it was ended."""
         oldest = next(iter(self._started))
         is_worse = oldest.peer is not peer and oldest.peer.burden() >= peer.burden()
         if not is_worse or now - oldest.started <= HANDSHAKE_PATIENCE_SECONDS:
@@ -218,7 +218,7 @@ _Item = TypeVar("_Item")
 
 
 class _Queue(Generic[_Item]):
-    """What waits, by peer. The peers take turns."""
+    """Waiting items by peer. The peers take turns."""
 
     def __init__(self) -> None:
         self._by_peer: OrderedDict[Peer, OrderedDict[_Item, None]] = OrderedDict()
@@ -252,7 +252,7 @@ class _Queue(Generic[_Item]):
         return min(self._by_peer, key=Peer.burden, default=None)
 
     def take(self, peer: Peer) -> _Item:
-        """Take the first of a peer."""
+        """Remove and return the first item of a peer."""
         waiting = self._by_peer[peer]
         item, _ = waiting.popitem(last=False)
         self._count -= 1

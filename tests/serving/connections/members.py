@@ -1,8 +1,8 @@
-"""Connections without sockets, for what only looks at their standing."""
+"""Connections without sockets, for code that reads only their activity."""
 
 from __future__ import annotations
 
-from gatekeeper_py.serving.connections.peers import Peer, Standing
+from gatekeeper_py.serving.connections.peers import Activity, Peer
 
 
 class Member:
@@ -10,5 +10,5 @@ class Member:
 
     def __init__(self, peer: Peer, since: float = 0.0) -> None:
         self.peer = peer
-        self.standing = Standing.SILENT
+        self.activity = Activity.SILENT
         self.since = since

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import MALFORMED, json_response
-from gatekeeper_py.serving.connections.peers import Peer, Standing
+from gatekeeper_py.serving.connections.peers import Activity, Peer
 from gatekeeper_py.serving.connections.protocol import HttpConnection
 from gatekeeper_py.serving.limits import (
     HEADER_SECONDS,
@@ -172,7 +172,7 @@ async def test_requests_in_any_pieces_are_answered_in_order(
     await world.send(content, *cuts)
     await eventually(lambda: len(world.answers()) == len(requests))
     assert world.answers() == [echo(number, *each) for number, each in enumerate(requests)]
-    assert world.connection.standing.name == "IDLE"
+    assert world.connection.activity.name == "IDLE"
     assert world.transport.reading
     await world.close()
 
@@ -222,9 +222,9 @@ async def test_a_header_that_is_not_complete_in_time_is_late_wherever_it_begins(
     await eventually(lambda: len(world.answers()) == before.count(b"HTTP/1.1"))
     await eventually(lambda: world.connection._rest == b"")  # it has had its turn
     now = asyncio.get_running_loop().time()
-    world.connection.look(now + HEADER_SECONDS - 1)
+    world.connection.check_timeouts(now + HEADER_SECONDS - 1)
     assert not world.transport.closing
-    world.connection.look(now + HEADER_SECONDS + 0.1)
+    world.connection.check_timeouts(now + HEADER_SECONDS + 0.1)
     assert world.answers()[-1][0] == 408
     assert world.transport.closing
     assert world.errors == [408]
@@ -237,9 +237,9 @@ async def test_an_idle_connection_is_closed_after_two_minutes_and_not_before(
     await world.send(content)
     await eventually(lambda: len(world.answers()) == content.count(b"HTTP/1.1"))
     now = asyncio.get_running_loop().time()
-    world.connection.look(now + KEEPALIVE_SECONDS - 1)
+    world.connection.check_timeouts(now + KEEPALIVE_SECONDS - 1)
     assert not world.transport.closing
-    world.connection.look(now + KEEPALIVE_SECONDS + 1)
+    world.connection.check_timeouts(now + KEEPALIVE_SECONDS + 1)
     assert world.transport.closing
     assert not world.transport.aborted
 
@@ -247,9 +247,9 @@ async def test_an_idle_connection_is_closed_after_two_minutes_and_not_before(
 async def test_a_peer_that_does_not_close_is_cut_off(world: World) -> None:
     world.connection.close()
     now = asyncio.get_running_loop().time()
-    world.connection.look(now + SHUTDOWN_SECONDS - 1)
+    world.connection.check_timeouts(now + SHUTDOWN_SECONDS - 1)
     assert not world.transport.aborted
-    world.connection.look(now + SHUTDOWN_SECONDS + 0.1)
+    world.connection.check_timeouts(now + SHUTDOWN_SECONDS + 0.1)
     assert world.transport.aborted
     assert world.listener.connections == 0
 
@@ -257,11 +257,11 @@ async def test_a_peer_that_does_not_close_is_cut_off(world: World) -> None:
 async def test_a_peer_that_takes_no_byte_of_its_answers_is_cut_off(world: World) -> None:
     world.transport.unsent = 1000
     now = asyncio.get_running_loop().time()
-    world.connection.look(now)
+    world.connection.check_timeouts(now)
     world.transport.unsent = 500
-    world.connection.look(now + STALLED_SECONDS)
+    world.connection.check_timeouts(now + STALLED_SECONDS)
     assert not world.transport.aborted
-    world.connection.look(now + 2 * STALLED_SECONDS + 0.1)
+    world.connection.check_timeouts(now + 2 * STALLED_SECONDS + 0.1)
     assert world.transport.aborted
 
 
@@ -269,18 +269,18 @@ async def test_nothing_is_answered_to_a_peer_that_does_not_read(world: World) ->
     await world.send(GOOD)
     await eventually(lambda: len(world.answers()) == 1)
     world.connection.pause_writing()
-    assert world.connection.standing.name == "WAITING"
+    assert world.connection.activity.name == "WAITING"
     await world.send(GOOD)
     await asyncio.sleep(0.01)
     world.connection.resume_writing()
     await eventually(lambda: len(world.answers()) == 2)
-    assert world.connection.standing.name == "IDLE"
+    assert world.connection.activity.name == "IDLE"
 
 
 async def test_little_is_read_behind_a_request_that_is_being_answered(world: World) -> None:
     world.held = asyncio.Event()
     await world.send(request(b"{}", path="/1") + GOOD)
-    await eventually(lambda: world.connection.standing is Standing.BUSY)
+    await eventually(lambda: world.connection.activity is Activity.BUSY)
     assert world.transport.reading
     world.connection.data_received(GOOD * (MAX_WAITING_BYTES // len(GOOD)))
     assert not world.transport.reading
@@ -291,19 +291,19 @@ async def test_little_is_read_behind_a_request_that_is_being_answered(world: Wor
 
 async def test_a_standing_follows_what_the_connection_does(world: World) -> None:
     connection = world.connection
-    assert connection.standing.name == "SILENT"
+    assert connection.activity.name == "SILENT"
     await world.send(request(b"", length=20, path="/1"))
     await eventually(lambda: world.handled == 1)
-    assert connection.standing.name == "NEW", "half a request proves nothing"
+    assert connection.activity.name == "NEW", "half a request proves nothing"
     await world.send(b" " * 20)
-    await eventually(lambda: connection.standing is Standing.IDLE)
+    await eventually(lambda: connection.activity is Activity.IDLE)
     await world.send(b"POST")
-    assert connection.standing.name == "WAITING"
+    assert connection.activity.name == "WAITING"
     await world.send(GOOD[4:])
     await eventually(lambda: len(world.answers()) == 2)
-    assert connection.standing.name == "IDLE"
+    assert connection.activity.name == "IDLE"
     connection.close()
-    assert connection.standing.name == "CLOSING"
+    assert connection.activity.name == "CLOSING"
 
 
 async def test_a_bad_request_makes_a_connection_the_first_of_its_peer_to_go(world: World) -> None:
@@ -313,11 +313,11 @@ async def test_a_bad_request_makes_a_connection_the_first_of_its_peer_to_go(worl
     other.connection_made(Transport())
     for connection in (world.connection, other):
         connection.data_received(request(b"{}", path="/0"))
-        await eventually(lambda: connection.standing is Standing.IDLE)  # noqa: B023
-    assert peer.oldest(Standing.IDLE) is world.connection
+        await eventually(lambda: connection.activity is Activity.IDLE)  # noqa: B023
+    assert peer.oldest(Activity.IDLE) is world.connection
     other._service.server._handler = _refuse
     other.data_received(request(b"{}", path="/1"))
-    await eventually(lambda: peer.oldest(Standing.IDLE) is other)
+    await eventually(lambda: peer.oldest(Activity.IDLE) is other)
     other.connection_lost(None)
 
 

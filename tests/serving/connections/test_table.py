@@ -1,4 +1,4 @@
-"""The table: who makes room for a new connection, and that finding out is cheap."""
+"""The table of connections: which one is evicted for a new one, and that the choice is cheap."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper_py.serving.connections.peers import MAX_CREDIT, Peer, Standing
+from gatekeeper_py.serving.connections.peers import MAX_CREDIT, Activity, Peer
 from gatekeeper_py.serving.connections.table import NEWCOMERS, PATIENCE_SECONDS, Table
 from growth import check_linear
 from serving.connections.members import Member
 
-SILENT, NEW, WAITING, IDLE, BUSY, CLOSING = Standing
+SILENT, NEW, WAITING, IDLE, BUSY, CLOSING = Activity
 
 SERVER: Final = "10.0.0.1"
 STRANGER: Final = "10.9.9.9"
@@ -34,14 +34,14 @@ class World:
         peer.reviews += reviews
         return peer
 
-    def open(self, host: str, standing: Standing = SILENT, *, age: float = 0.0, reviews: int = 0) -> Member:
-        """A connection that has had its standing for ``age`` seconds."""
+    def open(self, host: str, activity: Activity = SILENT, *, age: float = 0.0, reviews: int = 0) -> Member:
+        """Open a connection that has had this activity for ``age`` seconds."""
         member = Member(self.peer(host, reviews), self.now - age)
         self.table.add(member)
-        if standing is IDLE:
+        if activity is IDLE:
             self.table.good(member, self.now - age)
-        elif standing is not SILENT:
-            self.table.move(member, standing, self.now - age)
+        elif activity is not SILENT:
+            self.table.move(member, activity, self.now - age)
         return member
 
     def victim(self, newcomer: str = SERVER) -> Member | None:
@@ -50,10 +50,10 @@ class World:
         assert victim is None or isinstance(victim, Member)
         return victim
 
-    def crowd(self, count: int, standing: Standing, *, hosts: int = 1, age: float = 5.0) -> list[Member]:
+    def crowd(self, count: int, activity: Activity, *, hosts: int = 1, age: float = 5.0) -> list[Member]:
         """Connections of strangers, the oldest first."""
         return [
-            self.open(f"10.9.{n % hosts // 250}.{n % hosts % 250}", standing, age=age + (count - n) / 1000)
+            self.open(f"10.9.{n % hosts // 250}.{n % hosts % 250}", activity, age=age + (count - n) / 1000)
             for n in range(count)
         ]
 
@@ -68,8 +68,8 @@ def test_what_never_carried_a_good_request_goes_first() -> None:
 
 @pytest.mark.parametrize("hosts", [1, 90])
 @pytest.mark.parametrize(("crowd", "own"), [(SILENT, NEW), (NEW, SILENT)])
-def test_a_newcomer_is_not_mistaken_for_one_of_a_crowd(crowd: Standing, own: Standing, hosts: int) -> None:
-    """Of silent connections and those that have begun their handshake, the larger crowd makes room."""
+def test_a_newcomer_is_not_mistaken_for_one_of_a_crowd(crowd: Activity, own: Activity, hosts: int) -> None:
+    """Of silent connections and those that have begun their handshake, the larger group is evicted first."""
     world = World()
     members = world.crowd(90, crowd, hosts=hosts, age=0.5)
     own_hosts = [members[0].peer.key] * 10 if hosts == 1 else [f"10.0.1.{n}" for n in range(10)]
@@ -114,21 +114,21 @@ def test_a_request_that_is_complete_is_never_interrupted() -> None:
 
 
 @pytest.mark.parametrize("hosts", [1, 20, 80])
-@pytest.mark.parametrize("standing", [SILENT, NEW, WAITING, IDLE])
+@pytest.mark.parametrize("activity", [SILENT, NEW, WAITING, IDLE])
 def test_a_crowd_of_strangers_makes_room_and_an_api_server_keeps_its_connections(
-    standing: Standing, hosts: int
+    activity: Activity, hosts: int
 ) -> None:
     """One good review on each of a stranger's connections gives it no advantage."""
     world = World()
     kept = [world.open(SERVER, IDLE, age=40, reviews=20) for _ in range(20)]
-    world.crowd(80, standing, hosts=hosts)
+    world.crowd(80, activity, hosts=hosts)
     for newcomer in (SERVER, "10.0.0.2", STRANGER):
         for _ in range(30):
             victim = world.victim(newcomer)
             assert victim is not None
             assert victim not in kept
             world.table.remove(victim)
-            world.open(newcomer, standing, age=5.0)
+            world.open(newcomer, activity, age=5.0)
 
 
 @pytest.mark.parametrize("newcomer", ["10.0.0.2", SERVER])
@@ -146,7 +146,7 @@ def test_newcomers_have_a_share_that_lasts_for_a_handshake_and_a_review(newcomer
         world.now += 0.001
     for member in opened:
         world.table.good(member, world.now)
-        assert member.standing is IDLE
+        assert member.activity is IDLE
 
 
 def test_newcomers_beyond_their_share_replace_each_other() -> None:
@@ -154,7 +154,7 @@ def test_newcomers_beyond_their_share_replace_each_other() -> None:
     server = world.open(SERVER, IDLE, reviews=50)
     flood = world.crowd(99, NEW, hosts=99, age=0.1)
     assert world.victim("10.8.0.1") is flood[0]
-    assert server.standing is IDLE
+    assert server.activity is IDLE
 
 
 def test_callers_that_share_one_address_are_told_apart_by_what_they_carry() -> None:
@@ -171,7 +171,7 @@ def test_callers_that_share_one_address_are_told_apart_by_what_they_carry() -> N
         assert world.victim() is expected
         world.table.remove(expected)
         world.open(SERVER, IDLE)
-    assert in_use.standing is IDLE
+    assert in_use.activity is IDLE
 
 
 def test_a_request_in_progress_makes_room_only_when_it_is_late() -> None:
@@ -236,8 +236,8 @@ def test_credit_fades() -> None:
 def test_a_connection_is_counted_once_whatever_it_does() -> None:
     world = World(capacity=2)
     member = world.open(SERVER)
-    for standing in (NEW, WAITING, BUSY, IDLE, CLOSING, SILENT):
-        world.table.move(member, standing, world.now)
+    for activity in (NEW, WAITING, BUSY, IDLE, CLOSING, SILENT):
+        world.table.move(member, activity, world.now)
         assert len(world.table) == 1
         assert list(world.table) == [member]
         assert not world.table.is_full
@@ -249,14 +249,14 @@ def test_a_connection_is_counted_once_whatever_it_does() -> None:
     assert world.victim() is None
 
 
-def scanned(table: Table, standing: Standing) -> Member | None:
-    """The worst connection of a standing, found by looking at all peers."""
-    places = [
+def scanned(table: Table, activity: Activity) -> Member | None:
+    """Return the worst connection with an activity, found by comparing all peers."""
+    ranks = [
         ((-peer.burden(), oldest.since, peer.serial), oldest)
         for peer in table.peers
-        if (oldest := peer.oldest(standing)) is not None
+        if (oldest := peer.oldest(activity)) is not None
     ]
-    found = min(places, default=(None, None))[1]
+    found = min(ranks, default=(None, None))[1]
     assert found is None or isinstance(found, Member)
     return found
 
@@ -277,12 +277,12 @@ def test_the_ranking_agrees_with_a_look_at_all_peers(steps: list[tuple[str, int,
     for step, peer, number in steps:
         member = members[number % len(members)] if members else None
         if step == "open" or member is None:
-            members.append(world.open(f"10.0.0.{peer}", Standing(number % len(Standing))))
+            members.append(world.open(f"10.0.0.{peer}", Activity(number % len(Activity))))
         elif step == "close":
             world.table.remove(member)
             members.remove(member)
         elif step == "move":
-            world.table.move(member, Standing(peer % len(Standing)), world.now, first=number % 3 == 0)
+            world.table.move(member, Activity(peer % len(Activity)), world.now, first=number % 3 == 0)
         elif step == "good":
             world.table.good(member, world.now)
         elif step == "fade":
@@ -290,25 +290,25 @@ def test_the_ranking_agrees_with_a_look_at_all_peers(steps: list[tuple[str, int,
         world.now += number / 10
         for ranking in world.table._rankings:
             worst = ranking.worst()
-            found = scanned(world.table, ranking.standing)
-            assert (worst and worst.oldest(ranking.standing)) is found
+            found = scanned(world.table, ranking.activity)
+            assert (worst and worst.oldest(ranking.activity)) is found
     assert len(world.table) == len(members)
     assert {*world.table} == {*members}
 
 
 @pytest.mark.parametrize("hosts", [1, 5000], ids=["one-address", "many-addresses"])
-@pytest.mark.parametrize("standing", [NEW, IDLE])
-def test_a_victim_is_found_without_looking_at_all_connections(standing: Standing, hosts: int) -> None:
+@pytest.mark.parametrize("activity", [NEW, IDLE])
+def test_a_victim_is_found_without_looking_at_all_connections(activity: Activity, hosts: int) -> None:
     """A flood that replaces every connection costs linear work, so each newcomer costs the same."""
 
     def flood(size: int) -> None:
         world = World(capacity=size)
-        world.crowd(size, standing, hosts=hosts)
+        world.crowd(size, activity, hosts=hosts)
         for number in range(2 * size):
             newcomer = f"10.8.{number % hosts // 250}.{number % hosts % 250}"
             victim = world.victim(newcomer)
             assert victim is not None
             world.table.remove(victim)
-            world.open(newcomer, standing)
+            world.open(newcomer, activity)
 
     check_linear(flood, lambda size: size, limit=512)

@@ -76,7 +76,7 @@ class Application:
         assert isinstance(transport, TlsTransport)
         self.transport = transport
 
-    def heard(self) -> None:
+    def first_bytes_received(self) -> None:
         self.hearings += 1
 
     def data_received(self, data: bytes) -> None:

@@ -70,7 +70,7 @@ async def turns() -> Turns:
 async def test_a_few_handshakes_begin_in_each_turn(turns: Turns) -> None:
     world = Handshakes()
     for handshake in world.of(Peer("10.9.9.9", 1), 20):
-        turns.ask(handshake)
+        turns.add(handshake)
     assert world.begun == []
     before = 0
     while len(world.begun) < 20:
@@ -84,14 +84,14 @@ async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(
     peer = Peer("10.9.9.9", 1)
     handshakes = world.of(peer, MAX_WAITING_HANDSHAKES)
     for handshake in handshakes[1:]:
-        turns.ask(handshake)
+        turns.add(handshake)
     assert not turns.is_behind
-    turns.ask(handshakes[0])
+    turns.add(handshakes[0])
     assert turns.is_behind
-    turns.leave(handshakes[1])
+    turns.remove(handshakes[1])
     assert not turns.is_behind
-    turns.ask(handshakes[1])
-    turns.ask(handshakes[1])
+    turns.add(handshakes[1])
+    turns.add(handshakes[1])
     assert turns.is_behind
     await eventually(lambda: len(world.begun) == len(handshakes))
     assert not turns.is_behind
@@ -101,7 +101,7 @@ async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns) ->
     """Otherwise nobody could get in until they time out: only a new connection ends one of them."""
     world = Handshakes()
     for handshake in world.of(Peer("10.9.9.9", 1), MAX_HANDSHAKES + MAX_WAITING_HANDSHAKES):
-        turns.ask(handshake)
+        turns.add(handshake)
     assert turns.is_behind
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
     assert not turns.is_behind
@@ -119,7 +119,7 @@ async def test_peers_take_turns_with_their_handshakes(turns: Turns) -> None:
     world = Handshakes()
     crowd, newcomer = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
     for handshake in [*world.of(crowd, 100), *world.of(newcomer)]:
-        turns.ask(handshake)
+        turns.add(handshake)
     await eventually(lambda: len(world.begun) > 0)
     assert newcomer in [handshake.peer for handshake in world.begun[:HANDSHAKES_A_TURN]]
 
@@ -133,9 +133,9 @@ async def test_the_peer_with_the_least_burden_waits_for_few_others(turns: Turns)
         stranger = Peer(f"10.9.{number}", number + 2)
         stranger.connections = 1
         for handshake in world.of(stranger):
-            turns.ask(handshake)
+            turns.add(handshake)
     for handshake in world.of(server, 5):
-        turns.ask(handshake)
+        turns.add(handshake)
     await eventually(lambda: len(world.begun) >= 12)
     assert [handshake.peer for handshake in world.begun[:12]].count(server) == 5
 
@@ -148,9 +148,9 @@ async def test_handshakes_that_do_not_go_on_give_up_their_place_to_other_peers()
     half = world.of(stranger, MAX_HANDSHAKES + 1)
     (newcomer,) = world.of(server)
     for handshake in half:
-        turns.ask(handshake)
+        turns.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
-    turns.ask(newcomer)
+    turns.add(newcomer)
     clock.now += HANDSHAKE_PATIENCE_SECONDS
     await asyncio.sleep(0.02)
     assert world.given_up == []
@@ -160,7 +160,7 @@ async def test_handshakes_that_do_not_go_on_give_up_their_place_to_other_peers()
     clock.now += 100
     await asyncio.sleep(0.02)
     assert half[-1] not in world.begun, "its own peer's handshakes are in its way"
-    turns.leave(half[1])
+    turns.remove(half[1])
     await eventually(lambda: half[-1] in world.begun)
     assert world.given_up == [half[0]]
 
@@ -173,13 +173,13 @@ async def test_a_worse_peer_waits_for_a_place() -> None:
     server.reviews = 100
     (newcomer,) = world.of(stranger)
     for handshake in world.of(server, MAX_HANDSHAKES):
-        turns.ask(handshake)
+        turns.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
-    turns.ask(newcomer)
+    turns.add(newcomer)
     clock.now += 100
     await asyncio.sleep(0.02)
     assert newcomer not in world.begun
-    turns.leave(world.begun[7])
+    turns.remove(world.begun[7])
     await eventually(lambda: newcomer in world.begun)
     assert world.given_up == []
 
@@ -190,14 +190,14 @@ async def test_handshakes_that_are_complete_or_lost_leave_their_place() -> None:
     peer = Peer("10.9.9.9", 1)
     complete = world.of(peer, MAX_HANDSHAKES)
     for handshake in complete:
-        turns.ask(handshake)
+        turns.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
     lost, newcomer = world.of(peer, 2)
     for handshake in complete:
-        turns.leave(handshake)
-    turns.ask(lost)
-    turns.leave(lost)
-    turns.ask(newcomer)
+        turns.remove(handshake)
+    turns.add(lost)
+    turns.remove(lost)
+    turns.add(newcomer)
     await eventually(lambda: newcomer in world.begun)
     assert lost not in world.begun
     assert world.given_up == []
@@ -306,7 +306,7 @@ async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
     turns.defer(broken, fail, fresh=True)
     turns.defer(same_peer, lambda: handled.append(same_peer), fresh=True)
     turns.defer(other, lambda: handled.append(other), fresh=False)
-    turns.ask(handshake)
+    turns.add(handshake)
     await eventually(lambda: len(handled) == 2 and world.begun == [handshake])
     assert broken.aborted
     assert not same_peer.aborted
@@ -324,7 +324,7 @@ async def test_a_handshake_that_cannot_begin_ends_its_own_connection_only(
     before, after = world.of(peer, 2)
     broken = Broken(world, peer)
     for handshake in (before, broken, after):
-        turns.ask(handshake)
+        turns.add(handshake)
     await eventually(lambda: world.begun == [before, after])
     assert (before.aborted, broken.aborted, after.aborted) == (False, True, False)
     assert [str(problem["exception"]) for problem in problems] == ["no memory for the handshake"]
@@ -339,11 +339,11 @@ async def test_a_handshake_that_cannot_be_given_up_is_ended_and_makes_room(
     stranger.connections, server.connections = MAX_HANDSHAKES, 1
     stuck = Stuck(world, stranger)
     for handshake in (stuck, *world.of(stranger, MAX_HANDSHAKES - 1)):
-        turns.ask(handshake)
+        turns.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
     clock.now += 2 * HANDSHAKE_PATIENCE_SECONDS
     (newcomer,) = world.of(server)
-    turns.ask(newcomer)
+    turns.add(newcomer)
     await eventually(lambda: newcomer in world.begun)
     assert stuck.aborted
     assert [str(problem["exception"]) for problem in problems] == ["cannot give up"]
