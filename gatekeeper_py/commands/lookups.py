@@ -47,16 +47,16 @@ def check_lookup_usage(*, look_up: bool, registry_config: Path | None) -> None:
 
 
 def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
-    """Return the result of ``work`` once registries have answered all that it wants to know.
+    """Return the result of ``work`` once registries have answered all its look-ups.
 
     ``work`` must be pure: it is called again after each round of answers. Raises ``UnreadableError`` when a
     file of the directory cannot be used.
     """
-    return asyncio.run(_asked(policy, directory, work))
+    return asyncio.run(_run(policy, directory, work))
 
 
-async def _asked(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
-    # Imported here, so that commands that ask nothing start fast.
+async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+    # Imported here, so that commands without look-ups start fast.
     from gatekeeper_py.registry.files import NO_FILES, FilesError, read_files  # noqa: PLC0415
     from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415
 
@@ -73,8 +73,8 @@ async def _asked(policy: CompiledPolicy, directory: Path | None, work: Callable[
         while True:
             facts = Facts(lambda _lookup: None, resolved)
             result = work(facts)
-            wanted = list(dict.fromkeys(facts.missing))
-            if not wanted:
+            lookups = list(dict.fromkeys(facts.missing))
+            if not lookups:
                 return result
             for start in range(0, len(wanted), at_once):
                 if resolved:

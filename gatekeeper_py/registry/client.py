@@ -1,7 +1,7 @@
-"""Ask a registry whether a manifest exists: HEAD, then GET, with the token flow of distribution.
+"""Query a registry for a manifest: HEAD, then GET, with the token flow of distribution.
 
-Source: the OCI distribution specification 1.1 and distribution's token specification. What registries
-really do, and why each step is as it is, stands in docs/registries.md.
+Source: the OCI distribution specification 1.1 and distribution's token specification. The observed
+behaviour of registries, and the reason for each step, is in docs/registries.md.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ the Docker manifest type alone, registries answer with the digest of one platfor
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 
-FLIGHT_SECONDS: Final = 5.0
-"""A request may go on for this long after the review that wanted it has been answered, to fill the cache."""
+REQUEST_SECONDS: Final = 5.0
+"""Timeout of a request. It may outlast the review that started it, because its answer fills the cache."""
 
 MAX_REDIRECTS: Final = 3
 MAX_TOKEN_LENGTH: Final = 64 * 1024
@@ -56,7 +56,7 @@ MAX_TOKENS: Final = 4096
 """Repositories whose token is kept."""
 
 DEFAULT_TOKEN_SECONDS: Final = 60.0
-"""Life of a token whose answer does not say (distribution's token specification)."""
+"""Lifetime of a token whose answer does not state one (distribution's token specification)."""
 
 MAX_TOKEN_SECONDS: Final = 3600.0
 RENEW_AT: Final = 0.9
@@ -89,10 +89,10 @@ class Access(Protocol):
 
 
 class Reply(NamedTuple):
-    """An answer, and what it says about the host.
+    """An answer, and what it shows about the host.
 
     ``trouble`` is set after a failure of the host (5xx, timeout, connection, TLS), not after a refusal.
-    ``pause`` is how long the host asked us to wait, in seconds; 0 if it did not.
+    ``pause`` is the pause that the host requested, in seconds; 0 if it requested none.
     """
 
     answer: Answer
@@ -166,7 +166,7 @@ class Client:
         except _Unusable as problem:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
-            return Reply(failed(f"no answer in {FLIGHT_SECONDS:.0f} s"), trouble=True)
+            return Reply(failed(f"no answer in {REQUEST_SECONDS:.0f} s"), trouble=True)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             return Reply(failed(_described(problem)), trouble=True)
 

@@ -1,4 +1,4 @@
-"""What registries said, for as long as it may be used."""
+"""Answers of registries, for as long as they may be used."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ DIGEST_SECONDS: Final = 3600.0
 """A manifest named by its digest never changes, but it can be deleted."""
 
 STALE_SECONDS: Final = 600.0
-"""How long after its time a found fact still answers: while it is renewed, and when renewing fails."""
+"""How long a ``found`` fact may still be used after it has expired: while it is renewed, and when that
+fails."""
 
 NOTED_SECONDS: Final = 1.0
-"""A use is noted at most this often: what depends on it (renewing, eviction) is about minutes."""
+"""A use is noted at most this often, because renewal and eviction depend on minutes, not seconds."""
 
 NEVER: Final = float("-inf")
 
@@ -80,7 +81,7 @@ class Facts:
     def store(self, manifest: Manifest, answer: Answer, settings: Registry, now: float) -> Fact:
         """Keep an answer that is ``found`` or ``missing``."""
         before = self._facts.get(manifest)
-        # Renewing a fact is not using it: a fact that no review wants is not renewed for ever.
+        # Renewal does not count as use. Otherwise a fact that no review needs would be renewed for ever.
         used_at = now if before is None else before.used_at
         if answer.status == "missing":
             until = now + settings.ttl_missing

@@ -1,4 +1,7 @@
-"""Answer look-ups from facts, or ask: one request for each manifest, however many reviews wait for it."""
+"""Answer look-ups from facts or from registries.
+
+There is at most one request for each manifest at a time, no matter how many reviews wait for it.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,23 @@ from gatekeeper_py.registry.pacing import MAX_UNDER_WAY, Blocked, Claim, Pacing
 from gatekeeper_py.registry.refresh import Refresh
 
 HEDGE_SECONDS: Final = 0.2
-"""Without an answer for this long, the next candidate is asked as well."""
+"""After this long without an answer, the next candidate is queried as well."""
 
 MAX_WAITING: Final = 100
 """Reviews that wait for registries at once. The others get an error at once: a registry that hangs must
 not collect the reviews of a whole cluster."""
 
-MAX_FLIGHTS: Final = 1000
+MAX_REQUESTS: Final = 1000
 """Requests under way at once."""
 
-TOO_MANY: Final = f"more than {MAX_UNDER_WAY} requests to it under way"
+TOO_MANY: Final = f"more than {MAX_CONCURRENT} requests to it under way"
 
 USED_SECONDS: Final = 600.0
 """A fact that was used within this time is renewed before it expires."""
 
 RETRY_SECONDS: Final = 1.0
 """A stale fact whose renewal failed is not renewed for this long. Otherwise every review that uses it would
-ask again, which is most expensive when the registry already refuses us."""
+send a request, which is most expensive when the registry already refuses us."""
 
 RENEW_AT: Final = 0.8
 """Share of a fact's life after which it is renewed."""
@@ -60,14 +63,14 @@ class Observer(Protocol):
 
 
 class Lookups:
-    """Look-ups under the settings that ``configure`` was given last.
+    """Resolves look-ups with the settings from the last call of ``configure``.
 
     ``registry`` returns the settings of a host.
     """
 
     def __init__(
         self,
-        asker: Asker,
+        client: ManifestClient,
         *,
         registry: Callable[[str], Registry],
         observer: Observer,
@@ -102,18 +105,18 @@ class Lookups:
     def configure(
         self, *, hosts: Iterable[str], changed: Collection[str] | None, pinned: Iterable[Manifest]
     ) -> None:
-        """Take the hosts that may be asked, and the manifests to fetch ahead (``pinned``).
+        """Set the hosts that may be queried, and the manifests to fetch in advance (``pinned``).
 
-        ``changed`` names the hosts whose settings changed, ``None`` all of them. Their facts are dropped,
-        and so is what an older request still delivers. Hosts outside ``hosts`` are never asked, whatever a
-        caller wants: no text in a request can make the server contact a host that the policy does not name.
+        ``changed`` names the hosts whose settings changed; ``None`` means all hosts. Their facts are dropped,
+        and so are answers to older requests. Hosts outside ``hosts`` are never queried: no text in a review
+        can make the server contact a host that the policy does not name.
         """
         self._hosts = frozenset(hosts)
         self.pinned = tuple(islice(pinned, MAX_PINNED))
         self._pinned = frozenset(self.pinned)
         if changed is None or changed:
             self._generation += 1
-            self._flights.clear()
+            self._requests.clear()
             self._facts.drop(changed)
             for host in list(self._pacing) if changed is None else changed:
                 pacing = self._pacing.pop(host, None)
@@ -166,11 +169,11 @@ class Lookups:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def known(self, lookup: Lookup) -> Resolution | None:
-        """Resolve from facts alone; ``None`` if some registry must be asked first."""
+    def resolve_cached(self, lookup: Lookup) -> Resolution | None:
+        """Resolve from facts alone; return ``None`` if a registry must be queried first."""
         answers: list[Answer] = []
         for manifest in lookup.candidates:
-            answer = self._known(manifest)
+            answer = self._cached_answer(manifest)
             if answer is None:
                 return None
             answers.append(answer)
@@ -188,11 +191,11 @@ class Lookups:
                 self._observer.lookup(resolution.unanswered, "error", None, resolution.answer.cause)
 
     def is_found(self, manifest: Manifest) -> bool:
-        """Return whether facts say that a manifest exists: ``known`` for the hot path."""
+        """Return whether a fact shows that a manifest exists: ``resolve_cached`` for the hot path."""
         fact = self._find(manifest)
         if fact is not None and self._clock() < fact.found_until:
             return True
-        resolution = self.known(Lookup((manifest,)))
+        resolution = self.resolve_cached(Lookup((manifest,)))
         return resolution is not None and resolution.answer.status == "found"
 
     async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
@@ -200,7 +203,7 @@ class Lookups:
         resolved: dict[Lookup, Resolution] = {}
         unknown: list[Lookup] = []
         for lookup in dict.fromkeys(lookups):
-            resolution = self.known(lookup)
+            resolution = self.resolve_cached(lookup)
             if resolution is None:
                 unknown.append(lookup)
             else:
@@ -218,7 +221,7 @@ class Lookups:
         return {**resolved, **dict(zip(unknown, found, strict=True))}
 
     async def _resolve(self, lookup: Lookup, seconds: float) -> Resolution:
-        """Ask the candidates in order, the next one after an answer or ``HEDGE_SECONDS``."""
+        """Query the candidates in order, each one after an answer to the last or ``HEDGE_SECONDS``."""
         timeout = max(self._registry(manifest.host).timeout for manifest in lookup.candidates)
         deadline = self._clock() + min(seconds, timeout)
         late = failed(f"no answer in {min(seconds, timeout):.1f} s")
@@ -253,7 +256,7 @@ class Lookups:
         *,
         until_all: bool,
     ) -> bool:
-        """Take answers until one is found, or the time is over; whether one was found.
+        """Collect answers until one is ``found`` or the time is over; return whether one is ``found``.
 
         Unless ``until_all``, also return once nothing is pending.
         """
@@ -270,11 +273,11 @@ class Lookups:
             if any(answer.status == "found" for answer in answers):
                 return True
             if not until_all:
-                return False  # one said no: ask the next candidate now
+                return False  # this candidate does not have the image: query the next one now
         return False
 
-    def _known(self, manifest: Manifest) -> Answer | None:
-        """The answer from facts, or an error at once if the host is not asked now."""
+    def _cached_answer(self, manifest: Manifest) -> Answer | None:
+        """Return the answer from facts, or an error if the host must not be queried now."""
         now = self._clock()
         fact = self._facts.get(manifest, now)
         if fact is not None and now < fact.fresh_until:
@@ -317,9 +320,9 @@ class Lookups:
     async def _ask(self, manifest: Manifest, claim: Claim, patience: float) -> Answer:
         start, generation = self._clock(), self._generation
         pacing = self._pacing_of(manifest.host)
-        if len(self._tasks) > MAX_FLIGHTS:
-            return self._ended(
-                manifest, failed(f"more than {MAX_FLIGHTS} requests under way"), start, generation
+        if len(self._tasks) > MAX_REQUESTS:
+            return self._finish(
+                manifest, failed(f"more than {MAX_REQUESTS} requests under way"), start, generation
             )
         try:
             probe = await pacing.admit(claim, start + patience)
@@ -328,8 +331,8 @@ class Lookups:
         start = self._clock()
         try:
             async with pacing.slots:
-                late = self._clock() - start > FLIGHT_SECONDS
-                # While it waited, the breaker may have opened, or the host may have asked for a pause.
+                late = self._clock() - start > REQUEST_SECONDS
+                # While it waited, the breaker may have opened, or the host may have requested a pause.
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
                 if reason:
                     return self._ended(manifest, failed(reason), start, generation)
@@ -344,7 +347,7 @@ class Lookups:
                 pacing.abandon()
             raise
         pacing.record(trouble=reply.trouble, pause=reply.pause)
-        return self._ended(manifest, reply.answer, start, generation)
+        return self._finish(manifest, reply.answer, start, generation)
 
     def _turns(self, manifest: Manifest, claim: Claim) -> Turn:
         """The function that a look-up awaits before each request. The first one was admitted already."""
@@ -387,7 +390,7 @@ class Lookups:
         return pacing
 
     def _schedule(self, manifest: Manifest, fact: Fact, now: float) -> None:
-        """Renew a fact before it expires, if it is in use then. A miss is asked again when needed."""
+        """Schedule the renewal of a ``found`` fact before it expires. A miss is queried again when needed."""
         if fact.answer.status == "found":
             self._refresh.schedule(manifest, now + RENEW_AT * (fact.fresh_until - now))
         else:

@@ -1,4 +1,4 @@
-"""How often a registry may be asked: its rate, the pauses it asks for, and a circuit breaker."""
+"""How often a registry may be queried: its rate, the pauses that it requests, and a circuit breaker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMER_SECONDS: Final = 0.001
 
 
 class Blocked(Exception):
-    """The registry is not asked now; the message says why."""
+    """The registry must not be queried now; the message contains the reason."""
 
 
 class Claim:
@@ -89,7 +89,7 @@ class Pacing:
         self._clock = clock
         self._sleep = sleep
         self._on_breaker = on_breaker
-        self.slots = asyncio.Semaphore(MAX_UNDER_WAY)
+        self.slots = asyncio.Semaphore(MAX_CONCURRENT)
         """Held by each request that is sent."""
         self._next_free = float("-inf")
         """When the bucket would next be full minus the burst: tokens are counted as time."""
@@ -107,7 +107,7 @@ class Pacing:
         return self._open_seconds > 0
 
     def blocked(self) -> str:
-        """Why no request may be sent now; empty if one may."""
+        """Return why no request may be sent now; an empty text if one may."""
         now = self._clock()
         if now < self._paused_until:
             return f"it requested a pause of another {self._paused_until - now:.0f} s"
@@ -118,7 +118,7 @@ class Pacing:
     async def admit(self, claim: Claim, deadline: float) -> bool:
         """Wait for a turn until ``deadline``; whether the request is the breaker's probe. Raises ``Blocked``.
 
-        Every admitted request must be followed by ``record`` or ``abandon``.
+        ``deadline`` is on the clock. Every admitted request must be followed by ``record`` or ``abandon``.
         """
         reason = self.blocked()
         if reason:
@@ -169,7 +169,7 @@ class Pacing:
         return self._next_turn() + (ahead + reserved) / self._rate
 
     def abandon(self) -> None:
-        """The admitted request was cancelled: it says nothing about the host."""
+        """Note that the admitted request was cancelled, so it shows nothing about the host."""
         self._probing = False
 
     def forget(self) -> None:
@@ -179,7 +179,7 @@ class Pacing:
         self._on_breaker = lambda _is_open: None
 
     def record(self, *, trouble: bool, pause: float) -> None:
-        """Take note of an answer: ``trouble`` counts as a failure, ``pause`` is in seconds."""
+        """Note an answer: ``trouble`` counts as a failure, ``pause`` is in seconds."""
         self._probing = False
         now = self._clock()
         if pause:

@@ -80,8 +80,8 @@ class RegistryService:
             # Reviews may wait for what is under way: it is answered before its connection is closed.
             await self._transports.pop(context).retire()
 
-    def known(self, lookup: Lookup) -> Resolution | None:
-        return self._lookups.known(lookup)
+    def resolve_cached(self, lookup: Lookup) -> Resolution | None:
+        return self._lookups.resolve_cached(lookup)
 
     def answered(self, used: Mapping[Lookup, Resolution]) -> None:
         self._lookups.answered(used)

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, Known, final_facts, nobody_asked
+from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.steps import Steps
 from gatekeeper_py.core.admission.undone import Writer, read_writer
@@ -67,7 +67,7 @@ MAX_LOOKUP_SECONDS: Final = 5.0
 class Registries(Protocol):
     """Resolves the look-ups that the policy requires."""
 
-    def known(self, lookup: Lookup) -> Resolution | None: ...
+    def resolve_cached(self, lookup: Lookup) -> Resolution | None: ...
 
     def is_found(self, manifest: Manifest, /) -> bool: ...
 
@@ -79,7 +79,7 @@ class Registries(Protocol):
 class NeededLookups(NamedTuple):
     """The look-ups that a review needs before it can be answered, and the snapshot that they belong to.
 
-    ``used`` are the registries' answers that were known already.
+    ``used`` holds the earlier answers of registries that the first decision used.
     """
 
     lookups: tuple[Lookup, ...]
@@ -172,7 +172,7 @@ class Webhook:
         self._body_seconds = body_seconds
         self._body_memory = BodyMemory(max_held_bytes)
         self._registries = registries
-        self._is_found = nobody_asked if registries is None else registries.is_found
+        self._is_found = never_found if registries is None else registries.is_found
         self._denials = denials
         self._decides: dict[str, tuple[Endpoint, Decide]] = {
             "/validate-image": _VALIDATE,
@@ -291,12 +291,12 @@ class Webhook:
         finally:
             self._body_memory.give_back(counted)
 
-    def _known(self, snapshot: Snapshot) -> Known:
+    def _cached_resolver(self, snapshot: Snapshot) -> ResolveCached:
         """Return the function that resolves look-ups from earlier answers of registries."""
         registries = self._registries
         if registries is None or not snapshot.looks_up:
             return lambda _lookup: NOT_LOOKED_UP
-        return registries.known
+        return registries.resolve_cached
 
     async def _reviewed(
         self,

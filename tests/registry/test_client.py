@@ -449,7 +449,7 @@ async def test_garbage_instead_of_http(world: World) -> None:
 
 
 async def test_a_hang_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FLIGHT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.2)
     end = asyncio.Event()
 
     async def reply(_writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Look-ups: from facts where possible, one request for all that wait, and never longer than allowed."""
+"""Look-ups: answered from facts where possible, one request for all who wait, within the time limit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
 from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
-from gatekeeper_py.registry.pacing import MAX_UNDER_WAY
+from gatekeeper_py.registry.pacing import MAX_CONCURRENT
 
 A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
 BY_DIGEST = Manifest("a.io", "app", "sha256:" + "1" * 64)
 FOUND, OTHER = found("sha256:" + "a" * 64), found("sha256:" + "b" * 64)
 
 
-class Asker:
-    """Answers what a test sets; an ``asyncio.Event`` as the answer never comes until it is set."""
+class FakeClient:
+    """Returns the answers that a test sets. An ``asyncio.Event`` delays the answer until the event is set."""
 
     def __init__(self) -> None:
         self.answers: dict[Manifest, Answer | Reply | asyncio.Event] = {}
@@ -49,7 +49,7 @@ class Asker:
 
 class World:
     def __init__(self) -> None:
-        self.asker = Asker()
+        self.client = FakeClient()
         self.counted: list[tuple[str, str]] = []
         self.breakers: list[tuple[str, bool]] = []
         self.skipped = 0.0
@@ -58,7 +58,7 @@ class World:
             "b.io": Registry(host="b.io", timeout=2.0),
         }
         self.lookups = Lookups(
-            self.asker,
+            self.client,
             registry=lambda host: self.settings.get(host) or Registry(host=host),
             observer=self,
             clock=lambda: time.monotonic() + self.skipped,
@@ -92,93 +92,93 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def test_a_fact_is_asked_for_once(world: World) -> None:
-    world.asker.answers[A] = FOUND
-    assert world.lookups.known(Lookup((A,))) is None
+    world.client.answers[A] = FOUND
+    assert world.lookups.resolve_cached(Lookup((A,))) is None
     for _ in range(3):
         assert await world.resolve(A) == Resolution(FOUND, 0)
-    assert world.lookups.known(Lookup((A,))) == Resolution(FOUND, 0)
-    assert world.asker.asked == [A]
+    assert world.lookups.resolve_cached(Lookup((A,))) == Resolution(FOUND, 0)
+    assert world.client.queried == [A]
     assert world.counted == [("a.io", "found")]
 
 
 async def test_a_thousand_reviews_make_one_request(world: World) -> None:
-    gate = world.asker.answers[A] = asyncio.Event()
+    gate = world.client.answers[A] = asyncio.Event()
     waiting = [asyncio.ensure_future(world.resolve(A)) for _ in range(module.MAX_WAITING)]
-    await until(lambda: world.asker.asked)
+    await until(lambda: world.client.queried)
     late = await world.resolve(A)
     assert "reviews wait for registries" in late.answer.cause
     gate.set()
     assert all(resolution.answer == FOUND for resolution in await asyncio.gather(*waiting))
-    assert world.asker.asked == [A]
+    assert world.client.queried == [A]
 
 
 async def test_a_stale_fact_answers_while_it_is_renewed(world: World) -> None:
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     await world.resolve(A)
     world.skipped += 61
-    world.asker.answers[A] = OTHER
+    world.client.answers[A] = OTHER
     assert (await world.resolve(A)).answer == FOUND
     assert ("a.io", "stale") in world.counted
-    await until(lambda: len(world.asker.asked) == 2)
+    await until(lambda: len(world.client.queried) == 2)
     await until(lambda: world.counted.count(("a.io", "found")) == 2)
     assert (await world.resolve(A)).answer == OTHER
 
 
 async def test_a_stale_fact_ends_after_ten_minutes(world: World) -> None:
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     await world.resolve(A)
     world.skipped += 60 + 599
-    world.asker.answers[A] = failed("down")
+    world.client.answers[A] = failed("down")
     assert (await world.resolve(A)).answer == FOUND
     world.skipped += 2
     assert (await world.resolve(A)).answer == failed("down")
 
 
 async def test_by_digest_a_fact_is_fresh_for_an_hour(world: World) -> None:
-    world.asker.answers[BY_DIGEST] = FOUND
+    world.client.answers[BY_DIGEST] = FOUND
     await world.resolve(BY_DIGEST)
     world.skipped += 3599
     await world.resolve(BY_DIGEST)
-    assert world.asker.asked == [BY_DIGEST]
+    assert world.client.queried == [BY_DIGEST]
 
 
 async def test_a_miss_is_used_for_its_time_and_never_stale(world: World) -> None:
     await world.resolve(A)
     assert await world.resolve(A) == Resolution(MISSING, -1)
-    assert world.asker.asked == [A]
+    assert world.client.queried == [A]
     world.skipped += 10
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     assert (await world.resolve(A)).answer == FOUND
 
 
 async def test_errors_are_not_kept(world: World) -> None:
-    world.asker.answers[A] = failed("x")
+    world.client.answers[A] = failed("x")
     assert (await world.resolve(A)).answer == failed("x")
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     assert (await world.resolve(A)).answer == FOUND
 
 
 async def test_the_first_candidate_that_is_found_wins(world: World) -> None:
-    world.asker.answers = {A: MISSING, B: FOUND}
+    world.client.answers = {A: MISSING, B: FOUND}
     assert await world.resolve(A, B) == Resolution(FOUND, 1)
-    world.asker.answers = {A: FOUND, B: OTHER}
+    world.client.answers = {A: FOUND, B: OTHER}
     assert await world.resolve(B, A) == Resolution(FOUND, 0)  # the fact about B is still fresh
 
 
 async def test_a_slow_candidate_does_not_hold_up_the_next(world: World) -> None:
-    gate = world.asker.answers[A] = asyncio.Event()
-    world.asker.answers[B] = FOUND
+    gate = world.client.answers[A] = asyncio.Event()
+    world.client.answers[B] = FOUND
     assert await world.resolve(A, B) == Resolution(FOUND, 1)
-    gate.set()  # it goes on to fill the cache
-    await until(lambda: world.lookups.known(Lookup((A,))) is not None)
+    gate.set()  # the request continues and fills the cache
+    await until(lambda: world.lookups.resolve_cached(Lookup((A,))) is not None)
 
 
 async def test_a_slow_candidate_can_still_win(world: World) -> None:
-    gate = world.asker.answers[A] = asyncio.Event()
-    asking = asyncio.ensure_future(world.resolve(A, B))
-    await until(lambda: B in world.asker.asked)
+    gate = world.client.answers[A] = asyncio.Event()
+    task = asyncio.ensure_future(world.resolve(A, B))
+    await until(lambda: B in world.client.queried)
     gate.set()
-    assert await asking == Resolution(FOUND, 0)
+    assert await task == Resolution(FOUND, 0)
 
 
 @pytest.mark.parametrize(
@@ -193,13 +193,13 @@ async def test_a_slow_candidate_can_still_win(world: World) -> None:
 async def test_only_missing_everywhere_is_missing(
     world: World, first: Answer, second: Answer, expected: Answer
 ) -> None:
-    world.asker.answers = {A: first, B: second}
+    world.client.answers = {A: first, B: second}
     assert await world.resolve(A, B) == Resolution(expected, -1)
 
 
 async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(world: World) -> None:
     world.settings["a.io"] = Registry(host="a.io", timeout=0.3)
-    world.asker.answers = {A: asyncio.Event(), B: FOUND}
+    world.client.answers = {A: asyncio.Event(), B: FOUND}
     start = time.monotonic()
     answers = await world.lookups.resolve([Lookup((A,)), Lookup((B,))], 5.0)
     assert answers[Lookup((A,))].answer == failed("no answer in 0.3 s")
@@ -208,7 +208,7 @@ async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(worl
 
 
 async def test_the_reviews_budget_ends_the_waiting(world: World) -> None:
-    world.asker.answers = {A: asyncio.Event()}
+    world.client.answers = {A: asyncio.Event()}
     assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s")
 
 
@@ -216,26 +216,26 @@ async def test_a_host_that_the_policy_does_not_name_is_never_asked(world: World)
     other = Manifest("169.254.169.254", "latest/meta-data", "v1")
     resolution = await world.resolve(other)
     assert resolution.answer == failed("the policy does not name this registry")
-    assert world.asker.asked == []
+    assert world.client.queried == []
 
 
 async def test_the_breaker_answers_at_once(world: World) -> None:
-    world.asker.answers[A] = Reply(failed("down"), trouble=True)
+    world.client.answers[A] = Reply(failed("down"), trouble=True)
     for _ in range(5):
         await world.resolve(A)
     assert world.breakers == [("a.io", True)]
     assert world.lookups.open_breakers() == ("a.io",)
-    known = world.lookups.known(Lookup((A,)))
-    assert known is not None
-    assert known.answer.cause == "its last 5 requests failed"
-    assert len(world.asker.asked) == 5
+    cached = world.lookups.resolve_cached(Lookup((A,)))
+    assert cached is not None
+    assert cached.answer.cause == "its last 5 requests failed"
+    assert len(world.client.queried) == 5
 
 
 @pytest.mark.parametrize("changed", [["a.io"], None])
 async def test_an_open_breaker_is_reported_closed_when_its_hosts_settings_change(
     world: World, changed: list[str] | None
 ) -> None:
-    world.asker.answers[A] = Reply(failed("down"), trouble=True)
+    world.client.answers[A] = Reply(failed("down"), trouble=True)
     for _ in range(5):
         await world.resolve(A)
     world.lookups.configure(hosts=["a.io", "b.io"], changed=changed, pinned=())
@@ -270,61 +270,61 @@ async def test_a_look_up_that_finds_no_turn_at_a_token_server_proves_nothing_abo
 
 
 async def test_facts_of_a_changed_host_are_dropped_and_others_kept(world: World) -> None:
-    world.asker.answers = {A: FOUND, B: FOUND}
+    world.client.answers = {A: FOUND, B: FOUND}
     await world.resolve(A)
     await world.resolve(B)
     world.lookups.configure(hosts=["a.io", "b.io"], changed={"a.io"}, pinned=())
-    assert world.lookups.known(Lookup((A,))) is None
-    assert world.lookups.known(Lookup((B,))) is not None
+    assert world.lookups.resolve_cached(Lookup((A,))) is None
+    assert world.lookups.resolve_cached(Lookup((B,))) is not None
     world.lookups.configure(hosts=["a.io", "b.io"], changed=None, pinned=())
-    assert world.lookups.known(Lookup((B,))) is None
+    assert world.lookups.resolve_cached(Lookup((B,))) is None
 
 
 async def test_an_answer_to_an_older_request_is_no_fact(world: World) -> None:
-    gate = world.asker.answers[A] = asyncio.Event()
-    asking = asyncio.ensure_future(world.resolve(A))
-    await until(lambda: world.asker.asked)
+    gate = world.client.answers[A] = asyncio.Event()
+    task = asyncio.ensure_future(world.resolve(A))
+    await until(lambda: world.client.queried)
     world.lookups.configure(hosts=["a.io"], changed=None, pinned=())
     gate.set()
-    assert (await asking).answer == FOUND  # the review keeps what it asked for
-    assert world.lookups.known(Lookup((A,))) is None
+    assert (await task).answer == FOUND  # the review uses its own answer
+    assert world.lookups.resolve_cached(Lookup((A,))) is None
 
 
 async def test_what_rules_name_is_fetched_when_the_policy_loads(world: World) -> None:
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     world.lookups.start()
     world.lookups.configure(hosts=["a.io"], changed=(), pinned=[A, B])
-    await until(lambda: world.lookups.known(Lookup((A,))) is not None)
-    assert world.asker.asked == [A]  # b.io is no longer named
+    await until(lambda: world.lookups.resolve_cached(Lookup((A,))) is not None)
+    assert world.client.queried == [A]  # b.io is no longer named
 
 
 async def test_facts_in_use_are_renewed_before_they_expire(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RENEW_AT", 0.001)
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     await world.resolve(A)
     world.lookups.start()
-    await until(lambda: len(world.asker.asked) > 1)
+    await until(lambda: len(world.client.queried) > 1)
     assert ("a.io", "stale") not in world.counted
 
 
 async def test_facts_out_of_use_are_not_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "USED_SECONDS", -1.0)
     monkeypatch.setattr(module, "RENEW_AT", 0.001)
-    world.asker.answers = {A: FOUND, B: FOUND}
+    world.client.answers = {A: FOUND, B: FOUND}
     await world.resolve(A)
     world.lookups.configure(hosts=["a.io", "b.io"], changed=(), pinned=[B])
     world.lookups.start()
-    await until(lambda: world.asker.asked.count(B) > 1)
-    assert world.asker.asked.count(A) == 1
+    await until(lambda: world.client.queried.count(B) > 1)
+    assert world.client.queried.count(A) == 1
 
 
 async def test_a_stale_fact_is_not_asked_about_at_every_use_when_its_registry_refuses(world: World) -> None:
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     await world.resolve(A)
     world.skipped += 60
-    world.asker.answers[A] = failed("refused")
+    world.client.answers[A] = failed("refused")
     for failures in range(1, 4):
         assert world.lookups.is_found(A)
         await until(lambda: world.counted.count(("a.io", "error")) == failures)  # noqa: B023 - awaited here
@@ -332,10 +332,10 @@ async def test_a_stale_fact_is_not_asked_about_at_every_use_when_its_registry_re
             assert world.lookups.is_found(A)
         await world.resolve(
             Manifest("b.io", "app", f"v{failures}")
-        )  # what was started before has had its turn
-        assert world.asker.asked.count(A) == 1 + failures
+        )  # runs the tasks that were started before
+        assert world.client.queried.count(A) == 1 + failures
         world.skipped += module.RETRY_SECONDS
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     assert world.lookups.is_found(A)
     await until(lambda: world.counted[-1] == ("a.io", "found"))
 
@@ -351,99 +351,99 @@ async def test_a_stale_fact_is_not_asked_about_at_every_use_when_its_registry_re
 async def test_the_hot_path_and_reviews_read_the_same_facts(
     world: World, answer: Answer, *, expected: bool
 ) -> None:
-    world.asker.answers[A] = answer
+    world.client.answers[A] = answer
     assert not world.lookups.is_found(A)
-    assert world.asker.asked == [], "the hot path asks nobody"
+    assert world.client.queried == [], "the hot path queries no registry"
     await world.resolve(A)
     for seconds in (0.0, 0.5, 9.0):
         world.skipped += seconds
         assert world.lookups.is_found(A) is expected
-        known = world.lookups.known(Lookup((A,)))
-        assert (known is not None and known.answer.status == "found") is expected
+        cached = world.lookups.resolve_cached(Lookup((A,)))
+        assert (cached is not None and cached.answer.status == "found") is expected
     world.lookups.configure(hosts=["a.io", "b.io"], changed=["a.io"], pinned=())
     assert not world.lookups.is_found(A)
 
 
 async def test_what_the_hot_path_uses_is_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cheap check notes a use once a second, not at each."""
+    """The hot path notes a use at most once a second."""
     monkeypatch.setattr(module, "USED_SECONDS", 5.0)
-    world.asker.answers[A] = FOUND
+    world.client.answers[A] = FOUND
     await world.resolve(A)
     for _ in range(47):
         world.skipped += 1
         assert world.lookups.is_found(A)
     world.lookups.start()
-    assert world.asker.asked == [A]
+    assert world.client.queried == [A]
     world.skipped += 1.5
-    await until(lambda: len(world.asker.asked) > 1)
+    await until(lambda: len(world.client.queried) > 1)
     assert ("a.io", "stale") not in world.counted
 
 
 async def test_what_waits_for_a_registry_that_fails_is_never_sent(world: World) -> None:
     """The breaker also holds for requests that were admitted before it opened."""
-    sent = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_UNDER_WAY)]
-    waits = [Manifest("a.io", f"app-{MAX_UNDER_WAY + number}", "v1") for number in range(30)]
+    sent = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT)]
+    waits = [Manifest("a.io", f"app-{MAX_CONCURRENT + number}", "v1") for number in range(30)]
     world.settings["a.io"] = Registry(host="a.io", rate=1000)
     gates = [asyncio.Event() for _ in sent]
-    world.asker.answers = dict(zip(sent, gates, strict=True))
-    world.asker.reply = Reply(failed("down"), trouble=True)
-    asking = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in sent + waits], 5.0))
-    await until(lambda: len(world.asker.asked) == len(sent))
+    world.client.answers = dict(zip(sent, gates, strict=True))
+    world.client.reply = Reply(failed("down"), trouble=True)
+    task = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in sent + waits], 5.0))
+    await until(lambda: len(world.client.queried) == len(sent))
     for gate in gates:
         gate.set()
-    answers = await asking
-    assert world.asker.asked == sent
+    answers = await task
+    assert world.client.queried == sent
     assert {answers[Lookup((each,))].answer.cause for each in sent} == {"down"}
     assert all(answers[Lookup((each,))].answer.cause.endswith("requests failed") for each in waits)
 
 
 async def test_what_waits_for_a_slow_registry_is_sent_when_another_request_ends(world: World) -> None:
-    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_UNDER_WAY + 1)]
+    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT + 1)]
     world.settings["a.io"] = Registry(host="a.io", rate=1000)
     gate = asyncio.Event()
-    world.asker.answers = dict.fromkeys(manifests, gate)
-    asking = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
-    await until(lambda: len(world.asker.asked) == MAX_UNDER_WAY)
-    world.asker.answers[manifests[-1]] = FOUND
+    world.client.answers = dict.fromkeys(manifests, gate)
+    task = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
+    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
+    world.client.answers[manifests[-1]] = FOUND
     gate.set()
-    answers = await asking
+    answers = await task
     assert {resolution.answer for resolution in answers.values()} == {FOUND}
 
 
 async def test_what_waited_too_long_for_a_slow_registry_is_an_error(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FLIGHT_SECONDS", 100.0)
-    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_UNDER_WAY + 1)]
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 100.0)
+    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT + 1)]
     world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
     gate = asyncio.Event()
-    world.asker.answers = dict.fromkeys(manifests, gate)
-    asking = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
-    await until(lambda: len(world.asker.asked) == MAX_UNDER_WAY)
+    world.client.answers = dict.fromkeys(manifests, gate)
+    task = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
+    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
     world.skipped += 101
     gate.set()
-    await asking
+    await task
     await until(lambda: ("a.io", "error") in world.counted)
-    assert manifests[-1] not in world.asker.asked
+    assert manifests[-1] not in world.client.queried
 
 
 async def test_closing_cancels_what_is_under_way(world: World) -> None:
-    world.asker.answers[A] = asyncio.Event()
-    asking = asyncio.ensure_future(world.resolve(A))
-    await until(lambda: world.asker.asked)
+    world.client.answers[A] = asyncio.Event()
+    task = asyncio.ensure_future(world.resolve(A))
+    await until(lambda: world.client.queried)
     await world.lookups.close()
-    assert world.asker.cancelled == [A]
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
+    assert world.client.cancelled == [A]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_too_many_requests_under_way_are_an_error(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_FLIGHTS", 1)
-    gate = world.asker.answers[A] = asyncio.Event()
-    asking: Awaitable[Resolution] = asyncio.ensure_future(world.resolve(A))
-    await until(lambda: world.asker.asked)
+    monkeypatch.setattr(module, "MAX_REQUESTS", 1)
+    gate = world.client.answers[A] = asyncio.Event()
+    task: Awaitable[Resolution] = asyncio.ensure_future(world.resolve(A))
+    await until(lambda: world.client.queried)
     assert "requests under way" in (await world.resolve(B)).answer.cause
     gate.set()
-    await asking
+    await task

@@ -89,7 +89,7 @@ async def test_a_request_under_way_survives_new_files(
     answer.set()
     assert (await waiting)[lookup].answer == ("found", DIGEST, "")
     # It was obtained with the old files, so it does not answer for later reviews.
-    assert service.known(lookup) is None
+    assert service.resolve_cached(lookup) is None
     if not new_ca:
         before = len(registry.requests)
         assert (await service.resolve([lookup], 5))[lookup].answer.status == "found"

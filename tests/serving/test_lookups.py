@@ -23,17 +23,17 @@ VERIFIED = "[{image: r.io/**, verify: true, onError: deny}]"
 
 
 class Registries:
-    """Registries that answer when asked. ``facts`` is what they said before; a test may change it."""
+    """Fake registries. ``facts`` holds their earlier answers; a test may change it."""
 
-    def __init__(self, say: Callable[[str], RegistryAnswer]) -> None:
+    def __init__(self, answer_of: Callable[[str], RegistryAnswer]) -> None:
         self.facts: dict[str, RegistryAnswer] = {}
-        self.asked: list[Lookup] = []
+        self.queried: list[Lookup] = []
         self.seconds: list[float] = []
         self.used: list[Mapping[Lookup, Resolution]] = []
         self.on_asked: Callable[[], None] = lambda: None
         self._say = say
 
-    def known(self, lookup: Lookup) -> Resolution | None:
+    def resolve_cached(self, lookup: Lookup) -> Resolution | None:
         answers = [self.facts.get(str(manifest)) for manifest in lookup.candidates]
         known = tuple(answer for answer in answers if answer is not None)
         return resolve(known) if len(known) == len(answers) else None
@@ -45,12 +45,12 @@ class Registries:
         self.used.append(used)
 
     async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
-        self.asked += lookups
+        self.queried += lookups
         self.seconds.append(seconds)
         await asyncio.sleep(0)
-        self.on_asked()
+        self.on_query()
         return {
-            lookup: resolve(tuple(self._say(str(manifest)) for manifest in lookup.candidates))
+            lookup: resolve(tuple(self._answer_of(str(manifest)) for manifest in lookup.candidates))
             for lookup in lookups
         }
 
@@ -69,10 +69,10 @@ async def test_a_fact_that_expires_while_the_review_waits_still_decides(start: S
     """A missing image is forgotten after 10 s, and new credentials make the webhook forget all images."""
     registries = Registries(lambda _image: found(DIGEST))
     registries.facts["r.io/gone:1"] = MISSING
-    registries.on_asked = registries.facts.clear
+    registries.on_query = registries.facts.clear
     served = start(policy(allow=VERIFIED), registries=registries)
     answer = await ask(served, review(pod("r.io/gone:1", "r.io/new:1")))
-    assert [str(lookup.candidates[0]) for lookup in registries.asked] == ["r.io/new:1"]
+    assert [str(lookup.candidates[0]) for lookup in registries.queried] == ["r.io/new:1"]
     assert not answer.allowed
     assert "r.io/gone:1 does not exist in r.io (absent)" in answer.message
     assert "r.io/new:1" not in answer.message
@@ -81,7 +81,7 @@ async def test_a_fact_that_expires_while_the_review_waits_still_decides(start: S
 async def test_a_fact_that_changes_while_the_review_waits_does_not_change_its_answer(start: Start) -> None:
     registries = Registries(lambda _image: found(DIGEST))
     registries.facts["r.io/old:1"] = found(DIGEST)
-    registries.on_asked = lambda: registries.facts.update({"r.io/old:1": MISSING})
+    registries.on_query = lambda: registries.facts.update({"r.io/old:1": MISSING})
     served = start(policy(allow=VERIFIED), registries=registries)
     assert (await ask(served, review(pod("r.io/old:1", "r.io/new:1")))).allowed
 
@@ -97,7 +97,7 @@ async def test_the_image_that_a_second_mirror_has_is_pinned_without_asking_again
     document = review(pod("nginx:1"))
     (container,) = (await ask(served, document, endpoint="mutate")).object["spec"]["containers"]
     assert container["image"] == f"dr.io/hub/library/nginx:1@{DIGEST}"
-    assert len(registries.asked) == 1
+    assert len(registries.queried) == 1
 
 
 async def test_the_time_that_reading_the_body_took_is_not_spent_on_registries_again(start: Start) -> None:

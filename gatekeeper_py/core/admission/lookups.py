@@ -1,9 +1,9 @@
-"""What a review must know about registries, and what the answers make of an image.
+"""The look-ups in registries that a review needs, and how their answers change the decision on an image.
 
-A decision is made in two phases around one snapshot of the policy: ``lookups`` lists what must be known;
-``validate`` and ``mutate`` decide with the facts. All of it is pure: the answers are arguments.
+A decision has two phases with one snapshot of the policy. ``lookups`` lists the look-ups that are needed, and
+``validate`` and ``mutate`` decide with the facts. All functions are pure: the answers are arguments.
 
-The law (docs/policy.md, "Look-ups"): names decide first, and a look-up never approves what names reject.
+The rule (docs/policy.md, "Look-ups"): names decide first, and a look-up never approves what names reject.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gatekeeper_py.core.images.reference import locate, parse_reference
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.mirror import Rewrite
 
-Known = Callable[[Lookup], Resolution | None]
-"""Resolves a look-up from what is known already; ``None`` if a registry must be asked first."""
+ResolveCached = Callable[[Lookup], Resolution | None]
+"""Resolves a look-up from earlier answers; returns ``None`` if a registry must be queried first."""
 
 IsFound = Callable[[Manifest], bool]
-"""Returns whether what is known already says that a manifest exists: ``Known`` for the hot path."""
+"""Returns whether earlier answers show that a manifest exists: ``ResolveCached`` for the hot path."""
 
 
 class Endpoint(Protocol):
@@ -40,19 +40,21 @@ class Facts:
     """The answers that one review may use.
 
     ``missing`` collects the look-ups without an answer, ``used`` the answers that were returned.
-    ``resolved`` are answers that were asked for this review; they come before what is ``known``.
+    ``resolved`` are answers that were obtained for this review; ``resolve_cached`` is called for the others.
     """
 
-    def __init__(self, known: Known, resolved: Mapping[Lookup, Resolution] | None = None) -> None:
+    def __init__(
+        self, resolve_cached: ResolveCached, resolved: Mapping[Lookup, Resolution] | None = None
+    ) -> None:
         self.missing: list[Lookup] = []
         self.used: dict[Lookup, Resolution] = {}
-        self._known = known
+        self._resolve_cached = resolve_cached
         self._resolved = resolved or {}
 
     def get(self, candidates: tuple[Manifest, ...]) -> Resolution:
-        """Return the answer; one that says that nobody was asked, if there is none."""
+        """Return the answer for these candidates, or ``NOT_LOOKED_UP`` if there is none yet."""
         lookup = Lookup(candidates)
-        resolution = self._resolved.get(lookup) or self._known(lookup)
+        resolution = self._resolved.get(lookup) or self._resolve_cached(lookup)
         if resolution is None:
             self.missing.append(lookup)
             return NOT_LOOKED_UP
@@ -60,16 +62,16 @@ class Facts:
         return resolution
 
 
-def nobody_asked(_manifest: Manifest) -> bool:
-    """Know of no manifest, for a place that asks no registries."""
+def never_found(_manifest: Manifest) -> bool:
+    """Return that no manifest was found, for a caller without registries."""
     return False
 
 
 def final_facts(answers: Mapping[Lookup, Resolution]) -> Facts:
-    """Return facts for deciding a request that was decided once before, to find out what it must know.
+    """Return facts for the second decision on a request. The first one found out which answers it needs.
 
-    ``answers`` are what the first decision used and the answers to what it missed. Nothing else is read, so a
-    fact that expires in between cannot change the decision. The first decision did not miss everything: a
+    ``answers`` holds the answers that the first decision used and those that it lacked. Nothing else is read,
+    so a fact that expires in between cannot change the decision. The second decision may need more: a
     mirror's image is pinned only once it is known which one exists. So an answer about several manifests
     also answers for the one that was found, and for each of them if all are missing.
     """

@@ -81,7 +81,7 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
 
 
 def approved_images(
-    request: AdmissionRequest, policy: ActivePolicy, is_found: IsFound = nobody_asked
+    request: AdmissionRequest, policy: ActivePolicy, is_found: IsFound = never_found
 ) -> int | None:
     """Return the number of images to judge if ``validate`` approves them all, else ``None``.
 
