@@ -94,7 +94,7 @@ class Loaded:
 class Reloader:
     """Keeps ``live`` in step with a source.
 
-    ``source`` names it in metrics (``file`` or ``configmap``), ``place`` says where it is.
+    ``source`` is its kind in metrics (``file`` or ``configmap``), ``source_name`` its path or its name.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Reloader:
         parser: Parses,
         *,
         source: str,
-        place: str,
+        source_name: str,
         cache_size: int,
         counts: CacheCounts,
         observer: Observer,
@@ -111,7 +111,7 @@ class Reloader:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.source = source
-        self.place = place
+        self.source_name = source_name
         self.loaded: Loaded | None = None
         self.refused: Refusal | None = None
         self._live = live
@@ -152,7 +152,7 @@ class Reloader:
         except ParserError as problem:
             return self._refuse(delivery, _parser_findings(delivery, problem), final=problem.permanent)
         except Exception:  # noqa: BLE001 - a bug of ours must cost this delivery, not the server
-            self._log.error("policy_not_compiled", source=self.place, exc_info=True)
+            self._log.error("policy_not_compiled", source=self.source_name, exc_info=True)
             return self._refuse(delivery, (_error("internal-error", "internal error"),))
 
     async def _parse(self, delivery: Delivery, text: str) -> Result:
@@ -181,7 +181,7 @@ class Reloader:
             if loaded is None:
                 raise
             # The policy is live already.
-            self._log.warning("policy_not_linted", source=self.place, problem=str(problem))
+            self._log.warning("policy_not_linted", source=self.source_name, problem=str(problem))
             findings = (_warning("not-linted", f"the policy is live but was not checked: {problem}"),)
             report = Report(accepted=True, findings=findings)
         if delivery.problem:
@@ -225,7 +225,7 @@ class Reloader:
                     await self.apply(latest)
                 await self._expire()
             except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
-                self._log.error("policy_not_compiled", source=self.place, exc_info=True)
+                self._log.error("policy_not_compiled", source=self.source_name, exc_info=True)
                 await asyncio.sleep(AFTER_BUG_SECONDS)
 
     def _seconds_to_next_step(self) -> float | None:
@@ -291,7 +291,7 @@ class Reloader:
     def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:
         self._log.info(
             "policy_loaded",
-            source=self.place,
+            source=self.source_name,
             revision=compiled.revision,
             mode=compiled.policy.mode,
             allow=len(compiled.allow),
@@ -312,7 +312,7 @@ class Reloader:
         serving = self._live.snapshot
         self._log.error(
             "policy_refused",
-            source=self.place,
+            source=self.source_name,
             **_logged(findings),
             serving=None if serving is None else serving.revision,
         )

@@ -61,7 +61,7 @@ class World:
             self.live,
             self.parser,
             source="file",
-            place="/etc/policy.yaml",
+            source_name="/etc/policy.yaml",
             cache_size=10,
             counts=CacheCounts(),
             observer=self.observer,

@@ -52,9 +52,9 @@ def _matches(
         if rule_port and rule_port != str(port):
             return False
     rule = rule.strip("[]")
-    wanted = _address(rule)
-    if wanted is not None:
-        return wanted == address
+    rule_address = _address(rule)
+    if rule_address is not None:
+        return rule_address == address
     if rule.startswith("*."):
         rule = rule[1:]
     if rule.startswith("."):

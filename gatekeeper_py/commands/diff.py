@@ -156,7 +156,7 @@ def diff(
                 _write_page(change, difference, policies, configmap)
             else:
                 write_difference(change.documents, difference, style, wide=wide)
-            return 1 if wanted & difference.changes else 0
+            return 1 if failing & difference.changes else 0
         changes = change.changes(exempt_namespaces)
         recording.read(changes, change.declared, namespace)
     else:
@@ -180,7 +180,7 @@ def diff(
     else:
         write_changes(change.documents, changes, style, wide=wide)
     counts = changes.counts
-    return 1 if any(counts[each] for each in wanted) else 0
+    return 1 if any(counts[each] for each in failing) else 0
 
 
 class _PolicyChange:

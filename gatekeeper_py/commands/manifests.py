@@ -185,16 +185,16 @@ def _size(value: Any, known: dict[int, int]) -> int:
 def _objects(
     source: SourceText, index: int, prefix: Parts, document: Any, namespace: str
 ) -> Iterator[Manifest]:
-    place = f"{source.name}[{index}]"
+    label = f"{source.name}[{index}]"
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-        raise UnreadableError(f"{place}: not a Kubernetes object: it has no kind")
+        raise UnreadableError(f"{label}: not a Kubernetes object: it has no kind")
     kind = document["kind"]
     if kind == review.KIND:
-        yield _reviewed(source, index, prefix, document, place)
+        yield _reviewed(source, index, prefix, document, label)
     elif kind == "List" or (kind.endswith("List") and isinstance(document.get("items"), list)):
         items = document.get("items")
         if items is not None and not isinstance(items, list):
-            raise UnreadableError(f"{place}: the items of a List are not a list")
+            raise UnreadableError(f"{label}: the items of a List are not a list")
         for number, item in enumerate(items or ()):
             # The API omits the kind of the items in a typed list such as a PodList.
             whole = item
@@ -202,16 +202,16 @@ def _objects(
                 whole = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
             yield from _objects(source, index, (*prefix, "items", number), whole, namespace)
     else:
-        yield _created(source, index, prefix, document, place, namespace)
+        yield _created(source, index, prefix, document, label, namespace)
 
 
 def _reviewed(
-    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], place: str
+    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], label: str
 ) -> Manifest:
     try:
         request = review.parse(document)
     except InvalidReview as problem:
-        raise UnreadableError(f"{place}: not an AdmissionReview: {problem}") from None
+        raise UnreadableError(f"{label}: not an AdmissionReview: {problem}") from None
     return Manifest(
         text=source,
         document=index,
@@ -224,11 +224,11 @@ def _reviewed(
 
 
 def _created(
-    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], place: str, default: str
+    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], label: str, default: str
 ) -> Manifest:
     version = document.get("apiVersion")
     if not isinstance(version, str) or not version:
-        raise UnreadableError(f"{place}: not a Kubernetes object: it has no apiVersion")
+        raise UnreadableError(f"{label}: not a Kubernetes object: it has no apiVersion")
     metadata = _metadata(document)
     given = metadata.get("namespace")
     namespace = given if isinstance(given, str) and given else default

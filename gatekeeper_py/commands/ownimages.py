@@ -52,10 +52,10 @@ def _refused(
         return
     version = obj.get("apiVersion")
     group = version.rpartition("/")[0] if isinstance(version, str) else ""
-    place = namespace if isinstance(namespace, str) else None
+    pod_namespace = namespace if isinstance(namespace, str) else None
     images = {slot.value for slot in slots((group, document.kind), obj, {}) if not slot.problem}
     for image in sorted(images):
-        if all(policy.decide(place, image).approved for policy in policies):
+        if all(policy.decide(pod_namespace, image).approved for policy in policies):
             continue
         whose = "the webhook's own image" if is_ours else f"an image of {SYSTEM_NAMESPACE}"
         yield Finding(

@@ -88,10 +88,10 @@ class _Reader:
 
     def document(self, root: yaml.Node | None) -> tuple[str, list[Case]]:
         fields = self._mapping(root, "", ("apiVersion", "kind", "policy", "cases"))
-        for key, wanted in (("apiVersion", API_VERSION), ("kind", TEST_KIND)):
+        for key, expected in (("apiVersion", API_VERSION), ("kind", TEST_KIND)):
             value = self._text(fields, key, "", required=True)
-            if value and value != wanted:
-                self._add("bad-value", key, fields[key], f"must be {wanted}, not {shown_value(value)}")
+            if value and value != expected:
+                self._add("bad-value", key, fields[key], f"must be {expected}, not {shown_value(value)}")
         policy = self._text(fields, "policy", "", required=True)
         cases = fields.get("cases")
         if cases is None:

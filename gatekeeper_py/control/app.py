@@ -18,7 +18,7 @@ from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.alarms import Alarm, Alarms
 from gatekeeper_py.control.certificates import CertificateSettings
-from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.enforcement import evidence
 from gatekeeper_py.control.enforcement.apiservers import ApiServers
 from gatekeeper_py.control.enforcement.prover import Prover
@@ -152,7 +152,7 @@ class _Control:
         self._fast_path = self._build_fast_path() if settings.fast_path else None
         self._controller = Controller(
             self._passes,
-            self._wanted,
+            self._desired_state,
             alarms=Alarms(self._metrics, self._log),
             events=Events(self._api, self._installation, log=self._log, errors=ERRORS),
             observer=self._metrics,
@@ -177,9 +177,9 @@ class _Control:
             await self._controller.shut_down()
             await self._api.close()
 
-    def _wanted(self) -> Wanted:
+    def _desired_state(self) -> DesiredState:
         fast_path = self._fast_path
-        return Wanted(
+        return DesiredState(
             settings=self._file.settings,
             mutates=self._policy.mutates,
             conditions=None if fast_path is None else lambda: fast_path.conditions,

@@ -174,8 +174,8 @@ def everywhere(store: CertificateStore, observed: Observed) -> bool:
 
 def trusted_by_all(store: CertificateStore, observed: Observed) -> bool:
     """Whether every webhook configuration trusts all CAs of the store."""
-    wanted = set(store.cas)
-    return all(wanted <= set(_certificates(bundle)) for bundle in observed.trusted)
+    required = set(store.cas)
+    return all(required <= set(_certificates(bundle)) for bundle in observed.trusted)
 
 
 def bundle(store: CertificateStore, observed: Observed, now: datetime) -> bytes:

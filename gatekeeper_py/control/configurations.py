@@ -43,13 +43,13 @@ class KubernetesApi(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What the configurations should be, as far as it is known.
+class DesiredState:
+    """The desired state of the configurations, as far as it is known.
 
-    ``settings`` is ``None`` while none were good: what exists then keeps its settings. ``mutates`` says
-    whether the policy can rewrite images, ``None`` while it is not known: the mutating configuration then
-    stays registered or not. ``conditions`` returns the conditions that the fast path wants at that moment;
-    ``None`` without a fast path.
+    ``settings`` is ``None`` until the first good settings; existing configurations then keep theirs.
+    ``mutates`` is whether the policy can rewrite images. While it is ``None`` (not known), the mutating
+    configuration stays as it is. ``conditions`` returns the fast path's current conditions; it is ``None``
+    without a fast path.
     """
 
     settings: WebhookSettings | None = field(default_factory=WebhookSettings)
@@ -59,11 +59,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What was written: the names of the configurations, by reason.
+    """The names of the configurations that a pass wrote, by reason.
 
-    ``updated`` were as we left them, and what we want changed. ``repaired`` were deleted or changed by
-    somebody else; ``details`` holds the paths of the fields that differed. ``registered`` says whether the
-    mutating configuration exists, ``active`` whether API servers had time to notice that.
+    ``updated``: nobody else changed them, but their desired state changed. ``repaired``: somebody else
+    deleted or changed them; ``details`` holds the paths of the fields that differed. ``registered`` is
+    whether the mutating configuration exists, ``active`` whether API servers have had time to notice it.
     """
 
     created: tuple[str, ...] = ()
@@ -72,13 +72,13 @@ class Changes:
     removed: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     tampering: tuple[Tampering, ...] = ()
-    """What somebody else changed; a kind is there once for each configuration."""
+    """Kinds of changes by somebody else; each kind at most once for each configuration."""
     registered: bool = False
     active: bool = False
     tolerated_terms: int = 0
     selector_problem: str = ""
     conditions_differ: bool = False
-    """A configuration carries other conditions than the fast path wants."""
+    """A configuration carries conditions other than the fast path's current ones."""
 
     @property
     def any(self) -> bool:
@@ -95,7 +95,7 @@ class Configurations:
         self.templates = (validating(target, EVERYTHING), mutating(target, EVERYTHING))
         """Both configurations, with every webhook that they can have."""
         self._left: dict[str, dict[str, Any]] = {}
-        """What each configuration should have been at the end of the last pass, by path."""
+        """Each configuration as the last pass left it, by path."""
         self._carried: dict[str, Conditions] = {}
         """The conditions of the fast path that each configuration was last seen to carry, by path."""
         self._found: dict[str, Desired] = {}
@@ -108,19 +108,19 @@ class Configurations:
         return {path: live for path, live in found.items() if live is not None}
 
     async def remove(self) -> None:
-        """Delete both configurations, so that API servers call nobody."""
+        """Delete both configurations, so that API servers call no webhook."""
         for template in self.templates:
             await self._api.delete(template.path)
         self._left.clear()
         self._carried.clear()
 
-    def desired(self, live: dict[str, dict[str, Any]], wanted: Wanted) -> list[Desired]:
+    def desired(self, live: dict[str, dict[str, Any]], desired_state: DesiredState) -> list[Desired]:
         """Return the configurations that should exist."""
         found = []
         for template, build in zip(self.templates, (validating, mutating), strict=True):
             current = live.get(template.path)
             if template.kind == MUTATING and not (
-                current is not None if wanted.mutates is None else wanted.mutates
+                current is not None if desired_state.mutates is None else desired_state.mutates
             ):
                 continue
             kept = self._kept(template, current) if wanted.settings is None else None
@@ -139,27 +139,32 @@ class Configurations:
         return self._found.get(template.path)
 
     async def apply(
-        self, live: dict[str, dict[str, Any]], wanted: Wanted, bundle: bytes, owner: Owner, now: datetime
+        self,
+        live: dict[str, dict[str, Any]],
+        desired_state: DesiredState,
+        bundle: bytes,
+        owner: Owner,
+        now: datetime,
     ) -> Changes:
         """Create, update or repair what should exist, then delete what should not. Return what was written.
 
-        Conditions of the fast path are kept as found, because only the fast path knows which policy they were
-        compiled from. Without a fast path nobody keeps them in step, so they are removed.
+        Conditions of the fast path are kept as found, because only the fast path knows the policy that they
+        were compiled from. Without a fast path nothing keeps them in step, so they are removed.
         """
         written: dict[str, list[str]] = {"created": [], "updated": [], "repaired": [], "removed": []}
         details: list[str] = []
         kinds: list[Tampering] = []
         tolerated, conditions_differ, selectors = 0, False, ""
-        desired = self.desired(live, wanted)
+        desired = self.desired(live, desired_state)
         for each in desired:
             current = live.get(each.path)
             kept = NO_CONDITIONS
             changed: list[Tampering] = []
-            if current is not None and wanted.conditions is not None:
+            if current is not None and desired_state.conditions is not None:
                 kept = found_conditions(current, each.names)
             document = each.document(bundle, owner, kept)
-            if wanted.conditions is not None:
-                conditions = wanted.conditions()
+            if desired_state.conditions is not None:
+                conditions = desired_state.conditions()
                 conditions_differ |= not carries(document, each.names, conditions)
                 changed += self._changed_conditions(each, current, conditions)
             if current is None:
@@ -206,10 +211,10 @@ class Configurations:
     def _changed_conditions(
         self, each: Desired, current: dict[str, Any] | None, conditions: Conditions
     ) -> tuple[Tampering, ...]:
-        """Tell whether somebody else changed the fast path's conditions, which the fast path repairs.
+        """Return whether somebody else changed the fast path's conditions, which the fast path repairs.
 
-        They are changed if a configuration carried the conditions that are wanted, the same are still wanted,
-        and it does not carry them any more.
+        That is so if a configuration carried the current conditions when it was last read, the conditions
+        are still the same, and the configuration does not carry them any more.
         """
         if current is None:
             self._carried.pop(each.path, None)
@@ -220,7 +225,7 @@ class Configurations:
         return ("conditions",) if self._carried.pop(each.path, None) == conditions else ()
 
     def _reason(self, each: Desired, current: dict[str, Any]) -> str:
-        """Tell whether somebody else changed a configuration, or what we want changed."""
+        """Return ``repaired`` if somebody else changed it, ``updated`` if its desired state changed."""
         left = self._left.get(each.path)
         if left is None:
             # This process has not seen it yet: an upgrade is the usual reason.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from gatekeeper_py.control.alarms import Alarm
-from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.events import CONFIGMAP, Reason
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
@@ -34,7 +34,7 @@ STALE_SECONDS: Final = 300.0
 class Passes(Protocol):
     """Does the passes; ``reconcile.Passes`` is one."""
 
-    async def run(self, wanted: Wanted, now: datetime) -> Report: ...
+    async def run(self, desired_state: DesiredState, now: datetime) -> Report: ...
 
     async def shut_down(self) -> bool: ...
 
@@ -70,15 +70,15 @@ class FastPath(Protocol):
 class Controller:
     """Runs passes, and reports what they did.
 
-    ``wanted`` returns what the configurations should be at that moment. ``problems`` returns the alarms that
-    come from elsewhere. ``refused`` returns the name of the policy's ConfigMap, and what is wrong with it.
-    ``errors`` are the exceptions that the client raises for a request that failed.
+    ``desired_state`` returns what the configurations should be at that moment. ``problems`` returns the
+    alarms that come from elsewhere. ``refused`` returns the name of the policy's ConfigMap, and what is wrong
+    with it. ``errors`` are the exceptions that the client raises for a request that failed.
     """
 
     def __init__(
         self,
         passes: Passes,
-        wanted: Callable[[], Wanted],
+        desired_state: Callable[[], DesiredState],
         *,
         alarms: AlarmBoard,
         events: Recorder,
@@ -94,7 +94,7 @@ class Controller:
     ) -> None:
         self.changed = asyncio.Event()
         self._passes = passes
-        self._wanted = wanted
+        self._desired_state = desired_state
         self._alarms = alarms
         self._events = events
         self._observer = observer
@@ -154,7 +154,7 @@ class Controller:
     async def attempt(self) -> float:
         """Run one pass; return the seconds until the next is due."""
         try:
-            report = await self._passes.run(self._wanted(), self._now())
+            report = await self._passes.run(self._desired_state(), self._now())
         except self._errors as problem:
             pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1

@@ -21,7 +21,7 @@ from gatekeeper_py.control.certificates import (
     InvalidSecret,
     Observed,
 )
-from gatekeeper_py.control.configurations import Changes, Configurations, Wanted
+from gatekeeper_py.control.configurations import Changes, Configurations, DesiredState
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import Pause, read_pause
 from gatekeeper_py.control.webhooks import drift
@@ -128,7 +128,7 @@ class Passes:
         self._bundles: tuple[bytes, ...] = ()
         """The CA bundles of the configurations when they were last seen."""
 
-    async def run(self, wanted: Wanted, now: datetime) -> Report:
+    async def run(self, desired_state: DesiredState, now: datetime) -> Report:
         """Do one pass. Raises the client's errors; the rest of the pass is then skipped."""
         live = await self.configurations.read()
         namespace, removed = await self._removal()
@@ -160,7 +160,7 @@ class Passes:
         # open the cluster.
         armed = pause.until is None and (bool(live) or self._was_armed or (not change and _may_arm(probed)))
         if armed:
-            changes = await self.configurations.apply(live, wanted, bundle, await self._owner(), now)
+            changes = await self.configurations.apply(live, desired_state, bundle, await self._owner(), now)
             alarms["selector"] = changes.selector_problem
             self._was_armed = True
         elif pause.until is None:

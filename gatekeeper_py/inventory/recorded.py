@@ -35,7 +35,7 @@ class UsedImage(NamedTuple):
     usage: Usage
 
 
-class _Place(msgspec.Struct, gc=False):
+class _RecordedUsage(msgspec.Struct, gc=False):
     kind: str
     namespace: str | None
     name: str
@@ -79,10 +79,10 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
         if not text.strip() or text.startswith("#"):
             continue
         before, tab, image = text.partition("\t")
-        place = before.strip() if tab else namespace
-        if place is not None and not 0 < len(place) <= MAX_NAMESPACE_LENGTH:
+        usage = before.strip() if tab else namespace
+        if usage is not None and not 0 < len(usage) <= MAX_NAMESPACE_LENGTH:
             raise InvalidRecord(number, "the namespace before the tab is empty or too long")
-        yield UsedImage((image if tab else text).strip(), POD, Usage("", place, "", f"line {number}"))
+        yield UsedImage((image if tab else text).strip(), POD, Usage("", usage, "", f"line {number}"))
 
 
 def audited_images(text: bytes) -> Iterator[UsedImage]:
@@ -108,9 +108,9 @@ def audited_images(text: bytes) -> Iterator[UsedImage]:
     for line, entry in images:
         each = _decoded(entry, line, _Image)
         for raw in each.objects:
-            place = _decoded(raw, line, _Place)
-            kind = POD if place.kind == POD[1] else ANY_KIND
-            yield UsedImage(each.image, kind, Usage(place.kind, place.namespace, place.name, place.path))
+            usage = _decoded(raw, line, _RecordedUsage)
+            kind = POD if usage.kind == POD[1] else ANY_KIND
+            yield UsedImage(each.image, kind, Usage(usage.kind, usage.namespace, usage.name, usage.path))
 
 
 def _header(line: bytes) -> _Header | None:

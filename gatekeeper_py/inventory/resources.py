@@ -49,13 +49,13 @@ async def discover(api: ApiClient, kinds: Iterable[GroupKind]) -> tuple[list[Res
 
     Tries the preferred version of each group first. Raises ``ClusterError``.
     """
-    wanted: dict[str, set[str]] = {}
+    kinds_by_group: dict[str, set[str]] = {}
     for group, kind in kinds:
         if (group, kind) not in POD_SPECS:
-            wanted.setdefault(group, set()).add(kind)
+            kinds_by_group.setdefault(group, set()).add(kind)
     found: list[Resource] = []
     missing: list[GroupKind] = []
-    for group, names in sorted(wanted.items()):
+    for group, names in sorted(kinds_by_group.items()):
         served = await _served(api, group, names)
         found += (served[name] for name in sorted(served))
         missing += ((group, name) for name in sorted(names - served.keys()))

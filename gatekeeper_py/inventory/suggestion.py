@@ -147,13 +147,13 @@ def pattern_for(reference: Reference, by: By) -> str | None:
 
     Patterns of one width do not overlap, so each of them is needed.
     """
-    place = locate(reference)
-    text = _pattern_text(place, by)
+    location = locate(reference)
+    text = _pattern_text(location, by)
     try:
         pattern = parse_pattern(text)
     except InvalidPattern:  # a part of the host is longer than a pattern may have it
         return None
-    matches = pattern.matches(place, effective_tag(reference), reference.digest)
+    matches = pattern.matches(location, effective_tag(reference), reference.digest)
     return text if matches and not pattern.any_host else None
 
 
@@ -162,16 +162,16 @@ def is_open(host: str) -> bool:
     return host in OPEN_HOSTS or host.endswith(OPEN_SUFFIXES)
 
 
-def _pattern_text(place: Location, by: By) -> str:
-    name, port = split_port(place.host)
+def _pattern_text(location: Location, by: By) -> str:
+    name, port = split_port(location.host)
     dotless = "." not in name and not name.startswith("[") and name != "localhost"
     # A host without a dot reads as a user of Docker Hub, so its port is written, even the default one.
-    host = f"{name}:443" if dotless and not port else place.host
-    if by == "registry" and not is_open(place.host):
+    host = f"{name}:443" if dotless and not port else location.host
+    if by == "registry" and not is_open(location.host):
         return f"{host}/" if dotless else host
-    if by == "repository" or len(place.segments) == 1:
-        return "/".join((host, *place.segments))
-    return f"{host}/{place.segments[0]}/**"
+    if by == "repository" or len(location.segments) == 1:
+        return "/".join((host, *location.segments))
+    return f"{host}/{location.segments[0]}/**"
 
 
 def _order(use: Use) -> tuple[str, str, str, str, str]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 
-def allow_descriptors(wanted: int) -> int:
-    """Raise the process's limit of open files to ``wanted`` if it is lower, and return what it is now.
+def allow_descriptors(minimum: int) -> int:
+    """Raise the process's limit of open files to ``minimum`` if it is lower, and return what it is now.
 
-    A process may raise its soft limit up to the hard one. Systems without such limits allow ``wanted``.
+    A process may raise its soft limit up to the hard one. Systems without such limits allow ``minimum``.
     """
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
-        return wanted
+        return minimum
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        return minimum
+    if soft < minimum:
+        soft = minimum if hard == resource.RLIM_INFINITY else min(minimum, hard)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         except (OSError, ValueError):

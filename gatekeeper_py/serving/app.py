@@ -94,7 +94,7 @@ class _Server:
             live,
             parser,
             source="file" if settings.policy is not None else "configmap",
-            place=str(settings.policy or settings.configmap),
+            source_name=str(settings.policy or settings.configmap),
             cache_size=settings.cache_size,
             counts=counts,
             observer=_PolicyObserver(metrics, registries),
@@ -236,12 +236,12 @@ class _Server:
         If descriptors ran out first, the server could not accept the connection that replaces another one. So
         the limit of connections must be the lower one.
         """
-        wanted = self._settings.max_connections
+        requested = self._settings.max_connections
         others = MAX_HEALTH_CONNECTIONS + OTHER_DESCRIPTORS
-        possible = max(allow_descriptors(wanted + others) - others, 1)
-        if possible < wanted:
-            self._log.warning("max_connections_lowered", wanted=wanted, possible=possible)
-        return min(wanted, possible)
+        possible = max(allow_descriptors(requested + others) - others, 1)
+        if possible < requested:
+            self._log.warning("max_connections_lowered", wanted=requested, possible=possible)
+        return min(requested, possible)
 
     def _has_fast_http(self, metrics: Metrics) -> bool:
         """Check that aiohttp's parser can be used directly; log a warning if not."""

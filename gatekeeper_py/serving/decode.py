@@ -157,8 +157,8 @@ def parse_pod_review(body: bytes, *, pull_policies: bool = False) -> dict[str, A
     try:
         document = (_DECODER_WITH_PULL_POLICIES if pull_policies else _DECODER).decode(body)
         kind = document["request"]["kind"]
-        place = POD_SPECS.get((kind.get("group") or "", kind.get("kind") or ""))
-        if place is None or _has_too_many_images(document["request"], place):
+        path = POD_SPECS.get((kind.get("group") or "", kind.get("kind") or ""))
+        if path is None or _has_too_many_images(document["request"], path):
             return None
         if not body.isascii():
             body.decode()  # msgspec does not look into the strings that it skips
@@ -172,12 +172,12 @@ def parse_pod_review(body: bytes, *, pull_policies: bool = False) -> dict[str, A
     return document  # type: ignore[no-any-return]
 
 
-def _has_too_many_images(request: Mapping[str, Any], place: tuple[str, ...]) -> bool:
+def _has_too_many_images(request: Mapping[str, Any], path: tuple[str, ...]) -> bool:
     """Return whether an UPDATE is of an object with too many images, of which everything is compared."""
     if request.get("operation") != "UPDATE":
         return False
     spec: Any = request.get("object")
-    for step in place:
+    for step in path:
         spec = (spec or {}).get(step)
     return spec is not None and sum(len(spec.get(key) or ()) for key in _LISTS) > MAX_IMAGES
 
@@ -194,13 +194,13 @@ def _may_overflow(body: bytes, structure: bytes) -> bool:
     classes = body.translate(_CLASSES)
     if _LONG in classes or classes.count(_LARGE_EXPONENT) > _MOST_LOOKS:
         return True
-    place = classes.find(_LARGE_EXPONENT)
-    while place >= 0:
+    position = classes.find(_LARGE_EXPONENT)
+    while position >= 0:
         # Most are in the hexadecimal text of digests and uids, where letters come before the digits.
-        before = body[max(place - _LONGEST, 0) : place].rstrip(_NUMBER)
+        before = body[max(position - _LONGEST, 0) : position].rstrip(_NUMBER)
         if not before or before[-1] in _BEFORE_NUMBER:
             return True
-        place = classes.find(_LARGE_EXPONENT, place + 1)
+        position = classes.find(_LARGE_EXPONENT, position + 1)
     return False
 
 

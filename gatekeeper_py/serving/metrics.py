@@ -335,12 +335,12 @@ class _Counts(Collector):
         counts = self._counts
         counts[values] = counts.get(values, 0) + count
 
-    def totals(self, label: str, wanted: Callable[[tuple[str, ...]], bool]) -> dict[str, int]:
-        """Return the sums by one label, over the label values that are ``wanted``."""
+    def totals(self, label: str, include: Callable[[tuple[str, ...]], bool]) -> dict[str, int]:
+        """Return the sums by one label, over the label values that are ``include``."""
         index = self._labels.index(label)
         sums: dict[str, int] = {}
         for values, count in self._counts.items():
-            if wanted(values):
+            if include(values):
                 sums[values[index]] = sums.get(values[index], 0) + count
         return sums
 

@@ -48,7 +48,7 @@ class Reload(Protocol):
     """What became of the deliveries of a source; see ``reload.Reloader``."""
 
     @property
-    def place(self) -> str: ...
+    def source_name(self) -> str: ...
 
     @property
     def loaded(self) -> Loaded | None: ...
@@ -77,7 +77,7 @@ def describe_policy(
     return {
         "mode": mode,
         "revision": None if snapshot is None else snapshot.revision,
-        "source": reload.place,
+        "source": reload.source_name,
         "resourceVersion": None if loaded is None else loaded.resource_version,
         "loadedAt": None if loaded is None else format_instant(loaded.at),
         "counts": counts,

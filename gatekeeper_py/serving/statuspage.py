@@ -207,10 +207,10 @@ def _latency(name: str, counts: Sequence[int]) -> Html:
 
 def _quantile(counts: Sequence[int], share: float) -> int:
     """Return the index of the bucket that holds a quantile."""
-    wanted, seen = share * sum(counts), 0
+    threshold, seen = share * sum(counts), 0
     for index, count in enumerate(counts):
         seen += count
-        if seen >= wanted:
+        if seen >= threshold:
             return index
     return len(counts) - 1
 

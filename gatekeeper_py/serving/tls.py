@@ -265,16 +265,16 @@ def _names_for_servers(leaf: x509.Certificate) -> tuple[str, ...]:
     return names
 
 
-def _covers(names: tuple[str, ...], wanted: str) -> bool:
-    """Return whether a certificate with these names is valid for ``wanted`` (RFC 9525, 6.3)."""
+def _covers(names: tuple[str, ...], host: str) -> bool:
+    """Return whether a certificate with these names is valid for ``host`` (RFC 9525, 6.3)."""
     try:
-        return str(ipaddress.ip_address(wanted)) in names
+        return str(ipaddress.ip_address(host)) in names
     except ValueError:
         pass
-    wanted = wanted.lower()
+    host = host.lower()
     # A wildcard stands for one label, the leftmost.
-    _, _, parent = wanted.partition(".")
-    return any(name.lower() in {wanted, f"*.{parent}"} for name in names)
+    _, _, parent = host.partition(".")
+    return any(name.lower() in {host, f"*.{parent}"} for name in names)
 
 
 def _load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:

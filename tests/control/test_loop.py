@@ -11,7 +11,7 @@ import pytest
 
 from control.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, Refused, World
 from gatekeeper_py.control.alarms import Alarm
-from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.loop import AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
@@ -72,12 +72,12 @@ class Setup:
         self.log = RecordingLog()
         self.slept: list[float] = []
         self.at_sleep: Callable[[float], None] = lambda _seconds: None
-        self.wanted = BOTH
+        self.desired_state = BOTH
         self.problems: dict[Alarm, str] = {"settings": ""}
         self.refused = ""
         self.controller = Controller(
             world.process(),
-            lambda: self.wanted,
+            lambda: self.desired_state,
             alarms=self.recorder,
             events=self.recorder,
             observer=self.recorder,
@@ -295,9 +295,9 @@ async def test_alarms_from_elsewhere_are_passed_on_even_when_a_pass_fails(setup:
 
 async def test_registering_the_mutating_webhook_is_logged(setup: Setup) -> None:
     await setup.armed()
-    setup.wanted = Wanted(mutates=False)
+    setup.desired_state = DesiredState(mutates=False)
     await setup.controller.attempt()
-    setup.wanted = Wanted(mutates=True)
+    setup.desired_state = DesiredState(mutates=True)
     assert await setup.controller.attempt() == 2.0
     assert setup.log.events == ["mutation_unregistered", "mutation_registered"]
     setup.world.now += timedelta(seconds=2)
@@ -334,7 +334,7 @@ async def test_shutting_down(
 async def test_the_fast_path_is_told_when_a_condition_is_missing() -> None:
     fast_path = FastPath()
     setup = Setup(World(), fast_path)
-    setup.wanted = Wanted(mutates=True, conditions=lambda: fast_path.conditions)
+    setup.desired_state = DesiredState(mutates=True, conditions=lambda: fast_path.conditions)
     await setup.controller.run_once(300)
     assert fast_path.checks == 0
     fast_path.conditions = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")

@@ -22,7 +22,7 @@ from control.world import (
     World,
     b64,
 )
-from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.control.webhooks.conditions import (
     CONDITION_NAME,
@@ -247,10 +247,10 @@ async def test_a_bad_pause_is_ignored_and_alarms(armed: World) -> None:
 async def test_the_mutating_configuration_exists_only_while_the_policy_rewrites(armed: World) -> None:
     process = armed.process()
     await armed.reconcile(process)
-    report = await armed.reconcile(process, Wanted(mutates=False))
+    report = await armed.reconcile(process, DesiredState(mutates=False))
     assert report.changes.removed == (MUTATING_NAME,)
     assert set(armed.configured()) == {VALIDATING}
-    report = await armed.reconcile(process, Wanted(mutates=True))
+    report = await armed.reconcile(process, DesiredState(mutates=True))
     assert report.changes.created == (MUTATING_NAME,)
     assert set(armed.configured()) == {VALIDATING, MUTATING}
 
@@ -260,9 +260,9 @@ async def test_while_the_policy_is_unknown_the_mutating_configuration_stays_as_i
     armed: World,
     exists: bool,  # noqa: FBT001
 ) -> None:
-    await armed.reconcile(None, Wanted(mutates=exists))
+    await armed.reconcile(None, DesiredState(mutates=exists))
     armed.cluster.requests.clear()
-    report = await armed.reconcile(None, Wanted(mutates=None))
+    report = await armed.reconcile(None, DesiredState(mutates=None))
     assert armed.cluster.writes() == []
     assert report.changes.registered is exists
 
@@ -330,7 +330,7 @@ async def test_after_a_start_without_settings_a_deleted_configuration_comes_back
 
 
 async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: World) -> None:
-    await world.converge(wanted=replace(BOTH, settings=None))
+    await world.converge(desired_state=replace(BOTH, settings=None))
     names = [webhook["name"] for webhook in world.cluster.objects[VALIDATING]["webhooks"]]
     assert names == list(TEMPLATES[0].names)
 
@@ -338,11 +338,11 @@ async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: Wo
 async def test_a_change_of_the_settings_is_an_update_and_not_a_repair(armed: World) -> None:
     process = armed.process()
     await armed.reconcile(process)
-    wanted = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
-    report = await armed.reconcile(process, wanted)
+    desired_state = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
+    report = await armed.reconcile(process, desired_state)
     assert (report.changes.updated, report.changes.repaired) == ((VALIDATING_NAME, MUTATING_NAME), ())
     armed.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(timeoutSeconds=30))
-    report = await armed.reconcile(process, wanted)
+    report = await armed.reconcile(process, desired_state)
     assert (report.changes.updated, report.changes.repaired) == ((), (VALIDATING_NAME,))
     assert report.changes.details == (f"webhooks[{POD_VALIDATION}].timeoutSeconds",)
 
@@ -539,13 +539,14 @@ async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
 CONDITIONS = Conditions(expressions={POD_VALIDATION: "p", POD_MUTATION: "m"}, revision="0123456789ab")
 
 
-async def pass_wanting(world: World, wanted: Conditions | None = CONDITIONS) -> Report:
-    """A pass of a controller whose fast path wants these, or that has none."""
-    return await world.reconcile(None, replace(BOTH, conditions=None if wanted is None else lambda: wanted))
+async def pass_with(world: World, conditions: Conditions | None = CONDITIONS) -> Report:
+    """Run a pass of a controller whose fast path has these conditions; ``None``: without a fast path."""
+    state = replace(BOTH, conditions=None if conditions is None else lambda: conditions)
+    return await world.reconcile(None, state)
 
 
 def put_conditions(world: World, conditions: Conditions) -> None:
-    """Return conditions as the fast path writes them."""
+    """Write conditions as the fast path does."""
     for each in TEMPLATES:
         live = world.cluster.objects[each.path]
         world.cluster.put(each.path, with_conditions(live, each.names, conditions))
@@ -557,10 +558,10 @@ def carried(world: World, conditions: Conditions) -> bool:
 
 async def test_a_pass_never_puts_a_condition_in(armed: World) -> None:
     """The controller does not know how old the policy is, even when it creates a configuration."""
-    report = await pass_wanting(armed)
+    report = await pass_with(armed)
     assert (report.changes.repaired, report.changes.conditions_differ) == ((), True)
     del armed.cluster.objects[CONFIGURATIONS[0]]
-    report = await pass_wanting(armed)
+    report = await pass_with(armed)
     assert (report.changes.created, report.changes.conditions_differ) == ((VALIDATING_NAME,), True)
     assert carried(armed, NO_CONDITIONS)
 
@@ -577,14 +578,14 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="wanted"), *OTHERS])
+@pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="as-desired"), *OTHERS])
 async def test_a_pass_leaves_what_it_finds_to_the_fast_path(armed: World, found: Conditions) -> None:
-    """Also where it puts something else right; and says when that is not what is wanted."""
+    """Even when it repairs something else. It reports whether they differ from the current ones."""
     put_conditions(armed, found)
-    report = await pass_wanting(armed)
+    report = await pass_with(armed)
     assert (report.changes.repaired, report.changes.conditions_differ) == ((), found != CONDITIONS)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
-    report = await pass_wanting(armed)
+    report = await pass_with(armed)
     assert (report.changes.updated, report.changes.conditions_differ) == (
         (VALIDATING_NAME,),
         found != CONDITIONS,
@@ -596,7 +597,7 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
     put_conditions(armed, CONDITIONS)
     before = armed.configured()
     armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
-    assert (await pass_wanting(armed)).change == "prepare"
+    assert (await pass_with(armed)).change == "prepare"
     assert armed.configured() != before
     assert carried(armed, CONDITIONS)
 
@@ -604,7 +605,7 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="the-last"), *OTHERS])
 async def test_without_a_fast_path_a_pass_takes_any_condition_out(armed: World, found: Conditions) -> None:
     put_conditions(armed, found)
-    report = await pass_wanting(armed, None)
+    report = await pass_with(armed, None)
     assert report.changes.updated[0] == VALIDATING_NAME
     assert not report.changes.conditions_differ
     for path in CONFIGURATIONS:
@@ -623,5 +624,5 @@ async def test_a_pass_does_not_bring_back_what_the_fast_path_changed_meanwhile(a
 
     armed.cluster.fail = change
     with pytest.raises(Refused, match="409"):
-        await pass_wanting(armed)
+        await pass_with(armed)
     assert carried(armed, NO_CONDITIONS)

@@ -19,7 +19,7 @@ from gatekeeper_py.control.certificates import (
     KeyPair,
     parse_secret,
 )
-from gatekeeper_py.control.configurations import Wanted
+from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.reconcile import Passes, Report
 from gatekeeper_py.control.replicas import ProbeResult
@@ -58,7 +58,7 @@ TEMPLATES: Final = (
 )
 CONFIGURATIONS: Final = tuple(each.path for each in TEMPLATES)
 VALIDATING, MUTATING = CONFIGURATIONS
-BOTH: Final = Wanted(mutates=True)
+BOTH: Final = DesiredState(mutates=True)
 """Both configurations, with default settings and without a fast path."""
 
 PARTS: Final = (
@@ -86,28 +86,28 @@ class FakeCluster:
         self._version = 0
 
     async def get(self, path: str) -> dict[str, Any] | None:
-        self._asked("get", path)
+        self._record_request("get", path)
         return copy.deepcopy(self.objects.get(path))
 
     async def create(self, path: str, document: dict[str, Any]) -> None:
-        self._asked("create", path)
+        self._record_request("create", path)
         if path in self.objects:
             raise Refused(f"409 {path}")
         self.put(path, document)
 
     async def replace(self, path: str, document: dict[str, Any]) -> None:
-        self._asked("replace", path)
+        self._record_request("replace", path)
         live = self.objects.get(path, {"metadata": {}})
         if live["metadata"].get("resourceVersion") != document["metadata"]["resourceVersion"]:
             raise Refused(f"409 {path}")
         self.put(path, document)
 
     async def delete(self, path: str) -> None:
-        self._asked("delete", path)
+        self._record_request("delete", path)
         self.objects.pop(path, None)
 
     def put(self, path: str, document: dict[str, Any]) -> None:
-        """CertificateStore a document under a new version."""
+        """Store a document under a new version."""
         self._version += 1
         metadata = {**document.get("metadata", {}), "resourceVersion": str(self._version)}
         metadata.setdefault("uid", f"uid-{self._version}")
@@ -122,7 +122,7 @@ class FakeCluster:
     def writes(self) -> list[tuple[str, str]]:
         return [(verb, path) for verb, path in self.requests if verb != "get"]
 
-    def _asked(self, verb: str, path: str) -> None:
+    def _record_request(self, verb: str, path: str) -> None:
         self.requests.append((verb, path))
         if self.fail(verb, path):
             raise Refused(f"500 {path}")
@@ -216,17 +216,17 @@ class World:
         """A controller process that has not seen anything yet."""
         return Passes(self.cluster, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
 
-    async def reconcile(self, process: Passes | None = None, wanted: Wanted = BOTH) -> Report:
+    async def reconcile(self, process: Passes | None = None, desired_state: DesiredState = BOTH) -> Report:
         """Run one pass, in a new process unless one is given."""
-        return await (process or self.process()).run(wanted, self.now)
+        return await (process or self.process()).run(desired_state, self.now)
 
     async def converge(
-        self, process: Passes | None = None, rounds: int = 20, wanted: Wanted = BOTH
+        self, process: Passes | None = None, rounds: int = 20, desired_state: DesiredState = BOTH
     ) -> Report:
         """Passes, with each replica up to date and half a minute in between, until all is done."""
         process = process or self.process()
         for _ in range(rounds):
-            report = await self.reconcile(process, wanted)
+            report = await self.reconcile(process, desired_state)
             if report.steady and not report.changes.any:
                 return report
             for replica in self.replicas:

@@ -30,7 +30,7 @@ async def test_it_stays_under_256_kib(character: str) -> None:
         live,
         InProcessParser(),
         source="configmap",
-        place="gatekeeper-py/gatekeeper-py-policy",
+        source_name="gatekeeper-py/gatekeeper-py-policy",
         cache_size=10,
         counts=counts,
         observer=metrics,

@@ -40,7 +40,7 @@ class World:
             self.live,
             InProcessParser(),
             source="configmap",
-            place="gatekeeper-py/gatekeeper-py-policy",
+            source_name="gatekeeper-py/gatekeeper-py-policy",
             cache_size=10,
             counts=counts,
             observer=self.metrics,

@@ -806,7 +806,7 @@ class TestReloading:
             live,
             parser,
             source="configmap",
-            place=str(NAMED),
+            source_name=str(NAMED),
             cache_size=10,
             counts=counts,
             observer=metrics,

@@ -94,7 +94,7 @@ class ConditionStore:
         skipped = None if problems else self._skipped(live)
         return LiveConditions(live=tuple(live), skipped=skipped, problems=tuple(problems))
 
-    async def write(self, found: LiveConditions, wanted: PolicyView) -> bool:
+    async def write(self, found: LiveConditions, desired_view: PolicyView) -> bool:
         """Write the conditions that differ, and read them back. Return whether all configurations exist.
 
         Each write is based on the resource version that was read, so it conflicts when another writer was
@@ -103,25 +103,27 @@ class ConditionStore:
         complete, problems = True, list(found.problems)
         for desired, live in found.live:
             try:
-                complete = await self._write(desired, live, wanted) and complete
+                complete = await self._write(desired, live, desired_view) and complete
             except self.errors as problem:
                 problems.append(problem)
         if problems:
             raise problems[0]
         return complete
 
-    async def _write(self, desired: Desired, live: dict[str, Any] | None, wanted: PolicyView) -> bool:
+    async def _write(self, desired: Desired, live: dict[str, Any] | None, desired_view: PolicyView) -> bool:
         if live is None:
             return False
-        if not carries(live, desired.names, wanted.conditions):
-            await self._api.replace(desired.path, with_conditions(live, desired.names, wanted.conditions))
+        if not carries(live, desired.names, desired_view.conditions):
+            await self._api.replace(
+                desired.path, with_conditions(live, desired.names, desired_view.conditions)
+            )
             self._on_written()
             stored = await self._api.get(desired.path)
             if stored is None:
                 return False
-            if not carries(stored, desired.names, wanted.conditions):
+            if not carries(stored, desired.names, desired_view.conditions):
                 raise NotStored(f"{desired.name} does not carry the conditions that were written")
-        self._carried[desired.path] = wanted
+        self._carried[desired.path] = desired_view
         return True
 
     def _skipped(self, found: Iterable[tuple[Desired, dict[str, Any] | None]]) -> FastPath | None:

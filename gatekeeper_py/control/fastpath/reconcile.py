@@ -34,20 +34,21 @@ from gatekeeper_py.runtime.logs import Log
 
 QUIET_SECONDS: Final = 1.0
 WRITE_INTERVAL_SECONDS: Final = 5.0
-"""A change that only adds to the fast path is written once the policy has not changed for the first, and
-not sooner than the second after the last write, because every API server compiles each write anew."""
+"""A change that only adds to the fast path is written once the policy has been unchanged for
+``QUIET_SECONDS``, and at the earliest ``WRITE_INTERVAL_SECONDS`` after the last write, because every API
+server compiles each write again."""
 
 UNSEEN_SECONDS: Final = 90.0
 """The API server sends a bookmark each minute, and the watch is restarted after 70 s of silence."""
 
 CONFIGMAP_RETRY_SECONDS: Final = 1.0
-"""Before the ConfigMap is compared again with what was delivered."""
+"""Delay before the ConfigMap is compared again with the delivered policy."""
 
 UNARMED_SECONDS: Final = 2.0
-"""Between two looks for a configuration that does not exist yet."""
+"""Interval between checks for a configuration that does not exist yet."""
 
 CHECK_SECONDS: Final = 60.0
-"""Between two checks of the configurations and the ConfigMap, while no watch reports a change."""
+"""Interval between checks of the configurations and the ConfigMap, while no watch reports a change."""
 
 IDLE_SECONDS: Final = 3600.0
 """Pause when nothing is due."""
@@ -62,7 +63,7 @@ class Parser(Protocol):
 
 
 class Observer(Protocol):
-    """Receives what there is to measure."""
+    """Receives the measurements."""
 
     def fastpath_known(self, revision: str) -> None: ...
 
@@ -127,9 +128,9 @@ class FastPathController:
         self._latest: Delivery | None = None
         self._view = unknown("the policy is not known yet")
         self._done: PolicyView | None = None
-        """What the configurations carry; ``None`` when that is not known."""
+        """The view whose conditions all configurations carry; ``None`` when that is not known."""
         self._carried = self._view
-        """What they last carried for certain."""
+        """The view whose conditions they carried when that was last certain."""
         self._check_now = False
         self._writing: asyncio.Task[bool] | None = None
         self._on_hold: _OnHold | None = None
@@ -173,26 +174,26 @@ class FastPathController:
         self._wake.set()
 
     async def shut_down(self) -> None:
-        """Remove every condition, since nobody keeps them in step afterwards."""
+        """Remove every condition, because nothing keeps them in step afterwards."""
         self.conditions = NO_CONDITIONS
         problem = await remove_conditions(self._store, self._writing, status=self._status, sleep=self._sleep)
         if problem:
             self._log.error("fastpath_cleanup_failed", problem=problem)
 
     async def step(self) -> float:
-        """Do what is due. Return the seconds until the next step, unless something changes before."""
+        """Do what is due. Return the seconds until the next step, if nothing changes before."""
         await self._compile()
-        wanted = self._wanted()
-        if wanted is self._done and self._next_check() <= 0 and not await self._unchanged(wanted):
+        desired_view = self._desired_view()
+        if desired_view is self._done and self._next_check() <= 0 and not await self._unchanged(desired_view):
             self._check_now = True
-        if wanted is not self._done or self._check_now:
-            pause = await self._apply(wanted)
+        if desired_view is not self._done or self._check_now:
+            pause = await self._apply(desired_view)
         else:
-            pause = await self._verify(wanted)
-        self._report(wanted)
+            pause = await self._verify(desired_view)
+        self._report(desired_view)
         if self._latest is not None:
             return 0.0
-        return max(min(pause, self._next_check(), self._next_deadline(wanted)), 0.0)
+        return max(min(pause, self._next_check(), self._next_deadline(desired_view)), 0.0)
 
     async def _step_forever(self) -> None:
         while True:
@@ -226,28 +227,32 @@ class FastPathController:
         known = self._view.policy
         self._observer.fastpath_known("" if known is None else known.revision)
 
-    def _wanted(self) -> PolicyView:
+    def _desired_view(self) -> PolicyView:
         if self._on_hold is not None and self._monotonic() >= self._on_hold.until:
             self._on_hold = None
-        wanted, on_hold = self._view, self._on_hold
-        if wanted.policy is not None:
+        desired_view, on_hold = self._view, self._on_hold
+        if desired_view.policy is not None:
             if self._blind():
-                wanted = unknown(f"the policy was not seen for more than {UNSEEN_SECONDS:.0f} s")
-            elif on_hold is not None and on_hold.view is wanted:
-                wanted = unknown(on_hold.problem)
+                desired_view = unknown(f"the policy was not seen for more than {UNSEEN_SECONDS:.0f} s")
+            elif on_hold is not None and on_hold.view is desired_view:
+                desired_view = unknown(on_hold.problem)
         done = self._done
         # The conditions are removed already, for the same reason.
-        return done if done is not None and wanted.problem and done.problem == wanted.problem else wanted
+        return (
+            done
+            if done is not None and desired_view.problem and done.problem == desired_view.problem
+            else desired_view
+        )
 
     def _blind(self) -> bool:
         return self._monotonic() - self._seen_at > UNSEEN_SECONDS
 
-    def _next_deadline(self, wanted: PolicyView) -> float:
+    def _next_deadline(self, desired_view: PolicyView) -> float:
         """Return the seconds until the policy counts as unseen, a rule expires, or a hold ends."""
         now, seconds = self._monotonic(), IDLE_SECONDS
         if self._view.compile_again is not None:
             seconds = min(seconds, (self._view.compile_again - self._now()).total_seconds())
-        if wanted.policy is not None:
+        if desired_view.policy is not None:
             seconds = min(seconds, self._seen_at + UNSEEN_SECONDS + 0.001 - now)
         if self._on_hold is not None and self._on_hold.view is self._view:
             seconds = min(seconds, self._on_hold.until - now)
@@ -259,13 +264,15 @@ class FastPathController:
             return IDLE_SECONDS
         return self._checked_at + CHECK_SECONDS - self._monotonic()
 
-    async def _unchanged(self, wanted: PolicyView) -> bool:
+    async def _unchanged(self, desired_view: PolicyView) -> bool:
         """Whether configurations and ConfigMap are unchanged; passes and watches may miss a change."""
         self._checked_at = self._monotonic()
-        return (await self._store.read()).carry(wanted.conditions) and await self._is_current(wanted)
+        return (await self._store.read()).carry(desired_view.conditions) and await self._is_current(
+            desired_view
+        )
 
-    async def _apply(self, wanted: PolicyView) -> float:
-        """Write what is wanted when it is time; return the seconds until the next step.
+    async def _apply(self, desired_view: PolicyView) -> float:
+        """Write the desired conditions when that is due; return the seconds until the next step.
 
         The configurations are read before the ConfigMap is compared, and written on the version that was
         read. So a write conflicts with what another controller made of a newer policy, and never undoes it.
@@ -274,86 +281,86 @@ class FastPathController:
             self._out_of_step_since = self._monotonic()
         self._check_now, self._done = False, None
         found = await self._store.read()
-        in_place = found.carry(wanted.conditions)
-        postponed = None if in_place else self._postponed(wanted, found)
+        in_place = found.carry(desired_view.conditions)
+        postponed = None if in_place else self._postponed(desired_view, found)
         if postponed is not None:
             return postponed
-        if not await self._is_current(wanted):
-            return self._not_current(wanted)
-        self.conditions = wanted.conditions
+        if not await self._is_current(desired_view):
+            return self._not_current(desired_view)
+        self.conditions = desired_view.conditions
         try:
             # Shielded, because a request that was sent may take effect even if nobody waits for its answer.
-            self._writing = asyncio.create_task(self._store.write(found, wanted))
+            self._writing = asyncio.create_task(self._store.write(found, desired_view))
             complete = await asyncio.shield(self._writing)
         except self._store.errors as problem:
-            return self._failed(wanted, problem)
+            return self._failed(desired_view, problem)
         self._retries.written()
         if not complete:
             return UNARMED_SECONDS
-        if not in_place and not await self._is_current(wanted):
-            return self._not_current(wanted)
-        return await self._applied(wanted)
+        if not in_place and not await self._is_current(desired_view):
+            return self._not_current(desired_view)
+        return await self._applied(desired_view)
 
-    def _postponed(self, wanted: PolicyView, found: LiveConditions) -> float | None:
-        """Return the seconds to wait when a write is not due yet, ``None`` when it is."""
+    def _postponed(self, desired_view: PolicyView, found: LiveConditions) -> float | None:
+        """Return the seconds to wait when a write is not due yet; ``None`` when it is due."""
         now = self._monotonic()
         interval = self._written_at + WRITE_INTERVAL_SECONDS - now
         early = max(self._changed_at + QUIET_SECONDS - now, interval)
-        if early > 0 and not wanted.fast_path.tightens(found.skipped):
+        if early > 0 and not desired_view.fast_path.tightens(found.skipped):
             return early
-        if interval > 0 and found.foreign and wanted.conditions.expressions:
+        if interval > 0 and found.foreign and desired_view.conditions.expressions:
             # Two controllers that compile different expressions must not overwrite each other in turns.
-            return self._hold(wanted, interval, "another controller writes match conditions")
+            return self._hold(desired_view, interval, "another controller writes match conditions")
         return None
 
-    def _not_current(self, wanted: PolicyView) -> float:
+    def _not_current(self, desired_view: PolicyView) -> float:
         problem = "the ConfigMap does not hold what was delivered"
-        return self._hold(wanted, CONFIGMAP_RETRY_SECONDS, problem)
+        return self._hold(desired_view, CONFIGMAP_RETRY_SECONDS, problem)
 
-    async def _applied(self, wanted: PolicyView) -> float:
-        """All configurations carry what is wanted: verify what it removes."""
-        previous, self._carried, self._done = self._carried.fast_path, wanted, wanted
+    async def _applied(self, desired_view: PolicyView) -> float:
+        """Verify the images that the new conditions remove, now that all configurations carry them."""
+        previous, self._carried, self._done = self._carried.fast_path, desired_view, desired_view
         self._checked_at = self._monotonic()
-        if wanted.conditions.expressions:
+        if desired_view.conditions.expressions:
             self._on_hold = None
             self._retries.accepted()
-        if wanted.policy is not None and wanted.fast_path.tightens(previous):
+        if desired_view.policy is not None and desired_view.fast_path.tightens(previous):
             self._change = "tightened"
-        await self._probe.begin(previous, wanted)
-        return await self._verify(wanted)
+        await self._probe.begin(previous, desired_view)
+        return await self._verify(desired_view)
 
-    async def _is_current(self, wanted: PolicyView) -> bool:
-        """Whether the ConfigMap holds what was delivered; ``False`` when it cannot be read.
+    async def _is_current(self, desired_view: PolicyView) -> bool:
+        """Whether the ConfigMap holds the delivered policy; ``False`` when it cannot be read.
 
         A watch may lag, and another controller may be ahead. Without expressions it does not matter.
         """
-        if not wanted.conditions.expressions:
+        if not desired_view.conditions.expressions:
             return True
         try:
             found = await self._api.get(self._policy_path)
         except self._errors:
             return False
         current = read_configmap((found or {}).get("data"), (found or {}).get("binaryData"))
-        return not current.findings and (current.text, current.mode) == (wanted.text, wanted.mode)
+        return not current.findings and (current.text, current.mode) == (desired_view.text, desired_view.mode)
 
-    def _failed(self, wanted: PolicyView, problem: Exception) -> float:
+    def _failed(self, desired_view: PolicyView, problem: Exception) -> float:
         """Log and count a failed write; return the seconds until the next step."""
         text = str(problem)[:500]
-        has_expressions = bool(wanted.conditions.expressions)
+        has_expressions = bool(desired_view.conditions.expressions)
         retry = self._retries.failed(self._status(problem), has_expressions=has_expressions)
         self._observer.fastpath_write(retry.result)
         if retry.result == "refused":
             self._log.error("fastpath_expression_refused", problem=text, retry_seconds=retry.seconds)
         else:
             self._log.warning("fastpath_write_failed", problem=text, retry_seconds=retry.seconds)
-        return self._hold(wanted, retry.seconds, retry.problem) if retry.problem else retry.seconds
+        return self._hold(desired_view, retry.seconds, retry.problem) if retry.problem else retry.seconds
 
     def _hold(self, held: PolicyView, seconds: float, problem: str) -> float:
-        """Leave a policy unwritten for a while; meanwhile the webhook is called for everything."""
+        """Do not write a policy's conditions for a while; meanwhile the webhook is called for everything."""
         self._on_hold = _OnHold(held, self._monotonic() + seconds, problem)
         return 0.0
 
-    async def _verify(self, wanted: PolicyView) -> float:
+    async def _verify(self, desired_view: PolicyView) -> float:
         """Continue the probe, but stop when something arrives that must not wait for a slow answer."""
         attempt = asyncio.create_task(self._probe.attempt())
         woken = asyncio.create_task(self._wake.wait())
@@ -366,22 +373,22 @@ class FastPathController:
             await asyncio.gather(attempt, woken, return_exceptions=True)
         if pause is not None:
             return pause
-        self._in_step(wanted)
+        self._in_step(desired_view)
         return IDLE_SECONDS
 
     def _written(self) -> None:
         self._written_at = self._monotonic()
         self._observer.fastpath_write("written")
 
-    def _in_step(self, wanted: PolicyView) -> None:
-        if wanted.policy is None or self._out_of_step_since is None:
+    def _in_step(self, desired_view: PolicyView) -> None:
+        if desired_view.policy is None or self._out_of_step_since is None:
             return
         seconds, self._out_of_step_since = self._monotonic() - self._out_of_step_since, None
         change, self._change = self._change, "loosened"
         self._observer.fastpath_synced(change, seconds)
         self._log.info(
             "fastpath_in_step",
-            revision=wanted.policy.revision,
+            revision=desired_view.policy.revision,
             change=change,
             # Without a suitable image, the conditions were only read back.
             verified_with=[each.image for each in self._probe.verified],
@@ -389,13 +396,15 @@ class FastPathController:
             rules=self._rules(),
         )
 
-    def _report(self, wanted: PolicyView) -> None:
-        in_step = wanted.policy is not None and self._done is wanted and self._out_of_step_since is None
+    def _report(self, desired_view: PolicyView) -> None:
+        in_step = (
+            desired_view.policy is not None and self._done is desired_view and self._out_of_step_since is None
+        )
         self._observer.fastpath_step(in_step=in_step, rules=self._rules())
-        if self._done is wanted and wanted.problem != self._reported:
-            self._reported = wanted.problem
-            if wanted.problem:
-                self._log.warning("fastpath_disabled", reason=wanted.problem)
+        if self._done is desired_view and desired_view.problem != self._reported:
+            self._reported = desired_view.problem
+            if desired_view.problem:
+                self._log.warning("fastpath_disabled", reason=desired_view.problem)
 
     def _rules(self) -> dict[Endpoint, int]:
         return dict(self._carried.rules)

@@ -49,7 +49,7 @@ ALARM: Final = 'gatekeeper_py_control_alarm{what="'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One replica of the server. What it serves is ``None`` when it could not be asked."""
+    """One replica of the server. Its mode and revision are ``None`` when it could not be read."""
 
     pod: str
     ready: bool
@@ -272,11 +272,11 @@ class _Assessment:
         if facts.deployment is None:
             self._problems.append(f"the Deployment {installation.deployment} does not exist")
             return
-        wanted = (facts.deployment.get("spec") or {}).get("replicas", 1)
+        should_exist = (facts.deployment.get("spec") or {}).get("replicas", 1)
         ready = sum(each.ready for each in replicas)
-        if ready < wanted:
-            self._problems.append(f"{ready} of {wanted} replicas are ready")
-        if not wanted:
+        if ready < should_exist:
+            self._problems.append(f"{ready} of {should_exist} replicas are ready")
+        if not should_exist:
             self._problems.append(f"the Deployment {installation.deployment} is scaled to no replicas")
 
     def _check_replicas(self, replicas: tuple[Replica, ...], policy: Policy | None) -> None:
@@ -303,11 +303,11 @@ class _Assessment:
         found = []
         for template, build in zip(templates, (validating, mutating), strict=True):
             live = self._facts.webhooks.get(template.path)
-            wanted = self._wanted(template, policy, live, paused=paused)
+            should_exist = self._should_exist(template, policy, live, paused=paused)
             problem = ""
             if live is None:
-                problem = "does not exist" if wanted else ""
-            elif not wanted:
+                problem = "does not exist" if should_exist else ""
+            elif not should_exist:
                 problem = "exists, although it should not"
             else:
                 desired = None if settings is None else build(target, settings)
@@ -317,7 +317,7 @@ class _Assessment:
             found.append(Webhook(name=template.name, present=live is not None, as_desired=not problem))
         return tuple(found)
 
-    def _wanted(
+    def _should_exist(
         self, template: Desired, policy: Policy | None, live: dict[str, Any] | None, *, paused: bool
     ) -> bool:
         """Whether a configuration should exist."""
@@ -401,10 +401,10 @@ class _Assessment:
 
     def _enforcement(self, *, paused: bool) -> Enforcement | None:
         """Return what the newest proof of a controller says."""
-        asked = [each.metrics for each in self._facts.controllers if ENFORCED in each.metrics]
-        if not asked:
+        answering = [each.metrics for each in self._facts.controllers if ENFORCED in each.metrics]
+        if not answering:
             return None
-        metrics = max(asked, key=lambda each: each.get(LAST_ENFORCED, 0.0))
+        metrics = max(answering, key=lambda each: each.get(LAST_ENFORCED, 0.0))
         timestamp = metrics.get(LAST_ENFORCED, 0.0)
         last = datetime.fromtimestamp(timestamp, UTC) if timestamp else None
         found = Enforcement(enforced=metrics[ENFORCED] == 1, last=last)
@@ -418,10 +418,10 @@ class _Assessment:
         return found
 
     def _check_mutation(self, policy: Policy | None, *, paused: bool) -> None:
-        asked = [each for each in self._facts.controllers if not each.problem]
-        if policy is None or paused or not asked or not rewrites(policy, self._now).possible:
+        answering = [each for each in self._facts.controllers if not each.problem]
+        if policy is None or paused or not answering or not rewrites(policy, self._now).possible:
             return
-        if not any(each.metrics.get(MUTATION_ACTIVE) for each in asked):
+        if not any(each.metrics.get(MUTATION_ACTIVE) for each in answering):
             self._problems.append("the mutating webhook is not active yet")
 
 

@@ -11,7 +11,7 @@ class PodFacts:
     """One Pod: whether it is ready, and what its health listener answers.
 
     ``policy`` is what ``/policy`` of a replica shows. ``metrics`` holds samples by name and labels, as they
-    are written in the text format. ``problem`` says why the Pod could not be asked.
+    are written in the text format. ``problem`` is why the Pod could not be read.
     """
 
     name: str

@@ -30,8 +30,8 @@ def differences(live: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[s
     names = [webhook.get("name") for webhook in webhooks]
     if names != [webhook["name"] for webhook in document["webhooks"]]:
         return (*found, "webhooks")
-    for webhook, wanted in zip(webhooks, document["webhooks"], strict=True):
-        found += [f"webhooks[{wanted['name']}].{key}" for key in _webhook_differences(webhook, wanted)]
+    for webhook, desired in zip(webhooks, document["webhooks"], strict=True):
+        found += [f"webhooks[{desired['name']}].{key}" for key in _webhook_differences(webhook, desired)]
     return tuple(found)
 
 
@@ -43,12 +43,12 @@ def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, 
     """
     metadata = dict(live.get("metadata") or {})
     metadata.pop("managedFields", None)
-    wanted = document["metadata"]
-    metadata["labels"] = {**(metadata.get("labels") or {}), **wanted["labels"]}
+    desired = document["metadata"]
+    metadata["labels"] = {**(metadata.get("labels") or {}), **desired["labels"]}
     annotations = metadata.get("annotations") or {}
     kept = {key: value for key, value in annotations.items() if key != FAST_PATH_REVISION}
-    metadata["annotations"] = kept | (wanted.get("annotations") or {})
-    ours = wanted["ownerReferences"]
+    metadata["annotations"] = kept | (desired.get("annotations") or {})
+    ours = desired["ownerReferences"]
     others = [
         owner
         for owner in metadata.get("ownerReferences") or ()
@@ -111,65 +111,65 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def _metadata_differences(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def _metadata_differences(metadata: Mapping[str, Any], desired: Mapping[str, Any]) -> list[str]:
     found = []
     labels = metadata.get("labels") or {}
-    if any(labels.get(key) != value for key, value in wanted["labels"].items()):
+    if any(labels.get(key) != value for key, value in desired["labels"].items()):
         found.append("metadata.labels")
-    annotations, ours = metadata.get("annotations") or {}, wanted.get("annotations") or {}
+    annotations, ours = metadata.get("annotations") or {}, desired.get("annotations") or {}
     if annotations.get(FAST_PATH_REVISION) != ours.get(FAST_PATH_REVISION):
         found.append(f"metadata.annotations[{FAST_PATH_REVISION}]")
     owners = {owner.get("uid") for owner in metadata.get("ownerReferences") or ()}
-    if not {owner["uid"] for owner in wanted["ownerReferences"]} <= owners:
+    if not {owner["uid"] for owner in desired["ownerReferences"]} <= owners:
         found.append("metadata.ownerReferences")
     return found
 
 
-def _webhook_differences(webhook: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    return [key for key in wanted if not _same(key, webhook, wanted)]
+def _webhook_differences(webhook: Mapping[str, Any], desired: Mapping[str, Any]) -> list[str]:
+    return [key for key in desired if not _same(key, webhook, desired)]
 
 
-def _same(key: str, webhook: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _same(key: str, webhook: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     live = webhook.get(key)
     match key:
         case "clientConfig":
-            return _same_client(live or {}, wanted[key])
+            return _same_client(live or {}, desired[key])
         case "namespaceSelector":
-            tolerated = _tolerated(webhook, wanted)
+            tolerated = _tolerated(webhook, desired)
             terms = [term for term in (live or {}).get("matchExpressions") or () if term not in tolerated]
-            return _same_selector({**(live or {}), "matchExpressions": terms}, wanted[key])
+            return _same_selector({**(live or {}), "matchExpressions": terms}, desired[key])
         case "objectSelector":
-            return _same_selector(live or {}, wanted[key])
+            return _same_selector(live or {}, desired[key])
         case "rules" | "matchConditions":
-            ours = wanted[key]
+            ours = desired[key]
             theirs = live or []
             return len(theirs) == len(ours) and all(map(_covers, theirs, ours))
         case _:
-            return bool(live == wanted[key])
+            return bool(live == desired[key])
 
 
-def _covers(live: Any, wanted: Mapping[str, Any]) -> bool:
+def _covers(live: Any, desired: Mapping[str, Any]) -> bool:
     """Whether a live mapping has every field of ours with our value, whatever else it has."""
-    return isinstance(live, dict) and all(live.get(key) == value for key, value in wanted.items())
+    return isinstance(live, dict) and all(live.get(key) == value for key, value in desired.items())
 
 
-def _same_client(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _same_client(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     return (
         not live.get("url")
-        and live.get("caBundle", "") == wanted.get("caBundle", "")
-        and _covers(live.get("service"), wanted["service"])
+        and live.get("caBundle", "") == desired.get("caBundle", "")
+        and _covers(live.get("service"), desired["service"])
     )
 
 
-def _same_selector(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return (live.get("matchLabels") or {}) == (wanted.get("matchLabels") or {}) and (
+def _same_selector(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    return (live.get("matchLabels") or {}) == (desired.get("matchLabels") or {}) and (
         live.get("matchExpressions") or []
-    ) == (wanted.get("matchExpressions") or [])
+    ) == (desired.get("matchExpressions") or [])
 
 
-def _tolerated(webhook: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Any]:
+def _tolerated(webhook: Mapping[str, Any], desired: Mapping[str, Any]) -> list[Any]:
     """Return the tolerated terms of a live webhook; none when there are suspiciously many."""
-    ours = wanted["namespaceSelector"].get("matchExpressions") or ()
+    ours = desired["namespaceSelector"].get("matchExpressions") or ()
     terms = [
         term
         for term in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
@@ -180,11 +180,11 @@ def _tolerated(webhook: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[An
     return terms if len(terms) <= MAX_TOLERATED_TERMS else []
 
 
-def _repaired_webhook(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    repaired = {**live, **wanted}
-    terms = _tolerated(live, wanted)
+def _repaired_webhook(live: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
+    repaired = {**live, **desired}
+    terms = _tolerated(live, desired)
     if terms:
-        ours = wanted["namespaceSelector"]
+        ours = desired["namespaceSelector"]
         repaired["namespaceSelector"] = {
             **ours,
             "matchExpressions": [*(ours.get("matchExpressions") or ()), *terms],

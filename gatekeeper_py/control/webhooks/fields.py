@@ -233,13 +233,13 @@ def report(
     remarks.add(Remark(code=code, path=path, message=message, proposal=proposal, at_key=at_key))
 
 
-def _wrong_type(reader: Reader, node: Node, remarks: Remarks, wanted: str, proposal: str = "") -> None:
+def _wrong_type(reader: Reader, node: Node, remarks: Remarks, expected: str, proposal: str = "") -> None:
     if node.value is UNKNOWN:
         return  # an alias or a tag, which is reported already
     value = {"mapping": {}, "list": []}.get(node.kind, node.value)
     if value is None and reader.path:
         proposal = "leave the field out"
-    report(reader, remarks, "wrong-type", f"must be {wanted}, not {type_name(value)}", proposal)
+    report(reader, remarks, "wrong-type", f"must be {expected}, not {type_name(value)}", proposal)
 
 
 def _described(description: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from gatekeeper_py.core.names import NAMESPACE_LABEL
 from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.parse.events import Reader, Unreadable
-from gatekeeper_py.core.policy.parse.places import as_findings
+from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
 
 FailurePolicy = Literal["Fail", "Ignore"]

@@ -152,8 +152,8 @@ def _stage(
 
 
 def _likeness(rule: Rule, location: Location) -> float:
-    wanted = "/".join((rule.pattern.host, *rule.pattern.segments))
-    return difflib.SequenceMatcher(None, wanted, location.name, autojunk=False).quick_ratio()
+    name = "/".join((rule.pattern.host, *rule.pattern.segments))
+    return difflib.SequenceMatcher(None, name, location.name, autojunk=False).quick_ratio()
 
 
 def _in_words(

@@ -53,14 +53,14 @@ def image_line(judgement: Judgement) -> str:
     """Return the line for one rejected image."""
     slot, decision = judgement.slot, judgement.decision
     name = f' "{escape(slot.name, 63)}"' if slot.name else ""
-    place = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
+    subject = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
     if slot.problem:
-        return f"{place}: not approved: {slot.problem}"
+        return f"{subject}: not approved: {slot.problem}"
     if decision.reason in {"absent", "unverified"}:
-        return f"{place}: {escape(slot.value)} {decision.detail}"
+        return f"{subject}: {escape(slot.value)} {decision.detail}"
     mirrored = "on its mirror, " if judgement.rewritten else ""
     use = f"; use {judgement.use}" if judgement.use else ""
-    return f"{place}: {escape(slot.value)} is not approved: {mirrored}{decision.detail}{use}"
+    return f"{subject}: {escape(slot.value)} is not approved: {mirrored}{decision.detail}{use}"
 
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
@@ -80,8 +80,8 @@ def finding_warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 def undeclared_warning(kind: str) -> str:
     """Return the warning for a kind in which no image was found: how to declare where images are."""
-    said = ": no image found; declare any under resources in the policy"
-    return escape(kind, MAX_WARNING_LENGTH - len(said)) + said
+    suffix = ": no image found; declare any under resources in the policy"
+    return escape(kind, MAX_WARNING_LENGTH - len(suffix)) + suffix
 
 
 def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], str]) -> str:

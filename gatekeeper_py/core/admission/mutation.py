@@ -127,19 +127,19 @@ def _pull_secrets(
     obj: dict[str, Any], rewritten: tuple[Judgement, ...], policy: ActivePolicy
 ) -> Iterator[PatchOperation]:
     """Add the pull secrets of the mirrors that were used, unless the Pod names them already."""
-    wanted = {
+    secrets = {
         secret
         for judgement in rewritten
         if judgement.mirror is not None and (secret := policy.pull_secret(judgement.mirror)) is not None
     }
-    if not wanted:
+    if not secrets:
         return
     present = obj["spec"].get("imagePullSecrets")
     if present is not None and not isinstance(present, list):
         return  # the API server refuses such a Pod, and a patch must not fail before it does
     names = (entry.get("name") for entry in present or () if isinstance(entry, dict))
     named = {name for name in names if isinstance(name, str)}
-    added = [{"name": name} for name in sorted(wanted - named)]
+    added = [{"name": name} for name in sorted(secrets - named)]
     if present is None:
         yield {"op": "add", "path": "/spec/imagePullSecrets", "value": added}
     else:

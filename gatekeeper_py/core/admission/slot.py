@@ -96,9 +96,9 @@ def image_slot(parts: Parts, noun: str, value: Any, name: str | None = None, *, 
     return Slot(parts, noun, value, name, f"the image is {type_name(value)}, not text")
 
 
-def wrong_type(parts: Parts, noun: str, value: Any, wanted: str, name: str | None = None) -> Slot:
+def wrong_type(parts: Parts, noun: str, value: Any, expected: str, name: str | None = None) -> Slot:
     """Return the slot for a value of the wrong type."""
-    return Slot(parts, noun, value, name, f"it is {type_name(value)}, not {wanted}")
+    return Slot(parts, noun, value, name, f"it is {type_name(value)}, not {expected}")
 
 
 def too_many(parts: Parts, noun: str, count: int) -> Slot:

@@ -26,24 +26,24 @@ from gatekeeper_py.core.admission.slot import (
 from gatekeeper_py.core.policy.resources import PathTree
 
 MAX_COMPARED: Final = 50_000
-"""JSON values of an old and a new object that are compared, some 10 ms of work. Only what stands in the place
-of an image and is not one is compared at all, so real objects have none."""
+"""JSON values of an old and a new object that are compared, some 10 ms of work. Only values of image fields
+that are not text are compared, so real objects have none."""
 
 Resources = Mapping[GroupKind, PathTree]
 
 
 def slots(kind: GroupKind, obj: Any, resources: Resources, budget: StepBudget | None = None) -> list[Slot]:
-    """Return every place for an image in an object, even those that hold no usable one; each place once.
+    """Return a slot for every image field of an object, each field once, even if it holds no usable image.
 
-    An object with more than ``MAX_IMAGES`` has one slot, whose problem says so. So has one in which declared
-    paths take more steps than are left in ``budget``, which is that of one object by default.
+    For an object with more than ``MAX_IMAGES`` the only slot states that as its problem. The same applies
+    if declared paths take more steps than are left in ``budget``, which is that of one object by default.
     """
-    place = POD_SPECS.get(kind)
+    path = POD_SPECS.get(kind)
     found: list[Slot] = []
     if kind == POD:
         _pod(obj, found)
-    elif place is not None:
-        _template(obj, place, found)
+    elif path is not None:
+        _template(obj, path, found)
     else:
         specs, excess = pod_specs_in(obj)
         if excess is not None:
@@ -57,27 +57,28 @@ def slots(kind: GroupKind, obj: Any, resources: Resources, budget: StepBudget | 
 
 
 def _with_declared(obj: Any, declared: PathTree, found: list[Slot], budget: StepBudget) -> list[Slot]:
-    """Return the slots found so far and those at declared paths, each place once."""
+    """Return the slots found so far and those at declared paths, each field once."""
     try:
         at_paths = images_at(obj, declared, budget)
     except OutOfSteps as out:
         return [too_many_steps(out.parts)]
     if are_too_many(at_paths):
         return at_paths
-    by_place = {slot.parts: slot for slot in found}
+    by_parts = {slot.parts: slot for slot in found}
     for slot in at_paths:
-        by_place.setdefault(slot.parts, slot)
-    if len(by_place) > MAX_IMAGES:
-        return [too_many(next(iter(by_place)), "image", len(by_place))]
-    return list(by_place.values())
+        by_parts.setdefault(slot.parts, slot)
+    if len(by_parts) > MAX_IMAGES:
+        return [too_many(next(iter(by_parts)), "image", len(by_parts))]
+    return list(by_parts.values())
 
 
 def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[list[Slot], bool]:
     """Return the slots of ``obj`` whose value is not already in ``old``, and whether ``obj`` has any slot.
 
-    Images are compared as written, wherever they stood; what is not an image, at its place. If either object
-    has too many images, they are the same only if nothing but their metadata differs. Otherwise an old
-    object with too many has none that count as present.
+    Images are compared as written, regardless of their field. A value that is not an image is compared with
+    the old value of the same field. If either object has too many images, the two count as the same only if
+    nothing but their metadata differs. Otherwise an old object with too many images counts as one without
+    images.
     """
     budget = StepBudget()
     now = slots(kind, obj, resources, budget)
@@ -178,17 +179,17 @@ def _pod(obj: Any, found: list[Slot]) -> None:
         _pod_spec(spec, ("spec",), found, in_pod=True)
 
 
-def _template(obj: Any, place: tuple[str, ...], found: list[Slot]) -> None:
+def _template(obj: Any, path: tuple[str, ...], found: list[Slot]) -> None:
     value = obj
-    for depth, key in enumerate(place):
+    for depth, key in enumerate(path):
         if value is None:
             return
         if not isinstance(value, dict):
-            found.append(wrong_type(place[:depth], "image", value, "a mapping"))
+            found.append(wrong_type(path[:depth], "image", value, "a mapping"))
             return
         value = value.get(key)
     if value is not None:
-        _pod_spec(value, place, found, in_pod=False)
+        _pod_spec(value, path, found, in_pod=False)
 
 
 def _pod_spec(spec: Any, parts: Parts, found: list[Slot], *, in_pod: bool, noun: str = "") -> None:

@@ -29,7 +29,7 @@ from gatekeeper_py.core.images.reference import (
     parse_reference,
 )
 from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
-from gatekeeper_py.core.policy.parse.places import as_findings
+from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 

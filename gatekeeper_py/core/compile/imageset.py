@@ -53,7 +53,7 @@ class ImageSet:
 
     @property
     def qualified(self) -> bool:
-        """Whether a tag or a digest is wanted."""
+        """Whether the set requires a tag or a digest."""
         return self.tag is not None or self.digest is not None
 
     @property

@@ -18,25 +18,26 @@ from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 from gatekeeper_py.core.images.reference import Location
 
 Qualifiers = tuple[str | None, ...]
-"""What a leaf is asked for, e.g. ``("@sha256:…", "@*", None)`` or ``(":v1", None)``."""
+"""The qualifiers that a look-up in a leaf accepts, e.g. ``("@sha256:…", "@*", None)`` or ``(":v1",
+None)``."""
 
 
 def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
-    """The qualifiers that an image with this effective tag and digest satisfies literally."""
+    """Return the qualifiers that an image with this effective tag and digest satisfies literally."""
     if digest is not None:
         return (f"@{digest}", f"@{ANY}", None)
     return (None,) if tag is None else (f":{tag}", None)
 
 
 _NOTHING: Final[dict[Any, Any]] = {}
-"""In place of the mappings that most hosts and places do not need: a policy may have 200,000 of them."""
+"""Replaces the mappings that most hosts and paths do not need: a policy may have 200,000 of them."""
 
 
 class _Leaf:
-    """All rules for one place.
+    """All rules for one host and path.
 
-    ``_always`` is the first of those that ask for nothing more, ``_hashed`` has those that ask for literal
-    tags, digests and namespaces.
+    ``_always`` is the first rule without further conditions. ``_hashed`` has the rules that require literal
+    tags, digests or namespaces.
     """
 
     __slots__ = ("_always", "_hashed", "_scoped", "_tags")
@@ -82,9 +83,9 @@ class _Leaf:
                     order = self._hashed.get((qualifier, namespace))
                     if order is not None:
                         yield order
-        asked = qualifiers[0]
-        if self._tags is not None and asked is not None and asked[0] == ":":
-            yield from self._tags.matching(asked[1:], scan=scan)
+        first = qualifiers[0]
+        if self._tags is not None and first is not None and first[0] == ":":
+            yield from self._tags.matching(first[1:], scan=scan)
         if self._scoped is not None and namespace is not None:
             for leaf in self._scoped.matching(namespace, scan=scan):
                 yield from leaf.orders(qualifiers, None, scan=scan)
@@ -92,7 +93,7 @@ class _Leaf:
 
 @dataclass(slots=True)
 class _Ends:
-    """What ends at one path with wildcards: rules for exactly it, and for all below it."""
+    """The rules for one path with wildcards: for exactly this path, and for all paths below it."""
 
     exact: _Leaf | None = None
     subtree: _Leaf | None = None
@@ -105,7 +106,7 @@ class _Ends:
 
 
 class _Paths:
-    """All rules for one host. ``_all`` is the place of those for the whole host."""
+    """All rules for one host. ``_all`` is the leaf with the rules for the whole host."""
 
     __slots__ = ("_all", "_depth", "_exact", "_globs", "_subtree")
 
@@ -147,7 +148,7 @@ class _Paths:
     def leaves(
         self, segments: tuple[str, ...], *, subtree: bool, scan: Scan | None = None
     ) -> Iterator[_Leaf]:
-        """Yield every leaf whose path matches; with ``subtree``, whose path covers all below."""
+        """Yield every leaf whose path matches; with ``subtree``, every leaf whose path covers all below."""
         if self._all is not None:
             yield self._all
         if not subtree and (exact := self._exact.get(segments)) is not None:
@@ -168,7 +169,7 @@ class _Paths:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """Places that hold all that a pattern can match. It is true when there are some."""
+    """The leaves whose paths match everything that a pattern can match. True if there are any."""
 
     _leaves: tuple[_Leaf, ...]
     _scan: Scan
@@ -177,7 +178,7 @@ class Cover:
         return bool(self._leaves)
 
     def orders(self, qualifiers: Qualifiers, namespace: str | None) -> Iterator[int]:
-        """Yield the orders of the rules there that match whatever has these qualifiers.
+        """Yield the orders of the rules in these leaves that match any image with these qualifiers.
 
         ``namespace`` may be the text of a glob.
         """
@@ -187,7 +188,7 @@ class Cover:
 
 @dataclass(slots=True)
 class PatternIndex:
-    """Patterns with their order; ``find`` gives the first in that order that matches."""
+    """Patterns with their order; ``find`` returns the first match in that order."""
 
     _hosts: dict[str, _Paths] = field(default_factory=dict)
     _host_globs: dict[str, GlobTree[_Paths]] = field(default_factory=dict)
@@ -199,7 +200,7 @@ class PatternIndex:
         self._paths(pattern.host).leaf(pattern).add(order, pattern, namespaces)
 
     def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> int | None:
-        """The lowest order that matches, or ``None``."""
+        """Return the lowest order that matches, or ``None``."""
         best: int | None = None
         for paths in self._paths_of(location.host):
             for leaf in paths.leaves(location.segments, subtree=False):
@@ -225,9 +226,9 @@ class PatternIndex:
                 yield from leaf.orders(qualifiers, namespace, scan=scan)
 
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
-        """Return the places that hold all that ``pattern`` can match (some, not always all).
+        """Return leaves whose paths match everything that ``pattern`` can match; some may be missing.
 
-        The place of a pattern that was added is among them.
+        The leaf of an added pattern is always among them.
         """
         return Cover(
             tuple(
@@ -272,5 +273,5 @@ class PatternIndex:
 
 
 def _labels(name: str) -> tuple[str, ...]:
-    """The labels of a host, the last one first: endings differ less than beginnings."""
+    """Return the labels of a host, the last one first: hosts share endings more often than beginnings."""
     return tuple(reversed(name.split(".")))

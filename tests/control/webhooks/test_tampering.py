@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from control.world import BOTH, VALIDATING, World
-from gatekeeper_py.control.configurations import Changes, Wanted
+from gatekeeper_py.control.configurations import Changes, DesiredState
 from gatekeeper_py.control.webhooks.conditions import CONDITION_NAME, Conditions, with_conditions
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.tampering import TAMPERINGS, tampering
@@ -40,14 +40,14 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-async def after(edit: Callable[[World], object], wanted: Wanted = BOTH) -> Changes:
+async def after(edit: Callable[[World], object], desired_state: DesiredState = BOTH) -> Changes:
     """Return what a pass wrote after somebody edited an armed installation."""
     world = World()
     process = world.process()
-    await world.converge(process, wanted=wanted)
+    await world.converge(process, desired_state=desired_state)
     edit(world)
-    changes = (await world.reconcile(process, wanted)).changes
-    again = (await world.reconcile(process, wanted)).changes
+    changes = (await world.reconcile(process, desired_state)).changes
+    again = (await world.reconcile(process, desired_state)).changes
     assert again.tampering == ()
     return changes
 
@@ -84,7 +84,7 @@ async def test_new_settings_are_none() -> None:
     world = World()
     process = world.process()
     await world.converge(process)
-    settings = Wanted(settings=WebhookSettings(exempt_namespaces=("storage",)), mutates=True)
+    settings = DesiredState(settings=WebhookSettings(exempt_namespaces=("storage",)), mutates=True)
     changes = (await world.reconcile(process, settings)).changes
     assert changes.updated
     assert changes.tampering == ()
@@ -98,12 +98,12 @@ def carrying(world: World, conditions: Conditions) -> None:
 
 
 async def test_conditions_of_the_fast_path_that_somebody_edits() -> None:
-    wanted = Wanted(mutates=True, conditions=lambda: CONDITIONS)
+    desired_state = DesiredState(mutates=True, conditions=lambda: CONDITIONS)
     world = World()
     process = world.process()
-    await world.converge(process, wanted=wanted)
+    await world.converge(process, desired_state=desired_state)
     carrying(world, CONDITIONS)
-    assert (await world.reconcile(process, wanted)).changes.tampering == ()
+    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
     def edit(document: dict[str, Any]) -> None:
         for each in pods(document)["matchConditions"]:
@@ -111,38 +111,38 @@ async def test_conditions_of_the_fast_path_that_somebody_edits() -> None:
                 each["expression"] = "false"
 
     world.cluster.edit(VALIDATING, edit)
-    changes = (await world.reconcile(process, wanted)).changes
+    changes = (await world.reconcile(process, desired_state)).changes
     assert changes.tampering == ("conditions",)
     assert changes.conditions_differ
-    assert (await world.reconcile(process, wanted)).changes.tampering == ()
+    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
 
 async def test_a_webhook_that_is_removed_with_its_conditions_is_one_change() -> None:
-    wanted = Wanted(mutates=True, conditions=lambda: CONDITIONS)
+    desired_state = DesiredState(mutates=True, conditions=lambda: CONDITIONS)
     world = World()
     process = world.process()
-    await world.converge(process, wanted=wanted)
+    await world.converge(process, desired_state=desired_state)
     carrying(world, CONDITIONS)
-    await world.reconcile(process, wanted)
+    await world.reconcile(process, desired_state)
     world.cluster.edit(VALIDATING, lambda document: document["webhooks"].pop(0))
-    assert (await world.reconcile(process, wanted)).changes.tampering == ("webhooks",)
+    assert (await world.reconcile(process, desired_state)).changes.tampering == ("webhooks",)
     carrying(world, CONDITIONS)
-    assert (await world.reconcile(process, wanted)).changes.tampering == ()
+    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
 
 async def test_conditions_that_follow_a_new_policy_are_none() -> None:
     newer = Conditions(expressions={POD_VALIDATION: "false"}, revision="fedcba987654")
-    wanted = [CONDITIONS]
-    asked = Wanted(mutates=True, conditions=lambda: wanted[0])
+    current = [CONDITIONS]
+    desired_state = DesiredState(mutates=True, conditions=lambda: current[0])
     world = World()
     process = world.process()
-    await world.converge(process, wanted=asked)
+    await world.converge(process, desired_state=desired_state)
     carrying(world, CONDITIONS)
-    await world.reconcile(process, asked)
-    wanted[0] = newer
-    assert (await world.reconcile(process, asked)).changes.tampering == ()
+    await world.reconcile(process, desired_state)
+    current[0] = newer
+    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
     carrying(world, newer)
-    assert (await world.reconcile(process, asked)).changes.tampering == ()
+    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
 
 def test_every_field_that_we_write_has_a_kind() -> None:

@@ -35,7 +35,7 @@ from gatekeeper_py.core.policy.lint.patterns import (
     one_segment,
 )
 from gatekeeper_py.core.policy.lint.subject import Linted, Subject
-from gatekeeper_py.core.policy.parse.places import as_findings
+from gatekeeper_py.core.policy.parse.positions import as_findings
 
 RULE_FIELDS: Final = MappingProxyType(
     {

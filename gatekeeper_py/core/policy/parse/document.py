@@ -15,7 +15,7 @@ from gatekeeper_py.core.policy.finding import Mark, Path, Remark, Remarks
 from gatekeeper_py.core.policy.limits import MAX_ENTRIES, MAX_FILE_BYTES, MAX_RULES, MAX_TARGETS
 from gatekeeper_py.core.policy.parse.conflicts import MirrorEnds, mirror_conflicts
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader, Unreadable
-from gatekeeper_py.core.policy.parse.places import as_findings
+from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.schema import (
     AllowModel,
     DocumentModel,

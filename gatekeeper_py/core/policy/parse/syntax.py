@@ -1,4 +1,4 @@
-"""Text that is not YAML: libyaml's errors in plain words."""
+"""Explain libyaml's errors for text that is not YAML."""
 
 from __future__ import annotations
 
@@ -78,27 +78,27 @@ class Explanation:
 
 
 def explain(problem: MarkedYAMLError, text: str) -> Explanation:
-    """Say in plain words why ``text`` is not YAML, and where."""
-    said, context = problem.problem or "", problem.context or ""
+    """Return why ``text`` is not YAML, and the position of the mistake."""
+    problem_text, context = problem.problem or "", problem.context or ""
     begins = problem.context_mark or problem.problem_mark
-    place = problem.problem_mark or begins
-    if begins is None or place is None:
-        return Explanation(Mark(1, 1), f"not YAML: {escape(said or context)}", "")
+    mark = problem.problem_mark or begins
+    if begins is None or mark is None:
+        return Explanation(Mark(1, 1), f"not YAML: {escape(problem_text or context)}", "")
     first = text[begins.index : begins.index + 1]
     scanned = context.startswith(("while scanning", "while parsing a tag", "while parsing a node"))
     if first in _INDICATORS and scanned:
         return Explanation(_mark(begins), *_quote(first, text, begins.index))
-    if said == "found character that cannot start any token":
+    if problem_text == "found character that cannot start any token":
         if first == "\t":
             return Explanation(_mark(begins), "a tab in the indentation", "indent with spaces")
         return Explanation(_mark(begins), *_quote(first, text, begins.index))
-    meaning = _MEANINGS.get(said)
+    meaning = _MEANINGS.get(problem_text)
     if meaning is not None:
-        # What is never closed is looked for where it begins; everything else is where it was noticed.
+        # Report text that is never closed where it begins, and every other mistake where libyaml noticed it.
         open_ended = "never closed" in meaning[0] or "lacks" in meaning[0]
-        return Explanation(_mark(begins if open_ended else place), *meaning)
-    shown = ": ".join(part for part in (context, said) if part)
-    return Explanation(_mark(place), f"not YAML: {escape(shown)}", "")
+        return Explanation(_mark(begins if open_ended else mark), *meaning)
+    shown = ": ".join(part for part in (context, problem_text) if part)
+    return Explanation(_mark(mark), f"not YAML: {escape(shown)}", "")
 
 
 def _quote(first: str, text: str, index: int) -> tuple[str, str]:
@@ -114,5 +114,5 @@ def _quote(first: str, text: str, index: int) -> tuple[str, str]:
     )
 
 
-def _mark(place: object) -> Mark:
-    return Mark(place.line + 1, place.column + 1)  # type: ignore[attr-defined]
+def _mark(mark: object) -> Mark:
+    return Mark(mark.line + 1, mark.column + 1)  # type: ignore[attr-defined]

@@ -60,8 +60,8 @@ class Section:
         if self._parse is not None and isinstance(node.value, str):
             return self._rule(self._parse, node.value, tuple(reader.path)), {}
         if node.value is not UNKNOWN:
-            wanted = "a mapping" if self._parse is None else "a pattern or a mapping"
-            self._remarks.add(wrong_type(tuple(reader.path), wanted, value_of(node)))
+            expected = "a mapping" if self._parse is None else "a pattern or a mapping"
+            self._remarks.add(wrong_type(tuple(reader.path), expected, value_of(node)))
         return None, {}
 
     def _rule(self, parse: Callable[[str], Pattern], text: str, path: Path) -> RuleEntry | None:
@@ -136,17 +136,17 @@ def unknown_field(path: Path, key: str, known: tuple[str, ...]) -> Remark:
     )
 
 
-def wrong_type(path: Path, wanted: str, value: Any) -> Remark:
-    """Return the problem of a value that is not ``wanted``, such as "a list"."""
+def wrong_type(path: Path, expected: str, value: Any) -> Remark:
+    """Return the problem of a value that is not ``expected``, such as "a list"."""
     proposal = ""
-    if isinstance(value, int | float) and not isinstance(value, bool) and "list" not in wanted:
+    if isinstance(value, int | float) and not isinstance(value, bool) and "list" not in expected:
         proposal = "quote it"
-    if value is None and wanted == "a list":
+    if value is None and expected == "a list":
         return _empty_field(path)
     return Remark(
         code="wrong-type",
         path=path,
-        message=f"must be {wanted}, not {type_name(value)}",
+        message=f"must be {expected}, not {type_name(value)}",
         proposal=proposal,
     )
 
@@ -208,9 +208,9 @@ def _worded(details: ErrorDetails, path: Path) -> Remark:
         most, count = context["max_length"], context["actual_length"]
         return Remark(code="too-many", path=path, message=f"at most {most:,} entries, here {count:,}")
     if kind == "literal_error":
-        wanted = _choices(path)
-        message = f"must be {listed(wanted)}, not {shown(value)}"
-        return Remark(code="bad-value", path=path, message=message, proposal=did_you_mean(value, wanted))
+        expected = _choices(path)
+        message = f"must be {listed(expected)}, not {shown(value)}"
+        return Remark(code="bad-value", path=path, message=message, proposal=did_you_mean(value, expected))
     if kind in _TYPE_NAMES:
         return wrong_type(path, _TYPE_NAMES[kind], value)
     return Remark(code=kind, path=path, message=details["msg"], proposal=str(context.get("proposal", "")))

@@ -10,7 +10,7 @@ import pytest
 from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.limits import MAX_LEVELS
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader, Unreadable
-from gatekeeper_py.core.policy.parse.places import as_findings
+from gatekeeper_py.core.policy.parse.positions import as_findings
 
 
 def value_of(reader: Reader, node: Node) -> Any:

@@ -1,11 +1,11 @@
-"""Remarks become findings with lines: the text is read once more to find them."""
+"""Remarks become findings with lines and columns, which a second pass over the text finds."""
 
 from __future__ import annotations
 
 import pytest
 
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding, Mark, Path, Remark, Remarks
-from gatekeeper_py.core.policy.parse.places import as_findings, path_text
+from gatekeeper_py.core.policy.parse.positions import as_findings, path_text
 
 TEXT = """\
 allow:
@@ -25,7 +25,7 @@ def located(text: str, path: Path, *, at_key: bool = False) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("path", "place", "shown"),
+    ("path", "position", "shown"),
     [
         pytest.param((), (1, 1), "", id="document"),
         pytest.param(("allow",), (2, 3), "allow", id="list"),
@@ -40,23 +40,23 @@ def located(text: str, path: Path, *, at_key: bool = False) -> Finding:
         pytest.param(("allow", 1, "image"), (3, 12), "allow[1].image", id="below-a-mapping"),
     ],
 )
-def test_places(path: Path, place: tuple[int, int], shown: str) -> None:
+def test_places(path: Path, position: tuple[int, int], shown: str) -> None:
     finding = located(TEXT, path)
-    assert (finding.line, finding.column) == place
+    assert (finding.line, finding.column) == position
     assert finding.path == shown
 
 
 @pytest.mark.parametrize(
-    ("path", "place"),
+    ("path", "position"),
     [
         pytest.param(("allow", 1, "until"), (4, 5), id="key"),
         pytest.param(("allow", 1), (3, 5), id="an-item-has-no-key-of-its-own"),
         pytest.param(("allow", 1, "colour"), (3, 5), id="missing-key"),
     ],
 )
-def test_places_of_keys(path: Path, place: tuple[int, int]) -> None:
+def test_places_of_keys(path: Path, position: tuple[int, int]) -> None:
     finding = located(TEXT, path, at_key=True)
-    assert (finding.line, finding.column) == place
+    assert (finding.line, finding.column) == position
 
 
 def test_lines_end_as_windows_writes_them() -> None:

@@ -1,7 +1,7 @@
-"""Where paths stand in a text.
+"""The lines and columns of paths in a document.
 
-No place is stored while a document is read: it would cost more memory than the document. Findings are
-few, so the text is read once more when there are some.
+The parser stores no positions, because they would take more memory than the document. Findings are rare, so
+the text is read a second time when there are any.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_PART: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Position:
     mark: Mark
     key_mark: Mark
     scalar: bool
@@ -36,19 +36,19 @@ class _Place:
 def as_findings(text: str, remarks: Remarks) -> tuple[Finding, ...]:
     """Return the remarks about a document as findings with their lines, in the order of ``text``.
 
-    When there were more than a report may hold, one more finding says how many.
+    When there are more than a report may hold, one last finding states how many are missing.
     """
     kept = tuple(remarks)
-    wanted = [remark.path for remark in kept if isinstance(remark, Remark) and remark.mark is None]
-    places = _find(text, wanted) if wanted else {}
-    findings = [each if isinstance(each, Finding) else _located(each, places) for each in kept]
+    requested = [remark.path for remark in kept if isinstance(remark, Remark) and remark.mark is None]
+    positions = _find_positions(text, requested) if requested else {}
+    findings = [each if isinstance(each, Finding) else _located(each, positions) for each in kept]
     if remarks.more:
         findings.append(_more(remarks.more, in_order(findings)[-1]))
     return in_order(findings)
 
 
 def path_text(path: Iterable[str | int]) -> str:
-    """Write a path as people do: ``allow[2].image``; always one line of printable ASCII."""
+    """Format a path as ``allow[2].image``, always in one line of printable ASCII."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -58,14 +58,14 @@ def path_text(path: Iterable[str | int]) -> str:
     return text
 
 
-def _located(remark: Remark, places: dict[Path, _Place]) -> Finding:
+def _located(remark: Remark, positions: dict[Path, _Position]) -> Finding:
     path, mark = remark.path, remark.mark
     if mark is None:
-        # The nearest place above a path that does not exist, such as that of a missing field.
-        length = next(n for n in range(len(path), -1, -1) if path[:n] in places)
-        place = places[path[:length]]
-        mark = place.key_mark if remark.at_key and length == len(path) else place.mark
-        if place.scalar:  # a rule that is only a pattern: its "image" is not in the text
+        # For a path that does not exist, such as a missing field: the nearest position above it.
+        length = next(n for n in range(len(path), -1, -1) if path[:n] in positions)
+        position = positions[path[:length]]
+        mark = position.key_mark if remark.at_key and length == len(path) else position.mark
+        if position.scalar:  # a rule that is only a pattern: its "image" is not in the text
             path = path[:length]
     return Finding(
         severity=remark.severity,
@@ -93,31 +93,31 @@ _Tree = dict[str | int, "_Tree"]
 """Paths as nested mappings of their parts."""
 
 
-def _find(text: str, paths: Iterable[Path]) -> dict[Path, _Place]:
-    """Return the places of the given paths and of all above them, as far as they exist."""
-    wanted: _Tree = {}
+def _find_positions(text: str, paths: Iterable[Path]) -> dict[Path, _Position]:
+    """Return the positions of the given paths and of all paths above them, as far as they exist."""
+    requested: _Tree = {}
     for path in paths:
-        branch = wanted
+        branch = requested
         for part in path:
             branch = branch.setdefault(part, {})
-    places: dict[Path, _Place] = {(): _Place(Mark(1, 1), Mark(1, 1), scalar=False)}
+    positions: dict[Path, _Position] = {(): _Position(Mark(1, 1), Mark(1, 1), scalar=False)}
     reader = Reader(text, Remarks())
     root = reader.root()
     if root is not None:
-        _visit(reader, root, wanted, places)
-    return places
+        _visit(reader, root, requested, positions)
+    return positions
 
 
-def _visit(reader: Reader, node: Node, wanted: _Tree, places: dict[Path, _Place]) -> None:
+def _visit(reader: Reader, node: Node, requested: _Tree, positions: dict[Path, _Position]) -> None:
     path = tuple(reader.path)
     mark = node.mark
     has_key = bool(path) and isinstance(path[-1], str)
-    places[path] = _Place(mark, reader.key_mark if has_key else mark, scalar=node.kind == "scalar")
+    positions[path] = _Position(mark, reader.key_mark if has_key else mark, scalar=node.kind == "scalar")
     if node.kind == "mapping":
         for key, child in reader.entries():
-            if key in wanted:
-                _visit(reader, child, wanted[key], places)
+            if key in requested:
+                _visit(reader, child, requested[key], positions)
     elif node.kind == "list":
         for index, child in enumerate(reader.items()):
-            if index in wanted:
-                _visit(reader, child, wanted[index], places)
+            if index in requested:
+                _visit(reader, child, requested[index], positions)
