@@ -69,7 +69,7 @@ def test_good_answers_pass(document: dict[str, Any], endpoint: Endpoint, as_body
     check_response(given, REQUEST, endpoint)
 
 
-def test_what_the_api_server_takes_is_handed_back() -> None:
+def test_the_checked_answer_is_returned() -> None:
     answer = check_response(patch(IMAGE_OP, RECORD_OP, warnings=["w"]), REQUEST, "mutate")
     assert answer.object["spec"]["containers"][0]["image"] == "registry.corp.io/nginx"
     assert answer.originals == {"spec.containers[0].image": "nginx"}
@@ -242,7 +242,7 @@ def test_broken_answers_are_caught(document: Any, endpoint: Endpoint, reason: st
         check_response(document, REQUEST, endpoint)
 
 
-def test_a_value_that_is_no_json_is_caught() -> None:
+def test_a_value_that_is_not_json_is_caught() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         check_response(answer_of(warnings=[float("nan")]), REQUEST, "validate")
 
@@ -291,7 +291,7 @@ def test_all_four_lists_and_annotations_that_exist_may_be_patched() -> None:
         ),
     ],
 )
-def test_the_record_is_made_where_there_is_none(metadata: Any, operation: dict[str, Any]) -> None:
+def test_missing_annotations_may_be_added(metadata: Any, operation: dict[str, Any]) -> None:
     obj = {**pod("nginx"), "metadata": metadata}
     check_response(patch(IMAGE_OP, {"op": "add", **operation}), review(obj), "mutate")
 

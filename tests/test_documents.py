@@ -308,7 +308,7 @@ def test_the_example_policy_has_no_errors_and_says_what_the_readme_shows() -> No
     assert not compiled.decide("default", "registry.corp.example.evil.io/x:1").approved
 
 
-def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+def test_every_test_in_the_table_of_faults_exists() -> None:
     page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
     sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
     functions = set(re.findall(r"`(?:[a-z0-9_/]+\.py::)?(test_[a-z0-9_]+)`", page))

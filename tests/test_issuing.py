@@ -42,7 +42,7 @@ def test_strict_clients_accept_the_leaf_for_each_name(name: str, tmp_path: Path)
     handshake(made, name, tmp_path, made.ca)
 
 
-def test_another_authority_of_ours_does_not_vouch_for_it(tmp_path: Path) -> None:
+def test_a_leaf_is_not_trusted_through_another_ca_of_ours(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     first, second = issue(NAMES, now, timedelta(days=1)), issue(NAMES, now, timedelta(days=1))
     handshake(first, NAMES[0], tmp_path, second.ca + first.ca)
@@ -50,7 +50,7 @@ def test_another_authority_of_ours_does_not_vouch_for_it(tmp_path: Path) -> None
         handshake(first, NAMES[0], tmp_path, second.ca)
 
 
-def test_what_is_made() -> None:
+def test_issued_certificates_have_the_requested_names_and_validity() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     made = issue(("a" * 70 + ".svc", *NAMES), now, timedelta(days=2))
     leaf, authority = map(x509.load_pem_x509_certificate, (made.leaf, made.ca))

@@ -162,7 +162,7 @@ async def test_the_mode_of_the_source_replaces_the_documents(world: World) -> No
 
 
 @pytest.mark.parametrize("mode", [None, "enforce"])
-async def test_the_same_again_is_unchanged_and_keeps_the_cache(world: World, mode: str | None) -> None:
+async def test_the_same_document_again_keeps_the_cache(world: World, mode: str | None) -> None:
     await world.take(GOOD, resource_version="1")
     live, loaded = world.live.snapshot, world.reloader.loaded
     world.now += timedelta(hours=1)
@@ -219,7 +219,7 @@ async def test_a_burst_of_changes_ends_with_the_last(world: World) -> None:
     await _cancelled(task)
 
 
-async def test_a_rule_that_lapses_is_gone_without_a_delivery(world: World) -> None:
+async def test_a_rule_expires_without_a_delivery(world: World) -> None:
     until = START + timedelta(seconds=0.05)
     rule = f"[{{image: registry.corp.io, until: {until.isoformat()}}}, other.io]"
     begin = datetime.now(UTC)
@@ -253,7 +253,7 @@ async def test_an_override_that_expires_gives_the_mode_back(world: World) -> Non
     assert world.live.snapshot.mode("shop") == "enforce"
 
 
-async def test_a_bug_when_a_rule_lapses_does_not_end_the_server(
+async def test_a_bug_during_expiry_does_not_end_the_server(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reload, "AFTER_BUG_SECONDS", 0.0)
@@ -277,7 +277,7 @@ async def test_a_bug_when_a_rule_lapses_does_not_end_the_server(
     assert not world.approves("quay.io/x")
 
 
-async def test_without_a_policy_nothing_lapses(world: World) -> None:
+async def test_nothing_expires_without_a_policy(world: World) -> None:
     await world.reloader._expire()
     assert world.reloader._seconds_to_next_step() is None
 
@@ -348,7 +348,7 @@ async def test_garbage_that_waited_for_the_collector_is_not_frozen(world: World)
 
 
 @pytest.mark.usefixtures("thawed")
-async def test_what_a_lapse_replaces_is_freed(world: World) -> None:
+async def test_compiled_policies_are_freed_when_rules_expire(world: World) -> None:
     """The policy stays, and is compiled again without the rules that lapsed."""
     days = range(1, 21)
     rules = "".join(
@@ -423,7 +423,7 @@ class TestWhatIsParsed:
         assert len(world.reloader.refused.findings) == 2
 
     @pytest.mark.parametrize("cause", ["memory", "cpu", "bug"])
-    async def test_neither_is_one_that_is_too_costly(self, world: World, cause: Any) -> None:
+    async def test_a_document_that_is_too_costly_is_not_parsed_again(self, world: World, cause: Any) -> None:
         await world.take(GOOD)
         world.parser.failures.append(ParserError(cause, "it needs more than it may"))
         assert await world.take(OTHER) == "refused"
@@ -444,7 +444,7 @@ class TestWhatIsParsed:
         assert world.reloader.refused.findings == (error,)
         assert world.approves("registry.corp.io/a")
 
-    async def test_and_is_listed_with_the_problems_of_a_bad_one(self, world: World) -> None:
+    async def test_a_problem_of_the_source_is_listed_with_those_of_the_document(self, world: World) -> None:
         error = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="no")
         delivery = Delivery(text=BAD, problem="it holds another key", findings=(error,))
         assert await world.reloader.apply(delivery) == "refused"
@@ -462,7 +462,9 @@ class TestWhatIsTriedAgain:
     """When the parser process does not start, is killed or is too slow, the document may still be good."""
 
     @pytest.mark.parametrize("cause", ["start", "died", "time"])
-    async def test_with_growing_pauses_until_it_loads(self, world: World, cause: Any) -> None:
+    async def test_a_failed_document_is_retried_with_growing_pauses_until_it_loads(
+        self, world: World, cause: Any
+    ) -> None:
         pauses = []
         queue: asyncio.Queue[Delivery] = asyncio.Queue()
         task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
@@ -482,13 +484,13 @@ class TestWhatIsTriedAgain:
         assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0, 300.0]
         await _cancelled(task)
 
-    async def test_another_document_is_tried_at_once(self, world: World) -> None:
+    async def test_another_document_is_parsed_at_once(self, world: World) -> None:
         world.parser.failures.append(ParserError("start", "no luck"))
         assert await world.take(GOOD) == "refused"
         assert await world.take(OTHER) == "loaded"
         assert world.reloader._next_try() is None
 
-    async def test_the_live_policy_serves_meanwhile(self, world: World) -> None:
+    async def test_the_live_policy_serves_while_parsing_fails(self, world: World) -> None:
         await world.take(GOOD)
         world.parser.failures.append(ParserError("died", "the parser process was ended by SIGKILL"))
         assert await world.take(OTHER) == "refused"

@@ -44,7 +44,7 @@ def test_addresses(text: str, host: str, port: int) -> None:
      "localhost:+1", "localhost: 1", "localhost:1 ", "::1:8443", "[::1]", "[::1]:", "[127.0.0.1]:1", "[]:1",
      "[x]:1", "localhost:٣", "localhost:²", "localhost:" + "1" * 5000, "localhost:1.5", "localhost:0x1"],
 )  # fmt: skip
-def test_what_is_no_address(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(SettingsError):
         parse_address(text)
 
@@ -70,7 +70,7 @@ def test_configmap_names() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "policy", "/policy", "a/", "a/b/c", "/"])
-def test_what_is_no_configmap_name(text: str) -> None:
+def test_an_invalid_configmap_name_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="NAMESPACE/NAME"):
         parse_configmap(text)
 
@@ -133,6 +133,6 @@ def test_a_self_signed_certificate_with_a_configmap_must_be_asked_for() -> None:
         pytest.param({"client_names": ("a",)}, "--client-ca", id="client-name-alone"),
     ],
 )
-def test_what_contradicts_itself(changes: dict[str, Any], said: str) -> None:
+def test_contradicting_options_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         _tls(**changes)

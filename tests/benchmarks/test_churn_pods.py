@@ -71,7 +71,7 @@ def test_the_native_policy_is_made_before_its_binding() -> None:
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
 
 
-def test_our_policy_and_the_prefixes_agree_on_every_image() -> None:
+def test_the_policy_and_the_prefixes_agree_on_every_image() -> None:
     for image in [image for each in bodies(50) for image in images(each)]:
         assert approved(image)
         assert image.startswith(PREFIXES)

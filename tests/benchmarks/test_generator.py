@@ -190,7 +190,7 @@ def test_an_answer_of_a_superseded_policy_is_wrong(
     assert (result["revisions"], result["stale"], result["wrong"]) == (2, 1, 1)
 
 
-def test_nobody_listening_is_a_failure_to_dial(plan: dict[str, Any]) -> None:
+def test_a_closed_port_is_a_failure_to_dial(plan: dict[str, Any]) -> None:
     result = generate({**plan, "targets": ["127.0.0.1:1"]})
     assert (result["ok"], result["errors"]) == (0, {"dial": 100})
 

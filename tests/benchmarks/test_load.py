@@ -31,7 +31,7 @@ QUIET: dict[str, Any] = {"generator_share": 0.2, "lag_p99_ms": 0.1, "server_shar
         pytest.param("closed", {"generator_share": 0.8, "lag_p99_ms": None}, None, id="closed-busy"),
     ],
 )
-def test_what_makes_a_round_void(
+def test_a_disturbed_round_is_void(
     tmp_path: Path, mode: str, change: dict[str, Any], reason: str | None
 ) -> None:
     reasons = Bench(tmp_path, QUICK, [0, 1]).void(mode, QUIET | change)
@@ -83,7 +83,7 @@ def test_a_target_of_a_derived_figure(value: float, void: tuple[str, ...], verdi
     assert target.verdict(scenarios(value, *void))["verdict"] == verdict
 
 
-def test_what_was_not_measured_is_not_run() -> None:
+def test_an_unmeasured_target_is_not_run() -> None:
     found = verdicts({"S1": {"cases": {}, "derived": {}, "direct": {}}})
     assert len(found) == sum(target.scenario == "S1" for target in TARGETS)
     assert {each["verdict"] for each in found} == {"not run"}
@@ -120,7 +120,7 @@ def test_a_process_is_seen_with_what_it_started() -> None:
         processes.usage(process.pid)
 
 
-def test_a_place_is_one_core() -> None:
+def test_a_command_runs_on_its_core() -> None:
     core = min(os.sched_getaffinity(0))
     script = "import os; print(os.sched_getaffinity(0), os.nice(0))"
     command = Place(core, 3).command([sys.executable, "-c", script])

@@ -75,7 +75,7 @@ class TestCorpus:
 class TestProblem:
     """Answers that are accepted or refused; CASE is allowed."""
 
-    def test_a_good_answer_has_none(self) -> None:
+    def test_a_good_answer_has_no_problem(self) -> None:
         assert corpus.problem(CASE, 200, answer()) is None
 
     @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ class TestProblem:
             pytest.param(200, answer(patch="W10=", patchType="JSONPatch"), id="patch"),
         ],
     )
-    def test_other_answers_have_one(self, status: int, body: bytes) -> None:
+    def test_another_answer_has_a_problem(self, status: int, body: bytes) -> None:
         assert corpus.problem(CASE, status, body)
 
     @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ class TestRoster:
         assert ours
         assert all(path.exists() for path in ours)
 
-    def test_its_version_is_exact(self, peer: roster.Peer) -> None:
+    def test_the_version_of_a_peer_is_exact(self, peer: roster.Peer) -> None:
         contestant: Contestant = peer.contestant(Path("/built"))
         assert re.search(r"\d+\.\d+\.\d+", contestant.version)
         assert contestant.path in {"/", "/validate-image"}
@@ -194,7 +194,7 @@ class TestBuilding:
         assert building.approved_data().read_text(encoding="utf-8") == "kept"
 
     @pytest.mark.usefixtures("cache")
-    def test_what_was_half_built_is_built_again(self) -> None:
+    def test_an_incomplete_build_is_repeated(self) -> None:
         data = building.approved_data()
         data.write_text("half", encoding="utf-8")
         (data.parent / "complete").unlink()

@@ -99,7 +99,7 @@ def test_a_soak_in_which_nothing_went_wrong_passes() -> None:
         pytest.param({"after": replace(PASSED.after, threads=20)}, "threads", id="threads-left"),
     ],
 )
-def test_one_thing_that_went_wrong_fails_it(changes: dict[str, Any], said: str) -> None:
+def test_one_problem_fails_the_soak(changes: dict[str, Any], said: str) -> None:
     (found,) = problems(replace(PASSED, **changes))
     assert said in found
 
@@ -122,9 +122,7 @@ def test_more_connections_are_no_leak_of_their_files_and_tasks() -> None:
         pytest.param({"load": {**LOAD, "lag_ms": {"max": 4000}}}, 4, id="generator-woken-late"),
     ],
 )
-def test_a_machine_that_stood_still_is_told_by_those_who_were_not_woken(
-    changes: dict[str, Any], seconds: float
-) -> None:
+def test_a_stalled_machine_is_detected_by_late_timers(changes: dict[str, Any], seconds: float) -> None:
     assert stood_still(replace(PASSED, **changes)) == seconds
 
 

@@ -25,7 +25,7 @@ def example(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_lint_has_nothing_to_say(helm: Helm, path: Path) -> None:
+def test_lint_reports_nothing(helm: Helm, path: Path) -> None:
     done = helm.run("lint", "--strict", str(CHART), values=example(path))
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -182,7 +182,7 @@ def types_of(value: Any) -> Any:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_with_what_to_do(
+def test_values_that_cannot_work_are_refused_with_a_remedy(
     helm: Helm, values: dict[str, Any], sentences: list[str]
 ) -> None:
     refusal = helm.refusal(values)

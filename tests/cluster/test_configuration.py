@@ -150,7 +150,7 @@ class TestServiceAccount:
         assert TOKEN not in str(following.log.lines)
         assert "rotated" not in str(following.log.lines)
 
-    async def test_a_token_that_is_gone_for_a_while(self, api: FakeApi, pod: Pod) -> None:
+    async def test_a_missing_token_is_read_again(self, api: FakeApi, pod: Pod) -> None:
         async with Following(pod.cluster()) as following:
             await until(lambda: api.watching)
             (pod.directory / "token").unlink()
@@ -162,7 +162,7 @@ class TestServiceAccount:
 
         assert any("token" in problem for problem in following.problems[1:])
 
-    async def test_a_rotated_authority_is_read_again(
+    async def test_a_rotated_ca_is_read_again(
         self, api: FakeApi, pod: Pod, start: Callable[..., Any]
     ) -> None:
         async with Following(pod.cluster()) as following:
@@ -250,7 +250,7 @@ class TestProxies:
         assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in proxy.asked[0]
         assert TOKEN not in "".join(proxy.asked)
 
-    async def test_no_proxy_goes_the_direct_way(self, kubeconfig: Path, proxy: Proxy) -> None:
+    async def test_no_proxy_connects_directly(self, kubeconfig: Path, proxy: Proxy) -> None:
         environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": ".cluster.test"}
 
         async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
@@ -266,7 +266,7 @@ class TestProxies:
         async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
             await until(lambda: following.texts == ["first"])
 
-    async def test_a_proxy_that_refuses_is_told_without_its_password(
+    async def test_a_refusing_proxy_is_reported_without_its_password(
         self, kubeconfig: Path, proxy: Proxy
     ) -> None:
         proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
@@ -489,7 +489,7 @@ class TestFinding:
 
         assert api.asked[0].path == "/k8s/clusters/c-1/api/v1/x"
 
-    def test_none_is_an_error_that_says_where_it_looked(self, tmp_path: Path) -> None:
+    def test_a_missing_configuration_is_an_error_that_lists_the_searched_files(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"no cluster configuration.*not in a Pod.*--kubeconfig"):
             ClusterConfiguration(environ={"HOME": str(tmp_path)}, service_account=tmp_path)
         with pytest.raises(SettingsError, match=r"\$KUBECONFIG \(/nowhere\)"):
@@ -527,7 +527,7 @@ class TestFinding:
         ):
             await ClusterConfiguration(kubeconfig=path, environ={}).connect()
 
-    async def test_an_authority_that_is_no_certificate(self, tmp_path: Path) -> None:
+    async def test_a_ca_that_is_not_a_certificate_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "ca.crt").write_text("no PEM")
         cluster = {"server": "https://x", "certificate-authority": "ca.crt"}
         path = write(tmp_path / "kubeconfig", "", clusters=[{"name": "one", "cluster": cluster}])

@@ -184,7 +184,7 @@ def test_csv_of_hostile_images_stays_csv_and_holds_no_formula(audit: Audit, clus
     assert [row["image"] for row in rows if row["name"] == "evil"] == ['\'=cmd|"/c calc"!A1', "a,b\n\u200bc"]
 
 
-def test_a_table_of_hostile_images_drives_no_terminal(audit: Audit, cluster: FakeCluster) -> None:
+def test_a_table_of_hostile_images_cannot_control_a_terminal(audit: Audit, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod("\x1b[2Jx\ny"), "evil"))
     out = audit().out
     assert "\x1b" not in out
@@ -285,7 +285,7 @@ def test_a_policy_that_is_not_there_is_exit_2(audit: Audit) -> None:
     assert said.err == "Error: cannot get the ConfigMap guard/policy: 404 Not Found\n"
 
 
-def test_a_bad_policy_is_told_before_the_cluster_is_asked(audit: Audit, cluster: FakeCluster) -> None:
+def test_a_bad_policy_is_reported_before_the_cluster_is_read(audit: Audit, cluster: FakeCluster) -> None:
     said = audit(policy="kind: Nonsense")
     assert (said.code, said.out) == (2, "")
     assert "error[" in said.err
@@ -314,7 +314,7 @@ def test_bad_usage_is_exit_2(
     assert not cluster.requests
 
 
-def test_what_may_not_be_listed_is_one_line_and_exit_2(audit: Audit, cluster: FakeCluster) -> None:
+def test_a_forbidden_list_is_one_line_and_exit_2(audit: Audit, cluster: FakeCluster) -> None:
     message = 'jobs.batch is forbidden: User "eve" cannot list resource "jobs" in API group "batch"'
     cluster.script["/apis/batch/v1/jobs"].append(status(403, message))
     said = audit("--format", "json")

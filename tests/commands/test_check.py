@@ -150,7 +150,7 @@ def test_odd_configmap_manifests(command: Command, write: Write, text: str, code
     assert command("check", write(text), "--format", style).code == code
 
 
-def test_what_is_not_printable_cannot_drive_a_terminal(command: Command, write: Write) -> None:
+def test_unprintable_characters_cannot_control_a_terminal(command: Command, write: Write) -> None:
     done = command("check", write('allow: ["\\e[31m", "\\x9b31m"]\n"\\e[2J": 1\nx\u2028: y\n'))
     assert done.code == 1
     assert all(character.isprintable() or character == "\n" for character in done.out)
@@ -199,7 +199,7 @@ def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
     assert "Usage: gatekeeper-py check" in done.err
 
 
-def test_what_the_fast_path_leaves_to_the_webhook_is_told_on_request(command: Command, write: Write) -> None:
+def test_rules_outside_the_fast_path_are_listed_on_request(command: Command, write: Write) -> None:
     path = write(CONFIGMAP.replace("      - nginx\n", "      - foo:443/x\n"))
     without = json.loads(command("check", path, "--format", "json").out)
     assert {finding["severity"] for finding in without["findings"]} == {"warning"}
@@ -211,14 +211,14 @@ def test_what_the_fast_path_leaves_to_the_webhook_is_told_on_request(command: Co
     assert f"information[not-pre-approved] {path}:14:9 allow[1]\n" in text.out
 
 
-def test_information_is_no_warning(command: Command, write: Write) -> None:
+def test_information_is_not_a_warning(command: Command, write: Write) -> None:
     path = write(policy_text("deny: ['*/**:latest']\n", allow="[a.io, 'foo:443/']"))
     done = command("check", path, "--fast-path", "--strict")
     assert done.code == 0
     assert "information[not-pre-approved]" in done.out
 
 
-def test_when_match_conditions_expire_is_told_on_request(command: Command, write: Write) -> None:
+def test_the_expiry_of_match_conditions_is_shown_on_request(command: Command, write: Write) -> None:
     path = write(policy_text(allow="[a.io, {image: b.io, until: 2999-01-01}]"))
     done = command("check", path, "--fast-path")
     assert done.code == 0
@@ -226,7 +226,7 @@ def test_when_match_conditions_expire_is_told_on_request(command: Command, write
     assert "must be replaced before 2999-01-01 00:00:00+00:00" in done.out
 
 
-def test_the_fast_path_of_a_bad_policy_is_not_told(command: Command, write: Write) -> None:
+def test_a_bad_policy_has_no_findings_about_the_fast_path(command: Command, write: Write) -> None:
     done = command("check", write(BAD), "--fast-path")
     assert done.code == 1
     assert "not-pre-approved" not in done.out
@@ -382,7 +382,7 @@ def test_a_stream_without_a_policy_exits_with_2(command: Command) -> None:
 
 
 @pytest.mark.parametrize("target", ["match-conditions", "validating-admission-policy"])
-def test_what_was_compiled_from_another_policy_causes_a_warning(
+def test_objects_compiled_from_another_policy_cause_a_warning(
     command: Command, write: Write, target: str
 ) -> None:
     compiled = command("compile", write(CLEAN), "--to", target).out

@@ -36,7 +36,7 @@ def test_version(command: Command) -> None:
     assert (done.code, done.out, done.err) == (0, f"{gatekeeper_py.__version__}\n", "")
 
 
-def test_the_real_thing_answers_on_stdout_only(write: Write) -> None:
+def test_an_installed_command_prints_results_on_stdout_only(write: Write) -> None:
     policy, pods = write(policy_text()), write(json.dumps(pod("nginx")), "pod.json")
     done = run("review", policy, pods, "--format", "json", capture_output=True)
     assert (done.returncode, done.stderr) == (1, "")
@@ -44,7 +44,7 @@ def test_the_real_thing_answers_on_stdout_only(write: Write) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["check", "--help"], ["serve", "-h"]])
-def test_help_is_an_answer(command: Command, arguments: list[str]) -> None:
+def test_help_is_printed_on_stdout(command: Command, arguments: list[str]) -> None:
     done = command(*arguments)
     assert (done.code, done.err) == (0, "")
     assert "Usage: gatekeeper-py" in done.out
@@ -104,7 +104,7 @@ def test_every_option_of_serve_is_a_variable_too(
     assert command("serve", "--policy", "x").code == 2
 
 
-def test_nobody_reads_all_of_the_answer(write: Write) -> None:
+def test_a_closed_stdout_exits_with_141_and_no_verdict(write: Write) -> None:
     """``| head``: 141 as of other tools, and no verdict that was never given."""
     documents = [json.dumps(pod("registry.corp.io/web")) + "\n"] * 3000
     files = [str(write(policy_text())), str(write("---\n".join(documents), "pods.yaml"))]
@@ -121,14 +121,14 @@ def test_nobody_reads_all_of_the_answer(write: Write) -> None:
         assert errors == b""
 
 
-def test_a_full_disk_is_told_without_a_traceback() -> None:
+def test_a_full_disk_is_reported_without_a_traceback() -> None:
     with Path("/dev/full").open("w") as full:
         done = run("schema", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
     assert done.stderr == "Error: cannot write: No space left on device\n"
 
 
-def test_a_closed_stdin_is_told_without_a_traceback() -> None:
+def test_a_closed_stdin_is_reported_without_a_traceback() -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", f"exec {sys.executable} -m gatekeeper_py check - <&-"],
         capture_output=True,
@@ -209,7 +209,7 @@ def _on_a_terminal(*arguments: object, **environment: str) -> str:
     return output.decode()
 
 
-def test_colours_are_for_terminals_and_for_those_who_want_them(write: Write) -> None:
+def test_colours_appear_on_terminals_and_on_request(write: Write) -> None:
     path = write(policy_text(allow="[nginx]"))
     assert "\x1b[1;31m" in _on_a_terminal("check", path)
     plain = _on_a_terminal("check", path, NO_COLOR="1")

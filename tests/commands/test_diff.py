@@ -330,7 +330,7 @@ def event(verb: str, obj: Any, plural: str = "pods", **more: Any) -> dict[str, A
         pytest.param(event("create", None, "e.io/widgets"), 0, id="unknown-kind-without-object"),
     ],
 )
-def test_what_an_audit_log_says_was_made(
+def test_objects_in_an_audit_log_are_compared(
     command: Command, policies: tuple[Path, Path], write: Write, entry: dict[str, Any], count: int
 ) -> None:
     log = write(lines_of(event("create", pod("registry.corp.io/web")), entry), "log")
@@ -338,7 +338,7 @@ def test_what_an_audit_log_says_was_made(
     assert changed(found) == ([("nginx", "rejected", count)] if count else [])
 
 
-def test_a_log_without_objects_is_not_taken_for_a_complete_one(
+def test_an_audit_log_without_objects_is_refused(
     command: Command, policies: tuple[Path, Path], write: Write
 ) -> None:
     log = write(lines_of(event("create", pod("nginx")), event("create", None)), "log")
@@ -444,7 +444,9 @@ def test_a_bad_policy_is_exit_2_with_its_findings(command: Command, write: Write
         pytest.param(("--fail-on", "rewritten", "--fail-on", "approved"), 1, id="twice"),
     ],
 )
-def test_what_fails_is_chosen(command: Command, write: Write, fail_on: tuple[str, ...], code: int) -> None:
+def test_the_failing_changes_can_be_chosen(
+    command: Command, write: Write, fail_on: tuple[str, ...], code: int
+) -> None:
     old, new = write(policy_text()), write(policy_text(allow="[registry.corp.io, quay.io]"), "new")
     assert command("diff", old, new, "--images", write("quay.io/x", "images"), *fail_on).code == code
     assert command("diff", old, new, "--all-images", *fail_on).code == code

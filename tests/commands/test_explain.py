@@ -212,7 +212,7 @@ def test_the_fast_path_is_that_of_a_namespace_at_an_instant(
     assert answer["mutating"]["preApproved"] is (more[3] < "2030")
 
 
-def test_the_fast_path_wants_an_image(command: Command, write: Write) -> None:
+def test_the_fast_path_option_requires_an_image(command: Command, write: Write) -> None:
     done = command("explain", write(FAST), "--fast-path")
     assert (done.code, done.out) == (2, "")
 
@@ -270,7 +270,7 @@ def test_what_a_rule_is_needed_for_as_json(command: Command, write: Write) -> No
         pytest.param(("--rule", "0", "-n", "shop"), "--rule takes no image", id="and-namespace"),
     ],
 )
-def test_a_rule_that_is_not_there_is_bad_usage(
+def test_a_rule_that_does_not_exist_is_bad_usage(
     command: Command, write: Write, arguments: tuple[str, ...], said: str
 ) -> None:
     done = command("explain", write(RULES), *arguments)

@@ -87,7 +87,7 @@ def test_explain_shows_what_the_registry_says(command: Command, write: Write, re
     assert (text.code, f"look-up    found {DIGEST}" in text.out) == (0, True)
 
 
-def test_without_look_up_no_registry_is_asked(command: Command, write: Write, registry: Registry) -> None:
+def test_no_registry_is_queried_without_look_up(command: Command, write: Write, registry: Registry) -> None:
     image = f"{registry.host}/team/app:gone"
     done = command("explain", write(policy(registry.host)), image, "-o", "json")
     assert done.code == 0

@@ -213,7 +213,7 @@ def test_what_cannot_be_read_exits_with_2(command: Command, write: Write, text: 
         ),
     ],
 )
-def test_what_is_wrong_with_a_manifest_is_said_with_its_place(
+def test_a_problem_of_a_manifest_is_reported_with_its_position(
     command: Command, write: Write, text: str, said: str
 ) -> None:
     path = write(text, "bad.yaml")
@@ -234,7 +234,7 @@ def test_a_bad_policy_exits_with_2_and_its_findings_on_stderr(command: Command, 
 @pytest.mark.parametrize(
     "text", ["", "---\n---\n", "# nothing\n", "kind: List\napiVersion: v1\n", "kind: List\nitems: null\n"]
 )
-def test_a_file_without_objects_is_no_good_answer(command: Command, write: Write, text: str) -> None:
+def test_a_file_without_objects_exits_with_2(command: Command, write: Write, text: str) -> None:
     empty = write(text, "empty.yaml")
     for others in ((), (write(json.dumps(GOOD), "good.yaml"),)):
         done = command("review", write(ENFORCE), *others, empty)

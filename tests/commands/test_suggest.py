@@ -63,7 +63,7 @@ def test_the_policy_of_a_cluster(suggest: Any, command: Command, write: Write) -
     assert command("check", write(done.out)).code == 0
 
 
-def test_what_is_suggested_approves_what_runs(
+def test_a_suggested_policy_approves_everything_that_runs(
     suggest: Any, command: Command, cluster: FakeCluster, tmp_path: Path, write: Write
 ) -> None:
     for by in ("registry", "path", "repository"):
@@ -169,7 +169,7 @@ def test_rules_are_added_in_every_layout(
     assert again.out.split("\n# Not covered")[0] == done.out.split("\n# Not covered")[0]
 
 
-def test_nothing_that_runs_is_no_policy(suggest: Any, cluster: FakeCluster) -> None:
+def test_an_empty_cluster_gets_no_policy(suggest: Any, cluster: FakeCluster) -> None:
     for objects in cluster.lists.values():
         objects.clear()
     done = suggest()

@@ -127,13 +127,13 @@ def test_step_that_is_due(store: CertificateStore | None, observed: Observed, no
     assert after.not_after is not None
 
 
-def test_before_there_are_configurations_a_new_pair_is_served_at_once() -> None:
+def test_a_new_pair_is_served_at_once_before_configurations_exist() -> None:
     after, _ = advance(None, Observed(), CERTIFICATES, START)
     assert after.current is not None
     assert settled(after)
 
 
-def test_while_there_are_configurations_a_new_pair_waits_for_them() -> None:
+def test_a_new_pair_waits_for_existing_configurations() -> None:
     after, _ = advance(None, Observed(trusted=(OLD.ca, b"garbage")), CERTIFICATES, START)
     assert after.current is None
     assert after.pending is not None
@@ -142,7 +142,7 @@ def test_while_there_are_configurations_a_new_pair_waits_for_them() -> None:
     assert "tls.crt" not in after.data()
 
 
-def test_lapsed_authorities_do_not_pile_up() -> None:
+def test_expired_cas_do_not_accumulate() -> None:
     """With a replica that never answers, nothing is ever retired."""
     store, now = STEADY, START
     for _ in range(10):
@@ -161,13 +161,11 @@ def test_lapsed_authorities_do_not_pile_up() -> None:
         pytest.param(serving(OLD, None), OLD.ca + NEW.ca, id="kept-while-one-is-not"),
     ],
 )
-def test_a_configuration_loses_an_authority_only_while_it_is_not_needed(
-    observed: Observed, expected: bytes
-) -> None:
+def test_a_configuration_loses_a_ca_only_when_it_is_not_needed(observed: Observed, expected: bytes) -> None:
     assert bundle(STEADY, replace(observed, trusted=(NEW.ca + OLD.ca,)), START) == expected
 
 
-def test_a_leaf_without_its_authority_is_no_reason_to_drop_others() -> None:
+def test_a_leaf_without_its_ca_does_not_retire_other_cas() -> None:
     assert not everywhere(replace(STEADY, cas=(NEW.ca,)), serving(OLD))
 
 

@@ -196,7 +196,7 @@ async def test_without_changes_the_next_pass_comes_by_itself(setup: Setup) -> No
     assert setup.slept == []
 
 
-async def test_an_error_that_is_not_the_clusters_is_not_swallowed(setup: Setup) -> None:
+async def test_an_internal_error_is_raised(setup: Setup) -> None:
     def broken(_verb: str, _path: str) -> bool:
         raise ZeroDivisionError
 
@@ -331,7 +331,7 @@ async def test_shutting_down(
     assert setup.log.events == events
 
 
-async def test_the_fast_path_is_told_when_a_condition_is_missing() -> None:
+async def test_a_missing_condition_starts_a_check_of_the_fast_path() -> None:
     fast_path = FastPath()
     setup = Setup(World(), fast_path)
     setup.desired_state = DesiredState(mutates=True, conditions=lambda: fast_path.conditions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
 
 
-def test_a_controller_without_the_fast_path_says_nothing_of_it() -> None:
+def test_a_controller_without_the_fast_path_has_none_of_its_metrics() -> None:
     assert b"fastpath" not in ControlMetrics().exposition()
 
 

@@ -161,7 +161,7 @@ def setup() -> Setup:
     return Setup()
 
 
-async def test_it_is_unknown_until_the_first_good_policy(setup: Setup) -> None:
+async def test_the_result_is_unknown_until_the_first_good_policy(setup: Setup) -> None:
     assert setup.follower.mutates is None
     await setup.take("nonsense")
     assert setup.follower.mutates is None
@@ -172,13 +172,13 @@ async def test_it_is_unknown_until_the_first_good_policy(setup: Setup) -> None:
     assert setup.changes == 2
 
 
-async def test_toggling_to_mutate_counts_at_once(setup: Setup) -> None:
+async def test_a_change_to_mutate_counts_at_once(setup: Setup) -> None:
     await setup.take(ENFORCE)
     await setup.take(ENFORCE, "mutate")
     assert setup.follower.mutates is True
 
 
-async def test_toggling_away_counts_once_the_policy_stayed_that_way(setup: Setup) -> None:
+async def test_a_change_from_mutate_counts_after_a_delay(setup: Setup) -> None:
     await setup.take(MUTATE)
     await setup.take(ENFORCE)
     assert setup.follower.mutates is True
@@ -188,7 +188,7 @@ async def test_toggling_away_counts_once_the_policy_stayed_that_way(setup: Setup
     assert setup.changes == changes + 1
 
 
-async def test_toggling_back_and_forth_changes_nothing(setup: Setup) -> None:
+async def test_a_change_back_and_forth_has_no_effect(setup: Setup) -> None:
     await setup.take(MUTATE)
     await setup.take(ENFORCE)
     await setup.sleeping.get()
@@ -199,7 +199,7 @@ async def test_toggling_back_and_forth_changes_nothing(setup: Setup) -> None:
     assert setup.sleeping.empty()
 
 
-async def test_an_override_that_expires_ends_it(setup: Setup) -> None:
+async def test_rewriting_ends_when_its_override_expires(setup: Setup) -> None:
     await setup.take(ENFORCE + f"namespaces: [{override('mutate', '2026-05-01T02:30:00Z')}]")
     slept = [await setup.tick() for _ in range(3)]
     assert slept == [3600.0, 3600.0, 1800.0]
@@ -209,14 +209,14 @@ async def test_an_override_that_expires_ends_it(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "nonsense"], ids=["deleted", "bad"])
-async def test_a_policy_that_is_gone_or_bad_leaves_the_last_answer(setup: Setup, text: str | None) -> None:
+async def test_a_deleted_or_bad_policy_keeps_the_last_result(setup: Setup, text: str | None) -> None:
     await setup.take(MUTATE)
     await setup.take(text)
     assert setup.follower.mutates is True
     assert setup.follower.problem()
 
 
-async def test_a_bug_of_ours_leaves_the_last_answer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_keeps_the_last_result(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     await setup.take(MUTATE)
 
     async def broken(_text: str, _mode: str | None) -> None:

@@ -74,7 +74,7 @@ async def test_installation(world: World) -> None:
     assert world.cluster.writes() == []
 
 
-async def test_without_replicas_it_waits() -> None:
+async def test_the_controller_waits_without_replicas() -> None:
     world = World(replicas=0)
     await world.reconcile()
     assert (await world.reconcile()).waiting == "there is no replica behind the Service"
@@ -104,7 +104,7 @@ async def test_a_replica_that_does_not_judge_arms_nothing(state: dict[str, bool]
     assert world.configured() == {}
 
 
-async def test_a_replica_with_a_leaf_nobody_trusts_is_waited_for(world: World) -> None:
+async def test_the_controller_waits_for_a_replica_with_an_untrusted_leaf(world: World) -> None:
     await world.reconcile()
     for replica in world.replicas:
         world.pick_up(replica)
@@ -362,7 +362,7 @@ async def test_a_selector_that_somebody_changed_alarms_until_it_is_repaired(arme
     assert (await armed.reconcile(process)).alarms["selector"] == ""
 
 
-async def test_terms_of_a_managed_platform_are_never_written_over(armed: World) -> None:
+async def test_selector_terms_of_a_managed_platform_are_never_overwritten(armed: World) -> None:
     """An actor adds its terms again each second; nothing is written after that."""
     process = armed.process()
     await armed.reconcile(process)
@@ -390,14 +390,14 @@ async def test_terms_of_a_managed_platform_are_never_written_over(armed: World) 
     assert [term for term in pods["namespaceSelector"]["matchExpressions"] if term in terms] == terms
 
 
-async def test_nothing_is_disarmed_when_the_answer_is_an_error(armed: World) -> None:
+async def test_an_error_of_the_api_server_disarms_nothing(armed: World) -> None:
     armed.cluster.fail = lambda _verb, path: path in PARTS
     with pytest.raises(Refused):
         await armed.reconcile()
     assert armed.cluster.writes() == []
 
 
-async def test_an_owner_that_goes_during_the_pass(world: World) -> None:
+async def test_an_owner_deleted_during_the_pass_arms_nothing(world: World) -> None:
     await world.reconcile()
     for replica in world.replicas:
         world.pick_up(replica)
@@ -466,7 +466,7 @@ async def test_rotation_takes_its_steps_in_order(armed: World) -> None:
     assert "next.crt" not in armed.secret["data"]
 
 
-async def test_a_controller_that_starts_anew_lets_api_servers_settle_anew(armed: World) -> None:
+async def test_a_restarted_controller_waits_again_for_api_servers_to_settle(armed: World) -> None:
     armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     armed.cluster.fail = lambda verb, path: verb == "replace" and path in CONFIGURATIONS
     with pytest.raises(Refused):
@@ -479,7 +479,7 @@ async def test_a_controller_that_starts_anew_lets_api_servers_settle_anew(armed:
 
 
 @pytest.mark.parametrize("kind", ["leaving", "unaddressed"])
-async def test_an_authority_stays_while_a_replica_may_serve_its_leaf(armed: World, kind: str) -> None:
+async def test_a_ca_stays_while_a_replica_may_serve_its_leaf(armed: World, kind: str) -> None:
     straggler = armed.add_replica()
     straggler.leaving, straggler.addressed = kind == "leaving", kind == "leaving"
     process = armed.process()
@@ -496,7 +496,7 @@ async def test_an_authority_stays_while_a_replica_may_serve_its_leaf(armed: Worl
     assert (await armed.reconcile(process)).change == "retire"
 
 
-async def test_a_deleted_secret_is_made_anew_without_an_untrusted_moment(armed: World) -> None:
+async def test_a_deleted_secret_is_recreated_without_an_untrusted_moment(armed: World) -> None:
     """The old CA stays trusted, and no certificate is served before its CA is trusted."""
     old = armed.store.bundle
     del armed.cluster.objects[SECRET]
@@ -556,7 +556,7 @@ def carried(world: World, conditions: Conditions) -> bool:
     return all(carries(world.cluster.objects[each.path], each.names, conditions) for each in TEMPLATES)
 
 
-async def test_a_pass_never_puts_a_condition_in(armed: World) -> None:
+async def test_a_pass_never_adds_a_condition(armed: World) -> None:
     """The controller does not know how old the policy is, even when it creates a configuration."""
     report = await pass_with(armed)
     assert (report.changes.repaired, report.changes.conditions_differ) == ((), True)
@@ -579,7 +579,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="as-desired"), *OTHERS])
-async def test_a_pass_leaves_what_it_finds_to_the_fast_path(armed: World, found: Conditions) -> None:
+async def test_a_pass_keeps_the_conditions_of_the_fast_path(armed: World, found: Conditions) -> None:
     """Even when it repairs something else. It reports whether they differ from the current ones."""
     put_conditions(armed, found)
     report = await pass_with(armed)
@@ -603,7 +603,7 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
 
 
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="the-last"), *OTHERS])
-async def test_without_a_fast_path_a_pass_takes_any_condition_out(armed: World, found: Conditions) -> None:
+async def test_a_pass_without_a_fast_path_removes_every_condition(armed: World, found: Conditions) -> None:
     put_conditions(armed, found)
     report = await pass_with(armed, None)
     assert report.changes.updated[0] == VALIDATING_NAME
@@ -613,7 +613,7 @@ async def test_without_a_fast_path_a_pass_takes_any_condition_out(armed: World, 
         assert FAST_PATH_REVISION not in str(armed.cluster.objects[path])
 
 
-async def test_a_pass_does_not_bring_back_what_the_fast_path_changed_meanwhile(armed: World) -> None:
+async def test_a_pass_conflicts_with_a_concurrent_change_by_the_fast_path(armed: World) -> None:
     put_conditions(armed, CONDITIONS)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
 

@@ -55,7 +55,7 @@ class Cluster:
         )
 
 
-async def test_the_owner_goes_first_and_the_configurations_follow() -> None:
+async def test_the_owner_is_deleted_before_the_configurations() -> None:
     cluster = Cluster(OWNER, VALIDATING, MUTATING)
     log = RecordingLog()
     assert await cluster.removal(log).run()
@@ -63,13 +63,13 @@ async def test_the_owner_goes_first_and_the_configurations_follow() -> None:
     assert log.events == ["removing", "removed"]
 
 
-async def test_it_ends_only_when_they_stay_away() -> None:
+async def test_the_removal_ends_only_when_the_configurations_stay_deleted() -> None:
     cluster = Cluster(VALIDATING)
     assert await cluster.removal().run()
     assert cluster.now >= GONE_SECONDS
 
 
-async def test_what_a_controller_writes_meanwhile_is_removed_too() -> None:
+async def test_a_configuration_written_during_the_removal_is_removed() -> None:
     def write_once(cluster: Cluster) -> None:
         if 1.0 <= cluster.now < 1.25:
             cluster.objects.add(VALIDATING)
@@ -80,7 +80,7 @@ async def test_what_a_controller_writes_meanwhile_is_removed_too() -> None:
     assert cluster.now >= 1.0 + GONE_SECONDS
 
 
-async def test_where_nothing_is_left_it_succeeds() -> None:
+async def test_the_removal_succeeds_if_nothing_exists() -> None:
     cluster = Cluster()
     assert await cluster.removal().run()
     assert cluster.deleted == []
@@ -96,7 +96,7 @@ async def test_a_request_that_fails_is_repeated() -> None:
 
 
 @pytest.mark.parametrize("failing", [True, False], ids=["no-answer", "nothing-goes"])
-async def test_it_gives_up_in_time(failing: bool) -> None:  # noqa: FBT001
+async def test_the_removal_fails_after_its_time_limit(failing: bool) -> None:  # noqa: FBT001
     cluster = Cluster(VALIDATING)
     cluster.stuck = True
     cluster.failures = 10**6 if failing else 0

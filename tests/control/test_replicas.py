@@ -97,7 +97,7 @@ async def test_a_leaf_that_is_not_trusted(replica: Replica, name: str, bundle: b
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_nobody_there(host: str) -> None:
+async def test_an_unreachable_replica_is_a_problem(host: str) -> None:
     answer = await probe(host, 1, server_name=NAME, bundle=MADE.ca)
     assert (answer.untrusted, answer.answered) == (False, False)
     assert answer.problem

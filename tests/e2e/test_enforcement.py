@@ -70,7 +70,7 @@ def test_enforcement_is_proven_with_the_fast_path(wide: Site) -> None:
     wait_until(lambda: proven(wide.product, since), seconds=60, what="the proof with the fast path")
 
 
-def test_an_exempt_namespace_is_not_taken_for_enforcement(enforcing: Installed) -> None:
+def test_a_refusal_in_an_exempt_namespace_does_not_prove_enforcement(enforcing: Installed) -> None:
     """The quota of the namespace refuses the Pod all the same, which proves nothing."""
     before = enforcing.plane.api("GET", SETTINGS)["data"]["webhooks.yaml"]
     settings = {**(yaml.safe_load(before) or {}), "exemptNamespaces": ["gatekeeper-py-probe"]}
@@ -130,7 +130,7 @@ def test_a_deletion_is_counted(enforcing: Installed) -> None:
     enforcing.wait_armed()
 
 
-def test_an_alert_fires_while_nobody_proves_enforcement(
+def test_an_alert_fires_while_enforcement_is_not_proven(
     enforcing: Installed, namespace: str, tmp_path: Path
 ) -> None:
     """The controller is scaled to no replicas and the configuration is deleted: everything is admitted."""

@@ -30,7 +30,7 @@ def test_under_the_policy_as_shipped_tagged_images_are_skipped(site: Site, names
 
 
 @pytest.mark.oldest
-def test_plainly_approved_pods_reach_no_webhook_and_others_do(wide: Site, namespace: str) -> None:
+def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: str) -> None:
     with wide.asked(0):
         for _ in range(20):
             assert wide.create(namespace, pod("plain", PLAIN)).status == 201
@@ -113,7 +113,7 @@ def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace:
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
 
 
-def test_updates_are_asked_about_as_before(wide: Site, namespace: str) -> None:
+def test_updates_call_the_webhook(wide: Site, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods/plain"
     with wide.asked(0):
         assert wide.create(namespace, pod("plain", PLAIN), dry_run=False).status == 201
@@ -126,7 +126,7 @@ def test_updates_are_asked_about_as_before(wide: Site, namespace: str) -> None:
     assert "is not approved" in answer.message
 
 
-def test_ephemeral_containers_are_asked_about_as_before(wide: Site, namespace: str) -> None:
+def test_ephemeral_containers_call_the_webhook(wide: Site, namespace: str) -> None:
     assert wide.create(namespace, pod("debugged", PLAIN), dry_run=False).status == 201
     path = f"/api/v1/namespaces/{namespace}/pods/debugged/ephemeralcontainers"
 

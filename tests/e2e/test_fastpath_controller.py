@@ -50,7 +50,7 @@ def probed(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_tightening_is_written_at_once_and_tried(wide: Site, namespace: str) -> None:
+def test_a_tightening_is_written_at_once_and_probed(wide: Site, namespace: str) -> None:
     tightened = 'gatekeeper_py_fastpath_sync_seconds_count{change="tightened"}'
     count, tried = wide.metric(tightened), len(probed(wide))
     assert wide.create(namespace, pod("before", PLAIN)).status == 201
@@ -68,7 +68,7 @@ def test_a_tightening_is_written_at_once_and_tried(wide: Site, namespace: str) -
 
 
 @pytest.mark.parametrize("mode", ["warn", "mutate"])
-def test_a_tightening_is_seen_in_the_other_modes(wide: Site, mode: str) -> None:
+def test_a_tightening_is_verified_in_the_other_modes(wide: Site, mode: str) -> None:
     wide.product.set_mode(mode)
     wide.wait_in_step()
     tried = len(probed(wide))
@@ -96,7 +96,7 @@ def test_a_mirror_that_looks_up_its_images_gets_in_step(wide: Site, fields: str)
         pytest.param(lambda hook: hook["matchConditions"].pop(), id="always-ask"),
     ],
 )
-def test_a_condition_that_somebody_edits_is_put_right(wide: Site, edit: Callable[[Any], object]) -> None:
+def test_an_edited_condition_is_repaired(wide: Site, edit: Callable[[Any], object]) -> None:
     good = wide.webhook(VALIDATING)
     live = wide.plane.api("GET", VALIDATING)
     edit(live["webhooks"][0])
@@ -106,7 +106,7 @@ def test_a_condition_that_somebody_edits_is_put_right(wide: Site, edit: Callable
     )
 
 
-def test_an_api_server_that_refuses_an_expression_says_so_with_422(wide: Site) -> None:
+def test_an_api_server_refuses_an_expression_with_422(wide: Site) -> None:
     """By this the controller tells it from a failure."""
     live = wide.plane.api("GET", VALIDATING)
     live["webhooks"][0]["matchConditions"][1]["expression"] = "this is no expression"
@@ -114,7 +114,7 @@ def test_an_api_server_that_refuses_an_expression_says_so_with_422(wide: Site) -
         wide.plane.api("PUT", f"{VALIDATING}?dryRun=All", live)
 
 
-def test_while_the_document_is_bad_everything_is_asked_about(wide: Site, namespace: str) -> None:
+def test_a_bad_document_disables_the_fast_path(wide: Site, namespace: str) -> None:
     """Past the guard, as an administrator who deletes the guard first could do it."""
 
     def slipped_in() -> bool:
@@ -139,7 +139,7 @@ def test_while_the_document_is_bad_everything_is_asked_about(wide: Site, namespa
         assert wide.create(namespace, pod("plain", PLAIN)).status == 201
 
 
-def test_without_the_configmap_everything_is_asked_about(wide: Site, namespace: str) -> None:
+def test_a_deleted_configmap_disables_the_fast_path(wide: Site, namespace: str) -> None:
     live = wide.plane.api("GET", CONFIGMAP)
     wide.plane.api("DELETE", CONFIGMAP)
     try:
@@ -163,7 +163,7 @@ def stopped_controller(site: Site) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
-def test_while_the_controller_is_stopped_a_removed_image_comes_in(wide: Site, namespace: str) -> None:
+def test_a_removed_image_is_admitted_while_the_controller_is_stopped(wide: Site, namespace: str) -> None:
     """docs/fast-path.md: only pre-approved images are still admitted, until the controller runs again."""
     with stopped_controller(wide):
         wide.product.set_policy(TIGHT)
@@ -190,7 +190,7 @@ def test_an_administrator_closes_the_gap_that_a_stopped_controller_leaves(wide: 
     wide.wait_in_step()
 
 
-def test_a_killed_controller_that_starts_anew_catches_up(wide: Site, namespace: str) -> None:
+def test_a_restarted_controller_catches_up_after_a_kill(wide: Site, namespace: str) -> None:
     product = wide.product
     product.kubelet.hold("gatekeeper-py-controller-")
     try:
@@ -224,7 +224,7 @@ def controller(site: Site) -> Path:
         ),
     ],
 )
-def test_what_the_controller_may_do_beyond_the_base(
+def test_the_component_adds_only_the_documented_rights(
     site: Site,
     controller: Path,
     arguments: tuple[str, ...],
@@ -234,7 +234,7 @@ def test_what_the_controller_may_do_beyond_the_base(
     assert (done.returncode == 0) is allowed
 
 
-def test_the_right_to_create_pods_is_worth_nothing(wide: Site, controller: Path, namespace: str) -> None:
+def test_the_controller_can_create_pods_only_in_dry_run(wide: Site, controller: Path, namespace: str) -> None:
     safe = {
         "runAsNonRoot": True,
         "runAsUser": 1000,
@@ -267,7 +267,7 @@ def scale(site: Site, controllers: int) -> None:
     )
 
 
-def test_two_controllers_do_no_harm(wide: Site, namespace: str) -> None:
+def test_two_controllers_do_not_conflict(wide: Site, namespace: str) -> None:
     """The one that leaves takes the condition out, the one that stays puts it back."""
 
     def spared() -> bool:

@@ -242,9 +242,7 @@ def test_there_are_thirty_policies() -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_what_is_not_asked_about_is_approved(
-    site: Site, namespace: str, told: Counter[str], name: str
-) -> None:
+def test_skipped_pods_are_approved(site: Site, namespace: str, told: Counter[str], name: str) -> None:
     fastpath, compiled = put(site, name)
     plain = next(
         image
@@ -269,7 +267,7 @@ def test_what_is_not_asked_about_is_approved(
         assert counts["asked and approved"] > 0
 
 
-def test_what_is_added_to_a_pod_is_approved(site: Site, namespace: str, told: Counter[str]) -> None:
+def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, told: Counter[str]) -> None:
     """Ephemeral containers, which no Pod is made with."""
     _, compiled = put(site, "registries")
     site.plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod("debugged", "quay.io/org/app"))

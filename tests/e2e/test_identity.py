@@ -178,7 +178,7 @@ EXEMPT: Final = "must exempt the namespaces gatekeeper-py and kube-system"
         pytest.param(_exempting("gatekeeper-py"), EXEMPT, id="kube-system"),
     ],
 )
-def test_in_the_name_of_the_controller_nobody_can_write_another_webhook(
+def test_the_identity_of_the_controller_cannot_write_another_webhook(
     product: Installed, controller: Path, change: Callable[[Document], None], message: str
 ) -> None:
     document = live(product)

@@ -53,7 +53,9 @@ def test_toggling_to_mutate_registers_it_and_toggling_back_removes_it(
     assert created(enforcing, namespace)[0] == 1
 
 
-def test_until_it_is_registered_pods_are_judged_as_written(enforcing: Installed, namespace: str) -> None:
+def test_pods_are_judged_as_written_until_the_webhook_is_registered(
+    enforcing: Installed, namespace: str
+) -> None:
     """A dead controller: strict and visible, never an unapproved image; it catches up when it runs again."""
     for controller in enforcing.controllers():
         enforcing.kubelet.hold(controller.name.removeprefix("pod-"))

@@ -44,7 +44,7 @@ def test_verify_shows_the_configuration_and_refuses_the_probe(product: Installed
     assert "is not approved" in refused.stderr
 
 
-def test_toggle_is_felt_by_the_next_pod(product: Installed) -> None:
+def test_a_new_mode_applies_to_the_next_pod(product: Installed) -> None:
     probe = section("Verify")[1]
     to_warn, to_enforce = section("Toggle")
     product.plane.kubectl(*to_warn)
@@ -57,7 +57,7 @@ def test_toggle_is_felt_by_the_next_pod(product: Installed) -> None:
     )
 
 
-def test_when_nobody_can_create_pods_one_command_opens_the_cluster(product: Installed) -> None:
+def test_one_command_opens_a_cluster_in_which_no_pod_can_be_created(product: Installed) -> None:
     product.set_mode("enforce")
     probe = section("Verify")[1]
     pause, end, *_ = lines("When nobody can create Pods")
@@ -100,7 +100,7 @@ def test_without_a_controller_an_administrator_deletes_the_configurations(produc
     product.wait_armed()
 
 
-def test_the_controller_tells_of_expiry_and_of_what_it_repaired(product: Installed) -> None:
+def test_the_controller_reports_expiry_and_repairs(product: Installed) -> None:
     (controller,) = product.controllers()
     before = product.metric(controller.address, "gatekeeper_py_control_repairs_total")
     live = product.plane.api("GET", VALIDATING)

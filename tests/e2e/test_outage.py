@@ -20,7 +20,7 @@ def _failure_policy(product: Installed, policy: str) -> None:
     product.plane.api("PUT", VALIDATING, live)
 
 
-def test_with_the_webhook_down_pods_are_refused_and_the_cluster_comes_back_by_itself(
+def test_pods_are_refused_while_the_webhook_is_down_and_the_cluster_recovers_by_itself(
     product: Installed, namespace: str
 ) -> None:
     product.set_mode("enforce")

@@ -83,7 +83,9 @@ def test_a_deleted_secret_is_made_again_without_a_failed_create(product: Install
     assert load.failed() == []
 
 
-def test_the_controller_killed_at_any_step_goes_on_where_it_was(product: Installed, namespace: str) -> None:
+def test_a_controller_killed_at_any_step_continues_after_its_restart(
+    product: Installed, namespace: str
+) -> None:
     product.set_mode("enforce")
     old_leaf = _secret(product)["tls.crt"]
     with creating(product.plane, namespace, pod("steady"), pause=0.05) as load:
@@ -114,7 +116,7 @@ def test_the_controller_killed_at_any_step_goes_on_where_it_was(product: Install
     )
 
 
-def test_two_controllers_do_no_harm(product: Installed, namespace: str) -> None:
+def test_two_controllers_do_not_conflict(product: Installed, namespace: str) -> None:
     product.plane.kubectl("scale", "deployment/gatekeeper-py-controller", "-n", NAMESPACE, "--replicas=2")
     wait_until(lambda: len(product.controllers()) == 2, seconds=60, what="two controllers")
     old_leaf = _secret(product)["tls.crt"]

@@ -232,7 +232,7 @@ def _ready(product: Installed) -> bool:
     return all(each.ready for each in product.controllers())
 
 
-def test_the_configmap_is_worth_nothing_beyond_the_settings(enforcing: Installed) -> None:
+def test_the_configmap_grants_nothing_beyond_the_settings(enforcing: Installed) -> None:
     """Manifests in it change nothing: only ``webhooks.yaml`` is read, and strictly."""
     before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
     static = (K8S / "base/webhooks/validating.yaml").read_text(encoding="utf-8")

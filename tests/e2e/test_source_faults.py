@@ -79,7 +79,7 @@ def test_an_api_server_that_dies(trial: Trial) -> None:
         assert all(replica.writes("policy_source_synced") for replica in replicas)
 
 
-def test_a_version_that_is_gone(trial: Trial, newcomer: Newcomer) -> None:
+def test_an_expired_resource_version(trial: Trial, newcomer: Newcomer) -> None:
     """A replica is frozen while its watch ends and etcd forgets the version that it would go on from."""
     replicas, plane = trial.replicas(), trial.plane
     with trial.answering(replicas) as asking:

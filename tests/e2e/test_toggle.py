@@ -23,7 +23,7 @@ def _patch_mode(product: Installed, mode: str) -> float:
     return time.monotonic()
 
 
-def test_a_mode_flipped_under_load_loses_no_request_and_is_felt_within_a_second(
+def test_a_new_mode_under_load_loses_no_request_and_applies_within_a_second(
     product: Installed, namespace: str
 ) -> None:
     product.set_mode("enforce")

@@ -47,7 +47,7 @@ def test_the_api_server_keeps_every_field_of_an_overlay(
     check_every_field(control_plane, namespace, list(yaml.safe_load_all(rendered)))
 
 
-def test_what_is_dropped_is_found() -> None:
+def test_a_dropped_field_is_found() -> None:
     sent = {"spec": {"a": 1, "b": [{"c": "x"}, {"d": "y"}], "e": {}}}
     assert list(dropped(sent, sent)) == []
     assert list(dropped(sent, {"spec": {"a": 1, "b": [{"c": "x"}], "new": 1}})) == [

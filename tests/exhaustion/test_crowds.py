@@ -70,10 +70,10 @@ def _arena(
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
-async def test_a_crowd_stops_nobody(arena: Arena, name: str) -> None:
+async def test_a_crowd_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in LARGE_ROWS.items()])
-async def test_a_crowd_stops_nobody_at_5000_connections(large_arena: Arena, name: str) -> None:
+async def test_a_crowd_does_not_delay_reviews_at_5000_connections(large_arena: Arena, name: str) -> None:
     await large_arena.target.attacked(f"{name}-at-{LARGE}", LARGE_ROWS[name].attack(), LARGE_GROWTH)

@@ -102,7 +102,9 @@ def check(row: Row, verdict: str) -> None:
 
 
 @rows("file")
-async def test_a_document_in_a_file_stops_nobody(file_arena: Arena, policy_file: Path, name: str) -> None:
+async def test_a_costly_policy_file_does_not_delay_reviews(
+    file_arena: Arena, policy_file: Path, name: str
+) -> None:
     row = ROWS[name]
 
     async def attack(target: Target) -> None:
@@ -126,7 +128,7 @@ def write(path: Path, text: str) -> None:
 
 @rows("list", "syntax", "good")
 @on_one_loop
-async def test_a_document_in_the_configmap_stops_nobody(
+async def test_a_costly_configmap_does_not_delay_reviews(
     configmap_arena: Arena, api: FakeApi, name: str
 ) -> None:
     row = ROWS[name]
@@ -145,7 +147,9 @@ async def test_a_document_in_the_configmap_stops_nobody(
 
 @rows("text", "list", "good")
 @on_one_loop
-async def test_a_document_at_the_policy_guard_stops_nobody(configmap_arena: Arena, name: str) -> None:
+async def test_a_costly_document_at_the_policy_guard_does_not_delay_reviews(
+    configmap_arena: Arena, name: str
+) -> None:
     row = ROWS[name]
     text = row.make(CONFIGMAP_BYTES)
 

@@ -36,5 +36,5 @@ def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
-async def test_a_request_stops_nobody(arena: Arena, name: str) -> None:
+async def test_a_costly_request_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())

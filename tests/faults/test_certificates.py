@@ -141,7 +141,7 @@ async def _some_more(serving: Serving) -> None:
     await eventually(lambda: serving.asked >= enough)
 
 
-async def test_only_a_client_of_both_authorities_comes_through_a_change_of_authority(tmp_path: Path) -> None:
+async def test_only_a_client_that_trusts_both_cas_survives_a_change_of_the_ca(tmp_path: Path) -> None:
     old, new = trustme.CA(), trustme.CA()
     secret = MountedSecret(tmp_path / "tls")
     before, after = make_pair(old, days=50), make_pair(new, days=60)

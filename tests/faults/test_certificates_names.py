@@ -77,7 +77,7 @@ async def test_a_certificate_that_no_client_of_an_api_server_accepts_is_refused(
     assert watched.log.events.count("certificate_refused") == (problem != "")
 
 
-async def test_names_are_logged_and_lost_ones_are_warned_of(watched: Watched) -> None:
+async def test_names_are_logged_and_lost_names_cause_a_warning(watched: Watched) -> None:
     """Without a setting for the names, a change of names is logged, not refused."""
     authority = trustme.CA()
     short = "gatekeeper-py"
@@ -137,7 +137,7 @@ class Interrupted(PosixPath):
         return content
 
 
-async def test_a_swap_between_the_reading_of_two_files_is_not_taken_for_a_bad_pair(watched: Watched) -> None:
+async def test_a_swap_between_two_reads_is_not_reported_as_a_bad_pair(watched: Watched) -> None:
     """The certificate of before with the key of after: a moment later both are right."""
     old, new = (make_pair(trustme.CA(), days=days) for days in (50, 60))
     watched.secret.set(old.files())
@@ -151,7 +151,7 @@ async def test_a_swap_between_the_reading_of_two_files_is_not_taken_for_a_bad_pa
     assert watched.log.events == ["certificate_loaded"]
 
 
-async def test_files_that_never_hold_still_are_read_a_bounded_number_of_times(watched: Watched) -> None:
+async def test_files_that_keep_changing_are_read_a_bounded_number_of_times(watched: Watched) -> None:
     pairs = [make_pair(trustme.CA()) for _ in range(2)]
     watched.secret.set(pairs[0].files())
     path = Interrupted(watched.secret / "tls.crt")

@@ -185,7 +185,7 @@ def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
     }
 
 
-def test_what_is_good_on_disk_is_served_and_what_is_bad_is_told_of(
+def test_good_files_are_served_and_bad_files_are_reported(
     start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
     """New connections get the new certificate or, if that is bad, the old one; open ones go on."""
@@ -237,7 +237,7 @@ def _last_refusal(play: Play) -> dict[str, Any]:
     return lines[-1] if lines else {"problem": ""}
 
 
-def test_a_certificate_that_ends_while_it_is_served_is_told_of(
+def test_a_served_certificate_that_expires_is_reported(
     start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
     """Afterwards a good certificate replaces it as usual."""
@@ -254,7 +254,7 @@ def test_a_certificate_that_ends_while_it_is_served_is_told_of(
     assert play.server.errors == ""
 
 
-def test_the_authority_of_callers_is_rotated_with_an_overlap(
+def test_the_client_ca_is_rotated_with_an_overlap(
     start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
     """The one after another: old, old and new, new; then garbage, which changes nothing."""

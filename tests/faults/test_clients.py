@@ -83,7 +83,7 @@ async def _idle(server: Standing, listener: str, content: bytes) -> None:
             assert (await connection.ask(PLAIN)).status == 200
 
 
-async def test_a_slow_header_ends_with_408_and_an_idle_connection_does_not(server: Standing) -> None:
+async def test_a_slow_header_gets_408_and_an_idle_connection_stays_open(server: Standing) -> None:
     async with asyncio.TaskGroup() as group:
         for listener in ("webhook", "health"):
             for asked in (0, 2):
@@ -101,7 +101,7 @@ async def _slow_body(server: Standing, content: bytes, rest: bytes) -> None:
         dripping.cancel()
 
 
-async def test_a_slow_body_ends_with_408(server: Standing) -> None:
+async def test_a_slow_body_gets_408(server: Standing) -> None:
     head = request(b"", length=1000)
     async with asyncio.TaskGroup() as group:
         group.create_task(_slow_body(server, head, b""))
@@ -131,7 +131,7 @@ def _reset(connection: Connection) -> None:
     connection.abort()
 
 
-async def test_half_a_body_and_a_reset_leaves_nothing(server: Standing) -> None:
+async def test_a_reset_amid_a_body_leaves_nothing(server: Standing) -> None:
     for content in (PLAIN[:-300], request(b"", length=6_000_000) + b" " * 3_000_000, chunked([b"{"]), PLAIN):
         for _ in range(20):
             connection = await Connection.open(*server.server.address("webhook"), server.trust)
@@ -139,7 +139,7 @@ async def test_half_a_body_and_a_reset_leaves_nothing(server: Standing) -> None:
             _reset(connection)
 
 
-async def test_10_000_requests_in_one_go_are_answered_in_order(server: Standing) -> None:
+async def test_10_000_pipelined_requests_are_answered_in_order(server: Standing) -> None:
     documents = [{**REVIEW, "request": {**REVIEW["request"], "uid": f"u{n}"}} for n in range(10_000)]
     content = b"".join(request(json.dumps(document).encode()) for document in documents)
     async with server.connected() as connection:
@@ -162,7 +162,7 @@ async def _goes_on(server: Standing, stop: asyncio.Event, going: asyncio.Event) 
     return seconds
 
 
-async def test_1_000_handshakes_at_once_are_all_served_and_the_others_go_on(server: Standing) -> None:
+async def test_1_000_concurrent_handshakes_are_served_while_reviews_continue(server: Standing) -> None:
     async def ask() -> None:
         async with server.connected() as connection:
             assert (await connection.ask(PLAIN)).status == 200
@@ -192,7 +192,7 @@ async def _dialled(address: tuple[str, int], count: int) -> list[socket.socket]:
     return dialled
 
 
-async def test_5_000_silent_connections_lock_out_nobody(server: Standing) -> None:
+async def test_5_000_silent_connections_lock_out_no_client(server: Standing) -> None:
     """If no other connection arrives, all are kept for the time of a handshake."""
     stop, established = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -226,7 +226,7 @@ def _is_alive(server: Standing) -> bool:
         return False
 
 
-async def test_clients_that_never_read_are_ended_and_hold_no_memory(server: Standing) -> None:
+async def test_clients_that_never_read_are_disconnected_and_hold_no_memory(server: Standing) -> None:
     """Denials are the longest answers. What cannot be sent is not made, and not for long."""
     denied = request(json.dumps(review(pod(*(f"evil.io/web:{n}" for n in range(20))))).encode())
     before = server.mib()
@@ -248,6 +248,6 @@ async def test_clients_that_never_read_are_ended_and_hold_no_memory(server: Stan
         assert time.monotonic() - start < 10 + SLACK_SECONDS
 
 
-def test_of_all_this_there_are_few_lines_and_no_traceback_in_the_log(server: Standing) -> None:
+def test_the_log_has_few_lines_and_no_traceback(server: Standing) -> None:
     """The last test: it looks at what all the others left."""
     server.check_log()

@@ -74,7 +74,7 @@ def _reviews(replicas: list[Server]) -> float:
         pytest.param("0", True, True, id="leave-after-the-socket-closed"),
     ],
 )
-def test_the_wait_before_the_socket_closes_is_for_endpoints_to_leave(
+def test_the_delay_before_the_socket_closes_covers_endpoint_updates(
     site: Site, drain_seconds: str, *, late: bool, loses: bool
 ) -> None:
     """Each request dials, so that each goes where the list leads: to a closed port when it is too old."""

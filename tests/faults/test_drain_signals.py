@@ -81,7 +81,7 @@ def until_closed(server: Server) -> None:
     wait_until(partial(refuses, server.address("webhook")), seconds=30, what="the socket closed")
 
 
-def test_after_the_socket_closed_idle_connections_are_served_once_more(site: Site) -> None:
+def test_idle_connections_are_served_once_more_after_the_socket_closes(site: Site) -> None:
     """They are not touched while requests may be on their way; each answer ends its own connection.
 
     Without a wait before the socket closes, so that nothing but the wait for quiet keeps them open.
@@ -102,7 +102,7 @@ def test_after_the_socket_closed_idle_connections_are_served_once_more(site: Sit
     assert server.errors == ""
 
 
-def test_a_connection_that_came_last_may_still_ask(site: Site) -> None:
+def test_the_newest_connection_is_served_during_the_drain(site: Site) -> None:
     """The connection was made before the socket closed, so it is served even after a long pause."""
     server = site.join("--drain-seconds", str(QUIET_SECONDS + 2))
     server.signal(signal.SIGTERM)
@@ -116,7 +116,7 @@ def test_a_connection_that_came_last_may_still_ask(site: Site) -> None:
     assert server.errors == ""
 
 
-def test_a_time_in_which_the_process_stood_still_was_not_quiet(site: Site) -> None:
+def test_time_while_the_process_is_stopped_does_not_count_as_quiet(site: Site) -> None:
     """The wait for quiet would end in it. Clients stood still with it, and ask when they go on."""
     server = site.join("--drain-seconds", "0")
     with connected(server) as connection:
@@ -132,7 +132,7 @@ def test_a_time_in_which_the_process_stood_still_was_not_quiet(site: Site) -> No
     assert server.errors == ""
 
 
-def test_connections_that_say_nothing_do_not_hold_the_exit(site: Site) -> None:
+def test_silent_connections_do_not_delay_the_exit(site: Site) -> None:
     server = site.join("--drain-seconds", "0")
     address = server.address("webhook")
     with connected(server), connected(server, used=False), socket.create_connection(address):
@@ -144,7 +144,7 @@ def test_connections_that_say_nothing_do_not_hold_the_exit(site: Site) -> None:
     assert server.errors == ""
 
 
-def test_clients_that_go_on_asking_hold_the_exit_for_a_bounded_time(site: Site) -> None:
+def test_busy_clients_delay_the_exit_for_a_bounded_time(site: Site) -> None:
     """A review every two seconds is never a quiet moment; 25 s of that are enough."""
     server = site.join("--drain-seconds", "0")
     with contextlib.ExitStack() as stack:
@@ -165,7 +165,7 @@ def test_clients_that_go_on_asking_hold_the_exit_for_a_bounded_time(site: Site) 
     assert server.errors == ""
 
 
-def test_a_body_that_comes_slowly_is_answered_during_the_drain(site: Site) -> None:
+def test_a_slow_body_is_answered_during_the_drain(site: Site) -> None:
     server = site.join("--drain-seconds", "0")
     with connected(server) as connection:
         send_half(connection)
@@ -177,7 +177,7 @@ def test_a_body_that_comes_slowly_is_answered_during_the_drain(site: Site) -> No
     assert server.errors == ""
 
 
-def test_a_body_that_never_ends_does_not_hold_the_exit(site: Site) -> None:
+def test_an_endless_body_does_not_delay_the_exit(site: Site) -> None:
     server = site.join("--drain-seconds", "0")
     with connected(server) as connection:
         send_half(connection)
@@ -196,7 +196,7 @@ def test_a_body_that_never_ends_does_not_hold_the_exit(site: Site) -> None:
         pytest.param("0", lambda server: refuses(server.address("webhook")), id="while-requests-end"),
     ],
 )
-def test_a_second_sigterm_ends_it_at_once(
+def test_a_second_sigterm_ends_the_server_at_once(
     site: Site, drain_seconds: str, reached: Callable[[Server], bool]
 ) -> None:
     server = site.join("--drain-seconds", drain_seconds)
@@ -211,7 +211,7 @@ def test_a_second_sigterm_ends_it_at_once(
     assert "Traceback" not in server.errors
 
 
-def test_a_signal_during_the_start_ends_it_cleanly(site: Site) -> None:
+def test_a_signal_during_the_start_ends_the_server_cleanly(site: Site) -> None:
     """The signal arrives once signals are handled, and before anything listens."""
     for number in (signal.SIGTERM, signal.SIGINT):
         server = site.start("--drain-seconds", "0")
@@ -230,7 +230,7 @@ AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
     reason="this user may make no process 1 of his own",
 )
 @pytest.mark.parametrize("waits", ["for-handlers", "for-readiness"])
-def test_as_process_1_it_ends_at_a_signal_too(tmp_path: Path, waits: str) -> None:
+def test_a_signal_ends_the_server_as_process_1(tmp_path: Path, waits: str) -> None:
     """As in a container: the kernel drops signals to process 1 for which it has no handler."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(policy_text())
@@ -259,7 +259,7 @@ def _handles_signals(pid: int) -> bool:
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def test_after_a_kill_it_is_ready_again_on_the_same_ports(site: Site) -> None:
+def test_the_server_is_ready_again_on_the_same_ports_after_a_kill(site: Site) -> None:
     """With connections open, whose ends the kernel keeps for a while. Two seconds are the aim."""
     server = site.join()
     ports = {

@@ -125,7 +125,7 @@ BAD_BODIES: Final[dict[str, tuple[int, Body]]] = {
 
 @pytest.mark.parametrize("path", ["/validate-image", "/mutate-image"])
 @pytest.mark.parametrize("name", BAD_BODIES)
-async def test_what_is_no_review_is_refused(server: Standing, name: str, path: str) -> None:
+async def test_invalid_reviews_are_refused(server: Standing, name: str, path: str) -> None:
     status, make = BAD_BODIES[name]
     body = make()
     async with server.connected() as connection:
@@ -258,7 +258,7 @@ def judged(answer: Answer, body: bytes) -> Verdict:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_what_is_odd_is_judged(server: Standing, name: str) -> None:
+async def test_unusual_reviews_are_judged(server: Standing, name: str) -> None:
     case = CASES[name]
     body = case.body()
     async with server.connected() as connection:
@@ -288,7 +288,7 @@ async def test_a_large_body_in_two_pieces_is_judged(server: Standing, size: int)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "object-null-on-delete"])
-async def test_the_mutating_endpoint_allows_all_of_it(server: Standing, name: str) -> None:
+async def test_the_mutating_endpoint_allows_unusual_reviews(server: Standing, name: str) -> None:
     body = CASES[name].body()
     async with server.connected() as connection:
         answer = await connection.ask(request(body, path="/mutate-image"))
@@ -354,7 +354,7 @@ CONTAINER: Final = '{"image":"a"}'
 
 @pytest.mark.parametrize("name", MANY)
 @pytest.mark.parametrize("count", [1001, 10_000, 0], ids=["1,001", "10,000", "most"])
-async def test_more_items_are_rejected_as_a_whole_within_250_ms(
+async def test_objects_with_too_many_items_are_rejected_within_250_ms(
     server: Standing, name: str, count: int
 ) -> None:
     most, make = MANY[name]
@@ -401,7 +401,7 @@ async def _within(seconds: float, server: Standing, make: Body) -> list[Verdict]
         "a=b&&&=&timeout=5s", "?", "timeout=5s#fragment", "timeout=10s",
     ],
 )  # fmt: skip
-async def test_a_timeout_that_is_none_is_ignored(server: Standing, query: str) -> None:
+async def test_an_invalid_timeout_is_ignored(server: Standing, query: str) -> None:
     async with server.connected() as connection:
         answer = await connection.ask(request(REVIEW_BODY, path=f"/validate-image?{query}"))
         assert judged(answer, REVIEW_BODY).allowed
@@ -431,7 +431,7 @@ MALFORMED: Final = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_malformed_http_gets_400_and_the_end(server: Standing, name: str) -> None:
+async def test_malformed_http_gets_400_and_ends_the_connection(server: Standing, name: str) -> None:
     async with server.connected() as connection:
         answer = await connection.ask(MALFORMED[name])
         assert answer.status == 400
@@ -441,7 +441,7 @@ async def test_malformed_http_gets_400_and_the_end(server: Standing, name: str) 
 
 
 @pytest.mark.parametrize("name", ["tls-hello-inside-tls", "http-2-preface", "9-kb-header-in-20-fields"])
-async def test_the_plain_port_refuses_it_too(server: Standing, name: str) -> None:
+async def test_the_plain_port_refuses_malformed_http(server: Standing, name: str) -> None:
     async with server.connected("health") as connection:
         answer = await connection.ask(MALFORMED[name])
         assert answer.status == 400
@@ -449,6 +449,6 @@ async def test_the_plain_port_refuses_it_too(server: Standing, name: str) -> Non
         assert await connection.ended()
 
 
-def test_of_all_this_there_are_few_lines_and_no_traceback_in_the_log(server: Standing) -> None:
+def test_the_log_has_few_lines_and_no_traceback(server: Standing) -> None:
     """The last test: it looks at what all the others left."""
     server.check_log()

@@ -92,7 +92,7 @@ def ends_in_time(server: Server) -> None:
     assert "Traceback" not in server.errors
 
 
-def test_a_reader_that_stops_costs_lines_that_are_counted_and_no_review(server: Server) -> None:
+def test_a_stopped_reader_loses_counted_lines_and_no_review(server: Server) -> None:
     assert dropped(server) == 0
     connection = server.connect()
     with contextlib.closing(connection):
@@ -106,7 +106,7 @@ def test_a_reader_that_stops_costs_lines_that_are_counted_and_no_review(server: 
     ends_in_time(server)
 
 
-def test_when_it_reads_on_every_line_is_there_or_was_counted(server: Server) -> None:
+def test_every_line_is_read_or_counted_after_the_reader_resumes(server: Server) -> None:
     """The log continues: its lines are complete, and the next review is logged."""
     connection = server.connect()
     with contextlib.closing(connection):
@@ -122,7 +122,7 @@ def test_when_it_reads_on_every_line_is_there_or_was_counted(server: Server) -> 
     ends_in_time(server)
 
 
-def test_a_reader_that_left_costs_lines_that_are_counted_and_no_review(server: Server) -> None:
+def test_a_closed_pipe_loses_counted_lines_and_no_review(server: Server) -> None:
     assert server.process.stdout is not None
     server.process.stdout.close()
     connection = server.connect()
@@ -133,7 +133,7 @@ def test_a_reader_that_left_costs_lines_that_are_counted_and_no_review(server: S
     ends_in_time(server)
 
 
-def test_a_second_signal_ends_it_at_once_though_nobody_reads(server: Server) -> None:
+def test_a_second_signal_ends_the_server_at_once_without_a_reader(server: Server) -> None:
     """Writing the rest of the log is given up after a second."""
     connection = server.connect()
     with contextlib.closing(connection):
@@ -144,7 +144,7 @@ def test_a_second_signal_ends_it_at_once_though_nobody_reads(server: Server) -> 
         assert server.process.wait(EXIT_SECONDS) == 0
 
 
-def test_a_full_disk_costs_lines_that_are_counted() -> None:
+def test_a_full_disk_loses_counted_lines() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         writer = LogWriter(full)
         for _ in range(10):

@@ -94,14 +94,14 @@ def _restarted(registry: ScriptedRegistry, tmp_path: Path, settings: str, **plan
     return lives
 
 
-def test_each_replica_asks_once_about_each_image(registry: ScriptedRegistry, tmp_path: Path) -> None:
+def test_each_replica_queries_each_image_once(registry: ScriptedRegistry, tmp_path: Path) -> None:
     """Every replica refuses the absent image and no other."""
     _restarted(registry, tmp_path, "rate: 500", bodies=_bodies(registry, tmp_path))
     # A missing image takes two requests: 404 from HEAD is confirmed by GET.
     assert IMAGES * REPLICAS < registry.asked() <= (IMAGES + 2) * 2 * REPLICAS
 
 
-def test_the_rate_bounds_what_cold_caches_ask(registry: ScriptedRegistry, tmp_path: Path) -> None:
+def test_the_rate_limits_the_requests_of_cold_caches(registry: ScriptedRegistry, tmp_path: Path) -> None:
     """Most look-ups find no turn, and their images are kept as written."""
     rate = 20
     lives = _restarted(registry, tmp_path, f"rate: {rate}", bodies=_bodies(registry, tmp_path)[:1])

@@ -96,7 +96,7 @@ async def test_the_metric_grows_when_the_loop_is_blocked(world: World) -> None:
 
 
 @on_its_loop
-async def test_a_stall_that_is_over_is_no_reason_for_a_restart(world: World) -> None:
+async def test_a_stall_that_has_ended_causes_no_restart(world: World) -> None:
     """A probe that came meanwhile is answered after it; with the next timer all is well.
 
     Which of two callbacks that were due runs first is the loop's affair, so that this one answer may
@@ -119,7 +119,7 @@ async def test_a_stall_that_is_over_is_no_reason_for_a_restart(world: World) -> 
 
 
 @on_its_loop
-async def test_a_loop_that_answers_and_runs_no_timers_is_not_live_after_30_seconds(world: World) -> None:
+async def test_a_loop_without_timers_is_not_live_after_30_seconds(world: World) -> None:
     world.timers_run = False
     connection = await Connection.open("127.0.0.1", world.port)
     async with asyncio.TaskGroup() as group:
@@ -142,7 +142,7 @@ def probe(name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_shipped_probe_restarts_nothing_that_stood_for_30_seconds() -> None:
+def test_the_shipped_probe_tolerates_a_stall_of_30_seconds() -> None:
     """Six time-outs in a row, ten seconds apart: more than what ``/livez`` itself calls stuck."""
     liveness = probe("livenessProbe")
     assert liveness["httpGet"]["path"] == "/livez"
@@ -156,7 +156,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield it.server
 
 
-def test_a_process_that_was_frozen_goes_on_where_it_was(server: Server) -> None:
+def test_a_frozen_process_continues_after_it_resumes(server: Server) -> None:
     """As on a node that swaps: kept connections are answered, and the metric shows the lag."""
     document = review(pod("registry.corp.io/web:1"))
 

@@ -71,12 +71,12 @@ async def until_shed(server: Standing, send: Send, times: int) -> Sequence[Answe
     raise AssertionError("none was told to come again")
 
 
-async def test_too_many_bytes_of_bodies_are_shed_and_reviews_and_probes_go_on(server: Standing) -> None:
+async def test_excess_body_bytes_get_503_while_reviews_and_probes_continue(server: Standing) -> None:
     answers = await until_shed(server, pour, CLIENTS)
     assert {answer.status for answer in answers} <= {408, 503}
     assert all(answer.closes for answer in answers)
     await server.idle()
 
 
-def test_nothing_of_it_is_an_error_in_the_log(server: Standing) -> None:
+def test_the_log_has_no_errors(server: Standing) -> None:
     server.check_log()

@@ -137,7 +137,7 @@ async def test_changes_are_judged_by_a_child_process(source: Source) -> None:
     assert source.metric('policy_checks_total{result="refused"}') == 1
 
 
-async def test_refused_and_then_good(source: Source) -> None:
+async def test_a_refused_check_does_not_affect_the_next(source: Source) -> None:
     for _ in range(3):
         assert not (await judged(source, check("x: y")))["allowed"]
         assert (await judged(source, check(GOOD)))["allowed"]
@@ -201,7 +201,7 @@ async def test_the_parser_ends_with_a_server_that_is_killed(source: Source) -> N
     await eventually(lambda: not alive(parser))
 
 
-async def test_of_a_hundred_checks_at_once_each_is_answered_and_reviews_go_on(source: Source) -> None:
+async def test_a_hundred_concurrent_checks_are_all_answered_and_reviews_continue(source: Source) -> None:
     rules = "".join(f"\n  - r{number}.io" for number in range(10_000))
     content = check(policy_text(allow=rules), "?timeout=3s")
     probe = Probe(source)
@@ -216,7 +216,7 @@ async def test_of_a_hundred_checks_at_once_each_is_answered_and_reviews_go_on(so
     assert source.metric('policy_checks_total{result="busy"}') >= 90
 
 
-async def test_a_check_while_a_policy_is_loaded_waits_or_is_told_to_come_again(source: Source) -> None:
+async def test_a_check_during_a_load_waits_or_gets_503(source: Source) -> None:
     parser = await parser_of(source)
     os.kill(parser, signal.SIGSTOP)
     await apply(source, OTHER)
@@ -246,7 +246,7 @@ async def test_a_drain_waits_for_a_check_under_way(source: Source) -> None:
     assert not alive(parser)
 
 
-async def test_reviews_go_on_while_the_worst_document_is_judged(source: Source) -> None:
+async def test_reviews_continue_while_the_worst_document_is_checked(source: Source) -> None:
     """The most rules that fit into a ConfigMap, and the most that is wrong in one."""
     good = policy_text(allow="".join(f"\n  - r{number}.io" for number in range(75_000)))
     bad = policy_text(allow="".join(f"\n  - nginx{number}" for number in range(75_000)))

@@ -63,7 +63,7 @@ def stopping(*tasks: asyncio.Task[None]) -> Iterator[None]:
             task.result()
 
 
-async def test_while_policies_flap_each_review_is_judged_by_one_of_them(source: Source) -> None:
+async def test_each_review_during_policy_changes_is_judged_by_one_policy(source: Source) -> None:
     """Fifty changes a second. A verdict of two policies, or one remembered from another, would show."""
     asked = Asked()
 

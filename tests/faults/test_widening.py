@@ -47,7 +47,7 @@ def _allowed(server: Server, document: dict[str, Any], path: str = "/validate-im
     return check_response(body, document, "validate").allowed
 
 
-def test_the_image_is_a_matter_of_the_namespace(server: Server) -> None:
+def test_the_verdict_depends_on_the_namespace(server: Server) -> None:
     """Or what is below would be refused for another reason."""
     allowed = [_allowed(server, review(pod(IMAGE), namespace=name)) for name in ("shop", "bank", "dev-1")]
     assert allowed == [False, True, True]
@@ -105,7 +105,7 @@ def test_nothing_in_the_query_widens_the_policy(server: Server, query: str) -> N
     assert not _allowed(server, REFUSED, f"/validate-image?{query}")
 
 
-def test_a_policy_that_is_only_reviewed_is_not_taken(server: Server) -> None:
+def test_a_reviewed_policy_is_not_loaded(server: Server) -> None:
     """Reviews of ConfigMaps are answered for any namespace; none of them changes what holds."""
     configmap = {
         "apiVersion": "v1",

@@ -211,7 +211,7 @@ def test_any_bytes_get_documented_answers(listeners: tuple[Served, Served], roun
 
 
 @pytest.mark.parametrize("original", ORIGINALS)
-def test_what_is_mutated_is_good_to_begin_with(listeners: tuple[Served, Served], original: bytes) -> None:
+def test_the_seeds_of_mutations_are_accepted(listeners: tuple[Served, Served], original: bytes) -> None:
     check_bytes(listeners, [original], PATIENCE_SECONDS[-1] / 2)
 
 
@@ -226,9 +226,7 @@ def test_a_good_pipeline_is_answered_in_order(listeners: tuple[Served, Served]) 
 
 
 @pytest.mark.parametrize("version", [b"", b" HTTP/0.9", b" HTTP/2.0"])
-def test_a_version_that_is_not_spoken_here_is_malformed(
-    listeners: tuple[Served, Served], version: bytes
-) -> None:
+def test_an_unsupported_http_version_is_malformed(listeners: tuple[Served, Served], version: bytes) -> None:
     """Found here: the review was judged, and the answer had a status line that no client reads."""
     content = APPROVED.replace(b" HTTP/1.1", version, 1)
     assert split(listeners[0].exchange([content], PATIENCE_SECONDS[-1])) == [(400, MALFORMED, True)]

@@ -158,5 +158,5 @@ def test_any_text_is_refused_with_findings_or_judges_any_image(rounds: Iterator[
 
 
 @pytest.mark.parametrize("text", [*GOOD, json.dumps(PARSED[0])])
-def test_what_is_mutated_is_good_to_begin_with(text: str) -> None:
+def test_the_seeds_of_mutations_are_accepted(text: str) -> None:
     assert check_text(text, None, "nginx", "shop")

@@ -184,10 +184,10 @@ def test_any_body_is_refused_by_name_or_answered_as_expected(rounds: Iterator[in
 
 
 @pytest.mark.parametrize("document", REVIEWS)
-def test_what_is_mutated_is_good_to_begin_with(document: Any) -> None:
+def test_the_seeds_of_mutations_are_accepted(document: Any) -> None:
     assert check_body(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
-def test_every_odd_text_in_place_of_an_image(text: str) -> None:
+def test_every_unusual_text_is_judged_as_an_image(text: str) -> None:
     check_body(json.dumps(review(pod(text, "nginx"))).encode())

@@ -159,7 +159,7 @@ def status(address: str, path: str) -> int:
         connection.close()
 
 
-def test_metadata_says_what_it_is_and_how_to_run_it(image: Image) -> None:
+def test_the_metadata_describes_the_image_and_its_entrypoint(image: Image) -> None:
     config = image.config
     assert config["Entrypoint"] == ["gatekeeper-py"]
     assert config["Cmd"] == ["serve"]
@@ -198,7 +198,7 @@ def test_development_dependencies_are_left_out(sandbox: Sandbox) -> None:
     assert "No module named 'pytest'" in done.stderr
 
 
-def test_installed_package_is_no_link_to_sources(sandbox: Sandbox) -> None:
+def test_the_installed_package_does_not_link_to_sources(sandbox: Sandbox) -> None:
     done = sandbox.run(PYTHON, "-c", "import gatekeeper_py; print(gatekeeper_py.__file__)")
     assert re.fullmatch(
         r"/opt/gatekeeper-py/lib/python3\.\d+/site-packages/gatekeeper_py/__init__\.py\n", done.stdout
@@ -206,7 +206,7 @@ def test_installed_package_is_no_link_to_sources(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("read_only", [True, False], ids=["read-only-root", "writable-root"])
-def test_user_can_write_nowhere(sandbox: Sandbox, *, read_only: bool) -> None:
+def test_the_user_can_write_no_file(sandbox: Sandbox, *, read_only: bool) -> None:
     """No file belongs to the user, so an attacker cannot persist files even with a writable root."""
     done = replace(sandbox, read_only=read_only).run(PYTHON, "-c", WRITE_EVERYWHERE)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, [], "")
@@ -239,7 +239,7 @@ def test_scanners_see_the_debian_packages_in_it(image: Image) -> None:
     assert any(name.startswith("libssl3") for name in found)
 
 
-def test_server_is_soon_ready(server: Server, base: str, measured: list[str]) -> None:
+def test_the_server_is_ready_within_seconds(server: Server, base: str, measured: list[str]) -> None:
     """Well under 2 s when the machine has nothing else to do."""
     measured.append(f"{base}: ready after {server.ready_seconds:.2f} s")
     assert server.ready_seconds < START_SECONDS / 2

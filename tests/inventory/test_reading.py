@@ -11,7 +11,7 @@ from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound, rea
 PATH = "/api/v1/pods"
 
 
-async def test_an_object_is_answered(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_an_object_is_returned(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents[PATH] = {"kind": "PodList"}
     assert await read(api, PATH, {"limit": "1"}, doing="list pods") == {"kind": "PodList"}
     assert cluster.asked(PATH) == [{"limit": "1"}]
@@ -64,7 +64,7 @@ async def test_an_object_is_answered(api: ApiClient, cluster: FakeCluster) -> No
         ),
     ],
 )
-async def test_what_is_no_answer_is_one_line(
+async def test_a_bad_answer_is_an_error_of_one_line(
     api: ApiClient, cluster: FakeCluster, answer: Answer, error: type[ClusterError], message: str
 ) -> None:
     cluster.script[PATH].append(answer)
@@ -80,7 +80,7 @@ async def test_an_expired_list_carries_the_token_that_goes_on(api: ApiClient, cl
     assert raised.value.token == "500"
 
 
-async def test_an_overloaded_server_is_asked_again_when_it_says(
+async def test_an_overloaded_server_is_retried_after_the_time_that_it_states(
     api: ApiClient, cluster: FakeCluster, pauses: list[float]
 ) -> None:
     cluster.documents[PATH] = {"kind": "PodList"}

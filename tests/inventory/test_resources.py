@@ -44,7 +44,7 @@ def test_resources_are_named_as_kubectl_names_them() -> None:
     assert kind_text(("", "Widget")) == "Widget"
 
 
-async def test_the_preferred_version_is_asked_first(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_the_preferred_version_is_read_first(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents[f"/apis/{ARGO}"] = group("v1", "v1alpha1", preferred="v1alpha1")
     cluster.documents[f"/apis/{ARGO}/v1alpha1"] = {"resources": [entry("workflows", "Workflow")]}
     found, missing = await discover(api, [(ARGO, "Workflow")])

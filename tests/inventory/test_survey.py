@@ -155,13 +155,13 @@ async def test_one_namespace_only(api: ApiClient, cluster: FakeCluster) -> None:
     }
 
 
-async def test_a_namespace_that_does_not_exist_is_no_clean_one(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_a_namespace_that_does_not_exist_is_an_error(api: ApiClient, cluster: FakeCluster) -> None:
     with pytest.raises(ClusterError, match="there is no namespace shpo"):
         await looked(api, namespace="shpo")
 
 
 @pytest.mark.parametrize("answer", [Answer(200, {"kind": "Namespace"}), status(403, "no")])
-async def test_an_empty_namespace_is_clean_also_for_who_may_not_get_it(
+async def test_an_empty_namespace_that_may_not_be_read_is_clean(
     api: ApiClient, cluster: FakeCluster, answer: Answer
 ) -> None:
     cluster.script["/api/v1/namespaces/shop"].append(answer)
@@ -180,7 +180,7 @@ async def test_an_empty_namespace_is_clean_also_for_who_may_not_get_it(
         ),
     ],
 )
-async def test_what_may_not_be_listed_makes_no_audit(
+async def test_a_forbidden_list_is_an_error(
     api: ApiClient, cluster: FakeCluster, namespace: str | None, path: str, message: str
 ) -> None:
     cluster.script[path].append(status(403, "no"))
@@ -196,7 +196,7 @@ async def test_a_kind_that_is_not_served_is_noted(api: ApiClient, cluster: FakeC
     assert names(found) == ["web-0"]
 
 
-async def test_a_server_without_pods_is_no_cluster(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_a_server_without_pods_is_an_error(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.lists.clear()
     with pytest.raises(NotFound, match="cannot list pods in all namespaces: 404 Not Found"):
         await looked(api)
@@ -264,7 +264,7 @@ async def test_cluster_scoped_kinds_are_in_no_namespace(api: ApiClient, cluster:
     assert [(usage.kind, usage.namespace) for usage in usages] == [("Pod", "shop"), ("Workflow", None)]
 
 
-async def test_in_warn_mode_an_image_is_refused_all_the_same(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_warn_mode_still_rejects_an_image(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, *pods(1))
     assert names(await looked(api, policy(mode="warn"))) == ["web-0"]
 
@@ -285,7 +285,7 @@ async def test_in_mutate_mode_templates_are_judged_after_their_mirror_and_pods_a
     ]
 
 
-async def test_what_is_no_image_is_told_with_its_problem(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_an_invalid_image_is_listed_with_its_problem(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, named({"spec": {"containers": [{"image": 7}, {}, {"image": "UPPER"}]}}, "odd"))
     assert [
         (image.image, image.canonical, image.reason, image.detail)
@@ -299,7 +299,9 @@ async def test_what_is_no_image_is_told_with_its_problem(api: ApiClient, cluster
 
 @pytest.mark.parametrize("mode", ["enforce", "mutate"])
 @pytest.mark.parametrize("kind", ["Pod", "Deployment"])
-async def test_decisions_are_the_webhooks(api: ApiClient, cluster: FakeCluster, mode: Any, kind: str) -> None:
+async def test_decisions_equal_those_of_the_webhook(
+    api: ApiClient, cluster: FakeCluster, mode: Any, kind: str
+) -> None:
     more = f"{HUB_TO_CORP}deny: [registry.corp.io/dockerhub/evil/**, quay.io]\n"
     judge = policy(more, mode=mode)
     images = [GOOD, "nginx", "evil/x", "quay.io/a/b", "ghcr.io/a/b", "sha256:" + "0" * 64]

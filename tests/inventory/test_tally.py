@@ -38,7 +38,7 @@ def test_approved_images_are_listed_when_they_are_kept() -> None:
     assert list(tally.listed()) == [(BAD, [usage("a")]), (GOOD, [usage("b")])]
 
 
-def test_one_image_decided_in_two_ways_is_two() -> None:
+def test_an_image_with_two_decisions_is_listed_twice() -> None:
     tally = filled((BAD, usage("a")), (DENIED, usage("b", namespace="bank")))
     assert [image.reason for image, _ in tally.listed()] == ["denied", "unlisted"]
     assert tally.counts["rejected"] == 2
@@ -56,14 +56,14 @@ def test_everything_is_sorted_by_its_fields() -> None:
     assert list(tally.listed()) == [(NONE, [usage("n")]), (BAD, usages)]
 
 
-def test_tallies_of_lists_add_up() -> None:
+def test_merged_tallies_add_up() -> None:
     total = filled((BAD, usage("a")))
     total.merge(filled((BAD, usage("b")), (DENIED, usage("c")), (GOOD, usage("d"))))
     assert list(total.listed()) == [(DENIED, [usage("c")]), (BAD, [usage("a"), usage("b")])]
     assert total.counts == {"objects": 4, "images": 3, "approved": 1, "rejected": 2, "exempt": 0}
 
 
-def test_nothing_is_nothing() -> None:
+def test_an_empty_tally_counts_nothing() -> None:
     tally = filled()
     assert list(tally.listed()) == []
     assert tally.counts == {"objects": 0, "images": 0, "approved": 0, "rejected": 0, "exempt": 0}

@@ -50,7 +50,7 @@ def test_the_controller_of_a_pod_with_a_rejected_image_is_kept() -> None:
         pytest.param(("nginx",), {"kind": "PodTemplate"}, id="not-a-pod"),
     ],
 )
-def test_others_are_not(images: tuple[str, ...], options: dict[str, Any]) -> None:
+def test_other_pods_are_not_kept(images: tuple[str, ...], options: dict[str, Any]) -> None:
     assert taken(*images, **options) == []
 
 

@@ -32,7 +32,7 @@ def test_every_panel_uses_the_data_source_that_the_user_chose() -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
-def test_a_panel_says_what_it_shows(panel: dict[str, object]) -> None:
+def test_a_panel_describes_what_it_shows(panel: dict[str, object]) -> None:
     assert panel["title"]
     assert str(panel["description"]).endswith(".")
     defaults = panel["fieldConfig"]["defaults"]  # type: ignore[index]

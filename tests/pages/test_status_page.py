@@ -91,7 +91,7 @@ async def test_without_details_no_image_namespace_or_user_is_shown(browser: Page
 
 
 @pytest.mark.parametrize("served", [("--status-details",)], indirect=True)
-async def test_with_details_they_are(browser: Page, served: Served) -> None:
+async def test_image_namespace_and_user_are_shown_with_details(browser: Page, served: Served) -> None:
     document = review(pod("quay.io/secret/tool:1"))
     served.review(document)
     page = await _reloaded(browser, served, "1 in all")
@@ -99,7 +99,7 @@ async def test_with_details_they_are(browser: Page, served: Served) -> None:
         assert shown in page
 
 
-async def test_a_screen_reader_hears_the_charts(browser: Page, served: Served) -> None:
+async def test_a_screen_reader_gets_the_values_of_the_charts(browser: Page, served: Served) -> None:
     served.review(*reviews())
     await browser.open(served.url, width=390, height=844, scheme="dark")
     found = await browser.accessible()

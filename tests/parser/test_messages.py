@@ -67,13 +67,13 @@ def assembled(replies: list[Reply]) -> Assembly:
     return assembly
 
 
-def test_a_document_is_the_same_on_the_other_side() -> None:
+def test_a_document_is_unchanged_after_decoding() -> None:
     document = parse_policy(FULL).document
     assert assembled(list(document_messages(document))).document() == document
 
 
 @pytest.mark.parametrize("number", [1, 99, 5000])
-def test_many_rules_come_in_small_frames_and_in_order(number: int) -> None:
+def test_many_rules_are_sent_in_small_frames_in_order(number: int) -> None:
     rules = "".join(f"\n  - {{image: r{i}.corp.io/team/**, reason: because}}" for i in range(number))
     document = parse_policy(policy_text(allow=rules)).document
     replies = list(document_messages(document))
@@ -100,16 +100,16 @@ def test_one_large_entry_fits_into_a_frame() -> None:
         Linted(()),
     ],
 )
-def test_every_other_reply_is_the_same_on_the_other_side(reply: Reply) -> None:
+def test_every_other_reply_is_unchanged_after_decoding(reply: Reply) -> None:
     assert sent(reply) == reply
 
 
-def test_all_kinds_of_replies_are_told_apart() -> None:
+def test_every_kind_of_reply_has_its_own_tag() -> None:
     tags = {kind.__struct_config__.tag for kind in get_args(Reply)}
     assert len(tags) == len(get_args(Reply))
 
 
-def test_a_job_is_the_same_on_the_other_side() -> None:
+def test_a_job_is_unchanged_after_decoding() -> None:
     job = Job(
         text="é\ud800".encode("utf-8", "surrogatepass"),
         mode="warn",
@@ -122,6 +122,6 @@ def test_a_job_is_the_same_on_the_other_side() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode(["Linted", 3])])
-def test_what_is_no_reply_is_an_error(payload: bytes) -> None:
+def test_an_invalid_reply_is_an_error(payload: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         parse_reply(payload)

@@ -196,7 +196,7 @@ async def test_the_same_process_judges_one_document_after_the_other(world: World
     assert world.pid == pid
 
 
-async def test_jobs_at_once_take_turns(world: World) -> None:
+async def test_concurrent_jobs_take_turns(world: World) -> None:
     texts = [policy_text(f"message: number {number}\n") for number in range(20)]
     await asyncio.gather(*map(world.load, texts))
     assert sorted(document.message for document in world.documents) == sorted(
@@ -221,7 +221,7 @@ async def test_an_idle_process_ends_and_the_next_document_gets_a_new_one(make: M
     assert world.log.lines == []
 
 
-async def test_it_ends_when_idle_after_a_caller_that_failed(make: Make) -> None:
+async def test_an_idle_process_ends_after_its_caller_failed(make: Make) -> None:
     world = make(idle_seconds=0.05)
 
     async def fail() -> None:
@@ -239,7 +239,7 @@ async def test_a_process_that_had_a_large_document_ends_at_once(world: World) ->
     assert world.parser.pid is None
 
 
-async def test_closing_ends_it(world: World) -> None:
+async def test_close_ends_the_process(world: World) -> None:
     await world.judge(GOOD)
     pid = world.pid
     await world.parser.close()
@@ -248,7 +248,7 @@ async def test_closing_ends_it(world: World) -> None:
 
 
 class TestLimits:
-    async def test_one_that_is_killed(self, scripted: World) -> None:
+    async def test_a_killed_process_is_an_error_and_is_replaced(self, scripted: World) -> None:
         task = asyncio.create_task(scripted.failure(SLEEP))
         await eventually(lambda: scripted.parser.pid is not None)
         os.kill(scripted.pid, signal.SIGKILL)
@@ -257,7 +257,7 @@ class TestLimits:
         assert str(problem) == "the parser process was ended by SIGKILL"
         assert (await scripted.judge(GOOD)).accepted
 
-    async def test_one_that_hangs_is_killed(self, scripted: World) -> None:
+    async def test_a_hanging_process_is_killed(self, scripted: World) -> None:
         task = asyncio.create_task(scripted.failure(SLEEP, seconds=1.0))
         await eventually(lambda: scripted.parser.pid is not None)
         pid = scripted.pid
@@ -267,7 +267,7 @@ class TestLimits:
         assert not runs(pid)
         assert (await scripted.judge(GOOD)).accepted
 
-    async def test_one_that_ignores_signals_is_killed_too(self, scripted: World) -> None:
+    async def test_a_process_that_ignores_signals_is_killed(self, scripted: World) -> None:
         text = script(
             """
             import signal
@@ -280,7 +280,7 @@ class TestLimits:
         assert (await scripted.failure(text, seconds=1.0)).cause == "time"
         assert children(os.getpid()) == []
 
-    async def test_memory(self, make: Make) -> None:
+    async def test_a_document_over_the_memory_limit_is_an_error(self, make: Make) -> None:
         world = make(command=command(SCRIPTED), limits=limits(memory_bytes=50_000_000))
         problem = await world.failure(script("held = [bytearray(1 << 20) for _ in range(1000)]"))
         assert (problem.cause, problem.permanent) == ("memory", True)
@@ -288,19 +288,19 @@ class TestLimits:
         assert world.parser.pid is None
         assert (await world.judge(GOOD)).accepted
 
-    async def test_memory_that_a_real_document_wants(self, make: Make) -> None:
+    async def test_a_real_document_over_the_memory_limit_is_an_error(self, make: Make) -> None:
         world = make(limits=limits(memory_bytes=20_000_000))
         # An allocation that fails inside a library can also end the process.
         assert (await world.failure(rules(100_000))).cause in {"memory", "died"}
         assert (await world.judge(GOOD)).accepted
 
-    async def test_processor_time(self, make: Make) -> None:
+    async def test_a_document_over_the_processor_time_limit_is_an_error(self, make: Make) -> None:
         world = make(command=command(SCRIPTED), limits=limits(cpu_seconds=1))
         problem = await world.failure(script("while True: pass"))
         assert (problem.cause, problem.permanent) == ("cpu", True)
         assert str(problem) == "it needs more than 1 s of processor time"
 
-    async def test_processor_time_is_for_each_document(self, make: Make) -> None:
+    async def test_the_processor_time_limit_applies_to_each_document(self, make: Make) -> None:
         world = make(command=command(SCRIPTED), limits=limits(cpu_seconds=1))
         text = script(
             """
@@ -320,30 +320,32 @@ class TestLimits:
         (line,) = scripted.log.named("parser_failed")
         assert "LookupError: here" in line["stderr"]
 
-    async def test_what_it_prints_is_no_answer(self, scripted: World) -> None:
+    async def test_output_of_the_process_goes_to_the_log(self, scripted: World) -> None:
         code = "import os; print('printed', flush=True); os.system('echo echoed')"
         assert (await scripted.judge(script(code))).accepted
         await scripted.parser.close()
         assert scripted.log.named("parser_failed")[0]["stderr"] == "printed\nechoed\n"
 
     @pytest.mark.parametrize("answer", [b"\0\0\0\1\xc1", b"\xff" * 9, b"\0\0\0\2\x91\xa0"])
-    async def test_an_answer_that_cannot_be_read(self, make: Make, answer: bytes) -> None:
+    async def test_an_unreadable_answer_is_an_error(self, make: Make, answer: bytes) -> None:
         world = make(command=command(f"import os, time; os.write(1, {answer!r}); time.sleep(60)"))
         assert (await world.failure()).cause == "bug"
 
     @pytest.mark.parametrize("path", ["/nonexistent", "/dev/null"])
-    async def test_one_that_cannot_be_started(self, make: Make, path: str) -> None:
+    async def test_a_process_that_cannot_start_is_an_error(self, make: Make, path: str) -> None:
         problem = await make(command=[path]).failure()
         assert (problem.cause, problem.permanent) == ("start", False)
         assert "could not be started" in str(problem)
 
-    async def test_one_that_ends_at_once(self, make: Make) -> None:
+    async def test_a_process_that_exits_at_once_is_an_error(self, make: Make) -> None:
         world = make(command=command("import sys; sys.exit('no module of that name')"))
         problem = await world.failure()
         assert (problem.cause, str(problem)) == ("died", "the parser process ended with code 1")
         assert "no module" in world.log.named("parser_failed")[0]["stderr"]
 
-    async def test_one_that_hangs_while_it_sends(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_process_that_stops_sending_is_an_error(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(process, "FRAME_SECONDS", 0.1)
         code = SCRIPTED.replace("        exec(job.text)\n", "").replace(
             "yield Linted(())", "yield from list(usual(job))[:-2]; import time; time.sleep(60)"
@@ -361,7 +363,7 @@ class TestLimits:
             await task
         assert not (await scripted.judge("a: [")).accepted
 
-    async def test_a_receiver_that_fails_does_so_too(self, world: World) -> None:
+    async def test_an_error_of_the_receiver_reaches_the_caller(self, world: World) -> None:
         async def fail(_fetch: Fetch) -> None:
             raise LookupError
 
@@ -377,7 +379,7 @@ class TestLimits:
 
 
 class TestConfinement:
-    async def test_it_has_the_pipes_and_nothing_else_of_the_server(
+    async def test_the_process_inherits_only_its_pipes(
         self, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("GATEKEEPER_PY_POLICY", "/somewhere")
@@ -404,7 +406,9 @@ class TestConfinement:
             b"LC_ALL",
         }
 
-    async def test_the_kernel_takes_it_first_and_reviews_go_first(self, world: World) -> None:
+    async def test_the_process_has_low_priority_and_is_killed_first_without_memory(
+        self, world: World
+    ) -> None:
         await world.judge(GOOD)
         folder = Path(f"/proc/{world.pid}")
         assert (folder / "oom_score_adj").read_text() == "1000\n"
@@ -415,7 +419,9 @@ class TestConfinement:
         assert "Max file size             0 " in limits
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    async def test_it_leaves_the_end_to_the_server(self, world: World, number: signal.Signals) -> None:
+    async def test_the_process_ignores_signals_that_end_the_server(
+        self, world: World, number: signal.Signals
+    ) -> None:
         await world.judge(GOOD)
         pid = world.pid
         os.kill(pid, number)
@@ -423,7 +429,7 @@ class TestConfinement:
         assert world.pid == pid
 
     @pytest.mark.parametrize("busy", [False, True])
-    def test_it_ends_with_a_server_that_is_killed(self, tmp_path: Path, *, busy: bool) -> None:
+    def test_the_process_ends_when_its_server_is_killed(self, tmp_path: Path, *, busy: bool) -> None:
         begun = tmp_path / "begun"
         begin = f"import pathlib; pathlib.Path({str(begun)!r}).touch()\n"
         text = script(begin + ("while True: pass" if busy else ""))
@@ -439,7 +445,7 @@ class TestConfinement:
             server.stdout.close()
         wait_for(lambda: not runs(pid))
 
-    def test_it_does_not_begin_for_a_server_that_is_gone(self) -> None:
+    def test_the_process_exits_at_once_if_its_server_is_gone(self) -> None:
         other_parent = [*COMMAND[:-1], "1"]
         reading, writing = os.pipe()  # so that its input does not end
         try:

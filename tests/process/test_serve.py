@@ -40,7 +40,7 @@ def shown(server: Server) -> dict[str, Any]:
     return document
 
 
-def test_it_listens_says_where_and_answers_with_a_certificate_that_verifies(
+def test_serve_logs_its_address_and_answers_with_a_verifiable_certificate(
     servers: Servers, tmp_path: Path
 ) -> None:
     server = servers()
@@ -72,7 +72,7 @@ def test_it_listens_says_where_and_answers_with_a_certificate_that_verifies(
     ]
 
 
-def test_the_authority_is_written_before_it_says_that_it_listens(servers: Servers, tmp_path: Path) -> None:
+def test_the_ca_file_exists_before_the_listening_event(servers: Servers, tmp_path: Path) -> None:
     """A reader of the log may connect at once: the file is there, whole, whenever the line is."""
     server = servers(read=False)
     assert server.process.stdout is not None
@@ -112,7 +112,7 @@ def test_health_paths(servers: Servers) -> None:
     assert page.startswith(b"<!doctype html>")
 
 
-def test_a_policy_that_is_edited_is_live_without_a_restart(servers: Servers, policy_file: Path) -> None:
+def test_an_edited_policy_is_live_without_a_restart(servers: Servers, policy_file: Path) -> None:
     server = servers()
     server.wait(server.is_ready)
     connection = server.connect()
@@ -132,7 +132,7 @@ def test_a_policy_that_is_edited_is_live_without_a_restart(servers: Servers, pol
 @pytest.mark.parametrize(
     "text", [None, "", "allow: [nginx]", "\0"], ids=["missing", "empty", "bad", "binary"]
 )
-def test_without_a_good_policy_it_runs_and_waits_for_one(
+def test_the_server_runs_without_a_policy_and_waits_for_a_good_one(
     servers: Servers, policy_file: Path, text: str | None
 ) -> None:
     server = servers(policy=text)
@@ -193,7 +193,7 @@ def test_a_signal_drains_and_exits_with_0(servers: Servers, number: signal.Signa
     assert [line["event"] for line in server.lines[-2:]] == ["draining", "stopped"]
 
 
-def test_a_second_signal_ends_it_at_once(servers: Servers) -> None:
+def test_a_second_signal_ends_the_server_at_once(servers: Servers) -> None:
     server = servers("--drain-seconds", "600")
     server.wait(server.is_ready)
     server.signal(signal.SIGTERM)
@@ -204,14 +204,14 @@ def test_a_second_signal_ends_it_at_once(servers: Servers) -> None:
     assert "Traceback" not in server.errors
 
 
-def test_a_signal_before_there_is_a_policy_ends_it_too(servers: Servers) -> None:
+def test_a_signal_ends_a_server_without_a_policy(servers: Servers) -> None:
     server = servers(policy=None)
     server.address("webhook")
     server.signal(signal.SIGTERM)
     assert server.code() == 0
 
 
-def test_a_reader_that_stopped_blocks_neither_reviews_nor_the_exit(servers: Servers) -> None:
+def test_a_stopped_log_reader_blocks_neither_reviews_nor_the_exit(servers: Servers) -> None:
     """The pipe is full after the first 64 KiB; nobody reads on."""
     server = servers("--log-level", "debug", read=False)
     assert server.process.stdout is not None
@@ -232,7 +232,7 @@ def test_a_reader_that_stopped_blocks_neither_reviews_nor_the_exit(servers: Serv
     assert server.process.wait(30) == 0
 
 
-def test_a_reader_that_left_ends_nothing(servers: Servers) -> None:
+def test_a_closed_log_pipe_does_not_end_the_server(servers: Servers) -> None:
     server = servers(read=False)
     assert server.process.stdout is not None
     while len(server.events("listening")) < 2:
@@ -320,7 +320,9 @@ def test_an_address_that_cannot_be_bound_exits_with_2(tmp_path: Path, source: st
     assert "library" not in events, "nothing was left open"
 
 
-def test_the_environment_gives_options_and_argv_wins(servers: Servers, tmp_path: Path) -> None:
+def test_environment_variables_set_options_and_arguments_override_them(
+    servers: Servers, tmp_path: Path
+) -> None:
     environment = {
         "GATEKEEPER_PY_POLICY": str(tmp_path / "not-this-one.yaml"),
         "GATEKEEPER_PY_LISTEN": "nonsense",
@@ -346,7 +348,7 @@ def test_bad_settings_in_the_environment_exit_with_2(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_limits_are_what_the_options_say(servers: Servers) -> None:
+def test_options_set_the_limits(servers: Servers) -> None:
     server = servers("--max-connections", "1", "--max-body-bytes", "2000")
     server.wait(server.is_ready)
     assert server.post(review(pod("x" * 3000)))[0] == 413
@@ -360,7 +362,7 @@ def test_limits_are_what_the_options_say(servers: Servers) -> None:
         connection.close()
 
 
-def test_its_certificate_can_come_from_files(servers: Servers, tmp_path: Path, policy_file: Path) -> None:
+def test_the_certificate_can_come_from_files(servers: Servers, tmp_path: Path, policy_file: Path) -> None:
     import trustme  # noqa: PLC0415 - slow to import, and for this test only
 
     authority = trustme.CA()

@@ -171,6 +171,6 @@ def test_alerts_fire_for_the_faults_that_exist(prometheus: Prometheus) -> None:
     assert not prometheus.firing() & quiet
 
 
-def test_a_query_for_nothing_finds_nothing(prometheus: Prometheus) -> None:
+def test_a_query_for_a_missing_series_returns_nothing(prometheus: Prometheus) -> None:
     """Otherwise the tests above would prove nothing."""
     assert prometheus.query("gatekeeper_py_old_total") == []

@@ -130,7 +130,7 @@ def test_a_patch_touches_only_images_and_their_record(obj: Any, old: Any, operat
 
 @examples
 @given(obj=pods)
-def test_mutating_twice_is_mutating_once(obj: Any) -> None:
+def test_mutation_is_idempotent(obj: Any) -> None:
     """``It is idempotent``."""
     document = review(obj, kind=("", "Pod"))
     once = mutate(document, mutating).object
@@ -166,7 +166,7 @@ def test_warn_mode_never_denies(obj: Any, kind: tuple[str, str], operation: str)
 
 @examples
 @given(spec=clean_specs)
-def test_after_mutation_validate_agrees_with_what_it_said_of_the_template(spec: Any) -> None:
+def test_validate_agrees_on_a_template_and_its_mutated_pod(spec: Any) -> None:
     """``In mutate mode every other object is judged as its pods will be``."""
     template = {"spec": {"template": {"spec": spec}}}
     of_template = validate(review(template, kind=("apps", "Deployment")), mutating)
@@ -186,7 +186,7 @@ def test_after_mutation_every_verdict_is_the_decision_on_the_stored_image(spec: 
 
 @settings(max_examples=budget(400))
 @given(policies, st.one_of(objects, clean_specs.map(lambda spec: {"spec": spec})), kinds, requests)
-def test_what_the_short_cut_approves_validate_allows_without_a_word(
+def test_validate_allows_what_the_short_cut_approves_without_a_warning(
     a_policy: CompiledPolicy, obj: Any, kind: tuple[str, str], request: dict[str, Any]
 ) -> None:
     document = review(obj, kind=kind, **request)

@@ -61,7 +61,7 @@ def test_a_policy_changes_nothing_against_itself(pair: Pair, asked: list[Admissi
 
 @examples
 @given(pairs(), requests)
-def test_the_way_back_mirrors_the_way_there(pair: Pair, asked: list[AdmissionRequest]) -> None:
+def test_the_reverse_change_is_symmetric(pair: Pair, asked: list[AdmissionRequest]) -> None:
     old, new = pair
     there, back = changes(old, new, asked), changes(new, old, asked)
     assert there.counts["unchanged"] == back.counts["unchanged"]
@@ -80,7 +80,7 @@ def test_the_way_back_mirrors_the_way_there(pair: Pair, asked: list[AdmissionReq
 
 @examples
 @given(pairs(), requests)
-def test_every_verdict_is_the_webhooks(pair: Pair, asked: list[AdmissionRequest]) -> None:
+def test_every_verdict_equals_that_of_the_webhook(pair: Pair, asked: list[AdmissionRequest]) -> None:
     for request in asked:
         (before,), (after,) = (admission.validate(request, policy).judgements for policy in pair)
         listed = list(changes(*pair, [request]).listed())

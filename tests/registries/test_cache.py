@@ -60,7 +60,9 @@ async def world(pair: Pair) -> AsyncIterator[World]:
         yield made
 
 
-async def test_without_its_upstream_a_cache_knows_only_what_it_has_seen(world: World, pair: Pair) -> None:
+async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
+    world: World, pair: Pair
+) -> None:
     host = pair.cache.host
     found = ("found", pair.digests[SEEN], "")
     assert (await world.ask(host, SEEN)).answer == found
@@ -86,7 +88,7 @@ async def test_without_its_upstream_a_cache_knows_only_what_it_has_seen(world: W
     assert (await world.ask(host, UNSEEN)).answer == ("found", pair.digests[UNSEEN], "")
 
 
-async def test_a_cache_that_its_upstream_refuses_calls_every_tag_missing(
+async def test_a_cache_refused_by_its_upstream_reports_every_tag_as_missing(
     ca: trustme.CA, version: Version, tmp_path: Path
 ) -> None:
     with running(tmp_path, ca, version, is_public=False) as pair:
@@ -94,7 +96,7 @@ async def test_a_cache_that_its_upstream_refuses_calls_every_tag_missing(
             assert (await world.ask(pair.cache.host, SEEN)).answer.status == "missing"
 
 
-def test_the_server_keeps_images_that_a_cache_calls_missing(
+def test_the_server_keeps_images_that_a_cache_reports_as_missing(
     ca: trustme.CA, pair: Pair, tmp_path: Path
 ) -> None:
     """With ``onMissing: keep``, as docs/registries.md advises, no Pod is refused; ``deny`` refuses it."""

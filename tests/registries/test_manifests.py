@@ -62,7 +62,7 @@ async def test_the_digest_of_an_index_is_that_of_the_index(
 
 
 @pytest.mark.parametrize("reference", ["does-not-exist", ABSENT])
-async def test_what_is_missing_is_asked_for_with_head_and_with_get(
+async def test_a_missing_image_is_queried_with_head_and_with_get(
     world: World, registry: Registry, reference: str
 ) -> None:
     registry.push("team/app", "v1")
@@ -106,7 +106,7 @@ async def test_an_index_is_found_although_one_of_its_images_is_deleted(
     assert reply.answer.status == "missing"
 
 
-def test_with_fewer_media_types_registries_answer_otherwise(registry: Registry) -> None:
+def test_registries_answer_differently_for_fewer_media_types(registry: Registry) -> None:
     """Why the client accepts all four."""
     image = registry.push("team/types", "image")
     index = registry.push_index("team/types", "index", form=DOCKER)
@@ -127,7 +127,7 @@ def test_with_fewer_media_types_registries_answer_otherwise(registry: Registry) 
     ],
 )
 @pytest.mark.parametrize("reference", ["v1", "does-not-exist"])
-async def test_without_the_right_password_nothing_is_known(
+async def test_a_wrong_password_is_an_error(
     world: World, registry: Registry, logins: tuple[Credential, ...], requests: int, reference: str
 ) -> None:
     registry.push("team/app", "v1")
@@ -175,7 +175,7 @@ async def test_http_to_an_https_registry_is_an_error(world: World, registry: Reg
     assert (await world.ask(registry.host)).answer == ("error", "", "the answer is not valid HTTP")
 
 
-async def test_a_registry_that_was_restarted_is_asked_again_without_a_failure(
+async def test_a_restarted_registry_is_queried_again_without_a_failure(
     world: World, registry: Registry
 ) -> None:
     """The client's open connection has gone, and a new one is made."""

@@ -138,7 +138,7 @@ async def test_what_cannot_be_used_is_an_error(
     assert cause in reply.answer.cause
 
 
-async def test_another_digest_than_asked_for_is_an_error(world: World, registry: Scripted) -> None:
+async def test_a_digest_other_than_the_requested_one_is_an_error(world: World, registry: Scripted) -> None:
     registry.on(f"HEAD /v2/team/app/manifests/{DIGEST}", found(OTHER_DIGEST))
     assert "another digest" in (await world.ask(registry.host, DIGEST)).answer.cause
 
@@ -147,7 +147,7 @@ async def test_another_digest_than_asked_for_is_an_error(world: World, registry:
     ("code", "is_trouble"),
     [(500, True), (503, True), (400, False), (401, False), (403, False), (429, False)],
 )
-async def test_only_failures_of_the_server_are_trouble(
+async def test_only_server_failures_count_as_trouble(
     world: World,
     registry: Scripted,
     code: int,
@@ -339,7 +339,7 @@ async def test_bad_token_servers(world: World, registry: Scripted, answer: web.R
 
 
 @pytest.mark.parametrize("expires_in", [0, -5, "60", None, True, 1e300])
-async def test_an_odd_life_of_a_token_does_no_harm(
+async def test_an_unusual_token_lifetime_causes_no_error(
     world: World, registry: Scripted, expires_in: object
 ) -> None:
     registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{registry.host}/token"'), found())
@@ -383,7 +383,7 @@ async def test_a_redirect_is_followed_only_where_it_may_go_and_without_our_crede
         assert other.requests == [("HEAD", "/moved", "")]
 
 
-async def test_redirects_end(world: World, registry: Scripted) -> None:
+async def test_more_than_three_redirects_are_an_error(world: World, registry: Scripted) -> None:
     world.settings[registry.host] = Registry(
         host=registry.host, plain_http=True, redirect_hosts=(registry.host,)
     )
@@ -448,7 +448,7 @@ async def test_garbage_instead_of_http(world: World) -> None:
     assert (answer.answer.cause, answer.trouble) == ("the answer is not valid HTTP", True)
 
 
-async def test_a_hang_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_request_times_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REQUEST_SECONDS", 0.2)
     end = asyncio.Event()
 
@@ -480,12 +480,12 @@ async def test_https_to_an_http_registry_is_an_error(world: World, registry: Scr
     assert (reply.answer, reply.trouble) == (("error", "", "TLS failed"), True)
 
 
-async def test_docker_hub_is_asked_at_its_api_host() -> None:
+async def test_docker_hub_is_queried_at_its_api_host() -> None:
     url = module._url(Registry(host="docker.io"), Manifest("docker.io", "library/nginx", "1.27"))
     assert str(url) == "https://registry-1.docker.io/v2/library/nginx/manifests/1.27"
 
 
-async def test_what_worked_is_kept_for_a_bounded_number_of_repositories(
+async def test_authorizations_are_kept_for_a_bounded_number_of_repositories(
     world: World, registry: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_TOKENS", 1)

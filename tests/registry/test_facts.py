@@ -25,7 +25,7 @@ def test_the_one_unused_for_longest_goes_first() -> None:
     assert facts.get(image(1), 0) is not None
 
 
-def test_the_times_are_those_of_the_registry() -> None:
+def test_lifetimes_come_from_the_registry_settings() -> None:
     facts = Facts()
     settings = Registry(host="a.io", ttl_found=5, ttl_missing=2)
     fact = facts.store(image(1), FOUND, settings, 100)
@@ -34,7 +34,7 @@ def test_the_times_are_those_of_the_registry() -> None:
     assert (fact.fresh_until, fact.usable_until) == (102, 102)
 
 
-def test_what_is_too_old_is_gone() -> None:
+def test_an_expired_fact_is_dropped() -> None:
     facts = Facts()
     facts.store(image(1), FOUND, SETTINGS, 0)
     assert facts.get(image(1), 659) is not None
@@ -42,7 +42,7 @@ def test_what_is_too_old_is_gone() -> None:
     assert len(facts) == 0
 
 
-def test_renewing_is_not_using() -> None:
+def test_renewal_does_not_count_as_use() -> None:
     facts = Facts()
     facts.store(image(1), FOUND, SETTINGS, 0)
     facts.get(image(1), 10)

@@ -91,7 +91,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_fact_is_asked_for_once(world: World) -> None:
+async def test_a_fact_is_queried_once(world: World) -> None:
     world.client.answers[A] = FOUND
     assert world.lookups.resolve_cached(Lookup((A,))) is None
     for _ in range(3):
@@ -212,7 +212,7 @@ async def test_the_reviews_budget_ends_the_waiting(world: World) -> None:
     assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s")
 
 
-async def test_a_host_that_the_policy_does_not_name_is_never_asked(world: World) -> None:
+async def test_a_host_outside_the_policy_is_never_queried(world: World) -> None:
     other = Manifest("169.254.169.254", "latest/meta-data", "v1")
     resolution = await world.resolve(other)
     assert resolution.answer == failed("the policy does not name this registry")
@@ -243,7 +243,7 @@ async def test_an_open_breaker_is_reported_closed_when_its_hosts_settings_change
     assert world.lookups.open_breakers() == ()
 
 
-async def test_the_rate_is_the_hosts(world: World) -> None:
+async def test_the_rate_applies_to_each_host(world: World) -> None:
     world.settings["a.io"] = Registry(host="a.io", rate=1, timeout=0.1)
     answers = [await world.resolve(Manifest("a.io", "app", f"v{n}")) for n in range(2)]
     assert answers[1].answer.cause == "more than 1 requests a second"
@@ -280,7 +280,7 @@ async def test_facts_of_a_changed_host_are_dropped_and_others_kept(world: World)
     assert world.lookups.resolve_cached(Lookup((B,))) is None
 
 
-async def test_an_answer_to_an_older_request_is_no_fact(world: World) -> None:
+async def test_an_answer_to_an_older_request_is_not_stored(world: World) -> None:
     gate = world.client.answers[A] = asyncio.Event()
     task = asyncio.ensure_future(world.resolve(A))
     await until(lambda: world.client.queried)
@@ -290,7 +290,7 @@ async def test_an_answer_to_an_older_request_is_no_fact(world: World) -> None:
     assert world.lookups.resolve_cached(Lookup((A,))) is None
 
 
-async def test_what_rules_name_is_fetched_when_the_policy_loads(world: World) -> None:
+async def test_manifests_in_rules_are_fetched_when_the_policy_loads(world: World) -> None:
     world.client.answers[A] = FOUND
     world.lookups.start()
     world.lookups.configure(hosts=["a.io"], changed=(), pinned=[A, B])
@@ -320,7 +320,7 @@ async def test_facts_out_of_use_are_not_renewed(world: World, monkeypatch: pytes
     assert world.client.queried.count(A) == 1
 
 
-async def test_a_stale_fact_is_not_asked_about_at_every_use_when_its_registry_refuses(world: World) -> None:
+async def test_a_stale_fact_is_not_queried_at_every_use_when_its_registry_refuses(world: World) -> None:
     world.client.answers[A] = FOUND
     await world.resolve(A)
     world.skipped += 60
@@ -364,7 +364,9 @@ async def test_the_hot_path_and_reviews_read_the_same_facts(
     assert not world.lookups.is_found(A)
 
 
-async def test_what_the_hot_path_uses_is_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_facts_that_the_hot_path_uses_are_renewed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hot path notes a use at most once a second."""
     monkeypatch.setattr(module, "USED_SECONDS", 5.0)
     world.client.answers[A] = FOUND
@@ -379,7 +381,7 @@ async def test_what_the_hot_path_uses_is_renewed(world: World, monkeypatch: pyte
     assert ("a.io", "stale") not in world.counted
 
 
-async def test_what_waits_for_a_registry_that_fails_is_never_sent(world: World) -> None:
+async def test_requests_waiting_for_a_failing_registry_are_never_sent(world: World) -> None:
     """The breaker also holds for requests that were admitted before it opened."""
     sent = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT)]
     waits = [Manifest("a.io", f"app-{MAX_CONCURRENT + number}", "v1") for number in range(30)]
@@ -397,7 +399,7 @@ async def test_what_waits_for_a_registry_that_fails_is_never_sent(world: World) 
     assert all(answers[Lookup((each,))].answer.cause.endswith("requests failed") for each in waits)
 
 
-async def test_what_waits_for_a_slow_registry_is_sent_when_another_request_ends(world: World) -> None:
+async def test_a_request_waiting_for_a_slow_registry_is_sent_when_another_ends(world: World) -> None:
     manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT + 1)]
     world.settings["a.io"] = Registry(host="a.io", rate=1000)
     gate = asyncio.Event()
@@ -410,7 +412,7 @@ async def test_what_waits_for_a_slow_registry_is_sent_when_another_request_ends(
     assert {resolution.answer for resolution in answers.values()} == {FOUND}
 
 
-async def test_what_waited_too_long_for_a_slow_registry_is_an_error(
+async def test_a_request_that_waited_too_long_is_an_error(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REQUEST_SECONDS", 100.0)
@@ -427,7 +429,7 @@ async def test_what_waited_too_long_for_a_slow_registry_is_an_error(
     assert manifests[-1] not in world.client.queried
 
 
-async def test_closing_cancels_what_is_under_way(world: World) -> None:
+async def test_close_cancels_running_requests(world: World) -> None:
     world.client.answers[A] = asyncio.Event()
     task = asyncio.ensure_future(world.resolve(A))
     await until(lambda: world.client.queried)

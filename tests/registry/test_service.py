@@ -59,7 +59,7 @@ def write(folder: Path, ca: trustme.CA, host: str, user: str) -> None:
 
 
 @pytest.mark.parametrize("new_ca", [False, True], ids=["new-credentials", "new-ca"])
-async def test_a_request_under_way_survives_new_files(
+async def test_a_running_request_survives_new_files(
     service: RegistryService,
     registry: Scripted,
     ca: trustme.CA,

@@ -23,14 +23,14 @@ def pods(count: int) -> list[Usage]:
     return [Usage("Pod", "shop", f"web-{number}", "spec.containers[0].image") for number in range(count)]
 
 
-def test_without_a_width_everything_is_whole() -> None:
+def test_a_table_without_a_width_cuts_nothing() -> None:
     _, cells = table([(DENIED, pods(100))], None)
     assert cells[0] == DENIED.image
     assert cells[3] == DENIED.detail
     assert cells[-1] == ", ".join(f"Pod shop/web-{number}" for number in range(100))
 
 
-def test_details_are_shown_where_they_tell_more_than_the_reason() -> None:
+def test_details_are_shown_if_they_add_to_the_reason() -> None:
     assert table([(UNLISTED, pods(1))], None) == [
         ("IMAGE  ", "REASON  ", "COUNT", "WHERE"),
         ("nginx:1", "unlisted", "    1", "Pod shop/web-0"),
@@ -48,7 +48,7 @@ def test_lines_fit_in_a_width(width: int) -> None:
     assert all(len("  ".join(line)) <= width for line in lines)
 
 
-def test_the_columns_behind_the_image_give_way_first() -> None:
+def test_the_columns_after_the_image_are_cut_first() -> None:
     _, first, second = table([(UNLISTED, pods(50)), (DENIED, pods(2))], 120)
     assert first == (
         "nginx:1                                          ",

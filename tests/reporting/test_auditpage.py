@@ -100,7 +100,7 @@ def test_approved_and_exempt_images_are_listed_on_request() -> None:
     assert "kube-proxy" in page["exempt"]
 
 
-def test_what_could_not_be_audited_is_said() -> None:
+def test_the_summary_lists_kinds_that_could_not_be_audited() -> None:
     assert (
         "the cluster does not serve Workflow.argoproj.io"
         in shown(missing=["Workflow.argoproj.io"])["summary"]
@@ -154,7 +154,7 @@ def test_ten_thousand_places_take_less_than_a_megabyte(images: int) -> None:
     assert all(name in page for _, _, name, _ in runs)
 
 
-def test_a_policy_with_more_rules_than_the_page_shows_says_so() -> None:
+def test_the_page_states_how_many_rules_it_does_not_show() -> None:
     rules = "".join(f"  - r{i}.example.com\n" for i in range(MAX_RULES + 5))
     policy = parse_policy(f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: warn\nallow:\n{rules}")
     page = audit_page(

@@ -25,7 +25,7 @@ def changes_of(*images: str) -> Changes:
     return changes
 
 
-def test_images_are_listed_by_what_becomes_of_them() -> None:
+def test_images_are_listed_by_their_change() -> None:
     changes = changes_of("quay.io/a:1", "quay.io/a:1", "ghcr.io/b:1", "registry.corp.io/c:1")
     page = sections(changes_page(compare_documents(OLD, NEW), changes, PAGE))
     assert "The change affects 2 images of 3." in page["summary"]

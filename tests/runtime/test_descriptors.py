@@ -31,7 +31,7 @@ def test_the_soft_limit_is_raised(soft: int, hard: int, wanted: int, allowed: in
     assert done.stdout.split() == [str(allowed), str(allowed), str(hard)]
 
 
-def test_what_is_allowed_already_changes_nothing() -> None:
+def test_a_sufficient_limit_is_not_changed() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert allow_descriptors(10) >= 10
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

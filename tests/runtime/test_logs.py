@@ -111,7 +111,7 @@ def test_the_console_style_is_for_people() -> None:
     assert "\x1b[" not in text
 
 
-def test_other_libraries_warnings_go_the_same_way() -> None:
+def test_warnings_of_libraries_are_logged_as_events() -> None:
     written = Written()
     logging.getLogger("asyncio").error("task %s failed", 7)
     logging.getLogger("x").info("not told")
@@ -140,7 +140,7 @@ class Stuck:
         return
 
 
-def test_a_reader_that_stopped_costs_lines_and_no_time() -> None:
+def test_a_stopped_reader_loses_lines_and_causes_no_delay() -> None:
     stream = Stuck()
     writer = LogWriter(cast(BinaryIO, stream), capacity=10)
     writer.write(b"first\n")
@@ -213,7 +213,7 @@ class Small:
         return
 
 
-def test_a_stream_that_takes_a_part_gets_the_rest() -> None:
+def test_the_rest_of_a_partial_write_is_written() -> None:
     stream = Small()
     writer = LogWriter(cast(BinaryIO, stream))
     writer.write(b"a line of some length\n")
@@ -229,7 +229,7 @@ def test_a_pipe_that_does_not_block_is_counted_when_full() -> None:
     assert writer.dropped == 1
 
 
-def test_lines_come_whole_and_in_order() -> None:
+def test_lines_are_written_whole_and_in_order() -> None:
     stream = io.BytesIO()
     writer = LogWriter(stream)
     for number in range(5000):

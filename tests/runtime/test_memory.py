@@ -35,7 +35,7 @@ def _resident_mib() -> float:
 
 
 @pytest.mark.skipif(not GLIBC, reason="this C library gives memory back by itself")
-def test_pages_between_things_that_stay_are_given_back() -> None:
+def test_free_pages_between_live_objects_are_returned() -> None:
     # Too large for Python's own allocator, too small for a mapping of their own.
     blocks = [bytes([1]) * 20_000 for _ in range(5000)]
     stay = blocks[49::50]
@@ -46,7 +46,7 @@ def test_pages_between_things_that_stay_are_given_back() -> None:
     assert len(stay) == 100
 
 
-def test_where_it_cannot_be_told_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_give_back_does_nothing_without_malloc_trim(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekeeper_py.runtime.memory._trim", None)
     assert not give_back()
 
@@ -66,7 +66,7 @@ class TestDismantling:
         yield
         gc.enable()
 
-    def test_frees_all_that_only_the_roots_held(self) -> None:
+    def test_frees_everything_that_only_the_roots_reference(self) -> None:
         leaf = Node()
         root = Node(Node(leaf), [leaf], {"a": (leaf,)})
         watched: list[weakref.ref[Node]] = [weakref.ref(leaf), weakref.ref(root)]
@@ -77,14 +77,14 @@ class TestDismantling:
         assert roots == []
         assert [watch() for watch in watched] == [None, None]
 
-    def test_leaves_what_others_hold_whole(self) -> None:
+    def test_keeps_everything_that_others_reference(self) -> None:
         kept = Node(Node(), [1, 2])
         for _ in dismantling([Node(kept, (kept,))]):
             pass
         assert isinstance(kept.children[0], Node)
         assert kept.children[1] == [1, 2]
 
-    def test_ends_on_a_cycle(self) -> None:
+    def test_terminates_on_a_cycle(self) -> None:
         one = Node()
         one.children = (one,)
         watched = weakref.ref(one)
@@ -108,7 +108,7 @@ class TestDismantling:
         assert freed == len(watched)
 
     @pytest.mark.parametrize("lint", [False, True])
-    def test_a_policy_has_no_cycles_so_that_it_goes_without_the_collector(self, *, lint: bool) -> None:
+    def test_a_policy_has_no_cycles_and_is_freed_without_the_collector(self, *, lint: bool) -> None:
         now = datetime(2026, 1, 1, tzinfo=UTC)
         compiled = parse_policy(POLICY).at(now)
         compiled.decide("shop", "eu.corp.io/team-a/app:v1")
@@ -130,7 +130,7 @@ class TestCollectorPaused:
         yield
         gc.unfreeze()
 
-    def test_what_is_made_meanwhile_is_not_looked_at_later(self) -> None:
+    def test_objects_made_during_a_pause_are_frozen(self) -> None:
         with collector_paused():
             assert not gc.isenabled()
             made = [Node() for _ in range(1000)]
@@ -146,7 +146,7 @@ class TestCollectorPaused:
             pass
         assert watched() is None
 
-    def test_the_collector_is_on_again_after_a_failure(self) -> None:
+    def test_the_collector_is_enabled_again_after_a_failure(self) -> None:
         with pytest.raises(LookupError), collector_paused():
             raise LookupError
         assert gc.isenabled()

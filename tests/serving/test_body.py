@@ -53,7 +53,7 @@ async def read(
 class TestTurns:
     """Large bodies are processed one at a time, and other requests run between the steps."""
 
-    async def test_between_two_large_bodies_others_have_a_turn(self) -> None:
+    async def test_small_bodies_are_read_between_two_large_ones(self) -> None:
         order: list[str] = []
         memory = BodyMemory(2**26)
 
@@ -70,7 +70,7 @@ class TestTurns:
         assert len(largest) == MANY
         assert all(after - before > 1 for before, after in itertools.pairwise(largest))
 
-    async def test_decoding_using_and_freeing_are_three_turns(self) -> None:
+    async def test_decoding_using_and_freeing_take_three_turns(self) -> None:
         order: list[str] = []
 
         class Document:
@@ -94,7 +94,7 @@ class TestTurns:
         steps = [step for step, _ in itertools.groupby(order)]
         assert steps == ["decoded", "others", "used", "others", "freed", "others"]
 
-    async def test_what_waits_to_be_parsed_counts_as_held(self) -> None:
+    async def test_waiting_bodies_count_as_held(self) -> None:
         memory = BodyMemory(len(LARGE) * 2)
         reads = (read(LARGE, memory, len) for _ in range(MANY))
         answers = await asyncio.gather(*reads, return_exceptions=True)
@@ -115,7 +115,7 @@ class TestCollector:
         assert gc.isenabled()
 
     @pytest.mark.parametrize(("body", "enabled"), [(SMALL, True), (LARGE, False)])
-    async def test_it_is_off_while_there_is_a_large_document(self, body: bytes, enabled: bool) -> None:  # noqa: FBT001
+    async def test_the_collector_is_off_with_a_large_document(self, body: bytes, enabled: bool) -> None:  # noqa: FBT001
         assert await read(body, BodyMemory(2**26), lambda _: gc.isenabled()) is enabled
 
     async def test_an_error_keeps_no_document(self) -> None:
@@ -133,7 +133,7 @@ class TestCollector:
             await read(LARGE, BodyMemory(2**26), refuse, lambda _: Document())
         assert freed == [False]
 
-    async def test_where_it_was_off_it_stays_off(self) -> None:
+    async def test_a_disabled_collector_stays_disabled(self) -> None:
         gc.disable()
         try:
             await read(LARGE, BodyMemory(2**26), len)
@@ -201,7 +201,7 @@ class TestWeight:
             pytest.param(listed("1", MAX_TYPED_WEIGHT + 1), False, id="heavy"),
         ],
     )
-    async def test_what_is_heavy_is_not_decoded_twice(self, body: bytes, typed: bool) -> None:  # noqa: FBT001
+    async def test_a_heavy_body_is_not_decoded_twice(self, body: bytes, typed: bool) -> None:  # noqa: FBT001
         """The typed decoder may decline after all the work."""
         asked: list[bool] = []
 

@@ -56,14 +56,14 @@ async def test_a_caller_without_a_certificate_is_refused(start: Start, callers: 
     await _refuses(start(client_ca=callers.cert_pem.bytes()), None)
 
 
-async def test_a_caller_of_another_authority_is_refused(
+async def test_a_caller_with_a_certificate_of_another_ca_is_refused(
     start: Start, callers: trustme.CA, client: Client
 ) -> None:
     served = start(client_ca=callers.cert_pem.bytes())
     await _refuses(served, client("apiserver", issuer=trustme.CA()))
 
 
-async def test_any_name_will_do_when_none_is_asked_for(
+async def test_any_name_is_accepted_when_none_is_required(
     start: Start, callers: trustme.CA, client: Client
 ) -> None:
     served = start(client_ca=callers.cert_pem.bytes())

@@ -59,7 +59,7 @@ async def test_a_whole_review_never_reaches_the_handler(
     assert handled.count == 0
 
 
-async def test_the_rest_of_a_body_is_waited_for_a_moment(
+async def test_the_server_waits_a_moment_for_the_rest_of_a_body(
     served: Served, handled: Handled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "HELD_SECONDS", 20)
@@ -72,7 +72,7 @@ async def test_the_rest_of_a_body_is_waited_for_a_moment(
     assert handled.count == 0
 
 
-async def test_a_body_that_is_late_is_handled_the_usual_way(served: Served, handled: Handled) -> None:
+async def test_a_late_body_takes_the_slow_path(served: Served, handled: Handled) -> None:
     content = request(PADDED)
     async with served.connected() as connection:
         await connection.send(content[:-1000])
@@ -82,7 +82,7 @@ async def test_a_body_that_is_late_is_handled_the_usual_way(served: Served, hand
     assert handled.count == 1
 
 
-async def test_a_body_that_never_comes_ends_with_408(start: Start) -> None:
+async def test_a_body_that_never_arrives_gets_408(start: Start) -> None:
     served = start(body_seconds=0.2)
     async with served.connected() as connection:
         answer = await connection.ask(request(PADDED)[:-1000])
@@ -164,7 +164,7 @@ async def test_a_connection_lost_with_a_held_request_leaves_nothing(served: Serv
     assert served.metric("inflight_reviews") == 0
 
 
-async def test_a_request_that_ends_its_connection_goes_the_usual_way(
+async def test_a_request_that_ends_its_connection_takes_the_slow_path(
     served: Served, handled: Handled
 ) -> None:
     for content in (

@@ -49,7 +49,7 @@ async def test_a_new_connection_replaces_the_one_that_has_been_idle_for_longest(
     assert served.evicted == ["idle"]
 
 
-async def test_of_idle_connections_the_one_that_carried_the_fewest_reviews_goes(start: Start) -> None:
+async def test_the_idle_connection_with_the_fewest_reviews_is_evicted(start: Start) -> None:
     """A stranger behind the same address sends one review on each connection, an API server sends many."""
     served = start(max_connections=2)
     async with served.connected() as used, served.connected() as stranger:
@@ -62,7 +62,7 @@ async def test_of_idle_connections_the_one_that_carried_the_fewest_reviews_goes(
     assert served.evicted == ["idle"]
 
 
-async def test_a_client_that_pauses_makes_no_room_for_strangers_who_never_do(start: Start) -> None:
+async def test_a_client_that_pauses_is_not_evicted_for_strangers_who_never_pause(start: Start) -> None:
     """It shares their address, and carried far more reviews on its connection."""
     served = start(max_connections=2)
     async with served.connected() as client, served.connected() as stranger:
@@ -76,7 +76,7 @@ async def test_a_client_that_pauses_makes_no_room_for_strangers_who_never_do(sta
     assert served.evicted == ["idle"]
 
 
-async def test_while_reviews_arrive_on_all_connections_the_one_used_last_goes(start: Start) -> None:
+async def test_the_most_recent_connection_is_evicted_while_reviews_arrive_on_all(start: Start) -> None:
     served = start(max_connections=2)
     async with served.connected() as first, served.connected() as second:
         for connection in (first, second):
@@ -90,7 +90,7 @@ async def test_while_reviews_arrive_on_all_connections_the_one_used_last_goes(st
     assert served.evicted == ["idle"]
 
 
-async def test_a_review_that_is_on_its_way_saves_its_connection(start: Start) -> None:
+async def test_a_connection_with_an_arriving_review_is_not_evicted(start: Start) -> None:
     """The API server would not send it again. The next one makes room instead."""
     served = start(max_connections=2)
     async with served.connected() as first, served.connected() as second:
@@ -132,7 +132,7 @@ async def test_a_new_connection_is_refused_while_all_others_have_a_request_in_pr
     assert served.evicted == ["refused"]
 
 
-async def test_a_connection_in_its_handshake_makes_room(start: Start) -> None:
+async def test_a_connection_in_its_handshake_is_evicted(start: Start) -> None:
     served = start(max_connections=2)
     silent = [await Connection.open("127.0.0.1", served.address.port) for _ in range(2)]
     await eventually(lambda: served.listener.connections == 2)

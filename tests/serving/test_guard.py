@@ -89,7 +89,7 @@ class TestAnswers:
             ),
         ],
     )
-    async def test_a_policy_that_is_not_acceptable_is_denied_and_says_why(
+    async def test_a_bad_policy_is_denied_with_its_findings(
         self, served: Served, obj: dict[str, Any], message: str, operation: str
     ) -> None:
         response = verdict(await ask(served, change(obj, operation)))
@@ -136,7 +136,7 @@ class TestAnswers:
         (warning,) = response["warnings"]
         assert "the ConfigMap's key mode replaces this mode with warn" in warning
 
-    async def test_what_lint_finds_comes_as_warnings(self, served: Served) -> None:
+    async def test_lint_findings_are_warnings(self, served: Served) -> None:
         response = verdict(await ask(served, change(configmap(policy_text()))))
         assert response["allowed"]
         (warning,) = response["warnings"]
@@ -183,7 +183,7 @@ class TestAnswers:
         document["request"]["name"] = GUARDED.name
         assert not verdict(await ask(served, document))["allowed"]
 
-    async def test_a_server_whose_policy_is_a_file_judges_nothing(self, start: Start) -> None:
+    async def test_a_server_with_a_policy_file_allows_every_configmap(self, start: Start) -> None:
         served = start(guarded=None)
         assert verdict(await ask(served, change(configmap("bad"))))["allowed"]
         assert served.metric("policy_checks_total", result="skipped") == 1
@@ -209,7 +209,9 @@ class TestAnswers:
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert served.metric("policy_checks_total", result="busy") == 1
 
-    async def test_what_is_wrong_with_the_configmap_itself_is_denied_even_then(self, served: Served) -> None:
+    async def test_a_problem_of_the_configmap_is_denied_while_the_parser_is_busy(
+        self, served: Served
+    ) -> None:
         async with served.parser.turn():
             response = verdict(await ask(served, change(configmap(other="x")), "?timeout=1s"))
         assert "data.other" in response["status"]["message"]
@@ -298,7 +300,7 @@ class TestCost:
         assert clock.slept == pytest.approx([0.0, 2.0, 2.0, 2.0, 2.0])
         assert clock.now - start == pytest.approx(5 * 0.5 + 4 * 2.0)
 
-    async def test_a_failed_check_counts_as_one(
+    async def test_a_failed_check_delays_the_next_one(
         self, guard: PolicyGuard, clock: Clock, parser: SlowParser
     ) -> None:
         parser.failures.append(ParserError("time", "it was stopped after 4 s"))
@@ -306,7 +308,7 @@ class TestCost:
         await self.judge(guard)
         assert clock.slept == pytest.approx([0.0, 2.0])
 
-    async def test_who_would_wait_too_long_is_told_so_at_once(
+    async def test_a_check_that_would_wait_too_long_gets_503_at_once(
         self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
     ) -> None:
         parser.seconds = 2.0
@@ -334,7 +336,7 @@ class TestCost:
         await self.judge(guard, float("inf"))
         assert parser.budgets == pytest.approx([LONGEST_CHECK_SECONDS])
 
-    async def test_of_a_hundred_at_once_a_few_wait_and_the_others_are_told_to_try_again(
+    async def test_of_a_hundred_concurrent_checks_a_few_wait_and_the_others_get_503(
         self, observer: Observer
     ) -> None:
         parser = InProcessParser()

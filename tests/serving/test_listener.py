@@ -69,7 +69,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("content", MALFORMED)
-async def test_malformed_http_gets_400_and_the_end(served: Served, content: bytes) -> None:
+async def test_malformed_http_gets_400_and_ends_the_connection(served: Served, content: bytes) -> None:
     async with served.connected() as connection:
         answer = await connection.ask(content)
         assert answer.status == 400
@@ -81,7 +81,7 @@ async def test_malformed_http_gets_400_and_the_end(served: Served, content: byte
 
 
 @pytest.mark.parametrize("case", MALFORMED_CHUNKS)
-async def test_malformed_chunks_get_400_and_the_end(start: Start, case: str) -> None:
+async def test_malformed_chunks_get_400_and_end_the_connection(start: Start, case: str) -> None:
     """Aiohttp's server does not tell its handler of them: on that path they never become complete."""
     served = start(body_seconds=0.2)
     async with served.connected() as connection:
@@ -104,7 +104,7 @@ async def test_bad_chunks_after_good_headers_end_the_connection(start: Start) ->
         assert await connection.ended()
 
 
-async def test_what_was_smuggled_behind_malformed_http_is_not_answered(served: Served) -> None:
+async def test_a_request_smuggled_behind_malformed_http_is_not_answered(served: Served) -> None:
     async with served.connected() as connection:
         smuggled = request(CONTENT)
         head = HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -148,7 +148,7 @@ async def test_a_body_in_many_pieces_is_read(served: Served) -> None:
         assert check_response(answer.body, GOOD, "validate").allowed
 
 
-async def test_a_client_that_asks_first_is_told_to_continue(served: Served) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(served: Served) -> None:
     head = request(b"", length=len(CONTENT), headers=[("Content-Type", "application/json"),
                                                      ("Expect", "100-continue")])  # fmt: skip
     async with served.connected() as connection:
@@ -283,7 +283,7 @@ async def test_no_connection_is_evicted_while_many_handshakes_wait(
         assert served.listener.connections == 2
 
 
-async def test_a_crowd_that_dials_faster_than_handshakes_begin_leaves_everybody_a_turn(start: Start) -> None:
+async def test_a_handshake_completes_during_a_crowd_of_faster_dials(start: Start) -> None:
     """Each connection that is cut off is replaced at once; ours still completes its handshake."""
     served = start(max_connections=300)
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -325,7 +325,7 @@ async def test_old_protocol_versions_are_refused(served: Served) -> None:
         await Connection.open("127.0.0.1", served.address.port, context)
 
 
-async def test_http_1_1_is_what_is_negotiated(served: Served, trust: ssl.SSLContext) -> None:
+async def test_http_1_1_is_negotiated(served: Served, trust: ssl.SSLContext) -> None:
     trust.set_alpn_protocols(["h2", "http/1.1"])
     async with served.connected() as connection:
         tls = connection.writer.get_extra_info("ssl_object")
@@ -380,7 +380,7 @@ async def _answer(_request: object) -> object:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "::", "0.0.0.0"])
-async def test_addresses_are_bound_and_told(host: str) -> None:
+async def test_bind_returns_the_bound_address(host: str) -> None:
     listener = Listener(_answer, max_connections=5)  # type: ignore[arg-type]
     try:
         address = listener.bind(Address(host, 0))
@@ -395,7 +395,7 @@ async def test_addresses_are_bound_and_told(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 300, "no-such-host.invalid", "192.0.2.1", " "])
-async def test_what_cannot_be_bound_is_an_oserror(host: str) -> None:
+async def test_an_address_that_cannot_be_bound_is_an_oserror(host: str) -> None:
     listener = Listener(_answer, max_connections=5)  # type: ignore[arg-type]
     with pytest.raises(OSError):  # noqa: PT011 - whatever the system says
         listener.bind(Address(host, 0))
@@ -438,7 +438,7 @@ async def test_running_out_of_file_descriptors_delays_a_connection_and_ends_noth
     assert exhausted.failures > 2
 
 
-async def test_connections_that_wait_to_be_accepted_are_served_though_the_socket_closes(start: Start) -> None:
+async def test_connections_waiting_to_be_accepted_are_served_after_the_socket_closes(start: Start) -> None:
     """More than are accepted in one turn; without a turn of the loop, nobody accepted them yet."""
     served = start(max_connections=4 * ACCEPTS_A_TURN)
     with contextlib.ExitStack() as stack:
@@ -458,7 +458,7 @@ async def test_connections_that_wait_to_be_accepted_are_served_though_the_socket
             await connection.close()
 
 
-async def test_a_pause_outlives_no_listener(start: Start) -> None:
+async def test_a_paused_listener_does_not_resume_after_it_closed(start: Start) -> None:
     served = start()
     assert served.listener._socket is not None
     served.listener._pause(served.listener._socket)

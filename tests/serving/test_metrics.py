@@ -63,7 +63,7 @@ def test_the_names_and_labels_are_those_that_dashboards_know() -> None:
     assert "process_open_fds" in found
 
 
-def test_what_cannot_be_missed_is_there_from_the_start() -> None:
+def test_metrics_for_alerts_exist_from_the_start() -> None:
     """An alert on a series that does not exist never fires."""
     found = families(World().metrics.exposition())
     for name in (
@@ -144,7 +144,7 @@ def test_reviews_are_counted_and_timed() -> None:
     assert DURATION_BUCKETS[0] == 0.0001
 
 
-def test_what_a_caller_writes_cannot_make_new_series() -> None:
+def test_input_of_callers_creates_no_series() -> None:
     world = World()
     for number in range(100):
         world.metrics.review("validate", f"OPERATION-{number}", "allowed", "enforce", 0.1)

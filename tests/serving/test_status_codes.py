@@ -66,7 +66,7 @@ async def test_other_paths_get_404(served: Served, path: str, method: str) -> No
         refused(await connection.ask(request(path=path, method=method)), 404)
 
 
-async def test_the_asterisk_is_no_path_of_ours(served: Served) -> None:
+async def test_the_asterisk_path_gets_404(served: Served) -> None:
     async with served.connected() as connection:
         refused(await connection.ask(request(path="*", method="OPTIONS")), 404)
 
@@ -193,7 +193,7 @@ BAD_BODIES = [
 
 @pytest.mark.parametrize("content", BAD_BODIES)
 @pytest.mark.parametrize("path", ["/validate-image", "/validate-policy"])
-async def test_what_is_no_review_gets_400_and_the_connection_goes_on(
+async def test_an_invalid_review_gets_400_and_the_connection_stays_open(
     served: Served, content: bytes, path: str
 ) -> None:
     async with served.connected() as connection:
@@ -217,7 +217,7 @@ async def test_what_is_no_review_gets_400_and_the_connection_goes_on(
         pytest.param(body({**GOOD, "extra": 1}), UID, id="unknown-field"),
     ],
 )
-async def test_what_is_odd_but_well_formed_gets_200(served: Served, content: bytes, uid: str) -> None:
+async def test_an_unusual_but_valid_review_gets_200(served: Served, content: bytes, uid: str) -> None:
     async with served.connected() as connection:
         answer = await connection.ask(request(content))
     assert answer.status == 200
@@ -320,7 +320,7 @@ async def test_anything_else_in_the_query_is_ignored(served: Served, query: str)
     assert check_response(answer.body, GOOD, "validate").allowed
 
 
-async def test_no_policy_yet_gets_503(start: Start) -> None:
+async def test_a_review_before_the_first_policy_gets_503(start: Start) -> None:
     served = start(None)
     async with served.connected() as connection:
         for path in ("/validate-image", "/mutate-image"):
@@ -376,7 +376,7 @@ async def test_bugs_are_all_counted_but_not_all_logged(served: Served) -> None:
 
 
 @pytest.mark.parametrize("problem", [TimeoutError, asyncio.CancelledError, RecursionError, MemoryError])
-async def test_no_exception_of_ours_becomes_another_answer(
+async def test_an_internal_exception_never_becomes_another_answer(
     served: Served, problem: type[BaseException]
 ) -> None:
     class Raises(_Broken):
@@ -415,7 +415,7 @@ async def test_a_peer_that_leaves_amid_its_body_is_no_error_of_ours(served: Serv
     assert served.metric("http_errors_total", code="500") == 0
 
 
-def test_the_recording_log_is_what_the_webhook_wants() -> None:
+def test_the_recording_log_records_debug_lines() -> None:
     log = RecordingLog()
     log.debug("review", b=1)
     assert log.named("review") == [{"b": 1}]

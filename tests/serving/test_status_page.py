@@ -119,7 +119,7 @@ async def test_a_refused_policy_is_shown_with_its_findings() -> None:
     assert "The last good policy stays in use." in page["policy"]
 
 
-def test_denials_name_nobody_unless_asked_to() -> None:
+def test_denials_name_no_user_without_status_details() -> None:
     world = World()
     world.deny()
     page = sections(world.page.render())["denials"]

@@ -32,7 +32,7 @@ async def ask(served: Served, document: dict[str, Any], endpoint: Any = "validat
         pytest.param("enforce", "mutate", BAD, "allowed", "debug", id="left-alone"),
     ],
 )  # fmt: skip
-async def test_one_line_and_one_count_a_review(
+async def test_each_review_is_logged_and_counted_once(
     start: Start, mode: Any, endpoint: str, document: Any, verdict: str, level: str
 ) -> None:
     compiled = policy(HUB_TO_CORP, mode=mode)
@@ -55,7 +55,7 @@ async def test_one_line_and_one_count_a_review(
     assert served.metric("inflight_reviews") == 0
 
 
-async def test_an_allowed_review_is_not_even_described_unless_asked_for(start: Start) -> None:
+async def test_an_allowed_review_is_logged_only_at_debug_level(start: Start) -> None:
     served = start(policy(HUB_TO_CORP))
     await ask(served, GOOD)
     assert served.log.lines == []
@@ -86,9 +86,7 @@ async def test_images_and_rewrites_are_counted_once(start: Start) -> None:
         ),
     ],
 )  # fmt: skip
-async def test_what_is_allowed_without_a_look_at_images_is_counted(
-    served: Served, document: Any, reason: str
-) -> None:
+async def test_exempt_reviews_are_counted_by_reason(served: Served, document: Any, reason: str) -> None:
     await ask(served, document)
     assert served.metric("exemptions_total", reason=reason) == 1
 
@@ -118,7 +116,7 @@ async def test_what_users_write_is_escaped_and_cut(served: Served) -> None:
     assert len(text) < 4000
 
 
-async def test_a_policy_is_counted_and_told_too(served: Served) -> None:
+async def test_a_review_of_a_policy_is_counted_and_logged(served: Served) -> None:
     configmap = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -134,7 +132,7 @@ async def test_a_policy_is_counted_and_told_too(served: Served) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]"])
-async def test_what_was_no_review_counts_as_an_error_only(served: Served, content: bytes) -> None:
+async def test_an_invalid_review_counts_only_as_an_error(served: Served, content: bytes) -> None:
     async with served.connected() as connection:
         await connection.ask(request(content))
     assert served.metric("http_errors_total", code="400") == 1

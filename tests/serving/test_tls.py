@@ -184,7 +184,7 @@ def _of_version_nine(pem: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("spoil", "said"), BAD)
-async def test_a_bad_pair_leaves_the_old_one_serving_and_says_so(
+async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
     pair: Pair, spoil: Callable[[Pair], Any], said: str
 ) -> None:
     good = pair.write()
@@ -248,7 +248,7 @@ async def test_a_served_certificate_that_expires_is_a_problem(pair: Pair) -> Non
     assert pair.files.context() is not None  # callers verify for themselves
 
 
-async def test_near_expiry_is_told_at_30_7_and_1_days_once_each(pair: Pair) -> None:
+async def test_near_expiry_is_logged_once_each_at_30_7_and_1_days(pair: Pair) -> None:
     pair.write(not_after=NOW + timedelta(days=60))
     for days_left in (60, 31, 30, 29, 8, 7, 6, 2, 1, 0.5, 0.4):
         pair.now = NOW + timedelta(days=60) - timedelta(days=days_left)
@@ -299,7 +299,7 @@ async def test_the_files_are_polled(pair: Pair) -> None:
     assert pair.log.events == ["certificate_loaded"] * 2
 
 
-async def test_the_client_authority_is_polled_with_them(pair: Pair, tmp_path: Path) -> None:
+async def test_the_client_ca_is_polled_with_the_certificate(pair: Pair, tmp_path: Path) -> None:
     pair.write()
     client_ca = tmp_path / "ca.crt"
     client_ca.write_bytes(b"no certificate")

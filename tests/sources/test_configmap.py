@@ -215,7 +215,7 @@ class TestFollowing:
         assert followed.last == Delivery(text="second", mode="mutate", resource_version="103")
         assert api.count("list") == 1
 
-    async def test_a_label_is_no_change_but_moves_the_version(self, api: FakeApi, follow: Follow) -> None:
+    async def test_a_label_moves_the_version_without_a_delivery(self, api: FakeApi, follow: Follow) -> None:
         followed = follow()
         await until(lambda: api.watching)
 
@@ -355,7 +355,9 @@ class TestFollowing:
             pytest.param(10**6, id="at-once"),
         ],
     )
-    async def test_lines_come_whatever_the_chunks(self, api: FakeApi, follow: Follow, size: int) -> None:
+    async def test_lines_are_read_regardless_of_their_chunks(
+        self, api: FakeApi, follow: Follow, size: int
+    ) -> None:
         lines = (
             event("MODIFIED", configmap({"policy.yaml": "zwei: ü"}, 102))
             + bookmark(103)
@@ -510,7 +512,7 @@ class TestSourceErrors:
         assert api.count("watch") == 8
         assert len(followed.deliveries) == 1
 
-    async def test_an_empty_stream_is_no_reason_to_hurry(self, api: FakeApi, tmp_path: Path) -> None:
+    async def test_an_empty_stream_does_not_shorten_the_pauses(self, api: FakeApi, tmp_path: Path) -> None:
         """With pauses that are really slept: four requests, where others make thousands."""
         api.always["watch"] = stream()
         cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
@@ -527,7 +529,7 @@ class TestSourceErrors:
     @pytest.mark.parametrize(
         "script", [answer(410), stream(error(410, "Expired"), then="hang")], ids=["status", "event"]
     )
-    async def test_a_version_that_is_gone_is_not_asked_for_again(
+    async def test_an_expired_version_is_not_requested_again(
         self, api: FakeApi, follow: Follow, script: Script
     ) -> None:
         followed = follow()
@@ -544,7 +546,9 @@ class TestSourceErrors:
         assert versions == ["101", "102", "500"]
         assert followed.clock.pauses == [0.8]
 
-    async def test_an_older_version_after_a_restored_backup(self, api: FakeApi, follow: Follow) -> None:
+    async def test_an_older_version_after_a_restored_backup_is_delivered(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
         """Versions are compared with nothing: what the server says now is the state."""
         api.version = 900
         api.apply("from before the backup was put back")
@@ -564,7 +568,7 @@ class TestSourceErrors:
         assert followed.last.resource_version == "402"
 
     @pytest.mark.parametrize("spoken", [False, True], ids=["not-accepted", "no-handshake"])
-    async def test_a_peer_that_does_not_even_connect(self, tmp_path: Path, *, spoken: bool) -> None:
+    async def test_a_peer_that_never_connects_times_out(self, tmp_path: Path, *, spoken: bool) -> None:
         """A listen queue that is full drops a SYN as a firewall does; else TLS is never answered."""
         with socket.socket() as listening, ExitStack() as stack:
             listening.bind(("127.0.0.1", 0))
@@ -589,7 +593,9 @@ class TestSourceErrors:
         assert followed.clock.pauses == [0.8, 1.6]
 
     @pytest.mark.parametrize("seed", range(5))
-    async def test_any_faults_in_any_order_end_in_step(self, api: FakeApi, follow: Follow, seed: int) -> None:
+    async def test_the_source_recovers_from_any_sequence_of_faults(
+        self, api: FakeApi, follow: Follow, seed: int
+    ) -> None:
         """Forty of the faults above, and changes between them; nothing stays open."""
         chosen = random.Random(seed)
         quick = [row.values for row in ODD if "silent" not in str(row.id) and "endless" not in str(row.id)]
@@ -721,7 +727,7 @@ class TestSourceErrors:
 
         assert followed.problems == ["kubeconfig: Permission denied"]
 
-    async def test_a_bug_is_told_with_its_traceback_and_does_not_end_the_source(
+    async def test_a_bug_is_logged_with_its_traceback_and_does_not_end_the_source(
         self, api: FakeApi, tmp_path: Path
     ) -> None:
         cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
@@ -747,7 +753,9 @@ class TestCancelling:
     """A cancelled source leaves nothing open; warnings are errors here."""
 
     @pytest.mark.parametrize("verb", ["list", "watch"])
-    async def test_while_a_request_waits(self, api: FakeApi, follow: Follow, verb: str) -> None:
+    async def test_cancelling_during_a_request_closes_its_connection(
+        self, api: FakeApi, follow: Follow, verb: str
+    ) -> None:
         api.always[verb] = hang
         followed = follow()
         await until(lambda: api.count(verb) == 1)
@@ -758,7 +766,7 @@ class TestCancelling:
         assert followed.task is not None
         assert followed.task.cancelled()
 
-    async def test_while_watching(self, api: FakeApi, follow: Follow) -> None:
+    async def test_cancelling_during_a_watch_closes_the_watch(self, api: FakeApi, follow: Follow) -> None:
         followed = follow()
         await until(lambda: api.watching)
 
@@ -766,7 +774,7 @@ class TestCancelling:
 
         await until(lambda: api.watching == 0)
 
-    async def test_while_pausing(self, api: FakeApi, follow: Follow) -> None:
+    async def test_cancelling_during_a_pause_ends_the_source(self, api: FakeApi, follow: Follow) -> None:
         api.always["list"] = answer(500)
         followed = follow()
         followed.clock.stop_after = 1
@@ -777,7 +785,9 @@ class TestCancelling:
         assert followed.task is not None
         assert followed.task.cancelled()
 
-    async def test_while_a_consumer_holds_a_delivery(self, api: FakeApi, tmp_path: Path) -> None:
+    async def test_closing_during_a_delivery_closes_the_connection(
+        self, api: FakeApi, tmp_path: Path
+    ) -> None:
         cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         async with aclosing(build(cluster.connect).source.deliveries()) as deliveries:
             await anext(deliveries)
@@ -906,7 +916,7 @@ class TestReloading:
         assert live.snapshot is good
         assert metrics("policy_reloads_total", result="unchanged") == 1
 
-    async def test_labels_are_no_reload(
+    async def test_labels_do_not_cause_a_reload(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
     ) -> None:
         await until(lambda: api.watching)

@@ -78,7 +78,7 @@ async def test_a_change_with_the_same_time_and_size_is_seen(path: Path) -> None:
     assert [delivery.text for delivery in got] == ["one", "two"]
 
 
-async def test_a_touch_is_no_change(path: Path) -> None:
+async def test_a_touch_is_not_a_change(path: Path) -> None:
     path.write_text("one")
     assert len(await Polling(path).run(lambda: os.utime(path, (1, 1)), lambda: path.chmod(0o600))) == 1
 
@@ -132,7 +132,7 @@ async def test_a_missing_file_is_a_problem_until_it_is_there(path: Path) -> None
         pytest.param(b"abc\xed\xa0\x80", "not UTF-8 at byte 3", id="surrogate"),
     ],
 )
-async def test_what_is_not_utf_8_is_a_problem(path: Path, content: bytes, problem: str) -> None:
+async def test_text_that_is_not_utf_8_is_a_problem(path: Path, content: bytes, problem: str) -> None:
     path.write_bytes(content)
     polling = Polling(path)
     assert await polling.run() == [Delivery(text=None, problem=f"{path}: {problem}")]

@@ -55,12 +55,12 @@ def test_every_version_of_a_package_must_pass() -> None:
     assert "web 3.14.1" in found
 
 
-def test_a_dependency_that_nobody_looked_at_fails() -> None:
+def test_an_unreviewed_dependency_fails() -> None:
     (found,) = problems(locked(fresh="1.0"), TABLE)
     assert "fresh 1.0" in found
 
 
-def test_an_entry_for_what_is_not_locked_any_more_fails() -> None:
+def test_an_entry_for_a_package_that_is_not_locked_fails() -> None:
     (found,) = problems({"web": {"3.14.5"}}, TABLE)
     assert "plain" in found
 
@@ -71,7 +71,7 @@ def test_a_package_is_in_one_table_only() -> None:
     assert "both" in found
 
 
-def test_what_is_no_version_is_an_error() -> None:
+def test_an_invalid_version_is_an_error() -> None:
     with pytest.raises(ValueError, match="not a version"):
         list(problems(locked(web="latest"), TABLE))
 
@@ -122,7 +122,7 @@ def test_the_floors_that_the_project_states_are_no_lower_than_these() -> None:
     assert [line for line in found if "older" in line] == []
 
 
-def test_a_package_that_nobody_looked_at_for_long_is_reported() -> None:
+def test_a_package_not_reviewed_for_long_is_reported() -> None:
     looked = date(2026, 1, 1)
     table = {"none-known": {"old": looked, "new": looked + timedelta(days=1)}}
     (line,) = stale(table, looked + timedelta(days=MAX_DAYS + 1))

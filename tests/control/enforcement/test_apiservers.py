@@ -45,7 +45,7 @@ def test_addresses(found: dict[str, Any] | None, expected: tuple[str, ...]) -> N
     assert addresses(found) == expected
 
 
-def test_there_is_a_bound() -> None:
+def test_the_number_of_addresses_is_bounded() -> None:
     endpoints = [{"addresses": [f"10.0.{number}.1"]} for number in range(250)]
     assert len(addresses({"ports": PORTS, "endpoints": endpoints})) == MAX_SERVERS
 
@@ -85,7 +85,7 @@ async def test_a_kubeconfig_leads_to_one_server_only() -> None:
     assert await servers.addresses() == ()
 
 
-async def test_addresses_that_may_not_be_read_are_not_known() -> None:
+async def test_forbidden_addresses_count_as_unknown() -> None:
     servers = ApiServers(Cluster(in_cluster=True), forbidden, "probe", errors=(Refused,))
     assert await servers.addresses() == ()
 

@@ -106,7 +106,7 @@ async def test_one_api_server_that_admits_the_image_is_enough_for_a_warning(worl
     assert list(line["problems"]) == ["b:1"]
 
 
-async def test_an_api_server_that_is_away_does_not_count_but_is_named(world: World) -> None:
+async def test_an_unreachable_api_server_is_named_and_does_not_count(world: World) -> None:
     world.servers = ("a:1", "b:1")
     world.answers["b:1"] = SILENT
     assert await world.prover.round() == PERIOD_SECONDS
@@ -115,7 +115,7 @@ async def test_an_api_server_that_is_away_does_not_count_but_is_named(world: Wor
     assert line["problems"] == {"b:1": "cannot connect"}
 
 
-async def test_if_none_is_reached_directly_the_configured_one_is_probed(world: World) -> None:
+async def test_the_configured_api_server_is_probed_if_none_is_reached_directly(world: World) -> None:
     world.servers = ("a:1", "b:1")
     world.answers = {"a:1": SILENT, "b:1": SILENT}
     await world.prover.round()
@@ -123,13 +123,13 @@ async def test_if_none_is_reached_directly_the_configured_one_is_probed(world: W
     assert world.reported == [(True, {"enforced": 1, "unreachable": 2})]
 
 
-async def test_without_addresses_the_configured_one_is_probed(world: World) -> None:
+async def test_the_configured_api_server_is_probed_without_addresses(world: World) -> None:
     await world.prover.round()
     assert [server for server, _ in world.sent] == [CONFIGURED]
     assert world.reported == [(True, {"enforced": 1})]
 
 
-async def test_no_answer_at_all_is_no_proof(world: World) -> None:
+async def test_a_round_without_an_answer_is_not_a_proof(world: World) -> None:
     world.answers[CONFIGURED] = SILENT
     assert await world.prover.round() == RETRY_SECONDS
     assert world.reported == [(False, {"unreachable": 1})]

@@ -51,7 +51,7 @@ def site() -> Site:
     return Site()
 
 
-async def test_what_was_put_is_what_stands(site: Site) -> None:
+async def test_written_conditions_are_read_back(site: Site) -> None:
     assert await site.skipped() == [[], []]
     assert await site.write(WIDE)
     assert await site.skipped() == [["a.io/", "b.io/"]] * 2
@@ -61,7 +61,7 @@ async def test_what_was_put_is_what_stands(site: Site) -> None:
     assert site.written == 2
 
 
-async def test_without_a_mirror_the_mutating_one_skips_everything(site: Site) -> None:
+async def test_the_mutating_webhook_skips_everything_without_a_mirror(site: Site) -> None:
     assert await site.write(WIDE.replace(MIRRORS, ""))
     assert await site.skipped() == [["a.io/", "b.io/"], ["everything"]]
     found = await site.store.read()
@@ -70,14 +70,14 @@ async def test_without_a_mirror_the_mutating_one_skips_everything(site: Site) ->
     assert await site.skipped() == [["a.io/", "b.io/"]] * 2
 
 
-async def test_nothing_can_be_put_too(site: Site) -> None:
+async def test_conditions_can_be_removed(site: Site) -> None:
     await site.write(WIDE)
     assert await site.store.write(await site.store.read(), NOBODY)
     assert await site.skipped() == [[], []]
     assert (await site.store.read()).carry(NO_CONDITIONS)
 
 
-async def test_what_was_put_on_one_only_stands_there_only(site: Site) -> None:
+async def test_a_failed_write_keeps_the_conditions_of_that_configuration(site: Site) -> None:
     await site.write(WIDE)
     site.cluster.fail = lambda verb, path: (verb, path) == ("replace", MUTATE.path)
     with pytest.raises(Refused, match="500"):
@@ -85,7 +85,7 @@ async def test_what_was_put_on_one_only_stands_there_only(site: Site) -> None:
     assert await site.skipped() == [["a.io/"], ["a.io/", "b.io/"]]
 
 
-async def test_of_two_for_one_endpoint_both_stand(site: Site) -> None:
+async def test_images_skipped_by_any_configuration_of_an_endpoint_count(site: Site) -> None:
     second = desired("Validating", "second", WEBHOOKS["validating"])
     site.cluster.put(second.path, second.document(b"authority", OWNER))
     site.store = ConditionStore(
@@ -98,7 +98,7 @@ async def test_of_two_for_one_endpoint_both_stand(site: Site) -> None:
     assert await site.skipped() == [["a.io/", "b.io/"], []]
 
 
-async def test_a_configuration_that_cannot_be_read_does_not_keep_the_other(site: Site) -> None:
+async def test_an_unreadable_configuration_does_not_prevent_the_other(site: Site) -> None:
     site.cluster.fail = lambda _verb, path: path == VALIDATE.path
     with pytest.raises(Refused, match="500"):
         await site.write(WIDE)
@@ -107,7 +107,7 @@ async def test_a_configuration_that_cannot_be_read_does_not_keep_the_other(site:
     assert await site.skipped() == [[], ["a.io/", "b.io/"]]
 
 
-async def test_what_somebody_else_put_is_not_known(site: Site) -> None:
+async def test_conditions_of_another_writer_are_unknown(site: Site) -> None:
     await site.write(WIDE)
     another = ConditionStore(site.cluster, (VALIDATE, MUTATE), errors=(Refused,), on_written=lambda: None)
     assert (await another.read()).skipped is None
@@ -115,7 +115,7 @@ async def test_what_somebody_else_put_is_not_known(site: Site) -> None:
     assert await site.skipped() is None
 
 
-async def test_a_configuration_that_is_not_there_skips_nothing_and_is_not_made(site: Site) -> None:
+async def test_a_missing_configuration_skips_nothing_and_is_not_created(site: Site) -> None:
     await site.write(WIDE)
     del site.cluster.objects[VALIDATE.path]
     assert await site.skipped() == [[], ["a.io/", "b.io/"]]
@@ -124,7 +124,7 @@ async def test_a_configuration_that_is_not_there_skips_nothing_and_is_not_made(s
     assert VALIDATE.path not in site.cluster.objects
 
 
-async def test_a_configuration_that_goes_while_it_is_written(site: Site) -> None:
+async def test_a_configuration_deleted_during_a_write_is_incomplete(site: Site) -> None:
     replace = site.cluster.replace
 
     async def and_goes(path: str, document: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ async def test_a_configuration_that_goes_while_it_is_written(site: Site) -> None
     assert not await site.write(WIDE)
 
 
-async def test_a_write_is_on_the_version_that_was_read(site: Site) -> None:
+async def test_a_write_conflicts_with_a_newer_version(site: Site) -> None:
     found = await site.store.read()
     site.cluster.edit(VALIDATE.path, lambda live: live["metadata"].update(labels={"theirs": "too"}))
     with pytest.raises(Refused, match="409"):
@@ -145,7 +145,7 @@ async def test_a_write_is_on_the_version_that_was_read(site: Site) -> None:
     assert site.cluster.objects[VALIDATE.path]["metadata"]["labels"] == {"theirs": "too"}
 
 
-async def test_an_api_server_that_stores_something_else_is_told_of(site: Site) -> None:
+async def test_an_api_server_that_drops_the_conditions_is_an_error(site: Site) -> None:
     replace = site.cluster.replace
 
     async def forgetful(path: str, document: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ async def wide() -> Setup:
     return setup
 
 
-async def test_nothing_is_skipped_before_the_policy_is_known(wide: Setup) -> None:
+async def test_nothing_is_skipped_before_the_policy_is_read(wide: Setup) -> None:
     """A controller that starts anew does not know how old what it finds is."""
     wide.start()
     await wide.controller.step()
@@ -58,7 +58,7 @@ async def test_nothing_is_skipped_before_the_policy_is_known(wide: Setup) -> Non
         pytest.param(GONE, None, "ConfigMap was deleted", id="gone"),
     ],
 )
-async def test_without_a_policy_nothing_is_skipped(
+async def test_nothing_is_skipped_without_a_policy(
     wide: Setup, text: str, mode: str | None, reason: str
 ) -> None:
     """Replicas may serve a good one that was never seen here."""
@@ -75,14 +75,16 @@ async def test_without_a_policy_nothing_is_skipped(
     assert wide.recorder.in_step
 
 
-async def test_a_policy_that_pre_approves_nothing(wide: Setup) -> None:
+async def test_a_policy_that_pre_approves_nothing_removes_the_conditions(wide: Setup) -> None:
     await wide.deliver(HEAD + "allow: ['foo:443/']\n")
     assert wide.carried() == ["none", "none"]
     assert wide.recorder.in_step
     assert wide.recorder.rules == {"validating": 0, "mutating": 0}
 
 
-async def test_a_bug_of_ours_costs_the_fast_path_only(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_disables_only_the_fast_path(
+    wide: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> Any:
         raise ZeroDivisionError
 
@@ -93,7 +95,7 @@ async def test_a_bug_of_ours_costs_the_fast_path_only(wide: Setup, monkeypatch: 
     assert wide.recorder.told("fastpath_not_compiled")
 
 
-async def test_a_policy_that_was_not_seen_for_long_is_no_policy(wide: Setup) -> None:
+async def test_a_policy_unseen_for_long_counts_as_unknown(wide: Setup) -> None:
     seen = wide.clock
     while wide.clock <= seen + UNSEEN_SECONDS:
         assert wide.carried() == ["wide", "wide"]
@@ -111,7 +113,7 @@ async def test_a_policy_that_was_not_seen_for_long_is_no_policy(wide: Setup) -> 
     assert wide.recorder.in_step
 
 
-async def test_while_it_is_seen_it_stays(wide: Setup) -> None:
+async def test_conditions_stay_while_the_policy_is_seen(wide: Setup) -> None:
     for _ in range(20):
         wide.clock += UNSEEN_SECONDS - 1
         wide.controller.seen()
@@ -120,7 +122,7 @@ async def test_while_it_is_seen_it_stays(wide: Setup) -> None:
 
 
 @pytest.mark.parametrize("holds", [TIGHT, GONE])
-async def test_a_delivery_that_is_behind_the_configmap_is_not_believed(wide: Setup, holds: str) -> None:
+async def test_a_delivery_older_than_the_configmap_is_not_used(wide: Setup, holds: str) -> None:
     """The watch lags, or another controller is ahead."""
     wide.store(holds)
     await wide.deliver(OTHER, stored=False)
@@ -134,14 +136,14 @@ async def test_a_delivery_that_is_behind_the_configmap_is_not_believed(wide: Set
 
 
 @pytest.mark.parametrize("text", [TIGHT, WIDE + "  # as wide\n"], ids=["tighter", "as-wide"])
-async def test_a_delivery_that_cannot_be_compared_is_not_believed(wide: Setup, text: str) -> None:
+async def test_a_delivery_that_cannot_be_compared_is_not_used(wide: Setup, text: str) -> None:
     wide.cluster.fail = lambda _verb, path: path == POLICY
     await wide.deliver(text)
     await wide.settle(3)
     assert wide.carried() == ["none", "none"]
 
 
-async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide: Setup) -> None:
+async def test_conditions_of_a_newer_policy_are_not_overwritten(wide: Setup) -> None:
     """The other controller writes between this controller's read of the ConfigMap and its write."""
     other = Setup()
     other.cluster = wide.cluster
@@ -169,7 +171,7 @@ async def test_what_another_controller_made_of_a_newer_policy_is_not_undone(wide
     assert "wide" not in wide.carried()
 
 
-async def test_a_write_that_a_newer_policy_overtook_is_taken_back() -> None:
+async def test_a_write_overtaken_by_a_newer_policy_is_reverted() -> None:
     """Another controller had nothing to write for the newer one, so that there is no conflict."""
     setup = Setup()
     await setup.deliver(NOTHING_PRE_APPROVED)
@@ -194,7 +196,7 @@ async def test_a_write_that_a_newer_policy_overtook_is_taken_back() -> None:
     assert setup.carried() == ["none", "none"]
 
 
-async def test_a_change_of_the_configmap_that_nobody_tells_of_is_seen_within_a_minute(wide: Setup) -> None:
+async def test_an_unreported_change_of_the_configmap_is_noticed_within_a_minute(wide: Setup) -> None:
     """A watch may get only bookmarks for a long time."""
     wide.store(TIGHT)
     await wide.settle()
@@ -206,7 +208,7 @@ async def test_a_change_of_the_configmap_that_nobody_tells_of_is_seen_within_a_m
     assert not wide.recorder.in_step
 
 
-async def test_a_doubt_that_ends_while_it_is_written_is_no_doubt_any_more(wide: Setup) -> None:
+async def test_a_doubt_that_ends_during_a_write_is_dropped(wide: Setup) -> None:
     """A slow API server; what would wake the keeper has passed by then."""
     replace = wide.cluster.replace
 
@@ -243,7 +245,7 @@ def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("answer", ["400 bad", "422 invalid"])
-async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup, answer: str) -> None:
+async def test_a_refused_expression_leaves_nothing_skipped(wide: Setup, answer: str) -> None:
     end = refuse_expressions(wide, answer)
     await wide.deliver(OTHER)
     await wide.controller.step()
@@ -271,7 +273,7 @@ async def test_an_expression_that_is_refused_leaves_nothing_skipped(wide: Setup,
         pytest.param("no answer", 2, id="unreachable"),
     ],
 )
-async def test_what_is_too_wide_is_taken_out_when_nothing_narrower_can_be_written(
+async def test_conditions_that_admit_too_much_are_removed_when_a_write_fails(
     wide: Setup, answer: str, tries: int
 ) -> None:
     end = refuse_expressions(wide, answer)
@@ -287,7 +289,7 @@ async def test_what_is_too_wide_is_taken_out_when_nothing_narrower_can_be_writte
     assert wide.recorder.in_step
 
 
-async def test_a_conflict_is_no_reason_to_ask_always(wide: Setup) -> None:
+async def test_a_conflict_does_not_disable_the_fast_path(wide: Setup) -> None:
     """A conflict only means that another writer was faster."""
     end = refuse_expressions(wide, "409 conflict")
     pause = await wide.deliver(TIGHT)
@@ -301,7 +303,7 @@ async def test_a_conflict_is_no_reason_to_ask_always(wide: Setup) -> None:
     assert wide.carried() == ["tight", "tight"]
 
 
-async def test_an_expression_that_cannot_be_written_is_tried_less_and_less_often(wide: Setup) -> None:
+async def test_a_failing_write_is_retried_with_growing_pauses(wide: Setup) -> None:
     refuse_expressions(wide, "403 a policy engine")
     pause, start = await wide.deliver(TIGHT), wide.clock
     while wide.clock < start + 600:

@@ -57,7 +57,9 @@ def status(message: str) -> bytes:
         pytest.param(500, b'{"message": 1}', [], "500", id="no-text"),
     ],
 )
-def test_answers(code: int, body: bytes, warnings: list[str], seen: str) -> None:
+def test_answers_show_whether_the_webhook_was_called(
+    code: int, body: bytes, warnings: list[str], seen: str
+) -> None:
     assert read_answer("validating", code, body, warnings, WEBHOOK) == DryRun(called=not seen, problem=seen)
 
 
@@ -128,7 +130,7 @@ async def server() -> AsyncIterator[tuple[str, list[tuple[str, Any]]]]:
     await runner.cleanup()
 
 
-async def test_a_try_is_a_dry_run_on_a_connection_of_its_own(
+async def test_a_probe_is_a_dry_run_on_its_own_connection(
     server: tuple[str, list[tuple[str, Any]]],
 ) -> None:
     url, asked = server

@@ -86,6 +86,6 @@ def test_a_denial_that_expires_widens_the_fast_path() -> None:
     assert not later.fast_path.tightens(found.fast_path)
 
 
-def test_without_a_policy_there_is_nothing_to_compile_again() -> None:
+def test_a_view_without_a_policy_is_not_compiled_again() -> None:
     nothing = view_of(BAD, None)
     assert renewed(nothing, START) is nothing

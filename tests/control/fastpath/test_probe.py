@@ -61,7 +61,7 @@ def site() -> Site:
     return Site()
 
 
-async def test_one_that_is_asked_about_at_once(site: Site) -> None:
+async def test_a_probe_that_calls_the_webhook_succeeds_at_once(site: Site) -> None:
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     assert await site.removal_probe.attempt() is None
     assert site.probed == [REMOVED]
@@ -70,7 +70,7 @@ async def test_one_that_is_asked_about_at_once(site: Site) -> None:
     assert site.probed == [REMOVED]
 
 
-async def test_both_webhooks_are_tried(site: Site) -> None:
+async def test_both_webhooks_are_probed(site: Site) -> None:
     text = OTHER + "- {from: b.io, to: c.io/b}\n"
     await site.removal_probe.begin(FROM_WIDE, view_of(text, "mutate"))
     assert await site.removal_probe.attempt() is None
@@ -80,7 +80,7 @@ async def test_both_webhooks_are_tried(site: Site) -> None:
     )
 
 
-async def test_one_that_is_not_asked_about_is_tried_again_and_alarms(site: Site) -> None:
+async def test_a_probe_that_does_not_call_the_webhook_is_repeated_and_alarms(site: Site) -> None:
     site.asks = False
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     pauses = await site.pauses(most=20)
@@ -94,7 +94,7 @@ async def test_one_that_is_not_asked_about_is_tried_again_and_alarms(site: Site)
     assert await site.removal_probe.attempt() is None
 
 
-async def test_one_that_waits_is_kept_while_it_tells_something(site: Site) -> None:
+async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site) -> None:
     site.asks = False
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     await site.removal_probe.attempt()
@@ -107,7 +107,7 @@ async def test_one_that_waits_is_kept_while_it_tells_something(site: Site) -> No
     assert site.probed == []
 
 
-async def test_one_that_waits_gives_way_to_one_that_was_taken_off_later(site: Site) -> None:
+async def test_a_newer_removal_replaces_a_pending_probe(site: Site) -> None:
     site.asks = False
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     await site.removal_probe.begin(view_of(TIGHT, None).fast_path, view_of(OTHER, None))
@@ -116,7 +116,7 @@ async def test_one_that_waits_gives_way_to_one_that_was_taken_off_later(site: Si
     assert site.probed == ["a.io/gatekeeper-py-probe"]
 
 
-async def test_one_that_a_lapse_makes_approved_does_not_alarm_for_ever(site: Site) -> None:
+async def test_a_pending_probe_ends_when_expiry_approves_its_image(site: Site) -> None:
     deny = HEAD + "allow: [a.io, b.io]\ndeny: [{image: b.io, until: 2026-01-02}]\n"
     site.asks = False
     await site.removal_probe.begin(FROM_WIDE, view_of(deny, None))
@@ -132,19 +132,19 @@ async def test_one_that_a_lapse_makes_approved_does_not_alarm_for_ever(site: Sit
         pytest.param(unknown("deleted"), id="no-policy"),
     ],
 )
-async def test_when_nothing_tells_nothing_is_tried(site: Site, known: Any) -> None:
+async def test_nothing_is_probed_without_a_useful_image(site: Site, known: Any) -> None:
     await site.removal_probe.begin(FROM_WIDE, known)
     assert await site.removal_probe.attempt() is None
     assert site.probed == []
 
 
-async def test_after_nothing_was_plain_nothing_is_tried(site: Site) -> None:
+async def test_nothing_is_probed_if_nothing_was_skipped_before(site: Site) -> None:
     await site.removal_probe.begin(NOTHING_SKIPPED, view_of(WIDE, None))
     assert await site.removal_probe.attempt() is None
     assert site.probed == []
 
 
-async def test_without_a_way_to_try_nothing_is_tried() -> None:
+async def test_nothing_is_probed_without_a_probe_namespace() -> None:
     site = Site(probing=False)
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     assert await site.removal_probe.attempt() is None

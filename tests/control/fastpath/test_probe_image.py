@@ -61,7 +61,7 @@ def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict
         pytest.param(f"allow: [{ALL}]\ndeny: ['*/**:rc*']", "a.io/gatekeeper-py-probe:rcx", id="denied-tags"),
     ],
 )
-def test_found(after: str, image: str) -> None:
+def test_an_image_that_only_the_old_expression_skips_is_found(after: str, image: str) -> None:
     assert chosen(after) == {"validating": image}
 
 
@@ -76,11 +76,11 @@ def test_found(after: str, image: str) -> None:
         ),
     ],
 )
-def test_none_when_nothing_is_refused(after: str) -> None:
+def test_no_image_is_found_when_nothing_is_refused(after: str) -> None:
     assert chosen(after) == {}
 
 
-def test_not_what_a_mirror_takes_up_in_mutate_mode() -> None:
+def test_an_image_that_a_mirror_rewrites_does_not_show_validation_in_mutate_mode() -> None:
     """The validating webhook would be asked about another image."""
     after = "allow: [b.io/team/**, c.io/app, 'd.io@*']\nmirrors: [{from: a.io, to: b.io/team}]"
     assert chosen(after, mode="enforce") == {"validating": "a.io/gatekeeper-py-probe"}
@@ -95,7 +95,7 @@ def test_not_what_a_mirror_takes_up_in_mutate_mode() -> None:
         pytest.param("{from: d.io/old, to: b.io/team}", DIGESTED.replace("io/", "io/old/"), id="pinned"),
     ],
 )
-def test_what_a_mirror_takes_up_shows_in_mutate_mode(mirror: str, image: str) -> None:
+def test_an_image_that_a_mirror_rewrites_shows_mutation_in_mutate_mode(mirror: str, image: str) -> None:
     after = f"allow: [{ALL}]\nmirrors: [{mirror}]"
     assert chosen(after, mode="mutate", before=MIRRORED) == {"mutating": image}
     assert chosen(after, mode="enforce", before=MIRRORED) == {}
@@ -109,14 +109,14 @@ def test_what_a_mirror_takes_up_shows_in_mutate_mode(mirror: str, image: str) ->
         pytest.param("docker.io", "docker.io/gatekeeper-py-probe", id="of-docker-hub"),
     ],
 )
-def test_the_first_mirror_shows_in_mutate_mode(source: str, image: str) -> None:
+def test_the_first_mirror_of_a_policy_shows_mutation_in_mutate_mode(source: str, image: str) -> None:
     """Before there was one, the mutating webhook was asked about nothing."""
     after = f"allow: [{ALL}]\nmirrors: [{{from: {source}, to: b.io/team}}]"
     assert chosen(after, mode="mutate") == {"mutating": image}
     assert chosen(after, mode="enforce") == {}
 
 
-def test_both_endpoints_at_once() -> None:
+def test_one_change_can_show_at_both_endpoints() -> None:
     after = "allow: [b.io/team/**, c.io/app, 'd.io@*']\nmirrors: [{from: c.io, to: b.io/team}]"
     assert chosen(after, mode="mutate", before=MIRRORED) == {
         "validating": "a.io/gatekeeper-py-probe",
@@ -124,12 +124,12 @@ def test_both_endpoints_at_once() -> None:
     }
 
 
-def test_what_a_mirror_leaves_alone_does_not_show() -> None:
+def test_an_exception_of_a_mirror_shows_nothing() -> None:
     after = f"allow: [{ALL}]\nmirrors: [{{from: c.io, to: b.io/team, except: [c.io]}}]"
     assert chosen(after, mode="mutate") == {}
 
 
-def test_one_that_is_approved_again_tells_nothing() -> None:
+def test_an_image_that_is_approved_again_is_not_useful() -> None:
     policy = parse_policy(BEFORE)
     canary = ProbeImage("validating", "a.io/gatekeeper-py-probe")
     assert still_useful((canary,), compile_fastpath(policy, START), policy, "probe", START) == ()

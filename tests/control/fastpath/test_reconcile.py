@@ -49,7 +49,7 @@ async def wide(setup: Setup) -> Setup:
     return setup
 
 
-async def test_in_step(setup: Setup) -> None:
+async def test_an_armed_webhook_gets_its_conditions(setup: Setup) -> None:
     await setup.deliver(WIDE)
     assert not setup.recorder.in_step
     await setup.settle()
@@ -64,7 +64,7 @@ async def test_in_step(setup: Setup) -> None:
     assert setup.probed == []
 
 
-async def test_what_tightens_is_written_at_once_and_tried(wide: Setup) -> None:
+async def test_a_tightening_is_written_at_once_and_probed(wide: Setup) -> None:
     await wide.deliver(TIGHT)
     assert wide.carried() == ["tight", "tight"]
     assert wide.probed == [REMOVED]
@@ -72,18 +72,18 @@ async def test_what_tightens_is_written_at_once_and_tried(wide: Setup) -> None:
     assert wide.recorder.told("fastpath_in_step")[0]["verified_with"] == [REMOVED]
 
 
-async def test_the_webhook_that_keeps_images_out_comes_first(wide: Setup) -> None:
+async def test_the_validating_configuration_is_written_first(wide: Setup) -> None:
     await wide.deliver(TIGHT)
     assert wide.puts() == [VALIDATE.path, MUTATE.path]
 
 
-async def test_it_is_not_in_step_from_the_moment_a_change_arrives(wide: Setup) -> None:
+async def test_the_fast_path_is_out_of_step_from_the_moment_a_change_arrives(wide: Setup) -> None:
     """A large policy takes a while to compile."""
     wide.controller.deliver(Delivery(text=TIGHT))
     assert not wide.recorder.in_step
 
 
-async def test_one_configuration_that_cannot_be_written_does_not_keep_the_other(wide: Setup) -> None:
+async def test_a_failed_write_of_one_configuration_does_not_prevent_the_other(wide: Setup) -> None:
     wide.cluster.fail = lambda verb, path: (verb, path) == ("replace", VALIDATE.path)
     pause = await wide.deliver(TIGHT)
     assert wide.carried() == ["wide", "tight"]
@@ -107,7 +107,7 @@ async def test_failures_back_off_to_a_bound(wide: Setup) -> None:
     assert pauses[-1] == retries.LONGEST_PAUSE_SECONDS
 
 
-async def test_it_is_not_in_step_until_the_webhook_was_seen_to_be_asked(wide: Setup) -> None:
+async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wide: Setup) -> None:
     wide.sees = lambda _canary: DryRun(called=False)
     pause = await wide.deliver(TIGHT)
     assert not wide.recorder.in_step
@@ -119,7 +119,7 @@ async def test_it_is_not_in_step_until_the_webhook_was_seen_to_be_asked(wide: Se
     assert len(wide.puts()) == 2
 
 
-async def test_an_answer_that_is_slow_does_not_keep_the_next_change(wide: Setup) -> None:
+async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
     """An API server has fifteen seconds for it."""
 
     async def hangs(_canary: ProbeImage) -> DryRun:
@@ -135,14 +135,14 @@ async def test_an_answer_that_is_slow_does_not_keep_the_next_change(wide: Setup)
     assert wide.carried() == ["other", "other"]
 
 
-async def test_a_mirror_that_is_added_is_tried_in_mutate_mode(wide: Setup) -> None:
+async def test_an_added_mirror_is_probed_in_mutate_mode(wide: Setup) -> None:
     await wide.deliver(WIDE + "- {from: b.io, to: a.io/b}\n", "mutate")
     assert wide.probed == [REMOVED]
     assert wide.recorder.in_step
     assert wide.recorder.rules == {"validating": 2, "mutating": 1}
 
 
-async def test_what_loosens_waits_until_the_policy_is_quiet(wide: Setup) -> None:
+async def test_a_loosening_waits_until_the_policy_is_quiet(wide: Setup) -> None:
     await wide.deliver(TIGHT)
     wide.clock += 60
     wide.controller.seen()
@@ -168,13 +168,13 @@ async def test_a_flapping_policy_is_written_now_and_then(wide: Setup) -> None:
     assert wide.carried() == ["wide", "wide"]
 
 
-async def test_what_is_as_wide_in_another_way_is_a_tightening(wide: Setup) -> None:
+async def test_a_policy_that_skips_other_images_is_a_tightening(wide: Setup) -> None:
     await wide.deliver(OTHER)
     assert wide.carried() == ["other", "other"]
     assert wide.probed == ["a.io/gatekeeper-py-probe"]
 
 
-async def test_a_mode_changes_nothing(wide: Setup) -> None:
+async def test_a_new_mode_writes_nothing(wide: Setup) -> None:
     await wide.deliver(WIDE, "warn")
     assert wide.puts() == []
     assert wide.recorder.in_step
@@ -193,7 +193,7 @@ async def test_before_the_webhook_is_armed_there_is_nothing_to_write() -> None:
     assert setup.recorder.in_step
 
 
-async def test_a_condition_that_a_pass_took_out_is_put_back_when_it_is_quiet(wide: Setup) -> None:
+async def test_a_condition_that_a_pass_removed_is_written_again_when_quiet(wide: Setup) -> None:
     for pause in (None, WRITE_INTERVAL_SECONDS):
         wide.cluster.put(
             VALIDATE.path, {**wide.cluster.objects[VALIDATE.path], **VALIDATE.document(b"authority", OWNER)}
@@ -211,14 +211,14 @@ def never_ask(live: dict[str, Any]) -> None:
     live["webhooks"][0]["matchConditions"][-1]["expression"] = "false"
 
 
-async def test_a_condition_of_somebody_else_is_replaced_at_once(wide: Setup) -> None:
+async def test_a_foreign_condition_is_replaced_at_once(wide: Setup) -> None:
     wide.cluster.edit(VALIDATE.path, never_ask)
     wide.controller.check()
     await wide.controller.step()
     assert wide.carried() == ["wide", "wide"]
 
 
-async def test_a_condition_of_somebody_else_who_insists_is_taken_out_at_once(wide: Setup) -> None:
+async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) -> None:
     """Everything is asked about until it has been calm for a while."""
     for _ in range(2):
         wide.cluster.edit(VALIDATE.path, never_ask)
@@ -261,7 +261,7 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
     assert 0 < len(wide.puts()) <= 2 * 12 * 2 * 2
 
 
-async def test_a_condition_that_nobody_tells_of_is_put_right_within_a_minute(wide: Setup) -> None:
+async def test_an_unreported_foreign_condition_is_replaced_within_a_minute(wide: Setup) -> None:
     """The passes that look at the configurations may fail all the while."""
     await wide.settle()
     wide.cluster.edit(VALIDATE.path, never_ask)
@@ -273,7 +273,7 @@ async def test_a_condition_that_nobody_tells_of_is_put_right_within_a_minute(wid
     assert wide.carried() == ["wide", "wide"]
 
 
-async def test_a_look_that_finds_all_as_it_was_changes_nothing(wide: Setup) -> None:
+async def test_a_check_that_finds_no_change_writes_nothing(wide: Setup) -> None:
     for _ in range(10):
         pause = await wide.controller.step()
         assert 0 < pause <= CHECK_SECONDS
@@ -285,7 +285,7 @@ async def test_a_look_that_finds_all_as_it_was_changes_nothing(wide: Setup) -> N
     assert wide.cluster.requests.count(("get", POLICY)) == 10
 
 
-async def test_what_changes_while_it_is_written_is_looked_at_again(wide: Setup) -> None:
+async def test_a_change_during_a_write_is_checked_again(wide: Setup) -> None:
     def look(verb: str, _path: str) -> bool:
         if verb == "replace":
             wide.controller.check()
@@ -299,13 +299,13 @@ async def test_what_changes_while_it_is_written_is_looked_at_again(wide: Setup) 
     assert [path for _, path in wide.cluster.requests[:2]] == [VALIDATE.path, MUTATE.path]
 
 
-async def test_an_orderly_end_leaves_nothing_behind(wide: Setup) -> None:
+async def test_an_orderly_shutdown_removes_all_conditions(wide: Setup) -> None:
     await wide.controller.shut_down()
     assert wide.carried() == ["none", "none"]
     assert wide.controller.conditions == NO_CONDITIONS
 
 
-async def test_an_end_comes_after_a_write_that_is_under_way(setup: Setup) -> None:
+async def test_a_shutdown_waits_for_a_running_write(setup: Setup) -> None:
     """The API server may execute a request even if the controller does not wait for the answer."""
     sent, carried_out = asyncio.Event(), asyncio.Event()
     put = setup.cluster.replace
@@ -335,7 +335,7 @@ async def test_an_end_comes_after_a_write_that_is_under_way(setup: Setup) -> Non
     assert setup.controller._writing.done()
 
 
-async def test_an_end_does_not_wait_for_ever_for_a_write(
+async def test_a_shutdown_waits_a_bounded_time_for_a_write(
     wide: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutdown, "WRITE_SECONDS", 0.01)
@@ -345,7 +345,7 @@ async def test_an_end_does_not_wait_for_ever_for_a_write(
     assert wide.carried() == ["none", "none"]
 
 
-async def test_an_end_that_meets_a_conflict_tries_again_at_once(wide: Setup) -> None:
+async def test_a_shutdown_retries_at_once_after_a_conflict(wide: Setup) -> None:
     replace = wide.cluster.replace
 
     async def overtaken(path: str, document: dict[str, Any]) -> None:
@@ -358,7 +358,7 @@ async def test_an_end_that_meets_a_conflict_tries_again_at_once(wide: Setup) -> 
     assert wide.slept == [0.0]
 
 
-async def test_an_end_waits_for_an_api_server_that_is_away(wide: Setup) -> None:
+async def test_a_shutdown_waits_for_an_unreachable_api_server(wide: Setup) -> None:
     async def sleep() -> None:
         if len(wide.slept) == 7:
             wide.cluster.fail = lambda _verb, _path: False
@@ -370,7 +370,7 @@ async def test_an_end_waits_for_an_api_server_that_is_away(wide: Setup) -> None:
     assert not wide.recorder.told("fastpath_cleanup_failed")
 
 
-async def test_an_end_that_cannot_be_orderly_says_so(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_cleanup_is_logged(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutdown, "SHUTDOWN_SECONDS", 0.01)
     wide.cluster.fail = lambda verb, _path: verb == "replace"
     wide.at_sleep = asyncio.Event().wait
@@ -402,7 +402,7 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
     assert not setup.recorder.told("fastpath_disabled")
 
 
-async def test_a_rule_that_expires_is_taken_off_the_fast_path_in_time(wide: Setup) -> None:
+async def test_an_expiring_rule_leaves_the_fast_path_in_time(wide: Setup) -> None:
     await wide.deliver(DATED)
     await wide.settle()
     assert wide.skipped() == ["a.io", "b.io"]
@@ -422,7 +422,7 @@ async def test_a_rule_that_expires_is_taken_off_the_fast_path_in_time(wide: Setu
     assert wide.probed == []
 
 
-async def test_a_configuration_that_should_not_exist_is_not_waited_for() -> None:
+async def test_the_fast_path_does_not_wait_for_a_configuration_that_should_not_exist() -> None:
     """The mutating one, while the policy rewrites nothing."""
     setup = Setup()
     setup.expected = (VALIDATE,)

@@ -352,7 +352,7 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
         pytest.param(with_controller(fastpath_in_step=0.0), "the fast path is not in step", id="out-of-step"),
     ],
 )
-def test_each_way_to_be_broken_is_named(change: Callable[[Facts], Facts], problem: str) -> None:
+def test_each_problem_is_named(change: Callable[[Facts], Facts], problem: str) -> None:
     status = assessed(change(healthy()))
     assert not status.healthy
     assert any(problem in each for each in status.problems), status.problems
@@ -373,7 +373,7 @@ def test_a_pause_is_the_only_problem_while_nothing_else_is_wrong() -> None:
     assert [each.as_desired for each in status.webhooks] == [True, True]
 
 
-def test_the_mutating_configuration_is_wanted_only_while_the_policy_rewrites() -> None:
+def test_the_mutating_configuration_is_expected_only_while_the_policy_rewrites() -> None:
     both = mutating_too(healthy())
     without = replace(both, webhooks=healthy().webhooks)
     assert f"{MUTATING_NAME} does not exist" in assessed(without).problems[0]
@@ -470,7 +470,7 @@ def test_servers_and_controller_that_read_different_configmaps_are_a_problem() -
     )
 
 
-def test_a_certificate_that_is_renewed_later_is_late_later() -> None:
+def test_the_renewal_deadline_follows_the_renewal_time() -> None:
     controller = running("control", "ns/policy", "--renew-before-days=15")
     facts = replace(healthy(), controller=controller)
     assert assessed(facts, days=79).problems == ()

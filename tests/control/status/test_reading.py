@@ -76,7 +76,7 @@ async def test_objects_that_exist(api: Api) -> None:
     assert MUTATING_PATH not in facts.webhooks
 
 
-async def test_pods_are_asked_in_order_and_those_being_deleted_left_out(api: Api) -> None:
+async def test_pods_are_read_in_order_except_those_being_deleted(api: Api) -> None:
     for name in ("gk-2", "gk-1"):
         api.add_pod("gk", name, ready=name == "gk-1")
         api.answers(name, "policy", json.dumps({"mode": "enforce"}))
@@ -105,7 +105,7 @@ async def test_pods_are_asked_in_order_and_those_being_deleted_left_out(api: Api
         pytest.param("[]", "/policy is not a JSON object", id="a-list"),
     ],
 )
-async def test_a_pod_that_cannot_be_asked_is_noted(api: Api, policy: str | None, problem: str) -> None:
+async def test_an_unreadable_pod_is_noted(api: Api, policy: str | None, problem: str) -> None:
     api.add_pod("gk", "gk-1")
     api.answers("gk-1", "metrics", METRICS)
     if policy is not None:
@@ -114,7 +114,7 @@ async def test_a_pod_that_cannot_be_asked_is_noted(api: Api, policy: str | None,
     assert (replica.problem, replica.policy) == (problem, None)
 
 
-async def test_a_secret_that_may_not_be_read_is_noted(api: Api) -> None:
+async def test_a_forbidden_secret_is_noted(api: Api) -> None:
     api.objects[INSTALLATION.secret_path] = ApiError("GET", "/", 403, "forbidden", reason="Forbidden")
     facts = await read_facts(api, api, INSTALLATION)
     assert (facts.secret, facts.secret_readable) == (None, False)

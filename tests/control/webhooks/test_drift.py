@@ -91,7 +91,7 @@ def pods(edit: Edit) -> Edit:
         ),
     ],
 )
-def test_what_others_own_is_not_drift(edit: Edit) -> None:
+def test_fields_of_others_are_not_drift(edit: Edit) -> None:
     changed = live()
     edit(changed)
     assert differences(changed, DOCUMENT) == ()
@@ -201,7 +201,7 @@ def test_what_others_own_is_not_drift(edit: Edit) -> None:
         ),
     ],
 )
-def test_drift_is_named_and_repaired_and_what_others_own_is_kept(edit: Edit, path: str) -> None:
+def test_drift_is_named_and_repaired_and_fields_of_others_are_kept(edit: Edit, path: str) -> None:
     drifted = live()
     edit(drifted)
     [found] = differences(drifted, DOCUMENT)
@@ -228,7 +228,7 @@ def test_a_repair_keeps_tolerated_terms_and_new_fields() -> None:
     assert (after["newField"], after["failurePolicy"]) == (1, "Fail")
 
 
-def test_a_term_that_the_settings_want_is_ours() -> None:
+def test_a_selector_term_from_the_settings_is_ours() -> None:
     desired = validating(
         INSTALLATION.target, WebhookSettings(exempt_namespace_labels=(("control-plane", "true"),))
     )
@@ -281,7 +281,7 @@ def test_a_condition_is_drift_even_where_none_was_found() -> None:
         pytest.param(None, (), id="no-webhooks"),
     ],
 )
-def test_what_our_webhooks_trust(webhooks: Any, expected: tuple[bytes, ...]) -> None:
+def test_bundles_are_those_of_our_webhooks(webhooks: Any, expected: tuple[bytes, ...]) -> None:
     assert bundles({"webhooks": webhooks}, DESIRED) == expected
 
 

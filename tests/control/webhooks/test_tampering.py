@@ -58,7 +58,7 @@ async def test_an_edit_is_counted_under_what_was_changed(what: str) -> None:
     assert changes.tampering == (what,)
 
 
-async def test_a_ca_bundle_and_an_object_selector_and_a_match_policy() -> None:
+async def test_several_edits_are_counted_under_each_kind() -> None:
     def edit(document: dict[str, Any]) -> None:
         pods(document)["clientConfig"].pop("caBundle")
         pods(document)["objectSelector"] = {"matchLabels": {"x": "y"}}
@@ -68,19 +68,19 @@ async def test_a_ca_bundle_and_an_object_selector_and_a_match_policy() -> None:
     assert sorted(changes.tampering) == ["client-config", "rules", "selector"]
 
 
-async def test_a_deletion() -> None:
+async def test_a_deletion_is_tampering() -> None:
     changes = await after(lambda world: world.cluster.objects.pop(VALIDATING))
     assert changes.tampering == ("deleted",)
 
 
-async def test_an_annotation_or_a_label_of_others_is_none() -> None:
+async def test_a_label_of_others_is_not_tampering() -> None:
     changes = await after(
         lambda world: world.cluster.edit(VALIDATING, lambda d: d["metadata"]["labels"].update(x="y"))
     )
     assert changes.tampering == ()
 
 
-async def test_new_settings_are_none() -> None:
+async def test_new_settings_are_not_tampering() -> None:
     world = World()
     process = world.process()
     await world.converge(process)
@@ -97,7 +97,7 @@ def carrying(world: World, conditions: Conditions) -> None:
     world.cluster.edit(VALIDATING, lambda d: d.update(with_conditions(copy.deepcopy(d), names, conditions)))
 
 
-async def test_conditions_of_the_fast_path_that_somebody_edits() -> None:
+async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
     desired_state = DesiredState(mutates=True, conditions=lambda: CONDITIONS)
     world = World()
     process = world.process()
@@ -130,7 +130,7 @@ async def test_a_webhook_that_is_removed_with_its_conditions_is_one_change() -> 
     assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
 
-async def test_conditions_that_follow_a_new_policy_are_none() -> None:
+async def test_conditions_of_a_new_policy_are_not_tampering() -> None:
     newer = Conditions(expressions={POD_VALIDATION: "false"}, revision="fedcba987654")
     current = [CONDITIONS]
     desired_state = DesiredState(mutates=True, conditions=lambda: current[0])

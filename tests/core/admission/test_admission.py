@@ -38,7 +38,7 @@ class TestModes:
     """The table of docs/policy.md, "Modes"."""
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_an_approved_pod_is_allowed_in_silence(self, mode: Mode) -> None:
+    def test_an_approved_pod_is_allowed_without_a_warning(self, mode: Mode) -> None:
         outcome = validated(review(pod(GOOD)), policy(mode=mode))
         answer = validate(review(pod(GOOD)), policy(mode=mode))
         assert (answer.allowed, answer.warnings) == (True, ())
@@ -101,7 +101,7 @@ class TestModes:
         assert not validate(review(pod(BAD), namespace="bank"), policy(allow=allow)).allowed
         assert not validate(review(pod(BAD), namespace=None), policy(allow=allow)).allowed
 
-    def test_the_namespace_of_the_object_is_not_believed(self) -> None:
+    def test_the_namespace_of_the_object_is_ignored(self) -> None:
         """Nothing in a request's object can make the webhook approve more."""
         allow = "[{image: quay.io, namespaces: [bank]}]"
         obj = pod(BAD, metadata={"namespace": "bank"})
@@ -219,13 +219,13 @@ class TestUpdate:
             assert (answer.allowed, answer.warnings) == (True, ())
             assert mutate(document, policy(HUB_TO_CORP, mode=mode)).patch == ()
 
-    def test_new_images_are_judged_and_only_they(self) -> None:
+    def test_only_new_images_are_judged(self) -> None:
         document = review(pod(BAD, "quay.io/other"), operation="UPDATE", old=pod(BAD))
         outcome = validated(document, policy())
         assert [judgement.slot.value for judgement in outcome.judgements] == ["quay.io/other"]
         assert outcome.verdict == "denied"
 
-    def test_without_an_old_object_all_are_judged(self) -> None:
+    def test_all_images_are_judged_without_an_old_object(self) -> None:
         assert not validate(review(pod(BAD), operation="UPDATE"), policy()).allowed
 
     def test_an_ephemeral_container_is_a_new_image(self) -> None:
@@ -279,7 +279,7 @@ class TestWrongTypes:
             pytest.param(pod_spec(" "), "spec.containers[0].image", id="other-placeholder"),
         ],
     )
-    def test_in_a_pod(self, spec: Any, path: str) -> None:
+    def test_a_wrong_type_in_a_pod_is_rejected_with_its_path(self, spec: Any, path: str) -> None:
         """The message names the place, in ``warn`` mode the warning does."""
         document = review({**pod(), "spec": spec})
         assert f"({path}): " in validate(document, policy()).message
@@ -289,17 +289,17 @@ class TestWrongTypes:
 
     @pytest.mark.parametrize("obj", [None, 7, "Pod", [], True])
     @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
-    def test_a_pod_that_is_no_object(self, obj: Any, operation: str) -> None:
+    def test_a_pod_that_is_not_an_object_is_rejected(self, obj: Any, operation: str) -> None:
         document = review(obj, kind=("", "Pod"), operation=operation, old=obj)
         assert not validate(document, policy()).allowed
         assert mutate(document, policy(HUB_TO_CORP, mode="mutate")).patch == ()
 
     @pytest.mark.parametrize("image", [None, "", "auto", " "])
-    def test_in_a_template_the_image_may_come_later(self, image: Any) -> None:
+    def test_an_image_may_be_missing_in_a_template(self, image: Any) -> None:
         assert validate(review(workload("Deployment", image)), policy()).allowed
 
     @pytest.mark.parametrize("image", [7, {}, [], False, "Auto", "  "])
-    def test_in_a_template_a_wrong_image_is_rejected(self, image: Any) -> None:
+    def test_a_wrong_image_in_a_template_is_rejected(self, image: Any) -> None:
         assert not validate(review(workload("Deployment", image)), policy()).allowed
 
     def test_the_other_images_are_judged(self) -> None:
@@ -324,7 +324,7 @@ class TestUnknownKinds:
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("spec", [{}, None, {"image": "nginx"}, {"containers": ["web"]}, "text"])
-    def test_it_is_allowed_with_a_warning(self, spec: Any, mode: Mode) -> None:
+    def test_an_object_of_an_unknown_kind_is_allowed_with_a_warning(self, spec: Any, mode: Mode) -> None:
         document = review({**WIDGET, "spec": spec})
         outcome = validated(document, policy(mode=mode))
         assert (outcome.verdict, outcome.exemption) == ("allowed", "unknown-kind")
@@ -333,7 +333,7 @@ class TestUnknownKinds:
         )
         assert mutate(document, policy(mode=mode)).warnings == ()
 
-    def test_a_kind_of_the_core_group_has_no_group_in_it(self) -> None:
+    def test_the_warning_names_a_core_kind_without_a_group(self) -> None:
         obj = {"apiVersion": "v1", "kind": "Service", "spec": {}}
         assert validate(review(obj), policy()).warnings[0].startswith("Service: no image")
 
@@ -357,7 +357,7 @@ class TestUnknownKinds:
             ),
         ],
     )
-    def test_a_subresource_without_images_is_allowed_in_silence(
+    def test_a_subresource_without_images_is_allowed_without_a_warning(
         self, obj: Any, operation: str, sub_resource: str
     ) -> None:
         document = review(obj, operation=operation, sub_resource=sub_resource)
@@ -384,7 +384,7 @@ class TestUnknownKinds:
         assert message.startswith(f"image (spec.steps{{build}}.image): {BAD} is not approved: ")
 
     @pytest.mark.parametrize("kind", sorted(WORKLOADS))
-    def test_a_template_kind_without_images_is_allowed_in_silence(self, kind: str) -> None:
+    def test_a_template_kind_without_images_is_allowed_without_a_warning(self, kind: str) -> None:
         document = review({**workload(kind), WORKLOADS[kind][1][0]: None})
         answer = validate(document, policy())
         assert (answer.allowed, answer.warnings) == (True, ())
@@ -415,7 +415,7 @@ class TestMutation:
             pytest.param("sha256:abc", None, id="never-approved"),
         ],
     )
-    def test_what_an_image_becomes(self, image: str, expected: str | None) -> None:
+    def test_an_image_is_rewritten_to_its_mirror(self, image: str, expected: str | None) -> None:
         mirrors = (
             "deny: [quay.io/team/denied]\n"
             f"{HUB_TO_CORP}"
@@ -475,7 +475,7 @@ class TestMutation:
         assert warning.startswith(f"spec.containers[0].image: {shown}")
         assert " is left as written: on its mirror " in warning
 
-    def test_one_that_stays_keeps_no_other_from_being_rewritten(self) -> None:
+    def test_an_image_left_as_written_does_not_prevent_other_rewrites(self) -> None:
         obj = pod(f"{'a' * 250}/x", "nginx")
         assert rewrites(obj) == {"spec.containers[1].image": "nginx"}
         assert len(mutate(review(obj), policy(HUB_TO_CORP, mode="mutate")).warnings) == 2
@@ -538,7 +538,7 @@ class TestMutation:
         obj = pod(GOOD, metadata={"annotations": {ORIGINAL_IMAGES: "garbage"}})
         assert mutate(review(obj), policy(HUB_TO_CORP, mode="mutate")).object == obj
 
-    def test_it_is_idempotent(self) -> None:
+    def test_mutation_is_idempotent(self) -> None:
         once = mutate(review(pod("nginx", GOOD)), policy(HUB_TO_CORP, mode="mutate"))
         assert mutate(review(once.object), policy(HUB_TO_CORP, mode="mutate")).patch == ()
 
@@ -617,7 +617,7 @@ class TestMutateModeValidates:
         assert judgement.rewritten == "registry.corp.io/dockerhub/library/nginx"
         assert judgement.mirror == 0
 
-    def test_in_the_other_modes_it_is_judged_as_written(self) -> None:
+    def test_an_image_is_judged_as_written_in_the_other_modes(self) -> None:
         document = review(workload("Deployment", "nginx"))
         assert not validate(document, policy(HUB_TO_CORP)).allowed
         compiled = policy(HUB_TO_CORP, allow="[docker.io]")
@@ -639,7 +639,7 @@ class TestProposal:
             pytest.param("evil/x", None, id="denied"),
         ],
     )
-    def test_use(self, image: str, proposal: str | None) -> None:
+    def test_a_denial_proposes_the_mirrored_image(self, image: str, proposal: str | None) -> None:
         more = (
             f"deny: [docker.io/evil/*]\n{HUB_TO_CORP}    except: [docker.io/keep/*]\n"
             "  - {from: quay.io, to: other.io/quay}\n"
@@ -763,5 +763,5 @@ class TestApprovedImages:
             ),
         ],
     )
-    def test_anything_else_is_not(self, document: dict[str, Any], more: str) -> None:
+    def test_other_requests_are_not_counted(self, document: dict[str, Any], more: str) -> None:
         assert approved_images(parse(document), policy(more)) is None

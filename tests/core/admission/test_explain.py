@@ -60,11 +60,11 @@ def test_a_denied_image_has_no_near_misses() -> None:
     assert (told.decision.reason, told.nearest, told.rewritten) == ("denied", (), None)
 
 
-def test_what_an_image_on_a_mirror_stands_for() -> None:
+def test_an_image_on_a_mirror_has_its_origin() -> None:
     assert explained("r.io/hub/nginx", MIRRORED).origins == ("docker.io/library/nginx",)
 
 
-def test_what_mutate_would_make_of_it() -> None:
+def test_the_rewrite_of_an_image_is_shown() -> None:
     told = explained("nginx", MIRRORED, allow="[r.io]")
     assert told.rewritten == "r.io/hub/library/nginx"
     assert told.rewritten_decision is not None
@@ -72,12 +72,12 @@ def test_what_mutate_would_make_of_it() -> None:
     assert told.verdict == "rejected"
 
 
-def test_what_mutate_leaves() -> None:
+def test_an_image_that_mutate_leaves_has_no_rewrite() -> None:
     told = explained("team/app", MIRRORED)
     assert (told.rewritten, told.rewritten_decision, told.rewrite_problem) == (None, None, "")
 
 
-def test_why_mutate_would_leave_it() -> None:
+def test_the_reason_for_no_rewrite_is_shown() -> None:
     told = explained("nginx", "mirrors: [{from: docker.io/library/nginx, to: r.io}]")
     assert told.rewritten is None
     assert "Docker Hub" in told.rewrite_problem
@@ -140,7 +140,7 @@ def test_the_nearest_are_those_that_failed_last_then_those_that_look_alike() -> 
     assert [index for index, _ in missed("a.io/app1", allow)] == [2, 1, 4]
 
 
-def test_of_equally_near_rules_the_first() -> None:
+def test_the_first_of_equally_near_rules_are_listed() -> None:
     allow = "[" + ", ".join(f"a.io/app{i}" for i in range(1, 9)) + "]"
     assert [index for index, _ in missed("a.io/app0", allow)] == list(range(MAX_NEAREST))
 

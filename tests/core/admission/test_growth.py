@@ -142,11 +142,11 @@ ITEMS: Final[dict[str, Make]] = {
         pytest.param("a.", id="labels", marks=pytest.mark.long),
     ],
 )
-def test_it_grows_linearly_with_the_length_of_any_text(name: str, unit: str) -> None:
+def test_a_review_costs_linear_work_in_the_length_of_any_text(name: str, unit: str) -> None:
     """Everything else in the review is small."""
     check_linear(reviewed, lambda size: TEXTS[name](unit * (size // len(unit))), limit=1 << 17, start=1 << 14)
 
 
 @pytest.mark.parametrize("name", ITEMS)
-def test_it_grows_linearly_with_the_number_of_anything(name: str) -> None:
+def test_a_review_costs_linear_work_in_the_number_of_any_items(name: str) -> None:
     check_linear(reviewed, ITEMS[name], limit=1 << 11, start=1 << 8)

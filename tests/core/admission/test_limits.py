@@ -50,7 +50,7 @@ def test_a_thousand_approved_images_are_allowed(obj: Any, mode: Mode) -> None:
 
 @pytest.mark.parametrize(("obj", "place"), TOO_MANY)
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
-def test_more_are_rejected_as_a_whole(obj: Any, place: str, operation: str) -> None:
+def test_objects_with_more_images_are_rejected_as_a_whole(obj: Any, place: str, operation: str) -> None:
     """No image is judged. The message has one line for all of them."""
     document = review(obj, operation=operation)
     answer = validate(document, policy(RESOURCES))
@@ -64,7 +64,7 @@ def test_more_are_rejected_as_a_whole(obj: Any, place: str, operation: str) -> N
 
 
 @pytest.mark.parametrize(("obj", "place"), TOO_MANY)
-def test_in_warn_mode_there_is_one_warning(obj: Any, place: str) -> None:
+def test_warn_mode_returns_one_warning(obj: Any, place: str) -> None:
     answer = validate(review(obj), policy(RESOURCES, mode="warn"))
     path = place.partition("(")[2][:-1]
     assert (answer.allowed, answer.warnings) == (True, (f"{path}: {PROBLEM}",))
@@ -94,7 +94,7 @@ class TestUpdate:
         assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
         assert not validate(review(new, operation="UPDATE"), policy()).allowed
 
-    def test_what_is_too_deep_to_compare_counts_as_changed(self, count: int) -> None:
+    def test_a_value_too_deep_to_compare_counts_as_changed(self, count: int) -> None:
         def deep(levels: int) -> Any:
             value: Any = 1
             for _ in range(levels):
@@ -112,7 +112,7 @@ class TestUpdate:
         into_metadata = RESOURCES.replace("spec.images", "metadata.images")
         assert not validate(review(old, operation="UPDATE", old=old), policy(into_metadata)).allowed
 
-    def test_one_that_is_being_deleted_is_allowed(self, count: int) -> None:
+    def test_an_update_of_an_object_being_deleted_is_allowed(self, count: int) -> None:
         """The UPDATE is allowed, so that finalizers can complete."""
         obj = pod(*[BAD] * count, metadata={"deletionTimestamp": "2026-03-01T12:00:00Z"})
         assert validate(review(obj, operation="UPDATE", old=obj), policy()).allowed
@@ -123,11 +123,11 @@ class TestUpdate:
         assert not validate(review(pod(BAD), operation="UPDATE", old=old), policy()).allowed
         assert validate(review(pod(GOOD), operation="UPDATE", old=old), policy()).allowed
 
-    def test_an_old_object_with_few_does_not_help(self, count: int) -> None:
+    def test_an_old_object_with_few_images_does_not_admit_many(self, count: int) -> None:
         document = review(pod(*[GOOD] * count), operation="UPDATE", old=pod(GOOD))
         assert not validate(document, policy()).allowed
 
-    def test_of_a_custom_resource(self, count: int) -> None:
+    def test_a_custom_resource_with_too_many_images_is_compared(self, count: int) -> None:
         old = {**WIDGET, "spec": [pod_spec(BAD)] * count}
         new = {**WIDGET, "spec": [pod_spec(BAD)]}
         assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
@@ -145,7 +145,7 @@ class TestComparison:
             pytest.param([[[]]] * (MAX_COMPARED // 3), id="lists-of-lists"),
         ],
     )
-    def test_up_to_a_limit_it_is_seen_to_be_the_same(self, value: Any) -> None:
+    def test_values_up_to_the_limit_are_compared(self, value: Any) -> None:
         document = review(pod(GOOD, value), operation="UPDATE", old=pod(GOOD, value))
         assert validate(document, policy()).allowed
 
@@ -158,7 +158,7 @@ class TestComparison:
             pytest.param([[[]] * 30_000] * 2, id="lists-of-lists"),
         ],
     )
-    def test_beyond_the_limit_it_counts_as_new(self, values: list[Any]) -> None:
+    def test_values_beyond_the_limit_count_as_new(self, values: list[Any]) -> None:
         """The limit is for all of an object together; doubt resolves to the strict side."""
         document = review(pod(GOOD, *values), operation="UPDATE", old=pod(GOOD, *values))
         assert not validate(document, policy()).allowed

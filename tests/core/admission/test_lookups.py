@@ -157,7 +157,7 @@ class TestVerify:
             ),
         ],
     )
-    def test_never_looked_up(self, asked: wire.AdmissionRequest) -> None:
+    def test_exempt_images_are_not_looked_up(self, asked: wire.AdmissionRequest) -> None:
         assert lookups(asked, policy(allow=self.allow), validate) == ()
 
     def test_a_denied_image_is_not_looked_up(self) -> None:
@@ -220,14 +220,14 @@ class TestMirrors:
             ),
         ],
     )
-    def test_deny_is_the_validating_endpoints(
+    def test_the_validating_endpoint_applies_deny(
         self, options: str, answers: tuple[Answer, Answer], verdict: str, reason: str
     ) -> None:
         known = facts(dict(zip((self.hub, self.dr), answers, strict=True)))
         outcome = validate(request("nginx:1"), policy(MIRROR % options), known)
         assert (outcome.verdict, outcome.judgements[0].decision.reason) == (verdict, reason)
 
-    def test_deny_holds_where_names_approve_the_original(self) -> None:
+    def test_deny_applies_even_if_the_original_name_is_approved(self) -> None:
         compiled = policy(MIRROR % "onMissing: deny", allow="[r.io, dr.io, docker.io]")
         known = facts({self.hub: MISSING, self.dr: MISSING})
         message = validate(request("nginx:1"), compiled, known).response.message
@@ -304,7 +304,7 @@ class TestMirrors:
         assert approved_images(request("dr.io/a:1"), looks_up) == 1
         assert approved_images(request("dr.io/a:1", "x.io/a:1"), looks_up) is None
 
-    def test_an_image_that_stands_in_a_list_has_no_pull_policy(self) -> None:
+    def test_an_image_in_a_list_has_no_pull_policy(self) -> None:
         slot = Slot(("spec", "images", 0), "image", "nginx:1")
         assert not is_never_pulled({"spec": {"images": ["nginx:1"]}}, slot)
 
@@ -532,7 +532,7 @@ def test_what_the_short_cut_approves_validate_allows_with_the_same_answers(
 
 
 @given(image_lists, st.data())
-def test_what_mutate_writes_is_approved_or_was_not_to_begin_with(
+def test_mutation_never_turns_an_approved_image_into_a_rejected_one(
     images: list[str], data: st.DataObject
 ) -> None:
     compiled = policy(MIRROR % "pin: true", allow="[{image: r.io, pin: true}, dr.io]")
@@ -579,7 +579,7 @@ def test_the_image_on_a_mirror_is_pinned_with_the_answer_about_all_mirrors(
     st.lists(st.booleans(), min_size=4, max_size=4),
     st.data(),
 )
-def test_the_final_facts_answer_every_question(
+def test_the_final_facts_answer_every_look_up(
     images: list[str],
     endpoint: Any,
     on_missing: str,

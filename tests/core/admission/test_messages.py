@@ -111,7 +111,7 @@ class TestDenial:
             pytest.param("foo_bar.com/baz", "never approved: its first part is neither", id="never-approved"),
         ],
     )
-    def test_the_line_says_why(self, image: str, why: str) -> None:
+    def test_the_line_states_the_reason(self, image: str, why: str) -> None:
         deny = "deny: [{image: registry.corp.io/old/**, reason: gone, owner: me}]\n"
         assert lines(pod(image), deny)[0].startswith(
             f'container "c0" (spec.containers[0].image): {image} is not approved: {why}'
@@ -124,13 +124,13 @@ class TestDenial:
             "image: not approved: there is no Pod to judge"
         )
 
-    def test_an_image_judged_on_its_mirror_stands_there_as_written(self) -> None:
+    def test_an_image_judged_on_its_mirror_is_listed_as_written(self) -> None:
         """In mutate mode, for what is not a Pod."""
         mirrors = "mirrors: [{from: quay.io, to: other.corp.io/quay}]\n"
         line = lines(workload("Deployment", "quay.io/x:1"), mirrors, mode="mutate")[0]
         assert line.endswith(f": quay.io/x:1 is not approved: on its mirror, other.corp.io/quay/x {NO_RULE}")
 
-    def test_the_first_five_stand_in_full_and_the_rest_is_counted(self) -> None:
+    def test_the_first_five_images_are_listed_and_the_rest_is_counted(self) -> None:
         assert lines(pod(*"abcdef"))[4:] == [
             f'container "c4" (spec.containers[4].image): e is not approved: docker.io/library/e {NO_RULE}',
             "and 1 more image not approved",
@@ -255,7 +255,7 @@ class TestWarnings:
         found = validate(review(pod(image)), policy("deny: [quay.io/bad]\n", mode="warn")).warnings
         assert found == (warning,)
 
-    def test_no_object_has_no_path(self) -> None:
+    def test_the_warning_about_a_missing_object_has_no_path(self) -> None:
         document = review(None, kind=("", "Pod"))
         assert validate(document, policy(mode="warn")).warnings == ("there is no Pod to judge",)
 
@@ -268,7 +268,7 @@ class TestWarnings:
             pytest.param(1000, "991 more images are not approved", id="a-thousand"),
         ],
     )
-    def test_beyond_ten_the_last_says_how_many_more(self, count: int, last: str) -> None:
+    def test_the_tenth_warning_counts_the_rest(self, count: int, last: str) -> None:
         found = validate(review(pod(*["x"] * count)), policy(mode="warn")).warnings
         assert len(found) == min(count, 10)
         assert found[-1] == last
@@ -309,7 +309,7 @@ class TestWarnings:
             ),
         ],
     )
-    def test_a_rewrite_is_told(self, judgement: Judgement, warning: str) -> None:
+    def test_a_rewrite_causes_a_warning(self, judgement: Judgement, warning: str) -> None:
         assert rewrite_warnings([judgement]) == (warning,)
         assert len(warning) <= 120
 
@@ -345,7 +345,7 @@ class TestWarnings:
 class TestAudit:
     """Audit annotations are one line of at most 1 KiB."""
 
-    def test_rejected_images_stand_as_written(self) -> None:
+    def test_rejected_images_are_listed_as_written(self) -> None:
         obj = pod("nginx", "registry.corp.io/a", "a\nb", initContainers=[container("busybox")])
         for mode in ("enforce", "warn"):
             audit = validate(review(obj), policy(mode=mode)).audit
@@ -365,25 +365,25 @@ class TestAudit:
             ),
         ],
     )
-    def test_what_is_no_image_is_named_by_its_path(self, spec: Any, shown: str) -> None:
+    def test_a_value_that_is_not_an_image_is_named_by_its_path(self, spec: Any, shown: str) -> None:
         assert validate(review({**pod(), "spec": spec}), policy()).audit["rejected"] == shown
 
-    def test_nothing_rejected_makes_no_annotation(self) -> None:
+    def test_no_annotation_lists_rejected_images_when_there_are_none(self) -> None:
         assert validate(review(pod("registry.corp.io/a")), policy()).audit.keys() == {"mode", "policy"}
 
-    def test_rewritten_images_stand_with_what_they_became(self) -> None:
+    def test_rewritten_images_are_listed_with_their_new_names(self) -> None:
         answer = mutate(review(pod("nginx", "quay.io/x")), policy(HUB_TO_CORP, mode="mutate"))
         assert answer.audit["rewritten"] == "nginx -> registry.corp.io/dockerhub/library/nginx"
 
     @pytest.mark.parametrize("length", [1, 10, 100, 495, 496, 497, 600, 5000])
     @pytest.mark.parametrize("count", [1, 2, 3, 50, 10_000])
-    def test_what_does_not_fit_is_counted(self, count: int, length: int) -> None:
+    def test_images_that_do_not_fit_are_counted(self, count: int, length: int) -> None:
         text = audit_list([rejected("x" * length)] * count, lambda judgement: str(judgement.slot.value))
         assert len(text) <= 1024
         items, _, left = text.removesuffix(" more").partition(" and ")
         assert len(items.split(", ")) + int(left or 0) == count
 
-    def test_what_is_not_shown_is_not_written_out(self) -> None:
+    def test_lines_that_do_not_fit_are_not_formatted(self) -> None:
         """Thousands of paths through a key of megabytes would take minutes."""
         described = []
 

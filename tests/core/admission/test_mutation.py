@@ -58,7 +58,7 @@ def test_a_pod_is_rewritten_only_if_an_api_server_takes_its_annotations(
     assert (answer.warnings == (STAYS,)) is not fits
 
 
-def test_images_that_stay_for_other_reasons_keep_their_reasons() -> None:
+def test_images_left_as_written_keep_their_own_reasons() -> None:
     unusable = "x" * 240
     document = annotated({"a": "x" * MAX_ANNOTATIONS_BYTES}, "nginx", unusable)
     outcome = mutated(document, POLICY)
@@ -67,7 +67,7 @@ def test_images_that_stay_for_other_reasons_keep_their_reasons() -> None:
     assert "left as written: on its mirror the name" in outcome.response.warnings[1]
 
 
-def test_then_the_images_are_judged_as_written() -> None:
+def test_images_of_a_pod_without_room_for_annotations_are_judged_as_written() -> None:
     document = annotated({"a": "x" * MAX_ANNOTATIONS_BYTES})
     assert not validate(document, POLICY).allowed
 

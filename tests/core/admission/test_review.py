@@ -28,7 +28,7 @@ def changed_review(**fields: Any) -> dict[str, Any]:
 class TestParse:
     """A review becomes a frozen value; what is no review is refused with its reason."""
 
-    def test_everything_that_is_needed_is_read(self) -> None:
+    def test_every_needed_field_is_read(self) -> None:
         new, old = pod("b"), pod("a")
         document = review_of(
             new,
@@ -52,7 +52,7 @@ class TestParse:
             old_object=old,
         )
 
-    def test_what_may_be_absent_is_absent(self) -> None:
+    def test_optional_fields_may_be_absent(self) -> None:
         """Fields that the API server omits when they are empty, or sends as null."""
         kind = {"kind": "Namespace", "version": "v1"}
         bare = {"uid": "u", "kind": kind, "operation": "CREATE"}
@@ -126,7 +126,7 @@ class TestParse:
             ),
         ],
     )
-    def test_what_is_no_review_is_refused(self, document: Any, reason: str) -> None:
+    def test_an_invalid_review_is_refused(self, document: Any, reason: str) -> None:
         """The error is a ``ValueError`` that says which field is wrong."""
         with pytest.raises(InvalidReview, match=reason):
             parse(document)
@@ -166,7 +166,7 @@ class TestConstructors:
         assert json.loads(base64.b64decode(response["patch"], validate=True)) == [operation]
         assert response.keys() == {"uid", "allowed", "patch", "patchType"}
 
-    def test_an_empty_patch_is_no_patch(self) -> None:
+    def test_an_empty_patch_is_omitted(self) -> None:
         """Neither field: an empty list would still be announced as a patch."""
         response = review.patched("u", [], warnings=["w"], audit_annotations=AUDIT).document()["response"]
         assert response == {"uid": "u", "allowed": True, "warnings": ["w"], "auditAnnotations": AUDIT}

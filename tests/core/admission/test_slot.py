@@ -36,7 +36,7 @@ CUT = "k" * MAX_KEY_SHOWN + "..."
         pytest.param(("spec", MappingKey(LONG)), f"spec{{{CUT}}}", id="long-key-in-braces"),
     ],
 )
-def test_paths_are_written_as_people_do(parts: tuple[str | int, ...], text: str) -> None:
+def test_paths_have_dots_and_indices(parts: tuple[str | int, ...], text: str) -> None:
     assert path_text(parts) == text
     assert Slot(parts, "image", "a").path == text
 

@@ -110,7 +110,7 @@ def test_a_toggled_mode_is_not_overwritten_and_not_removed() -> None:
         ),
     ],
 )
-def test_everything_else_is_left_to_the_other_checks(document: dict[str, Any]) -> None:
+def test_other_changes_are_left_to_the_other_checks(document: dict[str, Any]) -> None:
     assert problems(document) == []
 
 
@@ -126,7 +126,7 @@ def test_the_name_of_a_manager_is_shortened_and_escaped() -> None:
     assert len(problem) < 300
 
 
-def test_a_mapping_in_place_of_the_object_is_no_problem_here() -> None:
+def test_a_wrong_type_of_object_causes_no_error() -> None:
     document = review({"policy.yaml": "a"}, {"policy.yaml": "b"})
     document["request"]["object"] = []
     document["request"]["oldObject"]["metadata"] = []

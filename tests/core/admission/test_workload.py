@@ -156,7 +156,9 @@ def test_a_reference_of_the_wrong_type_is_a_problem(reference: Any, problem: str
 @pytest.mark.parametrize("key", ["containers", "initContainers", "ephemeralContainers", "volumes"])
 @pytest.mark.parametrize(("value", "problem"), NOT_LISTS)
 @pytest.mark.parametrize("kind", [POD, ("apps", "Deployment")])
-def test_a_list_that_is_no_list_is_a_problem(kind: GroupKind, value: Any, problem: str, key: str) -> None:
+def test_a_list_field_of_another_type_is_a_problem(
+    kind: GroupKind, value: Any, problem: str, key: str
+) -> None:
     """Any of the four lists, in Pods and in templates; the path is the list's."""
     spec = {"containers": [], key: value}
     obj = {"spec": spec if kind == POD else {"template": {"spec": spec}}}
@@ -169,7 +171,7 @@ def test_a_list_that_is_no_list_is_a_problem(kind: GroupKind, value: Any, proble
     ("item", "problem"), [*NOT_MAPPINGS, pytest.param(None, "it is null, not a mapping", id="null")]
 )
 @pytest.mark.parametrize("kind", [POD, ("apps", "Deployment")])
-def test_a_list_item_that_is_no_mapping_is_a_problem(
+def test_a_list_item_that_is_not_a_mapping_is_a_problem(
     kind: GroupKind, item: Any, problem: str, key: str
 ) -> None:
     """The path is the item's; its neighbours are found as usual."""
@@ -182,7 +184,7 @@ def test_a_list_item_that_is_no_mapping_is_a_problem(
 
 
 @pytest.mark.parametrize(("value", "problem"), NOT_MAPPINGS)
-def test_a_volume_image_that_is_no_mapping_is_a_problem(value: Any, problem: str) -> None:
+def test_a_volume_image_that_is_not_a_mapping_is_a_problem(value: Any, problem: str) -> None:
     """``volumes[].image`` is a mapping, or absent when null."""
     obj = pod("a", volumes=[{"name": "model", "image": value}])
     found = slots(POD, obj, {})
@@ -202,7 +204,9 @@ def test_a_volume_image_that_is_no_mapping_is_a_problem(value: Any, problem: str
         pytest.param(("batch", "CronJob"), "spec.jobTemplate.spec.template.spec", id="cron-job-pod-spec"),
     ],
 )
-def test_a_spec_that_is_no_mapping_is_a_problem(kind: GroupKind, path: str, value: Any, problem: str) -> None:
+def test_a_spec_that_is_not_a_mapping_is_a_problem(
+    kind: GroupKind, path: str, value: Any, problem: str
+) -> None:
     """Wherever on the way to the lists; the path says where."""
     for field in reversed(path.split(".")):
         value = {field: value}
@@ -267,7 +271,7 @@ def test_an_object_of_the_wrong_type_is_a_problem_of_a_template_kind(obj: Any, p
         pytest.param(..., id="missing"),
     ],
 )
-def test_no_image_is_a_problem_in_a_pod_and_nothing_in_a_template(image: Any) -> None:
+def test_a_missing_image_is_a_problem_in_a_pod_but_not_in_a_template(image: Any) -> None:
     """The Pod is judged when it is made, so a template may leave its image open."""
     holder = {} if image is ... else {"image": image}
     volume = {"image": {} if image is ... else {"reference": image}}
@@ -304,7 +308,7 @@ def test_the_exact_placeholders_are_ignored_in_templates_only(image: str, ignore
     "name",
     [pytest.param(7, id="number"), pytest.param("", id="empty"), pytest.param(None, id="null")],
 )
-def test_a_name_that_is_no_text_is_no_name(name: Any) -> None:
+def test_a_name_that_is_not_text_is_ignored(name: Any) -> None:
     """The image is judged all the same."""
     assert [(s.value, s.name) for s in slots(POD, {"spec": {"containers": [container("a", name)]}}, {})] == [
         ("a", None)
@@ -341,13 +345,13 @@ class TestByShape:
             pytest.param(500, False, id="500-does-no-harm"),
         ],
     )
-    def test_it_is_found_at_most_32_levels_below_the_object(self, levels: int, found: bool) -> None:  # noqa: FBT001
+    def test_a_pod_spec_is_found_at_most_32_levels_below_the_object(self, levels: int, found: bool) -> None:  # noqa: FBT001
         assert bool(slots(WIDGET, nested(levels, pod_spec("a")), {})) is found
 
     @pytest.mark.parametrize(
         ("levels", "found"), [pytest.param(15, True, id="32"), pytest.param(16, False, id="34")]
     )
-    def test_a_list_is_a_level_too(self, levels: int, found: bool) -> None:  # noqa: FBT001
+    def test_a_list_counts_as_a_level(self, levels: int, found: bool) -> None:  # noqa: FBT001
         """Two mappings, then so many times a mapping holding a list."""
         obj: Any = pod_spec("a")
         for _ in range(levels):
@@ -359,12 +363,12 @@ class TestByShape:
         obj = nested(depth, [pod_spec("a")])
         assert bool(slots(WIDGET, obj, {})) is (depth == 31)
 
-    def test_a_list_of_things_that_are_no_mappings_is_no_containers_list(self) -> None:
+    def test_a_list_without_mappings_is_not_a_containers_list(self) -> None:
         """Names of containers, as many a custom resource has them."""
         for items in (["web", "sidecar"], [1], [None], [["nginx"]]):
             assert slots(WIDGET, {"spec": {"containers": items, "volumes": "none"}}, {}) == []
 
-    def test_one_mapping_makes_a_containers_list(self) -> None:
+    def test_a_list_with_one_mapping_is_a_containers_list(self) -> None:
         """The other items are then problems, as everywhere."""
         found = slots(WIDGET, {"spec": {"containers": ["web", container("a")]}}, {})
         assert [(slot.path, slot.noun, slot.problem) for slot in found] == [
@@ -372,7 +376,7 @@ class TestByShape:
             ("spec.containers[1].image", "image", ""),
         ]
 
-    def test_an_empty_containers_list_is_one(self) -> None:
+    def test_an_empty_list_is_a_containers_list(self) -> None:
         """A list with an item that is not a mapping is not a pod spec's list; the other lists are judged."""
         obj = {"spec": pod_spec(initContainers=[container("a")])}
         assert paths(slots(WIDGET, obj, {})) == ["spec.initContainers[0].image"]
@@ -381,7 +385,7 @@ class TestByShape:
         "containers",
         [pytest.param({"web": {"image": "a"}}, id="mapping"), pytest.param("a", id="text"), None],
     )
-    def test_containers_that_are_no_list_are_no_shape(self, containers: Any) -> None:
+    def test_containers_that_are_not_a_list_do_not_make_a_pod_spec(self, containers: Any) -> None:
         assert slots(WIDGET, {"spec": {"containers": containers}}, {}) == []
 
     def test_a_pod_spec_inside_a_container_is_found(self) -> None:
@@ -392,7 +396,7 @@ class TestByShape:
         obj["spec"]["volumes"] = [{"ephemeral": inner}]
         assert sorted(slot.value for slot in slots(WIDGET, obj, {})) == ["a", "b", *["hidden"] * 3]
 
-    def test_only_metadata_at_the_top_is_passed_over(self) -> None:
+    def test_only_metadata_at_the_top_is_skipped(self) -> None:
         """At the top it is the API's own type; deeper in the object the name has no meaning."""
         assert slots(WIDGET, {"metadata": pod_spec("a")}, {}) == []
         assert paths(slots(WIDGET, {"spec": {"metadata": pod_spec("a")}}, {})) == [
@@ -400,10 +404,10 @@ class TestByShape:
         ]
 
     @pytest.mark.parametrize("obj", [None, "a", 7, [], {}])
-    def test_no_object_holds_no_image(self, obj: Any) -> None:
+    def test_a_missing_object_holds_no_image(self, obj: Any) -> None:
         assert slots(WIDGET, obj, {}) == []
 
-    def test_keys_of_any_text_are_passed_through(self) -> None:
+    def test_keys_with_any_text_are_searched(self) -> None:
         obj = {"a/b~c": {"ünï\n": pod_spec("a")}}
         assert [slot.parts for slot in slots(WIDGET, obj, {})] == [
             ("a/b~c", "ünï\n", "containers", 0, "image")
@@ -486,16 +490,18 @@ class TestDeclared:
             pytest.param("a[*][*]", {"a": [None]}, "a[0]", "it is null, not a list", id="null-list-item"),
         ],
     )
-    def test_what_has_another_shape_is_a_problem(self, path: str, obj: Any, place: str, problem: str) -> None:
+    def test_a_value_of_another_shape_is_a_problem(
+        self, path: str, obj: Any, place: str, problem: str
+    ) -> None:
         """The path ends where the shape does."""
         assert problems(slots(WIDGET, obj, declared(WIDGET, path))) == {place: problem}
 
-    def test_they_add_to_the_search_by_shape(self) -> None:
+    def test_declared_paths_add_to_the_search_by_shape(self) -> None:
         obj = {"spec": {"image": "a", "template": pod_spec("b")}}
         found = slots(WIDGET, obj, declared(WIDGET, "spec.image"))
         assert sorted(slot.value for slot in found) == ["a", "b"]
 
-    def test_they_add_to_the_table_of_kinds(self) -> None:
+    def test_declared_paths_add_to_the_table_of_kinds(self) -> None:
         """Also to Pods, there under the rules of templates."""
         obj = {**pod("a"), "extra": {"image": "b"}, "other": {"image": ""}}
         found = slots(POD, obj, declared(POD, "extra.image", "other.image"))
@@ -513,7 +519,7 @@ class TestDeclared:
             ),
         ],
     )
-    def test_each_place_counts_once(self, texts: tuple[str, ...]) -> None:
+    def test_each_field_counts_once(self, texts: tuple[str, ...]) -> None:
         """However many ways lead to it."""
         obj = {"spec": {"pods": {"web": pod_spec("a")}}}
         assert [slot.value for slot in slots(WIDGET, obj, declared(WIDGET, *texts))] == ["a"]
@@ -523,7 +529,7 @@ class TestDeclared:
         assert problems(found) == {"steps": "it is text, not a list"}
         assert len(found) == 1
 
-    def test_they_are_for_their_group_and_kind_only(self) -> None:
+    def test_declared_paths_apply_to_their_group_and_kind_only(self) -> None:
         assert slots(("other.io", "Widget"), {"image": "a"}, declared(WIDGET, "image")) == []
 
     def test_whether_a_kind_is_known_does_not_depend_on_an_object(self) -> None:
@@ -566,7 +572,7 @@ class TestChanged:
             pytest.param({}, pod("a"), ["spec.containers[0].image"], id="old-object-without-spec"),
         ],
     )
-    def test_of_a_pod(self, old: Any, new: Any, expected: list[str]) -> None:
+    def test_only_new_slots_of_a_pod_are_changed(self, old: Any, new: Any, expected: list[str]) -> None:
         assert paths(changed(POD, new, old, {})[0]) == expected
 
     @pytest.mark.parametrize(
@@ -586,7 +592,7 @@ class TestChanged:
             pytest.param([1], [2], False, id="other-item"),
         ],
     )
-    def test_what_is_no_image_is_compared_at_its_place(self, old: Any, new: Any, is_present: bool) -> None:  # noqa: FBT001
+    def test_wrong_types_are_compared_by_their_field(self, old: Any, new: Any, is_present: bool) -> None:  # noqa: FBT001
         """So a change of something else in an object admitted long ago is never blocked."""
         found = changed(POD, pod(new), pod(old), {})[0]
         assert paths(found) == ([] if is_present else ["spec.containers[0].image"])
@@ -601,17 +607,17 @@ class TestChanged:
         assert changed(POD, pod(one), pod(other), {})[0] == []
         assert paths(changed(POD, pod(one), pod(third), {})[0]) == ["spec.containers[0].image"]
 
-    def test_text_that_is_no_image_lets_no_image_in(self) -> None:
+    def test_an_old_text_that_is_not_an_image_admits_no_image(self) -> None:
         """``containers: nginx`` of the old object is no image nginx."""
         old = {"spec": {"containers": [], "initContainers": "nginx"}}
         assert paths(changed(POD, pod("nginx"), old, {})[0]) == ["spec.containers[0].image"]
 
-    def test_an_image_lets_no_problem_in(self) -> None:
+    def test_an_old_image_admits_no_value_of_the_wrong_type(self) -> None:
         """An old image nginx does not make ``volumes: nginx`` an image that is present."""
         new = pod("nginx", volumes="nginx")
         assert problems(changed(POD, new, pod("nginx"), {})[0]) == {"spec.volumes": "it is text, not a list"}
 
-    def test_of_templates_and_declared_paths(self) -> None:
+    def test_only_new_slots_of_templates_and_declared_paths_are_changed(self) -> None:
         old, new = workload("CronJob", "a"), workload("CronJob", "a", "b")
         path = "spec.jobTemplate.spec.template.spec.containers[1].image"
         assert paths(changed(("batch", "CronJob"), new, old, {})[0]) == [path]
@@ -644,8 +650,8 @@ class TestPodImages:
             pod(volumes=[{"image": {"reference": "x"}}]),
         ],
     )
-    def test_odd_pods_have_none(self, obj: Any) -> None:
+    def test_unusual_pods_have_no_short_list(self, obj: Any) -> None:
         assert pod_images(obj) is None
 
-    def test_volumes_without_images_are_nothing_odd(self) -> None:
+    def test_volumes_without_images_keep_the_short_list(self) -> None:
         assert pod_images(pod("a", "b", volumes=[{"name": "v"}])) == ["a", "b"]

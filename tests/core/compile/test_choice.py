@@ -53,13 +53,13 @@ def test_the_order_of_rules_does_not_matter() -> None:
     assert one.approved == other.approved
 
 
-def test_what_another_rule_covers_is_left_out_without_a_problem() -> None:
+def test_a_covered_rule_is_left_out_without_a_problem() -> None:
     choice = chosen("a.io/x", "a.io", "a.io/x:v1", entry("a.io", "shop"))
     assert names(choice.approved.included) == ["a.io/**"]
     assert choice.problems == {}
 
 
-def test_what_is_wholly_excluded_is_named() -> None:
+def test_a_wholly_excluded_rule_is_named() -> None:
     choice = chosen("a.io/x", "b.io", excluded=["a.io", "*/x/**"])
     assert choice.problems == {0: "a.io refuses all of it"}
     assert names(choice.approved.included) == ["b.io/**"]
@@ -71,7 +71,7 @@ def test_an_exclusion_within_another_is_left_out() -> None:
     assert names(choice.approved.excluded) == ["*/x/**", "a.io/z"]
 
 
-def test_the_first_rule_to_expire_ends_it() -> None:
+def test_the_expression_is_valid_until_the_first_rule_expires() -> None:
     assert chosen("a.io", "b.io", "c.io", until={1: LATE, 2: SOON}).until == SOON
 
 
@@ -97,7 +97,7 @@ def test_the_widest_rules_stay() -> None:
     assert len(part.text) > expression.MAX_EXPRESSION_LENGTH - 200
 
 
-def test_more_than_could_ever_fit_is_not_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rules_that_could_never_fit_are_not_formatted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekeeper_py.core.compile.choice.MAX_ENTRIES", 3)
     choice = chosen("a.io", "b.io", "c.io", "d.io", "a.io/x")
     assert choice.problems == {3: TOO_LARGE}

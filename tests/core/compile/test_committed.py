@@ -77,7 +77,9 @@ def native(revision: Any, kind: str = "ValidatingAdmissionPolicy") -> Any:
         pytest.param(configuration() | {"metadata": {"annotations": []}}, [POLICY], "", id="odd-annotations"),
     ],
 )
-def test_what_no_longer_belongs_to_the_policy(obj: Any, policies: list[Policy], problem: str) -> None:
+def test_objects_compiled_from_another_policy_are_outdated(
+    obj: Any, policies: list[Policy], problem: str
+) -> None:
     found = list(problems(obj, policies, INSTANT))
     assert len(found) == bool(problem)
     assert problem in "".join(found)

@@ -32,7 +32,7 @@ def test_the_text_of_an_expression(part: Part, text: str) -> None:
     assert part.cost > 0
 
 
-def test_what_costs_more() -> None:
+def test_larger_expressions_cost_more() -> None:
     """A regular expression by its length times that of the text, a list by its length."""
     assert IMAGE.matches("a" * 40).cost > 9 * IMAGE.matches("a" * 4).cost - 100
     assert Text("i", longest=1000).matches("a" * 40).cost > 8 * IMAGE.matches("a" * 40).cost
@@ -50,6 +50,6 @@ def test_a_string_of_an_expression(text: str, literal: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["line\nbreak", "nul\0"])
-def test_what_cannot_stand_in_a_string_of_an_expression(text: str) -> None:
+def test_characters_that_an_expression_cannot_hold_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
         quoted(text)

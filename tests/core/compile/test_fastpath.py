@@ -204,7 +204,7 @@ def test_which_rules_are_left_to_the_webhook(allow: str, more: str, validating: 
     )
 
 
-def test_a_mirror_is_no_matter_of_namespaces_and_denials() -> None:
+def test_the_expression_for_mutation_ignores_namespaces_and_denials() -> None:
     more = "deny: [a.io/y]\nmirrors: [{from: a.io/x, to: b.io}]"
     found = fast("[{image: a.io, namespaces: [shop]}]", more)
     assert entries(found) == (["a.io/** in shop"], ["a.io/y"])
@@ -221,7 +221,7 @@ def test_a_mirror_with_too_many_denials_behind_it_is_excluded_as_a_whole(
     assert entries(found)[1] == ["a.io/b/**", "a.io/b"]
 
 
-def test_with_nothing_pre_approved_there_is_no_expression() -> None:
+def test_a_policy_that_pre_approves_nothing_has_no_expression() -> None:
     found = fast("['[::1]:5000']", "mirrors: [{from: b.io, to: a.io/b}]")
     assert (found.validating, found.mutating, found.valid_until) == (None, None, None)
     assert set(found.approved.values()) == {NOTHING}
@@ -266,7 +266,7 @@ def test_without_a_mirror_the_mutating_webhook_is_never_called() -> None:
     ]
 
 
-def test_it_is_the_same_in_every_mode() -> None:
+def test_the_expression_is_the_same_in_every_mode() -> None:
     text = policy_text("mirrors: [{from: b.io, to: a.io/b}]", allow="[a.io, b.io]")
     first, *others = (
         compile_fastpath(parse_policy(text, mode), INSTANT) for mode in ("enforce", "warn", "mutate")
@@ -316,11 +316,11 @@ OTHER_MIRROR: Final = "mirrors: [{from: z.io, to: b.io}]"
         pytest.param(("[a.io]", OTHER_MIRROR), ("[a.io]", ""), False, id="the-last-mirror"),
     ],
 )
-def test_what_tightens(before: tuple[str, str], after: tuple[str, str], tightens: bool) -> None:  # noqa: FBT001
+def test_removals_tighten(before: tuple[str, str], after: tuple[str, str], tightens: bool) -> None:  # noqa: FBT001
     assert fast(*after).tightens(fast(*before)) is tightens
 
 
-def test_what_was_before_may_be_unknown() -> None:
+def test_any_policy_tightens_an_unknown_one() -> None:
     assert fast("[a.io]").tightens(None)
 
 
@@ -340,7 +340,7 @@ def test_what_was_before_may_be_unknown() -> None:
         ("a..io/x", None, "it is never approved: "),
     ],
 )
-def test_why(image: str, namespace: str | None, why: str) -> None:
+def test_the_reason_for_a_call_is_stated(image: str, namespace: str | None, why: str) -> None:
     allow = "[a.io, 'b.io@*', {image: c.io, until: 2000-01-01}]"
     found = fast(allow, "deny: [a.io/old/**]").why(namespace, image, "validating")
     assert found.startswith(why)
@@ -446,7 +446,7 @@ def test_what_a_rule_looks_up_is_left_to_the_webhook() -> None:
     )
 
 
-def test_a_rule_that_cannot_be_written_in_full_would_only_take_up_room() -> None:
+def test_a_rule_without_images_in_full_form_is_left_out() -> None:
     policy = parsed("['foo:443/']")
     assert entries(compile_fastpath(policy, INSTANT)) == ([], [])
     assert entries(without(policy, "spelling")) == (["foo/**"], [])
@@ -515,14 +515,14 @@ KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("kind", KNOWN_FIELDS, ids=lambda kind: kind.__name__)
-def test_every_field_of_a_policy_has_been_thought_of(kind: type[Any]) -> None:
+def test_every_field_of_a_policy_has_a_position(kind: type[Any]) -> None:
     """A new field fails here until the fast path and the native policies take a position on it."""
     assert {each.name for each in dataclasses.fields(kind)} == KNOWN_FIELDS[kind]
 
 
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
 @pytest.mark.parametrize("sub_resource", [None, "ephemeralcontainers", "status", "resize"])
-def test_every_way_to_change_a_pod_is_alike(operation: str, sub_resource: str | None) -> None:
+def test_every_operation_on_a_pod_is_treated_alike(operation: str, sub_resource: str | None) -> None:
     policy = parsed("[a.io]")
     obj = pod("a.io/x", ephemeralContainers=[container("a.io/debug")])
     asked = review(obj, old=pod("old.io/x"), operation=operation, sub_resource=sub_resource)

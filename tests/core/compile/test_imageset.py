@@ -29,7 +29,7 @@ def test_a_set_has_the_images_that_its_pattern_matches(pattern: str, image: str)
 
 
 @given(patterns, patterns, images)
-def test_what_an_image_shows_about_two_sets(one: str, other: str, image: str) -> None:
+def test_one_image_shows_overlap_or_missing_cover_of_two_sets(one: str, other: str, image: str) -> None:
     """An image in both shows that they overlap; one in the second only, that the first does not cover it."""
     name = parse_full(image)
     if name is None or not of(other).has(name):
@@ -85,7 +85,7 @@ def test_a_set_covers_itself_and_its_example_is_in_it(pattern: str) -> None:
         pytest.param("a.io/x:v1", "a.io/x@*", False, False, id="tag-and-pinned"),
     ],
 )
-def test_two_sets(one: str, other: str, covers: bool, overlaps: bool) -> None:  # noqa: FBT001
+def test_two_sets_cover_or_overlap(one: str, other: str, covers: bool, overlaps: bool) -> None:  # noqa: FBT001
     assert of(one).covers(of(other)) is covers
     assert of(one).overlaps(of(other)) is overlaps
     assert of(other).overlaps(of(one)) is overlaps
@@ -124,5 +124,5 @@ def test_the_sets_at_one_end_of_a_mirror() -> None:
         ("a.io/x*", False, False, "a.io/x*"),
     ],
 )
-def test_what_kind_of_set_it_is(pattern: str, literal: bool, qualified: bool, start: str) -> None:  # noqa: FBT001
+def test_a_set_knows_its_form(pattern: str, literal: bool, qualified: bool, start: str) -> None:  # noqa: FBT001
     assert (of(pattern).literal, of(pattern).qualified, of(pattern).start) == (literal, qualified, start)

@@ -82,7 +82,7 @@ def test_whether_there_is_anything_and_whether_namespaces_matter() -> None:
         ),
     ],
 )
-def test_what_covers_what(one: PreApproved, other: PreApproved, covers: bool) -> None:  # noqa: FBT001
+def test_one_set_covers_another(one: PreApproved, other: PreApproved, covers: bool) -> None:  # noqa: FBT001
     assert one.covers(other) is covers
 
 
@@ -102,7 +102,7 @@ def test_what_covers_what(one: PreApproved, other: PreApproved, covers: bool) ->
         ),
     ],
 )
-def test_what_either_has(one: PreApproved, other: PreApproved, joined: PreApproved) -> None:
+def test_joined_sets_cover_both(one: PreApproved, other: PreApproved, joined: PreApproved) -> None:
     assert one.joined(other) == joined
     assert joined.covers(one)
     assert joined.covers(other)
@@ -128,7 +128,7 @@ def test_an_image_in_the_one_and_not_in_the_other_shows_that_it_is_not_covered(
             assert left.has(namespace, image)
 
 
-def test_with_too_much_to_compare_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_over_its_budget_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     other = pre_approved("a.io", "b.io")
     one = pre_approved("a.io", "b.io", excluded=["c.io/x"])
     assert one.covers(other)

@@ -85,7 +85,7 @@ def test_not_written_in_full(image: str) -> None:
 
 
 @given(images | varied_images | any_text)
-def test_what_is_written_in_full_is_read_as_it_stands(image: str) -> None:
+def test_an_image_written_in_full_is_parsed_unchanged(image: str) -> None:
     name = parse_full(image)
     if name is not None:
         reference = parse_reference(image)

@@ -28,7 +28,9 @@ FOUND, DOWN = found(DIGEST), failed("down")
         (f"a.io:5000/x/y:v1@{DIGEST}", ("a.io:5000", "x/y", DIGEST), f"a.io:5000/x/y@{DIGEST}"),
     ],
 )
-def test_it_is_what_a_runtime_would_pull(image: str, manifest: tuple[str, str, str], shown: str) -> None:
+def test_the_manifest_is_the_one_that_a_runtime_pulls(
+    image: str, manifest: tuple[str, str, str], shown: str
+) -> None:
     reference = parse_reference(image)
     made = manifest_of(reference, locate(reference))
     assert made == Manifest(*manifest)

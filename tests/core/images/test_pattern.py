@@ -298,7 +298,7 @@ REFUSED: Final = [
 
 
 @pytest.mark.parametrize(("text", "reason", "proposal"), REFUSED)
-def test_refused_patterns_say_why_and_what_to_write(text: str, reason: str, proposal: str) -> None:
+def test_a_refused_pattern_has_a_reason_and_a_proposal(text: str, reason: str, proposal: str) -> None:
     with pytest.raises(InvalidPattern) as caught:
         parse_pattern(text)
     assert reason in str(caught.value)
@@ -319,7 +319,7 @@ def test_refused_patterns_say_why_and_what_to_write(text: str, reason: str, prop
         pytest.param("127.0.0.1", id="ipv4"),
     ],
 )
-def test_odd_but_possible_patterns(text: str) -> None:
+def test_unusual_but_valid_patterns(text: str) -> None:
     assert parse_pattern(text).text == text
 
 
@@ -335,7 +335,7 @@ def test_odd_but_possible_patterns(text: str) -> None:
         pytest.param("foo:05000/", "foo:5000", (), id="port"),
     ],
 )
-def test_an_end_of_a_mirror(text: str, host: str, segments: tuple[str, ...]) -> None:
+def test_a_prefix_of_a_mirror_is_parsed(text: str, host: str, segments: tuple[str, ...]) -> None:
     prefix = parse_prefix(text)
     assert (prefix.host, prefix.segments) == (host, segments)
     assert prefix.text == text.rstrip("/")
@@ -356,7 +356,9 @@ def test_an_end_of_a_mirror(text: str, host: str, segments: tuple[str, ...]) -> 
         pytest.param("a.io//", "empty", "", id="empty-segment"),
     ],
 )
-def test_what_is_no_end_of_a_mirror(text: str, reason: str, proposal: str) -> None:
+def test_an_invalid_prefix_of_a_mirror_is_refused_with_a_proposal(
+    text: str, reason: str, proposal: str
+) -> None:
     with pytest.raises(InvalidPattern, match=reason) as caught:
         parse_prefix(text)
     assert caught.value.proposal == proposal

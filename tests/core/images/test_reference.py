@@ -26,7 +26,7 @@ VECTORS: Final[list[dict[str, Any]]] = json.loads(
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: ascii(v["input"])[:60])
-def test_the_ecosystem_and_we_agree(vector: dict[str, Any]) -> None:
+def test_references_agree_with_the_vectors_of_the_ecosystem(vector: dict[str, Any]) -> None:
     if not vector["ok"]:
         with pytest.raises(InvalidReference):
             parse_reference(vector["input"])
@@ -78,12 +78,12 @@ def test_the_vectors_hold_both_kinds() -> None:
         pytest.param("a.io/x@sha512:" + "a" * 64, "128 lower-case", id="short-sha512"),
     ],
 )
-def test_what_is_no_reference_says_why(text: str, reason: str) -> None:
+def test_an_invalid_reference_states_the_reason(text: str, reason: str) -> None:
     with pytest.raises(InvalidReference, match=reason):
         parse_reference(text)
 
 
-def test_4096_characters_are_read() -> None:
+def test_a_text_of_4096_characters_is_parsed() -> None:
     host = ".".join(["a" * 63] * 60)
     text = f"{host}/{'a' * (MAX_IMAGE_LENGTH - len(host) - 1)}"
     assert len(text) == MAX_IMAGE_LENGTH
@@ -104,7 +104,7 @@ def test_4096_characters_are_read() -> None:
         pytest.param("x@" + "a+" * 2000, id="digest-algorithm"),
     ],
 )
-def test_what_is_exponential_elsewhere_ends_here(text: str) -> None:
+def test_input_that_is_exponential_elsewhere_is_refused_at_once(text: str) -> None:
     with pytest.raises(InvalidReference):
         parse_reference(text)
 

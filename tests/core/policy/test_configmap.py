@@ -46,7 +46,7 @@ def test_a_text_alone(binary_data: Any) -> None:
         pytest.param({"policy.yaml": TEXT}, "AA==", ["binary-data"], id="binary-data-is-text"),
     ],
 )
-def test_anything_else_is_an_error(data: Any, binary_data: Any, codes: list[str]) -> None:
+def test_other_content_is_an_error(data: Any, binary_data: Any, codes: list[str]) -> None:
     found = read_configmap(data, binary_data)
     assert [finding.code for finding in found.findings] == codes
     assert {finding.severity for finding in found.findings} == {"error"}

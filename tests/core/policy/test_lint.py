@@ -148,7 +148,7 @@ def test_dead_rules(allow: str, deny: str, expected: list[str]) -> None:
         ("[a.io]", "['*']", "the rule has no effect: deny[0] * denies all of it"),
     ],
 )
-def test_a_dead_rule_is_told_by_which(allow: str, deny: str, message: str) -> None:
+def test_a_dead_rule_is_reported_with_the_covering_rule(allow: str, deny: str, message: str) -> None:
     assert [f.message for f in lint(f"deny: {deny}", allow) if f.code == "dead-rule"] == [message]
 
 
@@ -402,7 +402,7 @@ def test_long_patterns_are_cut_in_messages() -> None:
         ),
     ],
 )
-def test_what_nothing_covers_is_found_among_any_number(more: str, allow: str, code: str) -> None:
+def test_the_number_of_other_rules_does_not_affect_cover(more: str, allow: str, code: str) -> None:
     assert paths(code, more, allow) == []
 
 
@@ -422,7 +422,7 @@ def test_what_nothing_covers_is_found_among_any_number(more: str, allow: str, co
         ),
     ],
 )
-def test_what_could_not_be_compared_is_not_reported(more: str, allow: str) -> None:
+def test_a_finding_that_needs_too_many_comparisons_is_not_reported(more: str, allow: str) -> None:
     """Lint of any policy does a bounded amount of work. Beyond it, a finding would be a guess."""
     policy = parse_policy(policy_text(more, allow=allow))
     assert len(policy.lint(NOON)) == 1
@@ -550,7 +550,7 @@ def test_deny_rules_that_refuse_everything_are_reported(allow: str, deny: str, f
     assert paths("nothing-approved", f"deny: {deny}", allow) == found
 
 
-def test_that_nothing_is_approved_is_reported_first() -> None:
+def test_a_policy_that_approves_nothing_is_reported_first() -> None:
     findings = lint("deny: ['*']", allow="['*.io', a.io]")
     assert findings[0].code == "nothing-approved"
     assert findings[0].line > findings[1].line

@@ -62,7 +62,7 @@ def test_a_bad_configmap_mode_and_a_bad_document_are_reported_together() -> None
     ]
 
 
-def test_a_good_configmap_mode_does_not_heal_a_bad_document() -> None:
+def test_a_good_configmap_mode_does_not_fix_a_bad_document() -> None:
     with pytest.raises(PolicyError):
         parse_policy(policy_text(mode="audit"), "warn")
 
@@ -118,7 +118,7 @@ def test_nothing_changes_without_until() -> None:
     assert parse_policy(policy_text()).at(NOON).next_change is None
 
 
-def test_a_rule_decides_until_it_lapses() -> None:
+def test_a_rule_decides_until_it_expires() -> None:
     policy = parse_policy(policy_text(LAPSING, allow="[a.io]"))
     assert policy.at(NOON - TICK).decide(None, "a.io/x").reason == "denied"
     assert policy.at(NOON).decide(None, "a.io/x").reason == "allowed"
@@ -174,7 +174,7 @@ def test_whether_decisions_depend_on_the_namespace(more: str, *, expected: bool)
     assert parse_policy(policy_text(more)).at(NOON).by_namespace is expected
 
 
-def test_the_message_is_the_documents() -> None:
+def test_the_message_comes_from_the_document() -> None:
     assert parse_policy(policy_text("message: ask us")).at(NOON).message == "ask us"
     assert parse_policy(policy_text()).at(NOON).message == ""
 
@@ -209,5 +209,5 @@ def test_a_rewrite_depends_on_the_namespace_through_its_denials() -> None:
     assert policy.rewrite("pay", "nginx") == "r.io/hub/library/nginx"
 
 
-def test_lint_is_asked_of_the_policy() -> None:
+def test_a_policy_lints_itself() -> None:
     assert parse_policy(policy_text(allow="['*.io@*']")).lint(NOON)[0].code == "broad-host"

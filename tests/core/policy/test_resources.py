@@ -53,6 +53,6 @@ def test_paths(text: str, steps: tuple[Step, ...]) -> None:
         pytest.param("$.a[?(@)]", id="json-path"),
     ],
 )
-def test_what_is_no_path(text: str) -> None:
+def test_an_invalid_path_is_refused(text: str) -> None:
     with pytest.raises(InvalidResourcePath, match=r"field names joined by \."):
         parse_resource_path(text)

@@ -26,7 +26,7 @@ def rule(
     return Rule(list="allow", index=index, pattern=parse_pattern(text), namespaces=namespaces, until=until)
 
 
-def test_a_rule_names_its_place_and_its_pattern() -> None:
+def test_a_rule_is_shown_with_its_path_and_its_pattern() -> None:
     assert str(rule("a.io/x", 3)) == "allow[3] a.io/x"
 
 
@@ -39,7 +39,7 @@ def test_a_rule_names_its_place_and_its_pattern() -> None:
         pytest.param(NOON - timedelta(days=1), False, id="lapsed"),
     ],
 )
-def test_a_rule_is_dead_from_its_instant_on(until: datetime | None, *, lives: bool) -> None:
+def test_a_rule_has_expired_from_its_instant_on(until: datetime | None, *, lives: bool) -> None:
     assert rule("a.io", until=until).lives_at(NOON) is lives
 
 
@@ -68,7 +68,7 @@ def test_a_set_keeps_its_order_and_finds_the_first() -> None:
     assert rules.find(Location("c.io", ("x",)), qualifiers_of("v1", None), None) is None
 
 
-def test_a_set_tells_which_rules_cover_a_pattern() -> None:
+def test_a_set_returns_the_rules_that_cover_a_pattern() -> None:
     rules = RuleSet([rule("b.io"), rule("a.io", 1)])
     cover = rules.cover(parse_pattern("a.io/x"), Scan())
     assert cover

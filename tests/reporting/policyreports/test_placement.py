@@ -85,7 +85,7 @@ def test_empty_reports_are_deleted_and_few_results_do_not_stay_scattered() -> No
     assert len(after[0].digests) == 10
 
 
-def test_passes_alone_are_one_report_without_results() -> None:
+def test_a_run_without_findings_writes_one_report_without_results() -> None:
     first = place([], Findings(passed=3, skipped=2))
     (report,) = first.write
     assert (report.results, report.summary["pass"], report.summary["skip"]) == ([], 3, 2)
@@ -128,7 +128,7 @@ _NUMBERS = st.lists(st.integers(0, 40), max_size=60)
 
 
 @given(st.lists(st.tuples(_NUMBERS, st.integers(0, 2)), min_size=1, max_size=4))
-def test_whatever_happened_before_every_result_stands_once_and_the_next_run_writes_nothing(
+def test_every_result_is_stored_once_and_the_next_run_writes_nothing(
     steps: list[tuple[list[int], int]],
 ) -> None:
     live: list[Live] = []

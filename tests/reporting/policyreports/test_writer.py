@@ -176,7 +176,7 @@ async def test_auto_prefers_openreports_and_removes_ours_from_the_other() -> Non
     assert (back.api, back.written.created, back.written.deleted) == ("policyreport", 3, 3)
 
 
-async def test_the_other_api_may_be_out_of_reach() -> None:
+async def test_a_forbidden_second_api_is_ignored_and_a_failing_one_is_an_error() -> None:
     api = FakeApi(OPENREPORTS, POLICYREPORT)
     path = f"{POLICYREPORT.root}/clusterpolicyreports"
     api.broken[path] = ApiError("GET", path, 403, "no")
@@ -186,7 +186,7 @@ async def test_the_other_api_may_be_out_of_reach() -> None:
         await published(api)
 
 
-async def test_no_api_none_and_one_that_is_not_served() -> None:
+async def test_a_missing_api_writes_nothing_and_an_unserved_choice_is_an_error() -> None:
     assert (await published(FakeApi())).api is None
     api = FakeApi(OPENREPORTS)
     await published(api)
@@ -229,7 +229,7 @@ class TestEvents:
     def owner(number: int) -> Owner:
         return Owner("apps/v1", "ReplicaSet", "shop", f"web-{number}", f"uid-{number}")
 
-    async def test_an_owner_gets_one_a_day(self) -> None:
+    async def test_an_owner_gets_one_event_a_day(self) -> None:
         clock, api = [INSTANT], FakeApi()
         events = WarningEvents(now=lambda: clock[0])
         warned = [(self.owner(1), ("nginx", "b", "c", "d", "\u202e"))]
@@ -262,14 +262,14 @@ class TestEvents:
         assert re.fullmatch(rf"{label}(\.{label})*", named)
         assert event["involvedObject"]["name"] == name
 
-    async def test_few_at_once_and_the_others_later(self) -> None:
+    async def test_events_beyond_the_limit_are_recorded_in_the_next_run(self) -> None:
         api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
         warned = [(self.owner(number), ("nginx",)) for number in range(MAX_EVENTS + 5)]
         assert (await events.record(api, warned))[0] == MAX_EVENTS
         assert (await events.record(api, warned))[0] == 5
         assert (await events.record(api, warned))[0] == 0
 
-    async def test_refused_ones_do_not_block_the_others(self) -> None:
+    async def test_refused_events_do_not_block_other_events(self) -> None:
         clock, api = [INSTANT], FakeApi()
         path = "/api/v1/namespaces/shop/events"
         api.broken[path] = ApiError("POST", path, 403, "no")

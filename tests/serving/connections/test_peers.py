@@ -37,7 +37,7 @@ def test_each_good_request_makes_the_burden_of_a_connection_less() -> None:
     assert burdens[2] == 1
 
 
-def test_credit_has_a_bound_so_that_nobody_can_buy_all_connections() -> None:
+def test_credit_is_bounded_so_that_no_peer_can_hold_all_connections() -> None:
     rich, honest = Peer("10.0.0.1", 1), Peer("10.0.0.2", 2)
     rich.connections, rich.reviews = 400, 100 * MAX_CREDIT
     honest.connections, honest.reviews = 25, MAX_CREDIT
@@ -71,7 +71,7 @@ def test_halving_credit_keeps_connected_peers() -> None:
     assert len(peers) == 0
 
 
-def test_strangers_cannot_push_out_the_memory_of_an_api_server() -> None:
+def test_strangers_cannot_displace_the_credit_of_an_api_server() -> None:
     """Each of them sends one good review from an address of its own, and leaves."""
     peers = Peers()
     server = peers.find("10.0.0.1")

@@ -289,7 +289,7 @@ async def test_little_is_read_behind_a_request_that_is_being_answered(world: Wor
     assert world.transport.reading
 
 
-async def test_a_standing_follows_what_the_connection_does(world: World) -> None:
+async def test_the_activity_follows_the_requests(world: World) -> None:
     connection = world.connection
     assert connection.activity.name == "SILENT"
     await world.send(request(b"", length=20, path="/1"))
@@ -306,7 +306,7 @@ async def test_a_standing_follows_what_the_connection_does(world: World) -> None
     assert connection.activity.name == "CLOSING"
 
 
-async def test_a_bad_request_makes_a_connection_the_first_of_its_peer_to_go(world: World) -> None:
+async def test_a_connection_with_a_bad_request_is_the_first_of_its_peer_to_be_evicted(world: World) -> None:
     peer = world.connection.peer
     with socket.socket() as accepted:
         other = world.listener.enter(accepted, peer)

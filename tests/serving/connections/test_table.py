@@ -58,7 +58,7 @@ class World:
         ]
 
 
-def test_what_never_carried_a_good_request_goes_first() -> None:
+def test_a_connection_without_a_good_request_is_evicted_first() -> None:
     world = World(capacity=4)
     world.open(SERVER, IDLE, age=60)
     silent = world.open(SERVER, age=10)
@@ -82,7 +82,7 @@ def test_a_newcomer_is_not_mistaken_for_one_of_a_crowd(crowd: Activity, own: Act
     assert all(member in world.table for member in newcomers)
 
 
-def test_then_the_peer_with_the_most_connections() -> None:
+def test_the_peer_with_the_most_connections_is_evicted_next() -> None:
     world = World(capacity=6)
     world.open("10.0.0.2", IDLE, age=90)
     world.open("10.0.0.3", IDLE, age=80)
@@ -90,7 +90,7 @@ def test_then_the_peer_with_the_most_connections() -> None:
     assert world.victim() is many[0]
 
 
-def test_then_the_longest_idle() -> None:
+def test_the_longest_idle_connection_of_a_peer_is_evicted_next() -> None:
     world = World(capacity=3)
     first, second, third = (world.open(SERVER, IDLE, age=age) for age in (30, 20, 10))
     world.table.good(first, world.now)
@@ -99,7 +99,7 @@ def test_then_the_longest_idle() -> None:
     assert world.victim() is third
 
 
-def test_a_connection_that_is_closing_goes_before_all_others() -> None:
+def test_a_closing_connection_is_evicted_before_all_others() -> None:
     world = World()
     world.crowd(50, NEW)
     closing = world.open(SERVER, CLOSING)
@@ -115,7 +115,7 @@ def test_a_request_that_is_complete_is_never_interrupted() -> None:
 
 @pytest.mark.parametrize("hosts", [1, 20, 80])
 @pytest.mark.parametrize("activity", [SILENT, NEW, WAITING, IDLE])
-def test_a_crowd_of_strangers_makes_room_and_an_api_server_keeps_its_connections(
+def test_a_crowd_of_strangers_is_evicted_and_an_api_server_keeps_its_connections(
     activity: Activity, hosts: int
 ) -> None:
     """One good review on each of a stranger's connections gives it no advantage."""
@@ -157,7 +157,7 @@ def test_newcomers_beyond_their_share_replace_each_other() -> None:
     assert server.activity is IDLE
 
 
-def test_callers_that_share_one_address_are_told_apart_by_what_they_carry() -> None:
+def test_callers_with_one_address_are_distinguished_by_their_good_requests() -> None:
     """Behind address translation the API servers and all strangers are one peer."""
     world = World()
     once = [world.open(SERVER, IDLE, age=9.0 - n / 100) for n in range(39)]
@@ -174,7 +174,7 @@ def test_callers_that_share_one_address_are_told_apart_by_what_they_carry() -> N
     assert in_use.activity is IDLE
 
 
-def test_a_request_in_progress_makes_room_only_when_it_is_late() -> None:
+def test_a_request_in_progress_is_evicted_only_when_it_is_late() -> None:
     world = World(capacity=2)
     idle = world.open(STRANGER, IDLE, age=1.0)
     waiting = world.open(STRANGER, WAITING, age=PATIENCE_SECONDS)
@@ -192,7 +192,7 @@ def test_a_burst_of_dials_of_an_api_server_is_safe_from_a_crowd_that_has_begun()
     assert len(burst) > len(crowd)
 
 
-def test_requests_in_progress_of_strangers_do_not_cost_an_api_server_its_idle_connections() -> None:
+def test_requests_of_strangers_do_not_evict_idle_connections_of_an_api_server() -> None:
     world = World()
     kept = world.open(SERVER, IDLE, age=40, reviews=100)
     world.crowd(99, WAITING, hosts=50, age=0.0)
@@ -272,7 +272,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_the_ranking_agrees_with_a_look_at_all_peers(steps: list[tuple[str, int, int]]) -> None:
+def test_the_ranking_agrees_with_a_scan_of_all_peers(steps: list[tuple[str, int, int]]) -> None:
     world, members = World(capacity=200), list[Member]()
     for step, peer, number in steps:
         member = members[number % len(members)] if members else None

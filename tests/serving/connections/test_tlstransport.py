@@ -187,7 +187,7 @@ async def test_data_that_comes_with_the_end_of_the_handshake_is_not_lost(world: 
     assert world.application.received == b"earlybird"
 
 
-async def test_half_a_hello_waits_for_its_rest_and_not_for_its_turn(world: World) -> None:
+async def test_half_a_client_hello_is_not_queued(world: World) -> None:
     with contextlib.suppress(ssl.SSLWantReadError):
         world.client.do_handshake()
     hello = world.sent()
@@ -322,7 +322,7 @@ async def test_a_handshake_begins_with_its_turn(world: World) -> None:
         pytest.param(b"\x16\x03\x01" + b"x" * MAX_HELLO_BYTES, id="more-than-a-record"),
     ],
 )
-async def test_what_cannot_be_a_handshake_is_closed_without_one(world: World, content: bytes) -> None:
+async def test_input_that_is_not_a_handshake_closes_the_connection(world: World, content: bytes) -> None:
     world.server.data_received(content)
     assert world.tcp.aborted
     assert world.server._tls is None
@@ -348,7 +348,7 @@ async def test_renegotiation_is_refused(context: ssl.SSLContext, trust: ssl.SSLC
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
-async def test_closing_says_goodbye_and_waits_for_the_peers(world: World) -> None:
+async def test_close_sends_close_notify_and_waits_for_that_of_the_peer(world: World) -> None:
     await world.shake_hands()
     world.server.write(b"the last answer")
     world.server.close()
@@ -364,7 +364,7 @@ async def test_closing_says_goodbye_and_waits_for_the_peers(world: World) -> Non
     assert world.application.received == b""
 
 
-async def test_the_peers_goodbye_is_answered(world: World) -> None:
+async def test_the_close_notify_of_the_peer_is_answered(world: World) -> None:
     await world.shake_hands()
     with contextlib.suppress(ssl.SSLWantReadError):
         world.client.unwrap()
@@ -373,7 +373,7 @@ async def test_the_peers_goodbye_is_answered(world: World) -> None:
     assert world.tcp.ended
 
 
-async def test_ending_says_goodbye_and_closes(world: World) -> None:
+async def test_end_sends_close_notify_and_closes(world: World) -> None:
     await world.shake_hands()
     world.server.end()
     assert world.tcp.closed
@@ -393,7 +393,7 @@ async def test_a_connection_can_end_before_it_is_made(context: ssl.SSLContext, e
     assert application.lost
 
 
-async def test_a_lost_connection_leaves_nothing_to_do(world: World) -> None:
+async def test_a_lost_connection_leaves_no_work(world: World) -> None:
     with contextlib.suppress(ssl.SSLWantReadError):
         world.client.do_handshake()
     world.server.data_received(world.sent())

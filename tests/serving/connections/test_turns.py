@@ -140,7 +140,7 @@ async def test_the_peer_with_the_least_burden_waits_for_few_others(turns: Turns)
     assert [handshake.peer for handshake in world.begun[:12]].count(server) == 5
 
 
-async def test_handshakes_that_do_not_go_on_give_up_their_place_to_other_peers() -> None:
+async def test_stalled_handshakes_are_ended_for_other_peers() -> None:
     world, clock = Handshakes(), Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)
     stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
@@ -165,7 +165,7 @@ async def test_handshakes_that_do_not_go_on_give_up_their_place_to_other_peers()
     assert world.given_up == [half[0]]
 
 
-async def test_a_worse_peer_waits_for_a_place() -> None:
+async def test_a_worse_peer_waits_until_a_handshake_ends() -> None:
     world, clock = Handshakes(), Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)
     stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
@@ -184,7 +184,7 @@ async def test_a_worse_peer_waits_for_a_place() -> None:
     assert world.given_up == []
 
 
-async def test_handshakes_that_are_complete_or_lost_leave_their_place() -> None:
+async def test_complete_and_lost_handshakes_are_removed() -> None:
     world = Handshakes()
     turns = Turns(asyncio.get_running_loop(), clock=Clock())
     peer = Peer("10.9.9.9", 1)
@@ -236,7 +236,7 @@ async def test_input_that_waits_is_handled_by_peer_in_turns() -> None:
     assert [number for client, number in handled if client is crowd] == list(range(20))
 
 
-async def test_what_comes_fresh_does_not_wait_for_a_backlog_of_the_same_peer() -> None:
+async def test_fresh_input_does_not_wait_for_a_backlog_of_the_same_peer() -> None:
     clock = Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)
     client = Client(Peer("10.9.9.9", 1))

@@ -86,7 +86,7 @@ def test_all_binaries_are_built_and_their_directory_is_all_that_is_printed(machi
     assert "built kwok in" in built.stderr
 
 
-def test_what_is_there_is_not_built_again(machine: Machine) -> None:
+def test_existing_binaries_are_not_built_again(machine: Machine) -> None:
     first, second = machine.run(), machine.run()
 
     assert first.stdout == second.stdout
@@ -94,7 +94,7 @@ def test_what_is_there_is_not_built_again(machine: Machine) -> None:
     assert machine.builds == len(build.PRODUCTS)
 
 
-def test_two_builds_at_once_are_one(machine: Machine) -> None:
+def test_concurrent_builds_build_once(machine: Machine) -> None:
     command = [*COMMAND, "build"]
     with (
         subprocess.Popen(command, cwd=ROOT, env=machine.variables, stdout=subprocess.PIPE) as one,
@@ -126,7 +126,7 @@ def test_a_failed_build_leaves_nothing_and_says_what_failed(machine: Machine) ->
     assert machine.cached == []
 
 
-def test_what_a_killed_build_left_is_cleared_away(machine: Machine) -> None:
+def test_the_rest_of_a_killed_build_is_removed(machine: Machine) -> None:
     leftover = machine.home / "gatekeeper-py" / "controlplane" / ".building-killed"
     leftover.mkdir(parents=True)
 
@@ -151,7 +151,7 @@ def test_another_go_version_is_another_directory(machine: Machine, tmp_path: Pat
     assert machine.run().stdout not in {first, ""}
 
 
-def test_the_folder_of_the_modules_does_not_matter(
+def test_the_build_does_not_depend_on_the_module_folder(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in machine.variables.items():
@@ -216,7 +216,7 @@ def test_without_a_compiler_the_error_says_what_to_install(
         build.find_go(elsewhere=tmp_path)
 
 
-def test_the_oldest_shares_with_the_newest_what_is_not_of_the_release(machine: Machine) -> None:
+def test_the_oldest_shares_binaries_with_the_newest(machine: Machine) -> None:
     newest = Path(machine.run().stdout.removesuffix("\n"))
     before = machine.builds
     built = machine.run("build", "--oldest")
@@ -240,7 +240,7 @@ def test_the_oldest_needs_the_newest(machine: Machine) -> None:
     assert machine.builds == 0
 
 
-def test_the_oldest_is_not_built_by_the_way(machine: Machine) -> None:
+def test_the_path_command_does_not_build_the_oldest(machine: Machine) -> None:
     machine.run()
     failed = machine.run("path", "--oldest")
 

@@ -146,7 +146,9 @@ def test_namespaces_in_mutate_mode_are_selected() -> None:
         ),
     ],
 )
-def test_what_cannot_be_rewritten_exactly_is_refused(allow: str, more: str, parts: str | None) -> None:
+def test_a_mirror_that_cannot_be_expressed_exactly_is_refused(
+    allow: str, more: str, parts: str | None
+) -> None:
     with pytest.raises(CannotExpress) as refused:
         compiled(parsed(more, allow=allow))
     (refusal,) = refused.value.refusals
@@ -166,7 +168,7 @@ def test_a_policy_that_approves_nothing_is_compiled_without_the_fast_path() -> N
     st.sampled_from(["mutate", "warn"]),
     st.data(),
 )
-def test_it_makes_of_a_pod_what_the_webhook_makes_of_it(
+def test_the_native_policy_rewrites_a_pod_as_the_webhook_does(
     evaluator: Evaluator, a_document: Document, namespace: str, mode: str, data: st.DataObject
 ) -> None:
     def undated(entry: Any) -> Any:

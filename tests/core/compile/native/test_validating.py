@@ -134,7 +134,7 @@ def test_modes_are_validation_actions(
     assert found == expected
 
 
-def test_what_the_fast_path_recognises_is_not_looked_at_again() -> None:
+def test_images_on_the_fast_path_are_not_evaluated_again() -> None:
     assert "a[.]io/" in variables(compiled()[0])["unclear"]
     # Of "foo:443/" no image can be written in full, so nothing is pre-approved.
     assert variables(compiled(allow="['foo:443/']")[0])["unclear"] == (

@@ -113,7 +113,7 @@ def _is_unicode(image: str) -> bool:
 
 @DIFFERENTIAL
 @given(policies, st.sampled_from(MODES), overrides, namespaces, st.data())
-def test_it_rejects_what_the_webhook_rejects_and_nothing_else(
+def test_the_native_policy_rejects_exactly_what_the_webhook_rejects(
     evaluator: Evaluator,
     a_document: Document,
     mode: str,

@@ -363,7 +363,7 @@ def test_mirrors_that_cannot_rewrite_twice(more: str) -> None:
     parse_policy(policy_text(f"mirrors: [{more}]"))
 
 
-def test_mirrors_of_no_kind_are_reported_once() -> None:
+def test_invalid_mirrors_are_reported_once() -> None:
     assert in_policy("mirrors: 5") == [("wrong-type", "mirrors", 5)]
 
 
@@ -426,7 +426,7 @@ def test_every_problem_is_reported_at_once() -> None:
     ]
 
 
-def test_a_list_in_which_everything_is_wrong_is_not_also_empty() -> None:
+def test_a_list_of_invalid_items_is_not_reported_as_empty() -> None:
     assert in_policy("", allow="[nginx, redis]") == [
         ("bad-pattern", "allow[0]", 4),
         ("bad-pattern", "allow[1]", 4),
@@ -537,7 +537,7 @@ def test_instants(text: str, expected: datetime) -> None:
         pytest.param("9999-12-31T23:59:59-01:00", "no such time", id="after-the-last-year"),
     ],
 )
-def test_what_is_no_instant(text: str, reason: str) -> None:
+def test_an_invalid_instant_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_instant(text)
 
@@ -551,7 +551,7 @@ def test_the_modes(mode: str) -> None:
     ("mode", "proposal"),
     [("Enforce", "did you mean enforce?"), ("", ""), (" warn", "did you mean warn?"), (None, ""), (5, "")],
 )
-def test_what_is_no_mode(mode: object, proposal: str) -> None:
+def test_an_invalid_mode_is_refused(mode: object, proposal: str) -> None:
     problem = mode_problem(mode)
     assert problem is not None
     assert (problem.code, problem.path, problem.proposal) == ("bad-value", "mode", proposal)

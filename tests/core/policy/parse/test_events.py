@@ -138,11 +138,13 @@ def test_not_a_number() -> None:
         pytest.param("%FOO\n---\na: 1\n", [("yaml-syntax", "", 1)], id="unknown-directive"),
     ],
 )
-def test_what_is_refused(text: str, expected: list[tuple[str, str, int]]) -> None:
+def test_yaml_features_outside_the_subset_are_refused(
+    text: str, expected: list[tuple[str, str, int]]
+) -> None:
     assert problems(text) == expected
 
 
-def test_what_people_name_is_escaped() -> None:
+def test_names_from_the_document_are_escaped() -> None:
     messages = [f.message for f in read('"\\n": 1\n"\\n": 2\na: !<%0A> 1\n')[1]]
     assert messages == ["\\n is given twice; the first one is in line 1", "a tag (\\n), and tags are refused"]
 
@@ -226,7 +228,7 @@ def test_what_a_caller_leaves_unread_is_skipped() -> None:
         pytest.param("a:\n  b: c\n  b: d", [], id="duplicate"),
     ],
 )
-def test_what_is_skipped_has_no_anchors_either(text: str, expected: list[tuple[str, str, int]]) -> None:
+def test_anchors_in_skipped_values_are_refused(text: str, expected: list[tuple[str, str, int]]) -> None:
     remarks = Remarks()
     reader = Reader(text, remarks)
     reader.root()
@@ -235,6 +237,6 @@ def test_what_is_skipped_has_no_anchors_either(text: str, expected: list[tuple[s
     assert [(f.code, f.path, f.line) for f in as_findings(text, remarks)] == expected
 
 
-def test_a_text_that_was_not_checked_is_still_not_read() -> None:
+def test_control_characters_in_an_unchecked_text_are_refused() -> None:
     assert [f.code for f in read("a: 1\n# \ud800\n")[1]] == ["yaml-syntax"]
     assert [f.code for f in read("a: 1\n# \x07\n")[1]] == ["yaml-syntax"]

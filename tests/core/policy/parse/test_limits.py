@@ -157,7 +157,7 @@ LENGTHS: Final = [
 
 
 @pytest.mark.parametrize(("more", "limit", "path", "message"), [*COUNTS, *LENGTHS])
-def test_the_largest_is_accepted_and_one_more_is_not(
+def test_a_value_at_the_limit_is_accepted_and_one_more_is_refused(
     more: Callable[[int], str], limit: int, path: str, message: str
 ) -> None:
     parse_policy(policy_text(more(limit)))
@@ -179,7 +179,7 @@ def test_allow_and_deny_together_have_a_limit() -> None:
     assert finding.message == "more than 200,000 rules in allow and deny together, the limit"
 
 
-def test_what_is_beyond_a_limit_is_neither_read_nor_reported() -> None:
+def test_items_beyond_a_limit_are_neither_read_nor_reported() -> None:
     text = policy_text(mirrors(1_000) + "- {from: nginx, colour: red}\n" * 1_000)
     assert [finding.code for finding in findings(text)] == ["too-many"]
     text = policy_text(f"deny: [{{image: b.io, namespaces: {names(1_000)[:-1]}{', UPPER' * 1_000}]}}]\n")

@@ -40,7 +40,7 @@ def located(text: str, path: Path, *, at_key: bool = False) -> Finding:
         pytest.param(("allow", 1, "image"), (3, 12), "allow[1].image", id="below-a-mapping"),
     ],
 )
-def test_places(path: Path, position: tuple[int, int], shown: str) -> None:
+def test_positions_of_values(path: Path, position: tuple[int, int], shown: str) -> None:
     finding = located(TEXT, path)
     assert (finding.line, finding.column) == position
     assert finding.path == shown
@@ -54,21 +54,21 @@ def test_places(path: Path, position: tuple[int, int], shown: str) -> None:
         pytest.param(("allow", 1, "colour"), (3, 5), id="missing-key"),
     ],
 )
-def test_places_of_keys(path: Path, position: tuple[int, int]) -> None:
+def test_positions_of_keys(path: Path, position: tuple[int, int]) -> None:
     finding = located(TEXT, path, at_key=True)
     assert (finding.line, finding.column) == position
 
 
-def test_lines_end_as_windows_writes_them() -> None:
+def test_windows_line_ends_are_counted() -> None:
     finding = located("a: 1\r\nb: 2\r\n", ("b",))
     assert (finding.line, finding.column) == (2, 4)
 
 
-def test_a_text_without_a_document_has_one_place() -> None:
+def test_an_empty_text_has_the_first_position() -> None:
     assert located("", ("a",)).line == 1
 
 
-def test_a_known_place_is_kept() -> None:
+def test_a_known_position_is_kept() -> None:
     remarks = Remarks()
     remarks.add(Remark(code="c", path=("a", 0), message="m", mark=Mark(7, 8)))
     remarks.add(Finding(severity="error", code="d", path="mode", line=1, message="m"))
@@ -83,7 +83,7 @@ def test_a_known_place_is_kept() -> None:
     ("more", "message"),
     [(0, None), (1, "1 more finding is not listed"), (1234, "1,234 more findings are not listed")],
 )
-def test_a_report_has_a_hundred_findings_and_then_says_how_many_more(more: int, message: str | None) -> None:
+def test_a_report_has_a_hundred_findings_and_counts_the_rest(more: int, message: str | None) -> None:
     text = "".join(f"k{i}:\n" for i in range(2_000))
     remarks = Remarks()
     remarks.extend(
@@ -106,5 +106,5 @@ def test_a_report_has_a_hundred_findings_and_then_says_how_many_more(more: int, 
         pytest.param(("k" * 1000,), "k" * 57 + "...", id="bounded"),
     ],
 )
-def test_paths_as_people_write_them(path: Path, text: str) -> None:
+def test_paths_are_formatted_with_dots_and_indices(path: Path, text: str) -> None:
     assert path_text(path) == text

@@ -76,7 +76,7 @@ def test_a_pattern_that_begins_with_a_star_must_be_quoted(
         pytest.param("[" * 2000, 1, "more than 64 levels deep", id="deep"),
     ],
 )
-def test_what_is_not_yaml_is_said_in_plain_words(text: str, line: int, message: str) -> None:
+def test_a_yaml_error_is_explained(text: str, line: int, message: str) -> None:
     finding = problem(text)
     assert (finding.code, finding.path, finding.line) == ("yaml-syntax", "", line)
     assert message in finding.message
@@ -88,6 +88,6 @@ def test_an_alias_may_be_a_pattern() -> None:
     assert "quote a pattern that begins with *" in finding.proposal
 
 
-def test_an_error_without_a_place_is_at_the_beginning() -> None:
+def test_an_error_without_a_position_is_at_the_beginning() -> None:
     found = explain(MarkedYAMLError(context="while reading", problem="it broke"), "")
     assert (found.mark, found.message) == (Mark(1, 1), "not YAML: it broke")
