@@ -15,7 +15,7 @@ from wire import Connection, eventually
 
 
 class Source:
-    """A scripted API server, and a server that follows its ConfigMap."""
+    """A scripted API server, and a ``serve`` process that watches its ConfigMap."""
 
     def __init__(self, api: FakeApi, server: Server, ca: Path) -> None:
         self.api = api
@@ -38,12 +38,12 @@ class Source:
         return len(self.server.events("policy_refused"))
 
     def children(self) -> list[int]:
-        """Process IDs of the server's children."""
+        """Return the process IDs of the server's children."""
         pid = self.server.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def metric(self, name: str) -> float:
-        """A sample, by its name with labels as they are exposed."""
+        """Return the value of a sample, by its exposed name with labels."""
         for line in self.server.get("/metrics")[1].decode().splitlines():
             sample, _, value = line.rpartition(" ")
             if sample == f"gatekeeper_py_{name}":
@@ -53,7 +53,7 @@ class Source:
 
 @contextlib.asynccontextmanager
 async def following(folder: Path, text: str) -> AsyncIterator[Source]:
-    """The server is ready, with this policy."""
+    """Run a server until it is ready with this policy."""
     api, ca = FakeApi(), folder / "ca.crt"
     await api.start()
     api.apply(text)

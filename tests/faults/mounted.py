@@ -1,4 +1,4 @@
-"""A Secret as a Pod sees it: files that are links into ``..data``, itself a link that is swapped."""
+"""A mounted Secret: files that link into ``..data``, a symbolic link that the kubelet replaces."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Pair:
 def make_pair(
     authority: trustme.CA, key_type: KeyType = "EC", *names: str, days: float = 90, **options: Any
 ) -> Pair:
-    """A leaf for these names, which ends so many days from now."""
+    """Issue a leaf for these names that expires in ``days`` days."""
     now = datetime.now(UTC).replace(microsecond=0)
     span = {"not_before": now - timedelta(days=1), "not_after": now + timedelta(days=days)}
     leaf = authority.issue_cert(*(names or NAMES), key_type=_KEY_TYPES[key_type], **{**span, **options})
@@ -62,7 +62,7 @@ def make_pair(
 
 
 def make_own_pair(*extensions: x509.ExtensionType, key: ec.EllipticCurvePrivateKey | None = None) -> Pair:
-    """A leaf that signed itself, with no other extensions than these, valid today."""
+    """Make a self-signed leaf with only these extensions, valid today."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -99,12 +99,12 @@ class MountedSecret:
         return self.directory / name
 
     def set(self, files: dict[str, bytes]) -> None:
-        """Change these files, all at once; the others stay."""
+        """Replace these files atomically; keep the others."""
         self._data.update(files)
         self._swap()
 
     def remove(self, name: str) -> None:
-        """Take one key out of the Secret; its link then leads nowhere, as in a mounted one."""
+        """Remove one key from the Secret. Its link then points to nothing, as in a real mount."""
         del self._data[name]
         self._swap()
 

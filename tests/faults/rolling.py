@@ -1,7 +1,7 @@
-"""Replicas of ``serve`` behind a list of endpoints, restarted one after another as a Deployment does it.
+"""Replicas of ``serve`` behind a list of endpoints, restarted one by one like a Deployment.
 
-The list is a file that the Go generator reads at each dial: it plays the EndpointSlice and kube-proxy. A new
-connection goes to a listed replica; an open one stays where it is, listed or not.
+The list is a file that the Go generator reads at each dial. It stands in for the EndpointSlice and
+kube-proxy: a new connection goes to a listed replica, and an open connection stays where it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from server import Server
 SERVER_NAME: Final = "localhost"
 
 NOT_OURS: Final = frozenset({"generator_late", "generator_full"})
-"""Requests that the generator never sent, because the machine kept it from running."""
+"""Requests that the generator never sent, because the machine was too busy to run it."""
 
 Leaving = Callable[[Server, Callable[[], None]], None]
 """(replica that was just told to stop, what takes it off the list): when endpoints learn of the end."""
@@ -38,7 +38,7 @@ def leaves_when_unready(replica: Server, leave: Callable[[], None]) -> None:
 
 
 def refuses(address: tuple[str, int]) -> bool:
-    """Whether nobody listens there."""
+    """Return whether nothing listens at the address."""
     try:
         socket.create_connection(address, timeout=5).close()
     except ConnectionRefusedError:
@@ -67,7 +67,7 @@ class Site:
             (self._cert, made.leaf),
             (self._key, made.key),
             (self._policy, (policy or policies.policy_text(20)).encode()),
-            # Of the size of a real Pod's, which comes in more than one read.
+            # As large as the review of a real Pod, which takes more than one read.
             (self.body, bodies.pod_review(size=7000, uid=bodies.UID)),
         ):
             path.write_bytes(content)
@@ -81,7 +81,7 @@ class Site:
         self._ends.close()
 
     def start(self, *arguments: str, health: str = "127.0.0.1:0", listen: str = "127.0.0.1:0") -> Server:
-        """A replica that is not on the list."""
+        """Start a replica that is not on the list."""
         server = Server(
             "--policy", str(self._policy), "--tls-cert", str(self._cert), "--tls-key", str(self._key),
             "--listen", listen, "--health-listen", health, *arguments,
@@ -91,7 +91,7 @@ class Site:
         return server
 
     def join(self, *arguments: str) -> Server:
-        """A replica, on the list once it is ready."""
+        """Start a replica and add it to the list once it is ready."""
         server = self.start(*arguments)
         server.wait(server.is_ready)
         self.replicas.append(server)
@@ -99,7 +99,7 @@ class Site:
         return server
 
     def leave(self, server: Server) -> None:
-        """Take a replica off the list."""
+        """Remove a replica from the list."""
         self.replicas.remove(server)
         self._publish()
 
@@ -112,11 +112,11 @@ class Site:
         leaving(oldest, lambda: self.leave(oldest))
 
     def exit_codes(self) -> list[int]:
-        """Those of all that were told to stop, once they have."""
+        """Return the exit codes of all stopped replicas, once they have ended."""
         return [server.code() for server in self.ended]
 
     def plan(self, **changes: Any) -> dict[str, Any]:
-        """A plan of the generator: the transport of an API server, reviews that are approved.
+        """Return a plan of the generator: approved reviews over the transport of an API server.
 
         200 in flight is what one API server lets mutate at once; with what fits beside it, that is also
         below what a replica accepts in connections.
@@ -136,14 +136,14 @@ class Site:
         }
 
     def _publish(self) -> None:
-        # Replaced as a whole: an empty or half-written list would be one of no endpoints.
+        # Replaced atomically: a half-written list would look like a Service without endpoints.
         staged = self.endpoints.with_suffix(".new")
         staged.write_text("".join("{}:{}\n".format(*each.address("webhook")) for each in self.replicas))
         staged.replace(self.endpoints)
 
 
 class Asking:
-    """The generator at work until its plan ends; a context manager."""
+    """The generator, running until its plan ends; a context manager."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._process = subprocess.Popen(
@@ -171,7 +171,7 @@ class Asking:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End early; what was measured is still told."""
+        """Stop early; the measurements so far are still reported."""
         self._process.send_signal(signal.SIGINT)
 
     def result(self) -> dict[str, Any]:
@@ -194,5 +194,5 @@ def lost(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def answered(results: Sequence[dict[str, Any]]) -> int:
-    """Requests that were answered as expected."""
+    """Return the number of requests that were answered as expected."""
     return sum(result["ok"] for result in results)

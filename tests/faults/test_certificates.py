@@ -39,7 +39,7 @@ HANDSHAKES_EACH = 15
 
 
 class Serving:
-    """A webhook whose certificate comes from a mounted Secret; ``asked`` counts its requests."""
+    """A webhook whose certificate comes from a mounted Secret. ``asked`` counts its requests."""
 
     def __init__(self, secret: MountedSecret, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self.log = RecordingLog()
@@ -76,7 +76,7 @@ class Serving:
 
 @asynccontextmanager
 async def polling(secret: MountedSecret, seconds: float) -> AsyncIterator[Serving]:
-    """A webhook that looks at its files every so many seconds instead of every ten."""
+    """Run a webhook that reads its files every ``seconds`` instead of every ten."""
     serving = Serving(secret, sleep=lambda _: asyncio.sleep(seconds))
     await serving.files.load()
     watching = asyncio.create_task(serving.files.watch())
@@ -96,7 +96,7 @@ async def test_a_hundred_rotations_fail_no_handshake(tmp_path: Path) -> None:
     """
     authorities = trustme.CA(), trustme.CA()
     kinds: tuple[Any, ...] = ("EC", "RSA", "EC", "EC", "RSA")
-    # Told apart by their ends.
+    # The validity periods distinguish the certificates.
     pairs = [
         make_pair(authority, kind, days=60 + number)
         for number, (authority, kind) in enumerate(zip(itertools.cycle(authorities), kinds * 2, strict=False))
@@ -111,7 +111,7 @@ async def test_a_hundred_rotations_fail_no_handshake(tmp_path: Path) -> None:
                 targets_file="",
                 targets=[str(serving.address)],
                 fresh_connections=True,
-                # Few at once: on a busy machine a queue of handshakes would last longer than one may.
+                # Few at once: on a busy machine a long queue of handshakes would exceed their timeout.
                 rate=250,
                 max_in_flight=20,
                 seconds=90,

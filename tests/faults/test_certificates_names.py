@@ -1,4 +1,4 @@
-"""Which certificates no API server would accept, and what is said when names change or files are torn."""
+"""Certificates that no API server accepts, changed names, and files that change while they are read."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_a_certificate_that_does_not_cover_the_service_name_is_refused(
 
 
 class Interrupted(PosixPath):
-    """A path after each reading of which something happens to the files."""
+    """A path that changes the files after each time it is read."""
 
     happens: Callable[[], None]
 
@@ -138,7 +138,7 @@ class Interrupted(PosixPath):
 
 
 async def test_a_swap_between_two_reads_is_not_reported_as_a_bad_pair(watched: Watched) -> None:
-    """The certificate of before with the key of after: a moment later both are right."""
+    """The server reads the old certificate and then the new key; a moment later both match."""
     old, new = (make_pair(trustme.CA(), days=days) for days in (50, 60))
     watched.secret.set(old.files())
     path = Interrupted(watched.secret / "tls.crt")

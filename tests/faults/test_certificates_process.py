@@ -1,7 +1,7 @@
-"""Certificates of the real process: a mounted Secret changes, and each server is asked from outside.
+"""Certificates of the real process: a mounted Secret changes, and clients check each server.
 
-A server looks at its files every ten seconds. So that this is waited for only a few times, several servers
-play a story each, side by side: all Secrets change, then all servers are waited for.
+A server reads its files every ten seconds. To keep the waits few, several servers each run their own
+sequence of changes in parallel: all Secrets change, then the test waits for all servers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tools.polling import wait_until
 
 APPROVED = review(pod())
 POLLED_SECONDS = 60.0
-"""Ten are the server's; the rest is for slow machines."""
+"""The server polls every 10 s; the rest is slack for slow machines."""
 
 NAMED = "told-its-name"
-"""The story of the server that is told by which name callers know it."""
+"""The sequence for the server that has ``--tls-hostname``."""
 
 END = "gatekeeper_py_certificate_not_after_timestamp_seconds"
 
@@ -56,7 +56,7 @@ class Play:
         )  # fmt: skip
 
     def connect(self, caller: trustme.LeafCert | None = None) -> HTTPSConnection:
-        """A connection that verifies the server, with the caller's certificate if it has one."""
+        """Open a connection that verifies the server, with the caller's certificate if there is one."""
         context = ssl.create_default_context(cafile=self._bundle)
         if caller is not None:
             caller.configure_cert(context)
@@ -99,7 +99,7 @@ def is_answered(connection: HTTPConnection) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """A change of the Secret. ``problem`` is what is said of it; empty when it is served from then on."""
+    """A change of the Secret. ``problem`` is the reported problem; empty if the new pair is served."""
 
     change: Callable[[MountedSecret, Pair], Any]
     problem: str = ""
@@ -133,7 +133,7 @@ def bundle(tmp_path: Path, authorities: tuple[trustme.CA, trustme.CA]) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, bundle: Path) -> Iterator[Callable[..., Play]]:
-    """Starts plays; their servers end with the test."""
+    """Return a function that starts servers; they end with the test."""
     with ExitStack() as ends:
 
         def start(name: str, *arguments: Any, **options: Any) -> Play:
@@ -145,7 +145,7 @@ def start(tmp_path: Path, bundle: Path) -> Iterator[Callable[..., Play]]:
 
 
 def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
-    """By name, what happens to the Secret of one server; all of the same length.
+    """Return by name the changes of each server's Secret; all sequences have the same length.
 
     Each server starts with a certificate of the old authority and an EC key.
     """
@@ -188,7 +188,7 @@ def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
 def test_good_files_are_served_and_bad_files_are_reported(
     start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
-    """New connections get the new certificate or, if that is bad, the old one; open ones go on."""
+    """New connections get the new certificate or, if it is bad, the old one. Open connections stay open."""
     told = stories(*authorities)
     plays = {
         name: start(
@@ -281,7 +281,7 @@ def test_the_client_ca_is_rotated_with_an_overlap(
 
 
 def _lets_in(play: Play, caller: trustme.LeafCert | None) -> bool:
-    """Whether a caller with this certificate is answered; TLS 1.3 refuses after the handshake."""
+    """Return whether the server answers this caller. TLS 1.3 refuses after the handshake."""
     try:
         play.serial(caller)
     except (ssl.SSLError, ConnectionError):

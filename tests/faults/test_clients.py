@@ -1,4 +1,4 @@
-"""Clients that are slow, silent, too many, or gone: they are ended, and the others never notice."""
+"""Slow, silent, too many or lost clients are disconnected without an effect on other clients."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ import pytest
 
 from builders import pod, review
 from contract import check_response
-from faults.standing import PLAIN, REVIEW, Standing, warmed_up
+from faults.monitored import PLAIN, REVIEW, MonitoredServer, warmed_up
 from wire import DEADLINE_SECONDS, Connection, chunked, eventually, request
 
 MOST: Final = 2000
 HEADER_SECONDS: Final = 5.0
 BODY_SECONDS: Final = 2.0
 SLACK_SECONDS: Final = 10.0
-"""On a machine that has no time."""
+"""Slack for a busy machine."""
 
 GET: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitoredServer]:
     yield from warmed_up(tmp_path_factory.mktemp("server"), [PLAIN], "--max-connections", str(MOST))
 
 
 @pytest.fixture(autouse=True)
-async def unharmed(server: Standing) -> AsyncIterator[None]:
-    """After each test the server is as it was before."""
+async def check_unharmed(server: MonitoredServer) -> AsyncIterator[None]:
+    """Check after each test that the server has no more resources in use than before."""
     yield
-    await server.unharmed()
+    await server.check_unharmed()
 
 
 async def _drip(connection: Connection, content: bytes, seconds: float = 0.2) -> None:
-    """Send a byte now and then, until the peer has had enough."""
+    """Send single bytes with pauses until the peer closes the connection."""
     with contextlib.suppress(ConnectionError):
         for byte in content:
             await connection.send(bytes([byte]))
@@ -57,8 +57,8 @@ async def _ends_with_408(connection: Connection, *, after: float) -> None:
     assert after - 0.5 < time.monotonic() - start < after + SLACK_SECONDS
 
 
-async def _slow_header(server: Standing, listener: str, *, asked: int = 0, drip: bool = False) -> None:
-    """After some requests, a part of one: at once and no more, or byte by byte."""
+async def _slow_header(server: MonitoredServer, listener: str, *, asked: int = 0, drip: bool = False) -> None:
+    """Send some requests and then part of a header, either at once or byte by byte."""
     whole = PLAIN if listener == "webhook" else GET
     async with server.connected(listener) as connection, asyncio.TaskGroup() as group:
         for _ in range(asked):
@@ -72,7 +72,7 @@ async def _slow_header(server: Standing, listener: str, *, asked: int = 0, drip:
             dripping.cancel()
 
 
-async def _idle(server: Standing, listener: str, content: bytes) -> None:
+async def _idle(server: MonitoredServer, listener: str, content: bytes) -> None:
     """Idle connections stay open, with or without an earlier request; empty lines are ignored."""
     async with server.connected() as fresh, server.connected() as used:
         assert (await used.ask(PLAIN)).status == 200
@@ -83,7 +83,7 @@ async def _idle(server: Standing, listener: str, content: bytes) -> None:
             assert (await connection.ask(PLAIN)).status == 200
 
 
-async def test_a_slow_header_gets_408_and_an_idle_connection_stays_open(server: Standing) -> None:
+async def test_a_slow_header_gets_408_and_an_idle_connection_stays_open(server: MonitoredServer) -> None:
     async with asyncio.TaskGroup() as group:
         for listener in ("webhook", "health"):
             for asked in (0, 2):
@@ -93,7 +93,7 @@ async def test_a_slow_header_gets_408_and_an_idle_connection_stays_open(server: 
                 group.create_task(_idle(server, listener, content))
 
 
-async def _slow_body(server: Standing, content: bytes, rest: bytes) -> None:
+async def _slow_body(server: MonitoredServer, content: bytes, rest: bytes) -> None:
     async with server.connected() as connection, asyncio.TaskGroup() as group:
         await connection.send(content)
         dripping = group.create_task(_drip(connection, rest))
@@ -101,7 +101,7 @@ async def _slow_body(server: Standing, content: bytes, rest: bytes) -> None:
         dripping.cancel()
 
 
-async def test_a_slow_body_gets_408(server: Standing) -> None:
+async def test_a_slow_body_gets_408(server: MonitoredServer) -> None:
     head = request(b"", length=1000)
     async with asyncio.TaskGroup() as group:
         group.create_task(_slow_body(server, head, b""))
@@ -111,7 +111,7 @@ async def test_a_slow_body_gets_408(server: Standing) -> None:
         group.create_task(_slow_body(server, chunked([b"{"]) + b"ffff\r\n", b" " * 500))
 
 
-async def test_a_bad_chunk_after_a_good_one_is_refused_at_once(server: Standing) -> None:
+async def test_a_bad_chunk_after_a_good_one_is_refused_at_once(server: MonitoredServer) -> None:
     async with server.connected() as connection:
         await connection.send(chunked([b"{"]))
         await eventually(lambda: server.metric("inflight_reviews") == 1)
@@ -125,13 +125,13 @@ async def test_a_bad_chunk_after_a_good_one_is_refused_at_once(server: Standing)
 
 
 def _reset(connection: Connection) -> None:
-    """End it with a reset, as a process that dies with unread bytes does."""
+    """Reset the connection, as the kernel does for a process that dies with unread bytes."""
     handle = connection.writer.get_extra_info("socket")
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.abort()
 
 
-async def test_a_reset_amid_a_body_leaves_nothing(server: Standing) -> None:
+async def test_a_reset_amid_a_body_leaves_nothing(server: MonitoredServer) -> None:
     for content in (PLAIN[:-300], request(b"", length=6_000_000) + b" " * 3_000_000, chunked([b"{"]), PLAIN):
         for _ in range(20):
             connection = await Connection.open(*server.server.address("webhook"), server.trust)
@@ -139,7 +139,7 @@ async def test_a_reset_amid_a_body_leaves_nothing(server: Standing) -> None:
             _reset(connection)
 
 
-async def test_10_000_pipelined_requests_are_answered_in_order(server: Standing) -> None:
+async def test_10_000_pipelined_requests_are_answered_in_order(server: MonitoredServer) -> None:
     documents = [{**REVIEW, "request": {**REVIEW["request"], "uid": f"u{n}"}} for n in range(10_000)]
     content = b"".join(request(json.dumps(document).encode()) for document in documents)
     async with server.connected() as connection:
@@ -148,8 +148,8 @@ async def test_10_000_pipelined_requests_are_answered_in_order(server: Standing)
             assert check_response((await connection.receive()).body, document, "validate").allowed
 
 
-async def _goes_on(server: Standing, stop: asyncio.Event, going: asyncio.Event) -> list[float]:
-    """Ask on an established connection until stopped; the seconds of each review."""
+async def _goes_on(server: MonitoredServer, stop: asyncio.Event, going: asyncio.Event) -> list[float]:
+    """Send reviews on one connection until stopped; return the seconds of each."""
     seconds = []
     async with server.connected() as connection:
         assert (await connection.ask(PLAIN)).status == 200
@@ -162,7 +162,7 @@ async def _goes_on(server: Standing, stop: asyncio.Event, going: asyncio.Event) 
     return seconds
 
 
-async def test_1_000_concurrent_handshakes_are_served_while_reviews_continue(server: Standing) -> None:
+async def test_1_000_concurrent_handshakes_are_served_while_reviews_continue(server: MonitoredServer) -> None:
     async def ask() -> None:
         async with server.connected() as connection:
             assert (await connection.ask(PLAIN)).status == 200
@@ -173,13 +173,13 @@ async def test_1_000_concurrent_handshakes_are_served_while_reviews_continue(ser
         await established.wait()
         await asyncio.gather(*(ask() for _ in range(1000)))
         stop.set()
-    # This process makes the other half of the handshakes: what it measures is its own delay, too.
+    # This process also does the client half of the handshakes, so it measures its own delay, too.
     assert len(going.result()) > 1
     assert max(going.result()) < SLACK_SECONDS
 
 
 async def _dialled(address: tuple[str, int], count: int) -> list[socket.socket]:
-    """Open connections that say nothing, which the server may close again."""
+    """Open silent connections, which the server may close again."""
     loop, dialled = asyncio.get_running_loop(), []
     for _ in range(count):
         silent = socket.socket()
@@ -192,18 +192,18 @@ async def _dialled(address: tuple[str, int], count: int) -> list[socket.socket]:
     return dialled
 
 
-async def test_5_000_silent_connections_lock_out_no_client(server: Standing) -> None:
-    """If no other connection arrives, all are kept for the time of a handshake."""
+async def test_5_000_silent_connections_lock_out_no_client(server: MonitoredServer) -> None:
+    """The server keeps them for the time of a handshake, as long as no other connection arrives."""
     stop, established = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         going = group.create_task(_goes_on(server, stop, established))
         await established.wait()
         dialled = await _dialled(server.server.address("webhook"), 5000)
         assert server.metric("connections") <= MOST
-        deadline = time.monotonic() + 4.0  # before the first handshake ends by itself
+        deadline = time.monotonic() + 4.0  # before the first handshake times out
         while True:
             with contextlib.suppress(OSError):
-                await server.answers()
+                await server.check_answers()
                 break
             assert time.monotonic() < deadline
         stop.set()
@@ -212,42 +212,42 @@ async def test_5_000_silent_connections_lock_out_no_client(server: Standing) -> 
     assert len(going.result()) > 1
 
 
-async def test_silent_connections_to_the_plain_port_lock_out_no_probe(server: Standing) -> None:
+async def test_silent_connections_to_the_plain_port_lock_out_no_probe(server: MonitoredServer) -> None:
     dialled = await _dialled(server.server.address("health"), 1000)
     await eventually(lambda: _is_alive(server))
     for silent in dialled:
         silent.close()
 
 
-def _is_alive(server: Standing) -> bool:
+def _is_alive(server: MonitoredServer) -> bool:
     try:
         return server.server.get("/livez")[0] == 200
     except OSError:
         return False
 
 
-async def test_clients_that_never_read_are_disconnected_and_hold_no_memory(server: Standing) -> None:
-    """Denials are the longest answers. What cannot be sent is not made, and not for long."""
+async def test_clients_that_never_read_are_disconnected_and_hold_no_memory(server: MonitoredServer) -> None:
+    """Denials are the longest answers. The server makes no answers that it cannot send."""
     denied = request(json.dumps(review(pod(*(f"evil.io/web:{n}" for n in range(20))))).encode())
     before = server.mib()
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(50):
             connection = await stack.enter_async_context(server.connected())
-            # The kernel would take megabytes of answers for it.
+            # Otherwise the kernel would buffer megabytes of answers for the client.
             connection.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            # And asyncio's TLS would read 256 KiB ahead.
+            # Otherwise asyncio's TLS would read 256 KiB ahead.
             connection.writer.transport.set_read_buffer_limits(0)  # type: ignore[attr-defined]
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
             connection.writer.write(denied * 2000)
         start = time.monotonic()
         await eventually(lambda: server.metric("connections") == 50)
-        await server.answers()
-        # What one read brings, 256 KiB, is parsed at once; nothing more is read.
+        await server.check_answers()
+        # The server parses one read of 256 KiB, and reads no more.
         assert server.mib() < before + 50 * 1.5
         await eventually(lambda: server.metric("connections") == 0)
         assert time.monotonic() - start < 10 + SLACK_SECONDS
 
 
-def test_the_log_has_few_lines_and_no_traceback(server: Standing) -> None:
-    """The last test: it looks at what all the others left."""
+def test_the_log_has_few_lines_and_no_traceback(server: MonitoredServer) -> None:
+    """This must be the last test, because it checks the log of all the others."""
     server.check_log()

@@ -1,4 +1,4 @@
-"""Replicas are restarted while an API server's client sends reviews, and none is lost."""
+"""Replicas restart while an API server's client sends reviews, and no review is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_rolling_restarts_under_load_lose_no_review(site: Site) -> None:
     for _ in range(2):
         site.join("--drain-seconds", "1")
     results: list[dict[str, Any]] = []
-    # A machine that has no time for this rate sends fewer, and then once more.
+    # A machine that is too slow for this rate gets a second attempt with a lower one.
     while answered(results) < ENOUGH and len(results) < 3:
         with Asking(site.plan(rate=1200, seconds=20)) as asking:
             while asking.goes_on:
@@ -49,7 +49,7 @@ def test_rolling_restarts_under_load_lose_no_review(site: Site) -> None:
 
 
 def _leaves_late(replica: Server, leave: Callable[[], None], *, site: Site) -> None:
-    """Endpoints learn of the end only after the socket was closed, and dials go there meanwhile."""
+    """Remove the replica from the endpoints only after its socket closed, so dials fail."""
     refused = partial(refuses, replica.address("webhook"))
     wait_until(refused, seconds=30, what="the socket closed")
     # Dials go to each on the list in turn, so as many as to one of the others go to this one.
@@ -77,7 +77,7 @@ def _reviews(replicas: list[Server]) -> float:
 def test_the_delay_before_the_socket_closes_covers_endpoint_updates(
     site: Site, drain_seconds: str, *, late: bool, loses: bool
 ) -> None:
-    """Each request dials, so that each goes where the list leads: to a closed port when it is too old."""
+    """Each request dials anew, so an outdated list leads it to a closed port."""
     for _ in range(2):
         site.join("--drain-seconds", drain_seconds)
     with Asking(site.plan(rate=150, seconds=30, fresh_connections=True)) as asking:
@@ -89,6 +89,6 @@ def test_the_delay_before_the_socket_closes_covers_endpoint_updates(
         result = asking.result()
     missed = lost(result)
     assert ("dial" in missed) == loses
-    # What was accepted is answered even so: only connections that nobody had taken yet are lost.
+    # Accepted connections are still answered: only connections that were not accepted yet are lost.
     assert set(missed) <= {"dial", "handshake"}
     assert result["ok"] > 0

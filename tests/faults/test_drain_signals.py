@@ -1,4 +1,4 @@
-"""Signals and ends at every moment of a server's life, with clients in the middle of something."""
+"""Signals and shutdowns in every phase of a server, with requests in progress."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def connected(server: Server, *, used: bool = True) -> Iterator[HTTPSConnection]:
-    """An open connection, one review of which was answered if it is a used one."""
+    """Open a connection; with ``used``, complete one review on it."""
     connection = server.connect()
     connection.connect()
     try:
@@ -57,7 +57,7 @@ def approved(status: int, body: bytes) -> bool:
 
 
 def send_half(connection: HTTPSConnection) -> None:
-    """A request whose body stops in its middle."""
+    """Send a request with half of its body."""
     connection.putrequest("POST", "/validate-image")
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Content-Length", str(len(BODY)))
@@ -65,30 +65,30 @@ def send_half(connection: HTTPSConnection) -> None:
 
 
 def send(connection: HTTPSConnection) -> None:
-    """A review, whose answer is not waited for."""
+    """Send a review without waiting for the answer."""
     connection.request("POST", "/validate-image", BODY, {"Content-Type": "application/json"})
 
 
 def receive_the_last(connection: HTTPSConnection) -> None:
-    """The answer to a review that was sent: approved, and the end of its connection."""
+    """Check that the sent review is approved and that its answer closes the connection."""
     response = connection.getresponse()
     assert response.getheader("Connection") == "close"
     assert approved(response.status, response.read())
 
 
 def until_closed(server: Server) -> None:
-    """Wait until its listening socket is closed."""
+    """Wait until the server has closed its listening socket."""
     wait_until(partial(refuses, server.address("webhook")), seconds=30, what="the socket closed")
 
 
 def test_idle_connections_are_served_once_more_after_the_socket_closes(site: Site) -> None:
-    """They are not touched while requests may be on their way; each answer ends its own connection.
+    """The server keeps them open while requests may be on their way; each answer closes its connection.
 
-    Without a wait before the socket closes, so that nothing but the wait for quiet keeps them open.
+    There is no delay before the socket closes, so only the wait for quiet keeps them open.
     """
     server = site.join("--drain-seconds", "0")
     ready = time.monotonic()
-    # Older than the quiet that it waits for, so that its start does not count as its last request.
+    # Older than the quiet time, so that its start does not count as its last request.
     wait_until(lambda: time.monotonic() > ready + QUIET_SECONDS, seconds=30, what="that age")
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(connected(server)) for _ in range(4)]
@@ -97,7 +97,7 @@ def test_idle_connections_are_served_once_more_after_the_socket_closes(site: Sit
         for connection in connections:
             send(connection)
             receive_the_last(connection)
-        # All of them ended: there is nobody left to wait for.
+        # All connections have closed, so the server need not wait for any.
         assert server.code() == 0
     assert server.errors == ""
 
@@ -117,7 +117,7 @@ def test_the_newest_connection_is_served_during_the_drain(site: Site) -> None:
 
 
 def test_time_while_the_process_is_stopped_does_not_count_as_quiet(site: Site) -> None:
-    """The wait for quiet would end in it. Clients stood still with it, and ask when they go on."""
+    """Clients stop together with the process, and send requests when both resume."""
     server = site.join("--drain-seconds", "0")
     with connected(server) as connection:
         server.signal(signal.SIGTERM)
@@ -139,13 +139,13 @@ def test_silent_connections_do_not_delay_the_exit(site: Site) -> None:
         start = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.code() == 0
-        # 3 s without a request; 25 s are for clients that go on asking.
+        # The server waits 3 s without a request, and 25 s only for clients that keep sending.
         assert time.monotonic() - start < 20
     assert server.errors == ""
 
 
 def test_busy_clients_delay_the_exit_for_a_bounded_time(site: Site) -> None:
-    """A review every two seconds is never a quiet moment; 25 s of that are enough."""
+    """With a review every two seconds there is no quiet moment, so the server exits after 25 s."""
     server = site.join("--drain-seconds", "0")
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(connected(server)) for _ in range(30)]
@@ -154,7 +154,7 @@ def test_busy_clients_delay_the_exit_for_a_bounded_time(site: Site) -> None:
         until_closed(server)
         answers = 0
         while server.process.poll() is None and connections:
-            with contextlib.suppress(OSError, HTTPException):  # it may end while we ask
+            with contextlib.suppress(OSError, HTTPException):  # the server may exit meanwhile
                 answers += approved(*ask(connections.pop(), APPROVED))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.process.wait(2)
@@ -231,7 +231,7 @@ AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
 )
 @pytest.mark.parametrize("waits", ["for-handlers", "for-readiness"])
 def test_a_signal_ends_the_server_as_process_1(tmp_path: Path, waits: str) -> None:
-    """As in a container: the kernel drops signals to process 1 for which it has no handler."""
+    """As in a container, where the kernel drops signals to process 1 that have no handler."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(policy_text())
     serve = [sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy), "--drain-seconds", "0"]
@@ -254,13 +254,13 @@ def test_a_signal_ends_the_server_as_process_1(tmp_path: Path, waits: str) -> No
 
 
 def _handles_signals(pid: int) -> bool:
-    """Whether it has a handler for SIGTERM (proc(5)); for SIGINT Python has one from its beginning."""
+    """Return whether the process handles SIGTERM (proc(5)). Python always handles SIGINT."""
     caught = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def test_the_server_is_ready_again_on_the_same_ports_after_a_kill(site: Site) -> None:
-    """With connections open, whose ends the kernel keeps for a while. Two seconds are the aim."""
+    """The kernel keeps the closed connections for a while. The target is two seconds."""
     server = site.join()
     ports = {
         "listen": "{}:{}".format(*server.address("webhook")),

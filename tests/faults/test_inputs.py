@@ -18,7 +18,7 @@ import pytest
 from builders import container, pod, pod_spec, review, workload
 from contract import Answer as Verdict
 from contract import check_response
-from faults.standing import PLAIN, REVIEW, REVIEW_BODY, Standing, warmed_up
+from faults.monitored import PLAIN, REVIEW, REVIEW_BODY, MonitoredServer, warmed_up
 from wire import JSON_TYPE, Answer, chunked, request
 
 MIB: Final = 1024 * 1024
@@ -28,25 +28,25 @@ GOOD_IMAGE: Final = "registry.corp.io/web:1"
 HEAD: Final = b"POST /validate-image HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 Body = Callable[[], bytes]
-"""Made when it is needed: some have megabytes."""
+"""Makes the body when it is needed, because some bodies have megabytes."""
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitoredServer]:
     largest = [request(make()) for make in (_brackets, _many_containers, _long_image)]
     yield from warmed_up(tmp_path_factory.mktemp("server"), largest)
 
 
 @pytest.fixture(autouse=True)
-async def unharmed(server: Standing) -> AsyncIterator[None]:
-    """After each test the server is as it was before."""
+async def check_unharmed(server: MonitoredServer) -> AsyncIterator[None]:
+    """Check after each test that the server has no more resources in use than before."""
     yield
-    await server.unharmed()
+    await server.check_unharmed()
 
 
 @functools.cache
 def _bomb() -> bytes:
-    """100 MiB, when it is opened."""
+    """Return a gzip body that decompresses to 100 MiB."""
     return gzip.compress(b"\0" * 100 * MIB, 1)
 
 
@@ -63,13 +63,13 @@ def _long_image() -> bytes:
 
 
 def with_request(**fields: Any) -> bytes:
-    """The usual review with other fields in its request; ``...`` stands for none."""
+    """Return the usual review with these fields in its request; ``...`` removes a field."""
     changed = {**REVIEW["request"], **fields}
     return _dumps({**REVIEW, "request": {name: value for name, value in changed.items() if value is not ...}})
 
 
 def with_padding(text: bytes) -> bytes:
-    """The usual review with one more field, written as given, in a place where nobody reads."""
+    """Return the usual review with one more field that no decision reads, written as given."""
     return REVIEW_BODY[:-1] + b', "padding": ' + text + b"}"
 
 
@@ -125,7 +125,7 @@ BAD_BODIES: Final[dict[str, tuple[int, Body]]] = {
 
 @pytest.mark.parametrize("path", ["/validate-image", "/mutate-image"])
 @pytest.mark.parametrize("name", BAD_BODIES)
-async def test_invalid_reviews_are_refused(server: Standing, name: str, path: str) -> None:
+async def test_invalid_reviews_are_refused(server: MonitoredServer, name: str, path: str) -> None:
     status, make = BAD_BODIES[name]
     body = make()
     async with server.connected() as connection:
@@ -133,7 +133,7 @@ async def test_invalid_reviews_are_refused(server: Standing, name: str, path: st
         assert answer.status == status
         assert list(answer.json()) == ["error"]
         if len(body) <= MAX_BODY:
-            # Only what was said is refused: the connection goes on.
+            # Only this request is refused: the connection stays open.
             assert not answer.closes
             assert (await connection.ask(PLAIN)).status == 200
         else:
@@ -141,7 +141,7 @@ async def test_invalid_reviews_are_refused(server: Standing, name: str, path: st
             assert await connection.ended()
 
 
-async def test_a_gzip_bomb_is_not_opened(server: Standing) -> None:
+async def test_a_gzip_bomb_is_not_opened(server: MonitoredServer) -> None:
     async with server.connected() as connection:
         answer = await connection.ask(request(_bomb(), headers=[JSON_TYPE, ("Content-Encoding", "gzip")]))
         assert answer.status == 415
@@ -150,7 +150,7 @@ async def test_a_gzip_bomb_is_not_opened(server: Standing) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A review that is odd and well-formed. ``says`` is in the denial, or in the first warning."""
+    """An unusual but well-formed review. The denial, or the first warning, contains ``says``."""
 
     allowed: bool
     body: Body
@@ -162,7 +162,7 @@ def _reviewed(obj: Any, **options: Any) -> Body:
 
 
 def _pod_with(**spec: Any) -> Body:
-    """A Pod with these fields in its spec; ``...`` stands for none."""
+    """Return a Pod with these fields in its spec; ``...`` removes a field."""
     fields = {**pod_spec(GOOD_IMAGE), **spec}
     return _reviewed({**pod(), "spec": {name: value for name, value in fields.items() if value is not ...}})
 
@@ -172,14 +172,14 @@ def _pod_of(image: Any) -> Body:
 
 
 def _without(obj: dict[str, Any], *path: str) -> dict[str, Any]:
-    """A copy that lacks one field."""
+    """Return a copy without one field."""
     changed = copy.deepcopy(obj)
     functools.reduce(lambda holder, key: holder[key], path[:-1], changed).pop(path[-1])
     return changed
 
 
 def _twice(first: str, second: str) -> Body:
-    """A container whose image stands there twice. JSON decoders, Go's too, take the last one."""
+    """Return a container with two image keys. JSON decoders, including Go's, use the last one."""
     pair = f'"image": "{first}", "image": "{second}"'
     return _constant(REVIEW_BODY.replace(b'"image": "registry.corp.io/web:1"', pair.encode()))
 
@@ -250,7 +250,7 @@ CASES: Final[dict[str, Case]] = {
 
 
 def judged(answer: Answer, body: bytes) -> Verdict:
-    """A 200 that the API server would take."""
+    """Check that the answer is a 200 that the API server accepts; return the verdict."""
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
     assert not answer.closes
@@ -258,12 +258,12 @@ def judged(answer: Answer, body: bytes) -> Verdict:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_unusual_reviews_are_judged(server: Standing, name: str) -> None:
+async def test_unusual_reviews_are_judged(server: MonitoredServer, name: str) -> None:
     case = CASES[name]
     body = case.body()
     async with server.connected() as connection:
         verdict = judged(await connection.ask(request(body)), body)
-        # Whether it comes whole or in pieces, with its length or in chunks.
+        # The verdict is the same for one piece and several, and for Content-Length and chunks.
         pieces = [body[:50], body[50:-50], body[-50:]]
         assert judged(await connection.ask(chunked(pieces) + b"0\r\n\r\n"), body) == verdict
     assert verdict.allowed == case.allowed
@@ -276,8 +276,8 @@ async def test_unusual_reviews_are_judged(server: Standing, name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [9_000, 50_000, 70_000, 1_000_000])
-async def test_a_large_body_in_two_pieces_is_judged(server: Standing, size: int) -> None:
-    """The last piece is longer than a header may be, and is none."""
+async def test_a_large_body_in_two_pieces_is_judged(server: MonitoredServer, size: int) -> None:
+    """The last piece is longer than the limit of a header, but is part of the body."""
     body = with_padding(b'"' + b" " * size + b'"')
     content = request(body)
     async with server.connected() as connection:
@@ -288,7 +288,7 @@ async def test_a_large_body_in_two_pieces_is_judged(server: Standing, size: int)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "object-null-on-delete"])
-async def test_the_mutating_endpoint_allows_unusual_reviews(server: Standing, name: str) -> None:
+async def test_the_mutating_endpoint_allows_unusual_reviews(server: MonitoredServer, name: str) -> None:
     body = CASES[name].body()
     async with server.connected() as connection:
         answer = await connection.ask(request(body, path="/mutate-image"))
@@ -299,7 +299,7 @@ async def test_the_mutating_endpoint_allows_unusual_reviews(server: Standing, na
 
 
 @pytest.mark.parametrize("image", [GOOD_IMAGE, "evil.io/web:1", "registry.corp.io/{n}", "evil.io/{n}"])
-async def test_1_000_containers_are_judged_within_50_ms(server: Standing, image: str) -> None:
+async def test_1_000_containers_are_judged_within_50_ms(server: MonitoredServer, image: str) -> None:
     """Even when no two of them are the same."""
     turns = itertools.count()
 
@@ -355,7 +355,7 @@ CONTAINER: Final = '{"image":"a"}'
 @pytest.mark.parametrize("name", MANY)
 @pytest.mark.parametrize("count", [1001, 10_000, 0], ids=["1,001", "10,000", "most"])
 async def test_objects_with_too_many_items_are_rejected_within_250_ms(
-    server: Standing, name: str, count: int
+    server: MonitoredServer, name: str, count: int
 ) -> None:
     most, make = MANY[name]
     body = make(count or most)
@@ -364,7 +364,7 @@ async def test_objects_with_too_many_items_are_rejected_within_250_ms(
         assert f"too many images ({count or most}; at most 1,000)" in verdict.message
 
 
-async def test_an_old_object_with_a_million_items_is_compared_within_250_ms(server: Standing) -> None:
+async def test_an_old_object_with_a_million_items_is_compared_within_250_ms(server: MonitoredServer) -> None:
     """None of its images counts as present."""
     marked = {**pod(), "spec": {"containers": "@"}}
     for image in (GOOD_IMAGE, "evil.io/web:1"):
@@ -374,8 +374,8 @@ async def test_an_old_object_with_a_million_items_is_compared_within_250_ms(serv
             assert verdict.allowed == (image == GOOD_IMAGE)
 
 
-async def _within(seconds: float, server: Standing, make: Body) -> list[Verdict]:
-    """The answers to as many tries as it takes for the event loop to spend so little on one.
+async def _within(seconds: float, server: MonitoredServer, make: Body) -> list[Verdict]:
+    """Repeat the review until the event loop spends at most ``seconds`` on one; return the answers.
 
     Processor time: the machine has other things to do. The caller waits as long on one that has not.
     """
@@ -401,7 +401,7 @@ async def _within(seconds: float, server: Standing, make: Body) -> list[Verdict]
         "a=b&&&=&timeout=5s", "?", "timeout=5s#fragment", "timeout=10s",
     ],
 )  # fmt: skip
-async def test_an_invalid_timeout_is_ignored(server: Standing, query: str) -> None:
+async def test_an_invalid_timeout_is_ignored(server: MonitoredServer, query: str) -> None:
     async with server.connected() as connection:
         answer = await connection.ask(request(REVIEW_BODY, path=f"/validate-image?{query}"))
         assert judged(answer, REVIEW_BODY).allowed
@@ -431,7 +431,7 @@ MALFORMED: Final = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_malformed_http_gets_400_and_ends_the_connection(server: Standing, name: str) -> None:
+async def test_malformed_http_gets_400_and_ends_the_connection(server: MonitoredServer, name: str) -> None:
     async with server.connected() as connection:
         answer = await connection.ask(MALFORMED[name])
         assert answer.status == 400
@@ -441,7 +441,7 @@ async def test_malformed_http_gets_400_and_ends_the_connection(server: Standing,
 
 
 @pytest.mark.parametrize("name", ["tls-hello-inside-tls", "http-2-preface", "9-kb-header-in-20-fields"])
-async def test_the_plain_port_refuses_malformed_http(server: Standing, name: str) -> None:
+async def test_the_plain_port_refuses_malformed_http(server: MonitoredServer, name: str) -> None:
     async with server.connected("health") as connection:
         answer = await connection.ask(MALFORMED[name])
         assert answer.status == 400
@@ -449,6 +449,6 @@ async def test_the_plain_port_refuses_malformed_http(server: Standing, name: str
         assert await connection.ended()
 
 
-def test_the_log_has_few_lines_and_no_traceback(server: Standing) -> None:
-    """The last test: it looks at what all the others left."""
+def test_the_log_has_few_lines_and_no_traceback(server: MonitoredServer) -> None:
+    """This must be the last test, because it checks the log of all the others."""
     server.check_log()

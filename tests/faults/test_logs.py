@@ -1,4 +1,4 @@
-"""Whoever reads the log stops, leaves or has no room: lines are lost and counted, reviews are not.
+"""The reader of the log stops, leaves or has no room: lines are lost and counted, reviews are not.
 
 The real process, its real pipe. The queue holds 10,000 lines, so that many denials must come before
 one is lost; they are sent in batches on a kept connection, which costs the client little.
@@ -27,12 +27,12 @@ APPROVED: Final = review(pod("registry.corp.io/web:1"))
 REJECTED: Final = review(pod("nginx:1"))
 BATCH: Final = 50
 EXIT_SECONDS: Final = 15.0
-"""A drain's quiet time, the second for the log's rest, and a slow machine."""
+"""The drain's quiet time, one second for the rest of the log, and slack for a slow machine."""
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that is ready and whose log is read only up to there."""
+    """Run a server until it is ready, and read its log only up to that point."""
     policy, ca = tmp_path / "policy.yaml", tmp_path / "ca.crt"
     policy.write_text(policy_text())
     server = Server(
@@ -55,7 +55,7 @@ def read_line(server: Server) -> dict[str, Any]:
 
 
 def deny(connection: http.client.HTTPSConnection, times: int) -> None:
-    """Send as many reviews to be denied; each is answered, and rightly, within the client's deadline."""
+    """Send so many reviews that are denied, and check each answer and its deadline."""
     content = request(json.dumps(REJECTED).encode()) * BATCH
     connection.connect()
     with connection.sock.makefile("rb") as answers:
@@ -78,7 +78,7 @@ def _receive(answers: Any) -> tuple[int, bytes]:
 
 
 def dropped(server: Server) -> int:
-    """Lines lost so far, as an operator sees it."""
+    """Return the number of lost lines from the metric."""
     found = re.search(
         rb"^gatekeeper_py_log_lines_dropped_total (\S+)$", server.get("/metrics")[1], re.MULTILINE
     )
@@ -134,7 +134,7 @@ def test_a_closed_pipe_loses_counted_lines_and_no_review(server: Server) -> None
 
 
 def test_a_second_signal_ends_the_server_at_once_without_a_reader(server: Server) -> None:
-    """Writing the rest of the log is given up after a second."""
+    """The server stops writing the rest of the log after a second."""
     connection = server.connect()
     with contextlib.closing(connection):
         deny(connection, 2000)  # fills the pipe; the connection stays, so that the first signal waits

@@ -1,4 +1,4 @@
-"""A loop that stands still: what is measured, what ``/livez`` says, and when a kubelet acts on it.
+"""A stalled event loop: the metric, the answer of ``/livez``, and when a kubelet acts on it.
 
 ``/livez`` is answered by the loop that it is about. While the loop stands nobody answers, and the
 kubelet's probe times out; several in a row, by the shipped Deployment's numbers, are what restarts
@@ -21,7 +21,7 @@ import yaml
 
 from builders import pod, review
 from contract import check_response
-from faults.standing import standing
+from faults.monitored import monitored_server
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.serving.health import LAG_INTERVAL_SECONDS, STUCK_SECONDS, Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
@@ -97,10 +97,10 @@ async def test_the_metric_grows_when_the_loop_is_blocked(world: World) -> None:
 
 @on_its_loop
 async def test_a_stall_that_has_ended_causes_no_restart(world: World) -> None:
-    """A probe that came meanwhile is answered after it; with the next timer all is well.
+    """A probe that arrives during the stall is answered after it.
 
-    Which of two callbacks that were due runs first is the loop's affair, so that this one answer may
-    still tell of the stall. The next one may not.
+    The order of two due callbacks is up to the event loop, so this answer may still report the stall. The
+    next one must not.
     """
     connection = await Connection.open("127.0.0.1", world.port)
     async with asyncio.TaskGroup() as group:
@@ -143,7 +143,7 @@ def probe(name: str) -> dict[str, Any]:
 
 
 def test_the_shipped_probe_tolerates_a_stall_of_30_seconds() -> None:
-    """Six time-outs in a row, ten seconds apart: more than what ``/livez`` itself calls stuck."""
+    """A restart takes six timeouts, ten seconds apart: longer than the stall that ``/livez`` reports."""
     liveness = probe("livenessProbe")
     assert liveness["httpGet"]["path"] == "/livez"
     least = (liveness["failureThreshold"] - 1) * liveness["periodSeconds"] + liveness["timeoutSeconds"]
@@ -152,12 +152,12 @@ def test_the_shipped_probe_tolerates_a_stall_of_30_seconds() -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with standing(tmp_path) as it:
+    with monitored_server(tmp_path) as it:
         yield it.server
 
 
 def test_a_frozen_process_continues_after_it_resumes(server: Server) -> None:
-    """As on a node that swaps: kept connections are answered, and the metric shows the lag."""
+    """As on a node that swaps: open connections are answered, and the metric shows the lag."""
     document = review(pod("registry.corp.io/web:1"))
 
     def lag() -> float:
@@ -172,7 +172,7 @@ def test_a_frozen_process_continues_after_it_resumes(server: Server) -> None:
         assert ask(connection, document)[0] == 200
 
         def seen_after_another_stop() -> bool:
-            """The gauge shows the last turn only, so that a busy machine may miss it."""
+            """The gauge shows only the last turn, so a busy machine may miss the lag."""
             server.signal(signal.SIGSTOP)
             time.sleep(1.5)
             server.signal(signal.SIGCONT)

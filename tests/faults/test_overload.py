@@ -1,4 +1,4 @@
-"""More than it can hold: some are told to come again, and all else goes on."""
+"""Too many body bytes: some requests get 503, and the server answers everything else."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from typing import Final
 import pytest
 
 from contract import check_response
-from faults.standing import PLAIN, REVIEW, Standing, standing
+from faults.monitored import PLAIN, REVIEW, MonitoredServer, monitored_server
 from wire import Answer, request
 
 MIB: Final = 2**20
 CLIENTS: Final = 12
-"""Of 6 MiB each, three times what all bodies together may hold."""
+"""Each sends 6 MiB; together that is three times the limit of all bodies."""
 
 ROUNDS: Final = 10
-"""A body has two seconds: on a machine that takes in 24 MiB more slowly, there never is too much at once."""
+"""Repeated, because a body has two seconds: a machine that reads 24 MiB more slowly never exceeds the
+limit."""
 
 LIVEZ: Final = request(path="/livez", method="GET", headers=[])
 PART: Final = request(b" " * (6 * MIB), length=6 * MIB + 1)
-Send = Callable[[Standing], Awaitable[Answer | None]]
+Send = Callable[[MonitoredServer], Awaitable[Answer | None]]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    with standing(tmp_path_factory.mktemp("server")) as it:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitoredServer]:
+    with monitored_server(tmp_path_factory.mktemp("server")) as it:
         yield it
 
 
-async def pour(server: Standing) -> Answer | None:
-    """Send nearly all of a large body; the answer, if it was not lost with the connection."""
+async def pour(server: MonitoredServer) -> Answer | None:
+    """Send nearly all of a large body; return the answer, unless it was lost with the connection."""
     async with server.connected() as connection:
         connection.writer.write(PART)
         with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
@@ -41,8 +42,8 @@ async def pour(server: Standing) -> Answer | None:
     return None
 
 
-async def others_go_on(server: Standing, until: asyncio.Task[list[Answer]]) -> None:
-    """A usual review and a probe are answered, again and again, until that is over."""
+async def check_others(server: MonitoredServer, until: asyncio.Task[list[Answer]]) -> None:
+    """Check until ``until`` is done that the server answers usual reviews and probes."""
     async with server.connected() as reviews, server.connected("health") as probes:
         while not until.done():
             answer = await reviews.ask(PLAIN)
@@ -52,31 +53,31 @@ async def others_go_on(server: Standing, until: asyncio.Task[list[Answer]]) -> N
             await asyncio.sleep(0.02)
 
 
-async def sent_at_once(server: Standing, send: Send, times: int) -> list[Answer]:
+async def sent_at_once(server: MonitoredServer, send: Send, times: int) -> list[Answer]:
     found = await asyncio.gather(*(send(server) for _ in range(times)))
     return [answer for answer in found if answer is not None]
 
 
-async def until_shed(server: Standing, send: Send, times: int) -> Sequence[Answer]:
-    """The answers of the first round in which some were told to come again, and how they were."""
+async def until_shed(server: MonitoredServer, send: Send, times: int) -> Sequence[Answer]:
+    """Return the answers of the first round with a 503; check each 503."""
     for _ in range(ROUNDS):
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(sent_at_once(server, send, times))
-            group.create_task(others_go_on(server, sending))
+            group.create_task(check_others(server, sending))
         shed = [answer for answer in sending.result() if answer.status == 503]
         if shed:
             assert {answer.headers.get("retry-after") for answer in shed} == {"1"}
             assert all(list(answer.json()) == ["error"] for answer in shed)
             return sending.result()
-    raise AssertionError("none was told to come again")
+    raise AssertionError("no request got 503")
 
 
-async def test_excess_body_bytes_get_503_while_reviews_and_probes_continue(server: Standing) -> None:
+async def test_excess_body_bytes_get_503_while_reviews_and_probes_continue(server: MonitoredServer) -> None:
     answers = await until_shed(server, pour, CLIENTS)
     assert {answer.status for answer in answers} <= {408, 503}
     assert all(answer.closes for answer in answers)
-    await server.idle()
+    await server.wait_until_idle()
 
 
-def test_the_log_has_no_errors(server: Standing) -> None:
+def test_the_log_has_no_errors(server: MonitoredServer) -> None:
     server.check_log()

@@ -1,4 +1,4 @@
-"""A real ``serve`` whose policy checks, and whose parser process, go through everything that can happen."""
+"""A real ``serve`` with every kind of policy check and every failure of its parser process."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SYNCED: Final = "policy_synced_timestamp_seconds"
 POD: Final = review(pod("registry.corp.io/web:1"))
 
 STALL_SECONDS: Final = 1.0
-"""A review that waits so long waited for a document: on this machine, which runs other tests, too, that is
-all that can be told. The benchmarks measure closer."""
+"""A review that takes this long had to wait for a document. The bound is loose, because other tests run on
+the same machine; the benchmarks measure it closely."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def source(tmp_path: Path) -> AsyncIterator[Source]:
 
 
 def check(text: str, query: str = "", **more: Any) -> bytes:
-    """A request to judge a change of the policy."""
+    """Return a request to check a change of the policy."""
     obj = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -74,21 +74,21 @@ def alive(pid: int) -> bool:
 
 
 async def parser_of(source: Source) -> int:
-    """The parser process, once there is one."""
+    """Wait for the parser process; return its process ID."""
     await eventually(lambda: len(source.children()) == 1)
     return source.children()[0]
 
 
 async def apply(source: Source, text: str) -> None:
-    """Change the policy; return once the server has begun to load it."""
+    """Change the policy, and wait until the server has begun to load it."""
     before = source.metric(SYNCED)
     source.api.apply(text)
     await eventually(lambda: source.metric(SYNCED) > before)
-    source.metric(SYNCED)  # one more answer of its loop, which has given the document to the parser by then
+    source.metric(SYNCED)  # one more turn of its loop, after which the parser has the document
 
 
 async def judged(source: Source, content: bytes) -> dict[str, Any]:
-    """The answer to a check, as an API server gets it: told to come again, it does."""
+    """Return the answer to a check. Like an API server, retry after a 503."""
     async with asyncio.timeout(100):
         while (answer := await ask(source, content)).status == 503:
             assert answer.headers["retry-after"] == "1"
@@ -101,7 +101,7 @@ def address_space(pid: int) -> int:
 
 
 class Probe(threading.Thread):
-    """Asks for reviews on a thread of its own. ``worst`` is the longest that one took, in seconds."""
+    """Sends reviews on a thread of its own. ``worst`` is the longest duration of one, in seconds."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(daemon=True)
@@ -165,7 +165,7 @@ async def test_a_parser_that_is_stuck_is_a_denial_within_the_budget_and_replaced
     assert time.monotonic() - start < 2.0
     assert "it was stopped after 1.5 s" in denial["status"]["message"]
     assert not alive(parser)
-    # A fifth of the time: the next check has to wait, and its caller tries again.
+    # A check may use a fifth of the time: the next one waits, and its caller tries again.
     assert (await judged(source, check(GOOD)))["allowed"]
 
 
@@ -236,7 +236,7 @@ async def test_a_drain_waits_for_a_check_under_way(source: Source) -> None:
         await eventually(lambda: source.metric("inflight_reviews") == 1)
         source.server.signal(signal.SIGTERM)
         await eventually(lambda: source.server.events("draining") != [])
-        await asyncio.sleep(QUIET_SECONDS + 1)  # there is no event for a drain that does not end
+        await asyncio.sleep(QUIET_SECONDS + 1)  # no event marks a drain that has not ended
         assert source.server.process.poll() is None
         os.kill(parser, signal.SIGCONT)
         answer = await connection.receive()
@@ -247,7 +247,7 @@ async def test_a_drain_waits_for_a_check_under_way(source: Source) -> None:
 
 
 async def test_reviews_continue_while_the_worst_document_is_checked(source: Source) -> None:
-    """The most rules that fit into a ConfigMap, and the most that is wrong in one."""
+    """The most rules that fit into a ConfigMap, and the most mistakes."""
     good = policy_text(allow="".join(f"\n  - r{number}.io" for number in range(75_000)))
     bad = policy_text(allow="".join(f"\n  - nginx{number}" for number in range(75_000)))
     probe = Probe(source)

@@ -1,4 +1,4 @@
-"""A real ``serve`` whose ConfigMap goes through everything it can, while reviews are asked of it."""
+"""A real ``serve`` whose ConfigMap changes in every way while it answers reviews."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ REVISIONS = {parse_policy(text).revision: allowed for allowed, text in POLICIES.
 
 @pytest.fixture
 async def source(tmp_path: Path) -> AsyncIterator[Source]:
-    """Ready, with the policy that allows ``CORP`` only."""
+    """Run a ready server with the policy that allows ``CORP`` only."""
     async with following(tmp_path, POLICIES[CORP]) as source:
         yield source
 
 
 class Asked:
-    """Verdicts on a Pod with an image of either registry: one image is rejected, whichever policy holds."""
+    """Verdicts on a Pod with an image of each registry. Both policies reject exactly one image."""
 
     def __init__(self) -> None:
         self.of: dict[str, int] = dict.fromkeys(POLICIES, 0)
 
     async def ask(self, connection: Connection, number: int) -> str:
-        """The registry that is allowed. Few different images, so that verdicts are often remembered ones."""
+        """Return the allowed registry. There are few images, so most verdicts come from the cache."""
         images = {registry: f"{registry}/team/app:{number % 7}" for registry in POLICIES}
         answer = await connection.ask(request(json.dumps(review(pod(*images.values()))).encode()))
         assert answer.status == 200
@@ -51,7 +51,7 @@ class Asked:
 
 @contextmanager
 def stopping(*tasks: asyncio.Task[None]) -> Iterator[None]:
-    """End these tasks afterwards; what they raised meanwhile is raised."""
+    """Cancel these tasks afterwards; raise what they raised."""
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ def stopping(*tasks: asyncio.Task[None]) -> Iterator[None]:
 
 
 async def test_each_review_during_policy_changes_is_judged_by_one_policy(source: Source) -> None:
-    """Fifty changes a second. A verdict of two policies, or one remembered from another, would show."""
+    """Fifty changes a second would expose a verdict of two policies, or a cached one of an older policy."""
     asked = Asked()
 
     async def ask_forever() -> None:

@@ -1,4 +1,4 @@
-"""Nothing in a request makes a real ``serve`` approve more."""
+"""No content of a request makes a real ``serve`` approve more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFUSED: Final = review(pod(IMAGE))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """In the namespace ``bank`` the image is approved, in ``dev-…`` it is only warned of."""
+    """Run a server that approves the image in namespace ``bank`` and only warns about it in ``dev-…``."""
     directory: Path = tmp_path_factory.mktemp("widening")
     (directory / "policy.yaml").write_text(POLICY)
     ca = directory / "ca.crt"
@@ -48,7 +48,7 @@ def _allowed(server: Server, document: dict[str, Any], path: str = "/validate-im
 
 
 def test_the_verdict_depends_on_the_namespace(server: Server) -> None:
-    """Or what is below would be refused for another reason."""
+    """Otherwise the tests below would pass for another reason."""
     allowed = [_allowed(server, review(pod(IMAGE), namespace=name)) for name in ("shop", "bank", "dev-1")]
     assert allowed == [False, True, True]
 
@@ -106,7 +106,7 @@ def test_nothing_in_the_query_widens_the_policy(server: Server, query: str) -> N
 
 
 def test_a_reviewed_policy_is_not_loaded(server: Server) -> None:
-    """Reviews of ConfigMaps are answered for any namespace; none of them changes what holds."""
+    """The server answers reviews of ConfigMaps in any namespace, and none of them changes its policy."""
     configmap = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

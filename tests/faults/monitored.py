@@ -1,4 +1,4 @@
-"""A real ``serve`` that hostile input is sent to, and the question whether it still stands."""
+"""A real ``serve`` under hostile input, with checks that it still answers and has lost no resources."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PLAIN: Final = request(REVIEW_BODY)
 
 PROMPT_SECONDS: Final = 0.1
 TRIES: Final = 20
-"""The machine that runs tests has other things to do: the best of these counts."""
+"""The test machine may be busy, so the fastest of these attempts counts."""
 
 GROWTH_MIB: Final = 48
-"""What may come on top of the memory that the largest inputs took once: allocators keep what they
-had, in other pieces. One body of 7 MiB that stayed for each of ten tests would be more."""
+"""Allowed growth above the memory after warm-up, because allocators keep fragments. Ten leaked bodies of
+7 MiB would exceed it."""
 
 
-class Standing:
-    """The server and what it had before anything was sent to it."""
+class MonitoredServer:
+    """The server, and its file descriptors and memory after warm-up."""
 
     def __init__(self, server: Server, ca: Path) -> None:
         self.server = server
@@ -43,19 +43,19 @@ class Standing:
         self._mib = 0.0
 
     async def warm_up(self, contents: list[bytes]) -> None:
-        """Send what takes most memory, some of it at once, and note where this ends."""
+        """Send the requests that take the most memory, and record the server's resources afterwards."""
         for content in contents:
             async with self.connected() as connection:
                 await connection.ask(content)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(50):
                 await stack.enter_async_context(self.connected())
-        await self.idle()
+        await self.wait_until_idle()
         self._fds, self._mib = self.fds(), self.mib()
 
     @contextlib.asynccontextmanager
     async def connected(self, listener: str = "webhook") -> AsyncIterator[Connection]:
-        """A connection to the webhook, or a plain one to ``health``."""
+        """Open a TLS connection to the webhook, or a plain one to ``health``."""
         trust = self.trust if listener == "webhook" else None
         connection = await Connection.open(*self.server.address(listener), trust)
         try:
@@ -63,8 +63,8 @@ class Standing:
         finally:
             await connection.close()
 
-    async def answers(self) -> None:
-        """A usual review is approved, and promptly."""
+    async def check_answers(self) -> None:
+        """Check that the server approves a usual review within ``PROMPT_SECONDS``."""
         seconds: list[float] = []
         async with self.connected() as connection:
             while len(seconds) < TRIES:
@@ -77,19 +77,19 @@ class Standing:
                     return
         raise AssertionError(f"slow: {seconds}")
 
-    async def unharmed(self) -> None:
-        """Check that it answers, and has no more connections, file descriptors and memory than before."""
-        await self.answers()
-        await self.idle()
+    async def check_unharmed(self) -> None:
+        """Check that the server answers, and has no more connections, descriptors and memory than before."""
+        await self.check_answers()
+        await self.wait_until_idle()
         await eventually(lambda: self.fds() <= self._fds)
         await eventually(lambda: self.mib() < self._mib + GROWTH_MIB)
 
-    async def idle(self) -> None:
-        """Return whether no connection is open and no request is in progress."""
+    async def wait_until_idle(self) -> None:
+        """Wait until no connection is open and no request is in progress."""
         await eventually(lambda: self.metric("connections") == self.metric("inflight_reviews") == 0)
 
     def metric(self, name: str) -> float:
-        """A sample without labels."""
+        """Return the value of a metric without labels."""
         status, body = self.server.get("/metrics")
         assert status == 200
         return next(
@@ -102,11 +102,11 @@ class Standing:
         return sum(1 for _ in (self._process / "fd").iterdir())
 
     def loop_seconds(self) -> float:
-        """Processor time of the thread of the event loop."""
+        """Return the processor time of the event loop's thread, in seconds."""
         return int((self._process / "schedstat").read_text().split()[0]) / 1e9
 
     def mib(self) -> float:
-        """Resident memory."""
+        """Return the resident memory, in MiB."""
         pages = int((self._process / "statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -126,8 +126,8 @@ class Standing:
 
 
 @contextlib.contextmanager
-def standing(directory: Path, *arguments: str) -> Iterator[Standing]:
-    """Run ``serve`` with a policy in ``directory``; it ends with the block."""
+def monitored_server(directory: Path, *arguments: str) -> Iterator[MonitoredServer]:
+    """Run ``serve`` with a policy in ``directory`` until the block ends."""
     policy, ca = directory / "policy.yaml", directory / "ca.crt"
     policy.write_text(policy_text())
     server = Server(
@@ -137,13 +137,13 @@ def standing(directory: Path, *arguments: str) -> Iterator[Standing]:
     try:
         server.address("webhook")
         server.wait(server.is_ready)
-        yield Standing(server, ca)
+        yield MonitoredServer(server, ca)
     finally:
         server.end()
 
 
-def warmed_up(directory: Path, contents: list[bytes], *arguments: str) -> Iterator[Standing]:
-    """The same, warmed up; for a fixture."""
-    with standing(directory, *arguments) as server:
+def warmed_up(directory: Path, contents: list[bytes], *arguments: str) -> Iterator[MonitoredServer]:
+    """Run a warmed-up server, for a fixture."""
+    with monitored_server(directory, *arguments) as server:
         asyncio.run(server.warm_up(contents))
         yield server
