@@ -62,7 +62,7 @@ def main() -> None:
             taken.append(removal(site, connection, body))
             site.wait_in_step()
         connection.close()
-        said = {
+        histogram = {
             part: site.metric(f'gatekeeper_py_fastpath_sync_seconds_{part}{{change="tightened"}}')
             for part in ("sum", "count")
         }
@@ -75,8 +75,8 @@ def main() -> None:
             "count": len(taken),
         },
         "controller_says_seconds": {
-            "mean": round(said["sum"] / said["count"], 3),
-            "count": int(said["count"]),
+            "mean": round(histogram["sum"] / histogram["count"], 3),
+            "count": int(histogram["count"]),
         },
     }
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")

@@ -126,7 +126,7 @@ class Evaluator:
 
     def _ask(self, question: dict[str, Any], review: dict[str, Any]) -> dict[str, Any]:
         request = review["request"]
-        asked = {
+        request_line = {
             **question,
             "group": request["kind"]["group"],
             "kind": request["kind"]["kind"],
@@ -140,7 +140,7 @@ class Evaluator:
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(request_line) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         if answer.get("problem"):

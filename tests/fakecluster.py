@@ -77,9 +77,9 @@ class FakeCluster:
     def add(self, path: str, *objects: dict[str, Any]) -> None:
         self.lists.setdefault(path, []).extend(objects)
 
-    def asked(self, path: str) -> list[dict[str, str]]:
+    def queries(self, path: str) -> list[dict[str, str]]:
         """The queries that came for a path."""
-        return [query for asked, query in self.requests if asked == path]
+        return [query for queries, query in self.requests if queries == path]
 
     @contextmanager
     def serving(self) -> Iterator[FakeCluster]:

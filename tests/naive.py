@@ -118,11 +118,11 @@ def matches(rule: Any, image: Image) -> bool:
     below = segments[-1] in {"", "**"} if slash else True
     if below:
         segments.pop()
-    wanted = fold(host)
-    assert wanted is not None
-    if wanted == "docker.io" and len(segments) == 1 and not below:
+    pattern_host = fold(host)
+    assert pattern_host is not None
+    if pattern_host == "docker.io" and len(segments) == 1 and not below:
         segments = ["library", *segments]
-    if not host_like(wanted, image.host):
+    if not host_like(pattern_host, image.host):
         return False
     if len(image.path) <= len(segments) if below else len(image.path) != len(segments):
         return False
@@ -139,8 +139,8 @@ def host_like(pattern: str, host: str) -> bool:
     if host.startswith("["):
         return False
     name, _, port = host.partition(":")
-    wanted, _, wanted_port = pattern.partition(":")
-    labels, globs = name.split("."), wanted.split(".")
+    pattern_host, _, wanted_port = pattern.partition(":")
+    labels, globs = name.split("."), pattern_host.split(".")
     return port == wanted_port and len(labels) == len(globs) and all(map(like, globs, labels))
 
 

@@ -54,7 +54,10 @@ def instants(until: datetime | None) -> Iterator[datetime]:
 
 
 def objection(
-    document: dict[str, Any], asked: dict[str, Any], endpoint: Endpoint, until: datetime | None = None
+    document: dict[str, Any],
+    document_of_review: dict[str, Any],
+    endpoint: Endpoint,
+    until: datetime | None = None,
 ) -> str:
     """Return what a webhook would have said about a request that was skipped; empty when the law holds.
 
@@ -63,15 +66,15 @@ def objection(
     """
     text = json.dumps(document, default=str)
     for compiled in _policies(text, until):
-        request = wire.parse(asked)
+        request = wire.parse(document_of_review)
         judge = admission.validate if endpoint == "validating" else admission.mutate
         for answer in ANSWERS if compiled.looked_up_hosts else ANSWERS[:1]:
             outcome = judge(request, compiled, Facts(partial(_answer, answer)))
             response = outcome.response
             if outcome.verdict != "allowed" or not response.allowed or response.warnings or response.patch:
                 return f"{outcome.verdict} at {compiled.instant}: {response}"
-    namespace = asked["request"].get("namespace")
-    for slot in slots(POD, asked["request"]["object"], {}):
+    namespace = document_of_review["request"].get("namespace")
+    for slot in slots(POD, document_of_review["request"]["object"], {}):
         if endpoint == "mutating":
             if naive.rewritten(document, str(slot.value)):
                 return f"a mirror has {slot.value}"

@@ -167,15 +167,15 @@ def test_the_denial_of_the_readme_is_the_one_users_get() -> None:
     message = admission.validate(manifest.request, policy).response.message
     configuration = yaml.safe_load((ROOT / "k8s/base/webhooks/validating.yaml").read_text(encoding="utf-8"))
     webhook = next(hook["name"] for hook in configuration["webhooks"] if hook["name"].startswith("pods."))
-    said = (
+    shown_text = (
         "$ kubectl apply -f dockerhub.yaml Error from server (Forbidden): error when creating "
         f'"dockerhub.yaml": admission webhook "{webhook}" denied the request: {message}'
     )
-    assert said.split() == blocks(README, "console")[0].split()
+    assert shown_text.split() == blocks(README, "console")[0].split()
 
 
 @pytest.mark.parametrize(
-    ("said", "images"),
+    ("shown_text", "images"),
     [
         pytest.param("matches no rule", ["nginx:1.27"], id="unlisted"),
         pytest.param("is denied by deny[0] …", ["registry.corp.example/web:latest"], id="denied"),
@@ -186,15 +186,15 @@ def test_the_denial_of_the_readme_is_the_one_users_get() -> None:
     ],
 )
 def test_the_page_for_developers_has_the_words_of_denials(
-    said: str, images: list[str], tmp_path: Path
+    shown_text: str, images: list[str], tmp_path: Path
 ) -> None:
     page = (ROOT / "docs/refused.md").read_text(encoding="utf-8")
-    assert f"| `{said}` |" in page
+    assert f"| `{shown_text}` |" in page
     policy = parse_policy((ROOT / "examples/policy.yaml").read_text(encoding="utf-8")).at(NOW)
     file = tmp_path / "pod.json"
     file.write_text(json.dumps(pod(*images)))
     (manifest,) = read_manifests(str(file))
-    assert said.removesuffix(" …") in admission.validate(manifest.request, policy).response.message
+    assert shown_text.removesuffix(" …") in admission.validate(manifest.request, policy).response.message
 
 
 def test_the_demo_names_the_webhooks_as_they_are_registered() -> None:

@@ -109,9 +109,9 @@ def test_names_for_a_certificate_from_files_are_those_it_has_to_cover() -> None:
     assert _tls(cert=FILE, key=FILE).hostnames == (), "callers may use any of its names"
 
 
-@pytest.mark.parametrize("asked", [True, False], ids=["asked-for", "by-default"])
-def test_a_self_signed_certificate_is_the_default_with_a_policy_file(asked: bool) -> None:  # noqa: FBT001
-    tls = _tls(self_signed=asked)
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "by-default"])
+def test_a_self_signed_certificate_is_the_default_with_a_policy_file(explicit: bool) -> None:  # noqa: FBT001
+    tls = _tls(self_signed=explicit)
     assert tls.self_signed
     assert tls.hostnames == DEFAULT_HOSTNAMES == ("localhost", "127.0.0.1", "::1")
     assert _tls(hostnames=("a.svc",)).hostnames == ("a.svc",)
@@ -124,7 +124,7 @@ def test_a_self_signed_certificate_with_a_configmap_must_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         pytest.param({"cert": FILE}, "--tls-key", id="cert-alone"),
         pytest.param({"key": FILE}, "--tls-cert", id="key-alone"),
@@ -133,6 +133,6 @@ def test_a_self_signed_certificate_with_a_configmap_must_be_asked_for() -> None:
         pytest.param({"client_names": ("a",)}, "--client-ca", id="client-name-alone"),
     ],
 )
-def test_contradicting_options_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_contradicting_options_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         _tls(**changes)

@@ -141,15 +141,15 @@ class Programs:
             _say(f"{name}: taken from {path}")
             (directory / name).symlink_to(path)
         for product in self.products:
-            wanted = {name: package for name, package in product.packages.items() if name not in assets}
-            if not wanted:
+            missing = {name: package for name, package in product.packages.items() if name not in assets}
+            if not missing:
                 continue
-            _say(f"building {', '.join(wanted)} {product.version(self.root)} …")
+            _say(f"building {', '.join(missing)} {product.version(self.root)} …")
             began = time.monotonic()
             # For one package, name the output file: Go would call etcd's binary "server".
-            output = f"{directory}/{next(iter(wanted))}" if len(wanted) == 1 else f"{directory}/"
+            output = f"{directory}/{next(iter(missing))}" if len(missing) == 1 else f"{directory}/"
             flags = product.linker_flags(self.root)
-            command = [go, *GO_BUILD, "-ldflags", flags, "-o", output, *wanted.values()]
+            command = [go, *GO_BUILD, "-ldflags", flags, "-o", output, *missing.values()]
             status = subprocess.run(
                 command,
                 cwd=self.root / product.folder,
@@ -158,9 +158,9 @@ class Programs:
                 check=False,
             ).returncode
             if status != 0:
-                names = ", ".join(wanted)
+                names = ", ".join(missing)
                 raise BuildError(f"building {names} failed with status {status}; its output is above")
-            _say(f"built {', '.join(wanted)} in {time.monotonic() - began:.0f} s")
+            _say(f"built {', '.join(missing)} in {time.monotonic() - began:.0f} s")
 
     def _directory(self, go: str, assets: Mapping[str, Path]) -> Path:
         """Return the directory in which the binaries of these sources are, or will be."""

@@ -175,9 +175,9 @@ def packages(files: Iterable[Path]) -> set[str]:
     """Return the Debian packages of these files; files below /usr/local and /opt belong to none."""
     own = {str(file) for file in files if not file.is_relative_to("/usr/local") and file.parts[1] != "opt"}
     # Before Debian 13, packages list files at /lib that are at /usr/lib once links are resolved.
-    asked = own | {path.removeprefix("/usr") for path in own}
+    names = own | {path.removeprefix("/usr") for path in own}
     found = subprocess.run(
-        ["dpkg-query", "--search", *sorted(asked)],
+        ["dpkg-query", "--search", *sorted(names)],
         capture_output=True,
         text=True,
         check=False,  # 1 when one of the paths is unknown

@@ -71,12 +71,12 @@ def _measure(arguments: argparse.Namespace) -> int:
     binary = arguments.gatekeeper or gatekeeper.cached()
     cases, left_out = available(gatekeeper=binary is not None)
     if arguments.cases:
-        asked = {report.BASE, *arguments.cases}
-        for name in asked & left_out.keys():
+        requested = {report.BASE, *arguments.cases}
+        for name in requested & left_out.keys():
             say(f"error: {name} can't be measured: {left_out[name]}")
             return 1
-        left_out |= {case.name: "not asked for" for case in cases if case.name not in asked}
-        cases = [case for case in cases if case.name in asked]
+        left_out |= {case.name: "not asked for" for case in cases if case.name not in requested}
+        cases = [case for case in cases if case.name in requested]
     for name, reason in left_out.items():
         say(f"left out: {name}: {reason}")
 

@@ -148,10 +148,10 @@ def start(
     Raises FileNotFoundError without the manifest beside the binary, TimeoutError when it isn't ready.
     """
     documents = yaml.safe_load_all((binary.parent / MANIFEST).read_text(encoding="utf-8"))
-    wanted = [
+    objects = [
         each for each in documents if each and each["kind"] in {"Namespace", "CustomResourceDefinition"}
     ]
-    _apply(plane, *wanted)
+    _apply(plane, *objects)
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     certificates = plane.directory / "gatekeeper"
     certificates.mkdir()

@@ -192,7 +192,7 @@ class Bench:
     def _figures(self, plan: Plan, server: Server, case: Case) -> Figures:
         ours_only = case.server.contestant is None
         before = self._cache(server) if ours_only else (0.0, 0.0)
-        asked = self._lookups(server) if case.server.verified else {}
+        before_lookups = self._lookups(server) if case.server.verified else {}
         result, used, samples, extra = self._generate(plan, server, case)
         figures: Figures = figures_of(result) | used | extra
         if ours_only:
@@ -200,7 +200,7 @@ class Bench:
             hits, misses = now[0] - before[0], now[1] - before[1]
             figures["hit_rate"] = hits / (hits + misses) if hits + misses else None
         if case.server.verified:
-            figures |= {name: count - asked[name] for name, count in self._lookups(server).items()}
+            figures |= {name: count - before_lookups[name] for name, count in self._lookups(server).items()}
         for part in case.load.parts:
             if part.label:
                 percentiles = result["by_body"][str(self.bodies.path(part.body))]

@@ -71,7 +71,7 @@ class ScriptedRegistry:
             text = text.replace(service, host)
         return text
 
-    def asked(self) -> int:
+    def request_count(self) -> int:
         """Return how many requests for manifests it has received."""
         host, _, port = self._hosts[FAST].partition(":")
         context = ssl.create_default_context(cafile=self._ca)
@@ -92,7 +92,7 @@ class ScriptedRegistry:
         self._process.stdout.close()
 
 
-class _Asked:
+class _RequestCount:
     """How many manifests were asked for on all ports."""
 
     count = 0
@@ -101,9 +101,9 @@ class _Asked:
 class _Connection(asyncio.Protocol):
     """One client, which sends a request after the answer to the one before."""
 
-    def __init__(self, service: str, asked: _Asked) -> None:
+    def __init__(self, service: str, request_count: _RequestCount) -> None:
         self._service = service
-        self._asked = asked
+        self._count = request_count
         self._received = b""
         self._transport: asyncio.Transport
 
@@ -119,10 +119,10 @@ class _Connection(asyncio.Protocol):
 
     def _answer(self, path: bytes) -> None:
         if path == b"/asked":
-            number = b"%d" % self._asked.count
+            number = b"%d" % self._count.count
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(number), number))
             return
-        self._asked.count += 1
+        self._count.count += 1
         answer = _ABSENT if path.startswith(b"/v2/absent/") else _FOUND
         if self._service == FAST:
             self._transport.write(answer)
@@ -135,7 +135,7 @@ async def _serve(certificate: Path, key: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     ports: dict[str, Any] = {}
-    asked = _Asked()
+    request_count = _RequestCount()
     # Bound and not listening: it refuses connections, and nobody else can take the port.
     refusing = socket.socket()
     refusing.bind(("127.0.0.1", 0))
@@ -143,7 +143,7 @@ async def _serve(certificate: Path, key: Path) -> None:
     for service in SERVICES:
         if service != DOWN:
             server = await loop.create_server(
-                partial(_Connection, service, asked), "127.0.0.1", 0, ssl=context
+                partial(_Connection, service, request_count), "127.0.0.1", 0, ssl=context
             )
             ports[service] = server.sockets[0].getsockname()[1]
     ended = asyncio.Event()

@@ -50,8 +50,8 @@ def required(folder: str, module: str) -> str:
 def pins() -> dict[str, str]:
     """Return the versions that ``requirements.txt`` pins, by package."""
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    wanted = [line.partition(";")[0].strip() for line in lines if line and not line.startswith("#")]
-    return dict(line.split("==") for line in wanted)
+    requirements = [line.partition(";")[0].strip() for line in lines if line and not line.startswith("#")]
+    return dict(line.split("==") for line in requirements)
 
 
 def python_environment() -> Path:

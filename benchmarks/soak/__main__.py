@@ -127,7 +127,7 @@ def _under_load(
         samples=sampler.samples,
         livez=sampler.livez,
         sampled_late=sampler.late,
-        probe_asked=probe.asked,
+        probe_asked=probe.reviews_sent,
         probe_wrong=probe.wrong,
         probe_failed=probe.failed,
         faults=faults,

@@ -54,7 +54,7 @@ class VerdictProbe(threading.Thread):
 
     def __init__(self, port: int, policies: PolicyFile, certificate: CertificateFiles) -> None:
         super().__init__(daemon=True)
-        self.asked = 0
+        self.reviews_sent = 0
         self.wrong: list[str] = []
         self.failed: list[str] = []
         self.seen = ""
@@ -69,9 +69,9 @@ class VerdictProbe(threading.Thread):
     def run(self) -> None:
         connection = self._connect()
         while not self._ended.wait(PROBE_SECONDS):
-            uid = f"probe-{self.asked}"
+            uid = f"probe-{self.reviews_sent}"
             body = pod_review(size=2300, images=(TOGGLED, TOGGLED), uid=uid)
-            self.asked += 1
+            self.reviews_sent += 1
             sent = time.monotonic()
             try:
                 connection.request(

@@ -71,8 +71,8 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     yield f"| dials | {load['dials']:,} |"
     wrong, failed = len(outcome.probe_wrong), len(outcome.probe_failed)
     yield f"| verdicts probed across reloads, wrong, failed | {outcome.probe_asked:,}, {wrong}, {failed} |"
-    told, dropped = outcome.reviews_told, outcome.lines_dropped
-    yield f"| log lines of reviews, due, dropped | {outcome.reviews_logged:,}, {told:,.0f}, {dropped:.0f} |"
+    due, dropped = outcome.reviews_told, outcome.lines_dropped
+    yield f"| log lines of reviews, due, dropped | {outcome.reviews_logged:,}, {due:,.0f}, {dropped:.0f} |"
     yield f"| exit code | {outcome.exit_code} |"
     yield ""
     yield "| over the second half | growth, 95 % interval | allowed |"

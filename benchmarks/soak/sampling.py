@@ -49,8 +49,8 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         due = time.monotonic() + INTERVAL_SECONDS
         while not self._ended.wait(INTERVAL_SECONDS):
-            asked = time.monotonic()
-            self.late = max(self.late, asked - due)
+            sent = time.monotonic()
+            self.late = max(self.late, sent - due)
             try:
                 status, body = self._server.health("/livez", LIVEZ_SECONDS)
                 answered = time.monotonic()
@@ -60,7 +60,7 @@ class Sampler(threading.Thread):
             else:
                 if status != 200:
                     self.livez.append(f"second {self.second:.0f}: {status} {body[:200]!r}")
-                self.samples.append(Sample(round(self.second, 2), round((answered - asked) * 1000, 2), held))
+                self.samples.append(Sample(round(self.second, 2), round((answered - sent) * 1000, 2), held))
             due = time.monotonic() + INTERVAL_SECONDS
 
     def stop(self) -> None:

@@ -66,9 +66,9 @@ def test_the_registry_answers_and_counts(
     path: str,
     answer: tuple[int, str | None],
 ) -> None:
-    before = registry.asked()
+    before = registry.request_count()
     assert ask(registry, certificate, service, path) == answer
-    assert registry.asked() == before + 1
+    assert registry.request_count() == before + 1
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_soak_in_which_nothing_went_wrong_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "problem"),
     [
         pytest.param(
             {"load": {**LOAD, "wrong": 1, "wrong_examples": ["uid"]}}, "1 good requests wrong", id="wrong"
@@ -99,9 +99,9 @@ def test_a_soak_in_which_nothing_went_wrong_passes() -> None:
         pytest.param({"after": replace(PASSED.after, threads=20)}, "threads", id="threads-left"),
     ],
 )
-def test_one_problem_fails_the_soak(changes: dict[str, Any], said: str) -> None:
+def test_one_problem_fails_the_soak(changes: dict[str, Any], problem: str) -> None:
     (found,) = problems(replace(PASSED, **changes))
-    assert said in found
+    assert problem in found
 
 
 def test_growth_within_what_is_allowed_passes() -> None:

@@ -80,9 +80,9 @@ def test_chart_and_overlay_render_the_same_objects(helm: Helm, overlay: str, val
     expected = kustomize(INSTALLED / overlay)
     policy = {**values["policy"], "document": policy_of(expected)}
     rendered = comparable(helm.objects(values={**values, "policy": policy}))
-    wanted = comparable(expected)
-    assert rendered.keys() == wanted.keys()
-    for name, each in wanted.items():
+    expected_objects = comparable(expected)
+    assert rendered.keys() == expected_objects.keys()
+    for name, each in expected_objects.items():
         assert rendered[name] == each, name
 
 

@@ -23,7 +23,7 @@ class Server:
         self.status = 200
         self.chunks: list[bytes] = [b"{}"]
         self.cut = False
-        self.asked: list[tuple[str, str, dict[str, str], str, bytes]] = []
+        self.requests: list[tuple[str, str, dict[str, str], str, bytes]] = []
         self.url = ""
         self.connections = 0
         self.refusal: Exception | None = None
@@ -39,7 +39,7 @@ class Server:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
-        self.asked.append((request.method, request.path, dict(request.query), request.content_type, body))
+        self.requests.append((request.method, request.path, dict(request.query), request.content_type, body))
         response = web.StreamResponse(status=self.status)
         await response.prepare(request)
         for chunk in self.chunks:
@@ -77,7 +77,7 @@ def status(code: int, reason: str) -> dict[str, Any]:
 async def test_get(server: Server, api: ApiClient) -> None:
     server.answers(200, {"kind": "Secret"})
     assert await api.get("/a") == {"kind": "Secret"}
-    assert server.asked == [("GET", "/a", {}, "application/json", b"")]
+    assert server.requests == [("GET", "/a", {}, "application/json", b"")]
 
 
 async def test_create_takes_nothing_from_whoever_was_first(server: Server, api: ApiClient) -> None:
@@ -86,7 +86,7 @@ async def test_create_takes_nothing_from_whoever_was_first(server: Server, api: 
     other = ApiClient(server.connect, field_manager="us")
     await other.create("/a", {"x": 2})
     await other.close()
-    (method, _, query, content_type, body), (_, _, others_query, *_) = server.asked
+    (method, _, query, content_type, body), (_, _, others_query, *_) = server.requests
     assert (method, content_type, body) == ("PATCH", "application/apply-patch+yaml", b'{"x":1}')
     assert query["force"] == "false"
     assert query["fieldManager"].startswith("us-")
@@ -96,7 +96,7 @@ async def test_create_takes_nothing_from_whoever_was_first(server: Server, api: 
 async def test_replace_and_delete(server: Server, api: ApiClient) -> None:
     await api.replace("/a", {"x": 1})
     await api.delete("/a")
-    assert server.asked == [
+    assert server.requests == [
         ("PUT", "/a", {"fieldManager": "us"}, "application/json", b'{"x":1}'),
         ("DELETE", "/a", {}, "application/json", b""),
     ]
@@ -175,7 +175,7 @@ async def test_no_connection(server: Server, api: ApiClient, refusal: Exception)
 async def test_changes(server: Server, api: ApiClient, chunk: bytes, hints: int) -> None:
     server.chunks = [chunk]
     assert len([None async for _ in api.changes("/all", "one")]) == hints
-    _, path, query, *_ = server.asked[0]
+    _, path, query, *_ = server.requests[0]
     assert (path, query["watch"], query["fieldSelector"]) == ("/all", "1", "metadata.name=one")
 
 
@@ -183,7 +183,7 @@ async def test_changes_of_a_whole_collection(server: Server, api: ApiClient) -> 
     server.cut = True
     with pytest.raises(ApiError):
         _ = [None async for _ in api.changes("/all", "")]
-    assert "fieldSelector" not in server.asked[0][2]
+    assert "fieldSelector" not in server.requests[0][2]
 
 
 async def test_requests_at_the_same_time_share_one_session(server: Server, api: ApiClient) -> None:
@@ -201,4 +201,4 @@ async def test_text_of_a_pod(server: Server, api: ApiClient) -> None:
 
 async def test_post_adds_to_a_collection(server: Server, api: ApiClient) -> None:
     await api.post("/events", {"x": 1})
-    assert server.asked == [("POST", "/events", {"fieldManager": "us"}, "application/json", b'{"x":1}')]
+    assert server.requests == [("POST", "/events", {"fieldManager": "us"}, "application/json", b'{"x":1}')]

@@ -188,7 +188,7 @@ class TestServiceAccount:
             await until(lambda: following.pauses[1:])
 
         assert following.problems[0].startswith(f"certificate of 127.0.0.1:{api.port}: IP address mismatch")
-        assert not api.asked
+        assert not api.requests
 
     async def test_a_client_certificate_that_is_refused_is_read_again(
         self, api: FakeApi, authority: trustme.CA, tmp_path: Path
@@ -212,7 +212,7 @@ class TestServiceAccount:
         write(expired)
         async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ={})) as following:
             await until(lambda: following.pauses[1:])
-            assert not api.asked
+            assert not api.requests
             write(accepted)
             await until(lambda: api.watching)
 
@@ -246,9 +246,9 @@ class TestProxies:
         async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
             await until(lambda: following.texts == ["first"])
 
-        assert proxy.asked[0].startswith("CONNECT api.cluster.test:")
-        assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in proxy.asked[0]
-        assert TOKEN not in "".join(proxy.asked)
+        assert proxy.requests[0].startswith("CONNECT api.cluster.test:")
+        assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in proxy.requests[0]
+        assert TOKEN not in "".join(proxy.requests)
 
     async def test_no_proxy_connects_directly(self, kubeconfig: Path, proxy: Proxy) -> None:
         environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": ".cluster.test"}
@@ -257,7 +257,7 @@ class TestProxies:
             await until(lambda: following.pauses)
 
         assert following.problems[0].startswith("cannot connect to api.cluster.test:")
-        assert not proxy.asked
+        assert not proxy.requests
 
     async def test_the_kubeconfigs_proxy_wins(self, kubeconfig: Path, proxy: Proxy) -> None:
         amend(kubeconfig, **{"proxy-url": f"http://127.0.0.1:{proxy.port}"})
@@ -291,7 +291,7 @@ class Proxy:
     """A proxy that tunnels everything to one port of this host."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.port = 0
         self.port_behind = 0
         self.answer = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -315,7 +315,7 @@ class Proxy:
 
     async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
             writer.write(self.answer)
             if b" 200 " not in self.answer:
                 return
@@ -487,7 +487,7 @@ class TestFinding:
         (await connection.get("/api/v1/x", {}, LIMITS)).close()
         await connection.close()
 
-        assert api.asked[0].path == "/k8s/clusters/c-1/api/v1/x"
+        assert api.requests[0].path == "/k8s/clusters/c-1/api/v1/x"
 
     def test_a_missing_configuration_is_an_error_that_lists_the_searched_files(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"no cluster configuration.*not in a Pod.*--kubeconfig"):

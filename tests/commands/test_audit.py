@@ -69,28 +69,28 @@ def audit(cluster: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_table_shows_what_would_be_refused_and_where_it_runs(audit: Audit) -> None:
-    said = audit()
-    assert said.code == 1
+    done = audit()
+    assert done.code == 1
     width = len(f"quay.io/team/tool@{DIGEST}")
-    assert said.out.splitlines() == [
+    assert done.out.splitlines() == [
         f"{'IMAGE':{width}}  REASON    COUNT  WHERE",
         f"{'nginx:1.25':{width}}  unlisted      3  Deployment shop/web, Pod shop/web-1, Pod shop/web-2",
         f"quay.io/team/tool@{DIGEST}  unlisted      1  Pod bank/tool",
         "4 objects, 3 images: 2 rejected, 1 approved",
     ]
-    assert said.err == ""
+    assert done.err == ""
 
 
 def test_a_clean_cluster_is_one_line_and_exit_0(audit: Audit) -> None:
-    said = audit(policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
-    assert (said.code, said.out, said.err) == (0, "4 objects, 3 images: 0 rejected, 3 approved\n", "")
+    done = audit(policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
+    assert (done.code, done.out, done.err) == (0, "4 objects, 3 images: 0 rejected, 3 approved\n", "")
 
 
 def test_html_is_one_page_that_counts_approved_images_and_lists_them_on_request(audit: Audit) -> None:
-    said = audit("--format", "html")
-    assert (said.code, said.err) == (1, "")
-    assert said.out.startswith("<!doctype html>")
-    page = sections(said.out)
+    done = audit("--format", "html")
+    assert (done.code, done.err) == (1, "")
+    assert done.out.startswith("<!doctype html>")
+    page = sections(done.out)
     assert "The policy would refuse 2 images in 4 places." in page["summary"]
     assert "approved 1" in page["summary"]
     assert GOOD not in page["rejected"]
@@ -102,9 +102,9 @@ def test_html_is_one_page_that_counts_approved_images_and_lists_them_on_request(
 
 
 def test_json_is_complete_and_sorted(audit: Audit) -> None:
-    said = audit("--format", "json")
-    assert said.code == 1
-    assert json.loads(said.out) == {
+    done = audit("--format", "json")
+    assert done.code == 1
+    assert json.loads(done.out) == {
         "counts": {"objects": 4, "images": 3, "approved": 1, "rejected": 2, "exempt": 0},
         "images": [
             {
@@ -164,11 +164,11 @@ def test_json_is_laid_out_as_the_other_commands_lay_it_out(audit: Audit) -> None
 
 
 def test_csv_has_a_row_for_each_image_and_object(audit: Audit) -> None:
-    said = audit("--format", "csv", "-n", "shop", "--all")
+    done = audit("--format", "csv", "-n", "shop", "--all")
     detail = "docker.io/library/nginx matches no rule"
     start = f"nginx:1.25,docker.io/library/nginx:1.25,rejected,unlisted,{detail}"
-    assert said.code == 1
-    assert said.out == (
+    assert done.code == 1
+    assert done.out == (
         "image,canonical,verdict,reason,detail,kind,namespace,name,path\n"
         f"{start},Deployment,shop,web,spec.template.spec.containers[0].image\n"
         f"{start},Pod,shop,web-1,spec.containers[0].image\n"
@@ -192,9 +192,9 @@ def test_a_table_of_hostile_images_cannot_control_a_terminal(audit: Audit, clust
 
 
 def test_all_shows_approved_images_too(audit: Audit) -> None:
-    said = audit("--all")
-    assert said.code == 1
-    assert [line.split()[:3] for line in said.out.splitlines()[1:-1]] == [
+    done = audit("--all")
+    assert done.code == 1
+    assert [line.split()[:3] for line in done.out.splitlines()[1:-1]] == [
         ["nginx:1.25", "unlisted", "3"],
         [f"quay.io/team/tool@{DIGEST}", "unlisted", "1"],
         [GOOD, "allowed", "1"],
@@ -205,9 +205,9 @@ def test_all_shows_approved_images_too(audit: Audit) -> None:
 
 
 def test_one_namespace(audit: Audit) -> None:
-    said = audit("-n", "bank")
-    assert said.code == 1
-    assert said.out.endswith("1 object, 1 image: 1 rejected, 0 approved\n")
+    done = audit("-n", "bank")
+    assert done.code == 1
+    assert done.out.endswith("1 object, 1 image: 1 rejected, 0 approved\n")
 
 
 def test_an_object_is_named_once_whatever_it_holds(audit: Audit, cluster: FakeCluster) -> None:
@@ -222,8 +222,8 @@ def test_in_warn_mode_the_answer_is_the_same(audit: Audit) -> None:
 
 
 def test_in_mutate_mode_templates_count_as_their_pods_will_be(audit: Audit) -> None:
-    said = audit("--format", "json", policy=policy_text(HUB_TO_CORP, mode="mutate"))
-    images = json.loads(said.out)["images"]
+    done = audit("--format", "json", policy=policy_text(HUB_TO_CORP, mode="mutate"))
+    images = json.loads(done.out)["images"]
     assert [[each["kind"] for each in image["objects"]] for image in images] == [["Pod", "Pod"], ["Pod"]]
 
 
@@ -240,17 +240,17 @@ def test_declared_kinds_are_audited_and_noted_when_they_are_not_served(
         "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": True, "verbs": ["list"]}]
     }
     cluster.add("/apis/argoproj.io/v1/workflows", named({"spec": {"image": "ghcr.io/a/b"}}, "build"))
-    said = audit(policy=text)
-    assert "Workflow shop/build" in said.out
-    assert said.err == "Note: the cluster does not serve Widget.example.com\n"
+    done = audit(policy=text)
+    assert "Workflow shop/build" in done.out
+    assert done.err == "Note: the cluster does not serve Widget.example.com\n"
 
 
 def test_the_policy_may_be_in_the_cluster(audit: Audit, cluster: FakeCluster) -> None:
     path = "/api/v1/namespaces/guard/configmaps/policy"
     cluster.documents[path] = {"data": {"policy.yaml": policy_text(HUB_TO_CORP), "mode": "mutate"}}
-    said = audit("--configmap", "guard/policy", policy=None)
-    assert said.code == 1
-    assert said.out.splitlines()[1].endswith("Pod shop/web-1, Pod shop/web-2")
+    done = audit("--configmap", "guard/policy", policy=None)
+    assert done.code == 1
+    assert done.out.splitlines()[1].endswith("Pod shop/web-1, Pod shop/web-2")
 
 
 def test_the_policy_may_come_from_stdin(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ def test_the_policy_may_come_from_stdin(audit: Audit, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "done"),
     [
         pytest.param(
             {"policy.yaml": policy_text(allow="[nginx]")}, "ConfigMap guard/policy:4:", id="pattern"
@@ -270,30 +270,30 @@ def test_the_policy_may_come_from_stdin(audit: Audit, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_bad_policy_in_the_cluster_is_exit_2_with_the_findings(
-    audit: Audit, cluster: FakeCluster, data: Any, said: str
+    audit: Audit, cluster: FakeCluster, data: Any, done: str
 ) -> None:
     cluster.documents["/api/v1/namespaces/guard/configmaps/policy"] = {"data": data}
     answer = audit("--configmap", "guard/policy", policy=None)
     assert (answer.code, answer.out) == (2, "")
-    assert said in answer.err
-    assert not cluster.asked(PODS)
+    assert done in answer.err
+    assert not cluster.queries(PODS)
 
 
 def test_a_policy_that_is_not_there_is_exit_2(audit: Audit) -> None:
-    said = audit("--configmap", "guard/policy", policy=None)
-    assert (said.code, said.out) == (2, "")
-    assert said.err == "Error: cannot get the ConfigMap guard/policy: 404 Not Found\n"
+    done = audit("--configmap", "guard/policy", policy=None)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "Error: cannot get the ConfigMap guard/policy: 404 Not Found\n"
 
 
 def test_a_bad_policy_is_reported_before_the_cluster_is_read(audit: Audit, cluster: FakeCluster) -> None:
-    said = audit(policy="kind: Nonsense")
-    assert (said.code, said.out) == (2, "")
-    assert "error[" in said.err
+    done = audit(policy="kind: Nonsense")
+    assert (done.code, done.out) == (2, "")
+    assert "error[" in done.err
     assert not cluster.requests
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "done"),
     [
         pytest.param((), "exactly one of --policy FILE and --configmap", id="no-policy"),
         pytest.param(
@@ -306,20 +306,20 @@ def test_a_bad_policy_is_reported_before_the_cluster_is_read(audit: Audit, clust
     ],
 )
 def test_bad_usage_is_exit_2(
-    audit: Audit, cluster: FakeCluster, arguments: tuple[str, ...], said: str
+    audit: Audit, cluster: FakeCluster, arguments: tuple[str, ...], done: str
 ) -> None:
     answer = audit(*arguments, policy=None)
     assert (answer.code, answer.out) == (2, "")
-    assert said in answer.err
+    assert done in answer.err
     assert not cluster.requests
 
 
 def test_a_forbidden_list_is_one_line_and_exit_2(audit: Audit, cluster: FakeCluster) -> None:
     message = 'jobs.batch is forbidden: User "eve" cannot list resource "jobs" in API group "batch"'
     cluster.script["/apis/batch/v1/jobs"].append(status(403, message))
-    said = audit("--format", "json")
-    assert (said.code, said.out) == (2, "")
-    assert said.err == f"Error: cannot list jobs.batch in all namespaces: 403 Forbidden: {message}\n"
+    done = audit("--format", "json")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"Error: cannot list jobs.batch in all namespaces: 403 Forbidden: {message}\n"
 
 
 def test_credentials_that_are_not_accepted_are_exit_2(
@@ -327,9 +327,9 @@ def test_credentials_that_are_not_accepted_are_exit_2(
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    said = audit("--kubeconfig", str(cluster.kubeconfig(other, token="wrong")))
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    done = audit("--kubeconfig", str(cluster.kubeconfig(other, token="wrong")))
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
         "Error: cannot list pods in all namespaces: 401 Unauthorized: the credentials are not accepted\n"
     )
 
@@ -341,19 +341,19 @@ def test_a_cluster_that_is_not_there_is_one_line_and_exit_2(
         kubeconfig = tmp_path / "gone"
         kubeconfig.mkdir()
         path = gone.kubeconfig(kubeconfig)
-    said = audit("--kubeconfig", str(path))
-    assert (said.code, said.out) == (2, "")
+    done = audit("--kubeconfig", str(path))
+    assert (done.code, done.out) == (2, "")
     assert re.fullmatch(
-        r"Error: cannot list pods in all namespaces: cannot connect to 127\.0\.0\.1:\d+: [^\n]+\n", said.err
+        r"Error: cannot list pods in all namespaces: cannot connect to 127\.0\.0\.1:\d+: [^\n]+\n", done.err
     )
 
 
 @pytest.mark.parametrize("arguments", [("--kubeconfig", "/nowhere"), ("--context", "elsewhere")])
 def test_a_bad_kubeconfig_is_one_line_and_exit_2(audit: Audit, arguments: tuple[str, ...]) -> None:
-    said = audit(*arguments)
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("Error: ")
-    assert said.err.count("\n") == 1
+    done = audit(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Error: ")
+    assert done.err.count("\n") == 1
 
 
 def test_the_context_chooses_the_cluster(audit: Audit, cluster: FakeCluster, tmp_path: Path) -> None:
@@ -460,18 +460,18 @@ def test_images_in_exempt_namespaces_are_counted_and_not_rejected(audit: Audit, 
     cluster.add(
         PODS, named(pod("nginx:1.25"), "dns", "kube-system"), named(pod("nginx:1.25"), "cni", "calico")
     )
-    said = audit("--format", "json", "--all")
-    assert said.code == 1
-    answer = json.loads(said.out)
+    done = audit("--format", "json", "--all")
+    assert done.code == 1
+    answer = json.loads(done.out)
     assert answer["counts"] == {"objects": 2, "images": 2, "approved": 0, "rejected": 1, "exempt": 1}
     assert [(image["verdict"], image["reason"]) for image in answer["images"]] == [
         ("exempt", "unlisted"),
         ("rejected", "unlisted"),
     ]
-    said = audit("--exempt-namespace=kube-system", "--exempt-namespace=calico")
-    assert (said.code, said.out) == (0, "2 objects, 1 image: 0 rejected, 0 approved, 1 exempt\n")
-    said = audit("--exempt-namespace=", "--format", "json")
-    assert json.loads(said.out)["counts"]["rejected"] == 1
+    done = audit("--exempt-namespace=kube-system", "--exempt-namespace=calico")
+    assert (done.code, done.out) == (0, "2 objects, 1 image: 0 rejected, 0 approved, 1 exempt\n")
+    done = audit("--exempt-namespace=", "--format", "json")
+    assert json.loads(done.out)["counts"]["rejected"] == 1
     assert "exempt" in audit("--all").out
 
 

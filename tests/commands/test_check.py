@@ -204,8 +204,8 @@ def test_rules_outside_the_fast_path_are_listed_on_request(command: Command, wri
     without = json.loads(command("check", path, "--format", "json").out)
     assert {finding["severity"] for finding in without["findings"]} == {"warning"}
     done = command("check", path, "--fast-path", "--strict", "--format", "json")
-    told = [f for f in json.loads(done.out)["findings"] if f["severity"] == "information"]
-    assert [(f["code"], f["path"], f["line"]) for f in told] == [("not-pre-approved", "allow[1]", 14)]
+    information = [f for f in json.loads(done.out)["findings"] if f["severity"] == "information"]
+    assert [(f["code"], f["path"], f["line"]) for f in information] == [("not-pre-approved", "allow[1]", 14)]
     text = command("check", path, "--fast-path")
     assert text.code == 0
     assert f"information[not-pre-approved] {path}:14:9 allow[1]\n" in text.out

@@ -58,7 +58,7 @@ def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         pytest.param([], "--policy", id="no-source"),
         pytest.param(["--policy", "x", "--configmap", "a/b"], "--policy", id="two-sources"),
@@ -85,10 +85,10 @@ def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
         pytest.param(["--policy", "x", "more"], "more", id="argument"),
     ],
 )
-def test_bad_settings_of_serve_exit_with_2(command: Command, arguments: list[str], said: str) -> None:
+def test_bad_settings_of_serve_exit_with_2(command: Command, arguments: list[str], message: str) -> None:
     done = command("serve", *arguments)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
 
 
 @pytest.mark.parametrize(
@@ -219,17 +219,17 @@ def test_colours_appear_on_terminals_and_on_request(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         pytest.param("explian", "No such command 'explian'. Did you mean 'explain'?", id="near"),
         pytest.param("zzz", "No such command 'zzz'.\n", id="far"),
         pytest.param("x" * 100_000, "No such command", id="huge"),
     ],
 )
-def test_an_unknown_command_proposes_the_nearest(command: Command, name: str, said: str) -> None:
+def test_an_unknown_command_proposes_the_nearest(command: Command, name: str, message: str) -> None:
     done = command(name)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
 
 
 def test_output_is_another_name_of_format(command: Command) -> None:

@@ -350,7 +350,7 @@ def test_an_audit_log_without_objects_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("option", "content", "said"),
+    ("option", "content", "message"),
     [
         pytest.param("--images", "", "there is nothing to judge", id="no-images"),
         pytest.param("--images", "a\n \tnginx\n", "line 2: the namespace before the tab is empty", id="tab"),
@@ -371,12 +371,12 @@ def test_an_audit_log_without_objects_is_refused(
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line_and_exit_2(
-    command: Command, policies: tuple[Path, Path], write: Write, option: str, content: Any, said: str
+    command: Command, policies: tuple[Path, Path], write: Write, option: str, content: Any, message: str
 ) -> None:
     file = write(content, "given")
     done = command("diff", *policies, option, file)
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"Error: {file}: {said}")
+    assert done.err.startswith(f"Error: {file}: {message}")
     assert done.err.count("\n") == 1
 
 
@@ -387,7 +387,7 @@ def test_a_file_that_is_not_there_is_exit_2(command: Command, policies: tuple[Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         pytest.param(("a",), "give two policies: OLD and NEW", id="one-policy"),
         pytest.param(("a", "b", "c"), "give two policies: OLD and NEW", id="three-policies"),
@@ -422,10 +422,10 @@ def test_a_file_that_is_not_there_is_exit_2(command: Command, policies: tuple[Pa
         pytest.param(("a", "b", "--at", "noon"), "neither a date", id="at"),
     ],
 )
-def test_bad_usage_is_exit_2(command: Command, arguments: tuple[str, ...], said: str) -> None:
+def test_bad_usage_is_exit_2(command: Command, arguments: tuple[str, ...], message: str) -> None:
     done = command("diff", *arguments)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
 
 
 def test_a_bad_policy_is_exit_2_with_its_findings(command: Command, write: Write) -> None:

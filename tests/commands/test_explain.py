@@ -230,7 +230,7 @@ RULES = policy_text(
 
 
 @pytest.mark.parametrize(
-    ("rule", "code", "said"),
+    ("rule", "code", "message"),
     [
         pytest.param("0", 0, "a.io/x: the shortest image that only this rule approves", id="number"),
         pytest.param("allow[1]", 0, "namespace  shop", id="namespace"),
@@ -239,10 +239,12 @@ RULES = policy_text(
         pytest.param("deny[0]", 0, "a.io/private: the shortest image that only this rule denies", id="deny"),
     ],
 )
-def test_what_a_rule_is_needed_for(command: Command, write: Write, rule: str, code: int, said: str) -> None:
+def test_what_a_rule_is_needed_for(
+    command: Command, write: Write, rule: str, code: int, message: str
+) -> None:
     done = command("explain", write(RULES), "--rule", rule)
     assert (done.code, done.err) == (code, "")
-    assert said in done.out
+    assert message in done.out
 
 
 def test_what_a_rule_is_needed_for_as_json(command: Command, write: Write) -> None:
@@ -260,7 +262,7 @@ def test_what_a_rule_is_needed_for_as_json(command: Command, write: Write) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         pytest.param(("--rule", "9"), "there is no allow[9]; the policy has 4 such rules", id="too-high"),
         pytest.param(("--rule", "deny[1]"), "there is no deny[1]", id="deny"),
@@ -271,7 +273,7 @@ def test_what_a_rule_is_needed_for_as_json(command: Command, write: Write) -> No
     ],
 )
 def test_a_rule_that_does_not_exist_is_bad_usage(
-    command: Command, write: Write, arguments: tuple[str, ...], said: str
+    command: Command, write: Write, arguments: tuple[str, ...], message: str
 ) -> None:
     done = command("explain", write(RULES), *arguments)
     assert (done.code, done.out) == (2, "")

@@ -24,7 +24,7 @@ class Registry:
     """Has the tag ``good`` of every repository, fails for ``broken``, and wants ``credentials`` if set."""
 
     host: str = ""
-    asked: list[str] = field(default_factory=list)
+    queried: list[str] = field(default_factory=list)
     credentials: str = ""
 
 
@@ -34,7 +34,7 @@ def registry() -> Iterator[Registry]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            registry.asked.append(self.path)
+            registry.queried.append(self.path)
             code = {"good": 200, DIGEST: 200, "broken": 500}.get(self.path.rpartition("/")[2], 404)
             token = base64.b64encode(registry.credentials.encode()).decode()
             if registry.credentials and self.headers.get("Authorization") != f"Basic {token}":
@@ -93,7 +93,7 @@ def test_no_registry_is_queried_without_look_up(command: Command, write: Write, 
     assert done.code == 0
     assert "lookUp" not in json.loads(done.out)[0]
     assert command("review", write(policy(registry.host)), write(json.dumps(pod(image)), "pod")).code == 0
-    assert registry.asked == []
+    assert registry.queried == []
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_many_images_stay_within_the_rate(
         "plainHTTP: true", f"plainHTTP: true, rate: {rate}"
     )
     done = command("review", write(given), write(json.dumps(pod(*images)), "pod"), "--look-up")
-    assert (done.code, len(set(registry.asked))) == (0, count)
+    assert (done.code, len(set(registry.queried))) == (0, count)
 
 
 def test_credentials_come_from_the_directory(

@@ -196,7 +196,7 @@ def test_what_cannot_be_read_exits_with_2(command: Command, write: Write, text: 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         pytest.param("a: b\nc: [\nd: e: f\n", ": not valid YAML or JSON at line 3: did not find", id="line"),
         pytest.param(
@@ -214,10 +214,10 @@ def test_what_cannot_be_read_exits_with_2(command: Command, write: Write, text: 
     ],
 )
 def test_a_problem_of_a_manifest_is_reported_with_its_position(
-    command: Command, write: Write, text: str, said: str
+    command: Command, write: Write, text: str, message: str
 ) -> None:
     path = write(text, "bad.yaml")
-    assert f"Error: {path}{said}" in command("review", write(ENFORCE), path).err
+    assert f"Error: {path}{message}" in command("review", write(ENFORCE), path).err
 
 
 def test_a_file_that_is_not_there_exits_with_2(command: Command, write: Write) -> None:
@@ -494,7 +494,7 @@ def test_text_that_yaml_1_2_takes_for_a_number_is_quoted(text: str) -> None:
 
 def test_text_output(command: Command, write: Write) -> None:
     path = write(yaml.safe_dump_all([GOOD, BAD]), "all.yaml")
-    said = (
+    message = (
         'container "c0" (spec.containers[0].image): nginx:1.25 is not approved: '
         "docker.io/library/nginx matches no rule; use registry.corp.io/dockerhub/library/nginx:1.25"
     )
@@ -503,7 +503,7 @@ def test_text_output(command: Command, write: Write) -> None:
     assert done.out.splitlines() == [
         f"admitted Pod shop/web {path}[0]",
         f"rejected Pod shop/web {path}[1]",
-        f"  {said}",
+        f"  {message}",
         "2 objects: 1 admitted, 1 rejected",
     ]
     assert "becomes registry.corp.io" in command("review", write(MUTATE), path).out

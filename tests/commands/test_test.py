@@ -80,7 +80,7 @@ def test_cases_of_images_pass(command: Command, cases: Any, case: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "message"),
     [
         pytest.param(
             {"image": "quay.io/tools/x:1", "expect": "approved"},
@@ -107,11 +107,11 @@ def test_cases_of_images_pass(command: Command, cases: Any, case: dict[str, Any]
         ),
     ],
 )
-def test_a_failure_says_why(command: Command, cases: Any, case: dict[str, Any], said: str) -> None:
+def test_a_failure_says_why(command: Command, cases: Any, case: dict[str, Any], message: str) -> None:
     file = cases(case | {"name": "it works"})
     done = command("test", file)
     assert (done.code, done.err) == (1, "")
-    assert done.out == f"failed {file}:5 it works\n{said}1 case: 0 passed, 1 failed\n"
+    assert done.out == f"failed {file}:5 it works\n{message}1 case: 0 passed, 1 failed\n"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         pytest.param("", "error[wrong-type] {file}:1:1", id="empty"),
         pytest.param("[]", "error[wrong-type] {file}:1:1", id="list"),
@@ -264,15 +264,17 @@ HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml
         pytest.param(f"{HEAD}---\n{HEAD}", "not YAML at line", id="two-documents"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_exit_2(command: Command, write: Write, text: Any, said: str) -> None:
+def test_a_file_that_cannot_be_used_is_exit_2(
+    command: Command, write: Write, text: Any, message: str
+) -> None:
     file = write(text, "tests.yaml")
     done = command("test", file)
     assert (done.code, done.out) == (2, "")
-    assert said.format(file=file) in done.err
+    assert message.format(file=file) in done.err
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         pytest.param({"policy": "nowhere.yaml"}, "nowhere.yaml: No such file or directory", id="policy"),
         pytest.param({"policy": "bad.yaml"}, "bad.yaml:1:1", id="bad-policy"),
@@ -282,12 +284,12 @@ def test_a_file_that_cannot_be_used_is_exit_2(command: Command, write: Write, te
     ],
 )
 def test_files_that_are_named_and_cannot_be_read_are_exit_2(
-    command: Command, cases: Any, write: Write, more: dict[str, Any], said: str
+    command: Command, cases: Any, write: Write, more: dict[str, Any], message: str
 ) -> None:
     write("a: b", "bad.yaml")
     done = command("test", cases({"image": "a", "expect": "rejected"}, **more))
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
 
 
 def test_findings_are_bounded(command: Command, write: Write) -> None:

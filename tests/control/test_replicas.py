@@ -53,13 +53,13 @@ async def replica(tmp_path: Path) -> AsyncIterator[Replica]:
     await runner.cleanup()
 
 
-async def asked(replica: Replica, *, name: str = NAME, bundle: bytes = MADE.ca) -> ProbeResult:
+async def probed(replica: Replica, *, name: str = NAME, bundle: bytes = MADE.ca) -> ProbeResult:
     return await probe("127.0.0.1", replica.port, server_name=name, bundle=bundle)
 
 
 async def test_a_replica_that_answers(replica: Replica) -> None:
     """The leaf is told also when the whole response came at once."""
-    assert await asked(replica) == ProbeResult(fingerprint=FINGERPRINT, answered=True)
+    assert await probed(replica) == ProbeResult(fingerprint=FINGERPRINT, answered=True)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_a_replica_that_answers(replica: Replica) -> None:
 )
 async def test_a_replica_that_does_not_judge(replica: Replica, status: int, body: Any) -> None:
     replica.status, replica.body = status, body
-    answer = await asked(replica)
+    answer = await probed(replica)
     assert answer == ProbeResult(fingerprint=FINGERPRINT, problem=f"it answered {status} without a verdict")
     assert len(replica.hosts) == 1
 
@@ -90,7 +90,7 @@ async def test_a_replica_that_does_not_judge(replica: Replica, status: int, body
     ],
 )
 async def test_a_leaf_that_is_not_trusted(replica: Replica, name: str, bundle: bytes) -> None:
-    answer = await asked(replica, name=name, bundle=bundle)
+    answer = await probed(replica, name=name, bundle=bundle)
     assert (answer.untrusted, answer.answered, answer.fingerprint) == (True, False, None)
     assert "certificate verify failed" in answer.problem
     assert replica.hosts == []

@@ -167,7 +167,7 @@ class Result:
     sent: dict[str, Any]
     status: int
     stored: dict[str, Any]
-    asked: frozenset[str]
+    called: frozenset[str]
 
 
 class Clients:
@@ -207,8 +207,8 @@ class Clients:
             answers = list(pool.map(send, documents))
         for _ in range(CLIENTS):
             connections.get().close()
-        asked = self._asked({audit for *_, audit in answers})
-        return [Result(sent, status, stored, asked[audit]) for sent, status, stored, audit in answers]
+        called = self._asked({audit for *_, audit in answers})
+        return [Result(sent, status, stored, called[audit]) for sent, status, stored, audit in answers]
 
     def _asked(self, audits: set[str]) -> dict[str, frozenset[str]]:
         """The endpoints of ours that each request came to, as the API server itself recorded."""
@@ -217,11 +217,11 @@ class Clients:
         def complete() -> bool:
             for event in self.site.plane.audit_events():
                 if event["auditID"] in audits and event["stage"] == "ResponseComplete":
-                    said = json.dumps(event.get("annotations") or {})
+                    audit_text = json.dumps(event.get("annotations") or {})
                     found[event["auditID"]] = frozenset(
                         endpoint
                         for endpoint, name in (("validating", "validation"), ("mutating", "mutation"))
-                        if f"pods.image-{name}-webhook.gatekeeper-py" in said
+                        if f"pods.image-{name}-webhook.gatekeeper-py" in audit_text
                     )
             return len(found) == len(audits)
 
@@ -230,7 +230,7 @@ class Clients:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[Counter[str]]:
+def totals() -> Iterator[Counter[str]]:
     """The number of Pods by outcome, under all policies."""
     counted: Counter[str] = Counter()
     yield counted
@@ -242,7 +242,7 @@ def test_there_are_thirty_policies() -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_skipped_pods_are_approved(site: Site, namespace: str, told: Counter[str], name: str) -> None:
+def test_skipped_pods_are_approved(site: Site, namespace: str, totals: Counter[str], name: str) -> None:
     fastpath, compiled = put(site, name)
     plain = next(
         image
@@ -260,14 +260,14 @@ def test_skipped_pods_are_approved(site: Site, namespace: str, told: Counter[str
     for result in results:
         judge(result, fastpath, compiled, namespace, registered)
     counts = Counter(outcome(result) for result in results)
-    told.update(counts)
+    totals.update(counts)
     assert counts["skipped"] > (30 if name in POLICIES else 0)
     assert counts["asked and refused"] > (600 if name in POLICIES else 200)
     if name in POLICIES:
         assert counts["asked and approved"] > 0
 
 
-def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, told: Counter[str]) -> None:
+def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, totals: Counter[str]) -> None:
     """Ephemeral containers, which no Pod is made with."""
     _, compiled = put(site, "registries")
     site.plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod("debugged", "quay.io/org/app"))
@@ -278,7 +278,7 @@ def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, t
             for image in images(result.stored):
                 assert compiled.decide(namespace, image).approved, result
     counts = Counter(outcome(result) for result in results)
-    told.update(counts)
+    totals.update(counts)
     assert counts["skipped"] > 30
     assert counts["asked and refused"] > 300
 
@@ -306,17 +306,17 @@ def judge(
         return  # no Pod at all
     assert result.status in {201, 403}, result
     if result.status == 403:
-        assert "validating" in result.asked, result
+        assert "validating" in result.called, result
         return
     for image in images(result.stored):
         assert compiled.decide(namespace, image).approved, result
-    if "mutating" not in result.asked:
+    if "mutating" not in result.called:
         assert all(compiled.rewrite(namespace, image) is None for image in images(result.sent)), result
     views: dict[Endpoint, Any] = {"mutating": decoded(result.sent), "validating": result.stored}
     for endpoint in registered:
         seen = views[endpoint]
         request = wire.parse(review(seen, namespace=namespace))
-        assert fastpath.skips(request, endpoint) is (endpoint not in result.asked), result
+        assert fastpath.skips(request, endpoint) is (endpoint not in result.called), result
 
 
 def decoded(value: Any) -> Any:
@@ -338,4 +338,4 @@ def outcome(result: Result) -> str:
         return "no Pod"
     if result.status == 403:
         return "asked and refused"
-    return "skipped" if "validating" not in result.asked else "asked and approved"
+    return "skipped" if "validating" not in result.called else "asked and approved"

@@ -116,14 +116,16 @@ def test_a_pod_whose_image_no_mirror_has_is_refused_until_one_has_it(
     mirrors: Mirrors, namespace: str
 ) -> None:
     plane = mirrors.product.plane
-    asked = json.dumps(pod("late", "busybox:1"))
-    done = plane.kubectl("create", "-n", namespace, "-f", "-", input=asked, check=False)
+    manifest = json.dumps(pod("late", "busybox:1"))
+    done = plane.kubectl("create", "-n", namespace, "-f", "-", input=manifest, check=False)
     assert done.returncode == 1
     assert f"does not exist in {mirrors.first.host}, {mirrors.second.host} (absent)" in done.stderr
     digest = mirrors.first.push("hub/library/busybox", "1", b"busybox")
 
     def accepted() -> bool:
-        return plane.kubectl("create", "-n", namespace, "-f", "-", input=asked, check=False).returncode == 0
+        return (
+            plane.kubectl("create", "-n", namespace, "-f", "-", input=manifest, check=False).returncode == 0
+        )
 
     wait_until(accepted, seconds=30, what="the Pod accepted")
     found = plane.api("GET", f"/api/v1/namespaces/{namespace}/pods/late")
@@ -139,16 +141,25 @@ def test_new_credentials_are_used_without_a_restart(mirrors: Mirrors, namespace:
     processes = {each.name: each.process.pid for each in product.servers()}
 
     def refused() -> bool:
-        asked = json.dumps(pod("probe", "httpd:missing"))
+        manifest = json.dumps(pod("probe", "httpd:missing"))
         done = plane.kubectl(
-            "create", "-n", namespace, "--dry-run=server", "-f", "-", input=asked, check=False
+            "create", "-n", namespace, "--dry-run=server", "-f", "-", input=manifest, check=False
         )
         return done.returncode == 1 and "no mirror could be queried" in done.stderr
 
     def rewritten() -> bool:
-        asked = json.dumps(pod("probe", "httpd:2"))
+        manifest = json.dumps(pod("probe", "httpd:2"))
         done = plane.kubectl(
-            "create", "-n", namespace, "--dry-run=server", "-o", "json", "-f", "-", input=asked, check=False
+            "create",
+            "-n",
+            namespace,
+            "--dry-run=server",
+            "-o",
+            "json",
+            "-f",
+            "-",
+            input=manifest,
+            check=False,
         )
         if done.returncode:
             return False

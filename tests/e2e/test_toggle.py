@@ -30,17 +30,19 @@ def test_a_new_mode_under_load_loses_no_request_and_applies_within_a_second(
     felt: list[float] = []
     with creating(product.plane, namespace, pod("unlisted", UNLISTED)) as load:
         for flip in range(FLIPS):
-            mode, wanted = ("warn", 201) if flip % 2 == 0 else ("enforce", 403)
+            mode, expected = ("warn", 201) if flip % 2 == 0 else ("enforce", 403)
             changed = _patch_mode(product, mode)
 
-            def settled(changed: float = changed, wanted: int = wanted) -> bool:
-                return sum(start > changed and status == wanted for start, _, status, _ in load.answers) > 12
+            def settled(changed: float = changed, expected: int = expected) -> bool:
+                return (
+                    sum(start > changed and status == expected for start, _, status, _ in load.answers) > 12
+                )
 
             wait_until(settled, seconds=15, what=f"verdicts of mode {mode}")
             wrong = [
                 end - changed
                 for start, end, status, _ in load.answers
-                if start > changed and status != wanted
+                if start > changed and status != expected
             ]
             felt.append(max(wrong, default=0.0))
     assert load.broken == []

@@ -61,9 +61,9 @@ class Trial:
 
     def felt(self, text: str, replicas: list[Replica], *, what: str, since: float) -> float:
         """Seconds from ``since`` until every replica serves this text."""
-        wanted = parse_policy(text, "enforce").revision
+        expected_revision = parse_policy(text, "enforce").revision
         wait_until(
-            lambda: all(replica.shown()["revision"] == wanted for replica in replicas),
+            lambda: all(replica.shown()["revision"] == expected_revision for replica in replicas),
             seconds=RECOVERY_SECONDS,
             what=f"a change of the policy felt after {what}",
         )

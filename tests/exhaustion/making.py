@@ -60,8 +60,8 @@ class Row:
             return
         response = document["response"]
         assert response["allowed"] == self.allowed, answer.body[:2000]
-        said = [response.get("status", {}).get("message", ""), *response.get("warnings", [])]
-        assert any(self.says in each for each in said), said
+        texts = [response.get("status", {}).get("message", ""), *response.get("warnings", [])]
+        assert any(self.says in each for each in texts), texts
 
     def attack(self) -> Attack:
         """Several connections send the request for a second, each at least once."""

@@ -159,10 +159,10 @@ async def test_a_costly_document_at_the_policy_guard_does_not_delay_reviews(
             return
         assert answer.status == 200, answer
         response = answer.json()["response"]
-        said = "" if response["allowed"] else response["status"]["message"]
+        message = "" if response["allowed"] else response["status"]["message"]
         # A check that used up its time is a refusal, too. A busy machine gives it little of the processor.
-        if not (row.says and "the policy could not be checked" in said):
-            check(row, said)
+        if not (row.says and "the policy could not be checked" in message):
+            check(row, message)
 
     async def attack(target: Target) -> None:
         content = request(json.dumps(guarded(text)).encode(), path="/validate-policy")

@@ -39,7 +39,7 @@ HANDSHAKES_EACH = 15
 
 
 class Serving:
-    """A webhook whose certificate comes from a mounted Secret. ``asked`` counts its requests."""
+    """A webhook whose certificate comes from a mounted Secret. ``requests`` counts its requests."""
 
     def __init__(self, secret: MountedSecret, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self.log = RecordingLog()
@@ -60,10 +60,10 @@ class Serving:
         )
         self._listener = Listener(self._answer, max_connections=500, context=self.files.context)
         self.address = self._listener.bind(Address("127.0.0.1", 0))
-        self.asked = 0
+        self.requests = 0
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.asked += 1
+        self.requests += 1
         return await self._webhook.handle(request)
 
     async def close(self) -> None:
@@ -137,8 +137,8 @@ async def test_a_hundred_rotations_fail_no_handshake(tmp_path: Path) -> None:
 
 
 async def _some_more(serving: Serving) -> None:
-    enough = serving.asked + HANDSHAKES_EACH
-    await eventually(lambda: serving.asked >= enough)
+    enough = serving.requests + HANDSHAKES_EACH
+    await eventually(lambda: serving.requests >= enough)
 
 
 async def test_only_a_client_that_trusts_both_cas_survives_a_change_of_the_ca(tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ async def test_a_certificate_that_no_client_of_an_api_server_accepts_is_refused(
     """Callers verify as Go does, by alternative names and the extended key usage for servers, if any."""
     good = make_own_pair(SAN)
     assert await watched.load(good) == ""
-    said = await watched.load(make_own_pair(*extensions))
-    assert problem in said
-    assert (said == "") == (problem == "")
+    reported = await watched.load(make_own_pair(*extensions))
+    assert problem in reported
+    assert (reported == "") == (problem == "")
     assert watched.log.events.count("certificate_refused") == (problem != "")
 
 
@@ -94,7 +94,7 @@ async def test_names_are_logged_and_lost_names_cause_a_warning(watched: Watched)
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "covered"),
+    ("names", "expected_names", "covered"),
     [
         pytest.param([SERVICE], [SERVICE], True, id="the-same"),
         pytest.param([SERVICE], [SERVICE.upper()], True, id="in-another-case"),
@@ -111,18 +111,18 @@ async def test_names_are_logged_and_lost_names_cause_a_warning(watched: Watched)
     ],
 )
 async def test_a_certificate_that_does_not_cover_the_service_name_is_refused(
-    watched: Watched, names: list[str], wanted: list[str], *, covered: bool
+    watched: Watched, names: list[str], expected_names: list[str], *, covered: bool
 ) -> None:
     authority = trustme.CA()
-    good, asked = make_pair(authority, "EC", *wanted), make_pair(authority, "EC", *names)
-    files = watched.watch(watched.secret / "tls.crt", *wanted)
-    for pair in (good, asked):
+    good, other = make_pair(authority, "EC", *expected_names), make_pair(authority, "EC", *names)
+    files = watched.watch(watched.secret / "tls.crt", *expected_names)
+    for pair in (good, other):
         watched.secret.set(pair.files())
         await files.load()
     assert (files.problem == "") == covered
-    assert covered or files.problem.startswith(f"the certificate does not cover {wanted[-1]}")
+    assert covered or files.problem.startswith(f"the certificate does not cover {expected_names[-1]}")
     assert files.current is not None
-    assert set(files.current.names) == set(asked.names if covered else good.names)
+    assert set(files.current.names) == set(other.names if covered else good.names)
     assert watched.log.named("certificate_lost_names") == [], "what callers need is known"
 
 

@@ -79,9 +79,9 @@ class Play:
     def certificate_check(self) -> str:
         """Return what ``/readyz`` reports about the certificate; ``ok`` if the server is ready."""
         status, body = self.server.get("/readyz")
-        said: str = json.loads(body)["checks"]["certificate"]
-        assert (status == 200) == (said == "ok")
-        return said
+        check: str = json.loads(body)["checks"]["certificate"]
+        assert (status == 200) == (check == "ok")
+        return check
 
     def metric(self) -> float:
         families = text_string_to_metric_families(self.server.get("/metrics")[1].decode())
@@ -189,12 +189,12 @@ def test_good_files_are_served_and_bad_files_are_reported(
     start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
     """New connections get the new certificate or, if it is bad, the old one. Open connections stay open."""
-    told = stories(*authorities)
+    sequences = stories(*authorities)
     plays = {
         name: start(
             name, make_pair(authorities[0]), *(["--tls-hostname", "localhost"] if name == NAMED else [])
         )
-        for name in told
+        for name in sequences
     }
     open_ones = {}
     for name, play in plays.items():
@@ -204,9 +204,9 @@ def test_good_files_are_served_and_bad_files_are_reported(
         open_ones[name] = play.connect()
     for number in range(3):
         for name, play in plays.items():
-            told[name][number].change(play.secret, play.served)
+            sequences[name][number].change(play.secret, play.served)
         for name, play in plays.items():
-            _expect(play, told[name][number], name)
+            _expect(play, sequences[name][number], name)
             assert is_answered(open_ones[name])
     for name, play in plays.items():
         assert play.server.errors == "", name

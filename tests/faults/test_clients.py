@@ -57,11 +57,13 @@ async def _ends_with_408(connection: Connection, *, after: float) -> None:
     assert after - 0.5 < time.monotonic() - start < after + SLACK_SECONDS
 
 
-async def _slow_header(server: MonitoredServer, listener: str, *, asked: int = 0, drip: bool = False) -> None:
+async def _slow_header(
+    server: MonitoredServer, listener: str, *, completed: int = 0, drip: bool = False
+) -> None:
     """Send some requests and then part of a header, either at once or byte by byte."""
     whole = PLAIN if listener == "webhook" else GET
     async with server.connected(listener) as connection, asyncio.TaskGroup() as group:
-        for _ in range(asked):
+        for _ in range(completed):
             assert (await connection.ask(whole)).status == 200
         if drip:
             dripping = group.create_task(_drip(connection, whole[:30] + b"x" * 1000))
@@ -86,9 +88,9 @@ async def _idle(server: MonitoredServer, listener: str, content: bytes) -> None:
 async def test_a_slow_header_gets_408_and_an_idle_connection_stays_open(server: MonitoredServer) -> None:
     async with asyncio.TaskGroup() as group:
         for listener in ("webhook", "health"):
-            for asked in (0, 2):
+            for completed in (0, 2):
                 for drip in (False, True):
-                    group.create_task(_slow_header(server, listener, asked=asked, drip=drip))
+                    group.create_task(_slow_header(server, listener, completed=completed, drip=drip))
             for content in (b"", b"\r\n"):
                 group.create_task(_idle(server, listener, content))
 

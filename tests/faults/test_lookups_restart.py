@@ -87,7 +87,7 @@ def _restarted(registry: ScriptedRegistry, tmp_path: Path, settings: str, **plan
             asking.stop()
             result = asking.result()
         lives = {str(number): time.monotonic() - start for number, start in enumerate(begun.values())}
-    LOG.info("%d reviews, %d requests", result["ok"], registry.asked())
+    LOG.info("%d reviews, %d requests", result["ok"], registry.request_count())
     assert lost(result) == {}
     assert result["ok"] > PODS_A_SECOND, "more than a second's"
     assert len(lives) == 2 * REPLICAS
@@ -98,7 +98,7 @@ def test_each_replica_queries_each_image_once(registry: ScriptedRegistry, tmp_pa
     """Every replica refuses the absent image and no other."""
     _restarted(registry, tmp_path, "rate: 500", bodies=_bodies(registry, tmp_path))
     # A missing image takes two requests: 404 from HEAD is confirmed by GET.
-    assert IMAGES * REPLICAS < registry.asked() <= (IMAGES + 2) * 2 * REPLICAS
+    assert IMAGES * REPLICAS < registry.request_count() <= (IMAGES + 2) * 2 * REPLICAS
 
 
 def test_the_rate_limits_the_requests_of_cold_caches(registry: ScriptedRegistry, tmp_path: Path) -> None:
@@ -106,5 +106,5 @@ def test_the_rate_limits_the_requests_of_cold_caches(registry: ScriptedRegistry,
     rate = 20
     lives = _restarted(registry, tmp_path, f"rate: {rate}", bodies=_bodies(registry, tmp_path)[:1])
     burst = rate
-    assert registry.asked() <= sum(burst + math.ceil(rate * life) for life in lives.values())
-    assert registry.asked() < IMAGES * 2 * REPLICAS
+    assert registry.request_count() <= sum(burst + math.ceil(rate * life) for life in lives.values())
+    assert registry.request_count() < IMAGES * 2 * REPLICAS

@@ -29,11 +29,11 @@ async def source(tmp_path: Path) -> AsyncIterator[Source]:
         yield source
 
 
-class Asked:
+class Verdicts:
     """Verdicts on a Pod with an image of each registry. Both policies reject exactly one image."""
 
     def __init__(self) -> None:
-        self.of: dict[str, int] = dict.fromkeys(POLICIES, 0)
+        self.counts: dict[str, int] = dict.fromkeys(POLICIES, 0)
 
     async def ask(self, connection: Connection, number: int) -> str:
         """Return the allowed registry. There are few images, so most verdicts come from the cache."""
@@ -45,7 +45,7 @@ class Asked:
         rejected = [image for registry, image in images.items() if registry != allowed]
         assert not response["allowed"]
         assert [response["auditAnnotations"]["rejected"]] == rejected
-        self.of[allowed] += 1
+        self.counts[allowed] += 1
         return allowed
 
 
@@ -65,13 +65,13 @@ def stopping(*tasks: asyncio.Task[None]) -> Iterator[None]:
 
 async def test_each_review_during_policy_changes_is_judged_by_one_policy(source: Source) -> None:
     """Fifty changes a second would expose a verdict of two policies, or a cached one of an older policy."""
-    asked = Asked()
+    verdicts = Verdicts()
 
     async def ask_forever() -> None:
         async with source.connected() as connection:
             number = 0
             while True:
-                await asked.ask(connection, number)
+                await verdicts.ask(connection, number)
                 number += 1
 
     tasks = [asyncio.create_task(ask_forever()) for _ in range(3)]
@@ -82,8 +82,8 @@ async def test_each_review_during_policy_changes_is_judged_by_one_policy(source:
         source.api.apply(POLICIES[QUAY])
         await eventually(lambda: source.shown()["resourceVersion"] == str(source.api.version))
     async with source.connected() as connection:
-        assert await asked.ask(connection, 0) == QUAY
-    assert min(asked.of.values()) > 20, "both policies were met often"
+        assert await verdicts.ask(connection, 0) == QUAY
+    assert min(verdicts.counts.values()) > 20, "both policies were met often"
     assert source.refusals() == 0
 
 
@@ -101,23 +101,23 @@ BAD: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "said"), BAD)
+@pytest.mark.parametrize(("spoil", "finding"), BAD)
 async def test_a_bad_configmap_leaves_the_last_good_policy_serving(
-    source: Source, spoil: Callable[[FakeApi], None], said: str
+    source: Source, spoil: Callable[[FakeApi], None], finding: str
 ) -> None:
-    asked, serving = Asked(), source.shown()
+    verdicts, serving = Verdicts(), source.shown()
     async with source.connected() as connection:
         spoil(source.api)
         await eventually(lambda: source.refusals() == 1)
-        assert await asked.ask(connection, 0) == CORP
+        assert await verdicts.ask(connection, 0) == CORP
         shown = source.shown()
-        assert said in json.dumps(shown["refused"]["findings"])
-        assert said in json.dumps(source.server.events("policy_refused")[0]["findings"])
+        assert finding in json.dumps(shown["refused"]["findings"])
+        assert finding in json.dumps(source.server.events("policy_refused")[0]["findings"])
         assert {**shown, "refused": None} == serving
         assert source.server.is_ready()
         source.api.apply(POLICIES[QUAY])
         await eventually(lambda: source.shown()["refused"] is None)
-        assert await asked.ask(connection, 0) == QUAY
+        assert await verdicts.ask(connection, 0) == QUAY
 
 
 async def test_reviews_are_judged_by_the_old_policy_while_a_huge_one_is_loaded(source: Source) -> None:
@@ -125,11 +125,11 @@ async def test_reviews_are_judged_by_the_old_policy_while_a_huge_one_is_loaded(s
     rules = "".join(f"\n  - r{number}.io" for number in range(75_000))
     text = policy_text(allow=f"{rules}\n  - {QUAY}")
     REVISIONS[parse_policy(text).revision] = QUAY
-    asked = Asked()
+    verdicts = Verdicts()
     async with source.connected() as connection:
         source.api.apply(text)
         async with asyncio.timeout(90):
-            while await asked.ask(connection, asked.of[CORP]) == CORP:
+            while await verdicts.ask(connection, verdicts.counts[CORP]) == CORP:
                 pass
-    assert asked.of[CORP] > 50
+    assert verdicts.counts[CORP] > 50
     assert source.shown()["counts"]["allow"] == 75_001

@@ -14,7 +14,7 @@ PATH = "/api/v1/pods"
 async def test_an_object_is_returned(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents[PATH] = {"kind": "PodList"}
     assert await read(api, PATH, {"limit": "1"}, doing="list pods") == {"kind": "PodList"}
-    assert cluster.asked(PATH) == [{"limit": "1"}]
+    assert cluster.queries(PATH) == [{"limit": "1"}]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ async def test_the_preferred_version_is_read_first(api: ApiClient, cluster: Fake
     found, missing = await discover(api, [(ARGO, "Workflow")])
     assert found == [Resource(group=ARGO, version="v1alpha1", plural="workflows", kind="Workflow")]
     assert not missing
-    assert not cluster.asked(f"/apis/{ARGO}/v1")
+    assert not cluster.queries(f"/apis/{ARGO}/v1")
 
 
 async def test_a_kind_that_the_preferred_version_lacks_is_found_in_another(

@@ -102,7 +102,7 @@ async def test_a_list_is_followed_to_its_end(api: ApiClient, cluster: FakeCluste
         api, policy(), namespace=None, keep_approved=False, on_page=lambda *page: pages.append(page)
     )
     assert names(found) == [f"web-{number}" for number in range(5)]
-    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", "4"]
+    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", "4"]
     seen = [(seen, left) for resource, seen, left in pages if str(resource) == "pods"]
     assert seen == [(2, 3), (4, 1), (5, None)]
 
@@ -114,7 +114,7 @@ async def test_an_expired_list_goes_on_with_the_token_it_is_given(
     cluster.add(PODS, *pods(5))
     cluster.script[PODS] += [None, status(410, "old", token="3")]
     found = await looked(api)
-    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", "3"]
+    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", "3"]
     assert names(found) == ["web-0", "web-1", "web-3", "web-4"]
 
 
@@ -125,7 +125,7 @@ async def test_an_expired_list_without_a_token_starts_again_and_counts_nothing_t
     cluster.add(PODS, *pods(5))
     cluster.script[PODS] += [None, status(410, "old")]
     found = await looked(api)
-    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", None, "2", "4"]
+    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", None, "2", "4"]
     assert names(found) == [f"web-{number}" for number in range(5)]
     assert found.tally.counts["objects"] == 5
 
@@ -137,14 +137,14 @@ async def test_a_given_token_that_has_expired_too_is_not_followed_for_ever(
     cluster.add(PODS, *pods(3))
     cluster.script[PODS] += [None, status(410, "old", token="2"), status(410, "old", token="2")]
     assert names(await looked(api)) == ["web-0", "web-1", "web-2"]
-    assert [query.get("continue") for query in cluster.asked(PODS)] == [None, "2", "2", None, "2"]
+    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", "2", None, "2"]
 
 
 async def test_a_list_that_always_expires_is_given_up(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.script[PODS] += [status(410, "old")] * 4
     with pytest.raises(Expired, match="cannot list pods in all namespaces: 410 Gone: old"):
         await looked(api)
-    assert len(cluster.asked(PODS)) == 4
+    assert len(cluster.queries(PODS)) == 4
 
 
 async def test_one_namespace_only(api: ApiClient, cluster: FakeCluster) -> None:
@@ -259,7 +259,7 @@ async def test_cluster_scoped_kinds_are_in_no_namespace(api: ApiClient, cluster:
     cluster.add(PODS, *pods(1))
     judge = policy(WORKFLOWS)
     assert names(await looked(api, judge, namespace="shop")) == ["web-0"]
-    assert not cluster.asked(path)
+    assert not cluster.queries(path)
     [(_, usages)] = (await looked(api, judge)).tally.listed()
     assert [(usage.kind, usage.namespace) for usage in usages] == [("Pod", "shop"), ("Workflow", None)]
 
@@ -308,7 +308,7 @@ async def test_decisions_equal_those_of_the_webhook(
     obj = pod(*images) if kind == "Pod" else workload(kind, *images)
     cluster.add(PODS if kind == "Pod" else DEPLOYMENTS, named(obj, "web"))
     found = await looked(api, judge, keep_approved=True)
-    wanted = {
+    expected = {
         judgement.slot.path: (judgement.decision.approved, judgement.decision.detail)
         for judgement in validated(review(obj), judge).judgements
     }
@@ -316,7 +316,7 @@ async def test_decisions_equal_those_of_the_webhook(
         usage.path: (image.verdict == "approved", image.detail)
         for image, usages in found.tally.listed()
         for usage in usages
-    } == wanted
+    } == expected
 
 
 async def test_rules_for_namespaces_count(api: ApiClient, cluster: FakeCluster) -> None:

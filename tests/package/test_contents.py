@@ -76,5 +76,5 @@ def test_the_metadata_names_the_supported_versions(metadata: email.message.Messa
 
 
 def test_uvloop_is_wanted_only_where_it_exists(metadata: email.message.Message) -> None:
-    (wanted,) = (each for each in metadata.get_all("Requires-Dist", []) if each.startswith("uvloop"))
-    assert "sys_platform != 'win32'" in wanted.replace('"', "'")
+    (requirement,) = (each for each in metadata.get_all("Requires-Dist", []) if each.startswith("uvloop"))
+    assert "sys_platform != 'win32'" in requirement.replace('"', "'")

@@ -279,7 +279,7 @@ PORTS = ("--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         pytest.param([], "--policy", id="no-source"),
         pytest.param(
@@ -292,10 +292,10 @@ PORTS = ("--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0")
         pytest.param(["--tls-hostname", "bücher.example"], "certificate", id="hostname"),
     ],
 )
-def test_bad_settings_exit_with_2_and_no_traceback(arguments: list[str], said: str) -> None:
+def test_bad_settings_exit_with_2_and_no_traceback(arguments: list[str], message: str) -> None:
     done = _run(*(("--policy", "x", *PORTS, *arguments) if arguments else ()))
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 

@@ -26,14 +26,14 @@ def documents_of(pair: Pair) -> list[dict[str, Any]]:
     return [json.loads(policy.policy.text) for policy in pair]
 
 
-def observe(pair: Pair, asked: Iterable[Example]) -> dict[Change, Example]:
+def observe(pair: Pair, examples: Iterable[Example]) -> dict[Change, Example]:
     """Return an example of each change that some of the images have.
 
     Fails if the product and the independent implementation decide differently.
     """
     documents = documents_of(pair)
     seen: dict[Change, Example] = {}
-    for image, namespace in asked:
+    for image, namespace in examples:
         before, after = (policy.decide(namespace, image).approved for policy in pair)
         expected = tuple(naive.approved(document, image, namespace, NOW) for document in documents)
         assert (before, after) == expected, (image, namespace)

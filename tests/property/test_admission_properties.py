@@ -190,14 +190,16 @@ def test_validate_allows_what_the_short_cut_approves_without_a_warning(
     a_policy: CompiledPolicy, obj: Any, kind: tuple[str, str], request: dict[str, Any]
 ) -> None:
     document = review(obj, kind=kind, **request)
-    asked = parse(document)
-    count = approved_images(asked, a_policy)
+    review_request = parse(document)
+    count = approved_images(review_request, a_policy)
     outcome = validated(document, a_policy)
-    said = (outcome.verdict, outcome.exemption, outcome.response.warnings)
+    result = (outcome.verdict, outcome.exemption, outcome.response.warnings)
     if count is not None:
-        assert said == ("allowed", "" if count else "no-images", ())
+        assert result == ("allowed", "" if count else "no-images", ())
         assert [judgement.decision.reason for judgement in outcome.judgements] == ["allowed"] * count
-        assert outcome.response == allowed(asked.uid, audit_annotations=outcome.response.audit_annotations)
+        assert outcome.response == allowed(
+            review_request.uid, audit_annotations=outcome.response.audit_annotations
+        )
 
 
 @settings(max_examples=budget(400))
@@ -226,8 +228,8 @@ def test_the_short_cut_for_workloads_and_updates_agrees_with_validate(
     outcome = validated(document, a_policy)
     if count is not None:
         event("taken")
-        said = (outcome.verdict, outcome.exemption, outcome.response.warnings)
-        assert said == ("allowed", "" if count else "no-images", ())
+        result = (outcome.verdict, outcome.exemption, outcome.response.warnings)
+        assert result == ("allowed", "" if count else "no-images", ())
         assert [judgement.decision.reason for judgement in outcome.judgements] == ["allowed"] * count
 
 

@@ -36,9 +36,9 @@ requests = st.lists(
 )
 
 
-def changes(old: CompiledPolicy, new: CompiledPolicy, asked: list[AdmissionRequest]) -> Changes:
+def changes(old: CompiledPolicy, new: CompiledPolicy, review_requests: list[AdmissionRequest]) -> Changes:
     found = Changes(Snapshot(old, 100, CacheCounts()), Snapshot(new, 100, CacheCounts()))
-    for request in asked:
+    for request in review_requests:
         found.take(request)
     return found
 
@@ -53,17 +53,17 @@ def by_use(found: Changes) -> dict[tuple[str, Usage], list[ImageChange]]:
 
 @examples
 @given(pairs(), requests)
-def test_a_policy_changes_nothing_against_itself(pair: Pair, asked: list[AdmissionRequest]) -> None:
-    found = changes(pair[0], pair[0], asked)
+def test_a_policy_changes_nothing_against_itself(pair: Pair, review_requests: list[AdmissionRequest]) -> None:
+    found = changes(pair[0], pair[0], review_requests)
     assert list(found.listed()) == []
     assert found.counts["rejected"] == found.counts["approved"] == found.counts["rewritten"] == 0
 
 
 @examples
 @given(pairs(), requests)
-def test_the_reverse_change_is_symmetric(pair: Pair, asked: list[AdmissionRequest]) -> None:
+def test_the_reverse_change_is_symmetric(pair: Pair, review_requests: list[AdmissionRequest]) -> None:
     old, new = pair
-    there, back = changes(old, new, asked), changes(new, old, asked)
+    there, back = changes(old, new, review_requests), changes(new, old, review_requests)
     assert there.counts["unchanged"] == back.counts["unchanged"]
     assert there.counts["rewritten"] == back.counts["rewritten"]
     assert (there.counts["approved"], there.counts["rejected"]) == (
@@ -80,8 +80,10 @@ def test_the_reverse_change_is_symmetric(pair: Pair, asked: list[AdmissionReques
 
 @examples
 @given(pairs(), requests)
-def test_every_verdict_equals_that_of_the_webhook(pair: Pair, asked: list[AdmissionRequest]) -> None:
-    for request in asked:
+def test_every_verdict_equals_that_of_the_webhook(
+    pair: Pair, review_requests: list[AdmissionRequest]
+) -> None:
+    for request in review_requests:
         (before,), (after,) = (admission.validate(request, policy).judgements for policy in pair)
         listed = list(changes(*pair, [request]).listed())
         if before.approved != after.approved:
@@ -98,10 +100,10 @@ def test_every_verdict_equals_that_of_the_webhook(pair: Pair, asked: list[Admiss
 @examples
 @given(pairs(), requests)
 def test_nothing_that_runs_contradicts_the_exact_difference(
-    pair: Pair, asked: list[AdmissionRequest]
+    pair: Pair, review_requests: list[AdmissionRequest]
 ) -> None:
     difference = compare(*pair)
-    named = [request for request in asked if request.kind == "Pod"]
+    named = [request for request in review_requests if request.kind == "Pod"]
     counts = changes(*pair, named).counts
     assert difference.widens or not counts["approved"]
     assert difference.narrows or not counts["rejected"]

@@ -32,7 +32,7 @@ def rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str 
 @examples
 @given(pairs(), st.lists(st.tuples(st.one_of(images, long_images), namespaces), min_size=20, max_size=60))
 def test_no_image_contradicts_the_difference(
-    pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]
+    pair: tuple[CompiledPolicy, CompiledPolicy], probes: list[tuple[str, str | None]]
 ) -> None:
     check(pair, asked)
 
@@ -49,7 +49,7 @@ def check(pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, st
     """Check that no image contradicts the difference."""
     old, new = pair
     found = compare(old, new)
-    for image, namespace in asked:
+    for image, namespace in probes:
         before, after = (policy.decide(namespace, image).approved for policy in pair)
         assert found.widens or before or not after
         assert found.narrows or after or not before

@@ -121,8 +121,8 @@ def test_no_image_contradicts_the_difference_of_made_up_policies(
 
 def check(pair: tuple[CompiledPolicy, CompiledPolicy], random: Random) -> set[Change]:
     """Check the laws in both directions on the same images. Returns the changes that these have."""
-    asked = Edges(random, *documents_of(pair)).draw(IMAGES, NAMESPACES)
-    seen = observe(pair, asked)
+    examples = Edges(random, *documents_of(pair)).draw(IMAGES, NAMESPACES)
+    seen = observe(pair, examples)
     assert violations(pair, compare(*pair), seen) == []
     opposite: dict[Change, Change] = {
         "approved": "rejected",

@@ -27,8 +27,8 @@ def test_pre_approved_implies_approved(a_document: Document, namespace: str, dat
         for endpoint in ENDPOINTS:
             if fast_path.approves(namespace, image, endpoint):
                 event(f"{endpoint} skipped")
-                asked = review(pod(image), namespace=namespace)
-                assert objection(a_document, asked, endpoint, fast_path.valid_until) == ""
+                document = review(pod(image), namespace=namespace)
+                assert objection(a_document, document, endpoint, fast_path.valid_until) == ""
 
 
 @examples
@@ -85,10 +85,10 @@ def test_a_pod_is_skipped_when_all_its_images_are_pre_approved(
     judged = images_near(fast_path, data)
     volumes = [{"name": "i", "image": {"reference": data.draw(st.sampled_from(judged))}}, {"name": "e"}]
     operation = data.draw(st.sampled_from(["CREATE", "UPDATE"]))
-    asked = review(pod(*judged, volumes=volumes), operation=operation, namespace=namespace)
+    document = review(pod(*judged, volumes=volumes), operation=operation, namespace=namespace)
     for endpoint in ENDPOINTS:
         approved = all(fast_path.approves(namespace, image, endpoint) for image in judged)
-        assert fast_path.skips(wire.parse(asked), endpoint) is approved
+        assert fast_path.skips(wire.parse(document), endpoint) is approved
         if approved:
             event("skipped")
-            assert objection(a_document, asked, endpoint, fast_path.valid_until) == ""
+            assert objection(a_document, document, endpoint, fast_path.valid_until) == ""

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 class Hanging(socketserver.ThreadingTCPServer):
-    """``asked`` holds the first line of every request. ``end`` lets the connections go."""
+    """``request_lines`` holds the first line of every request. ``end`` lets the connections go."""
 
     daemon_threads = True
     request_queue_size = 200
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked: list[str] = []
+        self.request_lines: list[str] = []
         self.end = threading.Event()
 
     @property
@@ -30,7 +30,7 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         line = self.rfile.readline()
         if line:
-            self.server.asked.append(line.decode().strip())
+            self.server.request_lines.append(line.decode().strip())
             self.server.end.wait()
 
 

@@ -72,7 +72,7 @@ def test_a_registry_that_hangs_holds_up_no_other_review(site: Site) -> None:
         thread.start()
     server.wait(lambda: len(answers) == TOO_MANY)
     assert all(f"more than {MAX_WAITING} reviews wait for registries" in answer for answer in answers)
-    server.wait(lambda: len(site.stuck.asked) >= 5)
+    server.wait(lambda: len(site.stuck.request_lines) >= 5)
 
     def message(image: str) -> str:
         status, body = ask(other, review(pod(image)))
@@ -105,7 +105,7 @@ def test_a_registry_that_hangs_leaves_connections_for_others(site: Site) -> None
         target=lambda: answers.append(json.loads(server.post(review(pod(*images)))[1])["response"])
     )
     waiting.start()
-    server.wait(lambda: len(site.stuck.asked) >= 20)
+    server.wait(lambda: len(site.stuck.request_lines) >= 20)
     assert site.refusal(f"{site.working.host}/team/app:v1") == ""
     assert "does not exist" in site.refusal(f"{site.working.host}/team/app:v2")
     assert answers == []

@@ -94,13 +94,13 @@ def test_credentials_are_replaced_under_load(site: Site, ca: trustme.CA) -> None
         thread.start()
     try:
         server.wait(lambda: load.answered >= 100)
-        assert {user for user, _ in tokens.asked()} == {"alice"}
+        assert {user for user, _ in tokens.token_requests()} == {"alice"}
 
         for name, content in config_files(ca, site.registry.host, user="bob", password="builder").items():
             (site.config / f".{name}").write_bytes(content)
             (site.config / f".{name}").rename(site.config / name)
         replaced = time.monotonic()
-        server.wait(lambda: ("bob", "repository:team/app:pull") in tokens.asked())
+        server.wait(lambda: ("bob", "repository:team/app:pull") in tokens.token_requests())
         assert time.monotonic() - replaced < POLL_SECONDS + MARGIN_SECONDS
 
         # Requests that were under way with the old credentials end; then these are no longer valid.
@@ -115,7 +115,7 @@ def test_credentials_are_replaced_under_load(site: Site, ca: trustme.CA) -> None
         for thread in threads:
             thread.join()
     assert load.wrong == []
-    assert "alice" not in {user for user, _ in tokens.asked()}
+    assert "alice" not in {user for user, _ in tokens.token_requests()}
     assert site.metric(f'gatekeeper_py_lookups_total{{host="{site.registry.host}",result="error"}}') == 0
     assert site.metric("gatekeeper_py_registry_config_valid") == 1
     # Once when the server started, and once for the new ones.

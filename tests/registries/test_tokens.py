@@ -60,7 +60,7 @@ async def world(guarded: Guarded) -> AsyncIterator[World]:
 async def test_a_token_is_fetched_once_and_used_again(world: World, guarded: Guarded) -> None:
     for _ in range(3):
         assert (await world.ask(guarded.registry.host)).answer == ("found", guarded.digest, "")
-    assert guarded.tokens.asked() == [("alice", PULL)]
+    assert guarded.tokens.token_requests() == [("alice", PULL)]
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
 
 
@@ -73,13 +73,13 @@ async def test_a_public_repository_needs_no_credentials(world: World, guarded: G
     world.logins = ()
     guarded.tokens.use(anonymous=["team/app"])
     assert (await world.ask(guarded.registry.host)).answer.status == "found"
-    assert guarded.tokens.asked() == [("", PULL)]
+    assert guarded.tokens.token_requests() == [("", PULL)]
 
 
 async def test_what_does_not_exist_is_missing_and_keeps_its_token(world: World, guarded: Guarded) -> None:
     for reference in ("v2", f"sha256:{'0' * 64}"):
         assert (await world.ask(guarded.registry.host, reference)).answer.status == "missing"
-    assert guarded.tokens.asked() == [("alice", PULL)]
+    assert guarded.tokens.token_requests() == [("alice", PULL)]
 
 
 @pytest.mark.parametrize("reference", ["v1", "does-not-exist"])
@@ -105,7 +105,7 @@ async def test_the_next_credentials_are_tried_when_the_first_are_wrong_or_have_n
     guarded.tokens.use(users={"alice": TEAM | {"repositories": []}, "bob": TEAM | {"password": "builder"}})
     world.logins = (Credential("alice", "wrong"), ALICE, BOB)
     assert (await world.ask(guarded.registry.host)).answer.status == "found"
-    assert [user for user, _ in guarded.tokens.asked()] == ["alice", "alice", "bob"]
+    assert [user for user, _ in guarded.tokens.token_requests()] == ["alice", "alice", "bob"]
 
 
 async def test_wrong_credentials_are_an_error_and_nothing_is_asked_anonymously(
@@ -115,7 +115,7 @@ async def test_wrong_credentials_are_an_error_and_nothing_is_asked_anonymously(
     world.logins = (Credential("alice", "wrong"),)
     reply = await world.ask(guarded.registry.host)
     assert reply.answer.cause == "the registry refused our credentials (401)"
-    assert guarded.tokens.asked() == [("alice", PULL)]
+    assert guarded.tokens.token_requests() == [("alice", PULL)]
 
 
 async def test_a_token_is_renewed_before_it_expires(world: World, guarded: Guarded) -> None:
@@ -123,10 +123,10 @@ async def test_a_token_is_renewed_before_it_expires(world: World, guarded: Guard
     await world.ask(guarded.registry.host)
     world.now = 107.9
     await world.ask(guarded.registry.host)
-    assert len(guarded.tokens.asked()) == 1
+    assert len(guarded.tokens.token_requests()) == 1
     world.now = 108  # nine tenths of its life
     assert (await world.ask(guarded.registry.host)).answer.status == "found"
-    assert len(guarded.tokens.asked()) == 2
+    assert len(guarded.tokens.token_requests()) == 2
     # The registry has refused only the first request, which had no token.
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
 
@@ -141,7 +141,7 @@ async def test_a_token_that_expires_early_is_replaced_within_the_same_look_up(
     expired = guarded.tokens.sign("alice", "team/app", "pull", left=-120)
     known.header = f"Bearer {expired}"
     assert (await world.ask(guarded.registry.host)).answer.status == "found"
-    assert len(guarded.tokens.asked()) == 2
+    assert len(guarded.tokens.token_requests()) == 2
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", "HEAD v1 200"] * 2
 
 
@@ -149,7 +149,7 @@ async def test_a_server_that_only_issues_expired_tokens_is_asked_once(world: Wor
     guarded.tokens.use(users={"alice": TEAM}, left=-120)
     reply = await world.ask(guarded.registry.host)
     assert reply.answer.cause == "the registry refused our credentials (401)"
-    assert len(guarded.tokens.asked()) == 1
+    assert len(guarded.tokens.token_requests()) == 1
     assert len(guarded.registry.reads("team/app")) == 2
 
 
@@ -179,7 +179,7 @@ async def test_a_server_that_tokenhosts_does_not_list_gets_no_request(world: Wor
     assert reply.answer.status == "error"
     assert "is on a host that tokenHosts does not list" in reply.answer.cause
     assert world.refused == [(host, reply.answer.cause)]
-    assert guarded.tokens.asked() == []
+    assert guarded.tokens.token_requests() == []
 
 
 async def test_each_repository_has_a_token_of_its_own(world: World, guarded: Guarded) -> None:
@@ -189,4 +189,4 @@ async def test_each_repository_has_a_token_of_its_own(world: World, guarded: Gua
     for _ in range(2):
         assert (await world.ask(host)).answer.digest == guarded.digest
         assert (await world.ask(host, repository="team/other")).answer.digest == other
-    assert guarded.tokens.asked() == [("alice", PULL), ("alice", "repository:team/other:pull")]
+    assert guarded.tokens.token_requests() == [("alice", PULL), ("alice", "repository:team/other:pull")]

@@ -59,7 +59,7 @@ class TokenServer:
         fresh.write_text(json.dumps(settings), encoding="utf-8")
         fresh.rename(self.folder / "settings.json")
 
-    def asked(self) -> list[tuple[str, str]]:
+    def token_requests(self) -> list[tuple[str, str]]:
         """Return the user (empty for none) and the scopes of every request."""
         lines = (self.folder / "requests").read_text(encoding="utf-8").splitlines()
         return [(user, scopes) for user, scopes in map(json.loads, lines)]

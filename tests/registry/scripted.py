@@ -63,7 +63,7 @@ class Scripted:
         return await made if isinstance(made, Awaitable) else made
 
     @property
-    def asked(self) -> list[str]:
+    def request_lines(self) -> list[str]:
         return [f"{method} {path}" for method, path, _ in self.requests]
 
 

@@ -57,7 +57,7 @@ def get(body: bytes = BODY) -> web.Response:
 async def test_head_with_a_digest_is_found(world: World, registry: Scripted) -> None:
     registry.on(f"HEAD {V1}", found())
     assert (await world.ask(registry.host)).answer == ("found", DIGEST, "")
-    assert registry.asked == [f"HEAD {V1}"]
+    assert registry.request_lines == [f"HEAD {V1}"]
 
 
 async def test_all_four_media_types_are_accepted(world: World, registry: Scripted) -> None:
@@ -74,7 +74,7 @@ async def test_all_four_media_types_are_accepted(world: World, registry: Scripte
 
 async def test_a_404_is_confirmed_with_get(world: World, registry: Scripted) -> None:
     assert (await world.ask(registry.host)).answer.status == "missing"
-    assert registry.asked == [f"HEAD {V1}", f"GET {V1}"]
+    assert registry.request_lines == [f"HEAD {V1}", f"GET {V1}"]
     registry.on(f"HEAD {V1}", status(404))
     registry.on(
         f"GET {V1}", web.Response(body=BODY, headers={"Content-Type": OCI, "Docker-Content-Digest": DIGEST})
@@ -312,7 +312,7 @@ async def test_a_refused_token_is_replaced_once(world: World, registry: Scripted
     before = len(registry.requests)
     reply = await world.ask(registry.host)
     assert "refused our credentials" in reply.answer.cause
-    assert registry.asked[before:] == [
+    assert registry.request_lines[before:] == [
         f"HEAD {V1}", "GET /token?scope=repository:team/app:pull", f"HEAD {V1}",
     ]  # fmt: skip
 

@@ -66,12 +66,12 @@ async def test_a_running_request_survives_new_files(
     tmp_path: Path,
     new_ca: bool,  # noqa: FBT001
 ) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
+    arrived, answer = asyncio.Event(), asyncio.Event()
 
     async def slow(request: web.BaseRequest) -> web.Response:
         if "Authorization" not in request.headers:
             return challenge('Basic realm="r"')
-        asked.set()
+        arrived.set()
         await answer.wait()
         return found()
 
@@ -82,7 +82,7 @@ async def test_a_running_request_survives_new_files(
     service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
     lookup = Lookup((Manifest(registry.host, "team/app", "v1"),))
     waiting = asyncio.create_task(service.resolve([lookup], 5))
-    await asked.wait()
+    await arrived.wait()
     write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
     files = read_files(tmp_path)
     await service.use_files(files)

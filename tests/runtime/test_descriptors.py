@@ -12,7 +12,7 @@ from gatekeeper_py.runtime.descriptors import allow_descriptors
 
 
 @pytest.mark.parametrize(
-    ("soft", "hard", "wanted", "allowed"),
+    ("soft", "hard", "minimum", "allowed"),
     [
         pytest.param(100, 400, 50, 100, id="already-higher"),
         pytest.param(100, 400, 300, 300, id="raised"),
@@ -20,12 +20,12 @@ from gatekeeper_py.runtime.descriptors import allow_descriptors
         pytest.param(100, 400, 5000, 400, id="no-higher-than-the-hard-limit"),
     ],
 )
-def test_the_soft_limit_is_raised(soft: int, hard: int, wanted: int, allowed: int) -> None:
+def test_the_soft_limit_is_raised(soft: int, hard: int, minimum: int, allowed: int) -> None:
     """In a process of its own: a hard limit that was lowered cannot be raised again."""
     code = (
         "import resource; from gatekeeper_py.runtime.descriptors import allow_descriptors;"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
-        f"print(allow_descriptors({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+        f"print(allow_descriptors({minimum}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(allowed), str(allowed), str(hard)]

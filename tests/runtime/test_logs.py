@@ -60,14 +60,14 @@ def test_an_event_is_one_json_line_with_its_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "told"),
+    ("level", "logged"),
     [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)],
 )
-def test_levels(level: str, told: int) -> None:
+def test_levels(level: str, logged: int) -> None:
     written = Written(level=level)
     for name in ("debug", "info", "warning", "error"):
         getattr(written.log, name)("event")
-    assert len(written.lines()) == told
+    assert len(written.lines()) == logged
 
 
 def test_line_breaks_stay_inside_their_line() -> None:
@@ -114,8 +114,8 @@ def test_the_console_style_is_for_people() -> None:
 def test_warnings_of_libraries_are_logged_as_events() -> None:
     written = Written()
     logging.getLogger("asyncio").error("task %s failed", 7)
-    logging.getLogger("x").info("not told")
-    logging.getLogger("x").critical("told")
+    logging.getLogger("x").info("not logged")
+    logging.getLogger("x").critical("logged")
     logging.getLogger("x").error("with a traceback", exc_info=ValueError("no"))
     first, second, third = written.lines()
     assert (first["event"], first["logger"], first["message"]) == ("library", "asyncio", "task 7 failed")

@@ -203,14 +203,14 @@ class TestWeight:
     )
     async def test_a_heavy_body_is_not_decoded_twice(self, body: bytes, typed: bool) -> None:  # noqa: FBT001
         """The typed decoder may decline after all the work."""
-        asked: list[bool] = []
+        decoded: list[bool] = []
 
         def decode(body: bytes) -> Any:
-            asked.append(True)
+            decoded.append(True)
             return parse_json(body)
 
         await with_document(body, BodyMemory(2**26), decode=decode, use=len)
-        assert bool(asked) is typed
+        assert bool(decoded) is typed
 
 
 TOO_HEAVY: Final = (413, "too many values, or too many keys in an object")

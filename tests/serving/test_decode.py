@@ -282,35 +282,35 @@ def test_where_the_interpreter_allows_more_depth_brackets_are_counted(
 class Key(str):
     """A key that notes when it is asked for. Its mapping stays a plain ``dict``, as the core demands."""
 
-    __slots__ = ("asked",)
+    __slots__ = ("read_keys",)
 
-    asked: set[str]
+    read_keys: set[str]
     __hash__ = str.__hash__
 
     def __eq__(self, other: object) -> bool:
         equal = str.__eq__(self, other) is True
         if equal:
-            self.asked.add(str(self))
+            self.read_keys.add(str(self))
         return equal
 
 
-def recorded(value: Any, asked: set[str]) -> Any:
+def recorded(value: Any, read_keys: set[str]) -> Any:
     if isinstance(value, dict):
         keys = {name: Key(name) for name in value}
         for key in keys.values():
-            key.asked = asked
-        return {keys[name]: recorded(each, asked) for name, each in value.items()}
-    return [recorded(item, asked) for item in value] if isinstance(value, list) else value
+            key.read_keys = read_keys
+        return {keys[name]: recorded(each, read_keys) for name, each in value.items()}
+    return [recorded(item, read_keys) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("policies", [POLICIES, LOOKUP_POLICIES], ids=["names", "look-ups"])
 def test_every_field_that_the_core_asks_for_is_decoded(policies: list[CompiledPolicy]) -> None:
-    asked: set[str] = set()
+    read_keys: set[str] = set()
     for document in (*REVIEWS, orjson.loads(pod_review(size=7000))):
-        _outcomes(recorded(document, asked), policies)
-    assert {"containers", "image", "reference"} <= asked
-    assert ("imagePullPolicy" in asked) is (policies is LOOKUP_POLICIES)
-    assert asked <= {*KEYS, "kubernetes.io/config.mirror", "gatekeeper-py/original-images"}
+        _outcomes(recorded(document, read_keys), policies)
+    assert {"containers", "image", "reference"} <= read_keys
+    assert ("imagePullPolicy" in read_keys) is (policies is LOOKUP_POLICIES)
+    assert read_keys <= {*KEYS, "kubernetes.io/config.mirror", "gatekeeper-py/original-images"}
 
 
 def never_pulled(**spec: Any) -> dict[str, Any]:

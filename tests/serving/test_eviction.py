@@ -114,9 +114,9 @@ async def test_a_new_connection_is_refused_while_all_others_have_a_request_in_pr
     judged = asyncio.Event()
     handle = served.webhook._answer
 
-    async def slow(asked: Any) -> Any:
+    async def slow(request_: Any) -> Any:
         await judged.wait()
-        return await handle(asked)
+        return await handle(request_)
 
     monkeypatch.setattr(served.webhook, "_answer", slow)
     slow_request = request(CONTENT, headers=[("Content-Type", "application/json; charset=utf-8")])

@@ -138,15 +138,15 @@ def test_a_loop_is_stuck_after_30_seconds_without_a_turn() -> None:
 
 async def test_lag_is_how_late_a_timer_runs() -> None:
     clock: list[float] = [0.0]
-    told: list[float] = []
+    lags: list[float] = []
 
     async def sleep(seconds: float) -> None:
         clock[0] += seconds + 0.25
-        if len(told) == 2:
+        if len(lags) == 2:
             raise asyncio.CancelledError
 
-    watch = LoopWatch(told.append, monotonic=lambda: clock[0], sleep=sleep)
+    watch = LoopWatch(lags.append, monotonic=lambda: clock[0], sleep=sleep)
     with pytest.raises(asyncio.CancelledError):
         await watch.run()
-    assert told == [0.25, 0.25]
+    assert lags == [0.25, 0.25]
     assert watch.problem() == ""

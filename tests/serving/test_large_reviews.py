@@ -59,18 +59,18 @@ async def test_a_policy_that_reads_more_may_become_live_after_decoding(
     served: Served, monkeypatch: pytest.MonkeyPatch, padding: Any
 ) -> None:
     """Then the body is decoded again: the typed decoder has left out what only the new policy reads."""
-    asked: list[bool] = []
+    delayed: list[bool] = []
 
     def parse_and_change(body: bytes, *, pull_policies: bool) -> dict[str, Any] | None:
-        asked.append(True)
+        delayed.append(True)
         document = parse_pod_review(body, pull_policies=pull_policies)
         served.live.install(Snapshot(policy(PODS_DECLARED), 100, CacheCounts()))
         return document
 
     monkeypatch.setattr(webhook, "parse_pod_review", parse_and_change)
     answer = await ask(served, large(GOOD, padding=padding, extra=BAD))
-    assert answer.allowed is not bool(asked)
-    assert bool(asked) is isinstance(padding, str)
+    assert answer.allowed is not bool(delayed)
+    assert bool(delayed) is isinstance(padding, str)
 
 
 async def test_many_at_once_are_all_answered(served: Served) -> None:

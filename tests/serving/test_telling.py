@@ -38,8 +38,8 @@ async def test_each_review_is_logged_and_counted_once(
     compiled = policy(HUB_TO_CORP, mode=mode)
     served = start(compiled, log_allowed=True)
     await ask(served, document, endpoint)
-    ((told_level, event, keys),) = served.log.lines
-    assert (told_level, event, keys["verdict"]) == (level, "review", verdict)
+    ((logged_level, event, keys),) = served.log.lines
+    assert (logged_level, event, keys["verdict"]) == (level, "review", verdict)
     assert {
         "uid": UID,
         "namespace": "shop",

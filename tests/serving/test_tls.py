@@ -183,9 +183,9 @@ def _of_version_nine(pem: bytes) -> bytes:
     return ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09")).encode()
 
 
-@pytest.mark.parametrize(("spoil", "said"), BAD)
+@pytest.mark.parametrize(("spoil", "reason"), BAD)
 async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
-    pair: Pair, spoil: Callable[[Pair], Any], said: str
+    pair: Pair, spoil: Callable[[Pair], Any], reason: str
 ) -> None:
     good = pair.write()
     await pair.files.load()
@@ -194,12 +194,12 @@ async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
     spoil(pair)
     for _ in range(3):
         await pair.files.load()
-    assert said in pair.files.problem
+    assert reason in pair.files.problem
     assert pair.files.context() is old
     assert _serial(old, pair.authority) == _number(good)
     refusals = pair.log.named("certificate_refused")
     assert [refusal["serving_previous"] for refusal in refusals] == [True]
-    assert said in refusals[0]["problem"]
+    assert reason in refusals[0]["problem"]
     assert len(pair.observer.ends) == 1
     # Back as it was: nothing is wrong any more.
     if pair.key.is_dir():
@@ -211,14 +211,14 @@ async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
     assert pair.files.context() is old
 
 
-@pytest.mark.parametrize(("spoil", "said"), BAD)
+@pytest.mark.parametrize(("spoil", "reason"), BAD)
 async def test_a_bad_pair_at_start_serves_nothing_until_it_is_good(
-    pair: Pair, spoil: Callable[[Pair], Any], said: str
+    pair: Pair, spoil: Callable[[Pair], Any], reason: str
 ) -> None:
     pair.write()
     spoil(pair)
     await pair.files.load()
-    assert said in pair.files.problem
+    assert reason in pair.files.problem
     assert pair.files.context() is None
     if pair.key.is_dir():
         pair.key.rmdir()
@@ -253,8 +253,8 @@ async def test_near_expiry_is_logged_once_each_at_30_7_and_1_days(pair: Pair) ->
     for days_left in (60, 31, 30, 29, 8, 7, 6, 2, 1, 0.5, 0.4):
         pair.now = NOW + timedelta(days=60) - timedelta(days=days_left)
         await pair.files.load()
-    told = [keys["days_left"] for keys in pair.log.named("certificate_expires_soon")]
-    assert told == [30, 7, 1]
+    days_logged = [keys["days_left"] for keys in pair.log.named("certificate_expires_soon")]
+    assert days_logged == [30, 7, 1]
     pair.write(not_after=pair.now + timedelta(days=5))
     await pair.files.load()
     assert len(pair.log.named("certificate_expires_soon")) == 4

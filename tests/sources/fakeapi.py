@@ -22,7 +22,7 @@ TOKEN: Final = "the-secret-token"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApiRequest:
     """A request that came in. ``verb`` is ``list`` or ``watch``."""
 
     verb: str
@@ -39,7 +39,7 @@ class FakeApi:
     """
 
     def __init__(self, context: ssl.SSLContext | None = None, token: str | None = TOKEN) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[ApiRequest] = []
         self.lists: deque[Script] = deque()
         self.watches: deque[Script] = deque()
         self.always: dict[str, Script] = {}
@@ -75,10 +75,10 @@ class FakeApi:
 
     def count(self, verb: str) -> int:
         """Requests of a verb so far."""
-        return sum(each.verb == verb for each in self.asked)
+        return sum(each.verb == verb for each in self.requests)
 
-    def last(self, verb: str) -> Asked:
-        return [each for each in self.asked if each.verb == verb][-1]
+    def last(self, verb: str) -> ApiRequest:
+        return [each for each in self.requests if each.verb == verb][-1]
 
     @property
     def watching(self) -> int:
@@ -137,7 +137,7 @@ class FakeApi:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         verb = "watch" if request.query.get("watch") else "list"
-        self.asked.append(Asked(verb, request.path, dict(request.query), request.headers.copy()))
+        self.requests.append(ApiRequest(verb, request.path, dict(request.query), request.headers.copy()))
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.Response(status=401, body=b"who are you?")
         scripts = self.lists if verb == "list" else self.watches
@@ -165,8 +165,8 @@ class FakeApi:
                 stream.put_nowait(line)
         self._streams.add(stream)
         try:
-            while (told := await stream.get()) is not None:
-                await response.write(told)
+            while (line_of_stream := await stream.get()) is not None:
+                await response.write(line_of_stream)
         finally:
             self._streams.discard(stream)
         return response

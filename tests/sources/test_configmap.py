@@ -169,7 +169,7 @@ class TestFollowing:
         await until(lambda: api.watching)
 
         assert followed.deliveries == [Delivery(text="the policy", mode="warn", resource_version="102")]
-        first, second = api.asked
+        first, second = api.requests
         assert first.verb == "list"
         assert first.path == "/api/v1/namespaces/gatekeeper/configmaps"
         assert first.query == {"fieldSelector": "metadata.name=policy"}
@@ -485,7 +485,7 @@ class TestSourceErrors:
         scripts.extend([script] * (2 if script is close else 1))
 
         followed = follow(HASTY if "silent" in problem else PATIENT)
-        await until(lambda: api.asked)
+        await until(lambda: api.requests)
         api.apply("changed meanwhile")
         await until(lambda: followed.deliveries and followed.last.text == "changed meanwhile")
 
@@ -542,7 +542,9 @@ class TestSourceErrors:
         api.end_watches()
         await until(lambda: api.count("watch") == 3)
 
-        versions = [asked.query["resourceVersion"] for asked in api.asked if asked.verb == "watch"]
+        versions = [
+            requests.query["resourceVersion"] for requests in api.requests if requests.verb == "watch"
+        ]
         assert versions == ["101", "102", "500"]
         assert followed.clock.pauses == [0.8]
 
@@ -647,7 +649,7 @@ class TestSourceErrors:
         assert followed.clock.pauses[-1] == 0.8
 
     @pytest.mark.parametrize(
-        ("asked", "pause"),
+        ("requests", "pause"),
         [
             pytest.param("7", 7.0, id="honoured"),
             pytest.param("0", 0.8, id="never-less-than-ours"),
@@ -660,9 +662,9 @@ class TestSourceErrors:
     )
     @pytest.mark.parametrize("status", [429, 503])
     async def test_retry_after(
-        self, api: FakeApi, follow: Follow, status: int, asked: str, pause: float
+        self, api: FakeApi, follow: Follow, status: int, requests: str, pause: float
     ) -> None:
-        api.lists.append(answer(status, Retry_After=asked))
+        api.lists.append(answer(status, Retry_After=requests))
 
         followed = follow()
         await until(lambda: followed.deliveries)

@@ -13,7 +13,7 @@ WIDTHS = (390, 1280)
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 
-async def main(wanted: list[str]) -> None:
+async def main(selected: list[str]) -> None:
     """Take the pictures of the pages named on the command line, or of all."""
     folder = SITE.parent / "screenshots"
     folder.mkdir(exist_ok=True)
@@ -21,7 +21,7 @@ async def main(wanted: list[str]) -> None:
         async with browser() as chromium:
             for page in built():
                 name = page.removesuffix(".html").replace("/", "-")
-                if wanted and name not in wanted:
+                if selected and name not in selected:
                     continue
                 for width in WIDTHS:
                     for scheme in SCHEMES:

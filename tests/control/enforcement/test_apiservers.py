@@ -59,10 +59,10 @@ class Cluster:
 
     def __init__(self, *, in_cluster: bool) -> None:
         self.in_cluster = in_cluster
-        self.asked: list[tuple[str, str]] = []
+        self.connections: list[tuple[str, str]] = []
 
     async def connect(self, address: str = "", server_name: str = "") -> HttpSession:
-        self.asked.append((address, server_name))
+        self.connections.append((address, server_name))
         raise SettingsError("no way there")
 
 
@@ -95,4 +95,4 @@ async def test_a_probe_goes_to_the_server_that_is_named() -> None:
     servers = ApiServers(cluster, one_server, "probe", errors=(Refused,))
     for server in ("10.0.0.1:6443", ""):
         assert (await servers.send(server, "a.io/x")).problem == "no way there"
-    assert cluster.asked == [("10.0.0.1:6443", SERVER_NAME), ("", "")]
+    assert cluster.connections == [("10.0.0.1:6443", SERVER_NAME), ("", "")]

@@ -90,12 +90,12 @@ class Recorder:
 
     warning = error = info
 
-    def told(self, event: str) -> list[dict[str, Any]]:
+    def named(self, event: str) -> list[dict[str, Any]]:
         return [keys for name, keys in self.events if name == event]
 
 
 class Setup:
-    """``probing`` says whether images are tried; ``sees`` what an API server answers then."""
+    """``probing`` says whether images are tried; ``probe_result`` what an API server answers then."""
 
     def __init__(self, *, armed: bool = True, probing: bool = True) -> None:
         self.cluster = FakeCluster()
@@ -104,7 +104,7 @@ class Setup:
         self.probed: list[str] = []
         self.slept: list[float] = []
         self.at_sleep: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.sees: Callable[[ProbeImage], DryRun] = lambda _canary: DryRun(called=True)
+        self.probe_result: Callable[[ProbeImage], DryRun] = lambda _image: DryRun(called=True)
         self.probing = probing
         self.parser = PolicyParser(keep=False)
         self.expected: tuple[Desired, ...] = (VALIDATE, MUTATE)
@@ -147,7 +147,7 @@ class Setup:
 
     async def probe(self, canary: ProbeImage) -> DryRun:
         self.probed.append(canary.image)
-        return self.sees(canary)
+        return self.probe_result(canary)
 
     def store(self, text: str, mode: str | None = None) -> None:
         """Return the current content of the ConfigMap."""

@@ -46,7 +46,7 @@ async def test_nothing_is_skipped_before_the_policy_is_read(wide: Setup) -> None
     await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     assert not wide.recorder.in_step
-    assert wide.recorder.told("fastpath_disabled") == [{"reason": "the policy is not known yet"}]
+    assert wide.recorder.named("fastpath_disabled") == [{"reason": "the policy is not known yet"}]
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ async def test_nothing_is_skipped_without_a_policy(
     assert wide.carried() == ["none", "none"]
     assert FAST_PATH_REVISION not in wide.cluster.objects[VALIDATE.path]["metadata"]["annotations"]
     assert not wide.recorder.in_step
-    assert wide.recorder.told("fastpath_disabled")[0]["reason"].startswith(reason)
+    assert wide.recorder.named("fastpath_disabled")[0]["reason"].startswith(reason)
     await wide.deliver(text, mode)
-    assert len(wide.recorder.told("fastpath_disabled")) == 1
+    assert len(wide.recorder.named("fastpath_disabled")) == 1
     await wide.deliver(WIDE)
     await wide.settle()
     assert wide.carried() == ["wide", "wide"]
@@ -92,7 +92,7 @@ async def test_an_internal_error_disables_only_the_fast_path(
         patched.setattr(fastpath, "view", broken)
         await wide.deliver(TIGHT)
     assert wide.carried() == ["none", "none"]
-    assert wide.recorder.told("fastpath_not_compiled")
+    assert wide.recorder.named("fastpath_not_compiled")
 
 
 async def test_a_policy_unseen_for_long_counts_as_unknown(wide: Setup) -> None:
@@ -166,7 +166,7 @@ async def test_conditions_of_a_newer_policy_are_not_overwritten(wide: Setup) -> 
     wide.clock += fastpath.QUIET_SECONDS
     await wide.controller.step()
     assert wide.carried() == ["other", "other"]
-    assert "409" in wide.recorder.told("fastpath_write_failed")[0]["problem"]
+    assert "409" in wide.recorder.named("fastpath_write_failed")[0]["problem"]
     await wide.settle(5)
     assert "wide" not in wide.carried()
 
@@ -251,14 +251,14 @@ async def test_a_refused_expression_leaves_nothing_skipped(wide: Setup, answer: 
     await wide.controller.step()
     assert wide.carried() == ["none", "none"]
     assert wide.controller.conditions == NO_CONDITIONS
-    assert len(wide.recorder.told("fastpath_expression_refused")) == 1
+    assert len(wide.recorder.named("fastpath_expression_refused")) == 1
     assert "refused" in wide.recorder.writes
     assert not wide.recorder.in_step
     for _ in range(int(retries.FIRST_REFUSED_SECONDS) - 2):
         wide.clock += 1
         wide.controller.seen()
         await wide.controller.step()
-    assert len(wide.recorder.told("fastpath_expression_refused")) == 1
+    assert len(wide.recorder.named("fastpath_expression_refused")) == 1
     end()
     await wide.settle()
     assert wide.carried() == ["other", "other"]

@@ -114,10 +114,10 @@ class Connection:
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[str, list[tuple[str, Any]]]]:
     """An API server that refuses in the webhook's name; its address and what it was asked."""
-    asked: list[tuple[str, Any]] = []
+    requests: list[tuple[str, Any]] = []
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append((request.path_qs, await request.json()))
+        requests.append((request.path_qs, await request.json()))
         message = f'admission webhook "{WEBHOOK}" denied the request'
         return web.json_response({"message": message}, status=403)
 
@@ -126,14 +126,14 @@ async def server() -> AsyncIterator[tuple[str, list[tuple[str, Any]]]]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}", requests
     await runner.cleanup()
 
 
 async def test_a_probe_is_a_dry_run_on_its_own_connection(
     server: tuple[str, list[tuple[str, Any]]],
 ) -> None:
-    url, asked = server
+    url, requests = server
     made: list[Connection] = []
 
     async def connect() -> Connection:
@@ -142,7 +142,7 @@ async def test_a_probe_is_a_dry_run_on_its_own_connection(
 
     for _ in range(2):
         assert await create(connect, "probe", CANARY, WEBHOOK) == DryRun(called=True)
-    assert asked == [("/api/v1/namespaces/probe/pods?dryRun=All", pod("a.io/x"))] * 2
+    assert requests == [("/api/v1/namespaces/probe/pods?dryRun=All", pod("a.io/x"))] * 2
     assert len(made) == 2
     assert all(each.session.closed for each in made)
 

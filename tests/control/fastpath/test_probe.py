@@ -27,7 +27,7 @@ class Site:
     """A trial with an API server that asks the webhook or not, and a clock."""
 
     def __init__(self, *, probing: bool = True) -> None:
-        self.asks = True
+        self.calls_webhook = True
         self.clock = 0.0
         self.probed: list[str] = []
         self.log = RecordingLog()
@@ -39,9 +39,9 @@ class Site:
             monotonic=lambda: self.clock,
         )
 
-    async def probe(self, canary: ProbeImage) -> DryRun:
-        self.probed.append(canary.image)
-        return DryRun(called=self.asks, problem="403 exceeded quota")
+    async def probe(self, candidate: ProbeImage) -> DryRun:
+        self.probed.append(candidate.image)
+        return DryRun(called=self.calls_webhook, problem="403 exceeded quota")
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ async def test_both_webhooks_are_probed(site: Site) -> None:
 
 
 async def test_a_probe_that_does_not_call_the_webhook_is_repeated_and_alarms(site: Site) -> None:
-    site.asks = False
+    site.calls_webhook = False
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     pauses = await site.pauses(most=20)
     assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
@@ -90,12 +90,12 @@ async def test_a_probe_that_does_not_call_the_webhook_is_repeated_and_alarms(sit
     assert len(site.alarms) == len(late)
     assert site.alarms[0]["image"] == REMOVED
     assert site.alarms[0]["problem"] == "403 exceeded quota"
-    site.asks = True
+    site.calls_webhook = True
     assert await site.removal_probe.attempt() is None
 
 
 async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site) -> None:
-    site.asks = False
+    site.calls_webhook = False
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     await site.removal_probe.attempt()
     tight = view_of(TIGHT + "message: ask us\n", None)
@@ -108,17 +108,17 @@ async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site) -> None:
 
 
 async def test_a_newer_removal_replaces_a_pending_probe(site: Site) -> None:
-    site.asks = False
+    site.calls_webhook = False
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     await site.removal_probe.begin(view_of(TIGHT, None).fast_path, view_of(OTHER, None))
-    site.asks = True
+    site.calls_webhook = True
     assert await site.removal_probe.attempt() is None
     assert site.probed == ["a.io/gatekeeper-py-probe"]
 
 
 async def test_a_pending_probe_ends_when_expiry_approves_its_image(site: Site) -> None:
     deny = HEAD + "allow: [a.io, b.io]\ndeny: [{image: b.io, until: 2026-01-02}]\n"
-    site.asks = False
+    site.calls_webhook = False
     await site.removal_probe.begin(FROM_WIDE, view_of(deny, None))
     assert len(await site.pauses(most=20)) == 20
     site.clock += 24 * 3600

@@ -27,15 +27,15 @@ def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict
     old, policy = compile_fastpath(parse_policy(before), START), parse_policy(HEAD + after, mode)
     new, compiled = compile_fastpath(policy, START), policy.at(START)
     found = choose(old, new, policy, "probe", START)
-    for canary in found:
-        assert old.approves("probe", canary.image, canary.endpoint)
-        assert not new.approves("probe", canary.image, canary.endpoint)
-        if canary.endpoint == "validating":
-            assert not compiled.decide("probe", canary.image).approved
+    for candidate in found:
+        assert old.approves("probe", candidate.image, candidate.endpoint)
+        assert not new.approves("probe", candidate.image, candidate.endpoint)
+        if candidate.endpoint == "validating":
+            assert not compiled.decide("probe", candidate.image).approved
         else:
-            assert compiled.plan("probe", canary.image) is not None
+            assert compiled.plan("probe", candidate.image) is not None
     assert still_useful(found, new, policy, "probe", START) == found
-    return {canary.endpoint: canary.image for canary in found}
+    return {candidate.endpoint: candidate.image for candidate in found}
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_an_exception_of_a_mirror_shows_nothing() -> None:
 
 def test_an_image_that_is_approved_again_is_not_useful() -> None:
     policy = parse_policy(BEFORE)
-    canary = ProbeImage("validating", "a.io/gatekeeper-py-probe")
-    assert still_useful((canary,), compile_fastpath(policy, START), policy, "probe", START) == ()
+    candidate = ProbeImage("validating", "a.io/gatekeeper-py-probe")
+    assert still_useful((candidate,), compile_fastpath(policy, START), policy, "probe", START) == ()
 
 
 VERIFYING = [
@@ -153,7 +153,7 @@ VERIFYING = [
         pytest.param(found(DIGEST), id="found"),
     ],
 )
-def test_a_mirror_that_looks_up_its_images_shows_whatever_the_registry_answers(
+def test_a_mirror_with_look_ups_shows_mutation_for_any_answer_of_the_registry(
     fields: str, answer: Answer
 ) -> None:
     """The warnings prove the call of the mutating webhook, even for an image that no registry has."""

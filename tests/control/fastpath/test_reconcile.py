@@ -69,7 +69,7 @@ async def test_a_tightening_is_written_at_once_and_probed(wide: Setup) -> None:
     assert wide.carried() == ["tight", "tight"]
     assert wide.probed == [REMOVED]
     assert wide.recorder.synced == [("tightened", 0.0)]
-    assert wide.recorder.told("fastpath_in_step")[0]["verified_with"] == [REMOVED]
+    assert wide.recorder.named("fastpath_in_step")[0]["verified_with"] == [REMOVED]
 
 
 async def test_the_validating_configuration_is_written_first(wide: Setup) -> None:
@@ -108,10 +108,10 @@ async def test_failures_back_off_to_a_bound(wide: Setup) -> None:
 
 
 async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wide: Setup) -> None:
-    wide.sees = lambda _canary: DryRun(called=False)
+    wide.probe_result = lambda _image: DryRun(called=False)
     pause = await wide.deliver(TIGHT)
     assert not wide.recorder.in_step
-    wide.sees = lambda _canary: DryRun(called=True)
+    wide.probe_result = lambda _image: DryRun(called=True)
     wide.clock += pause
     await wide.controller.step()
     assert wide.recorder.in_step
@@ -122,7 +122,7 @@ async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wid
 async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
     """An API server has fifteen seconds for it."""
 
-    async def hangs(_canary: ProbeImage) -> DryRun:
+    async def hangs(_image: ProbeImage) -> DryRun:
         wide.controller.deliver(Delivery(text=OTHER))
         await asyncio.Event().wait()
         raise AssertionError
@@ -199,20 +199,20 @@ async def test_a_condition_that_a_pass_removed_is_written_again_when_quiet(wide:
             VALIDATE.path, {**wide.cluster.objects[VALIDATE.path], **VALIDATE.document(b"authority", OWNER)}
         )
         wide.controller.check()
-        asked = await wide.controller.step()
+        next_pause = await wide.controller.step()
         if pause is not None:
-            assert asked == pause
+            assert next_pause == pause
             assert wide.carried() == ["none", "wide"]
             await wide.settle()
         assert wide.carried() == ["wide", "wide"]
 
 
-def never_ask(live: dict[str, Any]) -> None:
+def skip_everything(live: dict[str, Any]) -> None:
     live["webhooks"][0]["matchConditions"][-1]["expression"] = "false"
 
 
 async def test_a_foreign_condition_is_replaced_at_once(wide: Setup) -> None:
-    wide.cluster.edit(VALIDATE.path, never_ask)
+    wide.cluster.edit(VALIDATE.path, skip_everything)
     wide.controller.check()
     await wide.controller.step()
     assert wide.carried() == ["wide", "wide"]
@@ -221,7 +221,7 @@ async def test_a_foreign_condition_is_replaced_at_once(wide: Setup) -> None:
 async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) -> None:
     """Everything is asked about until it has been calm for a while."""
     for _ in range(2):
-        wide.cluster.edit(VALIDATE.path, never_ask)
+        wide.cluster.edit(VALIDATE.path, skip_everything)
         wide.controller.check()
         pause = await wide.controller.step()
     assert pause == 0.0
@@ -264,7 +264,7 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
 async def test_an_unreported_foreign_condition_is_replaced_within_a_minute(wide: Setup) -> None:
     """The passes that look at the configurations may fail all the while."""
     await wide.settle()
-    wide.cluster.edit(VALIDATE.path, never_ask)
+    wide.cluster.edit(VALIDATE.path, skip_everything)
     await wide.settle()
     assert wide.carried() == ["something else", "wide"]
     wide.clock += CHECK_SECONDS
@@ -367,7 +367,7 @@ async def test_a_shutdown_waits_for_an_unreachable_api_server(wide: Setup) -> No
     await wide.controller.shut_down()
     assert wide.carried() == ["none", "none"]
     assert wide.slept == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
-    assert not wide.recorder.told("fastpath_cleanup_failed")
+    assert not wide.recorder.named("fastpath_cleanup_failed")
 
 
 async def test_a_failed_cleanup_is_logged(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +375,7 @@ async def test_a_failed_cleanup_is_logged(wide: Setup, monkeypatch: pytest.Monke
     wide.cluster.fail = lambda verb, _path: verb == "replace"
     wide.at_sleep = asyncio.Event().wait
     await wide.controller.shut_down()
-    assert wide.recorder.told("fastpath_cleanup_failed") == [{"problem": f"500 {VALIDATE.path}"}]
+    assert wide.recorder.named("fastpath_cleanup_failed") == [{"problem": f"500 {VALIDATE.path}"}]
 
 
 async def test_run_follows_what_arrives(setup: Setup) -> None:
@@ -399,7 +399,7 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert setup.carried() == ["wide", "wide"]
-    assert not setup.recorder.told("fastpath_disabled")
+    assert not setup.recorder.named("fastpath_disabled")
 
 
 async def test_an_expiring_rule_leaves_the_fast_path_in_time(wide: Setup) -> None:

@@ -41,7 +41,7 @@ def test_the_annotation_exists_exactly_with_a_condition() -> None:
     assert other["metadata"]["annotations"] == {}
 
 
-@pytest.mark.parametrize("wanted", [CONDITIONS, NO_CONDITIONS], ids=["with", "without"])
+@pytest.mark.parametrize("desired", [CONDITIONS, NO_CONDITIONS], ids=["with", "without"])
 @pytest.mark.parametrize(
     "found",
     [
@@ -52,19 +52,19 @@ def test_the_annotation_exists_exactly_with_a_condition() -> None:
         pytest.param(Conditions(expressions={POLICY_GUARD: "false"}, revision="b"), id="another-webhook"),
     ],
 )
-def test_conditions_are_added_and_removed(found: Conditions, wanted: Conditions) -> None:
+def test_conditions_are_added_and_removed(found: Conditions, desired: Conditions) -> None:
     before = live()
     before["webhooks"] = DESIRED.document(b"another", OWNER, found)["webhooks"]
     before["metadata"]["annotations"] |= found.annotations(NAMES)
-    assert carries(before, NAMES, wanted) is (found == wanted)
+    assert carries(before, NAMES, desired) is (found == desired)
     assert found_conditions(before, NAMES) == found
-    after = with_conditions(before, NAMES, wanted)
-    assert carries(after, NAMES, wanted)
+    after = with_conditions(before, NAMES, desired)
+    assert carries(after, NAMES, desired)
     assert after["metadata"]["annotations"]["theirs"] == "kept"
     assert bundles(after, DESIRED) == (b"another",) * len(NAMES)
-    assert differences(after, DESIRED.document(b"another", OWNER, wanted)) == ()
-    again = repaired(before, DESIRED.document(b"ca", OWNER, wanted))
-    assert carries(again, NAMES, wanted)
+    assert differences(after, DESIRED.document(b"another", OWNER, desired)) == ()
+    again = repaired(before, DESIRED.document(b"ca", OWNER, desired))
+    assert carries(again, NAMES, desired)
     assert again["metadata"]["annotations"]["theirs"] == "kept"
 
 

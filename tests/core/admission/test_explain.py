@@ -35,10 +35,14 @@ def missed(image: str, allow: str, *, namespace: str | None = "shop") -> list[tu
 
 
 def test_an_approved_image() -> None:
-    told = explained("A.io:443/x")
-    assert (told.verdict, told.decision.reason, told.matched_as) == ("approved", "allowed", "a.io/x")
-    assert (told.image, told.namespace) == ("A.io:443/x", "shop")
-    assert (told.origins, told.rewritten, told.nearest) == ((), None, ())
+    explanation = explained("A.io:443/x")
+    assert (explanation.verdict, explanation.decision.reason, explanation.matched_as) == (
+        "approved",
+        "allowed",
+        "a.io/x",
+    )
+    assert (explanation.image, explanation.namespace) == ("A.io:443/x", "shop")
+    assert (explanation.origins, explanation.rewritten, explanation.nearest) == ((), None, ())
 
 
 @pytest.mark.parametrize(
@@ -50,14 +54,23 @@ def test_an_approved_image() -> None:
     ],
 )
 def test_an_invalid_image(image: str) -> None:
-    told = explained(image, MIRRORED)
-    assert (told.verdict, told.decision.reason, told.matched_as) == ("rejected", "invalid", None)
-    assert (told.origins, told.rewritten, told.rewritten_decision, told.nearest) == ((), None, None, ())
+    explanation = explained(image, MIRRORED)
+    assert (explanation.verdict, explanation.decision.reason, explanation.matched_as) == (
+        "rejected",
+        "invalid",
+        None,
+    )
+    assert (
+        explanation.origins,
+        explanation.rewritten,
+        explanation.rewritten_decision,
+        explanation.nearest,
+    ) == ((), None, None, ())
 
 
 def test_a_denied_image_has_no_near_misses() -> None:
-    told = explained("a.io/x", "deny: [a.io]")
-    assert (told.decision.reason, told.nearest, told.rewritten) == ("denied", (), None)
+    explanation = explained("a.io/x", "deny: [a.io]")
+    assert (explanation.decision.reason, explanation.nearest, explanation.rewritten) == ("denied", (), None)
 
 
 def test_an_image_on_a_mirror_has_its_origin() -> None:
@@ -65,22 +78,26 @@ def test_an_image_on_a_mirror_has_its_origin() -> None:
 
 
 def test_the_rewrite_of_an_image_is_shown() -> None:
-    told = explained("nginx", MIRRORED, allow="[r.io]")
-    assert told.rewritten == "r.io/hub/library/nginx"
-    assert told.rewritten_decision is not None
-    assert told.rewritten_decision.approved
-    assert told.verdict == "rejected"
+    explanation = explained("nginx", MIRRORED, allow="[r.io]")
+    assert explanation.rewritten == "r.io/hub/library/nginx"
+    assert explanation.rewritten_decision is not None
+    assert explanation.rewritten_decision.approved
+    assert explanation.verdict == "rejected"
 
 
 def test_an_image_that_mutate_leaves_has_no_rewrite() -> None:
-    told = explained("team/app", MIRRORED)
-    assert (told.rewritten, told.rewritten_decision, told.rewrite_problem) == (None, None, "")
+    explanation = explained("team/app", MIRRORED)
+    assert (explanation.rewritten, explanation.rewritten_decision, explanation.rewrite_problem) == (
+        None,
+        None,
+        "",
+    )
 
 
 def test_the_reason_for_no_rewrite_is_shown() -> None:
-    told = explained("nginx", "mirrors: [{from: docker.io/library/nginx, to: r.io}]")
-    assert told.rewritten is None
-    assert "Docker Hub" in told.rewrite_problem
+    explanation = explained("nginx", "mirrors: [{from: docker.io/library/nginx, to: r.io}]")
+    assert explanation.rewritten is None
+    assert "Docker Hub" in explanation.rewrite_problem
 
 
 @pytest.mark.parametrize(
@@ -149,7 +166,7 @@ def test_rules_as_json() -> None:
     text = policy_text(
         "deny: [{image: a.io, namespaces: [shop], until: 2027-01-01, owner: me, reason: why}, b.io]"
     )
-    full, plain = parse_policy(text).deny
+    full, unqualified = parse_policy(text).deny
     assert rule_as_json(full) == {
         "list": "deny",
         "index": 0,
@@ -159,7 +176,7 @@ def test_rules_as_json() -> None:
         "owner": "me",
         "reason": "why",
     }
-    assert rule_as_json(plain) == {"list": "deny", "index": 1, "image": "b.io"}
+    assert rule_as_json(unqualified) == {"list": "deny", "index": 1, "image": "b.io"}
     assert rule_as_json(None) is None
 
 

@@ -171,10 +171,10 @@ def test_the_webhook_configurations_name_every_kind() -> None:
 @every_step
 def test_an_update_of_any_list_of_a_pod_calls_the_webhooks(field: ImageList, step: str) -> None:
     """The match condition compares every list of the new and the old object."""
-    asked = [*webhooks("/validate-image"), *webhooks("/mutate-image")]
+    registered = [*webhooks("/validate-image"), *webhooks("/mutate-image")]
     expressions = [
         condition["expression"]
-        for webhook in asked
+        for webhook in registered
         if any(resource == "pods" for _, _, resource in rules(webhook))
         for condition in webhook["matchConditions"]
     ]

@@ -69,14 +69,14 @@ def facts(answers: Mapping[str, Answer]) -> Facts:
     return Facts(known)
 
 
-def patched(outcome: Outcome, asked: wire.AdmissionRequest) -> Any:
+def patched(outcome: Outcome, review_request: wire.AdmissionRequest) -> Any:
     document = outcome.response.document()["response"]
     patch = json.loads(base64.b64decode(document["patch"])) if "patch" in document else []
-    return jsonpatch.apply_patch(asked.object, patch)
+    return jsonpatch.apply_patch(review_request.object, patch)
 
 
-def image_after(outcome: Outcome, asked: wire.AdmissionRequest) -> str:
-    image: str = patched(outcome, asked)["spec"]["containers"][0]["image"]
+def image_after(outcome: Outcome, review_request: wire.AdmissionRequest) -> str:
+    image: str = patched(outcome, review_request)["spec"]["containers"][0]["image"]
     return image
 
 
@@ -104,9 +104,9 @@ class TestVerify:
 
     def test_the_messages(self) -> None:
         compiled = policy(allow=self.allow)
-        asked = request("r.io/team/x:1", "r.io/strict/y:2")
+        review_request = request("r.io/team/x:1", "r.io/strict/y:2")
         answers = {"r.io/team/x:1": MISSING, "r.io/strict/y:2": DOWN}
-        message = validate(asked, compiled, facts(answers)).response.message
+        message = validate(review_request, compiled, facts(answers)).response.message
         assert (
             'container "c" (spec.containers[0].image): r.io/team/x:1 does not exist in r.io (absent)'
             in message
@@ -131,13 +131,13 @@ class TestVerify:
         assert lookups(request("r.io/team/x:1"), first, validate) == ()
 
     def test_a_digest_is_looked_up_and_not_the_tag_beside_it(self) -> None:
-        asked = request(f"r.io/team/x:1@{DIGEST}")
-        assert lookups(asked, policy(allow=self.allow), validate) == (
+        review_request = request(f"r.io/team/x:1@{DIGEST}")
+        assert lookups(review_request, policy(allow=self.allow), validate) == (
             Lookup((Manifest("r.io", "team/x", DIGEST),)),
         )
 
     @pytest.mark.parametrize(
-        "asked",
+        "review_request",
         [
             pytest.param(request("evil.io/x:1"), id="unlisted"),
             pytest.param(request("A b"), id="invalid"),
@@ -157,8 +157,8 @@ class TestVerify:
             ),
         ],
     )
-    def test_exempt_images_are_not_looked_up(self, asked: wire.AdmissionRequest) -> None:
-        assert lookups(asked, policy(allow=self.allow), validate) == ()
+    def test_exempt_images_are_not_looked_up(self, review_request: wire.AdmissionRequest) -> None:
+        assert lookups(review_request, policy(allow=self.allow), validate) == ()
 
     def test_a_denied_image_is_not_looked_up(self) -> None:
         compiled = policy("deny: [r.io/team/evil]", allow=self.allow)
@@ -177,9 +177,9 @@ class TestVerify:
 
     @pytest.mark.parametrize(("answer", "count"), [(FOUND, 1), (MISSING, None), (DOWN, None)])
     def test_the_hot_path_takes_found_images_only(self, answer: Answer, count: int | None) -> None:
-        compiled, asked = policy(allow=self.allow), request("r.io/team/x:1")
-        assert approved_images(asked, compiled) is None
-        assert approved_images(asked, compiled, lambda _manifest: answer is FOUND) == count
+        compiled, review_request = policy(allow=self.allow), request("r.io/team/x:1")
+        assert approved_images(review_request, compiled) is None
+        assert approved_images(review_request, compiled, lambda _manifest: answer is FOUND) == count
 
 
 class TestMirrors:
@@ -202,11 +202,13 @@ class TestMirrors:
         ],
     )  # fmt: skip
     def test_rewriting(self, options: str, answers: tuple[Answer, Answer], image: str, problem: str) -> None:
-        asked = request("nginx:1")
+        review_request = request("nginx:1")
         outcome = mutate(
-            asked, policy(MIRROR % options), facts(dict(zip((self.hub, self.dr), answers, strict=True)))
+            review_request,
+            policy(MIRROR % options),
+            facts(dict(zip((self.hub, self.dr), answers, strict=True))),
         )
-        assert image_after(outcome, asked) == image
+        assert image_after(outcome, review_request) == image
         assert any(problem in warning for warning in outcome.response.warnings) or not problem
 
     @pytest.mark.parametrize(
@@ -280,23 +282,25 @@ class TestMirrors:
             Lookup((Manifest("dr.io", "hub/library/nginx", "1"),)),
         )
         none_left = policy(MIRROR % "onMissing: deny", allow="[other.io]")
-        asked = request("nginx:1")
-        assert lookups(asked, none_left, mutate) == lookups(asked, none_left, validate) == ()
-        outcome = mutate(asked, none_left)
-        assert image_after(outcome, asked) == "nginx:1"
+        review_request = request("nginx:1")
+        assert (
+            lookups(review_request, none_left, mutate) == lookups(review_request, none_left, validate) == ()
+        )
+        outcome = mutate(review_request, none_left)
+        assert image_after(outcome, review_request) == "nginx:1"
         assert not outcome.response.warnings
 
     def test_an_image_that_is_never_pulled_is_left_alone(self) -> None:
-        asked = request(containers=[{"name": "c", "image": "nginx:1", "imagePullPolicy": "Never"}])
-        assert lookups(asked, policy(MIRROR % ""), mutate) == ()
-        assert image_after(mutate(asked, policy(MIRROR % "")), asked) == "nginx:1"
+        review_request = request(containers=[{"name": "c", "image": "nginx:1", "imagePullPolicy": "Never"}])
+        assert lookups(review_request, policy(MIRROR % ""), mutate) == ()
+        assert image_after(mutate(review_request, policy(MIRROR % "")), review_request) == "nginx:1"
 
     def test_an_image_whose_name_is_too_long_on_the_mirror_is_left_with_a_warning(self) -> None:
         image = "a/" + "b" * 250
-        asked = request(image)
-        assert lookups(asked, policy(MIRROR % ""), mutate) == ()
-        outcome = mutate(asked, policy(MIRROR % ""))
-        assert image_after(outcome, asked) == image
+        review_request = request(image)
+        assert lookups(review_request, policy(MIRROR % ""), mutate) == ()
+        outcome = mutate(review_request, policy(MIRROR % ""))
+        assert image_after(outcome, review_request) == image
         assert "would be longer than" in outcome.response.warnings[0]
 
     def test_the_short_cut_declines_a_pod_with_a_rejected_image(self) -> None:
@@ -397,10 +401,10 @@ class TestMirrors:
         assert (outcome.verdict, outcome.judgements[0].rewritten) == ("denied", None)
 
     def test_a_template_is_approved_when_some_candidate_would_be_by_name(self) -> None:
-        asked = request("nginx:1", kind="Deployment")
-        assert validate(asked, policy(MIRROR % "", allow="[dr.io]")).verdict == "allowed"
-        assert validate(asked, policy(MIRROR % "", allow="[x.io]")).verdict == "denied"
-        assert lookups(asked, policy(MIRROR % "", allow="[dr.io]"), validate) == ()
+        review_request = request("nginx:1", kind="Deployment")
+        assert validate(review_request, policy(MIRROR % "", allow="[dr.io]")).verdict == "allowed"
+        assert validate(review_request, policy(MIRROR % "", allow="[x.io]")).verdict == "denied"
+        assert lookups(review_request, policy(MIRROR % "", allow="[dr.io]"), validate) == ()
 
     def test_the_pull_secret_is_added_where_an_image_was_rewritten(self) -> None:
         compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, imagePullSecret: hub}]")
@@ -411,15 +415,18 @@ class TestMirrors:
             ({"imagePullSecrets": [{"name": "hub"}]}, [{"name": "hub"}]),
         ]
         for present, expected in cases:
-            asked = request("nginx:1", "redis:1", **present)
-            assert patched(mutate(asked, compiled), asked)["spec"]["imagePullSecrets"] == expected
+            review_request = request("nginx:1", "redis:1", **present)
+            assert (
+                patched(mutate(review_request, compiled), review_request)["spec"]["imagePullSecrets"]
+                == expected
+            )
         untouched = request("r.io/x:1")
         assert "imagePullSecrets" not in patched(mutate(untouched, compiled), untouched)["spec"]
 
     def test_pull_secrets_of_the_wrong_type_are_left_to_the_api_server(self) -> None:
         compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, imagePullSecret: hub}]")
-        asked = request("nginx:1", imagePullSecrets="x")
-        assert patched(mutate(asked, compiled), asked)["spec"]["imagePullSecrets"] == "x"
+        review_request = request("nginx:1", imagePullSecrets="x")
+        assert patched(mutate(review_request, compiled), review_request)["spec"]["imagePullSecrets"] == "x"
 
 
 class TestPin:
@@ -427,11 +434,11 @@ class TestPin:
 
     def test_a_mirror_pins_what_was_verified(self) -> None:
         compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, pin: true}]")
-        asked = request("nginx:1")
-        outcome = mutate(asked, compiled, facts({"r.io/hub/library/nginx:1": FOUND}))
-        assert image_after(outcome, asked) == f"r.io/hub/library/nginx:1@{DIGEST}"
+        review_request = request("nginx:1")
+        outcome = mutate(review_request, compiled, facts({"r.io/hub/library/nginx:1": FOUND}))
+        assert image_after(outcome, review_request) == f"r.io/hub/library/nginx:1@{DIGEST}"
         originals = json.loads(
-            patched(outcome, asked)["metadata"]["annotations"]["gatekeeper-py/original-images"]
+            patched(outcome, review_request)["metadata"]["annotations"]["gatekeeper-py/original-images"]
         )
         assert originals == {"spec.containers[0].image": "nginx:1"}
 
@@ -444,37 +451,47 @@ class TestPin:
         ],
     )
     def test_a_rule_pins_undigested_images(self, image: str, after: str) -> None:
-        asked = request(image)
+        review_request = request(image)
         answers = {"r.io/x:1": FOUND, "r.io/x:latest": FOUND, f"r.io/x@{OTHER}": found(OTHER)}
-        outcome = mutate(asked, policy(allow="[{image: r.io, pin: true}]"), facts(answers))
-        assert image_after(outcome, asked) == after
+        outcome = mutate(review_request, policy(allow="[{image: r.io, pin: true}]"), facts(answers))
+        assert image_after(outcome, review_request) == after
 
     @pytest.mark.parametrize("answer", [MISSING, DOWN])
     def test_what_was_not_found_is_not_pinned(self, answer: Answer) -> None:
-        asked = request("r.io/x:1")
-        outcome = mutate(asked, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": answer}))
-        assert image_after(outcome, asked) == "r.io/x:1"
+        review_request = request("r.io/x:1")
+        outcome = mutate(
+            review_request, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": answer})
+        )
+        assert image_after(outcome, review_request) == "r.io/x:1"
 
     def test_what_names_would_reject_with_a_digest_is_left_unpinned(self) -> None:
-        asked = request("r.io/x:v1")
+        review_request = request("r.io/x:v1")
         compiled = policy(allow="[{image: 'r.io/x:v*', pin: true}]")
-        assert image_after(mutate(asked, compiled, facts({"r.io/x:v1": FOUND})), asked) == "r.io/x:v1"
+        assert (
+            image_after(mutate(review_request, compiled, facts({"r.io/x:v1": FOUND})), review_request)
+            == "r.io/x:v1"
+        )
 
     def test_a_rewritten_image_is_pinned_by_the_rule_that_approves_it(self) -> None:
-        asked = request("nginx:1")
+        review_request = request("nginx:1")
         compiled = policy("mirrors: [{from: docker.io, to: r.io/hub}]", allow="[{image: r.io, pin: true}]")
-        outcome = mutate(asked, compiled, facts({"r.io/hub/library/nginx:1": FOUND}))
-        assert image_after(outcome, asked) == f"r.io/hub/library/nginx:1@{DIGEST}"
+        outcome = mutate(review_request, compiled, facts({"r.io/hub/library/nginx:1": FOUND}))
+        assert image_after(outcome, review_request) == f"r.io/hub/library/nginx:1@{DIGEST}"
 
     def test_outside_mutate_mode_nothing_is_pinned_but_pin_verifies(self) -> None:
         compiled = policy(allow="[{image: r.io, pin: true}]", mode="enforce")
-        asked = request("r.io/x:1")
-        assert image_after(mutate(asked, compiled, facts({"r.io/x:1": FOUND})), asked) == "r.io/x:1"
-        assert validate(asked, compiled, facts({"r.io/x:1": MISSING})).verdict == "denied"
+        review_request = request("r.io/x:1")
+        assert (
+            image_after(mutate(review_request, compiled, facts({"r.io/x:1": FOUND})), review_request)
+            == "r.io/x:1"
+        )
+        assert validate(review_request, compiled, facts({"r.io/x:1": MISSING})).verdict == "denied"
 
     def test_a_pinned_image_is_not_counted_for_a_mirror(self) -> None:
-        asked = request("r.io/x:1")
-        outcome = mutate(asked, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": FOUND}))
+        review_request = request("r.io/x:1")
+        outcome = mutate(
+            review_request, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": FOUND})
+        )
         assert [judgement.mirror for judgement in outcome.judgements] == [None]
 
 
@@ -498,10 +515,12 @@ def test_no_look_up_makes_the_validating_endpoint_approve_what_names_reject(
     mode: str, images: list[str], options: str, allow: str, data: st.DataObject
 ) -> None:
     compiled = policy(f"{MIRROR % options}\ndeny: [r.io/denied]", allow=allow, mode=mode)
-    asked = request(*images)
-    given_answers = {lookup: resolve((data.draw(answers),)) for lookup in lookups(asked, compiled, validate)}
+    review_request = request(*images)
+    given_answers = {
+        lookup: resolve((data.draw(answers),)) for lookup in lookups(review_request, compiled, validate)
+    }
     known = Facts(lambda _lookup: None, given_answers)
-    outcome = validate(asked, compiled, known)
+    outcome = validate(review_request, compiled, known)
     assert not known.missing  # one round is enough: no answer leads to another question
     for judgement in outcome.judgements:
         assert not judgement.approved or compiled.decide("shop", judgement.slot.value).approved
@@ -518,15 +537,15 @@ def test_what_the_short_cut_approves_validate_allows_with_the_same_answers(
     images: list[str], mode: str, options: str, rule: str, data: st.DataObject
 ) -> None:
     compiled = policy(MIRROR % options, allow=f"[{rule}, dr.io, docker.io]", mode=mode)
-    asked = request(*images)
-    known = {lookup: resolve((data.draw(answers),)) for lookup in lookups(asked, compiled, validate)}
-    outcome = validate(asked, compiled, Facts(lambda _lookup: None, known))
+    review_request = request(*images)
+    known = {lookup: resolve((data.draw(answers),)) for lookup in lookups(review_request, compiled, validate)}
+    outcome = validate(review_request, compiled, Facts(lambda _lookup: None, known))
 
     def is_found(manifest: Manifest) -> bool:
         resolution = known.get(Lookup((manifest,)))
         return resolution is not None and resolution.answer.status == "found"
 
-    if approved_images(asked, compiled, is_found) is not None:
+    if approved_images(review_request, compiled, is_found) is not None:
         assert outcome.verdict == "allowed"
         assert "unverified" not in outcome.response.audit_annotations
 
@@ -536,10 +555,12 @@ def test_mutation_never_turns_an_approved_image_into_a_rejected_one(
     images: list[str], data: st.DataObject
 ) -> None:
     compiled = policy(MIRROR % "pin: true", allow="[{image: r.io, pin: true}, dr.io]")
-    asked = request(*images)
-    given_answers = {lookup: resolve((data.draw(answers),)) for lookup in lookups(asked, compiled, mutate)}
+    review_request = request(*images)
+    given_answers = {
+        lookup: resolve((data.draw(answers),)) for lookup in lookups(review_request, compiled, mutate)
+    }
     known = Facts(lambda _lookup: None, given_answers)
-    outcome = mutate(asked, compiled, known)
+    outcome = mutate(review_request, compiled, known)
     assert not known.missing
     for judgement in outcome.judgements:
         assert judgement.rewritten is None or compiled.decide("shop", judgement.rewritten).approved
@@ -559,14 +580,14 @@ def test_the_image_on_a_mirror_is_pinned_with_the_answer_about_all_mirrors(
 ) -> None:
     """The first answers determine which of two images is pinned."""
     compiled = policy(MIRROR % options, allow="[{image: r.io, pin: true}, {image: dr.io, pin: true}]")
-    asked = request("nginx:1")
+    review_request = request("nginx:1")
     by_host = {"r.io": first, "dr.io": second}
     answered = {
         lookup: resolve(tuple(by_host[manifest.host] for manifest in lookup.candidates))
-        for lookup in lookups(asked, compiled, mutate)
+        for lookup in lookups(review_request, compiled, mutate)
     }
     known = final_facts(answered)
-    assert image_after(mutate(asked, compiled, known), asked) == expected
+    assert image_after(mutate(review_request, compiled, known), review_request) == expected
     assert not known.missing
 
 

@@ -60,13 +60,13 @@ def test_an_entry_names_its_images_and_namespaces() -> None:
 
 
 @given(st.lists(entries, max_size=12), entries)
-def test_the_index_finds_what_a_search_finds(given_entries: list[Entry], wanted: Entry) -> None:
+def test_the_index_finds_what_a_search_finds(given_entries: list[Entry], candidate: Entry) -> None:
     index = EntryIndex()
     index.extend(given_entries)
-    overlapping = [each for each in given_entries if each.overlaps(wanted)]
-    assert sorted(map(str, index.overlapping(wanted))) == sorted(map(str, overlapping))
-    covering = [each for each in given_entries if each.covers(wanted)]
-    found = index.covering(wanted)
+    overlapping = [each for each in given_entries if each.overlaps(candidate)]
+    assert sorted(map(str, index.overlapping(candidate))) == sorted(map(str, overlapping))
+    covering = [each for each in given_entries if each.covers(candidate)]
+    found = index.covering(candidate)
     assert (found in covering) if covering else (found is None)
 
 

@@ -98,9 +98,9 @@ def test_a_pod_in_a_namespace(namespace: str | None, skipped: bool) -> None:  # 
 
 
 def test_without_a_namespace_a_pod_is_skipped_only_where_namespaces_do_not_matter() -> None:
-    asked = wire.parse(review(pod(GOOD), namespace=None))
-    assert cel.skips(APPROVED, asked)
-    assert not cel.skips(pre_approved("a.io", entry("b.io", "shop")), asked)
+    review_document = wire.parse(review(pod(GOOD), namespace=None))
+    assert cel.skips(APPROVED, review_document)
+    assert not cel.skips(pre_approved("a.io", entry("b.io", "shop")), review_document)
 
 
 @pytest.mark.parametrize(

@@ -103,22 +103,22 @@ def test_the_api_server_and_the_model_agree_on_images(
 ) -> None:
     """A skipped Pod would have been allowed without a warning or a change."""
     fast_path = compile_fastpath(accepted(a_document), INSTANT)
-    asked = of_pod(pod(*images_near(fast_path, data)), namespace=namespace)
+    review_document = of_pod(pod(*images_near(fast_path, data)), namespace=namespace)
     for endpoint in ENDPOINTS:
         condition = fast_path.expression(endpoint)
         if condition is None:
             continue
         try:
-            answer = evaluator.evaluate(condition, asked)
+            answer = evaluator.evaluate(condition, review_document)
         except UnicodeEncodeError:
             event("not JSON")
             return
         assert answer.error == ""
         assert answer.cost <= cel.MAX_COST
-        assert answer.matches is not fast_path.skips(wire.parse(asked), endpoint)
+        assert answer.matches is not fast_path.skips(wire.parse(review_document), endpoint)
         if not answer.matches:
             event(f"{endpoint} skipped")
-            assert objection(a_document, asked, endpoint, fast_path.valid_until) == ""
+            assert objection(a_document, review_document, endpoint, fast_path.valid_until) == ""
 
 
 IMAGES = [
@@ -191,9 +191,9 @@ def test_no_pod_is_an_error(
     evaluator: Evaluator, form: str, obj: Any, operation: str, namespace: str
 ) -> None:
     """For any Pod, the expression and the model agree, and there is no evaluation error."""
-    asked = of_pod(obj if isinstance(obj, dict) else None, operation=operation, namespace=namespace)
+    review_document = of_pod(obj if isinstance(obj, dict) else None, operation=operation, namespace=namespace)
     try:
-        answer = evaluator.evaluate(expression(form), asked)
+        answer = evaluator.evaluate(expression(form), review_document)
     except RefusedError:
         event("not decoded")  # nor would an API server
         return
@@ -210,8 +210,8 @@ def test_no_pod_is_an_error(
 
 def test_a_request_without_a_namespace_calls_the_webhook(evaluator: Evaluator) -> None:
     """There is none for Pods. To older API servers a field that is not there is an error."""
-    asked = of_pod(pod(GOOD), namespace=None)
-    answer = evaluator.evaluate(expression("by-namespace"), asked)
+    review_document = of_pod(pod(GOOD), namespace=None)
+    answer = evaluator.evaluate(expression("by-namespace"), review_document)
     assert (answer.matches, answer.error) == (True, "")
 
 
@@ -227,7 +227,7 @@ def test_the_golden_reviews(evaluator: Evaluator, name: str) -> None:
     """Objects as an API server sends them, under a policy that approves most of their registries."""
     given_review = json.loads((REVIEWS / name / "request.json").read_text())
     request = {"object": None, "oldObject": None, **given_review["request"]}
-    asked = {**given_review, "request": request}
+    review_document = {**given_review, "request": request}
     fast_path = compile_fastpath(parse_policy(BROAD), INSTANT)
     a_document = {
         **document("named"),
@@ -238,11 +238,11 @@ def test_the_golden_reviews(evaluator: Evaluator, name: str) -> None:
     for endpoint in ENDPOINTS:
         condition = fast_path.expression(endpoint)
         assert condition is not None
-        answer = evaluator.evaluate(condition, asked, typed=request["kind"]["kind"] == "Pod")
+        answer = evaluator.evaluate(condition, review_document, typed=request["kind"]["kind"] == "Pod")
         assert answer.error == ""
-        assert answer.matches is not fast_path.skips(wire.parse(asked), endpoint)
+        assert answer.matches is not fast_path.skips(wire.parse(review_document), endpoint)
         if not answer.matches:
-            assert objection(a_document, asked, endpoint) == ""
+            assert objection(a_document, review_document, endpoint) == ""
 
 
 def test_some_golden_reviews_are_skipped() -> None:
@@ -342,10 +342,10 @@ def test_very_long_lists_cost_nothing(evaluator: Evaluator, key: str) -> None:
 
 def test_many_volumes_are_not_looked_through(evaluator: Evaluator) -> None:
     """Without the bound they would cost more than was calculated, and in the end an error."""
-    asked = of_pod(spec(volumes=[{"name": "e"}] * 5000, initContainers=[container(GOOD)]))
+    review_document = of_pod(spec(volumes=[{"name": "e"}] * 5000, initContainers=[container(GOOD)]))
     mutant = expression().replace(" && size(object.spec.volumes) <= 64", "")
-    assert evaluator.evaluate(expression(), asked).cost < 120
-    assert evaluator.evaluate(mutant, asked).cost > 10_000
+    assert evaluator.evaluate(expression(), review_document).cost < 120
+    assert evaluator.evaluate(mutant, review_document).cost > 10_000
 
 
 def test_a_very_long_image_costs_nothing(evaluator: Evaluator) -> None:
@@ -459,24 +459,24 @@ an API server can be sent that; the others are refused when they are decoded, to
 @pytest.mark.parametrize("name", WRONGLY_SKIPPED)
 def test_each_part_of_the_expression_is_needed(evaluator: Evaluator, name: str) -> None:
     """With it the webhook is called; without it the Pod is skipped, and that breaks the law."""
-    form, removed, instead, asked = WRONGLY_SKIPPED[name]
-    typed = asked["request"]["kind"] == {"group": "", "version": "v1", "kind": "Pod"}
+    form, removed, instead, review_document = WRONGLY_SKIPPED[name]
+    typed = review_document["request"]["kind"] == {"group": "", "version": "v1", "kind": "Pod"}
     mutant = expression(form).replace(removed, instead)
     assert mutant != expression(form)
-    assert evaluator.evaluate(expression(form), asked, typed=typed).matches is True
-    assert evaluator.evaluate(mutant, asked, typed=typed).matches is False
-    assert objection(document(form), asked, "validating") != ""
+    assert evaluator.evaluate(expression(form), review_document, typed=typed).matches is True
+    assert evaluator.evaluate(mutant, review_document, typed=typed).matches is False
+    assert objection(document(form), review_document, "validating") != ""
 
 
 @pytest.mark.parametrize("name", THEN_AN_ERROR)
 def test_each_test_of_a_type_is_needed(evaluator: Evaluator, name: str) -> None:
     """With it there is an answer; without it there is an error, which refuses the Pod."""
-    removed, instead, asked, typed = THEN_AN_ERROR[name]
+    removed, instead, review_document, typed = THEN_AN_ERROR[name]
     mutant = expression().replace(removed, instead)
     assert mutant != expression()
-    answer = evaluator.evaluate(expression(), asked, typed=typed)
+    answer = evaluator.evaluate(expression(), review_document, typed=typed)
     assert answer.error == ""
-    assert evaluator.evaluate(mutant, asked, typed=typed).error != ""
+    assert evaluator.evaluate(mutant, review_document, typed=typed).error != ""
 
 
 @pytest.mark.parametrize(
@@ -496,15 +496,17 @@ def test_what_is_read_as_something_else_is_excluded(
     excluded = set(SPELLING[name](parse_policy(policy_text()), INSTANT))
     assert excluded & set(approved.excluded)
     mutant = replace(approved, excluded=tuple(each for each in approved.excluded if each not in excluded))
-    asked = of_pod(pod(image))
-    assert evaluator.evaluate(cel.expression(approved).text, asked).matches is True
-    assert evaluator.evaluate(cel.expression(mutant).text, asked).matches is False
-    assert objection({**document("named"), "allow": [pattern], "deny": []}, asked, "validating") != ""
+    review_document = of_pod(pod(image))
+    assert evaluator.evaluate(cel.expression(approved).text, review_document).matches is True
+    assert evaluator.evaluate(cel.expression(mutant).text, review_document).matches is False
+    assert (
+        objection({**document("named"), "allow": [pattern], "deny": []}, review_document, "validating") != ""
+    )
 
 
 def test_a_pod_with_nothing_to_run_calls_the_webhook(evaluator: Evaluator) -> None:
     """A Pod without containers is odd, though nothing is wrong with its images."""
     mutant = expression().replace("size(object.spec.containers) > 0", "true")
-    asked = of_pod(spec(containers=[]))
-    assert evaluator.evaluate(expression(), asked).matches is True
-    assert evaluator.evaluate(mutant, asked).matches is False
+    review_document = of_pod(spec(containers=[]))
+    assert evaluator.evaluate(expression(), review_document).matches is True
+    assert evaluator.evaluate(mutant, review_document).matches is False

@@ -51,8 +51,10 @@ def fast(allow: str, more: str = "", **options: Any) -> FastPath:
     return compile_fastpath(parsed(allow, more), INSTANT, **options)
 
 
-def law(policy: Policy, asked: dict[str, Any], endpoint: Endpoint, until: datetime | None = None) -> str:
-    return objection(yaml.safe_load(policy.text), asked, endpoint, until)
+def law(
+    policy: Policy, review_document: dict[str, Any], endpoint: Endpoint, until: datetime | None = None
+) -> str:
+    return objection(yaml.safe_load(policy.text), review_document, endpoint, until)
 
 
 def entries(fast_path: FastPath, endpoint: Endpoint = "validating") -> tuple[list[str], list[str]]:
@@ -425,11 +427,11 @@ def test_each_guard_and_exclusion_is_needed(
     name: str, endpoint: Endpoint, allow: str, more: str, obj: dict[str, Any]
 ) -> None:
     """With all of them the webhook is called; without the one it is not, and that breaks the law."""
-    asked = review(obj, kind=("", "Pod"))
+    review_document = review(obj, kind=("", "Pod"))
     policy = parsed(allow, more)
-    assert not compile_fastpath(policy, INSTANT).skips(wire.parse(asked), endpoint)
-    assert without(policy, name).skips(wire.parse(asked), endpoint)
-    assert law(policy, asked, endpoint) != ""
+    assert not compile_fastpath(policy, INSTANT).skips(wire.parse(review_document), endpoint)
+    assert without(policy, name).skips(wire.parse(review_document), endpoint)
+    assert law(policy, review_document, endpoint) != ""
 
 
 def test_what_a_rule_looks_up_is_left_to_the_webhook() -> None:
@@ -525,8 +527,8 @@ def test_every_field_of_a_policy_has_a_position(kind: type[Any]) -> None:
 def test_every_operation_on_a_pod_is_treated_alike(operation: str, sub_resource: str | None) -> None:
     policy = parsed("[a.io]")
     obj = pod("a.io/x", ephemeralContainers=[container("a.io/debug")])
-    asked = review(obj, old=pod("old.io/x"), operation=operation, sub_resource=sub_resource)
+    review_document = review(obj, old=pod("old.io/x"), operation=operation, sub_resource=sub_resource)
     found = compile_fastpath(policy, INSTANT)
     for endpoint in ENDPOINTS:
-        assert found.skips(wire.parse(asked), endpoint)
-        assert law(policy, asked, endpoint) == ""
+        assert found.skips(wire.parse(review_document), endpoint)
+        assert law(policy, review_document, endpoint) == ""

@@ -118,9 +118,9 @@ def test_pods_of_approved_images_are_skipped(path: Path) -> None:
     for namespace in NAMESPACES:
         approved = [i for i in images if fast_path.approves(namespace, i, "validating")][:30]
         if approved:
-            asked = review(pod(*approved), namespace=namespace)
-            assert fast_path.skips(wire.parse(asked), "validating")
-            assert objection(document, asked, "validating", fast_path.valid_until) == ""
+            review_document = review(pod(*approved), namespace=namespace)
+            assert fast_path.skips(wire.parse(review_document), "validating")
+            assert objection(document, review_document, "validating", fast_path.valid_until) == ""
 
 
 def test_expressions_under_dated_rules_end_with_the_first_of_them() -> None:

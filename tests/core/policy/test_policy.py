@@ -13,7 +13,7 @@ from gatekeeper_py.core import PolicyError, parse_policy
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TICK: Final = timedelta(microseconds=1)
-LAPSING: Final = """\
+EXPIRING: Final = """\
 deny: [{image: a.io/x, until: "2026-03-01T12:00:00Z"}]
 namespaces:
   - {names: [shop], mode: warn, until: "2026-03-01T13:00:00Z"}
@@ -96,7 +96,7 @@ def test_overrides_match_namespaces(names: str, namespace: str | None, mode: str
     ],
 )
 def test_the_first_live_override_wins(instant: datetime, mode: str) -> None:
-    assert parse_policy(policy_text(LAPSING)).at(instant).mode("shop") == mode
+    assert parse_policy(policy_text(EXPIRING)).at(instant).mode("shop") == mode
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_first_live_override_wins(instant: datetime, mode: str) -> None:
     ],
 )
 def test_the_next_change(instant: datetime, expected: datetime | None) -> None:
-    assert parse_policy(policy_text(LAPSING)).at(instant).next_change == expected
+    assert parse_policy(policy_text(EXPIRING)).at(instant).next_change == expected
 
 
 def test_nothing_changes_without_until() -> None:
@@ -119,7 +119,7 @@ def test_nothing_changes_without_until() -> None:
 
 
 def test_a_rule_decides_until_it_expires() -> None:
-    policy = parse_policy(policy_text(LAPSING, allow="[a.io]"))
+    policy = parse_policy(policy_text(EXPIRING, allow="[a.io]"))
     assert policy.at(NOON - TICK).decide(None, "a.io/x").reason == "denied"
     assert policy.at(NOON).decide(None, "a.io/x").reason == "allowed"
     assert (len(policy.deny), len(policy.at(NOON).deny)) == (1, 0)
@@ -127,7 +127,7 @@ def test_a_rule_decides_until_it_expires() -> None:
 
 def test_an_instant_of_another_offset_is_the_same_instant() -> None:
     east = NOON.astimezone(timezone(timedelta(hours=9)))
-    policy = parse_policy(policy_text(LAPSING, allow="[a.io]"))
+    policy = parse_policy(policy_text(EXPIRING, allow="[a.io]"))
     assert policy.at(east).decide(None, "a.io/x").reason == "allowed"
     assert policy.at(east - TICK).decide(None, "a.io/x").reason == "denied"
     assert policy.lint(east)

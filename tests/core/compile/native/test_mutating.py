@@ -64,24 +64,24 @@ def stored(obj: Document) -> Stored:
     )
 
 
-def by_the_webhook(policy: Policy, asked: Document) -> Stored:
-    patch = admission.mutate(wire.parse(asked), policy.at(INSTANT)).response.patch
-    return stored(jsonpatch.apply_patch(asked["request"]["object"], list(patch or ())))
+def by_the_webhook(policy: Policy, review_document: Document) -> Stored:
+    patch = admission.mutate(wire.parse(review_document), policy.at(INSTANT)).response.patch
+    return stored(jsonpatch.apply_patch(review_document["request"]["object"], list(patch or ())))
 
 
-def by_the_native_policy(evaluator: Evaluator, policy: Policy, asked: Document) -> Stored:
+def by_the_native_policy(evaluator: Evaluator, policy: Policy, review_document: Document) -> Stored:
     for spec, _ in specs(compiled(policy), "MutatingAdmissionPolicy"):
-        judged = without_error(evaluator.judge(spec, asked))
+        judged = without_error(evaluator.judge(spec, review_document))
         if not judged.skipped:
             return stored(judged.patched)
-    return stored(asked["request"]["object"])
+    return stored(review_document["request"]["object"])
 
 
-def assert_same(evaluator: Evaluator, policy: Policy, asked: Document) -> bool:
+def assert_same(evaluator: Evaluator, policy: Policy, review_document: Document) -> bool:
     """Compare both, and return whether something was rewritten."""
-    expected = by_the_webhook(policy, asked)
-    assert by_the_native_policy(evaluator, policy, asked) == expected
-    return expected != stored(asked["request"]["object"])
+    expected = by_the_webhook(policy, review_document)
+    assert by_the_native_policy(evaluator, policy, review_document) == expected
+    return expected != stored(review_document["request"]["object"])
 
 
 def test_a_policy_and_its_binding() -> None:
@@ -194,10 +194,10 @@ def test_the_native_policy_rewrites_a_pod_as_the_webhook_does(
         }
     if data.draw(st.booleans(), label="update"):
         old = pod(*data.draw(st.lists(st.sampled_from([*shown, "nginx"]), max_size=2)))
-        asked = review(pod(*shown, **spec), operation="UPDATE", old=old, namespace=namespace)
+        review_document = review(pod(*shown, **spec), operation="UPDATE", old=old, namespace=namespace)
     else:
-        asked = review(pod(*shown, **spec), namespace=namespace)
-    event("rewritten" if assert_same(evaluator, policy, asked) else "unchanged")
+        review_document = review(pod(*shown, **spec), namespace=namespace)
+    event("rewritten" if assert_same(evaluator, policy, review_document) else "unchanged")
 
 
 def annotated(value: str | None, **more: str) -> Document:
@@ -206,7 +206,7 @@ def annotated(value: str | None, **more: str) -> Document:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "review_document",
     [
         pytest.param(review(pod("nginx", "ghcr.io/x", "quay.io/org/app:1")), id="three"),
         pytest.param(review(pod("nginx", imagePullSecrets=[{"name": "hub"}])), id="secret-is-there"),
@@ -258,8 +258,8 @@ def annotated(value: str | None, **more: str) -> Document:
         ),
     ],
 )
-def test_pods_that_are_special(evaluator: Evaluator, asked: Document) -> None:
-    assert_same(evaluator, parsed(), asked)
+def test_pods_that_are_special(evaluator: Evaluator, review_document: Document) -> None:
+    assert_same(evaluator, parsed(), review_document)
 
 
 def test_an_image_that_becomes_one_of_docker_hub(evaluator: Evaluator) -> None:
@@ -268,16 +268,18 @@ def test_an_image_that_becomes_one_of_docker_hub(evaluator: Evaluator) -> None:
 
 
 def test_denied_images_are_not_rewritten(evaluator: Evaluator) -> None:
-    asked = review(pod("quay.io/org/bad:1", "quay.io/org/here:1", "quay.io/org/app", "quay.io/org/app:1"))
-    assert assert_same(evaluator, parsed(f"{SECRETS}{DENIED}"), asked)
+    review_document = review(
+        pod("quay.io/org/bad:1", "quay.io/org/here:1", "quay.io/org/app", "quay.io/org/app:1")
+    )
+    assert assert_same(evaluator, parsed(f"{SECRETS}{DENIED}"), review_document)
 
 
 @pytest.mark.parametrize("room", [0, 1])
 def test_the_annotations_may_be_as_large_as_an_api_server_takes(evaluator: Evaluator, room: int) -> None:
     record = '{"spec.containers[0].image":"nginx"}'
     other = MAX_ANNOTATIONS_BYTES - len(ORIGINAL_IMAGES) - len(record) - 1 + (1 - room)
-    asked = review(pod("nginx", metadata=annotated(None, x="y" * other)))
-    assert assert_same(evaluator, parsed(), asked) is bool(room)
+    review_document = review(pod("nginx", metadata=annotated(None, x="y" * other)))
+    assert assert_same(evaluator, parsed(), review_document) is bool(room)
 
 
 @pytest.mark.parametrize(
@@ -293,12 +295,16 @@ def test_the_annotations_may_be_as_large_as_an_api_server_takes(evaluator: Evalu
 )
 def test_with_a_record_in_another_form_nothing_is_rewritten(evaluator: Evaluator, value: str) -> None:
     """The webhook would. Then the Pod is judged as it was written."""
-    asked = review(pod("nginx", metadata=annotated(value)))
-    assert by_the_native_policy(evaluator, parsed(), asked) == stored(asked["request"]["object"])
+    review_document = review(pod("nginx", metadata=annotated(value)))
+    assert by_the_native_policy(evaluator, parsed(), review_document) == stored(
+        review_document["request"]["object"]
+    )
 
 
 def test_an_object_with_too_many_images_is_left_alone(evaluator: Evaluator) -> None:
     exact = review(pod(*(f"quay.io/org/a{number}:1" for number in range(MAX_IMAGES))))
     assert assert_same(evaluator, parsed(f"{SECRETS}{DENIED}"), exact)
-    asked = review(pod(*(f"quay.io/org/a{number}:1" for number in range(MAX_IMAGES + 1))))
-    assert by_the_native_policy(evaluator, parsed(), asked) == stored(asked["request"]["object"])
+    review_document = review(pod(*(f"quay.io/org/a{number}:1" for number in range(MAX_IMAGES + 1))))
+    assert by_the_native_policy(evaluator, parsed(), review_document) == stored(
+        review_document["request"]["object"]
+    )

@@ -129,12 +129,15 @@ def test_the_native_policy_rejects_exactly_what_the_webhook_rejects(
     except CannotExpress:
         event("refused")
         return
-    asked = asked_about(data, policy, namespace)
-    outcome = admission.validate(wire.parse(asked), policy.at(INSTANT))
+    review_document = asked_about(data, policy, namespace)
+    outcome = admission.validate(wire.parse(review_document), policy.at(INSTANT))
     event(outcome.verdict)
-    answer = validated(evaluator, documents, asked)
+    answer = validated(evaluator, documents, review_document)
     assert answer.verdict == outcome.verdict, answer
-    if asked["request"]["kind"]["kind"] == "Pod" and asked["request"]["operation"] == "CREATE":
+    if (
+        review_document["request"]["kind"]["kind"] == "Pod"
+        and review_document["request"]["operation"] == "CREATE"
+    ):
         judged = [str(judgement.slot.value) for judgement in outcome.judgements]
         approved = all(naive.approved(document, image, namespace, INSTANT) for image in judged)
         assert approved is (answer.verdict == "allowed")
@@ -162,10 +165,10 @@ def test_a_backstop_never_rejects_what_the_webhook_allows(
         document["mirrors"] = [{**mirror, "verify": True} for mirror in document["mirrors"]]
     policy = accepted(document)
     documents = compiled(policy, backstop=True)
-    asked = asked_about(data, policy, namespace)
-    answer = validated(evaluator, documents, asked)
+    review_document = asked_about(data, policy, namespace)
+    answer = validated(evaluator, documents, review_document)
     for later in LATER:
-        outcome = admission.validate(wire.parse(asked), policy.at(INSTANT + later), Facts(_answer))
+        outcome = admission.validate(wire.parse(review_document), policy.at(INSTANT + later), Facts(_answer))
         event(f"{outcome.verdict}, backstop {answer.verdict}")
         if outcome.verdict == "allowed":
             assert answer.verdict == "allowed"
@@ -224,9 +227,9 @@ def test_realistic_policies(evaluator: Evaluator, path: Path) -> None:
     documents = compiled(policy, backstop=dated)
     for image in (*VECTORS[:20], "registry.corp.example/app:1", "registry.corp.example/app"):
         for namespace in ("shop", "sandbox-ana"):
-            asked = review(pod(image), namespace=namespace)
-            outcome = admission.validate(wire.parse(asked), policy.at(INSTANT))
-            assert validated(evaluator, documents, asked).verdict == outcome.verdict
+            review_document = review(pod(image), namespace=namespace)
+            outcome = admission.validate(wire.parse(review_document), policy.at(INSTANT))
+            assert validated(evaluator, documents, review_document).verdict == outcome.verdict
 
 
 ANNOTATED: Final = {"name": "web", "annotations": {MIRROR_POD: "x"}}
@@ -234,7 +237,7 @@ DELETED: Final = {"name": "web", "deletionTimestamp": "2026-03-01T00:00:00Z"}
 
 
 @pytest.mark.parametrize(
-    ("asked", "verdict"),
+    ("review_document", "verdict"),
     [
         pytest.param(review(pod(GOOD)), "allowed", id="approved"),
         pytest.param(review(pod(EVIL)), "denied", id="unlisted"),
@@ -289,10 +292,10 @@ DELETED: Final = {"name": "web", "deletionTimestamp": "2026-03-01T00:00:00Z"}
         ),
     ],
 )
-def test_what_is_judged(evaluator: Evaluator, asked: Document, verdict: str) -> None:
+def test_what_is_judged(evaluator: Evaluator, review_document: Document, verdict: str) -> None:
     text = policy_text(allow="[a.io]")
-    assert validated(evaluator, of(text), asked).verdict == verdict
-    outcome = admission.validate(wire.parse(asked), parse_policy(text).at(INSTANT))
+    assert validated(evaluator, of(text), review_document).verdict == verdict
+    outcome = admission.validate(wire.parse(review_document), parse_policy(text).at(INSTANT))
     assert outcome.verdict == verdict
 
 
@@ -340,14 +343,14 @@ def test_the_worst_object_is_judged_within_the_cost_limits(
     for number in range(count):
         start = f"x.r{number % 60}.io/team-x/{number:03}" if number % 2 else f"u{number:03}/"
         written.append(start + "y" * (length - len(start)))
-    asked = review(pod(*written) if kind == "Pod" else workload(kind, *written))
+    review_document = review(pod(*written) if kind == "Pod" else workload(kind, *written))
     documents = of(MANY_RULES)
-    answer = validated(evaluator, documents, asked)
+    answer = validated(evaluator, documents, review_document)
     assert answer.verdict == "denied"
     assert message in answer.message
     if message:
         # A backstop cannot judge it, and so it does not reject it.
-        assert validated(evaluator, of(MANY_RULES, backstop=True), asked) == Verdict("allowed")
+        assert validated(evaluator, of(MANY_RULES, backstop=True), review_document) == Verdict("allowed")
 
 
 @pytest.mark.parametrize(
