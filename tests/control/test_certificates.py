@@ -1,4 +1,4 @@
-"""The step that is due, and what is read from a Secret."""
+"""The rotation step that is due, and the content of a Secret."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_new_pair_waits_for_existing_configurations() -> None:
 
 
 def test_expired_cas_do_not_accumulate() -> None:
-    """With a replica that never answers, nothing is ever retired."""
+    """With a replica that never answers, the controller never retires a CA."""
     store, now = STEADY, START
     for _ in range(10):
         now += CERTIFICATES.lifetime - CERTIFICATES.renew_before

@@ -51,7 +51,7 @@ class Recorder:
 
 
 class FastPath:
-    """Wants conditions, and counts how often it is asked to compare them."""
+    """Has conditions, and counts the requested checks."""
 
     def __init__(self) -> None:
         self.conditions = NO_CONDITIONS
@@ -100,7 +100,7 @@ class Setup:
         await asyncio.sleep(0)
 
     async def armed(self) -> None:
-        """Armed, with everything forgotten that was reported meanwhile."""
+        """Return an armed controller, without the reports so far."""
         await self.controller.run_once(300)
         self.world.now += timedelta(seconds=2)
         await self.controller.attempt()
@@ -178,7 +178,7 @@ async def test_a_change_starts_a_pass_soon_and_later_after_a_write(setup: Setup)
     setup.world.cluster.fail, setup.at_sleep = change, at_sleep
     with pytest.raises(Enough):
         await setup.controller.run()
-    # The certificate is made, the webhook armed, and then nothing is written any more.
+    # The pass creates the certificate, arms the webhook, and then writes nothing more.
     assert setup.slept == [AFTER_WRITE_SECONDS, AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, DEBOUNCE_SECONDS]
 
 

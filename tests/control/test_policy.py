@@ -1,4 +1,4 @@
-"""Whether the policy can rewrite images: from each document, from time, and from nothing."""
+"""Whether the policy can rewrite images: after a new document, over time, and without a document."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_policy_rewrites_with_mirrors_and_mutate_mode(
 
 
 def test_a_new_field_that_may_rewrite_needs_a_decision_here() -> None:
-    """``rewrites`` knows these fields: of a rule, only ``pin`` rewrites."""
+    """``rewrites`` covers these fields: of a rule, only ``pin`` rewrites."""
     assert {field.name for field in dataclasses.fields(MirrorEntry)} == {
         "source",
         "targets",
@@ -143,7 +143,7 @@ class Setup:
         await woken.wait()
 
     async def tick(self) -> float:
-        """Let the follower's next sleep pass; return how long it was."""
+        """Let the follower's next sleep end; return its length."""
         seconds, woken = await self.sleeping.get()
         self.now += timedelta(seconds=seconds)
         woken.set()

@@ -57,7 +57,7 @@ async def armed(world: World) -> World:
 
 
 async def test_installation(world: World) -> None:
-    """Certificates first; armed once a replica that serves them judged; then nothing is written."""
+    """The controller creates certificates, arms once a replica with them answers, and then writes nothing."""
     first = await world.reconcile()
     assert (first.armed, first.change, world.configured()) == (False, "create", {})
     second = await world.reconcile()
@@ -363,7 +363,7 @@ async def test_a_selector_that_somebody_changed_alarms_until_it_is_repaired(arme
 
 
 async def test_selector_terms_of_a_managed_platform_are_never_overwritten(armed: World) -> None:
-    """An actor adds its terms again each second; nothing is written after that."""
+    """An actor adds its terms again each second; the controller writes nothing."""
     process = armed.process()
     await armed.reconcile(process)
     terms = [
@@ -521,7 +521,7 @@ async def test_a_secret_of_another_type_keeps_what_else_it_holds(armed: World) -
 
 
 async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
-    """The second one's Secret is a conflict: a leaf that was given out is never overwritten."""
+    """The second Secret is a conflict, so a leaf in use is never overwritten."""
     made: dict[str, Any] = {}
 
     def other(verb: str, path: str) -> bool:

@@ -18,7 +18,7 @@ class Refused(Exception):
 
 
 class Cluster:
-    """Objects by path, and a clock that sleeping moves. ``controller`` acts after each sleep."""
+    """Objects by path, and a clock that each sleep advances. ``controller`` runs after each sleep."""
 
     def __init__(self, *paths: str, controller: Callable[[Cluster], None] = lambda _: None) -> None:
         self.objects = set(paths)

@@ -1,4 +1,4 @@
-"""A replica is asked over real TLS, as an API server would."""
+"""The controller sends a review to a replica over real TLS, as an API server does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERDICT = {"response": {"uid": PROBE_UID, "allowed": True}}
 
 
 class Replica:
-    """Answers every review with what it is told to."""
+    """Answers every review with a given response."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -58,7 +58,7 @@ async def probed(replica: Replica, *, name: str = NAME, bundle: bytes = MADE.ca)
 
 
 async def test_a_replica_that_answers(replica: Replica) -> None:
-    """The leaf is told also when the whole response came at once."""
+    """The leaf is known even if the whole response arrives at once."""
     assert await probed(replica) == ProbeResult(fingerprint=FINGERPRINT, answered=True)
 
 

@@ -1,4 +1,4 @@
-"""A cluster in memory with an installation in it: objects with versions, and replicas with leaves."""
+"""A cluster in memory with an installation: objects with versions, and replicas with certificates."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class FakeCluster:
 
 @dataclass
 class Replica:
-    """One Pod of the server. ``mounted`` is what its volume held when it last looked."""
+    """One Pod of the server. ``mounted`` is the content of its volume at its last read."""
 
     host: str
     mounted: bytes | None = None
@@ -160,7 +160,7 @@ class World:
         return replica
 
     def pick_up(self, replica: Replica) -> None:
-        """The kubelet brings the Secret's pair, which a replica loads when it can be used."""
+        """Mount the Secret's pair in a replica, as the kubelet does; the replica loads it if it is usable."""
         data = self.secret.get("data") or {}
         try:
             store = parse_secret({**data, "next.crt": "", "ca.crt": data["ca.crt"]})
@@ -171,7 +171,7 @@ class World:
         self.announce()
 
     def announce(self) -> None:
-        """Write what the cluster's own controllers write about the replicas."""
+        """Write the EndpointSlices and the status of the replicas, as the cluster's controllers do."""
         endpoints = [
             {
                 "addresses": [each.host],
@@ -205,7 +205,7 @@ class World:
         return parse_secret(self.secret["data"])
 
     def configured(self) -> dict[str, tuple[bytes, ...]]:
-        """The CA bundles of our webhooks in each configuration that exists."""
+        """Return the CA bundles of our webhooks in each existing configuration."""
         return {
             each.path: bundles(self.cluster.objects[each.path], each)
             for each in TEMPLATES
@@ -213,7 +213,7 @@ class World:
         }
 
     def process(self) -> Passes:
-        """A controller process that has not seen anything yet."""
+        """Return a new controller process without any state."""
         return Passes(self.cluster, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
 
     async def reconcile(self, process: Passes | None = None, desired_state: DesiredState = BOTH) -> Report:
@@ -223,7 +223,7 @@ class World:
     async def converge(
         self, process: Passes | None = None, rounds: int = 20, desired_state: DesiredState = BOTH
     ) -> Report:
-        """Passes, with each replica up to date and half a minute in between, until all is done."""
+        """Run passes, half a minute apart and with updated replicas, until nothing is left to do."""
         process = process or self.process()
         for _ in range(rounds):
             report = await self.reconcile(process, desired_state)
@@ -236,7 +236,7 @@ class World:
 
 
 def trusts(bundle: bytes, certificate: bytes) -> bool:
-    """Whether a bundle holds the authority of a leaf."""
+    """Return whether a bundle holds the CA of a leaf."""
     leaf = x509.load_pem_x509_certificate(certificate)
     for authority in x509.load_pem_x509_certificates(bundle) if bundle.strip() else []:
         try:

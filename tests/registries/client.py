@@ -1,4 +1,4 @@
-"""The product's client of one registry that asks for a password."""
+"""The product's client of one registry that requires a password."""
 
 from __future__ import annotations
 

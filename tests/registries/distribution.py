@@ -43,7 +43,7 @@ class Registry(Pusher):
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; return once it answers."""
+        """Start the registry and wait until it answers."""
         assert self.process is None
         # distribution 3 would send traces to a collector on this machine.
         environment = {
@@ -65,7 +65,7 @@ class Registry(Pusher):
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the process; the store stays."""
+        """Stop the process and keep the store."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -108,7 +108,7 @@ def start_registry(
 ) -> Registry:
     """Start a registry with an empty store in ``folder``; return once it answers.
 
-    ``auth`` and ``proxy`` are those of its configuration; without ``auth`` it asks for the password of
+    ``auth`` and ``proxy`` are those of its configuration; without ``auth`` it requires the password of
     ``USER``. ``authorization`` returns the header for pushing to a repository.
     """
     folder.mkdir()
@@ -149,14 +149,14 @@ def write_passwords(path: Path, passwords: Mapping[str, str]) -> None:
 
 
 def config_files(ca: trustme.CA, *hosts: str, user: str = USER, password: str = PASSWORD) -> dict[str, bytes]:
-    """The files of ``--registry-config`` for these registries, by name."""
+    """Return the files of ``--registry-config`` for these registries, by name."""
     auth = b64encode(f"{user}:{password}".encode()).decode()
     auths = {"auths": {host: {"auth": auth} for host in hosts}}
     return {"config.json": json.dumps(auths).encode(), CA_FILE: ca.cert_pem.bytes()}
 
 
 def hub_mirrored_to(first: str, second: str) -> str:
-    """The part of a policy that mirrors Docker Hub to two registries, pinned, with their settings."""
+    """Return a policy part that mirrors Docker Hub to two registries, pinned, with their settings."""
     return f"""mirrors:
   - from: docker.io
     to: [{first}/hub, {second}/hub]

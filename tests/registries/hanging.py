@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Hanging(socketserver.ThreadingTCPServer):
-    """``request_lines`` holds the first line of every request. ``end`` lets the connections go."""
+    """``request_lines`` holds the first line of every request. ``end`` closes the connections."""
 
     daemon_threads = True
     request_queue_size = 200

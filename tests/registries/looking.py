@@ -1,4 +1,4 @@
-"""A ``serve`` process that looks images up in registries, and what there is to ask of it."""
+"""A ``serve`` process that looks images up in registries, with helpers for its reviews."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Looking:
         return message
 
     def metric(self, name: str) -> float:
-        """Return the first sample whose name and labels begin so; 0 when there is none."""
+        """Return the first sample whose name and labels begin with this text; 0 when there is none."""
         lines = self.server.get("/metrics")[1].decode().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)), 0.0)
 

@@ -82,12 +82,12 @@ class Pusher:
         self._done("DELETE", repository, f"manifests/{digest}")
 
     def head(self, repository: str, reference: str, *accept: str) -> Answer:
-        """Ask for a manifest with these media types, or without any."""
+        """Send HEAD for a manifest with these media types, or without any."""
         headers = {"Accept": ", ".join(accept)} if accept else {}
         return self._request("HEAD", f"/v2/{repository}/manifests/{reference}", b"", repository, headers)
 
     def answers(self) -> bool:
-        """Whether the registry answers at all."""
+        """Return whether the registry answers."""
         try:
             self._request("GET", "/v2/", b"", None, {})
         except OSError:

@@ -1,4 +1,4 @@
-"""A pull-through cache whose upstream stops: what it still knows, and what it wrongly calls missing."""
+"""A pull-through cache whose upstream stops: images that it still has, and images that it wrongly lacks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pair:
 
 @contextmanager
 def running(folder: Path, ca: trustme.CA, version: Version, *, is_public: bool) -> Iterator[Pair]:
-    """A cache that has no credentials for its upstream, which is public or asks for a password."""
+    """Run a cache without credentials for its upstream, which is public or requires a password."""
     upstream = (
         start_registry(folder / "upstream", ca, version=version, auth={}, authorization=lambda _: "")
         if is_public
@@ -72,7 +72,7 @@ async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
 
     for reference in (SEEN, pair.digests[SEEN]):
         assert (await world.ask(host, reference)).answer == found
-    # This is wrong, and the client cannot know: the answer is the same as for what does not exist.
+    # This is wrong, but the client cannot detect it: a missing image gets the same answer.
     assert (await world.ask(host, UNSEEN)).answer.status == "missing"
     reply = await world.ask(host, pair.digests[UNSEEN])
     assert reply.answer == ("error", "", "the registry answered 500")
@@ -130,7 +130,7 @@ registries:
         refused = f"quay.io/team/app:{UNSEEN}"
         assert server.rewritten(refused) == refused
         assert f"{refused} does not exist in {host} (absent)" in server.refusal(refused)
-        # What the cache has seen is found again after its time: the cache still has it.
+        # An image that the cache has seen is found again after its fact expired.
         server.server.wait(
             lambda: (
                 server.rewritten(f"quay.io/team/app:{SEEN}") == pinned

@@ -1,4 +1,4 @@
-"""``explain`` and ``review`` with ``--look-up`` ask a real registry with tokens and a private CA."""
+"""``explain`` and ``review`` with ``--look-up`` query a real registry with tokens and a private CA."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from server import CLEAN_ENVIRONMENT
 
 @dataclass(frozen=True)
 class Site:
-    """A registry that wants tokens, and the files of a user who asks it."""
+    """A registry that requires tokens, and the files of a user."""
 
     registry: Registry
     tokens: TokenServer
@@ -73,7 +73,7 @@ def test_commands_answer_as_the_registry_does(site: Site) -> None:
     assert absent.returncode == 1
     assert f"does not exist in {site.registry.host} (absent)" in absent.stdout
 
-    # A token server that does not answer makes nothing absent.
+    # A token server that does not answer does not make an image absent.
     site.tokens.stop()
     kept = site.review("v2")
     assert kept.returncode == 0

@@ -1,4 +1,4 @@
-"""A registry that hangs holds up only the reviews that need it."""
+"""A hanging registry delays only the reviews that need it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_registry_that_hangs_holds_up_no_other_review(site: Site) -> None:
     connections = [server.connect() for _ in range(MAX_WAITING + TOO_MANY)]
     other = server.connect()
     for connection in (*connections, other):
-        connection.connect()  # the handshakes are not what is looked at
+        connection.connect()  # so that the handshakes are not measured
     threads = [
         threading.Thread(target=needs_the_registry, args=each, daemon=True) for each in enumerate(connections)
     ]
@@ -83,20 +83,20 @@ def test_a_registry_that_hangs_holds_up_no_other_review(site: Site) -> None:
     for _ in range(50):
         assert message(NAMED) == ""
         assert "matches no rule" in message("quay.io/team/app:v1")
-    assert len(answers) == TOO_MANY  # whoever needs the registry still waits
+    assert len(answers) == TOO_MANY  # reviews that need the registry still wait
     for thread in threads:
         thread.join()
     for connection in (*connections, other):
         connection.close()
     assert len(answers) == MAX_WAITING + TOO_MANY
     assert all("(unverified)" in answer for answer in answers)
-    # The requests go on a little longer than the reviews.
+    # The requests last a little longer than the reviews.
     server.wait(lambda: site.metric(f'gatekeeper_py_lookup_breaker_open{{host="{site.stuck.host}"}}') == 1)
     assert site.metric('gatekeeper_py_http_errors_total{code="5') == 0
 
 
 def test_a_registry_that_hangs_leaves_connections_for_others(site: Site) -> None:
-    """One Pod asks the registry that hangs about more images than there are connections to it."""
+    """One Pod needs more images from the hanging registry than there are connections to it."""
     site.working.push("team/app", "v1")
     server = site.server
     images = [f"{site.stuck.host}/team/app:{number}" for number in range(40)]

@@ -29,7 +29,7 @@ def running(ca: trustme.CA, version: Version, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def registry(running: Registry) -> Registry:
-    """The same, without the log of earlier tests."""
+    """Return the shared registry with an empty log."""
     (running.folder / "log").write_text("", encoding="utf-8")
     return running
 
@@ -107,7 +107,7 @@ async def test_an_index_is_found_although_one_of_its_images_is_deleted(
 
 
 def test_registries_answer_differently_for_fewer_media_types(registry: Registry) -> None:
-    """Why the client accepts all four."""
+    """The client therefore accepts all four media types."""
     image = registry.push("team/types", "image")
     index = registry.push_index("team/types", "index", form=DOCKER)
     assert registry.head("team/types", "image", *MEDIA_TYPES).headers["Docker-Content-Digest"] == image

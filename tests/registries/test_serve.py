@@ -1,4 +1,4 @@
-"""The server asks real registries: mirrors that have the image, digests pinned, what does not exist."""
+"""The server with real registries: mirrors with and without an image, pinned digests, absent images."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def running(ca: trustme.CA, version: Version, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def guarded(running: Guarded) -> Guarded:
-    """The same, without what earlier tests asked and set."""
+    """Return the shared registry without the requests and settings of earlier tests."""
     (running.tokens.folder / "requests").write_text("", encoding="utf-8")
     (running.registry.folder / "log").write_text("", encoding="utf-8")
     running.tokens.use(users={"alice": TEAM})
@@ -93,7 +93,7 @@ async def test_insufficient_scope_is_an_error_whether_or_not_the_image_exists(
     assert reply.answer.cause == "the registry refused our credentials (401)"
     assert not reply.trouble
     assert guarded.registry.reads("team/app") == [f"HEAD {reference} 401"] * 2
-    # A right that is granted later counts at once.
+    # A right that is granted later applies at once.
     guarded.tokens.use(users={"alice": TEAM})
     expected = "found" if reference == "v1" else "missing"
     assert (await world.ask(guarded.registry.host, reference)).answer.status == expected
@@ -124,7 +124,7 @@ async def test_a_token_is_renewed_before_it_expires(world: World, guarded: Guard
     world.now = 107.9
     await world.ask(guarded.registry.host)
     assert len(guarded.tokens.token_requests()) == 1
-    world.now = 108  # nine tenths of its life
+    world.now = 108  # nine tenths of its lifetime
     assert (await world.ask(guarded.registry.host)).answer.status == "found"
     assert len(guarded.tokens.token_requests()) == 2
     # The registry has refused only the first request, which had no token.
@@ -136,7 +136,7 @@ async def test_a_token_that_expires_early_is_replaced_within_the_same_look_up(
 ) -> None:
     guarded.tokens.use(users={"alice": TEAM}, seconds=3600)
     await world.ask(guarded.registry.host)
-    # What the client remembers, expired: registries allow clocks to differ by a minute.
+    # The cached token has expired: registries tolerate a clock difference of one minute.
     known = world.client._authorizations[f"{guarded.registry.host}/team/app"]
     expired = guarded.tokens.sign("alice", "team/app", "pull", left=-120)
     known.header = f"Bearer {expired}"

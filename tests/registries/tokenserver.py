@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 SERVICE, ISSUER = "registry.test", "token-server.test"
 PUSHER: Final = "pusher"
-"""Whom the tests push as, with tokens that they sign themselves."""
+"""The user of pushes by the tests, which sign their own tokens."""
 
 START_SECONDS: Final = 30.0
 
@@ -49,10 +49,10 @@ class TokenServer:
         return f"https://{self.host}/token"
 
     def use(self, **settings: Any) -> None:
-        """Set ``settings.json``, whole.
+        """Replace ``settings.json``.
 
         ``users`` maps a name to ``{"password", "repositories"}``; ``anonymous`` lists the repositories that
-        need no user. ``seconds`` is the life that an answer names, ``left`` the time until a token really
+        need no user. ``seconds`` is the stated lifetime, ``left`` the time until a token really
         expires (it may be negative), ``status`` a status for every answer, ``field`` the name of the token.
         """
         fresh = self.folder / "settings.json.new"
@@ -85,7 +85,7 @@ class TokenServer:
 
 
 def start_token_server(folder: Path, ca: trustme.CA) -> TokenServer:
-    """Start a server that lets nobody in yet; return once it listens."""
+    """Start a server that accepts no user yet, and wait until it listens."""
     folder.mkdir()
     certificate = ca.issue_cert("localhost")
     certificate.private_key_pem.write_to_path(folder / "key.pem")
@@ -194,7 +194,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Log nothing: ``requests`` holds what was asked."""
+        """Log nothing, because ``requests`` holds every request."""
 
 
 def _pulled(scope: str) -> str:

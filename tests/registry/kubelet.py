@@ -1,4 +1,4 @@
-"""The kubelet's rules for registry credentials, written a second time and in another way than the product's.
+"""A second implementation of the kubelet's rules for registry credentials, independent of the product.
 
 Sources: the behaviour of Kubernetes 1.37, ``pkg/credentialprovider``. Nothing here comes from
 ``gatekeeper_py``, so that the tests can compare the two.
@@ -50,7 +50,7 @@ def _indexed(key: str) -> str | None:
 
 
 def _matches(key: str, image: str) -> bool:
-    """Whether a key applies: the same port, each label as a glob, and the path as the start of the text."""
+    """Return whether a key applies: same port, each label matched as a glob, and the path as a prefix."""
     (key_host, key_path), (host, path) = _parts(key), _parts(image)
     key_labels, key_port = _split(key_host)
     labels, port = _split(host)

@@ -1,4 +1,4 @@
-"""A registry that answers what a test tells it to, and remembers what it was asked."""
+"""A registry with scripted answers that records its requests."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def challenge(value: str) -> web.Response:
 
 @dataclass
 class Scripted:
-    """``answers`` maps ``METHOD path`` to what is answered, in turn; the last answer is repeated.
+    """``answers`` maps ``METHOD path`` to a sequence of answers; the last answer is repeated.
 
-    Without one for GET, GET answers as HEAD does. ``requests`` holds every request as
+    GET without an entry is answered like HEAD. ``requests`` holds every request as
     ``(method, path with query, Authorization)``.
     """
 
@@ -83,7 +83,7 @@ async def scripted(context: ssl.SSLContext | None = None) -> AsyncIterator[Scrip
 
 @asynccontextmanager
 async def speaking(reply: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """A server that reads a request and then does what ``reply`` does; yields its host."""
+    """Run a server that reads a request and then calls ``reply``; yield its host."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Challenges are parsed, and checked before anything is sent where they lead."""
+"""Challenges are parsed, and their realm is checked before a request goes there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client makes of every answer that a registry can give."""
+"""How the client interprets every possible answer of a registry."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ async def test_basic_authentication(world: World, registry: Scripted) -> None:
     registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), found())
     assert (await world.ask(registry.host)).answer.status == "found"
     await world.ask(registry.host)
-    # The second look-up knows what worked.
+    # The second look-up reuses the authorization that worked.
     assert [sent for _, _, sent in registry.requests] == ["", world.logins[0].basic, world.logins[0].basic]
 
 
@@ -238,12 +238,12 @@ async def test_the_token_flow(world: World, registry: Scripted) -> None:
     await world.ask(registry.host)
     assert registry.requests[-1] == ("HEAD", V1, "Bearer t1")
     registry.on("GET /token", web.json_response({"access_token": "t2"}))
-    world.now = 90  # nine tenths of its life
+    world.now = 90  # nine tenths of its lifetime
     await world.ask(registry.host)
     assert registry.requests[-2][1].startswith("/token")
     assert registry.requests[-1] == ("HEAD", V1, "Bearer t2")
     world.now += 54
-    await world.ask(registry.host)  # 60 s is the life of a token that names none
+    await world.ask(registry.host)  # a token without a stated lifetime lives for 60 s
     assert registry.requests[-2][1].startswith("/token")
 
 

@@ -34,7 +34,7 @@ def keyring(**auths: Any) -> Any:
 
 
 def users(keys: list[str], name: str) -> list[str]:
-    """The user names found for an image, where each key's user is the key itself."""
+    """Return the user names found for an image; the user of each key is the key itself."""
     config = {key: {"username": key, "password": "x"} for key in keys}
     return [credential.username for credential in keyring(**config).find(name)]
 
@@ -128,7 +128,7 @@ KEYS = joined(
 
 @st.composite
 def matching_keys(draw: st.DrawFn, name: str) -> str:
-    """A key that was made from a name: with globs in its labels, and a part of its path."""
+    """Draw a key that matches a name: globs in its labels, and a prefix of its path."""
     host, _, path = name.partition("/")
     labels, colon, port = host.partition(":")
     globs = [draw(st.sampled_from([label, "*", f"{label[0]}*", f"*{label}*"])) for label in labels.split(".")]
@@ -173,7 +173,7 @@ def test_padding_is_optional() -> None:
 
 @pytest.mark.parametrize("text", ["YWxpY2U6\nc2VjcmV0\n", "YWxpY2U6\r\nc2VjcmV0", "\nYWxpY2U6c2VjcmV0"])
 def test_line_breaks_in_base64_are_ignored(text: str) -> None:
-    """The command ``base64`` breaks lines after 76 characters, and the kubelet accepts what it writes."""
+    """The command ``base64`` breaks lines after 76 characters, and the kubelet accepts that."""
     assert keyring(**{"r.io": {"auth": text}}).find("r.io/x") == (Credential("alice", "secret"),)
 
 

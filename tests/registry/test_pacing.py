@@ -1,4 +1,4 @@
-"""A host is asked no faster than its rate, not while it wants a pause, and not while it is down."""
+"""Requests to a host respect its rate, its requested pauses and the circuit breaker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatekeeper_py.registry.pacing import USUAL_REQUESTS, Blocked, Claim, Pacing
 
 
 class World:
-    """A clock that sleeping moves."""
+    """A clock that each sleep advances."""
 
     def __init__(self, rate: int = 10) -> None:
         self.now = 100.0

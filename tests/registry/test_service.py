@@ -88,7 +88,7 @@ async def test_a_running_request_survives_new_files(
     await service.use_files(files)
     answer.set()
     assert (await waiting)[lookup].answer == ("found", DIGEST, "")
-    # It was obtained with the old files, so it does not answer for later reviews.
+    # The answer was obtained with the old files, so later reviews must not use it.
     assert service.resolve_cached(lookup) is None
     if not new_ca:
         before = len(registry.requests)

@@ -1,4 +1,4 @@
-"""The client with all that it needs of the product: settings, trust and credentials."""
+"""The client with everything that it needs: settings, trust and credentials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatekeeper_py.registry.transport import Resolver, Transport
 class World:
     """A client with settings and credentials that a test can change.
 
-    Hosts without settings are spoken to in plain http; ``trust`` is for the others.
+    The client uses plain HTTP for hosts without settings, and ``trust`` for the others.
     """
 
     def __init__(self, trust: ssl.SSLContext | None = None) -> None:

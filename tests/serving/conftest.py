@@ -1,4 +1,4 @@
-"""A webhook on a real socket, with TLS and its verification."""
+"""Fixtures: a webhook on a real socket, with verified TLS."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from served import GUARDED, Served, Start
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop that the product runs on."""
+    """Return the event loop that the product uses."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
 def authority() -> Issued:
-    """The product's own certificate and its authority."""
+    """Return a certificate of the product and its CA."""
     return issue(("localhost", "127.0.0.1"), datetime.now(UTC), timedelta(days=1))
 
 
 @pytest.fixture(scope="session")
 def trust(authority: Issued) -> ssl.SSLContext:
-    """A client's context that verifies the server, as the API server's does."""
+    """Return a client context that verifies the server, like that of an API server."""
     return ssl.create_default_context(cadata=authority.ca.decode())
 
 
@@ -48,10 +48,10 @@ def trust(authority: Issued) -> ssl.SSLContext:
 async def start(
     request: pytest.FixtureRequest, authority: Issued, trust: ssl.SSLContext
 ) -> AsyncIterator[Start]:
-    """Starts webhooks; ends them with the test.
+    """Return a function that starts webhooks; they end with the test.
 
-    Each test runs twice: with the hot path, and without what aiohttp does not document, as after an
-    update of aiohttp that changed its parser. Nobody must be able to tell the two apart.
+    Each test runs twice: with the hot path, and without the undocumented parts of aiohttp, as
+    after an update of aiohttp that changed its parser. Both must behave the same.
     """
     running: list[Listener] = []
 
@@ -109,5 +109,5 @@ async def start(
 
 @pytest.fixture
 async def served(start: Start) -> Served:
-    """A webhook with the default limits, enforcing that images come from registry.corp.io."""
+    """Start a webhook with the default limits that approves only images of registry.corp.io."""
     return start()

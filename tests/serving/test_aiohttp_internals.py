@@ -1,4 +1,4 @@
-"""The use of aiohttp's parser: checked at the start, and never needed."""
+"""The use of aiohttp's parser: checked at the start, with a fallback if the check fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def test_the_installed_aiohttp_can_be_used() -> None:
 
 
 class _Parser:
-    """aiohttp's parser, changed by a release."""
+    """aiohttp's parser as a future release might change it."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._parser = _REAL(*arguments, **options)
@@ -50,7 +50,7 @@ class _OtherOption(_Parser):
 
 
 class _Lax(_Parser):
-    """It accepts what it refused before."""
+    """A parser that accepts input which it refused before."""
 
     def feed_data(self, data: bytes) -> Any:
         try:

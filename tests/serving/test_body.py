@@ -1,4 +1,4 @@
-"""Bodies are weighed before they are parsed, and large ones have their turn one after the other."""
+"""Bodies are weighed before they are parsed, and large bodies are processed one after the other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MANY: Final = 8
 
 
 def posted(content: bytes) -> web.BaseRequest:
-    """A request whose body has come whole."""
+    """Return a request with a complete body."""
     loop = asyncio.get_running_loop()
     payload = StreamReader(BaseProtocol(loop), 2 * len(content), loop=loop)
     payload.feed_data(content)
@@ -101,7 +101,7 @@ class TestTurns:
         refused = [answer for answer in answers if isinstance(answer, Refusal)]
         assert {answer.status for answer in refused} == {503}
         assert 0 < len(refused) < MANY
-        # Everything is given back, even by those who were refused.
+        # All memory is released, even that of refused requests.
         assert await asyncio.gather(*(read(LARGE, memory, len) for _ in range(2))) == [1, 1]
 
 
@@ -119,7 +119,7 @@ class TestCollector:
         assert await read(body, BodyMemory(2**26), lambda _: gc.isenabled()) is enabled
 
     async def test_an_error_keeps_no_document(self) -> None:
-        """A traceback holds what its frames held."""
+        """A traceback would keep the values of its frames."""
         freed: list[bool] = []
 
         class Document:
@@ -179,7 +179,7 @@ class TestWeight:
         ],
     )
     def test_hundreds_of_thousands_of_containers_are_light_enough(self, item: str, count: int) -> None:
-        """Too many of them are rejected in a review, which has to be read for that."""
+        """A review must be read before it can be rejected for too many containers."""
         assert refusal(listed(item, count)) is None
 
     def test_colons_and_commas_in_texts_do_not_make_keys(self) -> None:
@@ -189,7 +189,7 @@ class TestWeight:
 
     @pytest.mark.parametrize("size", [1000, MAX_BRACKETS])
     def test_a_small_body_cannot_weigh_too_much(self, size: int) -> None:
-        """Which is why it is not weighed."""
+        """Small bodies are therefore not weighed."""
         for make in VALUES.values():
             assert check_weight(make(size).encode()[:size]) <= MAX_WEIGHT
 
@@ -217,7 +217,7 @@ TOO_HEAVY: Final = (413, "too many values, or too many keys in an object")
 
 
 def refusal(body: bytes) -> tuple[int, str] | None:
-    """Status and reason of a refusal for the weight, ``None`` when the body is light enough."""
+    """Return the status and reason of a refusal by weight; ``None`` if the body is light enough."""
     try:
         check_weight(body)
     except Refusal as problem:

@@ -19,14 +19,14 @@ from hostilejson import VALUES
 MAX_BODY: Final = 7 * 1024 * 1024
 MOST_MIB: Final = 110
 MOST_SECONDS: Final = 0.25
-"""CPU time on a machine that has other things to do; it is 0.1 on one that has not."""
+"""Bound of the CPU time on a busy machine; an idle one takes 0.1 s."""
 
 TRIES: Final = 3
 
 
 @pytest.fixture(scope="module")
 def costs() -> dict[str, dict[str, float]]:
-    """Name of a kind of body -> CPU seconds and MiB, measured in a process of its own."""
+    """Return CPU seconds and MiB by kind of body, each measured in a separate process."""
     command = [sys.executable, __file__]
     tests = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": tests})
@@ -65,7 +65,7 @@ def is_refused(body: bytes) -> bool:
 def measure(body: bytes) -> dict[str, float]:
     """Return the CPU time of parsing a body, and by how much resident memory grows at most."""
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
     before = _peak_mib()
     seconds = []
     with collector_off():

@@ -1,4 +1,4 @@
-"""Callers that must show a certificate, and the names that are accepted."""
+"""Client certificates of callers, and the accepted names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Client = Callable[..., ssl.SSLContext]
 
 @pytest.fixture(scope="module")
 def callers() -> trustme.CA:
-    """The authority of the callers' certificates."""
+    """Return the CA of the callers' certificates."""
     return trustme.CA()
 
 
 @pytest.fixture
 def client(authority: object, callers: trustme.CA) -> Client:
-    """Makes contexts of callers that have a certificate with these names."""
+    """Return a function that makes contexts with a certificate for these names."""
 
     def client(*names: str, common_name: str | None = None, issuer: trustme.CA = callers) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=authority.ca.decode())  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ def client(authority: object, callers: trustme.CA) -> Client:
 
 
 async def _refuses(served: Served, context: ssl.SSLContext | None) -> None:
-    """The client's side of a TLS 1.3 handshake ends before the server's: the refusal may come later."""
+    """Check that the server refuses. With TLS 1.3 that may come after the client's handshake is complete."""
     try:
         connection = await Connection.open("127.0.0.1", served.address.port, context or served.trust)
     except (ssl.SSLError, ConnectionError):

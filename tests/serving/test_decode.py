@@ -1,4 +1,4 @@
-"""The typed decode against orjson: on any bytes, the same Pod's review or no answer at all."""
+"""The typed decoder against orjson: for any bytes it returns the same review, or nothing."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ POLICIES = [
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """A good review in which some values were replaced by, or got beside them, any others."""
+    """Draw a good review in which some values are replaced by, or joined by, arbitrary values."""
     body = draw(st.sampled_from(BODIES))
     for _ in range(draw(st.integers(0, 3))):
         marks = [place for place in range(len(body)) if body[place : place + 2] == b'":']
@@ -141,7 +141,9 @@ def bodies(draw: st.DrawFn) -> bytes:
         value = draw(values)
         if draw(st.booleans()):
             key = draw(st.sampled_from(KEYS)).encode()
-            body = body[:place] + value + b',"' + key + b'":' + body[place:]  # one key more, or twice
+            body = (
+                body[:place] + value + b',"' + key + b'":' + body[place:]
+            )  # an additional key, or a duplicate
         else:
             end = min((i for i in (body.find(c, place) for c in b",}]") if i >= 0), default=len(body))
             body = body[:place] + value + body[end:]
@@ -161,7 +163,7 @@ LOOKUP_POLICIES = [
 
 
 def _outcomes(document: Any, policies: list[CompiledPolicy]) -> list[admission.Outcome] | str:
-    """What both endpoints answer when no registry has anything: images that are never pulled stand out."""
+    """Return the answers of both endpoints if no registry has any image: only never-pulled images pass."""
     try:
         request = parse(document)
     except InvalidReview as problem:
@@ -174,7 +176,7 @@ def _outcomes(document: Any, policies: list[CompiledPolicy]) -> list[admission.O
 
 
 def check_same(body: bytes) -> bool:
-    """Whether the typed decode took it; then orjson must take it, to the same effect."""
+    """Return whether the typed decoder accepts a body; check the result against orjson."""
     document, with_pull_policies = parse_pod_review(body), parse_pod_review(body, pull_policies=True)
     if document is not None:
         assert _outcomes(document, POLICIES) == _outcomes(orjson.loads(body), POLICIES)
@@ -216,7 +218,7 @@ def test_recorded_reviews_are_taken(body: bytes) -> None:
 def test_an_update_of_more_images_than_an_object_may_have_is_left_to_orjson(
     kind: str, count: int, *, taken: bool
 ) -> None:
-    """Then everything but the metadata is compared, not only what a decision reads."""
+    """In that case everything except the metadata is compared, not only the fields of a decision."""
     images = ["nginx"] * count
     new = pod(*images) if kind == "Pod" else workload(kind, *images)
     old = pod(*images, nodeName="x") if kind == "Pod" else workload(kind, *images, nodeName="x")
@@ -280,7 +282,7 @@ def test_where_the_interpreter_allows_more_depth_brackets_are_counted(
 
 
 class Key(str):
-    """A key that notes when it is asked for. Its mapping stays a plain ``dict``, as the core demands."""
+    """A key that records when it is read. Its mapping stays a plain ``dict``, as the core requires."""
 
     __slots__ = ("read_keys",)
 

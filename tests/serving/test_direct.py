@@ -1,4 +1,4 @@
-"""The hot path: which requests are answered where they were parsed, and how those that are not go on."""
+"""The hot path: which requests it answers, and how the others continue on the slow path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PADDED = json.dumps({**APPROVED, "padding": "x" * 5000}).encode()
 
 @pytest.fixture(params=["fast"])
 def start(start: Start) -> Start:
-    """Only as shipped: the other way has no shortcut to look at."""
+    """Start webhooks with the hot path only."""
     return start
 
 
@@ -67,7 +67,7 @@ async def test_the_server_waits_a_moment_for_the_rest_of_a_body(
     async with served.connected() as connection:
         for cut in (len(content) - len(PADDED), len(content) - 1000, len(content) - 1):
             await connection.send(content[:cut])
-            await asyncio.sleep(0.05)  # so that it comes in two pieces
+            await asyncio.sleep(0.05)  # so that the request arrives in two pieces
             assert (await connection.ask(content[cut:])).status == 200
     assert handled.count == 0
 
@@ -113,7 +113,7 @@ async def test_a_body_in_many_pieces_never_reaches_the_handler_unless_it_is_pars
 
 
 async def test_a_large_body_that_is_no_review_is_refused(served: Served, handled: Handled) -> None:
-    """The handler gets the whole of it again."""
+    """The handler then gets the complete body."""
     body = json.dumps({**APPROVED, "kind": "x" * 200_000}).encode()
     async with served.connected() as connection:
         assert (await connection.ask(request(body))).status == 400

@@ -1,4 +1,4 @@
-"""When all connections are taken, a new one gets the place of the one that can best be spared."""
+"""When all connections are taken, a new one replaces the least valuable one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_new_connection_replaces_the_one_that_has_been_idle_for_longest(
 
 
 async def test_the_idle_connection_with_the_fewest_reviews_is_evicted(start: Start) -> None:
-    """A stranger behind the same address sends one review on each connection, an API server sends many."""
+    """A stranger behind the same address sends one review on each connection; an API server sends many."""
     served = start(max_connections=2)
     async with served.connected() as used, served.connected() as stranger:
         for connection in (used, used, stranger):
@@ -63,7 +63,7 @@ async def test_the_idle_connection_with_the_fewest_reviews_is_evicted(start: Sta
 
 
 async def test_a_client_that_pauses_is_not_evicted_for_strangers_who_never_pause(start: Start) -> None:
-    """It shares their address, and carried far more reviews on its connection."""
+    """The client shares their address, and its connection has carried far more reviews."""
     served = start(max_connections=2)
     async with served.connected() as client, served.connected() as stranger:
         for connection in (stranger, *[client] * (SPARE_RATIO + 1)):
@@ -91,12 +91,12 @@ async def test_the_most_recent_connection_is_evicted_while_reviews_arrive_on_all
 
 
 async def test_a_connection_with_an_arriving_review_is_not_evicted(start: Start) -> None:
-    """The API server would not send it again. The next one makes room instead."""
+    """The API server would not send the review again, so the next connection is evicted instead."""
     served = start(max_connections=2)
     async with served.connected() as first, served.connected() as second:
         for connection in (first, second):
             assert (await connection.ask(request(CONTENT))).status == 200
-        # Both come in the same turn of the loop: the new connection, and the review on the oldest one.
+        # The new connection and the review on the oldest one arrive in the same turn of the loop.
         with socket.create_connection(("127.0.0.1", served.address.port)):
             tls = first.writer.get_extra_info("ssl_object")
             assert tls is not None

@@ -24,20 +24,20 @@ REVIEW: Final = json.dumps(review(pod("nginx"))).encode()
 
 
 def with_padding(value: str) -> bytes:
-    """A review with one more field, which nobody reads."""
+    """Return a review with one more field that no decision reads."""
     return REVIEW[:-1] + b',"padding":' + value.encode() + b"}"
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_decoding_grows_linearly_with_the_body(name: str) -> None:
-    """Whatever it is made of; the weighing before it and the typed decoder, too."""
+    """For any content, including the weighing and the typed decoder."""
 
     def decode(body: bytes) -> None:
         check_weight(body)
         parse_pod_review(body)
         parse_json(body)
 
-    # Not larger: the tables of a parser leap when they outgrow the processor's caches.
+    # Not larger: beyond the processor's caches the cost of a parser's tables jumps.
     check_linear(decode, lambda size: with_padding(VALUES[name](size)), limit=1 << 18, start=1 << 14)
 
 
@@ -71,7 +71,7 @@ QUERIES: Final[dict[str, Callable[[int], str]]] = {
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_the_timeout_of_a_query_is_read_in_linear_time(name: str) -> None:
-    """A header has at most 8 KB, so this is many times what can come."""
+    """A header has at most 8 KB, so these sizes are far beyond real ones."""
     check_linear(budget, QUERIES[name], limit=1 << 18, start=1 << 14)
 
 

@@ -1,4 +1,4 @@
-"""The guard of the policy: which reviews it judges, what it answers, and what it may cost."""
+"""The policy guard: which reviews it checks, its answers, and its cost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from served import GUARDED, Served, Start
 from wire import Answer, eventually, request
 
 CLEAN: Final = policy_text('deny: ["*/**:latest"]\n')
-"""A policy about which lint finds nothing."""
+"""A policy without lint findings."""
 
 
 def configmap(text: Any = CLEAN, *, name: str = GUARDED.name, **more: Any) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def configmap(text: Any = CLEAN, *, name: str = GUARDED.name, **more: Any) -> di
 
 
 def change(obj: dict[str, Any] | None, operation: str = "CREATE", **more: Any) -> dict[str, Any]:
-    """A review of a ConfigMap in the namespace of the policy."""
+    """Return a review of a ConfigMap in the namespace of the policy."""
     return review(obj, operation=operation, kind=("", "ConfigMap"), namespace=GUARDED.namespace, **more)
 
 
@@ -219,7 +219,7 @@ class TestAnswers:
 
 
 class Clock:
-    """Time that passes only when it is told to, or when somebody sleeps."""
+    """A clock that advances only on request, or when somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -235,7 +235,7 @@ class Clock:
 
 
 class SlowParser(InProcessParser):
-    """Takes ``seconds`` of a clock for each document; ``budgets`` holds what it was given."""
+    """Takes ``seconds`` of a clock for each document; ``budgets`` records the time limits."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         super().__init__()

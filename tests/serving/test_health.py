@@ -1,4 +1,4 @@
-"""The health listener: what each path answers, and to whom."""
+"""The health listener: the answer of each path."""
 
 from __future__ import annotations
 

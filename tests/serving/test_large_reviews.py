@@ -1,4 +1,4 @@
-"""Reviews with large bodies: the same answers, whoever decodes them and whatever changes meanwhile."""
+"""Reviews with large bodies get the same answers as small ones, even if the policy changes meanwhile."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_an_image_at_a_declared_path_of_a_pod_is_seen(start: Start, paddin
 async def test_a_policy_that_reads_more_may_become_live_after_decoding(
     served: Served, monkeypatch: pytest.MonkeyPatch, padding: Any
 ) -> None:
-    """Then the body is decoded again: the typed decoder has left out what only the new policy reads."""
+    """The body is then decoded again, because the typed decoder left out fields that the new policy reads."""
     delayed: list[bool] = []
 
     def parse_and_change(body: bytes, *, pull_policies: bool) -> dict[str, Any] | None:
@@ -74,7 +74,7 @@ async def test_a_policy_that_reads_more_may_become_live_after_decoding(
 
 
 async def test_many_at_once_are_all_answered(served: Served) -> None:
-    """One after the other, while small ones are answered in between."""
+    """The server answers them one after the other, and small reviews in between."""
     documents = [large(GOOD if number % 2 else BAD, padding="x" * 400_000) for number in range(10)]
     answers = await asyncio.gather(*(ask(served, document) for document in documents))
     assert [answer.allowed for answer in answers] == [bool(number % 2) for number in range(10)]

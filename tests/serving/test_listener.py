@@ -82,7 +82,7 @@ async def test_malformed_http_gets_400_and_ends_the_connection(served: Served, c
 
 @pytest.mark.parametrize("case", MALFORMED_CHUNKS)
 async def test_malformed_chunks_get_400_and_end_the_connection(start: Start, case: str) -> None:
-    """Aiohttp's server does not tell its handler of them: on that path they never become complete."""
+    """On aiohttp's path the handler never learns of them, so their bodies never become complete."""
     served = start(body_seconds=0.2)
     async with served.connected() as connection:
         answer = await connection.ask(HEAD + MALFORMED_CHUNKS[case])
@@ -93,7 +93,7 @@ async def test_malformed_chunks_get_400_and_end_the_connection(start: Start, cas
 
 
 async def test_bad_chunks_after_good_headers_end_the_connection(start: Start) -> None:
-    """The handler runs already then, and the body it waits for never becomes complete."""
+    """The handler is already running, and its body never becomes complete."""
     served = start(body_seconds=0.2)
     async with served.connected() as connection:
         await connection.send(chunked([b"{"]))
@@ -184,7 +184,7 @@ async def test_while_draining_each_answer_ends_its_connection(served: Served) ->
                 answer = await connection.ask(request(content))
                 assert (answer.status, answer.closes) == (status, True)
                 assert await connection.ended()
-        # The idle ones are not touched: a review that is under way on one is still answered.
+        # Idle connections stay open, so a review that is arriving on one is still answered.
         answer = await idle.ask(request(CONTENT))
         assert check_response(answer.body, GOOD, "validate").allowed
         assert answer.closes
@@ -192,7 +192,7 @@ async def test_while_draining_each_answer_ends_its_connection(served: Served) ->
 
 
 async def test_each_connection_counts_once(start: Start) -> None:
-    """As many as there may be come at once, again and again, and none has to make room."""
+    """The maximum number of connections opens repeatedly, and none is evicted."""
     served = start(max_connections=8)
     for _ in range(5):
         opened = await asyncio.gather(
@@ -284,7 +284,7 @@ async def test_no_connection_is_evicted_while_many_handshakes_wait(
 
 
 async def test_a_handshake_completes_during_a_crowd_of_faster_dials(start: Start) -> None:
-    """Each connection that is cut off is replaced at once; ours still completes its handshake."""
+    """The crowd replaces each closed connection at once; ours still completes its handshake."""
     served = start(max_connections=300)
     with contextlib.suppress(ssl.SSLWantReadError):
         sent = ssl.MemoryBIO()
@@ -363,7 +363,7 @@ async def test_closing_ends_connections_in_every_state(start: Start) -> None:
 
 
 async def test_closing_does_not_wait_for_idle_connections(start: Start) -> None:
-    """Nor leave them open meanwhile, when what is asked on them would be thrown away."""
+    """Nor does it leave them open meanwhile, because requests on them would be dropped."""
     served = start()
     idle = [await Connection.open("127.0.0.1", served.address.port, served.trust) for _ in range(3)]
     for connection in idle:
@@ -411,7 +411,7 @@ async def test_a_port_in_use_is_an_oserror() -> None:
 
 
 class _Exhausted:
-    """A listening socket in a process that has no file descriptor left, for a while."""
+    """A listening socket in a process that temporarily has no file descriptor left."""
 
     def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
@@ -439,7 +439,7 @@ async def test_running_out_of_file_descriptors_delays_a_connection_and_ends_noth
 
 
 async def test_connections_waiting_to_be_accepted_are_served_after_the_socket_closes(start: Start) -> None:
-    """More than are accepted in one turn; without a turn of the loop, nobody accepted them yet."""
+    """There are more than one turn accepts, and the loop has not run, so none has been accepted yet."""
     served = start(max_connections=4 * ACCEPTS_A_TURN)
     with contextlib.ExitStack() as stack:
         waiting = [

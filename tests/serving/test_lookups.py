@@ -1,4 +1,4 @@
-"""Reviews that wait for registries: what is known when they are decided, and how long they wait."""
+"""Reviews that wait for registries: the facts that decide them, and how long they wait."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ GOOD = request(json.dumps(review(pod("registry.corp.io/web:1"))).encode())
 
 def answer(_message: Message, body: bytes) -> bytes:
     if body == b"slow":
-        time.sleep(4 * HELD_SECONDS)  # meanwhile the loop stands
+        time.sleep(4 * HELD_SECONDS)  # the loop is blocked meanwhile
     return b"{}"
 
 
@@ -42,7 +42,7 @@ async def handle(request: web.BaseRequest) -> web.StreamResponse:
 
 
 async def connected(port: int) -> socket.socket:
-    """A connection that was asked on before, so that requests are answered where they are parsed."""
+    """Open a connection and complete one review, so that the next ones take the hot path."""
     loop = asyncio.get_running_loop()
     connection = socket.socket()
     connection.setblocking(False)
@@ -54,22 +54,22 @@ async def connected(port: int) -> socket.socket:
 
 
 async def test_a_reset_in_the_turn_in_which_half_a_body_is_handed_over_is_no_error() -> None:
-    """Found by the soak: the request began when its connection was gone, and aiohttp failed on it."""
+    """The soak found this: a request began after its connection was lost, and aiohttp failed."""
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
     listener = Listener(handle, max_connections=10, answer=answer)
     port = listener.bind(Address("127.0.0.1", 0)).port
     lost, other = await connected(port), await connected(port)
     lost.send(request(b"half", length=100))
-    await asyncio.sleep(HELD_SECONDS / 5)  # it is held now
+    await asyncio.sleep(HELD_SECONDS / 5)  # the request is held now
     lost.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     lost.close()
-    # Seen in the same turn, after the reset; when it was answered, the held one is due.
+    # The loop sees it in the same turn, after the reset. Once it is answered, the held request is due.
     other.send(request(b"slow"))
     await asyncio.get_running_loop().sock_recv(other, 65536)
     other.close()
     await listener.close(1.0)
-    gc.collect()  # a task whose exception nobody took tells of it then
+    gc.collect()  # a task with an unretrieved exception reports it now
     assert problems == []
 
 
@@ -92,7 +92,7 @@ def parts_of_connections() -> int:
     ],
 )
 async def test_a_lost_connection_is_freed_without_a_garbage_collection(start: Start, content: bytes) -> None:
-    """Thousands of them a second, each with what came on it, would fill the memory until the next one."""
+    """Thousands of lost connections a second would fill the memory until the next collection."""
     served = start()
     gc.collect()
     gc.disable()
@@ -101,7 +101,7 @@ async def test_a_lost_connection_is_freed_without_a_garbage_collection(start: St
         if content:
             await connection.send(content)
         await eventually(lambda: parts_of_connections() > 0)
-        await asyncio.sleep(0.05)  # until it was read
+        await asyncio.sleep(0.05)  # until the input was read
         connection.abort()
         await eventually(lambda: parts_of_connections() == 0)
     finally:

@@ -1,4 +1,4 @@
-"""Metrics: the names that dashboards depend on, and what moves them."""
+"""Metrics: the names that dashboards depend on, and the events that change them."""
 
 from __future__ import annotations
 

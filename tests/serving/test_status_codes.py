@@ -1,4 +1,4 @@
-"""The table of status codes: what the webhook answers to each kind of request."""
+"""The table of status codes: the webhook's answer to each kind of request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def changed(**fields: Any) -> bytes:
 
 
 def refused(answer: Answer, status: int) -> None:
-    """Every answer that is not 200 says why, as JSON."""
+    """Check an answer that is not 200: it has the status, and the reason as JSON."""
     assert answer.status == status
     assert answer.headers["content-type"].startswith("application/json")
     assert list(answer.json()) == ["error"]
@@ -94,7 +94,7 @@ async def test_head_gets_405_without_a_body(served: Served) -> None:
         pytest.param([], 415, id="absent"),
         pytest.param([("Content-Type", "")], 415, id="empty"),
         pytest.param([("Content-Type", "text/plain")], 415, id="text"),
-        # Python's own parser of these takes a second, or fails.
+        # Python's own parser of these takes a second or fails.
         pytest.param([("Content-Type", "application/json" + ";" * 8000)], 200, id="8,000-parameters"),
         pytest.param([("Content-Type", "application/json;" + "(a);" * 1980)], 200, id="comments"),
         pytest.param([("Content-Type", "application/json;" + "(" * 4000)], 200, id="nested-comments"),
@@ -119,7 +119,7 @@ async def test_media_types(served: Served, headers: list[tuple[str, str]], statu
             assert check_response(answer.body, GOOD, "validate").allowed
         else:
             refused(answer, status)
-            # The body had come: the connection goes on.
+            # The body was complete, so the connection stays open.
             assert (await connection.ask(request(body(GOOD)))).status == 200
 
 
@@ -326,7 +326,7 @@ async def test_a_review_before_the_first_policy_gets_503(start: Start) -> None:
         for path in ("/validate-image", "/mutate-image"):
             answer = await connection.ask(request(body(GOOD), path=path))
             refused(answer, 503)
-            # With it the API server would ask again and again within its timeout.
+            # With it the API server would repeat the request until its timeout.
             assert "retry-after" not in answer.headers
 
 
@@ -340,7 +340,7 @@ async def test_too_many_bytes_of_bodies_get_503_and_retry_after(start: Start) ->
         refused(answer, 503)
         assert answer.headers["retry-after"] == "1"
         assert await second.ended()
-        # The first is unharmed, and what was held is given back.
+        # The first request is not affected, and all held memory is released.
         refused(await first.ask(b" " * 5_000), 400)
     await eventually(lambda: served.webhook._body_memory._bytes == 0)
 

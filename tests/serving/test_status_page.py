@@ -1,4 +1,4 @@
-"""The status page: what it shows, how large it gets, and how often it is rendered."""
+"""The status page: its content, its size, and how often it is rendered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates from files: what is taken, what is refused, and what serves meanwhile."""
+"""Certificates from files: which are loaded, which are refused, and which one is served meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gatekeeper_py.settings import Address
 from recording import RecordingLog
 from wire import Connection, request
 
-NOW = datetime.now(UTC).replace(microsecond=0)  # as certificates have it
+NOW = datetime.now(UTC).replace(microsecond=0)  # certificates have whole seconds
 
 
 class Observer:
@@ -37,7 +37,7 @@ class Observer:
 
 
 class Pair:
-    """A certificate and its key as files, with the watcher over them."""
+    """A certificate and its key as files, with the ``CertificateFiles`` that watches them."""
 
     def __init__(self, directory: Path) -> None:
         self.cert, self.key = directory / "tls.crt", directory / "tls.key"
@@ -70,7 +70,7 @@ def pair(tmp_path: Path) -> Pair:
 
 
 def _serial(context: ssl.SSLContext | None, authority: trustme.CA) -> int:
-    """The serial number of the certificate that a context serves, by a verified handshake in memory."""
+    """Return the serial number of a context's certificate, from a verified handshake in memory."""
     assert context is not None
     client = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -201,7 +201,7 @@ async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
     assert [refusal["serving_previous"] for refusal in refusals] == [True]
     assert reason in refusals[0]["problem"]
     assert len(pair.observer.ends) == 1
-    # Back as it was: nothing is wrong any more.
+    # The old files are back, so there is no problem any more.
     if pair.key.is_dir():
         pair.key.rmdir()
     pair.cert.write_bytes(chain)
@@ -261,7 +261,7 @@ async def test_near_expiry_is_logged_once_each_at_30_7_and_1_days(pair: Pair) ->
 
 
 async def test_a_pair_that_is_swapped_by_its_symlink_is_seen(tmp_path: Path) -> None:
-    """Replace files as the kubelet does: they are links into ..data, which is a link that is replaced."""
+    """Replace files as the kubelet does: they link into ..data, a symbolic link that is replaced."""
     staged = {}
     authority = trustme.CA()
     for version in ("..1", "..2"):

@@ -55,7 +55,7 @@ class Refused(Exception):
 
 
 class Cluster:
-    """Remembers which API servers are asked for; none can be reached."""
+    """Records the requested connections; no API server can be reached."""
 
     def __init__(self, *, in_cluster: bool) -> None:
         self.in_cluster = in_cluster

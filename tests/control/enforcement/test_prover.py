@@ -1,4 +1,4 @@
-"""Rounds of probes: every API server, each minute; what is reported of them."""
+"""Rounds of probes: every API server, each minute, and the reported results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Enough(Exception):
 
 
 class World:
-    """API servers by address; one that is not listed refuses the Pod, as it should."""
+    """API servers by address. An API server without an entry refuses the Pod, as it should."""
 
     def __init__(self) -> None:
         self.servers: Sequence[str] = ()

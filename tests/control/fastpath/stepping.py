@@ -1,4 +1,4 @@
-"""A keeper of the fast path whose steps are taken by hand, with its own clock, cluster and API server."""
+"""A fast path controller that a test runs step by step, with its own clock, cluster and API server."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ OWNER: Final = Owner(api_version="v1", kind="ClusterRole", name="gk", uid="1")
 POLICY: Final = "/api/v1/namespaces/ns/configmaps/policy"
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
 MIRRORS: Final = "mirrors:\n- {from: z.io, to: a.io/z}\n"
-"""Without one the mutating webhook would be asked about nothing; more may follow."""
+"""Without a mirror the mutating webhook would never be called. Tests may append more mirrors."""
 
 TIGHT: Final = HEAD + "allow: [a.io]\n" + MIRRORS
 WIDE: Final = HEAD + "allow: [a.io, b.io]\n" + MIRRORS
 DATED: Final = HEAD + "allow: [a.io, {image: b.io, until: 2026-01-01T01:00:00Z}]\n" + MIRRORS
-"""``WIDE``, of which a part expires an hour after the beginning."""
+"""``WIDE`` with a rule that expires an hour after the start."""
 
 OTHER: Final = HEAD + "allow: [c.io]\n" + MIRRORS
 BAD: Final = HEAD + "allow: [nginx]\n"
 GONE: Final = "gone"
 
 REMOVED: Final = "b.io/gatekeeper-py-probe"
-"""What is tried after ``WIDE`` became ``TIGHT``."""
+"""The image that the controller probes after ``WIDE`` became ``TIGHT``."""
 
 
 def view_of(text: str, mode: str | None = None) -> PolicyView:
@@ -95,7 +95,7 @@ class Recorder:
 
 
 class Setup:
-    """``probing`` says whether images are tried; ``probe_result`` what an API server answers then."""
+    """``probing`` enables probe Pods; ``probe_result`` returns the API server's answer to one."""
 
     def __init__(self, *, armed: bool = True, probing: bool = True) -> None:
         self.cluster = FakeCluster()
@@ -117,7 +117,7 @@ class Setup:
             self.cluster.put(each.path, each.document(b"authority", OWNER))
 
     def start(self) -> FastPathController:
-        """Replace the controller by one that has not read anything yet."""
+        """Start a new controller that has not read anything yet."""
         self.controller = FastPathController(
             self.cluster,
             (MUTATE, VALIDATE),
@@ -145,19 +145,19 @@ class Setup:
         self.slept.append(seconds)
         await self.at_sleep()
 
-    async def probe(self, canary: ProbeImage) -> DryRun:
-        self.probed.append(canary.image)
-        return self.probe_result(canary)
+    async def probe(self, candidate: ProbeImage) -> DryRun:
+        self.probed.append(candidate.image)
+        return self.probe_result(candidate)
 
     def store(self, text: str, mode: str | None = None) -> None:
-        """Return the current content of the ConfigMap."""
+        """Store a policy in the ConfigMap."""
         data = {"policy.yaml": text} | ({} if mode is None else {"mode": mode})
         self.cluster.objects.pop(POLICY, None)
         if text != GONE:
             self.cluster.put(POLICY, {"data": data})
 
     async def deliver(self, text: str, mode: str | None = None, *, stored: bool = True) -> float:
-        """The ConfigMap changes, its change arrives, and one step is taken."""
+        """Change the ConfigMap, deliver the change, and run one step; return its pause."""
         if stored:
             self.store(text, mode)
         gone = Delivery(text=None, problem="ConfigMap was deleted")
@@ -166,7 +166,7 @@ class Setup:
         return await self.controller.step()
 
     async def settle(self, rounds: int = 30) -> None:
-        """Steps at the times they ask for, the policy being seen all the while, until nothing is due."""
+        """Run the due steps until nothing is due, with the policy seen all the time."""
         for _ in range(rounds):
             pause = await self.controller.step()
             self.controller.seen()
@@ -175,7 +175,7 @@ class Setup:
             self.clock += pause
 
     async def in_step_with_wide(self) -> None:
-        """In step with ``WIDE`` for a minute, and all that was noted of it forgotten."""
+        """Return a setup that has been in step with ``WIDE`` for a minute, without records of that."""
         await self.deliver(WIDE)
         await self.settle()
         assert self.carried() == ["wide", "wide"]

@@ -17,7 +17,7 @@ NOBODY = unknown("nothing is known")
 
 
 class Site:
-    """Configurations without a condition, and how often they were written."""
+    """Configurations without a condition. ``written`` counts the writes."""
 
     def __init__(self) -> None:
         self.cluster = FakeCluster()
@@ -35,7 +35,7 @@ class Site:
         return await self.store.write(await self.store.read(), view_of(text, None))
 
     async def skipped(self) -> list[list[str]] | None:
-        """The entries that are skipped on each endpoint."""
+        """Return the entries that each endpoint skips."""
         skipped = (await self.store.read()).skipped
         if skipped is None:
             return None

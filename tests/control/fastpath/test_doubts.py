@@ -1,4 +1,4 @@
-"""Whatever is doubtful about the policy ends in no match condition, so that the webhook is always asked."""
+"""Any doubt about the policy removes the match conditions, so that API servers always call the webhook."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ NOTHING_PRE_APPROVED = HEAD + "allow: ['foo:443/']\n"
 
 @pytest.fixture
 async def wide() -> Setup:
-    """In step with ``WIDE`` for a while."""
+    """Return a controller that has been in step with ``WIDE`` for a while."""
     setup = Setup()
     await setup.in_step_with_wide()
     return setup
 
 
 async def test_nothing_is_skipped_before_the_policy_is_read(wide: Setup) -> None:
-    """A controller that starts anew does not know how old what it finds is."""
+    """A restarted controller does not know how old the existing conditions are."""
     wide.start()
     await wide.controller.step()
     assert wide.carried() == ["none", "none"]
@@ -61,7 +61,7 @@ async def test_nothing_is_skipped_before_the_policy_is_read(wide: Setup) -> None
 async def test_nothing_is_skipped_without_a_policy(
     wide: Setup, text: str, mode: str | None, reason: str
 ) -> None:
-    """Replicas may serve a good one that was never seen here."""
+    """Replicas may serve a good policy that this controller never saw."""
     await wide.deliver(text, mode)
     assert wide.carried() == ["none", "none"]
     assert FAST_PATH_REVISION not in wide.cluster.objects[VALIDATE.path]["metadata"]["annotations"]
@@ -172,7 +172,7 @@ async def test_conditions_of_a_newer_policy_are_not_overwritten(wide: Setup) -> 
 
 
 async def test_a_write_overtaken_by_a_newer_policy_is_reverted() -> None:
-    """Another controller had nothing to write for the newer one, so that there is no conflict."""
+    """Another controller wrote nothing for the newer policy, so there is no conflict."""
     setup = Setup()
     await setup.deliver(NOTHING_PRE_APPROVED)
     await setup.settle()
@@ -209,7 +209,7 @@ async def test_an_unreported_change_of_the_configmap_is_noticed_within_a_minute(
 
 
 async def test_a_doubt_that_ends_during_a_write_is_dropped(wide: Setup) -> None:
-    """A slow API server; what would wake the keeper has passed by then."""
+    """The API server is slow, so the event that would wake the controller has passed by then."""
     replace = wide.cluster.replace
 
     async def slow(path: str, document: dict[str, Any]) -> None:
@@ -232,7 +232,7 @@ def test_the_alarm_for_a_refused_expression_lasts_until_it_is_tried_again() -> N
 
 
 def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
-    """An API server, or what stands before it, takes no condition of ours; answers what ends that."""
+    """Make the API server, or a proxy before it, refuse our conditions; return a function that ends this."""
     replace = setup.cluster.replace
 
     async def picky(path: str, document: dict[str, Any]) -> None:
@@ -311,7 +311,7 @@ async def test_a_failing_write_is_retried_with_growing_pauses(wide: Setup) -> No
         wide.controller.seen()
         pause = await wide.controller.step()
     assert wide.carried() == ["none", "none"]
-    # After 5, 10, 20, 40 and from then on 60 seconds; each puts nothing else in place.
+    # After 5, 10, 20, 40 and from then on 60 seconds.
     assert wide.recorder.writes.count("failed") == pytest.approx(14, abs=1)
     assert wide.recorder.writes.count("written") == 4
 

@@ -82,7 +82,7 @@ def test_some_warnings_are_of_the_mutating_webhook_only(warning: str) -> None:
 
 
 def test_the_warnings_are_those_that_users_get() -> None:
-    """``MUTATING`` and ``IMAGE_PATH`` are the words of the messages."""
+    """``MUTATING`` and ``IMAGE_PATH`` match the webhook's messages."""
     policy = parse_policy(
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\nallow: [a.io]\n"
         "mirrors: [{from: b.io, to: a.io}]\n"
@@ -113,7 +113,7 @@ class Connection:
 
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[str, list[tuple[str, Any]]]]:
-    """An API server that refuses in the webhook's name; its address and what it was asked."""
+    """Run an API server that refuses on behalf of the webhook; yield its address and its requests."""
     requests: list[tuple[str, Any]] = []
 
     async def answer(request: web.Request) -> web.Response:

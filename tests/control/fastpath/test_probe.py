@@ -1,4 +1,4 @@
-"""Images that were taken off are tried until the webhook is asked, as long as they tell something."""
+"""The controller probes removed images until the webhook is called, as long as the probe is useful."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FROM_WIDE = view_of(WIDE, None).fast_path
 
 
 class Site:
-    """A trial with an API server that asks the webhook or not, and a clock."""
+    """A removal probe with a clock, and an API server that calls the webhook or not."""
 
     def __init__(self, *, probing: bool = True) -> None:
         self.calls_webhook = True
@@ -48,7 +48,7 @@ class Site:
         return self.log.named("fastpath_not_verified")
 
     async def pauses(self, most: int = 100) -> list[float]:
-        """Attempts at the times they ask for."""
+        """Run the attempts when they are due; return the pauses between them."""
         found: list[float] = []
         while len(found) < most and (pause := await self.removal_probe.attempt()) is not None:
             found.append(pause)

@@ -1,4 +1,4 @@
-"""An image that tells the new expression from the old one is found whenever something is now refused."""
+"""If a change refuses images, an image is found that only the old expression skips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIGESTED = f"d.io/gatekeeper-py-probe@{DIGEST}"
 
 
 def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict[str, str]:
-    """The images by endpoint for a change from ``before``, checked for what every such image must be."""
+    """Return the probe images by endpoint for a change from ``before``; check each image."""
     old, policy = compile_fastpath(parse_policy(before), START), parse_policy(HEAD + after, mode)
     new, compiled = compile_fastpath(policy, START), policy.at(START)
     found = choose(old, new, policy, "probe", START)
@@ -81,7 +81,7 @@ def test_no_image_is_found_when_nothing_is_refused(after: str) -> None:
 
 
 def test_an_image_that_a_mirror_rewrites_does_not_show_validation_in_mutate_mode() -> None:
-    """The validating webhook would be asked about another image."""
+    """API servers would call the validating webhook with the rewritten image."""
     after = "allow: [b.io/team/**, c.io/app, 'd.io@*']\nmirrors: [{from: a.io, to: b.io/team}]"
     assert chosen(after, mode="enforce") == {"validating": "a.io/gatekeeper-py-probe"}
     assert chosen(after, mode="mutate") == {"mutating": "a.io/gatekeeper-py-probe"}
@@ -110,7 +110,7 @@ def test_an_image_that_a_mirror_rewrites_shows_mutation_in_mutate_mode(mirror: s
     ],
 )
 def test_the_first_mirror_of_a_policy_shows_mutation_in_mutate_mode(source: str, image: str) -> None:
-    """Before there was one, the mutating webhook was asked about nothing."""
+    """Without a mirror, the mutating webhook was never called."""
     after = f"allow: [{ALL}]\nmirrors: [{{from: {source}, to: b.io/team}}]"
     assert chosen(after, mode="mutate") == {"mutating": image}
     assert chosen(after, mode="enforce") == {}

@@ -1,4 +1,4 @@
-"""The match conditions follow the policy: what tightens at once, the rest when it is quiet."""
+"""The match conditions follow the policy: a tightening at once, other changes when it is quiet."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from gatekeeper_py.delivery import Delivery
 
 @pytest.fixture
 async def setup() -> Setup:
-    """Armed, with nothing known yet."""
+    """Return an armed controller that has not read the policy yet."""
     return Setup()
 
 
 @pytest.fixture
 async def wide(setup: Setup) -> Setup:
-    """In step with ``WIDE`` for a while."""
+    """Return a controller that has been in step with ``WIDE`` for a while."""
     await setup.in_step_with_wide()
     return setup
 
@@ -102,7 +102,7 @@ async def test_a_failed_write_of_one_configuration_does_not_prevent_the_other(wi
 async def test_failures_back_off_to_a_bound(wide: Setup) -> None:
     wide.cluster.fail = lambda verb, _path: verb == "replace"
     pauses = [await wide.deliver(TIGHT)] + [await wide.controller.step() for _ in range(2000)]
-    # After the second nothing is skipped any more, if only that can be written: that is tried at once.
+    # After the second failure the controller writes the removal of all conditions at once.
     assert pauses[:8] == [0.1, 0.0, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     assert pauses[-1] == retries.LONGEST_PAUSE_SECONDS
 
@@ -120,7 +120,7 @@ async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wid
 
 
 async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
-    """An API server has fifteen seconds for it."""
+    """The API server may take fifteen seconds for the probe."""
 
     async def hangs(_image: ProbeImage) -> DryRun:
         wide.controller.deliver(Delivery(text=OTHER))
@@ -161,7 +161,7 @@ async def test_a_flapping_policy_is_written_now_and_then(wide: Setup) -> None:
     for turn in range(1500):
         await wide.deliver(TIGHT if turn % 2 == 0 else WIDE)
         wide.clock += 0.02
-        # What is plain under one of the two only never stays.
+        # An image that only one of the two policies approves is never skipped for long.
         assert wide.carried() == ["tight", "tight"]
     assert len(wide.puts()) == 2
     await wide.settle()
@@ -219,7 +219,7 @@ async def test_a_foreign_condition_is_replaced_at_once(wide: Setup) -> None:
 
 
 async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) -> None:
-    """Everything is asked about until it has been calm for a while."""
+    """The webhook is called for everything until nobody has changed the conditions for a while."""
     for _ in range(2):
         wide.cluster.edit(VALIDATE.path, skip_everything)
         wide.controller.check()
@@ -237,7 +237,7 @@ async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) 
 async def test_two_controllers_that_make_different_expressions_take_turns(
     wide: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a rollout of another version: each repairs what the other wrote."""
+    """As in a rollout of another version: each controller replaces the conditions of the other."""
 
     def otherwise(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
         known = view(policy, text, mode, now)
@@ -262,7 +262,7 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
 
 
 async def test_an_unreported_foreign_condition_is_replaced_within_a_minute(wide: Setup) -> None:
-    """The passes that look at the configurations may fail all the while."""
+    """The passes that check the configurations may fail all this time."""
     await wide.settle()
     wide.cluster.edit(VALIDATE.path, skip_everything)
     await wide.settle()
@@ -379,7 +379,7 @@ async def test_a_failed_cleanup_is_logged(wide: Setup, monkeypatch: pytest.Monke
 
 
 async def test_run_follows_what_arrives(setup: Setup) -> None:
-    """The last of what arrives in one go is what counts."""
+    """Of several deliveries at once, the last one counts."""
 
     async def deliveries() -> AsyncIterator[Delivery]:
         for text in (BAD, OTHER, TIGHT, WIDE):
@@ -391,7 +391,7 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
     async with asyncio.timeout(30):
         while not setup.recorder.in_step:
             await asyncio.sleep(0)
-            # Time that the keeper waits for is given to it.
+            # The clock advances by the time for which the controller waits.
             setup.clock += 0.001
             setup.controller.seen()
             setup.controller._wake.set()
@@ -418,12 +418,12 @@ async def test_an_expiring_rule_leaves_the_fast_path_in_time(wide: Setup) -> Non
     assert wide.skipped() == ["a.io"]
     assert wide.recorder.in_step
     assert wide.recorder.synced[-1][0] == "tightened"
-    # The rule still approves what was taken off, so that no Pod can show that the webhook is called.
+    # The rule still approves the removed images, so no probe can show that the webhook is called.
     assert wide.probed == []
 
 
 async def test_the_fast_path_does_not_wait_for_a_configuration_that_should_not_exist() -> None:
-    """The mutating one, while the policy rewrites nothing."""
+    """The mutating configuration does not exist while the policy rewrites nothing."""
     setup = Setup()
     setup.expected = (VALIDATE,)
     del setup.cluster.objects[MUTATE.path]

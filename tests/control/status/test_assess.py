@@ -158,7 +158,7 @@ def test_the_proof_of_enforcement(enforced: float, last: float | None, later: fl
         "enforced": enforced == 1,
         "lastEnforced": None if last is None else "2026-01-01T00:00:00Z",
     }
-    # A pause is a problem of its own, and explains this one.
+    # A pause is a separate problem, and explains this one.
     paused = annotated("2026-01-01T01:00:00Z")(replace(facts, webhooks={}))
     assert all("enforce" not in each for each in assessed(paused, seconds=later).problems)
 
@@ -442,7 +442,7 @@ def test_an_installation_without_a_controller_has_both_configurations() -> None:
 
 
 def running(command: str, configmap: str, *arguments: str) -> dict[str, Any]:
-    """A Deployment of two Pods that run a command with ``--configmap``."""
+    """Return a Deployment of two Pods that run a command with ``--configmap``."""
     containers = [{"args": [command, f"--configmap={configmap}", *arguments]}]
     return {"spec": {"replicas": 2, "template": {"spec": {"containers": containers}}}}
 

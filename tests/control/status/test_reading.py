@@ -23,7 +23,7 @@ process_open_fds 10.0
 
 
 class Api:
-    """Objects by path, texts of Pods by path; an exception is raised."""
+    """Objects and texts of Pods by path; an exception as a value is raised."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {INSTALLATION.namespace_path: {"metadata": {}}}

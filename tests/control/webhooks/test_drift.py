@@ -56,7 +56,7 @@ def add_term(term: dict[str, Any], webhook: dict[str, Any]) -> None:
 
 
 def pods(edit: Edit) -> Edit:
-    """An edit of the webhook for Pods."""
+    """Return an edit of the webhook for Pods."""
     return lambda it: edit(it["webhooks"][0])
 
 

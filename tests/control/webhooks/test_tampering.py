@@ -91,7 +91,7 @@ async def test_new_settings_are_not_tampering() -> None:
 
 
 def carrying(world: World, conditions: Conditions) -> None:
-    """The fast path writes conditions."""
+    """Write conditions as the fast path does."""
     live = world.cluster.objects[VALIDATING]
     names = [webhook["name"] for webhook in live["webhooks"]]
     world.cluster.edit(VALIDATING, lambda d: d.update(with_conditions(copy.deepcopy(d), names, conditions)))

@@ -33,7 +33,7 @@ MANY = WebhookSettings(
 
 
 def webhooks(settings: WebhookSettings) -> dict[str, dict[str, Any]]:
-    """All webhooks by name."""
+    """Return all webhooks by name."""
     found = (*validating(TARGET, settings).webhooks, *mutating(TARGET, settings).webhooks)
     return {webhook["name"]: dict(webhook) for webhook in found}
 

@@ -1,4 +1,4 @@
-"""Peers: which addresses count as one, what they earn, and how many are remembered."""
+"""Peers: which addresses count as one, how they earn credit, and how many are remembered."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_halving_credit_keeps_connected_peers() -> None:
 
 
 def test_strangers_cannot_displace_the_credit_of_an_api_server() -> None:
-    """Each of them sends one good review from an address of its own, and leaves."""
+    """Each stranger sends one good review from its own address and disconnects."""
     peers = Peers()
     server = peers.find("10.0.0.1")
     peers.connected(server)

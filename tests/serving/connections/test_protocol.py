@@ -1,4 +1,4 @@
-"""HTTP on one connection: where requests begin and end, and the limits of their headers."""
+"""HTTP on one connection: the boundaries of requests, and the limits of their headers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from wire import chunked, eventually, request
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written."""
+    """Collects the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Transport(asyncio.Transport):
 
 
 class World:
-    """A connection whose requests with an even number are answered on the hot path, if there is one."""
+    """A connection that answers requests with even numbers on the hot path, if there is one."""
 
     def __init__(self, *, fast: bool) -> None:
         self.errors: list[int] = []
@@ -98,7 +98,7 @@ class World:
         return json.dumps([path, body.decode()]).encode()
 
     def answers(self) -> list[tuple[int, Any]]:
-        """The answers so far, whole ones."""
+        """Return the complete answers so far."""
         rest, found = bytes(self.transport.sent), []
         while rest:
             head, _, rest = rest.partition(b"\r\n\r\n")
@@ -110,7 +110,7 @@ class World:
         return found
 
     async def send(self, content: bytes, *cuts: int) -> None:
-        """Send it cut into pieces, each when the one before was read and the connection is read."""
+        """Send the bytes in pieces, each once the last one was read and reading is not paused."""
         places = sorted(cut % (len(content) + 1) for cut in cuts)
         for start, end in zip([0, *places], [*places, len(content)], strict=True):
             await eventually(lambda: self.transport.reading or self.transport.closing)
@@ -130,12 +130,12 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 
 
 def text(number: int, size: int) -> str:
-    """A body that holds what ends a header, but not often."""
+    """Return a body that contains some header ends."""
     return (f"{number}:" + "\r\n\r\n{}" * 20 + "x" * size)[: size + 8]
 
 
 def numbered(number: int, kind: str, size: int) -> bytes:
-    """A request of some kind whose path and body can be told from others."""
+    """Return a request with a unique path and body."""
     body = text(number, size).encode()
     path = f"/{number}-{number % 2}"
     if kind == "chunked":
@@ -151,7 +151,7 @@ def numbered(number: int, kind: str, size: int) -> bytes:
 
 
 def echo(number: int, kind: str, size: int) -> tuple[int, Any]:
-    """Its answer."""
+    """Return the answer to such a request."""
     body = "" if kind == "no-body" else text(number, size)
     return 200, [f"/{number}-{number % 2}", body]
 
@@ -330,7 +330,7 @@ async def test_a_connection_that_is_lost_before_aiohttp_begins_is_no_error(world
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
     world.connection.data_received(request(b"{}", path="/1"))
     world.connection.connection_lost(ConnectionResetError())
-    await asyncio.sleep(1.1)  # aiohttp is told by then
+    await asyncio.sleep(1.1)  # aiohttp has been notified by then
     assert world.handled == 0
     assert problems == []
 
@@ -354,7 +354,7 @@ async def test_a_connection_that_is_lost_before_aiohttp_begins_is_no_error(world
 )
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
 def test_a_header_costs_linear_work(make: Callable[[int], bytes], pieces: str) -> None:
-    """Whatever it holds, and also when it comes byte by byte."""
+    """Regardless of its content, and even if it arrives byte by byte."""
 
     async def run(content: bytes) -> None:
         world = World(fast=True)

@@ -29,7 +29,7 @@ class World:
         self._newcomers = 0
 
     def peer(self, host: str, reviews: int = 0) -> Peer:
-        """A peer that sent good reviews before."""
+        """Return the peer of an address that has sent this many good reviews."""
         peer = self.table.peers.find(host)
         peer.reviews += reviews
         return peer
@@ -51,7 +51,7 @@ class World:
         return victim
 
     def crowd(self, count: int, activity: Activity, *, hosts: int = 1, age: float = 5.0) -> list[Member]:
-        """Connections of strangers, the oldest first."""
+        """Open connections of strangers; return them with the oldest first."""
         return [
             self.open(f"10.9.{n % hosts // 250}.{n % hosts % 250}", activity, age=age + (count - n) / 1000)
             for n in range(count)
@@ -133,7 +133,7 @@ def test_a_crowd_of_strangers_is_evicted_and_an_api_server_keeps_its_connections
 
 @pytest.mark.parametrize("newcomer", ["10.0.0.2", SERVER])
 def test_newcomers_have_a_share_that_lasts_for_a_handshake_and_a_review(newcomer: str) -> None:
-    """Though strangers hold all connections with one good review each."""
+    """Even if strangers hold all connections, each with one good review."""
     world = World()
     world.crowd(100, IDLE, hosts=100)
     opened = []
@@ -158,7 +158,7 @@ def test_newcomers_beyond_their_share_replace_each_other() -> None:
 
 
 def test_callers_with_one_address_are_distinguished_by_their_good_requests() -> None:
-    """Behind address translation the API servers and all strangers are one peer."""
+    """Behind address translation, the API servers and all strangers are one peer."""
     world = World()
     once = [world.open(SERVER, IDLE, age=9.0 - n / 100) for n in range(39)]
     silent = [world.open(SERVER, age=3.0 - n / 100) for n in range(60)]
@@ -205,14 +205,14 @@ def test_requests_of_strangers_do_not_evict_idle_connections_of_an_api_server() 
 
 
 def test_strangers_that_never_finish_a_request_do_not_lock_out_a_newcomer() -> None:
-    """Half a body on each connection, after one good review: none of them is late yet."""
+    """Each connection has half a body after one good review, and none is late yet."""
     world = World()
     half = world.crowd(100, WAITING, hosts=1, age=0.0)
     assert world.victim() is half[0]
 
 
 def test_a_peer_with_many_connections_cannot_push_out_a_better_one() -> None:
-    """Its own requests are all being answered, and the API server has the only idle connections."""
+    """All its own connections are busy, and only the API server has idle ones."""
     world = World()
     kept = [world.open(SERVER, IDLE, reviews=50) for _ in range(10)]
     for _ in range(90):

@@ -1,4 +1,4 @@
-"""TLS: what a client sends in whatever pieces arrives, and nothing that it sends costs others much."""
+"""TLS: input arrives regardless of its pieces, and no client's input costs other clients much."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gatekeeper_py.serving.tls import build_certificate
 
 
 class Tcp(asyncio.Transport):
-    """The TCP connection below, which keeps what is written."""
+    """The TCP connection below TLS; collects the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Tcp(asyncio.Transport):
 
 
 class Application:
-    """The protocol above."""
+    """The protocol above TLS."""
 
     def __init__(self) -> None:
         self.peer = Peer("192.0.2.1", 1)
@@ -108,11 +108,11 @@ class World:
         self.client = trust.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
     def sent(self) -> bytes:
-        """What the client sends now."""
+        """Return the bytes that the client has to send."""
         return self._outgoing.read()
 
     def take(self) -> None:
-        """Give the client what the server sent."""
+        """Pass the bytes that the server sent to the client."""
         self._incoming.write(bytes(self.tcp.sent))
         self.tcp.sent.clear()
 
@@ -130,13 +130,13 @@ class World:
         assert self.application.transport is self.server
 
     def records(self, *contents: bytes) -> bytes:
-        """A record for each of these contents."""
+        """Return one record for each of these contents."""
         for content in contents:
             self.client.write(content)
         return self.sent()
 
     async def settle(self) -> None:
-        """Wait until nothing is left for a later turn."""
+        """Run the event loop until no work is left for a later turn."""
         for _ in range(10_000):
             if not self.server._deferred:
                 return
@@ -264,7 +264,7 @@ async def test_any_records_in_any_pieces_arrive(
 
 async def test_tiny_records_are_read_a_few_in_each_turn(world: World) -> None:
     await world.shake_hands()
-    world.turns._clock = itertools.count().__next__  # each look at it uses up a turn's time
+    world.turns._clock = itertools.count().__next__  # each call uses up the time of a turn
     count = 20 * RECORDS_A_TURN
     world.server.data_received(world.records(*[b"x"] * count))
     assert len(world.application.received) == RECORDS_A_TURN
@@ -344,7 +344,7 @@ async def test_garbage_behind_a_good_record_ends_the_connection_after_it(world: 
 
 
 async def test_renegotiation_is_refused(context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
-    """Of TLS 1.2: each would cost as much as a new connection."""
+    """Each renegotiation of TLS 1.2 would cost as much as a new connection."""
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 

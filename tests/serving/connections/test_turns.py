@@ -31,7 +31,7 @@ class Client:
 
 
 class Handshakes:
-    """Notes which handshakes begin and which are given up."""
+    """Records which handshakes begin and which are ended."""
 
     def __init__(self) -> None:
         self.begun: list[Handshake] = []
@@ -98,7 +98,7 @@ async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(
 
 
 async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns) -> None:
-    """Otherwise nobody could get in until they time out: only a new connection ends one of them."""
+    """Otherwise no client could connect until they time out: only a new connection ends one of them."""
     world = Handshakes()
     for handshake in world.of(Peer("10.9.9.9", 1), MAX_HANDSHAKES + MAX_WAITING_HANDSHAKES):
         turns.add(handshake)
@@ -125,7 +125,7 @@ async def test_peers_take_turns_with_their_handshakes(turns: Turns) -> None:
 
 
 async def test_the_peer_with_the_least_burden_waits_for_few_others(turns: Turns) -> None:
-    """A thousand strangers with an address each do not make it the thousandth."""
+    """It does not wait for a thousand strangers with one address each."""
     world = Handshakes()
     server = Peer("10.0.0.1", 1)
     server.reviews, server.connections = 100, 25
@@ -273,7 +273,7 @@ async def test_answers_wait_for_a_turn_that_has_time() -> None:
 
 @pytest.fixture
 async def problems() -> list[dict[str, Any]]:
-    """What the event loop would log."""
+    """Collect the errors that the event loop would log."""
     found: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: found.append(context))
     return found
