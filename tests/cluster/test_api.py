@@ -1,4 +1,4 @@
-"""Requests to an API server on a socket: what is sent, and what each answer means."""
+"""Requests to an API server on a socket: their content, and the meaning of each answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatekeeper_py.cluster.errors import ApiError
 
 
 class Server:
-    """Answers with what it is told to, and notes what it was asked."""
+    """A server with scripted answers that records its requests."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -81,7 +81,7 @@ async def test_get(server: Server, api: ApiClient) -> None:
 
 
 async def test_create_takes_nothing_from_whoever_was_first(server: Server, api: ApiClient) -> None:
-    """Each process is a field manager of its own, so that two of them conflict."""
+    """Each process is a separate field manager, so two of them conflict."""
     await api.create("/a", {"x": 1})
     other = ApiClient(server.connect, field_manager="us")
     await other.create("/a", {"x": 2})

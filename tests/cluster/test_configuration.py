@@ -1,4 +1,4 @@
-"""The way to the API server: where its configuration is found, TLS, tokens, proxies."""
+"""The connection to the API server: its configuration, TLS, tokens and proxies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LIMITS = aiohttp.ClientTimeout(total=5)
 
 
 def secured(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    """A server's context with a certificate from an authority."""
+    """Return a server context with a certificate of a CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*(names or ("127.0.0.1",))).configure_cert(context)
     return context
@@ -41,7 +41,7 @@ def secured(authority: trustme.CA, *names: str) -> ssl.SSLContext:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Callable[..., Any]]:
-    """Starts API servers; ends them with the test."""
+    """Return a function that starts API servers; they end with the test."""
     running: list[FakeApi] = []
 
     async def start(context: ssl.SSLContext | None = None) -> FakeApi:
@@ -57,7 +57,7 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
 
 
 class Following:
-    """A source on a real cluster configuration, its pauses taken at once."""
+    """A source with a real cluster configuration whose pauses end at once."""
 
     def __init__(self, cluster: ClusterConfiguration) -> None:
         self.log = RecordingLog()
@@ -113,7 +113,7 @@ class Pod:
 
 
 class TestServiceAccount:
-    """In a Pod: the mounted token and authority, both rotated while we run."""
+    """In a Pod: the mounted token and CA, both rotated while the process runs."""
 
     @pytest.fixture
     def authority(self) -> trustme.CA:
@@ -218,7 +218,7 @@ class TestServiceAccount:
 
 
 class TestProxies:
-    """The environment's proxies, as Go's HTTP client takes them."""
+    """Proxies from the environment, with the rules of Go's HTTP client."""
 
     @pytest.fixture
     async def proxy(self) -> AsyncIterator[Proxy]:
@@ -229,7 +229,7 @@ class TestProxies:
 
     @pytest.fixture
     async def kubeconfig(self, start: Callable[..., Any], tmp_path: Path, proxy: Proxy) -> Path:
-        """For an API server that only the proxy can find."""
+        """Write a kubeconfig for an API server that only the proxy can resolve."""
         authority = trustme.CA()
         authority.cert_pem.write_to_path(tmp_path / "ca.crt")
         api = await start(secured(authority, "api.cluster.test"))
@@ -338,7 +338,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def write(path: Path, server: str, context: str = "one", **more: Any) -> Path:
-    """A kubeconfig with one context, its cluster's server and no user."""
+    """Write a kubeconfig with one context, its cluster's server and no user."""
     document = {
         "current-context": context,
         "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
@@ -352,7 +352,7 @@ def write(path: Path, server: str, context: str = "one", **more: Any) -> Path:
 
 
 def amend(path: Path, part: str = "cluster", **fields: Any) -> None:
-    """Set fields of a kubeconfig's only cluster or user."""
+    """Set fields of the only cluster or user of a kubeconfig."""
     document = json.loads(path.read_text())
     document[f"{part}s"][0][part].update(fields)
     path.write_text(json.dumps(document))
@@ -368,7 +368,7 @@ async def server_of(cluster: ClusterConfiguration) -> str:
 
 
 class TestFinding:
-    """The order of docs/interface.md, and an error that says where it was looked."""
+    """The search order of docs/interface.md, and the error that lists the searched files."""
 
     @pytest.fixture
     def home(self, tmp_path: Path) -> Path:
@@ -393,7 +393,7 @@ class TestFinding:
     async def test_one_api_server_of_several_by_its_address(
         self, account: Path, start: Callable[..., Any]
     ) -> None:
-        """Its certificate has the name that is asked for, and not the address."""
+        """Its certificate has the requested name, and not the address."""
         authority = trustme.CA()
         authority.cert_pem.write_to_path(account / "ca.crt")
         api = await start(secured(authority, "kubernetes.default.svc"))
@@ -555,7 +555,7 @@ class TestFinding:
 
 @pytest.mark.parametrize("kubeconfig", [True, False])
 def test_the_library_is_imported_without_its_models(*, kubeconfig: bool) -> None:
-    """The unused modules would take 64 MiB. A later import of the library gets all of it."""
+    """The unused modules would take 64 MiB. A later import of the library loads all of it."""
     program = f"""
 import sys
 from gatekeeper_py.cluster.library import kubernetes_library

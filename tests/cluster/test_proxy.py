@@ -1,4 +1,4 @@
-"""Proxies as Go's httpproxy chooses them; rows follow its own tests."""
+"""Proxies are chosen as in Go's httpproxy; the rows follow its tests."""
 
 from __future__ import annotations
 

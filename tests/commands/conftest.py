@@ -1,4 +1,4 @@
-"""The command line in this process, for tables; a few tests run the real thing."""
+"""The command line within the test process; a few tests run the real command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatekeeper_py.cli import run
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs a command in an environment without our variables, ``stdin`` being its input."""
+    """Return a function that runs a command without our environment variables, with ``stdin`` as input."""
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -33,7 +33,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a file and answers its path."""
+    """Return a function that writes a file and returns its path."""
 
     def write(text: str | bytes, name: str = "policy.yaml") -> Path:
         path = tmp_path / name

@@ -44,7 +44,7 @@ Audit = Callable[..., Said]
 
 @pytest.fixture
 def cluster() -> Iterator[FakeCluster]:
-    """A shop: a Deployment and its Pods, one of them with an image that is approved."""
+    """Return a cluster with a Deployment and its Pods, one of them with an approved image."""
     cluster = FakeCluster()
     cluster.add(PODS, named(pod("nginx:1.25", GOOD), "web-1"), named(pod("nginx:1.25"), "web-2"))
     cluster.add(PODS, named(pod(f"quay.io/team/tool@{DIGEST}"), "tool", "bank"))
@@ -55,7 +55,7 @@ def cluster() -> Iterator[FakeCluster]:
 
 @pytest.fixture
 def audit(cluster: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Audit:
-    """Runs the command on the cluster; ``policy`` is the document's text, ``None`` for no option."""
+    """Return a function that runs the command; ``policy`` is the text of the document, or ``None``."""
 
     def audit(*arguments: str, policy: str | None = policy_text()) -> Said:
         file = tmp_path / "policy.yaml"
@@ -364,7 +364,7 @@ def test_the_context_chooses_the_cluster(audit: Audit, cluster: FakeCluster, tmp
 
 
 class Process:
-    """The command in a process of its own."""
+    """The command in a separate process."""
 
     def __init__(self, cluster: FakeCluster, directory: Path) -> None:
         self._policy = directory / "policy.yaml"
@@ -377,7 +377,7 @@ class Process:
         return [sys.executable, "-m", "gatekeeper_py", "audit", *options]
 
     def audit(self, stream: str, **environ: str) -> tuple[int, str, str]:
-        """With one stream on a terminal: exit code, what that got, and what the other stream got."""
+        """Run with one stream on a terminal; return the exit code and the output of both streams."""
         master, slave = pty.openpty()
         other = "stderr" if stream == "stdout" else "stdout"
         streams: dict[str, Any] = {stream: slave, other: subprocess.PIPE}
@@ -392,7 +392,7 @@ class Process:
         try:
             while chunk := os.read(master, 65536):
                 shown += chunk
-        except OSError:  # Linux tells so that the last holder of a terminal has closed it
+        except OSError:  # Linux reports EIO once the last holder of a terminal has closed it
             pass
         os.close(master)
         out, err = process.communicate()

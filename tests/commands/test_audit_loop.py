@@ -1,4 +1,4 @@
-"""``audit --every``: what it logs, what it survives, and how it ends."""
+"""``audit --every``: its log, the errors that it survives, and its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An audit of many Pods keeps none of them in memory."""
+"""An audit does not keep Pods in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Python objects take over 20 KiB."""
 
 
 def audited(count: int, style: str, directory: Path) -> tuple[int, str]:
-    """Highest resident memory in KiB, and what was written."""
+    """Return the peak resident memory in KiB, and the output."""
     (directory / "policy.yaml").write_text(policy_text())
     with ManyPods(count).serving() as cluster:
         kubeconfig = cluster.kubeconfig(directory)

@@ -1,4 +1,4 @@
-"""``check``: findings with their places, and exit codes."""
+"""``check``: findings with their positions, and exit codes."""
 
 from __future__ import annotations
 

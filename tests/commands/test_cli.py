@@ -105,7 +105,7 @@ def test_every_option_of_serve_is_a_variable_too(
 
 
 def test_a_closed_stdout_exits_with_141_and_no_verdict(write: Write) -> None:
-    """``| head``: 141 as of other tools, and no verdict that was never given."""
+    """With ``| head`` the exit code is 141 as for other tools, not that of a verdict."""
     documents = [json.dumps(pod("registry.corp.io/web")) + "\n"] * 3000
     files = [str(write(policy_text())), str(write("---\n".join(documents), "pods.yaml"))]
     for style in ("text", "json"):
@@ -169,7 +169,7 @@ def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path: Path, write: Write) ->
 def test_ctrl_c_while_it_is_loaded_exits_with_130_and_no_traceback(
     tmp_path: Path, module: str, arguments: list[str]
 ) -> None:
-    """A module of ours waits in the place of a real one, so the signal finds it at that import."""
+    """A test module that waits replaces a real one, so the signal arrives during the import."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     (tmp_path / f"{module}.py").write_text(f"open({str(fifo)!r}).read()\n")

@@ -1,4 +1,4 @@
-"""Bad usage of ``control`` ends with 2 and says why, before there is any request."""
+"""Bad usage of ``control`` exits with 2 and a reason, before any request."""
 
 from __future__ import annotations
 

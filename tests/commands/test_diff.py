@@ -1,4 +1,4 @@
-"""``diff``: what a policy change does, to what runs and to every image that can be written."""
+"""``diff``: the effect of a policy change on running images and on all possible images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A diff over many Pods keeps only what changes, wherever it reads them from."""
+"""A diff over many Pods keeps only the changes in memory, for every source of Pods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manypods import ManyPods, a_pod, measured
 FEW: Final = 500
 
 MORE_KIB_PER_POD: Final = 1.5
-"""The diff keeps one place for each Pod whose image changes. A saved audit is read as a whole."""
+"""The diff keeps one entry for each Pod whose image changes. A saved audit is read completely."""
 
 Prepare = Callable[[Path, int], list[Any]]
 
@@ -60,7 +60,7 @@ def images(directory: Path, count: int) -> list[Any]:
 
 
 def compared(directory: Path, prepare: Prepare | None, count: int) -> tuple[int, dict[str, Any]]:
-    """Highest resident memory in KiB, and the answer."""
+    """Return the peak resident memory in KiB, and the output."""
     (directory / "old.yaml").write_text(policy_text(allow="[registry.corp.io, docker.io/**]"))
     (directory / "new.yaml").write_text(policy_text())
     arguments = ["diff", "old.yaml", "new.yaml", "--format", "json"]

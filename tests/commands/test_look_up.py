@@ -21,7 +21,7 @@ DIGEST = "sha256:" + "7c" * 32
 
 @dataclass
 class Registry:
-    """Has the tag ``good`` of every repository, fails for ``broken``, and wants ``credentials`` if set."""
+    """Has the tag ``good`` of every repository, fails for ``broken``, and requires ``credentials`` if set."""
 
     host: str = ""
     queried: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""``review``: manifests judged offline as the webhooks would."""
+"""``review``: manifests judged offline with the rules of the webhooks."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_stdin_is_read(command: Command, write: Write) -> None:
 
 @pytest.mark.parametrize("arguments", [("-", "-"), ("-", "a", "-"), ("policy", "-", "-")])
 def test_stdin_cannot_be_two_things(command: Command, arguments: tuple[str, ...]) -> None:
-    """The second would be empty, and nothing to judge is nothing to reject."""
+    """The second use would be empty, and empty input would pass."""
     done = command("review", *arguments, stdin=ENFORCE)
     assert (done.code, done.out) == (2, "")
     assert "stdin" in done.err

@@ -1,4 +1,4 @@
-"""``schema``: a JSON Schema that says of a document's shape what the parser says."""
+"""``schema``: a JSON Schema that agrees with the parser on the shape of documents."""
 
 from __future__ import annotations
 

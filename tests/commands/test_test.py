@@ -22,7 +22,7 @@ POLICY = policy_text(
 
 @pytest.fixture
 def cases(write: Write) -> Any:
-    """Writes a policy and a file of tests beside it, and answers the path of the latter."""
+    """Return a function that writes a policy and a test file, and returns the test file's path."""
     write(POLICY)
 
     def cases(*given: dict[str, Any], name: str = "tests.yaml", **more: Any) -> Path:

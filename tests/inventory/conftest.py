@@ -19,7 +19,7 @@ def cluster() -> Iterator[FakeCluster]:
 
 @pytest.fixture
 def pauses() -> list[float]:
-    """Seconds that the client would have slept."""
+    """Return the list of seconds that the client would have slept."""
     return []
 
 

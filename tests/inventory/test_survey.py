@@ -26,7 +26,7 @@ resources:
 
 
 def named(obj: dict[str, Any], name: str, namespace: str | None = "shop") -> dict[str, Any]:
-    """As lists give it: without kind and apiVersion."""
+    """Return an object as in a list: without kind and apiVersion."""
     metadata = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
     return {"metadata": metadata, **{k: v for k, v in obj.items() if k in {"spec", "template"}}}
 

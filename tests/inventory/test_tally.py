@@ -1,4 +1,4 @@
-"""Grouping, apart from where it comes from."""
+"""Grouping of images, independent of their source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A document survives the way between two processes, in frames that are small."""
+"""A document is sent to another process unchanged, in small frames."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ message: ask us
 
 
 def sent(reply: Reply) -> Reply:
-    """Return the message as the other side receives it."""
+    """Return the message as the receiving process decodes it."""
     content = frame(reply)
     assert int.from_bytes(content[:LENGTH_BYTES], "big") == len(content) - LENGTH_BYTES
     return parse_reply(content[LENGTH_BYTES:])

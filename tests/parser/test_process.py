@@ -1,4 +1,4 @@
-"""The parser process itself: what it judges, what it may cost, and how it ends."""
+"""The parser process: its results, its limits, and its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are l
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop that the product runs on."""
+    """Return the event loop that the product uses."""
     return {"uvloop": uvloop.new_event_loop}
 
 
@@ -66,7 +66,7 @@ def judge(job):
 program.judge = judge
 program.main()
 """
-"""The parser process, but for documents that begin with ``#!``: those it executes."""
+"""The parser process, except that it executes documents that begin with ``#!``."""
 
 
 def command(code: str) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ Make = Callable[..., World]
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    """Makes worlds, and ends their processes with the test."""
+    """Return a function that makes worlds; their processes end with the test."""
     worlds: list[World] = []
 
     def build(**options: Any) -> World:
@@ -391,7 +391,9 @@ class TestConfinement:
         finally:
             os.close(inherited)
         folder = Path(f"/proc/{world.pid}")
-        assert len(list((folder / "fd").iterdir())) == 4  # the three, and where answers go
+        assert (
+            len(list((folder / "fd").iterdir())) == 4
+        )  # the three standard streams, and the pipe for answers
         assert str(tmp_path) not in [str(link.readlink()) for link in (folder / "fd").iterdir()]
         names = {
             entry.partition(b"=")[0] for entry in (folder / "environ").read_bytes().split(b"\0") if entry

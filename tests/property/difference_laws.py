@@ -22,7 +22,7 @@ def compiled(document: dict[str, Any]) -> CompiledPolicy:
 
 
 def documents_of(pair: Pair) -> list[dict[str, Any]]:
-    """The documents of two policies whose texts are JSON, as plain data."""
+    """Return the documents of two policies whose texts are JSON."""
     return [json.loads(policy.policy.text) for policy in pair]
 
 
@@ -44,7 +44,7 @@ def observe(pair: Pair, examples: Iterable[Example]) -> dict[Change, Example]:
 
 
 def violations(pair: Pair, found: Difference, seen: dict[Change, Example]) -> list[str]:
-    """Return what is wrong with a difference, given what some images showed: nothing if all laws hold."""
+    """Return the laws that a difference violates, given the observed examples; empty if all hold."""
     answers = {"approved": found.widens, "rejected": found.narrows, "rewritten": found.rewrites}
     wrong = [f"no image is {change}, but {seen[change]} is" for change in seen if not answers[change]]
     witnessed = {witness.change for witness in found.witnesses}

@@ -1,7 +1,7 @@
-"""Images and namespaces at the edges of what policies say.
+"""Images and namespaces at the edges of policies.
 
 Most random images match no rule. These are derived from the text of the rules: they fill the wildcards, have
-one segment or one character more or less, other spellings of the host, and lie at both ends of mirrors.
+one segment or one character more or less, spell the host differently, and lie at both ends of mirrors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HOSTS: Final = ("other.example", "localhost", "localhost:5000", "[::1]", "[::1]:
 DIGESTS: Final = ("sha256:" + "0" * 64, "sha256:" + "ab" * 32, "sha512:" + "0" * 128)
 
 Place = tuple[str, tuple[str, ...]]
-"""A host and segments, in both of which wildcards may stand."""
+"""A host and segments; both may contain wildcards."""
 
 
 class _Text(NamedTuple):
@@ -74,7 +74,7 @@ class Edges:
         return self._part(self._random.choice(self._names)) or "x"
 
     def _host(self, host: str) -> str:
-        """A host in one of its spellings, or one close to it, with the slash after it."""
+        """Draw a spelling of a host, or a similar host, with the slash after it."""
         random = self._random
         host = ".".join(self._part(label, often=0.05) for label in host.split("."))
         chance = random.random()
@@ -93,7 +93,7 @@ class Edges:
         return f"{host}/" if host else ""
 
     def _part(self, glob: str, *, often: float = 0.1) -> str:
-        """A string that a glob matches, or one that it nearly does."""
+        """Draw a string that a glob matches or nearly matches."""
         text = "".join(self._random.choice(FILLS) if char == "*" else char for char in glob)
         if self._random.random() < often and not text.startswith("["):
             text = self._random.choice([text[1:], text[:-1], text + "x", "x" + text, text.swapcase()])
@@ -120,7 +120,7 @@ class Edges:
         )
 
     def _moved(self, host: str, segments: tuple[str, ...]) -> Place:
-        """The same image at the other end of a mirror, or something else below one of its ends."""
+        """Draw the same image at the other end of a mirror, or another image below one of its ends."""
         (from_host, start), (to, target) = self._random.choice(self._moves)
         if host in {from_host, "*"} and segments[: len(start)] == start:
             return to, (*target, *segments[len(start) :])
@@ -137,7 +137,7 @@ class Edges:
 
 
 def _split(text: str) -> _Text:
-    """The parts of a pattern's text."""
+    """Return the parts of a pattern's text."""
     name, _, digest = text.partition("@")
     host, _, path = name.partition("/")
     tag = ""

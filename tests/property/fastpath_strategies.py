@@ -1,4 +1,4 @@
-"""Policies whose rules meet each other often, and images that are near to what they pre-approve."""
+"""Policies whose rules often overlap, and images near to those that they pre-approve."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ other_images: Final = images | varied_images | any_text
 
 
 def accepted(a_document: Document) -> Policy:
-    """Parse a document; mirrors that contradict each other are another example's."""
+    """Parse a document; reject the example if its mirrors contradict each other."""
     try:
         return parse_policy(text_of(a_document))
     except PolicyError:
@@ -104,7 +104,7 @@ def accepted(a_document: Document) -> Policy:
 
 
 def images_near(fast_path: FastPath, data: st.DataObject) -> list[str]:
-    """Draw a few images, most of them near to what is included or excluded."""
+    """Draw a few images, most of them near to an included or excluded set."""
     approved = fast_path.approved.values()
     sets = {str(each.images): each.images for of in approved for each in (*of.included, *of.excluded)}
     near = st.sampled_from(sorted(sets)).flatmap(lambda text: _near(sets[text])) if sets else other_images
@@ -127,7 +127,7 @@ def _near(images_of: ImageSet) -> st.SearchStrategy[str]:
 
 
 def _filled(glob: str) -> st.SearchStrategy[str]:
-    """Put something for each star, which need not match the grammar."""
+    """Replace each star; the result need not match the grammar."""
     literal, *others = glob.split("*")
     if not others:
         return st.just(literal)

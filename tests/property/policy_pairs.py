@@ -107,7 +107,7 @@ def _respelled(prefix: str, name: str) -> str:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[CompiledPolicy, CompiledPolicy]:
-    """Two policies that share most of their text, or nothing."""
+    """Draw two policies that share most of their text, or nothing."""
     old = {**draw(documents), "mode": draw(modes), "namespaces": draw(overrides)}
     other = draw(documents)
     changed = draw(st.sets(st.sampled_from(["allow", "deny", "mirrors", "mode", "namespaces"])))

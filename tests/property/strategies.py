@@ -1,7 +1,6 @@
-"""What images, patterns and policies look like.
+"""Strategies for images, patterns and policies.
 
-The pools are small on purpose: rules and images that share hosts, segments, tags and namespaces
-meet, shadow and deny each other often.
+The pools are small on purpose, so that rules and images often share hosts, segments, tags and namespaces.
 """
 
 from __future__ import annotations
@@ -65,11 +64,11 @@ any_text: Final = st.one_of(
         st.integers(1, 3000),
     ),
 )
-"""Any text: also surrogates, control characters, what nearly is an image, and long runs."""
+"""Any text, including surrogates, control characters, near images, and long runs."""
 
 
 def _suffix(tags: Iterable[str], digests: Iterable[str]) -> st.SearchStrategy[str]:
-    """Nothing, ``:tag``, ``@digest`` or both."""
+    """Draw an empty suffix, ``:tag``, ``@digest`` or both."""
     tag = st.sampled_from(["", *(f":{tag}" for tag in tags)])
     digest = st.sampled_from(["", "", *(f"@{digest}" for digest in digests)])
     return st.builds(str.__add__, tag, digest)
@@ -86,7 +85,7 @@ images: Final = st.one_of(
     st.builds("{}/{}{}".format, _hosts, _paths(SEGMENTS, at_least=1), _suffix(TAGS, DIGESTS)),
     st.builds("{}{}".format, _paths([*SEGMENTS, "foo"], at_least=1), _suffix(TAGS, DIGESTS)),
 )
-"""Images as people write them; every one parses."""
+"""Usual images; all of them parse."""
 
 _labels = st.text("ab1-", min_size=1, max_size=5).map(lambda text: f"a{text}b")
 _components = st.builds(
@@ -107,7 +106,7 @@ varied_images: Final = st.one_of(
     ),
     st.builds("{}_x.io/{}".format, _labels, _names),
 )
-"""Images with names of all kinds; every one parses, some are never approved."""
+"""Images with names of all kinds; all of them parse, and some are never approved."""
 
 _pattern_paths = st.one_of(
     st.sampled_from(["", "/", "/**"]),
@@ -118,7 +117,7 @@ _pattern_paths = st.one_of(
 
 
 def _with_suffix(base: str, suffix: str) -> str:
-    """A tag needs a last segment to stand after; a dotless host with a port needs a slash."""
+    """Add a suffix where it is valid: a tag needs a segment before it, a dotless host with a port a slash."""
     host, slash, path = base.partition("/")
     if not slash and ":" in host and "." not in host and not host.startswith(("[", "localhost")):
         base += "/"
@@ -133,7 +132,7 @@ def _patterns(hosts: Iterable[str]) -> st.SearchStrategy[str]:
 
 
 patterns: Final = _patterns([*HOSTS, *HOST_GLOBS])
-"""Patterns of every shape; every one is accepted in ``deny``."""
+"""Patterns of every shape; ``deny`` accepts all of them."""
 
 allow_patterns: Final = _patterns([*HOSTS, *(host for host in HOST_GLOBS if host != "*")])
 
@@ -178,7 +177,7 @@ def document(allow: list[Any], deny: list[Any], mirrored: list[Any]) -> Document
 
 
 def text_of(a_document: Document) -> str:
-    """A document as text: JSON is YAML."""
+    """Return a document as text. JSON is also YAML."""
     return json.dumps(a_document, indent=1)
 
 
@@ -188,9 +187,9 @@ documents: Final = st.builds(
     st.lists(deny_rules, max_size=4),
     mirrors,
 )
-"""Documents that are accepted, unless their mirrors contradict each other."""
+"""Documents that are valid unless their mirrors contradict each other."""
 
 plain_documents: Final = st.builds(
     document, st.lists(allow_rules, min_size=1, max_size=6), st.lists(deny_rules, max_size=4), st.just([])
 )
-"""Documents without mirrors; every one is accepted."""
+"""Valid documents without mirrors."""

@@ -53,7 +53,7 @@ values = st.recursive(
 
 
 def or_odd(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly the strategy, now and then anything."""
+    """Draw mostly from the strategy, and sometimes any JSON value."""
     return st.integers(0, 9).flatmap(lambda roll: values if roll == 0 else strategy)
 
 
@@ -113,7 +113,7 @@ examples = settings(max_examples=budget(150))
 def test_both_endpoints_answer_any_object(
     obj: Any, old: Any, kind: tuple[str, str], request: dict[str, Any], compiled: CompiledPolicy
 ) -> None:
-    """For any JSON object there is an answer that the API server accepts."""
+    """The API server accepts the answer for any JSON object."""
     document = review(obj, old=old, kind=kind, **request)
     validate(document, compiled)
     mutate(document, compiled)
@@ -122,7 +122,7 @@ def test_both_endpoints_answer_any_object(
 @examples
 @given(obj=pods, old=st.none() | pods, operation=st.sampled_from(["CREATE", "UPDATE"]))
 def test_a_patch_touches_only_images_and_their_record(obj: Any, old: Any, operation: str) -> None:
-    """``never any other field``: ``mutate`` applies the patch with ``jsonpatch`` and looks."""
+    """``never any other field``: ``mutate`` applies the patch with ``jsonpatch`` and checks the result."""
     answer = mutate(review(obj, old=old, operation=operation, kind=("", "Pod")), mutating)
     if not answer.patch:
         assert answer.object == obj
@@ -234,7 +234,7 @@ def test_the_short_cut_for_workloads_and_updates_agrees_with_validate(
 
 
 def within(kind: str, pod_spec: dict[str, Any]) -> Any:
-    """An object of a template kind with a pod spec."""
+    """Return an object of a template kind with a pod spec."""
     obj = workload(kind)
     place: Any = obj
     *steps, last = WORKLOADS[kind][1]

@@ -1,4 +1,4 @@
-"""Laws of the changes that ``diff`` reports: nothing for equal policies, mirrored, and true."""
+"""Laws of the changes that ``diff`` reports: none for equal policies, symmetric, and correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the exact difference: it is never contradicted by an image, in either direction."""
+"""Laws of the exact difference: no image contradicts it, in either direction."""
 
 from __future__ import annotations
 

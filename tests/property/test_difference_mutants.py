@@ -1,4 +1,4 @@
-"""The laws of the exact difference report each of many small mistakes in its computation."""
+"""The laws of the exact difference detect each of many small mistakes in its computation."""
 
 from __future__ import annotations
 
@@ -117,14 +117,14 @@ PAIRS: Final = {
 
 @cache
 def observed(name: str) -> tuple[Pair, dict[Change, Example]]:
-    """A pair of policies, and what some thousand images show of its difference."""
+    """Return a pair of policies and the changes of some thousand images."""
     old, new = PAIRS[name]
     pair = (compiled(old), compiled(new))
     return pair, observe(pair, Edges(Random(name), *documents_of(pair)).draw(IMAGES, NAMESPACES))
 
 
 def reports(names: Sequence[str] = tuple(PAIRS)) -> Iterator[str]:
-    """Yield what the laws say against the comparisons of the pairs."""
+    """Yield the violations of the laws by the comparisons of the pairs."""
     for name in names:
         pair, seen = observed(name)
         try:
@@ -140,7 +140,7 @@ def replace(place: object, name: str, value: object) -> Mutation:
 
 
 def wrap(place: Any, name: str, wrapper: Callable[..., Any]) -> Mutation:
-    """The mutation that passes the result of a function through ``wrapper``, with its arguments behind it."""
+    """Return the mutation that replaces a function's result by ``wrapper(result, *arguments)``."""
     original = getattr(place, name)
     return lambda patch: patch.setattr(
         place, name, lambda *args, **options: wrapper(original(*args, **options), *args)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def in_place_of(field: str, old: str, *new: Any) -> Callable[[dict[str, Any]], None]:
-    """The edit that replaces the rule with an image by other rules."""
+    """Return the edit that replaces the rule with an image by other rules."""
 
     def edit(document: dict[str, Any]) -> None:
         rules = document[field]
@@ -36,7 +36,7 @@ def in_place_of(field: str, old: str, *new: Any) -> Callable[[dict[str, Any]], N
 
 
 def added(field: str, *new: Any) -> Callable[[dict[str, Any]], None]:
-    """The edit that appends entries."""
+    """Return the edit that appends entries."""
 
     def edit(document: dict[str, Any]) -> None:
         document.setdefault(field, []).extend(new)
@@ -103,7 +103,7 @@ def test_no_image_contradicts_the_difference_of_an_edit(
     pair = (compiled(old), compiled(new))
     found = compare(*pair)
     assert (found.widens, found.narrows, found.rewrites) == expected
-    assert check(pair, Random(example)) == found.changes  # so the images reach what the edit changed
+    assert check(pair, Random(example)) == found.changes  # so the images include those that the edit affects
 
 
 @settings(
@@ -120,7 +120,7 @@ def test_no_image_contradicts_the_difference_of_made_up_policies(
 
 
 def check(pair: tuple[CompiledPolicy, CompiledPolicy], random: Random) -> set[Change]:
-    """Check the laws in both directions on the same images. Returns the changes that these have."""
+    """Check the laws in both directions on the same images; return the changes of these images."""
     examples = Edges(random, *documents_of(pair)).draw(IMAGES, NAMESPACES)
     seen = observe(pair, examples)
     assert violations(pair, compare(*pair), seen) == []

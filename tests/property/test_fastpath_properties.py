@@ -61,7 +61,7 @@ def test_there_is_a_reason_for_every_image(a_document: Document, namespace: str,
 def test_a_change_that_does_not_tighten_leaves_everything_pre_approved(
     before: Document, after: Document, namespace: str, data: st.DataObject
 ) -> None:
-    # A policy is also changed by a rule or two, which tightens less often.
+    # Some policies change by only one or two rules, which tightens less often.
     mixed = {**before, "allow": [*before["allow"], *after["allow"]], "deny": after["deny"][:1]}
     old = compile_fastpath(accepted(before), INSTANT)
     for new in (compile_fastpath(accepted(after), INSTANT), compile_fastpath(accepted(mixed), INSTANT)):
@@ -80,7 +80,7 @@ def test_a_change_that_does_not_tighten_leaves_everything_pre_approved(
 def test_a_pod_is_skipped_when_all_its_images_are_pre_approved(
     a_document: Document, namespace: str, data: st.DataObject
 ) -> None:
-    """For a skipped Pod, both endpoints would have answered without a warning or a change, on UPDATE too."""
+    """Both endpoints would allow a skipped Pod without a warning or a change, on CREATE and UPDATE."""
     fast_path = compile_fastpath(accepted(a_document), INSTANT)
     judged = images_near(fast_path, data)
     volumes = [{"name": "i", "image": {"reference": data.draw(st.sampled_from(judged))}}, {"name": "e"}]

@@ -1,4 +1,4 @@
-"""The cache is invisible: what is remembered is what would be decided."""
+"""The cache is invisible: a cached decision equals a new one."""
 
 from __future__ import annotations
 

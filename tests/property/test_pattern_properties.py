@@ -36,14 +36,14 @@ def test_parsing_is_total(text: str) -> None:
 @settings(max_examples=budget(250))
 @given(patterns | st.text("ab-._*/:@1", max_size=16).map(lambda text: f"a.io/{text}") | any_text)
 def test_every_pattern_has_an_image(text: str) -> None:
-    """A pattern is refused when it holds a part no reference could have."""
+    """A pattern with a part that no reference can have is refused."""
     try:
         pattern = parse_pattern(text)
     except InvalidPattern:
         return
     host = "a.io" if pattern.any_host else pattern.host.replace("*", "a")
     if not pattern.any_host and host != "localhost" and not {".", ":"} & set(host):
-        host += ":443"  # without it the image would be Docker Hub's
+        host += ":443"  # without it the image would be on Docker Hub
     segments = [segment.replace("*", "a") for segment in pattern.segments]
     image = "/".join([host, *segments, *(["a"] if pattern.subtree else [])])
     if pattern.tag is not None:
@@ -54,7 +54,7 @@ def test_every_pattern_has_an_image(text: str) -> None:
 
 
 def expression_for(text: str) -> str:
-    """A regular expression for the folded name of an image with its digest or effective tag."""
+    """Return a regular expression for the folded name of an image with its digest or effective tag."""
     pattern = parse_pattern(text)
     host = "[^/]+" if pattern.any_host else re.escape(pattern.host).replace(r"\*", "[a-z0-9-]*")
     path = "".join("/" + re.escape(segment).replace(r"\*", "[^/:@]*") for segment in pattern.segments)
@@ -85,11 +85,11 @@ rules = st.lists(st.tuples(patterns, st.none() | name_lists), max_size=14)
 def test_the_index_finds_what_a_scan_finds(
     entries: list[tuple[str, list[str] | None]], some_images: list[str], namespace: str | None
 ) -> None:
-    """The first rule in order that matches, whatever the number of rules."""
+    """Both return the first rule in order that matches, for any number of rules."""
     index = PatternIndex()
     listed = []
     for order, (text, names) in enumerate(entries):
-        # As the policy makes rules: the name * is every namespace, and none.
+        # As in a policy, the name * stands for every namespace and for none.
         scope = None if names is None or "*" in names else tuple(names)
         rule = Rule(list="deny", index=order, pattern=parse_pattern(text), namespaces=scope)
         index.add(order, rule.pattern, scope)

@@ -49,7 +49,7 @@ some_images = st.lists(images, min_size=1, max_size=6)
 
 
 def parsed(text: str, mode: str | None = None) -> tuple[Policy | None, tuple[Finding, ...]]:
-    """The policy of a text, or the findings that say why there is none."""
+    """Return the policy of a text, or the findings of the refusal."""
     try:
         return parse_policy(text, mode), ()
     except PolicyError as error:
@@ -57,7 +57,7 @@ def parsed(text: str, mode: str | None = None) -> tuple[Policy | None, tuple[Fin
 
 
 def accepted(a_document: Document) -> Policy:
-    """The policy of a document whose mirrors do not contradict each other."""
+    """Return the policy of a document; reject the example if its mirrors contradict each other."""
     policy, findings = parsed(text_of(a_document))
     assert {finding.code for finding in findings} <= CONTRADICTIONS
     assume(policy is not None)
@@ -68,7 +68,7 @@ def accepted(a_document: Document) -> Policy:
 @QUICK
 @given(documents, namespaces, any_text | images)
 def test_decide_and_explain_are_total(a_document: Document, namespace: str | None, text: str) -> None:
-    """Over any text: an answer, whose detail is one line of printable ASCII."""
+    """Any text gets an answer whose detail is one line of printable ASCII."""
     compiled = accepted(a_document).at(NOON)
     decision = compiled.decide(namespace, text)
     assert decision.approved == (decision.reason == "allowed")
@@ -78,7 +78,7 @@ def test_decide_and_explain_are_total(a_document: Document, namespace: str | Non
 
 
 def with_more(a_document: Document, kind: str, rule: Any, place: int) -> Document:
-    """The document with one rule more in one of its lists."""
+    """Return the document with one more rule in one of its lists."""
     rules = list(a_document[kind])
     rules.insert(place, rule)
     return {**a_document, kind: rules}
@@ -109,7 +109,7 @@ def test_one_more_deny_rule_approves_nothing_that_was_rejected(
 @QUICK
 @given(documents, namespaces, some_images)
 def test_a_rewrite_is_idempotent(a_document: Document, namespace: str | None, judged: list[str]) -> None:
-    """A rewritten image is an image of the mirror, and is not rewritten again."""
+    """A rewritten image lies on the mirror, and is not rewritten again."""
     compiled = accepted(a_document).at(NOON)
     for image in judged:
         rewritten = compiled.rewrite(namespace, image)
@@ -134,7 +134,7 @@ def test_denials_follow_mirrors(a_document: Document, namespace: str | None, jud
 
 
 def without(compiled: CompiledPolicy, dead: set[str]) -> CompiledPolicy:
-    """The policy without the rules at these paths."""
+    """Return the policy without the rules at these paths."""
 
     def left(rules: RuleSet) -> RuleSet:
         return RuleSet(rule for rule in rules if place(rule) not in dead)
@@ -151,7 +151,7 @@ def place(rule: Rule) -> str:
 def test_removing_dead_rules_changes_no_decision(
     a_document: Document, wide: list[Any], mirrored: list[Any], namespace: str | None, judged: list[str]
 ) -> None:
-    """Neither all at once nor some, neither now nor later."""
+    """This holds for all of them and for some, now and later."""
     mirrored = [] if contradictory(mirrored) else mirrored
     policy = accepted({**a_document, "allow": a_document["allow"] + wide, "mirrors": mirrored})
     dead = sorted(finding.path for finding in policy.lint(NOON) if finding.code == "dead-rule")
@@ -187,7 +187,7 @@ def test_nothing_changes_before_the_next_change(
 
 
 def contradictory(listed: list[Any]) -> bool:
-    """The sentence of docs/policy.md, "Modes", compared pairwise."""
+    """Check the rule of docs/policy.md, "Modes", for each pair of mirrors."""
     sources = [parse_prefix(mirror["from"]) for mirror in listed]
     targets = [parse_prefix(mirror["to"]) for mirror in listed]
 
@@ -208,7 +208,7 @@ def test_mirrors_are_refused_exactly_when_they_contradict_each_other(listed: lis
 
 
 def check_total(text: str, mode: str | None = None) -> None:
-    """Either a policy that works, or findings that are fit to be shown; never another exception."""
+    """Check that a text gives a working policy or printable findings, and no other exception."""
     policy, findings = parsed(text, mode)
     for finding in findings:
         assert finding.severity == "error"

@@ -1,6 +1,6 @@
-"""Properties of proposals: a text that is proposed is accepted, and not wider than what was meant.
+"""Properties of proposals: a proposed pattern is accepted, and not wider than the intended one.
 
-A mistake is made in a good pattern, so that what was meant is known.
+The tests put a mistake into a good pattern, so the intended pattern is known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ QUICK: Final = settings(max_examples=budget(200))
 
 
 def without_hub_host(pattern: str) -> str:
-    """Leave Docker Hub's host out, as one may where a repository follows; a tag alone means any registry."""
+    """Remove Docker Hub's host where a repository follows; a tag alone would mean any registry."""
     shorter = pattern.removeprefix("docker.io/").removeprefix("library/")
     return pattern if shorter.startswith(":") else shorter
 

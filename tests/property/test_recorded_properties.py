@@ -1,4 +1,4 @@
-"""Files of requests and images are read, or refused with the line; nothing else happens."""
+"""Files of requests and images are read, or refused with the line number."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ values = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """An event or a review, with some of its fields replaced by anything."""
+    """Draw an event or a review with some of its fields replaced by any values."""
     event = {
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",

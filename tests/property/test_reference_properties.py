@@ -36,7 +36,7 @@ def test_what_is_printed_parses_to_the_same(image: str) -> None:
 @QUICK
 @given(any_image)
 def test_normalisation_is_idempotent(image: str) -> None:
-    """But for ``foo:443``: without its port that is no registry, and the name is another image's."""
+    """The exception is ``foo:443``: without its port, ``foo`` is not a registry but part of another name."""
     with suppress(InvalidReference):
         location = locate(parse_reference(image))
         is_registry = location.host == "localhost" or bool({".", ":"} & set(location.host))
@@ -74,7 +74,7 @@ def test_a_glob_is_the_obvious_regular_expression(glob: str, text: str) -> None:
     st.text("ab*", max_size=5), st.text("ab*", max_size=6), st.lists(st.text("ab", max_size=3), min_size=6)
 )
 def test_a_glob_that_matches_a_glob_covers_it(wide: str, narrow: str, fillings: list[str]) -> None:
-    """``Glob.matches``: then this glob covers all that the other one matches."""
+    """As ``Glob.matches`` states, this glob then covers everything that the other one matches."""
     if Glob(wide).matches(narrow):
         filler = iter(fillings)
         text = "".join(next(filler) if character == "*" else character for character in narrow)

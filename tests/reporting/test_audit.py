@@ -1,4 +1,4 @@
-"""The table, as wide as it is or as wide as the terminal."""
+"""The table, with its full width or that of the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit as a page: complete, small, and safe from what it shows."""
+"""The audit as a page: complete, small, and safe against hostile content."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from gatekeeper_py.runtime.descriptors import allow_descriptors
     ],
 )
 def test_the_soft_limit_is_raised(soft: int, hard: int, minimum: int, allowed: int) -> None:
-    """In a process of its own: a hard limit that was lowered cannot be raised again."""
+    """The test runs in a separate process, because a lowered hard limit cannot be raised again."""
     code = (
         "import resource; from gatekeeper_py.runtime.descriptors import allow_descriptors;"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"

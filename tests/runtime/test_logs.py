@@ -1,4 +1,4 @@
-"""Logs: whole lines, valid JSON, and never a wait for whoever reads them."""
+"""Logs: complete lines, valid JSON, and no waiting for the reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gatekeeper_py.runtime.logs import (
 
 
 class Written:
-    """A writer into memory; ``lines`` closes it and answers what was written."""
+    """A writer into memory; ``lines`` closes it and returns the written lines."""
 
     def __init__(self, *, level: str = "info", style: Format = "json") -> None:
         self.stream = io.BytesIO()
@@ -43,7 +43,7 @@ class Written:
 
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[None]:
-    """Give the standard library's root logger back as it was."""
+    """Restore the standard library's root logger after each test."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield
@@ -124,7 +124,7 @@ def test_warnings_of_libraries_are_logged_as_events() -> None:
 
 
 class Stuck:
-    """A stream that takes nothing until it is released."""
+    """A stream that blocks until it is released."""
 
     def __init__(self) -> None:
         self.entered, self.released = threading.Event(), threading.Event()
@@ -179,7 +179,7 @@ def test_closing_does_not_wait_for_a_reader_that_stopped(monkeypatch: pytest.Mon
 
 
 class Broken:
-    """A stream whose other end is gone."""
+    """A stream whose other end is closed."""
 
     def write(self, content: bytes) -> int:
         raise BrokenPipeError
@@ -196,7 +196,7 @@ def test_a_stream_that_fails_is_counted_and_does_not_end_the_thread() -> None:
 
 
 class Small:
-    """A stream that takes three bytes at a time, and then, perhaps, none."""
+    """A stream that accepts three bytes at a time, and later perhaps none."""
 
     def __init__(self, *, full_after: int | None = None) -> None:
         self.content = b""

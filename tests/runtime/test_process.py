@@ -1,4 +1,4 @@
-"""A process runs, and ends at a signal, on every event loop there is."""
+"""A process runs, and ends at a signal, on every supported event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long work leaves the event loop free in between."""
+"""Long work lets the event loop run between its slices."""
 
 from __future__ import annotations
 

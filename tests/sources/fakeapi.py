@@ -23,7 +23,7 @@ TOKEN: Final = "the-secret-token"
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request that came in. ``verb`` is ``list`` or ``watch``."""
+    """A received request. ``verb`` is ``list`` or ``watch``."""
 
     verb: str
     path: str
@@ -32,7 +32,7 @@ class ApiRequest:
 
 
 class FakeApi:
-    """Lists and watches as the real one: a watch replays what came after its version.
+    """Lists and watches like a real API server: a watch replays the events after its version.
 
     Scripts put into ``lists`` and ``watches`` answer the next requests instead, one each;
     ``always`` answers all that have no other script, by verb.
@@ -55,7 +55,7 @@ class FakeApi:
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
-        """Listen: on any port, and once stopped on the same again."""
+        """Listen on any port; after a stop, listen on the same port again."""
         server = web.Server(self._handle, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.01)
         await self._runner.setup()
@@ -74,7 +74,7 @@ class FakeApi:
         return f"{'http' if self.context is None else 'https'}://127.0.0.1:{self.port}"
 
     def count(self, verb: str) -> int:
-        """Requests of a verb so far."""
+        """Return the number of requests with a verb so far."""
         return sum(each.verb == verb for each in self.requests)
 
     def last(self, verb: str) -> ApiRequest:
@@ -82,13 +82,13 @@ class FakeApi:
 
     @property
     def watching(self) -> int:
-        """Watches that the server has open."""
+        """Return the number of open watches."""
         return len(self._streams)
 
     def apply(
         self, text: str | None, mode: str | None = None, *, keys: Mapping[str, str] = {}, **metadata: Any
     ) -> None:
-        """Create or update the ConfigMap, with other keys too, and tell the watches."""
+        """Create or update the ConfigMap, also with other keys, and send the event to the watches."""
         data = {key: value for key, value in (("policy.yaml", text), ("mode", mode)) if value is not None}
         data.update(keys)
         kind = "ADDED" if self.object is None else "MODIFIED"
@@ -97,7 +97,7 @@ class FakeApi:
         self._tell(event(kind, self.object))
 
     def delete(self) -> None:
-        """Delete the ConfigMap, and tell the watches."""
+        """Delete the ConfigMap, and send the event to the watches."""
         assert self.object is not None
         self.version += 1
         gone, self.object = self.object, None
@@ -115,7 +115,7 @@ class FakeApi:
             stream.put_nowait(None)
 
     def write_kubeconfig(self, path: Path, **cluster: Any) -> Path:
-        """A kubeconfig for this server. ``cluster`` are more fields of its cluster."""
+        """Write a kubeconfig for this server. ``cluster`` holds more fields of its cluster."""
         kubeconfig = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -173,7 +173,7 @@ class FakeApi:
 
 
 def configmap(data: Mapping[str, str], version: int, **metadata: Any) -> dict[str, Any]:
-    """A ConfigMap as the API server shows it."""
+    """Return a ConfigMap as the API server sends it."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -189,7 +189,7 @@ def configmap(data: Mapping[str, str], version: int, **metadata: Any) -> dict[st
 
 
 def listed(items: list[dict[str, Any]], version: int) -> bytes:
-    """A ConfigMapList."""
+    """Return a ConfigMapList."""
     return orjson.dumps(
         {
             "kind": "ConfigMapList",
@@ -201,7 +201,7 @@ def listed(items: list[dict[str, Any]], version: int) -> bytes:
 
 
 def event(kind: str, item: Any) -> bytes:
-    """A line of a watch."""
+    """Return a line of a watch."""
     return orjson.dumps({"type": kind, "object": item}) + b"\n"
 
 
@@ -211,12 +211,12 @@ def bookmark(version: int) -> bytes:
 
 
 def error(code: int, reason: str) -> bytes:
-    """An ERROR event, whose object is a Status."""
+    """Return an ERROR event with a Status object."""
     return event("ERROR", {"kind": "Status", "code": code, "reason": reason, "message": f"{TOKEN} leaks"})
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Script:
-    """A plain answer. Underscores in header names stand for dashes."""
+    """Return a script for a simple answer. Underscores in header names stand for dashes."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def script(_request: web.BaseRequest) -> web.StreamResponse:
@@ -226,7 +226,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Script:
 
 
 def stream(*chunks: bytes, then: str = "end", at_end: Callable[[], None] = lambda: None) -> Script:
-    """A chunk at a time with status 200, and then ``end``, ``hang`` or ``abort``."""
+    """Return a script that sends chunks with status 200, and then does ``end``, ``hang`` or ``abort``."""
 
     async def script(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -245,7 +245,7 @@ def stream(*chunks: bytes, then: str = "end", at_end: Callable[[], None] = lambd
 
 
 def drip(seconds: float) -> Script:
-    """A byte now and then, and never a line."""
+    """Send single bytes with pauses, and never a complete line."""
 
     async def script(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()

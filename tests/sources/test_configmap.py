@@ -1,4 +1,4 @@
-"""The list and watch loop, against an API server on a real socket that does what it should not."""
+"""The list and watch loop against an API server on a real socket that misbehaves."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ HASTY = Timing(connect=5.0, read=0.1, list=0.15, silence=0.1)
 
 
 class Clock:
-    """Time that passes only when somebody sleeps; ``pauses`` are how long."""
+    """A clock that only sleeps advance. ``pauses`` holds their lengths."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -75,7 +75,7 @@ class Clock:
 
 
 class Followed:
-    """A source that is being followed, and what it has delivered so far."""
+    """A running source and its deliveries so far."""
 
     source: ConfigMapSource
 
@@ -144,7 +144,7 @@ def build(
 
 @pytest.fixture
 async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
-    """Follows the fake's ConfigMap, by a kubeconfig; ends with the test."""
+    """Return a function that follows the fake's ConfigMap through a kubeconfig; it ends with the test."""
     following: list[Followed] = []
 
     def follow(timing: Timing = PATIENT, **options: Any) -> Followed:
@@ -183,7 +183,7 @@ class TestFollowing:
         assert second.headers["User-Agent"].startswith("gatekeeper-py/")
 
     async def test_the_bounds_are_those_of_the_reliability_rules(self, api: FakeApi, follow: Follow) -> None:
-        """The API server sends a bookmark each minute, and is asked to end a watch after five."""
+        """The API server sends a bookmark each minute, and ends a watch after the requested five minutes."""
         followed = follow(Timing(), uniform=lambda _low, high: high)
         await until(lambda: api.watching)
 
@@ -474,14 +474,14 @@ def open_files() -> int:
 
 
 class TestSourceErrors:
-    """Every unusable event leads to a pause and a new list, and a change made meanwhile arrives."""
+    """Every unusable event causes a pause and a new list, and a change made meanwhile is delivered."""
 
     @pytest.mark.parametrize(("where", "script", "problem"), ODD)
     async def test_pauses_and_lists_again(
         self, api: FakeApi, follow: Follow, where: str, script: Script, problem: str
     ) -> None:
         scripts = api.lists if where == "list" else api.watches
-        # aiohttp by itself asks a second time when a connection closes before an answer.
+        # aiohttp itself repeats a request when a connection closes before an answer.
         scripts.extend([script] * (2 if script is close else 1))
 
         followed = follow(HASTY if "silent" in problem else PATIENT)
@@ -513,7 +513,7 @@ class TestSourceErrors:
         assert len(followed.deliveries) == 1
 
     async def test_an_empty_stream_does_not_shorten_the_pauses(self, api: FakeApi, tmp_path: Path) -> None:
-        """With pauses that are really slept: four requests, where others make thousands."""
+        """The pauses are real. There are four requests, where other clients send thousands."""
         api.always["watch"] = stream()
         cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         followed = Followed()
@@ -551,7 +551,7 @@ class TestSourceErrors:
     async def test_an_older_version_after_a_restored_backup_is_delivered(
         self, api: FakeApi, follow: Follow
     ) -> None:
-        """Versions are compared with nothing: what the server says now is the state."""
+        """Versions are not compared: the answer of the server is the current state."""
         api.version = 900
         api.apply("from before the backup was put back")
         followed = follow()
@@ -571,7 +571,7 @@ class TestSourceErrors:
 
     @pytest.mark.parametrize("spoken", [False, True], ids=["not-accepted", "no-handshake"])
     async def test_a_peer_that_never_connects_times_out(self, tmp_path: Path, *, spoken: bool) -> None:
-        """A listen queue that is full drops a SYN as a firewall does; else TLS is never answered."""
+        """A full listen queue drops a SYN, as a firewall does; an unread one never answers TLS."""
         with socket.socket() as listening, ExitStack() as stack:
             listening.bind(("127.0.0.1", 0))
             listening.listen(100 if spoken else 0)
@@ -598,7 +598,7 @@ class TestSourceErrors:
     async def test_the_source_recovers_from_any_sequence_of_faults(
         self, api: FakeApi, follow: Follow, seed: int
     ) -> None:
-        """Forty of the faults above, and changes between them; nothing stays open."""
+        """Forty of the faults above, with changes between them. No connection stays open."""
         chosen = random.Random(seed)
         quick = [row.values for row in ODD if "silent" not in str(row.id) and "endless" not in str(row.id)]
         followed = follow(HASTY)
@@ -798,7 +798,7 @@ class TestCancelling:
 
 
 class TestReloading:
-    """With the consumer that serves: what is live in the end, and what was counted."""
+    """The source with the server's consumer: the live policy at the end, and the metrics."""
 
     @pytest.fixture
     async def live(self) -> LivePolicy:
@@ -808,7 +808,7 @@ class TestReloading:
     async def metrics(
         self, api: FakeApi, live: LivePolicy, tmp_path: Path
     ) -> AsyncIterator[Callable[[str], float]]:
-        """Follows the fake as ``serve`` does; answers counted reloads by result."""
+        """Follow the fake as ``serve`` does; return a function that reads a metric."""
         cluster = ClusterConfiguration(kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"), environ={})
         counts = CacheCounts()
         metrics = Metrics(live, counts)
@@ -852,7 +852,7 @@ class TestReloading:
     async def test_fifty_changes_a_second_end_at_the_last(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
     ) -> None:
-        """For two seconds, good ones and bad ones; each takes longer to compile than the next to come."""
+        """Good and bad policies for two seconds. Compiling one takes longer than the next needs to arrive."""
         await until(lambda: api.watching)
         rules = "".join(f"\n  - r{number}.corp.io/**" for number in range(3000))
         served: set[str] = set()
@@ -877,7 +877,7 @@ class TestReloading:
     async def test_reviews_go_on_while_a_megabyte_of_rules_is_loaded(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
     ) -> None:
-        """The last good policy decides meanwhile, and nothing blocks the loop for long."""
+        """The last good policy decides meanwhile, and the event loop is never blocked for long."""
         await until(lambda: api.watching)
         api.apply(policy_text("message: small\n"))
         await until(lambda: live.snapshot)

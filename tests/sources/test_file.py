@@ -1,4 +1,4 @@
-"""A policy file: every way in which it changes is seen, by its content."""
+"""A policy file: every kind of change is noticed by its content."""
 
 # ruff: noqa: ASYNC240 - the files of a test are small, and nothing else runs on its loop
 
@@ -15,7 +15,7 @@ from gatekeeper_py.sources.file import POLL_SECONDS, FileSource
 
 
 class Polling:
-    """A source whose sleep changes the world instead of waiting."""
+    """A source whose sleep runs the next step instead of waiting."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class Polling:
         self.synced += 1
 
     async def run(self, *steps: Any) -> list[Delivery]:
-        """Deliveries of one poll at first and one after each step."""
+        """Return the deliveries of the first poll and of one poll after each step."""
         self.steps = list(steps)
         source = FileSource(self.path, on_synced=self._on_synced, sleep=self._sleep)
         got: list[Delivery] = []
@@ -55,7 +55,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def nothing() -> None:
-    """Let a poll pass without a change."""
+    """Do nothing, so that a poll sees no change."""
 
 
 async def test_the_first_delivery_comes_at_once_and_then_only_changes(path: Path) -> None:
@@ -96,7 +96,7 @@ async def test_an_editors_rename_is_seen(path: Path) -> None:
 
 
 async def test_the_kubelets_symlink_swap_is_seen_again_and_again(tmp_path: Path, path: Path) -> None:
-    """The file links to ..data/policy.yaml, and ..data to a directory that is replaced."""
+    """The file links to ..data/policy.yaml, and ..data links to a directory that is replaced."""
 
     def swap(version: str) -> None:
         directory = tmp_path / f"..{version}"

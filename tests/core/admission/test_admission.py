@@ -1,4 +1,4 @@
-"""Validate and mutate: which requests are judged, and what each mode makes of it."""
+"""Validate and mutate: which requests are judged, and the answer in each mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIGEST = f"sha256:{'a' * 64}"
 
 
 def rewrites(obj: Any, more: str = HUB_TO_CORP, **request: Any) -> dict[str, str]:
-    """Path -> original of what the mutating endpoint rewrote."""
+    """Return the original images that the mutating endpoint rewrote, by path."""
     answer = mutate(review(obj, **request), policy(more, mode="mutate"))
     return answer.originals if answer.patch else {}
 
@@ -55,7 +55,7 @@ class TestModes:
         ],
     )
     def test_a_rejected_image(self, mode: Mode, allowed: bool, verdict: str) -> None:  # noqa: FBT001
-        """Denied, or one warning per rejected image; all images are judged."""
+        """The answer is a denial, or one warning per rejected image. All images are judged."""
         document = review(pod(BAD, GOOD, BAD))
         answer, outcome = validate(document, policy(mode=mode)), validated(document, policy(mode=mode))
         assert answer.allowed is allowed
@@ -102,14 +102,14 @@ class TestModes:
         assert not validate(review(pod(BAD), namespace=None), policy(allow=allow)).allowed
 
     def test_the_namespace_of_the_object_is_ignored(self) -> None:
-        """Nothing in a request's object can make the webhook approve more."""
+        """No content of a request's object can make the webhook approve more."""
         allow = "[{image: quay.io, namespaces: [bank]}]"
         obj = pod(BAD, metadata={"namespace": "bank"})
         assert not validate(review(obj), policy(allow=allow)).allowed
 
 
 class TestExemptions:
-    """Requests that are allowed without a look at their images, by both endpoints."""
+    """Requests that both endpoints allow without reading their images."""
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ class TestUpdate:
         ],
     )
     def test_a_change_of_something_else_is_never_blocked(self, kind: str, sub_resource: str | None) -> None:
-        """A finalizer, label or status of an object admitted under an older policy."""
+        """The change is to a finalizer, label or status of an object admitted under an older policy."""
         old = pod(BAD, 7, "") if kind == "Pod" else workload(kind, BAD, 7, "")
         new = {**old, "metadata": {"labels": {"a": "b"}}, "status": {"phase": "Running"}}
         for mode in MODES:
@@ -280,7 +280,7 @@ class TestWrongTypes:
         ],
     )
     def test_a_wrong_type_in_a_pod_is_rejected_with_its_path(self, spec: Any, path: str) -> None:
-        """The message names the place, in ``warn`` mode the warning does."""
+        """The message names the path, and so does the warning in ``warn`` mode."""
         document = review({**pod(), "spec": spec})
         assert f"({path}): " in validate(document, policy()).message
         warned = validate(document, policy(mode="warn"))
@@ -369,14 +369,14 @@ class TestUnknownKinds:
         assert not validate(review({**WIDGET, "spec": pod_spec(BAD)}, sub_resource="x"), policy()).allowed
 
     def test_a_kind_found_by_shape_is_known(self) -> None:
-        """Also when nothing in it is new."""
+        """This holds even when nothing in the object is new."""
         obj = {**WIDGET, "spec": pod_spec(BAD)}
         assert not validate(review(obj), policy()).allowed
         answer = validate(review(obj, operation="UPDATE", old=obj), policy())
         assert (answer.allowed, answer.warnings) == (True, ())
 
     def test_a_declared_kind_is_known(self) -> None:
-        """Also when it has no image now; what it has is judged, by its path."""
+        """This holds even when it has no image now; its images are judged, by their paths."""
         answer = validate(review(WIDGET), policy(RESOURCES))
         assert (answer.allowed, answer.warnings) == (True, ())
         document = review({**WIDGET, "spec": {"image": GOOD, "steps": {"build": {"image": BAD}}}})
@@ -482,7 +482,7 @@ class TestMutation:
 
     @pytest.mark.parametrize("length", [255, 256])
     def test_a_result_has_at_most_255_characters_of_name(self, length: int) -> None:
-        """The host included; tag and digest do not count."""
+        """The length includes the host; tag and digest do not count."""
         path = "x/" + "a" * (length - len("registry.corp.io/dockerhub/x/"))
         assert bool(rewrites(pod(f"{path}:v1@{DIGEST}"))) is (length == 255)
 
@@ -519,7 +519,7 @@ class TestMutation:
         ],
     )
     def test_the_originals_are_recorded(self, metadata: Any, kept: dict[str, str]) -> None:
-        """Merged per path with what is recorded already, in an annotation among the others."""
+        """The record is merged per path with an earlier one; other annotations stay."""
         obj = {**pod("nginx"), "metadata": metadata}
         answer = mutate(review(obj), policy(HUB_TO_CORP, mode="mutate"))
         assert answer.originals == {**kept, "spec.containers[0].image": "nginx"}
@@ -568,7 +568,7 @@ class TestMutation:
         assert json.loads(answer.patch[2]["value"]) == answer.originals
 
     def test_a_thousand_containers(self) -> None:
-        """Every one of them is rewritten, then every one of them is approved."""
+        """All of them are rewritten, and then all of them are approved."""
         document = review(pod(*[f"x/{i}" for i in range(1000)]))
         answer = mutate(document, policy(HUB_TO_CORP, mode="mutate"))
         assert len(answer.patch) == 1001
@@ -650,7 +650,7 @@ class TestProposal:
 
 
 class TestHostileObjects:
-    """Odd objects get an answer too."""
+    """Unusual objects also get an answer."""
 
     @pytest.mark.parametrize("kind", [("", "Pod"), ("apps", "Deployment"), ("example.com", "Widget")])
     @pytest.mark.parametrize("levels", [50, 1000, 5000])
@@ -698,7 +698,7 @@ class TestHostileObjects:
 
 
 class TestApprovedImages:
-    """The short cut for objects whose images to judge are all approved declines everything else."""
+    """The short cut accepts only objects whose images are all approved."""
 
     def test_a_new_pod_with_approved_images_is_counted(self) -> None:
         assert approved_images(parse(review(pod(GOOD, GOOD))), policy()) == 2

@@ -1,4 +1,4 @@
-"""The trace behind a decision."""
+"""``explain``: the reasons for a decision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def explained(
 
 
 def missed(image: str, allow: str, *, namespace: str | None = "shop") -> list[tuple[int, str]]:
-    """The nearest rules by index, each with why it missed."""
+    """Return the nearest rules by index, each with the reason why it does not match."""
     nearest = explained(image, allow=allow, namespace=namespace).nearest
     return [(miss.rule.index, miss.missed) for miss in nearest]
 

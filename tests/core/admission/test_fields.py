@@ -1,6 +1,6 @@
-"""Everything that must know where images live agrees with the table of fields.
+"""All code that depends on the fields with images agrees with the table of fields.
 
-Each test walks over the rows of the table, so a row that is added there and forgotten elsewhere fails here.
+Each test covers every row of the table, so a row that is missing elsewhere fails here.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def test_the_fast_paths_expression_reads_every_list(field: ImageList, step: str)
 
 @every_list
 def test_a_patch_may_rewrite_an_image_of_every_list(field: ImageList) -> None:
-    """The tests' own idea of what a patch may touch."""
+    """The fields that a patch may change, as the tests define them."""
     assert contract._is_image(place_of(field))
 
 
@@ -122,13 +122,13 @@ def test_the_audit_lists_every_kind() -> None:
 
 
 def test_the_table_is_what_the_tests_know_of_the_api() -> None:
-    """``builders.WORKLOADS`` is the API reference written down once more."""
+    """``builders.WORKLOADS`` is a second, independent copy of the API reference."""
     known = {("", "Pod"): ("spec",)} | {(group, kind): path for kind, (group, path) in WORKLOADS.items()}
     assert known == POD_SPECS
 
 
 def webhooks(path: str) -> list[dict[str, Any]]:
-    """The webhooks of our configurations that call a path."""
+    """Return the webhooks of our configurations that call a path."""
     target, settings = Target(namespace="ns", service="gk", policy="policy"), WebhookSettings()
     found = [
         dict(webhook)
@@ -141,7 +141,7 @@ def webhooks(path: str) -> list[dict[str, Any]]:
 
 
 def rules(webhook: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """(group, version, resource) of every rule of a webhook."""
+    """Return (group, version, resource) for every rule of a webhook."""
     return {
         (group, version, resource)
         for rule in webhook["rules"]

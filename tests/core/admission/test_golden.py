@@ -1,8 +1,8 @@
-"""Reviews as an API server sends them, and the whole answer to each.
+"""Reviews as an API server sends them, and the complete answer to each.
 
 A case is a directory below ``tests/data/reviews`` with ``request.json`` and ``response.json``; its
-policy is one of ``tests/data/policies``. After a wanted change, ``--update-golden`` writes the
-answers anew, to be read in the diff.
+policy is one of ``tests/data/policies``. After an intended change, ``--update-golden`` writes the
+answers again, for review in the diff.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CASES: Final[dict[str, tuple[Endpoint, str]]] = {
     "custom-resource-by-shape": ("validate", "enforce"),
     "custom-resource-unknown": ("validate", "enforce"),
 }
-"""Case -> the endpoint that is asked and the policy it has."""
+"""The endpoint and the policy of each case."""
 
 
 @cache
@@ -80,7 +80,7 @@ def test_the_answer_is_as_recorded(case: str, update_golden: bool) -> None:  # n
 
 
 def test_no_file_is_an_orphan() -> None:
-    """Every file belongs to a case, every policy to one at least."""
+    """Every file belongs to a case, and every policy to at least one case."""
     found = {path.relative_to(REVIEWS).as_posix() for path in REVIEWS.rglob("*") if path.is_file()}
     assert found == {f"{case}/{name}.json" for case in CASES for name in ("request", "response")}
     assert {path.name for path in POLICIES.iterdir()} == {f"{name}.yaml" for _, name in CASES.values()}

@@ -33,7 +33,7 @@ Make = Callable[[int], Document]
 
 
 def reviewed(document: Document) -> None:
-    """Everything that both endpoints do with a decoded body, under every mode."""
+    """Run both endpoints on a decoded body in every mode."""
     try:
         request = parse(document)
     except InvalidReview:
@@ -92,7 +92,7 @@ TEXTS: Final[dict[str, Callable[[str], Document]]] = {
     "old-image": lambda text: review(pod("nginx"), operation="UPDATE", old=pod(text)),
     "not-an-image": lambda text: review(pod([text]), operation="UPDATE", old=pod([text[:-1] + "x"])),
 }
-"""Name -> a review with this text in one place."""
+"""Builders of a review with this text in one field, by name."""
 
 ITEMS: Final[dict[str, Make]] = {
     "containers": lambda n: review(pod(*["nginx"] * n)),
@@ -126,7 +126,7 @@ ITEMS: Final[dict[str, Make]] = {
     "user-groups": lambda n: with_request(userInfo={"username": "a", "groups": ["g"] * n}),
     "user-extra": lambda n: with_request(userInfo={"username": "a", "extra": numbered(n, ["a"])}),
 }
-"""Name -> a review with so many of something."""
+"""Builders of a review with this number of items, by name."""
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -79,17 +79,17 @@ def test_the_mutating_endpoint_leaves_the_object_alone(obj: Any, _place: str, mo
 
 @pytest.mark.parametrize("count", [1001, 100_000])
 class TestUpdate:
-    """An old object may have any number of images, too: it may be older than the limit."""
+    """An old object may exceed the limit, because it may be older than the limit."""
 
     @pytest.mark.parametrize("make", [pod, lambda *images: workload("Deployment", *images)])
     def test_a_change_of_metadata_is_allowed(self, count: int, make: Any) -> None:
-        """A label or a finalizer of an object that was admitted before there was a limit."""
+        """The change is to a label or a finalizer of an object that is older than the limit."""
         old = make(*[BAD] * count)
         new = {**make(*[BAD] * count), "metadata": {"labels": {"a": "b"}}}
         assert validate(review(new, operation="UPDATE", old=old), policy()).allowed
 
     def test_any_other_change_is_rejected(self, count: int) -> None:
-        """Finding out whether an image is new would be the work that the limit is there to avoid."""
+        """Checking whether an image is new would take the work that the limit prevents."""
         old, new = pod(*[GOOD] * count), pod(*[GOOD] * count, hostNetwork=True)
         assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
         assert not validate(review(new, operation="UPDATE"), policy()).allowed
@@ -105,7 +105,7 @@ class TestUpdate:
         assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
 
     def test_declared_paths_may_lead_into_metadata(self, count: int) -> None:
-        """So the metadata of such a kind may hold new images."""
+        """The metadata of such a kind may therefore hold new images."""
         old = {**WIDGET, "spec": pod_spec(*[GOOD] * count)}
         assert validate(review(old, operation="UPDATE", old=old), policy()).allowed
         assert validate(review(old, operation="UPDATE", old=old), policy(RESOURCES)).allowed
@@ -159,6 +159,6 @@ class TestComparison:
         ],
     )
     def test_values_beyond_the_limit_count_as_new(self, values: list[Any]) -> None:
-        """The limit is for all of an object together; doubt resolves to the strict side."""
+        """The limit applies to the whole object. In doubt, a value counts as new."""
         document = review(pod(GOOD, *values), operation="UPDATE", old=pod(GOOD, *values))
         assert not validate(document, policy()).allowed

@@ -60,7 +60,7 @@ def request(*images: str, kind: str = "Pod", operation: str = "CREATE", **spec: 
 
 
 def facts(answers: Mapping[str, Answer]) -> Facts:
-    """Facts about ``host/repository:tag`` or ``host/repository@digest``."""
+    """Return facts about ``host/repository:tag`` or ``host/repository@digest``."""
 
     def known(lookup: Lookup) -> Resolution | None:
         given = [answers.get(str(manifest)) for manifest in lookup.candidates]
@@ -521,7 +521,7 @@ def test_no_look_up_makes_the_validating_endpoint_approve_what_names_reject(
     }
     known = Facts(lambda _lookup: None, given_answers)
     outcome = validate(review_request, compiled, known)
-    assert not known.missing  # one round is enough: no answer leads to another question
+    assert not known.missing  # one round is enough: no answer leads to another look-up
     for judgement in outcome.judgements:
         assert not judgement.approved or compiled.decide("shop", judgement.slot.value).approved
 
@@ -609,7 +609,7 @@ def test_the_final_facts_answer_every_look_up(
     flags: list[bool],
     data: st.DataObject,
 ) -> None:
-    """However many facts the first decision knew, and whatever they and the new answers are."""
+    """For any number and content of the first facts, and for any new answers."""
     mirror = MIRROR % f"onMissing: {on_missing}, onError: {on_error}, pin: {str(pin).lower()}"
     rules = [
         f"{{image: {host}, verify: {str(verify).lower()}, pin: {str(pinned).lower()}}}"

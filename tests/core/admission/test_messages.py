@@ -26,7 +26,7 @@ LONG_NAME = "a" * 200
 
 
 def lines(obj: Any, more: str = "", **options: Any) -> list[str]:
-    """The lines of the denial of an object on its creation."""
+    """Return the lines of the denial for creating an object."""
     return validate(review(obj), policy(more, **options)).message.split("\n")
 
 
@@ -44,7 +44,7 @@ class TestDenial:
     """Every rejected image on its line, then the approved patterns and the policy's message."""
 
     def test_the_shape_of_the_whole_message(self) -> None:
-        """The example of the interface page, word for word."""
+        """The message equals the example of the interface page."""
         spec = {"containers": [container("nginx:1.25", "web")]}
         first, *rest = lines({**pod(), "spec": spec}, HUB_TO_CORP + "message: 'ask #platform'\n")
         assert first == (
@@ -125,7 +125,7 @@ class TestDenial:
         )
 
     def test_an_image_judged_on_its_mirror_is_listed_as_written(self) -> None:
-        """In mutate mode, for what is not a Pod."""
+        """This applies to objects other than Pods in mutate mode."""
         mirrors = "mirrors: [{from: quay.io, to: other.corp.io/quay}]\n"
         line = lines(workload("Deployment", "quay.io/x:1"), mirrors, mode="mutate")[0]
         assert line.endswith(f": quay.io/x:1 is not approved: on its mirror, other.corp.io/quay/x {NO_RULE}")
@@ -188,7 +188,7 @@ class TestDenial:
         assert lines(obj)[0].startswith(r'image "c0" (a\nb\x00\xe9.containers[0].image): x is not')
 
     def test_patterns_go_first_then_lines_but_count_and_message_stay(self) -> None:
-        """At most 1 KiB."""
+        """The whole message has at most 1 KiB."""
         more, allow = f"message: {'m' * 200}\n", f"[registry.corp.io/{'p' * 100}]"
         images = [f"quay.io/{LONG_NAME}{i}" for i in range(7)]
         assert lines(pod(images[0]), more, allow=allow)[1:] == [
@@ -214,7 +214,7 @@ class TestDenial:
     @pytest.mark.parametrize("message", ["", "m", "m" * 200, "é" * 200, "\U0001f433" * 200])
     @pytest.mark.parametrize("count", [1, 2, 10_000])
     def test_one_line_that_is_too_long_is_cut_to_the_byte(self, count: int, message: str) -> None:
-        """The count and the message stay, and all of the room is used."""
+        """The count and the message stay, and the message has the maximum length."""
         images = [rejected("x", detail="d" * 4000) for _ in range(count)]
         text = denial_message(images, policy().allow, None, message)
         assert len(text.encode()) == 1024
@@ -229,7 +229,7 @@ class TestDenial:
         assert len(lines(pod(f"{host}/a", "b"), "message: ask\n")) == 3
 
     def test_only_the_first_thousand_rules_are_looked_at(self) -> None:
-        """A denial in a policy of very many rules for other namespaces stays cheap."""
+        """A denial stays cheap even if the policy has very many rules for other namespaces."""
         rules = [f"{{image: r{i}.io, namespaces: [other]}}" for i in range(1000)]
         assert len(lines(pod("x"), allow=f"[{', '.join(rules)}, last.io]")) == 1
         assert lines(pod("x"), allow=f"[{', '.join(rules[1:])}, last.io]")[-1] == "approved: last.io"
@@ -277,7 +277,7 @@ class TestWarnings:
         path=st.integers(1, 140), image=st.integers(1, 300), reason=st.sampled_from(["unlisted", "denied"])
     )
     def test_the_path_stays_whole_and_the_image_is_cut(self, path: int, image: int, reason: Any) -> None:
-        """Up to the 120 characters themselves, whatever the lengths are."""
+        """The warning has at most 120 characters for any lengths."""
         decision = Decision(image="i" * image, approved=False, reason=reason, detail="")
         judgement = Judgement(Slot(("p" * path,), "image", "i" * image), decision)
         (warning,) = warnings_for([judgement])
@@ -384,7 +384,7 @@ class TestAudit:
         assert len(items.split(", ")) + int(left or 0) == count
 
     def test_lines_that_do_not_fit_are_not_formatted(self) -> None:
-        """Thousands of paths through a key of megabytes would take minutes."""
+        """Formatting thousands of paths with a key of megabytes would take minutes."""
         described = []
 
         def describe(judgement: Judgement) -> str:

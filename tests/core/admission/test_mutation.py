@@ -1,4 +1,4 @@
-"""The record of what was rewritten fits into the Pod, or nothing is rewritten."""
+"""Nothing is rewritten unless the record of the original images fits into the Pod."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def annotated(annotations: dict[str, Any], *images: str) -> dict[str, Any]:
 
 
 def earlier(length: int) -> str:
-    """A record with one image of this length."""
+    """Return a record with one image of this length."""
     return json.dumps({"a": "x" * length}, separators=(",", ":"))
 
 
@@ -73,7 +73,7 @@ def test_images_of_a_pod_without_room_for_annotations_are_judged_as_written() ->
 
 
 def test_a_thousand_long_images_do_not_fit() -> None:
-    """Their originals alone are larger than all annotations may be."""
+    """The original images alone exceed the limit of all annotations."""
     images = [f"{'x' * 100}/{'y' * 100}/{n:04}:{'t' * 120}" for n in range(1000)]
     answer = mutate(review(pod(*images)), POLICY)
     assert answer.patch == ()

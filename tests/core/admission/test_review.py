@@ -1,4 +1,4 @@
-"""The AdmissionReview wire: what is read of a request, and the three answers there are."""
+"""The AdmissionReview format: the parsed fields of a request, and the three kinds of answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ AUDIT = {"mode": "mutate", "policy": "0123456789ab"}
 
 
 def changed_review(**fields: Any) -> dict[str, Any]:
-    """A good review with some fields of its request replaced; ``...`` removes one."""
+    """Return a good review with some fields of its request replaced; ``...`` removes one."""
     document = review_of(pod("a"))
     request = {**document["request"], **fields}
     return {**document, "request": {key: value for key, value in request.items() if value is not ...}}
 
 
 class TestParse:
-    """A review becomes a frozen value; what is no review is refused with its reason."""
+    """A review becomes a frozen value; anything else is refused with a reason."""
 
     def test_every_needed_field_is_read(self) -> None:
         new, old = pod("b"), pod("a")
@@ -127,7 +127,7 @@ class TestParse:
         ],
     )
     def test_an_invalid_review_is_refused(self, document: Any, reason: str) -> None:
-        """The error is a ``ValueError`` that says which field is wrong."""
+        """The error is a ``ValueError`` that names the wrong field."""
         with pytest.raises(InvalidReview, match=reason):
             parse(document)
 
@@ -167,7 +167,7 @@ class TestConstructors:
         assert response.keys() == {"uid", "allowed", "patch", "patchType"}
 
     def test_an_empty_patch_is_omitted(self) -> None:
-        """Neither field: an empty list would still be announced as a patch."""
+        """The answer has neither field, because an empty list would still count as a patch."""
         response = review.patched("u", [], warnings=["w"], audit_annotations=AUDIT).document()["response"]
         assert response == {"uid": "u", "allowed": True, "warnings": ["w"], "auditAnnotations": AUDIT}
 

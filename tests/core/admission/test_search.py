@@ -1,4 +1,4 @@
-"""The searches in custom resources count first: what they return and allocate is bounded."""
+"""Searches in custom resources count first, so their results and allocations are bounded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def declared(*texts: str) -> dict[GroupKind, PathTree]:
 
 
 def excess_of(found: list[Slot]) -> tuple[str, str]:
-    """Path and problem of the one slot that stands for all."""
+    """Return the path and problem of the one slot that stands for all."""
     assert are_too_many(found)
     (slot,) = found
     return slot.path, slot.problem
@@ -43,7 +43,7 @@ def too_many(count: int) -> str:
 
 
 class TestPodSpecs:
-    """Pods and templates: the lists' lengths are added up before any item is looked at."""
+    """Pods and templates: the lengths of the lists are added up before any item is read."""
 
     @pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
     @pytest.mark.parametrize(("kind", "prefix"), [(POD, "spec"), (DEPLOYMENT, "spec.template.spec")])
@@ -68,7 +68,7 @@ class TestPodSpecs:
     @pytest.mark.parametrize("item", ITEMS)
     @pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
     def test_items_of_any_type_count(self, field: ImageList, item: Any, count: int) -> None:
-        """Without a look at them: what stands there does not matter."""
+        """Items are counted without reading them."""
         obj = {"spec": {"containers": [], field.key: [item] * count}}
         assert excess_of(slots(POD, obj, {})) == (f"spec.{field.key}", too_many(count))
         assert pod_images(obj) is None
@@ -98,7 +98,7 @@ class TestPodSpecs:
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1001))
 
     def test_more_than_a_thousand_volumes_are_too_many_whatever_they_are(self) -> None:
-        """So the work for them is bounded, too."""
+        """So their cost is bounded as well."""
         spec = {"containers": [container("a")], "volumes": [{"emptyDir": {}}] * 1001}
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1002))
         assert pod_images({"spec": spec}) is None
@@ -165,7 +165,7 @@ class TestByShape:
     ],
 )
 def test_nothing_is_made_for_an_item_of_too_many(kind: GroupKind, obj: Any) -> None:
-    """The memory for a million items is that for a thousand."""
+    """A million items take as little memory as a thousand."""
     resources = declared("images[*]")
     slots(kind, obj, resources)
     tracemalloc.start()

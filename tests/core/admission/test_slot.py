@@ -1,4 +1,4 @@
-"""A place for an image, and its path as people write it."""
+"""A field for an image, and the notation of its path."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_paths_have_dots_and_indices(parts: tuple[str | int, ...], text: str) ->
 
 
 def test_a_long_key_is_still_the_same_key() -> None:
-    """Only what people see is cut: two places that differ at the end of a key are two places."""
+    """Only the displayed path is cut: two keys that differ at their end are still two fields."""
     assert shown_key(LONG) == LONG
     assert {("spec", shown_key(LONG))} == {("spec", LONG)}
     assert type(shown_key("short")) is str

@@ -49,7 +49,7 @@ def paths(found: list[Slot]) -> list[str]:
 
 
 def problems(found: list[Slot]) -> dict[str, str]:
-    """Path -> problem of what cannot be judged."""
+    """Return the problems of values that cannot be judged, by path."""
     return {slot.path: slot.problem for slot in found if slot.problem}
 
 
@@ -58,7 +58,7 @@ def declared(kind: GroupKind, *texts: str) -> dict[GroupKind, PathTree]:
 
 
 def nested(levels: int, value: Any, key: str = "deeper") -> Any:
-    """``value`` so many levels below the mapping that is returned."""
+    """Return a mapping with ``value`` this many levels below it."""
     for _ in range(levels):
         value = {key: value}
     return value
@@ -78,7 +78,7 @@ def nested(levels: int, value: Any, key: str = "deeper") -> Any:
     ],
 )
 def test_all_four_lists_of_every_template_kind_hold_images(kind: str, path: str) -> None:
-    """Each kind's pod spec is where the API has it, and all its lists are looked at."""
+    """Each kind's pod spec is at its path in the API, and all its lists are read."""
     obj = workload(
         kind,
         "a",
@@ -118,7 +118,7 @@ def test_all_four_lists_of_a_pod_hold_images() -> None:
 
 
 def test_kinds_are_recognised_by_group_and_kind() -> None:
-    """A Deployment or a Pod of somebody else's group is only searched by shape."""
+    """A Deployment or Pod of another API group is only searched by shape."""
     assert paths(slots(("example.com", "Deployment"), {"spec": pod_spec("a")}, {})) == [
         "spec.containers[0].image"
     ]
@@ -148,7 +148,7 @@ def test_an_image_of_the_wrong_type_is_a_problem_in_pods_and_templates(
 
 @pytest.mark.parametrize(("reference", "problem"), NOT_TEXT)
 def test_a_reference_of_the_wrong_type_is_a_problem(reference: Any, problem: str) -> None:
-    """An image volume is held to the same rules as a container."""
+    """The rules for an image volume are the same as for a container."""
     obj = pod("a", volumes=[{"name": "model", "image": {"reference": reference}}])
     assert problems(slots(POD, obj, {})) == {"spec.volumes[0].image.reference": problem}
 
@@ -159,7 +159,7 @@ def test_a_reference_of_the_wrong_type_is_a_problem(reference: Any, problem: str
 def test_a_list_field_of_another_type_is_a_problem(
     kind: GroupKind, value: Any, problem: str, key: str
 ) -> None:
-    """Any of the four lists, in Pods and in templates; the path is the list's."""
+    """This applies to all four lists, in Pods and in templates. The path is that of the list."""
     spec = {"containers": [], key: value}
     obj = {"spec": spec if kind == POD else {"template": {"spec": spec}}}
     prefix = "spec" if kind == POD else "spec.template.spec"
@@ -174,7 +174,7 @@ def test_a_list_field_of_another_type_is_a_problem(
 def test_a_list_item_that_is_not_a_mapping_is_a_problem(
     kind: GroupKind, item: Any, problem: str, key: str
 ) -> None:
-    """The path is the item's; its neighbours are found as usual."""
+    """The path is that of the item; other items are found as usual."""
     spec = {"containers": [], key: [{"image": {"reference": "a"} if key == "volumes" else "a"}, item]}
     obj = {"spec": spec if kind == POD else {"template": {"spec": spec}}}
     prefix = "spec" if kind == POD else "spec.template.spec"
@@ -207,7 +207,7 @@ def test_a_volume_image_that_is_not_a_mapping_is_a_problem(value: Any, problem: 
 def test_a_spec_that_is_not_a_mapping_is_a_problem(
     kind: GroupKind, path: str, value: Any, problem: str
 ) -> None:
-    """Wherever on the way to the lists; the path says where."""
+    """This applies to every level above the lists; the path names the level."""
     for field in reversed(path.split(".")):
         value = {field: value}
     assert problems(slots(kind, value, {})) == {path: problem}
@@ -245,7 +245,7 @@ def test_null_for_the_other_lists_means_absent(kind: GroupKind, key: str) -> Non
 
 @pytest.mark.parametrize("kind", sorted(WORKLOADS))
 def test_an_absent_path_in_a_template_kind_holds_no_image(kind: str) -> None:
-    """Missing and null alike, at each step down to ``containers: null``."""
+    """Missing and null are the same, at each step down to ``containers: null``."""
     group, path = WORKLOADS[kind]
     fields = (*path, "containers")
     for length in range(len(fields)):
@@ -259,7 +259,7 @@ def test_an_absent_path_in_a_template_kind_holds_no_image(kind: str) -> None:
 
 @pytest.mark.parametrize(("obj", "problem"), NOT_MAPPINGS)
 def test_an_object_of_the_wrong_type_is_a_problem_of_a_template_kind(obj: Any, problem: str) -> None:
-    """Only null is absent: doubt resolves to the strict side."""
+    """Only null counts as absent; any other type is a problem."""
     assert problems(slots(("apps", "Deployment"), obj, {})) == {"": problem}
 
 
@@ -272,7 +272,7 @@ def test_an_object_of_the_wrong_type_is_a_problem_of_a_template_kind(obj: Any, p
     ],
 )
 def test_a_missing_image_is_a_problem_in_a_pod_but_not_in_a_template(image: Any) -> None:
-    """The Pod is judged when it is made, so a template may leave its image open."""
+    """The Pod is judged when it is created, so a template need not have its image yet."""
     holder = {} if image is ... else {"image": image}
     volume = {"image": {} if image is ... else {"reference": image}}
     spec = {"containers": [{"name": "web", **holder}], "volumes": [{"name": "model", **volume}]}
@@ -309,14 +309,14 @@ def test_the_exact_placeholders_are_ignored_in_templates_only(image: str, ignore
     [pytest.param(7, id="number"), pytest.param("", id="empty"), pytest.param(None, id="null")],
 )
 def test_a_name_that_is_not_text_is_ignored(name: Any) -> None:
-    """The image is judged all the same."""
+    """The image is still judged."""
     assert [(s.value, s.name) for s in slots(POD, {"spec": {"containers": [container("a", name)]}}, {})] == [
         ("a", None)
     ]
 
 
 class TestByShape:
-    """Any other kind holding an embedded pod template."""
+    """Kinds outside the table with an embedded pod template."""
 
     def test_a_mapping_with_a_containers_list_is_a_pod_spec_anywhere(self) -> None:
         """In mappings and lists; all four lists count, and the noun is ``image``."""
@@ -352,7 +352,7 @@ class TestByShape:
         ("levels", "found"), [pytest.param(15, True, id="32"), pytest.param(16, False, id="34")]
     )
     def test_a_list_counts_as_a_level(self, levels: int, found: bool) -> None:  # noqa: FBT001
-        """Two mappings, then so many times a mapping holding a list."""
+        """Two mappings, then this many mappings with a list each."""
         obj: Any = pod_spec("a")
         for _ in range(levels):
             obj = {"items": [obj]}
@@ -364,12 +364,12 @@ class TestByShape:
         assert bool(slots(WIDGET, obj, {})) is (depth == 31)
 
     def test_a_list_without_mappings_is_not_a_containers_list(self) -> None:
-        """Names of containers, as many a custom resource has them."""
+        """A list of container names, as many custom resources have it."""
         for items in (["web", "sidecar"], [1], [None], [["nginx"]]):
             assert slots(WIDGET, {"spec": {"containers": items, "volumes": "none"}}, {}) == []
 
     def test_a_list_with_one_mapping_is_a_containers_list(self) -> None:
-        """The other items are then problems, as everywhere."""
+        """The other items are then problems, as in any containers list."""
         found = slots(WIDGET, {"spec": {"containers": ["web", container("a")]}}, {})
         assert [(slot.path, slot.noun, slot.problem) for slot in found] == [
             ("spec.containers[0]", "image", "it is text, not a mapping"),
@@ -493,7 +493,7 @@ class TestDeclared:
     def test_a_value_of_another_shape_is_a_problem(
         self, path: str, obj: Any, place: str, problem: str
     ) -> None:
-        """The path ends where the shape does."""
+        """The reported path ends at the value with the wrong shape."""
         assert problems(slots(WIDGET, obj, declared(WIDGET, path))) == {place: problem}
 
     def test_declared_paths_add_to_the_search_by_shape(self) -> None:
@@ -502,7 +502,7 @@ class TestDeclared:
         assert sorted(slot.value for slot in found) == ["a", "b"]
 
     def test_declared_paths_add_to_the_table_of_kinds(self) -> None:
-        """Also to Pods, there under the rules of templates."""
+        """This includes Pods. The rules of templates apply to their declared paths."""
         obj = {**pod("a"), "extra": {"image": "b"}, "other": {"image": ""}}
         found = slots(POD, obj, declared(POD, "extra.image", "other.image"))
         assert paths(found) == ["spec.containers[0].image", "extra.image"]
@@ -520,7 +520,7 @@ class TestDeclared:
         ],
     )
     def test_each_field_counts_once(self, texts: tuple[str, ...]) -> None:
-        """However many ways lead to it."""
+        """This holds for any number of paths that lead to it."""
         obj = {"spec": {"pods": {"web": pod_spec("a")}}}
         assert [slot.value for slot in slots(WIDGET, obj, declared(WIDGET, *texts))] == ["a"]
 
@@ -593,7 +593,7 @@ class TestChanged:
         ],
     )
     def test_wrong_types_are_compared_by_their_field(self, old: Any, new: Any, is_present: bool) -> None:  # noqa: FBT001
-        """So a change of something else in an object admitted long ago is never blocked."""
+        """So an unrelated change of an old object is never blocked."""
         found = changed(POD, pod(new), pod(old), {})[0]
         assert paths(found) == ([] if is_present else ["spec.containers[0].image"])
 
@@ -602,18 +602,18 @@ class TestChanged:
 
     @pytest.mark.parametrize("levels", [100, 2000])
     def test_values_nested_a_thousand_deep_are_compared(self, levels: int) -> None:
-        """Objects are as deep as the JSON parser allows, which is too deep for ``==``."""
+        """The JSON parser allows objects that are too deep for ``==``."""
         one, other, third = (nested(levels, leaf) for leaf in (1, 1, 2))
         assert changed(POD, pod(one), pod(other), {})[0] == []
         assert paths(changed(POD, pod(one), pod(third), {})[0]) == ["spec.containers[0].image"]
 
     def test_an_old_text_that_is_not_an_image_admits_no_image(self) -> None:
-        """``containers: nginx`` of the old object is no image nginx."""
+        """``containers: nginx`` in the old object does not count as an image nginx."""
         old = {"spec": {"containers": [], "initContainers": "nginx"}}
         assert paths(changed(POD, pod("nginx"), old, {})[0]) == ["spec.containers[0].image"]
 
     def test_an_old_image_admits_no_value_of_the_wrong_type(self) -> None:
-        """An old image nginx does not make ``volumes: nginx`` an image that is present."""
+        """An old image nginx does not admit ``volumes: nginx``."""
         new = pod("nginx", volumes="nginx")
         assert problems(changed(POD, new, pod("nginx"), {})[0]) == {"spec.volumes": "it is text, not a list"}
 
@@ -633,7 +633,7 @@ def test_a_thousand_containers_are_found() -> None:
 
 
 class TestPodImages:
-    """The plain list of a Pod's images, for Pods in which nothing is odd."""
+    """The short list of a Pod's images, for Pods without anything unusual."""
 
     @pytest.mark.parametrize(
         "obj",

@@ -1,4 +1,4 @@
-"""Every string falls into one of the classes that are found, and every class has the member that it shows."""
+"""Every string belongs to one of the computed classes, and every class contains its witness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every sequence of segments falls into one of the classes that are found."""
+"""Every sequence of segments belongs to one of the computed classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API server's own evaluator, for all tests of what is compiled for it."""
+"""Fixture: the API server's own evaluator, for tests of compiled expressions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evaluating import Evaluator, UnavailableError, build
 
 @pytest.fixture(scope="session")
 def evaluator() -> Iterator[Evaluator]:
-    """Needs Go and the Go modules of the end-to-end tests' Kubernetes; the test is skipped without them."""
+    """Return the evaluator. Skip the test without Go and the Go modules of the tests' Kubernetes."""
     try:
         binary = build()
     except UnavailableError as missing:

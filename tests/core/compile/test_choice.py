@@ -104,7 +104,7 @@ def test_rules_that_could_never_fit_are_not_formatted(monkeypatch: pytest.Monkey
 
 
 def test_many_exclusions_are_widened_until_they_fit() -> None:
-    """A thousand denied digests cost their repository, a thousand denied repositories their folder."""
+    """Many denied digests exclude their repository, many denied repositories their parent path."""
     digests = [f"a.io/x/y@sha256:{number:064x}" for number in range(1000)]
     choice = chosen("a.io", excluded=digests)
     assert names(choice.approved.excluded) == ["a.io/x/y"]
@@ -131,7 +131,7 @@ def test_a_rule_is_left_out_when_its_exclusions_do_not_fit(excluded: list[str]) 
 def test_a_rule_is_left_out_when_its_widened_exclusions_cover_it() -> None:
     excluded = [f"a.io/x/y:{number:060}" for number in range(1000)]
     choice = chosen("a.io/x/y", excluded=excluded)
-    # Without the tags the exclusions cover the whole rule, and with the tags they do not fit.
+    # Without tags the exclusions cover the whole rule; with tags they do not fit.
     assert choice.problems == {0: EXCLUSIONS_TOO_LARGE}
 
 

@@ -33,7 +33,7 @@ def test_the_text_of_an_expression(part: Part, text: str) -> None:
 
 
 def test_larger_expressions_cost_more() -> None:
-    """A regular expression by its length times that of the text, a list by its length."""
+    """A regular expression costs its length times that of the text; a list costs its length."""
     assert IMAGE.matches("a" * 40).cost > 9 * IMAGE.matches("a" * 4).cost - 100
     assert Text("i", longest=1000).matches("a" * 40).cost > 8 * IMAGE.matches("a" * 40).cost
     assert IMAGE.is_one_of(["a"] * 1000).cost > 1000

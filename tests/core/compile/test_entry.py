@@ -82,6 +82,8 @@ def test_comparisons_are_bounded() -> None:
     index = EntryIndex(budget=Budget(left=10))
     index.extend(entry(f"a.io/x{number}") for number in range(8))
     assert len(list(index.overlapping(entry("a.io")))) == 8
-    assert list(index.overlapping(entry("a.io/x1"))) == [entry("a.io/x1")]  # found by its name
+    assert list(index.overlapping(entry("a.io/x1"))) == [
+        entry("a.io/x1")
+    ]  # found by the name of its namespace
     with pytest.raises(TooManyComparisonsError):
         list(index.overlapping(entry("a.io")))

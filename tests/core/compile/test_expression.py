@@ -1,4 +1,4 @@
-"""The expression's model in Python, the forms that it takes, and the bounds within which it is kept."""
+"""The Python model of the expression, its forms, and the limits of its length and cost."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_without_a_namespace_a_pod_is_skipped_only_where_namespaces_do_not_matte
     ],
 )
 def test_a_few_names_stand_in_the_form(patterns: list[str], excluded: list[str], form: str) -> None:
-    """An API server is quicker with them there."""
+    """An API server evaluates them faster there."""
     part = cel.expression(pre_approved(*patterns, excluded=excluded))
     assert form in part.text
     assert part.text.count(".matches(") == 1 + (excluded == ["a.io/**:latest"])
@@ -201,7 +201,7 @@ def test_what_is_excluded_in_some_namespaces(excluded: Entry, comparison: str) -
 
 
 def test_the_bounds_are_of_length_and_of_cost() -> None:
-    """Many wildcards cost too much before they are too long, many names are too long."""
+    """Many wildcards exceed the cost limit first; many names exceed the length limit first."""
     wildcards = cel.expression(pre_approved(*(f"a.io/x{number}-*/**" for number in range(300))))
     assert wildcards.cost > cel.MAX_COST
     assert len(wildcards.text) < cel.MAX_EXPRESSION_LENGTH

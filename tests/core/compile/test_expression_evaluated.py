@@ -1,4 +1,4 @@
-"""The expressions as an API server's own code evaluates them, against our model and against the law.
+"""The expressions as an API server's own code evaluates them, against two models in Python.
 
 Needs Go and the Go modules of the end-to-end tests' Kubernetes; is skipped without them.
 """
@@ -27,7 +27,9 @@ from property.fastpath_strategies import accepted, images_near, namespaces, poli
 from property.strategies import Document
 from skipping import entry, objection, pre_approved
 
-pytestmark = pytest.mark.timeout(900)  # the first run compiles what the control plane's build has not
+pytestmark = pytest.mark.timeout(
+    900
+)  # the first run compiles packages that the control plane's build has not compiled
 
 DATA: Final = Path(__file__).parents[2] / "data"
 DIGEST: Final = "@sha256:" + "7c" * 32
@@ -46,7 +48,7 @@ APPROVED: Final[dict[str, PreApproved]] = {
         "*.corp.io/team-*/**:v*",
     ),
 }
-"""Expressions of different forms; under each ``GOOD`` is pre-approved."""
+"""Expressions of different forms. Each pre-approves ``GOOD``."""
 
 DOCUMENTS: Final[dict[str, Document]] = {
     "named": {"allow": ["a.io", "b.io:5000/team/**"], "deny": ["*/**:latest"]},
@@ -66,7 +68,7 @@ DOCUMENTS: Final[dict[str, Document]] = {
         ]
     },
 }
-"""The policies they could come from."""
+"""The policies that compile to these expressions."""
 
 GOOD: Final = "a.io/y:1"
 EVIL: Final = "evil.io/x:1"
@@ -209,7 +211,7 @@ def test_no_pod_is_an_error(
 
 
 def test_a_request_without_a_namespace_calls_the_webhook(evaluator: Evaluator) -> None:
-    """There is none for Pods. To older API servers a field that is not there is an error."""
+    """Pods always have a namespace. Older API servers report an error for a missing field."""
     review_document = of_pod(pod(GOOD), namespace=None)
     answer = evaluator.evaluate(expression("by-namespace"), review_document)
     assert (answer.matches, answer.error) == (True, "")
@@ -252,7 +254,7 @@ def test_some_golden_reviews_are_skipped() -> None:
 
 
 def full(reference: str) -> dict[str, Any]:
-    """A Pod with as many images in its four lists as it may have, and as many other volumes."""
+    """Return a Pod with the maximum number of images in its four lists, and as many other volumes."""
     each = cel.MAX_IMAGES // 4
     listed = [container(reference)] * each
     image_volumes = [{"name": "i", "image": {"reference": reference}}] * each
@@ -266,7 +268,7 @@ def full(reference: str) -> dict[str, Any]:
 
 
 def longest(start: str) -> str:
-    """The image with this beginning that costs most."""
+    """Return the most expensive image with this prefix."""
     suffix = f":{'t' * 60}{DIGEST}"
     return f"{start}{'x' * (MAX_LENGTH - len(start) - len(suffix))}{suffix}"
 
@@ -285,7 +287,7 @@ WIDE_POLICIES: Final[dict[str, tuple[PreApproved, str]]] = {
         pre_approved(*(f"registry-{n}.corp.io/team/**" for n in range(1900))),
         "registry-1899.corp.io/team/",
     ),
-    # An API server looks a text up in a set, and charges nothing for its size: half of this is not idle.
+    # An API server charges nothing for the size of a set, so half of the calculated cost is still realistic.
     "many-short-rules": (pre_approved(*(f"{n:x}.io" for n in range(2000))), "7cf.io/"),
     "repositories": (
         pre_approved(*(f"r.io/{n}/{'x' * 50}/app" for n in range(800))),
@@ -313,7 +315,7 @@ WIDE_POLICIES: Final[dict[str, tuple[PreApproved, str]]] = {
 
 @pytest.mark.parametrize("name", WIDE_POLICIES)
 def test_the_cost_is_within_what_was_calculated(evaluator: Evaluator, name: str) -> None:
-    """For the largest Pod that is looked at, whose last image alone is not pre-approved."""
+    """For the largest Pod that is evaluated, in which only the last image is not pre-approved."""
     approved, start = WIDE_POLICIES[name]
     part = cel.expression(approved)
     assert cel.fits(part)
@@ -329,7 +331,7 @@ def test_the_cost_is_within_what_was_calculated(evaluator: Evaluator, name: str)
     refused = evaluator.evaluate(part.text, of_pod(obj))
     assert (refused.matches, refused.error) == (True, "")
     assert refused.cost <= part.cost
-    assert max(answer.cost, refused.cost) > part.cost / 6  # so that the calculation is not idle
+    assert max(answer.cost, refused.cost) > part.cost / 6  # so that the calculated bound is realistic
 
 
 @pytest.mark.parametrize("key", ["containers", "initContainers", "ephemeralContainers", "volumes"])
@@ -341,7 +343,7 @@ def test_very_long_lists_cost_nothing(evaluator: Evaluator, key: str) -> None:
 
 
 def test_many_volumes_are_not_looked_through(evaluator: Evaluator) -> None:
-    """Without the bound they would cost more than was calculated, and in the end an error."""
+    """Without the bound they would exceed the calculated cost, and finally cause an error."""
     review_document = of_pod(spec(volumes=[{"name": "e"}] * 5000, initContainers=[container(GOOD)]))
     mutant = expression().replace(" && size(object.spec.volumes) <= 64", "")
     assert evaluator.evaluate(expression(), review_document).cost < 120
@@ -355,7 +357,7 @@ def test_a_very_long_image_costs_nothing(evaluator: Evaluator) -> None:
 
 
 def test_the_usual_policy_is_one_regular_expression(evaluator: Evaluator) -> None:
-    """A few registries without a floating tag: what that costs for a Pod with three containers."""
+    """The cost of a few registries without a floating tag, for a Pod with three containers."""
     part = cel.expression(APPROVED["named"])
     assert part.text.count(".matches(") == 1
     answer = evaluator.evaluate(part.text, of_pod(pod(GOOD, GOOD, GOOD)))
@@ -430,7 +432,7 @@ WRONGLY_SKIPPED: Final[dict[str, tuple[str, str, str, dict[str, Any]]]] = {
     "named-latest": ("named", "!(c.image.endsWith(':latest'))", "true", of_pod(pod("a.io/x:latest"))),
     "named-suffix": ("named", f"(?::{TAG}(?:@", f"(?:(?::{TAG})?(?:@", of_pod(pod("a.io/x"))),
 }  # fmt: skip
-"""What is taken out -> the form, its text, what stands there instead, and a Pod that is skipped then."""
+"""By name of the removed part: the form, the part's text, its replacement, and a Pod that is skipped then."""
 
 THEN_AN_ERROR: Final[dict[str, tuple[str, str, dict[str, Any], bool]]] = {
     "object": ("type(object) == map && ", "", of_pod(None, operation="DELETE"), True),
@@ -452,13 +454,13 @@ THEN_AN_ERROR: Final[dict[str, tuple[str, str, dict[str, Any], bool]]] = {
     "reference-absent": ("has(v.image.reference) ? v.image.reference : ''", "v.image.reference", of_pod(
         spec(volumes=[{"name": "i", "image": {}}])), True),
 }  # fmt: skip
-"""What is taken out -> its text, what stands there instead, a request that is then an error, and whether
-an API server can be sent that; the others are refused when they are decoded, today."""
+"""By name of the removed part: its text, its replacement, a request that then causes an error, and whether an
+API server accepts that request. Today API servers refuse the others when they decode them."""
 
 
 @pytest.mark.parametrize("name", WRONGLY_SKIPPED)
 def test_each_part_of_the_expression_is_needed(evaluator: Evaluator, name: str) -> None:
-    """With it the webhook is called; without it the Pod is skipped, and that breaks the law."""
+    """With the part the webhook is called; without it a Pod is wrongly skipped."""
     form, removed, instead, review_document = WRONGLY_SKIPPED[name]
     typed = review_document["request"]["kind"] == {"group": "", "version": "v1", "kind": "Pod"}
     mutant = expression(form).replace(removed, instead)
@@ -470,7 +472,7 @@ def test_each_part_of_the_expression_is_needed(evaluator: Evaluator, name: str) 
 
 @pytest.mark.parametrize("name", THEN_AN_ERROR)
 def test_each_test_of_a_type_is_needed(evaluator: Evaluator, name: str) -> None:
-    """With it there is an answer; without it there is an error, which refuses the Pod."""
+    """With the test there is a result; without it there is an error, which refuses the Pod."""
     removed, instead, review_document, typed = THEN_AN_ERROR[name]
     mutant = expression().replace(removed, instead)
     assert mutant != expression()
@@ -505,7 +507,7 @@ def test_what_is_read_as_something_else_is_excluded(
 
 
 def test_a_pod_with_nothing_to_run_calls_the_webhook(evaluator: Evaluator) -> None:
-    """A Pod without containers is odd, though nothing is wrong with its images."""
+    """A Pod without containers is unusual, even if its images are fine."""
     mutant = expression().replace("size(object.spec.containers) > 0", "true")
     review_document = of_pod(spec(containers=[]))
     assert evaluator.evaluate(expression(), review_document).matches is True

@@ -197,7 +197,7 @@ def test_which_rules_are_left_to_the_webhook(allow: str, more: str, validating: 
     verdict = fast(f"[{allow}, z.io]", more).rules[0]
     assert verdict.validating == validating
     if "mirrors" not in more and "spec" not in more:
-        assert verdict.mutating == ""  # that webhook is never called
+        assert verdict.mutating == ""  # the mutating webhook is never called
     else:
         assert verdict.mutating == mutating
     assert (verdict.why_not("validating"), verdict.why_not("mutating")) == (
@@ -361,7 +361,7 @@ def test_findings_name_what_is_left_to_the_webhook_and_what_ends_the_conditions(
 
 
 def test_the_ecosystems_vectors_are_pre_approved_only_where_they_are_approved() -> None:
-    """Every registry among them is allowed; what is skipped is then canonical, whatever was written."""
+    """All their registries are allowed. A skipped image is then in canonical form."""
     rules = set()
     for vector in VECTORS:
         registry = vector["registry"] if vector["ok"] else ""
@@ -405,11 +405,11 @@ TAKEN_OUT: Final[tuple[tuple[str, Endpoint, str, str, dict[str, Any]], ...]] = (
     ("rewritten", "mutating", "[a.io]", "mirrors: [{from: a.io/x, to: b.io}]", pod("a.io/x/y")),
     ("pinned", "mutating", "[{image: a.io/x, pin: true}, a.io]", "", pod("a.io/x:1")),
 )
-"""Guard or exclusion, and a policy and a Pod that would be skipped without it, wrongly.
+"""Guards and exclusions, each with a policy and a Pod that would be wrongly skipped without it.
 
-What concerns the spelling of an image is not among them: the model knows by itself which images are
-written in full. ``test_expression_evaluated`` takes the exclusions out of the text. The guard ``verified``
-says in plain words what the exclusion ``looked-up`` does.
+The spelling of images is not covered here, because the model checks itself which images are written in
+full. ``test_expression_evaluated`` removes those exclusions from the text. The guard ``verified`` states the
+same as the exclusion ``looked-up``.
 """
 
 
@@ -426,7 +426,7 @@ def test_every_guard_and_exclusion_is_taken_out_below() -> None:
 def test_each_guard_and_exclusion_is_needed(
     name: str, endpoint: Endpoint, allow: str, more: str, obj: dict[str, Any]
 ) -> None:
-    """With all of them the webhook is called; without the one it is not, and that breaks the law."""
+    """With all of them the webhook is called; without this one the Pod is wrongly skipped."""
     review_document = review(obj, kind=("", "Pod"))
     policy = parsed(allow, more)
     assert not compile_fastpath(policy, INSTANT).skips(wire.parse(review_document), endpoint)
@@ -463,8 +463,8 @@ def without(policy: Policy, name: str) -> FastPath:
 
 
 KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
-    # Into an entry: pattern, namespaces. A guard: until. Without influence: the others.
-    # Left to the webhook: verify and pin, with them on_error.
+    # Part of an entry: pattern, namespaces. Guard: until. No influence: the others.
+    # Left to the webhook: verify and pin, and with them on_error.
     Rule: {
         "list",
         "index",
@@ -478,8 +478,8 @@ KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
         "pin",
     },
     Entry: {"images", "namespaces", "because"},
-    # Exclusions, of both ends. A mirror's exceptions are left to the mutating webhook.
-    # What is looked up is an exclusion where it can reject: on_missing, on_error.
+    # Both ends of a mirror are excluded. Its exceptions are left to the mutating webhook.
+    # A look-up that can reject is an exclusion: on_missing, on_error.
     Mirror: {
         "index",
         "source",
@@ -501,7 +501,7 @@ KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
         "pin",
         "image_pull_secret",
     },
-    # The same in every mode. A guard: resources. Without influence: registries, message.
+    # Mode: the same result in every mode. Guard: resources. No influence: registries, message.
     PolicyDocument: {
         "mode",
         "allow",

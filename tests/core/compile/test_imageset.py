@@ -1,4 +1,4 @@
-"""Sets of images: what is in one, what one covers, and whether two have something in common."""
+"""Sets of images: membership, cover and overlap."""
 
 from __future__ import annotations
 

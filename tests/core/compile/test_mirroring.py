@@ -76,7 +76,7 @@ def test_an_image_is_in_one_exactly_when_its_origin_is_in_the_set(
     origin = ImageSet.of(parse_pattern(pattern))
     mirror = Mirror(index=0, source=parse_prefix(source), targets=(parse_prefix(to),))
     segments = (*mirror.to.segments, *(["library"] if official else []), *rest)
-    # A folded location on Docker Hub has two parts at least, and every image has one.
+    # A folded location on Docker Hub has at least two parts, and every image has at least one.
     assume(len(segments) > (mirror.to.host == "docker.io"))
     location = Location(mirror.to.host, segments)
     found = any(each.images.has_location(location) for each in on_mirror(origin, mirror.source, mirror.to))
@@ -99,7 +99,7 @@ LONG: Final = "/".join(["x" * 60] * 3)
 )
 @pytest.mark.parametrize("length", [1, 60, 72, 73, 74, 75, 245, 246, 247, 248, 249, 253, 254, 255])
 def test_how_long_a_repository_may_be(pattern: str, source: str, to: str, length: int) -> None:
-    """Beyond that an image has no origin, because the origin's name would be too long."""
+    """A longer image has no origin, because the origin's name would be too long."""
     origin = ImageSet.of(parse_pattern(pattern))
     mirror = Mirror(index=0, source=parse_prefix(source), targets=(parse_prefix(to),))
     below = length - sum(len(segment) + 1 for segment in mirror.to.segments)

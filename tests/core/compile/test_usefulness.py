@@ -1,4 +1,4 @@
-"""How many of the approved images the API server admits by itself, under the policies that people run."""
+"""How many approved images API servers admit without calling the webhook, under realistic policies."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_nine_of_ten_approved_images_written_in_full_are_skipped(path: Path) -> 
             unchanged_skipped += fast_path.approves(namespace, image, "mutating")
     assert approved > 150
     assert skipped >= 0.90 * approved
-    # The mutating webhook is not called for them, either, unless a mirror has them.
+    # The mutating webhook is not called for them either, unless a mirror covers them.
     assert unchanged_skipped >= 0.90 * unchanged
     assert all(verdict.validating == "" for verdict in fast_path.rules)
 

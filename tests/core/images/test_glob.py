@@ -1,4 +1,4 @@
-"""Globs: ``*`` stands for any characters, also none."""
+"""Globs: ``*`` stands for any number of characters, including none."""
 
 from __future__ import annotations
 

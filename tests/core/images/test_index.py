@@ -22,7 +22,7 @@ Entry = str | tuple[str, tuple[str, ...]]
 
 
 def index_of(entries: Sequence[Entry]) -> PatternIndex:
-    """An index of patterns, each alone (all namespaces) or with its namespaces."""
+    """Return an index of patterns, each for all namespaces or with its own."""
     index = PatternIndex()
     for order, entry in enumerate(entries):
         text, namespaces = (entry, None) if isinstance(entry, str) else entry
@@ -33,7 +33,7 @@ def index_of(entries: Sequence[Entry]) -> PatternIndex:
 def covering(
     index: PatternIndex, pattern: Pattern, qualifiers: Qualifiers, scan: Scan | None = None
 ) -> list[int]:
-    """Orders of the patterns that match all that ``pattern`` does."""
+    """Return the orders of the patterns that match everything that ``pattern`` matches."""
     return list(index.cover(pattern, scan or Scan()).orders(qualifiers, None))
 
 

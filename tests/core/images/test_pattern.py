@@ -22,7 +22,7 @@ SHA512: Final = "sha512:" + "7c" * 64
 
 
 def missed(pattern: str, image: str) -> str | None:
-    """The part of the image that the pattern does not match."""
+    """Return the part of the image that the pattern does not match."""
     reference = parse_reference(image)
     return parse_pattern(pattern).missed(locate(reference), effective_tag(reference), reference.digest)
 

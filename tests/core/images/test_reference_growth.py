@@ -1,4 +1,4 @@
-"""Reading an image takes at most linear time and memory, whatever the image is made of."""
+"""Parsing any image takes at most linear time and memory."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_deciding_and_rewriting_grow_linearly_up_to_the_limit(name: str) -> None
     """``plan`` parses, decides and looks for a mirror."""
 
     def plan(image: str) -> None:
-        for _ in range(20):  # or superlinear work would hide below what a timing can tell
+        for _ in range(20):  # otherwise superlinear work would be too small to measure
             POLICY.plan("shop", image)
 
     check_linear(plan, IMAGES[name], limit=MAX_IMAGE_LENGTH, start=256)

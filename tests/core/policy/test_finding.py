@@ -63,7 +63,7 @@ def test_how_many_were_left_out_comes_last() -> None:
 
 
 def test_a_finding_is_bounded() -> None:
-    """A cut proposal would propose something else, so a long one is left out."""
+    """A long proposal is left out, because a cut one would propose something else."""
     long = Finding(
         severity="error",
         code="c",
@@ -87,7 +87,7 @@ def test_a_finding_is_bounded() -> None:
 
 
 def test_the_findings_of_two_documents_fit_into_256_kib_of_json() -> None:
-    """``/policy`` shows those of the loaded and of the refused document."""
+    """``/policy`` shows the findings of the loaded and of the refused document."""
     worst = Finding(
         severity="information",
         code="a-code-of-twenty-two",

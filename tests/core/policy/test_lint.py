@@ -1,4 +1,4 @@
-"""Lint (docs/policy.md, "Lint"): what an accepted policy says that its author may not mean."""
+"""Lint (docs/policy.md, "Lint"): likely mistakes in an accepted policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lint(more: str = "", allow: str = "[a.io@*]") -> tuple[Finding, ...]:
 
 
 def many(item: str) -> str:
-    """Three hundred items of a list, each with its number."""
+    """Return three hundred list items, each with its number."""
     return ", ".join(item.format(number) for number in range(300))
 
 
@@ -35,7 +35,7 @@ def alike(item: str) -> str:
 
 
 def paths(code: str, more: str = "", allow: str = "[a.io@*]") -> list[str]:
-    """The paths of the findings with a code."""
+    """Return the paths of the findings with a code."""
     return [finding.path for finding in lint(more, allow) if finding.code == code]
 
 
@@ -357,13 +357,13 @@ def test_a_mirror_of_one_image_is_covered_by_an_exact_denial() -> None:
 
 
 def test_thousands_of_wildcards_are_linted() -> None:
-    """Compared pairwise they would take minutes."""
+    """Pairwise comparisons would take minutes."""
     allow = "[" + ", ".join(f"'a.io/x{i}*@*'" for i in range(3000)) + "]"
     assert lint(allow=allow)[0].code == "dead-rule"
 
 
 def test_one_kind_of_finding_does_not_hide_another() -> None:
-    """A hundred are listed, and every check has its turn."""
+    """A hundred findings are listed, and every check contributes some."""
     allow = "[" + "a.io/x@*, " * 500 + "'*.io@*', docker.io]"
     findings = lint(allow=allow)
     assert {"dead-rule", "broad-host", "hub-user-namespace", "floating-latest"} <= {f.code for f in findings}

@@ -1,4 +1,4 @@
-"""Mirrors (docs/policy.md, "Modes"): what an image becomes, and what it stands for."""
+"""Mirrors (docs/policy.md, "Modes"): the rewrite of an image, and its origin."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rewrite(image: str, *mirrors: Mirror) -> Rewrite | None:
 
 
 def rewritten(image: str, *mirrors: Mirror) -> str | None:
-    """The image on its mirror, ``None`` when no mirror has it; there must be no problem."""
+    """Return the image on its mirror, ``None`` if no mirror has it; check that there is no problem."""
     plan = rewrite(image, *mirrors)
     assert plan is None or not plan.problem
     return None if plan is None else plan.image

@@ -1,4 +1,4 @@
-"""The policy as of an instant: what lives, which mode is where, and what identifies it."""
+"""The policy at an instant: its unexpired rules, the mode of each namespace, and its revision."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from gatekeeper_py.live import CacheCounts, Snapshot
 
 FIELDS: Final = {field.name for field in dataclasses.fields(Rule)}
 PLACE: Final = {"list", "index"}
-"""Where a rule stands, not what it says."""
+"""Fields with the position of a rule, not its content."""
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 VALUES: Final[Mapping[str, tuple[str, bool]]] = {
@@ -35,13 +35,13 @@ VALUES: Final[Mapping[str, tuple[str, bool]]] = {
     "verify": ("true", True),
     "pin": ("true", True),
 }
-"""A value of each optional field as YAML, and whether a call can change the answer because of it.
+"""A value of each optional field as YAML, and whether the field can change the answer of a call.
 
-``on_error`` needs ``verify``, and changes nothing alone.
+``on_error`` needs ``verify``, and has no effect alone.
 """
 
 LOOKED_UP: Final = {"verify", "pin"}
-"""What a rule looks up is left to the webhook."""
+"""Fields with look-ups, which are left to the webhook."""
 
 ELSEWHERE: Final = "team-b"
 LATER: Final = datetime(2026, 7, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Rules: when they live, where they apply, and finding the first."""
+"""Rules: when they expire, where they apply, and which one is the first to match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports as requests: what is sent, what is deleted, and what happens when one of them fails."""
+"""The requests that write and delete reports, and their failures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLICY = parse_policy(policy_text("namespaces: [{names: [sandbox], mode: warn}]\
 
 
 class FakeApi:
-    """Objects by path, as the API server has them; ``broken`` are paths whose writes fail."""
+    """Objects by path, as on the API server. Writes to the paths in ``broken`` fail."""
 
     def __init__(self, *kinds: ReportApi) -> None:
         self.kinds = kinds
@@ -223,7 +223,7 @@ async def test_a_write_that_fails_does_not_keep_others_from_being_written() -> N
 
 
 class TestEvents:
-    """About controllers whose Pods would get warnings."""
+    """Events about controllers whose Pods would get warnings."""
 
     @staticmethod
     def owner(number: int) -> Owner:

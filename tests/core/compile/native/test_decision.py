@@ -22,7 +22,7 @@ from skipping import entry
 
 
 def costing(costs: Sequence[int]) -> Condition:
-    """A condition with the sum of costs, for all images together."""
+    """Return a condition with this total cost for all images."""
     return lambda name: Part(str(sum(costs)), sum(costs) if name.longest else 0)
 
 

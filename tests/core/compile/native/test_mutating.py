@@ -1,6 +1,6 @@
-"""A native MutatingAdmissionPolicy: its objects, and what it makes of Pods against the mutating webhook.
+"""A native MutatingAdmissionPolicy: its objects, and its Pods compared with those of the mutating webhook.
 
-The evaluated tests need Go and the Go modules of the end-to-end tests' Kubernetes; they are skipped without.
+The evaluated tests need Go and the Go modules of the end-to-end tests' Kubernetes, or they are skipped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from natively import specs, without_error
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import Document, images
 
-pytestmark = pytest.mark.timeout(900)  # the first run compiles what the control plane's build has not
+pytestmark = pytest.mark.timeout(
+    900
+)  # the first run compiles packages that the control plane's build has not compiled
 
 SECRETS: Final = """
 mirrors:
@@ -78,7 +80,7 @@ def by_the_native_policy(evaluator: Evaluator, policy: Policy, review_document: 
 
 
 def assert_same(evaluator: Evaluator, policy: Policy, review_document: Document) -> bool:
-    """Compare both, and return whether something was rewritten."""
+    """Check that both results are equal; return whether something was rewritten."""
     expected = by_the_webhook(policy, review_document)
     assert by_the_native_policy(evaluator, policy, review_document) == expected
     return expected != stored(review_document["request"]["object"])
@@ -294,7 +296,7 @@ def test_the_annotations_may_be_as_large_as_an_api_server_takes(evaluator: Evalu
     ],
 )
 def test_with_a_record_in_another_form_nothing_is_rewritten(evaluator: Evaluator, value: str) -> None:
-    """The webhook would. Then the Pod is judged as it was written."""
+    """The webhook would rewrite it. The Pod is then judged as written."""
     review_document = review(pod("nginx", metadata=annotated(value)))
     assert by_the_native_policy(evaluator, parsed(), review_document) == stored(
         review_document["request"]["object"]

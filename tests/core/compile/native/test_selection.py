@@ -242,6 +242,6 @@ def test_every_field_of_the_document_has_a_position() -> None:
         "namespaces",
         "mirrors",
         "resources",
-        "registries",  # only says how look-ups are made
+        "registries",  # only configures look-ups
         "message",
     }

@@ -136,7 +136,7 @@ def test_modes_are_validation_actions(
 
 def test_images_on_the_fast_path_are_not_evaluated_again() -> None:
     assert "a[.]io/" in variables(compiled()[0])["unclear"]
-    # Of "foo:443/" no image can be written in full, so nothing is pre-approved.
+    # No image of "foo:443/" can be written in full, so nothing is pre-approved.
     assert variables(compiled(allow="['foo:443/']")[0])["unclear"] == (
         "variables.changed.filter(i, variables.few).map(i, [i, i])"
     )
@@ -173,7 +173,7 @@ def test_rules_without_room_are_refused_by_name() -> None:
     first, *_, last = refused.value.refusals
     assert len(refused.value.refusals) == MAX_SHOWN + 1
     assert first.why == TOO_LARGE
-    # The first one that is named is the first one that does not fit.
+    # The first rule in the message is the first one that does not fit.
     number = int(first.part.split("[")[1].split("]")[0])
     assert 10 < number < count
     compiled(f"deny: [{many('*.d{}.io/x*', number)}]\n")

@@ -35,7 +35,9 @@ from natively import Document, Verdict, validated
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import any_text, images, varied_images
 
-pytestmark = pytest.mark.timeout(900)  # the first run compiles what the control plane's build has not
+pytestmark = pytest.mark.timeout(
+    900
+)  # the first run compiles packages that the control plane's build has not compiled
 
 ROOT: Final = Path(__file__).parents[4]
 VECTORS: Final[list[str]] = [
@@ -83,7 +85,7 @@ def undated(a_document: Document) -> Document:
 
 
 def asked_about(data: st.DataObject, policy: Policy, namespace: str) -> Document:
-    """Draw a review of a Pod or a workload; on UPDATE some of its images were there before."""
+    """Draw a review of a Pod or a workload; on UPDATE the old object has some of its images."""
     kind = data.draw(st.sampled_from(["Pod", "Pod", "Pod", *WORKLOADS]), label="kind")
     drawn = images_near(compile_fastpath(policy, INSTANT), data)
     shown = [image for image in drawn if _is_unicode(image)] or [GOOD]
@@ -158,7 +160,7 @@ def test_a_backstop_never_rejects_what_the_webhook_allows(
     looks_up: bool,  # noqa: FBT001
     data: st.DataObject,
 ) -> None:
-    """At every instant from its compilation on."""
+    """This holds at every instant from its compilation on."""
     document = {**a_document, "mode": mode, "namespaces": exceptions}
     if looks_up:
         document["allow"] = [_looked_up(rule) for rule in document["allow"]]
@@ -220,7 +222,7 @@ def assert_read_alike(evaluator: Evaluator, written: list[str]) -> None:
 
 @pytest.mark.parametrize("path", REALISTIC, ids=lambda path: path.stem)
 def test_realistic_policies(evaluator: Evaluator, path: Path) -> None:
-    """Each can be expressed, unless a rule of it expires; then a backstop can."""
+    """Each policy can be expressed unless one of its rules expires; then its backstop can."""
     text = path.read_text(encoding="utf-8")
     policy = parse_policy(text)
     dated = any(rule.until is not None for rule in (*policy.allow, *policy.deny))
@@ -303,7 +305,7 @@ def test_what_is_judged(evaluator: Evaluator, review_document: Document, verdict
     ("count", "verdict"),
     [
         pytest.param(500, "allowed", id="compared"),
-        # In another order, and too many to compare: every image counts as new.
+        # The images have another order and are too many to compare, so all count as new.
         pytest.param(501, "denied", id="too-many-to-compare"),
     ],
 )
@@ -349,7 +351,7 @@ def test_the_worst_object_is_judged_within_the_cost_limits(
     assert answer.verdict == "denied"
     assert message in answer.message
     if message:
-        # A backstop cannot judge it, and so it does not reject it.
+        # A backstop cannot judge it, so it does not reject it.
         assert validated(evaluator, of(MANY_RULES, backstop=True), review_document) == Verdict("allowed")
 
 

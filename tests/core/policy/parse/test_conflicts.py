@@ -1,4 +1,4 @@
-"""Mirrors that contradict each other: found by looking prefixes up, whatever their number and length."""
+"""Contradicting mirrors are found by prefix look-ups, for any number and length of prefixes."""
 
 from __future__ import annotations
 

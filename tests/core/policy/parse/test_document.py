@@ -1,4 +1,4 @@
-"""The policy document (docs/policy.md, "Fields"): what is accepted, and every problem with its place."""
+"""The policy document (docs/policy.md, "Fields"): accepted values, and every problem with its position."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ message: "ask #platform"
 
 
 def problems(text: str) -> list[tuple[str, str, int]]:
-    """Code, path and line of each problem of a whole document."""
+    """Return code, path and line of each problem of a whole document."""
     with pytest.raises(PolicyError) as caught:
         parse_policy(text)
     return [(f.code, f.path, f.line) for f in caught.value.findings]
 
 
 def in_policy(more: str, **options: str) -> list[tuple[str, str, int]]:
-    """The same, for what follows a sound document's four lines (so that it starts at line 5)."""
+    """Return the problems of text after a good document's four lines, so the text starts at line 5."""
     return problems(policy_text(more, **options))
 
 
 def in_allow(entry: str) -> list[tuple[str, str, int]]:
-    """The same, for an entry of ``allow`` that stands at line 5, after a sound one."""
+    """Return the problems of an entry of ``allow`` at line 5, after a good entry."""
     return problems(policy_text(allow=f"[a.io,\n{entry}]"))
 
 

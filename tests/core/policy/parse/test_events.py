@@ -14,14 +14,14 @@ from gatekeeper_py.core.policy.parse.positions import as_findings
 
 
 def value_of(reader: Reader, node: Node) -> Any:
-    """The whole value of a node as Python has it."""
+    """Return the complete value of a node as Python objects."""
     if node.kind == "mapping":
         return {key: value_of(reader, child) for key, child in reader.entries()}
     return [value_of(reader, child) for child in reader.items()] if node.kind == "list" else node.value
 
 
 def read(text: str) -> tuple[Any, tuple[Finding, ...]]:
-    """The value of a text and the problems with it; no value when it cannot be read."""
+    """Return the value of a text and its problems; the value is ``None`` when the text cannot be read."""
     remarks = Remarks()
     try:
         reader = Reader(text, remarks)
@@ -35,7 +35,7 @@ def read(text: str) -> tuple[Any, tuple[Finding, ...]]:
 
 
 def problems(text: str) -> list[tuple[str, str, int]]:
-    """Code, path and line of each finding."""
+    """Return code, path and line of each finding."""
     return [(f.code, f.path, f.line) for f in read(text)[1]]
 
 

@@ -1,7 +1,7 @@
 """Work on a document grows at most linearly with any of its texts and of its lists.
 
-Quick first: CPU time for a text and for one four times as long. What looks worse than linear is then
-measured carefully, in instructions, CPU time and memory (``growth``).
+A quick check comes first: CPU time for a text and for one four times as long. A result worse than linear is
+then measured carefully, in instructions, CPU time and memory (``growth``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SUSPICIOUS_SECONDS: Final = 0.02
 """A quadratic search takes seconds for 64 KiB."""
 
 SUSPICIOUS_RATIO: Final = 8
-"""Of a text to one four times shorter: halfway, as factors go, between linear and quadratic."""
+"""Limit of the ratio to a text four times shorter: the geometric mean of linear and quadratic growth."""
 
 
 def judge(text: str) -> None:
@@ -127,7 +127,7 @@ FILLS: Final = (
     ),
     *("\xe9", "\U0001f600", "%TAG", "&a ", "*a ", "!a "),
 )
-"""What a text is filled with: each has been the worst case of some parser."""
+"""Fillings of a text. Each was the worst case of some parser."""
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -217,13 +217,13 @@ WILDCARDS: Final = [
     pytest.param("a.io/aaaaaa*{}*:aaaaaa*{}*", id="paths-and-tags"),
     pytest.param("{{image: a.io, namespaces: ['aaaaaa*{}*', 'b*']}}", id="namespaces"),
 ]
-"""Rules that are hard to tell apart."""
+"""Rules that are hard to distinguish."""
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("rule", WILDCARDS)
 def test_wildcards_are_compared_within_a_bound(rule: str) -> None:
-    """A few are compared each with each. Of many, no more are compared than a lint may compare in all."""
+    """Few wildcards are compared pairwise. For many, the total number of comparisons is bounded."""
 
     def calls(number: int) -> int:
         rules = "".join(f"\n- {quoted(rule.format(i, i))}" for i in range(number))

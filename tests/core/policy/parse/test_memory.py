@@ -22,12 +22,12 @@ NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SIZE: Final = 128 * 1024
 
 MAX_STORED: Final = 128 * 1024
-"""Bytes of the findings that stay while a document stands refused: 101 of at most 540 characters, each with
-its objects."""
+"""Size of the findings that are kept of a refused document: 101 of at most 540 characters, with their
+objects."""
 
 
 def filled(before: str, unit: Callable[[int], str], after: str = "") -> str:
-    """A document of about ``SIZE`` characters."""
+    """Return a document of about ``SIZE`` characters."""
     parts = [before]
     size = len(before)
     number = 0
@@ -93,7 +93,7 @@ BAD: Final = {
 
 
 def peak_of(text: str) -> int:
-    """The most bytes that parsing a document takes at once."""
+    """Return the peak memory of parsing a document, in bytes."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -113,7 +113,7 @@ def findings_of(text: str) -> tuple[Finding, ...]:
 
 @pytest.fixture(scope="module")
 def good_peak() -> int:
-    parse_policy(policy_text())  # what is imported and compiled at first does not count
+    parse_policy(policy_text())  # the first run imports and compiles, so it does not count
     return max(peak_of(text) for text in GOOD.values())
 
 

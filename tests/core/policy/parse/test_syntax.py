@@ -1,4 +1,4 @@
-"""Text that is not YAML is explained in plain words, at the place that a person must change."""
+"""An error in YAML is explained at the position that must be changed."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def findings(text: str, max_bytes: int = MAX_FILE_BYTES) -> tuple[Finding, ...]:
 
 
 def padded(size: int, character: str = "x") -> str:
-    """A good document of so many bytes of UTF-8."""
+    """Return a good document of this many bytes of UTF-8."""
     text = policy_text() + "# "
     return text + character * ((size - len(text)) // len(character.encode()))
 
@@ -61,7 +61,7 @@ def test_characters_that_no_text_may_hold(character: str, before: str, column: i
 
 
 def test_every_character_with_the_property_bidi_control_is_refused() -> None:
-    """Unicode's data in Python has the classes of bidirectional controls, but not the property."""
+    """Python's Unicode data has the classes of bidirectional controls, but not this property."""
     classes = {"LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     controls = [chr(n) for n in range(sys.maxunicode + 1) if unicodedata.bidirectional(chr(n)) in classes]
     assert set(controls) <= set(BIDI_CONTROLS)
