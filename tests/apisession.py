@@ -1,4 +1,4 @@
-"""A plain session with a fake API server, in place of one made from a cluster configuration."""
+"""A simple session with a fake API server, instead of one made from a cluster configuration."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ HOSTILE: Final = (
 
 
 def tally_of(policy: Policy, runs: Iterable[Run]) -> Tally:
-    """Judge what runs as the audit does; the namespace ``kube-system`` is exempt."""
+    """Judge running images as the audit does; the namespace ``kube-system`` is exempt."""
     compiled = policy.at(INSTANT)
     tally = Tally(keep_approved=True)
     for namespace, kind, name, image in runs:

@@ -1,4 +1,4 @@
-"""The work of a test: little in a quick run, much in a long one (`make test-long`)."""
+"""The number of examples of a test: few in a quick run, many in a long one (`make test-long`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import settings
 
 
 def is_long() -> bool:
-    """Whether this is a long run, which the hypothesis profile ``long`` selects."""
+    """Return whether this is a long run, which the hypothesis profile ``long`` selects."""
     return settings.get_current_profile_name() == "long"
 
 

@@ -20,13 +20,13 @@ mirrors:
 
 
 def policy_text(more: str = "", *, mode: str = "enforce", allow: str = "[registry.corp.io]") -> str:
-    """A policy document; ``more`` holds its other fields."""
+    """Return a policy document; ``more`` holds its other fields."""
     return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: {mode}\nallow: {allow}\n{more}"
 
 
 @cache
 def policy(more: str = "", *, mode: Mode = "enforce", allow: str = "[registry.corp.io]") -> CompiledPolicy:
-    """The same, compiled as of ``INSTANT``."""
+    """Return the same policy, compiled at ``INSTANT``."""
     return parse_policy(policy_text(more, mode=mode, allow=allow)).at(INSTANT)
 
 
@@ -35,12 +35,12 @@ def container(image: Any = "registry.corp.io/web:1", name: Any = "web", **more: 
 
 
 def pod_spec(*images: Any, **more: Any) -> dict[str, Any]:
-    """A pod spec with a container for each image, named ``c0``, ``c1`` and so on."""
+    """Return a pod spec with a container for each image, named ``c0``, ``c1`` and so on."""
     return {"containers": [container(image, f"c{i}") for i, image in enumerate(images)], **more}
 
 
 def pod(*images: Any, metadata: Any = None, **spec: Any) -> dict[str, Any]:
-    """A Pod with a container for each image and other fields of the spec."""
+    """Return a Pod with a container for each image and other fields of the spec."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -50,7 +50,7 @@ def pod(*images: Any, metadata: Any = None, **spec: Any) -> dict[str, Any]:
 
 
 def workload(kind: str, *images: Any, **spec: Any) -> dict[str, Any]:
-    """An object of one of the template kinds, its template as ``pod`` has it."""
+    """Return an object of one of the template kinds, with a template like that of ``pod``."""
     group, path = WORKLOADS[kind]
     holder: dict[str, Any] = pod_spec(*images, **spec)
     for field in reversed(path):
@@ -69,7 +69,7 @@ WORKLOADS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "Job": ("batch", ("spec", "template", "spec")),
     "CronJob": ("batch", ("spec", "jobTemplate", "spec", "template", "spec")),
 }
-"""Kind -> its group and where its pod spec is: the API reference, written down once more."""
+"""Group and path of the pod spec by kind: a second, independent copy of the API reference."""
 
 
 def review(
@@ -83,7 +83,7 @@ def review(
     username: str = "system:serviceaccount:kube-system:replicaset-controller",
     groups: tuple[str, ...] = ("system:authenticated",),
 ) -> dict[str, Any]:
-    """An AdmissionReview; group and kind are the object's unless they are given."""
+    """Return an AdmissionReview; group and kind default to those of the object."""
     if kind is None:
         group, _, version = obj["apiVersion"].rpartition("/")
         kind = (group, obj["kind"])

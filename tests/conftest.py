@@ -9,10 +9,11 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 LONG = (TESTS / "faults",)
-"""Tests that start real servers and load them. The attacks of ``exhaustion`` are marked one by one."""
+"""Folders with tests that start real servers and load them. Rows of ``exhaustion`` are marked
+individually."""
 BROWSER = TESTS / "pages"
 
-# An example that takes long on a busy machine has not failed, so no profile has a deadline. `make test-long`
+# A slow example on a busy machine is not a failure, so no profile has a deadline. `make test-long`
 # selects "long"; budget.py reads its name. An option on the command line wins over what is loaded here.
 settings.register_profile("quick", deadline=None)
 settings.register_profile("long", deadline=None, print_blob=True)
@@ -53,5 +54,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
-    """Whether golden files are written instead of compared."""
+    """Return whether golden files are written instead of compared."""
     return bool(request.config.getoption("--update-golden"))

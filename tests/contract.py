@@ -1,7 +1,7 @@
-"""What the API server, and our own interface, accept as the answer to an AdmissionReview.
+"""Check answers to AdmissionReviews against the rules of the API server and of our own interface.
 
-``check_response`` is written against the API server's webhook client and the interface page, not
-against the code that makes answers: every test that gets an answer, however it got it, asks here.
+``check_response`` is derived from the API server's webhook client and the interface page, not from the code
+that makes answers. Every test that gets an answer calls it.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Place = tuple[str | int, ...]
 
 
 class BrokenContract(AssertionError):
-    """The answer is one that the API server, or a user, would not take."""
+    """The API server or our interface does not allow the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the API server takes out of an answer.
+    """The values that the API server reads from an answer.
 
-    ``object`` is what it goes on with: the request's object with the patch applied, or as sent.
+    ``object`` is the resulting object: that of the request with the patch applied, or as sent.
     """
 
     allowed: bool
@@ -61,7 +61,7 @@ class Answer:
 
     @property
     def originals(self) -> dict[str, str]:
-        """The annotation that records what was rewritten, decoded."""
+        """Return the decoded annotation that records the original images."""
         recorded: dict[str, str] = json.loads(self.object["metadata"]["annotations"][ORIGINAL_IMAGES])
         return recorded
 
@@ -71,7 +71,7 @@ def check_response(
 ) -> Answer:
     """Check the answer to a request, as plain values or as the bytes of a body, and unpack it.
 
-    Raises ``BrokenContract`` at the first thing that is wrong.
+    Raises ``BrokenContract`` at the first violation.
     """
     review = _as_received(document)
     request = request_document["request"]
@@ -101,7 +101,7 @@ def check_response(
 
 
 def _as_received(document: dict[str, Any] | bytes) -> dict[str, Any]:
-    """The document as the other side reads it: UTF-8, an object, no NaN, no field twice."""
+    """Return the document as the receiver decodes it: UTF-8, an object, no NaN, no duplicate field."""
     body = document if isinstance(document, bytes) else json.dumps(document, allow_nan=False).encode()
     try:
         review = json.loads(
@@ -126,7 +126,7 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_status(response: dict[str, Any], *, allowed: bool) -> str:
-    """A denial is 403 Forbidden with a bounded text of printable lines; nothing else has a status."""
+    """Check that a denial is 403 with a bounded printable text, and other answers have no status."""
     if allowed:
         _require("status" not in response, "an allowed answer has a status")
         return ""
@@ -176,7 +176,7 @@ def _check_audit(annotations: Any) -> dict[str, str]:
 
 
 def _check_patch_fields(response: dict[str, Any], endpoint: Endpoint) -> tuple[dict[str, Any], ...]:
-    """The decoded operations; none when there is no patch."""
+    """Return the decoded operations; empty when there is no patch."""
     if "patch" not in response and "patchType" not in response:
         return ()
     _require(endpoint == "mutate", "the validating endpoint patches")
@@ -199,7 +199,7 @@ def _check_patch_fields(response: dict[str, Any], endpoint: Endpoint) -> tuple[d
 
 
 def _check_patch(patch: tuple[dict[str, Any], ...], request: dict[str, Any]) -> Any:
-    """The patched object, of which only images and their record may be other than before."""
+    """Return the patched object; check that only images and their record differ."""
     kind = request["kind"]
     _require((kind.get("group") or "", kind["kind"]) == ("", "Pod"), "something else than a Pod is patched")
     before = request.get("object")
@@ -221,7 +221,7 @@ def _check_patch(patch: tuple[dict[str, Any], ...], request: dict[str, Any]) -> 
 
 
 def _check_record(before: Any, after: Any, originals: dict[str, str]) -> None:
-    """The annotation holds what was rewritten, and keeps what it held if that was a record."""
+    """Check that the annotation records the rewritten images and keeps an earlier record."""
     recorded = _record(after)
     if recorded is None:
         _broken("the annotation is no mapping of paths to images")
@@ -257,7 +257,7 @@ def _is_image(place: Place) -> bool:
 
 
 def _is_record(place: Place, old: Any, new: Any) -> bool:
-    """Whether a change is the annotation's, together with the mappings it had to make around it."""
+    """Return whether a change is that of the annotation, including the mappings around it."""
     path = ("metadata", "annotations", ORIGINAL_IMAGES)
     if place == path:
         return isinstance(new, str)
@@ -271,7 +271,7 @@ def _is_record(place: Place, old: Any, new: Any) -> bool:
 
 
 def _differences(before: Any, after: Any) -> Iterator[tuple[Place, Any, Any]]:
-    """The deepest places at which two JSON values differ, with what stands there."""
+    """Yield the deepest paths at which two JSON values differ, with both values."""
     left: list[tuple[Place, Any, Any]] = [((), before, after)]
     while left:
         place, old, new = left.pop()
@@ -284,7 +284,7 @@ def _differences(before: Any, after: Any) -> Iterator[tuple[Place, Any, Any]]:
 
 
 def _path(place: Place) -> str:
-    """Return the path as people write it, and as the annotation has it."""
+    """Return the path in the notation of messages and of the annotation."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
 
 

@@ -1,4 +1,4 @@
-"""What docs/interface.md promises about log events and status codes; the helpers hold every answer to it."""
+"""Check log events and status codes against docs/interface.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Match conditions and policies as an API server evaluates them: its own code, asked over a pipe.
+"""Match conditions and policies as an API server evaluates them: its own code, called over a pipe.
 
 ``celoracle`` is compiled against the module files of the end-to-end tests' Kubernetes, so the
 release is named in one place. The binary is kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/celoracle``.
@@ -28,19 +28,19 @@ COST_LIMIT: Final = 1_000_000
 
 
 class UnavailableError(BuildError):
-    """There is no Go here, or not the modules, and nothing is fetched for these tests."""
+    """Go or the required modules are missing. These tests download nothing."""
 
 
 class RefusedError(ValueError):
-    """The API server would not take the condition, or would not decode the object."""
+    """The API server would refuse the condition, or could not decode the object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What came of one condition. ``matches`` is ``None`` when there was an error.
+    """The result of one condition. ``matches`` is ``None`` when there was an error.
 
-    ``sent`` is the object as a webhook would get it: what decoding and encoding make of it.
-    Times are in nanoseconds; ``compile`` is near nothing for an expression that was asked before.
+    ``sent`` is the object as a webhook would get it, after decoding and encoding. Times are in nanoseconds;
+    ``compile`` is close to zero for an expression that was evaluated before.
     """
 
     matches: bool | None
@@ -53,7 +53,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What an admission policy made of a request.
+    """The result of an admission policy for a request.
 
     It is ``skipped`` when a match condition is false. ``message`` is that of the validations that failed,
     ``patched`` the object as the mutations leave it, ``None`` without any.
@@ -84,7 +84,7 @@ class Evaluator:
     ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()  # it ends when there is nothing more to read
+        self._process.stdin.close()  # the process ends at the end of its input
         self._process.wait(timeout=10)
         self._process.stdout.close()
 
@@ -149,7 +149,7 @@ class Evaluator:
 
 
 def build() -> Path:
-    """The oracle's binary, compiled when it is not in the cache.
+    """Return the oracle's binary; compile it when it is not in the cache.
 
     Raises ``UnavailableError``, or ``BuildError`` when it does not compile.
     """

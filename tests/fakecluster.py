@@ -28,7 +28,7 @@ LISTS: Final = (
     "/apis/batch/v1/jobs",
     "/apis/batch/v1/cronjobs",
 )
-"""What every API server lists of the kinds that are audited, in the order in which it is asked."""
+"""The paths of the audited kinds that every API server lists, in the order of the requests."""
 
 TOKEN: Final = "secret-token"
 
@@ -43,7 +43,7 @@ class Answer:
 
 
 def status(code: int, message: str, *, token: str | None = None, reason: str = "") -> Answer:
-    """A Status object, with a continue token as of a list that expired."""
+    """Return a Status object, with a continue token as for an expired list."""
     metadata = {} if token is None else {"continue": token}
     return Answer(
         code,
@@ -66,11 +66,11 @@ class FakeCluster:
         self.lists: dict[str, list[dict[str, Any]]] = {path: [] for path in LISTS}
         self.documents: dict[str, dict[str, Any]] = {}
         self.script: defaultdict[str, deque[Answer | None]] = defaultdict(deque)
-        """Answers to the next requests of a path; ``None`` is the usual one."""
+        """Answers to the next requests of a path; ``None`` means the usual answer."""
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.page_size = 500
         self.silent_at: str | None = None
-        """A path whose requests are never answered."""
+        """Path whose requests are never answered."""
         self.is_silent = threading.Event()
         self.url = ""
 
@@ -78,7 +78,7 @@ class FakeCluster:
         self.lists.setdefault(path, []).extend(objects)
 
     def queries(self, path: str) -> list[dict[str, str]]:
-        """The queries that came for a path."""
+        """Return the queries of the requests for a path."""
         return [query for queries, query in self.requests if queries == path]
 
     @contextmanager
@@ -109,7 +109,7 @@ class FakeCluster:
             loop.close()
 
     def kubeconfig(self, directory: Path, *, token: str = TOKEN, context: str = "here") -> Path:
-        """A kubeconfig that leads here by its current context."""
+        """Return a kubeconfig whose current context is this server."""
         path = directory / "kubeconfig"
         document = {
             "apiVersion": "v1",

@@ -30,21 +30,21 @@ from budget import is_long
 T = TypeVar("T")
 
 TIMES: Final = 5
-"""The fastest of so many calls counts: whatever else the machine does only ever adds time."""
+"""The fastest of this many calls counts, because other load on the machine only adds time."""
 
 TRIES: Final = 3
-"""A comparison that fails is made again, so that one busy moment does not decide."""
+"""A failed comparison is repeated, so that one busy moment does not decide."""
 
 LONGEST_SECONDS: Final = 5.0 if is_long() else 1.0
-"""CPU time for each of the three comparisons; larger inputs are not tried when it is used up. Quadratic
-work is found long before."""
+"""Limit of CPU time for each of the three comparisons. Larger inputs are not tested after it is used up.
+Quadratic work is found long before."""
 
 
 @dataclass(frozen=True)
 class Measure(Generic[T]):
-    """What is compared. ``most`` is the allowed ratio between a size and the one four times smaller.
+    """A compared quantity. ``most`` is the allowed ratio between a size and the one four times smaller.
 
-    ``least`` hides fixed costs and noise: a smaller value counts as this much.
+    ``least`` hides fixed costs and noise: smaller values count as this value.
     """
 
     name: str
@@ -125,7 +125,7 @@ def instructions(work: Callable[[T], object], argument: T) -> int:
 
 
 def _peak(work: Callable[[T], object], argument: T) -> float:
-    """The most bytes that were allocated at once during a call."""
+    """Return the peak of allocated bytes during a call."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -138,7 +138,7 @@ def _peak(work: Callable[[T], object], argument: T) -> float:
 
 
 def _seconds(work: Callable[[T], object], argument: T) -> float:
-    """CPU time of this thread for one call, the least of several."""
+    """Return the CPU time of this thread for one call, the minimum of several."""
     gc.collect()
     gc.disable()
     try:

@@ -7,12 +7,12 @@ from typing import Final
 
 
 def repeated(item: str, ends: str = "[]") -> Callable[[int], str]:
-    """Make lists (or what has other ends) of about so many bytes from one item."""
+    """Return a function that repeats one item in a list, or between other ends, up to a size."""
     return lambda size: ends[0] + ",".join([item] * max(size // (len(item) + 1), 1)) + ends[1]
 
 
 def numbered(form: str, ends: str = "[]") -> Callable[[int], str]:
-    """As above, with a different number in each item: ``@`` in the form."""
+    """Return a function like ``repeated``, with a different number for ``@`` in each item."""
 
     def make(size: int) -> str:
         count = max(size // (len(form) + 6), 1)
@@ -66,4 +66,4 @@ VALUES: Final[dict[str, Callable[[int], str]]] = {
     "spaces": lambda size: " " * size + "1",
     "newlines": lambda size: "\n" * size + "1",
 }
-"""Name -> a JSON value of about a number of bytes."""
+"""Builders of a JSON value of about a given number of bytes, by name."""

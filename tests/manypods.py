@@ -22,7 +22,7 @@ sys.exit(code)
 
 
 class ManyPods(FakeCluster):
-    """Makes each page of Pods when it is asked for."""
+    """Makes each page of Pods when it is requested."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ManyPods(FakeCluster):
 
 
 def a_pod(number: int) -> dict[str, Any]:
-    """About 3 KiB of JSON, as Pods have once their status is there."""
+    """Return a Pod of about 3 KiB of JSON, the size of a Pod with its status."""
     return {
         "metadata": {
             "name": f"web-7d9f8b6c5d-{number:05}",
@@ -62,7 +62,7 @@ def a_pod(number: int) -> dict[str, Any]:
 
 
 def measured(directory: Path, *arguments: object) -> tuple[int, int, str]:
-    """Run a command. Return its exit code, its highest resident memory in KiB, and what it wrote."""
+    """Run a command. Return its exit code, its peak resident memory in KiB, and its output."""
     command = [sys.executable, "-c", DRIVER, *map(str, arguments)]
     done = subprocess.run(command, cwd=directory, capture_output=True, check=False, text=True)
     *_, memory = done.stderr.splitlines()

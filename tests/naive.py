@@ -1,8 +1,7 @@
-"""The decision about one image once more, written from docs/policy.md alone.
+"""A second implementation of the decision on one image, written from docs/policy.md alone.
 
-It shares nothing with the product: no parser, no pattern, no index. It reads the document as plain data,
-looks at every rule in turn, and is as slow as that. What it says is what tests of compiled policies are
-held against.
+It shares no code with the product: no parser, no pattern, no index. It reads the document as plain data,
+checks every rule in turn, and is slow. Tests of compiled policies compare their results with it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from evaluating import COST_LIMIT, Evaluator, Judgement
 
 BUDGET = 10 * COST_LIMIT
-"""Of all expressions of a policy together (apiserver, pkg/apis/cel/config.go)."""
+"""Cost limit of all expressions of a policy together (apiserver, pkg/apis/cel/config.go)."""
 
 Document = dict[str, Any]
 
@@ -35,7 +35,7 @@ def specs(documents: Iterable[Document], kind: str) -> Iterator[tuple[Document, 
 
 
 def validated(evaluator: Evaluator, documents: Iterable[Document], review: Document) -> Verdict:
-    """Return what ValidatingAdmissionPolicies make of a review. An error of an expression fails the test."""
+    """Return the result of ValidatingAdmissionPolicies for a review. An evaluation error fails the test."""
     for spec, actions in specs(documents, "ValidatingAdmissionPolicy"):
         judged = without_error(evaluator.judge(spec, review))
         if not judged.skipped and not judged.allowed:

@@ -1,4 +1,4 @@
-"""The text of a page, as its reader sees it."""
+"""The visible text of a page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Text(HTMLParser):
         if tag == "section":
             self._section = dict(attrs)["id"] or ""
             self.sections[self._section] = ""
-        if tag == "li":  # its end tag may be absent
+        if tag == "li":  # its end tag is optional
             self.handle_data("\n")
 
     def handle_endtag(self, tag: str) -> None:

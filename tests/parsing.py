@@ -1,4 +1,4 @@
-"""The parser without its process: the same messages, in the process of the test."""
+"""The parser without a child process: the same messages within the test process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gatekeeper_py.parser.program import judge
 
 
 class InProcessParser:
-    """Stands in for ``parser.process.Parser``.
+    """Replaces ``parser.process.Parser``.
 
-    ``parsed`` holds the documents it was given. What is put into ``failures`` is raised by the next ones.
+    ``parsed`` holds the received documents. The next calls raise the exceptions in ``failures``, and
     ``lint_failure`` is raised once a document has been fetched.
     """
 

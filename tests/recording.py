@@ -8,7 +8,7 @@ from documented import check_event
 
 
 class RecordingLog:
-    """Keeps events as ``(level, event, keys)``. An event that is not documented fails the test."""
+    """Keeps events as ``(level, event, keys)``. An undocumented event fails the test."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []

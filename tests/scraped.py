@@ -1,4 +1,4 @@
-"""A controller as a process, which cannot reach its API server: its metrics are complete all the same."""
+"""A controller process that cannot reach its API server; its metrics are still complete."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunningController:
 
 @contextmanager
 def start_controller(directory: Path) -> Iterator[RunningController]:
-    """Start a controller with everything that it can have; it ends with the context."""
+    """Start a controller with every option; it ends with the context."""
     kubeconfig = directory / "unreachable"
     kubeconfig.write_text(json.dumps(UNREACHABLE))
     command = [

@@ -1,4 +1,4 @@
-"""The screens on which pages are looked at, and what must hold on each."""
+"""The screen sizes on which pages are tested, and the checks for each."""
 
 from __future__ import annotations
 

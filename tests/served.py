@@ -1,4 +1,4 @@
-"""A running webhook, as the tests that talk to it see it."""
+"""A running webhook for tests."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Served:
     parser: InProcessParser
     fast: bool
     evicted: list[Evicted]
-    """Why connections had to make room."""
+    """The reasons of the evictions so far."""
 
     def metric(self, name: str, **labels: str) -> float:
-        """A sample's value, 0 when there is none."""
+        """Return the value of a sample; 0 when there is none."""
         value = self.metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels)
         return 0.0 if value is None else value
 
@@ -57,7 +57,7 @@ Start = Callable[..., Served]
 
 
 def families(exposition: bytes) -> dict[str, set[str]]:
-    """Names of the metrics in an exposition, each with its labels."""
+    """Return the names of the metrics in an exposition, each with its labels."""
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(exposition.decode()):
         for sample in family.samples:

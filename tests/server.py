@@ -1,4 +1,4 @@
-"""``python -m gatekeeper_py serve`` as a subprocess, and what there is to ask of it."""
+"""``python -m gatekeeper_py serve`` as a subprocess, with helpers for its log and listeners."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Server:
             time.sleep(0.02)
 
     def connect(self) -> http.client.HTTPSConnection:
-        """A connection to the webhook that verifies it by the authority it wrote."""
+        """Open a connection to the webhook, verified with the CA that it wrote."""
         host, port = self.address("webhook")
         context = ssl.create_default_context(cafile=self._ca)
         return http.client.HTTPSConnection(host, port, timeout=DEADLINE_SECONDS, context=context)
@@ -106,7 +106,7 @@ class Server:
             connection.close()
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of a health path."""
+        """Return the status and body of a health path."""
         connection = http.client.HTTPConnection(*self.address("health"), timeout=DEADLINE_SECONDS)
         try:
             connection.request("GET", path)
@@ -123,7 +123,7 @@ class Server:
         self.process.send_signal(number)
 
     def code(self) -> int:
-        """The exit code, once it has ended and all it wrote is read."""
+        """Wait for the end of the process and of its output; return the exit code."""
         code = self.process.wait(DEADLINE_SECONDS)
         for thread in self._threads:
             thread.join(DEADLINE_SECONDS)

@@ -59,7 +59,7 @@ def objection(
     endpoint: Endpoint,
     until: datetime | None = None,
 ) -> str:
-    """Return what a webhook would have said about a request that was skipped; empty when the law holds.
+    """Return the webhook's objection to a skipped request; empty when the law holds.
 
     In every mode, at every instant from the compilation until ``until``, whatever registries answer, by the
     product and by the second implementation of the decision.

@@ -1,4 +1,4 @@
-"""The contract checker is a test's judge, so broken answers must not pass it."""
+"""The contract checker must refuse every kind of broken answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def encoded(operations: Any) -> str:
 
 
 def answer_of(**fields: Any) -> dict[str, Any]:
-    """A good bare answer with some of its fields replaced; ``...`` removes one."""
+    """Return a minimal good answer with some fields replaced; ``...`` removes one."""
     response = {"uid": UID, "allowed": True, "auditAnnotations": AUDIT, **fields}
     return {
         "apiVersion": "admission.k8s.io/v1",
@@ -237,7 +237,7 @@ def test_the_checked_answer_is_returned() -> None:
     ],
 )
 def test_broken_answers_are_caught(document: Any, endpoint: Endpoint, reason: str) -> None:
-    """Each for the reason it is broken for."""
+    """Each is refused for its own mistake."""
     with pytest.raises(BrokenContract, match=reason):
         check_response(document, REQUEST, endpoint)
 

@@ -52,7 +52,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[str]:
-    """Every `$ gatekeeper-py …` of the console blocks."""
+    """Return every `$ gatekeeper-py …` command of the console blocks."""
     return [
         line.removeprefix("$ gatekeeper-py ")
         for block in blocks(text, "console")
@@ -62,7 +62,7 @@ def commands(text: str) -> list[str]:
 
 
 def shown(page: Path) -> list[Any]:
-    """The YAML documents of a page, as one parameter each."""
+    """Return the YAML documents of a page, each as a parameter."""
     return [
         pytest.param(block, id=f"{page.name}-{number}")
         for number, block in enumerate(blocks(page.read_text(encoding="utf-8"), "yaml"))
@@ -92,7 +92,7 @@ def test_every_command_of_the_readme_runs(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    # 1 is an answer, too: the examples show a refused image.
+    # 1 is also a valid exit code, because the examples show a refused image.
     assert run(shlex.split(command)) in {0, 1}
     assert capsys.readouterr().out
 
@@ -345,7 +345,7 @@ def test_the_interface_page_has_every_metric() -> None:
 
 
 def test_the_interface_page_names_events_and_status_codes() -> None:
-    """Helpers of the tests (``documented.py``) hold every event and answer that they see to the page."""
+    """Helpers of the tests (``documented.py``) check every event and answer against the page."""
     assert {"review", "policy_loaded", "fastpath_in_step"} <= LOG_EVENTS
     assert {200, 400, 413, 500} <= STATUSES
     with pytest.raises(AssertionError, match="odd_event"):

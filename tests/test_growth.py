@@ -38,7 +38,7 @@ def compare_every_pair(text: str) -> int:
 
 def cut_off_one_by_one(text: str) -> str:
     while text:
-        text = text[1:].lower()  # costs more than the coverage measurement of this line
+        text = text[1:].lower()  # takes more time than the coverage measurement of this line
     return text
 
 

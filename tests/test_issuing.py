@@ -18,7 +18,7 @@ NAMES = ("gk.ns.svc", "gk.ns", "127.0.0.1", "::1")
 
 
 def handshake(made: Issued, name: str, folder: Path, authority: bytes) -> None:
-    """Raises ``ssl.SSLError`` when a client that trusts the authority refuses the leaf."""
+    """Raise ``ssl.SSLError`` when a client that trusts the CA refuses the leaf."""
     (folder / "pair.pem").write_bytes(made.leaf + made.key)
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_side.load_cert_chain(folder / "pair.pem")

@@ -66,7 +66,7 @@ def test_long_text_is_not_kept() -> None:
 
 
 def test_a_long_namespace_is_not_kept() -> None:
-    """The API server has none over 63 characters; whoever else asks could fill the memory with them."""
+    """Real namespaces have at most 63 characters; other callers could fill the memory with long ones."""
     compiled = policy("deny: [{image: 'registry.corp.io/web', namespaces: [x*]}]\n")
     snapshot = Snapshot(compiled, 10, CacheCounts())
     for length in (63, MAX_CACHED_LENGTH + 1, 3_000_000):
@@ -96,7 +96,7 @@ def test_installing_swaps_the_snapshot_and_its_cache() -> None:
     live.install(Snapshot(policy(allow="[other.io]"), 10, counts))
     assert live.snapshot is not None
     assert not live.snapshot.decide(None, IMAGE).approved
-    # A review that started keeps the one it took.
+    # A review that has started keeps its snapshot.
     assert taken.decide(None, IMAGE).approved
 
 

@@ -1,4 +1,4 @@
-"""The command line installs and runs where there is no uvloop and none of the modules that only Unix has."""
+"""The command line installs and runs without uvloop and without the modules that only Unix has."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLATFORMS: Final = {
     "macos-arm": ({"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"}, "arm64"),
     "macos-intel": ({"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"}, "x86_64"),
 }
-"""What markers see on a platform, and how the tags of its wheels end."""
+"""The marker environment of each platform, and the suffixes of its wheel tags."""
 
 
 def without_unix(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

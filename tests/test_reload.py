@@ -1,4 +1,4 @@
-"""Text becomes the live policy, or the last good one stays and everybody is told."""
+"""A text becomes the live policy, or the last good policy stays and the refusal is reported."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def resident_bytes() -> int:
 
 @pytest.fixture
 def thawed() -> Iterator[None]:
-    """Unfreeze objects of earlier tests before, and of this test after."""
+    """Unfreeze the objects of earlier tests before the test, and its own objects afterwards."""
     gc.unfreeze()
     gc.collect()
     yield
@@ -303,7 +303,7 @@ def thawed() -> Iterator[None]:
 async def test_a_replaced_policy_is_freed_though_it_was_frozen(
     world: World, rule_count: int, policies: int
 ) -> None:
-    """The collector never looks at frozen objects, so a cycle or a reference too many would leak them."""
+    """The collector ignores frozen objects, so a cycle or a stray reference would leak them."""
     rules = "".join(f"\n  - r{number}.corp.io/team-{number % 50}/**" for number in range(rule_count))
     watched: list[weakref.ref[object]] = []
     frozen, resident = [], []
@@ -318,7 +318,7 @@ async def test_a_replaced_policy_is_freed_though_it_was_frozen(
             weakref.ref(world.live.snapshot.compiled.policy),
         ]
         assert await world.take((BAD, "a: [", None)[number % 3]) == "refused"
-        # Do not count what the test itself keeps.
+        # Do not count the references of the test itself.
         world.log.lines.clear()
         world.observer.__init__()  # type: ignore[misc]
         frozen.append(gc.get_freeze_count())
@@ -341,7 +341,7 @@ class _Cycle:
 
 @pytest.mark.usefixtures("thawed")
 async def test_garbage_that_waited_for_the_collector_is_not_frozen(world: World) -> None:
-    """Found by the soak: connections that ended badly stayed for ever when a policy was loaded after them."""
+    """The soak found this: connections that ended badly leaked when a policy was loaded after them."""
     cycle = weakref.ref(_Cycle())
     assert await world.take(GOOD) == "loaded"
     assert cycle() is None
@@ -349,7 +349,7 @@ async def test_garbage_that_waited_for_the_collector_is_not_frozen(world: World)
 
 @pytest.mark.usefixtures("thawed")
 async def test_compiled_policies_are_freed_when_rules_expire(world: World) -> None:
-    """The policy stays, and is compiled again without the rules that lapsed."""
+    """The policy stays, and is compiled again without the expired rules."""
     days = range(1, 21)
     rules = "".join(
         f"\n  - {{image: r{day}.io, until: {(START + timedelta(days=day)).isoformat()}}}" for day in days
@@ -454,7 +454,7 @@ class TestWhatIsParsed:
             "allow[0]",
             "colour",
         ]
-        # Once the key is gone, the text is parsed again: its refusal may have been for the key alone.
+        # Once the key is removed, the text is parsed again, because the key may have been its only problem.
         assert await world.take(GOOD) == "loaded"
 
 

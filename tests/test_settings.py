@@ -1,4 +1,4 @@
-"""Settings: what is accepted, and what is refused with its name."""
+"""Settings: accepted values, and refusals that name the option."""
 
 from __future__ import annotations
 

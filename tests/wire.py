@@ -1,4 +1,4 @@
-"""HTTP by hand: requests as bytes, so that what no client library sends can be sent too."""
+"""HTTP by hand: requests as bytes, so that tests can send what no client library sends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Final
 from documented import check_status
 
 DEADLINE_SECONDS: Final = 20.0
-"""For what is bound to happen; a test that waits for it has failed."""
+"""Deadline for conditions that must become true; reaching it is a failure."""
 
 JSON_TYPE: Final = ("Content-Type", "application/json")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response; names of headers in lower case."""
+    """A response. The names of headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -31,7 +31,7 @@ class Answer:
 
     @property
     def closes(self) -> bool:
-        """Whether it says that the connection ends with it; in HTTP/1.0 that goes without saying."""
+        """Return whether the response announces the end of the connection; HTTP/1.0 implies it."""
         default = "close" if self.version == "HTTP/1.0" else "keep-alive"
         return self.headers.get("connection", default).lower() == "close"
 
@@ -44,7 +44,7 @@ def request(
     headers: Iterable[tuple[str, str]] = (JSON_TYPE,),
     length: int | None = None,
 ) -> bytes:
-    """A request with a Content-Length, the body's unless given."""
+    """Return a request with a Content-Length; the default is that of the body."""
     size = len(body) if length is None else length
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {size}"]
     lines += [f"{name}: {value}" for name, value in headers]
@@ -52,7 +52,7 @@ def request(
 
 
 def chunked(chunks: Iterable[bytes], *, path: str = "/validate-image") -> bytes:
-    """A request whose body comes in chunks, without the last empty one."""
+    """Return a request with a chunked body, without the last empty chunk."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         "Transfer-Encoding: chunked\r\n\r\n"
@@ -95,7 +95,7 @@ class Connection:
         return await self.receive()
 
     async def ended(self) -> bool:
-        """Whether the server ends the connection, without anything more to read."""
+        """Return whether the server ends the connection without sending more."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             try:
                 return await self._reader.read() == b""
@@ -115,7 +115,7 @@ class Connection:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until something holds, or fail at the deadline."""
+    """Wait until a condition holds; fail at the deadline."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110 - there is nothing that would set an event
             await asyncio.sleep(0.01)

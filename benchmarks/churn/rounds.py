@@ -19,7 +19,7 @@ from benchmarks.churn.approval import DENIED_IMAGE
 from benchmarks.churn.cases import Case, Stage
 from benchmarks.churn.creating import Creation, Creators, Spoiled, write_bodies
 from benchmarks.churn.pods import Sidecar, bodies, pod
-from benchmarks.churn.site import Asking
+from benchmarks.churn.site import CreateProbe
 from benchmarks.goprogram import BuildError
 from tools.controlplane.build import BuildError as NoControlPlane
 from tools.controlplane.plane import ControlPlaneError
@@ -188,14 +188,14 @@ def await_effect(stage: Stage, case: Case) -> None:
     The API server learns of configurations after they were written, and of one that is gone after the next
     one. Raises Spoiled when it takes too long.
     """
-    asking = Asking(stage.site.plane)
+    probe = CreateProbe(stage.site.plane)
     deadline = time.monotonic() + _EFFECT_SECONDS
     try:
-        while problem := _problem(stage, case, asking):
+        while problem := _problem(stage, case, probe):
             if time.monotonic() > deadline:
                 raise Spoiled(f"not in effect after {_EFFECT_SECONDS:g} s: {problem}")
     finally:
-        asking.close()
+        probe.close()
 
 
 def _unlisted() -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _unlisted() -> dict[str, Any]:
     return denied
 
 
-def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
+def _problem(stage: Stage, case: Case, probe: CreateProbe) -> str | None:
     """Return how the answers to a few probes differ from the case, if they do.
 
     Between any two cases, an answer differs or the number of reviews does.
@@ -223,7 +223,7 @@ def _problem(stage: Stage, case: Case, asking: Asking) -> str | None:
     for kind, pods, statuses, each in kinds:
         before = stage.site.reviews()
         for body in pods:
-            status = asking.create(body)
+            status = probe.create(body)
             if status not in statuses:
                 return f"a Pod with an image that is {kind} is answered {status}"
         found = stage.site.reviews() - before

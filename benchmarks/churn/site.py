@@ -165,7 +165,7 @@ def with_policy(rendered: str, text: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-class Asking:
+class CreateProbe:
     """Dry-run creates over one connection that is kept."""
 
     def __init__(self, plane: ControlPlane) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from asking import validate
 from benchmarks import goprogram
 from benchmarks.contestant import Contestant, Launch
 from benchmarks.peers import BuildError, building, contestants, corpus, missing, roster
+from calling import validate
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 
 ROOT = Path(__file__).parents[2]

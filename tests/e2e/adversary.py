@@ -1,4 +1,4 @@
-"""Images that try to be taken for plainly approved ones, and Pods that hold them in every place."""
+"""Images that imitate pre-approved ones, and Pods that hold them in every field."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REPOSITORIES: Final = (
     "foo/app",
     "foo:443/app",
 )
-"""Each is plain, approved, denied or mirrored under some policy of the test, most are under several."""
+"""Each is pre-approved, approved, denied or mirrored under some policy of the test, most under several."""
 
 
 def _on(port: str) -> Callable[[str], str]:
@@ -102,18 +102,18 @@ USUAL: Final = (
         for end in ("", ":1.34", ":v2", ":latest", DIGEST)
     ),
 )
-"""Images that people run, most of them approved under some of ``examples/policies``."""
+"""Real images, most of them approved by some of ``examples/policies``."""
 
 
 def images() -> tuple[str, ...]:
-    """All of them, and the ecosystem's own vectors."""
+    """Return all of them, and the vectors of the ecosystem."""
     vectors = json.loads((Path(__file__).parents[1] / "data" / "references.json").read_text())["vectors"]
     made = (vary(name) for name in REPOSITORIES for vary in VARIANTS)
     return tuple(dict.fromkeys((*made, *(vector["input"] for vector in vectors), *USUAL)))
 
 
 def pods(name: str, turn: int, plain: str) -> Iterator[dict[str, Any]]:
-    """Two Pods for each image, which is in other places at each turn; the rest of a Pod is ``plain``."""
+    """Yield two Pods for each image, in varying fields; the other images are pre-approved."""
     for number, image in enumerate(images()):
         for place in (number + turn, number + turn + 2):
             yield _pod(f"{name}-{number}-{place}", PLACES[place % len(PLACES)](image, plain))
@@ -146,7 +146,7 @@ PLACES: Final[tuple[Callable[[str, str], dict[str, Any]], ...]] = (
 
 
 def _odd(plain: str) -> Iterator[dict[str, Any]]:
-    """Malformed lists."""
+    """Yield malformed lists."""
     yield {}
     yield {"containers": None}
     yield {"containers": []}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from e2e.faultcheck import extra_replica, fault_check
 from e2e.fixtures import control_plane, namespace, oldest, product, site, static_policies, wide
-from e2e.trial import newcomer, trial
 
 __all__ = [
     "control_plane",
+    "extra_replica",
+    "fault_check",
     "namespace",
-    "newcomer",
     "oldest",
     "product",
     "site",
     "static_policies",
-    "trial",
     "wide",
 ]

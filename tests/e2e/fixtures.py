@@ -24,18 +24,19 @@ CALLER: Final = "api-server"
 """The name in the client certificate of the API server."""
 
 CALLED_WITH_CERTIFICATE: Final = "127.0.0.1:18443"
-"""The webhook that gets it. No other process has the port in the network namespace of the tests."""
+"""The webhook that gets the certificate. No other process in the network namespace of the tests uses the
+port."""
 
 
 @pytest.fixture(scope="session")
 def static_policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the folders of static admission policies, which the API server reads as they change."""
+    """Return the parent folder of the static admission policies, which the API server watches."""
     return tmp_path_factory.mktemp("static-policies")
 
 
 @pytest.fixture(scope="session")
 def oldest(request: pytest.FixtureRequest) -> bool:
-    """Whether the control plane is of the oldest supported Kubernetes."""
+    """Return whether the control plane is of the oldest supported Kubernetes."""
     return bool(request.config.getoption("--oldest"))
 
 
@@ -43,13 +44,13 @@ def oldest(request: pytest.FixtureRequest) -> bool:
 def control_plane(
     tmp_path_factory: pytest.TempPathFactory, static_policies: Path, *, oldest: bool
 ) -> Iterator[ControlPlane]:
-    """The control plane that all tests of a run share; its logs stay in pytest's temporary directory.
+    """Start the control plane that all tests share; its logs stay in pytest's temporary directory.
 
-    Does not build the binaries: that takes minutes, and a test's timeout would end it half-way.
+    Does not build the binaries, because that takes minutes and would exceed the timeout of a test.
     """
     directory = tmp_path_factory.mktemp("controlplane")
     users = directory.with_name(f"{directory.name}-webhook-users")
-    # The oldest Kubernetes starts with the flag for static policies too, and ignores them.
+    # The oldest Kubernetes accepts the flag for static policies and ignores them.
     flags = admission_flags(static_policies, static_policies / "admission.json", users)
     plane = ControlPlane(cached(oldest=oldest), directory=directory, audit="Metadata", flags=flags)
     users.write_text(json.dumps(webhook_users(plane)), encoding="utf-8")  # JSON is YAML
@@ -58,7 +59,7 @@ def control_plane(
 
 
 def webhook_users(plane: ControlPlane) -> dict[str, Any]:
-    """The kubeconfig with which the API server shows one webhook a client certificate."""
+    """Return the kubeconfig with the API server's client certificate for one webhook."""
     shown = plane.authority.client(CALLER, file="webhook-caller")
     user = {"client-certificate": str(shown.certificate), "client-key": str(shown.key)}
     return {"apiVersion": "v1", "kind": "Config", "users": [{"name": CALLED_WITH_CERTIFICATE, "user": user}]}
@@ -66,7 +67,7 @@ def webhook_users(plane: ControlPlane) -> dict[str, Any]:
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """A namespace of the test's own with its default service account; its deletion is not waited for."""
+    """Create a namespace for the test with a default service account; delete it without waiting."""
     name = f"test-{uuid4().hex[:8]}"
     control_plane.make_namespace(name)
     yield name
@@ -75,21 +76,21 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def product(control_plane: ControlPlane) -> Iterator[Installed]:
-    """The overlay ``enforce``, armed, with three replicas and the controller."""
+    """Install the overlay ``enforce``, armed, with three replicas and the controller."""
     with installed(control_plane, "enforce") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def site(product: Installed) -> Iterator[Site]:
-    """The overlay ``fast-path`` applied over the installation."""
+    """Apply the overlay ``fast-path`` over the installation."""
     with fast_path(product) as found:
         yield found
 
 
 @pytest.fixture
 def wide(site: Site) -> Site:
-    """Mode ``enforce`` and the policy ``WIDE``, with the fast path in step."""
+    """Set mode ``enforce`` and the policy ``WIDE``, with the fast path in step."""
     site.product.set_mode("enforce")
     site.put_policy(WIDE)
     site.product.wait_not_mutating()

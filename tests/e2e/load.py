@@ -1,4 +1,4 @@
-"""A bounded load of Pod creations on the real API server, as many clients at once."""
+"""A bounded load of Pod creations on the real API server, by several clients at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SECONDS = 180.0
 
 @dataclass
 class Load:
-    """What happened: seconds since the start and status of each create, and who could not connect.
+    """The result of a load: the time and status of each create, and failed connections.
 
     ``answers`` holds (start, end, status, message) per request.
     """
@@ -28,7 +28,7 @@ class Load:
     broken: list[str] = field(default_factory=list)
 
     def failed(self, *, but: tuple[int, ...] = (201,)) -> list[tuple[float, float, int, str]]:
-        """Answers with another status than these."""
+        """Return the answers with a status other than these."""
         return [answer for answer in self.answers if answer[2] not in but]
 
 
@@ -36,7 +36,7 @@ class Load:
 def creating(
     plane: ControlPlane, namespace: str, document: dict[str, Any], *, clients: int = 4, pause: float = 0.01
 ) -> Iterator[Load]:
-    """Create this Pod again and again with dry-run while the body runs; at most three minutes.
+    """Create this Pod repeatedly in dry run while the body runs, for at most three minutes.
 
     Dry-run goes through admission like any create and stores nothing.
     """

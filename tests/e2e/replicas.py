@@ -1,4 +1,4 @@
-"""Replicas of the webhook, asked past the API server: for verdicts, and for what they say of themselves."""
+"""Replicas of the webhook, reached directly: their verdicts, logs and status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVER_NAME = f"gatekeeper-py.{NAMESPACE}.svc"
 
 @dataclass
 class Replica:
-    """A serving process: where it answers, and what it has logged since it was noted."""
+    """A serving process: its address, and its log since the start of the check."""
 
     address: str
     log_file: Path
@@ -30,12 +30,12 @@ class Replica:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         content = self.log_file.read_bytes()[self.skip :]
-        # The last line may still be half written, and other than JSON would be a traceback.
+        # The last line may be incomplete, and a line that is not JSON is part of a traceback.
         lines = [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
         return [line for line in lines if line["event"] == event]
 
     def writes(self, event: str) -> bool:
-        """Wait until it has logged such an event: lines are written a moment later."""
+        """Wait until the replica has logged such an event, because lines are written a moment later."""
         wait_until(lambda: self.logged(event), seconds=5, what=f"{event} logged")
         return True
 
@@ -58,8 +58,8 @@ class Replica:
 
 
 @dataclass
-class Asking:
-    """Asks replicas over TLS, again and again: verdicts as ``(address, image, allowed, revision)``."""
+class ReviewLoop:
+    """Sends reviews to replicas over TLS; ``verdicts`` holds ``(address, image, allowed, revision)``."""
 
     verdicts: list[tuple[str, str, bool, str]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Asking:
 
 
 def connected(address: str, trust: ssl.SSLContext) -> http.client.HTTPConnection:
-    """A connection as an API server makes it: to an address, under the Service's name."""
+    """Connect like an API server: to an address, with the Service's name."""
     plain = socket.create_connection((address, 8443), timeout=10)
     connection = http.client.HTTPConnection(address, 8443, timeout=10)
     connection.sock = trust.wrap_socket(plain, server_hostname=SERVER_NAME)
@@ -104,5 +104,5 @@ def ask(connection: http.client.HTTPConnection, image: str) -> tuple[int, dict[s
 
 
 def size(log: Path) -> int:
-    """Bytes of a log that may not be there yet."""
+    """Return the size of a log that may not exist yet, in bytes."""
     return log.stat().st_size if log.exists() else 0

@@ -1,4 +1,4 @@
-"""Definitions of the two report APIs, with the fields that matter here and the limits that they enforce."""
+"""Definitions of the two report APIs, with the relevant fields and their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give an API server objects in dry run, and compare what it would store with what was sent."""
+"""Send objects to an API server in dry run, and compare the stored objects with the sent ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOREIGN = ("cert-manager.io/", "monitoring.coreos.com/")
 def check_every_field(plane: ControlPlane, namespace: str, documents: list[dict[str, Any]]) -> None:
     """Fail if the API server does not know a field of an object, or drops it, or warns about it.
 
-    The field of a feature that is switched off is known, and dropped silently. Each object is created in
+    An API server knows the fields of disabled features, but drops them silently. Each object is created in
     this namespace, if it is in any, and under a name that is free.
     """
     for document in documents:

@@ -1,4 +1,4 @@
-"""A server with ``--client-ca`` answers an API server that shows its certificate, and no stranger."""
+"""A server with ``--client-ca`` answers only an API server with the right client certificate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tools.polling import wait_until
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 NAME = "with-client-certificate"
 OURS, OTHER = "registry.corp.example/web", "registry.corp.example/other"
-"""The policy of the installation, which may be in the cluster, approves both; ours approves one."""
+"""The policy of a shared installation would approve both; the policy of this test approves one."""
 
 HOST, PORT = CALLED_WITH_CERTIFICATE.split(":")
 

@@ -1,4 +1,4 @@
-"""What removes the webhook configurations and what does not; pauses, alarms, Events and drift."""
+"""Which events remove the webhook configurations; pauses, alarms, Events and drift."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_bad_pause_is_ignored_with_an_alarm_and_an_event(
 
 @contextmanager
 def actor(product: Installed) -> Iterator[list[int]]:
-    """What Azure Kubernetes Service does: adds its terms to every selector whenever they are missing.
+    """Act like Azure Kubernetes Service: add its terms to every selector that lacks them.
 
     Yields the number of times it had to write.
     """
@@ -173,7 +173,7 @@ def actor(product: Installed) -> Iterator[list[int]]:
                     product.plane.api("PUT", VALIDATING, live)
                     writes.append(live["metadata"]["generation"])
                 except ApiError:
-                    pass  # a conflict: it looks again
+                    pass  # a conflict: it reads the object again
 
     thread = threading.Thread(target=run)
     thread.start()

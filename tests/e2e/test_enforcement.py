@@ -46,7 +46,7 @@ def control(product: Installed, name: str) -> float:
 
 
 def restart(product: Installed) -> float:
-    """Kill the controller, so that it need not be waited for the next round; return the time."""
+    """Restart the controller, so that the next round starts at once; return the time."""
     (controller,) = product.controllers()
     since = time.time()
     product.kubelet.crash(controller)
@@ -71,7 +71,7 @@ def test_enforcement_is_proven_with_the_fast_path(wide: Site) -> None:
 
 
 def test_a_refusal_in_an_exempt_namespace_does_not_prove_enforcement(enforcing: Installed) -> None:
-    """The quota of the namespace refuses the Pod all the same, which proves nothing."""
+    """The quota of the namespace also refuses the Pod, which proves nothing."""
     before = enforcing.plane.api("GET", SETTINGS)["data"]["webhooks.yaml"]
     settings = {**(yaml.safe_load(before) or {}), "exemptNamespaces": ["gatekeeper-py-probe"]}
     enforcing.plane.api("PATCH", SETTINGS, {"data": {"webhooks.yaml": json.dumps(settings)}})
@@ -168,7 +168,7 @@ def scale(product: Installed, replicas: int) -> None:
 
 @pytest.fixture
 def unreachable(enforcing: Installed, namespace: str) -> Iterator[str]:
-    """A webhook that is never reached: ConfigMaps named ``open`` are admitted, others here are refused."""
+    """Register an unreachable webhook that admits ConfigMaps named ``open`` and refuses others here."""
     names = {"Ignore": "open.unreachable.example", "Fail": "closed.unreachable.example"}
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
     configuration = {

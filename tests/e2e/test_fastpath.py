@@ -1,4 +1,4 @@
-"""The fast path on a real API server: whom it spares, and what is asked about all the same."""
+"""The fast path on a real API server: the requests that it skips, and those that call the webhook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.installation.product import K8S, MUTATING, UNLISTED, VALIDATING, pod
 
 
 def test_under_the_policy_as_shipped_tagged_images_are_skipped(site: Site, namespace: str) -> None:
-    """Its rule against floating tags costs only these a call."""
+    """Because of its rule against floating tags, only images with such tags call the webhook."""
     assert site.metric('gatekeeper_py_fastpath_rules{endpoint="validating"}') == 2
     with site.asked(0):
         assert site.create(namespace, pod("tagged", "registry.corp.example/app:1.2")).status == 201
@@ -34,7 +34,7 @@ def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: 
     with wide.asked(0):
         for _ in range(20):
             assert wide.create(namespace, pod("plain", PLAIN)).status == 201
-    # By the validating one alone: without a mirror the other does nothing.
+    # Only the validating webhook: without a mirror the mutating one is never called.
     with wide.asked(1):
         assert wide.create(namespace, pod("upper-case", UPPER_CASE)).status == 201
     with wide.asked(1):

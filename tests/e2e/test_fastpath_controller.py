@@ -1,4 +1,4 @@
-"""The controller keeps the fast path in step on a real API server; what it may do, and what it leaves."""
+"""The controller keeps the fast path in step on a real API server; its rights, and its shutdown."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_edited_condition_is_repaired(wide: Site, edit: Callable[[Any], objec
 
 
 def test_an_api_server_refuses_an_expression_with_422(wide: Site) -> None:
-    """By this the controller tells it from a failure."""
+    """The status distinguishes a refusal from a failure."""
     live = wide.plane.api("GET", VALIDATING)
     live["webhooks"][0]["matchConditions"][1]["expression"] = "this is no expression"
     with pytest.raises(ApiError, match="422"):
@@ -115,7 +115,7 @@ def test_an_api_server_refuses_an_expression_with_422(wide: Site) -> None:
 
 
 def test_a_bad_document_disables_the_fast_path(wide: Site, namespace: str) -> None:
-    """Past the guard, as an administrator who deletes the guard first could do it."""
+    """The document bypasses the guard, as an administrator could do by deleting the guard first."""
 
     def slipped_in() -> bool:
         wide.plane.api("DELETE", VALIDATING)
@@ -154,7 +154,7 @@ def test_a_deleted_configmap_disables_the_fast_path(wide: Site, namespace: str) 
 
 @contextmanager
 def stopped_controller(site: Site) -> Iterator[None]:
-    """The controller does not run, and does not end."""
+    """Freeze the controller without ending it while the block runs."""
     process = site.product.controllers()[0].process
     process.send_signal(signal.SIGSTOP)
     try:
@@ -179,7 +179,7 @@ def test_a_removed_image_is_admitted_while_the_controller_is_stopped(wide: Site,
 
 
 def test_an_administrator_closes_the_gap_that_a_stopped_controller_leaves(wide: Site, namespace: str) -> None:
-    """With the command in docs/fast-path.md."""
+    """The administrator uses the command in docs/fast-path.md."""
     text = (K8S.parent / "docs/fast-path.md").read_text()
     command = re.search(r"kubectl (patch \S+ \S+) --type=json -p '(.*?)'", text, re.DOTALL)
     assert command is not None
@@ -246,7 +246,7 @@ def test_the_controller_can_create_pods_only_in_dry_run(wide: Site, controller: 
     document["spec"]["containers"][0]["securityContext"] = safe
     for where, identity, reason in (
         (PROBE_NAMESPACE, controller, "only in dry run"),
-        (PROBE_NAMESPACE, None, "exceeded quota"),  # whoever else has the right
+        (PROBE_NAMESPACE, None, "exceeded quota"),  # another identity with the right
         (namespace, controller, "forbidden"),
     ):
         done = wide.plane.kubectl(
@@ -257,7 +257,7 @@ def test_the_controller_can_create_pods_only_in_dry_run(wide: Site, controller: 
 
 
 def scale(site: Site, controllers: int) -> None:
-    """Run so many, and wait until they are ready."""
+    """Scale the controller to this many replicas, and wait until they are ready."""
     deployment = ("deployment/gatekeeper-py-controller", "-n", NAMESPACE)
     site.plane.kubectl("scale", *deployment, f"--replicas={controllers}")
     wait_until(
@@ -268,7 +268,7 @@ def scale(site: Site, controllers: int) -> None:
 
 
 def test_two_controllers_do_not_conflict(wide: Site, namespace: str) -> None:
-    """The one that leaves takes the condition out, the one that stays puts it back."""
+    """The controller that shuts down removes the condition, and the other one writes it again."""
 
     def spared() -> bool:
         before = wide.reviews()
@@ -296,7 +296,7 @@ def test_an_orderly_end_of_the_controller_leaves_no_condition(wide: Site) -> Non
 
 
 def test_leaving_the_fast_path(wide: Site) -> None:
-    """Another overlay over this one; the controller goes on without the option."""
+    """Another overlay replaces this one, and the controller runs without the option."""
     wide.plane.kubectl("apply", "-k", str(OVERLAYS / "enforce"))
     wide.wait_skipping_nothing()
 

@@ -77,7 +77,7 @@ POLICIES: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
     ),
 }
 
-"""Every image of the adversary is tried under each of these."""
+"""Each of these policies is tested with every image of the adversary."""
 
 ROOT: Final = Path(__file__).parents[2]
 MORE: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
@@ -144,7 +144,7 @@ MORE: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
         "deny: [{image: quay.io/org/**, until: 2020-01-01}, {image: ghcr.io/org/app, until: 2099-01-01}]",
     ),
 }
-"""A third of the images under each of these, and under the policies that people run."""
+"""Each of these, and each realistic policy, is tested with a third of the images."""
 
 
 def _text(mode: Mode, *fields: str) -> str:
@@ -171,7 +171,7 @@ class Result:
 
 
 class Clients:
-    """Sends Pods in dry run, each with an audit ID by which it is found again."""
+    """Sends Pods in dry run, each with an audit ID to find its audit event."""
 
     def __init__(self, site: Site, namespace: str) -> None:
         self.site = site
@@ -211,7 +211,7 @@ class Clients:
         return [Result(sent, status, stored, called[audit]) for sent, status, stored, audit in answers]
 
     def _asked(self, audits: set[str]) -> dict[str, frozenset[str]]:
-        """The endpoints of ours that each request came to, as the API server itself recorded."""
+        """Return which of our endpoints each request reached, from the API server's audit log."""
         found: dict[str, frozenset[str]] = {}
 
         def complete() -> bool:
@@ -231,7 +231,7 @@ class Clients:
 
 @pytest.fixture(scope="module")
 def totals() -> Iterator[Counter[str]]:
-    """The number of Pods by outcome, under all policies."""
+    """Count the Pods by outcome, under all policies."""
     counted: Counter[str] = Counter()
     yield counted
     sys.stderr.write(f"\nPods: {dict(sorted(counted.items()))}\n")
@@ -268,7 +268,7 @@ def test_skipped_pods_are_approved(site: Site, namespace: str, totals: Counter[s
 
 
 def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, totals: Counter[str]) -> None:
-    """Ephemeral containers, which no Pod is made with."""
+    """A Pod is never created with ephemeral containers; they are added later."""
     _, compiled = put(site, "registries")
     site.plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod("debugged", "quay.io/org/app"))
     results = Clients(site, namespace).debug("debugged", adversary.images())
@@ -284,7 +284,7 @@ def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, t
 
 
 def put(site: Site, name: str) -> tuple[FastPath, CompiledPolicy]:
-    """Put a policy in place and the fast path in step; return what to expect of them."""
+    """Apply a policy and wait for the fast path; return the expressions and the compiled policy."""
     policy, now = parse_policy(TEXTS[name]), datetime.now(UTC)
     site.product.set_mode(policy.mode)
     site.put_policy(policy.text)
@@ -301,7 +301,7 @@ def judge(
     namespace: str,
     registered: Sequence[Endpoint],
 ) -> None:
-    """Hold one answer to the law, and to the model of the expression."""
+    """Check one answer against the law and against the model of the expression."""
     if result.status in {400, 422}:
         return  # no Pod at all
     assert result.status in {201, 403}, result
@@ -327,7 +327,7 @@ def decoded(value: Any) -> Any:
 
 
 def images(document: dict[str, Any]) -> list[str]:
-    """Every image of a Pod that an API server took."""
+    """Yield every image of a Pod that an API server accepted."""
     found = [str(slot.value) for slot in slots(POD, document, {})]
     assert found
     return found

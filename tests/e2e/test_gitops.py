@@ -1,4 +1,4 @@
-"""A self-healing tool applies the manifests again and again, by force, while everything else changes.
+"""A self-healing tool repeatedly applies the manifests, by force, while everything else changes.
 
 It stands for Argo CD and Flux, which apply what is in Git with server-side apply. In Git is a kustomization
 as docs/install.md describes it: an overlay as shipped, a policy, and usually the patch that removes the key
@@ -109,7 +109,7 @@ def tool(wide: Site, tmp_path: Path) -> Iterator[Tool]:
 
 
 def held(tool: Tool, check: Callable[[], Any], what: str) -> None:
-    """Wait until something holds, and see that it still does after the manifests were applied twice."""
+    """Wait until a condition holds; check that it still holds after two more applications."""
     wait_until(check, seconds=SETTLE_SECONDS, what=what)
     tool.wait(2)
     assert check(), f"not any more: {what}"

@@ -67,7 +67,7 @@ def controller(product: Installed) -> Path:
 
 
 def tried(product: Installed, *arguments: str, document: Document, identity: Path | None = None) -> str:
-    """Send a document in dry run; return the error, empty if it is admitted."""
+    """Send a document in dry run; return the error, or an empty text if it is admitted."""
     done = product.plane.kubectl(
         *arguments,
         "--dry-run=server",
@@ -97,13 +97,13 @@ def release(product: Installed) -> None:
 def test_the_controller_may_write_whatever_the_settings_make_of_a_configuration(
     product: Installed, controller: Path, settings: WebhookSettings, conditions: Conditions
 ) -> None:
-    assert product.get(MUTATING) is None  # so this one is created, and the other is replaced
+    assert product.get(MUTATING) is None  # so that the first one is created and the second one is replaced
     apply = ("apply", "--server-side", "--force-conflicts")
     bundle = b"-----BEGIN CERTIFICATE-----\n"
     for build, command in ((validating, ("replace",)), (mutating, apply)):
         desired: Desired = build(TARGET, settings)
         document = desired.document(bundle, OWNER, conditions)
-        # The API server reads the bundle, and a real one is at hand.
+        # The API server parses the bundle, so it must be a real one.
         for webhook in document["webhooks"]:
             webhook["clientConfig"]["caBundle"] = product.plane.ca_bundle()
         assert tried(product, *command, document=document, identity=controller) == ""
@@ -112,7 +112,7 @@ def test_the_controller_may_write_whatever_the_settings_make_of_a_configuration(
 def test_the_controller_may_write_back_what_an_administrator_changed(
     product: Installed, controller: Path
 ) -> None:
-    """While it has no usable settings, it keeps rules and selectors, and renews only the certificate."""
+    """Without usable settings the controller keeps rules and selectors, and only renews the certificate."""
     before = live(product)
     edited = copy.deepcopy(before)
     edited["webhooks"][0]["rules"][0] |= {"apiGroups": ["*"], "operations": ["*"], "resources": ["*"]}
@@ -299,7 +299,7 @@ def test_other_service_accounts_of_the_namespace_are_free(product: Installed, ki
 
 def test_a_replicaset_of_the_controller_cannot_be_given_another_template(product: Installed) -> None:
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/replicasets"
-    # Those of earlier rollouts too, because they can be scaled up again.
+    # Including those of earlier rollouts, because they can be scaled up again.
     name = next(
         name
         for name in (each["metadata"]["name"] for each in product.plane.api("GET", path)["items"])

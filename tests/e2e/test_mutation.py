@@ -45,7 +45,7 @@ def test_toggling_to_mutate_registers_it_and_toggling_back_removes_it(
     assert created(enforcing, namespace)[0] == 1
     toggle(enforcing, "mutate")
     enforcing.wait_mutating()
-    # Once it is called active, the next Pod is rewritten: no wait here.
+    # Once the webhook is reported as active, the next Pod must be rewritten, so there is no wait here.
     assert created(enforcing, namespace) == (0, REWRITTEN)
     toggle(enforcing, "enforce")
     wait_until(lambda: enforcing.get(MUTATING) is None, seconds=30, what="the webhook removed")
@@ -56,7 +56,7 @@ def test_toggling_to_mutate_registers_it_and_toggling_back_removes_it(
 def test_pods_are_judged_as_written_until_the_webhook_is_registered(
     enforcing: Installed, namespace: str
 ) -> None:
-    """A dead controller: strict and visible, never an unapproved image; it catches up when it runs again."""
+    """While the controller is dead, no unapproved image is admitted; it catches up when it runs again."""
     for controller in enforcing.controllers():
         enforcing.kubelet.hold(controller.name.removeprefix("pod-"))
         enforcing.kubelet.crash(controller)

@@ -1,6 +1,6 @@
-"""Native policies on a real API server make of Pods and workloads what the webhook makes of them.
+"""Native policies on a real API server treat Pods and workloads as the webhook does.
 
-The webhook itself is paused: what a test sees is the native policy's own answer.
+The webhook is paused, so the tests see the answers of the native policies.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ USUAL: Final = (
         for end in ("", ":1.34", ":v2", ":latest", adversary.DIGEST)
     ),
 )
-"""Images that people run under the example policies."""
+"""Realistic images for the example policies."""
 
 
 class Answer(NamedTuple):
@@ -90,7 +90,7 @@ class Answer(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """``allowed``, ``denied``, ``warned``, or ``no object`` when the object itself is not acceptable."""
+        """Return ``allowed``, ``denied``, ``warned``, or ``no object`` when the object itself is invalid."""
         if self.status in {400, 422} and "ValidatingAdmissionPolicy" not in self.body.get("message", ""):
             return "no object"
         if self.status == 403:
@@ -103,7 +103,7 @@ class Answer(NamedTuple):
 def send(
     plane: ControlPlane, method: str, path: str, documents: Iterable[Document], *, kind: str = "json"
 ) -> list[Answer]:
-    """Send each document in dry run; answers are in the same order."""
+    """Send each document in dry run; return the answers in the same order."""
     connections: SimpleQueue[http.client.HTTPSConnection] = SimpleQueue()
     for _ in range(CLIENTS):
         connections.put(http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=60))
@@ -128,7 +128,7 @@ def send(
 
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The control plane without webhooks and, at the end, without native policies."""
+    """Pause the webhooks of the control plane; remove the native policies at the end."""
     namespace = f"/api/v1/namespaces/{NAMESPACE}"
     installed = control_plane.find(namespace) is not None
     if installed:
@@ -148,7 +148,7 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def places(plane: ControlPlane) -> Iterator[tuple[str, str]]:
-    """Two namespaces that the example policies know by their names; in the second they warn."""
+    """Create two namespaces that the example policies name; in the second one they warn."""
     names = (f"shop-{uuid4().hex[:8]}", f"sandbox-{uuid4().hex[:8]}-analytics")
     for name in names:
         plane.make_namespace(name)
@@ -159,7 +159,7 @@ def places(plane: ControlPlane) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def counted() -> Iterator[Counter[str]]:
-    """The number of objects by answer, under all policies."""
+    """Count the objects by answer, under all policies."""
     found: Counter[str] = Counter()
     yield found
     sys.stderr.write(f"\nobjects: {dict(sorted(found.items()))}\n")
@@ -174,7 +174,7 @@ def collection(kind: str) -> str:
 
 
 def rewrites(plane: ControlPlane) -> bool:
-    """Whether the API server has mutating admission policies; the oldest that is supported has none."""
+    """Return whether the API server has mutating admission policies; the oldest supported one has none."""
     return plane.find(collection("MutatingAdmissionPolicy")) is not None
 
 
@@ -188,7 +188,7 @@ def remove(plane: ControlPlane) -> None:
 def put(plane: ControlPlane, text: str, namespaces: Sequence[str], *, backstop: bool = False) -> Policy:
     """Apply the native policies of a document, and wait until the API server uses them in every namespace.
 
-    The document gets a message of its own, by which its native policy is recognised.
+    The document gets a unique message, which identifies its native policy.
     """
     marker = f"policy {uuid4().hex[:8]}"
     policy = parse_policy(f"{text}\nmessage: {marker}\n")
@@ -228,14 +228,14 @@ def in_use(
 
 
 class Expected(NamedTuple):
-    """What the webhooks would have answered: the verdict, and the object that would be stored."""
+    """The expected answer of the webhooks: the verdict, and the object that would be stored."""
 
     verdict: str
     stored: Document
 
 
 def expectation(policy: CompiledPolicy, sent: Document, namespace: str, *, oldest: bool = False) -> Expected:
-    """What the webhooks would answer, without the mutating one if the control plane is the oldest."""
+    """Return the answer of the webhooks, without the mutating one on the oldest control plane."""
     obj = {"apiVersion": "v1", "kind": "Pod"} | decoded(sent)
     if oldest and obj["kind"] == "Pod":
         obj["spec"] = without_image_volumes(obj["spec"])
@@ -254,7 +254,7 @@ def decoded(value: Any) -> Any:
 
 
 def without_image_volumes(spec: Document) -> Document:
-    """A pod spec as Kubernetes 1.30 decodes it: it knows no image volumes."""
+    """Return a pod spec as Kubernetes 1.30 decodes it, without image volumes."""
     if not isinstance(spec.get("volumes"), list):
         return spec
     volumes = [{key: value for key, value in each.items() if key != "image"} for each in spec["volumes"]]
@@ -395,7 +395,7 @@ deny: [{{image: quay.io/x-y/**, until: 2099-01-01}}, quay.io/org/bad]
 def test_a_static_policy_cannot_be_removed_by_a_request(
     plane: ControlPlane, namespace: str, static_policies: Path
 ) -> None:
-    """An administrator neither sees nor deletes it, and cannot create one of such a name."""
+    """An administrator can neither see nor delete it, nor create one with its name."""
     remove(plane)
     text = f"""{HEAD}mode: warn
 allow: [mirror.example]

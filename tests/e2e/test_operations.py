@@ -1,4 +1,4 @@
-"""The commands of docs/install.md, docs/operate.md and docs/on-call.md, run as they stand there."""
+"""The commands of docs/install.md, docs/operate.md and docs/on-call.md, run exactly as documented."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PAGES = [(DOCS / name).read_text(encoding="utf-8") for name in ("install.md", "o
 
 
 def section(title: str) -> list[list[str]]:
-    """The kubectl commands of one section, as argument lists."""
+    """Return the kubectl commands of one section, as argument lists."""
     return [shlex.split(line.removeprefix("kubectl ")) for line in lines(title)]
 
 
 def lines(title: str) -> list[str]:
-    """The kubectl commands of one section, as they are typed."""
+    """Return the kubectl commands of one section, as written."""
     (body,) = (
         page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
         for page in PAGES

@@ -1,4 +1,4 @@
-"""The webhook is down, wholly or in part: what the cluster can still do, and how it comes back."""
+"""The webhook is completely or partly down: what the cluster can still do, and how it recovers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_pods_are_refused_while_the_webhook_is_down_and_the_cluster_recovers_by_
     refused = _apply(product, namespace, pod("waits"))
     assert refused.returncode == 1
     assert "failed calling webhook" in refused.stderr
-    # Workload kinds fail open: their Pods are asked about later.
+    # Workload kinds fail open, because their Pods are reviewed later.
     assert _apply(product, namespace, deployment("later", UNLISTED)).returncode == 0
-    # Our own Pods and the policy can be changed without ourselves.
+    # The installation's own Pods and the policy can be changed without the webhook.
     product.plane.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gatekeeper-py")
     product.plane.kubectl("annotate", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE, "touched=yes")
     product.kubelet.release("gatekeeper-py-")

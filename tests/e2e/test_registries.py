@@ -1,4 +1,4 @@
-"""Look-ups in real registries, through a real API server: what is stored is what a registry has."""
+"""Look-ups in real registries through a real API server: stored images exist in a registry."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def stored_image(document: dict[str, Any]) -> str:
 
 
 def has_ca(product: Installed, server: Any) -> bool:
-    """Whether a replica has read the CA from the Secret, by its log."""
+    """Return whether a replica has loaded the CA from the Secret, from its log."""
     lines = product.plane.log(server.name).read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]
     return any(event["event"] == "registry_config_loaded" and event["cas"] for event in events)
 
 
 def secret_data(ca: trustme.CA, *hosts: str, password: str = PASSWORD) -> dict[str, str]:
-    """The data of the Secret."""
+    """Return the data of the Secret."""
     files = config_files(ca, *hosts, password=password)
     return {name: base64.b64encode(content).decode() for name, content in files.items()}
 

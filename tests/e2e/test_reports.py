@@ -46,7 +46,7 @@ namespaces:
 
 def _pod(name: str, *images: str) -> dict[str, Any]:
     containers = [{"name": f"c{i}", "image": image} for i, image in enumerate(images)]
-    # The gate keeps the scheduler and the simulated nodes out of it: nothing runs these Pods.
+    # The scheduling gate keeps the scheduler and the simulated nodes from running these Pods.
     spec = {"containers": containers, "schedulingGates": [{"name": "example.com/never"}]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
@@ -64,7 +64,7 @@ def _create(plane: ControlPlane, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def violations(product: Installed) -> Iterator[Installed]:
-    """10,000 images that the policy does not allow, and one that it allows in each namespace."""
+    """Create 10,000 images that the policy does not allow, and an allowed one in each namespace."""
     plane = product.plane
     product.set_mode("warn")
     for name in NAMESPACES:
@@ -112,7 +112,7 @@ def _served(plane: ControlPlane, name: str) -> bool:
         for each in (plural, f"cluster{plural}"):
             plane.api("GET", f"/apis/{group}/{version}/{each}")
     except ApiError:
-        return False  # discovery is some moments ahead
+        return False  # discovery shows the API some moments before it works
     return True
 
 
@@ -140,7 +140,7 @@ class Loop:
         raise AssertionError(self.lines)
 
     def next_change(self) -> dict[str, Any]:
-        """Return the next audit that wrote something. One that already ran may not have seen the change."""
+        """Return the next audit that wrote something. One in progress may miss the change."""
         audited = self.next("audited")
         if not any(audited[what] for what in ("created", "replaced", "deleted")):
             audited = self.next("audited")
@@ -149,7 +149,7 @@ class Loop:
 
 @pytest.fixture
 def audit(violations: Installed, tmp_path: Path) -> Iterator[Callable[..., Loop]]:
-    """Start the loop under its own identity; it has ended, with 0, when the test ends."""
+    """Start the loop with its own identity; check at the end of the test that it exits with 0."""
     plane = violations.plane
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
@@ -176,7 +176,7 @@ def audit(violations: Installed, tmp_path: Path) -> Iterator[Callable[..., Loop]
 
 
 def check_complete(found: list[dict[str, Any]]) -> None:
-    """Every violation stands in exactly one report, no report is too large, and passes are only counted."""
+    """Check that each violation is in exactly one report, no report is too large, and passes are counted."""
     ours = [report for report in found if report["metadata"]["namespace"] in NAMESPACES]
     seen = Counter(
         (result["resources"][0]["namespace"], result["resources"][0]["name"], result["properties"]["path"])
@@ -296,7 +296,7 @@ def test_the_components_run_as_a_deployment_and_record_events(violations: Instal
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
         f"components: [{relative}/reports, {relative}/report-events]\n"
     )
-    # A controller's Pod: its warnings reach nobody, since the mode is warn.
+    # The Pod has a controller, so no user sees its warnings in mode warn.
     deployment = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -1,4 +1,4 @@
-"""The webhook is rolled out anew, all replicas of it, while the cluster creates Pods."""
+"""All replicas of the webhook are rolled out again while the cluster creates Pods."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def _replica_sets(product: Installed) -> dict[str, int]:
 
 
 def _logged(product: Installed, process: str) -> list[dict[str, Any]]:
-    """The log of a Pod's process, an event a line."""
+    """Return the log events of a Pod's process."""
     text = product.plane.log(process).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 @pytest.fixture
 def probed(product: Installed) -> Installed:
-    """The installation, with new Pods unready until our kubelet's probe has found them ready.
+    """Keep new Pods of the installation unready until our kubelet's probe succeeds.
 
-    Without a word kwok calls a Pod ready at once, so a rollout would go on before the process listens.
+    By default kwok marks a Pod as ready at once, so a rollout would continue before the process listens.
     """
     hold = {"spec": {"template": {"metadata": {"annotations": {"controlplane/ready": "false"}}}}}
     product.plane.kubectl(

@@ -24,7 +24,7 @@ def _bundle(product: Installed) -> bytes:
 
 
 def _rotate_now(product: Installed) -> None:
-    """Have the controller renew at once: its settings come from its Deployment's arguments."""
+    """Make the controller renew at once, through the arguments of its Deployment."""
     product.plane.kubectl(
         "set", "env", "deployment/gatekeeper-py-controller", "-n", NAMESPACE,
         "GATEKEEPER_PY_RENEW_BEFORE_DAYS=89.99999", "GATEKEEPER_PY_SETTLE_SECONDS=2",
@@ -96,7 +96,7 @@ def test_a_controller_killed_at_any_step_continues_after_its_restart(
         def killed_until_promoted() -> bool:
             for each in product.controllers():
                 product.kubelet.crash(each)
-            # Each lives a little longer than the one before, so that they die at different steps.
+            # Each controller lives a little longer than the last one, so they are killed at different steps.
             enough = len(load.answers) + next(lives)
             wait_until(lambda: len(load.answers) > enough, seconds=30, what="creates meanwhile")
             return _secret(product)["tls.crt"] != old_leaf

@@ -35,7 +35,7 @@ SHIPPED = (K8S / "base/webhooks.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def enforcing(product: Installed) -> Iterator[Installed]:
-    """The shipped settings in mode enforce, before and after the test."""
+    """Restore the shipped settings in mode enforce before and after the test."""
     product.set_mode("enforce")
     yield product
     put(product, SHIPPED)
@@ -142,7 +142,7 @@ def test_an_audit_knows_what_the_webhook_does_not_review(enforcing: Installed, n
 
 
 def test_an_exempt_namespace_recovers_from_a_full_outage(enforcing: Installed, namespace: str) -> None:
-    """Like a network plug-in's Pods while no replica of the webhook runs."""
+    """The Pods of a network plug-in must start even if no replica of the webhook runs."""
     put(enforcing, f"exemptNamespaces: [{namespace}]")
     wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
     for server in enforcing.servers():

@@ -1,6 +1,6 @@
-"""What the policy's source needs is changed in the cluster: rights, tokens, and the ConfigMap itself.
+"""The prerequisites of the policy's source change: rights, tokens, and the ConfigMap itself.
 
-As in the faults of the API server, every review is answered meanwhile, and a change is felt afterwards.
+As during faults of the API server, every review is answered, and a later change is loaded.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 import time
 from contextlib import closing
 
-from e2e.newcomer import Newcomer
+from e2e.extrareplica import ExtraReplica
+from e2e.faultcheck import CONFIGMAP, PRESENT, FaultCheck, recreate, wait_until_logged
 from e2e.replicas import ask, connected
-from e2e.trial import CONFIGMAP, PRESENT, Trial, made_again, noticed
 from gatekeeper_py.core import parse_policy
 from tools.controlplane.components import API_ADDRESS
 from tools.installation.product import APPROVED, NAMESPACE, POLICY
@@ -26,116 +26,121 @@ ROLE = [
 ]
 
 
-def test_a_role_that_is_taken_away(trial: Trial, newcomer: Newcomer) -> None:
-    """A running replica goes on; one that starts without the right is not ready until it has it."""
-    crashed = trial.product.servers()[0]
-    replicas = trial.replicas()
+def test_a_role_that_is_taken_away(fault_check: FaultCheck, extra_replica: ExtraReplica) -> None:
+    """A running replica continues; one that starts without the right is not ready until it has it."""
+    crashed = fault_check.product.servers()[0]
+    replicas = fault_check.replicas()
     first, *steady = replicas
-    kept = {path: trial.plane.api("GET", path) for path in ROLE}
-    with newcomer:
-        wait_until(newcomer.replica.ready, seconds=30, what="the newcomer ready")
-        steady.append(newcomer.replica)
-        with trial.answering(steady) as asking:
+    kept = {path: fault_check.plane.api("GET", path) for path in ROLE}
+    with extra_replica:
+        wait_until(extra_replica.replica.ready, seconds=30, what="the extra replica ready")
+        steady.append(extra_replica.replica)
+        with fault_check.reviewing(steady) as reviews:
             for path in ROLE:
-                trial.plane.api("DELETE", path)
+                fault_check.plane.api("DELETE", path)
             try:
-                trial.product.kubelet.crash(crashed)
+                fault_check.product.kubelet.crash(crashed)
                 # A watch is authorized when it begins.
-                newcomer.way.cut()
-                noticed([first, newcomer.replica], "403 Forbidden: does the Role allow", times=2)
+                extra_replica.proxy.break_connections()
+                wait_until_logged(
+                    [first, extra_replica.replica], "403 Forbidden: does the Role allow", times=2
+                )
                 assert not first.ready()
-                with closing(connected(first.address, trial.trust)) as connection:
+                with closing(connected(first.address, fault_check.trust)) as connection:
                     status, answer = ask(connection, APPROVED)
                 assert (status, "error" in answer) == (503, True)
-                assert newcomer.replica.ready()
-                trial.still_answering(asking, steady)
+                assert extra_replica.replica.ready()
+                fault_check.wait_for_verdicts(reviews, steady)
             finally:
                 for path, document in kept.items():
-                    made_again(trial.plane, path, document)
-            trial.recovers([first, *steady], what="a Role that was taken away")
+                    recreate(fault_check.plane, path, document)
+            fault_check.check_recovery([first, *steady], what="a Role that was taken away")
 
 
-def test_a_token_that_is_refused(trial: Trial, newcomer: Newcomer) -> None:
-    """The ServiceAccount is made anew, so that every token of the old one is void."""
-    with newcomer:
-        wait_until(newcomer.replica.ready, seconds=30, what="the newcomer ready")
-        everybody = [*trial.replicas(), newcomer.replica]
-        with trial.answering(everybody) as asking:
-            account = trial.plane.api("GET", ACCOUNT)
-            trial.plane.api("DELETE", ACCOUNT)
-            made_again(trial.plane, ACCOUNT, account)
+def test_a_token_that_is_refused(fault_check: FaultCheck, extra_replica: ExtraReplica) -> None:
+    """The ServiceAccount is created again, so every token of the old one is invalid."""
+    with extra_replica:
+        wait_until(extra_replica.replica.ready, seconds=30, what="the extra replica ready")
+        everybody = [*fault_check.replicas(), extra_replica.replica]
+        with fault_check.reviewing(everybody) as reviews:
+            account = fault_check.plane.api("GET", ACCOUNT)
+            fault_check.plane.api("DELETE", ACCOUNT)
+            recreate(fault_check.plane, ACCOUNT, account)
             try:
-                # The API server remembers for ten seconds whom a token speaks for; a watch it asks only once.
-                wait_until(lambda: not newcomer.token_is_taken(), seconds=30, what="the old token refused")
-                newcomer.way.cut()
-                noticed([newcomer.replica], "401 Unauthorized", times=3)
-                trial.still_answering(asking, everybody)
+                # The API server caches a token's identity for ten seconds, and checks a watch only at its
+                # start.
+                wait_until(
+                    lambda: not extra_replica.token_is_valid(), seconds=30, what="the old token refused"
+                )
+                extra_replica.proxy.break_connections()
+                wait_until_logged([extra_replica.replica], "401 Unauthorized", times=3)
+                fault_check.wait_for_verdicts(reviews, everybody)
             finally:
-                # The kubelet brings a token before its predecessor ends.
-                newcomer.write_token()
-                trial.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py")
+                # The kubelet mounts a new token before the old one expires.
+                extra_replica.write_token()
+                fault_check.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py")
             pauses = [
                 line["retry_seconds"]
-                for line in newcomer.replica.logged("policy_source_failed")
+                for line in extra_replica.replica.logged("policy_source_failed")
                 if "401" in line["problem"]
             ]
             assert pauses[0] == 0, "the token is read again at once"
             assert all(pause >= 0.8 for pause in pauses[1:]), "but only once"
-            trial.recovers(everybody, what="a token that was refused")
+            fault_check.check_recovery(everybody, what="a token that was refused")
 
 
-def test_a_configmap_that_is_deleted(trial: Trial) -> None:
-    replicas = trial.replicas()
-    with trial.answering(replicas) as asking:
-        document = trial.plane.api("GET", CONFIGMAP)
-        trial.plane.api("DELETE", CONFIGMAP)
+def test_a_configmap_that_is_deleted(fault_check: FaultCheck) -> None:
+    replicas = fault_check.replicas()
+    with fault_check.reviewing(replicas) as reviews:
+        document = fault_check.plane.api("GET", CONFIGMAP)
+        fault_check.plane.api("DELETE", CONFIGMAP)
         try:
             wait_until(
-                lambda: all(trial.product.metric(each.address, PRESENT) == 0 for each in replicas),
+                lambda: all(fault_check.product.metric(each.address, PRESENT) == 0 for each in replicas),
                 seconds=20,
                 what="the policy known to be absent",
             )
-            trial.still_answering(asking, replicas)
+            fault_check.wait_for_verdicts(reviews, replicas)
             for replica in replicas:
                 (finding,) = replica.shown()["refused"]["findings"]
                 assert finding["message"] == f"ConfigMap {NAMESPACE}/{POLICY} was deleted"
                 assert replica.ready()
         finally:
-            made_again(trial.plane, CONFIGMAP, document)
-        trial.recovers(replicas, what="a ConfigMap that was deleted")
+            recreate(fault_check.plane, CONFIGMAP, document)
+        fault_check.check_recovery(replicas, what="a ConfigMap that was deleted")
 
 
-def test_a_configmap_of_the_same_name_elsewhere(trial: Trial, namespace: str) -> None:
+def test_a_configmap_of_the_same_name_elsewhere(fault_check: FaultCheck, namespace: str) -> None:
     """A user who can write other ConfigMaps cannot change the policy."""
-    replicas = trial.replicas()
-    serving = trial.product.revisions()
+    replicas = fault_check.replicas()
+    serving = fault_check.product.revisions()
     wide = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: warn\nallow: [quay.io]\n"
     foreign = parse_policy(wide).revision
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    with trial.answering(replicas) as asking:
-        trial.plane.api("POST", path, {"metadata": {"name": POLICY}, "data": {"policy.yaml": wide}})
+    with fault_check.reviewing(replicas) as reviews:
+        fault_check.plane.api("POST", path, {"metadata": {"name": POLICY}, "data": {"policy.yaml": wide}})
         other = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
-        trial.plane.api("POST", other, {"metadata": {"name": "other"}, "data": {"policy.yaml": wide}})
+        fault_check.plane.api("POST", other, {"metadata": {"name": "other"}, "data": {"policy.yaml": wide}})
         try:
-            # What was written before our own change would have been felt before it.
-            trial.recovers(replicas, what="ConfigMaps that are not ours")
+            # Changes written before our own would have been loaded before it.
+            fault_check.check_recovery(replicas, what="ConfigMaps that are not ours")
         finally:
-            trial.plane.api("DELETE", f"{other}/other")
+            fault_check.plane.api("DELETE", f"{other}/other")
     for replica in replicas:
         assert replica.writes("policy_loaded")
         assert len(replica.logged("policy_loaded")) == 1
-    assert serving.isdisjoint(trial.product.revisions())
-    assert foreign not in {revision for *_, revision in asking.verdicts}
+    assert serving.isdisjoint(fault_check.product.revisions())
+    assert foreign not in {revision for *_, revision in reviews.verdicts}
 
 
-def test_a_configmap_that_flaps(trial: Trial) -> None:
-    """Fifty changes a second, good ones and back; the last is what counts."""
-    replicas = trial.replicas()
+def test_a_configmap_that_flaps(fault_check: FaultCheck) -> None:
+    """Fifty changes a second between good and bad policies; the last one must be served."""
+    replicas = fault_check.replicas()
     changes = 150
-    writer = http.client.HTTPSConnection(*API_ADDRESS, timeout=30, context=trial.plane.tls)
+    writer = http.client.HTTPSConnection(*API_ADDRESS, timeout=30, context=fault_check.plane.tls)
     headers = {"Content-Type": "application/merge-patch+json"}
-    with trial.answering(replicas) as asking, closing(writer):
-        texts = [trial.next_text() for _ in range(changes)]
+    with fault_check.reviewing(replicas) as reviews, closing(writer):
+        texts = [fault_check.next_text() for _ in range(changes)]
         start = time.monotonic()
         for number, text in enumerate(texts):
             time.sleep(max(start + number / 50 - time.monotonic(), 0))
@@ -144,13 +149,15 @@ def test_a_configmap_that_flaps(trial: Trial) -> None:
             response.read()
             assert response.status == http.client.OK
         took = time.monotonic() - start
-        seconds = trial.felt(texts[-1], replicas, what="flapping", since=time.monotonic())
-        known = {parse_policy(text, "enforce").revision for text in [trial.text, *texts]}
-        assert {revision for *_, revision in asking.verdicts} <= known
+        seconds = fault_check.seconds_until_served(
+            texts[-1], replicas, what="flapping", since=time.monotonic()
+        )
+        known = {parse_policy(text, "enforce").revision for text in [fault_check.text, *texts]}
+        assert {revision for *_, revision in reviews.verdicts} <= known
     loaded = [len(replica.logged("policy_loaded")) for replica in replicas]
     assert all(count <= changes for count in loaded)
     assert not any(replica.failures() for replica in replicas)
     sys.stderr.write(
         f"\n{changes} changes in {took:.1f} s: the last felt after {seconds:.2f} s, {loaded} loaded, "
-        f"slowest answer {asking.slowest * 1000:.0f} ms\n"
+        f"slowest answer {reviews.slowest * 1000:.0f} ms\n"
     )

@@ -115,7 +115,7 @@ def patched(product: Installed, path: str, patch: Any, back: Any, problem: str) 
 
 @contextmanager
 def without_guard(product: Installed, data: dict[str, Any], problem: str) -> Iterator[str]:
-    """A policy past the guard, as an administrator could put it there."""
+    """Write a policy without the guard, as an administrator could."""
     before = product.plane.api("GET", CONFIGMAP)["data"]
     settings = product.plane.api("GET", SETTINGS)["data"]
     product.plane.api("PATCH", SETTINGS, {"data": {"webhooks.yaml": "policyGuard: {enabled: false}"}})

@@ -17,7 +17,7 @@ FLIPS = 20
 
 
 def _patch_mode(product: Installed, mode: str) -> float:
-    """Change the ConfigMap; answers when the API server had it."""
+    """Change the ConfigMap; return when the API server had stored it."""
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
     product.plane.api("PATCH", path, {"data": {"mode": mode}})
     return time.monotonic()
@@ -66,7 +66,7 @@ def test_a_bad_policy_leaves_the_last_good_one_serving(product: Installed, names
     good = product.policy_text()
     revision = product.revisions()
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
-    # Past the guard, as an administrator who deletes the guard first could do it.
+    # Without the guard, as an administrator could do by deleting the guard first.
     guard = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/image-validation-webhook"
     live = product.plane.api("GET", guard)
     try:

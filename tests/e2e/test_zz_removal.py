@@ -1,4 +1,4 @@
-"""The installation is deleted while the cluster creates Pods. Last, as it ends the shared installation."""
+"""The installation is deleted while the cluster creates Pods. Runs late, because this ends the shared one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_removal_under_load_fails_no_create_and_leaves_no_webhook(
 def test_the_cert_manager_overlay_needs_no_controller_and_no_write_right(
     product: Installed, namespace: str
 ) -> None:
-    """After the removal above. cert-manager's part, two Secrets' worth of PEM, is played by hand."""
+    """Runs after the removal above. The test creates the Secrets that cert-manager would create."""
     plane = product.plane
 
     def rendered(overlay: str) -> list[dict[str, Any]]:

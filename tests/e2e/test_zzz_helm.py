@@ -1,7 +1,7 @@
 """The chart on the real API server, with Helm 3 and 4, each step while the cluster creates Pods.
 
-Last, because a cluster has one installation, and the one that the other tests share is gone by now. The
-release and its namespace have other names than the usual ones.
+These tests run last, because a cluster has one installation, and the shared one is gone by now. The release
+and its namespace have unusual names.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DOCUMENT = (
 )
 EDITED = DOCUMENT + "  - edited.example\n"
 
-# kwok calls a Pod ready at once, unless this annotation leaves it to the readiness probe.
+# kwok marks a Pod as ready at once, unless this annotation leaves that to the readiness probe.
 PROBED = {"controlplane/ready": "false"}
 VALUES: dict[str, Any] = {"policy": {"document": DOCUMENT}, "server": {"podAnnotations": PROBED}}
 
@@ -104,7 +104,7 @@ class Release:
         return done.returncode != 0
 
     def leftovers(self) -> list[str]:
-        """Return what an uninstallation must not leave behind and did."""
+        """Return the objects that an uninstallation wrongly left behind."""
         found = [path for path in CLUSTER_SCOPED if self.product.get(path) is not None]
         listed = self.plane.kubectl(
             "get", "-n", NAMESPACE, "-o", "name",
@@ -123,7 +123,7 @@ class Release:
 
 @pytest.fixture(params=["helm3", "helm4"])
 def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Iterator[Release]:
-    """A namespace for a release, which is uninstalled at the end in any case."""
+    """Create a namespace for a release; uninstall the release at the end in any case."""
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     control_plane.make_namespace(NAMESPACE, restricted)
     with Kubelet(control_plane, NAMESPACE) as kubelet:
@@ -186,7 +186,7 @@ def test_what_was_changed_by_hand_stops_an_upgrade(release: Release, namespace: 
         assert "kubectl-patch" in stopped.stderr
         assert key in stopped.stderr
 
-    # The policy: an upgrade that leaves it alone stops as well as one that changes it.
+    # The policy: both an upgrade that leaves it alone and one that changes it stop.
     release.product.set_policy(EDITED)
     for document in (DOCUMENT, DOCUMENT + "  - another.example\n"):
         stopped_by_hand({**VALUES, "policy": {"document": document}}, "policy.yaml")

@@ -1,4 +1,4 @@
-"""The API server knows every field of the manifests, and none is of a feature that is switched off."""
+"""The API server knows every field of the manifests, and none belongs to a disabled feature."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CERT_MANAGER: Final = "cert-manager-webhooks"
     "overlay",
     [
         pytest.param("cert-manager", marks=pytest.mark.oldest),
-        pytest.param("fast-path", marks=pytest.mark.oldest),  # it has what the others have, and more
+        pytest.param("fast-path", marks=pytest.mark.oldest),  # it contains all fields of the others, and more
         "enforce",
         "mutate",
         "warn",
@@ -32,7 +32,7 @@ CERT_MANAGER: Final = "cert-manager-webhooks"
 def test_the_api_server_keeps_every_field_of_an_overlay(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, overlay: str
 ) -> None:
-    """With every component. After the removal: the webhook would refuse the image of the manifests."""
+    """Runs after the removal, because the webhook would refuse the image of the manifests."""
     here = tmp_path.resolve()
     names = (*COMPONENTS, CERT_MANAGER) if overlay == "cert-manager" else COMPONENTS
     components = [os.path.relpath(K8S / "components" / name, here) for name in names]

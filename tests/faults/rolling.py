@@ -142,7 +142,7 @@ class Site:
         staged.replace(self.endpoints)
 
 
-class Asking:
+class GeneratorRun:
     """The generator, running until its plan ends; a context manager."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ class Asking:
         self._process.communicate()
 
     @property
-    def goes_on(self) -> bool:
+    def is_running(self) -> bool:
         return self._process.poll() is None
 
     def stop(self) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from builders import policy
 from faults.mounted import MountedSecret, Pair, make_pair
-from faults.rolling import Asking, Site, lost
+from faults.rolling import GeneratorRun, Site, lost
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.serving.guard import PolicyGuard
@@ -116,7 +116,7 @@ async def test_a_hundred_rotations_fail_no_handshake(tmp_path: Path) -> None:
                 max_in_flight=20,
                 seconds=90,
             )
-            with await asyncio.to_thread(Asking, plan) as asking:
+            with await asyncio.to_thread(GeneratorRun, plan) as run:
                 for number in range(ROTATIONS):
                     pair = pairs[number % len(pairs)]
                     if number % 10 == 9:
@@ -126,9 +126,9 @@ async def test_a_hundred_rotations_fail_no_handshake(tmp_path: Path) -> None:
                     secret.set(pair.files())
                     await eventually(lambda: serving.serves(pair) and serving.files.problem == "")  # noqa: B023
                     await _some_more(serving)
-                assert asking.goes_on
-                asking.stop()
-                result = await asyncio.to_thread(asking.result)
+                assert run.is_running
+                run.stop()
+                result = await asyncio.to_thread(run.result)
     LOG.info("%d handshakes during %d rotations, %s ms", result["ok"], ROTATIONS, result["handshake_ms"])
     assert lost(result) == {}
     assert result["ok"] >= ROTATIONS * HANDSHAKES_EACH / 2

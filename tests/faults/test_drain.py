@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from faults.rolling import Asking, Leaving, Site, answered, leaves_when_unready, lost, refuses
+from faults.rolling import GeneratorRun, Leaving, Site, answered, leaves_when_unready, lost, refuses
 from server import Server
 from tools.polling import wait_until
 
@@ -36,11 +36,11 @@ def test_rolling_restarts_under_load_lose_no_review(site: Site) -> None:
     results: list[dict[str, Any]] = []
     # A machine that is too slow for this rate gets a second attempt with a lower one.
     while answered(results) < ENOUGH and len(results) < 3:
-        with Asking(site.plan(rate=1200, seconds=20)) as asking:
-            while asking.goes_on:
+        with GeneratorRun(site.plan(rate=1200, seconds=20)) as run:
+            while run.is_running:
                 site.replace("--drain-seconds", "1")
                 assert site.ended[-1].code() == 0
-            results.append(asking.result())
+            results.append(run.result())
     rates = [round(result["goodput"]) for result in results]
     LOG.info("%d answered at %s/s during %d restarts", answered(results), rates, len(site.ended))
     assert [lost(result) for result in results] == [{}] * len(results)
@@ -80,13 +80,13 @@ def test_the_delay_before_the_socket_closes_covers_endpoint_updates(
     """Each request dials anew, so an outdated list leads it to a closed port."""
     for _ in range(2):
         site.join("--drain-seconds", drain_seconds)
-    with Asking(site.plan(rate=150, seconds=30, fresh_connections=True)) as asking:
+    with GeneratorRun(site.plan(rate=150, seconds=30, fresh_connections=True)) as run:
         leaving: Leaving = partial(_leaves_late, site=site) if late else leaves_when_unready
         for _ in range(2):
             site.replace("--drain-seconds", drain_seconds, leaving=leaving)
         assert set(site.exit_codes()) == {0}
-        asking.stop()
-        result = asking.result()
+        run.stop()
+        result = run.result()
     missed = lost(result)
     assert ("dial" in missed) == loses
     # Accepted connections are still answered: only connections that were not accepted yet are lost.

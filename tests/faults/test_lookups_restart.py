@@ -18,7 +18,7 @@ from benchmarks.load import certificates
 from benchmarks.load.processes import Place
 from benchmarks.load.registry import FAST, ScriptedRegistry
 from benchmarks.policies import policy_text
-from faults.rolling import Asking, Site, lost
+from faults.rolling import GeneratorRun, Site, lost
 
 LOG = logging.getLogger(__name__)
 
@@ -78,14 +78,14 @@ def _restarted(registry: ScriptedRegistry, tmp_path: Path, settings: str, **plan
     with Site(tmp_path, registry.named(text)) as site:
         begun = {site.join(*options): time.monotonic() for _ in range(REPLICAS)}
         images = {"format": registry.named(f"{FAST}/shop/app-%d:1.0"), "count": IMAGES, "zipf": 0}
-        with Asking(site.plan(rate=PODS_A_SECOND, seconds=60, images=images, **plan)) as asking:
+        with GeneratorRun(site.plan(rate=PODS_A_SECOND, seconds=60, images=images, **plan)) as run:
             for _ in range(REPLICAS):
                 started = time.monotonic()
                 site.replace(*options)
                 begun[site.replicas[-1]] = started
                 assert site.ended[-1].code() == 0
-            asking.stop()
-            result = asking.result()
+            run.stop()
+            result = run.result()
         lives = {str(number): time.monotonic() - start for number, start in enumerate(begun.values())}
     LOG.info("%d reviews, %d requests", result["ok"], registry.request_count())
     assert lost(result) == {}

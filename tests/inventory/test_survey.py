@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from asking import validated
 from builders import HUB_TO_CORP, INSTANT, pod, policy, review, workload
+from calling import validated
 from fakecluster import LISTS, Answer, FakeCluster, status
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission import ActivePolicy

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from asking import mutate, validate, validated
 from budget import budget
 from builders import WORKLOADS, policy, review, workload
+from calling import mutate, validate, validated
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.admission import approved_images
 from gatekeeper_py.core.admission.review import allowed, parse

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from asking import mutate, mutated, validate, validated
 from builders import HUB_TO_CORP, NAMESPACE, WORKLOADS, container, pod, pod_spec, policy, review, workload
+from calling import mutate, mutated, validate, validated
 from contract import ORIGINAL_IMAGES
 from gatekeeper_py.core.admission import approved_images
 from gatekeeper_py.core.admission.review import parse

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from asking import mutate, validate, validated
 from builders import HUB_TO_CORP, container, pod, pod_spec, policy, review, workload
+from calling import mutate, validate, validated
 from gatekeeper_py.core.admission import approved_images
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.workload import MAX_COMPARED

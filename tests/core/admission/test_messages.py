@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asking import mutate, validate
 from builders import HUB_TO_CORP, container, pod, policy, review, workload
+from calling import mutate, validate
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.admission.messages import (
     audit_list,

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from asking import mutate, mutated, validate
 from builders import HUB_TO_CORP, pod, policy, review
+from calling import mutate, mutated, validate
 from contract import ORIGINAL_IMAGES
 from gatekeeper_py.core.admission.mutation import MAX_ANNOTATIONS_BYTES
 

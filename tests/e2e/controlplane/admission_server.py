@@ -1,7 +1,6 @@
 """A tiny admission webhook, to prove that the API server reaches a process through a Service.
 
-Denies what carries the label ``deny: "yes"``, and appends to a file, as one JSON line a review, what it was
-asked and how.
+Denies objects with the label ``deny: "yes"``. Appends each request to a file, as one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # keeps connections, as the API server expects
+    protocol_version = "HTTP/1.1"  # keeps connections open, as the API server expects
     server: _Server
 
     def do_POST(self) -> None:
@@ -42,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class _Server(ThreadingTCPServer):  # HTTPServer would ask DNS for its own name
+class _Server(ThreadingTCPServer):  # HTTPServer would look up its own name in DNS
     allow_reuse_address = True
     daemon_threads = True
 

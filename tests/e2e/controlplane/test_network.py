@@ -1,4 +1,4 @@
-"""The network namespace is closed, prepared, and never mistaken."""
+"""The network namespace is isolated and prepared, and other namespaces are not taken for it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_unprepared_namespace_is_not_taken_for_ours() -> None:
 
 
 def test_a_fresh_namespace_is_prepared_for_the_command() -> None:
-    # Our own half of run_isolated() from within an unprepared namespace, as from a machine without a network.
+    # Calls the inner half of run_isolated() in an unprepared namespace, as on a machine without a network.
     answer = subprocess.run(
         ["unshare", "--net", sys.executable, str(SCRIPT), sys.executable, "-c", ASK],
         cwd=SCRIPT.parent,

@@ -1,4 +1,4 @@
-"""The control plane keeps the promises that the end-to-end tests build on."""
+"""The control plane behaves as the end-to-end tests require."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_pod_is_an_endpoint_only_while_its_annotation_does_not_deny_it(
 def test_the_api_server_calls_a_webhook_through_its_service(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    # The Pod is ready only once something listens on its address, as its probe would have it.
+    # As with a readiness probe, the Pod is ready only once something listens on its address.
     apply(
         control_plane,
         namespace,

@@ -1,4 +1,4 @@
-"""Ask an endpoint's pure function as the server does, with every answer held to the contract."""
+"""Call an endpoint's pure function as the server does, and check each answer against the contract."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from gatekeeper_py.core.admission import review as wire
 
 
 def validate(document: dict[str, Any], policy: ActivePolicy) -> Answer:
-    """The validating endpoint's answer."""
+    """Return the answer of the validating endpoint."""
     return check_response(validated(document, policy).response.document(), document, "validate")
 
 
 def mutate(document: dict[str, Any], policy: ActivePolicy) -> Answer:
-    """The mutating endpoint's answer."""
+    """Return the answer of the mutating endpoint."""
     return check_response(mutated(document, policy).response.document(), document, "mutate")
 
 
 def validated(document: dict[str, Any], policy: ActivePolicy) -> Outcome:
-    """The validating endpoint's outcome: the answer with what metrics and logs read."""
+    """Return the outcome of the validating endpoint: the answer, and the values for metrics and logs."""
     outcome = admission.validate(wire.parse(document), policy)
     check_response(outcome.response.document(), document, "validate")
     return outcome
 
 
 def mutated(document: dict[str, Any], policy: ActivePolicy) -> Outcome:
-    """The mutating endpoint's outcome."""
+    """Return the outcome of the mutating endpoint."""
     outcome = admission.mutate(wire.parse(document), policy)
     check_response(outcome.response.document(), document, "mutate")
     return outcome

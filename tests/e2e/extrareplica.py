@@ -1,4 +1,4 @@
-"""A replica that comes to the API server on a way that can be cut, with tokens that can be swapped."""
+"""An additional replica with replaceable tokens, connected to the API server through a breakable proxy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import NAMESPACE, POLICY, SECRET
 
-NEWCOMER_ADDRESS = "10.244.255.1"
-"""Of the Pods' range, and given to no Pod: their addresses are counted from its other end."""
+EXTRA_REPLICA_ADDRESS = "10.244.255.1"
+"""In the range of Pod addresses, and not used by a Pod: those are assigned from the other end."""
 
 
-class Way:
-    """A way to the API server that can be cut, so that watches break while the server lives."""
+class ApiProxy:
+    """A proxy to the API server. Its connections can be broken while the server runs."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -36,10 +36,10 @@ class Way:
 
     def __exit__(self, *_: object) -> None:
         _end(self._listening)
-        self.cut()
+        self.break_connections()
 
-    def cut(self) -> None:
-        """Break every connection; new ones are let through."""
+    def break_connections(self) -> None:
+        """Break every open connection. New connections still work."""
         while self._open:
             _end(self._open.pop())
 
@@ -71,15 +71,15 @@ def _end(each: socket.socket) -> None:
     each.close()
 
 
-class Newcomer:
-    """A fourth replica with a Pod's own identity: token and authority where the kubelet mounts them.
+class ExtraReplica:
+    """A fourth replica with the identity of a Pod: a token and a CA where the kubelet mounts them.
 
-    It sees them through a mount namespace of its own, and they are swapped by symlink. It starts when
-    entered. ``way`` is how it gets to the API server.
+    The replica has a separate mount namespace, and a symbolic link replaces the files. It starts when the
+    context is entered. ``proxy`` connects it to the API server.
     """
 
-    def __init__(self, plane: ControlPlane, directory: Path, way: Way) -> None:
-        self.way = way
+    def __init__(self, plane: ControlPlane, directory: Path, proxy: ApiProxy) -> None:
+        self.proxy = proxy
         self._plane = plane
         secret = plane.api("GET", SECRET)["data"]
         self._certificate = [directory / "tls.crt", directory / "tls.key"]
@@ -91,11 +91,11 @@ class Newcomer:
             (self._mounted / name).symlink_to(Path("..data") / name)
         self._tokens = 0
         self.write_token()
-        self.replica = Replica(NEWCOMER_ADDRESS, plane.log("newcomer"))
+        self.replica = Replica(EXTRA_REPLICA_ADDRESS, plane.log("extra_replica"))
         self.process: Popen[bytes] | None = None
 
     def write_token(self) -> None:
-        """A fresh token, as the kubelet brings it."""
+        """Write a new token as the kubelet does."""
         self.token = self._plane.token_for(NAMESPACE, "gatekeeper-py")
         self._tokens += 1
         fresh = self._mounted / f"..{self._tokens}"
@@ -106,8 +106,8 @@ class Newcomer:
         staged.symlink_to(fresh.name)
         staged.replace(self._mounted / "..data")
 
-    def token_is_taken(self) -> bool:
-        """Whether the API server knows whose the token is."""
+    def token_is_valid(self) -> bool:
+        """Return whether the API server accepts the token."""
         authority = f"--certificate-authority={self._plane.authority.certificate}"
         identity = [f"--token={self.token}", f"--server={self._plane.server}", authority]
         done = self._plane.kubectl("auth", "whoami", *identity, kubeconfig=Path(os.devnull), check=False)
@@ -122,15 +122,15 @@ class Newcomer:
         serve = [
             *(sys.executable, "-m", "gatekeeper_py", "serve", f"--configmap={NAMESPACE}/{POLICY}"),
             *(f"--tls-{path.suffix[1:].replace('crt', 'cert')}={path}" for path in self._certificate),
-            f"--listen={NEWCOMER_ADDRESS}:8443",
-            f"--health-listen={NEWCOMER_ADDRESS}:8080",
+            f"--listen={EXTRA_REPLICA_ADDRESS}:8443",
+            f"--health-listen={EXTRA_REPLICA_ADDRESS}:8080",
         ]
         self.process = self._plane.popen(
             ["unshare", "--mount", "sh", "-c", mount, "sh", str(self._mounted), *serve],
-            name="newcomer",
-            env={"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.way.port)},
+            name="extra_replica",
+            env={"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.proxy.port)},
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._plane.kill("newcomer")
+        self._plane.kill("extra_replica")
