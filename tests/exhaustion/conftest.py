@@ -1,4 +1,4 @@
-"""Show at the end of a run what the probe saw of each attack."""
+"""Show the measurements of each attack at the end of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def attempts(pytestconfig: pytest.Config) -> dict[str, Attempt]:
-    """Filled with what happened in each row, and shown at the end of the run."""
+    """Return the list of attempts, which is shown at the end of the run."""
     return pytestconfig.stash[ATTEMPTS]
 
 

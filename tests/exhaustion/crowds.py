@@ -24,25 +24,25 @@ from exhaustion.target import Attack, Target
 from wire import JSON_TYPE, chunked, request
 
 Speaks = Literal["tcp", "tls", "health"]
-"""Bytes to the webhook's port without TLS, requests to it, or requests to the health port."""
+"""Target of a crowd: the webhook's port without TLS, the webhook with TLS, or the health port."""
 
 Then = Literal["wait", "drip", "never-read", "read-slowly", "reset", "close", "again"]
-"""After the opening: do nothing; send ``rest`` byte by byte; do not read, or slowly; end the connection at
-once, rudely or not; read the answer and send the opening again."""
+"""Behaviour after the opening: do nothing; send ``rest`` byte by byte; read nothing, or slowly; reset or
+close the connection at once; read the answer and send the opening again."""
 
 DIALS_AT_ONCE: Final = 100
 DRIP_SECONDS: Final = 0.3
 REDIAL_SECONDS: Final = 0.2
 LEAVE_SECONDS: Final = 5.0
 ADDRESSES: Final = 200
-"""Different ones, of the loopback network, that a crowd comes from."""
+"""Loopback addresses from which a crowd connects."""
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """So many connections that ``open`` with these bytes. Who is cut off dials again, until the end.
+    """Many connections that ``open`` with these bytes. A closed connection is dialled again until the end.
 
-    ``answers`` are the statuses that a member may be answered with; being cut off is always allowed.
+    ``answers`` are the allowed statuses of answers; the server may always close a connection.
     """
 
     name: str
@@ -156,7 +156,7 @@ class _Members:
                 await asyncio.sleep(DRIP_SECONDS)
 
     async def _answer(self, reader: asyncio.StreamReader) -> bool:
-        """Read one answer and count it; whether the connection goes on."""
+        """Read and count one answer; return whether the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         self.answers[int(head.split()[1])] += 1
         length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
@@ -174,11 +174,11 @@ GET_METRICS: Final = request(path="/metrics", method="GET", headers=[])
 GET_POLICY: Final = request(path="/policy", method="GET", headers=[])
 OK: Final = frozenset({200})
 SHED: Final = frozenset({200, 408, 503})
-"""Of large bodies, 500 at once. Those that the crowd cannot send within 2 s get 408."""
+"""Large bodies, 500 at once. Bodies that the crowd cannot send within 2 s get 408."""
 
 
 def _hello() -> bytes:
-    """A client's whole first half of a handshake."""
+    """Return the complete first half of a client's handshake."""
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     sent = ssl.MemoryBIO()
     client = trust.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
@@ -188,14 +188,14 @@ def _hello() -> bytes:
 
 
 def _large(size: int) -> bytes:
-    """A good review of about this size."""
+    """Return a good review of about this size."""
     return body(review(pod_with(containers=named("registry.corp.io/a:{n}", 3), tolerations="@x")), x=items(
         '{"key":"value"}', size
     ))  # fmt: skip
 
 
 def crowds(most: int) -> dict[str, Crowd]:
-    """All crowds, against a server of at most so many connections."""
+    """Return all crowds, for a server with this maximum number of connections."""
     many = most + most // 5
     found = [
         Crowd("silent-before-tls", many, "tcp"),

@@ -1,4 +1,4 @@
-"""The catalogue of hostile policy documents: each costs its reader as much as one of its kind can."""
+"""The catalogue of hostile policy documents: each is the most expensive of its kind."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from builders import policy_text
 
 CONFIGMAP_BYTES: Final = 2**20
 FILE_BYTES: Final = 2 * 2**20
-"""Less than a file may have: its writer is trusted, and a larger one takes a long time on two cores."""
+"""Below the limit of a file: its writer is trusted, and a larger file takes long on two cores."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A document, and a part of a finding that refuses it; empty when it is accepted.
+    """A document, and part of the finding that refuses it; empty when it is accepted.
 
-    ``make`` returns a text of at most so many bytes. ``growth`` is how much memory may grow, in MiB: a good
-    document is kept, and for a moment with the one that it replaces.
+    ``make`` returns a text of at most the given size. ``growth`` is the allowed growth of memory, in MiB: a
+    good document is kept, and for a moment together with the one that it replaces.
     """
 
     name: str
@@ -39,7 +39,7 @@ HEAD: Final = policy_text()
 
 
 def _more(part: str, head: str = HEAD, tail: str = "") -> Callable[[int], str]:
-    """A document with a part again and again, ``{n}`` of which is its number."""
+    """Return a document that repeats a part; ``{n}`` in the part is replaced by its number."""
     width = len(part.format(n=1_000_000).encode())
 
     def make(size: int) -> str:
@@ -50,7 +50,7 @@ def _more(part: str, head: str = HEAD, tail: str = "") -> Callable[[int], str]:
 
 
 def _filled(before: str, filling: str, after: str = "\n", head: str = HEAD) -> Callable[[int], str]:
-    """A document with one value that is as long as it can be."""
+    """Return a document with one value of the maximum length."""
 
     def make(size: int) -> str:
         count = (size - len(head + before + after)) // len(filling.encode())
@@ -60,12 +60,12 @@ def _filled(before: str, filling: str, after: str = "\n", head: str = HEAD) -> C
 
 
 def _list(field: str, entry: str, count: int) -> Callable[[int], str]:
-    """A document with so many entries in a list."""
+    """Return a document with this many entries in a list."""
     return lambda _size: HEAD + f"{field}:\n" + "".join(f"  - {entry.format(n=n)}\n" for n in range(count))
 
 
 def _nested_lines(size: int) -> str:
-    """Mappings in mappings, each indented by one space more."""
+    """Return nested mappings, each indented by one more space."""
     return HEAD + "".join(" " * depth + "a:\n" for depth in range(int((2 * size) ** 0.5) - 99))
 
 
@@ -159,7 +159,7 @@ SYNTAX: Final = (
     Row("a-text-that-is-too-long", lambda size: HEAD + "#" * size, "longer than"),
     Row("nothing", lambda _size: "", "empty"),
 )  # fmt: skip
-"""What is hard to read as YAML."""
+"""Text that is expensive to parse as YAML."""
 
 KEPT: Final = 256
 GOOD: Final = (

@@ -15,16 +15,16 @@ from wire import Answer, request
 
 MAX_BODY: Final = 7 * 2**20
 API_BODY: Final = 3_000_000
-"""What the API server accepts of an object."""
+"""Limit of the API server for an object."""
 
 ROOM: Final = MAX_BODY - 2_000
-"""For what is hostile in a body; the rest is the review around it."""
+"""Size of the hostile part of a body; the rest is the review around it."""
 
 VALIDATE: Final = "/validate-image"
 MUTATE: Final = "/mutate-image"
 
 SENDERS: Final = 3
-"""Connections that send a request again and again."""
+"""Connections that send a request repeatedly."""
 
 ATTACK_SECONDS: Final = 1.0
 
@@ -35,9 +35,9 @@ Make = Callable[[], bytes]
 class Row:
     """A request and its answer. ``make`` returns the whole request, which may be megabytes.
 
-    ``allowed`` is the verdict of a 200, and ``says`` a part of its message or warnings, or of the error.
-    A 503 that asks to try again is a documented answer, too, to some of several that are sent at once.
-    ``quick``: the row is attacked in every test run.
+    ``allowed`` is the verdict of a 200. ``says`` is part of its message or warnings, or of the error. A 503
+    with Retry-After is also a documented answer when several requests are sent at once. ``quick`` rows are
+    part of every test run.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Row:
         assert any(self.says in each for each in texts), texts
 
     def attack(self) -> Attack:
-        """Several connections send the request for a second, each at least once."""
+        """Send the request on several connections for a second, on each at least once."""
 
         async def attack(target: Target) -> None:
             answered = 0
@@ -96,9 +96,9 @@ def refused(name: str, status: int, make: Make, says: str = "", **options: Any) 
 
 
 def body(document: Any, path: str = VALIDATE, **holes: str) -> bytes:
-    """A request with a document in which each text ``@NAME`` is replaced by the JSON text ``NAME``.
+    """Return a request with a document in which each text ``@NAME`` is replaced by the JSON text ``NAME``.
 
-    Megabytes of text are repeated sooner than they could be dumped.
+    Inserting megabytes of text is faster than encoding them.
     """
     dumped = json.dumps(document, separators=(",", ":"))
     for name, text in holes.items():
@@ -108,18 +108,18 @@ def body(document: Any, path: str = VALIDATE, **holes: str) -> bytes:
 
 
 def items(item: str, size: int) -> str:
-    """A list of one item, of about ``size`` bytes."""
+    """Return a list that repeats one item, of about ``size`` bytes."""
     return "[" + ",".join([item] * (size // (len(item) + 1))) + "]"
 
 
 def keys(value: str, size: int) -> str:
-    """An object with different keys, of about ``size`` bytes."""
+    """Return an object with different keys, of about ``size`` bytes."""
     count = size // (len(value) + 11)
     return "{" + ",".join(f'"{number:07}":{value}' for number in range(count)) + "}"
 
 
 def text_of(content: str, size: int) -> str:
-    """A string of about ``size`` bytes."""
+    """Return a string of about ``size`` bytes."""
     return '"' + content * (size // len(content.encode())) + '"'
 
 
@@ -128,20 +128,20 @@ def nested(levels: int, inner: str = "0") -> str:
 
 
 def deep(levels: int, width: int) -> str:
-    """Lists in lists, with numbers in each that have to be passed over."""
+    """Return nested lists, each with numbers that must be skipped."""
     return ("[" + "0," * width) * levels + "0" + "]" * levels
 
 
 def named(image: str, count: int) -> list[dict[str, Any]]:
-    """Containers, each with another image: ``{n}`` is its number."""
+    """Return containers with different images; ``{n}`` is replaced by the number."""
     return [container(image.format(n=number), f"c{number}") for number in range(count)]
 
 
 def pod_with(**spec: Any) -> dict[str, Any]:
-    """A Pod with exactly these fields in its spec."""
+    """Return a Pod with exactly these fields in its spec."""
     return {**pod(), "spec": spec}
 
 
 def thing(spec: Any, kind: str = "Thing") -> dict[str, Any]:
-    """A custom resource."""
+    """Return a custom resource."""
     return {"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}

@@ -1,4 +1,4 @@
-"""Run a process under the Pod's memory limit, and measure the peak that the kubelet would see.
+"""Run a process with the Pod's memory limit, and measure the peak as the kubelet does.
 
 A control group counts what a container's limit counts: the pages of all processes in it, its part of the
 page cache, and the kernel's socket buffers. Where no control group can be made (not root, or a container
@@ -29,7 +29,7 @@ _numbers: Final = itertools.count()
 
 
 def pod_limit() -> int:
-    """The memory limit of the shipped Deployment, in bytes."""
+    """Return the memory limit of the shipped Deployment, in bytes."""
     (deployment,) = yaml.safe_load_all(DEPLOYMENT.read_text(encoding="utf-8"))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     found = re.fullmatch(r"(\d+)Mi", container["resources"]["limits"]["memory"])
@@ -38,26 +38,26 @@ def pod_limit() -> int:
 
 
 class Limited(Protocol):
-    """A limit around a process that ``command`` starts.
+    """A memory limit for a process.
 
-    ``command`` stands before the process's own command and keeps its process id.
+    ``command`` is a prefix of the process's own command, and keeps its process ID.
     """
 
     @property
     def command(self) -> list[str]: ...
 
     def used(self) -> int:
-        """Bytes in use now."""
+        """Return the bytes in use now."""
 
     def peak(self) -> int:
-        """The most bytes in use at once since ``start_peak``."""
+        """Return the peak of used bytes since ``start_peak``."""
 
     def start_peak(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Files:
-    """How a version of control groups names its files. ``usages`` add up, and so do ``peaks``.
+    """The file names of a version of control groups. ``usages`` are added up, and so are ``peaks``.
 
     ``resets`` are written to begin a new peak, when the kernel allows it.
     """
@@ -69,7 +69,7 @@ class Files:
 
 
 VERSION_1: Final = Files(
-    # Socket buffers are counted apart from the rest, and only where they have a limit.
+    # Socket buffers are counted separately, and only where they have a limit.
     limits=("memory.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"),
     usages=("memory.usage_in_bytes", "memory.kmem.tcp.usage_in_bytes"),
     peaks=("memory.max_usage_in_bytes", "memory.kmem.tcp.max_usage_in_bytes"),
@@ -83,8 +83,8 @@ VERSION_2: Final = Files(
 class Group:
     """A control group, by its directory.
 
-    The peak of a group of version 2 is that since the group was made: the kernel resets it only for the
-    reader that asks, and only since Linux 6.12. So a peak that is too high shows in all later rows, too.
+    In version 2 the peak counts from the creation of the group: the kernel resets it only for the requesting
+    reader, and only since Linux 6.12. So a peak that is too high shows in all later rows, too.
     """
 
     def __init__(self, directory: Path, files: Files) -> None:
@@ -144,7 +144,7 @@ class Rlimit:
 
 @contextlib.contextmanager
 def limited(size: int) -> Iterator[Limited]:
-    """A limit for one process and its children, by the best means of this machine."""
+    """Return a limit for one process and its children, with the best method of this machine."""
     made = _make_group(size)
     if made is None:
         yield Rlimit(size)
@@ -157,7 +157,7 @@ def limited(size: int) -> Iterator[Limited]:
 
 
 def children(pid: int) -> list[int]:
-    """The living descendants of a process."""
+    """Return the running descendants of a process."""
     found = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -199,7 +199,7 @@ def _remove(group: Group, directory: Path) -> None:
 
 
 def _status(pid: int, field: str) -> int:
-    """Bytes of a field of ``/proc/PID/status``; 0 when the process is gone."""
+    """Return a field of ``/proc/PID/status`` in bytes; 0 when the process has ended."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(f"{field}:"):

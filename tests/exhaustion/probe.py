@@ -1,12 +1,12 @@
-"""Ask for reviews from a process of its own, and note how long each takes.
+"""Send reviews from a separate process, and measure the duration of each.
 
-``python probe.py PORT CA SERVER_PID`` waits for lines on standard input. ``start`` begins to ask on two
-threads: one uses an established connection, one makes a new connection for each review. ``stop`` ends
-that and prints what was seen, as one line of JSON: a list of samples.
+``python probe.py PORT CA SERVER_PID`` waits for lines on standard input. ``start`` begins to send reviews on
+two threads: one uses an established connection, one makes a new connection for each review. ``stop`` ends
+that and prints the samples as a list in one line of JSON.
 
-The test that attacks the server is busy itself, so it cannot measure what others see. A sample holds how
-long the server's main thread and the probe's own thread had to wait for a processor meanwhile: on a
-machine that others use, too, that is no fault of the server's.
+The test that attacks the server is busy itself, so it cannot measure the delay of other clients. A sample
+also holds how long the server's main thread and the probe's own thread waited for a processor meanwhile: on a
+shared machine that is not the server's fault.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _ask(connection: ssl.SSLSocket, content: bytes) -> bytes:
 
 
 def _waited(place: str) -> float:
-    """Seconds that a thread was ready to run and had no processor; 0 where the kernel does not count it."""
+    """Return the seconds that a thread waited for a processor; 0 where the kernel does not count them."""
     try:
         return int(Path(place, "schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):
@@ -131,7 +131,7 @@ def _waited(place: str) -> float:
 
 def main(port: int, ca: str, server: int) -> None:
     with contextlib.suppress(OSError):
-        os.nice(-10)  # a late measurement is no measurement; it takes next to nothing from the server
+        os.nice(-10)  # a late measurement is useless, and the probe takes very little CPU from the server
     trust = ssl.create_default_context(cafile=ca)
     content = sys.stdin.buffer.readline()
     content = json.loads(content)["request"].encode("latin-1")

@@ -1,4 +1,4 @@
-"""The catalogue of hostile reviews: each costs the server as much as one review of its kind can."""
+"""The catalogue of hostile reviews: each is the most expensive of its kind."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ EMPTY: Final = '""'
 
 
 def _pods(image: str, count: int, path: str = VALIDATE, **options: Any) -> bytes:
-    """A new Pod with different images."""
+    """Return the review of a new Pod with different images."""
     return body(review(pod_with(containers=named(image, count)), **options), path)
 
 
 def _pod(field: str, text: str, path: str = VALIDATE) -> bytes:
-    """A new Pod, good but for a field of its spec."""
+    """Return the review of a new Pod that is good except for a field of its spec."""
     return body(review(pod_with(**{**ONE, field: "@x"})), path, x=text)
 
 
 def _padded(text: str) -> bytes:
-    """A good Pod with this JSON text in a field that no decision reads."""
+    """Return the review of a good Pod with this JSON text in a field that no decision reads."""
     return _pod("tolerations", text)
 
 
@@ -54,7 +54,7 @@ def _thing(text: str, kind: str = "Thing") -> bytes:
 
 
 def _request(field: str, text: str) -> bytes:
-    """The usual review with this JSON text for a field of its request."""
+    """Return the usual review with this JSON text for a field of its request."""
     document = review(pod("registry.corp.io/web:1"))
     document["request"][field] = "@x"
     return body(document, x=text)
@@ -65,19 +65,19 @@ def _user(text: str) -> bytes:
 
 
 def _annotated(value: str) -> bytes:
-    """A Pod to be rewritten; ``value`` says what was rewritten before."""
+    """Return the review of a Pod to be rewritten; ``value`` is an earlier record of originals."""
     metadata = {"name": "web", "annotations": {"gatekeeper-py/original-images": value}}
     return body(review(pod("nginx", metadata=metadata), namespace="mutated"), MUTATE)
 
 
 def _update(field: str, new: str, old: str) -> bytes:
-    """An UPDATE of a Pod, with texts for a field of its spec."""
+    """Return an UPDATE of a Pod, with texts for a field of its spec."""
     before, after = (pod_with(**{**ONE, field: f"@{name}"}) for name in ("old", "new"))
     return body(review(after, operation="UPDATE", old=before), old=old, new=new)
 
 
 def _specs(count: int, images: int) -> str:
-    """Many pod templates, each with images."""
+    """Return many pod templates, each with images."""
     spec = json.dumps(pod_spec(*(BAD.format(n=number) for number in range(images))))
     return "[" + ",".join([f'{{"template":{{"spec":{spec}}}}}'] * count) + "]"
 
@@ -124,7 +124,7 @@ ALLOWED: Final = (
     allowed("originals-of-a-million-zeros", lambda: _annotated("[" + "0," * 1_000_000 + "0]")),
     allowed("originals-of-different-keys", lambda: _annotated(keys('""', API_BODY))),
 )
-"""At the validating endpoint; the last few at the mutating one."""
+"""Rows for the validating endpoint; the last ones are for the mutating endpoint."""
 
 DENIED: Final = (
     denied("1000-images", lambda: _pods(BAD, 1000), "and 995 more", quick=True),

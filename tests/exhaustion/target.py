@@ -1,4 +1,4 @@
-"""A real ``serve`` under the Pod's memory limit, and what an attack on it does to everybody else.
+"""A real ``serve`` with the Pod's memory limit, and the effect of an attack on other clients.
 
 Bounds (docs/reliability.md, "Exhaustion"): while an attack runs, a review on an established connection is
 answered within 250 ms and one on a new connection within a second, none fails, memory peaks less than
@@ -35,20 +35,21 @@ from server import Server
 from wire import Answer, Connection, request
 
 KINDS: Final = {"established": 0.25, "new": 1.0}
-"""Kinds of connections, and how many seconds a review on one may take at most."""
+"""Kinds of connections, and the maximum seconds of a review on each."""
 
 GROWTH_BYTES: Final = 100 * MIB
 
 BUSY_CORES: Final = 0.25
-"""From how much CPU time of other processes on, per second, the machine counts as busy."""
+"""CPU time of other processes per second above which the machine counts as busy."""
 
 LEAST_SECONDS: Final = 0.5
-"""An attack that is over sooner is followed by quiet for so long: its effects may come later."""
+"""Minimum duration of a measurement. A shorter attack is followed by silence, because its effects may be
+late."""
 
 PROBE: Final = request(json.dumps(review(pod("registry.corp.io/web:1"))).encode())
 
 Attack = Callable[["Target"], Awaitable[None]]
-"""Raises ``AssertionError`` when its answer is not the documented one."""
+"""Attacks a target; raises ``AssertionError`` when an answer is not the documented one."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Attempt:
         return self.foreign_cores > BUSY_CORES
 
     def worst(self, kind: str, *, forgiving: bool) -> float:
-        """Seconds of the slowest review of a kind; ``forgiving`` leaves out its wait for a processor."""
+        """Return the slowest review in seconds; ``forgiving`` subtracts the wait for a processor."""
         return max(
             (
                 sample.seconds - (sample.waited_seconds if forgiving else 0.0)
@@ -93,7 +94,7 @@ class Attempt:
 
 
 class Probe:
-    """The process that asks for reviews while an attack runs."""
+    """The process that sends reviews while an attack runs."""
 
     def __init__(self, port: int, ca: Path, server: int) -> None:
         self._process = subprocess.Popen(
@@ -145,7 +146,7 @@ class Target:
 
     @contextlib.asynccontextmanager
     async def connected(self, listener: str = "webhook") -> AsyncIterator[Connection]:
-        """A connection to the webhook, or a plain one to ``health``."""
+        """Open a TLS connection to the webhook, or a plain one to ``health``."""
         connection = await self.connect(listener)
         try:
             yield connection
@@ -157,7 +158,7 @@ class Target:
         return await Connection.open(*self.server.address(listener), trust)
 
     async def attacked(self, name: str, attack: Attack, growth: int = GROWTH_BYTES) -> None:
-        """Attack, once more if the machine was busy, and hold what happened to the bounds."""
+        """Run an attack, again if the machine was busy, and check the bounds."""
         attempt = await self._attempt(attack)
         if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong(growth):
             attempt = await self._attempt(attack)
@@ -174,7 +175,7 @@ class Target:
         seconds: float,
         listener: str = "webhook",
     ) -> None:
-        """Send each content on a connection of its own, again and again, and check every answer."""
+        """Send each content repeatedly on a separate connection, and check every answer."""
         end = time.monotonic() + seconds
 
         async def send(content: bytes) -> None:
@@ -209,7 +210,7 @@ class Target:
         )
 
     def _foreign_seconds(self) -> float:
-        """CPU time, all processors together, that neither the server nor its attackers used."""
+        """Return the CPU time of all processors that neither the server nor its attackers used."""
         ours = [os.getpid(), self.probe.pid, self.server.process.pid, *children(self.server.process.pid)]
         return _busy_seconds() - sum(map(_cpu_seconds, ours))
 
@@ -227,7 +228,7 @@ def _busy_seconds() -> float:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """CPU time of a process and of its ended children; 0 when it is gone."""
+    """Return the CPU time of a process and of its ended children; 0 when it has ended."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
@@ -235,9 +236,9 @@ def _cpu_seconds(pid: int) -> float:
 
 
 class Arena:
-    """Runs ``serve`` under the Pod's memory limit, and again when an attack ended it.
+    """Runs ``serve`` with the Pod's memory limit, and restarts it when an attack ended it.
 
-    ``arguments`` name the policy's source. What is seen of each attack goes into ``attempts``.
+    ``arguments`` name the policy's source. ``attempts`` collects the measurements of each attack.
     """
 
     def __init__(self, ca: Path, attempts: dict[str, Attempt], *arguments: str) -> None:
@@ -272,7 +273,7 @@ class Arena:
         probe = Probe(port, self._ca, server.process.pid)
         self._running.callback(probe.end)
         probe.start()
-        time.sleep(1.0)  # what is imported, or allocated once, at the first reviews is none of an attack's
+        time.sleep(1.0)  # imports and one-time allocations of the first reviews must not count for an attack
         problems = [sample.problem for sample in probe.stop() if sample.problem]
         assert problems == []
         trust = ssl.create_default_context(cafile=self._ca)

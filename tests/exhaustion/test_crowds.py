@@ -1,4 +1,4 @@
-"""No number of connections stops the reviews of others, whatever the connections do."""
+"""Reviews of other clients stay fast for any number and behaviour of connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exhaustion.target import Arena, Attempt
 from gatekeeper_py.runtime.descriptors import allow_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-"""An attack ends as an attacker does: without saying goodbye on any connection."""
+"""Ends an attack as a real attacker would: without a close_notify on any connection."""
 
 MOST: Final = 500
 ROWS: Final = crowds(MOST)
@@ -21,7 +21,7 @@ ROWS: Final = crowds(MOST)
 
 LARGE: Final = 5000
 LARGE_GROWTH: Final = LARGE * 33 * 2**10
-"""Bytes that 5,000 connections take by themselves (docs/reliability.md): more than the bound for 500."""
+"""Memory of 5,000 idle connections in bytes (docs/reliability.md): more than the bound for 500."""
 
 SPARE_FILES: Final = 500
 LARGE_ROWS: Final = {

@@ -1,4 +1,4 @@
-"""No policy document stops the others, wherever it comes from: a file, the ConfigMap or the policy guard."""
+"""Reviews stay fast for any policy document from a file, the ConfigMap or the policy guard."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from wire import Answer, request
 
 GOOD: Final = policy_text()
 JUDGED_SECONDS: Final = 60.0
-"""For a document of 16 MiB on a machine that others use, too."""
+"""Time limit for a document of 16 MiB on a shared machine."""
 
 GUARD_SENDERS: Final = 3
 GUARD_SECONDS: Final = 1.0
 
 
 def rows(*groups: str) -> pytest.MarkDecorator:
-    """The rows of some groups: what reads a document is the same wherever it comes from."""
+    """Return the rows of some groups, because the parser is the same for every source."""
     found = [(name, row) for name, row in ROWS.items() if name.partition(":")[0] in groups]
     return pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in found])
 
@@ -120,7 +120,7 @@ async def test_a_costly_policy_file_does_not_delay_reviews(
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the file at once, as a Secret's volume does."""
+    """Replace the file atomically, as a Secret's volume does."""
     new = path.with_suffix(".new")
     new.write_text(text, encoding="utf-8", newline="")
     new.rename(path)
@@ -160,7 +160,7 @@ async def test_a_costly_document_at_the_policy_guard_does_not_delay_reviews(
         assert answer.status == 200, answer
         response = answer.json()["response"]
         message = "" if response["allowed"] else response["status"]["message"]
-        # A check that used up its time is a refusal, too. A busy machine gives it little of the processor.
+        # A check that runs out of time is also a refusal. On a busy machine it gets little CPU time.
         if not (row.says and "the policy could not be checked" in message):
             check(row, message)
 
@@ -173,7 +173,7 @@ async def test_a_costly_document_at_the_policy_guard_does_not_delay_reviews(
 
 
 def guarded(text: str) -> dict[str, object]:
-    """The review of the ConfigMap that the server is configured for."""
+    """Return the review of the configured ConfigMap."""
     return review(
         {
             "apiVersion": "v1",

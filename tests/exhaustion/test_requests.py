@@ -1,4 +1,4 @@
-"""No request stops the reviews of others: a probe sends reviews while each row is sent."""
+"""Reviews of a probe stay fast while each hostile request is sent."""
 
 from __future__ import annotations
 

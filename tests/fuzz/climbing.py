@@ -1,7 +1,7 @@
-"""Look for the input that costs most: hill climbing over recipes for inputs.
+"""Search for the most expensive input: hill climbing over recipes for inputs.
 
-A recipe is a tree of nested repetitions. It is written out to a given size, so that every input costs
-about the same to send, and only its shape matters. A change that makes an input dearer is kept.
+A recipe is a tree of nested repetitions. Every input is written to the same size, so that only its shape
+matters. A change that makes an input more expensive is kept.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 POPULATION: Final = 8
-"""Recipes that are kept, the dearest ones."""
+"""Number of kept recipes, the most expensive ones."""
 
 MOST_LEVELS: Final = 5
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """``before``, then the parts again and again, then ``after``. Without parts: a token again and again."""
+    """``before``, then the repeated parts, then ``after``. Without parts, a token is repeated."""
 
     before: str = ""
     token: str = ""
@@ -28,10 +28,10 @@ class Recipe:
     after: str = ""
     parts: tuple[Recipe, ...] = ()
     times: int = 0
-    """How often at most; 0 for as often as there is room, and for once when there are parts."""
+    """Maximum number of repetitions; 0 means as many as fit, or one when there are parts."""
 
     def write(self, size: int) -> str:
-        """The text, of about ``size`` characters."""
+        """Return the text, of about ``size`` characters."""
         if not self.parts:
             unit = self.token + self.between
             room = max(size - len(self.before) - len(self.after), 0)
@@ -51,9 +51,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Grammar:
-    """``tokens`` are what repetitions are made of, ``frames`` what may stand around and between them.
+    """``tokens`` are repeated, and ``frames`` are placed around and between them.
 
-    ``glue`` stands between two tokens.
+    ``glue`` is placed between two tokens.
     """
 
     tokens: Sequence[str]
@@ -72,7 +72,7 @@ class Grammar:
         return Recipe(before, token, between, after, (), times)
 
     def changed(self, recipe: Recipe, chance: random.Random) -> Recipe:
-        """A recipe with one change, somewhere."""
+        """Return a recipe with one random change."""
         if recipe.parts and chance.random() < 0.6:
             place = chance.randrange(len(recipe.parts))
             part = self.changed(recipe.parts[place], chance)
@@ -101,7 +101,7 @@ def climb(
     least_calls: int,
     seed: int | None = None,
 ) -> tuple[float, Recipe]:
-    """The dearest recipe that was found in so many seconds, and its cost."""
+    """Return the most expensive recipe that was found in ``seconds``, and its cost."""
     chance = random.Random(seed)
     found: list[tuple[float, Recipe]] = []
     end = time.monotonic() + seconds

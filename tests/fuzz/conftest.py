@@ -1,4 +1,4 @@
-"""How long to fuzz: a moment in ``make test``, and ``FUZZ_SECONDS`` for each law in ``make fuzz``."""
+"""Duration of fuzzing: a moment in ``make test``, and ``FUZZ_SECONDS`` for each law in ``make fuzz``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import settings
 
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "0"))
 
-# In CI hypothesis draws the same examples each time, which is right for a test and pointless here.
+# In CI, hypothesis draws the same examples each time, which is useless for fuzzing.
 settings.register_profile("fuzz", deadline=None, derandomize=False, print_blob=True)
 if SECONDS:
     settings.load_profile("fuzz")
@@ -20,9 +20,9 @@ if SECONDS:
 
 @pytest.fixture
 def rounds() -> Iterator[int]:
-    """Numbers the calls of a property: one, or as many as begin within ``SECONDS``.
+    """Return the numbers of the calls of a property: one, or as many as begin within ``SECONDS``.
 
-    Each call has new examples. What fails is found again first, as hypothesis keeps it in its database.
+    Each call draws new examples. Hypothesis keeps failures in its database and repeats them first.
     """
 
     def numbers() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""A listener that bytes are sent to, and the answers that come back."""
+"""A listener for arbitrary bytes, and its answers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
 """Of answers."""
 
 BODY_SECONDS: Final = 0.1
-"""Less than the product's, so that an unfinished body costs little."""
+"""Shorter than the product's timeout, so that an unfinished body costs little time."""
 
 
 class Answer(NamedTuple):
-    """``closes``: it says that the connection ends with it."""
+    """One answer. ``closes`` is whether it announces the end of the connection."""
 
     status: int
     body: bytes
@@ -45,7 +45,7 @@ Stream = list[Answer]
 
 
 class Served:
-    """A webhook without TLS on a loop in a thread of its own."""
+    """A webhook without TLS, on an event loop in a separate thread."""
 
     def __init__(
         self, *, direct: bool, max_body_bytes: int = 20_000, body_seconds: float = BODY_SECONDS
@@ -99,7 +99,7 @@ class Served:
         assert not self._thread.is_alive()
 
     def worst_turn(self, work: Callable[[], object]) -> float:
-        """CPU time of the loop's longest turn during some work."""
+        """Return the CPU time of the loop's longest turn during some work."""
         started = threading.Event()
 
         def start() -> None:
@@ -114,7 +114,7 @@ class Served:
         return self._worst_turn
 
     def _beat(self, before: float) -> None:
-        """Once in each turn of the loop."""
+        """Run once in each turn of the loop."""
         now = time.thread_time()
         self._worst_turn = max(self._worst_turn, now - before)
         if self._measuring:
@@ -126,13 +126,13 @@ class Served:
         return connection
 
     def exchange(self, parts: list[bytes], patience: float, *, around: bytes = b"") -> bytes:
-        """What comes back for some bytes, sent in these pieces, and for a request before and after them.
+        """Send bytes in these pieces, with a request before and after them; return the answers.
 
-        What comes in together, or on a connection that is just being made, takes another path than what
-        comes in alone: so the request before is answered first, twice, and the last is sent after a silence.
+        Input that arrives together, or on a new connection, takes another path than input that arrives alone.
+        So the first request is completed twice before, and the last one is sent after a pause.
         """
         received = bytearray()
-        # It may be closed while we send, and a reset may cost what was not read yet.
+        # The connection may close while we send, and a reset may lose unread input.
         with contextlib.suppress(ConnectionError), self.connect() as connection:
             for _ in range(2 if around else 0):
                 connection.sendall(around)
@@ -148,7 +148,7 @@ class Served:
         return bytes(received)
 
     def ask(self, content: bytes) -> Answer:
-        """One good request on a connection of its own."""
+        """Send one good request on a new connection; return the answer."""
         with self.connect() as connection:
             connection.sendall(content)
             received = b""
@@ -161,7 +161,7 @@ class Served:
 
 
 def split(received: bytes) -> Stream:
-    """The whole responses in a stream."""
+    """Return the complete responses in a stream."""
     found: Stream = []
     while received:
         head, separator, rest = received.partition(b"\r\n\r\n")

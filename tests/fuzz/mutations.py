@@ -1,6 +1,6 @@
-"""Good documents with something wrong in them: JSON trees, and text.
+"""Good documents with mistakes in them: JSON trees, and text.
 
-What is made of nothing is refused at the first look. What was good and has one odd place gets further.
+Purely random input is refused at once. A good document with one mistake reaches more code.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Path = tuple[str | int, ...]
 
 
 def paths(value: Any, path: Path = ()) -> list[Path]:
-    """Where there is something in a JSON value; the value itself is at ``()``."""
+    """Return the paths in a JSON value; the value itself is at ``()``."""
     found = [path]
     if isinstance(value, dict):
         for key, item in value.items():
@@ -60,7 +60,7 @@ def at(value: Any, path: Path) -> Any:
 
 @st.composite
 def mutated(draw: st.DrawFn, originals: Sequence[Any]) -> Any:
-    """One of the values with up to four changes, each anywhere."""
+    """Draw one of the values with up to four changes at random paths."""
     value = copy.deepcopy(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(0, 4))):
         path = draw(st.sampled_from(paths(value)))
@@ -74,7 +74,7 @@ def mutated(draw: st.DrawFn, originals: Sequence[Any]) -> Any:
                 holder[last] = draw(anything)
             case "remove":
                 del holder[last]
-            case "graft":  # something of the same document, in the wrong place
+            case "graft":  # another value of the same document, in the wrong field
                 holder[last] = copy.deepcopy(at(value, draw(st.sampled_from(paths(value)))))
             case "wrap":
                 holder[last] = draw(
@@ -89,7 +89,7 @@ def mutated(draw: st.DrawFn, originals: Sequence[Any]) -> Any:
 
 @st.composite
 def mutated_text(draw: st.DrawFn, originals: Sequence[str], tokens: Sequence[str]) -> str:
-    """One of the texts with up to six changes of lines, of characters, or by tokens that matter there."""
+    """Draw one of the texts with up to six changes of lines, characters or relevant tokens."""
     text = draw(st.sampled_from(originals))
     for _ in range(draw(st.sampled_from((1, 1, 1, 2, 3, 6)))):
         lines = text.split("\n")

@@ -1,7 +1,7 @@
-"""Whatever bytes come, each answer is a documented one, and the next good review is judged.
+"""Any bytes get only documented answers, and the next good review is judged.
 
-Two listeners get the same bytes: one that answers where it parses (the hot path) and one that
-leaves all to aiohttp. Nobody must be able to tell them apart.
+Two listeners get the same bytes: one with the hot path, and one that leaves all requests to aiohttp. Their
+answers must be the same.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from fuzz.listeners import Served, Stream, split
 from wire import DEADLINE_SECONDS, JSON_TYPE, chunked, request
 
 STATUSES: Final = frozenset({200, 400, 404, 405, 408, 413, 415})
-"""Of docs/interface.md, "HTTP", for a webhook that has a policy and is not overloaded."""
+"""Statuses of docs/interface.md, "HTTP", for a webhook that has a policy and is not overloaded."""
 
 PATIENCE_SECONDS: Final = (0.02, 0.02, 0.02, 0.5)
-"""How long answers are waited for before the connection is ended. What comes later is not looked at, so
-that no law depends on the machine's speed."""
+"""Time to wait for answers before the connection is closed. Later answers are ignored, so no law depends on
+the speed of the machine."""
 
 MALFORMED: Final = b'{"error":"malformed HTTP"}'
 
 
 def numbered(number: int, image: str = "registry.corp.io/web:1") -> bytes:
-    """A review whose uid tells where its answer belongs."""
+    """Return a review whose uid identifies its answer."""
     document = review(pod(image))
     document["request"]["uid"] = f"uid-{number}"
     return json.dumps(document).encode()
@@ -114,7 +114,7 @@ TOKENS: Final = (
 
 @pytest.fixture(scope="module")
 def listeners() -> Iterator[tuple[Served, Served]]:
-    """One that answers directly, one that does not."""
+    """Return a listener with the hot path and one without."""
     both = Served(direct=True), Served(direct=False)
     yield both
     for served in both:
@@ -122,7 +122,7 @@ def listeners() -> Iterator[tuple[Served, Served]]:
 
 
 def check_stream(stream: Stream) -> None:
-    """Each answer is a documented one; those to reviews keep the contract; what closes is the last."""
+    """Check that each answer is documented and keeps the contract, and a closing answer is last."""
     assert not any(answer.closes for answer in stream[:-1])
     for status, body, _ in stream:
         assert status in STATUSES
@@ -132,13 +132,13 @@ def check_stream(stream: Stream) -> None:
             continue
         response = document["response"]
         if response.get("auditAnnotations"):
-            # What was asked can be anything by now; the answer's own rules hold.
+            # The request may be anything by now, so only the rules of the answer are checked.
             check_response(body, {"request": {"uid": response["uid"], "object": None}}, "validate")
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
-    """A good request or two with something wrong in them, in pieces."""
+    """Draw one or two good requests with mistakes in them, in pieces."""
     content = b"".join(draw(st.lists(st.sampled_from(ORIGINALS), min_size=1, max_size=2)))
     for _ in range(draw(st.integers(0, 4))):
         head = content.find(b"\r\n\r\n") % (len(content) + 1)
@@ -173,28 +173,28 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 
 
 def check_bytes(listeners: tuple[Served, Served], parts: list[bytes], patience: float) -> None:
-    """All laws on one stream of bytes."""
+    """Check all laws for one stream of bytes."""
     got = []
     for served in listeners:
         received = served.exchange(parts, patience, around=request(numbered(7)))
-        # An answer to HEAD announces a body that does not come: what follows cannot be told apart.
+        # An answer to HEAD announces a body that is not sent, so later answers cannot be separated.
         stream = [] if b"HEAD" in b"".join(parts) else split(received)
         check_stream(stream)
         got.append(stream)
-        # Whatever that did, the next connection is served.
+        # The next connection is served in any case.
         answer = served.ask(request(numbered(8)))
         assert answer.status == 200
         assert check_response(answer.body, json.loads(numbered(8)), "validate").allowed
         assert served.problems == []
         assert served.log.named("internal_error") == []
     for direct, handled in zip(*got, strict=False):
-        # How much of a body came in time is the machine's affair; so is what came in one read with
-        # malformed bytes, which is refused together with them.
+        # How much of a body arrives in time depends on the machine, and so does which input arrives in one
+        # read with malformed bytes and is refused with them.
         if 408 in {direct.status, handled.status} or MALFORMED in {direct.body, handled.body}:
             break
         assert direct[:2] == handled[:2]
         if direct.closes != handled.closes:
-            # A refusal ends the connection when it did not wait for the body.
+            # A refusal closes the connection when the server did not wait for the body.
             assert direct.status != 200
             break
 
@@ -227,7 +227,7 @@ def test_a_good_pipeline_is_answered_in_order(listeners: tuple[Served, Served]) 
 
 @pytest.mark.parametrize("version", [b"", b" HTTP/0.9", b" HTTP/2.0"])
 def test_an_unsupported_http_version_is_malformed(listeners: tuple[Served, Served], version: bytes) -> None:
-    """Found here: the review was judged, and the answer had a status line that no client reads."""
+    """Fuzzing found this: the review was judged, and no client could read the status line of the answer."""
     content = APPROVED.replace(b" HTTP/1.1", version, 1)
     assert split(listeners[0].exchange([content], PATIENCE_SECONDS[-1])) == [(400, MALFORMED, True)]
 
@@ -235,7 +235,7 @@ def test_an_unsupported_http_version_is_malformed(listeners: tuple[Served, Serve
 def test_malformed_bytes_after_a_good_request_end_the_connection(
     listeners: tuple[Served, Served],
 ) -> None:
-    """Found here: the request that came in one read with them may go unanswered, as aiohttp drops it."""
+    """Fuzzing found this: aiohttp may drop a request that arrives in one read with malformed bytes."""
     for served in listeners:
         stream = split(served.exchange([APPROVED + b"\0\0\r\n\r\n"], DEADLINE_SECONDS))
         assert stream[-1] == (400, MALFORMED, True)

@@ -1,4 +1,4 @@
-"""Whatever an image is, it is no reference or one that prints and reads back, and each policy judges it."""
+"""Any text is an invalid reference or one that survives printing and parsing, and every policy judges it."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ def parsed(image: str) -> Reference | None:
 
 
 def located(reference: Reference) -> Location | None:
-    """``None`` for what is a reference and no policy may approve."""
+    """Return the location of a reference; ``None`` if no policy may approve it."""
     with suppress(InvalidReference):
         return locate(reference)
     return None
 
 
 def check_image(image: str, namespace: str | None) -> None:
-    """All laws on one image."""
+    """Check all laws for one image."""
     reference = parsed(image)
     if reference is not None:
         assert reference.raw == image
         again = parse_reference(reference.canonical)
         assert again.canonical == reference.canonical
-        # A local image id prints as what it would be if it were a name, and is no name.
+        # A local image ID looks like a name when printed, but is not one.
         assert located(reference) in {None, located(again)}
     for compiled in POLICIES:
         decision = compiled.decide(namespace, image)

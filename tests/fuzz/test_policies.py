@@ -1,4 +1,4 @@
-"""Any text is either refused with located findings, or it is a policy that can judge any image."""
+"""Any text is either refused with positioned findings, or is a policy that can judge any image."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ modes: Final = st.sampled_from((*[None] * 8, "enforce", "warn", "mutate", "Warn"
 
 
 def check_findings(findings: tuple[Finding, ...], text: str, *, severities: set[str]) -> None:
-    """Each finding leads to a line of the text, and is a line of text that JSON can hold."""
+    """Check that each finding has a line of the text, and is one line that JSON can hold."""
     for finding in findings:
         assert finding.severity in severities
         assert finding.message
@@ -104,7 +104,7 @@ def parsed(text: str, mode: str | None) -> tuple[Policy | None, tuple[Finding, .
 
 
 def check_text(text: str, mode: str | None, image: str, namespace: str | None) -> bool:
-    """All laws on one text; whether it is a policy."""
+    """Check all laws for one text; return whether it is a policy."""
     policy, findings = parsed(text, mode)
     check_guard(text, mode, accepted=policy is not None)
     check_findings(findings, text, severities={"error"})
@@ -130,7 +130,7 @@ def check_text(text: str, mode: str | None, image: str, namespace: str | None) -
 
 
 def check_guard(text: str, mode: str | None, *, accepted: bool) -> None:
-    """A text is refused here if and only if it is refused at ``kubectl apply``."""
+    """Check that the guard refuses a text exactly when the parser does."""
     data = {"policy.yaml": text} if mode is None else {"policy.yaml": text, "mode": mode}
     found = read_configmap(data)
     job = Job(

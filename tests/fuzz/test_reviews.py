@@ -78,7 +78,7 @@ encoders: Final = st.sampled_from(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """A review, mostly one that nearly is good, as bytes, mostly whole."""
+    """Draw a review as bytes, usually a nearly good and complete one."""
     value = draw(st.one_of(mutated(REVIEWS), mutated(REVIEWS), mutated(REVIEWS), anything))
     body: bytes = draw(encoders)(value)
     if draw(st.integers(0, 9)) == 0:
@@ -88,7 +88,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def decoded(body: bytes) -> tuple[Any, AdmissionRequest] | Refusal | InvalidReview:
-    """The document and its request, or the named exception that refuses it."""
+    """Return the document and its request; raise the documented exception when it is refused."""
     try:
         document = parse_json(body)
         return document, parse(document)
@@ -97,7 +97,7 @@ def decoded(body: bytes) -> tuple[Any, AdmissionRequest] | Refusal | InvalidRevi
 
 
 def check_body(body: bytes) -> bool:
-    """All laws on one body; whether it was a review."""
+    """Check all laws for one body; return whether it was a review."""
     found = decoded(body)
     if not isinstance(found, tuple):
         assert str(found)
@@ -145,7 +145,7 @@ def check_mode(request: AdmissionRequest, mode: str, answers: dict[str, Answer])
 
 
 def check_typed(body: bytes, compiled: Any) -> None:
-    """The typed decode of Pods gives what orjson gives."""
+    """Check that the typed decoder returns the same as orjson."""
     typed = parse_pod_review(body)
     if typed is None:
         return
@@ -154,7 +154,7 @@ def check_typed(body: bytes, compiled: Any) -> None:
 
 
 def check_guard(request: AdmissionRequest) -> None:
-    """The endpoint for policies answers everything, whatever the ConfigMap is named."""
+    """Check that the endpoint for policies answers a review of any ConfigMap."""
     policy = guard.guarded(request, request.namespace or "", request.name)
     outcome = guard.untouched(request)
     if policy is not None:

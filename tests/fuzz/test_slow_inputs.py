@@ -1,8 +1,8 @@
-"""Look for inputs that take the event loop, or memory, for longer than any input may.
+"""Search for inputs that exceed the limits of the event loop or of memory.
 
-Every input is measured by what limits the harm that it can do to others: the CPU time of the longest turn
-of the server's event loop, and the peak of memory. ``make fuzz`` searches for ``FUZZ_SECONDS``. What it
-finds is shown as a recipe, and becomes a row of ``tests/exhaustion``.
+Every input is measured by its effect on other clients: the CPU time of the longest turn of the server's event
+loop, and the peak of memory. ``make fuzz`` searches for ``FUZZ_SECONDS``. It prints a found input as a
+recipe, which then becomes a row of ``tests/exhaustion``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from gatekeeper_py.core import PolicyError, parse_policy
 from wire import request
 
 SLICE_SECONDS: Final = 0.25
-"""Of CPU time in one turn of the loop: an established connection waits no longer (docs/reliability.md). A
-turn is to take 100 ms at most; the rest is for slower machines than those where that was measured."""
+"""Limit of CPU time in one turn of the loop: the wait of an established connection (docs/reliability.md). The
+target of a turn is 100 ms; the rest is slack for slower machines."""
 
 PEAK_BYTES: Final = 100 * 2**20
 BODY_BYTES: Final = 7 * 2**20 - 4096 if SECONDS else 300_000
 CALLS: Final = 10
-"""At least, for each search."""
+"""Minimum duration of each search."""
 
 DOCUMENT_BYTES: Final = 64 * 1024
 DOCUMENT_SECONDS_PER_BYTE: Final = 10e-6
@@ -97,7 +97,7 @@ def served() -> Iterator[Served]:
 
 
 def peak(work: Callable[[], object]) -> float:
-    """Bytes that this process took more than before, at most."""
+    """Return the peak growth of this process's memory, in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     work()
@@ -113,13 +113,13 @@ def cost_of(served: Served, send: Callable[[], object]) -> float:
     """Return the share of its limit that an input takes; over 1 is too much."""
     turns: list[float] = []
     memory = peak(lambda: turns.append(served.worst_turn(send)))
-    while max(turns) > SLICE_SECONDS and len(turns) < 3:  # on a busy machine the least of three counts
+    while max(turns) > SLICE_SECONDS and len(turns) < 3:  # on a busy machine the minimum of three counts
         turns.append(served.worst_turn(send))
     return max(min(turns) / SLICE_SECONDS, memory / PEAK_BYTES)
 
 
 def search(grammar: Grammar, cost: Callable[[Recipe], float], *, searches: int = 1) -> None:
-    """Search for ``SECONDS`` in all, of which this is one of several searches."""
+    """Run one of several searches that together take ``SECONDS``."""
     worst, recipe = climb(grammar, cost, seconds=SECONDS / searches, least_calls=CALLS)
     print(f"the dearest found takes {worst:.0%} of what it may: {recipe}")  # noqa: T201 - pytest -s shows it
     assert worst <= 1.0, f"{worst:.1f} times what it may take: {recipe}"
@@ -170,7 +170,7 @@ def test_no_document_is_slow() -> None:
             _, most = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        size = max(len(text.encode()), DOCUMENT_BYTES // 4)  # a short one has mostly fixed costs
+        size = max(len(text.encode()), DOCUMENT_BYTES // 4)  # a short input has mostly fixed costs
         return max(seconds / size / DOCUMENT_SECONDS_PER_BYTE, most / size / DOCUMENT_PEAK_PER_BYTE)
 
     search(YAML, cost)

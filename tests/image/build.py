@@ -1,7 +1,7 @@
 """Build the Dockerfile without a container daemon: buildah, on a base made of Debian packages.
 
-Base root file systems are kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/image``, named by what
-decides what is in them; all else is made in a working directory beside them and removed at the end.
+Base root file systems are kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/image``, named by a hash of
+their inputs. Everything else is made in a working directory beside them and removed at the end.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from typing import Any, Final
 PROJECT: Final = Path(__file__).resolve().parents[2]
 DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "ca-certificates")
 TOOLS: Final = ("buildah", "mmdebstrap")
-"""Each in a Debian package of its name."""
+"""Required programs; each is in a Debian package of the same name."""
 
 TRUST_VARIABLES: Final = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class BuildError(RuntimeError):
-    """The image cannot be built; the message says what to do about it."""
+    """The image cannot be built; the message states the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A built image, its file system unpacked at ``root``, which ends with the builder."""
+    """A built image with its file system unpacked at ``root``, which the builder removes at its end."""
 
     config: dict[str, Any]
     root: Path
@@ -52,12 +52,12 @@ class Image:
 
 
 class Builder:
-    """Builds images in a store of its own."""
+    """Builds images in a separate store."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self._folder = folder
         self._cache = cache
-        # Plain directories: nothing to mount, and so nothing that stays mounted.
+        # Plain directories, so that nothing is mounted and nothing can stay mounted.
         self._store = (
             *("--storage-driver", "vfs"),
             *("--root", str(folder / "store")),
@@ -66,7 +66,7 @@ class Builder:
 
     @property
     def storage(self) -> tuple[str, ...]:
-        """The options that make buildah use this store."""
+        """Return the options that make buildah use this store."""
         return self._store
 
     def base(self, base: str) -> str:
@@ -84,7 +84,7 @@ class Builder:
         revision = hashlib.sha1(base.encode(), usedforsecurity=False).hexdigest()
         began = time.monotonic()
         self._buildah(
-            # A health check is no part of the OCI format, and buildah would drop it.
+            # The OCI format has no health checks, so buildah would drop it.
             *("bud", "--format", "docker", "--pull-never", "--network", "host", "--tag", f"{name}-built"),
             *("--build-arg", f"BASE={name}"),
             *("--build-arg", f"VERSION={project_version()}"),
@@ -105,7 +105,7 @@ class Builder:
         )
 
     def context(self) -> set[str]:
-        """The files of the working copy that ``COPY . .`` in the Dockerfile copies."""
+        """Return the files of the working copy that ``COPY . .`` in the Dockerfile copies."""
         dockerfile = self._folder / "Dockerfile"
         dockerfile.write_text("FROM scratch\nCOPY . .\n", encoding="utf-8")
         self._buildah("bud", "--file", str(dockerfile), "--tag", "localhost/context", str(PROJECT))
@@ -134,7 +134,7 @@ class Builder:
         return container
 
     def _debian(self, release: str) -> Path:
-        """The tar of a release's smallest root file system with Python; made once."""
+        """Return the tar of a release's smallest root file system with Python; make it once."""
         decides = "\n".join((release, platform.machine(), *DEBIAN_PACKAGES))
         tar = self._cache / f"{release}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.tar"
         if not tar.exists():
@@ -152,7 +152,7 @@ class Builder:
         return tar
 
     def _pulled_size(self, name: str) -> int:
-        """What a node downloads: the layers as a registry has them, compressed."""
+        """Return the download size for a node: the compressed layers."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             self._buildah("push", name, f"oci:{folder}/image")
             return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
@@ -164,14 +164,14 @@ class Builder:
 
 @contextlib.contextmanager
 def builder() -> Iterator[Builder]:
-    """A builder, for one test run at a time. Raises ``BuildError`` where it could not work."""
+    """Yield a builder, for one test run at a time. Raises ``BuildError`` where it cannot work."""
     check_machine()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gatekeeper-py" / "image"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in cache.glob("work-*"):
-            # Only the holder of the lock works here: whoever made this was killed.
+            # Only the holder of the lock works here, so the maker of this directory was killed.
             remove(leftover)
         folder = Path(tempfile.mkdtemp(prefix="work-", dir=cache))
         try:
@@ -181,7 +181,7 @@ def builder() -> Iterator[Builder]:
 
 
 def check_machine() -> None:
-    """Raises ``BuildError`` when something is missing that we do not install behind anybody's back."""
+    """Raise ``BuildError`` when a program is missing; the tests do not install it."""
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         tools = " ".join(missing)
         raise BuildError(f"missing: {tools}; as root: apt-get update && apt-get install -y {tools}")
@@ -198,8 +198,8 @@ def remove(folder: Path) -> None:
 
 
 def run(*command: str) -> str:
-    """A tool's output. Raises ``BuildError`` with what it said when it fails."""
-    # Needs no namespaces or cgroups of its own, so that it works in a container too.
+    """Run a tool; return its output. Raises ``BuildError`` with the output of a failed tool."""
+    # Needs no namespaces or control groups, so it also works in a container.
     environment = os.environ | {"BUILDAH_ISOLATION": "chroot"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

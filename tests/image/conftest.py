@@ -9,7 +9,7 @@ import pytest
 from image.build import Builder, BuildError, Image, builder
 
 DEBIAN_RELEASES = ("bookworm", "trixie")
-"""With Python 3.11, the oldest we support, and 3.13."""
+"""Bases with Python 3.11, the oldest supported version, and 3.13."""
 
 MEASURED = pytest.StashKey[list[str]]()
 
@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def measured(pytestconfig: pytest.Config) -> list[str]:
-    """Lines to show when all is done."""
+    """Return the list of lines to show at the end."""
     return pytestconfig.stash[MEASURED]
 
 
@@ -54,7 +54,7 @@ def builds() -> Iterator[Builder]:
 
 @pytest.fixture(scope="session")
 def image(builds: Builder, base: str, measured: list[str]) -> Image:
-    """The image on this base."""
+    """Build the image on this base."""
     built = builds.image(base)
     measured.append(
         f"{base}: {built.size / 1e6:.0f} MB, {built.pulled_size / 1e6:.0f} MB to pull, "

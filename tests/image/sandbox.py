@@ -1,4 +1,4 @@
-"""Run programs in an image's file system as a container runtime would, and stricter.
+"""Run programs in an image's file system like a container runtime, but stricter.
 
 The root file system is read-only, and no other path can be written to: no ``/tmp``, no ``/dev/shm``. The
 user is the image's; there are no privileges to gain. The program is process 1 of its own process namespace.
@@ -45,7 +45,7 @@ exec "$@"
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """How to run programs of one image. ``volumes``: path in the image -> directory here, read-only."""
+    """Runs programs of one image. ``volumes`` maps paths in the image to directories here, read-only."""
 
     image: Image
     volumes: Mapping[str, Path] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Sandbox:
 
     @contextlib.contextmanager
     def started(self, *arguments: str) -> Iterator[Process]:
-        """A program that runs for as long as the block, at most."""
+        """Start a program; it ends at the latest with the block."""
         with subprocess.Popen(
             self._command(arguments, {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         ) as outer:
@@ -79,7 +79,7 @@ class Sandbox:
     def _command(self, arguments: tuple[str, ...], environment: Mapping[str, str]) -> list[str]:
         root = self.image.root
         for path in ("/proc", "/dev", *self.volumes):
-            # As a runtime does: a directory to mount on.
+            # A directory to mount on, as a runtime creates it.
             (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         variables = {**self.image.environment, **environment}
         return [
@@ -87,7 +87,7 @@ class Sandbox:
             *("sh", "-euc", MOUNT, "sh", str(root), "ro" if self.read_only else "rw"),
             *(part for path, source in self.volumes.items() for part in (str(source), path)),
             *("--", "env", "-i", *(f"{name}={value}" for name, value in variables.items())),
-            # By their paths: the variables are already the image's.
+            # By their paths, because the environment is already that of the image.
             *(_path("setpriv"), "--no-new-privs"),
             *(_path("chroot"), f"--userspec={self.image.config['User']}", "--groups=", str(root)),
             *arguments,
@@ -104,7 +104,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its number outside of its namespace."""
+        """Return the process ID outside of its namespace."""
         children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
         end = time.monotonic() + START_SECONDS
         while not (numbers := children.read_text(encoding="ascii").split()):
@@ -116,13 +116,13 @@ class Process:
         os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it in any case; with process 1 its namespace ends."""
+        """Kill the program; the end of process 1 ends its namespace."""
         if self._outer.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
             self._outer.wait()
 
     def wait(self, seconds: float) -> int:
-        """Its exit status."""
+        """Wait for the end; return the exit status."""
         return self._outer.wait(seconds)
 
 

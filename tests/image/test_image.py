@@ -23,7 +23,7 @@ from gatekeeper_py.settings import Address
 from image.build import PROJECT, Builder, Image, project_version
 from image.sandbox import START_SECONDS, Process, Sandbox
 
-pytestmark = pytest.mark.timeout(900)  # the first test of a base makes it and builds on it
+pytestmark = pytest.mark.timeout(900)  # the first test of a base makes the base and builds the image
 
 SERVER_NAME = "gatekeeper-py.gatekeeper-py.svc"
 NOBODY = 65532
@@ -76,7 +76,7 @@ class Server:
 
 
 class NamedHTTPSConnection(http.client.HTTPSConnection):
-    """Verifies the certificate for the Service's name, wherever it is connected to."""
+    """Verifies the certificate for the Service's name, regardless of the address."""
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
@@ -86,7 +86,7 @@ class NamedHTTPSConnection(http.client.HTTPSConnection):
 
 @pytest.fixture
 def sandbox(image: Image, tmp_path: Path) -> Sandbox:
-    """The image with a policy mounted, as from a ConfigMap."""
+    """Return the image with a policy mounted, as from a ConfigMap."""
     folder = tmp_path / "policy"
     folder.mkdir()
     (folder / "policy.yaml").write_text(policy_text())
@@ -95,7 +95,7 @@ def sandbox(image: Image, tmp_path: Path) -> Sandbox:
 
 @pytest.fixture
 def server(sandbox: Sandbox, tmp_path: Path) -> Iterator[Server]:
-    """The image's server, ready, its certificate mounted as from a Secret."""
+    """Start the image's server with a certificate mounted as from a Secret; wait until it is ready."""
     authority = trustme.CA()
     certificate = authority.issue_cert(SERVER_NAME)
     folder = tmp_path / "tls"
@@ -125,7 +125,7 @@ def server(sandbox: Sandbox, tmp_path: Path) -> Iterator[Server]:
 
 
 def addresses(process: Process) -> dict[str, str]:
-    """Where the server listens, from its log. Keeps reading, so that the pipe never fills."""
+    """Return the server's addresses from its log. Keep reading, so that the pipe never fills."""
     killer = threading.Timer(START_SECONDS, process.kill)
     killer.start()
     found: dict[str, str] = {}
@@ -150,7 +150,7 @@ def wait_until_ready(address: str) -> None:
 
 
 def status(address: str, path: str) -> int:
-    """What the health listener answers."""
+    """Return the answer of the health listener."""
     connection = http.client.HTTPConnection(address, timeout=10)
     try:
         connection.request("GET", path)
@@ -218,7 +218,7 @@ def test_no_program_gives_privileges(image: Image) -> None:
 
 
 def test_all_code_is_compiled(sandbox: Sandbox) -> None:
-    """What is not would be compiled at every start, and what holds time stamps may go stale in a copy."""
+    """Other code would be compiled at every start, and code with time stamps may become stale in a copy."""
     unchecked_hash = 1
     sources = [path for path in sandbox.image.root.rglob("*.py") if path.parent.name != "bin"]
     assert sources
@@ -240,7 +240,7 @@ def test_scanners_see_the_debian_packages_in_it(image: Image) -> None:
 
 
 def test_the_server_is_ready_within_seconds(server: Server, base: str, measured: list[str]) -> None:
-    """Well under 2 s when the machine has nothing else to do."""
+    """This takes well under 2 s on an idle machine."""
     measured.append(f"{base}: ready after {server.ready_seconds:.2f} s")
     assert server.ready_seconds < START_SECONDS / 2
 
