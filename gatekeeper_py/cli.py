@@ -106,8 +106,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except (BrokenPipeError, SystemExit):
-        # The reader of our output is gone (`| head`). Click turns that into exit code 1, which here
-        # would mean that an image was rejected. It raises SystemExit for nothing else in this mode.
+        # The reader of our output has closed the pipe (`| head`). Click turns that into exit code 1, which
+        # here would mean that an image was rejected. It raises SystemExit for nothing else in this mode.
         _discard_output()
         return EXIT_BROKEN_PIPE
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""Add rules to the text of a policy, and leave everything else of it as it is."""
+"""Add rules to the text of a policy, and leave the rest of the text unchanged."""
 
 from __future__ import annotations
 

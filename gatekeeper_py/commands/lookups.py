@@ -1,4 +1,4 @@
-"""Look-ups in registries for commands that judge offline: options, and the session that asks."""
+"""Look-ups in registries for commands that judge offline: options, and the session with registries."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Warn of a policy that refuses the webhook's own image, or one of the cluster's system images.
 
-Their namespaces are exempt, so they start all the same. But they no longer do once somebody removes the
-exemption, or runs them elsewhere, and then the webhook cannot start to admit its own replacement.
+Their namespaces are exempt, so these images still start. If somebody removes the exemption, or runs them in
+another namespace, they do not, and then the webhook cannot admit its own replacement.
 """
 
 from __future__ import annotations

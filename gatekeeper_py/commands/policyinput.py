@@ -187,12 +187,12 @@ class Outline:
         return node.value if node is not None and isinstance(node.value, str) else None
 
     def mark_of(self, path: str) -> Mark:
-        """Where a field stands, or the nearest one above it."""
+        """Return the position of a field, or that of the nearest field above it."""
         node = self.fields.get(path) or self.fields.get(path.partition(".")[0])
         return Mark(line=1, column=1) if node is None else node.mark
 
     def value_of(self, field: str) -> Any:
-        """The value of ``data`` or ``binaryData``, ``None`` when it is absent."""
+        """Return the value of ``data`` or ``binaryData``; ``None`` when it is absent."""
         node = self.fields.get(field)
         if node is None or node.kind != "mapping":
             return None if node is None else value_of(node)
@@ -202,7 +202,7 @@ class Outline:
 
 
 def outline_of(text: str) -> Outline:
-    """Return what says whether a document is a policy or a ConfigMap manifest."""
+    """Return the fields that show whether a document is a policy or a ConfigMap manifest."""
     remarks = Remarks()
     fields: dict[str, Node] = {}
     keys: dict[str, Mark] = {}
@@ -255,7 +255,7 @@ def holds_settings(outline: Outline) -> bool:
 
 
 def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> PolicyInput:
-    """Check the settings of the webhook configurations, which stand in a ConfigMap of their own."""
+    """Check the settings of the webhook configurations, which have a separate ConfigMap."""
     found = configmap.read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     shift = Shift()
@@ -276,7 +276,7 @@ def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> Polic
 
 
 def _located(outline: Outline, finding: Finding) -> Finding:
-    """A finding about the ConfigMap itself, with its place in the manifest."""
+    """Return a finding about the ConfigMap itself, with its position in the manifest."""
     path = f"data.{MODE_KEY}" if finding.path == MODE_KEY else finding.path
     mark = outline.keys.get(path) if finding.code == UNKNOWN_KEY else None
     mark = mark or outline.mark_of(path)

@@ -134,7 +134,7 @@ def _print(found: Status, style: Literal["table", "json"], *, watch: bool) -> No
     from gatekeeper_py.reporting.status import print_status  # noqa: PLC0415 - see above
 
     if style == "json":
-        # One line for each time, so that a reader knows where the next one begins.
+        # Print the time first, so that a reader sees where each status begins.
         click.echo(json.dumps(found.as_json(), indent=None if watch else 2))
         return
     if watch and sys.stdout.isatty():

@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFile:
-    """A file of tests, or the findings that say why it is invalid. ``lines`` are those of the text."""
+    """A file of tests, or the findings of an invalid one. ``lines`` are those of the text."""
 
     name: str
     lines: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Alarms: conditions that somebody should look at, logged when they begin and when they end."""
+"""Alarms: conditions that need attention, logged when they begin and when they end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Observer(Protocol):
 
 
 class Alarms:
-    """The state of every alarm. Call ``update`` whenever the conditions were looked at."""
+    """The state of every alarm. Call ``update`` after each check of the conditions."""
 
     def __init__(self, observer: Observer, log: Log) -> None:
         self._observer = observer
@@ -28,7 +28,7 @@ class Alarms:
             observer.alarm(what, active=False)
 
     def update(self, problems: Mapping[Alarm, str]) -> None:
-        """Take the problem of some alarms; an empty text ends one. Others stay as they are."""
+        """Set the problems of some alarms; an empty text ends an alarm. Other alarms do not change."""
         for what, problem in problems.items():
             was_active = what in self._active
             if problem:

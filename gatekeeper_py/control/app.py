@@ -59,12 +59,12 @@ WATCH_RETRY_SECONDS: Final = 2.0
 """Pause between two watches of one object; the pass each minute covers what is missed meanwhile."""
 
 ERRORS: Final = (ApiError, LookupError)
-"""What a request to the API server, or a part that disappears during a pass, raises."""
+"""Exceptions of a request to the API server, or of a part that is deleted during a pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
-    """Everything ``control`` is told.
+    """The settings of ``control``.
 
     ``probe_namespace`` is the namespace for probe Pods. Without one, enforcement is not proven, and removals
     from the fast path are not probed.
@@ -96,7 +96,7 @@ def control(settings: ControlSettings) -> int:
     process = Process(
         log_level=settings.log_level,
         log_style=settings.log_format,
-        # A Job that did not finish must not look as if it had.
+        # A Job that did not finish must not look complete.
         second_signal_code=EXIT_INTERRUPTED if settings.once or settings.remove else 0,
     )
     if settings.remove:
@@ -196,7 +196,7 @@ class _Control:
         return await _until_stopped(self._arm_once(), self._stop)
 
     async def _arm_once(self) -> bool:
-        """Take the policy that exists now, then run passes until the webhook is armed."""
+        """Read the current policy, then run passes until the webhook is armed."""
         source = self._source()
         try:
             async with asyncio.timeout(ONCE_SECONDS), aclosing(source.deliveries()) as deliveries:
@@ -279,7 +279,7 @@ class _Control:
         )
 
     def _expected(self, desired: Desired) -> bool:
-        """Whether a configuration should exist: the mutating one only while the policy can rewrite."""
+        """Return whether a configuration should exist: the mutating one only while the policy can rewrite."""
         return desired.kind != MUTATING or bool(self._policy.mutates)
 
     def _source(self) -> ConfigMapSource:

@@ -1,4 +1,4 @@
-"""Certificate rotation: what the Secret holds, and the next step that is due.
+"""Certificate rotation: the content of the Secret, and the next step that is due.
 
 The Secret holds the whole state of a rotation, so a controller that is killed at any point is continued by
 the next one. A rotation has three steps, each one write:
@@ -69,7 +69,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateStore:
-    """What the Secret holds: the served key pair, the CAs to trust, and perhaps the next key pair.
+    """The content of the Secret: the served key pair, the CAs to trust, and perhaps the next key pair.
 
     ``current`` is ``None`` when it cannot be read; replicas then keep what they loaded before.
     """
@@ -101,7 +101,7 @@ class CertificateStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What configurations and replicas use now.
+    """The certificates that configurations and replicas use now.
 
     ``trusted`` holds the CA bundles of our webhooks in the existing configurations; ``trusted_since`` is
     when they were first seen to trust every CA of the store. ``served`` holds the fingerprint of the leaf
@@ -190,7 +190,7 @@ def bundle(store: CertificateStore, observed: Observed, now: datetime) -> bytes:
 
 
 def trusts(bundle: bytes, store: CertificateStore) -> bool:
-    """Whether a ``caBundle`` trusts the leaf in the Secret, or where there is none every CA of the store."""
+    """Whether a ``caBundle`` trusts the leaf in the Secret; without a leaf, whether it has every CA."""
     trusted = tuple(_certificates(bundle))
     if store.current is not None:
         return _signer(store.current.leaf, trusted) is not None

@@ -26,7 +26,7 @@ Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "PolicyRefused",
 WARNINGS: Final = frozenset({"Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"})
 
 LIMITED: Final = frozenset({"PolicyRefused", "Repaired"})
-"""Recorded at most once in ``INTERVAL``, because others decide how often they happen."""
+"""Recorded at most once in ``INTERVAL``, because other people cause these events."""
 
 CONFIGMAP: Final = "ConfigMap"
 

@@ -19,7 +19,7 @@ from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 
 DEBOUNCE_SECONDS: Final = 0.05
-"""Changes arrive in bursts; one pass covers all that arrives within this time."""
+"""Changes arrive in bursts; one pass covers all changes within this time."""
 
 AFTER_WRITE_SECONDS: Final = 1.0
 """Pause after a pass that wrote, so that two controllers that disagree do not write in a tight loop."""
@@ -71,8 +71,8 @@ class Controller:
     """Runs passes, and reports what they did.
 
     ``desired_state`` returns what the configurations should be at that moment. ``problems`` returns the
-    alarms that come from elsewhere. ``refused`` returns the name of the policy's ConfigMap, and what is wrong
-    with it. ``errors`` are the exceptions that the client raises for a request that failed.
+    alarms of other parts. ``refused`` returns the name of the policy's ConfigMap, and its problem. ``errors``
+    are the exceptions that the client raises for a request that failed.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Controller:
             self.changed.clear()
 
     async def run_once(self, seconds: float) -> bool:
-        """Run passes until the webhook is armed and no rotation is in progress; whether that was reached."""
+        """Run passes until the webhook is armed and no rotation is in progress; return whether that is so."""
         end = self._monotonic() + seconds
         while True:
             wait = await self.attempt()

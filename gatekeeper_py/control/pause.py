@@ -12,21 +12,21 @@ from gatekeeper_py.core.names import PAUSED_UNTIL
 from gatekeeper_py.core.policy.instant import parse_instant
 
 LONGEST_PAUSE: Final = timedelta(hours=24)
-"""A pause ends by itself, and nobody can make it last longer by accident."""
+"""Maximum length of a pause, so that a mistake cannot disable the webhook for long."""
 
 MAX_LENGTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """Until when the webhook is paused, if it is; ``problem`` says why an annotation is ignored."""
+    """The end of the pause, if there is one; ``problem`` is why an annotation is ignored."""
 
     until: datetime | None = None
     problem: str = ""
 
 
 def read_pause(namespace: Mapping[str, Any], now: datetime) -> Pause:
-    """Read the annotation of a Namespace. A time in the past is no pause and no problem."""
+    """Read the annotation of a Namespace. A time in the past is neither a pause nor a problem."""
     metadata = namespace.get("metadata") or {}
     value = (metadata.get("annotations") or {}).get(PAUSED_UNTIL)
     if value is None:

@@ -1,7 +1,8 @@
 """Follow the policy, to know whether it can rewrite images.
 
 The mutating webhook does nothing outside mutate mode, so it is registered only while the policy can rewrite
-something. A policy that is missing or refused leaves the last answer: replicas keep the last good policy too.
+something. A missing or refused policy does not change the result, because replicas also keep the last good
+policy.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class PolicyFollower:
         self._monotonic = monotonic
         self._sleep = sleep
         self.refused = ""
-        """What is wrong with the document in the source; empty when it was accepted."""
+        """The problem of the document in the source; empty when it was accepted."""
         self._problem = ""
         self._synced_at = monotonic()
         self._timer: asyncio.Task[None] | None = None
@@ -129,7 +130,7 @@ class PolicyFollower:
             self._stop_timer()
 
     async def take(self, delivery: Delivery) -> None:
-        """Take one delivery."""
+        """Process one delivery."""
         if delivery.text is None:
             self._problem = delivery.problem
             self._on_changed()
@@ -161,9 +162,9 @@ class PolicyFollower:
             self._timer = asyncio.create_task(self._stop_after(KEEP_SECONDS))
 
     async def _stop_at(self, instant: datetime) -> None:
-        """The last override that rewrites expires: no later policy of a source says so."""
+        """Note that the last override that rewrites has expired, for which no source delivers a policy."""
         while (left := (instant - self._now()).total_seconds()) > 0:
-            # In steps, so that a clock that is set is noticed.
+            # Sleep in steps, so that a change of the clock is noticed.
             await self._sleep(min(left, LONGEST_WAIT_SECONDS))
         await self._stop_after(KEEP_SECONDS)
 
@@ -181,7 +182,7 @@ class PolicyFollower:
 async def fan_out(
     deliveries: AsyncIterator[Delivery], *consumers: Callable[[AsyncIterator[Delivery]], Awaitable[None]]
 ) -> None:
-    """Give every delivery of one source to several consumers, each at its own pace, latest first.
+    """Pass every delivery of one source to several consumers, each at its own pace.
 
     A consumer that is busy skips deliveries that newer ones replace.
     """

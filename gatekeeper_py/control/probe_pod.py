@@ -1,4 +1,4 @@
-"""Create a Pod in dry run, to see what an API server and its webhooks answer.
+"""Create a Pod in dry run, to get the answer of an API server and its webhooks.
 
 The Pods are created in a namespace of their own with a quota of zero Pods, which makes the right to create
 Pods there useless for anything else. The webhook runs before the quota is checked.
@@ -26,7 +26,7 @@ IMAGE_PATH: Final = "spec.containers[0].image"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer of the API server. ``status`` is 0 if there was none, and ``problem`` says why."""
+    """An answer of the API server. ``status`` is 0 if there was none; ``problem`` is then the reason."""
 
     status: int = 0
     body: bytes = b""
@@ -40,7 +40,7 @@ class Answer:
 
 
 async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> Answer:
-    """Create one Pod in dry run; never raises for what the API server does.
+    """Create one Pod in dry run; never raise for an answer or a failure of the API server.
 
     Opens a session of its own, because several API servers may share the address.
     """

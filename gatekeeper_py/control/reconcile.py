@@ -156,8 +156,8 @@ class Passes:
         alarms = self._alarms(service, deployment, secret, store, probed, pause, live=bool(live))
         changes, waiting = Changes(), ""
         bundle = certificates.bundle(after, observed, now)
-        # Once armed, always armed: a failing replica, or somebody who deletes the configurations, must not
-        # open the cluster.
+        # Once armed, the webhook stays armed: neither a failing replica nor a deleted configuration may open
+        # the cluster.
         armed = pause.until is None and (bool(live) or self._was_armed or (not change and _may_arm(probed)))
         if armed:
             changes = await self.configurations.apply(live, desired_state, bundle, await self._owner(), now)
@@ -179,11 +179,11 @@ class Passes:
         )
 
     def _forget(self) -> None:
-        """The configurations were removed on purpose: arm again only once a replica answers."""
+        """Reset the state after an intended removal: arm again only once a replica answers."""
         self._was_armed, self._bundles = False, ()
 
     async def shut_down(self) -> bool:
-        """Remove the configurations if the installation is being removed; whether that was the case."""
+        """Remove the configurations if the installation is being removed; return whether that is so."""
         _, removed = await self._removal()
         if removed:
             await self.configurations.remove()
@@ -235,7 +235,7 @@ class Passes:
                 for bundle in drift.bundles(live[template.path], template)
             )
         return Observed(
-            # Configurations that somebody deleted are created again with what they trusted.
+            # Configurations that somebody deleted are created again with the CAs that they trusted.
             trusted=self._bundles,
             served={f"{address.host} {address.port}": result.fingerprint for address, result in probed},
             unseen=len(staying) < counted,

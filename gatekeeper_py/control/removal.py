@@ -1,7 +1,7 @@
 """The end of an installation: remove its webhook configurations, and wait until they stay away.
 
-This comes before the other objects are deleted, for instance by ``helm uninstall``. Once it is done, API
-servers call nobody, so a Service or a server that is deleted refuses no Pod. It works with and without a
+This comes before the other objects are deleted, for instance by ``helm uninstall``. Afterwards API
+servers call no webhook, so deleting the Service or a server refuses no Pod. It works with and without a
 running controller.
 """
 
@@ -37,7 +37,7 @@ class KubernetesApi(Protocol):
 
 
 class Removal:
-    """Removes the owner of the configurations first: a controller that misses it creates none again."""
+    """Removes the owner of the configurations first, because a controller without the owner creates none."""
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class ReplicaAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What a replica did: the leaf that it served under a trusted CA, and whether it answered the review.
+    """The result of a probe: the served leaf if its CA is trusted, and whether the replica answered.
 
     ``untrusted``: it served a leaf that no API server would accept.
     """
@@ -72,7 +72,7 @@ def addresses(slices: Mapping[str, Any], port_name: str) -> Iterator[ReplicaAddr
 
 
 async def probe(host: str, port: int, *, server_name: str, bundle: bytes) -> ProbeResult:
-    """Probe one replica; never raises for what the replica does."""
+    """Probe one replica; never raise for a failure of the replica."""
     leaves: list[bytes | None] = []
 
     class LeafRecorder(ssl.SSLObject):

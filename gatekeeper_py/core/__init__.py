@@ -1,8 +1,7 @@
-"""What is allowed: pure decisions, with no I/O, clock, environment, logging or event loop.
+"""Pure decisions on images, with no I/O, clock, environment, logging or event loop.
 
-Everything here is a function from values to a value. The instant is an argument, the policy
-text is an argument, the AdmissionReview is an argument; so the server, every command and every
-test get the same answer from the same code.
+Everything here is a function from values to a value. The instant, the policy text and the AdmissionReview are
+arguments, so the server, every command and every test get the same answer from the same code.
 """
 
 from gatekeeper_py.core.images.reference import InvalidReference, Reference, parse_reference

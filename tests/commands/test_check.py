@@ -284,7 +284,7 @@ def test_settings_of_the_webhooks_are_checked_in_their_configmap(command: Comman
 def test_other_keys_beside_the_settings_are_errors(
     command: Command, write: Write, data: str, found: list[tuple[str, str, int]], before: str
 ) -> None:
-    """The controller would not read them: what somebody wrote there would not be in force."""
+    """The controller would not read them, so settings under another key would have no effect."""
     head, _, _ = SETTINGS.partition("data:\n")
     text = f"{before}{head}{data}"
     done = command("check", write(text), "--format", "json")

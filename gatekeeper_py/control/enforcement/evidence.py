@@ -1,4 +1,4 @@
-"""What an API server's answer to a probe Pod proves. Pure: no I/O.
+"""Interpret an API server's answer to a probe Pod. Pure: no I/O.
 
 The Pod's image has a random part, so an answer that contains it belongs to this probe.
 """
@@ -15,7 +15,7 @@ from gatekeeper_py.control.webhooks.templates import POD_VALIDATION
 from gatekeeper_py.core.policy.policy import Policy
 
 Outcome = Literal["enforced", "not_enforced", "unreachable"]
-"""What one API server showed. ``not_enforced`` includes every other answer that arrived."""
+"""The result for one API server. ``not_enforced`` includes every other answer that arrived."""
 
 HOST: Final = "gatekeeper-py-probe.invalid"
 """No registry can have this name: the domain ``invalid`` is reserved (RFC 2606)."""
@@ -31,7 +31,7 @@ MAX_PROBLEM: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What one API server showed; ``problem`` says why it proves nothing."""
+    """The result for one API server; ``problem`` is why it proves nothing."""
 
     outcome: Outcome
     problem: str = ""
@@ -54,7 +54,7 @@ def rejects_valid_probes(policy: Policy, namespace: str, now: datetime) -> bool:
 
 
 def read_answer(answer: Answer, token: str) -> Proof:
-    """Return what an answer proves.
+    """Return the result that an answer proves.
 
     It proves enforcement only if our webhook denied the Pod, or warned about its image (mode ``warn``). The
     refusal of another webhook, of a quota or of RBAC proves nothing.

@@ -27,15 +27,15 @@ class KubernetesApi(Protocol):
 
 
 class NotStored(Exception):
-    """A configuration that was just written does not hold what was written."""
+    """The API server did not store the written conditions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveConditions:
-    """The configurations as they were read, ``None`` for one that should exist and does not.
+    """The configurations as read, ``None`` for one that should exist and does not.
 
-    ``skipped`` is what API servers skip because of them, ``None`` when that is not known. ``problems`` holds
-    an error for each configuration that could not be read.
+    ``skipped`` holds the images that API servers skip because of them; ``None`` when that is not known.
+    ``problems`` holds an error for each configuration that could not be read.
     """
 
     live: tuple[tuple[Desired, dict[str, Any] | None], ...]
@@ -78,7 +78,8 @@ class ConditionStore:
         self._on_written = on_written
         self._expected = expected
         self._carried: dict[str, PolicyView] = {}
-        """What each configuration was last seen to carry, by path, so that expressions need no parser."""
+        """The view whose conditions each configuration last carried, by path. So expressions need no
+        parser."""
 
     async def read(self) -> LiveConditions:
         """Read all configurations; never raises the client's errors."""

@@ -23,7 +23,7 @@ _MAX_PROBLEM: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """Whether the webhook was called for the Pod; if not, ``problem`` is what the API server answered."""
+    """Whether the webhook was called for the Pod; if not, ``problem`` is the answer of the API server."""
 
     called: bool
     problem: str = ""
@@ -32,7 +32,7 @@ class DryRun:
 async def create(
     connect: Callable[[], Awaitable[HttpSession]], namespace: str, probe: ProbeImage, webhook: str
 ) -> DryRun:
-    """Create one Pod in dry run; never raises for what the API server does."""
+    """Create one Pod in dry run; never raise for an answer or a failure of the API server."""
     answer = await probe_pod.send(connect, namespace, probe.image)
     if answer.problem:
         return DryRun(called=False, problem=answer.problem[:_MAX_PROBLEM])
@@ -40,7 +40,7 @@ async def create(
 
 
 def read_answer(endpoint: Endpoint, status: int, body: bytes, warnings: list[str], webhook: str) -> DryRun:
-    """Tell from an answer whether the webhook was called: it refused, warned, rewrote or was unreachable."""
+    """Return whether the webhook was called: it refused, warned, rewrote or was unreachable."""
     message = probe_pod.message_of(body)
     ours = [warning for warning in warnings if f"{IMAGE_PATH}: " in warning]
     from_endpoint = [

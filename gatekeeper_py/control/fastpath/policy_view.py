@@ -1,6 +1,6 @@
-"""The policy as the controller sees it, and the match conditions that follow from it.
+"""The controller's view of the policy, and the match conditions that follow from it.
 
-One rule settles every doubt: without a condition the API server calls the webhook for every Pod, which is
+In doubt there is no condition. Without a condition the API server calls the webhook for every Pod, which is
 always correct. So a policy that is not known for certain has no conditions.
 """
 
@@ -71,7 +71,7 @@ def refused(problem: PolicyError) -> PolicyView:
 
 
 def renewed(old: PolicyView, now: datetime) -> PolicyView:
-    """Compile the same document as of a later instant."""
+    """Compile the same document at a later instant."""
     return old if old.policy is None else view(old.policy, old.text, old.mode, now)
 
 

@@ -18,7 +18,7 @@ from gatekeeper_py.runtime.logs import Log
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 5.0
-"""Between two attempts; an API server usually uses the new expression at the first one."""
+"""Pause between two attempts. An API server usually uses the new expression at the first one."""
 
 SUSPICIOUS_SECONDS: Final = 5.0
 """An API server that does not use the new expression after this long is logged as an error."""
@@ -52,7 +52,7 @@ class RemovalProbe:
         self._since = 0.0
 
     async def begin(self, previous: FastPath, view: PolicyView) -> None:
-        """Choose images that were skipped before and are not now; keep unfinished ones that still help."""
+        """Choose images that are not skipped any more; keep pending ones that are still useful."""
         kept, self._waiting, self.verified = self._waiting, (), ()
         self._view, self._attempts, self._since = view, 0, self._monotonic()
         if self._run is None or view.policy is None:
@@ -67,7 +67,7 @@ class RemovalProbe:
         self._waiting = (*chosen, *kept)
 
     async def attempt(self) -> float | None:
-        """Probe what waits. Return the seconds until the next attempt, ``None`` when there is none."""
+        """Run the pending probes. Return the seconds until the next attempt; ``None`` when none is needed."""
         while self._waiting and self._run is not None:
             probe, *others = self._waiting
             answer = await self._run(probe)

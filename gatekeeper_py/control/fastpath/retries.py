@@ -10,15 +10,15 @@ from gatekeeper_py.runtime.backoff import backed_off
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
-"""Between two attempts at a write; short, because the old condition may admit a removed image."""
+"""Pause between two attempts at a write; short, because the old condition may admit a removed image."""
 
 FIRST_UNWRITABLE_SECONDS: Final = 5.0
 LONGEST_UNWRITABLE_SECONDS: Final = 60.0
-"""Before an expression that could not be written is tried again."""
+"""Pause before an expression that could not be written is written again."""
 
 FIRST_REFUSED_SECONDS: Final = 60.0
 LONGEST_REFUSED_SECONDS: Final = 3600.0
-"""Before an expression that the API server refused is tried again; an upgraded one may accept it."""
+"""Pause before a refused expression is written again; an upgraded API server may accept it."""
 
 REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 """The statuses by which an API server reports that an object is invalid."""
@@ -55,7 +55,7 @@ class WriteRetries:
         self._unwritable = 0
 
     def failed(self, status: int, *, has_expressions: bool) -> Retry:
-        """Return what follows a failure; ``status`` is the API server's, 0 without an answer.
+        """Return what to do after a failure; ``status`` is that of the API server, 0 without an answer.
 
         The conditions on the API server may admit too much. So when the new ones cannot be written, all are
         removed: what prevents one write need not prevent the other.

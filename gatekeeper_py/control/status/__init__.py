@@ -1,1 +1,1 @@
-"""``gatekeeper-py status``: what an installation looks like from outside, and what is wrong with it."""
+"""``gatekeeper-py status``: the state of an installation from outside, and its problems."""

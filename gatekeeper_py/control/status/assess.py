@@ -137,7 +137,7 @@ def assess(facts: Facts, installation: Installation, now: datetime) -> Status:
 
 
 class _Assessment:
-    """Collects problems while it looks at one part after the other."""
+    """Checks one part after the other and collects the problems."""
 
     def __init__(self, facts: Facts, installation: Installation, now: datetime) -> None:
         self._facts = facts
@@ -400,7 +400,7 @@ class _Assessment:
             )
 
     def _enforcement(self, *, paused: bool) -> Enforcement | None:
-        """Return what the newest proof of a controller says."""
+        """Return the newest proof of a controller."""
         answering = [each.metrics for each in self._facts.controllers if ENFORCED in each.metrics]
         if not answering:
             return None
@@ -426,7 +426,7 @@ class _Assessment:
 
 
 def _policy_problems(name: str, pod: PodFacts, each: Replica, policy: Policy | None) -> Iterator[str]:
-    """Yield how what a replica serves differs from the ConfigMap."""
+    """Yield the differences between the policy of a replica and the ConfigMap."""
     refused = (pod.policy or {}).get("refused")
     if isinstance(refused, dict):
         findings = refused.get("findings") or [{}]

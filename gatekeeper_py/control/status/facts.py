@@ -1,4 +1,4 @@
-"""What was read of an installation, before anything is concluded from it."""
+"""The data that was read of an installation, before any conclusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read an installation: its objects, and through ``pods/proxy`` what its Pods show on their health port."""
+"""Read an installation: its objects, and the health port of its Pods through ``pods/proxy``."""
 
 from __future__ import annotations
 

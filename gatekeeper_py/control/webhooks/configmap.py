@@ -1,4 +1,4 @@
-"""The ConfigMap with the settings of the webhook configurations: its only key, and what is wrong with one."""
+"""The ConfigMap with the settings of the webhook configurations: its only key, and its problems."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gatekeeper_py.core.policy.problems import type_name
 SETTINGS_CONFIGMAP: Final = "gatekeeper-py-webhooks"
 
 _NAME_RE: Final = re.compile(rf"{SETTINGS_CONFIGMAP}(?:-[a-z0-9]{{10}})?")
-"""Kustomize adds a hash to the name, unless it is told not to."""
+"""Kustomize adds a hash to the name by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapSettings:
-    """What a ConfigMap holds.
+    """The content of a ConfigMap.
 
-    ``text`` is ``webhooks.yaml``, ``None`` without a text of that name; it is not parsed here. With a
-    finding, the ConfigMap as a whole is not acceptable.
+    ``text`` is that of ``webhooks.yaml``; ``None`` without a text of that name. It is not parsed here. Any
+    finding makes the ConfigMap as a whole unacceptable.
     """
 
     text: str | None

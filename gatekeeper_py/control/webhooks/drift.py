@@ -36,7 +36,7 @@ def differences(live: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[s
 
 
 def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a live configuration with exactly our webhooks, and with what others own kept.
+    """Return a live configuration with exactly our webhooks, and with the fields of others kept.
 
     Kept are metadata of others, tolerated selector terms, and fields that a newer API server added. It also
     keeps the resource version, so that writing it conflicts with a change made meanwhile.
@@ -73,8 +73,8 @@ def tolerated_terms(live: Mapping[str, Any], document: Mapping[str, Any]) -> int
 def keeping_settings(live: Mapping[str, Any], template: Desired) -> Desired | None:
     """Return the live configuration as the desired one, but with our own ``clientConfig``.
 
-    For the time when the settings are unknown: what they decide stays as it is. A webhook that is not in the
-    template, which has every webhook that we ever write, is not kept. ``None`` when nothing is left.
+    This is used while the settings are unknown, so that their effects do not change. The template has every
+    webhook that we ever write; any other webhook is not kept. ``None`` when nothing is left.
     """
     ours = {webhook["name"]: webhook for webhook in template.webhooks}
     webhooks = tuple(

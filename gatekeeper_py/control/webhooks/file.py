@@ -28,7 +28,7 @@ MAX_NAMED_FILES: Final = 5
 
 
 class SettingsFile:
-    """Keeps ``settings`` up to date with a file; ``None`` until it was good once.
+    """Keeps ``settings`` up to date with a file; ``None`` until the first good content.
 
     Without a path the settings are always the defaults. ``problem`` is set while the file is not acceptable;
     the last good settings then stay in force. ``on_changed`` is called after each change.
@@ -57,7 +57,7 @@ class SettingsFile:
             await self._sleep(POLL_SECONDS)
 
     async def load(self) -> None:
-        """Read the file now, and take over what it holds if its content changed."""
+        """Read the file now, and load its content if it has changed."""
         if self._path is None:
             return
         content = await asyncio.to_thread(_read, self._path)
@@ -110,7 +110,7 @@ def _read(path: Path) -> bytes | str:
 def _other_keys(path: Path) -> list[str]:
     """Return the other keys of the mounted ConfigMap; none if the file is not in such a volume.
 
-    A misnamed key would be ignored, and with it the exemptions that somebody wrote there.
+    The controller would ignore a misnamed key, and with it the exemptions that a user wrote there.
     """
     try:
         keys = [each.name for each in (path.parent / VOLUME_LINK).iterdir()]

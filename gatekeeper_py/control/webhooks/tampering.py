@@ -1,4 +1,4 @@
-"""What somebody changed in a webhook configuration, in the few words that a metric's label can have."""
+"""Classify changes by others to a webhook configuration into the label values of a metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AdmissionReviews: where images are, what is decided about them, and what the user reads."""
+"""AdmissionReviews: finding images, deciding on them, and the messages for users."""
 
 from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, Outcome
 from gatekeeper_py.core.admission.mutation import mutate, mutating

@@ -1,4 +1,4 @@
-"""The trace behind a decision: what was read, which rule decided, and what nearly did."""
+"""Explain a decision: the parsed image, the rule that decided, and the nearest other rules."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Explanation:
 
 
 def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explanation:
-    """Explain a decision; total over any text."""
+    """Explain a decision. Accepts any text."""
     decision = policy.decide(namespace, image)
     plan = policy.plan(namespace, image)
     new = by_name(policy, namespace, plan)
@@ -95,9 +95,9 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
 def refined(
     explanation: Explanation, policy: CompiledPolicy, facts: Facts
 ) -> tuple[Explanation, Answer | None]:
-    """Refine an explanation by what registries say, as the webhook does for a Pod of the image.
+    """Refine an explanation with the answers of registries, as the webhook does for a Pod of the image.
 
-    Returns it with the answer about the image itself, ``None`` if its rule wants none. A look-up never
+    Returns it with the answer about the image itself, ``None`` if its rule needs none. A look-up never
     approves what names reject.
     """
     image, namespace = explanation.image, explanation.namespace
@@ -120,13 +120,13 @@ def refined(
 def _nearest(
     policy: CompiledPolicy, namespace: str | None, reference: Reference, location: Location
 ) -> tuple[NearMiss, ...]:
-    """The allow rules that came closest: those that failed last, then those that look alike."""
+    """Return the nearest allow rules: those whose last condition failed, then the most similar ones."""
     tag = effective_tag(reference)
     scored: list[tuple[int, float, int, NearMiss]] = []
     stages = {
         id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in policy.policy.allow
     }
-    # Likeness is dear, so it is measured only among the rules that failed last.
+    # Computing the similarity is expensive, so only the rules that failed last are compared.
     furthest = sorted(stages.values(), reverse=True)[:MAX_NEAREST][-1]
     for rule in policy.policy.allow:
         stage = stages[id(rule)]
@@ -189,7 +189,7 @@ def _in_words(
 
 
 def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
-    """A rule as ``explain --format json`` shows it."""
+    """Return a rule as ``explain --format json`` shows it."""
     if rule is None:
         return None
     shown: dict[str, object] = {"list": rule.list, "index": rule.index, "image": rule.pattern.text}

@@ -1,6 +1,7 @@
-"""The one table of where images live in Kubernetes objects.
+"""The one table of the fields of Kubernetes objects that hold images.
 
-Everything that has to know reads this table or is held against it by ``tests/core/admission/test_fields.py``:
+All code that depends on these fields reads this table or is checked against it by
+``tests/core/admission/test_fields.py``:
 the walker over objects (``workload``), the typed decoder (``serving/decode``), the match conditions of the
 fast path (``core/compile``), the rules and match conditions of the webhook configurations (``k8s/base``) and
 the audit's list of kinds. A field or a kind that Kubernetes adds is one row here.
@@ -75,7 +76,7 @@ POD: Final[GroupKind] = ("", "Pod")
 POD_SPECS: Final[dict[GroupKind, tuple[str, ...]]] = {
     (kind.group, kind.kind): kind.pod_spec for kind in WORKLOAD_KINDS
 }
-"""Group and kind -> the path from the object to its pod spec."""
+"""The path from the object to its pod spec, by group and kind."""
 
 
 KUBERNETES_GROUPS: Final = frozenset({"", "apps", "autoscaling", "batch", "extensions", "policy"})

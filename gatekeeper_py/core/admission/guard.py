@@ -24,7 +24,7 @@ UNKNOWN_WRITER: Final = Writer()
 def guarded(
     request: AdmissionRequest, namespace: str, name: str, writer: Writer = UNKNOWN_WRITER
 ) -> ConfigMapPolicy | None:
-    """Return what the policy's ConfigMap is to hold; ``None`` when the request is about something else.
+    """Return the new content of the policy's ConfigMap; ``None`` when the request is about another object.
 
     ``namespace`` and ``name`` are those of the policy's ConfigMap. ``writer`` is who writes it: what Helm
     must not undo becomes a finding.
@@ -53,13 +53,13 @@ def refused(request: AdmissionRequest, errors: Sequence[Finding]) -> Outcome:
 
 
 def accepted(request: AdmissionRequest, findings: Sequence[Finding]) -> Outcome:
-    """The answer for an acceptable policy, with what lint found as warnings."""
+    """Return the answer for an acceptable policy, with lint findings as warnings."""
     response = review.allowed(request.uid, warnings=finding_warnings(findings))
     return Outcome(response=response, verdict="warned" if findings else "allowed", mode="enforce")
 
 
 def _message(findings: Sequence[Finding]) -> str:
-    """One line for each finding, as many as fit in 1 KiB, then how many more there are."""
+    """Return one line for each finding, as many as fit into 1 KiB, and then the number of the others."""
     lines = [f"the policy is not acceptable: {len(findings)} problem{'s' if len(findings) > 1 else ''}"]
     size = len(lines[0])
     for number, finding in enumerate(findings):

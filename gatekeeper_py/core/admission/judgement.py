@@ -25,7 +25,7 @@ Exemption = Literal["", "operation", "deleting", "mirror-pod", "no-images", "unk
 
 
 class ActivePolicy(Protocol):
-    """A compiled policy, or a snapshot that remembers its decisions."""
+    """A compiled policy, or a snapshot that caches its decisions."""
 
     @property
     def revision(self) -> str: ...

@@ -85,7 +85,7 @@ def final_facts(answers: Mapping[Lookup, Resolution]) -> Facts:
 
 
 class PodLookups(NamedTuple):
-    """What registries say about the images of one Pod, under one policy."""
+    """The answers of registries about the images of one Pod, under one policy."""
 
     pod: Any
     policy: ActivePolicy
@@ -93,7 +93,7 @@ class PodLookups(NamedTuple):
     facts: Facts
 
     def verified(self, judgement: Judgement) -> Judgement:
-        """Refine the judgement of one image by what its registry says about it.
+        """Refine the judgement of one image with the answer of its registry.
 
         An approval can become a rejection (``absent``, ``unverified``). If it is kept after an error,
         ``unverified`` of the judgement says why. A rejection stays one, but its reason can become ``absent``.
@@ -180,7 +180,7 @@ class PodLookups(NamedTuple):
 
 
 def lookups(request: AdmissionRequest, policy: ActivePolicy, endpoint: Endpoint) -> tuple[Lookup, ...]:
-    """Return what an endpoint must know about registries to answer a request."""
+    """Return the look-ups that an endpoint needs to answer a request."""
     facts = Facts(lambda _lookup: None)
     endpoint(request, policy, facts)
     return tuple(dict.fromkeys(facts.missing))

@@ -74,18 +74,18 @@ def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
 
 
 def finding_warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """One warning per finding about a policy; beyond ten, the last says how many more."""
+    """Return one warning per finding about a policy; beyond ten, the last one counts the rest."""
     return _limited(findings, lambda finding: escape(str(finding), MAX_WARNING_LENGTH), "findings")
 
 
 def undeclared_warning(kind: str) -> str:
-    """Return the warning for a kind in which no image was found: how to declare where images are."""
+    """Return the warning for a kind without any image found: it explains how to declare the image fields."""
     suffix = ": no image found; declare any under resources in the policy"
     return escape(kind, MAX_WARNING_LENGTH - len(suffix)) + suffix
 
 
 def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], str]) -> str:
-    """Judgements on one line, at most 1 KiB; what does not fit is counted."""
+    """Return judgements on one line of at most 1 KiB, with a count of those that do not fit."""
     shown: list[str] = []
     size = 0
     for text in (escape(describe(judgement), 600) for judgement in judgements):

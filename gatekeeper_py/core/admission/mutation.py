@@ -163,7 +163,7 @@ def _record(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> str | None
 
 
 def _size(annotations: dict[str, Any]) -> int:
-    """Return the bytes of keys and values, or a little more."""
+    """Return an upper bound of the size of keys and values, in bytes."""
     try:
         quoted = len(orjson.dumps(annotations))
     except TypeError:  # half of a surrogate pair, which only a file can hold
@@ -175,7 +175,7 @@ def _size(annotations: dict[str, Any]) -> int:
 
 
 def _recorded(annotation: Any) -> dict[str, str]:
-    """Return what an earlier rewrite recorded; nothing when the annotation is garbage."""
+    """Return the record of an earlier rewrite; empty when the annotation is invalid."""
     if not isinstance(annotation, str) or len(annotation) > MAX_ANNOTATIONS_BYTES:
         return {}
     try:

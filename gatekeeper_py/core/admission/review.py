@@ -1,4 +1,4 @@
-"""The AdmissionReview wire (admission.k8s.io/v1): parse a request, build and write a response.
+"""The AdmissionReview format (admission.k8s.io/v1): parse a request, build and write a response.
 
 Responses come only from the named constructors ``allowed``, ``denied`` and ``patched``, which
 keep to what the API server accepts: a patch only with its type, codes from 400, no redirects.

@@ -15,7 +15,8 @@ MAX_SHAPE_DEPTH: Final = 32
 """Levels below the object in which a pod spec is looked for."""
 
 Link = tuple[Any, "str | int"] | None
-"""The path to a value as (link of what holds it, key), shared by all values below: most are never needed."""
+"""The path to a value: the link of its parent and its key. Values share their parents' links, because most
+paths are never needed."""
 
 _NESTED: Final = frozenset({dict, list})
 
@@ -83,7 +84,7 @@ def pod_specs_in(obj: Any) -> PodSpecs:
 
 
 def _walk(value: Any, link: Link, levels: int, specs: _Specs) -> None:
-    """Look at every mapping so many levels below a value, which is a mapping or a list."""
+    """Visit every mapping up to this many levels below a value, which is a mapping or a list."""
     if type(value) is dict:
         if CONTAINERS.key in value:
             specs.look_at(value, link)
@@ -105,7 +106,7 @@ class _Specs:
         self.found: list[tuple[Link, dict[str, Any]]] = []
 
     def look_at(self, mapping: dict[str, Any], link: Link) -> None:
-        """Take a mapping with the field ``containers`` if it is a pod spec that holds images."""
+        """Keep a mapping with the field ``containers`` if it is a pod spec that holds images."""
         containers = mapping[CONTAINERS.key]
         if type(containers) is not list:
             return

@@ -1,4 +1,4 @@
-"""One place for an image in an object, and its path as people write it."""
+"""One field for an image in an object, and the notation of its path."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PLACEHOLDERS: Final = frozenset({"auto", " "})
 
 
 _TOO_MANY: Final = object()
-"""Stands in for a value. No value of an object is the same."""
+"""A placeholder that differs from every value of an object."""
 
 
 class Slot(NamedTuple):
-    """One place for an image.
+    """One field for an image.
 
-    ``value`` is what stands there. ``problem`` is empty when that is text to judge, otherwise it says why
+    ``value`` is its content. ``problem`` is empty when that is text to judge; otherwise it is the reason why
     it cannot be judged. ``name`` is the name of the container or the volume.
     """
 
@@ -43,7 +43,7 @@ class Slot(NamedTuple):
 
     @property
     def path(self) -> str:
-        """As people write it: ``spec.containers[0].image``."""
+        """The path as text, such as ``spec.containers[0].image``."""
         return path_text(self.parts)
 
 
@@ -65,7 +65,7 @@ def shown_key(key: str) -> str:
 
 
 def path_text(parts: Iterable[str | int]) -> str:
-    """Return a path as people write it."""
+    """Return a path as text with dots and indices."""
     text = ""
     for part in parts:
         if type(part) is str:  # nearly every one
@@ -82,7 +82,7 @@ def path_text(parts: Iterable[str | int]) -> str:
 
 
 def image_slot(parts: Parts, noun: str, value: Any, name: str | None = None, *, in_pod: bool) -> Slot | None:
-    """Return the slot for what stands where an image belongs; ``None`` when there is nothing to judge.
+    """Return the slot for the value of an image field; ``None`` when there is nothing to judge.
 
     ``in_pod`` chooses between the rules for Pods and those for templates.
     """

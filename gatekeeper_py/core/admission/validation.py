@@ -1,4 +1,4 @@
-"""The validating endpoint: images x decisions x mode -> response (docs/policy.md, "Modes")."""
+"""The validating endpoint: from decisions on images and the mode to a response (docs/policy.md, "Modes")."""
 
 from __future__ import annotations
 

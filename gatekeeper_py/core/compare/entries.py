@@ -1,4 +1,4 @@
-"""Everything in a policy that can tell two images apart, as patterns over hosts and paths.
+"""Everything in a policy that can distinguish two images, as patterns over hosts and paths.
 
 Beside the rules themselves these are the ends of mirrors: a deny rule also refuses what a mirror holds of a
 denied origin, so each such rule yields a second pattern, moved below the mirror's ``to``.
@@ -95,7 +95,7 @@ def _condition(pattern: Pattern, namespaces: tuple[str, ...] | None = None) -> C
 
 
 def _of_source(mirror: Mirror) -> Iterator[Entry]:
-    """What a mirror rewrites: its source and all below it, and what ``except`` leaves alone."""
+    """Yield the images that a mirror rewrites, below its source, and the exceptions of ``except``."""
     source = mirror.source
     # Longer than this, the rewritten name would be too long, and the image is left alone.
     # What is looked up is left out, so the preferred target stands for all of them.
@@ -112,7 +112,7 @@ def _of_source(mirror: Mirror) -> Iterator[Entry]:
 
 
 def _through_mirror(policy: CompiledPolicy, mirror: Mirror, rule: Rule) -> Iterator[Entry]:
-    """What a deny rule refuses below a mirror's ``to``, because the origin of it is denied."""
+    """Yield the images below a mirror's ``to`` that a deny rule refuses, because their origin is denied."""
     pattern = rule.pattern
     if not host_matches(pattern.host, mirror.source.host):
         return
@@ -129,7 +129,7 @@ def _through_mirror(policy: CompiledPolicy, mirror: Mirror, rule: Rule) -> Itera
 def _moved(
     policy: CompiledPolicy, mirror: Mirror, to: Prefix, pattern: Pattern
 ) -> Iterator[tuple[Item, int]]:
-    """What follows ``to`` when the origin matches a pattern, and by how much the origin is longer."""
+    """Yield what follows ``to`` when the origin matches a pattern, and how much longer the origin is."""
     source = mirror.source
     if to.segments and any(
         host_matches(pattern.host, origin.host) and _path_matches(pattern, origin)

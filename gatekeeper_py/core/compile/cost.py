@@ -1,4 +1,4 @@
-"""What an API server charges for an expression, at most.
+"""The maximum cost of an expression on an API server.
 
 A ``Part`` is text together with its cost, so that neither can change without the other. The rates are
 those of cel-go (interpreter/runtimecost.go) and of Kubernetes' own functions (apiserver,
@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 CALL_LIMIT: Final = 1_000_000
-"""Of one expression; beyond it the evaluation is an error (apiserver, pkg/apis/cel/config.go)."""
+"""Cost limit of one expression; beyond it the evaluation is an error (apiserver, pkg/apis/cel/config.go)."""
 
 EXPRESSION_LENGTH_LIMIT: Final = 100_000
-"""Code points of one expression (cel-go, parser/parser.go, ``expressionSizeCodePointLimit``)."""
+"""Limit of the code points of one expression (cel-go, parser/parser.go, ``expressionSizeCodePointLimit``)."""
 
 _READ: Final = 4
-"""To read a field or an element, and to do one thing with it that does not depend on its length."""
+"""Cost of reading a field or an element, and of one operation on it that does not depend on its length."""
 
 _LITERAL_LIST: Final = 12
 

@@ -1,4 +1,4 @@
-"""What in a policy takes an approval back, or has the webhook called for another reason."""
+"""The parts of a policy that revoke an approval, or need a call of the webhook for another reason."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _rewritten(policy: Policy, _: datetime) -> Iterator[Entry]:
 SPELLING: Final[Mapping[str, Exclusion]] = MappingProxyType(
     {"aliases": _aliases, "short-names": _short_names}
 )
-"""Texts that look written in full and are read as something else. A literal registry is never one of them."""
+"""Texts that look written in full but are parsed differently. A literal registry is never one of them."""
 
 VALIDATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
     {"denied": _denied, "mirrored": _mirrored, "looked-up": _looked_up, **SPELLING}
@@ -116,4 +116,4 @@ VALIDATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
 MUTATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
     {"rewritten": _rewritten, "pinned": _pinned, **SPELLING}
 )
-"""By name. Each is needed: a test takes them out one at a time."""
+"""The exclusions by name. Each is needed: a test removes them one at a time."""

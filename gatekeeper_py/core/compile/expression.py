@@ -35,7 +35,7 @@ from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, split_port
 
 MAX_IMAGES: Final = 32
-"""Of all four lists of a Pod together."""
+"""Maximum number of images in all four lists of a Pod together."""
 
 MAX_VOLUMES: Final = 64
 """Most volumes hold no image, so that a Pod may have more of them."""
@@ -98,7 +98,7 @@ def fits(part: Part) -> bool:
 
 
 def skips(approved: PreApproved, request: AdmissionRequest) -> bool:
-    """Return whether the condition is false for a request: what it says, in Python."""
+    """Return whether the condition is false for a request: the same rule in Python."""
     if approved.everything:
         return True
     if (request.group, request.kind) != POD or not isinstance(request.object, dict):
@@ -119,7 +119,7 @@ def skips(approved: PreApproved, request: AdmissionRequest) -> bool:
 
 
 def _images(spec: dict[str, Any]) -> Iterator[Any]:
-    """Yield every image of a pod spec, and ``None`` for what should hold one and does not."""
+    """Yield every image of a pod spec, and ``None`` for an item without the image that it should have."""
     for field in CONTAINER_LISTS:
         for item in spec.get(field.key, ()):
             yield item.get("image") if isinstance(item, dict) else None

@@ -1,6 +1,6 @@
-"""The fast path of a policy: which images are pre-approved, and the match conditions that say so.
+"""The fast path of a policy: the pre-approved images, and the match conditions for them.
 
-Source: docs/fast-path.md. Everything here errs on one side. An image that is pre-approved is approved by
+Source: docs/fast-path.md. All code here errs on the safe side. An image that is pre-approved is approved by
 ``decide`` in that namespace, in every mode, from the instant of the compilation until ``valid_until``. Every
 doubt costs a call of the webhook and nothing else.
 """
@@ -116,7 +116,7 @@ class FastPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """When a policy is compiled, and until when a rule has to live to be of use."""
+    """The instant of a compilation, and the instant until which a rule must be valid to be included."""
 
     now: datetime
     until: datetime
@@ -206,7 +206,7 @@ def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
 GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
     {"until": _expired, "verified": _verified, "declared": _declared, "spelling": _spelling}
 )
-"""What keeps a whole rule from being pre-approved, by name. A test takes them out one at a time."""
+"""The reasons why a whole rule is not pre-approved, by name. A test removes them one at a time."""
 
 EXCLUSIONS: Final[Mapping[Endpoint, Mapping[str, Exclusion]]] = MappingProxyType(
     {"validating": exclusions.VALIDATING, "mutating": exclusions.MUTATING}
@@ -260,7 +260,7 @@ def _candidates(policy: Policy, problems: Mapping[int, str], endpoint: Endpoint)
 
 
 def _included(rule: Rule) -> Entry:
-    """Return what a rule matches of the images written in full."""
+    """Return the set of images written in full that a rule matches."""
     entry = entry_of(rule)
     images = entry.images
     if images.host == DOCKER_HUB and not images.segments:

@@ -62,7 +62,7 @@ class _PathBelow(NamedTuple):
 
 
 def _path_below(origin: ImageSet, source: Prefix) -> _PathBelow | None:
-    """Return what of a set's path lies below ``source``, ``None`` when nothing does."""
+    """Return the part of a set's path below ``source``; ``None`` when the set has no images there."""
     shared = min(len(origin.segments), len(source.segments))
     pairs = zip(origin.segments[:shared], source.segments[:shared], strict=True)
     if not all(compiled(glob).matches(text) for glob, text in pairs):

@@ -1,4 +1,4 @@
-"""What a registry can be asked about one image, and what it can answer.
+"""The queries to a registry about one image, and the possible answers.
 
 The types are here, in the core, because decisions read the answers. The requests are made elsewhere
 (``gatekeeper_py/registry``).
@@ -36,9 +36,9 @@ class Manifest(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is known about a manifest.
+    """The answer about a manifest.
 
-    ``digest`` is set when it was found. ``cause`` says why it could not be verified.
+    ``digest`` is set when it was found. ``cause`` is the reason why it could not be verified.
     """
 
     status: Literal["found", "missing", "error"]
@@ -64,7 +64,7 @@ def manifest_of(reference: Reference, location: Location) -> Manifest:
 
 
 class Lookup(NamedTuple):
-    """One question about one image: which of these manifests exists? The first one found wins."""
+    """One look-up for one image: which of these manifests exists? The first one found is used."""
 
     candidates: tuple[Manifest, ...]
 

@@ -30,7 +30,7 @@ MAX_PATTERN_LENGTH: Final = 512
 """Characters of a pattern or of one end of a mirror: room for a host, 255 of path, and a digest."""
 
 _MAX_LABEL_LENGTH: Final = 63
-"""Of one part of a host name (RFC 1035)."""
+"""Maximum length of one label of a host name (RFC 1035)."""
 
 _HOST_LABEL: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]*[a-z0-9*])?")
 _IPV6_HOST: Final = re.compile(r"\[[a-f0-9:]+\]")
@@ -115,7 +115,7 @@ class Pattern:
         return self.missed(location, tag, digest) is None
 
     def missed(self, location: Location, tag: str | None, digest: str | None) -> str | None:
-        """Which part does not match (``host``, ``path``, ``tag``, ``digest``), or ``None``."""
+        """Return the part that does not match (``host``, ``path``, ``tag``, ``digest``), or ``None``."""
         if not host_matches(self.host, location.host):
             return "host"
         if not path_matches(self.segments, location.segments, subtree=self.subtree):
@@ -249,7 +249,7 @@ def _check_characters(text: str) -> None:
 
 
 def _short(text: str) -> str:
-    """A part of a pattern for a message."""
+    """Return a part of a pattern, shortened for a message."""
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
@@ -327,14 +327,17 @@ def _check_host_name(name: str, host: str) -> None:
 
 
 def _with_hub_host(text: str) -> str:
-    """What somebody who left the host out most likely meant."""
+    """Return the most likely pattern of a user who left out the host."""
     name = text.partition("@")[0].partition(":")[0]
     official = "" if "/" in name else f"{OFFICIAL_NAMESPACE}/"
     return f"{DOCKER_HUB}/{official}{name.lower()}{text[len(name) :]}"
 
 
 def _with_any_host(tag: str, text: str) -> str:
-    """What ``:latest`` most likely means; nothing when it could be a port. ``text`` begins with ``tag``."""
+    """Return the most likely meaning of ``:latest``; empty when it could be a port.
+
+    ``text`` begins with ``tag``.
+    """
     return "" if "/" in text or _may_be_port(tag[1:]) else f"{ANY}/**{text}"
 
 

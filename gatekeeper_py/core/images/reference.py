@@ -1,4 +1,4 @@
-r"""The image reference grammar: text -> Reference, and where the image lives for matching.
+r"""The image reference grammar: from text to ``Reference``, and the location of an image for matching.
 
 The grammar and the normalisation are those of ``distribution/reference`` v0.6, which container
 runtimes use::
@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_IMAGE_LENGTH: Final = 4096
-"""Longer text is never a reference: the grammar's own maximum is far below."""
+"""Maximum length of a parsed text. The grammar's own maximum is far below."""
 
 MAX_REPOSITORY_LENGTH: Final = 255
-"""Of the path, registry not counted (distribution/reference, ``RepositoryNameTotalLengthMax``)."""
+"""Maximum length of the path without the registry (distribution/reference,
+``RepositoryNameTotalLengthMax``)."""
 
 DOCKER_HUB: Final = "docker.io"
 OFFICIAL_NAMESPACE: Final = "library"
@@ -58,7 +59,7 @@ _LOWER_HEX: Final = re.compile(r"[0-9a-f]*")
 _TAG_ALONE: Final = re.compile(_TAG)
 _DIGEST_ALONE: Final = re.compile(_DIGEST)
 _MAX_SUFFIX_LENGTH: Final = 1024
-"""Of tag and digest together: far above what the grammar allows. It keeps the work below short."""
+"""Maximum length of tag and digest together: far above that of the grammar. It bounds the work below."""
 _TOO_LONG: Final = f"the repository is longer than {MAX_REPOSITORY_LENGTH} characters"
 
 
@@ -101,7 +102,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an image lives, folded for comparison (docs/policy.md, "How an image is judged").
+    """The location of an image, folded for comparison (docs/policy.md, "How an image is judged").
 
     ``host`` is in lower case, its port a plain number and absent when it is 443; every alias of
     Docker Hub is ``docker.io``, where a one-segment repository has its ``library``.
@@ -227,7 +228,7 @@ def _split_domain(text: str) -> tuple[str, str]:
 
 
 def _why_malformed(text: str) -> str:
-    """A person's reason for the grammar's refusal: the commonest causes by name."""
+    """Return a readable reason for the refusal, which names the most common causes."""
     if "://" in text:
         return "an image has no scheme such as https://"
     if text.split(maxsplit=1) != [text]:

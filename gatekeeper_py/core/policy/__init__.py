@@ -1,1 +1,1 @@
-"""The policy document: what it says, and what it decides."""
+"""The policy document and its decisions."""

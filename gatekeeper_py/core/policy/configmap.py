@@ -1,4 +1,4 @@
-"""The ConfigMap that holds the policy: its keys, the size of its text, and what is wrong with one."""
+"""The ConfigMap that holds the policy: its keys, the size of its text, and its problems."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ UNKNOWN_KEY: Final = "unknown-key"
 """The code of the finding for any other key."""
 
 MAX_UNKNOWN_KEYS: Final = 20
-"""Named one by one; a finding counts the others."""
+"""Maximum number of keys that a finding names; it counts the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapPolicy:
-    """What a ConfigMap holds.
+    """The content of a ConfigMap.
 
     ``text`` is the policy document, ``None`` when there is none that could be parsed; ``mode`` replaces
     the document's mode. ``findings`` are the errors of the ConfigMap itself; the document is not parsed

@@ -20,7 +20,7 @@ from gatekeeper_py.core.policy.origins import DeniedOrigins
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified"]
-"""Names decide the first four; the last two refine an approval by a look-up in a registry."""
+"""Names determine the first four; a look-up in a registry can turn an approval into one of the last two."""
 
 
 class Rules(Protocol):

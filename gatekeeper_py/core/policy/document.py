@@ -19,10 +19,10 @@ Mode = Literal["enforce", "warn", "mutate"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 OnError = Literal["keep", "deny"]
-"""What becomes of an approved image that could not be verified."""
+"""How an approved image is treated that could not be verified."""
 
 OnMissing = Literal["keep", "deny", "rewrite"]
-"""What becomes of an image that no mirror has."""
+"""How an image is treated that no mirror has."""
 
 API_VERSION: Final = "gatekeeper-py/v1"
 KIND: Final = "ImagePolicy"

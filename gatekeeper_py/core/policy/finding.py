@@ -1,4 +1,4 @@
-"""A finding: one problem of a policy document or one thing to know about it, where it is and what to do.
+"""A finding: a problem of a policy document, or information about it, with its position and a proposal.
 
 A finding is bounded: a refused document may be a megabyte of mistakes, and its findings are stored,
 logged and shown as long as it stands refused.
@@ -38,7 +38,10 @@ MODE_CODES: Final = frozenset({MODE_OVERRIDDEN, NOTHING_TO_REWRITE})
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in the text; both count from 1. ``literal`` is set where a ``|`` block scalar starts."""
+    """A position in the text; both numbers count from 1.
+
+    ``literal`` is set where a ``|`` block scalar starts.
+    """
 
     line: int
     column: int
@@ -49,7 +52,7 @@ class Mark:
 class Finding:
     """One problem, or one thing to know.
 
-    ``path`` names the place in the document (``allow[2].image``; empty for the whole document);
+    ``path`` is the path in the document (``allow[2].image``; empty for the whole document);
     ``line`` and ``column`` count from 1. ``code`` is stable, ``proposal`` may be empty. A message or a
     path that is too long is cut; a proposal that is too long is left out, because half of it would
     propose something else.
@@ -120,12 +123,15 @@ class Remarks:
 
     @property
     def total(self) -> int:
-        """How many were added. There is no ``__len__``: ``tuple(remarks)`` would reserve room for all."""
+        """Number of added remarks.
+
+        There is no ``__len__``, because ``tuple(remarks)`` would reserve room for all.
+        """
         return len(self._kept) + self.more
 
     @property
     def full(self) -> bool:
-        """Whether what is added now is only counted, so that nobody needs to word it."""
+        """Whether further remarks are only counted, so that callers need not format them."""
         return len(self._kept) >= MAX_FINDINGS
 
     def add(self, remark: Remark | Finding) -> None:
@@ -140,9 +146,9 @@ class Remarks:
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Sort findings as a reader meets them: by line, then path, then code.
+    """Sort findings by line, then path, then code.
 
-    That nothing is approved comes first, and the count of the findings that are not listed last.
+    The finding that nothing is approved comes first, and the count of unlisted findings last.
     """
     return tuple(
         sorted(

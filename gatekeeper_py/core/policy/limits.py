@@ -6,27 +6,27 @@ from types import MappingProxyType
 from typing import Final
 
 MAX_CONFIGMAP_BYTES: Final = 1024 * 1024
-"""Text of a document in a ConfigMap, which the API server bounds in the same way."""
+"""Maximum size of a document in a ConfigMap; the API server has the same limit."""
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
-"""Text of a document in a file: 200,000 rules of 80 bytes."""
+"""Maximum size of a document in a file: 200,000 rules of 80 bytes."""
 
 MAX_RULES: Final = 200_000
-"""Entries of ``allow`` and ``deny`` together."""
+"""Maximum number of entries of ``allow`` and ``deny`` together."""
 
 MAX_ENTRIES: Final = MappingProxyType(
     {"namespaces": 1_000, "mirrors": 1_000, "resources": 1_000, "registries": 100}
 )
-"""Entries of each other list of the document."""
+"""Maximum number of entries of each other list of the document."""
 
 MAX_ITEMS: Final = 1_000
-"""Items of a list inside an entry, such as the names of namespaces."""
+"""Maximum number of items of a list inside an entry, such as the names of namespaces."""
 
 MAX_TARGETS: Final = 4
-"""Places that one mirror can send images to, in order of preference."""
+"""Maximum number of targets of one mirror, in order of preference."""
 
 MAX_TEXT_LENGTH: Final = 200
-"""Characters of ``owner``, ``reason``, ``group``, ``kind`` and ``message``."""
+"""Maximum characters of ``owner``, ``reason``, ``group``, ``kind`` and ``message``."""
 
 MAX_LEVELS: Final = 64
-"""Collections inside each other. A policy needs four, and a manifest that holds one needs three."""
+"""Maximum depth of nested collections. A policy needs four, and a manifest that holds one needs three."""

@@ -22,7 +22,7 @@ from gatekeeper_py.core.images.reference import (
 from gatekeeper_py.core.policy.document import OnMissing
 
 MAX_NAME_LENGTH: Final = 255
-"""Of a rewritten name, registry included: CRI-O counts it so (facts on references)."""
+"""Maximum length of a rewritten name including the registry, because CRI-O counts it that way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrite:
-    """What a mirror makes of one reference.
+    """The result of a mirror for one reference.
 
     ``image`` is ``None`` when the reference is left as written; then ``problem`` says why, and is empty when
     the mirror's ``except`` names the image. ``candidates`` are the images on all usable targets, in order,

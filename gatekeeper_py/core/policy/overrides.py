@@ -1,4 +1,4 @@
-"""Other modes for some namespaces: those that live at an instant, found by a namespace's name."""
+"""Mode overrides for some namespaces: those that are valid at an instant, by namespace name."""
 
 from __future__ import annotations
 

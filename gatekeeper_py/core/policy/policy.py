@@ -1,4 +1,4 @@
-"""The policy: text -> Policy, and the same policy compiled as of an instant."""
+"""The policy: parsed from text, and compiled at an instant."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 REVISION_LENGTH: Final = 12
 
 STEP_WORK: Final = 200
-"""Of one step of compiling, where a rule counts as 10 and each of its namespaces as 4."""
+"""Work of one step of compiling; a rule counts as 10 and each of its namespaces as 4."""
 
 
 def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> Policy:
@@ -203,7 +203,7 @@ class CompiledPolicy:
 
     @cached_property
     def looked_up_hosts(self) -> frozenset[str]:
-        """The registries that may be asked about images. Empty if nothing is looked up."""
+        """The registries that may be queried for images. Empty if nothing is looked up."""
         hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
         return frozenset(hosts | {rule.pattern.host for rule in self.allow.verified})
 

@@ -1,4 +1,4 @@
-"""Words for what is wrong with a value, and the check of a mode."""
+"""Texts of messages about wrong values, and the check of a mode."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shown(value: object) -> str:
 
 
 def type_name(value: object) -> str:
-    """Return what a person calls the type of a YAML value."""
+    """Return the readable name of a YAML value's type."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -32,7 +32,7 @@ class Registry:
 
     @property
     def allowed_token_hosts(self) -> tuple[str, ...]:
-        """Hosts that may be asked for a token: those listed, else the registry's own."""
+        """Hosts that may issue tokens: those listed, or else the registry's own."""
         if self.token_hosts:
             return self.token_hosts
         return (self.host, DOCKER_HUB_TOKEN_HOST) if self.host == DOCKER_HUB else (self.host,)

@@ -71,7 +71,7 @@ class RuleSet:
         self.by_namespace = False
         """Whether some rule is for certain namespaces only."""
         self.verified: list[Rule] = []
-        """The rules that want a registry to be asked."""
+        """The rules that need a look-up in a registry."""
         self._rules: list[Rule] = []
         self._index = PatternIndex()
         for rule in rules:
@@ -98,9 +98,9 @@ class RuleSet:
         return None if order is None else self._rules[order]
 
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
-        """Return the places that hold all that ``pattern`` can match."""
+        """Return leaves of the index whose paths match everything that ``pattern`` can match."""
         return self._index.cover(pattern, scan)
 
     def covering(self, cover: Cover, qualifiers: Qualifiers, namespace: str | None) -> Iterator[Rule]:
-        """Yield the rules of those places that match whatever has these qualifiers."""
+        """Yield the rules in these leaves that match any image with these qualifiers."""
         return (self._rules[order] for order in cover.orders(qualifiers, namespace))

@@ -31,7 +31,7 @@ KEY = "webhooks.yaml"
         pytest.param({KEY: "a"}, {"x": "AA=="}, "a", [("binary-data", "binaryData")], id="binary"),
     ],
 )
-def test_what_a_configmap_holds(
+def test_read_configmap_reports_text_and_findings(
     data: object, binary: object, text: str | None, found: list[tuple[str, str]]
 ) -> None:
     read = read_configmap(data, binary)
@@ -60,5 +60,5 @@ def test_the_proposal_names_the_file_of_a_kustomization() -> None:
         pytest.param("", False, id="none"),
     ],
 )
-def test_the_names_of_configmaps_with_settings(name: str, *, holds: bool) -> None:
+def test_configmaps_with_settings_are_recognised_by_name(name: str, *, holds: bool) -> None:
     assert is_settings_name(name) is holds

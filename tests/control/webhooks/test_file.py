@@ -89,23 +89,23 @@ async def test_a_swapped_symlink_is_noticed(tmp_path: Path) -> None:
 class Volume:
     """A mounted ConfigMap: files that are links into ``..data``, itself a link that is swapped."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.path = place / "webhooks.yaml"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / "webhooks.yaml"
         self._generation = 0
 
     def mount(self, **keys: str) -> None:
         self._generation += 1
-        fresh = self.place / f"..{self._generation}"
+        fresh = self.directory / f"..{self._generation}"
         fresh.mkdir()
         for key, text in keys.items():
             (fresh / key).write_text(text)
-        staged = self.place / "..data_tmp"
+        staged = self.directory / "..data_tmp"
         staged.symlink_to(fresh.name)
-        staged.replace(self.place / "..data")
+        staged.replace(self.directory / "..data")
         for key in keys:
-            (self.place / key).unlink(missing_ok=True)
-            (self.place / key).symlink_to(f"..data/{key}")
+            (self.directory / key).unlink(missing_ok=True)
+            (self.directory / key).symlink_to(f"..data/{key}")
 
 
 GOOD = {"webhooks.yaml": "exemptNamespaces: [a]"}
@@ -123,10 +123,10 @@ GOOD = {"webhooks.yaml": "exemptNamespaces: [a]"}
         ),
     ],
 )
-async def test_other_keys_of_the_configmap_leave_the_last_good_settings(
+async def test_other_keys_in_the_configmap_keep_the_last_good_settings(
     tmp_path: Path, keys: dict[str, str], named: str
 ) -> None:
-    """Somebody wrote settings there that would not be in force."""
+    """Settings under another key would have no effect."""
     volume, setup = Volume(tmp_path), Setup(tmp_path / "webhooks.yaml")
     volume.mount(**GOOD)
     await setup.file.load()

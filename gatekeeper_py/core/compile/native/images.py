@@ -1,6 +1,6 @@
 """The images of an object as CEL: which are there, and which of them are new.
 
-Derived from the one table of where images live (``core/admission/fields``).
+Derived from the one table of image fields (``core/admission/fields``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Findings about an accepted policy: what it says that its author may not mean.
+"""Findings about an accepted policy: likely mistakes of its author.
 
 Source: docs/policy.md, "Lint". A check is a function from the policy to remarks. Whether one rule covers
 another is asked of an index, within a bound on the work, so that 200,000 rules cost no more than their

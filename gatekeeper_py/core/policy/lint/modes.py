@@ -1,4 +1,4 @@
-"""Modes that have no effect, or another effect than the document says."""
+"""Modes without an effect, or with another effect than the document states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def overridden_mode(subject: Subject) -> Iterator[Remark]:
 
 
 def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
-    """Yield each place that sets a mode that rewrites images, when neither mirrors nor pins rewrite any."""
+    """Yield each setting of a rewriting mode, when neither mirrors nor pins rewrite images."""
     if subject.mirrors or any(rule.pin for rule in subject.approving()):
         return
     if rewrites(subject.mode):
