@@ -21,7 +21,7 @@ GONE_SECONDS: Final = 2.0
 """How long the configurations must be gone: a controller that was about to write one has done so by then, and
 API servers have noticed that they are gone."""
 
-LOOK_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = 2.0
 
 
@@ -63,7 +63,7 @@ class Removal:
         end = self._monotonic() + REMOVAL_SECONDS
         gone_since: float | None = None
         while self._monotonic() < end:
-            pause = LOOK_SECONDS
+            pause = POLL_SECONDS
             try:
                 present = await self._delete_present()
             except self._errors as problem:

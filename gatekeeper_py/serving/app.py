@@ -45,7 +45,7 @@ from gatekeeper_py.sources.file import FileSource
 QUIET_SECONDS: Final = 3.0
 """A drain ends when no request came for this long after the listening socket was closed."""
 
-QUIET_LOOK_SECONDS: Final = 0.1
+QUIET_CHECK_SECONDS: Final = 0.1
 LATE_SECONDS: Final = 0.02
 """If the event loop wakes up later than this, the machine is overloaded, and silence proves nothing. Clients
 on the same machine stall, too. When they continue, they send their backlog at once, even on idle connections,
@@ -224,8 +224,8 @@ class _Server:
         while listener.connections and now < end:
             if not guard.checking and now >= max(webhook.last_request, quiet_since) + QUIET_SECONDS:
                 break
-            due = now + QUIET_LOOK_SECONDS
-            await asyncio.sleep(QUIET_LOOK_SECONDS)
+            due = now + QUIET_CHECK_SECONDS
+            await asyncio.sleep(QUIET_CHECK_SECONDS)
             now = time.monotonic()
             if now - due > LATE_SECONDS:
                 quiet_since = now

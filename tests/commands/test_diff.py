@@ -533,7 +533,7 @@ def test_a_hostile_image_drives_no_terminal(
     assert "\x1b" not in done.out
 
 
-def test_what_may_not_be_listed_is_one_line_and_exit_2(
+def test_a_forbidden_list_is_one_line_and_exit_2(
     command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
 ) -> None:
     cluster.script["/apis/batch/v1/jobs"].append(status(403, "jobs.batch is forbidden"))
