@@ -34,18 +34,18 @@ def rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> str 
 def test_no_image_contradicts_the_difference(
     pair: tuple[CompiledPolicy, CompiledPolicy], probes: list[tuple[str, str | None]]
 ) -> None:
-    check(pair, asked)
+    check(pair, probes)
 
 
 @settings(max_examples=budget(120))
 @given(hub_pairs(), st.lists(st.tuples(hub_images, namespaces), min_size=40, max_size=60))
 def test_no_image_at_the_limits_of_the_length_contradicts_the_difference(
-    pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]
+    pair: tuple[CompiledPolicy, CompiledPolicy], probes: list[tuple[str, str | None]]
 ) -> None:
-    check(pair, asked)
+    check(pair, probes)
 
 
-def check(pair: tuple[CompiledPolicy, CompiledPolicy], asked: list[tuple[str, str | None]]) -> None:
+def check(pair: tuple[CompiledPolicy, CompiledPolicy], probes: list[tuple[str, str | None]]) -> None:
     """Check that no image contradicts the difference."""
     old, new = pair
     found = compare(old, new)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asking import validate
 from builders import pod_spec, policy, review
+from calling import validate
 from gatekeeper_py.core.admission import declared
 from gatekeeper_py.core.admission.declared import OutOfSteps, StepBudget, images_at
 from gatekeeper_py.core.admission.fields import GroupKind
