@@ -89,7 +89,7 @@ def decide_cached(loops: int) -> float:
 class _Registry:
     """Has every image; counts nothing."""
 
-    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:  # noqa: ARG002 - the interface's
+    async def query(self, manifest: Manifest, turn: Turn) -> Reply:  # noqa: ARG002 - the interface's
         return Reply(found("sha256:" + "ab" * 32))
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:

@@ -76,10 +76,10 @@ async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[F
             lookups = list(dict.fromkeys(facts.missing))
             if not lookups:
                 return result
-            for start in range(0, len(wanted), at_once):
+            for start in range(0, len(lookups), at_once):
                 if resolved:
                     await asyncio.sleep(pause)
-                some = wanted[start : start + at_once]
+                some = lookups[start : start + at_once]
                 answers = await service.resolve(some, SECONDS)
                 resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
     finally:

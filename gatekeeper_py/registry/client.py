@@ -101,7 +101,7 @@ class Reply(NamedTuple):
 
 
 Turn = Callable[[str], Awaitable[None]]
-"""Waits until a request may be sent to a host. What it raises ends the look-up."""
+"""Waits until a request may be sent to a host. An exception of it ends the look-up."""
 
 
 class _Unusable(Exception):
@@ -155,14 +155,14 @@ class Client:
         """
         self._authorizations = OrderedDict()
 
-    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:
-        """Ask one registry about one manifest; ``turn`` is awaited before each request.
+    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
+        """Query one registry for one manifest; ``turn`` is awaited before each request.
 
-        Raises only what ``turn`` raises: what fails is an answer, too.
+        Raises only the exceptions of ``turn``: any other failure is also an answer.
         """
         try:
-            async with asyncio.timeout(FLIGHT_SECONDS):
-                return Reply(await self._ask(manifest, turn))
+            async with asyncio.timeout(REQUEST_SECONDS):
+                return Reply(await self._query(manifest, turn))
         except _Unusable as problem:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
@@ -170,7 +170,7 @@ class Client:
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             return Reply(failed(_described(problem)), trouble=True)
 
-    async def _ask(self, manifest: Manifest, turn: Turn) -> Answer:
+    async def _query(self, manifest: Manifest, turn: Turn) -> Answer:
         head = await self._send(hdrs.METH_HEAD, manifest, turn)
         digest = _digest_of(head, manifest) if head.status == 200 else ""  # noqa: PLR2004
         if digest:
@@ -186,7 +186,7 @@ class Client:
         return found(_digest_of(get, manifest) or _hashed(get, manifest))
 
     async def _send(self, method: str, manifest: Manifest, turn: Turn) -> Response:
-        """Send a request, authenticated as the registry wants it. Raises ``_Unusable``."""
+        """Send a request with the authentication that the registry requires. Raises ``_Unusable``."""
         worked = self._authorizations
         authorization = await self._remembered(worked, manifest, turn)
         response = await self._follow(method, manifest, authorization, turn)

@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import FLIGHT_SECONDS, Reply, Turn
+from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.facts import Fact, Facts
-from gatekeeper_py.registry.pacing import MAX_UNDER_WAY, Blocked, Claim, Pacing
+from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Claim, Pacing
 from gatekeeper_py.registry.refresh import Refresh
 
 HEDGE_SECONDS: Final = 0.2
@@ -44,10 +44,10 @@ MAX_PINNED: Final = 1000
 """Manifests named in rules that are fetched when the policy loads."""
 
 
-class Asker(Protocol):
-    """Asks a registry, and awaits ``turn`` before each request. Raises only what ``turn`` raises."""
+class ManifestClient(Protocol):
+    """Queries a registry; awaits ``turn`` before each request, and raises only the exceptions of ``turn``."""
 
-    async def ask(self, manifest: Manifest, turn: Turn) -> Reply: ...
+    async def query(self, manifest: Manifest, turn: Turn) -> Reply: ...
 
 
 class Observer(Protocol):
@@ -78,7 +78,7 @@ class Lookups:
     ) -> None:
         self.pinned: tuple[Manifest, ...] = ()
         self._pinned: frozenset[Manifest] = frozenset()
-        self._asker = asker
+        self._client = client
         self._hosts: frozenset[str] = frozenset()
         self._registry = registry
         self._observer = observer
@@ -86,7 +86,7 @@ class Lookups:
         self._facts = Facts()
         self._find = self._facts.find
         self._pacing: dict[str, Pacing] = {}
-        self._flights: dict[Manifest, asyncio.Task[Answer]] = {}
+        self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
         self._tasks: dict[asyncio.Task[Answer], Claim] = {}
         self._numbers = count()
         self._waiting = 0
@@ -137,7 +137,7 @@ class Lookups:
             elif not self._refresh.is_scheduled(manifest):
                 self._schedule(manifest, fact, now)
 
-    def is_wanted(self, manifest: Manifest) -> bool:
+    def is_in_use(self, manifest: Manifest) -> bool:
         """Return whether a manifest is named in a rule, or a review used it lately (for ``Refresh``)."""
         if manifest.host not in self._hosts:
             return False
@@ -147,8 +147,8 @@ class Lookups:
         return bool(self._pacing_of(host).blocked())
 
     def fetch(self, manifest: Manifest) -> asyncio.Task[Answer]:
-        """Start a look-up that no review waits for, or return the one under way (for ``Refresh``)."""
-        return self._fly(manifest, urgent=False, patience=inf)
+        """Start a look-up that no review waits for, or return the running one (for ``Refresh``)."""
+        return self._request(manifest, urgent=False, patience=inf)
 
     def stop_refreshing(self) -> None:
         """Cancel the requests that no review waits for, and start no more of them."""
@@ -236,8 +236,8 @@ class Lookups:
                 if known.status == "found":
                     break
                 continue
-            # A waiter that gives up leaves the request to the others, and to the cache.
-            pending[asyncio.shield(self._fly(manifest, urgent=True))] = index
+            # Shielded: if this review stops waiting, other reviews and the cache still need the answer.
+            pending[asyncio.shield(self._request(manifest, urgent=True))] = index
             last = index == len(lookup.candidates) - 1
             wait = deadline - self._clock() if last else min(HEDGE_SECONDS, deadline - self._clock())
             if await self._collect(pending, answers, wait, until_all=last):
@@ -292,32 +292,32 @@ class Lookups:
             return fact.answer
         return failed(reason) if reason else None
 
-    def _fly(
+    def _request(
         self, manifest: Manifest, *, urgent: bool, patience: float | None = None
     ) -> asyncio.Task[Answer]:
-        """The request for a manifest that is under way, or a new one; ``urgent`` if a review waits for it.
+        """Return the running request for a manifest, or start one; ``urgent`` if a review waits for it.
 
-        ``patience`` is how long a new one may wait for its turn (seconds; default: its registry's timeout).
+        A new one waits at most ``patience`` seconds for its turn (default: the registry's timeout).
         """
-        flight = self._flights.get(manifest)
-        if flight is None:
+        request = self._requests.get(manifest)
+        if request is None:
             claim = Claim(next(self._numbers), urgent=urgent)
             if patience is None:
-                patience = min(self._registry(manifest.host).timeout, FLIGHT_SECONDS)
-            flight = asyncio.get_running_loop().create_task(self._ask(manifest, claim, patience))
-            self._flights[manifest] = flight
-            self._tasks[flight] = claim
-            flight.add_done_callback(lambda task: self._landed(manifest, task))
+                patience = min(self._registry(manifest.host).timeout, REQUEST_SECONDS)
+            request = asyncio.get_running_loop().create_task(self._query(manifest, claim, patience))
+            self._requests[manifest] = request
+            self._tasks[request] = claim
+            request.add_done_callback(lambda task: self._remove_request(manifest, task))
         elif urgent:
-            self._tasks[flight].hurry()
-        return flight
+            self._tasks[request].hurry()
+        return request
 
-    def _landed(self, manifest: Manifest, flight: asyncio.Task[Answer]) -> None:
-        del self._tasks[flight]
-        if self._flights.get(manifest) is flight:
-            del self._flights[manifest]
+    def _remove_request(self, manifest: Manifest, request: asyncio.Task[Answer]) -> None:
+        del self._tasks[request]
+        if self._requests.get(manifest) is request:
+            del self._requests[manifest]
 
-    async def _ask(self, manifest: Manifest, claim: Claim, patience: float) -> Answer:
+    async def _query(self, manifest: Manifest, claim: Claim, patience: float) -> Answer:
         start, generation = self._clock(), self._generation
         pacing = self._pacing_of(manifest.host)
         if len(self._tasks) > MAX_REQUESTS:
@@ -327,7 +327,7 @@ class Lookups:
         try:
             probe = await pacing.admit(claim, start + patience)
         except Blocked as problem:
-            return self._ended(manifest, failed(str(problem)), start, generation)
+            return self._finish(manifest, failed(str(problem)), start, generation)
         start = self._clock()
         try:
             async with pacing.slots:
@@ -335,13 +335,13 @@ class Lookups:
                 # While it waited, the breaker may have opened, or the host may have requested a pause.
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
                 if reason:
-                    return self._ended(manifest, failed(reason), start, generation)
-                reply = await self._asker.ask(manifest, self._turns(manifest, claim))
+                    return self._finish(manifest, failed(reason), start, generation)
+                reply = await self._client.query(manifest, self._turns(manifest, claim))
         except Blocked as problem:
-            # The host may not have been asked, so this is no answer of it.
+            # The host has perhaps received no request, so this is not its answer.
             if probe:
                 pacing.abandon()
-            return self._ended(manifest, failed(str(problem)), start, generation)
+            return self._finish(manifest, failed(str(problem)), start, generation)
         except BaseException:
             if probe:
                 pacing.abandon()
@@ -350,8 +350,8 @@ class Lookups:
         return self._finish(manifest, reply.answer, start, generation)
 
     def _turns(self, manifest: Manifest, claim: Claim) -> Turn:
-        """The function that a look-up awaits before each request. The first one was admitted already."""
-        deadline = self._clock() + FLIGHT_SECONDS
+        """Return the function that a look-up awaits before each request. The first is already admitted."""
+        deadline = self._clock() + REQUEST_SECONDS
         admitted = True
 
         async def turn(host: str) -> None:
@@ -366,7 +366,7 @@ class Lookups:
 
         return turn
 
-    def _ended(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
+    def _finish(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()
         self._observer.lookup(manifest.host, answer.status, now - start, answer.cause)
         if answer.status != "error" and generation == self._generation:
@@ -375,7 +375,7 @@ class Lookups:
         elif answer.status == "error":
             if (stale := self._find(manifest)) is not None:
                 stale.retry_at = now + RETRY_SECONDS
-            if self.is_wanted(manifest):
+            if self.is_in_use(manifest):
                 self._refresh.retry(manifest)
         return answer
 

@@ -21,7 +21,7 @@ USUAL_REQUESTS: Final = 4
 Even at a lower rate, a look-up may send this many in a row, and the next look-up waits for longer. Otherwise
 the look-up would not end within a review's time."""
 
-MAX_UNDER_WAY: Final = MAX_CONNECTIONS
+MAX_CONCURRENT: Final = MAX_CONNECTIONS
 """Requests to a host at once. More would wait for a connection inside the HTTP client, and would be sent even
 after the breaker opened: hundreds of connections a second to a registry that hangs."""
 
@@ -35,7 +35,7 @@ class Blocked(Exception):
 
 
 class Claim:
-    """One look-up's place in the line for requests.
+    """A look-up that waits for its next request.
 
     The look-ups that a review waits for (``urgent``) come first. Among equals, the lower ``number`` comes
     first: the older look-up.
@@ -116,7 +116,7 @@ class Pacing:
         return ""
 
     async def admit(self, claim: Claim, deadline: float) -> bool:
-        """Wait for a turn until ``deadline``; whether the request is the breaker's probe. Raises ``Blocked``.
+        """Wait for a turn; return whether the request is the breaker's probe. Raises ``Blocked``.
 
         ``deadline`` is on the clock. Every admitted request must be followed by ``record`` or ``abandon``.
         """

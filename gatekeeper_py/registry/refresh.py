@@ -11,10 +11,10 @@ from typing import Final, Protocol
 from gatekeeper_py.core.images.manifest import Answer, Manifest
 
 MAX_OF_HOST: Final = 4
-"""Look-ups in one registry at once. Reviews keep most of the requests that may be under way there."""
+"""Look-ups in one registry at once. Most of its concurrent requests remain for reviews."""
 
 MAX_IN_ALL: Final = 100
-"""Look-ups in all registries at once: a tenth of what reviews and refreshes may have under way together."""
+"""Look-ups in all registries at once: a tenth of the limit of reviews and refreshes together."""
 
 FIRST_RETRY_SECONDS: Final = 2.0
 """Delay after the first failure. A fact that lives for 60 s is renewed 12 s before it expires."""
@@ -29,14 +29,14 @@ SHORTEST_SLEEP_SECONDS: Final = 0.05
 class Fetch(Protocol):
     """Starts the look-ups of a ``Refresh``."""
 
-    def is_wanted(self, manifest: Manifest) -> bool:
+    def is_in_use(self, manifest: Manifest) -> bool:
         """Return whether the manifest is still to be refreshed."""
 
     def is_blocked(self, host: str) -> bool:
-        """Return whether the host is not to be asked now."""
+        """Return whether the host must not be queried now."""
 
     def fetch(self, manifest: Manifest) -> asyncio.Task[Answer]:
-        """Start a look-up, or return the one under way. When it ends, it calls ``schedule`` or ``retry``."""
+        """Start a look-up, or return the running one. When it ends, it calls ``schedule`` or ``retry``."""
 
 
 class Refresh:
@@ -47,20 +47,20 @@ class Refresh:
         self._clock = clock
         self._due: dict[Manifest, float] = {}
         self._heap: list[tuple[float, Manifest]] = []
-        """What ``_due`` holds, earliest first, and entries that were scheduled anew since."""
+        """The items of ``_due``, earliest first, and outdated items that were rescheduled."""
         self._ready: dict[str, dict[Manifest, None]] = {}
-        """Manifests by host that are due and wait until fewer look-ups are under way, oldest first."""
-        self._under_way: Counter[str] = Counter()
+        """Due manifests by host, oldest first, that wait until fewer look-ups are running."""
+        self._running: Counter[str] = Counter()
         self._failures: dict[Manifest, int] = {}
         self._wake = asyncio.Event()
 
     def schedule(self, manifest: Manifest, at: float) -> None:
-        """Look a manifest up at an instant of the clock, instead of when it was scheduled for before."""
+        """Look a manifest up at an instant of the clock; this replaces an earlier schedule."""
         self._failures.pop(manifest, None)
         self._plan(manifest, at)
 
     def retry(self, manifest: Manifest) -> None:
-        """Look a manifest up again after a failure, later each time. One that is scheduled stays so."""
+        """Look a manifest up again after a failure, later each time. A scheduled one does not change."""
         if self.is_scheduled(manifest):
             return
         failures = self._failures.get(manifest, 0)
@@ -85,7 +85,7 @@ class Refresh:
             self._wake.set()
 
     async def run(self) -> None:
-        """Start what is due, until cancelled."""
+        """Start the due look-ups, until cancelled."""
         while True:
             self._wake.clear()
             now = self._clock()
@@ -104,23 +104,23 @@ class Refresh:
     def _start(self, host: str) -> None:
         """Start look-ups in a registry, as many as may be under way."""
         ready = self._ready[host]
-        while ready and self._under_way[host] < MAX_OF_HOST and self._under_way.total() < MAX_IN_ALL:
+        while ready and self._running[host] < MAX_OF_HOST and self._running.total() < MAX_IN_ALL:
             manifest = next(iter(ready))
             del ready[manifest]
-            if not self._fetch.is_wanted(manifest):
+            if not self._fetch.is_in_use(manifest):
                 self._failures.pop(manifest, None)
             elif self._fetch.is_blocked(host):
                 self.retry(manifest)
             else:
-                self._under_way[host] += 1
-                self._fetch.fetch(manifest).add_done_callback(lambda _task: self._ended(host))
+                self._running[host] += 1
+                self._fetch.fetch(manifest).add_done_callback(lambda _task: self._finish(host))
         if not ready:
             del self._ready[host]
 
-    def _ended(self, host: str) -> None:
-        self._under_way[host] -= 1
-        if not self._under_way[host]:
-            del self._under_way[host]
+    def _finish(self, host: str) -> None:
+        self._running[host] -= 1
+        if not self._running[host]:
+            del self._running[host]
         self._wake.set()
 
     async def _sleep(self, seconds: float) -> None:

@@ -231,7 +231,7 @@ def test_bad_usage_is_exit_2(command: Command, write: Write, arguments: tuple[st
     assert (done.code, done.out) == (2, "")
 
 
-def test_a_low_rate_slows_a_command_down_and_fails_none_of_its_look_ups(
+def test_a_low_rate_slows_a_command_but_fails_no_look_up(
     command: Command, write: Write, registry: Registry, tmp_path: Path
 ) -> None:
     """Each image takes three requests: HEAD, HEAD with the password, and GET."""
@@ -246,4 +246,4 @@ def test_a_low_rate_slows_a_command_down_and_fails_none_of_its_look_ups(
         "explain", write(slow), *images, "--look-up", "--registry-config", str(folder), "-o", "json"
     )
     assert [each["reason"] for each in json.loads(done.out)] == ["absent", "absent"]
-    assert len(registry.asked) == 6
+    assert len(registry.queried) == 6

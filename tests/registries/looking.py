@@ -23,7 +23,7 @@ class Looking:
     server: Server
     config: Path
 
-    def ask(self, image: str, path: str = "/validate-image") -> dict[str, Any]:
+    def query(self, image: str, path: str = "/validate-image") -> dict[str, Any]:
         """Return the response to the review of a new Pod with one image."""
         status, body = self.server.post(review(pod(image)), path)
         assert status == 200, body
@@ -32,14 +32,14 @@ class Looking:
 
     def rewritten(self, image: str) -> str:
         """Return the image of a new Pod after the mutating endpoint."""
-        response = self.ask(image, "/mutate-image")
+        response = self.query(image, "/mutate-image")
         patch = json.loads(base64.b64decode(response.get("patch", "W10=")))
         result: str = jsonpatch.apply_patch(pod(image), patch)["spec"]["containers"][0]["image"]
         return result
 
     def refusal(self, image: str) -> str:
         """Return the message of a denial; empty when the Pod is admitted."""
-        message: str = self.ask(image).get("status", {}).get("message", "")
+        message: str = self.query(image).get("status", {}).get("message", "")
         return message
 
     def metric(self, name: str) -> float:

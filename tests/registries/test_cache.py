@@ -65,16 +65,16 @@ async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
 ) -> None:
     host = pair.cache.host
     found = ("found", pair.digests[SEEN], "")
-    assert (await world.ask(host, SEEN)).answer == found
-    assert (await world.ask(host, "never-pushed")).answer.status == "missing"
+    assert (await world.query(host, SEEN)).answer == found
+    assert (await world.query(host, "never-pushed")).answer.status == "missing"
 
     pair.upstream.stop()
 
     for reference in (SEEN, pair.digests[SEEN]):
-        assert (await world.ask(host, reference)).answer == found
+        assert (await world.query(host, reference)).answer == found
     # This is wrong, but the client cannot detect it: a missing image gets the same answer.
-    assert (await world.ask(host, UNSEEN)).answer.status == "missing"
-    reply = await world.ask(host, pair.digests[UNSEEN])
+    assert (await world.query(host, UNSEEN)).answer.status == "missing"
+    reply = await world.query(host, pair.digests[UNSEEN])
     assert reply.answer == ("error", "", "the registry answered 500")
     assert reply.trouble
     assert pair.cache.reads("team/app")[-3:] == [
@@ -85,7 +85,7 @@ async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
 
     pair.upstream.start()
 
-    assert (await world.ask(host, UNSEEN)).answer == ("found", pair.digests[UNSEEN], "")
+    assert (await world.query(host, UNSEEN)).answer == ("found", pair.digests[UNSEEN], "")
 
 
 async def test_a_cache_refused_by_its_upstream_reports_every_tag_as_missing(
@@ -93,7 +93,7 @@ async def test_a_cache_refused_by_its_upstream_reports_every_tag_as_missing(
 ) -> None:
     with running(tmp_path, ca, version, is_public=False) as pair:
         async with client_of(pair.cache) as world:
-            assert (await world.ask(pair.cache.host, SEEN)).answer.status == "missing"
+            assert (await world.query(pair.cache.host, SEEN)).answer.status == "missing"
 
 
 def test_the_server_keeps_images_that_a_cache_reports_as_missing(
@@ -122,7 +122,7 @@ registries:
         pair.upstream.stop()
         renewed = server.metric(f'gatekeeper_py_lookups_total{{host="{host}",result="found"}}')
         kept = f"docker.io/team/app:{UNSEEN}"
-        answer = server.ask(kept, "/mutate-image")
+        answer = server.query(kept, "/mutate-image")
         assert answer["allowed"]
         assert "patch" not in answer
         assert [warning for warning in answer["warnings"] if kept in warning]

@@ -46,7 +46,7 @@ async def test_an_image_is_found_by_tag_and_by_digest_with_head_alone(
 ) -> None:
     digest = registry.push("team/app", "v1", form.image.encode(), form=form)
     for reference in ("v1", digest):
-        assert (await world.ask(registry.host, reference)).answer == ("found", digest, "")
+        assert (await world.query(registry.host, reference)).answer == ("found", digest, "")
     assert registry.reads("team/app") == ["HEAD v1 401", "HEAD v1 200", f"HEAD {digest} 200"]
 
 
@@ -56,9 +56,9 @@ async def test_the_digest_of_an_index_is_that_of_the_index(
 ) -> None:
     pushed = registry.push_index("team/app", "multi", form.image_index.encode(), form=form)
     for reference in ("multi", pushed.digest):
-        assert (await world.ask(registry.host, reference)).answer.digest == pushed.digest
+        assert (await world.query(registry.host, reference)).answer.digest == pushed.digest
     for image in pushed.images:
-        assert (await world.ask(registry.host, image)).answer.digest == image
+        assert (await world.query(registry.host, image)).answer.digest == image
 
 
 @pytest.mark.parametrize("reference", ["does-not-exist", ABSENT])
@@ -66,12 +66,12 @@ async def test_a_missing_image_is_queried_with_head_and_with_get(
     world: World, registry: Registry, reference: str
 ) -> None:
     registry.push("team/app", "v1")
-    assert (await world.ask(registry.host, reference)).answer.status == "missing"
+    assert (await world.query(registry.host, reference)).answer.status == "missing"
     assert registry.reads("team/app")[-2:] == [f"HEAD {reference} 404", f"GET {reference} 404"]
 
 
 async def test_an_unknown_repository_is_missing(world: World, registry: Registry) -> None:
-    reply = await world.ask(registry.host, repository="team/never-pushed")
+    reply = await world.query(registry.host, repository="team/never-pushed")
     assert (reply.answer.status, reply.trouble) == ("missing", False)
 
 
@@ -80,19 +80,19 @@ async def test_a_deleted_image_is_missing_by_tag_and_by_digest(
     world: World, registry: Registry, form: Format
 ) -> None:
     digest = registry.push("team/deleted", "v1", form.image.encode(), form=form)
-    assert (await world.ask(registry.host, repository="team/deleted")).answer.digest == digest
+    assert (await world.query(registry.host, repository="team/deleted")).answer.digest == digest
     registry.delete("team/deleted", digest)
     for reference in ("v1", digest):
-        reply = await world.ask(registry.host, reference, "team/deleted")
+        reply = await world.query(registry.host, reference, "team/deleted")
         assert reply.answer.status == "missing"
 
 
 async def test_a_moved_tag_has_its_new_digest(world: World, registry: Registry) -> None:
     before = registry.push("team/moved", "v1", b"before")
-    assert (await world.ask(registry.host, repository="team/moved")).answer.digest == before
+    assert (await world.query(registry.host, repository="team/moved")).answer.digest == before
     after = registry.push("team/moved", "v1", b"after")
-    assert (await world.ask(registry.host, repository="team/moved")).answer.digest == after
-    assert (await world.ask(registry.host, before, "team/moved")).answer.digest == before
+    assert (await world.query(registry.host, repository="team/moved")).answer.digest == after
+    assert (await world.query(registry.host, before, "team/moved")).answer.digest == before
 
 
 async def test_an_index_is_found_although_one_of_its_images_is_deleted(
@@ -101,8 +101,8 @@ async def test_an_index_is_found_although_one_of_its_images_is_deleted(
     """As docs/registries.md says: the look-up succeeds, and the pull fails."""
     pushed = registry.push_index("team/partial", "v1")
     registry.delete("team/partial", pushed.images[0])
-    assert (await world.ask(registry.host, repository="team/partial")).answer.digest == pushed.digest
-    reply = await world.ask(registry.host, pushed.images[0], "team/partial")
+    assert (await world.query(registry.host, repository="team/partial")).answer.digest == pushed.digest
+    reply = await world.query(registry.host, pushed.images[0], "team/partial")
     assert reply.answer.status == "missing"
 
 
@@ -132,7 +132,7 @@ async def test_a_wrong_password_is_an_error(
 ) -> None:
     registry.push("team/app", "v1")
     world.logins = logins
-    reply = await world.ask(registry.host, reference)
+    reply = await world.query(registry.host, reference)
     assert reply.answer == ("error", "", "the registry refused our credentials (401)")
     assert not reply.trouble
     assert registry.reads("team/app") == [f"HEAD {reference} 401"] * requests
@@ -144,7 +144,7 @@ async def test_the_right_password_is_found_after_a_wrong_one_and_remembered(
     registry.push("team/app", "v1")
     world.logins = (Credential(USER, "wrong"), Credential(USER, PASSWORD))
     for _ in range(2):
-        assert (await world.ask(registry.host)).answer.status == "found"
+        assert (await world.query(registry.host)).answer.status == "found"
     assert registry.reads("team/app") == [*["HEAD v1 401"] * 2, *["HEAD v1 200"] * 2]
 
 
@@ -154,7 +154,7 @@ async def test_only_the_private_ca_is_trusted(registry: Registry) -> None:
         world = World(stranger)
         world.settings[registry.host] = Settings(host=registry.host)
         world.logins = (Credential(USER, PASSWORD),)
-        reply = await world.ask(registry.host)
+        reply = await world.query(registry.host)
         await world.close()
         assert reply.answer.status == "error"
         assert reply.answer.cause.startswith("certificate: ")
@@ -165,14 +165,14 @@ async def test_only_the_private_ca_is_trusted(registry: Registry) -> None:
 async def test_the_certificate_must_name_the_host(world: World, registry: Registry) -> None:
     host = registry.host.replace("localhost", "127.0.0.1")
     world.settings[host] = Settings(host=host)
-    reply = await world.ask(host)
+    reply = await world.query(host)
     assert reply.answer.cause.startswith("certificate: ")
 
 
 async def test_http_to_an_https_registry_is_an_error(world: World, registry: Registry) -> None:
     world.settings[registry.host] = Settings(host=registry.host, plain_http=True)
     # Go answers HEAD with a body, which HTTP does not allow.
-    assert (await world.ask(registry.host)).answer == ("error", "", "the answer is not valid HTTP")
+    assert (await world.query(registry.host)).answer == ("error", "", "the answer is not valid HTTP")
 
 
 async def test_a_restarted_registry_is_queried_again_without_a_failure(
@@ -180,10 +180,10 @@ async def test_a_restarted_registry_is_queried_again_without_a_failure(
 ) -> None:
     """The client's open connection has gone, and a new one is made."""
     digest = registry.push("team/app", "v1")
-    assert (await world.ask(registry.host)).answer.digest == digest
+    assert (await world.query(registry.host)).answer.digest == digest
     registry.stop()
     registry.start()
-    assert (await world.ask(registry.host)).answer.digest == digest
+    assert (await world.query(registry.host)).answer.digest == digest
 
 
 def trusting(ca: trustme.CA) -> ssl.SSLContext:

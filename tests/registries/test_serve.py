@@ -60,20 +60,20 @@ def test_an_approved_image_must_exist(site: Site) -> None:
     image = f"{site.first.host}/team/app:v1"
     assert f"does not exist in {site.first.host} (absent)" in site.refusal(image)
     site.first.push("team/app", "v1")
-    site.server.wait(lambda: bool(site.ask(image)["allowed"]))
+    site.server.wait(lambda: bool(site.query(image)["allowed"]))
 
 
 def test_a_known_image_survives_its_registry_and_an_unknown_one_is_refused(site: Site) -> None:
     site.first.push("team/app", "v1")
     image = f"{site.first.host}/team/app:v1"
-    site.server.wait(lambda: bool(site.ask(image)["allowed"]))
+    site.server.wait(lambda: bool(site.query(image)["allowed"]))
     site.first.stop()
-    assert site.ask(image)["allowed"]
+    assert site.query(image)["allowed"]
     message = site.refusal(f"{site.first.host}/team/app:v2")
     assert "could not be verified: connection refused (unverified)" in message
-    assert site.ask(f"{site.second.host}/anything:v1")["allowed"]
+    assert site.query(f"{site.second.host}/anything:v1")["allowed"]
     for number in range(5):
-        site.ask(f"{site.first.host}/team/app:x{number}")
+        site.query(f"{site.first.host}/team/app:x{number}")
     assert site.metric(f'gatekeeper_py_lookup_breaker_open{{host="{site.first.host}"}}') == 1
     shown = json.loads(site.server.get("/policy")[1])["registries"]
     assert shown["openBreakers"] == [site.first.host]
@@ -83,8 +83,8 @@ def test_a_known_image_survives_its_registry_and_an_unknown_one_is_refused(site:
 def test_bad_credentials_leave_the_last_good_ones(site: Site) -> None:
     site.first.push("team/app", "v1")
     image = f"{site.first.host}/team/app:v1"
-    site.server.wait(lambda: bool(site.ask(image)["allowed"]))
+    site.server.wait(lambda: bool(site.query(image)["allowed"]))
     (site.config / "config.json").write_text("{")
     site.server.wait(lambda: bool(site.server.events("registry_config_refused")))
     assert site.metric("gatekeeper_py_registry_config_valid") == 0
-    assert site.ask(image)["allowed"]
+    assert site.query(image)["allowed"]

@@ -59,26 +59,26 @@ async def world(guarded: Guarded) -> AsyncIterator[World]:
 
 async def test_a_token_is_fetched_once_and_used_again(world: World, guarded: Guarded) -> None:
     for _ in range(3):
-        assert (await world.ask(guarded.registry.host)).answer == ("found", guarded.digest, "")
+        assert (await world.query(guarded.registry.host)).answer == ("found", guarded.digest, "")
     assert guarded.tokens.token_requests() == [("alice", PULL)]
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
 
 
 async def test_a_token_may_be_called_access_token(world: World, guarded: Guarded) -> None:
     guarded.tokens.use(users={"alice": TEAM}, field="access_token")
-    assert (await world.ask(guarded.registry.host)).answer.status == "found"
+    assert (await world.query(guarded.registry.host)).answer.status == "found"
 
 
 async def test_a_public_repository_needs_no_credentials(world: World, guarded: Guarded) -> None:
     world.logins = ()
     guarded.tokens.use(anonymous=["team/app"])
-    assert (await world.ask(guarded.registry.host)).answer.status == "found"
+    assert (await world.query(guarded.registry.host)).answer.status == "found"
     assert guarded.tokens.token_requests() == [("", PULL)]
 
 
 async def test_what_does_not_exist_is_missing_and_keeps_its_token(world: World, guarded: Guarded) -> None:
     for reference in ("v2", f"sha256:{'0' * 64}"):
-        assert (await world.ask(guarded.registry.host, reference)).answer.status == "missing"
+        assert (await world.query(guarded.registry.host, reference)).answer.status == "missing"
     assert guarded.tokens.token_requests() == [("alice", PULL)]
 
 
@@ -88,7 +88,7 @@ async def test_insufficient_scope_is_an_error_whether_or_not_the_image_exists(
 ) -> None:
     """The token server answers 200 with a token that has no rights; the registry refuses it."""
     guarded.tokens.use(users={"alice": TEAM | {"repositories": []}})
-    reply = await world.ask(guarded.registry.host, reference)
+    reply = await world.query(guarded.registry.host, reference)
     assert reply.answer.status == "error"
     assert reply.answer.cause == "the registry refused our credentials (401)"
     assert not reply.trouble
@@ -96,7 +96,7 @@ async def test_insufficient_scope_is_an_error_whether_or_not_the_image_exists(
     # A right that is granted later applies at once.
     guarded.tokens.use(users={"alice": TEAM})
     expected = "found" if reference == "v1" else "missing"
-    assert (await world.ask(guarded.registry.host, reference)).answer.status == expected
+    assert (await world.query(guarded.registry.host, reference)).answer.status == expected
 
 
 async def test_the_next_credentials_are_tried_when_the_first_are_wrong_or_have_no_rights(
@@ -104,7 +104,7 @@ async def test_the_next_credentials_are_tried_when_the_first_are_wrong_or_have_n
 ) -> None:
     guarded.tokens.use(users={"alice": TEAM | {"repositories": []}, "bob": TEAM | {"password": "builder"}})
     world.logins = (Credential("alice", "wrong"), ALICE, BOB)
-    assert (await world.ask(guarded.registry.host)).answer.status == "found"
+    assert (await world.query(guarded.registry.host)).answer.status == "found"
     assert [user for user, _ in guarded.tokens.token_requests()] == ["alice", "alice", "bob"]
 
 
@@ -113,19 +113,19 @@ async def test_wrong_credentials_are_an_error_and_nothing_is_asked_anonymously(
 ) -> None:
     guarded.tokens.use(users={"alice": TEAM}, anonymous=["team/app"])
     world.logins = (Credential("alice", "wrong"),)
-    reply = await world.ask(guarded.registry.host)
+    reply = await world.query(guarded.registry.host)
     assert reply.answer.cause == "the registry refused our credentials (401)"
     assert guarded.tokens.token_requests() == [("alice", PULL)]
 
 
 async def test_a_token_is_renewed_before_it_expires(world: World, guarded: Guarded) -> None:
     guarded.tokens.use(users={"alice": TEAM}, seconds=120)
-    await world.ask(guarded.registry.host)
+    await world.query(guarded.registry.host)
     world.now = 107.9
-    await world.ask(guarded.registry.host)
+    await world.query(guarded.registry.host)
     assert len(guarded.tokens.token_requests()) == 1
     world.now = 108  # nine tenths of its lifetime
-    assert (await world.ask(guarded.registry.host)).answer.status == "found"
+    assert (await world.query(guarded.registry.host)).answer.status == "found"
     assert len(guarded.tokens.token_requests()) == 2
     # The registry has refused only the first request, which had no token.
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
@@ -135,19 +135,19 @@ async def test_a_token_that_expires_early_is_replaced_within_the_same_look_up(
     world: World, guarded: Guarded
 ) -> None:
     guarded.tokens.use(users={"alice": TEAM}, seconds=3600)
-    await world.ask(guarded.registry.host)
+    await world.query(guarded.registry.host)
     # The cached token has expired: registries tolerate a clock difference of one minute.
     known = world.client._authorizations[f"{guarded.registry.host}/team/app"]
     expired = guarded.tokens.sign("alice", "team/app", "pull", left=-120)
     known.header = f"Bearer {expired}"
-    assert (await world.ask(guarded.registry.host)).answer.status == "found"
+    assert (await world.query(guarded.registry.host)).answer.status == "found"
     assert len(guarded.tokens.token_requests()) == 2
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", "HEAD v1 200"] * 2
 
 
 async def test_a_server_that_only_issues_expired_tokens_is_asked_once(world: World, guarded: Guarded) -> None:
     guarded.tokens.use(users={"alice": TEAM}, left=-120)
-    reply = await world.ask(guarded.registry.host)
+    reply = await world.query(guarded.registry.host)
     assert reply.answer.cause == "the registry refused our credentials (401)"
     assert len(guarded.tokens.token_requests()) == 1
     assert len(guarded.registry.reads("team/app")) == 2
@@ -167,7 +167,7 @@ async def test_a_token_server_that_fails_is_an_error_and_never_missing(
     world: World, guarded: Guarded, status: int, cause: str, trouble: bool, pause: float  # noqa: FBT001
 ) -> None:  # fmt: skip
     guarded.tokens.use(users={"alice": TEAM}, status=status)
-    reply = await world.ask(guarded.registry.host, "does-not-exist")
+    reply = await world.query(guarded.registry.host, "does-not-exist")
     assert (reply.answer.status, reply.answer.cause) == ("error", cause)
     assert (reply.trouble, reply.pause) == (trouble, pause)
 
@@ -175,7 +175,7 @@ async def test_a_token_server_that_fails_is_an_error_and_never_missing(
 async def test_a_server_that_tokenhosts_does_not_list_gets_no_request(world: World, guarded: Guarded) -> None:
     host = guarded.registry.host
     world.settings[host] = Settings(host=host)
-    reply = await world.ask(host)
+    reply = await world.query(host)
     assert reply.answer.status == "error"
     assert "is on a host that tokenHosts does not list" in reply.answer.cause
     assert world.refused == [(host, reply.answer.cause)]
@@ -187,6 +187,6 @@ async def test_each_repository_has_a_token_of_its_own(world: World, guarded: Gua
     guarded.tokens.use(users={"alice": TEAM | {"repositories": ["team/app", "team/other"]}})
     host = guarded.registry.host
     for _ in range(2):
-        assert (await world.ask(host)).answer.digest == guarded.digest
-        assert (await world.ask(host, repository="team/other")).answer.digest == other
+        assert (await world.query(host)).answer.digest == guarded.digest
+        assert (await world.query(host, repository="team/other")).answer.digest == other
     assert guarded.tokens.token_requests() == [("alice", PULL), ("alice", "repository:team/other:pull")]

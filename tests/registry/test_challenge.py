@@ -111,5 +111,5 @@ def test_http_needs_the_hosts_own_entry_to_say_so() -> None:
         pytest.param("registry:catalog:*", id="catalog"),
     ],
 )
-def test_a_token_is_asked_for_pulling_from_one_repository_only(scope: str) -> None:
+def test_a_token_is_requested_for_pulling_from_one_repository_only(scope: str) -> None:
     assert check("https://auth.corp.example/token", scope).scope == "repository:team/app:pull"

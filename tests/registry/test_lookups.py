@@ -26,16 +26,16 @@ class FakeClient:
     def __init__(self) -> None:
         self.answers: dict[Manifest, Answer | Reply | asyncio.Event] = {}
         self.reply = Reply(FOUND)
-        """What comes once an event is set."""
+        """The reply once an event is set."""
         self.sends: dict[Manifest, tuple[str, ...]] = {}
         """The hosts to which a look-up sends requests, if not one to its own."""
-        self.asked: list[Manifest] = []
+        self.queried: list[Manifest] = []
         self.cancelled: list[Manifest] = []
 
-    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:
+    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
         for host in self.sends.get(manifest, (manifest.host,)):
             await turn(host)
-        self.asked.append(manifest)
+        self.queried.append(manifest)
         answer = self.answers.get(manifest, MISSING)
         if isinstance(answer, asyncio.Event):
             try:
@@ -250,21 +250,21 @@ async def test_the_rate_applies_to_each_host(world: World) -> None:
     assert (await world.resolve(B)).answer == MISSING
 
 
-async def test_a_look_up_that_finds_no_turn_at_a_token_server_proves_nothing_about_its_registry(
+async def test_a_look_up_without_a_turn_at_a_token_server_does_not_count_for_its_registry(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FLIGHT_SECONDS", 0.1)
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.1)
     world.settings["b.io"] = Registry(host="b.io", rate=4)
-    world.asker.answers[A] = Reply(failed("down"), trouble=True)
+    world.client.answers[A] = Reply(failed("down"), trouble=True)
     for _ in range(5):
         await world.resolve(A)
     world.skipped += 5
-    world.asker.sends[A] = ("b.io",) * 5 + ("a.io",)
+    world.client.sends[A] = ("b.io",) * 5 + ("a.io",)
     cause = (await world.resolve(A)).answer.cause
     assert cause == "b.io: more than 4 requests a second"
     assert world.lookups.open_breakers() == ("a.io",)
-    del world.asker.sends[A]
-    world.asker.answers[A] = FOUND
+    del world.client.sends[A]
+    world.client.answers[A] = FOUND
     assert (await world.resolve(A)).answer == FOUND  # the probe is made by another look-up
     assert world.lookups.open_breakers() == ()
 

@@ -21,64 +21,64 @@ class World:
         if not end.is_set():
             self.now += seconds
 
-    async def ask(self, *, trouble: bool = False, pause: float = 0.0, patience: float = 0.0) -> None:
+    async def request(self, *, trouble: bool = False, pause: float = 0.0, patience: float = 0.0) -> None:
         await self.pacing.admit(Claim(), self.now + patience)
         self.pacing.record(trouble=trouble, pause=pause)
 
     async def fail(self, times: int) -> None:
         for _ in range(times):
             self.now += 0.2
-            await self.ask(trouble=True)
+            await self.request(trouble=True)
 
 
 async def test_a_burst_of_one_second_passes_and_then_the_rate_holds() -> None:
     world = World(rate=10)
     for _ in range(10):
-        await world.ask()
+        await world.request()
     assert world.now == 100.0
     with pytest.raises(Blocked, match="more than 10 requests a second"):
-        await world.ask()
-    await world.ask(patience=0.2)
+        await world.request()
+    await world.request(patience=0.2)
     assert world.now == pytest.approx(100.1)
 
 
 async def test_over_a_long_time_the_rate_is_exact() -> None:
     world = World(rate=5)
     for _ in range(105):
-        await world.ask(patience=10)
+        await world.request(patience=10)
     assert world.now == pytest.approx(120.0)
 
 
 async def test_a_quiet_hour_does_not_save_up_more_than_a_burst() -> None:
     world = World(rate=2)
     world.now += 3600
-    await world.ask()
-    await world.ask()
+    await world.request()
+    await world.request()
     with pytest.raises(Blocked):
-        await world.ask()
+        await world.request()
 
 
 async def test_a_pause_blocks_for_its_time() -> None:
     world = World()
-    await world.ask(pause=30)
+    await world.request(pause=30)
     assert "a pause of another 30 s" in world.pacing.blocked()
     with pytest.raises(Blocked):
-        await world.ask(patience=60)
+        await world.request(patience=60)
     world.now += 30
-    await world.ask()
+    await world.request()
 
 
 async def test_five_failures_in_a_row_open_the_breaker() -> None:
     world = World()
     await world.fail(4)
-    await world.ask()
+    await world.request()
     await world.fail(4)
     assert not world.pacing.is_open
     await world.fail(1)
     assert world.pacing.is_open
     assert world.breaker == [True]
     with pytest.raises(Blocked, match="its last 5 requests failed"):
-        await world.ask(patience=60)
+        await world.request(patience=60)
 
 
 async def test_one_probe_closes_it_or_doubles_the_time() -> None:
@@ -94,7 +94,7 @@ async def test_one_probe_closes_it_or_doubles_the_time() -> None:
         world.pacing.record(trouble=True, pause=0.0)
         assert world.pacing.is_open
     world.now += 60
-    await world.ask()
+    await world.request()
     assert not world.pacing.is_open
     assert world.breaker == [True, False]
     await world.fail(5)
@@ -108,7 +108,7 @@ async def test_a_cancelled_probe_lets_the_next_one_through() -> None:
     world.now += 5
     await world.pacing.admit(Claim(), world.now)
     world.pacing.abandon()
-    await world.ask()
+    await world.request()
     assert not world.pacing.is_open
 
 
@@ -136,19 +136,19 @@ async def test_half_of_the_bucket_is_reserved_for_reviews(rate: int, taken: int)
     with pytest.raises(Blocked):
         await world.pacing.admit(Claim(urgent=False), world.now)
     for _ in range(rate - taken):
-        await world.ask()
+        await world.request()
     with pytest.raises(Blocked):
-        await world.ask()
+        await world.request()
 
 
-async def test_what_is_spare_goes_to_look_ups_that_no_review_waits_for() -> None:
+async def test_background_look_ups_get_spare_requests() -> None:
     world = World(rate=10)
     for _ in range(25):
         await world.pacing.admit(Claim(urgent=False), world.now + 10)
     assert world.now == pytest.approx(102.0)
 
 
-async def test_reviews_come_first_and_then_the_oldest() -> None:
+async def test_reviews_precede_background_look_ups_and_older_ones_precede_newer() -> None:
     now, order = 100.0, list[int]()
     sleeping: list[tuple[float, asyncio.Future[None]]] = []
 
@@ -192,12 +192,12 @@ async def test_a_look_up_that_a_review_joins_need_not_wait_for_spare_requests() 
         assert await admitted is False
 
 
-async def test_who_gives_up_leaves_the_line() -> None:
+async def test_a_cancelled_look_up_stops_waiting() -> None:
     world = World(rate=1)
-    await world.ask()
+    await world.request()
     with pytest.raises(Blocked):
-        await world.ask(patience=0.5)
-    await world.ask(patience=1.0)
+        await world.request(patience=0.5)
+    await world.request(patience=1.0)
     assert world.now == pytest.approx(101.0)
 
 
@@ -212,7 +212,7 @@ async def test_every_request_of_a_look_up_takes_a_turn() -> None:
 
 
 @pytest.mark.parametrize("rate", [1, 2, 3, 4, 20])
-async def test_one_look_up_does_not_wait_between_its_requests_and_the_next_one_waits_instead(
+async def test_a_look_up_does_not_wait_between_its_requests_but_delays_the_next_one(
     rate: int,
 ) -> None:
     world = World(rate=rate)
@@ -222,13 +222,13 @@ async def test_one_look_up_does_not_wait_between_its_requests_and_the_next_one_w
         await world.pacing.take(claim, world.now)
     assert world.now == 100.0
     for _ in range(rate):
-        await world.ask(patience=10)
+        await world.request(patience=10)
     assert world.now == pytest.approx(100 + USUAL_REQUESTS / rate)
 
 
-async def test_a_further_request_finds_no_turn_in_time() -> None:
+async def test_a_further_request_fails_without_a_turn_in_time() -> None:
     world = World(rate=5)
     for _ in range(5):
-        await world.ask()
+        await world.request()
     with pytest.raises(Blocked, match="more than 5 requests a second"):
         await world.pacing.take(Claim(), world.now + 0.1)

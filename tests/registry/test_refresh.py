@@ -36,12 +36,12 @@ class Fetches:
         self.now = 0.0
         self.started: list[Manifest] = []
         self.ends: dict[Manifest, asyncio.Event] = {}
-        self.unwanted: set[Manifest] = set()
+        self.unused: set[Manifest] = set()
         self.blocked: set[str] = set()
         self.refresh = Refresh(self, clock=lambda: self.now)
 
-    def is_wanted(self, manifest: Manifest) -> bool:
-        return manifest not in self.unwanted
+    def is_in_use(self, manifest: Manifest) -> bool:
+        return manifest not in self.unused
 
     def is_blocked(self, host: str) -> bool:
         return host in self.blocked
@@ -86,7 +86,7 @@ def manifests(count: int, host: str = HOST) -> list[Manifest]:
     return [Manifest(host, f"app-{number:04}", "v1") for number in range(count)]
 
 
-async def test_a_few_of_one_registry_are_looked_up_at_once(fetches: Fetches) -> None:
+async def test_few_look_ups_run_at_once_in_one_registry(fetches: Fetches) -> None:
     named = manifests(MAX_OF_HOST + 3)
     for manifest in named:
         fetches.refresh.schedule(manifest, 0.0)
@@ -113,7 +113,7 @@ async def test_registries_do_not_wait_for_each_other_until_there_are_many(fetche
     await until(lambda: len(fetches.started) == MAX_OF_HOST * len(hosts))
 
 
-async def test_a_look_up_starts_when_it_is_due_last(fetches: Fetches) -> None:
+async def test_a_rescheduled_look_up_starts_at_its_last_due_time(fetches: Fetches) -> None:
     fetches.refresh.schedule(A, 10.0)
     fetches.refresh.schedule(A, 20.0)
     fetches.now = 19.9
@@ -123,7 +123,7 @@ async def test_a_look_up_starts_when_it_is_due_last(fetches: Fetches) -> None:
     await until(lambda: fetches.started == [A])
 
 
-async def test_failures_are_retried_ever_later(fetches: Fetches) -> None:
+async def test_the_delay_before_a_retry_grows(fetches: Fetches) -> None:
     fetches.refresh.schedule(A, 0.0)
     for times, delay in enumerate((2, 4, 8, 16, 32, 60, 60), 1):
         await until(lambda: len(fetches.started) == times)  # noqa: B023 - awaited here
@@ -140,7 +140,7 @@ async def test_failures_are_retried_ever_later(fetches: Fetches) -> None:
     await until(lambda: len(fetches.started) == 10)
 
 
-async def test_further_failures_do_not_put_a_retry_off(fetches: Fetches) -> None:
+async def test_further_failures_do_not_postpone_a_retry(fetches: Fetches) -> None:
     fetches.refresh.retry(A)
     for _ in range(10):
         fetches.refresh.retry(A)
@@ -148,9 +148,9 @@ async def test_further_failures_do_not_put_a_retry_off(fetches: Fetches) -> None
     await until(lambda: fetches.started == [A])
 
 
-async def test_what_is_no_longer_wanted_is_not_looked_up(fetches: Fetches) -> None:
+async def test_an_unused_manifest_is_not_looked_up(fetches: Fetches) -> None:
     other = Manifest(HOST, "other", "v1")
-    fetches.unwanted.add(A)
+    fetches.unused.add(A)
     fetches.refresh.schedule(A, 0.0)
     fetches.refresh.schedule(other, 0.0)
     await until(lambda: fetches.started)
@@ -196,9 +196,9 @@ class World:
             clock=lambda: clock() + self.skipped,
         )
 
-    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:
+    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
         await turn(manifest.host)
-        self.asked.append(manifest)
+        self.queried.append(manifest)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
@@ -220,7 +220,7 @@ class World:
         self.lookups.configure(hosts=[HOST], changed=None, pinned=manifests)
 
     def is_fresh(self, manifest: Manifest) -> bool:
-        resolution = self.lookups.known(Lookup((manifest,)))
+        resolution = self.lookups.resolve_cached(Lookup((manifest,)))
         return resolution is not None and resolution.answer.status == "found"
 
 
@@ -234,12 +234,12 @@ async def started(settings: Registry, clock: Callable[[], float] = time.monotoni
         await world.lookups.close()
 
 
-async def test_everything_that_rules_name_is_fetched_however_low_the_rate() -> None:
-    """More manifests are named than the registry may be asked for within its timeout."""
+async def test_all_manifests_in_rules_are_fetched_even_at_a_low_rate() -> None:
+    """More manifests are named than the registry allows within its timeout."""
     named = manifests(150)
     async with started(Registry(host=HOST, rate=100, timeout=0.1)) as world:
         world.name(*named)
-        await until(lambda: len(world.asked) == len(named))
+        await until(lambda: len(world.queried) == len(named))
         await until(lambda: world.counted.total() == len(named))
         assert world.counted == {"found": len(named)}
         assert world.most_under_way <= MAX_OF_HOST
@@ -250,36 +250,36 @@ def stopped_clock() -> float:
     return 100.0
 
 
-async def test_a_review_does_not_wait_for_what_is_fetched_ahead() -> None:
+async def test_a_review_does_not_wait_for_background_look_ups() -> None:
     named, new = manifests(150), [Manifest(HOST, "new", f"v{number}") for number in range(50)]
     async with started(Registry(host=HOST, rate=100), stopped_clock) as world:
         world.name(*named)
-        await until(lambda: len(world.asked) == 50)
+        await until(lambda: len(world.queried) == 50)
         for manifest in new:
             lookup = Lookup((manifest,))
             assert (await world.lookups.resolve([lookup], 5.0))[lookup].answer == FOUND
-        assert world.asked == [*named[:50], *new]
+        assert world.queried == [*named[:50], *new]
 
 
-async def test_a_review_hurries_what_it_needs_of_what_is_fetched_ahead() -> None:
+async def test_a_review_makes_the_background_look_up_that_it_needs_urgent() -> None:
     named = manifests(6)
     async with started(Registry(host=HOST, rate=10, timeout=5), stopped_clock) as world:
         world.name(*named)
-        await until(lambda: len(world.asked) == 5)
+        await until(lambda: len(world.queried) == 5)
         await settled()
         lookup = Lookup((named[5],))
         assert (await world.lookups.resolve([lookup], 5.0))[lookup].answer == FOUND
-        assert world.asked == named
+        assert world.queried == named
 
 
-async def test_what_rules_name_is_fetched_once_its_registry_works_again(
+async def test_manifests_in_rules_are_fetched_once_their_registry_works_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.01)
     async with started(Registry(host=HOST)) as world:
         world.reply = DOWN
         world.name(A)
-        await until(lambda: len(world.asked) == 3)
+        await until(lambda: len(world.queried) == 3)
         world.reply = Reply(FOUND)
         await until(lambda: world.is_fresh(A))
 
@@ -298,7 +298,7 @@ async def test_a_failed_renewal_is_tried_again(monkeypatch: pytest.MonkeyPatch, 
         assert world.counted["stale"] == 0
 
 
-async def test_a_renewal_that_is_due_during_a_pause_is_made_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_renewal_that_is_due_during_a_pause_starts_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_SLEEP_SECONDS", 0.001)  # the clock moves without a timer
     async with started(Registry(host=HOST, ttl_found=600)) as world:
         world.name(A)
@@ -307,13 +307,13 @@ async def test_a_renewal_that_is_due_during_a_pause_is_made_after_it(monkeypatch
         world.reply = Reply(failed("too many requests"), pause=120.0)
         await world.lookups.resolve([Lookup((Manifest(HOST, "other", "v1"),))], 5.0)
         world.reply = Reply(FOUND)
-        before = len(world.asked)
+        before = len(world.queried)
         world.skipped += 11  # it is due
         await asyncio.sleep(0.05)
-        assert len(world.asked) == before
+        assert len(world.queried) == before
         world.skipped += 110
         await until(lambda: world.counted["found"] == 2)
-        assert world.asked[before:] == [A]
+        assert world.queried[before:] == [A]
         assert world.counted["stale"] == 0
 
 

@@ -25,9 +25,9 @@ async def test_a_host_that_hangs_takes_no_connections_from_another() -> None:
     world = World()
     async with speaking(hang) as stuck, scripted() as working:
         working.on(f"HEAD {V1}", found())
-        hanging = [asyncio.create_task(world.ask(stuck)) for _ in range(2 * MAX_CONNECTIONS)]
+        hanging = [asyncio.create_task(world.query(stuck)) for _ in range(2 * MAX_CONNECTIONS)]
         await full.wait()
-        assert (await world.ask(working.host)).answer.status == "found"
+        assert (await world.query(working.host)).answer.status == "found"
         assert held == MAX_CONNECTIONS  # no more sockets than that to one host
         assert not any(task.done() for task in hanging)
         for task in hanging:

@@ -46,8 +46,8 @@ class World:
         assert "/" in name
         return self.logins
 
-    async def ask(self, host: str, reference: str = "v1", repository: str = "team/app") -> Reply:
-        return await self.client.ask(Manifest(host, repository, reference), self.turn)
+    async def query(self, host: str, reference: str = "v1", repository: str = "team/app") -> Reply:
+        return await self.client.query(Manifest(host, repository, reference), self.turn)
 
     async def turn(self, host: str) -> None:
         """Note a request, which may be sent at once."""

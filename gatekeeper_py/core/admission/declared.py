@@ -50,7 +50,7 @@ class StepBudget:
 
 
 def images_at(obj: Any, paths: PathTree, budget: StepBudget) -> list[Slot]:
-    """Find the images at declared paths, in the order of the paths and then of the document, each place once.
+    """Find the images at declared paths, in the order of the paths and then of the document, each field once.
 
     What is absent holds no image; what has another shape than a path is a problem. One slot stands for all
     when some step leads to more than ``MAX_IMAGES`` values. Raises ``OutOfSteps``.
@@ -71,20 +71,20 @@ def images_at(obj: Any, paths: PathTree, budget: StepBudget) -> list[Slot]:
     return list(found.values())
 
 
-_Place = tuple[Link, Any]
+_Entry = tuple[Link, Any]
 """A value and its path."""
 
 
 class _Reached(NamedTuple):
-    """What ``taken`` steps of a node lead to, in document order.
+    """The values after ``taken`` steps of a node, in document order.
 
-    A problem stands in place of the value that has it, in the list of the first path that passes it.
+    A problem replaces the value that has it, in the list of the first path that passes it.
     ``problems`` is the number that there would be if each were in this list, too.
     """
 
     node: PathTree
     taken: int
-    places: list[_Place | Slot]
+    entries: list[_Entry | Slot]
     problems: int
 
 
@@ -97,33 +97,33 @@ class _Search:
         self._budget = budget
 
     def step_down(self, reached: _Reached) -> list[_Reached]:
-        """Note the images of a path that ends here, and return what the next steps lead to."""
-        node, taken, places, problems = reached
-        start = next((place for place in places if not isinstance(place, Slot)), None)
+        """Note the images of a path that ends here, and return the values of the next steps."""
+        node, taken, entries, problems = reached
+        start = next((entry for entry in entries if not isinstance(entry, Slot)), None)
         if start is None:  # all paths from here on share the problems, and the first of them reports these
-            self.found.setdefault(node.first, []).extend(places)  # type: ignore[arg-type]
+            self.found.setdefault(node.first, []).extend(entries)  # type: ignore[arg-type]
             return []
-        self._budget.spend(len(places), start[0])
+        self._budget.spend(len(entries), start[0])
         ways = _Ways(node.next(taken))
         if node.end is not None and taken == len(node.steps):
             ends_first = ways.first is None or node.end < ways.first.first
-            self._end(node.end, places, with_problems=ends_first)
+            self._end(node.end, entries, with_problems=ends_first)
             if ends_first:
                 ways.first = None
         if ways.items is not None:
             ways.into_items = self._is_bounded(reached, ways.items, list)
         if ways.values is not None:
             ways.into_values = self._is_bounded(reached, ways.values, dict)
-        for place in places:
-            if isinstance(place, Slot):
-                ways.add(ways.first, place)
+        for entry in entries:
+            if isinstance(entry, Slot):
+                ways.add(ways.first, entry)
             else:
-                self._step_from(place, ways)
+                self._step_from(entry, ways)
         return ways.reached(problems)
 
-    def _step_from(self, place: _Place, ways: _Ways) -> None:
-        """Take the next steps from one value."""
-        link, value = place
+    def _step_from(self, entry: _Entry, ways: _Ways) -> None:
+        """Follow the next steps from one value."""
+        link, value = entry
         if isinstance(value, dict):
             self._into_mapping(value, link, ways)
         elif ways.if_mapping is not None:
@@ -151,16 +151,16 @@ class _Search:
                 if item is not None:
                     ways.add(ways.values, ((link, MappingKey(key)), item))
 
-    def _is_bounded(self, reached: _Reached, child: PathTree, wanted: type[Any]) -> bool:
+    def _is_bounded(self, reached: _Reached, child: PathTree, expected: type[Any]) -> bool:
         """Return whether a step into lists or mappings leads to few enough values, and note it if not."""
         first: Link = None
         count = reached.problems
-        self._budget.spend(len(reached.places), None)
-        for place in reached.places:
-            if isinstance(place, Slot):
+        self._budget.spend(len(reached.entries), None)
+        for entry in reached.entries:
+            if isinstance(entry, Slot):
                 continue
-            link, value = place
-            if isinstance(value, wanted):
+            link, value = entry
+            if isinstance(value, expected):
                 count += len(value)
                 first = first or link
             else:
@@ -169,32 +169,32 @@ class _Search:
             self.excess[child.first] = too_many(link_parts(first), "image", count)
         return count <= MAX_IMAGES
 
-    def _end(self, number: int, places: list[_Place | Slot], *, with_problems: bool) -> None:
+    def _end(self, number: int, entries: list[_Entry | Slot], *, with_problems: bool) -> None:
         """Note the images of a path."""
         found = self.found.setdefault(number, [])
-        for place in places:
-            if isinstance(place, Slot):
+        for entry in entries:
+            if isinstance(entry, Slot):
                 if with_problems:
-                    found.append(place)
+                    found.append(entry)
                 continue
-            link, value = place
+            link, value = entry
             if value is not None and value != "":
                 slot = image_slot(self._parts(link), "image", value, in_pod=False)
                 if slot is not None:
                     found.append(slot)
 
-    def _wrong_type(self, link: Link, value: Any, wanted: str) -> Slot:
-        return wrong_type(self._parts(link), "image", value, wanted)
+    def _wrong_type(self, link: Link, value: Any, expected: str) -> Slot:
+        return wrong_type(self._parts(link), "image", value, expected)
 
     def _parts(self, link: Link) -> Parts:
-        """Return the path of what was found, which takes as many steps as it has parts."""
+        """Return the path of a found value; this takes as many steps as the path has parts."""
         parts = link_parts(link)
         self._budget.spend(len(parts), link)
         return parts
 
 
 class _Ways:
-    """The next steps of all paths from one node, and what they lead to.
+    """The next steps of all paths from one node, and the values after them.
 
     ``if_mapping`` is the first that needs a mapping. ``first`` is the first of all; it gets the problems that
     values had before. ``into_items`` and ``into_values`` are false when these are too many.
@@ -206,24 +206,24 @@ class _Ways:
         self.first = _first(self.if_mapping, self.items)
         self.into_items = self.into_values = False
         self.no_lists = self.no_mappings = 0
-        self._places: dict[PathTree, list[_Place | Slot]] = {}
+        self._entries: dict[PathTree, list[_Entry | Slot]] = {}
 
-    def add(self, child: PathTree | None, place: _Place | Slot) -> None:
-        """Add what the step to a child leads to, or a problem before it."""
+    def add(self, child: PathTree | None, entry: _Entry | Slot) -> None:
+        """Add a value after the step to a child, or a problem before it."""
         if child is not None:
-            self._places.setdefault(child, []).append(place)
+            self._entries.setdefault(child, []).append(entry)
 
     def reached(self, problems: int) -> list[_Reached]:
-        """Return what the steps lead to, unless it is too much."""
+        """Return the values after the steps, unless there are too many."""
         found = []
-        for child, places in self._places.items():
+        for child, entries in self._entries.items():
             is_open, more = True, self.no_mappings
             if child is self.items:
                 is_open, more = self.into_items, self.no_lists
             elif child is self.values:
                 is_open = self.into_values
             if is_open:
-                found.append(_Reached(child, self._taken, places, problems + more))
+                found.append(_Reached(child, self._taken, entries, problems + more))
         return found
 
 

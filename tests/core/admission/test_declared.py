@@ -1,4 +1,4 @@
-"""The search at declared paths: what it finds, and how much work it may take."""
+"""The search at declared paths: its results, and the limit of its work."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def resources(*texts: str) -> dict[GroupKind, PathTree]:
 
 
 def excess_of(found: list[Slot]) -> tuple[str, str]:
-    """Path and problem of the one slot that stands for all."""
+    """Return the path and problem of the single slot that stands for all."""
     assert are_too_many(found)
     (slot,) = found
     return slot.path, slot.problem
@@ -57,7 +57,7 @@ class TestBounds:
     """Each step is counted before it is taken."""
 
     @pytest.mark.parametrize(
-        ("path", "obj", "place"),
+        ("path", "obj", "node"),
         [
             pytest.param("steps[*].image", {"steps": [{"image": "a"}]}, "steps", id="items"),
             pytest.param("images[*]", {"images": ["a"]}, "images", id="items-are-images"),
@@ -68,11 +68,11 @@ class TestBounds:
         ],
     )
     @pytest.mark.parametrize("count", [MAX_IMAGES + 1, MILLION])
-    def test_a_list_may_have_a_thousand_items(self, path: str, obj: Any, place: str, count: int) -> None:
+    def test_a_list_may_have_a_thousand_items(self, path: str, obj: Any, node: str, count: int) -> None:
         key, (item,) = next(iter(obj.items()))
         assert len(slots(WIDGET, {key: [item] * MAX_IMAGES}, resources(path))) <= MAX_IMAGES
         found = slots(WIDGET, {key: [item] * count}, resources(path))
-        assert excess_of(found) == (place, problem(count))
+        assert excess_of(found) == (node, problem(count))
 
     def test_a_mapping_may_have_a_thousand_values(self) -> None:
         values = {f"k{index}": {"image": "a"} for index in range(MAX_IMAGES)}
@@ -101,7 +101,7 @@ class TestBounds:
         obj["b"].append("x")
         assert excess_of(slots(WIDGET, obj, resources("a[*]", "b[*]"))) == ("a[0]", problem(1001))
 
-    def test_a_place_that_several_paths_lead_to_counts_once(self) -> None:
+    def test_a_field_at_several_paths_counts_once(self) -> None:
         obj = {"pods": {"web": pod_spec(*["a"] * 600)}}
         paths = ("pods.web.containers[*].image", "pods{*}.containers[*].image")
         assert len(slots(WIDGET, obj, resources(*paths))) == 600
@@ -153,7 +153,7 @@ class TestSteps:
         found = slots(WIDGET, {"spec": {"steps": [item] * MAX_IMAGES}}, resources(*paths))
         assert excess_of(found) == ("spec.steps", self.OUT)
 
-    def test_the_answer_names_the_first_list(self) -> None:
+    def test_the_message_names_the_first_list(self) -> None:
         paths = [f"spec.steps[*].f{number}" for number in range(300)]
         text = f"resources: [{{group: example.com, kind: Widget, images: {paths}}}]\n"
         widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
@@ -201,7 +201,7 @@ class TestSteps:
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
 @pytest.mark.parametrize("paths", [["a[*]", "b"], ["b", "a[*]"], ["b", "a[*].c[*]"]])
 def test_too_many_images_at_one_path_reject_the_whole_object(paths: list[str], operation: str) -> None:
-    """Even if the old object had as many there, because nobody compares them."""
+    """Even if the old object had as many there, because they are not compared."""
     text = f"resources: [{{group: example.com, kind: Widget, images: {paths}}}]\n"
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
     good, bad = (
@@ -221,22 +221,20 @@ def images_along(obj: Any, path: ResourcePath) -> list[Slot]:
     reached: list[tuple[Parts, Any] | Slot] = [((), obj)]
     for step in path.steps:
         if step.kind != "field":
-            wanted = list if step.kind == "items" else dict
-            held = [
-                place for place in reached if not isinstance(place, Slot) and isinstance(place[1], wanted)
-            ]
+            expected = list if step.kind == "items" else dict
+            held = [node for node in reached if not isinstance(node, Slot) and isinstance(node[1], expected)]
             count = sum(len(value) for _, value in held) + len(reached) - len(held)
             if count > MAX_IMAGES:
                 return [too_many(held[0][0] if held else (), "image", count)]
-        reached = [each for place in reached for each in step_down(place, step.kind, step.field)]
+        reached = [each for node in reached for each in step_down(node, step.kind, step.field)]
     ends = (p if isinstance(p, Slot) else image_slot(p[0], "image", p[1], in_pod=False) for p in reached)
     return [slot for slot in ends if slot is not None]
 
 
-def step_down(place: tuple[Parts, Any] | Slot, kind: str, field: str) -> list[tuple[Parts, Any] | Slot]:
-    if isinstance(place, Slot):
-        return [place]
-    parts, value = place
+def step_down(node: tuple[Parts, Any] | Slot, kind: str, field: str) -> list[tuple[Parts, Any] | Slot]:
+    if isinstance(node, Slot):
+        return [node]
+    parts, value = node
     if kind == "items":
         if not isinstance(value, list):
             return [wrong_type(parts, "image", value, "a list")]
@@ -277,7 +275,7 @@ def as_shown(found: list[Slot]) -> list[tuple[Any, ...]]:
 
 
 @given(obj=st.dictionaries(FIELDS, VALUES, max_size=3) | VALUES, texts=PATHS)
-def test_it_finds_what_each_path_would_find(obj: Any, texts: list[str]) -> None:
+def test_it_finds_the_same_slots_as_each_path_alone(obj: Any, texts: list[str]) -> None:
     """The same slots with the same paths, in the same order."""
     paths = list(map(parse_resource_path, texts))
     assert as_shown(images_at(obj, PathTree(paths), StepBudget())) == as_shown(images_by_path(obj, paths))
@@ -288,7 +286,7 @@ def test_it_finds_what_each_path_would_find(obj: Any, texts: list[str]) -> None:
     texts=PATHS,
     most=st.integers(min_value=1, max_value=6),
 )
-def test_so_it_does_where_some_step_leads_to_too_many(obj: Any, texts: list[str], most: int) -> None:
+def test_it_finds_the_same_with_too_many_values(obj: Any, texts: list[str], most: int) -> None:
     paths = list(map(parse_resource_path, texts))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(declared, "MAX_IMAGES", most)
@@ -321,8 +319,8 @@ def nested(levels: int) -> Any:
 
 @pytest.mark.growth
 @pytest.mark.parametrize("name", GROWING)
-def test_the_work_of_paths_times_values_is_that_of_the_steps_counted(name: str) -> None:
-    """However many paths and values there are: both grow together."""
+def test_the_work_is_proportional_to_the_counted_steps(name: str) -> None:
+    """Both grow together, for any number of paths and values."""
     make_paths, make_item = GROWING[name]
     for count in (30, 120, 360):
         paths = tree(*make_paths(count))
@@ -351,6 +349,6 @@ def test_the_work_of_paths_times_values_is_that_of_the_steps_counted(name: str) 
         pytest.param([f"{'a.' * i}b{'.a' * (200 - i)}" for i in range(200)], id="forks"),
     ],
 )
-def test_compiling_takes_as_long_as_all_paths_have_steps(texts: list[str]) -> None:
+def test_the_time_of_compiling_is_proportional_to_the_steps_of_all_paths(texts: list[str]) -> None:
     paths = list(map(parse_resource_path, texts))
     assert instructions(PathTree, paths) < 150 * sum(len(path.steps) for path in paths)
