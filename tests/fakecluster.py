@@ -79,7 +79,7 @@ class FakeCluster:
 
     def queries(self, path: str) -> list[dict[str, str]]:
         """Return the queries of the requests for a path."""
-        return [query for queries, query in self.requests if queries == path]
+        return [query for requested, query in self.requests if requested == path]
 
     @contextmanager
     def serving(self) -> Iterator[FakeCluster]:

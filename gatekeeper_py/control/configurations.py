@@ -123,8 +123,8 @@ class Configurations:
                 current is not None if desired_state.mutates is None else desired_state.mutates
             ):
                 continue
-            kept = self._kept(template, current) if wanted.settings is None else None
-            found.append(kept or build(self._target, wanted.settings or WebhookSettings()))
+            kept = self._kept(template, current) if desired_state.settings is None else None
+            found.append(kept or build(self._target, desired_state.settings or WebhookSettings()))
         return found
 
     def _kept(self, template: Desired, current: dict[str, Any] | None) -> Desired | None:

@@ -155,9 +155,9 @@ class Lookups:
         self._started, self._stopped = False, True
         if self._refreshing is not None:
             self._refreshing.cancel()
-        for manifest, flight in list(self._flights.items()):
-            if not self._tasks[flight].urgent:
-                del self._flights[manifest]  # a review that comes now must not wait for it
+        for manifest, request in list(self._requests.items()):
+            if not self._tasks[request].urgent:
+                del self._requests[manifest]  # a review that comes now must not wait for it
         for task, claim in self._tasks.items():
             if not claim.urgent:
                 task.cancel()
@@ -229,11 +229,11 @@ class Lookups:
         pending: dict[asyncio.Future[Answer], int] = {}
         unanswered: set[int] = set()
         for index, manifest in enumerate(lookup.candidates):
-            known = self._known(manifest)
-            if known is not None:
-                answers[index] = known
+            cached = self._cached_answer(manifest)
+            if cached is not None:
+                answers[index] = cached
                 unanswered.add(index)
-                if known.status == "found":
+                if cached.status == "found":
                     break
                 continue
             # Shielded: if this review stops waiting, other reviews and the cache still need the answer.
@@ -245,7 +245,7 @@ class Lookups:
         if pending and not any(answer.status == "found" for answer in answers):
             await self._collect(pending, answers, deadline - self._clock(), until_all=True)
         for future in pending:
-            future.cancel()  # only the shield: the request goes on
+            future.cancel()  # cancels only the shield: the request continues
         return _resolution(lookup, answers, unanswered.union(pending.values()))
 
     async def _collect(
@@ -288,7 +288,7 @@ class Lookups:
         if fact is not None:
             self._observer.lookup(manifest.host, "stale", None)
             if not reason and now >= fact.retry_at and not self._stopped:
-                self._fly(manifest, urgent=False)
+                self._request(manifest, urgent=False)
             return fact.answer
         return failed(reason) if reason else None
 

@@ -533,7 +533,7 @@ def test_exempt_namespaces_that_are_given_replace_those_of_the_settings(
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaces: [calico]"}}
     said = live("--format", "json", "--exempt-namespace=shop")
     assert rejected_in(said) == ["calico", "platform", "team"]
-    assert cluster.asked(SETTINGS_IN) == []
+    assert cluster.queries(SETTINGS_IN) == []
 
 
 def test_settings_in_a_file_replace_those_in_the_cluster(
@@ -545,7 +545,7 @@ def test_settings_in_a_file_replace_those_in_the_cluster(
     options = ("--webhooks-config", str(file), "--format", "json")
     assert rejected_in(live(*options)) == ["calico", "shop"]
     assert rejected_in(audit(*options)) == ["calico", "platform", "shop"]
-    assert cluster.asked(SETTINGS_IN) == []
+    assert cluster.queries(SETTINGS_IN) == []
     file.write_text("colour: red")
     assert audit(*options).code == 2
 
@@ -569,7 +569,7 @@ def test_the_labels_of_one_namespace_are_enough_for_its_audit(
 ) -> None:
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaceLabels: {tier: platform}"}}
     assert rejected_in(live("--format", "json", "-n", "team")) == []
-    assert cluster.asked(NAMESPACES) == [
+    assert cluster.queries(NAMESPACES) == [
         {"labelSelector": "tier=platform", "fieldSelector": "metadata.name=team"}
     ]
 

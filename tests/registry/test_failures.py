@@ -47,7 +47,7 @@ class World:
         )
         self.lookups.configure(hosts=[HOST], changed=(), pinned=())
 
-    async def ask(self, manifest: Manifest, turn: Turn) -> Reply:
+    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
         await turn(manifest.host)
         if self.reply is None:
             await asyncio.Event().wait()
@@ -71,9 +71,11 @@ class World:
 
     async def review(self, *lookups: Lookup) -> str:
         """Answer a review as the webhook does; the cause of the first error."""
-        known = {lookup: resolution for lookup in lookups if (resolution := self.lookups.known(lookup))}
-        resolved = await self.lookups.resolve([each for each in lookups if each not in known], 5.0)
-        used = {**known, **resolved}
+        known = {
+            lookup: resolution for lookup in lookups if (resolution := self.lookups.resolve_cached(lookup))
+        }
+        resolved = await self.lookups.resolve([each for each in lookups if each not in cached], 5.0)
+        used = {**cached, **resolved}
         self.lookups.answered(used)
         return next((each.answer.cause for each in used.values() if each.answer.cause), "")
 
@@ -134,7 +136,7 @@ async def test_reviews_that_wait_in_vain_are_counted_before_the_request_ends(wor
     assert world.counted == {(HOST, "error"): 1}
 
 
-async def test_what_is_known_is_no_error(world: World) -> None:
+async def test_a_cached_answer_is_no_error(world: World) -> None:
     for _ in range(2):
         assert await world.review(A) == ""
     assert world.counted == {(HOST, "found"): 1}

@@ -184,7 +184,7 @@ class World:
         self.reply = Reply(FOUND)
         self.gate: asyncio.Event | None = None
         """Holds up the answers until it is set."""
-        self.asked: list[Manifest] = []
+        self.queried: list[Manifest] = []
         self.under_way = 0
         self.most_under_way = 0
         self.counted: Counter[str] = Counter()
@@ -326,7 +326,7 @@ async def test_a_review_that_needs_a_cancelled_look_up_makes_another() -> None:
         world.gate.set()
         lookup = Lookup((A,))
         assert (await world.lookups.resolve([lookup], 5.0))[lookup].answer == FOUND
-        assert world.asked == [A, A]
+        assert world.queried == [A, A]
 
 
 async def test_only_what_reviews_wait_for_goes_on_once_refreshing_has_stopped() -> None:
@@ -344,9 +344,9 @@ async def test_only_what_reviews_wait_for_goes_on_once_refreshing_has_stopped() 
         await until(lambda: world.under_way == 2)
         world.gate.set()
         assert {resolution.answer for resolution in (await resolving).values()} == {FOUND}
-        before = len(world.asked)
+        before = len(world.queried)
         world.skipped += 601
         assert world.is_fresh(A), "an earlier result is still used, but not renewed"
         world.name(*named)
         await settled()
-        assert len(world.asked) == before
+        assert len(world.queried) == before

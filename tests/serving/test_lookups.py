@@ -30,8 +30,8 @@ class Registries:
         self.queried: list[Lookup] = []
         self.seconds: list[float] = []
         self.used: list[Mapping[Lookup, Resolution]] = []
-        self.on_asked: Callable[[], None] = lambda: None
-        self._say = say
+        self.on_query: Callable[[], None] = lambda: None
+        self._answer_of = answer_of
 
     def resolve_cached(self, lookup: Lookup) -> Resolution | None:
         answers = [self.facts.get(str(manifest)) for manifest in lookup.candidates]

@@ -18,7 +18,7 @@ from gatekeeper_py.core.admission.lookups import (
     Facts,
     IsFound,
     PodLookups,
-    nobody_asked,
+    never_found,
     refusing_mirror,
 )
 from gatekeeper_py.core.admission.messages import (

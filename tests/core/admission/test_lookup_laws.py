@@ -10,11 +10,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import naive
-from asking import mutate as stored
-from asking import validate as judged
-from asking import validated
 from budget import budget
 from builders import INSTANT, pod, review, workload
+from calling import mutate as stored
+from calling import validate as judged
+from calling import validated
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.lookups import Facts
