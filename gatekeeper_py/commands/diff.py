@@ -145,7 +145,7 @@ def diff(
     check_namespace(namespace)
     *old, new = map(usable_policy, policies)
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
-    wanted = {change for changes in fail_on for change in changes}
+    failing = {change for changes in fail_on for change in changes}
     change = _PolicyChange(old[0] if old else None, new, instant or now())
     if all_images or recording.names():
         if configmap is not None:

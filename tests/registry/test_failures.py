@@ -71,7 +71,7 @@ class World:
 
     async def review(self, *lookups: Lookup) -> str:
         """Answer a review as the webhook does; the cause of the first error."""
-        known = {
+        cached = {
             lookup: resolution for lookup in lookups if (resolution := self.lookups.resolve_cached(lookup))
         }
         resolved = await self.lookups.resolve([each for each in lookups if each not in cached], 5.0)

@@ -180,7 +180,7 @@ def test_covering_sees_every_rule_of_a_place() -> None:
     ],
 )
 def test_covering_compares_a_bounded_number(entry: str, each: int | None, total: int, *, cut: bool) -> None:
-    """It is asked for every rule, so that n wildcards that are hard to tell apart must not cost n squared."""
+    """Cover is computed for every rule, so n similar wildcards must not cost n squared."""
     index = index_of([*map(entry.format, ALIKE), entry.format("x*y")])
     pattern = parse_pattern(entry.format("wxyz"))
     scan = Scan(each=each, total=total)
