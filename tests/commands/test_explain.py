@@ -277,7 +277,7 @@ def test_a_rule_that_does_not_exist_is_bad_usage(
 ) -> None:
     done = command("explain", write(RULES), *arguments)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert message in done.err
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "-a"])
