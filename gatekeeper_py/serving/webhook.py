@@ -339,7 +339,7 @@ class Webhook:
 
         ``start`` is a value of ``time.perf_counter``.
         """
-        facts = Facts(self._known(snapshot))
+        facts = Facts(self._cached_resolver(snapshot))
         outcome = yield from decide(request, snapshot, facts)
         if facts.missing:
             return NeededLookups(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)

@@ -106,10 +106,10 @@ def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[
     return [slot for slot in now if not is_present(slot)], True
 
 
-def known_images(obj: Any, place: tuple[str, ...], room: int = MAX_IMAGES) -> list[str] | None:
-    """Return what ``pod_images`` returns, for the pod spec at a place in an object."""
-    # A place ends with "spec", so that what holds it looks like a Pod.
-    for step in place[:-1]:
+def known_images(obj: Any, path: tuple[str, ...], room: int = MAX_IMAGES) -> list[str] | None:
+    """Return what ``pod_images`` returns, for the pod spec at ``path`` in an object."""
+    # The path ends with "spec", so the mapping that holds it looks like a Pod.
+    for step in path[:-1]:
         if not isinstance(obj, dict):
             return None
         obj = obj.get(step)
@@ -117,11 +117,11 @@ def known_images(obj: Any, place: tuple[str, ...], room: int = MAX_IMAGES) -> li
 
 
 def pod_images(pod: Any, room: int = MAX_IMAGES) -> list[str] | None:
-    """Return the images of a Pod whose every place for one holds text, in the order of ``slots``.
+    """Return the images of a Pod whose image fields all hold text, in the order of ``slots``.
 
-    ``None`` for any other Pod, for one with image volumes, and for one with more images than ``room``: ask
-    ``slots`` then. Most Pods are of this kind, and the names of the places, half the cost of a decision, are
-    needed only when something is wrong.
+    Return ``None`` for any other Pod, for one with image volumes, and for one with more images than ``room``;
+    the caller then uses ``slots``. Most Pods are of this kind. The paths of the fields are half the cost of a
+    decision, and are needed only when something is wrong.
     """
     spec = pod.get("spec") if isinstance(pod, dict) else None
     if not isinstance(spec, dict) or spec.get(CONTAINERS.key) is None:
