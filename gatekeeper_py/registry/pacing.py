@@ -93,7 +93,7 @@ class Pacing:
         """Held by each request that is sent."""
         self._next_free = float("-inf")
         """When the bucket would next be full minus the burst: tokens are counted as time."""
-        self._line: list[tuple[bool, int]] = []
+        self._queue: list[tuple[bool, int]] = []
         """The ranks of the look-ups that wait for a turn, in order."""
         self._paused_until = float("-inf")
         self._failures = 0
@@ -140,30 +140,30 @@ class Pacing:
     async def _turn(self, claim: Claim, deadline: float, *, overdraft: int = 0) -> None:
         """Wait for the claim's turn and take a token. Raises ``Blocked`` if it is after ``deadline``."""
         rank = claim.rank
-        insort(self._line, rank)
+        insort(self._queue, rank)
         try:
             while (turn := self._turn_of(rank, overdraft)) > (now := self._clock()) + TIMER_SECONDS:
                 if turn > deadline:
                     raise Blocked(f"more than {self._rate} requests a second")
                 await self._sleep(turn - now, claim.hurried)
                 if claim.rank != rank:
-                    self._leave(rank)
+                    self._remove(rank)
                     rank = claim.rank
-                    insort(self._line, rank)
+                    insort(self._queue, rank)
             self._next_free = self._next_turn() + 1.0 / self._rate
         finally:
-            self._leave(rank)
+            self._remove(rank)
 
-    def _leave(self, rank: tuple[bool, int]) -> None:
-        del self._line[bisect_left(self._line, rank)]
+    def _remove(self, rank: tuple[bool, int]) -> None:
+        del self._queue[bisect_left(self._queue, rank)]
 
     def _next_turn(self) -> float:
         # A bucket of `rate` tokens: the turn may lie up to a second in the past and still count.
         return max(self._next_free, self._clock() - 1.0 + 1.0 / self._rate)
 
     def _turn_of(self, rank: tuple[bool, int], overdraft: int) -> float:
-        """When a claim in the line gets its token, if none is added to the line before it."""
-        ahead = bisect_left(self._line, rank)
+        """Return when a claim of this rank gets its token, if none of a lower rank is added."""
+        ahead = bisect_left(self._queue, rank)
         is_spare, _ = rank
         reserved = self._rate // 2 if is_spare else -overdraft
         return self._next_turn() + (ahead + reserved) / self._rate
