@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from string import ascii_lowercase
 from typing import Any, Final
 
 from builders import pod, pod_spec, review, workload
@@ -37,6 +39,11 @@ EMPTY: Final = '""'
 def _pods(image: str, count: int, path: str = VALIDATE, **options: Any) -> bytes:
     """Return the review of a new Pod with different images."""
     return body(review(pod_with(containers=named(image, count)), **options), path)
+
+
+def _new_pods(repository: str) -> bytes:
+    """A new Pod with a thousand images that no earlier attack has put into the cache of decisions."""
+    return _pods(f"registry.corp.io/{repository}{time.time_ns()}-{{n}}:1", 1000)
 
 
 def _pod(field: str, text: str, path: str = VALIDATE) -> bytes:
@@ -92,6 +99,8 @@ ALLOWED: Final = (
     allowed("1000-images", lambda: _pods(GOOD, 1000), quick=True),
     allowed("1000-images-of-4-kb", lambda: _pods(f"registry.corp.io/{'a/' * 100}" + "{n}", 1000)),
     allowed("3-mb-nobody-reads", lambda: _padded(items('{"k":"vvvvvvvvvvvvvvvv"}', API_BODY))),
+    allowed("1000-images-near-500-wildcards", lambda: _new_pods(f"likely-{ascii_lowercase}"), quick=True),
+    allowed("1000-images-on-500-mirrors", lambda: _new_pods("mirror/x")),
     allowed("7-mib-of-one-text", lambda: _padded(text_of("x", ROOM))),
     allowed("7-mib-of-escapes", lambda: _padded(text_of(r"\u00e9", ROOM))),
     allowed("7-mib-of-non-ascii", lambda: _padded(text_of("é", ROOM))),

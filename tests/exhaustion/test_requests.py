@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, islice
+from string import ascii_lowercase
 from typing import Final
 
 import pytest
@@ -12,9 +14,18 @@ from exhaustion.requests import ROWS
 from exhaustion.target import Arena, Attempt
 
 PATHS: Final = ", ".join(f'"spec.steps[*].f{number}"' for number in range(1000))
+MIRRORS: Final = "".join(
+    f"  - {{from: m{number}.io, to: registry.corp.io/mirror}}\n" for number in range(500)
+)
+WILDCARDS: Final = ", ".join(
+    f'"registry.corp.io/*likely*{"*".join(letters)}*"'
+    for letters in islice(combinations(reversed(ascii_lowercase), 4), 500)
+)
+"""No image with its letters in alphabetical order matches one, and all have to be tried."""
+
 POLICY: Final = policy_text(
+    f"mirrors:\n{MIRRORS}"
     """
-mirrors:
   - {from: docker.io, to: registry.corp.io/hub}
 namespaces:
   - {names: [mutated], mode: mutate}
@@ -22,6 +33,7 @@ resources:
   - {group: example.com, kind: Tool, images: ["spec.steps[*].image", "spec.groups{*}[*].image"]}
 """
     f"  - {{group: example.com, kind: Wide, images: [{PATHS}]}}\n"
+    f"deny: [{WILDCARDS}]\n"
 )
 
 
