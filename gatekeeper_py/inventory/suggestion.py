@@ -119,7 +119,9 @@ class Suggestion:
             return
         after_mirror = (request.group, request.kind) != POD and self._base.rewrites_in(request.namespace)
         for slot in slots_to_judge(request, self._base)[0]:
-            judgement = judge(self._base, request.namespace, slot, after_mirror=after_mirror)
+            judgement = judge(
+                self._base, request.namespace, slot, after_mirror=after_mirror, obj=request.object
+            )
             decision = judgement.decision
             if decision.approved:
                 continue

@@ -38,6 +38,20 @@ def suggest(command: Command, cluster: FakeCluster, tmp_path: Path) -> Any:
     return lambda *arguments: command("audit", "--suggest", "--kubeconfig", kubeconfig, *arguments)
 
 
+def test_a_template_whose_image_is_never_pulled_needs_a_rule_for_the_image_as_written(
+    suggest: Any, cluster: FakeCluster, write: Write
+) -> None:
+    """A mirror with ``verify`` leaves it as written, and nothing is looked up."""
+    container = {"name": "c", "image": "redis:1", "imagePullPolicy": "Never"}
+    deployment = workload("Deployment", containers=[container])
+    cluster.add("/apis/apps/v1/deployments", named(deployment, "cache", "cache"))
+    mirrors = "mirrors: [{from: docker.io, to: r.io/hub, verify: true}]\n"
+    base = write(policy_text(mirrors, mode="mutate", allow="\n  - r.io"))
+    done = suggest("--base", base, "-n", "cache")
+    assert (done.code, done.err) == (0, "")
+    assert "  - docker.io/library/**\n" in done.out
+
+
 def test_the_policy_of_a_cluster(suggest: Any, command: Command, write: Write) -> None:
     done = suggest()
     assert (done.code, done.err) == (0, "")
