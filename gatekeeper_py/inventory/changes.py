@@ -83,7 +83,13 @@ class Changes:
         """Compare the policies on one image, used in an object of a kind."""
         slot = Slot((), "image", image)
         before, after = (
-            judge(policy, usage.namespace, slot, after_mirror=_after_mirror(policy, kind, usage.namespace))
+            judge(
+                policy,
+                usage.namespace,
+                slot,
+                after_mirror=_after_mirror(policy, kind, usage.namespace),
+                obj=None,
+            )
             for policy in (self._old, self._new)
         )
         self._compare(usage.namespace, slot, usage, before, after)

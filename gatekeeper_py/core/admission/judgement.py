@@ -157,11 +157,12 @@ def by_name(
 
 
 def judge(
-    policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool, obj: Any = None
+    policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool, obj: Any
 ) -> Judgement:
     """Judge what stands in one slot; with ``after_mirror``, as it will be once it is rewritten.
 
-    ``obj`` is the object that holds the slot, to see which images are never pulled.
+    ``obj`` is the object that holds the slot, to see which images are never pulled. It is not read if the
+    slot has no path.
     """
     image = slot.value
     if slot.problem:
