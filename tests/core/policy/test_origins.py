@@ -236,11 +236,11 @@ def test_long_names_cost_no_more() -> None:
 
 
 def test_wildcards_beyond_the_bound_of_comparisons_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    deny = [f"*m*{i}*.io/x" for i in range(10)]
+    deny = [f"*m*{i}*.io/x" for i in range(5, 10)]
     mirrored = [{"from": f"m{i}.io", "to": "r.io/hub"} for i in range(10)]
     monkeypatch.setattr(origins, "MAX_COMPARED", 3)
     policy = compiled(deny, mirrored)
-    assert told(policy, None, "r.io/hub/x") == (next(iter(policy.deny)), "m0.io/x")
+    assert told(policy, None, "r.io/hub/x") == (next(iter(policy.deny)), "m5.io/x")
     assert told(policy, None, "r.io/hub/y") is None
 
 
