@@ -103,8 +103,8 @@ def _rewrite_problem(case: Case, policy: CompiledPolicy) -> Iterator[str]:
     if actual == case.rewritten:
         return
     stays = f"it stays as written in mode {mode}" + (f": {problem}" if problem else "")
-    wanted = "no rewrite" if case.rewritten is None else f"the rewrite {case.rewritten}"
-    yield f"expected {wanted}, but {stays if actual is None else f'it becomes {actual}'}"
+    expected = "no rewrite" if case.rewritten is None else f"the rewrite {case.rewritten}"
+    yield f"expected {expected}, but {stays if actual is None else f'it becomes {actual}'}"
 
 
 def _combined(reviewed: list[Reviewed]) -> str:

@@ -25,11 +25,11 @@ def junit(reviewed: Sequence[ReviewedObject]) -> str:
         if each.verdict == "rejected":
             failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})
             failure.text = lines
-        said = [escape(text, 500) for text in (each.note, *each.warnings) if text]
+        lines_out = [escape(text, 500) for text in (each.note, *each.warnings) if text]
         if each.verdict != "rejected" and lines:
-            said.insert(0, lines)
-        if said:
-            ET.SubElement(case, "system-out").text = "\n".join(said)
+            lines_out.insert(0, lines)
+        if lines_out:
+            ET.SubElement(case, "system-out").text = "\n".join(lines_out)
     return as_document(suites)
 
 

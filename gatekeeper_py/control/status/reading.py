@@ -102,8 +102,8 @@ async def _pods(
     pods = [
         pod for pod in listed.get("items") or () if not (pod.get("metadata") or {}).get("deletionTimestamp")
     ]
-    asked = (_pod(proxy, installation, pod, shows_policy=shows_policy) for pod in pods)
-    return tuple(sorted(await asyncio.gather(*asked), key=lambda each: each.name))
+    queries = (_pod(proxy, installation, pod, shows_policy=shows_policy) for pod in pods)
+    return tuple(sorted(await asyncio.gather(*queries), key=lambda each: each.name))
 
 
 async def _pod(

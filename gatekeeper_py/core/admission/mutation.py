@@ -37,7 +37,7 @@ TOO_LARGE: Final = "the annotation that records it would be too large"
 def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
     """Return the mutating endpoint's answer: never a denial, a patch only of a Pod's images.
 
-    ``facts`` are what registries said. Without them, images are rewritten by their names alone, and none is
+    ``facts`` are answers of registries. Without them, images are rewritten by their names alone, and none is
     pinned.
     """
     return at_once(mutating(request, policy, facts))

@@ -38,7 +38,7 @@ from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
     """Return the validating endpoint's answer. Total over any request that ``review.parse`` returns.
 
-    ``facts`` are what registries said. Without them, images are judged by their names alone. Pass ``Facts``
+    ``facts`` are answers of registries. Without them, images are judged by their names alone. Pass ``Facts``
     that know nothing to treat every look-up as one that failed.
     """
     return at_once(validating(request, policy, facts))

@@ -1,6 +1,6 @@
 """Find the deny rule that matches what an image on a mirror is a copy of.
 
-A thousand mirrors may lead to one place, and a Pod may have a thousand images: looking each origin of each
+A thousand mirrors may have the same target, and a Pod may have a thousand images: looking each origin of each
 image up would take seconds. So the deny rules are turned round once for each policy. A rule for
 ``m.io/team/app``, and a mirror from ``m.io/team`` give an entry for ``app``, the part that follows the
 mirror's ``to``. An entry has the set of all mirrors for which it holds, one bit each. A decision then looks
@@ -29,7 +29,7 @@ from gatekeeper_py.core.policy.mirror import Mirrors
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 MAX_COMPARED: Final = 10_000
-"""Comparisons of wildcards with the place of one mirror, about 10 ms. Only thousands of wildcards that match
+"""Comparisons of wildcards with the source of one mirror, about 10 ms. Only thousands of wildcards that match
 the same names need more; then every deny rule counts for that mirror."""
 
 _STEP_WORK: Final = 200
@@ -41,16 +41,16 @@ _HERE: Final = ("",)
 _Path = tuple[str, ...]
 
 
-class _Places:
-    """Patterns without tag and digest, each with the mirrors whose place it matches: one bit each."""
+class _Sources:
+    """Patterns without tag and digest, each with the mirrors whose source it matches: one bit each."""
 
-    def __init__(self, places: Iterable[Location | None]) -> None:
-        self._places = tuple(places)
-        self._hosts = {place.host for place in self._places if place is not None}
+    def __init__(self, sources: Iterable[Location | None]) -> None:
+        self._sources = tuple(sources)
+        self._hosts = {source.host for source in self._sources if source is not None}
         self._at: list[set[str]] = []
         """The segments at each depth."""
-        for place in self._places:
-            for depth, segment in enumerate(() if place is None else place.segments):
+        for source in self._sources:
+            for depth, segment in enumerate(() if source is None else source.segments):
                 if depth == len(self._at):
                     self._at.append(set())
                 self._at[depth].add(segment)
@@ -61,11 +61,11 @@ class _Places:
     @property
     def lengths(self) -> list[int]:
         """The lengths of all paths, each once, in ascending order."""
-        return sorted({len(place.segments) for place in self._places if place is not None})
+        return sorted({len(source.segments) for source in self._sources if source is not None})
 
     def add(self, host: str, segments: _Path, *, subtree: bool) -> None:
         """Add a pattern. ``segments`` may be empty: exactly the registry, which has no place below it."""
-        # Most rules are for places of no mirror. They cost nothing more.
+        # Most rules are for sources of no mirror. They cost nothing more.
         if not self._may_match(host, segments, subtree=subtree):
             return
         key = (host, segments, subtree)
@@ -78,11 +78,11 @@ class _Places:
     def settle(self) -> Iterator[None]:
         """Find the mirrors of each pattern, in steps. Call once, when all patterns are there."""
         every = 0
-        for number, place in enumerate(self._places):
-            if place is not None:
-                asked = Location(place.host, _HERE + place.segments)
+        for number, source in enumerate(self._sources):
+            if source is not None:
+                location = Location(source.host, _HERE + source.segments)
                 scan = Scan(each=None, total=MAX_COMPARED)
-                for found in self._index.matching(asked, (None,), None, scan=scan):
+                for found in self._index.matching(location, (None,), None, scan=scan):
                     self._masks[found] |= 1 << number
                 if scan.cut:
                     every |= 1 << number
@@ -91,7 +91,7 @@ class _Places:
             self._masks = [mask | every for mask in self._masks]
 
     def mirrors(self, host: str, segments: _Path, *, subtree: bool) -> int:
-        """Return the mirrors whose place a pattern matches, which was added."""
+        """Return the mirrors whose source a pattern matches. The pattern must have been added."""
         number = self._numbers.get((host, segments, subtree))
         return 0 if number is None else self._masks[number]
 
@@ -216,12 +216,12 @@ class DeniedOrigins:
         return found
 
     def _compile(self) -> Iterator[None]:
-        places: list[Location | None] = []
+        whole: list[Location | None] = []
         for mirror in self._mirrors:
-            places.append(mirror.origin(()))
+            whole.append(mirror.origin(()))
             yield
-        sources = _Places(Location(each.source.host, each.source.segments) for each in self._mirrors)
-        ends = _Places(places)
+        sources = _Sources(Location(each.source.host, each.source.segments) for each in self._mirrors)
+        ends = _Sources(whole)
         yield
         lengths = sources.lengths
         work = 0
@@ -250,13 +250,13 @@ class DeniedOrigins:
             work += 10
         denied = yield from self._below.settle()
         denied |= yield from self._here.settle()
-        yield from self._place(denied)
+        yield from self._set_targets(denied)
         self._measure()
 
     def _entries(
-        self, rule: Rule, sources: _Places, ends: _Places, lengths: Iterable[int]
+        self, rule: Rule, sources: _Sources, ends: _Sources, lengths: Iterable[int]
     ) -> Iterator[tuple[_Below, _Path, bool, int]]:
-        """Yield what a rule wants of the path below each ``to``, with the mirrors for which it does."""
+        """Yield what a rule requires of the path below each ``to``, with the mirrors concerned."""
         host, segments, subtree = rule.pattern.host, rule.pattern.segments, rule.pattern.subtree
         for length in lengths:
             rest = segments[length:]
@@ -269,8 +269,8 @@ class DeniedOrigins:
         if mirrors := ends.mirrors(host, segments, subtree=subtree):
             yield self._here, (), True, mirrors
 
-    def _place(self, denied: int) -> Iterator[None]:
-        """Set where something is denied, in steps."""
+    def _set_targets(self, denied: int) -> Iterator[None]:
+        """Set the targets below which a rule denies something, in steps."""
         for number, mirror in enumerate(self._mirrors):
             if denied >> number & 1:
                 for to in mirror.targets:
