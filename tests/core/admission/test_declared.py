@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builders import pod_spec, policy, review
@@ -275,6 +275,8 @@ def as_shown(found: list[Slot]) -> list[tuple[Any, ...]]:
 
 
 @given(obj=st.dictionaries(FIELDS, VALUES, max_size=3) | VALUES, texts=PATHS)
+@example(obj={"a": [{"b": ["nginx"]}, 7]}, texts=["a[*].b[*]"])  # a problem before a step into lists
+@example(obj={"a": [{"b": "nginx"}, 7]}, texts=["a[*].b.c", "a[*].b"])  # an earlier path reports the problem
 def test_it_finds_the_same_slots_as_each_path_alone(obj: Any, texts: list[str]) -> None:
     """The same slots with the same paths, in the same order."""
     paths = list(map(parse_resource_path, texts))
