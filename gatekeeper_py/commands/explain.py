@@ -57,7 +57,7 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.option(
     "--rule",
     metavar="N",
-    help="Show instead the shortest image that only this rule decides. 3 is the rule allow[3]."
+    help="Show instead the shortest image whose verdict depends on this rule alone. 3 is the rule allow[3]."
     " Write deny[3] for a deny rule.",
 )
 @click.option(
@@ -84,8 +84,8 @@ def explain(
     With --fast-path, the answer is whether the API server admits a Pod of this image without calling the
     webhook, and why; the exit code is then 0. Use "check --fast-path" to see this for each rule.
 
-    With --rule, show an image that only this rule decides. N counts from 0, as in allow[N]. Exit code: 0 when
-    there is such an image; 1 when there is none, so the rule has no effect.
+    With --rule, show an image whose verdict depends on this rule alone. N counts from 0, as in allow[N]. Exit
+    code: 0 when there is such an image; 1 when there is none, so the rule has no effect.
 
     With --look-up, images are looked up in registries as the webhook does: an approved image that does not
     exist is rejected, and the result of each look-up is shown.
