@@ -78,7 +78,9 @@ def test_a_token_that_is_refused(fault_check: FaultCheck, extra_replica: ExtraRe
             finally:
                 # The kubelet mounts a new token before the old one expires.
                 extra_replica.write_token()
-                fault_check.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py")
+                for pod in fault_check.product.servers():
+                    name = pod.name.removeprefix("pod-")
+                    fault_check.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py", name)
             pauses = [
                 line["retry_seconds"]
                 for line in extra_replica.replica.logged("policy_source_failed")

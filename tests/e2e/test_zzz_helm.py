@@ -6,6 +6,7 @@ and its namespace have unusual names.
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ import yaml
 
 from e2e.load import Load, creating
 from e2e.strictly import check_every_field
+from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
 from tools.helm.build import PROGRAMS
 from tools.installation.kubelet import Kubelet
@@ -121,6 +123,15 @@ class Release:
         return [f"--values={self._values}", "--wait", f"--timeout={HELM_SECONDS:.0f}s"]
 
 
+def delete_if_present(plane: ControlPlane, path: str) -> None:
+    try:
+        plane.api("DELETE", path)
+    except ApiError as problem:
+        # The garbage collector deletes the webhook configurations once their owner is gone.
+        if problem.status != http.client.NOT_FOUND:
+            raise
+
+
 @pytest.fixture(params=["helm3", "helm4"])
 def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Iterator[Release]:
     """Create a namespace for a release; uninstall the release at the end in any case."""
@@ -132,8 +143,7 @@ def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_pat
             yield found
         finally:
             for path in (OWNER, VALIDATING, MUTATING):
-                if found.product.get(path) is not None:
-                    control_plane.api("DELETE", path)
+                delete_if_present(control_plane, path)
             found.helm("uninstall", RELEASE, "--no-hooks", "--ignore-not-found")
             control_plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=120)
 
