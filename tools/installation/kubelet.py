@@ -134,6 +134,10 @@ class Kubelet:
         address = document.get("status", {}).get("podIP")
         if not address or name in self._finished:
             return
+        if any(pod.address == address for pod in self.running.values()):
+            # A kwok that was restarted may give an address again. The next Pod gets another one.
+            self.plane.api("DELETE", f"/api/v1/namespaces/{self.namespace}/pods/{name}?gracePeriodSeconds=0")
+            return
         container = document["spec"]["containers"][0]
         root = Path(self._folder.name) / name
         volumes = {volume["name"]: volume for volume in document["spec"].get("volumes", ())}
