@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import yaml
 
 from builders import pod, policy_text, workload
 from commanding import Command, Write
+from httpserving import serving
 
 DIGEST = "sha256:" + "7c" * 32
 
@@ -52,14 +52,8 @@ def registry() -> Iterator[Registry]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    registry.host = f"127.0.0.1:{server.server_port}"
-    yield registry
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as registry.host:
+        yield registry
 
 
 def policy(host: str, more: str = "", *, mode: str = "enforce", on_error: str = "keep", pin: str = "") -> str:

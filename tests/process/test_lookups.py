@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from builders import pod, policy_text, review
+from httpserving import serving
 from server import Server
 
 Servers = Callable[..., Server]
@@ -41,14 +41,8 @@ def registry() -> Iterator[Registry]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    registry.host = f"127.0.0.1:{server.server_port}"
-    yield registry
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as registry.host:
+        yield registry
 
 
 def policy(registry: Registry, image: str, more: str = "") -> str:

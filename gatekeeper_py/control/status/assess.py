@@ -272,11 +272,11 @@ class _Assessment:
         if facts.deployment is None:
             self._problems.append(f"the Deployment {installation.deployment} does not exist")
             return
-        should_exist = (facts.deployment.get("spec") or {}).get("replicas", 1)
+        expected = (facts.deployment.get("spec") or {}).get("replicas", 1)
         ready = sum(each.ready for each in replicas)
-        if ready < should_exist:
-            self._problems.append(f"{ready} of {should_exist} replicas are ready")
-        if not should_exist:
+        if ready < expected:
+            self._problems.append(f"{ready} of {expected} replicas are ready")
+        if not expected:
             self._problems.append(f"the Deployment {installation.deployment} is scaled to no replicas")
 
     def _check_replicas(self, replicas: tuple[Replica, ...], policy: Policy | None) -> None:

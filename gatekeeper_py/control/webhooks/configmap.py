@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
-from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.configmap import MAX_UNKNOWN_KEYS, UNKNOWN_KEY
+from gatekeeper_py.core.policy.configmap import configmap_error, unknown_keys
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.problems import type_name
 
@@ -42,15 +41,19 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapSetting
     text = entries.get(SETTINGS_KEY)
     path = f"data.{SETTINGS_KEY}"
     if data is not None and not isinstance(data, dict):
-        findings.append(_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}"))
+        findings.append(configmap_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}"))
     elif SETTINGS_KEY not in entries:
-        findings.append(_error("missing-field", path, f"the ConfigMap has no key {SETTINGS_KEY}"))
+        findings.append(configmap_error("missing-field", path, f"the ConfigMap has no key {SETTINGS_KEY}"))
     elif not isinstance(text, str):
-        findings.append(_error("wrong-type", path, f"must be text, not {type_name(text)}"))
-    findings += _unknown_keys([str(key) for key in entries if key != SETTINGS_KEY])
+        findings.append(configmap_error("wrong-type", path, f"must be text, not {type_name(text)}"))
+    findings += unknown_keys(
+        [str(key) for key in entries if key != SETTINGS_KEY],
+        f"this key is not read: the only key is {SETTINGS_KEY}",
+        f"rename it, or remove it; in a kustomization: files: [{SETTINGS_KEY}={{key}}]",
+    )
     if binary_data:
         findings.append(
-            _error(
+            configmap_error(
                 "binary-data",
                 "binaryData",
                 "must be absent: nothing in it is read",
@@ -58,23 +61,3 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapSetting
             )
         )
     return ConfigMapSettings(text=text if isinstance(text, str) else None, findings=tuple(findings))
-
-
-def _unknown_keys(unknown: list[str]) -> list[Finding]:
-    findings = [
-        _error(
-            UNKNOWN_KEY,
-            f"data.{escape(key, 60)}",
-            f"this key is not read: the only key is {SETTINGS_KEY}",
-            f"rename it, or remove it; in a kustomization: files: [{SETTINGS_KEY}={escape(key, 60)}]",
-        )
-        for key in unknown[:MAX_UNKNOWN_KEYS]
-    ]
-    if len(unknown) > MAX_UNKNOWN_KEYS:
-        left_out = len(unknown) - MAX_UNKNOWN_KEYS
-        findings.append(_error(UNKNOWN_KEY, "data", f"{left_out:,} more unknown keys are not listed"))
-    return findings
-
-
-def _error(code: str, path: str, message: str, proposal: str = "") -> Finding:
-    return Finding(severity="error", code=code, path=path, line=1, message=message, proposal=proposal)

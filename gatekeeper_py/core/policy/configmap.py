@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +41,7 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
     findings: list[Finding] = []
     entries = data if isinstance(data, dict) else {}
     if data is not None and not isinstance(data, dict):
-        findings.append(_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}"))
+        findings.append(configmap_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}"))
     else:
         findings += _text_problems(entries)
     if MODE_KEY in entries:
@@ -48,13 +49,7 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
         if problem is not None:
             findings.append(problem)
     unknown = [str(key) for key in entries if key not in KEYS]
-    findings += [
-        _error(UNKNOWN_KEY, f"data.{escape(key, 60)}", f"the only keys are {POLICY_KEY} and {MODE_KEY}")
-        for key in unknown[:MAX_UNKNOWN_KEYS]
-    ]
-    if len(unknown) > MAX_UNKNOWN_KEYS:
-        left_out = len(unknown) - MAX_UNKNOWN_KEYS
-        findings.append(_error(UNKNOWN_KEY, "data", f"{left_out:,} more unknown keys are not listed"))
+    findings += unknown_keys(unknown, f"the only keys are {POLICY_KEY} and {MODE_KEY}")
     if binary_data:
         findings.append(_binary_problem(binary_data))
     text, mode = entries.get(POLICY_KEY), entries.get(MODE_KEY)
@@ -65,18 +60,33 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
     )
 
 
+def unknown_keys(unknown: Sequence[str], message: str, proposal: str = "") -> Iterator[Finding]:
+    """Yield an error for each key of a ConfigMap that is not read, and one that counts those left out.
+
+    ``{key}`` in the proposal stands for the key.
+    """
+    for key in unknown[:MAX_UNKNOWN_KEYS]:
+        shown = escape(key, 60)
+        yield configmap_error(UNKNOWN_KEY, f"data.{shown}", message, proposal.replace("{key}", shown))
+    if len(unknown) > MAX_UNKNOWN_KEYS:
+        left_out = len(unknown) - MAX_UNKNOWN_KEYS
+        yield configmap_error(UNKNOWN_KEY, "data", f"{left_out:,} more unknown keys are not listed")
+
+
 def _text_problems(entries: dict[object, object]) -> list[Finding]:
     path = f"data.{POLICY_KEY}"
     if POLICY_KEY not in entries:
         message = f"the ConfigMap holds no text under the key {POLICY_KEY}"
         proposal = f"add your policy there: kustomizations of k8s/overlays add a file {POLICY_KEY}"
-        return [_error("missing-field", path, message, proposal)]
+        return [configmap_error("missing-field", path, message, proposal)]
     text = entries[POLICY_KEY]
     if not isinstance(text, str):
-        return [_error("wrong-type", path, f"must be text, not {type_name(text)}")]
+        return [configmap_error("wrong-type", path, f"must be text, not {type_name(text)}")]
     if _too_long(text):
         return [
-            _error("too-long", path, f"the text is longer than {MAX_CONFIGMAP_BYTES // 2**20} MiB, the limit")
+            configmap_error(
+                "too-long", path, f"the text is longer than {MAX_CONFIGMAP_BYTES // 2**20} MiB, the limit"
+            )
         ]
     return []
 
@@ -84,8 +94,10 @@ def _text_problems(entries: dict[object, object]) -> list[Finding]:
 def _binary_problem(binary_data: object) -> Finding:
     if isinstance(binary_data, dict) and POLICY_KEY in binary_data:
         # kubectl stores a file that is not UTF-8 this way.
-        return _error("binary-data", "binaryData", f"{POLICY_KEY} is under binaryData: it is not UTF-8 text")
-    return _error("binary-data", "binaryData", "must be absent: a policy is text under data")
+        return configmap_error(
+            "binary-data", "binaryData", f"{POLICY_KEY} is under binaryData: it is not UTF-8 text"
+        )
+    return configmap_error("binary-data", "binaryData", "must be absent: a policy is text under data")
 
 
 def _too_long(text: str) -> bool:
@@ -93,5 +105,6 @@ def _too_long(text: str) -> bool:
     return len(text) > MAX_CONFIGMAP_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_CONFIGMAP_BYTES
 
 
-def _error(code: str, path: str, message: str, proposal: str = "") -> Finding:
+def configmap_error(code: str, path: str, message: str, proposal: str = "") -> Finding:
+    """Return an error of a ConfigMap. Its line is 1, because one from a cluster has no lines."""
     return Finding(severity="error", code=code, path=path, line=1, message=message, proposal=proposal)
