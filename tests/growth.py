@@ -35,9 +35,9 @@ TIMES: Final = 5
 TRIES: Final = 3
 """A failed comparison is repeated, so that one busy moment does not decide."""
 
-LONGEST_SECONDS: Final = 5.0 if is_long() else 1.0
-"""Limit of CPU time for each of the three comparisons. Larger inputs are not tested after it is used up.
-Quadratic work is found long before."""
+MAX_INSTRUCTIONS: Final = 30_000_000 if is_long() else 6_000_000
+"""No larger input is tested after so many counted instructions. A limit of seconds would test larger inputs on
+a faster machine, and so pass on one machine and fail on the next. Quadratic work is found long before."""
 
 
 @dataclass(frozen=True)
@@ -74,30 +74,46 @@ def check_linear(
         # Halfway, as factors go, between 4 and 16: larger inputs fit less well into the processor's caches.
         Measure("seconds of CPU time", 8.0, 0.002, _seconds),
     )
+    counted = _count(work, make, start, limit)
     for measure in measures if is_long() else measures[:-1]:
-        _check(measure, work, make, start, limit)
+        if measure.of is instructions:
+            _compare(measure, counted)
+            continue
+        found: dict[int, float] = {}
+        for size in counted:
+            found[size] = measure.of(work, make(size))
+            for _ in range(TRIES):
+                if _grows_at_most_linearly(measure, found, size):
+                    break
+                found[size] = min(found[size], measure.of(work, make(size)))
+        _compare(measure, found)
 
 
-def _check(
-    measure: Measure[T], work: Callable[[T], object], make: Callable[[int], T], start: int, limit: int
-) -> None:
-    end = time.thread_time() + LONGEST_SECONDS
-    found: dict[int, float] = {}
-    size = start
-    while size <= limit and time.thread_time() < end:
-        found[size] = measure.of(work, make(size))
-        for _ in range(TRIES):
-            smaller = max(found.get(size // 4, measure.least), measure.least)
-            if size // 4 not in found or found[size] <= measure.most * smaller:
-                break
-            found[size] = min(found[size], measure.of(work, make(size)))
-        else:
+def _count(
+    work: Callable[[T], object], make: Callable[[int], T], start: int, limit: int
+) -> dict[int, float]:
+    """Return the instructions for each size to compare. Each size is twice the one before."""
+    counted: dict[int, float] = {}
+    while start <= limit and (len(counted) < 3 or sum(counted.values()) < MAX_INSTRUCTIONS):
+        counted[start] = instructions(work, make(start))
+        start *= 2
+    return counted
+
+
+def _grows_at_most_linearly(measure: Measure[T], found: dict[int, float], size: int) -> bool:
+    smaller = max(found.get(size // 4, measure.least), measure.least)
+    return size // 4 not in found or found[size] <= measure.most * smaller
+
+
+def _compare(measure: Measure[T], found: dict[int, float]) -> None:
+    for size in found:
+        if not _grows_at_most_linearly(measure, found, size):
             shown = ", ".join(f"{size}: {value:g}" for size, value in found.items())
+            ratio = found[size] / max(found[size // 4], measure.least)
             raise AssertionError(
-                f"{measure.name} grow {found[size] / smaller:.1f}-fold"
+                f"{measure.name} grow {ratio:.1f}-fold"
                 f" (at most {measure.most:g}) for four times the size: {shown}"
             )
-        size *= 2
 
 
 def instructions(work: Callable[[T], object], argument: T) -> int:

@@ -97,17 +97,18 @@ class _Filed(Generic[V]):
         self._inner: _ByLength[V] = _NOTHING
         self._inner_pieces = 0
 
-    def file(self, glob: Glob, value: V) -> None:
-        """Add a glob that is not there."""
+    def file(self, glob: Glob, value: V, pieces: list[_Piece] | None = None) -> None:
+        """Add a glob that is not there. ``pieces`` are its pieces, if the caller has them."""
         self.size += 1
-        place, piece = chosen = self._choose(glob.text)
+        pieces = _pieces(glob.text) if pieces is None else pieces
+        place, piece = chosen = self._choose(pieces)
         groups = self._at(place).setdefault(len(piece), {})
         group = groups.get(piece)
         if group is None:
             groups[piece] = [(glob, value)]
             self._inner_pieces += place is _Place.INSIDE
         elif isinstance(group, _Filed):
-            group.file(glob, value)
+            group.file(glob, value, pieces)
         else:
             group.append((glob, value))
             if len(group) > MAX_SIDE_BY_SIDE and piece:
@@ -159,11 +160,11 @@ class _Filed(Generic[V]):
         inner = min(len(text) * len(self._inner), self._inner_pieces)
         return len(self._starts) + len(self._endings) + inner
 
-    def _choose(self, text: str) -> _Piece:
+    def _choose(self, pieces: list[_Piece]) -> _Piece:
         """Return the longest piece with room, or else the one under which the fewest globs are filed."""
         fewest: int | None = None
         chosen = (_Place.START, "")  # every text starts with nothing
-        for place, piece in _pieces(text):
+        for place, piece in pieces:
             if (place, piece) in self._known:
                 continue
             group = self._at(place, make=False).get(len(piece), _NOTHING).get(piece)
