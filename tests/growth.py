@@ -36,8 +36,8 @@ TRIES: Final = 3
 """A failed comparison is repeated, so that one busy moment does not decide."""
 
 MAX_INSTRUCTIONS: Final = 30_000_000 if is_long() else 6_000_000
-"""No larger input is tested after so many counted instructions. A limit of seconds would test larger inputs on
-a faster machine, and so pass on one machine and fail on the next. Quadratic work is found long before."""
+"""No larger input is tested after so many counted instructions. A limit of seconds would test larger inputs
+on a faster machine, and so pass on one machine and fail on the next. Quadratic work is found long before."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ def check_linear(
         _compare(measure, found)
 
 
-def _count(
-    work: Callable[[T], object], make: Callable[[int], T], start: int, limit: int
-) -> dict[int, float]:
+def _count(work: Callable[[T], object], make: Callable[[int], T], start: int, limit: int) -> dict[int, float]:
     """Return the instructions for each size to compare. Each size is twice the one before."""
     counted: dict[int, float] = {}
     while start <= limit and (len(counted) < 3 or sum(counted.values()) < MAX_INSTRUCTIONS):
@@ -106,10 +104,10 @@ def _grows_at_most_linearly(measure: Measure[T], found: dict[int, float], size: 
 
 
 def _compare(measure: Measure[T], found: dict[int, float]) -> None:
-    for size in found:
+    for size, value in found.items():
         if not _grows_at_most_linearly(measure, found, size):
             shown = ", ".join(f"{size}: {value:g}" for size, value in found.items())
-            ratio = found[size] / max(found[size // 4], measure.least)
+            ratio = value / max(found[size // 4], measure.least)
             raise AssertionError(
                 f"{measure.name} grow {ratio:.1f}-fold"
                 f" (at most {measure.most:g}) for four times the size: {shown}"
