@@ -20,7 +20,7 @@ def test_a_decision_is_made_once() -> None:
     assert (counts.hits, counts.misses, snapshot.cached) == (1, 1, 1)
 
 
-def test_namespaces_are_told_apart_when_a_rule_asks_for_them() -> None:
+def test_the_cache_distinguishes_namespaces_if_a_rule_names_some() -> None:
     snapshot = Snapshot(BY_NAMESPACE, 10, CacheCounts())
     for _ in range(2):
         assert snapshot.decide("team-a", IMAGE).approved
@@ -29,7 +29,7 @@ def test_namespaces_are_told_apart_when_a_rule_asks_for_them() -> None:
     assert snapshot.cached == 3
 
 
-def test_spellings_of_one_image_are_told_apart() -> None:
+def test_the_cache_distinguishes_spellings_of_one_image() -> None:
     snapshot = Snapshot(policy(), 10, CacheCounts())
     for image in ("registry.corp.io/web", "registry.corp.io/web:latest", "Registry.corp.io/web"):
         assert snapshot.decide(None, image).image == image

@@ -174,7 +174,7 @@ async def test_the_same_document_again_keeps_the_cache(world: World, mode: str |
     assert world.reloader.loaded.resource_version == "2"
 
 
-async def test_going_back_to_what_is_loaded_ends_a_refusal(world: World) -> None:
+async def test_going_back_to_the_loaded_policy_ends_a_refusal(world: World) -> None:
     await world.take(GOOD)
     await world.take(BAD)
     assert await world.take(GOOD) == "unchanged"

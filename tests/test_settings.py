@@ -117,7 +117,7 @@ def test_a_self_signed_certificate_is_the_default_with_a_policy_file(explicit: b
     assert _tls(hostnames=("a.svc",)).hostnames == ("a.svc",)
 
 
-def test_a_self_signed_certificate_with_a_configmap_must_be_asked_for() -> None:
+def test_a_self_signed_certificate_with_a_configmap_needs_the_option() -> None:
     assert _tls(self_signed=True, policy_is_file=False).self_signed
     with pytest.raises(SettingsError, match="--tls-cert"):
         _tls(policy_is_file=False)

@@ -19,7 +19,7 @@ FRESH = (FIRST % 7, FIRST % 8, FIRST % 9)
 
 
 @pytest.mark.parametrize("size", [2300, 7000, 33_000, 1 << 20])
-def test_pods_are_about_as_large_as_asked(size: int) -> None:
+def test_pods_have_about_the_requested_size(size: int) -> None:
     body = bodies.pod_review(size=size)
     assert abs(len(body) - size) < max(0.02 * size, 150)
     spec = json.loads(body)["request"]["object"]["spec"]
@@ -75,7 +75,7 @@ def test_bodies_get_the_verdicts_that_scenarios_expect(body: bytes, *, allowed: 
 
 
 @pytest.mark.parametrize("rules", [10, 11, 1000])
-def test_policies_have_the_rules_asked_for_and_images_match_where_they_say(rules: int) -> None:
+def test_policies_have_the_requested_rules_and_images_match_the_intended_ones(rules: int) -> None:
     policy = parse_policy(policy_text(rules)).at(NOW)
     assert len(policy.allow) == rules
     assert policy.decide("shop", FIRST % 1).approved
@@ -91,7 +91,7 @@ def test_a_message_makes_another_revision() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("key", [key for key in SCENARIOS if key != "S11"])
-def test_scenarios_name_bodies_that_there_are_and_cases_once(key: str, *, quick: bool) -> None:
+def test_scenarios_name_existing_bodies_and_each_case_once(key: str, *, quick: bool) -> None:
     cases = SCENARIOS[key].cases(quick)
     names = [case.name for case in cases]
     assert len(set(names)) == len(names)

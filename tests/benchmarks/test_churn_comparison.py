@@ -44,7 +44,7 @@ def verdicts(found: list[Round]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("share", [0.9, 1.0])
-def test_a_difference_is_found_beneath_a_drift(share: float) -> None:
+def test_a_difference_is_found_despite_a_drift(share: float) -> None:
     found = rounds(20, {"none": 1.0, "native": share})
 
     assert [ratio("native", BASE)(each) for each in found] == pytest.approx([share] * 20)

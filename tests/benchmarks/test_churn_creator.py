@@ -107,7 +107,7 @@ def test_it_measures_between_two_events(program: Path, server: Server, tmp_path:
     assert {json.loads(body)["number"] for body in server.bodies} == {0, 1, 2}
 
 
-def test_another_status_is_counted_and_no_create(program: Path, server: Server, tmp_path: Path) -> None:
+def test_another_status_is_counted_and_is_not_a_create(program: Path, server: Server, tmp_path: Path) -> None:
     server.status, server.answer = 403, b"denied"
 
     found = run(program, server, tmp_path)[-1]
@@ -124,7 +124,7 @@ def test_another_status_is_counted_and_no_create(program: Path, server: Server, 
         pytest.param(POD, ("-holds=other/",), id="not-rewritten"),
     ],
 )
-def test_a_201_without_what_it_must_hold_is_an_error(
+def test_a_201_without_the_expected_text_is_an_error(
     program: Path, server: Server, tmp_path: Path, answer: bytes, flags: tuple[str, ...]
 ) -> None:
     server.answer = answer

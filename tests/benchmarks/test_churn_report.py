@@ -71,7 +71,7 @@ def test_a_target_without_its_case_is_not_measured() -> None:
     assert len(verdicts) == len(TARGETS)
 
 
-def test_the_targets_speak_of_cases_that_exist() -> None:
+def test_every_target_names_a_case_that_exists() -> None:
     for plan in (QUICK, FULL):
         labels = {f"{case.name} {share} %" for case in CASES for share in plan.shares(case)}
 

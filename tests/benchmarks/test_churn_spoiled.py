@@ -48,7 +48,7 @@ def test_a_good_load_is_divided_by_its_creates() -> None:
         pytest.param({"dials": 17}, "17 connections", id="connected-again"),
     ],
 )
-def test_anything_wrong_spoils_it(changed: dict[str, Any], words: str) -> None:
+def test_anything_wrong_spoils_a_load(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(Spoiled, match=words):
         read(result(**changed))
 
@@ -68,7 +68,7 @@ def test_a_round_may_be_left_out_only_when_nothing_but_a_connection_is_wrong(
     assert isinstance(raised.value, Reconnected) is is_only_that
 
 
-def test_warnings_that_must_be_there_must_all_be_there() -> None:
+def test_a_missing_warning_spoils_a_load_that_expects_warnings() -> None:
     assert read(result(warnings=600), warnings=1).creates == 500
     with pytest.raises(Spoiled):
         read(result(warnings=599), warnings=1)
@@ -83,7 +83,7 @@ def test_warnings_that_must_be_there_must_all_be_there() -> None:
         pytest.param(0, 0, id="nobody-asked"),
     ],
 )
-def test_reviews_as_expected(reviews: float, each: float) -> None:
+def test_the_expected_number_of_reviews_spoils_nothing(reviews: float, each: float) -> None:
     expect_reviews(reviews, 1000, each)
 
 
@@ -95,6 +95,6 @@ def test_reviews_as_expected(reviews: float, each: float) -> None:
         pytest.param(100, 0, id="asked-though-the-fast-path-holds"),
     ],
 )
-def test_reviews_otherwise_spoil_it(reviews: float, each: float) -> None:
+def test_another_number_of_reviews_spoils_a_load(reviews: float, each: float) -> None:
     with pytest.raises(Spoiled, match=f"led to {reviews} reviews"):
         expect_reviews(reviews, 1000, each)

@@ -17,7 +17,7 @@ GOOD = (
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_each_body_is_about_as_large_as_said_and_gets_the_typed_decode(shape: str, size: int) -> None:
+def test_each_body_has_about_its_stated_size_and_gets_the_typed_decode(shape: str, size: int) -> None:
     body = SHAPES[shape](size=size)
 
     assert abs(len(body) - size) < 0.02 * size

@@ -48,7 +48,7 @@ def test_a_program_is_compiled_again_when_its_source_changes(module: Path, tmp_p
 
 
 @needs_go
-def test_what_is_there_is_not_compiled_again(module: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_program_is_not_compiled_again(module: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = goprogram.compiled("hello", module)
     program.write_text("kept")
     (module / "main_test.go").write_text("package main\n")
@@ -59,7 +59,7 @@ def test_what_is_there_is_not_compiled_again(module: Path, capfd: pytest.Capture
 
 
 @needs_go
-def test_what_does_not_compile_is_an_error_and_leaves_nothing(
+def test_a_program_that_does_not_compile_is_an_error_and_leaves_nothing(
     module: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (module / "main.go").write_text("package main\n\nfunc main() { nothing() }\n")

@@ -25,7 +25,7 @@ def test_one_more_closure_shows() -> None:
     assert counted_in(wasteful)["c_calls"] > counted_in(lean)["c_calls"]
 
 
-def test_what_is_over_its_budget_is_named() -> None:
+def test_a_count_over_its_budget_is_reported() -> None:
     budget = {"allow": {"bytecodes": 1000, "c_calls": 100}}
     within = int(1000 * (1 + TOLERANCE))
     assert over_budget({"allow": {"bytecodes": within, "c_calls": 100}}, budget) == []

@@ -100,7 +100,7 @@ def test_the_knee_is_the_last_rate_before_the_first_slow_one() -> None:
     assert knee(at(1000, 9.0, 1000.0), "allow") is None
 
 
-def test_a_process_is_seen_with_what_it_started() -> None:
+def test_the_figures_of_a_process_include_its_children() -> None:
     script = (
         "import subprocess, sys; "
         "child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE); "
@@ -128,7 +128,7 @@ def test_a_command_runs_on_its_core() -> None:
     assert shown == [f"{{{core}}}", str(os.nice(0) + 3)]
 
 
-def test_the_report_shows_targets_cases_and_what_was_void(tmp_path: Path) -> None:
+def test_the_report_shows_targets_cases_and_void_rounds(tmp_path: Path) -> None:
     figures = {
         name: {"median": 2.0, "min": 1.0, "max": 3.0}
         for name in ("cpu_us", "p50_ms", "p99_ms", "goodput", "max_ms")

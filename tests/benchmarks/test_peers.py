@@ -66,7 +66,7 @@ class TestCorpus:
         allowed = sum(case.allowed for case in CASES)
         assert min(allowed, len(CASES) - allowed) >= 20
 
-    def test_escaped_text_holds_no_host_in_the_clear(self) -> None:
+    def test_escaped_text_holds_no_unescaped_host(self) -> None:
         escaped = [case for case in CASES if "escaped" in case.name]
         assert len(escaped) == 2
         assert not any(b"shop/web" in case.body for case in escaped)
@@ -120,9 +120,7 @@ class TestRoster:
         return peer
 
     @pytest.mark.usefixtures("cache")
-    def test_a_peer_listens_where_it_is_told_with_the_certificate_it_is_given(
-        self, peer: roster.Peer
-    ) -> None:
+    def test_a_peer_gets_its_port_and_its_certificate_as_arguments(self, peer: roster.Peer) -> None:
         argv = peer.contestant(Path("/built")).argv(LAUNCH)
         assert argv[0].startswith("/built")
         assert sum("18443" in each for each in argv) == 1
@@ -130,7 +128,7 @@ class TestRoster:
         assert sum("/keys/tls.key" in each for each in argv) == 1
 
     @pytest.mark.usefixtures("cache")
-    def test_every_file_of_ours_that_a_peer_is_given_is_there(self, peer: roster.Peer) -> None:
+    def test_every_file_that_a_peer_is_given_exists(self, peer: roster.Peer) -> None:
         argv = peer.contestant(Path("/built")).argv(LAUNCH)
         given = [each.partition("=")[2] or each for each in argv[1:]]
         ours = [Path(each) for each in given if each.startswith(str(building.HERE))]
@@ -156,7 +154,7 @@ class TestPins:
             assert re.match(r"#|[a-z0-9-]+==\d[\d.]*$", line), line
 
     @pytest.mark.parametrize("package", ["orjson", "uvloop"])
-    def test_what_we_use_ourselves_is_the_same_for_peers(self, package: str) -> None:
+    def test_peers_use_the_version_of_a_package_that_the_server_uses(self, package: str) -> None:
         lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
         ours = {each["name"]: each["version"] for each in lock["package"]}
         assert building.pins()[package] == ours[package]
@@ -186,7 +184,7 @@ class TestLeftOut:
 
 
 class TestBuilding:
-    def test_what_was_built_is_kept(self, cache: Path) -> None:
+    def test_a_finished_build_is_kept(self, cache: Path) -> None:
         data = building.approved_data()
         assert data.is_relative_to(cache)
         assert json.loads(data.read_text(encoding="utf-8"))["approved"]["hosts"]["docker.io"] is True

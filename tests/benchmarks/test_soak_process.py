@@ -21,7 +21,7 @@ HALF: Final = (
 """A request without its body."""
 
 
-def test_each_connection_is_seen_as_a_file_and_each_request_as_a_task_and_none_is_left(
+def test_connections_count_as_files_and_requests_as_tasks_and_none_is_left(
     tmp_path: Path,
 ) -> None:
     certificate = CertificateFiles(tmp_path)

@@ -18,18 +18,18 @@ def test_a_straight_line_is_its_own_trend() -> None:
     assert found.growth == pytest.approx((49.5, 49.5, 49.5))
 
 
-def test_a_constant_does_not_grow() -> None:
+def test_a_constant_has_no_trend() -> None:
     assert trend([(float(x), 7.0) for x in range(50)]).growth == pytest.approx((0, 0, 0))
 
 
-def test_a_leak_is_seen_through_noise() -> None:
+def test_a_leak_is_found_despite_noise() -> None:
     noise = random.Random(1)
     found = trend([(float(x), 70 + 0.02 * x + noise.gauss(0, 1)) for x in range(900)])
     assert found.low > 0.018
     assert found.low < 0.02 < found.high
 
 
-def test_the_interval_holds_the_slope_about_as_often_as_it_says() -> None:
+def test_the_interval_contains_the_slope_as_often_as_its_confidence() -> None:
     """95 %: also where each value is near the one before, which would fool the textbook formula."""
     source = random.Random(2)
     missed = 0
@@ -43,7 +43,7 @@ def test_the_interval_holds_the_slope_about_as_often_as_it_says() -> None:
     assert missed <= 30
 
 
-def test_the_interval_widens_when_values_cling_together() -> None:
+def test_the_interval_widens_when_values_are_correlated() -> None:
     source = random.Random(3)
     loose = [(float(x), source.gauss(0, 1)) for x in range(200)]
     clinging = [(x, math.sin(x / 30)) for x, _ in loose]
@@ -57,7 +57,7 @@ def test_too_few_points_are_an_error(points: list[tuple[float, float]]) -> None:
         trend(points)
 
 
-def test_medians_leave_out_what_comes_and_goes() -> None:
+def test_medians_leave_out_values_that_come_and_go() -> None:
     points = [(float(x), 10.0 + (50 if x % 10 < 4 else 0)) for x in range(40)]
     assert medians(points, 10) == [(0, 10), (10, 10), (20, 10), (30, 10)]
 

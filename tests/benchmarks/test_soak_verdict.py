@@ -59,7 +59,7 @@ def grown(a_second: float, *names: str) -> list[Sample]:
     return [replace(each, held=later(each)) for each in FLAT]
 
 
-def test_a_soak_in_which_nothing_went_wrong_passes() -> None:
+def test_a_soak_without_problems_passes() -> None:
     assert list(problems(PASSED)) == []
 
 
@@ -104,12 +104,12 @@ def test_one_problem_fails_the_soak(changes: dict[str, Any], problem: str) -> No
     assert problem in found
 
 
-def test_growth_within_what_is_allowed_passes() -> None:
+def test_growth_within_the_limit_passes() -> None:
     for name, most in MOST_GROWTH.items():
         assert list(problems(replace(PASSED, samples=grown(most / 150 / 2, name)))) == []
 
 
-def test_more_connections_are_no_leak_of_their_files_and_tasks() -> None:
+def test_files_and_tasks_of_more_connections_are_not_a_leak() -> None:
     samples = grown(0.5, "connections", "files", "tasks")
     assert list(problems(replace(PASSED, samples=samples))) == []
 

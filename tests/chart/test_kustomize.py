@@ -283,7 +283,7 @@ def test_the_alerts_on_certificates_leave_time_to_act(helm: Helm, renew_before: 
         assert 0 < waits <= min(threshold / 4, 900)
 
 
-def test_with_cert_manager_the_webhooks_are_registered_only_when_that_is_asked_for(helm: Helm) -> None:
+def test_with_cert_manager_the_webhooks_are_registered_only_when_armed(helm: Helm) -> None:
     values = {"policy": {"existingConfigMap": "mine"}, "certManager": {"enabled": True}}
     waiting = helm.objects(values=values)
     armed = helm.objects(values={**values, "certManager": {"enabled": True, "armed": True}})

@@ -80,7 +80,7 @@ async def test_get(server: Server, api: ApiClient) -> None:
     assert server.requests == [("GET", "/a", {}, "application/json", b"")]
 
 
-async def test_create_takes_nothing_from_whoever_was_first(server: Server, api: ApiClient) -> None:
+async def test_create_does_not_take_fields_from_another_process(server: Server, api: ApiClient) -> None:
     """Each process is a separate field manager, so two of them conflict."""
     await api.create("/a", {"x": 1})
     other = ApiClient(server.connect, field_manager="us")
@@ -103,7 +103,7 @@ async def test_replace_and_delete(server: Server, api: ApiClient) -> None:
     assert server.connections == 1
 
 
-async def test_what_does_not_exist(server: Server, api: ApiClient) -> None:
+async def test_an_object_that_does_not_exist(server: Server, api: ApiClient) -> None:
     server.answers(404, status(404, "NotFound"))
     assert await api.get("/a") is None
     await api.delete("/a")
@@ -143,7 +143,7 @@ async def test_a_broken_answer(server: Server, api: ApiClient, cut: bool) -> Non
         await api.get("/a")
 
 
-async def test_after_401_the_connection_is_made_anew(server: Server, api: ApiClient) -> None:
+async def test_the_client_reconnects_after_a_401(server: Server, api: ApiClient) -> None:
     server.answers(401, status(401, "Unauthorized"))
     for _ in range(2):
         with pytest.raises(ApiError, match="401"):

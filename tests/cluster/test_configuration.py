@@ -446,7 +446,7 @@ class TestFinding:
             == "http://home"
         )
 
-    async def test_of_several_files_the_first_current_context_wins(self, tmp_path: Path) -> None:
+    async def test_the_first_current_context_of_several_files_wins(self, tmp_path: Path) -> None:
         first = write(tmp_path / "first", "http://first", "first")
         second = write(tmp_path / "second", "http://second", "second")
         paths = os.pathsep.join([str(tmp_path / "absent"), str(first), str(second)])

@@ -210,7 +210,7 @@ def test_one_namespace(audit: Audit) -> None:
     assert done.out.endswith("1 object, 1 image: 1 rejected, 0 approved\n")
 
 
-def test_an_object_is_named_once_whatever_it_holds(audit: Audit, cluster: FakeCluster) -> None:
+def test_an_object_with_an_image_twice_is_listed_once(audit: Audit, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod("ghcr.io/a/b", "ghcr.io/a/b"), "twice"))
     [line] = [line for line in audit().out.splitlines() if line.startswith("ghcr.io/a/b ")]
     assert line.split()[2] == "2"
@@ -590,7 +590,7 @@ def test_the_labels_of_one_namespace_are_enough_for_its_audit(
         ),
     ],
 )
-def test_exemptions_that_are_not_known_are_told(
+def test_unknown_exemptions_are_reported(
     live: Callable[..., Said],
     cluster: FakeCluster,
     settings: dict[str, str],

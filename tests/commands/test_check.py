@@ -186,7 +186,7 @@ def test_a_policy_of_a_wrong_kind_or_version_is_read_as_a_policy(
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/policy.yaml", "/"])
-def test_what_cannot_be_read_exits_with_2(command: Command, path: str) -> None:
+def test_an_unreadable_file_exits_with_2(command: Command, path: str) -> None:
     done = command("check", path)
     assert (done.code, done.out) == (2, "")
     assert path in done.err

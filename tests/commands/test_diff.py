@@ -53,7 +53,7 @@ def changed(found: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [(each["image"], each["change"], each["count"]) for each in found["images"]]
 
 
-def test_what_runs_in_the_cluster_is_judged_by_both(
+def test_both_policies_decide_on_the_images_that_run_in_the_cluster(
     command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
 ) -> None:
     done = command("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json")

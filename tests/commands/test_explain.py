@@ -174,7 +174,7 @@ mirrors: [{from: gcr.io, to: registry.corp.io/gcr}]
 PINNED = "gcr.io/x@sha256:" + "7c" * 32
 
 
-def test_what_the_fast_path_makes_of_an_image(command: Command, write: Write) -> None:
+def test_explain_reports_how_the_fast_path_handles_an_image(command: Command, write: Write) -> None:
     images = ("registry.corp.io/web:1", "nginx", "\x1b[31m", PINNED, "ghcr.io/org/old/x")
     done = command("explain", write(FAST), *images, "--fast-path", "-n", "shop", "--at", "2026-01-01")
     assert (done.code, done.err) == (0, "")
@@ -239,7 +239,7 @@ RULES = policy_text(
         pytest.param("deny[0]", 0, "a.io/private: the shortest image that only this rule denies", id="deny"),
     ],
 )
-def test_what_a_rule_is_needed_for(
+def test_explain_reports_an_image_that_needs_the_rule(
     command: Command, write: Write, rule: str, code: int, message: str
 ) -> None:
     done = command("explain", write(RULES), "--rule", rule)
@@ -247,7 +247,7 @@ def test_what_a_rule_is_needed_for(
     assert message in done.out
 
 
-def test_what_a_rule_is_needed_for_as_json(command: Command, write: Write) -> None:
+def test_json_reports_an_image_that_needs_the_rule(command: Command, write: Write) -> None:
     done = command("explain", write(RULES), "--rule", "1", "--format", "json")
     assert json.loads(done.out) == {
         "rule": {"list": "allow", "index": 1, "image": "b.io", "namespaces": ["shop"]},

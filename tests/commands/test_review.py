@@ -187,7 +187,7 @@ def test_stdin_cannot_be_two_things(command: Command, arguments: tuple[str, ...]
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_what_cannot_be_read_exits_with_2(command: Command, write: Write, text: Any, style: str) -> None:
+def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: Any, style: str) -> None:
     done = command("review", write(ENFORCE), write(text, "bad.yaml"), "--format", style)
     assert (done.code, done.out) == (2, "")
     assert "bad.yaml" in done.err

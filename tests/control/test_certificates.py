@@ -178,7 +178,7 @@ def test_addresses_may_be_among_the_names() -> None:
 @pytest.mark.parametrize(
     "store", [STEADY, PREPARED, replace(PREPARED, current=None)], ids=["steady", "prepared", "staged"]
 )
-def test_what_is_written_is_read_again(store: CertificateStore) -> None:
+def test_a_written_store_is_read_back_unchanged(store: CertificateStore) -> None:
     assert parse_secret(store.data()) == store
 
 

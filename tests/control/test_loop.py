@@ -205,7 +205,7 @@ async def test_an_internal_error_is_raised(setup: Setup) -> None:
         await setup.controller.attempt()
 
 
-async def test_not_ready_when_no_pass_completed_for_long(setup: Setup) -> None:
+async def test_the_controller_is_not_ready_after_a_long_time_without_a_completed_pass(setup: Setup) -> None:
     await setup.controller.attempt()
     setup.world.now += timedelta(seconds=STALE_SECONDS)
     assert setup.controller.problem() == ""

@@ -94,7 +94,7 @@ def release(product: Installed) -> None:
 
 @pytest.mark.parametrize("conditions", [NO_CONDITIONS, FAST_PATH], ids=["usual", "fast-path"])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_the_controller_may_write_whatever_the_settings_make_of_a_configuration(
+def test_the_controller_may_write_every_configuration_that_the_settings_produce(
     product: Installed, controller: Path, settings: WebhookSettings, conditions: Conditions
 ) -> None:
     assert product.get(MUTATING) is None  # so that the first one is created and the second one is replaced
@@ -109,9 +109,7 @@ def test_the_controller_may_write_whatever_the_settings_make_of_a_configuration(
         assert tried(product, *command, document=document, identity=controller) == ""
 
 
-def test_the_controller_may_write_back_what_an_administrator_changed(
-    product: Installed, controller: Path
-) -> None:
+def test_the_controller_may_keep_an_edit_by_an_administrator(product: Installed, controller: Path) -> None:
     """Without usable settings the controller keeps rules and selectors, and only renews the certificate."""
     before = live(product)
     edited = copy.deepcopy(before)

@@ -366,7 +366,7 @@ def test_a_user_reads_the_image_and_the_message(plane: ControlPlane, namespace: 
     assert f"not approved: nginx (docker.io/library/nginx); {policy.document.message}" in done.stderr
 
 
-def test_a_backstop_refuses_what_no_rule_names_and_nothing_that_is_approved(
+def test_a_backstop_refuses_images_that_no_rule_names_and_no_approved_image(
     plane: ControlPlane, namespace: str
 ) -> None:
     text = f"""{HEAD}mode: enforce

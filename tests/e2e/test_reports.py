@@ -260,7 +260,7 @@ def test_only_what_changed_is_written_and_what_is_stale_is_deleted(
                 _create(plane, number)
 
 
-def test_without_a_report_api_it_says_so_and_goes_on(audit: Callable[..., Loop]) -> None:
+def test_an_audit_without_a_report_api_reports_that_and_continues(audit: Callable[..., Loop]) -> None:
     loop = audit()
     assert loop.next("no_report_api")["choice"] == "auto"
     first = loop.next("audited")

@@ -122,7 +122,7 @@ def test_a_namespace_is_exempted_by_label(enforcing: Installed, namespace: str) 
     wait_until(lambda: not refused(enforcing, namespace), seconds=5, what="the labelled namespace exempt")
 
 
-def test_an_audit_knows_what_the_webhook_does_not_review(enforcing: Installed, namespace: str) -> None:
+def test_an_audit_leaves_out_what_the_webhook_does_not_review(enforcing: Installed, namespace: str) -> None:
     """By the settings in the cluster and the labels of the namespace, as the selector of the webhook does."""
     plane = enforcing.plane
     put(enforcing, "exemptNamespaceLabels: {example.com/tier: platform}")

@@ -187,7 +187,7 @@ def test_install_upgrade_rollback_and_uninstall_fail_no_create(release: Release,
     wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
 
 
-def test_what_was_changed_by_hand_stops_an_upgrade(release: Release, namespace: str) -> None:
+def test_an_edit_by_hand_stops_an_upgrade(release: Release, namespace: str) -> None:
     release.install()
 
     def stopped_by_hand(values: Mapping[str, Any], key: str) -> None:

@@ -73,7 +73,7 @@ async def test_a_bad_answer_is_an_error_of_one_line(
     assert str(raised.value) == message
 
 
-async def test_an_expired_list_carries_the_token_that_goes_on(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_an_expired_list_has_the_token_that_continues_it(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.script[PATH].append(status(410, "old", token="500"))
     with pytest.raises(Expired) as raised:
         await read(api, PATH, {}, doing="list pods")

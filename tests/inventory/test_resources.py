@@ -69,7 +69,7 @@ async def test_a_kind_that_the_preferred_version_lacks_is_found_in_another(
     assert not missing
 
 
-async def test_what_is_not_served_is_missing(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_a_kind_that_is_not_served_is_missing(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents[f"/apis/{ARGO}"] = group("v1")
     cluster.documents[f"/apis/{ARGO}/v1"] = {
         "resources": [

@@ -56,7 +56,7 @@ async def test_every_kind_is_listed_in_pages(api: ApiClient, cluster: FakeCluste
     assert not any("resourceVersion" in query for _, query in cluster.requests)
 
 
-async def test_no_pod_is_noted_as_warned_about_because_no_registry_was_asked(
+async def test_a_pod_has_no_recorded_warning_only_because_no_registry_was_queried(
     api: ApiClient, cluster: FakeCluster
 ) -> None:
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1", "controller": True}
@@ -107,7 +107,7 @@ async def test_a_list_is_followed_to_its_end(api: ApiClient, cluster: FakeCluste
     assert seen == [(2, 3), (4, 1), (5, None)]
 
 
-async def test_an_expired_list_goes_on_with_the_token_it_is_given(
+async def test_an_expired_list_continues_with_the_token_of_the_answer(
     api: ApiClient, cluster: FakeCluster
 ) -> None:
     cluster.page_size = 2
@@ -188,7 +188,7 @@ async def test_a_forbidden_list_is_an_error(
         await looked(api, namespace=namespace)
 
 
-async def test_a_kind_that_is_not_served_is_noted(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_a_kind_that_is_not_served_is_reported(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, *pods(1))
     del cluster.lists["/apis/batch/v1/cronjobs"]
     found = await looked(api)
@@ -245,7 +245,7 @@ async def test_declared_kinds_are_discovered_and_listed(api: ApiClient, cluster:
     assert [tuple(usage) for usage in usages] == [("Workflow", "shop", "build", "spec.steps[1].image")]
 
 
-async def test_a_declared_kind_that_is_not_served_is_noted(api: ApiClient) -> None:
+async def test_a_declared_kind_that_is_not_served_is_reported(api: ApiClient) -> None:
     assert (await looked(api, policy(WORKFLOWS))).missing == (("argoproj.io", "Workflow"),)
 
 

@@ -97,7 +97,7 @@ def test_a_policy_does_not_differ_from_itself_and_the_difference_has_two_sides(
 
 @settings(max_examples=budget(80))
 @given(st.one_of(pairs(), hub_pairs()))
-def test_what_hosts_share_is_looked_at_once_without_another_result(
+def test_comparing_common_patterns_once_does_not_change_the_result(
     pair: tuple[CompiledPolicy, CompiledPolicy],
 ) -> None:
     found = compare(*pair)

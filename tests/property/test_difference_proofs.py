@@ -113,7 +113,7 @@ def test_no_image_contradicts_the_difference_of_an_edit(
     suppress_health_check=list(HealthCheck),
 )
 @given(pairs())
-def test_no_image_contradicts_the_difference_of_made_up_policies(
+def test_no_image_contradicts_the_difference_of_generated_policies(
     pair: tuple[CompiledPolicy, CompiledPolicy],
 ) -> None:
     check(pair, Random(pair[0].revision + pair[1].revision))

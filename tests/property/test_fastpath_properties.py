@@ -33,7 +33,7 @@ def test_pre_approved_implies_approved(a_document: Document, namespace: str, dat
 
 @examples
 @given(policies, namespaces, st.data())
-def test_what_is_pre_approved_is_written_as_it_is_matched(
+def test_a_pre_approved_image_is_written_in_full(
     a_document: Document, namespace: str, data: st.DataObject
 ) -> None:
     fast_path = compile_fastpath(accepted(a_document), INSTANT)
@@ -46,7 +46,7 @@ def test_what_is_pre_approved_is_written_as_it_is_matched(
 
 @examples
 @given(policies, namespaces, other_images)
-def test_there_is_a_reason_for_every_image(a_document: Document, namespace: str, image: str) -> None:
+def test_every_image_has_a_reason(a_document: Document, namespace: str, image: str) -> None:
     fast_path = compile_fastpath(accepted(a_document), INSTANT)
     for endpoint in ENDPOINTS:
         why = fast_path.why(namespace, image, endpoint)

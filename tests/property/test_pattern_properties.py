@@ -107,7 +107,7 @@ def test_the_index_finds_what_a_scan_finds(
 
 @settings(max_examples=budget(200))
 @given(st.lists(patterns, min_size=1, max_size=6), patterns, st.lists(images, max_size=12))
-def test_what_covers_a_pattern_matches_all_that_it_matches(
+def test_a_covering_pattern_matches_every_image_of_the_covered_one(
     texts: list[str], narrow_text: str, some_images: list[str]
 ) -> None:
     index = PatternIndex()

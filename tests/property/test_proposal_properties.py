@@ -90,7 +90,7 @@ def matches(pattern: str, image: str) -> bool:
 
 @QUICK
 @given(any_text | patterns | st.text("aA*./:@- 1", max_size=20))
-def test_what_is_proposed_is_accepted(text: str) -> None:
+def test_every_proposal_parses(text: str) -> None:
     for parse in (parse_pattern, parse_prefix):
         proposal = proposal_for(parse, text)
         if proposal:
@@ -100,7 +100,7 @@ def test_what_is_proposed_is_accepted(text: str) -> None:
 
 @settings(max_examples=budget(400))
 @given(MEANT, st.lists(st.sampled_from(MISTAKES), min_size=1, max_size=3), st.lists(images, max_size=20))
-def test_what_is_proposed_is_not_wider_than_what_was_meant(
+def test_a_proposal_is_not_wider_than_the_intended_pattern(
     meant: str, mistakes: list[Callable[[str], str]], some_images: list[str]
 ) -> None:
     text = meant

@@ -21,7 +21,7 @@ any_image = images | varied_images
 
 @QUICK
 @given(any_image)
-def test_what_is_printed_parses_to_the_same(image: str) -> None:
+def test_a_printed_reference_parses_to_the_same_reference(image: str) -> None:
     reference = parse_reference(image)
     again = parse_reference(reference.canonical)
     assert again.canonical == reference.canonical

@@ -76,7 +76,9 @@ async def test_a_public_repository_needs_no_credentials(world: World, guarded: G
     assert guarded.tokens.token_requests() == [("", PULL)]
 
 
-async def test_what_does_not_exist_is_missing_and_keeps_its_token(world: World, guarded: Guarded) -> None:
+async def test_a_manifest_that_does_not_exist_is_missing_and_keeps_its_token(
+    world: World, guarded: Guarded
+) -> None:
     for reference in ("v2", f"sha256:{'0' * 64}"):
         assert (await world.query(guarded.registry.host, reference)).answer.status == "missing"
     assert guarded.tokens.token_requests() == [("alice", PULL)]
@@ -108,7 +110,7 @@ async def test_the_next_credentials_are_tried_when_the_first_are_wrong_or_have_n
     assert [user for user, _ in guarded.tokens.token_requests()] == ["alice", "alice", "bob"]
 
 
-async def test_wrong_credentials_are_an_error_and_nothing_is_asked_anonymously(
+async def test_wrong_credentials_are_an_error_and_no_anonymous_request_follows(
     world: World, guarded: Guarded
 ) -> None:
     guarded.tokens.use(users={"alice": TEAM}, anonymous=["team/app"])
@@ -145,7 +147,9 @@ async def test_a_token_that_expires_early_is_replaced_within_the_same_look_up(
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", "HEAD v1 200"] * 2
 
 
-async def test_a_server_that_only_issues_expired_tokens_is_asked_once(world: World, guarded: Guarded) -> None:
+async def test_a_server_that_only_issues_expired_tokens_gets_one_request(
+    world: World, guarded: Guarded
+) -> None:
     guarded.tokens.use(users={"alice": TEAM}, left=-120)
     reply = await world.query(guarded.registry.host)
     assert reply.answer.cause == "the registry refused our credentials (401)"

@@ -127,7 +127,7 @@ async def test_by_digest_the_body_must_have_it(world: World, registry: Scripted,
         pytest.param(status(302), None, "redirectHosts does not list", id="redirect-without-location"),
     ],
 )
-async def test_what_cannot_be_used_is_an_error(
+async def test_an_unusable_answer_is_an_error(
     world: World, registry: Scripted, head: web.Response, get_answer: web.Response | None, cause: str
 ) -> None:
     registry.on(f"HEAD {V1}", head)

@@ -52,7 +52,7 @@ def test_renewal_does_not_count_as_use() -> None:
     assert not facts.used_since(image(2), 0)
 
 
-def test_a_fact_answers_the_hot_path_while_it_is_fresh_and_its_use_is_noted() -> None:
+def test_a_fact_answers_the_hot_path_while_it_is_fresh_and_its_use_is_recorded() -> None:
     facts = Facts()
     facts.store(image(1), FOUND, SETTINGS, 0)
     facts.store(image(2), MISSING, SETTINGS, 0)

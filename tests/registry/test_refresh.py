@@ -329,7 +329,7 @@ async def test_a_review_that_needs_a_cancelled_look_up_makes_another() -> None:
         assert world.queried == [A, A]
 
 
-async def test_only_what_reviews_wait_for_goes_on_once_refreshing_has_stopped() -> None:
+async def test_look_ups_of_waiting_reviews_continue_after_refreshing_has_stopped() -> None:
     named = manifests(3)
     new = Manifest(HOST, "new", "v1")
     async with started(Registry(host=HOST, ttl_found=600, timeout=5)) as world:

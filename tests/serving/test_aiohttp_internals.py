@@ -91,11 +91,11 @@ HEAD = b"POST /path HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
         pytest.param(b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", id="connect"),
     ],
 )
-async def test_what_is_not_one_plain_request_is_left_to_the_slow_path(data: bytes) -> None:
+async def test_data_that_is_not_exactly_one_simple_request_takes_the_slow_path(data: bytes) -> None:
     assert Parser(asyncio.get_running_loop()).begin(data) is None
 
 
-async def test_one_plain_request_is_parsed() -> None:
+async def test_one_simple_request_is_parsed() -> None:
     parser = Parser(asyncio.get_running_loop())
     for body in (b"body", b"bo", b""):
         parsed = parser.begin(HEAD + body)

@@ -203,13 +203,13 @@ def test_skipped_fields_do_not_hide_errors_from_orjson(document: dict[str, Any],
 
 
 @pytest.mark.parametrize("document", REVIEWS)
-def test_good_reviews_of_pods_are_taken(document: dict[str, Any]) -> None:
+def test_good_reviews_of_pods_are_decoded(document: dict[str, Any]) -> None:
     assert check_same(json.dumps(document).encode())
     assert check_same(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 @pytest.mark.parametrize("body", RECORDED)
-def test_recorded_reviews_are_taken(body: bytes) -> None:
+def test_recorded_reviews_are_decoded(body: bytes) -> None:
     assert check_same(body)
 
 
@@ -258,7 +258,7 @@ def test_no_number_that_orjson_refuses_is_passed_over(
     check_same(json.dumps(REVIEWS[0]).encode().replace(b"{", b'{"other":' + value + b",", 1))
 
 
-def test_hexadecimal_text_is_not_taken_for_numbers() -> None:
+def test_hexadecimal_text_is_not_mistaken_for_numbers() -> None:
     document = review(pod(*(f"registry.corp.io/web@sha256:{digit}4e999e111{'e' * 54}" for digit in "abcdef")))
     assert check_same(json.dumps(document).encode())
 
@@ -271,7 +271,7 @@ def test_deep_bodies_are_left_to_orjson(depth: int, ends: tuple[bytes, bytes]) -
     assert check_same(body) == (depth <= 400)
 
 
-def test_where_the_interpreter_allows_more_depth_brackets_are_counted(
+def test_brackets_are_counted_if_the_interpreter_allows_more_depth(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decode, "_HAS_OWN_STACK_LIMIT", True)
@@ -364,7 +364,9 @@ NESTED = st.recursive(
 
 @settings(max_examples=budget(1500))
 @given(value=NESTED, around=st.integers(0, 80), compact=st.booleans())
-def test_levels_are_counted_whatever_strings_hold(value: object, around: int, *, compact: bool) -> None:
+def test_levels_are_counted_independently_of_the_content_of_strings(
+    value: object, around: int, *, compact: bool
+) -> None:
     for number in range(around):
         value = [']"', value] if number % 2 else {'"}\\': value}
     body = json.dumps(value, separators=(",", ":") if compact else None).encode()

@@ -336,7 +336,7 @@ class TestCost:
         await self.judge(guard, float("inf"))
         assert parser.budgets == pytest.approx([LONGEST_CHECK_SECONDS])
 
-    async def test_of_a_hundred_concurrent_checks_a_few_wait_and_the_others_get_503(
+    async def test_a_few_of_a_hundred_concurrent_checks_wait_and_the_others_get_503(
         self, observer: Observer
     ) -> None:
         parser = InProcessParser()

@@ -125,7 +125,9 @@ async def test_the_time_that_reading_the_body_took_is_not_spent_on_registries_ag
         pytest.param("?timeout=0.5s", 0, id="no-time-left"),
     ],
 )
-async def test_how_long_a_review_waits_for_registries(start: Start, query: str, expected: float) -> None:
+async def test_a_review_waits_for_registries_within_its_timeout(
+    start: Start, query: str, expected: float
+) -> None:
     registries = Registries(lambda _image: found(DIGEST))
     served = start(policy(allow=VERIFIED), registries=registries)
     content = request(json.dumps(review(pod("r.io/new:1"))).encode(), path=f"/validate-image{query}")

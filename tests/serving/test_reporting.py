@@ -104,7 +104,7 @@ async def test_many_images_make_a_bounded_line(served: Served) -> None:
     assert (len(line["images"]), line["more_images"]) == (10, 990)
 
 
-async def test_what_users_write_is_escaped_and_cut(served: Served) -> None:
+async def test_text_of_users_is_escaped_and_truncated(served: Served) -> None:
     hostile = "x\x1b[31m\n\u202e" + "y" * 100_000
     document = review(pod(hostile, metadata={"name": hostile}), namespace=hostile, username=hostile)
     document["request"]["name"] = hostile

@@ -146,7 +146,7 @@ def test_only_the_last_denials_are_kept_in_little_memory() -> None:
 
 
 @pytest.mark.parametrize("character", ['"', "<", "\\", "\N{GRINNING FACE}", "\x01"])
-async def test_it_stays_small_whatever_was_refused_and_denied(character: str) -> None:
+async def test_the_page_stays_small_after_long_problems_and_denials(character: str) -> None:
     world = World(details=True)
     rules = ", ".join(f"r{i}.example.com" for i in range(MAX_RULES + 3))
     await world.reloader.apply(Delivery(text=policy_text(allow=f"[{rules}]")))

@@ -228,7 +228,7 @@ async def test_a_bad_pair_at_start_serves_nothing_until_it_is_good(
     assert pair.files.context() is not None
 
 
-async def test_a_certificate_that_is_not_valid_yet_is_taken_once_it_is(pair: Pair) -> None:
+async def test_a_certificate_that_is_not_valid_yet_takes_effect_once_it_is(pair: Pair) -> None:
     pair.write(not_before=NOW + timedelta(minutes=5), not_after=NOW + timedelta(days=90))
     await pair.files.load()
     assert "not valid before" in pair.files.problem

@@ -874,7 +874,7 @@ class TestReloading:
         assert not served & {f"change {number}" for number in range(4, 100, 5)}
 
     @pytest.mark.long
-    async def test_reviews_go_on_while_a_megabyte_of_rules_is_loaded(
+    async def test_reviews_continue_while_a_megabyte_of_rules_is_loaded(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
     ) -> None:
         """The last good policy decides meanwhile, and the event loop is never blocked for long."""

@@ -105,7 +105,7 @@ async def test_pods_are_read_in_order_except_those_being_deleted(api: Api) -> No
         pytest.param("[]", "/policy is not a JSON object", id="a-list"),
     ],
 )
-async def test_an_unreadable_pod_is_noted(api: Api, policy: str | None, problem: str) -> None:
+async def test_an_unreadable_pod_is_reported(api: Api, policy: str | None, problem: str) -> None:
     api.add_pod("gk", "gk-1")
     api.answers("gk-1", "metrics", METRICS)
     if policy is not None:
@@ -114,7 +114,7 @@ async def test_an_unreadable_pod_is_noted(api: Api, policy: str | None, problem:
     assert (replica.problem, replica.policy) == (problem, None)
 
 
-async def test_a_forbidden_secret_is_noted(api: Api) -> None:
+async def test_a_forbidden_secret_is_reported(api: Api) -> None:
     api.objects[INSTALLATION.secret_path] = ApiError("GET", "/", 403, "forbidden", reason="Forbidden")
     facts = await read_facts(api, api, INSTALLATION)
     assert (facts.secret, facts.secret_readable) == (None, False)

@@ -76,7 +76,7 @@ def test_a_webhook_that_is_missing_carries_nothing() -> None:
     assert not carries(with_conditions(without, NAMES, CONDITIONS), NAMES, CONDITIONS)
 
 
-def test_webhooks_of_others_are_left_alone() -> None:
+def test_webhooks_of_other_products_are_not_changed() -> None:
     foreign: dict[str, Any] = {
         "name": "foreign",
         "matchConditions": [{"name": CONDITION_NAME, "expression": "true"}],

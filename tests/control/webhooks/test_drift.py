@@ -91,7 +91,7 @@ def pods(edit: Edit) -> Edit:
         ),
     ],
 )
-def test_fields_of_others_are_not_drift(edit: Edit) -> None:
+def test_fields_that_other_writers_own_are_not_drift(edit: Edit) -> None:
     changed = live()
     edit(changed)
     assert differences(changed, DOCUMENT) == ()
@@ -201,7 +201,7 @@ def test_fields_of_others_are_not_drift(edit: Edit) -> None:
         ),
     ],
 )
-def test_drift_is_named_and_repaired_and_fields_of_others_are_kept(edit: Edit, path: str) -> None:
+def test_drift_is_reported_and_repaired_and_fields_of_other_writers_are_kept(edit: Edit, path: str) -> None:
     drifted = live()
     edit(drifted)
     [found] = differences(drifted, DOCUMENT)

@@ -32,7 +32,7 @@ def setup(tmp_path: Path) -> Setup:
     return Setup(tmp_path / "webhooks.yaml")
 
 
-async def test_a_good_file_is_taken_over(setup: Setup) -> None:
+async def test_a_good_file_takes_effect(setup: Setup) -> None:
     assert setup.file.settings is None
     await setup.load(b"exemptNamespaces: [a]")
     assert setup.file.settings == WebhookSettings(exempt_namespaces=("a",))

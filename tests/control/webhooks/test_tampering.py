@@ -73,7 +73,7 @@ async def test_a_deletion_is_tampering() -> None:
     assert changes.tampering == ("deleted",)
 
 
-async def test_a_label_of_others_is_not_tampering() -> None:
+async def test_a_label_of_another_writer_is_not_tampering() -> None:
     changes = await after(
         lambda world: world.cluster.edit(VALIDATING, lambda d: d["metadata"]["labels"].update(x="y"))
     )

@@ -193,7 +193,7 @@ class TestExemptions:
             ),
         ],
     )
-    def test_not_exempt(self, obj: Any, request_: dict[str, Any]) -> None:
+    def test_an_object_that_is_not_exempt_is_rejected(self, obj: Any, request_: dict[str, Any]) -> None:
         assert not validate(review(obj, **request_), policy()).allowed
 
 

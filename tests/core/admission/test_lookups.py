@@ -457,14 +457,14 @@ class TestPin:
         assert image_after(outcome, review_request) == after
 
     @pytest.mark.parametrize("answer", [MISSING, DOWN])
-    def test_what_was_not_found_is_not_pinned(self, answer: Answer) -> None:
+    def test_an_image_that_was_not_found_is_not_pinned(self, answer: Answer) -> None:
         review_request = request("r.io/x:1")
         outcome = mutate(
             review_request, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": answer})
         )
         assert image_after(outcome, review_request) == "r.io/x:1"
 
-    def test_what_names_would_reject_with_a_digest_is_left_unpinned(self) -> None:
+    def test_an_image_that_the_policy_rejects_with_a_digest_stays_unpinned(self) -> None:
         review_request = request("r.io/x:v1")
         compiled = policy(allow="[{image: 'r.io/x:v*', pin: true}]")
         assert (
@@ -533,7 +533,7 @@ def test_no_look_up_makes_the_validating_endpoint_approve_what_names_reject(
     st.sampled_from(["r.io", "{image: r.io, verify: true}"]),
     st.data(),
 )
-def test_what_the_short_cut_approves_validate_allows_with_the_same_answers(
+def test_validate_allows_what_the_short_cut_approves_with_the_same_answers(
     images: list[str], mode: str, options: str, rule: str, data: st.DataObject
 ) -> None:
     compiled = policy(MIRROR % options, allow=f"[{rule}, dr.io, docker.io]", mode=mode)

@@ -97,7 +97,7 @@ class TestPodSpecs:
         spec["volumes"].append({"image": {"reference": "a"}})
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1001))
 
-    def test_more_than_a_thousand_volumes_are_too_many_whatever_they_are(self) -> None:
+    def test_more_than_a_thousand_volumes_of_any_kind_are_too_many(self) -> None:
         """So their cost is bounded as well."""
         spec = {"containers": [container("a")], "volumes": [{"emptyDir": {}}] * 1001}
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1002))

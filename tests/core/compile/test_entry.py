@@ -49,7 +49,9 @@ def test_namespaces(one: tuple[str, ...], other: tuple[str, ...], covers: bool, 
     ("names", "namespace", "applies"),
     [((), None, True), (("shop",), "shop", True), (("shop",), "shops", False), (("shop",), None, False)],
 )
-def test_where_an_entry_applies(names: tuple[str, ...], namespace: str | None, applies: bool) -> None:  # noqa: FBT001
+def test_an_entry_applies_in_its_namespaces(
+    names: tuple[str, ...], namespace: str | None, *, applies: bool
+) -> None:
     assert entry("a.io", *names).applies_to(namespace) is applies
 
 

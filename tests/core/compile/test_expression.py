@@ -78,7 +78,7 @@ def spec(**fields: Any) -> dict[str, Any]:
         pytest.param("x", False, id="object-as-text"),
     ],
 )
-def test_which_pods_are_skipped(obj: Any, skipped: bool) -> None:  # noqa: FBT001
+def test_a_pod_is_skipped_or_sent_to_the_webhook(obj: Any, skipped: bool) -> None:  # noqa: FBT001
     request = wire.parse(review(obj, kind=("", "Pod")))
     assert cel.skips(APPROVED, request) is skipped
     assert cel.skips(EVERYTHING, request)
@@ -196,7 +196,7 @@ def test_namespaces_are_compared_with_the_requests() -> None:
         ),
     ],
 )
-def test_what_is_excluded_in_some_namespaces(excluded: Entry, comparison: str) -> None:
+def test_an_exclusion_compares_its_namespaces(excluded: Entry, comparison: str) -> None:
     assert comparison in cel.expression(pre_approved("a.io", excluded=[excluded])).text
 
 
@@ -213,5 +213,5 @@ def test_the_bounds_are_of_length_and_of_cost() -> None:
     assert cel.MAX_EXPRESSION_LENGTH < EXPRESSION_LENGTH_LIMIT
 
 
-def test_what_is_always_skipped() -> None:
+def test_the_expression_is_false_when_every_pod_is_skipped() -> None:
     assert cel.expression(EVERYTHING) == ("false", 0, False)

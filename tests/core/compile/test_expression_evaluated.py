@@ -489,7 +489,7 @@ def test_each_test_of_a_type_is_needed(evaluator: Evaluator, name: str) -> None:
         ("short-names", "docker.*/x", "docker.io/x"),
     ],
 )
-def test_what_is_read_as_something_else_is_excluded(
+def test_an_image_that_is_read_as_another_image_is_excluded(
     evaluator: Evaluator, name: str, pattern: str, image: str
 ) -> None:
     approved = compile_fastpath(parse_policy(policy_text(allow=f"['{pattern}']")), INSTANT).approved[

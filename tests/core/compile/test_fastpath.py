@@ -91,7 +91,7 @@ def entries(fast_path: FastPath, endpoint: Endpoint = "validating") -> tuple[lis
         pytest.param("{image: a.io, until: 2026-03-02}", "a.io/**", id="until"),
     ],
 )
-def test_what_is_pre_approved_of_a_rule(rule: str, included: str) -> None:
+def test_a_rule_pre_approves_its_pattern(rule: str, included: str) -> None:
     found = fast(f"[{rule}]")
     assert entries(found) == ([included], [])
     assert [(verdict.validating, verdict.mutating) for verdict in found.rules] == [("", "")]
@@ -159,7 +159,7 @@ def test_why_nothing_of_a_rule_is_pre_approved(rule: str, why: str) -> None:
         pytest.param("'docker.*'", "", ["docker.io/*"], id="short-names-of-hub"),
     ],
 )
-def test_what_is_excluded(rule: str, more: str, excluded: list[str]) -> None:
+def test_a_rule_excludes_denied_and_ambiguous_images(rule: str, more: str, excluded: list[str]) -> None:
     found = fast(f"[{rule}]", more)
     assert entries(found)[1] == excluded
     assert found.rules[0].validating == ""
@@ -193,7 +193,9 @@ def test_what_is_excluded(rule: str, more: str, excluded: list[str]) -> None:
         ),
     ],
 )
-def test_which_rules_are_left_to_the_webhook(allow: str, more: str, validating: str, mutating: str) -> None:
+def test_a_rule_is_left_to_the_webhook_with_a_reason(
+    allow: str, more: str, validating: str, mutating: str
+) -> None:
     verdict = fast(f"[{allow}, z.io]", more).rules[0]
     assert verdict.validating == validating
     if "mirrors" not in more and "spec" not in more:
@@ -413,7 +415,7 @@ same as the exclusion ``looked-up``.
 """
 
 
-def test_every_guard_and_exclusion_is_taken_out_below() -> None:
+def test_every_guard_and_exclusion_is_removed_by_a_case() -> None:
     names = {*GUARDS, *EXCLUSIONS["validating"], *EXCLUSIONS["mutating"]}
     assert names == {*(name for name, *_ in TAKEN_OUT), "spelling", "verified", *SPELLING}
 
@@ -434,7 +436,7 @@ def test_each_guard_and_exclusion_is_needed(
     assert law(policy, review_document, endpoint) != ""
 
 
-def test_what_a_rule_looks_up_is_left_to_the_webhook() -> None:
+def test_images_that_a_rule_looks_up_are_left_to_the_webhook() -> None:
     found = fast("[{image: a.io/x/**, verify: true}, a.io, {image: b.io, pin: true}]")
     assert entries(found) == (["a.io/**"], ["a.io/x/**"])
     assert entries(found, "mutating") == (["a.io/**"], [])

@@ -98,7 +98,9 @@ LONG: Final = "/".join(["x" * 60] * 3)
     ],
 )
 @pytest.mark.parametrize("length", [1, 60, 72, 73, 74, 75, 245, 246, 247, 248, 249, 253, 254, 255])
-def test_how_long_a_repository_may_be(pattern: str, source: str, to: str, length: int) -> None:
+def test_an_image_on_a_mirror_has_an_origin_up_to_a_length(
+    pattern: str, source: str, to: str, length: int
+) -> None:
     """A longer image has no origin, because the origin's name would be too long."""
     origin = ImageSet.of(parse_pattern(pattern))
     mirror = Mirror(index=0, source=parse_prefix(source), targets=(parse_prefix(to),))

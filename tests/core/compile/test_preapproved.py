@@ -40,7 +40,9 @@ APPROVED = pre_approved(
         pytest.param("d.io/x:1", None, False, id="not-included"),
     ],
 )
-def test_what_is_pre_approved(image: str, namespace: str | None, has: bool) -> None:  # noqa: FBT001
+def test_an_image_is_pre_approved_by_its_name_and_namespace(
+    image: str, namespace: str | None, *, has: bool
+) -> None:
     assert APPROVED.has(namespace, image) is has
     assert EVERYTHING.has(namespace, image)
     assert not NOTHING.has(namespace, image)

@@ -80,7 +80,7 @@ def test_written_in_full(image: str, host: str, path: str, tag: str | None, dige
         pytest.param("", id="empty"),
     ],
 )
-def test_not_written_in_full(image: str) -> None:
+def test_an_image_that_is_not_written_in_full_has_no_reading(image: str) -> None:
     assert parse_full(image) is None
 
 

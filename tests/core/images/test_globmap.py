@@ -67,7 +67,7 @@ def test_a_sequence_keeps_its_first_value() -> None:
     assert tree.setdefault(("a", "*"), lambda: 2) == 1
 
 
-def test_no_more_globs_are_compared_than_asked_for() -> None:
+def test_comparisons_stop_at_the_limit_of_the_scan() -> None:
     tree: GlobTree[int] = GlobTree()
     for number in range(100):
         tree.setdefault((f"long*-{number}-*",), lambda number=number: number)  # type: ignore[misc]
@@ -84,7 +84,7 @@ def test_look_ups_are_counted() -> None:
 
 
 @pytest.mark.parametrize("glob", ["{:06}*", "*{:06}", "*{:06}*", "a*{:06}*b"])
-def test_what_is_compared_does_not_grow_with_the_globs(glob: str) -> None:
+def test_the_number_of_compared_globs_does_not_grow(glob: str) -> None:
     found = mapped(glob.format(number) for number in range(10_000))
     assert len(list(found.candidates("xxx000042xxx"))) <= 1
     assert len(list(found.candidates("000042"))) <= 1
@@ -106,7 +106,7 @@ def combined(glob: str, number: int) -> list[str]:
         pytest.param("*-service-*-team-*{:05}*", "x-service-x-team-00042", id="two-pieces"),
     ],
 )
-def test_what_is_compared_does_not_grow_with_globs_that_share_a_piece(glob: str, text: str) -> None:
+def test_the_number_of_compared_globs_does_not_grow_when_they_share_a_piece(glob: str, text: str) -> None:
     found = mapped(glob.format(number) for number in range(10_000))
     assert list(found.matching(text)) == [glob.format(42)]
     assert len(list(found.candidates(text))) <= 2 * MAX_SIDE_BY_SIDE + 1

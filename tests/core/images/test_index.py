@@ -207,7 +207,7 @@ def test_covering_compares_a_bounded_number_of_namespaces() -> None:
         pytest.param("a.io/*b*c*/**", "a.io/" + "b" * 100 + "c/x", id="long-segment"),
     ],
 )
-def test_what_is_looked_up_counts_as_work(wide: str, narrow: str) -> None:
+def test_look_ups_count_as_comparisons(wide: str, narrow: str) -> None:
     index = index_of(
         [wide, *(f"a.io/{'x/' * n}z/**" for n in range(100)), *(f"a.io/*{'b' * n}*/y" for n in range(1, 60))]
     )

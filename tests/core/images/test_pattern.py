@@ -392,7 +392,7 @@ def test_split_port(host: str, parts: tuple[str, str]) -> None:
     assert split_port(host) == parts
 
 
-def test_host_and_path_can_be_asked_alone() -> None:
+def test_host_and_path_can_be_matched_separately() -> None:
     assert host_matches("*.io", "a.io")
     assert path_matches(("x", "*"), ("x", "y"), subtree=False)
     assert not path_matches(("x", "*"), ("x", "y"), subtree=True)

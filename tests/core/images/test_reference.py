@@ -193,7 +193,7 @@ def test_never_approved(image: str, reason: str) -> None:
         pytest.param("a.io:0000080/x", id="port-with-many-zeros"),
     ],
 )
-def test_not_mistaken_for_the_never_approved(image: str) -> None:
+def test_an_ordinary_image_is_not_mistaken_for_one_that_is_never_approved(image: str) -> None:
     assert locate(parse_reference(image))
 
 

@@ -57,7 +57,7 @@ def test_findings_are_read_from_top_to_bottom() -> None:
     ]
 
 
-def test_how_many_were_left_out_comes_last() -> None:
+def test_the_number_of_omitted_findings_comes_last() -> None:
     more = dataclasses.replace(finding(line=1), code=MORE_FINDINGS)
     assert in_order([more, finding(line=9)]) == (finding(line=9), more)
 

@@ -133,7 +133,7 @@ def test_an_exception_of_the_longest_mirror_ends_the_search() -> None:
         pytest.param("quay.io", f"r.io/{'x' * 200}", f"quay.io/{'y' * 50}", "longer than 255", id="too-long"),
     ],
 )
-def test_what_cannot_be_rewritten_is_left_with_a_reason(
+def test_an_image_that_cannot_be_rewritten_is_left_with_a_reason(
     source: str, to: str, image: str, problem: str
 ) -> None:
     plan = rewrite(image, mirror(source, to))

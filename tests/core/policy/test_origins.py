@@ -140,7 +140,7 @@ def test_the_answer_is_that_of_one_look_up_for_each_origin(
         ),
     ],
 )
-def test_what_is_denied_does_not_return_through_a_mirror(
+def test_a_denied_image_is_denied_on_its_mirror_too(
     deny: str, mirror: str, image: str, origin: str | None
 ) -> None:
     policy = compiled([deny], [{"from": mirror, "to": "r.io/hub"}])

@@ -54,7 +54,9 @@ def test_a_rule_has_expired_from_its_instant_on(until: datetime | None, *, lives
         pytest.param(("sh*",), None, False, id="a-glob-is-not-for-none"),
     ],
 )
-def test_where_a_rule_applies(names: tuple[str, ...] | None, namespace: str | None, *, applies: bool) -> None:
+def test_a_rule_applies_in_its_namespaces(
+    names: tuple[str, ...] | None, namespace: str | None, *, applies: bool
+) -> None:
     assert rule("a.io", namespaces=names).applies_to(namespace) is applies
 
 

@@ -44,7 +44,7 @@ def test_a_command_stays_in_a_namespace_that_is_isolated_already() -> None:
     assert namespace == str(Path("/proc/self/ns/net").readlink())
 
 
-def test_an_unprepared_namespace_is_not_taken_for_ours() -> None:
+def test_an_unprepared_namespace_is_not_isolated() -> None:
     answer = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", ASK],
         cwd=SCRIPT.parent,

@@ -197,7 +197,7 @@ async def test_a_missing_api_writes_nothing_and_an_unserved_choice_is_an_error()
         await published(api, choice="policyreport")
 
 
-async def test_one_namespace_leaves_the_others_alone() -> None:
+async def test_publishing_one_namespace_does_not_change_other_namespaces() -> None:
     api = FakeApi(OPENREPORTS)
     await published(api)
     only = (await published(api, {"shop": Findings()}, namespace="shop")).written
@@ -205,7 +205,7 @@ async def test_one_namespace_leaves_the_others_alone() -> None:
     assert len(api.objects) == 2
 
 
-async def test_a_write_that_fails_does_not_keep_others_from_being_written() -> None:
+async def test_a_failed_write_does_not_prevent_other_writes() -> None:
     api = FakeApi(OPENREPORTS)
     shop = "/apis/openreports.io/v1alpha1/namespaces/shop/reports"
     api.broken[shop] = ApiError("POST", shop, 500, "etcd is full")

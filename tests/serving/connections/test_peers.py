@@ -21,7 +21,7 @@ from gatekeeper_py.serving.connections.peers import MAX_CREDIT, MAX_REMEMBERED, 
         pytest.param("::1", "127.0.0.1", False, id="the-loopbacks-of-both-families"),
     ],
 )
-def test_which_addresses_are_one_peer(one: str, other: str, *, same: bool) -> None:
+def test_addresses_are_grouped_into_peers(one: str, other: str, *, same: bool) -> None:
     assert (peer_key(one) == peer_key(other)) is same
 
 

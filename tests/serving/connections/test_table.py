@@ -233,7 +233,7 @@ def test_credit_fades() -> None:
     assert world.victim() is server
 
 
-def test_a_connection_is_counted_once_whatever_it_does() -> None:
+def test_a_connection_is_counted_once_in_every_state() -> None:
     world = World(capacity=2)
     member = world.open(SERVER)
     for activity in (NEW, WAITING, BUSY, IDLE, CLOSING, SILENT):

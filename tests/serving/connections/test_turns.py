@@ -203,7 +203,7 @@ async def test_complete_and_lost_handshakes_are_removed() -> None:
     assert world.given_up == []
 
 
-async def test_input_that_comes_when_a_turn_has_taken_long_waits() -> None:
+async def test_input_waits_after_a_long_turn() -> None:
     clock = Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)
     assert turns.has_time()

@@ -184,7 +184,7 @@ def test_a_changed_source_of_our_own_is_another_directory(
         programs.cached()
 
 
-def test_binaries_of_envtest_are_taken_and_the_others_built(machine: Machine, tmp_path: Path) -> None:
+def test_binaries_of_envtest_are_used_and_the_others_are_built(machine: Machine, tmp_path: Path) -> None:
     assets = tmp_path / "assets"
     assets.mkdir()
     for name in ("etcd", "kube-apiserver", "kubectl"):

@@ -45,7 +45,7 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; whoever adopted it has not looked
 
 
-def test_what_a_process_prints_is_in_its_log_across_restarts(processes: Processes) -> None:
+def test_the_log_holds_the_output_of_a_process_across_restarts(processes: Processes) -> None:
     for _ in range(2):
         processes.start("greeter", ["echo", "hello"]).wait()
 
@@ -75,7 +75,7 @@ def test_a_killed_process_is_gone_when_kill_returns(processes: Processes) -> Non
     assert processes.exit_status("sleeper") is None
 
 
-def test_a_process_outlives_the_thread_that_asked_for_it(processes: Processes) -> None:
+def test_a_process_outlives_the_thread_that_started_it(processes: Processes) -> None:
     asking = threading.Thread(target=processes.start, args=("sleeper", FOREVER))
     asking.start()
     asking.join()

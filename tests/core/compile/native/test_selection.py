@@ -94,7 +94,7 @@ def selected(
         ),
     ],
 )
-def test_what_cannot_be_expressed_is_refused_by_name(
+def test_a_part_that_cannot_be_expressed_is_refused_by_name(
     allow: str, more: str, mode: str, parts: list[tuple[str, str]]
 ) -> None:
     with pytest.raises(CannotExpress) as refused:

@@ -294,7 +294,9 @@ DELETED: Final = {"name": "web", "deletionTimestamp": "2026-03-01T00:00:00Z"}
         ),
     ],
 )
-def test_what_is_judged(evaluator: Evaluator, review_document: Document, verdict: str) -> None:
+def test_the_policy_and_the_webhook_return_the_same_verdict(
+    evaluator: Evaluator, review_document: Document, verdict: str
+) -> None:
     text = policy_text(allow="[a.io]")
     assert validated(evaluator, of(text), review_document).verdict == verdict
     outcome = admission.validate(wire.parse(review_document), parse_policy(text).at(INSTANT))

@@ -82,7 +82,7 @@ def test_values(text: str, value: Any) -> None:
     assert type(found["key"]) is type(value)
 
 
-def test_not_a_number() -> None:
+def test_nan_is_read_as_a_float() -> None:
     assert math.isnan(read(".nan")[0])
 
 
@@ -183,7 +183,7 @@ def test_a_version_directive_is_not_a_tag() -> None:
         pytest.param("a: b\nc: [", None, id="syntax-error"),
     ],
 )
-def test_what_is_read_beside_problems(text: str, value: Any) -> None:
+def test_the_remaining_values_are_read_when_others_have_problems(text: str, value: Any) -> None:
     assert read(text)[0] == value
 
 
@@ -200,7 +200,7 @@ mode: warn
 """
 
 
-def test_what_a_caller_leaves_unread_is_skipped() -> None:
+def test_items_that_a_caller_does_not_read_are_skipped() -> None:
     reader = Reader(TEXT, Remarks())
     root = reader.root()
     assert root is not None

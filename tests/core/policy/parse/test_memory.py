@@ -129,7 +129,7 @@ def test_a_bad_document_costs_no_more_memory_than_a_good_one(text: str, good_pea
 
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
-def test_what_stays_of_a_refused_document_is_bounded(text: str) -> None:
+def test_the_memory_that_a_refused_document_keeps_is_bounded(text: str) -> None:
     gc.collect()
     tracemalloc.start()
     try:
