@@ -12,6 +12,8 @@ from typing import Final
 
 import click
 
+from gatekeeper_py import __version__
+
 MAX_MISSPELT: Final = 60
 """Characters of an unknown command that are compared with the known ones."""
 
@@ -84,6 +86,7 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: gatekeeper-py check policy.yaml. COMMAND --help describes every option.",
 )
+@click.version_option(__version__, message="%(version)s", help="Print the version and exit.")
 def cli() -> None:
     """Let a Kubernetes cluster run only images from approved registries."""
 

@@ -31,8 +31,9 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, timeout=60, check=False, **{"env": ENVIRONMENT, **options})
 
 
-def test_version(command: Command) -> None:
-    done = command("version")
+@pytest.mark.parametrize("argument", ["version", "--version"])
+def test_version(command: Command, argument: str) -> None:
+    done = command(argument)
     assert (done.code, done.out, done.err) == (0, f"{gatekeeper_py.__version__}\n", "")
 
 
