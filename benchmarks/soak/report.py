@@ -70,8 +70,8 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     yield f"| latency p50, p99, max, ms | {latency['p50']:.1f}, {latency['p99']:.1f}, {latency['max']:.0f} |"
     yield f"| dials | {load['dials']:,} |"
     wrong, failed = len(outcome.probe_wrong), len(outcome.probe_failed)
-    yield f"| verdicts probed across reloads, wrong, failed | {outcome.probe_asked:,}, {wrong}, {failed} |"
-    due, dropped = outcome.reviews_told, outcome.lines_dropped
+    yield f"| verdicts probed across reloads, wrong, failed | {outcome.probe_reviews:,}, {wrong}, {failed} |"
+    due, dropped = outcome.reviews_counted, outcome.lines_dropped
     yield f"| log lines of reviews, due, dropped | {outcome.reviews_logged:,}, {due:,.0f}, {dropped:.0f} |"
     yield f"| exit code | {outcome.exit_code} |"
     yield ""

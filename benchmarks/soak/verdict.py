@@ -40,14 +40,14 @@ class Outcome:
     sampled_late: float
     """Seconds."""
 
-    probe_asked: int
+    probe_reviews: int
     probe_wrong: Sequence[str]
     probe_failed: Sequence[str]
     faults: Sequence[dict[str, Any]]
     before: Held
     after: Held
     reviews_logged: int
-    reviews_told: float
+    reviews_counted: float
     """Reviews that were denied, warned about or mutated, by the metrics. Each has a line in the log."""
 
     lines_dropped: float
@@ -98,8 +98,8 @@ def _answers(outcome: Outcome) -> Iterator[str]:
     for kind in ("wrong", "failed", "shed"):
         if load[kind]:
             yield f"{load[kind]} good requests {kind}: {load['errors'] or load['wrong_examples']}"
-    if not outcome.probe_asked:
-        yield "the probe never asked"
+    if not outcome.probe_reviews:
+        yield "the probe sent no review"
     for kind, texts in (("wrong", outcome.probe_wrong), ("failed", outcome.probe_failed)):
         if texts:
             yield f"{len(texts)} answers to the probe {kind}, the first: {texts[0]}"
@@ -126,8 +126,8 @@ def _log(outcome: Outcome) -> Iterator[str]:
         yield f"{len(outcome.bad_lines)} log lines that should not be, the first: {outcome.bad_lines[0]}"
     if outcome.lines_dropped:
         yield f"{outcome.lines_dropped:.0f} log lines were lost, of a log that was read on in time"
-    if outcome.reviews_logged != outcome.reviews_told:
-        yield f"{outcome.reviews_told:.0f} reviews were to be logged, {outcome.reviews_logged} were"
+    if outcome.reviews_logged != outcome.reviews_counted:
+        yield f"{outcome.reviews_counted:.0f} reviews were to be logged, {outcome.reviews_logged} were"
 
 
 def _growth(outcome: Outcome) -> Iterator[str]:

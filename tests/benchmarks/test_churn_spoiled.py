@@ -77,10 +77,10 @@ def test_a_missing_warning_spoils_a_load_that_expects_warnings() -> None:
 @pytest.mark.parametrize(
     ("reviews", "each"),
     [
-        pytest.param(1000, 1, id="each-asked-once"),
-        pytest.param(1012, 1, id="the-controller-asked-too"),
-        pytest.param(500, 0.5, id="half-are-plain"),
-        pytest.param(0, 0, id="nobody-asked"),
+        pytest.param(1000, 1, id="one-review-per-create"),
+        pytest.param(1012, 1, id="one-review-per-create-and-some-of-the-controller"),
+        pytest.param(500, 0.5, id="half-are-pre-approved"),
+        pytest.param(0, 0, id="no-review"),
     ],
 )
 def test_the_expected_number_of_reviews_spoils_nothing(reviews: float, each: float) -> None:
@@ -90,9 +90,9 @@ def test_the_expected_number_of_reviews_spoils_nothing(reviews: float, each: flo
 @pytest.mark.parametrize(
     ("reviews", "each"),
     [
-        pytest.param(0, 1, id="the-webhook-was-not-asked"),
-        pytest.param(2000, 1, id="asked-twice"),
-        pytest.param(100, 0, id="asked-though-the-fast-path-holds"),
+        pytest.param(0, 1, id="the-webhook-was-not-called"),
+        pytest.param(2000, 1, id="two-reviews-per-create"),
+        pytest.param(100, 0, id="reviews-despite-the-fast-path"),
     ],
 )
 def test_another_number_of_reviews_spoils_a_load(reviews: float, each: float) -> None:

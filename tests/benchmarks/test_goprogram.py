@@ -30,7 +30,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def says(program: Path) -> str:
+def output_of(program: Path) -> str:
     return subprocess.run([program], capture_output=True, text=True, check=True).stderr.strip()
 
 
@@ -38,13 +38,13 @@ def says(program: Path) -> str:
 def test_a_program_is_compiled_again_when_its_source_changes(module: Path, tmp_path: Path) -> None:
     first = goprogram.compiled("hello", module)
     assert first.is_relative_to(tmp_path / "cache" / "gatekeeper-py" / "go")
-    assert says(first) == "one"
+    assert output_of(first) == "one"
     (module / "main.go").write_text(MAIN.format("two"))
     goprogram.compiled.cache_clear()
     second = goprogram.compiled("hello", module)
     assert second != first
-    assert says(second) == "two"
-    assert says(first) == "one"
+    assert output_of(second) == "two"
+    assert output_of(first) == "one"
 
 
 @needs_go

@@ -33,13 +33,13 @@ def named(obj: dict[str, Any], name: str, namespace: str = "shop") -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Said:
+class Result:
     code: int
     out: str
     err: str
 
 
-Audit = Callable[..., Said]
+Audit = Callable[..., Result]
 
 
 @pytest.fixture
@@ -57,13 +57,13 @@ def cluster() -> Iterator[FakeCluster]:
 def audit(cluster: FakeCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Audit:
     """Return a function that runs the command; ``policy`` is the text of the document, or ``None``."""
 
-    def audit(*arguments: str, policy: str | None = policy_text()) -> Said:
+    def audit(*arguments: str, policy: str | None = policy_text()) -> Result:
         file = tmp_path / "policy.yaml"
         file.write_text(policy or "")
         given = () if policy is None else ("--policy", str(file))
         code = run(["audit", *given, "--kubeconfig", str(cluster.kubeconfig(tmp_path)), *arguments])
         out, err = capsys.readouterr()
-        return Said(code, out, err)
+        return Result(code, out, err)
 
     return audit
 
@@ -481,7 +481,7 @@ NAMESPACES = "/api/v1/namespaces"
 
 
 @pytest.fixture
-def live(audit: Audit, cluster: FakeCluster) -> Callable[..., Said]:
+def live(audit: Audit, cluster: FakeCluster) -> Callable[..., Result]:
     """Audits by the ConfigMap of an installation in the namespace ``platform``; each Pod has one image."""
     cluster.lists["/apis/apps/v1/deployments"].clear()
     cluster.lists[PODS].clear()
@@ -493,11 +493,11 @@ def live(audit: Audit, cluster: FakeCluster) -> Callable[..., Said]:
     return lambda *arguments: audit("--configmap", "platform/policy", *arguments, policy=None)
 
 
-def rejected_in(said: Said) -> list[str]:
+def rejected_in(result: Result) -> list[str]:
     """The namespaces of what is rejected, after a run with ``--format json``."""
     return [
         each["namespace"]
-        for image in json.loads(said.out)["images"]
+        for image in json.loads(result.out)["images"]
         if image["verdict"] == "rejected"
         for each in image["objects"]
     ]
@@ -515,29 +515,29 @@ def rejected_in(said: Said) -> list[str]:
     ],
 )
 def test_the_settings_in_the_cluster_say_what_is_exempt(
-    live: Callable[..., Said], cluster: FakeCluster, text: str, expected: list[str]
+    live: Callable[..., Result], cluster: FakeCluster, text: str, expected: list[str]
 ) -> None:
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": text}}
-    said = live("--format", "json")
-    assert (rejected_in(said), said.err) == (expected, "")
+    result = live("--format", "json")
+    assert (rejected_in(result), result.err) == (expected, "")
 
 
-def test_without_settings_only_the_defaults_are_exempt(live: Callable[..., Said]) -> None:
-    said = live("--format", "json")
-    assert (rejected_in(said), said.err) == (["calico", "shop", "team"], "")
+def test_without_settings_only_the_defaults_are_exempt(live: Callable[..., Result]) -> None:
+    result = live("--format", "json")
+    assert (rejected_in(result), result.err) == (["calico", "shop", "team"], "")
 
 
 def test_exempt_namespaces_that_are_given_replace_those_of_the_settings(
-    live: Callable[..., Said], cluster: FakeCluster
+    live: Callable[..., Result], cluster: FakeCluster
 ) -> None:
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaces: [calico]"}}
-    said = live("--format", "json", "--exempt-namespace=shop")
-    assert rejected_in(said) == ["calico", "platform", "team"]
+    result = live("--format", "json", "--exempt-namespace=shop")
+    assert rejected_in(result) == ["calico", "platform", "team"]
     assert cluster.queries(SETTINGS_IN) == []
 
 
 def test_settings_in_a_file_replace_those_in_the_cluster(
-    audit: Audit, live: Callable[..., Said], cluster: FakeCluster, tmp_path: Path
+    audit: Audit, live: Callable[..., Result], cluster: FakeCluster, tmp_path: Path
 ) -> None:
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaces: [calico]"}}
     file = tmp_path / "webhooks.yaml"
@@ -559,13 +559,13 @@ def test_settings_in_a_file_replace_those_in_the_cluster(
     ],
 )
 def test_settings_in_a_file_exclude_other_options(audit: Audit, options: tuple[str, ...]) -> None:
-    said = audit("--webhooks-config", "webhooks.yaml", *options)
-    assert said.code == 2
-    assert "--webhooks-config" in said.err
+    result = audit("--webhooks-config", "webhooks.yaml", *options)
+    assert result.code == 2
+    assert "--webhooks-config" in result.err
 
 
 def test_the_labels_of_one_namespace_are_enough_for_its_audit(
-    live: Callable[..., Said], cluster: FakeCluster
+    live: Callable[..., Result], cluster: FakeCluster
 ) -> None:
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaceLabels: {tier: platform}"}}
     assert rejected_in(live("--format", "json", "-n", "team")) == []
@@ -591,7 +591,7 @@ def test_the_labels_of_one_namespace_are_enough_for_its_audit(
     ],
 )
 def test_unknown_exemptions_are_reported(
-    live: Callable[..., Said],
+    live: Callable[..., Result],
     cluster: FakeCluster,
     settings: dict[str, str],
     scripted: dict[str, str],
@@ -601,16 +601,16 @@ def test_unknown_exemptions_are_reported(
     cluster.documents[SETTINGS_IN] = {"data": settings}
     for path, message in scripted.items():
         cluster.script[path].append(status(403, message))
-    said = live("--format", "json")
-    assert rejected_in(said) == ["calico", "shop", "team"]
-    assert said.err.startswith("Note: not all exempt namespaces are known: ")
-    assert note in said.err
+    result = live("--format", "json")
+    assert rejected_in(result) == ["calico", "shop", "team"]
+    assert result.err.startswith("Note: not all exempt namespaces are known: ")
+    assert note in result.err
 
 
 def test_settings_that_cannot_be_read_for_another_reason_end_the_audit(
-    live: Callable[..., Said], cluster: FakeCluster
+    live: Callable[..., Result], cluster: FakeCluster
 ) -> None:
     cluster.script[SETTINGS_IN].append(status(400, "no"))
-    said = live()
-    assert said.code == 2
-    assert "cannot get the ConfigMap platform/gatekeeper-py-webhooks" in said.err
+    result = live()
+    assert result.code == 2
+    assert "cannot get the ConfigMap platform/gatekeeper-py-webhooks" in result.err

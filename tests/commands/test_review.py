@@ -654,7 +654,7 @@ def test_the_settings_of_the_webhooks_say_what_is_exempt(
 
 
 @pytest.mark.parametrize(
-    ("settings", "options", "told"),
+    ("settings", "options", "problem"),
     [
         pytest.param("colour: red", (), "unknown-field", id="bad"),
         pytest.param(
@@ -667,13 +667,13 @@ def test_the_settings_of_the_webhooks_say_what_is_exempt(
     ],
 )
 def test_settings_that_cannot_be_used_are_exit_2(
-    command: Command, write: Write, tmp_path: Path, settings: str, options: tuple[str, ...], told: str
+    command: Command, write: Write, tmp_path: Path, settings: str, options: tuple[str, ...], problem: str
 ) -> None:
     file = tmp_path / "webhooks.yaml"
     file.write_text(settings)
     done = command("review", write(ENFORCE), "-", "--webhooks-config", file, *options, stdin=json.dumps(GOOD))
     assert (done.code, done.out) == (2, "")
-    assert told in done.err
+    assert problem in done.err
 
 
 def test_a_link_to_a_directory_is_named_and_not_followed(

@@ -26,7 +26,7 @@ LATER = START + timedelta(minutes=1)
 NEAR_EXPIRY = START + CERTIFICATES.lifetime - CERTIFICATES.renew_before
 
 
-def made(names: tuple[str, ...] = CERTIFICATES.names, start: Any = START) -> Issued:
+def issue_pair(names: tuple[str, ...] = CERTIFICATES.names, start: Any = START) -> Issued:
     return issue(names, start, CERTIFICATES.lifetime)
 
 
@@ -34,7 +34,7 @@ def pair(issued: Issued) -> KeyPair:
     return KeyPair(certificate=issued.leaf, key=issued.key)
 
 
-OLD, NEW = made(), made()
+OLD, NEW = issue_pair(), issue_pair()
 STEADY = CertificateStore(current=pair(OLD), cas=(OLD.ca,))
 PREPARED = CertificateStore(current=pair(OLD), pending=pair(NEW), cas=(OLD.ca, NEW.ca))
 PROMOTED = CertificateStore(current=pair(NEW), cas=(OLD.ca, NEW.ca))
@@ -56,7 +56,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
         pytest.param(STEADY, Observed(), START + CERTIFICATES.lifetime, "create", id="expired"),
         pytest.param(replace(STEADY, cas=(NEW.ca,)), Observed(), START, "create", id="unknown-signer"),
         pytest.param(
-            CertificateStore(current=pair(other := made(("x.ns.svc",))), cas=(other.ca,)),
+            CertificateStore(current=pair(other := issue_pair(("x.ns.svc",))), cas=(other.ca,)),
             Observed(),
             START,
             "create",
@@ -98,7 +98,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
         pytest.param(
             CertificateStore(
                 current=pair(OLD),
-                pending=pair(ahead := made(start=START + timedelta(hours=3))),
+                pending=pair(ahead := issue_pair(start=START + timedelta(hours=3))),
                 cas=(OLD.ca, ahead.ca),
             ),
             Observed(),

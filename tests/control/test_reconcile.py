@@ -552,7 +552,7 @@ def put_conditions(world: World, conditions: Conditions) -> None:
         world.cluster.put(each.path, with_conditions(live, each.names, conditions))
 
 
-def carried(world: World, conditions: Conditions) -> bool:
+def has_conditions(world: World, conditions: Conditions) -> bool:
     return all(carries(world.cluster.objects[each.path], each.names, conditions) for each in TEMPLATES)
 
 
@@ -563,7 +563,7 @@ async def test_a_pass_never_adds_a_condition(armed: World) -> None:
     del armed.cluster.objects[CONFIGURATIONS[0]]
     report = await pass_with(armed)
     assert (report.changes.created, report.changes.conditions_differ) == ((VALIDATING_NAME,), True)
-    assert carried(armed, NO_CONDITIONS)
+    assert has_conditions(armed, NO_CONDITIONS)
 
 
 OTHERS = [
@@ -590,7 +590,7 @@ async def test_a_pass_keeps_the_conditions_of_the_fast_path(armed: World, found:
         (VALIDATING_NAME,),
         found != CONDITIONS,
     )
-    assert carried(armed, found)
+    assert has_conditions(armed, found)
 
 
 async def test_a_rotation_leaves_the_condition(armed: World) -> None:
@@ -599,7 +599,7 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
     armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     assert (await pass_with(armed)).change == "prepare"
     assert armed.configured() != before
-    assert carried(armed, CONDITIONS)
+    assert has_conditions(armed, CONDITIONS)
 
 
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="the-last"), *OTHERS])
@@ -625,4 +625,4 @@ async def test_a_pass_conflicts_with_a_concurrent_change_by_the_fast_path(armed:
     armed.cluster.fail = change
     with pytest.raises(Refused, match="409"):
         await pass_with(armed)
-    assert carried(armed, NO_CONDITIONS)
+    assert has_conditions(armed, NO_CONDITIONS)

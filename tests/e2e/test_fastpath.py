@@ -21,27 +21,27 @@ from tools.installation.product import K8S, MUTATING, UNLISTED, VALIDATING, pod
 def test_under_the_policy_as_shipped_tagged_images_are_skipped(site: Site, namespace: str) -> None:
     """Because of its rule against floating tags, only images with such tags call the webhook."""
     assert site.metric('gatekeeper_py_fastpath_rules{endpoint="validating"}') == 2
-    with site.asked(0):
+    with site.expect_reviews(0):
         assert site.create(namespace, pod("tagged", "registry.corp.example/app:1.2")).status == 201
-    with site.asked(1):
+    with site.expect_reviews(1):
         assert site.create(namespace, pod("floating", "registry.corp.example/app:latest")).status == 403
-    with site.asked(1):
+    with site.expect_reviews(1):
         assert site.create(namespace, pod("untagged", "registry.corp.example/app")).status == 403
 
 
 @pytest.mark.oldest
 def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: str) -> None:
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         for _ in range(20):
             assert wide.create(namespace, pod("plain", PLAIN)).status == 201
     # Only the validating webhook: without a mirror the mutating one is never called.
-    with wide.asked(1):
+    with wide.expect_reviews(1):
         assert wide.create(namespace, pod("upper-case", UPPER_CASE)).status == 201
-    with wide.asked(1):
+    with wide.expect_reviews(1):
         answer = wide.create(namespace, pod("unlisted", UNLISTED))
     assert answer.status == 403
     assert "is not approved" in answer.message
-    with wide.asked(1):
+    with wide.expect_reviews(1):
         two = pod("one-of-two", PLAIN, initContainers=[{"name": "init", "image": UNLISTED}])
         assert wide.create(namespace, two).status == 403
 
@@ -50,15 +50,15 @@ def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: 
 def test_with_a_mirror_both_webhooks_are_called_in_mutate_mode_only(wide: Site, namespace: str) -> None:
     wide.put_policy(MIRRORED)
     assert wide.product.get(MUTATING) is None
-    with wide.asked(1):
+    with wide.expect_reviews(1):
         assert wide.create(namespace, pod("unlisted", UNLISTED)).status == 403
     wide.product.set_mode("mutate")
     wide.wait_in_step()
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
-    with wide.asked(1):
+    with wide.expect_reviews(1):
         assert wide.create(namespace, pod("mirrored", PLAIN)).status == 201
-    with wide.asked(2):
+    with wide.expect_reviews(2):
         assert wide.create(namespace, pod("unlisted", UNLISTED)).status == 403
 
 
@@ -95,9 +95,9 @@ def test_a_mode_changes_no_webhook_configuration(
     wide.wait_in_step()
     assert wide.plane.api("GET", VALIDATING)["metadata"]["resourceVersion"] == before
     assert wide.product.get(MUTATING) is None
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         assert wide.create(namespace, pod("plain", PLAIN)).status == 201
-    with wide.asked(1):
+    with wide.expect_reviews(1):
         answer = wide.create(namespace, pod("unlisted", UNLISTED))
     assert (answer.status, len(answer.warnings)) == (status, warnings)
 
@@ -109,13 +109,13 @@ def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace:
     answer = wide.create(namespace, pod("mirrored", PLAIN))
     assert answer.status == 201
     assert answer.document["spec"]["containers"][0]["image"] == "mirror.example/team/app:1"
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
 
 
 def test_updates_call_the_webhook(wide: Site, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods/plain"
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         assert wide.create(namespace, pod("plain", PLAIN), dry_run=False).status == 201
         assert wide.send("PATCH", path, {"metadata": {"labels": {"a": "b"}}}).status == 200
         other = {"spec": {"containers": [{"name": "web", "image": "registry.corp.example/other:2"}]}}
@@ -133,6 +133,6 @@ def test_ephemeral_containers_call_the_webhook(wide: Site, namespace: str) -> No
     def debug(name: str, image: str) -> Answer:
         return wide.send("PATCH", path, {"spec": {"ephemeralContainers": [{"name": name, "image": image}]}})
 
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         assert debug("good", PLAIN).status == 200
     assert debug("bad", UNLISTED).status == 403

@@ -63,7 +63,7 @@ def test_a_tightening_is_written_at_once_and_probed(wide: Site, namespace: str) 
     last = probed(wide)[-1]
     assert "dryRun=All" in last["requestURI"]
     assert "pods.image-validation-webhook.gatekeeper-py" in last["responseStatus"]["message"]
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
 
 
@@ -130,12 +130,12 @@ def test_a_bad_document_disables_the_fast_path(wide: Site, namespace: str) -> No
         wide.product.wait_armed()
         wide.wait_skipping_nothing()
         assert wide.metric("gatekeeper_py_fastpath_in_step") == 0
-        with wide.asked(1):
+        with wide.expect_reviews(1):
             assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
     finally:
         wide.patch_policy(WIDE)
     wide.wait_in_step()
-    with wide.asked(0):
+    with wide.expect_reviews(0):
         assert wide.create(namespace, pod("plain", PLAIN)).status == 201
 
 
@@ -144,7 +144,7 @@ def test_a_deleted_configmap_disables_the_fast_path(wide: Site, namespace: str) 
     wide.plane.api("DELETE", CONFIGMAP)
     try:
         wide.wait_skipping_nothing()
-        with wide.asked(1):
+        with wide.expect_reviews(1):
             assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
     finally:
         metadata = {key: live["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
@@ -167,7 +167,7 @@ def test_a_removed_image_is_admitted_while_the_controller_is_stopped(wide: Site,
     """docs/fast-path.md: only pre-approved images are still admitted, until the controller runs again."""
     with stopped_controller(wide):
         wide.product.set_policy(TIGHT)
-        with wide.asked(0):
+        with wide.expect_reviews(0):
             for _ in range(10):
                 assert wide.create(namespace, pod("removed", PLAIN)).status == 201
         assert wide.create(namespace, pod("unlisted", UNLISTED)).status == 403

@@ -207,10 +207,10 @@ class Clients:
             answers = list(pool.map(send, documents))
         for _ in range(CLIENTS):
             connections.get().close()
-        called = self._asked({audit for *_, audit in answers})
+        called = self._called_endpoints({audit for *_, audit in answers})
         return [Result(sent, status, stored, called[audit]) for sent, status, stored, audit in answers]
 
-    def _asked(self, audits: set[str]) -> dict[str, frozenset[str]]:
+    def _called_endpoints(self, audits: set[str]) -> dict[str, frozenset[str]]:
         """Return which of our endpoints each request reached, from the API server's audit log."""
         found: dict[str, frozenset[str]] = {}
 
@@ -262,9 +262,9 @@ def test_skipped_pods_are_approved(site: Site, namespace: str, totals: Counter[s
     counts = Counter(outcome(result) for result in results)
     totals.update(counts)
     assert counts["skipped"] > (30 if name in POLICIES else 0)
-    assert counts["asked and refused"] > (600 if name in POLICIES else 200)
+    assert counts["called and refused"] > (600 if name in POLICIES else 200)
     if name in POLICIES:
-        assert counts["asked and approved"] > 0
+        assert counts["called and approved"] > 0
 
 
 def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, totals: Counter[str]) -> None:
@@ -280,7 +280,7 @@ def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, t
     counts = Counter(outcome(result) for result in results)
     totals.update(counts)
     assert counts["skipped"] > 30
-    assert counts["asked and refused"] > 300
+    assert counts["called and refused"] > 300
 
 
 def put(site: Site, name: str) -> tuple[FastPath, CompiledPolicy]:
@@ -337,5 +337,5 @@ def outcome(result: Result) -> str:
     if result.status in {400, 422}:
         return "no Pod"
     if result.status == 403:
-        return "asked and refused"
-    return "skipped" if "validating" not in result.called else "asked and approved"
+        return "called and refused"
+    return "skipped" if "validating" not in result.called else "called and approved"

@@ -186,7 +186,7 @@ def test_a_new_certificate_stays(tool: Tool, namespace: str) -> None:
 def test_the_fast_path_stays_in_step(tool: Tool, namespace: str) -> None:
     site = tool.site
     held(tool, lambda: CONDITION in conditions(site), "the condition of the fast path")
-    with site.asked(0):
+    with site.expect_reviews(0):
         assert site.create(namespace, pod("approved", APPROVED)).status == 201
 
 

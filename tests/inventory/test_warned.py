@@ -14,7 +14,7 @@ from gatekeeper_py.inventory.warned import MAX_IMAGES, MAX_OWNERS, Owner, Warned
 CONTROLLER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1", "controller": True}
 
 
-def taken(
+def recorded(
     *images: str,
     owners: Any = (CONTROLLER,),
     mode: Any = "warn",
@@ -32,7 +32,7 @@ def taken(
 
 
 def test_the_controller_of_a_pod_with_a_rejected_image_is_kept() -> None:
-    assert taken("nginx", "registry.corp.io/a", "quay.io/b", owners=[{"kind": "Node"}, CONTROLLER]) == [
+    assert recorded("nginx", "registry.corp.io/a", "quay.io/b", owners=[{"kind": "Node"}, CONTROLLER]) == [
         (Owner("apps/v1", "ReplicaSet", "shop", "web", "1"), ("nginx", "quay.io/b"))
     ]
 
@@ -51,14 +51,14 @@ def test_the_controller_of_a_pod_with_a_rejected_image_is_kept() -> None:
     ],
 )
 def test_other_pods_are_not_kept(images: tuple[str, ...], options: dict[str, Any]) -> None:
-    assert taken(*images, **options) == []
+    assert recorded(*images, **options) == []
 
 
 def test_memory_is_bounded() -> None:
     warned = Warned()
     for number in range(MAX_OWNERS + 3):
         owner = {**CONTROLLER, "uid": str(number)}
-        taken(*(f"quay.io/x{i}" for i in range(MAX_IMAGES + 5)), owners=[owner], into=warned)
+        recorded(*(f"quay.io/x{i}" for i in range(MAX_IMAGES + 5)), owners=[owner], into=warned)
     kept = list(warned)
     assert len(kept) == MAX_OWNERS
     assert warned.left_out == 3

@@ -18,11 +18,11 @@ Servers = Callable[..., Server]
 
 @dataclass
 class Registry:
-    """Answers every request with ``code``, and notes its path."""
+    """A registry that answers every request with ``code`` and records its path."""
 
     host: str = ""
     code: int = 200
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def registry() -> Iterator[Registry]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            registry.asked.append(self.path)
+            registry.requests.append(self.path)
             self.send_response(registry.code)
             self.send_header("Docker-Content-Digest", "sha256:" + "a" * 64)
             self.send_header("Content-Length", "0")
@@ -53,12 +53,12 @@ def policy(registry: Registry, image: str, more: str = "") -> str:
 def test_a_server_that_drains_renews_nothing(servers: Servers, registry: Registry) -> None:
     """Without the drain, three more renewals would be due in this time."""
     server = servers("--drain-seconds", "3", policy=policy(registry, "app:v1", ", ttlFound: 1s"))
-    server.wait(lambda: len(registry.asked) >= 2)
+    server.wait(lambda: len(registry.requests) >= 2)
     server.signal(signal.SIGTERM)
     server.wait(lambda: server.events("draining") != [])
-    before = len(registry.asked)
+    before = len(registry.requests)
     assert server.code() == 0
-    assert len(registry.asked) <= before + 1, "the one that was under way"
+    assert len(registry.requests) <= before + 1, "the one that was under way"
 
 
 def test_the_log_and_the_metrics_show_why_look_ups_fail(servers: Servers, registry: Registry) -> None:
@@ -73,6 +73,6 @@ def test_the_log_and_the_metrics_show_why_look_ups_fail(servers: Servers, regist
     assert (line["level"], line["host"]) == ("warning", registry.host)
     assert (line["cause"], line["suppressed"]) == ("the registry answered 500", 0)
     assert server.events("lookup_breaker_opened")[0]["host"] == registry.host
-    assert len(registry.asked) == failures
+    assert len(registry.requests) == failures
     metric = f'gatekeeper_py_lookups_total{{host="{registry.host}",result="error"}} {failures + 2}.0'
     assert metric in server.get("/metrics")[1].decode().splitlines()

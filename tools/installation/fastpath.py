@@ -93,11 +93,11 @@ class Site:
         return sum(float(count) for text in texts for count in REVIEWS.findall(text))
 
     @contextmanager
-    def asked(self, times: int) -> Iterator[None]:
-        """Assert that the body of the with statement costs this many reviews."""
+    def expect_reviews(self, count: int) -> Iterator[None]:
+        """Assert that the body of the ``with`` statement causes exactly ``count`` reviews."""
         before = self.reviews()
         yield
-        assert self.reviews() - before == times
+        assert self.reviews() - before == count
 
     def metrics(self) -> str:
         return exchange((self.product.controllers()[0].address, 8080), "GET", "/metrics")

@@ -145,7 +145,7 @@ REVIEWS: Final = Row(
         Graph(
             title="Rejected images by reason",
             description="denied: a deny rule; unlisted: no rule; invalid: not an image; absent: not in the"
-            " registry; unverified: the registry could not be asked.",
+            " registry; unverified: the registry could not be queried.",
             queries=[Query(_rate("images_total", "reason", 'verdict="rejected"'), "{{reason}}")],
             unit="cps",
             stacked=True,
@@ -418,7 +418,7 @@ LOOK_UPS: Final = Row(
     panels=[
         Graph(
             title="Look-ups by result",
-            description="stale: an answer from an old fact, because the registry could not be asked.",
+            description="stale: an answer from an old fact, because the registry could not be queried.",
             queries=[Query(_rate("lookups_total", "host, result"), "{{host}} {{result}}")],
             unit="reqps",
         ),
@@ -431,9 +431,9 @@ LOOK_UPS: Final = Row(
             unit="s",
         ),
         Graph(
-            title="Registries that are not asked",
-            description="1 while a registry is not asked because it failed. Configuration: 0 while the newest"
-            " files in --registry-config cannot be used.",
+            title="Registries that are not queried",
+            description="1 while a registry is not queried because it failed. Configuration: 0 while the"
+            " newest files in --registry-config cannot be used.",
             queries=[
                 Query(_max("lookup_breaker_open", "host"), "{{host}}"),
                 Query(_min("registry_config_valid"), "configuration valid"),

@@ -175,18 +175,18 @@ class Setup:
             self.clock += pause
 
     async def in_step_with_wide(self) -> None:
-        """Return a setup that has been in step with ``WIDE`` for a minute, without records of that."""
+        """Keep the controller in step with ``WIDE`` for a minute, then clear the recorded events."""
         await self.deliver(WIDE)
         await self.settle()
-        assert self.carried() == ["wide", "wide"]
+        assert self.conditions() == ["wide", "wide"]
         assert self.recorder.in_step
         self.clock += 60
         self.controller.seen()
         for notes in (self.cluster.requests, self.recorder.synced, self.recorder.events, self.probed):
             notes.clear()
 
-    def carried(self) -> list[str]:
-        """Return the policy from which each configuration's condition was compiled."""
+    def conditions(self) -> list[str]:
+        """Return the name of the policy from which the conditions of each configuration were compiled."""
         texts = {"wide": WIDE, "tight": TIGHT, "other": OTHER}
         conditions = {name: view_of(text, None).conditions for name, text in texts.items()}
         conditions["none"] = NO_CONDITIONS

@@ -44,7 +44,7 @@ async def test_nothing_is_skipped_before_the_policy_is_read(wide: Setup) -> None
     """A restarted controller does not know how old the existing conditions are."""
     wide.start()
     await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert not wide.recorder.in_step
     assert wide.recorder.named("fastpath_disabled") == [{"reason": "the policy is not known yet"}]
 
@@ -63,7 +63,7 @@ async def test_nothing_is_skipped_without_a_policy(
 ) -> None:
     """Replicas may serve a good policy that this controller never saw."""
     await wide.deliver(text, mode)
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert FAST_PATH_REVISION not in wide.cluster.objects[VALIDATE.path]["metadata"]["annotations"]
     assert not wide.recorder.in_step
     assert wide.recorder.named("fastpath_disabled")[0]["reason"].startswith(reason)
@@ -71,13 +71,13 @@ async def test_nothing_is_skipped_without_a_policy(
     assert len(wide.recorder.named("fastpath_disabled")) == 1
     await wide.deliver(WIDE)
     await wide.settle()
-    assert wide.carried() == ["wide", "wide"]
+    assert wide.conditions() == ["wide", "wide"]
     assert wide.recorder.in_step
 
 
 async def test_a_policy_that_pre_approves_nothing_removes_the_conditions(wide: Setup) -> None:
     await wide.deliver(HEAD + "allow: ['foo:443/']\n")
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert wide.recorder.in_step
     assert wide.recorder.rules == {"validating": 0, "mutating": 0}
 
@@ -91,25 +91,25 @@ async def test_an_internal_error_disables_only_the_fast_path(
     with monkeypatch.context() as patched:
         patched.setattr(fastpath, "view", broken)
         await wide.deliver(TIGHT)
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert wide.recorder.named("fastpath_not_compiled")
 
 
 async def test_a_policy_unseen_for_long_counts_as_unknown(wide: Setup) -> None:
     seen = wide.clock
     while wide.clock <= seen + UNSEEN_SECONDS:
-        assert wide.carried() == ["wide", "wide"]
+        assert wide.conditions() == ["wide", "wide"]
         wide.clock += await wide.controller.step()
     assert wide.clock < seen + UNSEEN_SECONDS + 1
     await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert not wide.recorder.in_step
     wide.clock += 1000
     wide.controller._wake.clear()
     wide.controller.seen()
     assert wide.controller._wake.is_set()
     await wide.settle()
-    assert wide.carried() == ["wide", "wide"]
+    assert wide.conditions() == ["wide", "wide"]
     assert wide.recorder.in_step
 
 
@@ -127,12 +127,12 @@ async def test_a_delivery_older_than_the_configmap_is_not_used(wide: Setup, hold
     wide.store(holds)
     await wide.deliver(OTHER, stored=False)
     await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     await wide.settle(5)
-    assert "other" not in wide.carried()
+    assert "other" not in wide.conditions()
     wide.store(OTHER)
     await wide.settle()
-    assert wide.carried() == ["other", "other"]
+    assert wide.conditions() == ["other", "other"]
 
 
 @pytest.mark.parametrize("text", [TIGHT, WIDE + "  # as wide\n"], ids=["tighter", "as-wide"])
@@ -140,7 +140,7 @@ async def test_a_delivery_that_cannot_be_compared_is_not_used(wide: Setup, text:
     wide.cluster.fail = lambda _verb, path: path == POLICY
     await wide.deliver(text)
     await wide.settle(3)
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
 
 
 async def test_conditions_of_a_newer_policy_are_not_overwritten(wide: Setup) -> None:
@@ -158,17 +158,17 @@ async def test_conditions_of_a_newer_policy_are_not_overwritten(wide: Setup) -> 
             wide.cluster.get = get  # type: ignore[method-assign]
             await other.deliver(OTHER)
             await other.settle()
-            assert wide.carried() == ["other", "other"]
+            assert wide.conditions() == ["other", "other"]
         return found
 
     get, wide.cluster.get = wide.cluster.get, overtaken  # type: ignore[method-assign]
     await wide.deliver(WIDE)
     wide.clock += fastpath.QUIET_SECONDS
     await wide.controller.step()
-    assert wide.carried() == ["other", "other"]
+    assert wide.conditions() == ["other", "other"]
     assert "409" in wide.recorder.named("fastpath_write_failed")[0]["problem"]
     await wide.settle(5)
-    assert "wide" not in wide.carried()
+    assert "wide" not in wide.conditions()
 
 
 async def test_a_write_overtaken_by_a_newer_policy_is_reverted() -> None:
@@ -193,7 +193,7 @@ async def test_a_write_overtaken_by_a_newer_policy_is_reverted() -> None:
     assert await setup.controller.step() == 0.0
     assert not setup.recorder.in_step
     await setup.controller.step()
-    assert setup.carried() == ["none", "none"]
+    assert setup.conditions() == ["none", "none"]
 
 
 async def test_an_unreported_change_of_the_configmap_is_noticed_within_a_minute(wide: Setup) -> None:
@@ -204,7 +204,7 @@ async def test_an_unreported_change_of_the_configmap_is_noticed_within_a_minute(
     wide.controller.seen()
     for _ in range(2):
         await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert not wide.recorder.in_step
 
 
@@ -220,9 +220,9 @@ async def test_a_doubt_that_ends_during_a_write_is_dropped(wide: Setup) -> None:
     await wide.deliver(OTHER, stored=False)
     wide.store(OTHER)
     assert await wide.controller.step() == 0.0
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     await wide.settle()
-    assert wide.carried() == ["other", "other"]
+    assert wide.conditions() == ["other", "other"]
 
 
 def test_the_alarm_for_a_refused_expression_lasts_until_it_is_tried_again() -> None:
@@ -249,7 +249,7 @@ async def test_a_refused_expression_leaves_nothing_skipped(wide: Setup, answer: 
     end = refuse_expressions(wide, answer)
     await wide.deliver(OTHER)
     await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert wide.controller.conditions == NO_CONDITIONS
     assert len(wide.recorder.named("fastpath_expression_refused")) == 1
     assert "refused" in wide.recorder.writes
@@ -261,7 +261,7 @@ async def test_a_refused_expression_leaves_nothing_skipped(wide: Setup, answer: 
     assert len(wide.recorder.named("fastpath_expression_refused")) == 1
     end()
     await wide.settle()
-    assert wide.carried() == ["other", "other"]
+    assert wide.conditions() == ["other", "other"]
 
 
 @pytest.mark.parametrize(
@@ -281,11 +281,11 @@ async def test_conditions_that_admit_too_much_are_removed_when_a_write_fails(
     for _ in range(tries):
         assert not wide.recorder.in_step
         wide.clock += await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert wide.controller.conditions == NO_CONDITIONS
     end()
     await wide.settle()
-    assert wide.carried() == ["tight", "tight"]
+    assert wide.conditions() == ["tight", "tight"]
     assert wide.recorder.in_step
 
 
@@ -300,7 +300,7 @@ async def test_a_conflict_does_not_disable_the_fast_path(wide: Setup) -> None:
     assert wide.controller.conditions == view_of(TIGHT, None).conditions
     end()
     await wide.controller.step()
-    assert wide.carried() == ["tight", "tight"]
+    assert wide.conditions() == ["tight", "tight"]
 
 
 async def test_a_failing_write_is_retried_with_growing_pauses(wide: Setup) -> None:
@@ -310,7 +310,7 @@ async def test_a_failing_write_is_retried_with_growing_pauses(wide: Setup) -> No
         wide.clock += pause
         wide.controller.seen()
         pause = await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     # After 5, 10, 20, 40 and from then on 60 seconds.
     assert wide.recorder.writes.count("failed") == pytest.approx(14, abs=1)
     assert wide.recorder.writes.count("written") == 4

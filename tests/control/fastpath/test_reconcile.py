@@ -53,7 +53,7 @@ async def test_an_armed_webhook_gets_its_conditions(setup: Setup) -> None:
     await setup.deliver(WIDE)
     assert not setup.recorder.in_step
     await setup.settle()
-    assert setup.carried() == ["wide", "wide"]
+    assert setup.conditions() == ["wide", "wide"]
     live = setup.cluster.objects[VALIDATE.path]
     assert live["metadata"]["annotations"] == {FAST_PATH_REVISION: parse_policy(WIDE).revision}
     assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [CONDITION_NAME]
@@ -66,7 +66,7 @@ async def test_an_armed_webhook_gets_its_conditions(setup: Setup) -> None:
 
 async def test_a_tightening_is_written_at_once_and_probed(wide: Setup) -> None:
     await wide.deliver(TIGHT)
-    assert wide.carried() == ["tight", "tight"]
+    assert wide.conditions() == ["tight", "tight"]
     assert wide.probed == [REMOVED]
     assert wide.recorder.synced == [("tightened", 0.0)]
     assert wide.recorder.named("fastpath_in_step")[0]["verified_with"] == [REMOVED]
@@ -86,13 +86,13 @@ async def test_the_fast_path_is_out_of_step_from_the_moment_a_change_arrives(wid
 async def test_a_failed_write_of_one_configuration_does_not_prevent_the_other(wide: Setup) -> None:
     wide.cluster.fail = lambda verb, path: (verb, path) == ("replace", VALIDATE.path)
     pause = await wide.deliver(TIGHT)
-    assert wide.carried() == ["wide", "tight"]
+    assert wide.conditions() == ["wide", "tight"]
     assert pause == retries.FIRST_PAUSE_SECONDS
     assert not wide.recorder.in_step
     wide.cluster.fail = lambda _verb, _path: False
     wide.clock += pause
     await wide.controller.step()
-    assert wide.carried() == ["tight", "tight"]
+    assert wide.conditions() == ["tight", "tight"]
     assert wide.probed == [REMOVED]
     [(change, seconds)] = wide.recorder.synced
     assert change == "tightened"
@@ -132,7 +132,7 @@ async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
     wide.controller._probe._run = wide.probe
     wide.store(OTHER)
     await wide.controller.step()
-    assert wide.carried() == ["other", "other"]
+    assert wide.conditions() == ["other", "other"]
 
 
 async def test_an_added_mirror_is_probed_in_mutate_mode(wide: Setup) -> None:
@@ -148,11 +148,11 @@ async def test_a_loosening_waits_until_the_policy_is_quiet(wide: Setup) -> None:
     wide.controller.seen()
     pause = await wide.deliver(WIDE)
     assert pause == QUIET_SECONDS
-    assert wide.carried() == ["tight", "tight"]
+    assert wide.conditions() == ["tight", "tight"]
     assert not wide.recorder.in_step
     wide.clock += pause
     await wide.controller.step()
-    assert wide.carried() == ["wide", "wide"]
+    assert wide.conditions() == ["wide", "wide"]
     assert wide.recorder.synced[-1] == ("loosened", QUIET_SECONDS)
 
 
@@ -162,15 +162,15 @@ async def test_a_flapping_policy_is_written_now_and_then(wide: Setup) -> None:
         await wide.deliver(TIGHT if turn % 2 == 0 else WIDE)
         wide.clock += 0.02
         # An image that only one of the two policies approves is never skipped for long.
-        assert wide.carried() == ["tight", "tight"]
+        assert wide.conditions() == ["tight", "tight"]
     assert len(wide.puts()) == 2
     await wide.settle()
-    assert wide.carried() == ["wide", "wide"]
+    assert wide.conditions() == ["wide", "wide"]
 
 
 async def test_a_policy_that_skips_other_images_is_a_tightening(wide: Setup) -> None:
     await wide.deliver(OTHER)
-    assert wide.carried() == ["other", "other"]
+    assert wide.conditions() == ["other", "other"]
     assert wide.probed == ["a.io/gatekeeper-py-probe"]
 
 
@@ -189,7 +189,7 @@ async def test_before_the_webhook_is_armed_there_is_nothing_to_write() -> None:
     assert not setup.recorder.in_step
     setup.arm()
     await setup.settle()
-    assert setup.carried() == ["wide", "wide"]
+    assert setup.conditions() == ["wide", "wide"]
     assert setup.recorder.in_step
 
 
@@ -202,9 +202,9 @@ async def test_a_condition_that_a_pass_removed_is_written_again_when_quiet(wide:
         next_pause = await wide.controller.step()
         if pause is not None:
             assert next_pause == pause
-            assert wide.carried() == ["none", "wide"]
+            assert wide.conditions() == ["none", "wide"]
             await wide.settle()
-        assert wide.carried() == ["wide", "wide"]
+        assert wide.conditions() == ["wide", "wide"]
 
 
 def skip_everything(live: dict[str, Any]) -> None:
@@ -215,7 +215,7 @@ async def test_a_foreign_condition_is_replaced_at_once(wide: Setup) -> None:
     wide.cluster.edit(VALIDATE.path, skip_everything)
     wide.controller.check()
     await wide.controller.step()
-    assert wide.carried() == ["wide", "wide"]
+    assert wide.conditions() == ["wide", "wide"]
 
 
 async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) -> None:
@@ -226,11 +226,11 @@ async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) 
         pause = await wide.controller.step()
     assert pause == 0.0
     await wide.controller.step()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert not wide.recorder.in_step
     wide.clock += WRITE_INTERVAL_SECONDS
     await wide.settle()
-    assert wide.carried() == ["wide", "wide"]
+    assert wide.conditions() == ["wide", "wide"]
     assert wide.recorder.in_step
 
 
@@ -266,11 +266,11 @@ async def test_an_unreported_foreign_condition_is_replaced_within_a_minute(wide:
     await wide.settle()
     wide.cluster.edit(VALIDATE.path, skip_everything)
     await wide.settle()
-    assert wide.carried() == ["something else", "wide"]
+    assert wide.conditions() == ["something else", "wide"]
     wide.clock += CHECK_SECONDS
     wide.controller.seen()
     await wide.controller.step()
-    assert wide.carried() == ["wide", "wide"]
+    assert wide.conditions() == ["wide", "wide"]
 
 
 async def test_a_check_that_finds_no_change_writes_nothing(wide: Setup) -> None:
@@ -301,7 +301,7 @@ async def test_a_change_during_a_write_is_checked_again(wide: Setup) -> None:
 
 async def test_an_orderly_shutdown_removes_all_conditions(wide: Setup) -> None:
     await wide.controller.shut_down()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert wide.controller.conditions == NO_CONDITIONS
 
 
@@ -330,7 +330,7 @@ async def test_a_shutdown_waits_for_a_running_write(setup: Setup) -> None:
     assert not ending.done()
     carried_out.set()
     await ending
-    assert setup.carried() == ["none", "none"]
+    assert setup.conditions() == ["none", "none"]
     assert setup.controller._writing is not None
     assert setup.controller._writing.done()
 
@@ -342,7 +342,7 @@ async def test_a_shutdown_waits_a_bounded_time_for_a_write(
     wide.controller._writing = asyncio.create_task(asyncio.Event().wait())
     await wide.controller.shut_down()
     wide.controller._writing.cancel()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
 
 
 async def test_a_shutdown_retries_at_once_after_a_conflict(wide: Setup) -> None:
@@ -354,7 +354,7 @@ async def test_a_shutdown_retries_at_once_after_a_conflict(wide: Setup) -> None:
 
     wide.cluster.replace = overtaken  # type: ignore[method-assign]
     await wide.controller.shut_down()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert wide.slept == [0.0]
 
 
@@ -365,7 +365,7 @@ async def test_a_shutdown_waits_for_an_unreachable_api_server(wide: Setup) -> No
 
     wide.cluster.fail, wide.at_sleep = lambda _verb, _path: True, sleep
     await wide.controller.shut_down()
-    assert wide.carried() == ["none", "none"]
+    assert wide.conditions() == ["none", "none"]
     assert wide.slept == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
     assert not wide.recorder.named("fastpath_cleanup_failed")
 
@@ -398,7 +398,7 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert setup.carried() == ["wide", "wide"]
+    assert setup.conditions() == ["wide", "wide"]
     assert not setup.recorder.named("fastpath_disabled")
 
 
@@ -434,4 +434,4 @@ async def test_the_fast_path_does_not_wait_for_a_configuration_that_should_not_e
     setup.cluster.put(MUTATE.path, MUTATE.document(b"ca", OWNER))
     setup.controller.check()
     await setup.settle()
-    assert setup.carried() == ["wide", "wide"]
+    assert setup.conditions() == ["wide", "wide"]

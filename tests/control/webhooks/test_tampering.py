@@ -90,7 +90,7 @@ async def test_new_settings_are_not_tampering() -> None:
     assert changes.tampering == ()
 
 
-def carrying(world: World, conditions: Conditions) -> None:
+def put_conditions(world: World, conditions: Conditions) -> None:
     """Write conditions as the fast path does."""
     live = world.cluster.objects[VALIDATING]
     names = [webhook["name"] for webhook in live["webhooks"]]
@@ -102,7 +102,7 @@ async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
     world = World()
     process = world.process()
     await world.converge(process, desired_state=desired_state)
-    carrying(world, CONDITIONS)
+    put_conditions(world, CONDITIONS)
     assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
     def edit(document: dict[str, Any]) -> None:
@@ -122,11 +122,11 @@ async def test_a_webhook_that_is_removed_with_its_conditions_is_one_change() -> 
     world = World()
     process = world.process()
     await world.converge(process, desired_state=desired_state)
-    carrying(world, CONDITIONS)
+    put_conditions(world, CONDITIONS)
     await world.reconcile(process, desired_state)
     world.cluster.edit(VALIDATING, lambda document: document["webhooks"].pop(0))
     assert (await world.reconcile(process, desired_state)).changes.tampering == ("webhooks",)
-    carrying(world, CONDITIONS)
+    put_conditions(world, CONDITIONS)
     assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
 
@@ -137,11 +137,11 @@ async def test_conditions_of_a_new_policy_are_not_tampering() -> None:
     world = World()
     process = world.process()
     await world.converge(process, desired_state=desired_state)
-    carrying(world, CONDITIONS)
+    put_conditions(world, CONDITIONS)
     await world.reconcile(process, desired_state)
     current[0] = newer
     assert (await world.reconcile(process, desired_state)).changes.tampering == ()
-    carrying(world, newer)
+    put_conditions(world, newer)
     assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
 

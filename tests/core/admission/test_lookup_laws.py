@@ -193,9 +193,9 @@ def test_look_ups_change_an_image_and_its_verdict_as_documented(
         return resolve(tuple(truth(str(manifest)) for manifest in lookup.candidates))
 
     policy = compiled(document)
-    asked = wire.parse(review(pod(image)))
+    review_request = wire.parse(review(pod(image)))
     new, kept = written(document, image, truth)
-    mutated = admission.mutate(asked, policy, Facts(known))
+    mutated = admission.mutate(review_request, policy, Facts(known))
     assert [each.rewritten for each in mutated.judgements] == ([] if new == image else [new])
     assert ("unverified" in mutated.response.audit_annotations) is kept
     assert [each.unverified for each in mutated.kept if each.unverified] == ["connection refused"] * kept

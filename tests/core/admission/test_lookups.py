@@ -261,10 +261,10 @@ class TestMirrors:
     ) -> None:
         rule = "{image: docker.io/library/**, verify: true, onError: deny}"
         compiled = policy(MIRROR % options, allow=f"[{rule}, {allow}]")
-        asked, own = request("nginx:1"), Manifest("docker.io", "library/nginx", "1")
+        review_request, own = request("nginx:1"), Manifest("docker.io", "library/nginx", "1")
         known = facts(dict(zip((self.hub, self.dr, str(own)), answers, strict=True)))
-        assert Lookup((own,)) in lookups(asked, compiled, validate)
-        outcome = validate(asked, compiled, known)
+        assert Lookup((own,)) in lookups(review_request, compiled, validate)
+        outcome = validate(review_request, compiled, known)
         assert outcome.judgements[0].decision.reason == reason
         assert outcome.verdict == ("allowed" if reason == "allowed" else "denied")
 
@@ -343,10 +343,10 @@ class TestMirrors:
         self, answers: tuple[Answer, Answer, Answer], cause: str
     ) -> None:
         allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
-        asked, own = request("nginx:1"), "docker.io/library/nginx:1"
+        review_request, own = request("nginx:1"), "docker.io/library/nginx:1"
         known = facts(dict(zip((self.hub, self.dr, own), answers, strict=True)))
-        outcome = mutate(asked, policy(MIRROR % "", allow=allow), known)
-        assert image_after(outcome, asked) == f"nginx:1@{DIGEST}"
+        outcome = mutate(review_request, policy(MIRROR % "", allow=allow), known)
+        assert image_after(outcome, review_request) == f"nginx:1@{DIGEST}"
         (warning,) = outcome.response.warnings
         assert warning == f"spec.containers[0].image: nginx:1 is pinned, but not on a mirror: {cause}"
         assert [judgement.mirror for judgement in outcome.judgements] == [None]
@@ -362,9 +362,12 @@ class TestMirrors:
         self, options: str, answers: tuple[Answer, Answer]
     ) -> None:
         allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
-        asked, own = request("nginx:1"), "docker.io/library/nginx:1"
+        review_request, own = request("nginx:1"), "docker.io/library/nginx:1"
         known = facts(dict(zip((self.hub, self.dr, own), (*answers, FOUND), strict=True)))
-        assert image_after(mutate(asked, policy(MIRROR % options, allow=allow), known), asked) == "nginx:1"
+        assert (
+            image_after(mutate(review_request, policy(MIRROR % options, allow=allow), known), review_request)
+            == "nginx:1"
+        )
 
     def test_an_image_whose_mirror_has_it_is_not_looked_up_in_its_own_registry(self) -> None:
         allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
@@ -389,15 +392,15 @@ class TestMirrors:
         template = validate(request("nginx:1", kind="Deployment"), compiled)
         assert (template.verdict, template.judgements[0].rewritten) == (verdict, image)
         for known in (None, Facts(lambda _lookup: Resolution(FOUND, 0))):
-            asked = request("nginx:1")
-            stored = image_after(mutate(asked, compiled, known), asked)
+            review_request = request("nginx:1")
+            stored = image_after(mutate(review_request, compiled, known), review_request)
             assert stored == (image or "nginx:1")
             assert validate(request(stored), compiled, known).verdict == verdict
 
     def test_a_template_whose_image_is_never_pulled_is_judged_as_written(self) -> None:
         container = {"name": "c", "image": "nginx:1", "imagePullPolicy": "Never"}
-        asked = request(kind="Deployment", containers=[container])
-        outcome = validate(asked, policy(MIRROR % ""))
+        review_request = request(kind="Deployment", containers=[container])
+        outcome = validate(review_request, policy(MIRROR % ""))
         assert (outcome.verdict, outcome.judgements[0].rewritten) == ("denied", None)
 
     def test_a_template_is_approved_when_some_candidate_would_be_by_name(self) -> None:

@@ -52,7 +52,7 @@ def denied_by(policy: CompiledPolicy, namespace: str | None, image: str) -> tupl
     return None
 
 
-def told(policy: CompiledPolicy, namespace: str | None, image: str) -> tuple[Rule, str | None] | None:
+def denial(policy: CompiledPolicy, namespace: str | None, image: str) -> tuple[Rule, str | None] | None:
     decision = policy.decide(namespace, image)
     if decision.reason != "denied":
         return None
@@ -115,7 +115,7 @@ def test_the_answer_is_that_of_one_look_up_for_each_origin(
     """An image is rejected "when a deny rule matches the original image": the same rule, the same origin."""
     policy = compiled(deny, mirrored)
     for image in judged:
-        assert told(policy, namespace, image) == denied_by(policy, namespace, image)
+        assert denial(policy, namespace, image) == denied_by(policy, namespace, image)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_denied_image_is_denied_on_its_mirror_too(
     deny: str, mirror: str, image: str, origin: str | None
 ) -> None:
     policy = compiled([deny], [{"from": mirror, "to": "r.io/hub"}])
-    found = told(policy, None, image)
+    found = denial(policy, None, image)
     assert (None if found is None else found[1]) == origin
     assert found == denied_by(policy, None, image)
 
@@ -170,19 +170,19 @@ def test_rules_for_one_repository_differ_in_the_rest(
         {"image": "m.io/a", "namespaces": ["shop", "team-*"]},
     ]
     policy = compiled(deny, [{"from": "m.io", "to": "r.io/hub"}])
-    found = told(policy, namespace, f"r.io/hub/a{version}")
+    found = denial(policy, namespace, f"r.io/hub/a{version}")
     assert (None if found is None else found[0].index) == denied
     assert found == denied_by(policy, namespace, f"r.io/hub/a{version}")
 
 
 def test_the_shortest_target_counts_before_the_first_mirror() -> None:
     policy = compiled(["m.io", "n.io"], [{"from": "m.io", "to": "r.io/a"}, {"from": "n.io", "to": "r.io"}])
-    assert told(policy, None, "r.io/a/b") == (tuple(policy.deny)[1], "n.io/a/b")
+    assert denial(policy, None, "r.io/a/b") == (tuple(policy.deny)[1], "n.io/a/b")
 
 
 def test_the_image_itself_counts_before_its_origins() -> None:
     policy = compiled(["*/b", "*/a/b"], [{"from": "m.io", "to": "r.io/a"}])
-    assert told(policy, None, "r.io/a/b") == (tuple(policy.deny)[1], None)
+    assert denial(policy, None, "r.io/a/b") == (tuple(policy.deny)[1], None)
 
 
 def many(number: int, source: str, deny: str, to: list[str]) -> tuple[CompiledPolicy, list[str]]:
@@ -240,8 +240,8 @@ def test_wildcards_beyond_the_bound_of_comparisons_still_count(monkeypatch: pyte
     mirrored = [{"from": f"m{i}.io", "to": "r.io/hub"} for i in range(10)]
     monkeypatch.setattr(origins, "MAX_COMPARED", 3)
     policy = compiled(deny, mirrored)
-    assert told(policy, None, "r.io/hub/x") == (next(iter(policy.deny)), "m5.io/x")
-    assert told(policy, None, "r.io/hub/y") is None
+    assert denial(policy, None, "r.io/hub/x") == (next(iter(policy.deny)), "m5.io/x")
+    assert denial(policy, None, "r.io/hub/y") is None
 
 
 def test_compiling_is_done_in_small_steps() -> None:

@@ -26,7 +26,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "name": request["name"],
                 "user_agent": self.headers["User-Agent"],
                 "host": self.headers["Host"],
-                "server_name": self.server.server_name_asked_for,
+                "server_name": self.server.requested_server_name,
             }
         )
         response: dict[str, Any] = {"uid": request["uid"], "allowed": not denied}
@@ -48,7 +48,7 @@ class _Server(ThreadingTCPServer):  # HTTPServer would look up its own name in D
     def __init__(self, address: tuple[str, int], certificate: Path, key: Path, records: Path) -> None:
         super().__init__(address, _Handler)
         self.host = address[0]
-        self.server_name_asked_for: str | None = None
+        self.requested_server_name: str | None = None
         self._records = records
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
@@ -60,7 +60,7 @@ class _Server(ThreadingTCPServer):  # HTTPServer would look up its own name in D
             file.write(f"{json.dumps(entry)}\n")
 
     def _remember_server_name(self, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:
-        self.server_name_asked_for = name
+        self.requested_server_name = name
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def undated(a_document: Document) -> Document:
     return {**a_document, **lists}
 
 
-def asked_about(data: st.DataObject, policy: Policy, namespace: str) -> Document:
+def drawn_review(data: st.DataObject, policy: Policy, namespace: str) -> Document:
     """Draw a review of a Pod or a workload; on UPDATE the old object has some of its images."""
     kind = data.draw(st.sampled_from(["Pod", "Pod", "Pod", *WORKLOADS]), label="kind")
     drawn = images_near(compile_fastpath(policy, INSTANT), data)
@@ -131,7 +131,7 @@ def test_the_native_policy_rejects_exactly_what_the_webhook_rejects(
     except CannotExpress:
         event("refused")
         return
-    review_document = asked_about(data, policy, namespace)
+    review_document = drawn_review(data, policy, namespace)
     outcome = admission.validate(wire.parse(review_document), policy.at(INSTANT))
     event(outcome.verdict)
     answer = validated(evaluator, documents, review_document)
@@ -167,7 +167,7 @@ def test_a_backstop_never_rejects_what_the_webhook_allows(
         document["mirrors"] = [{**mirror, "verify": True} for mirror in document["mirrors"]]
     policy = accepted(document)
     documents = compiled(policy, backstop=True)
-    review_document = asked_about(data, policy, namespace)
+    review_document = drawn_review(data, policy, namespace)
     answer = validated(evaluator, documents, review_document)
     for later in LATER:
         outcome = admission.validate(wire.parse(review_document), policy.at(INSTANT + later), Facts(_answer))
