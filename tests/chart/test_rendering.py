@@ -155,6 +155,16 @@ def types_of(value: Any) -> Any:
             id="audits-too-seldom",
         ),
         pytest.param(
+            merged(WITH_POLICY, {"monitoring": {"podMonitor": {"interval": "0s"}}}),
+            ["monitoring.podMonitor.interval must be between 1s and 2m, and is 0s"],
+            id="scrapes-without-an-interval",
+        ),
+        pytest.param(
+            merged(WITH_POLICY, {"monitoring": {"podMonitor": {"interval": "2m1s"}}}),
+            ["monitoring.podMonitor.interval must be between 1s and 2m, and is 2m1s"],
+            id="scrapes-too-seldom-for-the-alerts",
+        ),
+        pytest.param(
             merged(WITH_POLICY, {"autoscaling": {"minReplicas": 11}}),
             ["autoscaling.minReplicas must not be greater"],
             id="least-over-most",
@@ -188,6 +198,16 @@ def test_values_that_cannot_work_are_refused_with_a_remedy(
     refusal = helm.refusal(values)
     for sentence in sentences:
         assert sentence in refusal
+
+
+@pytest.mark.parametrize(
+    ("interval", "timeout"), [("5s", "5s"), ("9s", "9s"), ("10s", "10s"), ("2m", "10s"), ("1m30s", "10s")]
+)
+def test_a_scrape_times_out_before_the_next_one(helm: Helm, interval: str, timeout: str) -> None:
+    monitor = {"podMonitor": {"enabled": True, "interval": interval}}
+    objects = helm.objects(values=merged(WITH_POLICY, {"monitoring": monitor}))
+    (endpoint,) = objects["PodMonitor", "gatekeeper-py", "gatekeeper-py"]["spec"]["podMetricsEndpoints"]
+    assert (endpoint["interval"], endpoint["scrapeTimeout"]) == (interval, timeout)
 
 
 @pytest.mark.parametrize("every", ["10s", "90s", "1440m", "24h"])

@@ -217,6 +217,12 @@ def test_an_unknown_value_is_refused_by_its_path(path: str) -> None:
         ),
         pytest.param("server.logLevel", "loud", "/server/logLevel", id="no-level"),
         pytest.param("server.extraArgs", ["x"], "/server/extraArgs/0", id="not-an-option"),
+        pytest.param(
+            "server.extraArgs", ["--cache-size 0"], "/server/extraArgs/0", id="a-value-after-a-space"
+        ),
+        pytest.param(
+            "controller.extraArgs", ["--log-format json"], "/controller/extraArgs/0", id="the-controller-too"
+        ),
         pytest.param("server.podLabels", {"a": 1}, "/server/podLabels/a", id="a-label-that-is-a-number"),
         pytest.param(
             "server.podLabels",
