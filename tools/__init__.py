@@ -1,1 +1,1 @@
-"""What builds and checks the product: imported by tests and benchmarks, no part of the package."""
+"""Programs that build and check the product. Tests and benchmarks import them; the package does not."""

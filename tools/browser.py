@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol: what a page looks like, and its complaints.
+"""Drive a headless Chromium over its DevTools protocol: take pictures of pages and collect their errors.
 
 Source of the commands: https://chromedevtools.github.io/devtools-protocol/
 """
@@ -23,7 +23,7 @@ PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 60.0
 MAX_MESSAGE: Final = 256 * 2**20
-"""Bytes. A picture of a long page is large."""
+"""Maximum size of a message in bytes. The picture of a long page is large."""
 
 DOMAINS: Final = ("Page", "Runtime", "Log", "Network", "Accessibility")
 
@@ -31,7 +31,7 @@ Scheme = Literal["light", "dark"]
 
 
 def program() -> str | None:
-    """Return the path of a Chromium, ``None`` without one."""
+    """Return the path of a Chromium, or ``None`` if none is installed."""
     return next((path for name in PROGRAMS if (path := shutil.which(name)) is not None), None)
 
 
@@ -54,7 +54,7 @@ class Page:
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self, url: str, *, width: int, height: int, scheme: Scheme, script: bool = True) -> None:
-        """Load a page as a screen of this size, in CSS pixels, shows it.
+        """Load a page on a screen of this size in CSS pixels.
 
         Raises TimeoutError when the page does not load.
         """
@@ -88,7 +88,7 @@ class Page:
             )
 
     async def accessible(self) -> list[tuple[str, str]]:
-        """Return role and name of everything that a screen reader finds."""
+        """Return the role and the name of every element that a screen reader finds."""
         tree = await self.send("Accessibility.getFullAXTree")
         return [
             (node.get("role", {}).get("value", ""), node.get("name", {}).get("value", ""))
@@ -102,7 +102,7 @@ class Page:
         return base64.b64decode(answer["data"])
 
     def note(self, method: str, event: dict[str, Any]) -> None:
-        """Take an event of the browser about this page."""
+        """Record an event of the browser about this page."""
         match method:
             case "Page.loadEventFired":
                 self.loaded.set()
@@ -126,7 +126,7 @@ class Page:
 
 
 class Browser:
-    """One running browser: commands with their answers, and events, over one socket."""
+    """One running browser. One socket carries the commands, their answers and the events."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -135,7 +135,7 @@ class Browser:
         self._pages: dict[str, Page] = {}
 
     async def read(self) -> None:
-        """Hand out what the browser sends, until it ends."""
+        """Deliver the answers and the events of the browser until it ends."""
         async for message in self._socket:
             document = message.json()
             if "id" in document:
@@ -145,7 +145,7 @@ class Browser:
 
     @asynccontextmanager
     async def page(self) -> AsyncIterator[Page]:
-        """Open a window that remembers nothing of others, and close it afterwards."""
+        """Open a window without the cookies and the cache of other windows, and close it afterwards."""
         context = (await self._send("Target.createBrowserContext"))["browserContextId"]
         created = await self._send("Target.createTarget", url="about:blank", browserContextId=context)
         attached = await self._send("Target.attachToTarget", targetId=created["targetId"], flatten=True)
@@ -216,7 +216,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 async def _address(file: Path, process: asyncio.subprocess.Process) -> str:
-    """Wait until the browser has written where it listens, and return that URL."""
+    """Wait until the browser has written its address, and return the URL."""
     while process.returncode is None:
         lines = await asyncio.to_thread(lambda: file.read_text().split() if file.exists() else [])
         if len(lines) == 2:

@@ -1,4 +1,4 @@
-"""Write what is generated in the Helm chart: files, part of the values' schema, and the README's table.
+"""Write the generated parts of the Helm chart: files, part of the values' schema, and the README's table.
 
 The webhook configurations come from the controller's templates, the schema of ``webhooks`` from that of
 webhooks.yaml, alerts and dashboard from ``monitoring``, and the table of values from the comments in
@@ -53,7 +53,7 @@ def files() -> dict[Path, str]:
 
 
 def _monitoring(name: str) -> str:
-    """Return the text of a file that the chart, whose files cannot lie elsewhere, holds a copy of."""
+    """Return the text of a file in ``monitoring``. The chart has a copy, as Helm reads only its files."""
     return (CHART.parents[1] / "monitoring" / name).read_text(encoding="utf-8")
 
 
@@ -71,7 +71,7 @@ def _with_webhooks(text: str) -> str:
 
 
 def _require(schema: dict[str, Any], defaults: dict[str, Any], path: str, documented: set[str]) -> None:
-    """Let the schema require every value that has a default, because a null in a values file removes it."""
+    """Make every value with a default required in the schema, because a null in a values file removes it."""
     schema["required"] = [key for key, value in defaults.items() if value is not None]
     for key, value in defaults.items():
         if f"{path}{key}" not in documented:
@@ -99,7 +99,7 @@ def values() -> list[Value]:
 
 
 def _descriptions(text: str) -> Iterator[tuple[str, str]]:
-    """Yield path and description of each key that a comment with the mark precedes."""
+    """Yield the path and the description of each key that follows a comment with the mark."""
     parents: list[tuple[int, str]] = []
     words: list[str] = []
     for line in text.splitlines():

@@ -57,7 +57,7 @@ class Product:
         return root / self.folder / "go.mod", root / self.folder / "go.sum"
 
     def sources(self, root: Path) -> list[Path]:
-        """Return the Go files of the module itself; none when all packages are other modules'."""
+        """Return the Go files of the module itself; empty if all packages are in other modules."""
         return sorted((root / self.folder).glob("*.go"))
 
     def version(self, root: Path) -> str:
@@ -65,7 +65,7 @@ class Product:
         return required_version(self.module_files(root)[0], self.released)
 
     def linker_flags(self, root: Path) -> str:
-        """Leave out debugging symbols and set the variables."""
+        """Return the flags that leave out debugging symbols and set the variables."""
         set_variables = (f"-X {name}={value}" for name, value in self.variables(self.version(root)).items())
         return " ".join(("-s", "-w", *set_variables))
 
@@ -112,7 +112,7 @@ class Programs:
     def build(self) -> Path:
         """Return the directory with all binaries, after building them if one is missing.
 
-        Nobody sees a half-built directory, and a second build at the same time waits for the first.
+        The directory appears only when it is complete. A second build at the same time waits for the first.
         """
         go, assets = find_go(), self.assets()
         directory = self._directory(go, assets)
@@ -217,7 +217,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _without_module_name(module_file: bytes) -> bytes:
-    """Drop comments and the module's name: it follows the folder's path and no binary holds it."""
+    """Return a go.mod without comments and the module's name, which depends on the folder only."""
     return re.sub(rb"(?m)^(module\s|\s*//).*\n", b"", module_file)
 
 

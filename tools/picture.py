@@ -26,7 +26,7 @@ STEPS = (
     "-- change 'mode: warn' to 'mode: mutate'",
     "$ kubectl apply -f dockerhub.yaml",
 )
-"""How the steps begin that the picture shows, in the order of the tour."""
+"""The beginnings of the steps in the picture, in the order of the tour."""
 
 COLUMNS = 104
 CHARACTER, LINE, MARGIN, SIZE = 8.0, 19, 20, 13.3

@@ -1,7 +1,7 @@
 """Find the interpreters that the package supports: on PATH, and where pyenv keeps them.
 
-``python3 -m tools.pythons`` prints a line for each, its version and its path; with ``--others``, without the
-version that runs this. Standard library only.
+``python3 -m tools.pythons`` prints the version and the path of each, one in a line. With ``--others``, it
+leaves out the version that runs it. Standard library only.
 """
 
 from __future__ import annotations

@@ -32,14 +32,14 @@ USER = "nonroot:x:65532:65532:nonroot:/:/sbin/nologin"
 
 LEFT_OUT = frozenset(
     {
-        # Installs, builds, tests and teaches.
+        # These modules install, build, test or teach.
         "site-packages", "dist-packages", "ensurepip", "venv", "distutils", "lib2to3", "test", "idlelib",
         "turtledemo", "pydoc_data", "__pycache__",
-        # Each needs a shared library that a server does not use.
+        # Each of these needs a shared library that a server does not use.
         "tkinter", "sqlite3", "curses", "dbm",
     }
 )  # fmt: skip
-"""Directories of the standard library that are not copied. Neither is Python's build configuration."""
+"""Directories of the standard library that are not copied. Python's build configuration is left out too."""
 
 EXTENSIONS_LEFT_OUT = re.compile(
     r"(_tkinter|_sqlite3|_curses|_curses_panel|_dbm|_gdbm|readline|nis|xx|_test|_ctypes_test)"
@@ -47,7 +47,7 @@ EXTENSIONS_LEFT_OUT = re.compile(
 
 CONFIGURATION = (
     "/etc/os-release",
-    "/etc/ld.so.cache",  # leads the loader to libraries below /usr/local
+    "/etc/ld.so.cache",  # names the libraries below /usr/local for the loader
     "/etc/nsswitch.conf",
     "/etc/ssl/openssl.cnf",
     "/etc/ssl/certs/ca-certificates.crt",
@@ -56,13 +56,13 @@ CONFIGURATION = (
 
 
 class Tree:
-    """A copy of parts of this file system. ``taken`` holds the original paths of the copied files."""
+    """A copy of parts of this file system. ``copied`` holds the original paths of the copied files."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self.taken: set[Path] = set()
+        self.copied: set[Path] = set()
 
-    def take(self, path: Path) -> None:
+    def copy(self, path: Path) -> None:
         """Copy a file, with every symbolic link on the way to it, or make a directory."""
         here = Path("/")
         parts = path.parts[1:]
@@ -70,25 +70,25 @@ class Tree:
             here /= part
             if here.is_symlink():
                 self._link(here)
-                self.take(Path(os.path.normpath(here.parent / here.readlink()), *parts[position + 1 :]))
+                self.copy(Path(os.path.normpath(here.parent / here.readlink()), *parts[position + 1 :]))
                 return
         if path.is_dir():
             self._at(path).mkdir(parents=True, exist_ok=True)
-        elif path not in self.taken:
+        elif path not in self.copied:
             self._at(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, self._at(path))
             # Only root may change a file, whatever mode the base or an installer gave it.
             self._at(path).chmod(path.stat().st_mode & 0o755)
-            self.taken.add(path)
+            self.copied.add(path)
 
-    def take_all(self, folder: Path, *, without: frozenset[str] = frozenset()) -> None:
+    def copy_all(self, folder: Path, *, without: frozenset[str] = frozenset()) -> None:
         """Copy a directory, except subdirectories with these names."""
         for place, folders, files in os.walk(folder):
             folders[:] = [name for name in folders if name not in without]
             for name in (*folders, *files):
                 path = Path(place, name)
                 if path.is_symlink() or name in files:
-                    self.take(path)
+                    self.copy(path)
 
     def write(self, path: str, content: str) -> None:
         """Write a new file."""
@@ -109,24 +109,24 @@ class Tree:
 def main(virtualenv: Path, command: str, target: Path) -> None:
     """Fill ``target`` with the root file system."""
     tree = Tree(target)
-    take_standard_library(tree)
-    tree.take(virtualenv / "pyvenv.cfg")
-    tree.take_all(virtualenv / "lib", without=frozenset({"__pycache__"}))
+    copy_standard_library(tree)
+    tree.copy(virtualenv / "pyvenv.cfg")
+    tree.copy_all(virtualenv / "lib", without=frozenset({"__pycache__"}))
     for program in ("python", "python3", command):
-        tree.take(virtualenv / "bin" / program)
-    for library in shared_libraries(tree.taken):
-        tree.take(library)
+        tree.copy(virtualenv / "bin" / program)
+    for library in shared_libraries(tree.copied):
+        tree.copy(library)
     for path in map(Path, CONFIGURATION):
         if path.exists():
-            tree.take(path)
+            tree.copy(path)
     tree.write("/etc/passwd", f"root:x:0:0:root:/:/sbin/nologin\n{USER}\n")
     tree.write("/etc/group", "root:x:0:\nnonroot:x:65532:\n")
-    for package in sorted(packages(tree.taken)):
+    for package in sorted(packages(tree.copied)):
         # Scanners look here in an image without a package manager.
         tree.write(f"/var/lib/dpkg/status.d/{package}", output("dpkg-query", "--status", package))
         licence = Path("/usr/share/doc", package, "copyright")
         if licence.exists():
-            tree.take(licence)
+            tree.copy(licence)
     # Bytecode names the paths of the image, because tracebacks show them.
     if not compileall.compile_dir(
         target,
@@ -134,23 +134,23 @@ def main(virtualenv: Path, command: str, target: Path) -> None:
         stripdir=target,
         prependdir="/",
         quiet=1,
-        # One after the other: what was compiled before shows in the bytecode, so that processes that share
-        # the work would make every build different.
+        # One process compiles all modules in order. The bytecode depends on the modules compiled before it
+        # in the same process, so several processes would make every build different.
         workers=1,
         invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
     ):
         raise SystemExit("some modules do not compile")
 
 
-def take_standard_library(tree: Tree) -> None:
+def copy_standard_library(tree: Tree) -> None:
     """Copy the standard library, whose extension modules can be in a directory of their own."""
     for folder in {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}:
         build = {path.name for path in folder.glob("config-*")}
         extensions = folder / "lib-dynload"
-        tree.take_all(folder, without=LEFT_OUT | build | {extensions.name})
+        tree.copy_all(folder, without=LEFT_OUT | build | {extensions.name})
         for extension in extensions.glob("*.so"):
             if not EXTENSIONS_LEFT_OUT.match(extension.name):
-                tree.take(extension)
+                tree.copy(extension)
 
 
 def shared_libraries(files: Iterable[Path]) -> Iterator[Path]:

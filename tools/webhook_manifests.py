@@ -1,6 +1,6 @@
 """Write the static webhook configurations in ``k8s/base/webhooks`` from the templates of the controller.
 
-They are for installations without a controller. Run with ``make manifests``; a test compares the files.
+Installations without a controller use them. ``make manifests`` runs this; a test compares the files.
 """
 
 from __future__ import annotations

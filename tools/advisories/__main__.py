@@ -20,7 +20,7 @@ def main() -> int:
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     table = tomllib.loads((Path(__file__).with_name("floors.toml")).read_text(encoding="utf-8"))
     found = list(problems(runtime_packages(lock, PROJECT), table))
-    # A warning: time alone must not make a commit fail that passed before.
+    # This is only a warning, because a commit that passed before must not fail only after some time.
     for line in stale(table, datetime.now(UTC).date()):
         sys.stderr.write(f"warning: {line}\n")
     for line in found:

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any, Final
 
 MAX_DAYS: Final = 90
-"""After this many days, that no advisory is known says little."""
+"""Days after which advisories must be looked up again for a dependency without a known one."""
 
 _VERSION: Final = re.compile(r"(?:\d+!)?(\d+(?:\.\d+)*)(.*)")
 
@@ -37,7 +37,7 @@ def problems(locked: Mapping[str, AbstractSet[str]], table: Mapping[str, Any]) -
 
 
 def stale(table: Mapping[str, Any], today: date) -> Iterator[str]:
-    """Yield a line for each package whose advisories were looked for too long ago."""
+    """Yield a line for each package whose advisories were last looked up too long ago."""
     for name, looked in sorted(table["none-known"].items()):
         if (days := (today - looked).days) > MAX_DAYS:
             yield f"{name}: nobody has looked for advisories for {days} days; run `make advisories`"

@@ -9,7 +9,7 @@ Lock = Mapping[str, Any]
 
 
 class LockError(ValueError):
-    """The lock lacks a package that is needed."""
+    """The lock does not contain a package that is needed."""
 
 
 def runtime_packages(lock: Lock, project: str) -> dict[str, set[str]]:

@@ -24,10 +24,12 @@ def main() -> int:
         command.add_argument(
             "--oldest",
             action="store_true",
-            help="those of the oldest supported Kubernetes, not of the newest",
+            help="use the oldest supported Kubernetes instead of the newest",
         )
     isolate = commands.add_parser("isolate", help="run a command in a network namespace of its own")
-    isolate.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="with its arguments")
+    isolate.add_argument(
+        "argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="command and its arguments"
+    )
     arguments = parser.parse_args()
     if arguments.command == "isolate":
         if not arguments.argv:

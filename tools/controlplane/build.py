@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def _kubernetes_variables(version: str) -> Mapping[str, str]:
-    """Return the version that clients and ``kubectl version`` compare."""
+    """Return the linker variables with the version that clients and ``kubectl version`` compare."""
     major, minor = version.removeprefix("v").split(".")[:2]
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     return {f"k8s.io/component-base/version.{name}": value for name, value in values.items()}
@@ -55,7 +55,7 @@ def _kubernetes(folder: str, *binaries: str) -> Product:
 
 _SERVERS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
-# One module each, because they need different versions of the same dependencies.
+# Each product has its own module, because the products need different versions of the same dependencies.
 _OTHERS = (
     Product(
         folder="etcd",
@@ -72,7 +72,7 @@ PRODUCTS = (*_OTHERS, _kubernetes("kubernetes", *_SERVERS, "kubectl"))
 BINARIES = tuple(name for product in PRODUCTS for name in product.packages)
 
 # The controller manager and the scheduler must not be newer than the API server: they wait for resources that
-# it does not serve. kubectl is only a client here, so the newest one does.
+# it does not serve. kubectl is only a client here, so the newest version works too.
 OLDEST_PRODUCTS = (*_OTHERS, _kubernetes("kubernetes", "kubectl"), _kubernetes("oldest", *_SERVERS))
 
 
@@ -96,7 +96,7 @@ PROGRAMS = Programs(
 )
 
 
-def _of_the_newest() -> dict[str, Path]:
+def _newest_binaries() -> dict[str, Path]:
     directory = PROGRAMS.cached()
     return {name: directory / name for name in BINARIES if name not in _SERVERS}
 
@@ -107,7 +107,7 @@ OLDEST = Programs(
     products=OLDEST_PRODUCTS,
     title="the oldest control plane",
     target="make controlplane-oldest",
-    assets=_of_the_newest,
+    assets=_newest_binaries,
 )
 
 

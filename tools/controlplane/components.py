@@ -1,4 +1,4 @@
-"""The components of the control plane: where they listen, what they trust, how they are started."""
+"""The components of the control plane: their addresses, their credentials and their flags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ETCD, APISERVER = "etcd", "kube-apiserver"
 CONTROLLER_MANAGER, SCHEDULER, KWOK = "kube-controller-manager", "kube-scheduler", "kwok"
 COMPONENTS = (ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KWOK)
 
-# Fixed, because nothing else listens in the network namespace.
+# The ports are fixed, because nothing else listens in the network namespace.
 HOST = "127.0.0.1"
 ETCD_ADDRESS, ETCD_PEER_ADDRESS, API_ADDRESS = (HOST, 2379), (HOST, 2380), (HOST, 6443)
 API_URL = f"https://{HOST}:{API_ADDRESS[1]}"
@@ -30,17 +30,21 @@ AuditLevel = Literal["Metadata", "Request", "RequestResponse"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What the components present and trust."""
+    """The certificates and keys of the components, and the CAs that they trust.
 
-    authority: Authority  # of the API server and of every user
+    ``authority`` issues the certificates of the API server and of every user. ``front_proxy`` is a separate
+    CA, because a client with a certificate of it can act as any user.
+    """
+
+    authority: Authority
     serving: KeyPair
-    front_proxy: Authority  # of its own: whoever holds a certificate of it may speak for any user
+    front_proxy: Authority
     front_proxy_client: KeyPair
     service_account_key: Path
 
     @classmethod
     def make(cls, directory: Path) -> Self:
-        """Fresh ones, as files in an existing directory."""
+        """Create new credentials as files in an existing directory."""
         authority = Authority(directory, "ca")
         front_proxy = Authority(directory, "front-proxy-ca")
         return cls(
@@ -61,7 +65,7 @@ def etcd_flags(data: Path) -> list[str]:
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",  # nothing has to survive a power failure
+        "--unsafe-no-fsync",  # the data need not survive a power failure
     ]
 
 
@@ -69,7 +73,7 @@ def apiserver_flags(credentials: Credentials) -> list[str]:
     return [
         f"--etcd-servers={_url(ETCD_ADDRESS)}",
         f"--bind-address={HOST}",
-        f"--advertise-address={HOST}",  # there is no default route to guess an address from
+        f"--advertise-address={HOST}",  # without a default route, the API server cannot find an address
         f"--secure-port={API_ADDRESS[1]}",
         f"--tls-cert-file={credentials.serving.certificate}",
         f"--tls-private-key-file={credentials.serving.key}",
@@ -77,9 +81,9 @@ def apiserver_flags(credentials: Credentials) -> list[str]:
         "--authorization-mode=RBAC",
         "--allow-privileged=true",
         f"--service-cluster-ip-range={_SERVICE_RANGE}",
-        # A loopback address is no valid endpoint of the kubernetes Service.
+        # A loopback address is not a valid endpoint of the Service ``kubernetes``.
         "--endpoint-reconciler-type=none",
-        # Without kube-proxy, the API server itself goes from a webhook's Service to an endpoint of it.
+        # There is no kube-proxy, so the API server itself connects to an endpoint of a webhook's Service.
         "--enable-aggregator-routing=true",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         f"--service-account-key-file={credentials.service_account_key}",
@@ -95,11 +99,11 @@ def apiserver_flags(credentials: Credentials) -> list[str]:
 
 
 def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
-    """Flags for the API server to record every request at this level; writes the policy file they name."""
+    """Write the audit policy and return the flags that make the API server record every request."""
     document = {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
-        "omitStages": ["RequestReceived"],  # everything is known only when the request is done
+        "omitStages": ["RequestReceived"],  # the later event of a request has all its data
         "rules": [{"level": level}],
     }
     policy.write_text(json.dumps(document), encoding="utf-8")
@@ -107,11 +111,11 @@ def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
 
 
 def admission_flags(folder: Path, configuration: Path, webhook_users: Path) -> list[str]:
-    """Flags for the API server to read static admission policies, and how it authenticates to webhooks.
+    """Return the flags for static admission policies and for the API server's credentials at webhooks.
 
-    The policies are in two folders below an existing one, ``validating`` and ``mutating``; this makes them.
-    ``webhook_users`` is a kubeconfig whose users are named after webhooks' hosts. The file that the flags
-    name is written to ``configuration``.
+    The function creates the folders ``validating`` and ``mutating`` for the policies below ``folder``, and
+    writes the file that the flags name to ``configuration``. ``webhook_users`` is a kubeconfig whose users
+    are named after the hosts of webhooks.
     """
     webhooks = {
         "apiVersion": "apiserver.config.k8s.io/v1",
@@ -145,7 +149,7 @@ def controller_manager_flags(credentials: Credentials, kubeconfig: Path) -> list
         # The default of 20 requests/s makes the first service account wait for six seconds.
         "--kube-api-qps=1000",
         "--kube-api-burst=2000",
-        # While a test stops the API server no heartbeat gets through; the nodes are not to blame.
+        # No heartbeat arrives while a test stops the API server. The nodes must stay ready nevertheless.
         "--node-monitor-grace-period=10m",
     ]
 
@@ -164,7 +168,7 @@ def kwok_flags(kubeconfig: Path) -> list[str]:
 
 
 def _controller_flags(kubeconfig: Path) -> list[str]:
-    # There is one of each: electing a leader would only delay it.
+    # Each controller runs once, so a leader election would only delay its start.
     return [f"--kubeconfig={kubeconfig}", f"--bind-address={HOST}", "--leader-elect=false"]
 
 

@@ -13,7 +13,7 @@ _SECONDS = 30.0
 
 
 class ApiError(RuntimeError):
-    """The answer to a request was an error."""
+    """The API server or etcd answered a request with an error."""
 
     def __init__(self, method: str, path: str, status: int, body: str) -> None:
         super().__init__(f"{method} {path}: {status} {body}")

@@ -52,7 +52,7 @@ from tools.controlplane.network import require_isolation
 from tools.controlplane.processes import Processes
 from tools.polling import wait_until
 
-# Four seconds are usual. The rest is for busy machines.
+# The start usually takes four seconds, and longer on a busy machine.
 _START_SECONDS = 60.0
 
 
@@ -149,7 +149,7 @@ class ControlPlane:
         self._start_component(KWOK, kwok_flags(self.kubeconfig_for("kwok", ["system:masters"])))
         self._wait(self._nodes_ready, "every node ready and untainted")
         self._wait(lambda: self._has_service_account("default"), "the default service account")
-        self._give_out_an_address()
+        self._assign_first_address()
 
     def stop(self) -> None:
         """End every process with SIGKILL and remove the state. May be called again."""
@@ -160,8 +160,8 @@ class ControlPlane:
         self._start_component(APISERVER, self._flags)
         self._wait(self._apiserver_ready, "the API server ready")
 
-    def _give_out_an_address(self) -> None:
-        """Run one Pod alone: if kwok's first two Pods start at once, they may get the same address."""
+    def _assign_first_address(self) -> None:
+        """Run one Pod alone. kwok may give its first two Pods the same address if they start at once."""
         pods = "/api/v1/namespaces/default/pods"
         container = {"name": "nothing", "image": "nothing"}
         spec = {"nodeName": "node-0", "terminationGracePeriodSeconds": 0, "containers": [container]}

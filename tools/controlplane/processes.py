@@ -23,7 +23,8 @@ class Processes:
     def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
         self._logs = logs
         self._environment = dict(environment)
-        # If this process dies before setpriv runs, the kernel is told too late, so check who the parent is.
+        # If this process dies before setpriv runs, its setting has no effect. The child therefore checks
+        # that this process is still its parent.
         still_ours = f'test "$PPID" -eq {os.getpid()} && exec "$@"'
         self._bound_to_us = [
             _find("setpriv"),
@@ -64,7 +65,7 @@ class Processes:
                 stderr=log if stderr is None else stderr,
                 env=self._environment | dict(env or {}),
                 cwd=cwd,
-                start_new_session=True,  # Ctrl-C is for the test run alone, which ends its processes in order
+                start_new_session=True,  # Ctrl-C must reach only the test run, which ends them in order
             ).result()
         self._children[name] = child
         return child

@@ -1,7 +1,7 @@
 """Build distribution's registry, once per user and version; see ``tools/gobuild.py``.
 
-Its own command has the drivers of every cloud storage in it. ``server/main.go`` has only what the tests use:
-it takes half as long to build, and a third of the space.
+The command of the project itself includes the drivers of every cloud storage. ``server/main.go`` includes
+only what the tests use. It takes half of the build time and a third of the space.
 
 Standard library only: it runs before there is a virtualenv.
 """
@@ -17,7 +17,7 @@ MODULE = "github.com/distribution/distribution/v3"
 
 
 def _variables(version: str) -> Mapping[str, str]:
-    """Return the version that the registry shows."""
+    """Return the linker variables with the version that the registry reports."""
     return {f"{MODULE}/version.version": version}
 
 

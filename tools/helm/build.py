@@ -14,8 +14,8 @@ HERE = Path(__file__).resolve().parent
 
 
 def _helm3_variables(version: str) -> Mapping[str, str]:
-    """Return Helm's own version, and the Kubernetes version for which it renders without a cluster."""
-    # Helm 3 takes 1.20 unless told otherwise; its releases set what client-go belongs to: v0.36 is for 1.36.
+    """Return linker variables with Helm's version and the Kubernetes version for which it renders offline."""
+    # The default of Helm 3 is Kubernetes 1.20. Its releases set the version of client-go: v0.36 means 1.36.
     minor = required_version(HERE / "v3/go.mod", "k8s.io/client-go").split(".")[1]
     variables = {"helm.sh/helm/v3/internal/version.version": version}
     for package in ("pkg/lint/rules", "pkg/chartutil"):
@@ -25,7 +25,7 @@ def _helm3_variables(version: str) -> Mapping[str, str]:
 
 
 def _helm4_variables(version: str) -> Mapping[str, str]:
-    """Return Helm's own version; it finds the one of Kubernetes by itself."""
+    """Return the linker variable with Helm's version; Helm 4 finds the version of Kubernetes itself."""
     return {"helm.sh/helm/v4/internal/version.version": version}
 
 

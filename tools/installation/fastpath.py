@@ -34,7 +34,7 @@ ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
 PLAIN: Final = "registry.corp.example/team/app:1"
 STAYING: Final = "staying.example/app:1"
 UPPER_CASE: Final = "EU.wild.example/app:1"
-"""Approved, but not written in full."""
+"""The policies approve this image, but it is not written in full, so the webhook is called."""
 
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n"
 TIGHT: Final = HEAD + "  - staying.example\n  - mirror.example\n  - '*.wild.example'\n"
@@ -88,7 +88,7 @@ class Site:
             connection.close()
 
     def reviews(self) -> float:
-        """Return how many creates and updates were reviewed; the controller itself sends DELETE reviews."""
+        """Return the number of reviews of creates and updates. The controller sends DELETE reviews itself."""
         texts = [exchange((each.address, 8080), "GET", "/metrics") for each in self.product.servers()]
         return sum(float(count) for text in texts for count in REVIEWS.findall(text))
 

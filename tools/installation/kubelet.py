@@ -28,7 +28,7 @@ _TURN_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 
 DRAIN_SECONDS = 12
-"""5 s until the socket closes, then 3 s without a request. The rest is for slow machines."""
+"""A replica closes its socket after 5 s and ends after 3 s without a request. The rest is a reserve."""
 
 
 @dataclass
@@ -40,9 +40,9 @@ class Running:
     process: Popen[bytes]
     volumes: list[tuple[dict[str, Any], Path]]
     restarts: bool = True
-    """Whether its process is started again when it ends; the Pod of a Job is not."""
+    """Whether the process is started again when it ends. The process of a Job's Pod is not."""
     probed: bool = True
-    """Whether it has a readiness probe."""
+    """Whether the Pod has a readiness probe."""
     ready: bool | None = None
     stopping: bool = False
     exit_status: int | None = None
@@ -52,7 +52,7 @@ class Running:
 class Kubelet:
     """A context manager that follows the Pods of ``namespace``.
 
-    ``exits`` maps each Pod whose process was asked to stop to the exit status.
+    ``exits`` maps each Pod whose process got SIGTERM to its exit status.
     """
 
     plane: ControlPlane
@@ -91,7 +91,7 @@ class Kubelet:
         pod.process.wait()
 
     def hold(self, prefix: str) -> None:
-        """Start no process for Pods with this prefix until released, as if no image could be pulled."""
+        """Start no process for Pods with this prefix until they are released, as if an image were absent."""
         self._paused.add(prefix)
 
     def release(self, prefix: str) -> None:
@@ -164,7 +164,7 @@ class Kubelet:
         }
         process_name = f"pod-{name}"
         self.plane.kill(process_name)
-        self._give_time_to_end(name)
+        self._extend_termination(name)
         process = self.plane.popen(argv, name=process_name, env=environment)
         watched = [(volume, place) for volume, place, _ in mounted]
         restarts = document["spec"].get("restartPolicy", "Always") == "Always"
@@ -174,7 +174,10 @@ class Kubelet:
         )
 
     def _value(self, entry: dict[str, Any]) -> str:
-        """Return the value of an environment variable; the namespace is the only field that is known."""
+        """Return the value of an environment variable. The namespace is the only supported field.
+
+        Raises NotImplementedError for another field.
+        """
         if "valueFrom" not in entry:
             return str(entry.get("value", ""))
         path = entry["valueFrom"]["fieldRef"]["fieldPath"]
@@ -188,7 +191,7 @@ class Kubelet:
         phase = {"phase": "Failed" if status else "Succeeded"}
         self.plane.api("PATCH", f"/api/v1/namespaces/{self.namespace}/pods/{name}/status", {"status": phase})
 
-    def _give_time_to_end(self, name: str) -> None:
+    def _extend_termination(self, name: str) -> None:
         """Keep the Pod and its address until its process has drained, as a kubelet does."""
         metadata = {"annotations": {"controlplane/termination": f"{DRAIN_SECONDS}s"}}
         path = f"/api/v1/namespaces/{self.namespace}/pods/{name}"

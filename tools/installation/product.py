@@ -16,7 +16,7 @@ from tools.polling import wait_until
 
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = Path(__file__).parent / "manifests"
-"""Each overlay of ``k8s/overlays`` with a policy; it has the same name."""
+"""One overlay for each overlay in ``k8s/overlays``, with the same name and with a policy."""
 NAMESPACE = "gatekeeper-py"
 POLICY = "gatekeeper-py-policy"
 VALIDATING = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/image-validation-webhook"
@@ -40,7 +40,7 @@ class Installed:
         return self.plane.find(path)
 
     def wait_armed(self) -> None:
-        """Until the validating configuration exists and three replicas are ready."""
+        """Wait until the validating configuration exists and three replicas are ready."""
         wait_until(
             lambda: self.get(VALIDATING) and self.ready_replicas() == 3,
             seconds=SETTLE_SECONDS,
@@ -48,7 +48,7 @@ class Installed:
         )
 
     def wait_not_mutating(self) -> None:
-        """Until the controller has removed the mutating webhook, some seconds after the last toggle."""
+        """Wait until the controller has removed the mutating webhook, some seconds after the last toggle."""
         wait_until(
             lambda: self.get(MUTATING) is None, seconds=SETTLE_SECONDS, what="the mutating webhook removed"
         )
@@ -82,7 +82,7 @@ class Installed:
             self.wait_mutating()
 
     def wait_mutating(self) -> None:
-        """Until the controller says that the mutating webhook is active."""
+        """Wait until the controller reports that the mutating webhook is active."""
         name = "gatekeeper_py_control_mutation_active"
         wait_until(
             lambda: self.get(MUTATING) and any(self.metric(pod.address, name) for pod in self.controllers()),
@@ -116,7 +116,7 @@ class Installed:
 
     def controller_identity(self) -> Path:
         """Return a kubeconfig with the token of a Pod of the controller; it is valid as long as the Pod."""
-        # A change of its Deployment may just have stopped it.
+        # A change of the Deployment may have stopped the controller a moment ago.
         (first, *_) = wait_until(self.controllers, seconds=SETTLE_SECONDS, what="the controller running")
         pod = first.name.removeprefix("pod-")
         return self.plane.kubeconfig_for_service_account(self.namespace, "gatekeeper-py-controller", pod)

@@ -39,8 +39,8 @@ class Graph:
 class Stat:
     """The newest value, coloured by thresholds.
 
-    ``steps`` are pairs of a colour and the value from which it holds; the first value is ``None``. ``texts``
-    are shown in place of numbers. ``label`` shows the name of the series, from the query's legend.
+    ``steps`` are pairs of a colour and its lowest value; the first value is ``None``. ``texts`` replace
+    numbers. With ``label``, the panel shows the name of the series from the query's legend.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""What the dashboard shows: a row for each subject.
+"""The rows of the dashboard, one for each subject.
 
 Every metric here is compared with what a real server and controller expose, and every query runs on a real
 Prometheus: see tests/monitoring and tests/prometheus.

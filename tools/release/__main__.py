@@ -62,7 +62,7 @@ def release(source: Source, options: argparse.Namespace) -> list[Path]:
 
 
 def command(options: argparse.Namespace) -> list[str]:
-    """Return the command that builds the same release elsewhere: without what concerns only this machine."""
+    """Return the command that builds the same release elsewhere, without options of this machine."""
     arguments = [name for name in ("no_image", "local_base") if getattr(options, name)]
     return [
         *("make", "release", f"REPOSITORY={options.repository}"),
@@ -72,7 +72,7 @@ def command(options: argparse.Namespace) -> list[str]:
 
 
 def release_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line, and refuse what cannot be built. Raises ``ReleaseError``."""
+    """Parse the command line. Raises ``ReleaseError`` for options that cannot be built."""
     parser = argparse.ArgumentParser(prog="python -m tools.release", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="empty or new directory for the files")
     parser.add_argument("--base", help="base of the image, with its digest")

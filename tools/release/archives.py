@@ -28,7 +28,7 @@ def tar_of(folder: Path, names: Iterable[str], prefix: str, timestamp: int) -> b
 
 
 def gzipped(content: bytes, timestamp: int) -> bytes:
-    """Compress as gzip does, with the time stamp in the header."""
+    """Return the content compressed with gzip, with the time stamp in the header."""
     return gzip.compress(content, compresslevel=9, mtime=timestamp)
 
 

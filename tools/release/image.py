@@ -16,7 +16,7 @@ from tools.release.source import ReleaseError, Source
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """An image in a store; ``root`` is where its file system is mounted."""
+    """An image in a store. ``archive`` is its OCI archive, and ``root`` is where its files are mounted."""
 
     archive: bytes
     root: Path

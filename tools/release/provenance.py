@@ -1,7 +1,7 @@
 """The provenance statement, in the format of SLSA 1.0: which files were built from which inputs.
 
-Source of the format: https://slsa.dev/spec/v1.0/provenance. The statement is not signed: whoever publishes
-the release signs it (docs/release.md).
+Source of the format: https://slsa.dev/spec/v1.0/provenance. The statement is not signed here. The publisher
+of the release signs it (docs/release.md).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def statement(
                 },
                 "resolvedDependencies": materials,
             },
-            # The time of the commit: a time of the build would make every build different.
+            # This is the time of the commit, because the time of the build would make every build different.
             "runDetails": {
                 "builder": {"id": f"{repository}/make-release"},
                 "metadata": {"invocationId": f"{source.version}-{source.commit[:12]}", "startedOn": when},

@@ -1,4 +1,4 @@
-"""What is released: one commit, its version and its time."""
+"""The source of a release: one commit, its version and its time."""
 
 from __future__ import annotations
 

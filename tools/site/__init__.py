@@ -1,1 +1,1 @@
-"""The documentation site: what MkDocs is told beyond mkdocs.yml, and a browser that looks at the pages."""
+"""The documentation site: the hooks of MkDocs, and a browser that checks the pages."""

@@ -1,4 +1,4 @@
-"""Take a picture of pages of the built site, narrow and wide, light and dark: into .build/screenshots."""
+"""Take pictures of pages of the built site, narrow and wide, light and dark, in .build/screenshots."""
 
 from __future__ import annotations
 

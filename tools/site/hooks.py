@@ -1,4 +1,4 @@
-"""Hooks of MkDocs (see ``mkdocs.yml``): pages are also read on a code host, and must work in both places."""
+"""Hooks of MkDocs (see ``mkdocs.yml``). Users read the pages on a code host too, so both must work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = re.compile(r"`[^`]*`")
 
 
 def slug(title: str, separator: str) -> str:
-    """Return the anchor of a heading, as code hosts make it."""
+    """Return the anchor that code hosts give a heading."""
     return re.sub(r"[^\w -]", "", title.strip().lower()).replace(" ", separator)
 
 
@@ -38,7 +38,7 @@ def in_words(markdown: str, folder: Path) -> str:
 
 
 def unescaped(markdown: str) -> str:
-    """Write ``|`` for the escaped ``|`` in code in tables, which code hosts need and MkDocs would show."""
+    r"""Replace ``\|`` by ``|`` in code in tables. Code hosts need the backslash, but MkDocs would show it."""
 
     def code(span: re.Match[str]) -> str:
         return span[0].replace("\\|", "|")
@@ -48,7 +48,7 @@ def unescaped(markdown: str) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """Let headings have the same anchors as on a code host."""
+    """Give headings the same anchors as on a code host."""
     config.mdx_configs.setdefault("toc", {})["slugify"] = slug
     return config
 

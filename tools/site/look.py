@@ -1,4 +1,4 @@
-"""Look at a page of the site as a reader would: what overflows, what is too faint, what it loads."""
+"""Open a page of the site in a browser: find overflowing and faint text, requests and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOK: Final = (Path(__file__).parent / "look.js").read_text(encoding="utf-8")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one look at a page showed."""
+    """The findings on one page."""
 
     overflow: list[str]
     faint: list[str]
@@ -27,7 +27,7 @@ class Look:
     errors: list[str]
     """Exceptions of scripts, and failed requests."""
     picture: bytes
-    """PNG of the whole page; empty unless it was asked for."""
+    """PNG of the whole page; empty unless it was requested."""
 
 
 async def look(browser: Browser, url: str, *, width: int, scheme: Scheme, picture: bool = False) -> Look:

@@ -20,7 +20,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        # A browser that has seen enough leaves; a page that was not served whole shows in its own errors.
+        # A browser may close its connection early. A page that was not served completely has its own errors.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
