@@ -1,4 +1,4 @@
-"""The benchmarks' bodies are what they say: sizes, kinds, verdicts."""
+"""The bodies of the benchmarks have the intended sizes, kinds and verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rounds of turns: a difference is found though the machine's speed changes, and judged when enough count."""
+"""Compare cases in rounds: differences are found although the machine's speed changes.
+
+A verdict needs enough valid rounds.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ from benchmarks.churn.comparison import (
 )
 
 GOOD = {"none": 1.0, "enforce": 0.8, "enforce-two-calls": 0.5, "native": 0.96, "fast-path": 0.955}
-"""Creates/s over none with which every target is met."""
+"""Creates/s relative to the case ``none``, with which every target is met."""
 
 
 def rounds(count: int, shares: Mapping[str, float] = GOOD, *, busy: int = 0) -> list[Round]:
-    """Rounds of a machine that gets slower; other programs are busy in the first ``busy``."""
+    """Return rounds of a machine that gets slower. Other programs disturb the first ``busy`` rounds."""
     return [
         {
             name: Turn((1000.0 - 20 * number) * share, 1.5 + number / 10 + (1 - share), 0.1, 0.0)
@@ -52,7 +55,7 @@ def test_a_difference_is_found_despite_a_drift(share: float) -> None:
 
 
 def test_the_ranks_between_which_a_median_lies() -> None:
-    """For forty values, the 14th and the 28th: a table of the sign test has 14 and 27 for 95 per cent."""
+    """A table of the sign test has the 14th and the 27th of forty values for 95 %. This is one rank wider."""
     found = Comparison.of([float(value) for value in range(1, 41)])
 
     assert (found.median, found.low, found.high) == (20.5, 14.0, 28.0)
@@ -95,7 +98,7 @@ def test_a_target_without_its_cases_is_not_measured() -> None:
 
 
 def test_rounds_beside_other_programs_do_not_count() -> None:
-    """The busy rounds are those in which the fast path was slow."""
+    """In this test, the fast path was slow in the disturbed rounds only."""
     slow = rounds(2, GOOD | {"fast-path": 0.1}, busy=2)
     found = [*slow, *rounds(LEAST)]
 

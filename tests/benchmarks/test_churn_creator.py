@@ -1,4 +1,4 @@
-"""The program that sends Pods, against a small HTTPS server: what it sends, counts and checks."""
+"""The program that creates Pods: its requests, counts and checks, tested with a small HTTPS server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POD = b'{"kind":"Pod","spec":{"image":"mirror/a"}}'
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every request alike and keeps what it was sent."""
+    """A server that answers every request alike and keeps the bodies."""
 
     daemon_threads = True
     status, answer, warning = 201, POD, ""
@@ -74,7 +74,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def run(program: Path, server: Server, folder: Path, *flags: str) -> list[dict[str, Any]]:
-    """The events that the program prints."""
+    """Return the events that the program prints."""
     bodies = write_bodies(folder / "bodies", [{"number": number} for number in range(3)])
     done = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""The churn benchmark has no figures from a load in which something was wrong."""
+"""The churn benchmark refuses the figures of a load in which something was wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparing two load runs: what is worse, what is void, what cannot be compared."""
+"""Compare two load runs: figures that got worse, void cases, and runs that cannot be compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.compare import main
 
 
 def case(cost: float, p99: float = 1.0, *, loop: str = "open", void: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A case of which only what is compared is there. ``cost`` in µs, ``p99`` in ms."""
+    """Return a case with only the compared figures. ``cost`` is in µs, ``p99`` in ms."""
     figures = {name: {"median": value} for name, value in {"cpu_us": cost, "p99_ms": p99}.items()}
     return {"figures": figures, "loop": loop, "void": list(void)}
 

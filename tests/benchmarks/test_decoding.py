@@ -1,4 +1,4 @@
-"""The benchmark of the typed decode: what it measures is decoded so, and its targets are judged."""
+"""The benchmark of the typed decode: its bodies get the typed decode, and missed targets are reported."""
 
 from __future__ import annotations
 

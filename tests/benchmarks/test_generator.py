@@ -1,4 +1,4 @@
-"""The load generator against servers of a test: it finds what is wrong, counts what fails, ends when told."""
+"""The load generator finds wrong answers, counts failures and ends at an interrupt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def allowed(review: dict[str, Any], **more: Any) -> tuple[int, dict[str, str], A
 
 
 class Webhook:
-    """Answers plain HTTP with what a function makes of each review."""
+    """An HTTP server that answers each review with the result of a function."""
 
     def __init__(self, answer: Answer) -> None:
         self.reviews: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ class Webhook:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # an answer in one piece
+            wbufsize = -1  # sends each answer in one piece
 
             def do_POST(self) -> None:
                 review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -50,7 +50,7 @@ class Webhook:
                 self.wfile.write(body)
 
             def log_message(self, *arguments: object) -> None:
-                """Keep quiet."""
+                """Do not log requests."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
@@ -125,7 +125,7 @@ def test_a_closed_loop_keeps_its_connections(
     webhook = webhooks(allowed)
     result = generate({**plan, "mode": "closed", "targets": [webhook.address]})
     assert result["dials"] == 4
-    # One may be sent as the interval ends, and is not counted then.
+    # Each connection may have a request under way when the interval ends. It does not count.
     assert 0 < result["ok"] == result["sent"] <= len(webhook.reviews) <= result["sent"] + 4
 
 
@@ -184,7 +184,7 @@ def test_an_answer_of_a_superseded_policy_is_wrong(
         revision = "old" if count < 20 or count == 50 else "new"
         return allowed(review, auditAnnotations={"policy": revision})
 
-    # One connection, so the answers come in the order of the requests.
+    # There is only one connection, so the answers come in the order of the requests.
     closed = {**plan, "mode": "closed", "connections": 1, "targets": [webhooks(answer).address]}
     result = generate({**closed, "check_revisions": True})
     assert (result["revisions"], result["stale"], result["wrong"]) == (2, 1, 1)

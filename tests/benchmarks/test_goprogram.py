@@ -1,4 +1,4 @@
-"""Go programs are compiled when what goes into them is new, and kept."""
+"""Go programs are compiled when their inputs change, and kept otherwise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ needs_go = pytest.mark.skipif(goprogram.lacking() is not None, reason="Go progra
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # What is compiled once does not slow down the test; what the hash covers has a folder of its own.
+    # Go's own cache is shared, so that the test is fast. The compiled programs have a separate folder.
     cached = goprogram.run_go(tmp_path, "env", "GOCACHE").strip() if goprogram.lacking() is None else ""
     monkeypatch.setenv("GOCACHE", cached)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

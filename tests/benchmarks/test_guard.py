@@ -1,4 +1,4 @@
-"""The guard on the hot path: its counts are reproducible, and it reports additional work."""
+"""The guard of the hot path: its counts are reproducible, and it reports additional work."""
 
 from __future__ import annotations
 

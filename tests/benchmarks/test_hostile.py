@@ -1,4 +1,4 @@
-"""The hostile bodies of S13 get the answers that the scenario expects, and a wrong answer is noticed."""
+"""The hostile bodies of S13 get the answers that the scenario expects, and a wrong answer is reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POLICY: Final = parse_policy(policy_text(10)).at(datetime(2026, 1, 1, tzinfo=UTC
 
 
 def answer_to(body: bytes) -> tuple[int, bytes]:
-    """Return the webhook's answer, without a socket."""
+    """Return the webhook's answer. The request does not go over a socket."""
     try:
         request = parse(parse_json(body))
     except Refusal as refusal:

@@ -1,4 +1,4 @@
-"""The registry of S14 behaves as its services say, and differences are taken from the rounds that count."""
+"""The services of the registry of S14 behave as intended, and differences use the valid rounds only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def registry(certificate: Certificate) -> Iterator[ScriptedRegistry]:
 def ask(
     registry: ScriptedRegistry, certificate: Certificate, service: str, path: str, *, seconds: float = 20.0
 ) -> tuple[int, str | None]:
-    """The status and the digest that HEAD of a manifest is answered with."""
+    """Send HEAD for a manifest, and return the status and the digest of the answer."""
     context = ssl.create_default_context(cafile=certificate.ca)
     connection = http.client.HTTPSConnection(registry.named(service), timeout=seconds, context=context)
     try:

@@ -1,4 +1,4 @@
-"""The servers that benchmarks compare with, as far as they need no build."""
+"""The servers that the benchmarks compare with. These tests build none of them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def policy() -> CompiledPolicy:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, so that nothing built earlier is found."""
+    """Return an empty cache, which has no earlier builds."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
 
 
 def answer(**response: Any) -> bytes:
-    """An answer that allows ``CASE``, but for these fields; None leaves one out."""
+    """Return an answer that allows ``CASE``, with these fields changed; ``None`` leaves a field out."""
     fields = {"uid": CASE.uid, "allowed": True, **response}
     review = {
         "apiVersion": "admission.k8s.io/v1",
@@ -73,7 +73,7 @@ class TestCorpus:
 
 
 class TestProblem:
-    """Answers that are accepted or refused; CASE is allowed."""
+    """Good and bad answers to ``CASE``, which must be allowed."""
 
     def test_a_good_answer_has_no_problem(self) -> None:
         assert corpus.problem(CASE, 200, answer()) is None

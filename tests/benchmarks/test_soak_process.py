@@ -18,7 +18,7 @@ HALF: Final = (
     b"POST /validate-image HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 10\r\n\r\n"
 )
-"""A request without its body."""
+"""The head of a request whose body does not follow."""
 
 
 def test_connections_count_as_files_and_requests_as_tasks_and_none_is_left(
@@ -32,7 +32,10 @@ def test_connections_count_as_files_and_requests_as_tasks_and_none_is_left(
         return certificate.trust().wrap_socket(plain, server_hostname="localhost")
 
     def holds(connections: int) -> bool:
-        """Whether it holds so many, but for those that asked for this and may not have ended yet."""
+        """Return whether the server has this many connections, and as many files more than before.
+
+        Connections that scrape these figures may still be open, so the number of files has a tolerance.
+        """
         held = server.held()
         return held.connections == connections and abs(held.files - before.files - connections) <= SLACK
 

@@ -1,4 +1,4 @@
-"""The slope that a soak is judged by: sure when it is sure, and not fooled by what merely wanders."""
+"""The trend of a soak: its interval is reliable, even for values that wander without growth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_leak_is_found_despite_noise() -> None:
 
 
 def test_the_interval_contains_the_slope_as_often_as_its_confidence() -> None:
-    """95 %: also where each value is near the one before, which would fool the textbook formula."""
+    """The confidence is 95 %, even for correlated values, for which the textbook formula is wrong."""
     source = random.Random(2)
     missed = 0
     for _ in range(300):

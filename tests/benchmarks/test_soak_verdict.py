@@ -1,4 +1,4 @@
-"""A soak that went wrong in any one way fails, and says in which."""
+"""A soak fails for each single problem, and its report names the problem."""
 
 from __future__ import annotations
 

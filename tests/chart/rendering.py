@@ -1,4 +1,4 @@
-"""Renders the chart with Helm 3 and 4, and the kustomize overlays with kubectl."""
+"""Render the chart with Helm 3 and 4, and the kustomize overlays with kubectl."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLICY: Final = (
 )
 
 Objects = dict[tuple[str, str, str], dict[str, Any]]
-"""By kind, namespace and name."""
+"""Kubernetes objects by kind, namespace and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Helm:
     def run(
         self, *arguments: str, values: Mapping[str, Any] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run Helm. ``values``, if there are any, are passed as a values file."""
+        """Run Helm. If ``values`` are given, Helm reads them from a values file."""
         with tempfile.TemporaryDirectory() as home:
             file = Path(home) / "values.json"
             file.write_text(json.dumps(values), encoding="utf-8")
@@ -51,7 +51,7 @@ class Helm:
             )
 
     def template(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-        """Return what the chart renders to; a release and a namespace of the usual names."""
+        """Return the rendered chart; the release and its namespace are ``gatekeeper-py`` by default."""
         release = arguments or ("gatekeeper-py", "--namespace=gatekeeper-py")
         done = self.run("template", release[0], str(CHART), *release[1:], values=values)
         assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def kustomize(folder: Path) -> Objects:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice."""
+    """A loader that refuses a mapping with a duplicate key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         keys = [key.value for key, _ in node.value]
@@ -92,7 +92,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def by_name(text: str) -> Objects:
-    """Return the objects of a stream of documents. Two of one name fail."""
+    """Return the objects of a stream of documents. Raises AssertionError for a duplicate name."""
     found: Objects = {}
     for each in yaml.load_all(text, _Loader):
         if each is None:

@@ -1,4 +1,4 @@
-"""The kustomize components: what they add, and that their identity fits what the command does."""
+"""The kustomize components add the right objects, and their identity has the rights of the command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "gatekeeper-py-reports"
 
 @pytest.fixture
 def rendered(tmp_path: Path) -> Objects:
-    """The overlay ``enforce`` with both components."""
+    """Return the objects of the overlay ``enforce`` with both components."""
     k8s = os.path.relpath(ROOT / "k8s", tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
@@ -64,7 +64,7 @@ def test_the_command_accepts_the_arguments_and_the_pod_is_restricted(rendered: O
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     name, *arguments = container["args"]
-    # Below its parent, as on the command line: click remembers the names of the help option.
+    # The context has the same parent as on the command line, which sets the names of the help option.
     parent = click.Context(cli, **cli.context_settings)
     parsed = audit.make_context(name, arguments, parent=parent).params
     assert (parsed["every"], parsed["report"], parsed["events"]) == (600.0, "auto", True)

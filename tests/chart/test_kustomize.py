@@ -20,7 +20,7 @@ from tools.installation.product import OVERLAYS as INSTALLED
 
 OVERLAYS = ROOT / "k8s/overlays"
 
-# Helm's own labels, which say which release an object belongs to.
+# Helm adds these labels, which name the release of an object.
 RELEASE_LABELS = {
     "app.kubernetes.io/instance",
     "app.kubernetes.io/managed-by",
@@ -37,7 +37,7 @@ def policy_of(objects: Objects) -> str:
 
 
 def comparable(objects: Objects) -> dict[str, Any]:
-    """Return the objects without what is meant to differ: release labels, hooks, and how text is written."""
+    """Return the objects without intended differences: release labels, hooks, and the format of YAML text."""
     found = {}
     for key, original in objects.items():
         each = copy.deepcopy(original)
@@ -48,7 +48,7 @@ def comparable(objects: Objects) -> dict[str, Any]:
         metadata["labels"] = {k: v for k, v in labels.items() if k not in RELEASE_LABELS}
         if each["kind"] == "Deployment":
             for container in each["spec"]["template"]["spec"]["containers"]:
-                # What the API server fills in for a tag other than latest.
+                # The API server sets this default for a tag other than latest.
                 container.setdefault("imagePullPolicy", "IfNotPresent")
         if each["kind"] == "ConfigMap" and "webhooks.yaml" in each["data"]:
             each["data"] = {"webhooks.yaml": yaml.safe_load(each["data"]["webhooks.yaml"])}
@@ -141,7 +141,7 @@ def test_with_cert_manager_the_webhooks_are_those_that_the_controller_would_writ
 
 
 def sorted_labels(webhook: Any) -> dict[str, Any]:
-    """Return a webhook with the terms of its selector in the order in which Helm goes through a mapping."""
+    """Return a webhook with its selector's terms in alphabetical order, as Helm renders a mapping."""
     copied: dict[str, Any] = json.loads(json.dumps(webhook))
     first, *others = copied["namespaceSelector"]["matchExpressions"]
     copied["namespaceSelector"]["matchExpressions"] = [first, *sorted(others, key=lambda term: term["key"])]
@@ -149,7 +149,7 @@ def sorted_labels(webhook: Any) -> dict[str, Any]:
 
 
 def write_kustomization(folder: Path, **fields: Any) -> Path:
-    """Write a kustomization like an administrator's over the overlay ``enforce``."""
+    """Write a kustomization over the overlay ``enforce``, as an administrator would."""
     resources = [os.path.relpath(INSTALLED / "enforce", folder)]
     (folder / "kustomization.yaml").write_text(json.dumps({"resources": resources, **fields}))
     return folder
@@ -272,7 +272,7 @@ def test_the_alerts_on_certificates_fire_only_after_the_time_of_their_renewal(
 
 @pytest.mark.parametrize("renew_before", ["1h", "1h08m", "3h", "12h", "720h"])
 def test_the_alerts_on_certificates_leave_time_to_act(helm: Helm, renew_before: str) -> None:
-    """A quarter of the time at most passes between the threshold and the page."""
+    """At most a quarter of the remaining time passes between the threshold and the alert."""
     certificates = {"enabled": True, "renewBefore": renew_before}
     found = rendered_alerts(helm, certManager=certificates)
     for name in ("GatekeeperPyCertificateExpiresSoon", "GatekeeperPyCertificateExpires"):
@@ -296,13 +296,13 @@ def test_with_cert_manager_the_webhooks_are_registered_only_when_armed(helm: Hel
 
 
 def wave(each: dict[str, Any]) -> int:
-    """Return the wave in which Argo CD applies an object; it waits until those of lower waves are healthy."""
+    """Return the wave in which Argo CD applies an object, once the objects of lower waves are healthy."""
     return int((each["metadata"].get("annotations") or {}).get("argocd.argoproj.io/sync-wave", 0))
 
 
 @pytest.mark.parametrize("overlay", sorted(path.name for path in OVERLAYS.iterdir()))
 def test_no_overlay_registers_a_webhook_before_a_server_is_ready(overlay: str) -> None:
-    """The controller registers them; without one, it is a step of its own."""
+    """The controller registers the webhooks. Without a controller, an administrator does so later."""
     objects = kustomize(OVERLAYS / overlay).values()
     assert not [each for each in objects if each["kind"].endswith("WebhookConfiguration")]
     assert {wave(each) for each in objects} == {0}

@@ -1,4 +1,4 @@
-"""The chart passes lint, renders the same with Helm 3 and 4, and refuses what cannot work."""
+"""The chart passes lint, renders the same objects with Helm 3 and 4, and refuses values that cannot work."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_names_that_yaml_reads_as_something_else_stay_text(helm: Helm, path: Pat
 
 
 def types_of(value: Any) -> Any:
-    """Replace each text, number, boolean and null by its type."""
+    """Return the value with each text, number, boolean and null replaced by its type."""
     if isinstance(value, dict):
         return {key: types_of(each) for key, each in value.items()}
     if isinstance(value, list):

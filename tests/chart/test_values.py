@@ -1,4 +1,4 @@
-"""Values: the schema names the path of a wrong one, each has an effect, and each is documented."""
+"""The values of the chart: a refusal names the path, and each value has an effect and is documented."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES = [each.path for each in chart.values()]
 
 CERT_MANAGER = {"certManager": {"enabled": True}}
 NOT_OURS = {"global", "enabled"}
-"""What a parent chart may pass, in the schema only."""
+"""Values that a parent chart may pass. Only the schema has them."""
 
 
 def default(path: str) -> Any:
@@ -31,7 +31,7 @@ def default(path: str) -> Any:
 
 
 def groups(values: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Yield the path of every mapping whose keys the chart names itself; the whole is the empty path."""
+    """Yield the path of every mapping whose keys the chart defines; the path of the root is empty."""
     yield path
     for key, value in values.items():
         inner = f"{path}.{key}" if path else key
@@ -39,7 +39,7 @@ def groups(values: dict[str, Any], path: str = "") -> Iterator[str]:
             yield from groups(value, inner)
 
 
-# For each value: another one that the rendering must show, and what else must be set for that.
+# For each value: another value that must change the rendering, and the other values that this needs.
 EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "image.repository": ("registry.corp.example/x", {}),
     "image.tag": ("9.9", {}),

@@ -1,4 +1,4 @@
-"""The wheel and the source distribution that `make package` built."""
+"""Find the wheel and the source distribution that ``make package`` built."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ UV = ROOT / ".uv" / "bin" / "uv"
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command far from the checkout; what it prints is part of the error when it fails."""
+    """Run a command outside the checkout. The error of a failed command includes its output."""
     left_out = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON"}
     inherited = {name: value for name, value in os.environ.items() if name not in left_out}
     done = subprocess.run(

@@ -46,7 +46,7 @@ def test_the_wheel_holds_the_package_alone(wheel: Path, modules: set[str]) -> No
 def test_the_source_distribution_holds_what_the_wheel_is_built_from(sdist: Path, modules: set[str]) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    # Hatch adds .gitignore, so that a build from here leaves out the same files.
+    # Hatch adds .gitignore, so that a build from the source distribution leaves out the same files.
     others = {"pyproject.toml", "PKG-INFO", ".gitignore", "README.md", "LICENSE", "CHANGELOG.md"}
     assert names == modules | others | {"docs/command-line.md"}
 

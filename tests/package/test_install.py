@@ -1,4 +1,4 @@
-"""The built wheel, installed the three documented ways and for each supported Python, does its work."""
+"""The built wheel works after each documented way of installation and with each supported Python."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def interpreter(version: str) -> Path:
 def environment(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path
 ) -> Path:
-    """The programs of a new virtual environment with the wheel, installed by pip."""
+    """Return the folder of the programs of a new virtual environment into which pip installed the wheel."""
     directory = tmp_path_factory.mktemp("environment")
     run(interpreter(request.param), "-m", "venv", directory)
     programs = directory / "bin"
@@ -62,7 +62,7 @@ def environment(
 def test_pip_installs_it_for_each_python(environment: Path, tmp_path: Path) -> None:
     check_commands((environment / "gatekeeper-py",), tmp_path)
     check_commands((environment / "python", "-m", "gatekeeper_py"), tmp_path)
-    # With the installed package, and not with the checkout.
+    # The program imports the installed package and not the checkout.
     where = "import gatekeeper_py; print(gatekeeper_py.__file__)"
     assert str(environment.parent) in run(environment / "python", "-c", where).stdout
 

@@ -1,4 +1,4 @@
-"""The files of a release: the same ones each time, each with its checksum, all of them in the provenance."""
+"""The files of a release are reproducible, have checksums and are all listed in the provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.release.source import Source
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two releases of this working copy, without the image."""
+    """Build two releases of this working copy, without the image."""
     source = Source.of(ROOT, allow_changes=True)
     made = [tmp_path_factory.mktemp("release") for _ in range(2)]
     for folder in made:

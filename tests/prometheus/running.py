@@ -1,4 +1,4 @@
-"""A real Prometheus as a process."""
+"""Run a real Prometheus as a process."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Any, Final
 import yaml
 
 Jobs = Mapping[str, Sequence[tuple[str, Mapping[str, str]]]]
-"""Targets by job: HOST:PORT and the labels that the scrape adds."""
+"""Targets by job. A target is HOST:PORT and the labels that the scrape adds."""
 
 DEADLINE_SECONDS: Final = 60.0
 
 
 class Prometheus:
-    """Scrapes targets each second, and answers queries."""
+    """A Prometheus that scrapes its targets each second and answers queries."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Return the data of an API path. Raises for a query that fails."""
+        """Return the data of an API path. Raises AssertionError or HTTPError for a query that fails."""
         query = urllib.parse.urlencode(parameters)
         with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=30) as response:
             answer = json.load(response)
@@ -37,12 +37,12 @@ class Prometheus:
         return answer["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the result of an expression now."""
+        """Return the current result of an expression."""
         found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
         return found
 
     def firing(self) -> set[str]:
-        """Return the names of the alerts that fire."""
+        """Return the names of the firing alerts."""
         found = self.get("alerts")["alerts"]
         return {each["labels"]["alertname"] for each in found if each["state"] == "firing"}
 
@@ -62,7 +62,7 @@ def start_prometheus(
     scheme: str = "http",
     job_settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Prometheus]:
-    """Start Prometheus; it ends with the context.
+    """Start Prometheus, and end it when the context closes.
 
     ``job_settings`` are added to the section of a job.
     """

@@ -1,4 +1,4 @@
-"""Every query of the dashboard and the rules, on a real Prometheus that scrapes a real server under load."""
+"""Run every query of the dashboard and the rules on a real Prometheus that scrapes a server under load."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from scraped import start_controller
 from server import Server, ask
 
 API_SERVER: Final = (ROOT / "tests/data/monitoring/apiserver-metrics.txt").read_bytes()
-"""What an API server exposes; tests/e2e compares the names with a real one."""
+"""Recorded metrics of an API server. A test in tests/e2e compares the names with a real one."""
 
 LOAD_SECONDS: Final = 12.0
-"""Some scrapes, so that rates exist."""
+"""Duration of the load. Rates need several scrapes."""
 
 FAULTS: Final = {
     "GatekeeperPyNotArmed",  # the controller cannot reach its API server
@@ -40,12 +40,12 @@ class _ApiServerMetrics(http.server.BaseHTTPRequestHandler):
         self.wfile.write(API_SERVER)
 
     def log_message(self, *_: Any) -> None:
-        """Stay quiet."""
+        """Do not log requests."""
 
 
 @pytest.fixture(scope="module")
 def api_server() -> Iterator[str]:
-    """Where the recorded metrics of an API server are served."""
+    """Serve the recorded metrics of an API server, and yield HOST:PORT."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _ApiServerMetrics) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -78,7 +78,7 @@ def reviews(registry: str) -> list[tuple[str, Any]]:
 
 
 def load(server: Server, registry: str, end: threading.Event) -> None:
-    """Send reviews on one connection until ``end``, about 100 a second."""
+    """Send about 100 reviews a second on one connection until ``end`` is set."""
     connection = server.connect()
     requests = cycle(reviews(registry))
     while not end.wait(0.01):
@@ -89,7 +89,7 @@ def load(server: Server, registry: str, end: threading.Event) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory, api_server: str) -> Iterator[Prometheus]:
-    """A Prometheus that has scraped a server under load, a controller and an API server for some seconds."""
+    """Yield a Prometheus that has scraped a server under load, a controller and an API server."""
     directory = tmp_path_factory.mktemp("prometheus")
     registry = f"127.0.0.1:{closed_port()}"
     more = (
@@ -119,7 +119,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, api_server: str) -> Ite
                 ],
                 "apiserver": [(api_server, {})],
             }
-            # Seconds in place of minutes: the test must not wait for hours.
+            # The alerts fire after seconds instead of minutes, so that the test need not wait.
             quick = [
                 {**group, "rules": [{**rule, "for": "2s"} for rule in group["rules"]]} for group in groups()
             ]
@@ -172,5 +172,5 @@ def test_alerts_fire_for_the_faults_that_exist(prometheus: Prometheus) -> None:
 
 
 def test_a_query_for_a_missing_series_returns_nothing(prometheus: Prometheus) -> None:
-    """Otherwise the tests above would prove nothing."""
+    """If it returned something, the tests above would prove nothing."""
     assert prometheus.query("gatekeeper_py_old_total") == []

@@ -1,4 +1,4 @@
-"""Every alert, on timelines, by promtool: it fires, stays silent, and recovers."""
+"""Every alert fires, stays silent and recovers on its timelines. promtool evaluates them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus.timelines import TIMELINES, Timeline
 
 
 def promtool(*arguments: str, directory: Path) -> str:
-    """Run promtool; return what it wrote if it failed, else an empty text."""
+    """Run promtool. Return its output if it fails, and an empty text otherwise."""
     done = subprocess.run(
         ["promtool", *arguments], cwd=directory, capture_output=True, text=True, check=False
     )
@@ -24,14 +24,14 @@ def promtool(*arguments: str, directory: Path) -> str:
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """The rules in the form that Prometheus reads."""
+    """Write the rules in the format of Prometheus, and return the path of the file."""
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"groups": groups()}))
     return path
 
 
 def expected(timeline: Timeline) -> list[dict[str, Any]]:
-    """Return what promtool must find when the alert first fires, and at each silent minute."""
+    """Return the alerts that promtool must find at the first minute of firing and at each silent minute."""
     rule = alerts()[timeline.alert]
     firing = {
         "exp_labels": {**timeline.labels, **rule["labels"]},
@@ -45,7 +45,7 @@ def expected(timeline: Timeline) -> list[dict[str, Any]]:
 
 
 def promtool_test(timeline: Timeline) -> dict[str, Any]:
-    """Return promtool's test of a timeline."""
+    """Return the promtool test for a timeline."""
     still_firing = [
         {
             "expr": f'count(ALERTS{{alertname="{timeline.alert}",alertstate="firing"}})',
@@ -64,7 +64,7 @@ def promtool_test(timeline: Timeline) -> dict[str, Any]:
 
 
 def run(timelines: Sequence[Timeline], rules: Path) -> str:
-    """Run promtool on some timelines; return what is not as expected."""
+    """Run promtool on some timelines, and return the differences from the expectation."""
     document = {
         "rule_files": [rules.name],
         "evaluation_interval": "1m",
@@ -104,7 +104,7 @@ def test_an_alert_on_a_counter_fires_at_the_first_event(alert: str) -> None:
 
 
 def test_a_wrong_expectation_fails(rules: Path) -> None:
-    """Otherwise the tests above would prove nothing."""
+    """If it passed, the tests above would prove nothing."""
     timeline = next(each for each in TIMELINES if each.fires)
     silent = Timeline(
         alert=timeline.alert, name="never", series=timeline.series, silent=[*timeline.fires, *timeline.silent]

@@ -1,4 +1,4 @@
-"""The dashboard, checked by the compiler against the types that Grafana publishes."""
+"""The TypeScript compiler checks the dashboard against the types that Grafana publishes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = ROOT / "tools" / "monitoring" / "grafana"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the compiler and the types, by the locked versions."""
+    """Return a directory with the locked versions of the compiler and the types."""
     directory = tmp_path_factory.mktemp("grafana")
     for path in SOURCE.iterdir():
         if path.is_file():
@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compiled(document: dict[str, Any], project: Path) -> str:
-    """Return what the compiler objects to; an empty text if nothing."""
+    """Return the errors of the compiler; an empty text if there are none."""
     (project / "dashboard.ts").write_text(
         'import type { PlainDashboard } from "./plain";\n'
         f"export const dashboard: PlainDashboard = {json.dumps(document, indent=2)};\n"

@@ -1,9 +1,9 @@
 """Timelines on which the alerts are tested: the series, and when each alert fires.
 
-Times are minutes from the Unix epoch, at which the clock of promtool starts. In the values, ``0x10`` is a
+Times are minutes since the Unix epoch, at which the clock of promtool starts. In the values, ``0x10`` is a
 sample of 0 and ten more, one each minute; ``_x10`` is ten minutes without one; ``stale`` ends a series.
-Every alert has a timeline on which it fires and recovers, and one on which it stays silent. Those on counters
-fire at the first event.
+Every alert has a timeline on which it fires and recovers, and one on which it stays silent. An alert on a
+counter fires at the first event.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import yaml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """What one alert does on some series.
+    """The expected states of one alert on some series.
 
-    ``labels`` and ``description`` are what people see at the first minute of ``fires``.
+    ``silent`` and ``fires`` are minutes. ``labels`` and ``description`` are those of the alert at the first
+    minute of ``fires``.
     """
 
     alert: str

@@ -1,4 +1,4 @@
-"""Floors for dependencies: what is too old or was never looked at does not pass."""
+"""Floors for dependencies: a version that is too old and a dependency that is not listed are refused."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_this_projects_lock_passes() -> None:
 
 
 def test_the_floors_that_the_project_states_are_no_lower_than_these() -> None:
-    """A lower bound in pyproject.toml is what a user's own resolution may choose."""
+    """The resolver of a user may choose the lower bound in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     stated = dict(requirement.split(">=") for requirement in project["dependencies"])
     table = tomllib.loads((ROOT / "tools" / "advisories" / "floors.toml").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Plane:
-    """Records the processes that are started."""
+    """A control plane that records the started processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""The binaries are built once, whole or not at all; with a compiler that only pretends."""
+"""The binaries are built once, completely or not at all. A script replaces the compiler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tools.distribution import build as distribution
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "tools.controlplane"]
 
-# Answers `go env`, and for `go build -o OUTPUT PACKAGE…` writes what Go would; counts its builds.
+# This script answers `go env`. For `go build -o OUTPUT PACKAGE…` it writes a file for each package, as Go
+# does, and counts the builds.
 GO = """#!/bin/sh
 if [ "$1" = env ]; then printf 'go1.26.0\\nlinux\\namd64\\n'; exit; fi
 echo build >> "$GO_BUILDS"
@@ -34,7 +35,7 @@ done
 
 @dataclass
 class Machine:
-    """A user's machine: a home, a compiler on PATH, and the script run there."""
+    """A user's machine with a home directory and a compiler on PATH, on which the build command runs."""
 
     home: Path
     variables: dict[str, str]
@@ -51,7 +52,7 @@ class Machine:
 
     @property
     def builds(self) -> int:
-        """How many times the compiler was asked to build: once for each product, when all is well."""
+        """Return the number of runs of the compiler: one for each product if all builds succeed."""
         counted = Path(self.variables["GO_BUILDS"])
         return len(counted.read_text(encoding="utf-8").splitlines()) if counted.exists() else 0
 

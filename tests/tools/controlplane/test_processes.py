@@ -1,4 +1,4 @@
-"""Processes are named, logged, measured, and never outlive whoever started them."""
+"""Processes have names and logs, can be measured, and never outlive the process that started them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def alive(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     except FileNotFoundError:
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; whoever adopted it has not looked
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended, and its parent has not waited yet
 
 
 def test_the_log_holds_the_output_of_a_process_across_restarts(processes: Processes) -> None:
@@ -76,11 +76,11 @@ def test_a_killed_process_is_gone_when_kill_returns(processes: Processes) -> Non
 
 
 def test_a_process_outlives_the_thread_that_started_it(processes: Processes) -> None:
-    asking = threading.Thread(target=processes.start, args=("sleeper", FOREVER))
-    asking.start()
-    asking.join()
+    starter = threading.Thread(target=processes.start, args=("sleeper", FOREVER))
+    starter.start()
+    starter.join()
 
-    # The kernel would have killed it by the time another process has come and gone.
+    # If the kernel killed the process with its thread, it would be gone before another process has run.
     processes.start("other", ["true"]).wait()
     assert processes.running("sleeper")
 

@@ -1,4 +1,4 @@
-"""Archives of a release depend on nothing but their content and one time."""
+"""The archives of a release depend only on their content and one time stamp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provenance describes this project's own build, not one of another type."""
+"""The provenance has the build type of this project."""
 
 from __future__ import annotations
 
