@@ -482,7 +482,10 @@ NAMESPACES = "/api/v1/namespaces"
 
 @pytest.fixture
 def live(audit: Audit, cluster: FakeCluster) -> Callable[..., Result]:
-    """Audits by the ConfigMap of an installation in the namespace ``platform``; each Pod has one image."""
+    """Return a function that audits with the ConfigMap of an installation in the namespace ``platform``.
+
+    Each Pod in the cluster has one image.
+    """
     cluster.lists["/apis/apps/v1/deployments"].clear()
     cluster.lists[PODS].clear()
     for name in ("calico", "platform", "shop", "team"):
@@ -494,7 +497,7 @@ def live(audit: Audit, cluster: FakeCluster) -> Callable[..., Result]:
 
 
 def rejected_in(result: Result) -> list[str]:
-    """The namespaces of what is rejected, after a run with ``--format json``."""
+    """Return the namespaces of the rejected images from the output of ``--format json``."""
     return [
         each["namespace"]
         for image in json.loads(result.out)["images"]
@@ -597,7 +600,7 @@ def test_unknown_exemptions_are_reported(
     scripted: dict[str, str],
     note: str,
 ) -> None:
-    """The audit lists too much, which nobody must take for complete knowledge."""
+    """The audit lists too many images, and a note says that some exemptions are unknown."""
     cluster.documents[SETTINGS_IN] = {"data": settings}
     for path, message in scripted.items():
         cluster.script[path].append(status(403, message))

@@ -14,8 +14,8 @@ from manypods import ManyPods, measured
 FEW: Final = 500
 
 MORE_KIB_PER_POD: Final = 1.3
-"""The audit keeps two places for each Pod, which take 0.3 KiB. The JSON of a Pod has 3 KiB, and its
-Python objects take over 20 KiB."""
+"""Maximum growth. The audit keeps two references for each Pod, which take 0.3 KiB. If it kept the JSON of a
+Pod, that would take 3 KiB, and the Python objects over 20 KiB."""
 
 
 def audited(count: int, style: str, directory: Path) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Commands that contact no registry judge images by their names, whatever the policy looks up."""
+"""Commands that contact no registry decide by the names of images, even if the policy needs look-ups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from commanding import Command, Write
 from fakecluster import FakeCluster
 
 NOWHERE = "127.0.0.1:1"
-"""Nothing listens on this port, so a look-up would fail."""
+"""An address on which nothing listens, so a look-up would fail."""
 
 IMAGE = f"{NOWHERE}/app:1"
 STRICT = "verify: true, onMissing: deny, onError: deny"

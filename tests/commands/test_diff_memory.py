@@ -15,7 +15,8 @@ from manypods import ManyPods, a_pod, measured
 FEW: Final = 500
 
 MORE_KIB_PER_POD: Final = 1.5
-"""The diff keeps one entry for each Pod whose image changes. A saved audit is read completely."""
+"""Maximum growth. The diff keeps one entry for each Pod with a changed decision, and reads a saved audit
+completely."""
 
 Prepare = Callable[[Path, int], list[Any]]
 

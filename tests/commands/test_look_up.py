@@ -21,7 +21,10 @@ DIGEST = "sha256:" + "7c" * 32
 
 @dataclass
 class Registry:
-    """Has the tag ``good`` of every repository, fails for ``broken``, and requires ``credentials`` if set."""
+    """A registry with the tag ``good`` of every repository. It fails for ``broken``.
+
+    It requires ``credentials`` if they are set.
+    """
 
     host: str = ""
     queried: list[str] = field(default_factory=list)
@@ -228,7 +231,7 @@ def test_bad_usage_is_exit_2(command: Command, write: Write, arguments: tuple[st
 def test_a_low_rate_slows_a_command_but_fails_no_look_up(
     command: Command, write: Write, registry: Registry, tmp_path: Path
 ) -> None:
-    """Each image takes three requests: HEAD, HEAD with the password, and GET."""
+    """Each image needs three requests: HEAD, HEAD with the password, and GET."""
     registry.credentials = "alice:secret"
     folder = tmp_path / "config"
     folder.mkdir()

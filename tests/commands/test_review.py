@@ -1,4 +1,4 @@
-"""``review``: manifests judged offline with the rules of the webhooks."""
+"""``review`` decides on manifests offline with the rules of the webhooks."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_stdin_is_read(command: Command, write: Write) -> None:
 
 @pytest.mark.parametrize("arguments", [("-", "-"), ("-", "a", "-"), ("policy", "-", "-")])
 def test_stdin_cannot_be_two_things(command: Command, arguments: tuple[str, ...]) -> None:
-    """The second use would be empty, and empty input would pass."""
+    """The second use of stdin would be empty, and an empty input would pass."""
     done = command("review", *arguments, stdin=ENFORCE)
     assert (done.code, done.out) == (2, "")
     assert "stdin" in done.err
@@ -488,7 +488,7 @@ def test_text_that_mutate_prints_stays_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1e3", "12e5", "1E+3", "0o17", "-1e3"])
 def test_text_that_yaml_1_2_takes_for_a_number_is_quoted(text: str) -> None:
-    """A short commit hash such as 12e5 in a label."""
+    """A label may be a short commit hash such as 12e5."""
     assert yaml.dump(text, Dumper=ManifestDumper).startswith("'")
 
 

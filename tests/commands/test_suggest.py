@@ -41,7 +41,7 @@ def suggest(command: Command, cluster: FakeCluster, tmp_path: Path) -> Any:
 def test_a_template_whose_image_is_never_pulled_needs_a_rule_for_the_image_as_written(
     suggest: Any, cluster: FakeCluster, write: Write
 ) -> None:
-    """A mirror with ``verify`` leaves it as written, and nothing is looked up."""
+    """A mirror with ``verify`` leaves such an image as written, without a look-up."""
     container = {"name": "c", "image": "redis:1", "imagePullPolicy": "Never"}
     deployment = workload("Deployment", containers=[container])
     cluster.add("/apis/apps/v1/deployments", named(deployment, "cache", "cache"))

@@ -1,4 +1,4 @@
-"""An alarm is logged when it begins and when it ends, and is a metric meanwhile."""
+"""An alarm is logged when it begins and when it ends. Between them, its metric is 1."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_a_new_pair_waits_for_existing_configurations() -> None:
 
 
 def test_expired_cas_do_not_accumulate() -> None:
-    """With a replica that never answers, the controller never retires a CA."""
+    """While a replica never answers, the controller retires no CA. It drops CAs when they expire."""
     store, now = STEADY, START
     for _ in range(10):
         now += CERTIFICATES.lifetime - CERTIFICATES.renew_before

@@ -1,4 +1,4 @@
-"""Kubernetes Events: what they hold, and that a failure to record one changes nothing."""
+"""Kubernetes Events have the documented fields, and a failure to record one changes nothing."""
 
 from __future__ import annotations
 

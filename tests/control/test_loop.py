@@ -1,4 +1,4 @@
-"""Passes after each change and each minute; failures are retried, and everything is reported once."""
+"""Passes run after each change and each minute, failures are retried, and each result is reported once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recording import RecordingLog
 
 
 class Recorder:
-    """Observer, alarms and Events in one."""
+    """An observer of metrics, alarms and Events that records everything."""
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
@@ -51,7 +51,7 @@ class Recorder:
 
 
 class FastPath:
-    """Has conditions, and counts the requested checks."""
+    """A fast path that has conditions and counts the requested checks."""
 
     def __init__(self) -> None:
         self.conditions = NO_CONDITIONS

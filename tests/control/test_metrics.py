@@ -10,7 +10,7 @@ def test_a_controller_without_the_fast_path_has_none_of_its_metrics() -> None:
 
 
 def test_every_counter_with_known_labels_starts_at_0() -> None:
-    """An alert on increase() misses the event that creates a series."""
+    """If the first event created its series, an alert on ``increase()`` would miss that event."""
     lines = ControlMetrics().exposition().decode().splitlines()
     for series in (
         'control_repairs_total{configuration="image-validation-webhook"}',

@@ -1,4 +1,4 @@
-"""Whether the policy can rewrite images: after a new document, over time, and without a document."""
+"""The controller knows if the policy can rewrite images: after a change, over time, without a document."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_policy_rewrites_with_mirrors_and_mutate_mode(
 
 
 def test_a_new_field_that_may_rewrite_needs_a_decision_here() -> None:
-    """``rewrites`` covers these fields: of a rule, only ``pin`` rewrites."""
+    """``rewrites`` considers these fields. ``pin`` is the only field of a rule that rewrites images."""
     assert {field.name for field in dataclasses.fields(MirrorEntry)} == {
         "source",
         "targets",
@@ -118,7 +118,7 @@ def test_a_new_field_that_may_rewrite_needs_a_decision_here() -> None:
 
 
 class Setup:
-    """A follower with a clock of its own; ``tick`` lets a timer of the follower run."""
+    """A policy follower with a clock. ``tick`` ends the next sleep of the follower."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -143,7 +143,7 @@ class Setup:
         await woken.wait()
 
     async def tick(self) -> float:
-        """Let the follower's next sleep end; return its length."""
+        """End the follower's next sleep, and return its length in seconds."""
         seconds, woken = await self.sleeping.get()
         self.now += timedelta(seconds=seconds)
         woken.set()
@@ -227,7 +227,7 @@ async def test_an_internal_error_keeps_the_last_result(setup: Setup, monkeypatch
     await setup.take(ENFORCE)
     assert setup.follower.mutates is True
     assert setup.log.events == ["policy_not_parsed"]
-    # At once, so that the alarm does not wait for the next pass.
+    # The follower reports the change at once, so that the alarm does not wait for the next pass.
     assert setup.changes == changes + 1
     assert "internal error" in setup.follower.problem()
 

@@ -1,4 +1,4 @@
-"""One reconcile pass: what it writes, what it does not change, and when it arms and disarms."""
+"""One reconcile pass writes what is missing, keeps the rest, and arms and disarms the webhook."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ async def test_unknown_settings_leave_what_exists_but_rotate_its_certificates(ar
 async def test_after_a_start_without_settings_later_changes_are_repaired(
     armed: World, edit: Callable[[dict[str, Any]], object], kind: str
 ) -> None:
-    """What was found at the start stays; what somebody changes afterwards does not."""
+    """The controller keeps the configuration that it found at its start, and reverts later edits."""
     process, unknown = armed.process(), replace(BOTH, settings=None)
     found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
     await armed.reconcile(None, found)
@@ -318,7 +318,7 @@ async def test_after_a_start_without_settings_later_changes_are_repaired(
 async def test_after_a_start_without_settings_a_deleted_configuration_comes_back_as_it_was(
     armed: World,
 ) -> None:
-    """With its exemptions, without which the cluster might not recover."""
+    """The configuration gets its exemptions back. Without them, the cluster might not recover."""
     process, unknown = armed.process(), replace(BOTH, settings=None)
     found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
     await armed.reconcile(None, found)
@@ -540,7 +540,7 @@ CONDITIONS = Conditions(expressions={POD_VALIDATION: "p", POD_MUTATION: "m"}, re
 
 
 async def pass_with(world: World, conditions: Conditions | None = CONDITIONS) -> Report:
-    """Run a pass of a controller whose fast path has these conditions; ``None``: without a fast path."""
+    """Run a pass of a controller whose fast path has these conditions; ``None`` means no fast path."""
     state = replace(BOTH, conditions=None if conditions is None else lambda: conditions)
     return await world.reconcile(None, state)
 
@@ -580,7 +580,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="as-desired"), *OTHERS])
 async def test_a_pass_keeps_the_conditions_of_the_fast_path(armed: World, found: Conditions) -> None:
-    """Even when it repairs something else. It reports whether they differ from the current ones."""
+    """This holds even if the pass repairs something else. Its report says if the conditions are outdated."""
     put_conditions(armed, found)
     report = await pass_with(armed)
     assert (report.changes.repaired, report.changes.conditions_differ) == ((), found != CONDITIONS)

@@ -1,4 +1,4 @@
-"""The configurations are removed and stay away, with and without a controller."""
+"""The configurations are deleted and not created again, with and without a controller."""
 
 from __future__ import annotations
 

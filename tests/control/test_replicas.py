@@ -23,7 +23,7 @@ VERDICT = {"response": {"uid": PROBE_UID, "allowed": True}}
 
 
 class Replica:
-    """Answers every review with a given response."""
+    """A replica that answers every review with a given response."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -58,7 +58,7 @@ async def probed(replica: Replica, *, name: str = NAME, bundle: bytes = MADE.ca)
 
 
 async def test_a_replica_that_answers(replica: Replica) -> None:
-    """The leaf is known even if the whole response arrives at once."""
+    """The controller knows the leaf even if the complete response arrives at once."""
     assert await probed(replica) == ProbeResult(fingerprint=FINGERPRINT, answered=True)
 
 

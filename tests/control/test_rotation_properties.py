@@ -1,12 +1,14 @@
-"""Whenever a replica serves a leaf from the Secret, the configurations trust it: from any state.
+"""From any state, the configurations trust every leaf from the Secret that a replica serves.
 
-Two controllers take turns request by request and are killed in between; replicas come, go and see
-the Secret late; an administrator edits and deletes. Beyond reach, and so left out:
+Two controllers take turns after each request, and are killed between requests. Replicas come, go and see
+the Secret late. An administrator edits and deletes objects. The controller cannot handle these cases, so
+the test leaves them out:
 
-* a leaf whose authority an administrator removed from the Secret and from every configuration;
-* a configuration from an administrator's edit until a pass that began after it is through;
-* the last of Secret and configurations deleted while a pass is under way: no transaction covers both;
-* a pass that takes days.
+* An administrator removed the CA of a leaf from the Secret and from every configuration.
+* An administrator edited a configuration, and no pass has begun and ended since then.
+* During a pass, the last object among the Secret and the configurations is deleted. No transaction covers
+  both kinds.
+* A pass takes days.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ FOREIGN = issue(("elsewhere",), START, timedelta(days=3650)).ca
 
 
 class Controller:
-    """A controller that waits before each request until it is its turn; also the API that it uses."""
+    """A controller that waits for its turn before each request. It is also the API of the controller."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -106,7 +108,7 @@ class Rotation(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), seen=st.booleans())
     def step_past_the_next_write(self, which: int, seen: bool) -> None:  # noqa: FBT001 - drawn
-        """Optionally, let all replicas see the change before the next step."""
+        """Run a controller past its next write. With ``seen``, all replicas load the change at once."""
         controller, before = self.controllers[which], len(self.world.cluster.writes())
         for _ in range(50):
             self.runner.run(self._step(controller))
@@ -127,7 +129,7 @@ class Rotation(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9), what=st.sampled_from(["addressed", "reachable", "judges", "leaving"]))
     def replica_changes(self, index: int, what: str) -> None:
         replica = self.world.replicas[index % len(self.world.replicas)]
-        # Neither an address nor a removal is taken back.
+        # A replica does not lose its address again, and a replica that is leaving does not return.
         setattr(replica, what, True if what in {"addressed", "leaving"} else not getattr(replica, what))
         self.world.announce()
 

@@ -59,7 +59,7 @@ TEMPLATES: Final = (
 CONFIGURATIONS: Final = tuple(each.path for each in TEMPLATES)
 VALIDATING, MUTATING = CONFIGURATIONS
 BOTH: Final = DesiredState(mutates=True)
-"""Both configurations, with default settings and without a fast path."""
+"""The desired state has both configurations, default settings and no fast path."""
 
 PARTS: Final = (
     INSTALLATION.namespace_path,
@@ -114,7 +114,7 @@ class FakeCluster:
         self.objects[path] = copy.deepcopy({**document, "metadata": metadata})
 
     def edit(self, path: str, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change an object as another client."""
+        """Change an object as another client does."""
         document = copy.deepcopy(self.objects[path])
         change(document)
         self.put(path, document)
@@ -223,7 +223,7 @@ class World:
     async def converge(
         self, process: Passes | None = None, rounds: int = 20, desired_state: DesiredState = BOTH
     ) -> Report:
-        """Run passes, half a minute apart and with updated replicas, until nothing is left to do."""
+        """Run passes, 20 s apart and with updated replicas, until a pass has nothing to do."""
         process = process or self.process()
         for _ in range(rounds):
             report = await self.reconcile(process, desired_state)

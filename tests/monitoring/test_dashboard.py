@@ -1,4 +1,4 @@
-"""The dashboard: what Grafana needs, and what its users expect of it."""
+"""The dashboard has what Grafana needs and what its users expect."""
 
 from __future__ import annotations
 

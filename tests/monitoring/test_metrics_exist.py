@@ -1,4 +1,4 @@
-"""Every metric that the dashboard and the rules name is exposed by a server or controller from its start."""
+"""A new server or controller exposes every metric that the dashboard and the rules name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUERIES = {**{name: rule["expr"] for name, rule in alerts().items()}, **panel_qu
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[str]]]:
-    """Names of all metrics of a server and a controller that have just started, each with its labels."""
+    """Return all metrics of a new server and a new controller, each with the names of its labels."""
     directory = tmp_path_factory.mktemp("scraped")
     policy = directory / "policy.yaml"
     policy.write_text(
@@ -54,7 +54,7 @@ def with_a_known_policy() -> dict[str, set[str]]:
 
 
 def selected(query: str) -> list[tuple[str, set[str]]]:
-    """Return the metrics of ours that a query selects, with the labels that it selects them by."""
+    """Return the metrics of the product that a query selects, with the labels in its selectors."""
     return [
         (metric, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)))
         for metric, selector in re.findall(r"\b((?:gatekeeper_py|process)_\w+)(\{[^}]*\})?", query)

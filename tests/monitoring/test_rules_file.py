@@ -1,4 +1,4 @@
-"""The form of the rules: what routing, pages and people depend on."""
+"""The rules have the labels and annotations that alert routing and people depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A browser for the tests of pages. Without one they are skipped, unless it is required."""
+"""The browser for the tests of pages. Without a browser they are skipped, unless it is required."""
 
 from __future__ import annotations
 

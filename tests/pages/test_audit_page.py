@@ -1,4 +1,4 @@
-"""The audit's page in a real browser, as phones and desktops show it."""
+"""The page of an audit in a real browser, with the widths of a phone and a desktop."""
 
 from __future__ import annotations
 

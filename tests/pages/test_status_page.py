@@ -109,7 +109,7 @@ async def test_a_screen_reader_gets_the_values_of_the_charts(browser: Page, serv
 
 
 async def _reloaded(browser: Page, served: Served, until: str) -> str:
-    """Load the page until it shows a text; it is rendered once a second."""
+    """Load the page until it shows a text. The server renders it once a second."""
     for _ in range(100):
         await browser.open(served.url, width=1280, height=900, scheme="light")
         page: str = await browser.evaluate("document.body.innerText")

@@ -16,7 +16,7 @@ from registries.tokenserver import TokenServer, start_token_server
 def with_tokens(
     folder: Path, ca: trustme.CA, version: Version = "3"
 ) -> Iterator[tuple[Registry, TokenServer]]:
-    """Run both, with their files in ``folder``. The token server accepts no user yet."""
+    """Run a registry and its token server with their files in ``folder``. The server accepts no user yet."""
     tokens = start_token_server(folder / "tokens", ca)
     registry = None
     try:

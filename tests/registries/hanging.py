@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 
 class Hanging(socketserver.ThreadingTCPServer):
-    """``request_lines`` holds the first line of every request. ``end`` closes the connections."""
+    """A server that never answers. ``request_lines`` holds the first line of every request.
+
+    ``end`` closes the connections.
+    """
 
     daemon_threads = True
     request_queue_size = 200

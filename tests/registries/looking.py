@@ -50,7 +50,7 @@ class Looking:
 
 @contextmanager
 def looking(folder: Path, policy: str, files: Mapping[str, bytes]) -> Iterator[Looking]:
-    """Run a server on the fields of a policy and the files of ``--registry-config``, once it is ready."""
+    """Run a server with a policy and the files of ``--registry-config``, and yield it when it is ready."""
     config = folder / "config"
     config.mkdir()
     for name, content in files.items():

@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class Index(NamedTuple):
-    """The digest of an index, and those of the images in it."""
+    """The digest of an index, and the digests of its images."""
 
     digest: str
     images: tuple[str, ...]
@@ -50,7 +50,7 @@ class Index(NamedTuple):
 
 @dataclass
 class Pusher:
-    """A registry at ``host``, as images and policies write it, with the port.
+    """Pushes images to the registry at ``host``, which includes the port, as in an image name.
 
     ``trust`` is the TLS context for it, ``None`` for plain HTTP. ``authorization`` returns the header for a
     repository.
@@ -95,7 +95,7 @@ class Pusher:
         return True
 
     def _push_image(self, repository: str, tag: str | None, content: bytes, form: Format) -> bytes:
-        """Push an image of one layer, without a tag for ``None``; return its manifest."""
+        """Push an image of one layer and return its manifest; a ``tag`` of ``None`` means no tag."""
         parts = []
         for blob, media_type in ((b"{}", form.config), (content, form.layer)):
             digest = digest_of(blob)

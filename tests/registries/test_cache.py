@@ -1,4 +1,4 @@
-"""A pull-through cache whose upstream stops: images that it still has, and images that it wrongly lacks."""
+"""A pull-through cache whose upstream stops: it keeps some images, and reports others as missing."""
 
 from __future__ import annotations
 

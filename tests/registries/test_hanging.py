@@ -25,7 +25,7 @@ NAMED = "registry.corp.example/team/app:v1"
 
 @dataclass(frozen=True)
 class Site(Looking):
-    """A server, a registry that hangs, and one that works."""
+    """A server, a registry that hangs, and a registry that works."""
 
     stuck: Hanging
     working: Registry
@@ -55,7 +55,7 @@ def test_a_registry_that_hangs_holds_up_no_other_review(site: Site) -> None:
     site.working.push("team/app", "v1")
     server = site.server
     answers: list[str] = []
-    """The messages of the reviews that need the registry, in the order of their answers."""
+    """The messages for the reviews that need the hanging registry, in the order of the answers."""
 
     def needs_the_registry(number: int, connection: Any) -> None:
         body = ask(connection, review(pod(f"{site.stuck.host}/team/app:{number}")))[1]

@@ -98,7 +98,7 @@ async def test_a_moved_tag_has_its_new_digest(world: World, registry: Registry) 
 async def test_an_index_is_found_although_one_of_its_images_is_deleted(
     world: World, registry: Registry
 ) -> None:
-    """As docs/registries.md says: the look-up succeeds, and the pull fails."""
+    """docs/registries.md describes this case: the look-up succeeds, and the pull fails."""
     pushed = registry.push_index("team/partial", "v1")
     registry.delete("team/partial", pushed.images[0])
     assert (await world.query(registry.host, repository="team/partial")).answer.digest == pushed.digest
@@ -178,7 +178,7 @@ async def test_http_to_an_https_registry_is_an_error(world: World, registry: Reg
 async def test_a_restarted_registry_is_queried_again_without_a_failure(
     world: World, registry: Registry
 ) -> None:
-    """The client's open connection has gone, and a new one is made."""
+    """The client's connection is closed, and the client opens a new one."""
     digest = registry.push("team/app", "v1")
     assert (await world.query(registry.host)).answer.digest == digest
     registry.stop()

@@ -1,4 +1,4 @@
-"""Credentials change while reviews run: every answer stays correct, and the new ones are used soon."""
+"""Credentials change while reviews run: every answer is correct, and the new credentials are used soon."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Site(Looking):
 
 @dataclass
 class Load:
-    """Reviews of existing and missing images until ``stop``. ``wrong`` collects wrong answers."""
+    """Sends reviews of existing and missing images until ``stop``. ``wrong`` collects wrong answers."""
 
     site: Site
     answered: int = 0
@@ -103,7 +103,7 @@ def test_credentials_are_replaced_under_load(site: Site, ca: trustme.CA) -> None
         server.wait(lambda: ("bob", "repository:team/app:pull") in tokens.token_requests())
         assert time.monotonic() - replaced < POLL_SECONDS + MARGIN_SECONDS
 
-        # Once the requests with the old credentials have ended, the old credentials become invalid.
+        # The old credentials become invalid after the requests that use them have ended.
         seen = load.answered
         server.wait(lambda: load.answered >= seen + 100)
         tokens.use(users={"bob": USERS["bob"]})
@@ -118,7 +118,7 @@ def test_credentials_are_replaced_under_load(site: Site, ca: trustme.CA) -> None
     assert "alice" not in {user for user, _ in tokens.token_requests()}
     assert site.metric(f'gatekeeper_py_lookups_total{{host="{site.registry.host}",result="error"}}') == 0
     assert site.metric("gatekeeper_py_registry_config_valid") == 1
-    # Once at the start of the server, and once for the new credentials.
+    # The server loads the files at its start, and again for the new credentials.
     assert len(server.events("registry_config_loaded")) == 2
 
 

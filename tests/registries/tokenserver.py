@@ -1,4 +1,4 @@
-"""A token server as registries with ``auth: token`` trust it, in a process of its own.
+"""Run a token server for registries with ``auth: token`` in a separate process.
 
 ``python tokenserver.py FOLDER`` serves https on any port of localhost with the certificate and the key in
 FOLDER, and signs tokens (ES256) with a key whose certificate stands in each token (``x5c``). It reads
@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 SERVICE, ISSUER = "registry.test", "token-server.test"
 PUSHER: Final = "pusher"
-"""The user of pushes by the tests, which sign their own tokens."""
+"""The user of pushes by the tests, which sign these tokens themselves."""
 
 START_SECONDS: Final = 30.0
 
@@ -51,9 +51,10 @@ class TokenServer:
     def use(self, **settings: Any) -> None:
         """Replace ``settings.json``.
 
-        ``users`` maps a name to ``{"password", "repositories"}``; ``anonymous`` lists the repositories that
-        need no user. ``seconds`` is the stated lifetime, ``left`` the time until a token really
-        expires (it may be negative), ``status`` a status for every answer, ``field`` the name of the token.
+        ``users`` maps a name to ``{"password", "repositories"}``. ``anonymous`` lists the repositories that
+        need no user. ``seconds`` is the lifetime that the server states. ``left`` is the time in seconds
+        until a token expires, and may be negative. ``status`` is the status of every answer, and ``field``
+        the name of the token's field.
         """
         fresh = self.folder / "settings.json.new"
         fresh.write_text(json.dumps(settings), encoding="utf-8")

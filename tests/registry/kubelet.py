@@ -15,9 +15,9 @@ HUB_FALLBACK = "index.docker.io"
 
 
 def keys_tried(keys: Iterable[str], image: str) -> list[str]:
-    """Return the keys whose credentials the kubelet tries for ``host/repository``, first one first.
+    """Return the keys whose credentials the kubelet tries for ``host/repository``, in order.
 
-    Keys that mean the same are tried in the order of ``keys``.
+    Equivalent keys have the order of ``keys``.
     """
     indexed: dict[str, list[str]] = {}
     for key in keys:
@@ -50,7 +50,7 @@ def _indexed(key: str) -> str | None:
 
 
 def _matches(key: str, image: str) -> bool:
-    """Return whether a key applies: same port, each label matched as a glob, and the path as a prefix."""
+    """Return whether a key applies: the port is equal, each label matches as a glob, the path is a prefix."""
     (key_host, key_path), (host, path) = _parts(key), _parts(image)
     key_labels, key_port = _split(key_host)
     labels, port = _split(host)

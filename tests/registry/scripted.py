@@ -33,9 +33,10 @@ def challenge(value: str) -> web.Response:
 
 @dataclass
 class Scripted:
-    """``answers`` maps ``METHOD path`` to a sequence of answers; the last answer is repeated.
+    """A registry with scripted answers.
 
-    GET without an entry is answered like HEAD. ``requests`` holds every request as
+    ``answers`` maps ``METHOD path`` to a sequence of answers; the last answer is repeated. A GET without an
+    entry gets the answer of HEAD. ``requests`` holds every request as
     ``(method, path with query, Authorization)``.
     """
 
@@ -55,7 +56,7 @@ class Scripted:
             return status(404)
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
         if isinstance(answer, web.StreamResponse):
-            # A response can be sent once only.
+            # aiohttp can send a response object only once.
             headers = {k: v for k, v in answer.headers.items() if k.lower() != "content-length"}
             body = answer.body if isinstance(answer, web.Response) else None
             return web.Response(status=answer.status, headers=headers, body=body)

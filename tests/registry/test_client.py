@@ -260,7 +260,7 @@ async def test_the_token_flow(world: World, registry: Scripted) -> None:
 async def test_a_registry_gets_no_token_for_another_repository(
     world: World, registry: Scripted, query: str, scope: str
 ) -> None:
-    """It may share its token server with other registries."""
+    """A token server may serve several registries, so a token for another repository could be misused."""
     realm = f"http://{registry.host}/token{query}"
     registry.on(f"HEAD {V1}", challenge(f'Bearer realm="{realm}",scope="{scope}"'), found())
     registry.on("GET /token", web.json_response({"token": "t"}))
@@ -288,7 +288,7 @@ async def test_each_request_waits_for_the_rate_of_its_host(world: World, registr
         registry.on(f"GET {V1}", status(404))
         other.on("GET /token", web.json_response({"token": "t"}))
         assert (await world.query(registry.host)).answer.status == "missing"
-        # HEAD, the token, HEAD again, where it was redirected to, and GET.
+        # The requests are HEAD, the token, HEAD with the token, HEAD at the target of the redirect, and GET.
         assert world.turns == [registry.host, other.host, registry.host, other.host, registry.host]
         assert len(registry.requests) + len(other.requests) == len(world.turns)
 

@@ -1,4 +1,4 @@
-"""Every error that a review is answered with is counted, and its cause is logged."""
+"""Every error of a look-up that decides a review is counted, and its cause is logged."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ DOWN = Reply(failed("connection refused"), trouble=True)
 
 
 class World:
-    """Look-ups whose failures are counted and logged. The log's clock moves when a test moves it."""
+    """Look-ups whose failures are counted and logged. A test moves the clock of the log."""
 
     def __init__(self) -> None:
         self.reply: Reply | None = FOUND
-        """``None``: no answer comes."""
+        """The reply to every request; ``None`` means that no answer comes."""
         self.now = 0.0
         self.skipped = 0.0
         self.counted: Counter[tuple[str, str]] = Counter()
@@ -70,7 +70,7 @@ class World:
         self.lines.append({"event": event, "level": "warning", **keys})
 
     async def review(self, *lookups: Lookup) -> str:
-        """Answer a review as the webhook does; the cause of the first error."""
+        """Answer a review as the webhook does, and return the cause of the first error."""
         cached = {
             lookup: resolution for lookup in lookups if (resolution := self.lookups.resolve_cached(lookup))
         }

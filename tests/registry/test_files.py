@@ -1,4 +1,4 @@
-"""The directory of --registry-config is followed, whatever becomes of it."""
+"""The watch of --registry-config continues if the directory is missing, unreadable or replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatekeeper_py.registry.files import FilesWatch, RegistryFiles
 
 
 class Watched:
-    """A watch of a directory, and what came of it."""
+    """A watch of a directory, with its events, problems and changes."""
 
     def __init__(self, directory: Path) -> None:
         self.events: list[str] = []
@@ -31,7 +31,7 @@ class Watched:
 
 
 TOO_LONG = "a" * 300
-"""No file can have this name: looking for it is an error, and does not show that it is absent."""
+"""No file can have this name. Looking for it is an error, which does not prove that the file is absent."""
 
 
 async def test_a_directory_that_cannot_be_examined_is_a_problem_and_no_crash(tmp_path: Path) -> None:

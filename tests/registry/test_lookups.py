@@ -1,4 +1,4 @@
-"""Look-ups: answered from facts where possible, one request for all who wait, within the time limit."""
+"""Look-ups use facts where possible, share requests between reviews, and keep the time limit."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FOUND, OTHER = found("sha256:" + "a" * 64), found("sha256:" + "b" * 64)
 
 
 class FakeClient:
-    """Returns the answers that a test sets. An ``asyncio.Event`` delays the answer until the event is set."""
+    """A client with the answers that a test sets. An ``asyncio.Event`` delays an answer until it is set."""
 
     def __init__(self) -> None:
         self.answers: dict[Manifest, Answer | Reply | asyncio.Event] = {}
         self.reply = Reply(FOUND)
-        """The reply once an event is set."""
+        """The reply after the event of a manifest is set."""
         self.sends: dict[Manifest, tuple[str, ...]] = {}
-        """The hosts to which a look-up sends requests, if not one to its own."""
+        """The hosts that get the requests of a look-up; by default one request to the manifest's host."""
         self.queried: list[Manifest] = []
         self.cancelled: list[Manifest] = []
 
@@ -367,7 +367,7 @@ async def test_the_hot_path_and_reviews_read_the_same_facts(
 async def test_facts_that_the_hot_path_uses_are_renewed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hot path notes a use at most once a second."""
+    """The hot path records the use of a fact at most once a second."""
     monkeypatch.setattr(module, "USED_SECONDS", 5.0)
     world.client.answers[A] = FOUND
     await world.resolve(A)

@@ -10,7 +10,7 @@ from gatekeeper_py.registry.pacing import USUAL_REQUESTS, Blocked, Claim, Pacing
 
 
 class World:
-    """A clock that each sleep advances."""
+    """The pacing of one host, with a clock that each sleep advances."""
 
     def __init__(self, rate: int = 10) -> None:
         self.now = 100.0
@@ -181,7 +181,7 @@ async def test_reviews_precede_background_look_ups_and_older_ones_precede_newer(
 
 
 async def test_a_look_up_that_a_review_joins_need_not_wait_for_spare_requests() -> None:
-    """The clock stands still, so that nothing is ever spare."""
+    """The clock stands still, so no spare request ever becomes available."""
     pacing = Pacing(2, clock=lambda: 100.0)
     await pacing.admit(Claim(0, urgent=False), 100.0)
     claim = Claim(1, urgent=False)

@@ -1,4 +1,4 @@
-"""Manifests are looked up ahead of reviews: a few at a time, again after failures, after all reviews."""
+"""Manifests in rules are looked up ahead of reviews: few at a time, with retries, and after reviews."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Fetches:
-    """Look-ups that end when a test says so. The clock moves only when a test moves it."""
+    """Look-ups that a test ends, with a clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -57,7 +57,7 @@ class Fetches:
         return asyncio.get_running_loop().create_task(look_up())
 
     async def fail(self, manifest: Manifest) -> None:
-        """Let the look-up under way fail."""
+        """Make the running look-up of a manifest fail."""
         self.ends.pop(manifest).set()
         self.refresh.retry(manifest)
         await settled()
@@ -183,7 +183,7 @@ class World:
     def __init__(self, settings: Registry, clock: Callable[[], float]) -> None:
         self.reply = Reply(FOUND)
         self.gate: asyncio.Event | None = None
-        """Holds up the answers until it is set."""
+        """The answers wait until this event is set."""
         self.queried: list[Manifest] = []
         self.under_way = 0
         self.most_under_way = 0
@@ -235,7 +235,7 @@ async def started(settings: Registry, clock: Callable[[], float] = time.monotoni
 
 
 async def test_all_manifests_in_rules_are_fetched_even_at_a_low_rate() -> None:
-    """More manifests are named than the registry allows within its timeout."""
+    """The rules name more manifests than the rate allows within the timeout of the registry."""
     named = manifests(150)
     async with started(Registry(host=HOST, rate=100, timeout=0.1)) as world:
         world.name(*named)
@@ -246,7 +246,7 @@ async def test_all_manifests_in_rules_are_fetched_even_at_a_low_rate() -> None:
 
 
 def stopped_clock() -> float:
-    """No time passes, so that a bucket is not filled again."""
+    """Return a constant time, so that the token bucket is never refilled."""
     return 100.0
 
 

@@ -24,7 +24,7 @@ V1 = "/v2/team/app/manifests/v1"
 
 
 class Silent:
-    """Records nothing."""
+    """An observer that records nothing."""
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
 

@@ -1,4 +1,4 @@
-"""What hosts share, and what they do not."""
+"""Hosts share one transport, but not its connections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_host_that_hangs_takes_no_connections_from_another() -> None:
         hanging = [asyncio.create_task(world.query(stuck)) for _ in range(2 * MAX_CONNECTIONS)]
         await full.wait()
         assert (await world.query(working.host)).answer.status == "found"
-        assert held == MAX_CONNECTIONS  # no more sockets than that to one host
+        assert held == MAX_CONNECTIONS  # the limit of sockets to one host
         assert not any(task.done() for task in hanging)
         for task in hanging:
             task.cancel()

@@ -1,4 +1,4 @@
-"""The client with everything that it needs: settings, trust and credentials."""
+"""A client of registries with its settings, trust and credentials."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class World:
         return await self.client.query(Manifest(host, repository, reference), self.turn)
 
     async def turn(self, host: str) -> None:
-        """Note a request, which may be sent at once."""
+        """Record a request, and let the client send it at once."""
         self.turns.append(host)
 
     async def close(self) -> None:

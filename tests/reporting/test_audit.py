@@ -1,4 +1,4 @@
-"""The table, with its full width or that of the terminal."""
+"""The table of an audit has its full width or the width of the terminal."""
 
 from __future__ import annotations
 

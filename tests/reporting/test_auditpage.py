@@ -1,4 +1,4 @@
-"""The audit as a page: complete, small, and safe against hostile content."""
+"""The page of an audit is complete, small, and safe against hostile content."""
 
 from __future__ import annotations
 

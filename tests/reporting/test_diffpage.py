@@ -1,4 +1,4 @@
-"""A policy change as a page."""
+"""The page about a policy change."""
 
 from __future__ import annotations
 

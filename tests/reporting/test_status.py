@@ -1,4 +1,4 @@
-"""The status of an installation as people read it."""
+"""The status of an installation as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit of open files is raised as far as the process may."""
+"""The process raises its limit of open files as far as it may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs: complete lines, valid JSON, and no waiting for the reader."""
+"""Logs have complete lines of valid JSON, and the server does not wait for the reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gatekeeper_py.runtime.logs import (
 
 
 class Written:
-    """A writer into memory; ``lines`` closes it and returns the written lines."""
+    """A log writer into memory. ``lines`` closes it and returns the written lines."""
 
     def __init__(self, *, level: str = "info", style: Format = "json") -> None:
         self.stream = io.BytesIO()
@@ -196,7 +196,7 @@ def test_a_stream_that_fails_is_counted_and_does_not_end_the_thread() -> None:
 
 
 class Small:
-    """A stream that accepts three bytes at a time, and later perhaps none."""
+    """A stream that accepts three bytes at a time, and no bytes after ``full_after``."""
 
     def __init__(self, *, full_after: int | None = None) -> None:
         self.content = b""

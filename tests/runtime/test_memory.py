@@ -36,7 +36,7 @@ def _resident_mib() -> float:
 
 @pytest.mark.skipif(not GLIBC, reason="this C library gives memory back by itself")
 def test_free_pages_between_live_objects_are_returned() -> None:
-    # Too large for Python's own allocator, and too small for separate memory mappings.
+    # This size is too large for Python's own allocator, and too small for separate memory mappings.
     blocks = [bytes([1]) * 20_000 for _ in range(5000)]
     stay = blocks[49::50]
     blocks.clear()

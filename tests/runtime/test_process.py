@@ -13,7 +13,7 @@ WAITS_FOR_A_SIGNAL = """
 import asyncio, sys
 if "no-uvloop" in sys.argv:
     sys.modules["uvloop"] = None
-if "no-signal-handlers" in sys.argv:  # as on Windows
+if "no-signal-handlers" in sys.argv:  # Windows does not support them
     def refuse(*arguments):
         raise NotImplementedError
     asyncio.SelectorEventLoop.add_signal_handler = refuse

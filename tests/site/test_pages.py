@@ -47,7 +47,7 @@ ELSEWHERE = "<img src='http://127.0.0.1:9/x.png'>"
 
 
 async def test_the_browser_sees_what_is_wrong(chromium: Browser) -> None:
-    """Shows that the test above can fail."""
+    """The browser reports errors, so the test above can fail."""
     viewport = "<meta name='viewport' content='width=device-width'>"
     body = f"{viewport}<div class='md-content'>{WIDE}{FAINT}{ELSEWHERE}</div>"
     page = "data:text/html," + body.replace("#", "%23")

@@ -32,10 +32,10 @@ class ApiRequest:
 
 
 class FakeApi:
-    """Lists and watches like a real API server: a watch replays the events after its version.
+    """An API server that lists and watches. A watch replays the events after its version.
 
-    Scripts put into ``lists`` and ``watches`` answer the next requests instead, one each;
-    ``always`` answers all that have no other script, by verb.
+    Scripts in ``lists`` and ``watches`` answer the next requests instead, one request each. The scripts in
+    ``always``, by verb, answer all requests without another script.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None, token: str | None = TOKEN) -> None:
@@ -88,7 +88,7 @@ class FakeApi:
     def apply(
         self, text: str | None, mode: str | None = None, *, keys: Mapping[str, str] = {}, **metadata: Any
     ) -> None:
-        """Create or update the ConfigMap, also with other keys, and send the event to the watches."""
+        """Create or update the ConfigMap, with other keys if given, and send the event to the watches."""
         data = {key: value for key, value in (("policy.yaml", text), ("mode", mode)) if value is not None}
         data.update(keys)
         kind = "ADDED" if self.object is None else "MODIFIED"
@@ -115,7 +115,7 @@ class FakeApi:
             stream.put_nowait(None)
 
     def write_kubeconfig(self, path: Path, **cluster: Any) -> Path:
-        """Write a kubeconfig for this server. ``cluster`` holds more fields of its cluster."""
+        """Write a kubeconfig for this server. ``cluster`` has additional fields of the cluster entry."""
         kubeconfig = {
             "apiVersion": "v1",
             "kind": "Config",

@@ -56,7 +56,7 @@ HASTY = Timing(connect=5.0, read=0.1, list=0.15, silence=0.1)
 
 
 class Clock:
-    """A clock that only sleeps advance. ``pauses`` holds their lengths."""
+    """A clock that only a sleep advances. ``pauses`` holds the lengths of the sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -144,7 +144,7 @@ def build(
 
 @pytest.fixture
 async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
-    """Return a function that follows the fake's ConfigMap through a kubeconfig; it ends with the test."""
+    """Return a function that starts a source for the fake's ConfigMap. The source ends with the test."""
     following: list[Followed] = []
 
     def follow(timing: Timing = PATIENT, **options: Any) -> Followed:
@@ -598,7 +598,7 @@ class TestSourceErrors:
     async def test_the_source_recovers_from_any_sequence_of_faults(
         self, api: FakeApi, follow: Follow, seed: int
     ) -> None:
-        """Forty of the faults above, with changes between them. No connection stays open."""
+        """The test draws forty of the faults above, with changes between them. No connection stays open."""
         chosen = random.Random(seed)
         quick = [row.values for row in ODD if "silent" not in str(row.id) and "endless" not in str(row.id)]
         followed = follow(HASTY)
@@ -798,7 +798,7 @@ class TestCancelling:
 
 
 class TestReloading:
-    """The source with the server's consumer: the live policy at the end, and the metrics."""
+    """The source with the consumer of the server: the live policy and the metrics are right."""
 
     @pytest.fixture
     async def live(self) -> LivePolicy:
@@ -852,7 +852,7 @@ class TestReloading:
     async def test_fifty_changes_a_second_end_at_the_last(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
     ) -> None:
-        """Good and bad policies for two seconds. Compiling one takes longer than the next needs to arrive."""
+        """Good and bad policies arrive for two seconds, faster than the server can compile them."""
         await until(lambda: api.watching)
         rules = "".join(f"\n  - r{number}.corp.io/**" for number in range(3000))
         served: set[str] = set()
@@ -877,7 +877,7 @@ class TestReloading:
     async def test_reviews_continue_while_a_megabyte_of_rules_is_loaded(
         self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
     ) -> None:
-        """The last good policy decides meanwhile, and the event loop is never blocked for long."""
+        """The last good policy decides while the new one loads. The event loop is never blocked for long."""
         await until(lambda: api.watching)
         api.apply(policy_text("message: small\n"))
         await until(lambda: live.snapshot)

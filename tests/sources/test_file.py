@@ -1,4 +1,4 @@
-"""A policy file: every kind of change is noticed by its content."""
+"""A policy file: the source notices every kind of change by the content."""
 
 # ruff: noqa: ASYNC240 - the files of a test are small, and nothing else runs on its loop
 
@@ -15,7 +15,7 @@ from gatekeeper_py.sources.file import POLL_SECONDS, FileSource
 
 
 class Polling:
-    """A source whose sleep runs the next step instead of waiting."""
+    """A file source. Its sleep runs the next step instead of waiting."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class Polling:
 
 
 class _Over(Exception):
-    """All steps are done."""
+    """All steps have run."""
 
 
 @pytest.fixture

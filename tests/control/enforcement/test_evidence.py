@@ -35,7 +35,7 @@ def answer(code: int, message: str = "", *warnings: str) -> Answer:
 
 
 def judged(policy: Policy, image: str) -> Answer:
-    """Return what an API server answers when a server with this policy judges the probe Pod."""
+    """Return the answer of an API server to the probe Pod if a replica with this policy reviews it."""
     raw = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
     document = {**raw, "namespace": NAMESPACE, "object": pod(image)}
     review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": document}

@@ -1,4 +1,4 @@
-"""Rounds of probes: every API server, each minute, and the reported results."""
+"""The prover probes every API server each minute and reports the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Enough(Exception):
 
 
 class World:
-    """API servers by address. An API server without an entry refuses the Pod, as it should."""
+    """A prover with API servers by address. A server without an entry refuses the Pod, as expected."""
 
     def __init__(self) -> None:
         self.servers: Sequence[str] = ()

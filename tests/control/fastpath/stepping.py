@@ -28,7 +28,7 @@ OWNER: Final = Owner(api_version="v1", kind="ClusterRole", name="gk", uid="1")
 POLICY: Final = "/api/v1/namespaces/ns/configmaps/policy"
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
 MIRRORS: Final = "mirrors:\n- {from: z.io, to: a.io/z}\n"
-"""Without a mirror the mutating webhook would never be called. Tests may append more mirrors."""
+"""Without a mirror, no API server would call the mutating webhook. Tests may append more mirrors."""
 
 TIGHT: Final = HEAD + "allow: [a.io]\n" + MIRRORS
 WIDE: Final = HEAD + "allow: [a.io, b.io]\n" + MIRRORS
@@ -59,7 +59,7 @@ def status(problem: Exception) -> int:
 
 
 class Recorder:
-    """Observer and log in one."""
+    """An observer and a log that record everything."""
 
     def __init__(self) -> None:
         self.in_step = False
@@ -95,7 +95,10 @@ class Recorder:
 
 
 class Setup:
-    """``probing`` enables probe Pods; ``probe_result`` returns the API server's answer to one."""
+    """A fast path controller with its cluster and clock.
+
+    ``probing`` enables probe Pods. ``probe_result`` returns the API server's answer to a probe Pod.
+    """
 
     def __init__(self, *, armed: bool = True, probing: bool = True) -> None:
         self.cluster = FakeCluster()
@@ -166,7 +169,7 @@ class Setup:
         return await self.controller.step()
 
     async def settle(self, rounds: int = 30) -> None:
-        """Run the due steps until nothing is due, with the policy seen all the time."""
+        """Run steps until none is due. The watch of the policy stays alive all the time."""
         for _ in range(rounds):
             pause = await self.controller.step()
             self.controller.seen()
@@ -200,7 +203,7 @@ class Setup:
         return [name(VALIDATE), name(MUTATE)]
 
     def skipped(self) -> list[str]:
-        """The registries of ``WIDE`` whose Pods the validating configuration skips."""
+        """Return the registries of ``WIDE`` whose Pods skip the validating webhook."""
         live = str(self.cluster.objects[VALIDATE.path])
         return [name for name in ("a.io", "b.io") if f"{name.replace('.', '[.]')}/" in live]
 

@@ -123,7 +123,7 @@ async def test_conditions_stay_while_the_policy_is_seen(wide: Setup) -> None:
 
 @pytest.mark.parametrize("holds", [TIGHT, GONE])
 async def test_a_delivery_older_than_the_configmap_is_not_used(wide: Setup, holds: str) -> None:
-    """The watch lags, or another controller is ahead."""
+    """The watch may lag, or another controller may be ahead."""
     wide.store(holds)
     await wide.deliver(OTHER, stored=False)
     await wide.controller.step()
@@ -197,7 +197,7 @@ async def test_a_write_overtaken_by_a_newer_policy_is_reverted() -> None:
 
 
 async def test_an_unreported_change_of_the_configmap_is_noticed_within_a_minute(wide: Setup) -> None:
-    """A watch may get only bookmarks for a long time."""
+    """A watch may deliver only bookmarks for a long time."""
     wide.store(TIGHT)
     await wide.settle()
     wide.clock += fastpath.CHECK_SECONDS
@@ -209,7 +209,7 @@ async def test_an_unreported_change_of_the_configmap_is_noticed_within_a_minute(
 
 
 async def test_a_doubt_that_ends_during_a_write_is_dropped(wide: Setup) -> None:
-    """The API server is slow, so the event that would wake the controller has passed by then."""
+    """The API server is slow, so the next check of the ConfigMap is due when the write ends."""
     replace = wide.cluster.replace
 
     async def slow(path: str, document: dict[str, Any]) -> None:
@@ -232,7 +232,7 @@ def test_the_alarm_for_a_refused_expression_lasts_until_it_is_tried_again() -> N
 
 
 def refuse_expressions(setup: Setup, answer: str) -> Callable[[], None]:
-    """Make the API server, or a proxy before it, refuse our conditions; return a function that ends this."""
+    """Make the API server refuse all conditions, and return a function that ends this."""
     replace = setup.cluster.replace
 
     async def picky(path: str, document: dict[str, Any]) -> None:
@@ -311,7 +311,7 @@ async def test_a_failing_write_is_retried_with_growing_pauses(wide: Setup) -> No
         wide.controller.seen()
         pause = await wide.controller.step()
     assert wide.conditions() == ["none", "none"]
-    # After 5, 10, 20, 40 and from then on 60 seconds.
+    # The controller retries after 5, 10, 20 and 40 seconds, and then every 60 seconds.
     assert wide.recorder.writes.count("failed") == pytest.approx(14, abs=1)
     assert wide.recorder.writes.count("written") == 4
 

@@ -1,4 +1,4 @@
-"""The conditions that follow from a policy, by webhook."""
+"""The match conditions that follow from a policy, for each webhook."""
 
 from __future__ import annotations
 

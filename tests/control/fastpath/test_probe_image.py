@@ -1,4 +1,4 @@
-"""If a change refuses images, an image is found that only the old expression skips."""
+"""For a change that refuses images, the controller finds an image that only the old expression skips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIGESTED = f"d.io/gatekeeper-py-probe@{DIGEST}"
 
 
 def chosen(after: str, *, mode: str | None = None, before: str = BEFORE) -> dict[str, str]:
-    """Return the probe images by endpoint for a change from ``before``; check each image."""
+    """Return the probe images by endpoint for a change from ``before``. The function checks each image."""
     old, policy = compile_fastpath(parse_policy(before), START), parse_policy(HEAD + after, mode)
     new, compiled = compile_fastpath(policy, START), policy.at(START)
     found = choose(old, new, policy, "probe", START)
@@ -170,6 +170,6 @@ def test_a_mirror_with_look_ups_shows_mutation_for_any_answer_of_the_registry(
 
 @pytest.mark.parametrize("fields", VERIFYING)
 def test_no_mirror_that_may_use_none_of_its_targets(fields: str) -> None:
-    """Its images stay as written without a warning, so a probe would wait for ever."""
+    """Images of such a mirror stay as written without a warning, so a probe would never succeed."""
     after = f"allow: [{ALL}]\nmirrors: [{{from: a.io, to: z.io/team, {fields}}}]"
     assert chosen(after, mode="mutate") == {}

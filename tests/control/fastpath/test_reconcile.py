@@ -157,7 +157,7 @@ async def test_a_loosening_waits_until_the_policy_is_quiet(wide: Setup) -> None:
 
 
 async def test_a_flapping_policy_is_written_now_and_then(wide: Setup) -> None:
-    """Fifty changes a second for half a minute."""
+    """The policy changes fifty times a second for half a minute."""
     for turn in range(1500):
         await wide.deliver(TIGHT if turn % 2 == 0 else WIDE)
         wide.clock += 0.02
@@ -237,7 +237,7 @@ async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) 
 async def test_two_controllers_that_make_different_expressions_take_turns(
     wide: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a rollout of another version: each controller replaces the conditions of the other."""
+    """During a rollout of another version, each controller replaces the conditions of the other."""
 
     def otherwise(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
         known = view(policy, text, mode, now)
@@ -256,8 +256,8 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
             each.controller.seen()
             each.controller.check()
             await each.controller.step()
-    # Two configurations, a minute, and each controller has its turn every five seconds, and then both
-    # the expression and its removal.
+    # The loop lasts a minute. Each of the two controllers has a turn every five seconds, in which it may
+    # write the expression and its removal to two configurations.
     assert 0 < len(wide.puts()) <= 2 * 12 * 2 * 2
 
 
@@ -379,7 +379,7 @@ async def test_a_failed_cleanup_is_logged(wide: Setup, monkeypatch: pytest.Monke
 
 
 async def test_run_follows_what_arrives(setup: Setup) -> None:
-    """Of several deliveries at once, the last one counts."""
+    """If several deliveries arrive at once, the controller uses the last one."""
 
     async def deliveries() -> AsyncIterator[Delivery]:
         for text in (BAD, OTHER, TIGHT, WIDE):

@@ -78,7 +78,7 @@ def healthy() -> Facts:
 
 
 def mutating_too(facts: Facts) -> Facts:
-    """The same in mode mutate."""
+    """Return the installation of ``healthy`` in mode mutate."""
     document = mutating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER)
     return replace(
         facts,
@@ -158,7 +158,7 @@ def test_the_proof_of_enforcement(enforced: float, last: float | None, later: fl
         "enforced": enforced == 1,
         "lastEnforced": None if last is None else "2026-01-01T00:00:00Z",
     }
-    # A pause is a separate problem, and explains this one.
+    # A pause is a separate problem, which explains why enforcement is not proven.
     paused = annotated("2026-01-01T01:00:00Z")(replace(facts, webhooks={}))
     assert all("enforce" not in each for each in assessed(paused, seconds=later).problems)
 

@@ -1,4 +1,4 @@
-"""Objects and Pods of an installation are read; a Pod that does not answer is noted."""
+"""Objects and Pods of an installation are read. A Pod that does not answer is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ process_open_fds 10.0
 
 
 class Api:
-    """Objects and texts of Pods by path; an exception as a value is raised."""
+    """An API server with objects and texts of Pods by path. It raises a value that is an exception."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {INSTALLATION.namespace_path: {"metadata": {}}}

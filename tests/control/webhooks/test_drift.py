@@ -35,7 +35,7 @@ AKS: list[dict[str, Any]] = [
 
 
 def live(desired: Desired = DESIRED) -> dict[str, Any]:
-    """Return the object that the API server stores, with fields that others added."""
+    """Return the object that the API server stores, with fields that other writers added."""
     document = copy.deepcopy(desired.document(b"ca", OWNER))
     document["metadata"] |= {
         "resourceVersion": "7",
@@ -253,7 +253,7 @@ def test_settings_that_are_unknown_are_kept_with_our_own_service() -> None:
 
 
 def test_a_condition_is_drift_even_where_none_was_found() -> None:
-    """API servers leave out an empty list."""
+    """API servers omit an empty list."""
     found = live()
     found["webhooks"][0].pop("matchConditions")
     kept = keeping_settings(found, DESIRED)

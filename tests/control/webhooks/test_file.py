@@ -87,7 +87,7 @@ async def test_a_swapped_symlink_is_noticed(tmp_path: Path) -> None:
 
 
 class Volume:
-    """A mounted ConfigMap: files that are links into ``..data``, itself a link that is swapped."""
+    """A mounted ConfigMap. Its files are links into ``..data``, which is a link that the kubelet swaps."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

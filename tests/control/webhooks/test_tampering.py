@@ -1,4 +1,4 @@
-"""Every difference has a kind, and each kind of edit has the right one."""
+"""Every kind of edit of a configuration is reported as the right kind of tampering."""
 
 from __future__ import annotations
 

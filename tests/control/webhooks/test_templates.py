@@ -1,4 +1,4 @@
-"""The configurations follow from the settings, and call nothing but our own service and paths."""
+"""The configurations follow from the settings, and call only the Service and the paths of the webhook."""
 
 from __future__ import annotations
 

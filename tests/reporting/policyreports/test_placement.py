@@ -1,4 +1,4 @@
-"""Placement of results in reports: each result once, small reports, few writes."""
+"""The placement of results in reports: each result is stored once, with small reports and few writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def result(number: int, padding: int = 0) -> dict[str, Any]:
 
 
 def stored(placement: Placement, before: list[Live]) -> list[Live]:
-    """Return the reports as the API server has them afterwards."""
+    """Return the reports that the API server has after the writes and deletions."""
     found = {each.name: each for each in before if each.name not in placement.delete}
     for report in placement.write:
         found[report.name] = Live(

@@ -23,7 +23,7 @@ POLICY = parse_policy(policy_text("namespaces: [{names: [sandbox], mode: warn}]\
 
 
 class FakeApi:
-    """Objects by path, as on the API server. Writes to the paths in ``broken`` fail."""
+    """An API server with objects by path. Writes to the paths in ``broken`` fail."""
 
     def __init__(self, *kinds: ReportApi) -> None:
         self.kinds = kinds
