@@ -24,7 +24,7 @@ SOURCES: Final = (HERE / "celoracle" / "oracle.go", HERE / "celoracle" / "policy
 MODULE: Final = HERE.parent / "tools" / "controlplane" / "kubernetes"
 
 COST_LIMIT: Final = 1_000_000
-"""Of one expression (apiserver, pkg/apis/cel/config.go)."""
+"""Maximum cost of one expression. Source: apiserver, pkg/apis/cel/config.go."""
 
 
 class UnavailableError(BuildError):

@@ -162,7 +162,7 @@ def end(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def origins(document: dict[str, Any], image: Image) -> list[Image]:
-    """List what an image on a mirror stands for."""
+    """Return the images that an image on a mirror may stand for."""
     found = []
     for mirror in document.get("mirrors", ()):
         source, to = mirror["from"].rstrip("/"), mirror["to"]

@@ -61,8 +61,8 @@ def objection(
 ) -> str:
     """Return the webhook's objection to a skipped request; empty when the law holds.
 
-    In every mode, at every instant from the compilation until ``until``, whatever registries answer, by the
-    product and by the second implementation of the decision.
+    The function checks every mode, every instant from the compilation until ``until`` and every answer of
+    registries, with the product and with the second implementation of the decision.
     """
     text = json.dumps(document, default=str)
     for compiled in _policies(text, until):
@@ -90,7 +90,7 @@ def entry(pattern: str, *namespaces: str) -> Entry:
 
 
 def pre_approved(*included: str | Entry, excluded: Iterable[str | Entry] = ()) -> PreApproved:
-    """Return what is pre-approved by patterns or entries."""
+    """Return the set of images that these patterns or entries pre-approve."""
 
     def entries(given: Iterable[str | Entry]) -> tuple[Entry, ...]:
         return tuple(entry(each) if isinstance(each, str) else each for each in given)

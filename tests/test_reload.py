@@ -369,7 +369,7 @@ async def test_compiled_policies_are_freed_when_rules_expire(world: World) -> No
     assert world.live.snapshot.compiled.policy is world.reloader.loaded.policy  # type: ignore[union-attr]
 
 
-class TestWhatIsParsed:
+class TestParsing:
     """Parsing is expensive, so a document is parsed only when its text changed."""
 
     async def test_a_change_of_the_mode_alone_is_not_parsed(self, world: World) -> None:
@@ -458,8 +458,8 @@ class TestWhatIsParsed:
         assert await world.take(GOOD) == "loaded"
 
 
-class TestWhatIsTriedAgain:
-    """When the parser process does not start, is killed or is too slow, the document may still be good."""
+class TestRetries:
+    """The document may be good even if the parser process does not start, is killed or is too slow."""
 
     @pytest.mark.parametrize("cause", ["start", "died", "time"])
     async def test_a_failed_document_is_retried_with_growing_pauses_until_it_loads(

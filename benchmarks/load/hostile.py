@@ -31,7 +31,7 @@ class Attack:
     body: Callable[[], bytes]
     status: int = 200
     allowed: bool | None = None
-    says: str = ""
+    message: str = ""
 
     def problem(self, status: int, answer: bytes) -> str:
         """Return what is wrong with an answer; empty when it is the documented one."""
@@ -40,7 +40,7 @@ class Attack:
         response = json.loads(answer).get("response", {})
         if response.get("allowed") is not self.allowed:
             return f"allowed is {response.get('allowed')} instead of {self.allowed}: {answer[:300]!r}"
-        return "" if self.says.encode() in answer else f"{self.says!r} is not in {answer[:300]!r}"
+        return "" if self.message.encode() in answer else f"{self.message!r} is not in {answer[:300]!r}"
 
 
 def review(
@@ -90,30 +90,30 @@ def _long_images() -> bytes:
 
 ATTACKS: Final[dict[str, Attack]] = {
     "300,000 containers": Attack(
-        lambda: review(pod(listed(CONTAINER, 300_000))), allowed=False, says="too many images (300000;"
+        lambda: review(pod(listed(CONTAINER, 300_000))), allowed=False, message="too many images (300000;"
     ),
     "1,000,000 numbers for containers": Attack(
-        lambda: review(pod(listed("1", 1_000_000))), allowed=False, says="too many images (1000000;"
+        lambda: review(pod(listed("1", 1_000_000))), allowed=False, message="too many images (1000000;"
     ),
     "150,000 image volumes": Attack(
         lambda: review(pod(volumes=listed('{"image":{"reference":"a"}}', 150_000))),
         allowed=False,
-        says="too many images (150001;",
+        message="too many images (150001;",
     ),
     "old object with 1,000,000 items": Attack(
         lambda: review(pod(), old=pod(listed("1", 1_000_000))), allowed=True
     ),
-    "1,000 long images": Attack(_long_images, allowed=False, says="more images not approved"),
+    "1,000 long images": Attack(_long_images, allowed=False, message="more images not approved"),
     "100,000 pod specs in a custom resource": Attack(
         lambda: custom(listed(f'{{"containers":[{CONTAINER}]}}', 100_000)),
         allowed=False,
-        says="too many images (100000;",
+        message="too many images (100000;",
     ),
     "190,000 empty pod specs": Attack(
-        lambda: custom(listed('{"containers":[]}', 190_000)), allowed=True, says="no image found"
+        lambda: custom(listed('{"containers":[]}', 190_000)), allowed=True, message="no image found"
     ),
     "custom resource of 390,000 lists": Attack(
-        lambda: custom(listed("[1]", 390_000)), allowed=True, says="no image found"
+        lambda: custom(listed("[1]", 390_000)), allowed=True, message="no image found"
     ),
     "250,000 different keys": Attack(lambda: padded(numbered('"@":1', 250_000, "{}")), allowed=True),
     "250,000 annotations": Attack(lambda: _annotated(numbered('"@":""', 250_000, "{}")), allowed=True),
@@ -129,7 +129,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "3,000,000 nested lists": Attack(lambda: b"[" * 3_000_000, status=413),
     "1,100 levels": Attack(lambda: padded("[" * 1100 + "]" * 1100), status=400),
     "7 MiB that ends too early": Attack(
-        lambda: padded('"' + "x" * (MAX_BODY - 1000) + '"')[:-1], status=400, says="not JSON"
+        lambda: padded('"' + "x" * (MAX_BODY - 1000) + '"')[:-1], status=400, message="not JSON"
     ),
 }
 """Name -> an attack."""

@@ -46,7 +46,7 @@ def test_every_attack_gets_its_documented_answer(name: str) -> None:
         pytest.param(Attack(bytes, allowed=False), 200, b'{"response": {"allowed": true}}', id="verdict"),
         pytest.param(Attack(bytes, status=413), 413, b'{"response": {"allowed": true}}', id="judged"),
         pytest.param(
-            Attack(bytes, allowed=False, says="many"), 200, b'{"response": {"allowed": false}}', id="text"
+            Attack(bytes, allowed=False, message="many"), 200, b'{"response": {"allowed": false}}', id="text"
         ),
     ],
 )

@@ -29,7 +29,7 @@ REPOSITORIES: Final = (
     "foo/app",
     "foo:443/app",
 )
-"""Each is pre-approved, approved, denied or mirrored under some policy of the test, most under several."""
+"""Some policy of the test pre-approves, approves, denies or mirrors each of these repositories."""
 
 
 def _on(port: str) -> Callable[[str], str]:

@@ -27,7 +27,7 @@ PRESENT = "gatekeeper_py_policy_present"
 SYNCED = "gatekeeper_py_policy_synced_timestamp_seconds"
 
 RECOVERY_SECONDS = 60.0
-"""Two of the longest pauses between attempts."""
+"""Maximum time until recovery: two of the longest pauses between attempts."""
 
 NOTICE_SECONDS = 90.0
 """Time until a fault is logged: two of the longest pauses, and connecting may take 10 s."""

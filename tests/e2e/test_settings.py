@@ -123,7 +123,7 @@ def test_a_namespace_is_exempted_by_label(enforcing: Installed, namespace: str) 
 
 
 def test_an_audit_leaves_out_what_the_webhook_does_not_review(enforcing: Installed, namespace: str) -> None:
-    """By the settings in the cluster and the labels of the namespace, as the selector of the webhook does."""
+    """The audit uses the settings in the cluster and the labels of the namespace, as the selector does."""
     plane = enforcing.plane
     put(enforcing, "exemptNamespaceLabels: {example.com/tier: platform}")
     plane.kubectl("label", "namespace", namespace, "example.com/tier=platform")
@@ -243,7 +243,7 @@ def test_the_configmap_grants_nothing_beyond_the_settings(enforcing: Installed) 
 
 
 def test_settings_under_another_key_raise_the_alarm(enforcing: Installed, namespace: str) -> None:
-    """As after a ``configMapGenerator`` that merges a file of another name."""
+    """A ``configMapGenerator`` that merges a file of another name has this effect."""
     before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
     misnamed = {"my-webhooks.yaml": f"exemptNamespaces: [{namespace}]\n"}
     enforcing.plane.api("PATCH", SETTINGS, {"data": misnamed})

@@ -17,7 +17,7 @@ FILE_BYTES: Final = 2 * 2**20
 
 @dataclass(frozen=True)
 class Row:
-    """A document, and part of the finding that refuses it; empty when it is accepted.
+    """A document. ``message`` is part of the finding that refuses it; empty when it is accepted.
 
     ``make`` returns a text of at most the given size. ``growth`` is the allowed growth of memory, in MiB: a
     good document is kept, and for a moment together with the one that it replaces.
@@ -25,7 +25,7 @@ class Row:
 
     name: str
     make: Callable[[int], str]
-    says: str = ""
+    message: str = ""
     quick: bool = False
     growth: int = 100
 
@@ -103,7 +103,7 @@ TEXTS: Final = (
     Row("a-mirror", _filled("mirrors: [{to: a.io, from: 'b.io", "/b", "'}]\n"), "512"),
     Row("a-resource-path", _filled("resources: [{group: g, kind: K, images: ['a", "[*]", "']}]\n"), "512"),
 )
-"""One value that is too long."""
+"""Documents with one value that is too long."""
 
 LISTS: Final = (
     Row("bad-rules", _more("  - {{a: 1}}\n", BARE), "more", quick=True),
@@ -182,7 +182,7 @@ FILES: Final = (
     Row("mirrors", _list("mirrors", MIRROR, 5_000), "1,000"),
     Row("a-text-that-is-too-long", lambda _size: HEAD + "#" * (16 * 2**20), "16 MiB"),
 )
-"""Some of each kind, for a file."""
+"""Documents of each kind that are delivered as a file."""
 
 ROWS: Final[dict[str, Row]] = {
     f"{group}:{row.name}": row

@@ -35,7 +35,7 @@ Make = Callable[[], bytes]
 class Row:
     """A request and its answer. ``make`` returns the whole request, which may be megabytes.
 
-    ``allowed`` is the verdict of a 200. ``says`` is part of its message or warnings, or of the error. A 503
+    ``allowed`` is the verdict of a 200. ``message`` is part of its message, warnings or error. A 503
     with Retry-After is also a documented answer when several requests are sent at once. ``quick`` rows are
     part of every test run.
     """
@@ -44,7 +44,7 @@ class Row:
     make: Make
     status: int = 200
     allowed: bool | None = None
-    says: str = ""
+    message: str = ""
     quick: bool = False
 
     @property
@@ -56,12 +56,12 @@ class Row:
         document = answer.json()
         if self.status != 200:
             assert list(document) == ["error"]
-            assert self.says in document["error"]
+            assert self.message in document["error"]
             return
         response = document["response"]
         assert response["allowed"] == self.allowed, answer.body[:2000]
         texts = [response.get("status", {}).get("message", ""), *response.get("warnings", [])]
-        assert any(self.says in each for each in texts), texts
+        assert any(self.message in each for each in texts), texts
 
     def attack(self) -> Attack:
         """Send the request on several connections for a second, on each at least once."""
@@ -83,16 +83,16 @@ class Row:
         return attack
 
 
-def allowed(name: str, make: Make, says: str = "", **options: Any) -> Row:
-    return Row(name, make, allowed=True, says=says, **options)
+def allowed(name: str, make: Make, message: str = "", **options: Any) -> Row:
+    return Row(name, make, allowed=True, message=message, **options)
 
 
-def denied(name: str, make: Make, says: str, **options: Any) -> Row:
-    return Row(name, make, allowed=False, says=says, **options)
+def denied(name: str, make: Make, message: str, **options: Any) -> Row:
+    return Row(name, make, allowed=False, message=message, **options)
 
 
-def refused(name: str, status: int, make: Make, says: str = "", **options: Any) -> Row:
-    return Row(name, make, status=status, says=says, **options)
+def refused(name: str, status: int, make: Make, message: str = "", **options: Any) -> Row:
+    return Row(name, make, status=status, message=message, **options)
 
 
 def body(document: Any, path: str = VALIDATE, **holes: str) -> bytes:

@@ -30,9 +30,9 @@ NEW_PAUSE_SECONDS: Final = 0.05
 
 @dataclass(frozen=True)
 class Sample:
-    """One review. ``problem`` is empty when it was approved.
+    """One review. ``problem`` is empty if it was approved.
 
-    ``waited_seconds`` are those that the server's main thread spent ready to run on no processor.
+    ``waited_seconds`` is the time during which the server's main thread was ready but had no processor.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Sample:
 
 
 class Prober:
-    """One thread that sends reviews."""
+    """A thread that sends reviews."""
 
     def __init__(self, kind: str, port: int, trust: ssl.SSLContext, server: int, content: bytes) -> None:
         self.samples: list[Sample] = []

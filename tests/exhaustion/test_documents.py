@@ -95,8 +95,8 @@ class Verdicts:
 
 
 def check(row: Row, verdict: str) -> None:
-    if row.says:
-        assert row.says in verdict, verdict[:500]
+    if row.message:
+        assert row.message in verdict, verdict[:500]
     else:
         assert verdict == "", verdict[:500]
 
@@ -161,7 +161,7 @@ async def test_a_costly_document_at_the_policy_guard_does_not_delay_reviews(
         response = answer.json()["response"]
         message = "" if response["allowed"] else response["status"]["message"]
         # A check that runs out of time is also a refusal. On a busy machine it gets little CPU time.
-        if not (row.says and "the policy could not be checked" in message):
+        if not (row.message and "the policy could not be checked" in message):
             check(row, message)
 
     async def attack(target: Target) -> None:

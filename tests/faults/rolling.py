@@ -28,11 +28,14 @@ NOT_OURS: Final = frozenset({"generator_late", "generator_full"})
 """Requests that the generator never sent, because the machine was too busy to run it."""
 
 Leaving = Callable[[Server, Callable[[], None]], None]
-"""(replica that was just told to stop, what takes it off the list): when endpoints learn of the end."""
+"""Removes a stopping replica from the endpoints at the right time.
+
+The arguments are the replica, which just got SIGTERM, and the function that removes it from the list.
+"""
 
 
 def leaves_when_unready(replica: Server, leave: Callable[[], None]) -> None:
-    """The order of events in a cluster: SIGTERM, then the readiness probe fails, then endpoints leave."""
+    """Remove the replica after its readiness probe fails, as in a cluster."""
     replica.wait(lambda: not replica.is_ready())
     leave()
 
@@ -47,9 +50,10 @@ def refuses(address: tuple[str, int]) -> bool:
 
 
 class Site:
-    """A directory with certificates, a policy, a review and the list of endpoints; its processes end with it.
+    """A directory with certificates, a policy, a review and the list of endpoints, and its processes.
 
-    ``replicas`` are those on the list, the oldest first; ``ended`` those that were told to stop.
+    The processes end with the context. ``replicas`` are those on the list, the oldest first. ``ended`` are
+    those that got SIGTERM.
     """
 
     def __init__(self, directory: Path, policy: str | None = None) -> None:

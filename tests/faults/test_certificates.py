@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 
 ROTATIONS = 100
 HANDSHAKES_EACH = 15
-"""With each certificate, at least."""
+"""Minimum number of handshakes with each certificate."""
 
 
 class Serving:
@@ -156,7 +156,7 @@ async def test_only_a_client_that_trusts_both_cas_survives_a_change_of_the_ca(tm
 
 
 async def _answers(serving: Serving, *trusted: trustme.CA) -> bool:
-    """Whether a client that trusts these comes to ask; it verifies, or it would always."""
+    """Return whether a client that trusts these CAs gets an answer. The client verifies the certificate."""
     trust = ssl.create_default_context(cadata="".join(each.cert_pem.bytes().decode() for each in trusted))
     try:
         connection = await Connection.open("127.0.0.1", serving.address.port, trust)

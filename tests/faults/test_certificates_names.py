@@ -29,7 +29,7 @@ class Observer:
 
 
 class Watched:
-    """A mounted Secret, the files of it, and what was logged of them."""
+    """A mounted Secret, its certificate files, and their log."""
 
     def __init__(self, directory: Path) -> None:
         self.secret = MountedSecret(directory / "tls")

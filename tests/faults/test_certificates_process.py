@@ -30,7 +30,7 @@ APPROVED = review(pod())
 POLLED_SECONDS = 60.0
 """The server polls every 10 s; the rest is slack for slow machines."""
 
-NAMED = "told-its-name"
+NAMED = "with-tls-hostname"
 """The sequence for the server that has ``--tls-hostname``."""
 
 END = "gatekeeper_py_certificate_not_after_timestamp_seconds"
@@ -110,8 +110,8 @@ def serve(pair: Pair, *, warning: str = "") -> Step:
     return Step(lambda secret, _served: secret.set(pair.files()), warning=warning)
 
 
-def spoil(problem: str, **files: Callable[[Pair], bytes]) -> Step:
-    """Change files (``cert``, ``key``) to what is made of the pair that is served."""
+def replace_files(problem: str, **files: Callable[[Pair], bytes]) -> Step:
+    """Replace files (``cert``, ``key``). Each function makes the new content from the served pair."""
     names = {"cert": "tls.crt", "key": "tls.key"}
     return Step(
         lambda secret, served: secret.set({names[name]: make(served) for name, make in files.items()}),
@@ -158,13 +158,13 @@ def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
             serve(make_pair(new, days=5), warning="certificate_expires_soon"),
         ],
         "key-of-another": [
-            spoil("KEY_VALUES_MISMATCH", key=lambda _: make_pair(old).key),
+            replace_files("KEY_VALUES_MISMATCH", key=lambda _: make_pair(old).key),
             serve(make_pair(new, "RSA", days=63)),
-            spoil("unusable", key=lambda _: make_pair(old, "EC").key),
+            replace_files("unusable", key=lambda _: make_pair(old, "EC").key),
         ],
         "damaged": [
-            spoil("PEM", cert=lambda served: served.cert[:300]),
-            spoil("empty", cert=lambda served: served.cert, key=lambda _: b""),
+            replace_files("PEM", cert=lambda served: served.cert[:300]),
+            replace_files("empty", cert=lambda served: served.cert, key=lambda _: b""),
             serve(make_pair(old, days=64)),
         ],
         "no-use-to-anybody": [
@@ -179,7 +179,7 @@ def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
         ],
         "gone": [
             Step(lambda secret, _: secret.remove("tls.key"), "No such file"),
-            spoil("PEM", cert=lambda _: b"\xff\0garbage", key=lambda _: b"garbage"),
+            replace_files("PEM", cert=lambda _: b"\xff\0garbage", key=lambda _: b"garbage"),
             serve(make_pair(new, days=66)),
         ],
     }

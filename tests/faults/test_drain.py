@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @needs_go
 def test_rolling_restarts_under_load_lose_no_review(site: Site) -> None:
-    """Two replicas with a surge of one, restarted again and again under 1,200 reviews a second."""
+    """The test restarts two replicas repeatedly, with a surge of one, under 1,200 reviews a second."""
     for _ in range(2):
         site.join("--drain-seconds", "1")
     results: list[dict[str, Any]] = []

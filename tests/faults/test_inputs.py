@@ -150,11 +150,11 @@ async def test_a_gzip_bomb_is_not_opened(server: MonitoredServer) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """An unusual but well-formed review. The denial, or the first warning, contains ``says``."""
+    """An unusual but well-formed review. The denial, or the first warning, contains ``message``."""
 
     allowed: bool
     body: Body
-    says: str = ""
+    message: str = ""
 
 
 def _reviewed(obj: Any, **options: Any) -> Body:
@@ -268,9 +268,9 @@ async def test_unusual_reviews_are_judged(server: MonitoredServer, name: str) ->
         assert judged(await connection.ask(chunked(pieces) + b"0\r\n\r\n"), body) == verdict
     assert verdict.allowed == case.allowed
     if not case.allowed:
-        assert case.says in verdict.message
-    elif case.says:
-        assert case.says in verdict.warnings[0]
+        assert case.message in verdict.message
+    elif case.message:
+        assert case.message in verdict.warnings[0]
     else:
         assert verdict.warnings == ()
 
@@ -300,7 +300,7 @@ async def test_the_mutating_endpoint_allows_unusual_reviews(server: MonitoredSer
 
 @pytest.mark.parametrize("image", [GOOD_IMAGE, "evil.io/web:1", "registry.corp.io/{n}", "evil.io/{n}"])
 async def test_1_000_containers_are_judged_within_50_ms(server: MonitoredServer, image: str) -> None:
-    """Even when no two of them are the same."""
+    """The bound holds even if all images are different."""
     turns = itertools.count()
 
     def make() -> bytes:

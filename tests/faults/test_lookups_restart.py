@@ -102,7 +102,7 @@ def test_each_replica_queries_each_image_once(registry: ScriptedRegistry, tmp_pa
 
 
 def test_the_rate_limits_the_requests_of_cold_caches(registry: ScriptedRegistry, tmp_path: Path) -> None:
-    """Most look-ups find no turn, and their images are kept as written."""
+    """Most look-ups exceed the rate, and their images are kept as written."""
     rate = 20
     lives = _restarted(registry, tmp_path, f"rate: {rate}", bodies=_bodies(registry, tmp_path)[:1])
     burst = rate

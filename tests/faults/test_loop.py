@@ -157,7 +157,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_frozen_process_continues_after_it_resumes(server: Server) -> None:
-    """As on a node that swaps: open connections are answered, and the metric shows the lag."""
+    """A node that swaps freezes a process. Afterwards it answers open connections and reports the lag."""
     document = review(pod("registry.corp.io/web:1"))
 
     def lag() -> float:

@@ -16,7 +16,7 @@ from wire import Answer, request
 
 MIB: Final = 2**20
 CLIENTS: Final = 12
-"""Each sends 6 MiB; together that is three times the limit of all bodies."""
+"""Each client sends 6 MiB. Together that is three times the limit of all bodies."""
 
 ROUNDS: Final = 10
 """Repeated, because a body has two seconds: a machine that reads 24 MiB more slowly never exceeds the

@@ -51,7 +51,7 @@ class Verdicts:
 
 @contextmanager
 def stopping(*tasks: asyncio.Task[None]) -> Iterator[None]:
-    """Cancel these tasks afterwards; raise what they raised."""
+    """Cancel these tasks when the context ends, and raise the exception of a failed task."""
     try:
         yield
     finally:

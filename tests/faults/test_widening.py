@@ -48,18 +48,18 @@ def _allowed(server: Server, document: dict[str, Any], path: str = "/validate-im
 
 
 def test_the_verdict_depends_on_the_namespace(server: Server) -> None:
-    """Otherwise the tests below would pass for another reason."""
+    """If the verdict did not depend on it, the tests below would pass for another reason."""
     allowed = [_allowed(server, review(pod(IMAGE), namespace=name)) for name in ("shop", "bank", "dev-1")]
     assert allowed == [False, True, True]
 
 
-SAID = {"gatekeeper-py/mode": "warn", "gatekeeper-py/skip": "true", "gatekeeper-py/namespace": "bank"}
+MISLEADING = {"gatekeeper-py/mode": "warn", "gatekeeper-py/skip": "true", "gatekeeper-py/namespace": "bank"}
 
 WIDENING: list[Any] = [
     pytest.param({"object.metadata.namespace": "bank"}, id="namespace-of-the-object"),
     pytest.param({"object.metadata.namespace": "dev-1"}, id="namespace-with-a-milder-mode"),
-    pytest.param({"object.metadata.labels": SAID}, id="labels"),
-    pytest.param({"object.metadata.annotations": SAID}, id="annotations"),
+    pytest.param({"object.metadata.labels": MISLEADING}, id="labels"),
+    pytest.param({"object.metadata.annotations": MISLEADING}, id="annotations"),
     pytest.param({"object.metadata.name": "bank", "name": "bank"}, id="name"),
     pytest.param({"object.metadata.generateName": "bank/"}, id="name-to-be-made"),
     pytest.param(

@@ -26,14 +26,14 @@ from served import GUARDED
 from wire import DEADLINE_SECONDS
 
 VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
-"""Of answers."""
+"""HTTP versions that an answer may have."""
 
 BODY_SECONDS: Final = 0.1
 """Shorter than the product's timeout, so that an unfinished body costs little time."""
 
 
 class Answer(NamedTuple):
-    """One answer. ``closes`` is whether it announces the end of the connection."""
+    """One answer. ``closes`` states whether it announces the end of the connection."""
 
     status: int
     body: bytes

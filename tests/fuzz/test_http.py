@@ -89,7 +89,7 @@ LINES: Final = (
     b"0x5",
     b"",
 )
-"""Of headers and of chunks."""
+"""Lines of headers and of chunks."""
 
 TOKENS: Final = (
     *(line + b"\r\n" for line in LINES),

@@ -14,7 +14,7 @@ from gatekeeper_py.page.markup import MAX_TEXT, Html, join, tag, text
 
 
 class Reader(HTMLParser):
-    """Collects what a browser would see."""
+    """Collects the tags and texts that a browser would show."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -87,7 +87,7 @@ def limits(
 
 
 class World:
-    """A parser, what it logged, and the documents that it sent."""
+    """A parser with its log and the documents that it sent."""
 
     def __init__(self, **options: Any) -> None:
         self.log = RecordingLog()

@@ -20,7 +20,10 @@ class Servers:
         self.running: list[Server] = []
 
     def __call__(self, *arguments: str, policy: str | None = policy_text(), **options: Any) -> Server:
-        """With a policy file unless ``policy`` is ``None``, on any ports, with its authority in a file."""
+        """Start a server on any ports, with its CA in a file.
+
+        It gets a policy file unless ``policy`` is ``None``.
+        """
         path = self.directory / "policy.yaml"
         if policy is not None:
             path.write_text(policy)
@@ -35,7 +38,7 @@ class Servers:
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
-    """Starts ``gatekeeper-py serve``."""
+    """Yield a function that starts ``gatekeeper-py serve``."""
     servers = Servers(tmp_path)
     yield servers
     for server in servers.running:
@@ -44,5 +47,5 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
 
 @pytest.fixture
 def policy_file(tmp_path: Path) -> Path:
-    """Where the policy of the servers is."""
+    """Return the path of the servers' policy."""
     return tmp_path / "policy.yaml"

@@ -1,4 +1,4 @@
-"""Bodies are weighed before they are parsed, and large bodies are processed one after the other."""
+"""The server weighs bodies before it parses them, and processes large bodies one at a time."""
 
 from __future__ import annotations
 

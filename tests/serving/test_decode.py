@@ -123,7 +123,7 @@ RECORDED = [
         partial(ephemeral_review, debugger="nginx"),
     )
 ]
-"""As an API server sends them, with ``managedFields``."""
+"""Reviews as an API server sends them, with ``managedFields``."""
 BODIES = [*(json.dumps(each, separators=(",", ":")).encode() for each in REVIEWS), *RECORDED]
 POLICIES = [
     policy(mode=mode, more="mirrors: [{from: docker.io, to: registry.corp.io/hub}]\ndeny: ['*/**:2']\n")

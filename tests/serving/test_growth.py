@@ -30,7 +30,7 @@ def with_padding(value: str) -> bytes:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_decoding_grows_linearly_with_the_body(name: str) -> None:
-    """For any content, including the weighing and the typed decoder."""
+    """The growth is linear for any content. The work includes the weighing and the typed decoder."""
 
     def decode(body: bytes) -> None:
         check_weight(body)

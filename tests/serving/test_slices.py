@@ -91,7 +91,7 @@ async def test_a_patch_is_made_in_steps(served: Served) -> None:
 
 
 async def test_one_snapshot_judges_all_of_a_review(served: Served) -> None:
-    """Even if another policy becomes live between two steps."""
+    """The snapshot stays the same even if another policy becomes live between two steps."""
     snapshot = slow(served)
     document = many(BAD, 500)
     async with served.connected() as large, served.connected() as small:
@@ -119,7 +119,7 @@ async def test_the_timeout_of_the_caller_holds_between_the_steps(served: Served)
 
 
 async def test_large_ones_are_judged_one_at_a_time(served: Served) -> None:
-    """So the documents of the others are not in memory meanwhile."""
+    """The documents of the waiting reviews are therefore not in memory."""
     snapshot = slow(served)
     documents = [many(f"registry.corp.io/{name}:{{n}}", 200) for name in "abc"]
     answers = await asyncio.gather(*(ask(served, document) for document in documents))

@@ -51,14 +51,14 @@ OVERVIEW: Final = Row(
     panels=[
         Stat(
             title="Enforced",
-            description="Whether API servers were just seen to refuse an image that the policy rejects.",
+            description="Whether the last probes proved that API servers refuse a rejected image.",
             query=Query(_max("control_enforced")),
             texts=YES_NO,
             width=3,
         ),
         Stat(
             title="Last proof",
-            description="Time since API servers were last seen to enforce the policy.",
+            description="Time since the last proof that API servers enforce the policy.",
             query=Query(f"time() - {_max('control_last_enforced_timestamp_seconds')}"),
             steps=[(GREEN, None), (YELLOW, 120), (RED, 300)],
             unit="s",
@@ -95,7 +95,7 @@ OVERVIEW: Final = Row(
         ),
         Stat(
             title="Policy confirmed",
-            description="Time since the replica that is worst off last knew that it has the newest policy.",
+            description="Longest time since a replica last confirmed that it has the newest policy.",
             query=Query(f"time() - {_min('policy_synced_timestamp_seconds')}"),
             steps=[(GREEN, None), (YELLOW, 120), (RED, 300)],
             unit="s",
@@ -259,13 +259,13 @@ SERVERS: Final = Row(
         ),
         Graph(
             title="Connections closed because all were in use",
-            description="By what made the connection the worst one.",
+            description="Evicted connections, by the reason for the choice of the connection.",
             queries=[Query(_rate("connections_evicted_total", "why"), "{{why}}")],
             unit="cps",
         ),
         Graph(
             title="Delay of the event loop",
-            description="How late the event loop runs a timer: everything waits for this long.",
+            description="Delay with which the event loop runs a timer. Every request waits as long.",
             queries=[Query(_max("event_loop_lag_seconds", "pod"), "{{pod}}")],
             unit="s",
         ),
@@ -326,7 +326,7 @@ CONTROLLER: Final = Row(
         ),
         Graph(
             title="Tampering",
-            description="What somebody else changed in the webhook configurations.",
+            description="Edits of the webhook configurations by somebody else, by kind.",
             queries=[Query(_increase("control_tampering_total", "what"), "{{what}}")],
         ),
         Graph(
@@ -341,7 +341,7 @@ CONTROLLER: Final = Row(
         ),
         Graph(
             title="Time until certificates expire",
-            description="As served by each replica, and as in the Secret.",
+            description="Certificates that the replicas serve, and the certificate in the Secret.",
             queries=[
                 Query(f"{_max('certificate_not_after_timestamp_seconds', 'pod')} - time()", "{{pod}}"),
             ],
@@ -390,7 +390,7 @@ FAST_PATH: Final = Row(
         ),
         Graph(
             title="Time to follow a change",
-            description="From a change of the policy until the match conditions are in step with it.",
+            description="Time from a change of the policy until the match conditions are in step with it.",
             queries=[
                 Query(
                     _quantile(0.99, "gatekeeper_py_fastpath_sync_seconds", "change", HERE), "{{change}} p99"
@@ -424,7 +424,7 @@ LOOK_UPS: Final = Row(
         ),
         Graph(
             title="Duration of a look-up",
-            description="How long registries took to answer.",
+            description="Time until registries answered.",
             queries=[
                 Query(_quantile(0.99, "gatekeeper_py_lookup_duration_seconds", "host", HERE), "{{host}} p99")
             ],
@@ -453,14 +453,14 @@ API_SERVER: Final = Row(
     panels=[
         Graph(
             title="Calls",
-            description="Calls of our webhooks, by HTTP status of the answer.",
+            description="Calls of the webhooks, by HTTP status of the answer.",
             queries=[Query(_apiserver("request_total", "name, code"), "{{name}} {{code}}")],
             unit="reqps",
             width=6,
         ),
         Graph(
             title="Duration of a call",
-            description="What our webhooks add to a request, network included.",
+            description="Time that the webhooks add to a request, including the network.",
             queries=[
                 Query(
                     _quantile(
@@ -474,7 +474,7 @@ API_SERVER: Final = Row(
         ),
         Graph(
             title="Rejections by cause",
-            description="no_error: we refused the request. calling_webhook_error: no answer, and the failure"
+            description="no_error: the webhook refused. calling_webhook_error: no answer, and the failure"
             " policy is Fail, so the request was refused.",
             queries=[Query(_apiserver("rejection_count", "name, error_type"), "{{name}} {{error_type}}")],
             unit="reqps",

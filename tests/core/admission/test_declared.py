@@ -201,7 +201,7 @@ class TestSteps:
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
 @pytest.mark.parametrize("paths", [["a[*]", "b"], ["b", "a[*]"], ["b", "a[*].c[*]"]])
 def test_too_many_images_at_one_path_reject_the_whole_object(paths: list[str], operation: str) -> None:
-    """Even if the old object had as many there, because they are not compared."""
+    """The webhook rejects the object even if the old one had as many images, which it does not compare."""
     text = f"resources: [{{group: example.com, kind: Widget, images: {paths}}}]\n"
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
     good, bad = (

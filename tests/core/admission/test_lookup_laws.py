@@ -1,4 +1,4 @@
-"""What mutate and validate make of an image, held against a model written from docs/registries.md alone."""
+"""The results of mutate and validate agree with a model that was written from docs/registries.md alone."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def candidates(document: Document, mirror: Document, image: str) -> list[str]:
 
 
 def answer_of(images: list[str], truth: Truth) -> Answer:
-    """The first answer that says found, else the first error, else missing."""
+    """Return the first answer with status found, else the first error, else missing."""
     answers = [truth(image) for image in images]
     ranked = sorted(answers, key=lambda answer: ["found", "error", "missing"].index(answer.status))
     return ranked[0]

@@ -98,7 +98,7 @@ class TestPodSpecs:
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1001))
 
     def test_more_than_a_thousand_volumes_of_any_kind_are_too_many(self) -> None:
-        """So their cost is bounded as well."""
+        """This limit bounds the cost of volumes without images too."""
         spec = {"containers": [container("a")], "volumes": [{"emptyDir": {}}] * 1001}
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", too_many(1002))
         assert pod_images({"spec": spec}) is None

@@ -352,7 +352,7 @@ class TestByShape:
         ("levels", "found"), [pytest.param(15, True, id="32"), pytest.param(16, False, id="34")]
     )
     def test_a_list_counts_as_a_level(self, levels: int, found: bool) -> None:  # noqa: FBT001
-        """Two mappings, then this many mappings with a list each."""
+        """The object has two mappings around ``levels`` mappings, each with a list."""
         obj: Any = pod_spec("a")
         for _ in range(levels):
             obj = {"items": [obj]}
@@ -593,7 +593,7 @@ class TestChanged:
         ],
     )
     def test_wrong_types_are_compared_by_their_field(self, old: Any, new: Any, is_present: bool) -> None:  # noqa: FBT001
-        """So an unrelated change of an old object is never blocked."""
+        """This comparison never blocks an unrelated change of an old object."""
         found = changed(POD, pod(new), pod(old), {})[0]
         assert paths(found) == ([] if is_present else ["spec.containers[0].image"])
 

@@ -91,7 +91,7 @@ def test_the_number_of_compared_globs_does_not_grow(glob: str) -> None:
 
 
 def combined(glob: str, number: int) -> list[str]:
-    """So many globs, of which none has a piece that the others lack."""
+    """Return this many globs. They share all pieces, and only the combination of pieces is unique."""
     letters = itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3)
     return [glob.format("*".join(each)) for each in itertools.islice(letters, number)]
 

@@ -42,7 +42,7 @@ def names(policy: CompiledPolicy, location: Location) -> Iterator[tuple[str | No
 
 
 def denied_by(policy: CompiledPolicy, namespace: str | None, image: str) -> tuple[Rule, str | None] | None:
-    """The definition: each name of an image is compared with each rule, one after the other."""
+    """Return the denial by definition: compare each name of the image with each rule in order."""
     reference = parse_reference(image)
     tag = effective_tag(reference)
     for name, place in names(policy, locate(reference)):
@@ -186,7 +186,10 @@ def test_the_image_itself_counts_before_its_origins() -> None:
 
 
 def many(number: int, source: str, deny: str, to: list[str]) -> tuple[CompiledPolicy, list[str]]:
-    """So many mirrors and so many images; and 100 deny rules at least, among them some for each mirror."""
+    """Return a policy with ``number`` mirrors and at least 100 deny rules, and ``number`` images.
+
+    Some of the rules apply to each mirror.
+    """
     rules = [deny.format(i) for i in range(max(number, 100))]
     mirrored = [{"from": source.format(i), "to": [each.format(i) for each in to]} for i in range(number)]
     policy = compiled(list(dict.fromkeys(rules)), mirrored)
@@ -245,7 +248,7 @@ def test_wildcards_beyond_the_bound_of_comparisons_still_count(monkeypatch: pyte
 
 
 def test_compiling_is_done_in_small_steps() -> None:
-    """As many steps as there is work: a large policy does not stop reviews."""
+    """The number of steps grows with the work, so a large policy does not block reviews."""
     few = steps(10)
     assert steps(1000) > 20 * few
 

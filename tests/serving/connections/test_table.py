@@ -69,7 +69,7 @@ def test_a_connection_without_a_good_request_is_evicted_first() -> None:
 @pytest.mark.parametrize("hosts", [1, 90])
 @pytest.mark.parametrize(("crowd", "own"), [(SILENT, NEW), (NEW, SILENT)])
 def test_a_newcomer_is_not_mistaken_for_one_of_a_crowd(crowd: Activity, own: Activity, hosts: int) -> None:
-    """Of silent connections and those that have begun their handshake, the larger group is evicted first."""
+    """The server first evicts from the larger group: silent connections or those in a handshake."""
     world = World()
     members = world.crowd(90, crowd, hosts=hosts, age=0.5)
     own_hosts = [members[0].peer.key] * 10 if hosts == 1 else [f"10.0.1.{n}" for n in range(10)]
@@ -133,7 +133,7 @@ def test_a_crowd_of_strangers_is_evicted_and_an_api_server_keeps_its_connections
 
 @pytest.mark.parametrize("newcomer", ["10.0.0.2", SERVER])
 def test_newcomers_have_a_share_that_lasts_for_a_handshake_and_a_review(newcomer: str) -> None:
-    """Even if strangers hold all connections, each with one good review."""
+    """The share remains even if strangers hold all connections, each with one good review."""
     world = World()
     world.crowd(100, IDLE, hosts=100)
     opened = []

@@ -98,7 +98,7 @@ async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(
 
 
 async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns) -> None:
-    """Otherwise no client could connect until they time out: only a new connection ends one of them."""
+    """Only a new connection ends a silent handshake. Otherwise no client could connect until a timeout."""
     world = Handshakes()
     for handshake in world.of(Peer("10.9.9.9", 1), MAX_HANDSHAKES + MAX_WAITING_HANDSHAKES):
         turns.add(handshake)
