@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ GOOD = [
                  id="mirror"),
     pytest.param({**MINIMAL, "resources": [{"group": "tekton.dev", "kind": "Task",
                                             "images": ["spec.steps[*].image"]}]}, id="resource"),
+    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "timeout": "1s", "rate": 1000}]}, id="registry"),
 ]  # fmt: skip
 
 BAD = [
@@ -80,6 +82,10 @@ BAD = [
     pytest.param({**MINIMAL, "mirrors": [{**MIRROR, "except": None}]}, id="except-null"),
     pytest.param({**MINIMAL, "resources": [{"group": "", "kind": "A", "images": []}]}, id="no-images"),
     pytest.param({**MINIMAL, "resources": [{"kind": "A", "images": ["a"]}]}, id="resource-without-group"),
+    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "timeout": 1}]}, id="timeout-number"),
+    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "rate": 0}]}, id="no-requests"),
+    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "rate": 1001}]}, id="too-many-requests"),
+    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "rate": "20"}]}, id="rate-text"),
 ]  # fmt: skip
 
 
@@ -112,6 +118,39 @@ def test_checks_beyond_the_schema_are_left_to_the_parser(
     document = {**MINIMAL, "allow": allow}
     assert not parses(document)
     assert validator.is_valid(document)
+
+
+def fields(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each field that a schema describes, with its own schema."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {}).items()
+        for inner in schema.values():
+            yield from fields(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from fields(inner)
+
+
+@pytest.mark.parametrize("document", ["policy", "test", "webhooks"])
+def test_editors_propose_only_defaults_that_the_field_accepts(command: Command, document: str) -> None:
+    described = list(fields(json.loads(command("schema", "--for", document).out)))
+    for name, schema in described:
+        if "default" in schema:
+            assert jsonschema.Draft202012Validator({**schema, "items": True}).is_valid(schema["default"]), (
+                name
+            )
+    assert len(described) > 5
+
+
+def test_the_defaults_of_a_registry_are_written_as_in_a_policy(command: Command) -> None:
+    registry = json.loads(command("schema").out)["$defs"]["RegistryModel"]["properties"]
+    written = {name: schema["default"] for name, schema in registry.items() if "default" in schema}
+    short, full = (
+        parse_policy(yaml.safe_dump({**MINIMAL, "registries": [entry]})).document.registries
+        for entry in ({"host": "a.io"}, {"host": "a.io", **written})
+    )
+    assert written.keys() >= {"timeout", "ttlFound", "ttlMissing", "rate"}
+    assert full == short
 
 
 def test_the_schema_of_the_settings(command: Command) -> None:

@@ -26,8 +26,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import WithDefaultSchema
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import (
@@ -267,7 +268,7 @@ class EntryModel(_Model, ABC):
 
 
 class RuleModel(EntryModel):
-    """One entry of ``deny``: a pattern alone, or with its conditions."""
+    """One entry of deny: a pattern alone, or with its conditions."""
 
     image: _PatternField
     namespaces: Annotated[_Names | None, _NotNull] = None
@@ -299,7 +300,7 @@ class RuleModel(EntryModel):
 
 
 class AllowModel(RuleModel):
-    """One entry of ``allow``, which must name its registry."""
+    """One entry of allow, which must name its registry."""
 
     image: _AllowedField
     verify: bool = False
@@ -385,14 +386,20 @@ class RegistryModel(EntryModel):
     redirect_hosts: _Hosts = Field(default=(), alias="redirectHosts")
     timeout: Annotated[
         float, BeforeValidator(_duration("100ms", "5s")), _schema("a duration from 100ms to 5s")
-    ] = 1.0
+    ] = Field(default=1.0, json_schema_extra={"default": "1s"})
     ttl_found: Annotated[
         float, BeforeValidator(_duration("1s", "60m")), _schema("a duration from 1s to 60m")
-    ] = Field(default=60.0, alias="ttlFound")
+    ] = Field(default=60.0, alias="ttlFound", json_schema_extra={"default": "60s"})
     ttl_missing: Annotated[
         float, BeforeValidator(_duration("1s", "10m")), _schema("a duration from 1s to 10m")
-    ] = Field(default=10.0, alias="ttlMissing")
-    rate: Annotated[int, BeforeValidator(_rate), Field(ge=1, le=MAX_RATE)] = 20
+    ] = Field(default=10.0, alias="ttlMissing", json_schema_extra={"default": "10s"})
+    rate: Annotated[
+        int,
+        BeforeValidator(_rate),
+        WithJsonSchema(
+            {"type": "integer", "minimum": 1, "maximum": MAX_RATE, "description": "requests a second"}
+        ),
+    ] = 20
 
     def value(self) -> Registry:
         return Registry(
@@ -418,9 +425,12 @@ class HeaderModel(_Model):
 
 
 class DocumentModel(HeaderModel):
-    """The whole document. Documents are validated entry by entry; this model gives the JSON Schema."""
+    """The whole document, for the JSON Schema. The parser validates documents entry by entry."""
 
-    model_config = ConfigDict(title="gatekeeper-py ImagePolicy")
+    model_config = ConfigDict(
+        title="gatekeeper-py ImagePolicy",
+        json_schema_extra={"description": "Which images a cluster may run."},
+    )
 
     allow: tuple[AllowModel, ...] = Field(min_length=1, max_length=MAX_RULES)
     deny: tuple[RuleModel, ...] = Field(default=(), max_length=MAX_RULES)
@@ -435,7 +445,20 @@ def fields_of(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(info.alias or name for name, info in model.model_fields.items())
 
 
+class _ForEditors(GenerateJsonSchema):
+    """Leave out what would mislead an editor's hints: titles made from names, and null as a default."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's call
+        return False
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        found = super().default_schema(schema)
+        if found.get("default", ...) is None:
+            del found["default"]
+        return found
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the document."""
-    schema = DocumentModel.model_json_schema(by_alias=True, mode="validation")
+    schema = DocumentModel.model_json_schema(by_alias=True, mode="validation", schema_generator=_ForEditors)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
