@@ -13,9 +13,16 @@ from typing import Final, NamedTuple
 
 from yarl import URL
 
-from gatekeeper_py.core.images.reference import InvalidReference, escape, fold_registry
+from gatekeeper_py.core.images.reference import escape, fold_registry
 
-_WORD: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]++"
+MAX_LENGTH: Final = 16 * 1024
+"""Characters of all challenges of an answer that are read. Real ones have a few hundred, but an answer can
+have a hundred headers of 8 KiB each."""
+
+_CHARACTER: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]"
+_WORD: Final = rf"(?<!{_CHARACTER}){_CHARACTER}++"
+"""A whole word. Without the first part, a search would read the rest of a long word again at each of its
+characters."""
 _PART: Final = re.compile(
     rf"(?P<name>{_WORD})[ \t]*+=[ \t]*+(?:\"(?P<quoted>(?:[^\"\\]|\\.)*+)\"|(?P<plain>[^\s,\"]++))"
     rf"|(?P<scheme>{_WORD})(?=[ \t,]|$)"
@@ -42,7 +49,10 @@ class Challenges(NamedTuple):
 
 
 def parse_challenges(headers: Iterable[str]) -> Challenges:
-    """Parse every ``WWW-Authenticate`` header of an answer; what is unknown or malformed is left out."""
+    """Parse the ``WWW-Authenticate`` headers of an answer; what is unknown or malformed is left out.
+
+    Headers that make all of them longer than ``MAX_LENGTH`` are left out, too.
+    """
     basic, bearer = False, None
     for scheme, parameters in _challenges(headers):
         if scheme == "basic":
@@ -53,7 +63,11 @@ def parse_challenges(headers: Iterable[str]) -> Challenges:
 
 
 def _challenges(headers: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    left = MAX_LENGTH
     for header in headers:
+        left -= len(header)
+        if left < 0:
+            return
         scheme, parameters = "", dict[str, str]()
         for part in _PART.finditer(header):
             if part["scheme"] is not None:
@@ -67,6 +81,22 @@ def _challenges(headers: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
             yield scheme, parameters
 
 
+def parse_url(text: str) -> URL:
+    """Parse a URL that a registry chose. Raises ``ValueError``.
+
+    A URL is ASCII (RFC 3986, section 2). Reading an international host takes the square of its length.
+    """
+    if not text.isascii():
+        message = "a URL is ASCII"
+        raise ValueError(message)
+    return URL(text)
+
+
+def host_of(url: URL) -> str:
+    """Return the host of a URL, folded for comparison; empty without one. Raises ``ValueError``."""
+    return fold_registry(url.host_port_subcomponent or "") if url.raw_host else ""
+
+
 def check_bearer(
     parameters: Mapping[str, str], repository: str, *, token_hosts: Iterable[str], plain_hosts: Iterable[str]
 ) -> Bearer:
@@ -75,9 +105,9 @@ def check_bearer(
     ``token_hosts`` are the hosts that may issue tokens; ``plain_hosts`` those that may do so over http.
     """
     try:
-        realm = URL(parameters["realm"])
-        host = fold_registry(realm.host_port_subcomponent or "") if realm.host else ""
-    except (ValueError, InvalidReference):
+        realm = parse_url(parameters["realm"])
+        host = host_of(realm)
+    except ValueError:
         raise ChallengeError("the token realm is not a URL") from None
     shown = escape(str(realm.with_query(None).with_fragment(None)), 120)
     if realm.scheme not in {"http", "https"} or not host:

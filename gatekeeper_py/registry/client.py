@@ -29,10 +29,16 @@ from gatekeeper_py.core.images.reference import (
     InvalidReference,
     check_digest,
     escape,
-    fold_registry,
 )
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.challenge import Bearer, ChallengeError, check_bearer, parse_challenges
+from gatekeeper_py.registry.challenge import (
+    Bearer,
+    ChallengeError,
+    check_bearer,
+    host_of,
+    parse_challenges,
+    parse_url,
+)
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.transport import Response, Transport
 
@@ -52,6 +58,9 @@ REQUEST_SECONDS: Final = 5.0
 
 MAX_REDIRECTS: Final = 3
 MAX_TOKEN_LENGTH: Final = 64 * 1024
+MAX_TOKEN_BYTES: Final = 4 * MAX_TOKEN_LENGTH
+"""Of a token server's answer, which can name the token twice. Parsing 4 MiB of empty lists takes 0.3 s."""
+
 MAX_TOKENS: Final = 4096
 """Repositories whose token is kept."""
 
@@ -282,7 +291,7 @@ class Client:
         headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
         if credential is not None and credential.username:
             headers[hdrs.AUTHORIZATION] = credential.basic
-        host = fold_registry(bearer.realm.host_port_subcomponent or "")
+        host = host_of(bearer.realm)
         await turn(host)
         transport = self._transport(self._access.context(host, manifest.host))
         response = await transport.send(hdrs.METH_GET, bearer.realm.with_query(query), headers)
@@ -310,11 +319,11 @@ def _url(settings: Registry, manifest: Manifest) -> URL:
 def _redirected(url: URL, response: Response) -> tuple[URL, str]:
     """Where a redirect leads: the URL and its folded host. Raises ``_Unusable``."""
     try:
-        target = url.join(URL(response.headers.get(hdrs.LOCATION, "")))
-        host = fold_registry(target.host_port_subcomponent or "")
-    except (ValueError, InvalidReference):
+        target = url.join(parse_url(response.headers.get(hdrs.LOCATION, "")))
+        host = host_of(target)
+    except ValueError:
         raise _Unusable("a redirect to a malformed URL") from None
-    if target.scheme not in {"http", "https"} or not target.host or target.user is not None:
+    if target.scheme not in {"http", "https"} or not host or target.user is not None:
         raise _Unusable("a redirect to a URL that is not plain http or https")
     return target, host
 
@@ -349,6 +358,8 @@ def _hashed(response: Response, manifest: Manifest) -> str:
 
 def _token_of(body: bytes) -> tuple[str, float]:
     """The token of a token server's answer and its life in seconds. Raises ``_Unusable``."""
+    if len(body) > MAX_TOKEN_BYTES:
+        raise _Unusable(f"the token server's answer is larger than {MAX_TOKEN_BYTES} bytes")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

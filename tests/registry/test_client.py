@@ -327,6 +327,11 @@ async def test_a_refused_token_is_replaced_once(world: World, registry: Scripted
         pytest.param(web.json_response({"token": "a\r\nHost: b"}), "no header can hold", id="line-break"),
         pytest.param(web.json_response({"token": "x" * 65_537}), "no header can hold", id="too-long"),
         pytest.param(web.Response(body=b"x" * (MAX_BODY_BYTES + 1)), "larger than", id="too-large"),
+        pytest.param(
+            web.Response(body=b'{"token": "t", "a": [%s]}' % b",".join([b"[]"] * 100_000)),
+            "larger than 262144 bytes",
+            id="many-values",
+        ),
         pytest.param(status(302, Location="http://evil.example/"), "answered 302", id="redirect"),
     ],
 )
@@ -397,6 +402,8 @@ async def test_more_than_three_redirects_are_an_error(world: World, registry: Sc
         pytest.param("http://u@r.example/x", "not plain http or https", id="user"),
         pytest.param("http://r.example:99999/x", "malformed URL", id="port"),
         pytest.param("http://secure.example/x", "does not use https", id="downgrade"),
+        pytest.param("x://y@", "not plain http or https", id="user-without-host"),
+        pytest.param("http://é.example/x", "malformed URL", id="international-host"),
     ],
 )
 async def test_redirects_that_are_refused(
