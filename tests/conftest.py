@@ -14,7 +14,7 @@ individually."""
 BROWSER = TESTS / "pages"
 
 # A slow example on a busy machine is not a failure, so no profile has a deadline. `make test-long`
-# selects "long"; budget.py reads its name. An option on the command line wins over what is loaded here.
+# selects "long"; budget.py reads its name. An option on the command line takes precedence over this.
 settings.register_profile("quick", deadline=None)
 settings.register_profile("long", deadline=None, print_blob=True)
 settings.load_profile("quick")

@@ -147,7 +147,7 @@ def test_commands_on_the_pages_print_what_the_pages_show(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    # With the settings of the group, because a command keeps the first help option that it makes.
+    # The context has the settings of the group, because a command keeps the first help option that it makes.
     group = click.Context(cli, help_option_names=cli.context_settings["help_option_names"])
     for line in commands(text):
         name, *arguments = shlex.split(re.split(r" [|>] ", line)[0], comments=True)
@@ -301,7 +301,7 @@ def test_the_page_lists_every_lint_code() -> None:
     assert codes <= set(re.findall(r"`([a-z-]+)`", POLICY_PAGE))
 
 
-def test_the_example_policy_has_no_errors_and_says_what_the_readme_shows() -> None:
+def test_the_example_policy_has_no_errors_and_decides_as_the_readme_shows() -> None:
     policy = parse_policy((ROOT / "examples/policy.yaml").read_text(encoding="utf-8"))
     compiled = policy.at(NOW)
     assert compiled.decide("default", "registry.corp.example/shop/web:1").approved

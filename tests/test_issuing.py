@@ -42,7 +42,7 @@ def test_strict_clients_accept_the_leaf_for_each_name(name: str, tmp_path: Path)
     handshake(made, name, tmp_path, made.ca)
 
 
-def test_a_leaf_is_not_trusted_through_another_ca_of_ours(tmp_path: Path) -> None:
+def test_a_leaf_is_not_trusted_through_another_issued_ca(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     first, second = issue(NAMES, now, timedelta(days=1)), issue(NAMES, now, timedelta(days=1))
     handshake(first, NAMES[0], tmp_path, second.ca + first.ca)

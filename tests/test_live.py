@@ -77,7 +77,7 @@ def test_a_long_namespace_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("image", ["nginx", IMAGE, "registry.corp.io/dockerhub/a", "NOT/valid", ""])
-def test_plans_are_remembered_as_they_are(image: str) -> None:
+def test_cached_plans_equal_new_plans(image: str) -> None:
     compiled = policy(HUB_TO_CORP, mode="mutate")
     snapshot = Snapshot(compiled, 10, CacheCounts())
     for _ in range(2):

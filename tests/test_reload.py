@@ -454,7 +454,7 @@ class TestParsing:
             "allow[0]",
             "colour",
         ]
-        # Once the key is removed, the text is parsed again, because the key may have been its only problem.
+        # After the key is removed, the text is parsed again, because the key may have been its only problem.
         assert await world.take(GOOD) == "loaded"
 
 

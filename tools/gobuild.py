@@ -146,7 +146,7 @@ class Programs:
                 continue
             _say(f"building {', '.join(missing)} {product.version(self.root)} …")
             began = time.monotonic()
-            # For one package, name the output file: Go would call etcd's binary "server".
+            # A single package gets a name for its output file, because Go would name etcd's binary "server".
             output = f"{directory}/{next(iter(missing))}" if len(missing) == 1 else f"{directory}/"
             flags = product.linker_flags(self.root)
             command = [go, *GO_BUILD, "-ldflags", flags, "-o", output, *missing.values()]

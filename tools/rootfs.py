@@ -77,7 +77,7 @@ class Tree:
         elif path not in self.copied:
             self._at(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, self._at(path))
-            # Only root may change a file, whatever mode the base or an installer gave it.
+            # Only root may change a file, even if the base or an installer gave it another mode.
             self._at(path).chmod(path.stat().st_mode & 0o755)
             self.copied.add(path)
 

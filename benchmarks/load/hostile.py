@@ -25,7 +25,7 @@ CONTAINER: Final = '{"image":"a"}'
 class Attack:
     """A body and the answer that is documented for it.
 
-    ``allowed`` is ``None`` for a body that is refused before it is judged. ``says`` is in the answer.
+    ``allowed`` is ``None`` for a body that is refused before it is judged. ``message`` is in the answer.
     """
 
     body: Callable[[], bytes]

@@ -61,7 +61,7 @@ def test_the_ranks_between_which_a_median_lies() -> None:
     assert (found.median, found.low, found.high) == (20.5, 14.0, 28.0)
 
 
-def test_too_few_rounds_say_nothing() -> None:
+def test_too_few_rounds_are_an_error() -> None:
     with pytest.raises(ValueError, match="5 rounds are too few"):
         Comparison.of([1.0] * (LEAST - 1))
 

@@ -79,7 +79,7 @@ def test_every_target_names_a_case_that_exists() -> None:
 
 
 @pytest.mark.parametrize(("cores", "doubtful"), [(0.02, False), (0.7, True)])
-def test_the_table_says_when_the_machine_was_not_quiet(cores: float, *, doubtful: bool) -> None:
+def test_the_table_reports_a_machine_that_was_not_quiet(cores: float, *, doubtful: bool) -> None:
     found = figures([sample(1, "none", others_cores=cores)])
 
     text = markdown(document(found), found)

@@ -69,7 +69,9 @@ def test_a_program_that_does_not_compile_is_an_error_and_leaves_nothing(
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_without_go_it_says_what_to_install(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_go_names_the_program_to_install(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_arguments, **_options: None)
     with pytest.raises(BuildError, match="install Go"):
         goprogram.compiled("hello", module)

@@ -134,7 +134,7 @@ def test_differences_are_taken_round_by_round() -> None:
     assert derived["reviews_failed"] == 0
 
 
-def test_void_rounds_stand_in_when_there_are_no_others() -> None:
+def test_void_rounds_count_if_there_are_no_others() -> None:
     found = case("saturated, no look-ups", 40.0, void=(0,)) | case(
         "saturated, a rule that never matches", 42.0, void=(0,)
     )

@@ -105,7 +105,7 @@ class TestProblem:
             pytest.param(None, False, id="no-status"),
         ],
     )
-    def test_a_denial_says_why(self, status: Any, good: bool) -> None:  # noqa: FBT001
+    def test_a_denial_states_its_reason(self, status: Any, good: bool) -> None:  # noqa: FBT001
         denied = next(case for case in CASES if not case.allowed)
         body = answer(uid=denied.uid, allowed=False, status=status)
         assert (corpus.problem(denied, 200, body) is None) is good

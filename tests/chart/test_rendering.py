@@ -259,7 +259,7 @@ def notes(values: dict[str, Any]) -> str:
     return done.stdout.partition("NOTES:")[2]
 
 
-def test_the_notes_say_how_alerts_get_links_only_while_they_have_none() -> None:
+def test_the_notes_explain_links_of_alerts_only_while_there_are_none() -> None:
     sentence = "Set monitoring.rules.runbooks"
     rules = {"enabled": True}
     assert sentence in notes({"monitoring": {"rules": rules}})

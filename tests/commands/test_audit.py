@@ -442,7 +442,7 @@ def test_an_interrupt_is_exit_130_without_a_traceback(process: Process, cluster:
     assert running.returncode == 130
 
 
-def test_a_reader_that_leaves_is_no_traceback(process: Process, cluster: FakeCluster) -> None:
+def test_a_reader_that_leaves_causes_no_traceback(process: Process, cluster: FakeCluster) -> None:
     cluster.add(PODS, *(named(pod("nginx:1.25"), f"web-{number}") for number in range(5000)))
     command = [*process.command, "--format", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
@@ -517,7 +517,7 @@ def rejected_in(result: Result) -> list[str]:
         pytest.param("", ["calico", "shop", "team"], id="none"),
     ],
 )
-def test_the_settings_in_the_cluster_say_what_is_exempt(
+def test_the_settings_in_the_cluster_define_the_exemptions(
     live: Callable[..., Result], cluster: FakeCluster, text: str, expected: list[str]
 ) -> None:
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": text}}

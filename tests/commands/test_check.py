@@ -294,7 +294,7 @@ def test_other_keys_beside_the_settings_are_errors(
     assert [(f["code"], f["path"], f["line"] - shift) for f in findings] == found
 
 
-def test_settings_of_the_webhooks_are_no_policy(command: Command, write: Write) -> None:
+def test_settings_of_the_webhooks_are_not_a_policy(command: Command, write: Write) -> None:
     done = command("explain", write(SETTINGS.replace("fail}", "Fail}")), "nginx")
     assert done.code == 2
     assert "policy.yaml" in done.err
@@ -366,7 +366,7 @@ def test_a_document_may_begin_on_the_line_of_its_marker(command: Command) -> Non
     assert findings_of(command, text) == [("missing-field", 6), ("missing-field", 6)]
 
 
-def test_a_policy_in_a_configmap_that_is_no_block_has_positions_of_its_own(command: Command) -> None:
+def test_a_policy_in_a_configmap_that_is_not_a_block_has_its_own_positions(command: Command) -> None:
     quoted = CONFIGMAP.partition("\ndata:")[0] + f"\ndata: {{policy.yaml: {json.dumps(BAD)}}}\n"
     assert findings_of(command, stream(SETTINGS_MAP, quoted)) == findings_of(command, quoted)
 
@@ -442,7 +442,9 @@ def test_own_and_system_images_that_the_policy_refuses_cause_a_warning(
 
 
 @pytest.mark.parametrize("text", ["kind: Deployment\nmetadata: [\n", "kind: Deployment\n- a\n"])
-def test_a_manifest_that_cannot_be_read_says_nothing_about_own_images(command: Command, text: str) -> None:
+def test_a_manifest_that_cannot_be_read_causes_no_finding_about_own_images(
+    command: Command, text: str
+) -> None:
     assert findings_of(command, stream(CLEAN, text)) == []
 
 

@@ -139,7 +139,7 @@ def test_exempt_namespaces_do_not_change_and_can_be_chosen(
     assert changed(answer(chosen, 1)) == [("nginx:1", "rejected", 1)]
 
 
-def test_with_a_live_policy_the_live_settings_say_what_is_exempt(
+def test_with_a_live_policy_the_live_settings_define_the_exemptions(
     command: Command, write: Write, cluster: FakeCluster, tmp_path: Path
 ) -> None:
     configmaps = "/api/v1/namespaces/guard/configmaps"
@@ -157,7 +157,7 @@ def test_with_a_live_policy_the_live_settings_say_what_is_exempt(
     assert "Note: not all exempt namespaces are known" in command(*live).err
 
 
-def test_settings_in_a_file_say_what_is_exempt(
+def test_settings_in_a_file_define_the_exemptions(
     command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path, write: Write
 ) -> None:
     cluster.add("/api/v1/namespaces", {"metadata": {"name": "shop", "labels": {"tier": "platform"}}})
@@ -501,7 +501,7 @@ def test_both_are_judged_at_the_same_instant(command: Command, write: Write) -> 
     assert "- allow[1] b.io (until: 2026-06-01T00:00:00Z)" in done.out
 
 
-def test_the_answers_for_all_images_say_until_when_they_hold(command: Command, write: Write) -> None:
+def test_the_answers_for_all_images_state_until_when_they_hold(command: Command, write: Write) -> None:
     old = write(policy_text("deny: [{image: a.io/x, until: 2030-01-01}]", allow="[a.io]"))
     new = write(policy_text("deny: [{image: a.io/x, until: 2029-01-01}]", allow="[a.io]"), "new")
     at = ("--all-images", "--fail-on", "approved", "--at")

@@ -154,7 +154,7 @@ def test_text_names_the_owner_and_how_the_image_was_matched(command: Command, wr
         assert f"  {line}\n" in done.out
 
 
-def test_text_says_why_an_image_cannot_be_rewritten(command: Command, write: Write) -> None:
+def test_text_states_why_an_image_cannot_be_rewritten(command: Command, write: Write) -> None:
     done = command("explain", write(RICH), "docker.io/team/" + "a" * 240)
     assert "mutate     left as written: on its mirror the name would be longer than 255" in done.out
 

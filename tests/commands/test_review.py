@@ -552,14 +552,14 @@ def test_hostile_names_cannot_drive_a_terminal(command: Command, write: Write) -
 
 
 def test_json_output_is_json(command: Command, write: Write) -> None:
-    """The output has no NaN and no Infinity, whatever the objects contain."""
+    """The output has no NaN and no Infinity, even if the objects contain them."""
     path = write(json.dumps(pod(1.5, [1], {"a": True})), "a")
     done = command("review", write(ENFORCE), path, "--format", "json")
     (answer,) = json.loads(done.out, parse_constant=pytest.fail)
     assert [image["image"] for image in answer["images"]] == [1.5, [1], {"a": True}]
 
 
-def test_text_says_what_a_template_will_run_as(command: Command, write: Write) -> None:
+def test_text_shows_the_image_that_a_template_will_run(command: Command, write: Write) -> None:
     done = command("review", write(MUTATE), write(json.dumps(workload("Deployment", "nginx")), "a"))
     assert done.code == 0
     assert "nginx will run as registry.corp.io/dockerhub/library/nginx\n" in done.out
@@ -629,7 +629,7 @@ def test_an_exempt_namespace_must_be_a_namespaces_name(command: Command, write: 
         ),
     ],
 )
-def test_the_settings_of_the_webhooks_say_what_is_exempt(
+def test_the_settings_of_the_webhooks_define_the_exemptions(
     command: Command, write: Write, tmp_path: Path, settings: str, judged: list[str]
 ) -> None:
     (tmp_path / "webhooks.yaml").write_text(settings)

@@ -112,7 +112,7 @@ def test_all_cannot_be_combined_with_an_exempt_namespace(suggest: Any) -> None:
     assert "--suggest --all includes exempt namespaces" in done.err
 
 
-def test_exempt_namespaces_are_left_out_unless_all_are_wanted(suggest: Any) -> None:
+def test_exempt_namespaces_are_left_out_unless_all_are_requested(suggest: Any) -> None:
     assert "gcr.io" not in suggest().out
     assert "  - k8s.gcr.io/dns\n" in suggest("--all").out
     assert "docker.io" not in suggest("--exempt-namespace", "shop").out

@@ -107,7 +107,9 @@ def test_cases_of_images_pass(command: Command, cases: Any, case: dict[str, Any]
         ),
     ],
 )
-def test_a_failure_says_why(command: Command, cases: Any, case: dict[str, Any], message: str) -> None:
+def test_a_failure_states_its_reason(
+    command: Command, cases: Any, case: dict[str, Any], message: str
+) -> None:
     file = cases(case | {"name": "it works"})
     done = command("test", file)
     assert (done.code, done.err) == (1, "")
@@ -347,7 +349,7 @@ def test_the_schema_accepts_what_the_command_accepts(command: Command, cases: An
         pytest.param("exemptNamespaceLabels: {tier: other}", "rejected", id="another-value"),
     ],
 )
-def test_the_settings_of_the_webhooks_say_what_is_exempt(
+def test_the_settings_of_the_webhooks_define_the_exemptions(
     command: Command, cases: Any, write: Write, settings: str, expect: str
 ) -> None:
     metadata = {"name": "shop", "labels": {"tier": "platform"}}

@@ -19,7 +19,7 @@ from tools.controlplane.plane import ControlPlane
 from tools.installation.product import NAMESPACE, POLICY, SECRET
 
 EXTRA_REPLICA_ADDRESS = "10.244.255.1"
-"""In the range of Pod addresses, and not used by a Pod: those are assigned from the other end."""
+"""An address in the range of Pods that no Pod uses, because kwok assigns addresses from the other end."""
 
 
 class ApiProxy:

@@ -116,7 +116,7 @@ def test_an_image_volume_from_elsewhere_is_refused(
         assert 'image volume "model" (spec.volumes[0].image.reference)' in done.stderr
         return
     # Kubernetes 1.30 has no image volumes, so the webhook never sees one. The API server refuses the field.
-    # For a client that tolerates unknown fields it drops the field; what is left is an empty directory.
+    # For a client that tolerates unknown fields, it drops the field, and an empty directory remains.
     assert 'unknown field "spec.volumes[0].image"' in done.stderr
     assert apply(product.plane, namespace, document, "--validate=ignore").returncode == 0
     assert stored(product.plane, namespace, "pods", "volume")["spec"]["volumes"][0] == {

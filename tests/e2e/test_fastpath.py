@@ -34,7 +34,7 @@ def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: 
     with wide.expect_reviews(0):
         for _ in range(20):
             assert wide.create(namespace, pod("plain", PLAIN)).status == 201
-    # Only the validating webhook: without a mirror the mutating one is never called.
+    # Without a mirror, API servers call only the validating webhook.
     with wide.expect_reviews(1):
         assert wide.create(namespace, pod("upper-case", UPPER_CASE)).status == 201
     with wide.expect_reviews(1):

@@ -53,7 +53,7 @@ def test_a_new_mode_under_load_loses_no_request_and_applies_within_a_second(
     assert max(felt) < 1.0
 
 
-def test_every_denial_under_load_is_ours(product: Installed, namespace: str) -> None:
+def test_the_policy_causes_every_denial_under_load(product: Installed, namespace: str) -> None:
     product.set_mode("enforce")
     with creating(product.plane, namespace, pod("unlisted", UNLISTED)) as load:
         wait_until(lambda: len(load.answers) > 300, seconds=60, what="300 answers")

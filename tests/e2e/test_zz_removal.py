@@ -75,7 +75,7 @@ def test_the_cert_manager_overlay_needs_no_controller_and_no_write_right(
     everything = {"apiVersion": "v1", "kind": "List", "items": [*documents, secret]}
     plane.kubectl("apply", "-f", "-", input=json.dumps(everything))
     try:
-        # Not armed: the cluster stays open until the servers are ready.
+        # The webhook is not armed yet. The cluster stays open until the servers are ready.
         plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(pod("early", UNLISTED)))
         wait_until(lambda: product.ready_replicas() == 3, seconds=60, what="three ready replicas")
         armed = {"apiVersion": "v1", "kind": "List", "items": webhooks}

@@ -174,7 +174,7 @@ GET_METRICS: Final = request(path="/metrics", method="GET", headers=[])
 GET_POLICY: Final = request(path="/policy", method="GET", headers=[])
 OK: Final = frozenset({200})
 SHED: Final = frozenset({200, 408, 503})
-"""Large bodies, 500 at once. Bodies that the crowd cannot send within 2 s get 408."""
+"""Statuses for 500 large bodies at once. A body that the crowd cannot send within 2 s gets 408."""
 
 
 def _hello() -> bytes:

@@ -12,7 +12,8 @@ from builders import policy_text
 
 CONFIGMAP_BYTES: Final = 2**20
 FILE_BYTES: Final = 2 * 2**20
-"""Below the limit of a file: its writer is trusted, and a larger file takes long on two cores."""
+"""This size is below the limit of a file, because a larger file takes long on two cores. Its writer is
+trusted."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ LISTS: Final = (
     Row("mirrors-in-a-circle", _list("mirrors", "{{from: a.io/{n}, to: a.io/{n}/b}}", 1_000), "mirrors[0]"),
     Row("mirrors-of-one-place", _list("mirrors", "{{from: a.io, to: b.io/{n}}}", 1_000), "more"),
 )  # fmt: skip
-"""Too many entries, or many bad ones."""
+"""Documents with too many entries, or many bad ones."""
 
 SYNTAX: Final = (
     Row("brackets", _filled("message: ", "["), "64"),

@@ -13,7 +13,7 @@ from exhaustion.target import Arena, Attempt
 from gatekeeper_py.runtime.descriptors import allow_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-"""Ends an attack as a real attacker would: without a close_notify on any connection."""
+"""An attack ends without a close_notify on any connection, as a real attacker would end it."""
 
 MOST: Final = 500
 ROWS: Final = crowds(MOST)
@@ -39,9 +39,9 @@ LARGE_ROWS: Final = {
         "good-reviews",
     }
 }
-"""Rows that are also tried against a server of so many connections. One whose handshake is complete takes
-28 KiB, so a server that is full of them takes more than the bound on memory. No crowd here has the time to
-complete as many handshakes."""
+"""Rows that run against a server with this many connections too. A connection with a complete handshake takes
+28 KiB, so a server that is full of them exceeds the bound on memory. No crowd here has the time to complete
+as many handshakes."""
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ class Site:
             (self._cert, made.leaf),
             (self._key, made.key),
             (self._policy, (policy or policies.policy_text(20)).encode()),
-            # As large as the review of a real Pod, which takes more than one read.
+            # The body has the size of the review of a real Pod, which takes more than one read.
             (self.body, bodies.pod_review(size=7000, uid=bodies.UID)),
         ):
             path.write_bytes(content)

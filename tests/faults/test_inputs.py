@@ -347,7 +347,8 @@ MANY: Final[dict[str, tuple[int, Callable[[int], bytes]]]] = {
     "custom-resource": (190_000, lambda n: _custom_of(f'{{"containers":{_items(CONTAINER, n)}}}')),
     "pod-specs": (100_000, lambda n: _custom_of(_items(f'{{"containers":[{CONTAINER}]}}', n))),
 }
-"""Name -> the most items that no other limit refuses, and the body with so many."""
+"""For each name, the maximum number of items that no other limit refuses, and a function that makes the body
+with a number of items."""
 
 CONTAINER: Final = '{"image":"a"}'
 

@@ -64,12 +64,12 @@ def _bodies(registry: ScriptedRegistry, tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def _restarted(registry: ScriptedRegistry, tmp_path: Path, settings: str, **plan: Any) -> dict[str, float]:
-    """Restart both replicas under load; seconds that each of the four lived.
+    """Restart both replicas under load, and return the lifetime of each of the four in seconds.
 
-    Fails when a review is lost or a verdict is wrong.
+    Raises AssertionError when a review is lost or a verdict is wrong.
     """
     text = policy_text(20, verified=FAST, registry=f"ca: {CA}, ttlFound: 30m, ttlMissing: 10m, {settings}")
-    # So that the absent image is refused even when too many reviews wait for the registry.
+    # This rule refuses the absent image even when too many reviews wait for the registry.
     text = text.replace(
         "allow:", f'allow:\n  - {{image: "{FAST}/absent/**", verify: true, onError: deny}}', 1
     )

@@ -58,7 +58,7 @@ class Grammar:
 
     tokens: Sequence[str]
     frames: Sequence[tuple[str, str, str]]
-    """(before, between, after)."""
+    """Each frame has a text before the tokens, one between them, and one after them."""
     glue: str = ""
 
     def any(self, chance: random.Random, levels: int = MOST_LEVELS) -> Recipe:

@@ -35,7 +35,7 @@ anything: Final = st.recursive(
     ),
     max_leaves=8,
 )
-"""Any JSON value, small."""
+"""Small JSON values of any type."""
 
 Path = tuple[str | int, ...]
 

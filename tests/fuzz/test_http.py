@@ -188,8 +188,8 @@ def check_bytes(listeners: tuple[Served, Served], parts: list[bytes], patience: 
         assert served.problems == []
         assert served.log.named("internal_error") == []
     for direct, handled in zip(*got, strict=False):
-        # How much of a body arrives in time depends on the machine, and so does which input arrives in one
-        # read with malformed bytes and is refused with them.
+        # The speed of the machine decides how much of a body arrives in time, and which input arrives in one
+        # read with malformed bytes and is therefore refused.
         if 408 in {direct.status, handled.status} or MALFORMED in {direct.body, handled.body}:
             break
         assert direct[:2] == handled[:2]

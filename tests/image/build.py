@@ -199,7 +199,7 @@ def remove(folder: Path) -> None:
 
 def run(*command: str) -> str:
     """Run a tool; return its output. Raises ``BuildError`` with the output of a failed tool."""
-    # Needs no namespaces or control groups, so it also works in a container.
+    # This isolation needs no namespaces or control groups, so it works in a container too.
     environment = os.environ | {"BUILDAH_ISOLATION": "chroot"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

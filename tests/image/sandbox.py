@@ -40,7 +40,7 @@ shift
 mount -o "remount,bind,$mode" "$root"
 exec "$@"
 """
-"""Arguments: the root, ``ro`` or ``rw``, pairs of a directory and where it goes, ``--``, the command."""
+"""Arguments: the root, ``ro`` or ``rw``, pairs of a directory and its mount point, ``--``, the command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Sandbox:
             *("sh", "-euc", MOUNT, "sh", str(root), "ro" if self.read_only else "rw"),
             *(part for path, source in self.volumes.items() for part in (str(source), path)),
             *("--", "env", "-i", *(f"{name}={value}" for name, value in variables.items())),
-            # By their paths, because the environment is already that of the image.
+            # The paths are absolute, because the environment is already that of the image.
             *(_path("setpriv"), "--no-new-privs"),
             *(_path("chroot"), f"--userspec={self.image.config['User']}", "--groups=", str(root)),
             *arguments,

@@ -75,6 +75,6 @@ def test_the_metadata_names_the_supported_versions(metadata: email.message.Messa
     assert metadata["License-Expression"] == "Apache-2.0"
 
 
-def test_uvloop_is_wanted_only_where_it_exists(metadata: email.message.Message) -> None:
+def test_uvloop_is_required_only_where_it_exists(metadata: email.message.Message) -> None:
     (requirement,) = (each for each in metadata.get_all("Requires-Dist", []) if each.startswith("uvloop"))
     assert "sys_platform != 'win32'" in requirement.replace('"', "'")

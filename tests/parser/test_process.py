@@ -182,7 +182,7 @@ async def test_a_bad_document_is_refused_with_its_findings(world: World) -> None
     assert {finding.path for finding in report.findings} == {"colour", "allow[0]", "mode"}
 
 
-async def test_a_document_comes_back_whole(world: World) -> None:
+async def test_the_parser_returns_the_complete_document(world: World) -> None:
     text = rules(3000)
     assert (await world.load(text)).accepted
     assert world.documents == [parse_policy(text).document]

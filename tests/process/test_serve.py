@@ -212,7 +212,7 @@ def test_a_signal_ends_a_server_without_a_policy(servers: Servers) -> None:
 
 
 def test_a_stopped_log_reader_blocks_neither_reviews_nor_the_exit(servers: Servers) -> None:
-    """The pipe is full after the first 64 KiB; nobody reads on."""
+    """The test does not read the pipe, which is full after 64 KiB."""
     server = servers("--log-level", "debug", read=False)
     assert server.process.stdout is not None
     while len(server.events("listening")) < 2:

@@ -89,7 +89,7 @@ def test_the_index_finds_what_a_scan_finds(
     index = PatternIndex()
     listed = []
     for order, (text, names) in enumerate(entries):
-        # As in a policy, the name * stands for every namespace and for none.
+        # The name * stands for every namespace and for none, as in a policy.
         scope = None if names is None or "*" in names else tuple(names)
         rule = Rule(list="deny", index=order, pattern=parse_pattern(text), namespaces=scope)
         index.add(order, rule.pattern, scope)

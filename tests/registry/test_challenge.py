@@ -119,7 +119,7 @@ def test_realms_that_are_followed(realm: str) -> None:
     assert check(realm).realm.scheme == "https"
 
 
-def test_http_needs_the_hosts_own_entry_to_say_so() -> None:
+def test_http_needs_an_entry_that_allows_it_for_the_host() -> None:
     assert check("http://r.io:5000/token", plain=("r.io:5000",)).realm.scheme == "http"
 
 

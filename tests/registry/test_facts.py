@@ -14,7 +14,7 @@ def image(number: int) -> Manifest:
     return Manifest("a.io", f"app-{number}", "v1")
 
 
-def test_the_one_unused_for_longest_goes_first() -> None:
+def test_the_fact_that_was_unused_for_longest_is_dropped_first() -> None:
     facts = Facts(size=2)
     facts.store(image(1), FOUND, SETTINGS, 0)
     facts.store(image(2), FOUND, SETTINGS, 0)

@@ -136,7 +136,7 @@ async def test_reviews_that_wait_in_vain_are_counted_before_the_request_ends(wor
     assert world.counted == {(HOST, "error"): 1}
 
 
-async def test_a_cached_answer_is_no_error(world: World) -> None:
+async def test_a_cached_answer_is_not_an_error(world: World) -> None:
     for _ in range(2):
         assert await world.review(A) == ""
     assert world.counted == {(HOST, "found"): 1}

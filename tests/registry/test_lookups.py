@@ -295,7 +295,7 @@ async def test_manifests_in_rules_are_fetched_when_the_policy_loads(world: World
     world.lookups.start()
     world.lookups.configure(hosts=["a.io"], changed=(), pinned=[A, B])
     await until(lambda: world.lookups.resolve_cached(Lookup((A,))) is not None)
-    assert world.client.queried == [A]  # b.io is no longer named
+    assert world.client.queried == [A]  # the new rules do not name b.io
 
 
 async def test_facts_in_use_are_renewed_before_they_expire(

@@ -40,7 +40,7 @@ async def test_short_work_takes_one_turn() -> None:
     assert await asyncio.wait_for(in_slices(steps(clock, 3, 0.0), monotonic=clock), 1.0) == "done"
 
 
-async def test_a_failure_comes_through() -> None:
+async def test_a_failure_is_raised() -> None:
     def failing() -> Generator[None, None, None]:
         yield
         raise LookupError("here")

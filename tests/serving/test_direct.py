@@ -112,7 +112,7 @@ async def test_a_body_in_many_pieces_never_reaches_the_handler_unless_it_is_pars
     assert handled.count == 2 * handlings
 
 
-async def test_a_large_body_that_is_no_review_is_refused(served: Served, handled: Handled) -> None:
+async def test_a_large_body_that_is_not_a_review_is_refused(served: Served, handled: Handled) -> None:
     """The handler then gets the complete body."""
     body = json.dumps({**APPROVED, "kind": "x" * 200_000}).encode()
     async with served.connected() as connection:

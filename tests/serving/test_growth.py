@@ -37,7 +37,7 @@ def test_decoding_grows_linearly_with_the_body(name: str) -> None:
         parse_pod_review(body)
         parse_json(body)
 
-    # Not larger: beyond the processor's caches the cost of a parser's tables jumps.
+    # Larger inputs exceed the processor's caches, and the cost of a parser's tables then jumps.
     check_linear(decode, lambda size: with_padding(VALUES[name](size)), limit=1 << 18, start=1 << 14)
 
 

@@ -137,7 +137,7 @@ async def test_a_review_waits_for_registries_within_its_timeout(
     assert max(expected - 0.2, 0) <= seconds <= expected
 
 
-async def test_a_review_reports_once_what_registries_said_for_it(start: Start) -> None:
+async def test_a_review_reports_the_answers_of_registries_once(start: Start) -> None:
     registries = Registries(lambda _image: failed("down"))
     registries.facts["r.io/old:1"] = failed("its last 5 requests failed")
     served = start(policy(allow=VERIFIED), registries=registries)

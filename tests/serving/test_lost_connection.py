@@ -53,7 +53,7 @@ async def connected(port: int) -> socket.socket:
     return connection
 
 
-async def test_a_reset_in_the_turn_in_which_half_a_body_is_handed_over_is_no_error() -> None:
+async def test_a_reset_in_the_turn_in_which_half_a_body_is_handed_over_is_not_an_error() -> None:
     """The soak found this: a request began after its connection was lost, and aiohttp failed."""
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))

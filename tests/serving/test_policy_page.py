@@ -1,4 +1,4 @@
-"""The answer of ``/policy`` stays small, whatever was refused."""
+"""The answer of ``/policy`` stays small after the refusal of any document."""
 
 from __future__ import annotations
 

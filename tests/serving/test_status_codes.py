@@ -326,7 +326,7 @@ async def test_a_review_before_the_first_policy_gets_503(start: Start) -> None:
         for path in ("/validate-image", "/mutate-image"):
             answer = await connection.ask(request(body(GOOD), path=path))
             refused(answer, 503)
-            # With it the API server would repeat the request until its timeout.
+            # With this header the API server would repeat the request until its timeout.
             assert "retry-after" not in answer.headers
 
 
@@ -354,7 +354,7 @@ class _Broken:
         raise RuntimeError("a bug")
 
 
-async def test_a_bug_of_ours_gets_500_one_line_with_its_traceback_and_no_verdict(served: Served) -> None:
+async def test_an_internal_error_gets_500_one_line_with_its_traceback_and_no_verdict(served: Served) -> None:
     served.live.snapshot = _Broken()  # type: ignore[assignment]
     async with served.connected() as connection:
         answer = await connection.ask(request(body(GOOD)))
@@ -404,7 +404,7 @@ async def test_bad_requests_cost_no_traceback_and_few_lines(served: Served) -> N
     assert all(len(str(value)) <= 400 for value in keys.values())
 
 
-async def test_a_peer_that_leaves_amid_its_body_is_no_error_of_ours(served: Served) -> None:
+async def test_a_peer_that_leaves_during_its_body_causes_no_error(served: Served) -> None:
     async with served.connected() as connection:
         await connection.send(request(b"{" * 100_000, length=200_000))
         await eventually(lambda: served.metric("inflight_reviews") == 1)

@@ -260,7 +260,7 @@ async def test_near_expiry_is_logged_once_each_at_30_7_and_1_days(pair: Pair) ->
     assert len(pair.log.named("certificate_expires_soon")) == 4
 
 
-async def test_a_pair_that_is_swapped_by_its_symlink_is_seen(tmp_path: Path) -> None:
+async def test_a_pair_that_is_swapped_by_its_symlink_is_noticed(tmp_path: Path) -> None:
     """Replace files as the kubelet does: they link into ..data, a symbolic link that is replaced."""
     staged = {}
     authority = trustme.CA()

@@ -46,7 +46,7 @@ FAINT = "<p style='color: #ddd; background: #fff'>faint</p>"
 ELSEWHERE = "<img src='http://127.0.0.1:9/x.png'>"
 
 
-async def test_the_browser_sees_what_is_wrong(chromium: Browser) -> None:
+async def test_the_browser_reports_problems(chromium: Browser) -> None:
     """The browser reports errors, so the test above can fail."""
     viewport = "<meta name='viewport' content='width=device-width'>"
     body = f"{viewport}<div class='md-content'>{WIDE}{FAINT}{ELSEWHERE}</div>"

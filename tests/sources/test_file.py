@@ -68,7 +68,7 @@ async def test_the_first_delivery_comes_at_once_and_then_only_changes(path: Path
     assert polling.synced == 5
 
 
-async def test_a_change_with_the_same_time_and_size_is_seen(path: Path) -> None:
+async def test_a_change_with_the_same_time_and_size_is_noticed(path: Path) -> None:
     def rewrite(text: str) -> None:
         path.write_text(text)
         os.utime(path, (1000, 1000))
@@ -83,7 +83,7 @@ async def test_a_touch_is_not_a_change(path: Path) -> None:
     assert len(await Polling(path).run(lambda: os.utime(path, (1, 1)), lambda: path.chmod(0o600))) == 1
 
 
-async def test_an_editors_rename_is_seen(path: Path) -> None:
+async def test_the_rename_of_an_editor_is_noticed(path: Path) -> None:
     path.write_text("one")
 
     def save() -> None:
@@ -95,7 +95,7 @@ async def test_an_editors_rename_is_seen(path: Path) -> None:
     assert [delivery.text for delivery in got] == ["one", "two"]
 
 
-async def test_the_kubelets_symlink_swap_is_seen_again_and_again(tmp_path: Path, path: Path) -> None:
+async def test_every_symlink_swap_of_the_kubelet_is_noticed(tmp_path: Path, path: Path) -> None:
     """The file links to ..data/policy.yaml, and ..data links to a directory that is replaced."""
 
     def swap(version: str) -> None:

@@ -60,7 +60,7 @@ def run_isolated(command: Sequence[str]) -> None:
             raise IsolationError(f"`{program}` is missing; install util-linux and iproute2")
     unshare = str(_program("unshare"))
     errors = []
-    # Only root needs no user namespace, and only with its capabilities, which most containers drop.
+    # Root with its capabilities needs no user namespace. Most containers drop the capabilities.
     for options in (["--net"], ["--net", "--user", "--map-root-user"]):
         probe = subprocess.run([unshare, *options, "true"], capture_output=True, text=True, check=False)
         if probe.returncode == 0:

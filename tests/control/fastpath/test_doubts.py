@@ -113,7 +113,7 @@ async def test_a_policy_unseen_for_long_counts_as_unknown(wide: Setup) -> None:
     assert wide.recorder.in_step
 
 
-async def test_conditions_stay_while_the_policy_is_seen(wide: Setup) -> None:
+async def test_conditions_stay_while_the_watch_of_the_policy_is_alive(wide: Setup) -> None:
     for _ in range(20):
         wide.clock += UNSEEN_SECONDS - 1
         wide.controller.seen()

@@ -219,7 +219,7 @@ async def test_a_foreign_condition_is_replaced_at_once(wide: Setup) -> None:
 
 
 async def test_a_foreign_condition_that_returns_is_removed_at_once(wide: Setup) -> None:
-    """The webhook is called for everything until nobody has changed the conditions for a while."""
+    """API servers call the webhook for every request until the conditions stay unchanged for a while."""
     for _ in range(2):
         wide.cluster.edit(VALIDATE.path, skip_everything)
         wide.controller.check()

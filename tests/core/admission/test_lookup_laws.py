@@ -223,7 +223,7 @@ targets = st.lists(
 def test_without_look_ups_a_template_gets_the_verdict_of_the_pod_it_creates(
     document: Document, source: str, to: list[str], containers: list[tuple[str, dict[str, str]]]
 ) -> None:
-    """``In mutate mode every other object is judged as its pods will be``, whatever the mirrors look up."""
+    """``In mutate mode every other object is judged as its pods will be``, even if mirrors look up images."""
     policy = compiled({**document, "mirrors": [{**document["mirrors"][0], "from": source, "to": to}]})
     spec = {"containers": [{"name": "c", "image": image, **more} for image, more in containers]}
     of_template = judged(review(workload("Deployment", **spec)), policy)

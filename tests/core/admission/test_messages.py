@@ -337,7 +337,9 @@ class TestWarnings:
             ),
         ],
     )
-    def test_an_undeclared_kind_says_how_to_declare_it(self, kind: str, warning: str) -> None:
+    def test_the_warning_for_an_undeclared_kind_shows_how_to_declare_it(
+        self, kind: str, warning: str
+    ) -> None:
         assert undeclared_warning(kind) == warning
         assert len(warning) <= 120
 

@@ -217,7 +217,7 @@ def test_each_rule_that_causes_a_change_has_a_witness() -> None:
     assert len({str(witness.new) for witness in found.witnesses}) == difference.MAX_WITNESSES
 
 
-def test_a_host_without_a_dot_is_written_so_that_it_is_no_docker_hub_user() -> None:
+def test_a_host_without_a_dot_is_written_so_that_it_is_not_a_docker_hub_user() -> None:
     (witness,) = compare(policy("allow: [a.io]"), policy("allow: [a.io, 'foo:443/']")).witnesses
     assert witness.image.startswith("foo:443/")
 

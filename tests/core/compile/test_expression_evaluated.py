@@ -432,8 +432,8 @@ WRONGLY_SKIPPED: Final[dict[str, tuple[str, str, str, dict[str, Any]]]] = {
     "named-latest": ("named", "!(c.image.endsWith(':latest'))", "true", of_pod(pod("a.io/x:latest"))),
     "named-suffix": ("named", f"(?::{TAG}(?:@", f"(?:(?::{TAG})?(?:@", of_pod(pod("a.io/x"))),
 }  # fmt: skip
-"""The rows have the name of the removed part as key. The values are the form, the text of the part, its
-replacement, and a Pod that is wrongly skipped without the part."""
+"""Each key names a part of the expression. The values are the form, the text of the part, its replacement,
+and a Pod that is wrongly skipped without the part."""
 
 THEN_AN_ERROR: Final[dict[str, tuple[str, str, dict[str, Any], bool]]] = {
     "object": ("type(object) == map && ", "", of_pod(None, operation="DELETE"), True),
@@ -455,9 +455,9 @@ THEN_AN_ERROR: Final[dict[str, tuple[str, str, dict[str, Any], bool]]] = {
     "reference-absent": ("has(v.image.reference) ? v.image.reference : ''", "v.image.reference", of_pod(
         spec(volumes=[{"name": "i", "image": {}}])), True),
 }  # fmt: skip
-"""The rows have the name of the removed part as key. The values are the text of the part, its replacement, a
-request that causes an error without the part, and whether an API server accepts that request. Today API
-servers refuse the others when they decode them."""
+"""Each key names a part of the expression. The values are the text of the part, its replacement, a request
+that causes an error without the part, and whether an API server accepts that request. Today API servers
+refuse the others when they decode them."""
 
 
 @pytest.mark.parametrize("name", WRONGLY_SKIPPED)

@@ -368,7 +368,7 @@ def test_the_ecosystems_vectors_are_pre_approved_only_where_they_are_approved() 
     for vector in VECTORS:
         registry = vector["registry"] if vector["ok"] else ""
         with suppress(InvalidReference, InvalidPattern):
-            # With the slash, because a host with a port and no dot would read as an image.
+            # The pattern needs the slash. Without it, a host with a port and no dot would read as an image.
             rules.add(parse_pattern(f"{fold_registry(registry)}/").text)
     policy = parsed(json.dumps(sorted(rules)))
     found = compile_fastpath(policy, INSTANT)

@@ -124,5 +124,5 @@ def test_the_sets_at_one_end_of_a_mirror() -> None:
         ("a.io/x*", False, False, "a.io/x*"),
     ],
 )
-def test_a_set_knows_its_form(pattern: str, literal: bool, qualified: bool, start: str) -> None:  # noqa: FBT001
+def test_a_set_has_the_form_of_its_pattern(pattern: str, literal: bool, qualified: bool, start: str) -> None:  # noqa: FBT001
     assert (of(pattern).literal, of(pattern).qualified, of(pattern).start) == (literal, qualified, start)

@@ -158,7 +158,7 @@ def test_covering(wide: str, narrow: str, *, covers: bool) -> None:
     assert covering(index_of([narrow]), pattern, qualifiers) == [0], "a pattern covers itself"
 
 
-def test_covering_sees_every_rule_of_a_place() -> None:
+def test_covering_finds_every_rule_with_the_same_path() -> None:
     index = index_of(["a.io/x:v*", "a.io/x:*"])
     assert covering(index, parse_pattern("a.io/x:v*"), (":v*", None)) == [0, 1]
 

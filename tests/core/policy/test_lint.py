@@ -225,7 +225,7 @@ def test_mutable_hosts(host: str, *, found: bool) -> None:
     assert paths("mutable-host", allow=f"['{host}@*']") == (["allow[0]"] if found else [])
 
 
-def test_a_denied_wildcard_host_is_no_danger() -> None:
+def test_a_denied_wildcard_host_is_not_dangerous() -> None:
     assert paths("mutable-host", "deny: ['*.azurecr.io', '*']") == []
     assert paths("broad-host", "deny: ['*.io', '*']") == []
 

@@ -168,7 +168,7 @@ def test_a_pod_is_an_endpoint_only_while_its_annotation_does_not_deny_it(
 def test_the_api_server_calls_a_webhook_through_its_service(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    # As with a readiness probe, the Pod is ready only once something listens on its address.
+    # The Pod must become ready only when something listens on its address, as with a readiness probe.
     apply(
         control_plane,
         namespace,
@@ -288,7 +288,7 @@ def test_an_old_revision_is_gone_after_compaction_and_restart(
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
 
 
-def test_a_user_may_do_what_rbac_says_and_nothing_else(control_plane: ControlPlane, namespace: str) -> None:
+def test_a_user_may_do_only_what_rbac_allows(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl(
         "create", "rolebinding", "readers", "--clusterrole=view", "--group=readers", "-n", namespace
     )

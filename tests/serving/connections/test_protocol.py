@@ -325,7 +325,7 @@ async def _refuse(_request: web.BaseRequest) -> web.StreamResponse:
     return json_response(404, {"error": "not found"})
 
 
-async def test_a_connection_that_is_lost_before_aiohttp_begins_is_no_error(world: World) -> None:
+async def test_a_connection_that_is_lost_before_aiohttp_begins_is_not_an_error(world: World) -> None:
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
     world.connection.data_received(request(b"{}", path="/1"))

@@ -118,7 +118,7 @@ def test_printing_never_builds(machine: Machine) -> None:
     assert (after.returncode, after.stdout) == (0, directory)
 
 
-def test_a_failed_build_leaves_nothing_and_says_what_failed(machine: Machine) -> None:
+def test_a_failed_build_leaves_nothing_and_names_the_failed_program(machine: Machine) -> None:
     failed = machine.run(GO_FAILS="yes")
 
     assert failed.returncode == 1
@@ -208,7 +208,7 @@ def test_a_missing_assets_directory_is_an_error(machine: Machine) -> None:
     assert answer.stderr == "error: KUBEBUILDER_ASSETS is /no/such/directory, which is not a directory\n"
 
 
-def test_without_a_compiler_the_error_says_what_to_install(
+def test_the_error_without_a_compiler_names_the_program_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
