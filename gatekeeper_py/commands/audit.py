@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     "--every",
     type=Interval(10, 24 * 3600),
     metavar="DURATION",
-    help="Repeat the audit at this interval (e.g. 10m), until a signal, and write reports into the cluster.",
+    help="Repeat the audit at this interval, for example 10m, and write reports into the cluster.",
 )
 @click.option(
     "--report",
@@ -106,15 +106,16 @@ def audit(
 ) -> int:
     """List the images that the policy would refuse, in the Pods and workloads of a cluster.
 
-    With --suggest, print instead a policy that approves every image in use. This needs no policy. A registry
-    where anyone can publish is never approved as a whole; images that are invalid, or that --base denies, are
-    named in comments.
+    With --suggest, give no policy: the command prints a policy that approves the images in use. This policy
+    never approves a whole registry where anyone can publish. Its comments list the images that no rule can
+    approve: invalid ones, and those that --base denies.
 
-    With --every, audit until a signal, log each audit as a JSON line, and write Report or PolicyReport
-    objects instead of a table. An audit that fails is logged and leaves the reports as they are.
+    With --every, repeat the audit until a signal. Each audit logs a JSON line, and writes Report or
+    PolicyReport objects instead of a table. If an audit fails, it logs the reason, and the
+    reports stay as they are.
 
-    With --configmap, the ConfigMap gatekeeper-py-webhooks in the same namespace says which namespaces are
-    exempt, by name and by label, unless --webhooks-config or --exempt-namespace is given.
+    With --configmap, the command reads the exempt namespaces from the ConfigMap gatekeeper-py-webhooks in the
+    same namespace. --webhooks-config and --exempt-namespace replace them.
 
     Exit code: 0 when the policy would refuse no image, 1 when it would refuse some, 2 when the cluster or the
     policy cannot be used. With --suggest or --every: 0 or 2.

@@ -41,13 +41,13 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
     help="Also report which rules the fast path leaves to the webhook.",
 )
 def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
-    """Report every problem of POLICY, each with its line and, if there is one, a proposal.
+    """Report all problems of POLICY, each with its line and often with a proposal.
 
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
-    documents, such as the output of kustomize build: every ConfigMap that holds a policy or webhook settings
-    (webhooks.yaml) is checked. If the stream also holds match conditions or native policies that "compile"
-    made from another policy, or images of gatekeeper-py itself or of kube-system that the policy refuses,
-    check warns about them.
+    documents, such as the output of kustomize build. The command then checks every ConfigMap that holds a
+    policy or webhook settings (webhooks.yaml), and warns about two other things in the stream: match
+    conditions and native policies that "compile" made from a different policy, and images of gatekeeper-py or
+    of kube-system that the policy refuses.
 
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
     stream without a policy.

@@ -80,15 +80,18 @@ def compile(  # noqa: A001
 ) -> int:
     """Compile POLICY to expressions or policies that an API server evaluates itself.
 
-    match-conditions are expressions for the webhook configurations: with them, an API server admits Pods that
-    use only pre-approved images without calling the webhook. The YAML form is a patch for each configuration,
-    with comments that say which rules are left to the webhook. Compile again whenever the policy changes, and
-    before the expiry that the output states.
+    match-conditions are expressions for the webhook configurations. With them, an API server admits Pods that
+    use only pre-approved images without calling the webhook. The YAML output is a patch for each
+    configuration. Its comments list the rules for which API servers still call the webhook. Compile again
+    whenever the policy changes, and before the expiry that the output states.
 
-    validating-admission-policy and mutating-admission-policy are native policies, which need no webhook. They
-    decide as POLICY does, with one exception: they reject an object with more than 100 new images, or whose
-    new images have more than 10,000 characters in total. With --backstop they admit such an object. If a rule
-    cannot be expressed, it is named on stderr and nothing is printed, unless you give --backstop.
+    validating-admission-policy and mutating-admission-policy are native admission policies of Kubernetes,
+    which need no webhook. They decide as POLICY does, with one exception: they reject an object with more than
+    100 new images, or whose new images have more than 10,000 characters in total. With --backstop they admit
+    such an object.
+
+    If a native policy cannot express a rule, the command names this rule on stderr and prints no policy,
+    unless you give --backstop.
 
     Exit code: 0 when done, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
     """

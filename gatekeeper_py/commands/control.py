@@ -81,7 +81,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--fast-path",
     is_flag=True,
-    help="Admit Pods that use only pre-approved images without calling the webhook.",
+    help="Let API servers admit Pods that use only pre-approved images without calling the webhook.",
 )
 @click.option(
     "--configmap",
@@ -91,8 +91,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--probe-namespace",
     metavar="NAMESPACE",
-    help="Namespace for dry-run Pods. They prove each minute that API servers enforce the policy. --fast-path"
-    " also uses them to prove that an image whose rule was removed is refused.",
+    help="Namespace for dry-run Pods, which prove each minute that API servers enforce the policy. With"
+    " --fast-path, dry-run Pods also prove that an image whose rule was removed is refused.",
 )
 @click.option(
     "--kubeconfig",
@@ -113,9 +113,10 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 def control(**options: Any) -> int:
     """Run the controller, which keeps the webhook installed.
 
-    It creates and renews the certificate, creates the webhook configurations once a server answers, and
-    repairs them. With --probe-namespace, it also proves each minute that API servers enforce the policy. With
-    --fast-path, it keeps the match conditions of the webhooks in step with the policy.
+    The controller creates and renews the certificate. Once a server answers, it creates the webhook
+    configurations, and repairs them from then on. With --probe-namespace, it also proves each minute that API
+    servers enforce the policy. With --fast-path, it also updates the match conditions of the webhooks
+    when the policy changes.
 
     Exit code: 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once or
     --remove: 0 when done, 2 when that takes too long, 130 after a signal.

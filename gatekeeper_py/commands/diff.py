@@ -69,7 +69,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
 @click.option(
     "--all-images",
     is_flag=True,
-    help="Compare for every image that can exist, not only for those that run.",
+    help="Compare for every image that can exist, not only for those in use.",
 )
 @click.option(
     "--audit",
@@ -99,7 +99,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
     multiple=True,
     default=("rejected",),
     show_default=True,
-    help="rejected, approved or rewritten: exit with 1 if this happens to an image. Repeatable.",
+    help="Exit with 1 if this happens to an image: rejected, approved or rewritten. Repeatable.",
 )
 @click.option(
     "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
@@ -129,16 +129,16 @@ def diff(
 ) -> int:
     """Show what a change from policy OLD to policy NEW would do.
 
-    Both policies judge the images that run. The images that they treat differently are listed with the
-    objects that use them. What runs is read from the cluster, or from one of --audit, --images, --audit-log
-    and --reviews (- for stdin).
+    Both policies judge the images in use. The command lists the images that they treat differently, and the
+    objects that use these images. It reads the images in use from the cluster, or from one of --audit,
+    --images, --audit-log and --reviews (- for stdin).
 
-    With --all-images, the policies are compared for every image that can exist, in every namespace. If the
-    command then prints "No image becomes approved.", that is proven for the names of images; it does not
-    cover changes of modes, look-ups, resources and dates. This needs no cluster.
+    With --all-images, the command compares the policies for every image that can exist, in every namespace.
+    This needs no cluster. The answer "No image becomes approved." is then proven for all image
+    names. The proof does not cover changes of modes, look-ups, resources and dates.
 
-    Exit code: 0 when the change does nothing that --fail-on names, 1 when it does, 2 when a policy, a file or
-    the cluster cannot be used, or the answer would not be complete.
+    Exit code: 0 when no image changes in a way that --fail-on names, 1 when one does, 2 when a policy, a file
+    or the cluster cannot be used, or the answer would not be complete.
     """
     recording = Recording(audit=audit, images=images, audit_log=audit_log, reviews=reviews)
     _check_usage(policies, configmap, recording, all_images=all_images)

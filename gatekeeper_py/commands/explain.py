@@ -63,7 +63,7 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.option(
     "--fast-path",
     is_flag=True,
-    help="Show whether the API server admits the image without calling the webhook.",
+    help="Show instead whether the API server admits the image without calling the webhook.",
 )
 def explain(
     policy: str,
@@ -79,16 +79,16 @@ def explain(
 ) -> int:
     """Show which rule of POLICY decides on each IMAGE, or which rules nearly matched.
 
-    Exit code: 0 when all are approved, 1 when some are rejected, 2 when the policy cannot be used.
+    Exit code: 0 when all images are approved, 1 when some are rejected, 2 when the policy cannot be used.
 
-    With --fast-path, the answer is whether the API server admits a Pod of this image without calling the
-    webhook, and why; the exit code is then 0. Use "check --fast-path" to see this for each rule.
+    With --fast-path, show instead whether the API server admits a Pod with this image without calling the
+    webhook, and why. The exit code is then 0. Use "check --fast-path" to see this for each rule.
 
     With --rule, show an image whose verdict depends on this rule alone. N counts from 0, as in allow[N]. Exit
     code: 0 when there is such an image; 1 when there is none, so the rule has no effect.
 
-    With --look-up, images are looked up in registries as the webhook does: an approved image that does not
-    exist is rejected, and the result of each look-up is shown.
+    With --look-up, look up images in registries as the webhook does, and show the result of each look-up. An
+    approved image that does not exist is then rejected.
     """
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
     check_namespace(namespace)

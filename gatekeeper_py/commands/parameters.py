@@ -118,14 +118,14 @@ EXEMPT_NAMESPACES: Final = click.option(
     default=always_exempt(DEFAULT_NAMESPACE),
     show_default=True,
     type=_Setting("NAME", _parse_namespace),
-    help="Namespace whose objects are not judged. Repeatable; replaces the default.",
+    help="Do not judge objects in this namespace. Repeatable; replaces the default.",
 )
 """For commands that judge objects: those in an exempt namespace have the verdict ``exempt``."""
 
 WEBHOOKS_CONFIG: Final = click.option(
     "--webhooks-config",
     metavar="FILE",
-    help="Settings of the webhook (webhooks.yaml), which exempt namespaces by name and by label.",
+    help="Do not judge objects in the namespaces that these webhook settings (webhooks.yaml) exempt.",
 )
 """For the same commands: what the webhook would exempt."""
 

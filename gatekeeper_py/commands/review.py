@@ -107,13 +107,15 @@ def review(
     A FILE is YAML or JSON, - for stdin, or a directory. In a directory and all folders below it, the files
     *.yaml, *.yml and *.json are read.
 
-    With --webhooks-config, the labels of a namespace are those of its Namespace object in the files. A
-    namespace without such an object is exempt by name only.
+    With --webhooks-config, namespaces can be exempt by name or by label. The command reads the labels from
+    the Namespace objects in the files. A namespace without such an object can be exempt only by name.
 
-    Exit code: 0 when all are admitted, 1 when some are rejected, 2 when a file cannot be read or holds no
-    object. Without --look-up, images are judged by name only. With it, an image that does not exist is
+    Without --look-up, images are judged by name only. With --look-up, an image that does not exist is
     rejected. If a registry cannot be queried and the policy says onError: keep, the image is left as written
     and judged by name, and the command prints a warning.
+
+    Exit code: 0 when all objects are admitted, 1 when some are rejected, 2 when a file cannot be read or
+    holds no object.
     """
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
     check_namespace(namespace)

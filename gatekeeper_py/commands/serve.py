@@ -45,7 +45,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--tls-hostname",
     metavar="NAME",
     multiple=True,
-    help="Name that the certificate must cover or is created for. Repeatable.",
+    help="Host name for which the certificate must be valid, or for which a self-signed one is created."
+    " Repeatable.",
 )
 @click.option("--tls-ca-out", type=_FILE, help="Write the CA of the self-signed certificate to this file.")
 @click.option("--client-ca", type=_FILE, help="Require client certificates from this CA.")
@@ -80,14 +81,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--drain-seconds",
     type=Seconds(0, 3600),
     default=5.0,
-    help="Seconds between SIGTERM and closing the socket, for endpoints to be updated.",
+    help="Seconds from SIGTERM until the socket closes. Meanwhile Kubernetes updates the endpoints.",
 )
 @click.option(
     "--max-connections",
     type=click.IntRange(1),
     default=500,
-    help="Maximum number of open connections. At the limit, the server closes one for each new one, unused"
-    " ones first.",
+    help="Maximum number of open connections. At the limit, the server closes an open connection for each new"
+    " one.",
 )
 @click.option(
     "--max-body-bytes",

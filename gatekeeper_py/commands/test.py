@@ -37,8 +37,8 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhoo
     A file names a policy and cases. Each case has an image or a manifest, and the verdict that it must get.
     "gatekeeper-py schema --for test" describes its fields.
 
-    With --webhooks-config, objects of a manifest in exempt namespaces are not judged. The labels of a
-    namespace are those of its Namespace object in the manifest.
+    With --webhooks-config, objects of a manifest in exempt namespaces are not judged. The command reads the
+    labels of a namespace from its Namespace object in the manifest.
 
     Exit code: 0 when all cases pass, 1 when some fail, 2 when a file cannot be used.
     """
