@@ -3,7 +3,8 @@
 ``check`` also accepts a ConfigMap manifest that holds ``webhooks.yaml``, the controller's settings.
 
 Findings have the line numbers of the file that was read. In a ConfigMap manifest the policy is usually a
-``|`` block, whose lines are lines of the file.
+``|`` block, whose lines are lines of the file. In any other text, such as one in JSON, all findings have the
+position at which the text begins.
 """
 
 from __future__ import annotations
@@ -58,12 +59,20 @@ class PolicyInput:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Converts positions in the document to positions in the file."""
+    """Converts positions in the document to positions in the file.
+
+    ``lines`` and ``columns`` are what stands before the document. If it is not a ``block``, its lines are not
+    lines of the file.
+    """
 
     lines: int = 0
     columns: int = 0
+    block: bool = True
 
     def moved(self, finding: Finding) -> Finding:
+        if not self.block:
+            message = f"{finding.message} (line {finding.line} of the text)"
+            return dataclasses.replace(finding, line=self.lines + 1, column=self.columns + 1, message=message)
         return dataclasses.replace(
             finding, line=finding.line + self.lines, column=finding.column + self.columns
         )
@@ -240,7 +249,7 @@ def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
         name=name,
         policy=None if errors else policy,
         errors=in_order(errors),
-        lines=lines if shift.lines else lines_of(found.text),
+        lines=lines,
         shift=shift,
     )
 
@@ -260,18 +269,11 @@ def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> Polic
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     shift = Shift()
     if found.text is not None:
-        mark = outline.mark_of(f"data.{SETTINGS_KEY}")
-        shift = _shift(mark, found.text, lines)
+        shift = _shift(outline.mark_of(f"data.{SETTINGS_KEY}"), found.text, lines)
         try:
             parse_settings(found.text)
         except InvalidWebhookSettings as problem:
-            # In a text that is not a block, lines of the text are not lines of the file.
-            errors += (
-                shift.moved(each)
-                if shift.lines
-                else dataclasses.replace(each, line=mark.line, column=mark.column)
-                for each in problem.findings
-            )
+            errors += map(shift.moved, problem.findings)
     return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=shift)
 
 
@@ -307,9 +309,9 @@ def _too_long() -> Finding:
 
 
 def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> Shift:
-    """Return the offset of a ``|`` block from the file's start; no offset for other scalars."""
+    """Return the offset of a text in a ConfigMap from the file's start."""
     if not mark.literal:
-        return Shift()
+        return Shift(mark.line - 1, mark.column - 1, block=False)
     for number, inner in enumerate(lines_of(document)):
         if inner.strip() and mark.line + number < len(lines):
             outer = lines[mark.line + number]

@@ -70,7 +70,7 @@ def read_stream(argument: str) -> PolicyStream:
         if not _holds_policy(outline):
             others.append(OtherDocument(outline.text_of("kind") or "", first + 1, document))
             continue
-        given = _moved(parsed_input(name, document, outline), document, first, lines)
+        given = _moved(parsed_input(name, document, outline), first, lines)
         bare += outline.text_of("kind") != "ConfigMap"
         policies.append(_refused(given, first) if bare > 1 else given)
     if not policies:
@@ -147,17 +147,14 @@ def _unread_list(name: str, outline: Outline, first: int, lines: tuple[str, ...]
     return PolicyInput(name=name, policy=None, errors=(error,), lines=lines, shift=Shift())
 
 
-def _moved(given: PolicyInput, document: str, first: int, lines: tuple[str, ...]) -> PolicyInput:
+def _moved(given: PolicyInput, first: int, lines: tuple[str, ...]) -> PolicyInput:
     """Return what was read from a document, with findings that have the positions of the whole stream."""
-    if given.lines != lines_of(document):
-        # The policy is not a block in its ConfigMap: its findings have the positions of its own text.
-        return given
     shift = Shift(first)
     return dataclasses.replace(
         given,
         errors=tuple(map(shift.moved, given.errors)),
         lines=lines,
-        shift=Shift(given.shift.lines + first, given.shift.columns),
+        shift=dataclasses.replace(given.shift, lines=given.shift.lines + first),
     )
 
 

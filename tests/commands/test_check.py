@@ -366,9 +366,29 @@ def test_a_document_may_begin_on_the_line_of_its_marker(command: Command) -> Non
     assert findings_of(command, text) == [("missing-field", 6), ("missing-field", 6)]
 
 
-def test_a_policy_in_a_configmap_that_is_not_a_block_has_its_own_positions(command: Command) -> None:
-    quoted = CONFIGMAP.partition("\ndata:")[0] + f"\ndata: {{policy.yaml: {json.dumps(BAD)}}}\n"
-    assert findings_of(command, stream(SETTINGS_MAP, quoted)) == findings_of(command, quoted)
+QUOTED = f"kind: ConfigMap\ndata:\n  other: x\n  policy.yaml: {json.dumps(BAD)}\n"
+"""A ConfigMap whose lines are not those of the policy in it, as in JSON."""
+
+
+@pytest.mark.parametrize("before", ["", f"{SETTINGS_MAP}---\n"], ids=["alone", "in-a-stream"])
+def test_findings_about_a_policy_that_is_not_a_block_have_positions_in_the_file(
+    command: Command, before: str
+) -> None:
+    above = before.count("\n")
+    done = command("check", "-", "--format", "json", stdin=before + QUOTED)
+    (about_key, *about_policy) = json.loads(done.out)["findings"]
+    assert (about_key["path"], about_key["line"]) == ("data.other", above + 3)
+    expected = json.loads(command("check", "-", "--format", "json", stdin=BAD).out)["findings"]
+    assert len(expected) > 1
+    assert {(each["path"], each["line"], each["message"]) for each in about_policy} == {
+        (each["path"], above + 4, f"{each['message']} (line {each['line']} of the text)") for each in expected
+    }
+
+
+def test_a_finding_is_shown_with_the_line_of_the_file_that_it_is_about(command: Command) -> None:
+    done = command("check", "-", stdin=QUOTED)
+    assert "  3 |   other: x\n" in done.out
+    assert f"  4 |   policy.yaml: {json.dumps(BAD)[:40]}" in done.out
 
 
 def test_two_policies_in_a_stream_are_an_error(command: Command) -> None:
