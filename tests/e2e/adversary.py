@@ -112,12 +112,12 @@ def images() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*made, *(vector["input"] for vector in vectors), *USUAL)))
 
 
-def pods(name: str, turn: int, plain: str) -> Iterator[dict[str, Any]]:
+def pods(name: str, turn: int, approved: str) -> Iterator[dict[str, Any]]:
     """Yield two Pods for each image, in varying fields; the other images are pre-approved."""
     for number, image in enumerate(images()):
         for place in (number + turn, number + turn + 2):
-            yield _pod(f"{name}-{number}-{place}", PLACES[place % len(PLACES)](image, plain))
-    for number, spec in enumerate(_odd(plain)):
+            yield _pod(f"{name}-{number}-{place}", PLACES[place % len(PLACES)](image, approved))
+    for number, spec in enumerate(_odd(approved)):
         yield _pod(f"{name}-odd-{number}", spec)
 
 
@@ -130,14 +130,14 @@ def _volume(name: str, image: str) -> dict[str, Any]:
 
 
 PLACES: Final[tuple[Callable[[str, str], dict[str, Any]], ...]] = (
-    lambda image, _plain: {"containers": [_container("a", image)]},
-    lambda image, plain: {"containers": [_container("a", plain), _container("b", image)]},
-    lambda image, plain: {
-        "containers": [_container("a", plain)],
+    lambda image, _approved: {"containers": [_container("a", image)]},
+    lambda image, approved: {"containers": [_container("a", approved), _container("b", image)]},
+    lambda image, approved: {
+        "containers": [_container("a", approved)],
         "initContainers": [_container("i", image)],
     },
-    lambda image, plain: {"containers": [_container("a", plain)], "volumes": [_volume("v", image)]},
-    lambda image, _plain: {
+    lambda image, approved: {"containers": [_container("a", approved)], "volumes": [_volume("v", image)]},
+    lambda image, _approved: {
         "containers": [_container("a", image)],
         "initContainers": None,
         "volumes": [{"name": "e", "emptyDir": {}}, _volume("v", image)],
@@ -145,21 +145,21 @@ PLACES: Final[tuple[Callable[[str, str], dict[str, Any]], ...]] = (
 )
 
 
-def _odd(plain: str) -> Iterator[dict[str, Any]]:
+def _odd(approved: str) -> Iterator[dict[str, Any]]:
     """Yield malformed lists."""
     yield {}
     yield {"containers": None}
     yield {"containers": []}
-    yield {"containers": [], "initContainers": [_container("i", plain)]}
+    yield {"containers": [], "initContainers": [_container("i", approved)]}
     yield {"containers": [{"name": "a"}]}
     yield {"containers": [{"name": "a", "image": ""}]}
     yield {"containers": [{"name": "a", "image": None}]}
-    yield {"containers": [_container("a", plain)], "volumes": [{"name": "v", "image": {}}]}
-    yield {"containers": [_container("a", plain)], "volumes": [{"name": "v", "image": None}]}
-    yield {"containers": [_container("a", plain)], "ephemeralContainers": [_container("e", "evil.io/x")]}
+    yield {"containers": [_container("a", approved)], "volumes": [{"name": "v", "image": {}}]}
+    yield {"containers": [_container("a", approved)], "volumes": [{"name": "v", "image": None}]}
+    yield {"containers": [_container("a", approved)], "ephemeralContainers": [_container("e", "evil.io/x")]}
     for count in (32, 33):
-        yield {"containers": [_container(f"a{number}", plain) for number in range(count)]}
-        last = [_container(f"a{number}", plain) for number in range(count - 1)]
+        yield {"containers": [_container(f"a{number}", approved) for number in range(count)]}
+        last = [_container(f"a{number}", approved) for number in range(count - 1)]
         yield {"containers": [*last, _container("z", "evil.io/x")]}
 
 

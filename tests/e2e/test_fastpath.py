@@ -9,7 +9,7 @@ from tools.installation.fastpath import (
     ANNOTATION,
     CONDITION,
     MIRRORED,
-    PLAIN,
+    PRE_APPROVED,
     STAYING,
     UPPER_CASE,
     Answer,
@@ -33,7 +33,7 @@ def test_under_the_policy_as_shipped_tagged_images_are_skipped(site: Site, names
 def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: str) -> None:
     with wide.expect_reviews(0):
         for _ in range(20):
-            assert wide.create(namespace, pod("plain", PLAIN)).status == 201
+            assert wide.create(namespace, pod("pre-approved", PRE_APPROVED)).status == 201
     # Without a mirror, API servers call only the validating webhook.
     with wide.expect_reviews(1):
         assert wide.create(namespace, pod("upper-case", UPPER_CASE)).status == 201
@@ -42,7 +42,7 @@ def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: 
     assert answer.status == 403
     assert "is not approved" in answer.message
     with wide.expect_reviews(1):
-        two = pod("one-of-two", PLAIN, initContainers=[{"name": "init", "image": UNLISTED}])
+        two = pod("one-of-two", PRE_APPROVED, initContainers=[{"name": "init", "image": UNLISTED}])
         assert wide.create(namespace, two).status == 403
 
 
@@ -57,7 +57,7 @@ def test_with_a_mirror_both_webhooks_are_called_in_mutate_mode_only(wide: Site, 
     with wide.expect_reviews(0):
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
     with wide.expect_reviews(1):
-        assert wide.create(namespace, pod("mirrored", PLAIN)).status == 201
+        assert wide.create(namespace, pod("mirrored", PRE_APPROVED)).status == 201
     with wide.expect_reviews(2):
         assert wide.create(namespace, pod("unlisted", UNLISTED)).status == 403
 
@@ -96,7 +96,7 @@ def test_a_mode_changes_no_webhook_configuration(
     assert wide.plane.api("GET", VALIDATING)["metadata"]["resourceVersion"] == before
     assert wide.product.get(MUTATING) is None
     with wide.expect_reviews(0):
-        assert wide.create(namespace, pod("plain", PLAIN)).status == 201
+        assert wide.create(namespace, pod("pre-approved", PRE_APPROVED)).status == 201
     with wide.expect_reviews(1):
         answer = wide.create(namespace, pod("unlisted", UNLISTED))
     assert (answer.status, len(answer.warnings)) == (status, warnings)
@@ -106,7 +106,7 @@ def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace:
     wide.product.set_mode("mutate")
     wide.put_policy(MIRRORED)
     wide.product.wait_mutating()
-    answer = wide.create(namespace, pod("mirrored", PLAIN))
+    answer = wide.create(namespace, pod("mirrored", PRE_APPROVED))
     assert answer.status == 201
     assert answer.document["spec"]["containers"][0]["image"] == "mirror.example/team/app:1"
     with wide.expect_reviews(0):
@@ -116,7 +116,7 @@ def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace:
 def test_updates_call_the_webhook(wide: Site, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods/plain"
     with wide.expect_reviews(0):
-        assert wide.create(namespace, pod("plain", PLAIN), dry_run=False).status == 201
+        assert wide.create(namespace, pod("pre-approved", PRE_APPROVED), dry_run=False).status == 201
         assert wide.send("PATCH", path, {"metadata": {"labels": {"a": "b"}}}).status == 200
         other = {"spec": {"containers": [{"name": "web", "image": "registry.corp.example/other:2"}]}}
         assert wide.send("PATCH", path, other).status == 200
@@ -127,12 +127,12 @@ def test_updates_call_the_webhook(wide: Site, namespace: str) -> None:
 
 
 def test_ephemeral_containers_call_the_webhook(wide: Site, namespace: str) -> None:
-    assert wide.create(namespace, pod("debugged", PLAIN), dry_run=False).status == 201
+    assert wide.create(namespace, pod("debugged", PRE_APPROVED), dry_run=False).status == 201
     path = f"/api/v1/namespaces/{namespace}/pods/debugged/ephemeralcontainers"
 
     def debug(name: str, image: str) -> Answer:
         return wide.send("PATCH", path, {"spec": {"ephemeralContainers": [{"name": name, "image": image}]}})
 
     with wide.expect_reviews(0):
-        assert debug("good", PLAIN).status == 200
+        assert debug("good", PRE_APPROVED).status == 200
     assert debug("bad", UNLISTED).status == 403

@@ -17,7 +17,7 @@ import pytest
 from tools.controlplane.exchange import ApiError
 from tools.installation.fastpath import (
     CONFIGMAP,
-    PLAIN,
+    PRE_APPROVED,
     PROBE_NAMESPACE,
     STAYING,
     TIGHT,
@@ -53,9 +53,9 @@ def probed(site: Site) -> list[dict[str, Any]]:
 def test_a_tightening_is_written_at_once_and_probed(wide: Site, namespace: str) -> None:
     tightened = 'gatekeeper_py_fastpath_sync_seconds_count{change="tightened"}'
     count, tried = wide.metric(tightened), len(probed(wide))
-    assert wide.create(namespace, pod("before", PLAIN)).status == 201
+    assert wide.create(namespace, pod("before", PRE_APPROVED)).status == 201
     changed = wide.patch_policy(TIGHT)
-    took = wide.refused_from(namespace, PLAIN, changed)
+    took = wide.refused_from(namespace, PRE_APPROVED, changed)
     sys.stderr.write(f"\na removed image is refused after {took:.3f} s\n")
     wide.wait_in_step()
     assert wide.metric(tightened) == count + 1
@@ -131,12 +131,12 @@ def test_a_bad_document_disables_the_fast_path(wide: Site, namespace: str) -> No
         wide.wait_skipping_nothing()
         assert wide.metric("gatekeeper_py_fastpath_in_step") == 0
         with wide.expect_reviews(1):
-            assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
+            assert wide.create(namespace, pod("still-approved", PRE_APPROVED)).status == 201
     finally:
         wide.patch_policy(WIDE)
     wide.wait_in_step()
     with wide.expect_reviews(0):
-        assert wide.create(namespace, pod("plain", PLAIN)).status == 201
+        assert wide.create(namespace, pod("pre-approved", PRE_APPROVED)).status == 201
 
 
 def test_a_deleted_configmap_disables_the_fast_path(wide: Site, namespace: str) -> None:
@@ -145,7 +145,7 @@ def test_a_deleted_configmap_disables_the_fast_path(wide: Site, namespace: str) 
     try:
         wide.wait_skipping_nothing()
         with wide.expect_reviews(1):
-            assert wide.create(namespace, pod("still-approved", PLAIN)).status == 201
+            assert wide.create(namespace, pod("still-approved", PRE_APPROVED)).status == 201
     finally:
         metadata = {key: live["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
         wide.plane.api("POST", CONFIGMAP.rpartition("/")[0], {"metadata": metadata, "data": live["data"]})
@@ -169,11 +169,11 @@ def test_a_removed_image_is_admitted_while_the_controller_is_stopped(wide: Site,
         wide.product.set_policy(TIGHT)
         with wide.expect_reviews(0):
             for _ in range(10):
-                assert wide.create(namespace, pod("removed", PLAIN)).status == 201
+                assert wide.create(namespace, pod("removed", PRE_APPROVED)).status == 201
         assert wide.create(namespace, pod("unlisted", UNLISTED)).status == 403
-        both = pod("both", PLAIN, initContainers=[{"name": "init", "image": UPPER_CASE}])
+        both = pod("both", PRE_APPROVED, initContainers=[{"name": "init", "image": UPPER_CASE}])
         assert wide.create(namespace, both).status == 403
-    took = wide.refused_from(namespace, PLAIN, time.monotonic())
+    took = wide.refused_from(namespace, PRE_APPROVED, time.monotonic())
     sys.stderr.write(f"\nrefused {took:.3f} s after the controller went on\n")
     wide.wait_in_step()
 
@@ -186,7 +186,7 @@ def test_an_administrator_closes_the_gap_that_a_stopped_controller_leaves(wide: 
     with stopped_controller(wide):
         wide.product.set_policy(TIGHT)
         wide.plane.kubectl(*command[1].split(), "--type=json", "-p", command[2])
-        wide.refused_from(namespace, PLAIN, time.monotonic())
+        wide.refused_from(namespace, PRE_APPROVED, time.monotonic())
     wide.wait_in_step()
 
 
@@ -196,10 +196,10 @@ def test_a_restarted_controller_catches_up_after_a_kill(wide: Site, namespace: s
     try:
         product.kubelet.crash(product.controllers()[0])
         product.set_policy(TIGHT)
-        assert wide.create(namespace, pod("removed", PLAIN)).status == 201
+        assert wide.create(namespace, pod("removed", PRE_APPROVED)).status == 201
     finally:
         product.kubelet.release("gatekeeper-py-controller-")
-    wide.refused_from(namespace, PLAIN, time.monotonic(), seconds=60)
+    wide.refused_from(namespace, PRE_APPROVED, time.monotonic(), seconds=60)
     wide.wait_in_step()
 
 
@@ -242,7 +242,7 @@ def test_the_controller_can_create_pods_only_in_dry_run(wide: Site, controller: 
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    document = pod("real", PLAIN)
+    document = pod("real", PRE_APPROVED)
     document["spec"]["containers"][0]["securityContext"] = safe
     for where, identity, reason in (
         (PROBE_NAMESPACE, controller, "only in dry run"),
@@ -278,12 +278,12 @@ def test_two_controllers_do_not_conflict(wide: Site, namespace: str) -> None:
     scale(wide, 2)
     try:
         wait_until(spared, seconds=SETTLE_SECONDS, what="the condition of two controllers")
-        wide.refused_from(namespace, PLAIN, wide.patch_policy(TIGHT))
+        wide.refused_from(namespace, PRE_APPROVED, wide.patch_policy(TIGHT))
     finally:
         scale(wide, 1)
     wait_until(spared, seconds=SETTLE_SECONDS, what="the condition put back")
     wide.wait_in_step()
-    assert wide.create(namespace, pod("removed", PLAIN)).status == 403
+    assert wide.create(namespace, pod("removed", PRE_APPROVED)).status == 403
 
 
 def test_an_orderly_end_of_the_controller_leaves_no_condition(wide: Site) -> None:

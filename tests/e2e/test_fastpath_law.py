@@ -244,13 +244,13 @@ def test_there_are_thirty_policies() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_skipped_pods_are_approved(site: Site, namespace: str, totals: Counter[str], name: str) -> None:
     fastpath, compiled = put(site, name)
-    plain = next(
+    approved = next(
         image
         for image in adversary.images()
         if all(fastpath.approves(namespace, image, endpoint) for endpoint in ENDPOINTS)
     )
     turn = list(TEXTS).index(name)
-    pods = list(adversary.pods(name, turn, plain))
+    pods = list(adversary.pods(name, turn, approved))
     if name not in POLICIES:
         pods = pods[turn % 3 :: 3]
     results = Clients(site, namespace).create(pods)

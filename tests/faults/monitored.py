@@ -20,7 +20,7 @@ from wire import Connection, eventually, request
 
 REVIEW: Final = review(pod("registry.corp.io/web:1"))
 REVIEW_BODY: Final = json.dumps(REVIEW).encode()
-PLAIN: Final = request(REVIEW_BODY)
+GOOD_REQUEST: Final = request(REVIEW_BODY)
 
 PROMPT_SECONDS: Final = 0.1
 TRIES: Final = 20
@@ -69,7 +69,7 @@ class MonitoredServer:
         async with self.connected() as connection:
             while len(seconds) < TRIES:
                 start = time.perf_counter()
-                answer = await connection.ask(PLAIN)
+                answer = await connection.ask(GOOD_REQUEST)
                 seconds.append(time.perf_counter() - start)
                 assert answer.status == 200
                 assert check_response(answer.body, REVIEW, "validate").allowed

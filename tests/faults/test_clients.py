@@ -15,7 +15,7 @@ import pytest
 
 from builders import pod, review
 from contract import check_response
-from faults.monitored import PLAIN, REVIEW, MonitoredServer, warmed_up
+from faults.monitored import GOOD_REQUEST, REVIEW, MonitoredServer, warmed_up
 from wire import DEADLINE_SECONDS, Connection, chunked, eventually, request
 
 MOST: Final = 2000
@@ -29,7 +29,7 @@ GET: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitoredServer]:
-    yield from warmed_up(tmp_path_factory.mktemp("server"), [PLAIN], "--max-connections", str(MOST))
+    yield from warmed_up(tmp_path_factory.mktemp("server"), [GOOD_REQUEST], "--max-connections", str(MOST))
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ async def _slow_header(
     server: MonitoredServer, listener: str, *, completed: int = 0, drip: bool = False
 ) -> None:
     """Send some requests and then part of a header, either at once or byte by byte."""
-    whole = PLAIN if listener == "webhook" else GET
+    whole = GOOD_REQUEST if listener == "webhook" else GET
     async with server.connected(listener) as connection, asyncio.TaskGroup() as group:
         for _ in range(completed):
             assert (await connection.ask(whole)).status == 200
@@ -77,12 +77,12 @@ async def _slow_header(
 async def _idle(server: MonitoredServer, listener: str, content: bytes) -> None:
     """Idle connections stay open, with or without an earlier request; empty lines are ignored."""
     async with server.connected() as fresh, server.connected() as used:
-        assert (await used.ask(PLAIN)).status == 200
+        assert (await used.ask(GOOD_REQUEST)).status == 200
         for connection in (fresh, used):
             await connection.send(content)
         await asyncio.sleep(HEADER_SECONDS + 3)
         for connection in (fresh, used):
-            assert (await connection.ask(PLAIN)).status == 200
+            assert (await connection.ask(GOOD_REQUEST)).status == 200
 
 
 async def test_a_slow_header_gets_408_and_an_idle_connection_stays_open(server: MonitoredServer) -> None:
@@ -134,7 +134,12 @@ def _reset(connection: Connection) -> None:
 
 
 async def test_a_reset_amid_a_body_leaves_nothing(server: MonitoredServer) -> None:
-    for content in (PLAIN[:-300], request(b"", length=6_000_000) + b" " * 3_000_000, chunked([b"{"]), PLAIN):
+    for content in (
+        GOOD_REQUEST[:-300],
+        request(b"", length=6_000_000) + b" " * 3_000_000,
+        chunked([b"{"]),
+        GOOD_REQUEST,
+    ):
         for _ in range(20):
             connection = await Connection.open(*server.server.address("webhook"), server.trust)
             await connection.send(content)
@@ -154,11 +159,11 @@ async def _goes_on(server: MonitoredServer, stop: asyncio.Event, going: asyncio.
     """Send reviews on one connection until stopped; return the seconds of each."""
     seconds = []
     async with server.connected() as connection:
-        assert (await connection.ask(PLAIN)).status == 200
+        assert (await connection.ask(GOOD_REQUEST)).status == 200
         going.set()
         while not stop.is_set():
             start = time.perf_counter()
-            assert (await connection.ask(PLAIN)).status == 200
+            assert (await connection.ask(GOOD_REQUEST)).status == 200
             seconds.append(time.perf_counter() - start)
             await asyncio.sleep(0.02)
     return seconds
@@ -167,7 +172,7 @@ async def _goes_on(server: MonitoredServer, stop: asyncio.Event, going: asyncio.
 async def test_1_000_concurrent_handshakes_are_served_while_reviews_continue(server: MonitoredServer) -> None:
     async def ask() -> None:
         async with server.connected() as connection:
-            assert (await connection.ask(PLAIN)).status == 200
+            assert (await connection.ask(GOOD_REQUEST)).status == 200
 
     stop, established = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:

@@ -18,7 +18,7 @@ import pytest
 from builders import container, pod, pod_spec, review, workload
 from contract import Answer as Verdict
 from contract import check_response
-from faults.monitored import PLAIN, REVIEW, REVIEW_BODY, MonitoredServer, warmed_up
+from faults.monitored import GOOD_REQUEST, REVIEW, REVIEW_BODY, MonitoredServer, warmed_up
 from wire import JSON_TYPE, Answer, chunked, request
 
 MIB: Final = 1024 * 1024
@@ -135,7 +135,7 @@ async def test_invalid_reviews_are_refused(server: MonitoredServer, name: str, p
         if len(body) <= MAX_BODY:
             # Only this request is refused: the connection stays open.
             assert not answer.closes
-            assert (await connection.ask(PLAIN)).status == 200
+            assert (await connection.ask(GOOD_REQUEST)).status == 200
         else:
             assert answer.closes
             assert await connection.ended()
@@ -412,15 +412,15 @@ MALFORMED: Final = {
     "length-and-chunked": HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked-and-length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
     "two-lengths": HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
-    "bare-lf": PLAIN.replace(b"\r\n", b"\n"),
+    "bare-lf": GOOD_REQUEST.replace(b"\r\n", b"\n"),
     "9-kb-header": HEAD + b"X: " + b"x" * 9000 + b"\r\nContent-Length: 2\r\n\r\n{}",
     "9-kb-header-in-20-fields": HEAD + b"X: %s\r\n" % (b"x" * 440) * 20 + b"Content-Length: 2\r\n\r\n{}",
     "9-kb-header-without-an-end": HEAD + b"X: %s\r\n" % (b"x" * 440) * 20,
-    "9-kb-header-on-a-large-request": PLAIN.replace(b"\r\n", b"\r\nX: " + b"x" * 440, 1).replace(
+    "9-kb-header-on-a-large-request": GOOD_REQUEST.replace(b"\r\n", b"\r\nX: " + b"x" * 440, 1).replace(
         b"Host", b"\r\nX: %s" % (b"x" * 440) * 20 + b"\r\nHost", 1
     ),
     "9-kb-of-path": b"POST /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "raw-bytes-in-the-path": PLAIN.replace(b"-image", b"-image?timeout=\xff", 1),
+    "raw-bytes-in-the-path": GOOD_REQUEST.replace(b"-image", b"-image?timeout=\xff", 1),
     "200-fields": HEAD + b"X: y\r\n" * 200 + b"\r\n",
     "http-2-preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
     "tls-hello-inside-tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64,

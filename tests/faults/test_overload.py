@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from contract import check_response
-from faults.monitored import PLAIN, REVIEW, MonitoredServer, monitored_server
+from faults.monitored import GOOD_REQUEST, REVIEW, MonitoredServer, monitored_server
 from wire import Answer, request
 
 MIB: Final = 2**20
@@ -46,7 +46,7 @@ async def check_others(server: MonitoredServer, until: asyncio.Task[list[Answer]
     """Check until ``until`` is done that the server answers usual reviews and probes."""
     async with server.connected() as reviews, server.connected("health") as probes:
         while not until.done():
-            answer = await reviews.ask(PLAIN)
+            answer = await reviews.ask(GOOD_REQUEST)
             assert answer.status == 200
             assert check_response(answer.body, REVIEW, "validate").allowed
             assert (await probes.ask(LIVEZ)).status == 200

@@ -11,7 +11,7 @@ from tools.browser import Page, browser, program
 
 @pytest.fixture(name="browser")
 async def page(request: pytest.FixtureRequest) -> AsyncIterator[Page]:
-    """A window of a fresh Chromium."""
+    """Yield a window of a new Chromium."""
     if program() is None:
         if request.config.getoption("--require-browser"):
             pytest.fail("there is no Chromium (Debian: apt-get install chromium)")

@@ -30,7 +30,7 @@ deny:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """A page with hostile images, many namespaces, and a digest that is wider than a phone."""
+    """Return the URL of a page with hostile images, many namespaces, and a digest wider than a phone."""
     policy = parse_policy(POLICY)
     runs = [("shop", "Pod", f"hostile-{i}", image) for i, image in enumerate(HOSTILE)]
     runs += [(f"team-{i}", "Pod", f"web-{i:04d}", f"quay.io/acme/web-{i % 9}:v1") for i in range(200)]

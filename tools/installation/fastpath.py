@@ -31,7 +31,7 @@ PROBE_NAMESPACE: Final = "gatekeeper-py-probe"
 CONDITION: Final = "not-pre-approved"
 ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
 
-PLAIN: Final = "registry.corp.example/team/app:1"
+PRE_APPROVED: Final = "registry.corp.example/team/app:1"
 STAYING: Final = "staying.example/app:1"
 UPPER_CASE: Final = "EU.wild.example/app:1"
 """The policies approve this image, but it is not written in full, so the webhook is called."""

@@ -1,5 +1,5 @@
-// Returns what is wrong with the page in a window of `width` CSS pixels: what is cut off or makes the page wider than
-// the window (tables and code may scroll by themselves), and text that is too faint to read.
+// Returns the problems of the page in a window of `width` CSS pixels: elements that are cut off or make the page wider
+// than the window (tables and code may scroll by themselves), and text that is too faint to read.
 (width) => {
   const scrolls = (e) => e && e !== document.body
     && (["auto", "scroll", "hidden"].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));

@@ -20,7 +20,7 @@ from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.settings import SettingsError
 
 WEBHOOK = "pods.hook.gk"
-CANARY = ProbeImage("validating", "a.io/x")
+PROBE_IMAGE = ProbeImage("validating", "a.io/x")
 
 
 def status(message: str) -> bytes:
@@ -141,7 +141,7 @@ async def test_a_probe_is_a_dry_run_on_its_own_connection(
         return made[-1]
 
     for _ in range(2):
-        assert await create(connect, "probe", CANARY, WEBHOOK) == DryRun(called=True)
+        assert await create(connect, "probe", PROBE_IMAGE, WEBHOOK) == DryRun(called=True)
     assert requests == [("/api/v1/namespaces/probe/pods?dryRun=All", pod("a.io/x"))] * 2
     assert len(made) == 2
     assert all(each.session.closed for each in made)
@@ -151,7 +151,7 @@ async def test_an_api_server_that_is_not_there() -> None:
     async def connect() -> Connection:
         return Connection("http://127.0.0.1:9")
 
-    seen = await create(connect, "probe", CANARY, WEBHOOK)
+    seen = await create(connect, "probe", PROBE_IMAGE, WEBHOOK)
     assert not seen.called
     assert "cannot connect" in seen.problem
 
@@ -160,5 +160,5 @@ async def test_a_configuration_that_cannot_be_used() -> None:
     async def connect() -> Connection:
         raise SettingsError("the token is gone")
 
-    seen = await create(connect, "probe", CANARY, WEBHOOK)
+    seen = await create(connect, "probe", PROBE_IMAGE, WEBHOOK)
     assert seen == DryRun(called=False, problem="the token is gone")

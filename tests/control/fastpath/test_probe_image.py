@@ -104,7 +104,7 @@ def test_an_image_that_a_mirror_rewrites_shows_mutation_in_mutate_mode(mirror: s
 @pytest.mark.parametrize(
     ("source", "image"),
     [
-        pytest.param("a.io", "a.io/gatekeeper-py-probe", id="of-something-plain"),
+        pytest.param("a.io", "a.io/gatekeeper-py-probe", id="of-an-ordinary-image"),
         pytest.param("z.io/x", "z.io/x/gatekeeper-py-probe", id="of-something-else"),
         pytest.param("docker.io", "docker.io/gatekeeper-py-probe", id="of-docker-hub"),
     ],

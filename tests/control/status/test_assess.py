@@ -60,7 +60,7 @@ def controller(**metrics: float) -> PodFacts:
 
 
 def healthy() -> Facts:
-    """An installation in mode enforce, with two replicas and a controller."""
+    """Return an installation in mode enforce, with two replicas and a controller."""
     document = validating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER)
     return Facts(
         namespace={"metadata": {"name": "ns"}},

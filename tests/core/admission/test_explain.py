@@ -138,7 +138,7 @@ def test_the_reason_for_no_rewrite_is_shown() -> None:
             "a.io/x",
             "[{image: a.io, until: 2026-01-31}]",
             "the rule expired at 2026-01-31T00:00:00Z",
-            id="lapsed",
+            id="expired",
         ),
     ],
 )

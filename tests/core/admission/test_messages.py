@@ -155,7 +155,7 @@ class TestDenial:
             pytest.param(
                 "[{image: a.io, namespaces: [bank]}, {image: b.io, until: 2020-01-01}, 'c.io/**:v*']",
                 "approved: c.io/**:v*",
-                id="not-elsewhere-nor-lapsed",
+                id="not-elsewhere-nor-expired",
             ),
         ],
     )

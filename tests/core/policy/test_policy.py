@@ -166,7 +166,7 @@ def test_declared_resources_are_added_up() -> None:
         pytest.param("", False, id="no-namespaces"),
         pytest.param("deny: [{image: a.io, namespaces: [shop]}]", True, id="deny"),
         pytest.param("deny: [{image: a.io, namespaces: ['*']}]", False, id="star-is-all"),
-        pytest.param("deny: [{image: a.io, namespaces: [shop], until: 2026-01-01}]", False, id="lapsed"),
+        pytest.param("deny: [{image: a.io, namespaces: [shop], until: 2026-01-01}]", False, id="expired"),
         pytest.param("namespaces: [{names: [shop], mode: warn}]", False, id="a-mode-is-no-decision"),
     ],
 )

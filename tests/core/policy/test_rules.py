@@ -36,7 +36,7 @@ def test_a_rule_is_shown_with_its_path_and_its_pattern() -> None:
         pytest.param(None, True, id="for-ever"),
         pytest.param(NOON + timedelta(microseconds=1), True, id="until-just-after"),
         pytest.param(NOON, False, id="dead-from-then-on"),
-        pytest.param(NOON - timedelta(days=1), False, id="lapsed"),
+        pytest.param(NOON - timedelta(days=1), False, id="expired"),
     ],
 )
 def test_a_rule_has_expired_from_its_instant_on(until: datetime | None, *, lives: bool) -> None:

@@ -33,7 +33,7 @@ def test_the_build_type_is_our_own(tmp_path: Path) -> None:
     [
         pytest.param(["--no-image"], id="without-an-image"),
         pytest.param(["--base", f"docker.io/library/python@sha256:{'0' * 64}"], id="with-an-image"),
-        pytest.param(["--base", "localhost/base", "--local-base"], id="a-trial"),
+        pytest.param(["--base", "localhost/base", "--local-base"], id="a-test-build"),
     ],
 )
 def test_the_recorded_command_runs_the_release_with_the_same_options(arguments: list[str]) -> None:
