@@ -20,6 +20,7 @@ import yaml
 from gatekeeper_py.control.configurations import EVERYTHING
 from gatekeeper_py.control.webhooks.settings import settings_schema
 from gatekeeper_py.control.webhooks.templates import mutating, validating
+from gatekeeper_py.core.names import NAMESPACE_LABEL
 from tools.webhook_manifests import TARGET, rendered
 
 CHART: Final = Path(__file__).parents[1] / "charts/gatekeeper-py"
@@ -64,6 +65,7 @@ def _with_webhooks(text: str) -> str:
     # Helm's validator reports a wrong path for propertyNames.
     labels["patternProperties"] = {labels.pop("propertyNames")["pattern"]: labels["additionalProperties"]}
     labels["additionalProperties"] = False
+    labels["properties"] = {NAMESPACE_LABEL: False}
     schema["properties"]["webhooks"] = settings
     defaults = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     _require(schema, defaults, "", {each.path for each in values()})

@@ -207,6 +207,18 @@ def test_an_unknown_value_is_refused_by_its_path(path: str) -> None:
             id="not-a-label",
         ),
         pytest.param(
+            "webhooks.exemptNamespaceLabels",
+            {"kubernetes.io/metadata.name": "shop"},
+            "/webhooks/exemptNamespaceLabels/kubernetes.io~1metadata.name",
+            id="the-label-with-the-name",
+        ),
+        pytest.param(
+            "webhooks.extraRules",
+            [{"apiGroups": ["storage.k8s.io"], "apiVersions": ["v1"], "resources": ["volumeattachments"]}],
+            "/webhooks/extraRules/0/apiGroups/0",
+            id="a-group-of-kubernetes",
+        ),
+        pytest.param(
             "webhooks.pods.timeoutSeconds", 31, "/webhooks/pods/timeoutSeconds", id="too-long-a-wait"
         ),
         pytest.param(

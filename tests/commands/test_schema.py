@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from commanding import Command
+from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, parse_settings
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyError
 
@@ -167,5 +168,9 @@ def test_the_schema_of_the_settings(command: Command) -> None:
         {"pods": {"timeoutSeconds": 31}},
         {"extraRules": [{"apiGroups": ["a.io"], "apiVersions": ["v1"], "resources": ["*"]}]},
         {"exemptNamespaceLabels": {"a b": "c"}},
+        {"exemptNamespaceLabels": {"kubernetes.io/metadata.name": "c"}},
+        {"extraRules": [{"apiGroups": ["storage.k8s.io"], "apiVersions": ["v1"], "resources": ["a"]}]},
     ):
         assert list(validator.iter_errors(bad)), bad
+        with pytest.raises(InvalidWebhookSettings):
+            parse_settings(yaml.safe_dump(bad))

@@ -33,11 +33,14 @@ class Text:
     """Text that a regular expression matches in full; the expression must take linear time.
 
     ``problem`` returns a message and a proposal for text that is not acceptable, else an empty message.
+    ``unless`` is an expression for text that ``problem`` refuses although it matches ``pattern``, for the
+    JSON Schema.
     """
 
     pattern: str
     max_length: int
     problem: Callable[[str], tuple[str, str]]
+    unless: str = ""
 
     def read(self, reader: Reader, node: Node, remarks: Remarks) -> str:
         value = node.value
@@ -57,7 +60,13 @@ class Text:
         return "bad-value", *self.problem(value)
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^(?:{self.pattern})$", "maxLength": self.max_length}
+        excluded = {"not": {"pattern": f"^(?:{self.unless})$"}} if self.unless else {}
+        return {
+            "type": "string",
+            "pattern": f"^(?:{self.pattern})$",
+            "maxLength": self.max_length,
+            **excluded,
+        }
 
 
 @dataclass(frozen=True, slots=True)

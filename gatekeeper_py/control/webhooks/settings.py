@@ -217,7 +217,9 @@ _EXTRA_RULE: Final = Record(
     fields={
         "apiGroups": (
             "api_groups",
-            _entries(Text(pattern=_GROUP_RE.pattern, max_length=253, problem=_group_problem)),
+            _entries(
+                Text(pattern=_GROUP_RE.pattern, max_length=253, problem=_group_problem, unless=r".*\.k8s\.io")
+            ),
         ),
         "apiVersions": (
             "api_versions",
@@ -250,7 +252,12 @@ _DOCUMENT: Final = Record(
         "exemptNamespaceLabels": (
             "exempt_namespace_labels",
             Pairs(
-                name=Text(pattern=_LABEL_KEY_RE.pattern, max_length=317, problem=_label_problem),
+                name=Text(
+                    pattern=_LABEL_KEY_RE.pattern,
+                    max_length=317,
+                    problem=_label_problem,
+                    unless=re.escape(NAMESPACE_LABEL),
+                ),
                 value=Text(pattern=_LABEL_VALUE_RE.pattern, max_length=63, problem=_value_problem),
                 at_most=MAX_LABELS,
                 description="Labels; a namespace that has one of them with this value is not reviewed.",
