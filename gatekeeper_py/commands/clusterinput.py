@@ -35,7 +35,7 @@ T = TypeVar("T")
 _KUBECONFIG: Final = click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
 )
 _CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 

@@ -46,7 +46,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     "--owner",
     metavar="NAME",
     default="gatekeeper-py-controller",
-    help="ClusterRole that owns the webhook configurations. If you delete it, they are deleted too.",
+    help="ClusterRole that owns the webhook configurations. Deleting this ClusterRole deletes them too.",
 )
 @click.option(
     "--certificate-days",
@@ -76,7 +76,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     "--remove",
     is_flag=True,
     help="Delete the webhook configurations and the ClusterRole that owns them, and wait until they are gone."
-    " Exit with 0, or with 2 after 2 minutes. Run it before you delete the installation.",
+    " Exit with 0, or with 2 after 2 minutes. Do this before you delete the installation.",
 )
 @click.option(
     "--fast-path",
@@ -97,7 +97,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
 )
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 @click.option(

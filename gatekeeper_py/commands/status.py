@@ -53,7 +53,7 @@ POD_SECONDS: Final = 5.0
 @click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
 )
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 def status(
