@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, NAMESPACE, Days, Seconds
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP, always_exempt
+from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, POLICY_CONFIGMAP, always_exempt
 from gatekeeper_py.runtime.logs import LEVELS
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
 
 def _check_probe_namespace(name: str, installation: str) -> None:
     """Raise ``SettingsError`` for a namespace in which a probe would prove nothing."""
-    if not NAMESPACE.fullmatch(name):
+    if not NAMESPACE_NAME.fullmatch(name):
         raise checked.SettingsError(f"--probe-namespace: {name!r} is not a valid namespace name")
     if name in always_exempt(installation):
         raise checked.SettingsError(f"--probe-namespace: Pods in {name} are never reviewed")

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 from click.core import ParameterSource
 
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, always_exempt
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
 
@@ -76,17 +76,14 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
 def _parse_namespace(text: str) -> str:
-    if text and not NAMESPACE.fullmatch(text):
+    if text and not NAMESPACE_NAME.fullmatch(text):
         raise SettingsError(f"{text!r} is not a valid namespace name")
     return text
 
 
-NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-
-
 def check_namespace(name: str | None) -> None:
     """Refuse a value of ``--namespace`` that no namespace can have, before it becomes part of a path."""
-    if name is not None and not NAMESPACE.fullmatch(name):
+    if name is not None and not NAMESPACE_NAME.fullmatch(name):
         raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
 
 

@@ -13,9 +13,8 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.parameters import NAMESPACE
 from gatekeeper_py.commands.policyinput import now
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, POLICY_CONFIGMAP
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.configuration import ClusterConfiguration
@@ -71,7 +70,7 @@ def status(
 
     Exit code: 0 when healthy, 1 when not, 2 when the cluster cannot be read.
     """
-    if not NAMESPACE.fullmatch(namespace):
+    if not NAMESPACE_NAME.fullmatch(namespace):
         raise click.UsageError(f"--namespace: {namespace!r} is not a valid namespace name")
     from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - keeps others fast
     from gatekeeper_py.control.installation import Installation  # noqa: PLC0415

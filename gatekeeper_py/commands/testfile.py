@@ -10,9 +10,9 @@ from typing import Any, Final
 import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
-from gatekeeper_py.commands.parameters import NAMESPACE
 from gatekeeper_py.commands.yaml12 import Yaml12Loader, described
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import parse_instant
@@ -87,35 +87,39 @@ class _Reader:
         self.findings: list[Finding] = []
 
     def document(self, root: yaml.Node | None) -> tuple[str, list[Case]]:
+        if not isinstance(root, yaml.MappingNode):
+            self._add("wrong-type", "", root, f"must be a mapping, not {_type(root)}")
+            return "", []
         fields = self._mapping(root, "", ("apiVersion", "kind", "policy", "cases"))
         for key, expected in (("apiVersion", API_VERSION), ("kind", TEST_KIND)):
-            value = self._text(fields, key, "", required=True)
+            value = self._text(fields, key, "", required=root)
             if value and value != expected:
                 self._add("bad-value", key, fields[key], f"must be {expected}, not {shown_value(value)}")
-        policy = self._text(fields, "policy", "", required=True)
+        policy = self._text(fields, "policy", "", required=root)
         cases = fields.get("cases")
         if cases is None:
-            if root is not None:
-                self._add("missing-field", "cases", root, "the field is required")
+            self._add("missing-field", "cases", root, "the field is required")
             return policy, []
         if not isinstance(cases, yaml.SequenceNode) or not cases.value:
-            self._add(
-                "wrong-type", "cases", cases, f"must be a list with at least one case, not {_type(cases)}"
-            )
+            what = "an empty list" if isinstance(cases, yaml.SequenceNode) else _type(cases)
+            self._add("wrong-type", "cases", cases, f"must be a list with at least one case, not {what}")
             return policy, []
         return policy, [case for number, node in enumerate(cases.value) for case in self._case(number, node)]
 
     def _case(self, number: int, node: yaml.Node) -> Iterator[Case]:
         path = f"cases[{number}]"
+        if not isinstance(node, yaml.MappingNode):
+            self._add("wrong-type", path, node, f"must be a mapping, not {_type(node)}")
+            return
         before = len(self.findings)
-        keys = {key.value for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
+        keys = {key.value for key, _ in node.value}
         of_manifest = "manifest" in keys and "image" not in keys
         fields = self._mapping(node, path, MANIFEST_FIELDS if of_manifest else IMAGE_FIELDS)
         subject = self._text(
-            fields, "manifest" if of_manifest else "image", path, required=True, empty=not of_manifest
+            fields, "manifest" if of_manifest else "image", path, required=node, empty=not of_manifest
         )
         verdicts = MANIFEST_VERDICTS if of_manifest else IMAGE_VERDICTS
-        expect = self._text(fields, "expect", path, required=True, among=verdicts)
+        expect = self._text(fields, "expect", path, required=node, among=verdicts)
         mode = self._text(fields, "mode", path, among=MODES)
         rewritten: Any = UNSET
         if "rewritten" in fields:
@@ -139,15 +143,12 @@ class _Reader:
 
     def _namespace(self, fields: dict[str, yaml.Node], path: str) -> str | None:
         name = self._text(fields, "namespace", path)
-        if name and not NAMESPACE.fullmatch(name):
+        if name and not NAMESPACE_NAME.fullmatch(name):
             problem = f"{escape(name, 60)} is not a valid namespace name"
             self._add("invalid-namespace", _join(path, "namespace"), fields["namespace"], problem)
         return name or None
 
-    def _mapping(self, node: yaml.Node | None, path: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
-        if not isinstance(node, yaml.MappingNode):
-            self._add("wrong-type", path, node, f"must be a mapping, not {_type(node)}")
-            return {}
+    def _mapping(self, node: yaml.MappingNode, path: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
         fields: dict[str, yaml.Node] = {}
         for key, value in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else ""
@@ -166,15 +167,18 @@ class _Reader:
         key: str,
         path: str,
         *,
-        required: bool = False,
+        required: yaml.Node | None = None,
         empty: bool = False,
         among: tuple[str, ...] = (),
     ) -> str:
-        """Return a text field, empty when it is absent or wrong."""
+        """Return a text field, empty when it is absent or wrong.
+
+        ``required`` is the mapping that must hold the field, if it must.
+        """
         node = fields.get(key)
         if node is None:
-            if required and (fields or path):
-                self._add("missing-field", _join(path, key), self._anchor(fields), "the field is required")
+            if required is not None:
+                self._add("missing-field", _join(path, key), required, "the field is required")
             return ""
         if not isinstance(node, yaml.ScalarNode) or node.tag != _TEXT or not (node.value or empty):
             what = "empty" if isinstance(node, yaml.ScalarNode) and node.tag == _TEXT else _type(node)
@@ -203,10 +207,6 @@ class _Reader:
             return None
         items = {str(index): item for index, item in enumerate(node.value)}
         return tuple(self._text(items, index, _join(path, "images")) for index in items)
-
-    @staticmethod
-    def _anchor(fields: Mapping[str, yaml.Node]) -> yaml.Node | None:
-        return next(iter(fields.values()), None)
 
     def _add(self, code: str, path: str, node: yaml.Node | None, message: str, proposal: str = "") -> None:
         if len(self.findings) >= MAX_FINDINGS:

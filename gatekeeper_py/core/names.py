@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 DEFAULT_NAMESPACE: Final = "gatekeeper-py"
@@ -12,6 +13,9 @@ POLICY_CONFIGMAP: Final = "gatekeeper-py-policy"
 
 SYSTEM_NAMESPACE: Final = "kube-system"
 """Always exempt, because the cluster's own components must be able to start without the webhook."""
+
+NAMESPACE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""What the name of a namespace matches in full: an RFC 1123 label."""
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """Label with a namespace's name. The API server sets it, so that users cannot forge it."""

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from gatekeeper_py.core.admission.fields import POD, GroupKind
-from gatekeeper_py.core.admission.review import MAX_NAMESPACE_LENGTH
+from gatekeeper_py.core.names import NAMESPACE_NAME
+from gatekeeper_py.core.policy.problems import shown
 from gatekeeper_py.inventory.tally import Usage
 
 ANY_KIND: Final[GroupKind] = ("", "")
@@ -80,8 +81,10 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
             continue
         before, tab, image = text.partition("\t")
         usage = before.strip() if tab else namespace
-        if usage is not None and not 0 < len(usage) <= MAX_NAMESPACE_LENGTH:
-            raise InvalidRecord(number, "the namespace before the tab is empty or too long")
+        if tab and not NAMESPACE_NAME.fullmatch(before.strip()):
+            # An image in the place of the namespace would be judged as something else, in silence.
+            reason = f"{shown(before.strip())} before the tab is not a valid namespace name"
+            raise InvalidRecord(number, reason)
         yield UsedImage((image if tab else text).strip(), POD, Usage("", usage, "", f"line {number}"))
 
 

@@ -353,7 +353,13 @@ def test_an_audit_log_without_objects_is_refused(
     ("option", "content", "message"),
     [
         pytest.param("--images", "", "there is nothing to judge", id="no-images"),
-        pytest.param("--images", "a\n \tnginx\n", "line 2: the namespace before the tab is empty", id="tab"),
+        pytest.param("--images", "a\n \tnginx\n", "line 2: '' before the tab is not a valid", id="tab"),
+        pytest.param(
+            "--images",
+            "nginx:1\tshop\n",
+            "line 1: 'nginx:1' before the tab is not a valid namespace name",
+            id="namespace-after-the-image",
+        ),
         pytest.param("--images", b"a\n\xff\n", "line 2: not UTF-8", id="utf-8"),
         pytest.param("--reviews", "\n", "there is nothing to judge", id="no-reviews"),
         pytest.param("--reviews", "{}\n", "line 1: not an AdmissionReview: kind must be", id="no-review"),

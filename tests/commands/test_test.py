@@ -216,9 +216,13 @@ HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml
         pytest.param("[]", "error[wrong-type] {file}:1:1", id="list"),
         pytest.param(HEAD, "error[missing-field] {file}:1:1 cases", id="no-cases"),
         pytest.param(f"{HEAD}cases: []", "error[wrong-type] {file}:4:8 cases", id="zero-cases"),
+        pytest.param(f"{HEAD}cases: []", "at least one case, not an empty list", id="zero-cases-in-words"),
+        pytest.param(
+            f"{HEAD}cases:\n - {{}}\n", "error[missing-field] {file}:5:4 cases[0].image", id="empty-case"
+        ),
         pytest.param(f"{HEAD}cases: [x]", "error[wrong-type] {file}:4:9 cases[0]", id="case-text"),
         pytest.param(
-            f"{HEAD}cases:\n - image: a\n", "error[missing-field] {file}:5:11 cases[0].expect", id="e"
+            f"{HEAD}cases:\n - image: a\n", "error[missing-field] {file}:5:4 cases[0].expect", id="e"
         ),
         pytest.param(f"{HEAD}cases:\n - expect: approved\n", "cases[0].image", id="no-image"),
         pytest.param(
@@ -273,6 +277,12 @@ def test_a_file_that_cannot_be_used_is_exit_2(
     done = command("test", file)
     assert (done.code, done.out) == (2, "")
     assert message.format(file=file) in done.err
+
+
+@pytest.mark.parametrize("text", ["", "[]", f"{HEAD}cases: [x]", f"{HEAD}cases: [null]"])
+def test_a_value_that_is_not_a_mapping_is_one_finding(command: Command, write: Write, text: str) -> None:
+    done = command("test", write(text, "tests.yaml"))
+    assert (done.code, done.err.count("error[")) == (2, 1)
 
 
 @pytest.mark.parametrize(
