@@ -113,7 +113,7 @@ class Pod:
 
 
 class TestServiceAccount:
-    """In a Pod: the mounted token and CA, both rotated while the process runs."""
+    """A Pod mounts the token and the CA. Both are rotated while the process runs."""
 
     @pytest.fixture
     def authority(self) -> trustme.CA:

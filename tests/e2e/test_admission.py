@@ -14,7 +14,7 @@ from tools.polling import wait_until
 
 @pytest.fixture(autouse=True)
 def enforce(product: Installed) -> None:
-    """Each test starts in enforce mode."""
+    """Set enforce mode before each test."""
     product.set_mode("enforce")
 
 

@@ -1,4 +1,4 @@
-"""Which events remove the webhook configurations; pauses, alarms, Events and drift."""
+"""Some events remove the webhook configurations. The tests cover pauses, alarms, Events and drift too."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def _pods(image: str, count: int, path: str = VALIDATE, **options: Any) -> bytes
 
 
 def _new_pods(repository: str) -> bytes:
-    """A new Pod with a thousand images that no earlier attack has put into the cache of decisions."""
+    """Return the review of a Pod with a thousand images that are not in the cache of decisions yet."""
     return _pods(f"registry.corp.io/{repository}{time.time_ns()}-{{n}}:1", 1000)
 
 

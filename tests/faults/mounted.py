@@ -47,7 +47,7 @@ class Pair:
         return [str(name.value) for name in alternative]
 
     def files(self) -> dict[str, bytes]:
-        """The data of a Secret of type kubernetes.io/tls."""
+        """Return the data of a Secret of type kubernetes.io/tls."""
         return {"tls.crt": self.cert, "tls.key": self.key}
 
 

@@ -78,7 +78,7 @@ async def test_a_certificate_that_no_client_of_an_api_server_accepts_is_refused(
 
 
 async def test_names_are_logged_and_lost_names_cause_a_warning(watched: Watched) -> None:
-    """Without a setting for the names, a change of names is logged, not refused."""
+    """If no setting lists the names, the server logs a change of names and does not refuse it."""
     authority = trustme.CA()
     short = "gatekeeper-py"
     for names in (

@@ -231,7 +231,7 @@ AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
 )
 @pytest.mark.parametrize("waits", ["for-handlers", "for-readiness"])
 def test_a_signal_ends_the_server_as_process_1(tmp_path: Path, waits: str) -> None:
-    """As in a container, where the kernel drops signals to process 1 that have no handler."""
+    """In a container the server is process 1, for which the kernel drops signals without a handler."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(policy_text())
     serve = [sys.executable, "-m", "gatekeeper_py", "serve", "--policy", str(policy), "--drain-seconds", "0"]

@@ -63,7 +63,7 @@ class World:
 
 
 def on_its_loop(story: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Makes it a test, in a world of its own, on the event loop that the product runs on."""
+    """Return a test that runs a function with a new ``World`` on the event loop of the product."""
 
     async def run() -> None:
         world = World()
@@ -172,7 +172,7 @@ def test_a_frozen_process_continues_after_it_resumes(server: Server) -> None:
         assert ask(connection, document)[0] == 200
 
         def seen_after_another_stop() -> bool:
-            """The gauge shows only the last turn, so a busy machine may miss the lag."""
+            """Stop the loop again. The gauge shows only the last turn, so a busy machine may miss the lag."""
             server.signal(signal.SIGSTOP)
             time.sleep(1.5)
             server.signal(signal.SIGCONT)

@@ -28,7 +28,7 @@ def source() -> Source:
 
 @pytest.fixture(scope="module")
 def builds_of_one_commit(builds: Builder, source: Source) -> list[tuple[bytes, str]]:
-    """The archive and the bill of materials of two builds, nothing of the first one reused."""
+    """Build twice, without reuse of the first build, and return both archives and bills of materials."""
     base, locked = builds.base(BASE), locked_components(source)
     made = []
     for _ in range(2):
@@ -46,7 +46,7 @@ def test_two_builds_of_one_commit_are_the_same(builds_of_one_commit: list[tuple[
 
 
 def contents(archive: bytes) -> dict[str, tuple[int, int, str]]:
-    """The mode, time and digest of each file in the layers of an archive, to show which one differs."""
+    """Return the mode, time and digest of each file in the layers of an archive."""
     found = {}
     for layer in layers(archive):
         with tarfile.open(fileobj=io.BytesIO(layer)) as opened:

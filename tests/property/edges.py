@@ -100,7 +100,7 @@ class Edges:
         return text
 
     def _long(self, host: str, name: str) -> str:
-        """A name at the limits of the length, those of mirrored and of official names included."""
+        """Draw a name at the limits of the length, including those of mirrored and of official names."""
         random = self._random
         if host in HUB and random.random() < 0.5:
             name = name.rpartition("/")[2]

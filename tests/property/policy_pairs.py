@@ -88,7 +88,7 @@ hub_images: Final = st.builds(
 
 @st.composite
 def hub_pairs(draw: st.DrawFn) -> tuple[CompiledPolicy, CompiledPolicy]:
-    """Two policies about Docker Hub and its mirrors, one of whose fields may differ."""
+    """Draw two policies about Docker Hub and its mirrors. One of their fields may differ."""
     old = {**draw(_hub_documents), "mode": draw(modes)}
     changed = draw(st.sampled_from(["allow", "deny", "mirrors", "spelling"]))
     new = {**old, **draw(_hub_documents.map(lambda other: {changed: other.get(changed, [])}))}

@@ -99,7 +99,7 @@ async def test_a_cache_refused_by_its_upstream_reports_every_tag_as_missing(
 def test_the_server_keeps_images_that_a_cache_reports_as_missing(
     ca: trustme.CA, pair: Pair, tmp_path: Path
 ) -> None:
-    """With ``onMissing: keep``, as docs/registries.md advises, no Pod is refused; ``deny`` refuses it."""
+    """``onMissing: keep``, which docs/registries.md recommends, refuses no Pod; ``deny`` refuses it."""
     host = pair.cache.host
     with looking(
         tmp_path,

@@ -1,4 +1,4 @@
-"""How the client interprets every possible answer of a registry."""
+"""The client interprets every possible answer of a registry."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ async def test_malformed_http_gets_400_and_ends_the_connection(served: Served, c
 
 @pytest.mark.parametrize("case", MALFORMED_CHUNKS)
 async def test_malformed_chunks_get_400_and_end_the_connection(start: Start, case: str) -> None:
-    """On aiohttp's path the handler never learns of them, so their bodies never become complete."""
+    """The handler does not learn of malformed chunks on aiohttp's path, so their bodies never end."""
     served = start(body_seconds=0.2)
     async with served.connected() as connection:
         answer = await connection.ask(HEAD + MALFORMED_CHUNKS[case])

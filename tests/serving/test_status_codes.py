@@ -23,7 +23,7 @@ def body(document: Any) -> bytes:
 
 
 def changed(**fields: Any) -> bytes:
-    """The good review with other fields in its request; ``...`` takes one out."""
+    """Return the good review with other fields in its request; ``...`` removes a field."""
     fields = {**GOOD["request"], **fields}
     return body({**GOOD, "request": {k: v for k, v in fields.items() if v is not ...}})
 

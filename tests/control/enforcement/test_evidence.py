@@ -1,4 +1,4 @@
-"""Which answers of an API server prove enforcement, and which images every policy must reject."""
+"""Some answers of an API server prove enforcement, and a probe uses an image that the policy must reject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the answers of an API server to a dry run are interpreted."""
+"""The controller interprets the answers of an API server to a dry run."""
 
 from __future__ import annotations
 

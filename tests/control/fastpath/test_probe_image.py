@@ -110,7 +110,7 @@ def test_an_image_that_a_mirror_rewrites_shows_mutation_in_mutate_mode(mirror: s
     ],
 )
 def test_the_first_mirror_of_a_policy_shows_mutation_in_mutate_mode(source: str, image: str) -> None:
-    """Without a mirror, the mutating webhook was never called."""
+    """Before the change there was no mirror, so no API server called the mutating webhook."""
     after = f"allow: [{ALL}]\nmirrors: [{{from: {source}, to: b.io/team}}]"
     assert chosen(after, mode="mutate") == {"mutating": image}
     assert chosen(after, mode="enforce") == {}

@@ -43,7 +43,7 @@ every_step = pytest.mark.parametrize(
 
 
 def pod_spec_with(field: ImageList, image: str) -> dict[str, Any]:
-    """A pod spec with one approved container, and ``image`` in an item of the list."""
+    """Return a pod spec with one approved container, and ``image`` in an item of the list."""
     item: Any = image
     for key in reversed(field.path):
         item = {key: item}

@@ -90,7 +90,7 @@ def denied(document: Document, image: str) -> bool:
 
 
 def rule_of(document: Document, image: str) -> Document:
-    """The first rule that matches an image; one without look-ups for a bare pattern."""
+    """Return the first rule that matches an image. A bare pattern is returned as an empty rule."""
     seen = naive.read(image)
     assert seen is not None
     rule = next(each for each in document["allow"] if naive.matches(each, seen))
@@ -98,7 +98,7 @@ def rule_of(document: Document, image: str) -> Document:
 
 
 def mirrored(document: Document, image: str) -> Document | None:
-    """The mirror that applies to an image."""
+    """Return the mirror that applies to an image."""
     (mirror,) = document["mirrors"]
     excepted = "library/kept" in image and "except" in mirror
     return mirror if image.startswith(f"{HUB}/") and not excepted else None
@@ -128,7 +128,7 @@ def pinned_by_rule(document: Document, image: str, truth: Truth) -> str:
 
 
 def written(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
-    """The image that a Pod is stored with, and whether it was kept after an error of its mirrors."""
+    """Return the image in the stored Pod, and whether it was kept after an error of its mirrors."""
     (mirror,) = document["mirrors"]
     if document["mode"] != "mutate" or denied(document, image):
         return image, False
@@ -155,7 +155,7 @@ def written(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
 
 
 def reason(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
-    """The reason of the validating endpoint, and whether the image is kept after an error of its registry."""
+    """Return the validating endpoint's reason, and whether the image is kept after a registry's error."""
     if denied(document, image):
         return "denied", False
     (mirror,) = document["mirrors"]

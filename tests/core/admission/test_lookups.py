@@ -1,4 +1,4 @@
-"""Which look-ups a review needs, and how the answers change the decisions."""
+"""A review requests only the look-ups that it needs, and their answers change the decisions."""
 
 from __future__ import annotations
 
@@ -612,7 +612,7 @@ def test_the_final_facts_answer_every_look_up(
     flags: list[bool],
     data: st.DataObject,
 ) -> None:
-    """For any number and content of the first facts, and for any new answers."""
+    """This holds for any number and content of the first facts, and for any new answers."""
     mirror = MIRROR % f"onMissing: {on_missing}, onError: {on_error}, pin: {str(pin).lower()}"
     rules = [
         f"{{image: {host}, verify: {str(verify).lower()}, pin: {str(pinned).lower()}}}"

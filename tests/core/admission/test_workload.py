@@ -319,7 +319,7 @@ class TestByShape:
     """Kinds outside the table with an embedded pod template."""
 
     def test_a_mapping_with_a_containers_list_is_a_pod_spec_anywhere(self) -> None:
-        """In mappings and lists; all four lists count, and the noun is ``image``."""
+        """The pod spec may be in a mapping or in a list. All four lists count, and the noun is ``image``."""
         obj = {
             "spec": {
                 "predictor": pod_spec("a", initContainers=[container("b", "init")]),

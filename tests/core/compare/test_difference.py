@@ -247,7 +247,7 @@ def mixed_rules(count: int, seed: int) -> str:
 
 
 def whole_registries(count: int, seed: int) -> str:
-    """A whole registry for each team, and rules for all of these registries, one of which is edited."""
+    """Return rules for a whole registry of each team, and for all registries. ``seed`` changes one rule."""
     rules = [f"r{number}.corp.io" for number in range(count)]
     rules += [f"'*.corp.io/team-{number}/**'" for number in range(count)]
     return f"allow: [{', '.join(rules)}, docker.io/{'ab'[seed - 1]}/**, '*.corp.io/edited-{seed}/**']"

@@ -315,7 +315,7 @@ WIDE_POLICIES: Final[dict[str, tuple[PreApproved, str]]] = {
 
 @pytest.mark.parametrize("name", WIDE_POLICIES)
 def test_the_cost_is_within_what_was_calculated(evaluator: Evaluator, name: str) -> None:
-    """For the largest Pod that is evaluated, in which only the last image is not pre-approved."""
+    """The test uses the largest evaluated Pod, in which only the last image is not pre-approved."""
     approved, start = WIDE_POLICIES[name]
     part = cel.expression(approved)
     assert cel.fits(part)
@@ -343,7 +343,7 @@ def test_very_long_lists_cost_nothing(evaluator: Evaluator, key: str) -> None:
 
 
 def test_many_volumes_are_not_looked_through(evaluator: Evaluator) -> None:
-    """Without the bound they would exceed the calculated cost, and finally cause an error."""
+    """Without the bound, many volumes would exceed the calculated cost, and finally cause an error."""
     review_document = of_pod(spec(volumes=[{"name": "e"}] * 5000, initContainers=[container(GOOD)]))
     mutant = expression().replace(" && size(object.spec.volumes) <= 64", "")
     assert evaluator.evaluate(expression(), review_document).cost < 120
@@ -462,7 +462,7 @@ refuse the others when they decode them."""
 
 @pytest.mark.parametrize("name", WRONGLY_SKIPPED)
 def test_each_part_of_the_expression_is_needed(evaluator: Evaluator, name: str) -> None:
-    """With the part the webhook is called; without it a Pod is wrongly skipped."""
+    """API servers call the webhook with the part. Without it, they wrongly skip a Pod."""
     form, removed, instead, review_document = WRONGLY_SKIPPED[name]
     typed = review_document["request"]["kind"] == {"group": "", "version": "v1", "kind": "Pod"}
     mutant = expression(form).replace(removed, instead)
@@ -474,7 +474,7 @@ def test_each_part_of_the_expression_is_needed(evaluator: Evaluator, name: str) 
 
 @pytest.mark.parametrize("name", THEN_AN_ERROR)
 def test_each_test_of_a_type_is_needed(evaluator: Evaluator, name: str) -> None:
-    """With the test there is a result; without it there is an error, which refuses the Pod."""
+    """The expression has a result with the test. Without it there is an error, which refuses the Pod."""
     removed, instead, review_document, typed = THEN_AN_ERROR[name]
     mutant = expression().replace(removed, instead)
     assert mutant != expression()

@@ -1,4 +1,4 @@
-"""Which rules are pre-approved, which are left to the webhook and why, and what a change removes."""
+"""Rules are pre-approved, or left to the webhook with a reason. A change of the policy may remove images."""
 
 from __future__ import annotations
 
@@ -428,7 +428,7 @@ def test_every_guard_and_exclusion_is_removed_by_a_case() -> None:
 def test_each_guard_and_exclusion_is_needed(
     name: str, endpoint: Endpoint, allow: str, more: str, obj: dict[str, Any]
 ) -> None:
-    """With all of them the webhook is called; without this one the Pod is wrongly skipped."""
+    """API servers call the webhook with all guards and exclusions. Without this one, they skip the Pod."""
     review_document = review(obj, kind=("", "Pod"))
     policy = parsed(allow, more)
     assert not compile_fastpath(policy, INSTANT).skips(wire.parse(review_document), endpoint)

@@ -1,4 +1,4 @@
-"""How many approved images API servers admit without calling the webhook, under realistic policies."""
+"""Under realistic policies, API servers admit most approved images without calling the webhook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images are written in full, and how they are parsed."""
+"""Images that are written in full are recognized and parsed."""
 
 from __future__ import annotations
 

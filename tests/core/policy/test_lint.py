@@ -29,7 +29,7 @@ def many(item: str) -> str:
 
 
 def alike(item: str) -> str:
-    """Three hundred items of a list, each with another glob for more letters than "hubhub" has."""
+    """Return three hundred items of a list, each with another glob that needs more letters than "hubhub"."""
     letters = itertools.islice(itertools.product("hub", repeat=7), 300)
     return ", ".join(item.format("*".join(each)) for each in letters)
 
