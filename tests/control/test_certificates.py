@@ -62,7 +62,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
             "create",
             id="for-another-name",
         ),
-        pytest.param(PREPARED, Observed(), START, "promote", id="nobody-to-wait-for"),
+        pytest.param(PREPARED, Observed(), START, "promote", id="no-replica-to-wait-for"),
         pytest.param(
             PREPARED,
             Observed(trusted=BOTH, trusted_since=START),
@@ -115,7 +115,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
         ),
         pytest.param(PROMOTED, serving(NEW, NEW), START, "retire", id="all-replicas-serve-it"),
         pytest.param(PROMOTED, serving(NEW, OLD), START, "", id="one-replica-is-behind"),
-        pytest.param(PROMOTED, serving(NEW, None), START, "", id="one-replica-says-nothing"),
+        pytest.param(PROMOTED, serving(NEW, None), START, "", id="one-replica-does-not-answer"),
         pytest.param(PROMOTED, serving(NEW, unseen=True), START, "", id="one-replica-has-no-address"),
         pytest.param(PROMOTED, serving(), START, "", id="no-replica"),
     ],

@@ -66,7 +66,7 @@ def controller(product: Installed) -> Path:
     return product.controller_identity()
 
 
-def tried(product: Installed, *arguments: str, document: Document, identity: Path | None = None) -> str:
+def refusal_of(product: Installed, *arguments: str, document: Document, identity: Path | None = None) -> str:
     """Send a document in dry run; return the error, or an empty text if it is admitted."""
     done = product.plane.kubectl(
         *arguments,
@@ -106,7 +106,7 @@ def test_the_controller_may_write_every_configuration_that_the_settings_produce(
         # The API server parses the bundle, so it must be a real one.
         for webhook in document["webhooks"]:
             webhook["clientConfig"]["caBundle"] = product.plane.ca_bundle()
-        assert tried(product, *command, document=document, identity=controller) == ""
+        assert refusal_of(product, *command, document=document, identity=controller) == ""
 
 
 def test_the_controller_may_keep_an_edit_by_an_administrator(product: Installed, controller: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_controller_may_keep_an_edit_by_an_administrator(product: Installed,
         product.plane.api("PUT", VALIDATING, edited)
         written = live(product)
         written["webhooks"][0]["timeoutSeconds"] = 7
-        assert tried(product, "replace", document=written, identity=controller) == ""
+        assert refusal_of(product, "replace", document=written, identity=controller) == ""
     finally:
         product.plane.api("PUT", VALIDATING, before | {"metadata": live(product)["metadata"]})
         release(product)
@@ -181,7 +181,7 @@ def test_the_identity_of_the_controller_cannot_write_another_webhook(
 ) -> None:
     document = live(product)
     change(document)
-    refusal = tried(product, "replace", document=document, identity=controller)
+    refusal = refusal_of(product, "replace", document=document, identity=controller)
     assert "'gatekeeper-py-controller-writes'" in refusal
     assert message in refusal
 
@@ -210,7 +210,7 @@ def test_the_controller_cannot_make_a_secret_that_holds_a_token(product: Install
     try:
         product.kubelet.crash(product.controllers()[0])
         product.plane.api("DELETE", SECRET)
-        refusal = tried(product, "apply", "--server-side", document=token, identity=controller)
+        refusal = refusal_of(product, "apply", "--server-side", document=token, identity=controller)
     finally:
         restored = {"metadata": metadata | {"labels": secret["metadata"]["labels"]}, "data": secret["data"]}
         product.plane.api("POST", SECRET.rpartition("/")[0], {**restored, "type": "Opaque"})
@@ -220,7 +220,7 @@ def test_the_controller_cannot_make_a_secret_that_holds_a_token(product: Install
 
 def test_a_token_that_is_not_of_a_pod_of_the_controller_writes_nothing(product: Installed) -> None:
     name = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
-    refusal = tried(product, f"--as={name}", "replace", document=live(product))
+    refusal = refusal_of(product, f"--as={name}", "replace", document=live(product))
     assert "may write only with the token of a Pod of the Deployment gatekeeper-py-controller" in refusal
 
 
@@ -285,14 +285,14 @@ def _of_kind(kind: str, name: str, **fields: Any) -> Document:
 def test_a_stranger_cannot_use_the_service_account(
     product: Installed, document: Document, message: str
 ) -> None:
-    refusal = tried(product, "create", document=document)
+    refusal = refusal_of(product, "create", document=document)
     assert "'gatekeeper-py-controller-users'" in refusal
     assert message in refusal
 
 
 @pytest.mark.parametrize("kind", ["Pod", "ReplicaSet", "Deployment"])
 def test_other_service_accounts_of_the_namespace_are_free(product: Installed, kind: str) -> None:
-    assert tried(product, "create", document=_of_kind(kind, "x", serviceAccountName="default")) == ""
+    assert refusal_of(product, "create", document=_of_kind(kind, "x", serviceAccountName="default")) == ""
 
 
 def test_a_replicaset_of_the_controller_cannot_be_given_another_template(product: Installed) -> None:
@@ -306,9 +306,9 @@ def test_a_replicaset_of_the_controller_cannot_be_given_another_template(product
     document = live(product, f"{path}/{name}")
     del document["metadata"]["resourceVersion"]  # its status may change at any time
     document["metadata"]["labels"]["a"] = "b"
-    assert tried(product, "replace", document=document) == ""
+    assert refusal_of(product, "replace", document=document) == ""
     document["spec"]["template"]["spec"]["containers"][0]["image"] = "evil.example/x"
-    assert "only ReplicaSets of" in tried(product, "replace", document=document)
+    assert "only ReplicaSets of" in refusal_of(product, "replace", document=document)
 
 
 @pytest.mark.parametrize(

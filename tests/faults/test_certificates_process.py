@@ -36,7 +36,7 @@ NAMED = "with-tls-hostname"
 END = "gatekeeper_py_certificate_not_after_timestamp_seconds"
 
 
-class Play:
+class ServerRun:
     """One server with its Secret. ``bundle`` holds the CAs that its callers trust."""
 
     def __init__(
@@ -132,14 +132,14 @@ def bundle(tmp_path: Path, authorities: tuple[trustme.CA, trustme.CA]) -> Path:
 
 
 @pytest.fixture
-def start(tmp_path: Path, bundle: Path) -> Iterator[Callable[..., Play]]:
+def start(tmp_path: Path, bundle: Path) -> Iterator[Callable[..., ServerRun]]:
     """Return a function that starts servers; they end with the test."""
     with ExitStack() as ends:
 
-        def start(name: str, *arguments: Any, **options: Any) -> Play:
-            play = Play(tmp_path / name, bundle, *arguments, **options)
-            ends.callback(play.server.end)
-            return play
+        def start(name: str, *arguments: Any, **options: Any) -> ServerRun:
+            run = ServerRun(tmp_path / name, bundle, *arguments, **options)
+            ends.callback(run.server.end)
+            return run
 
         yield start
 
@@ -186,104 +186,104 @@ def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
 
 
 def test_good_files_are_served_and_bad_files_are_reported(
-    start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
+    start: Callable[..., ServerRun], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
     """New connections get the new certificate or, if it is bad, the old one. Open connections stay open."""
     sequences = stories(*authorities)
-    plays = {
+    runs = {
         name: start(
             name, make_pair(authorities[0]), *(["--tls-hostname", "localhost"] if name == NAMED else [])
         )
         for name in sequences
     }
     open_ones = {}
-    for name, play in plays.items():
-        play.server.wait(play.server.is_ready)
-        assert play.serial() == play.served.serial
-        assert play.metric() == play.served.end
-        open_ones[name] = play.connect()
+    for name, run in runs.items():
+        run.server.wait(run.server.is_ready)
+        assert run.serial() == run.served.serial
+        assert run.metric() == run.served.end
+        open_ones[name] = run.connect()
     for number in range(3):
-        for name, play in plays.items():
-            sequences[name][number].change(play.secret, play.served)
-        for name, play in plays.items():
-            _expect(play, sequences[name][number], name)
+        for name, run in runs.items():
+            sequences[name][number].change(run.secret, run.served)
+        for name, run in runs.items():
+            _expect(run, sequences[name][number], name)
             assert is_answered(open_ones[name])
-    for name, play in plays.items():
-        assert play.server.errors == "", name
+    for name, run in runs.items():
+        assert run.server.errors == "", name
         open_ones[name].close()
 
 
-def _expect(play: Play, step: Step, name: str) -> None:
+def _expect(run: ServerRun, step: Step, name: str) -> None:
     what = f"{name}: {step.problem or 'served'}"
     if step.problem:
-        wait_until(lambda: step.problem in play.certificate_check(), seconds=POLLED_SECONDS, what=what)
+        wait_until(lambda: step.problem in run.certificate_check(), seconds=POLLED_SECONDS, what=what)
         # Lines of the log are written a moment later.
-        wait_until(lambda: step.problem in _last_refusal(play)["problem"], seconds=5, what=f"{what}, logged")
-        refused = _last_refusal(play)
+        wait_until(lambda: step.problem in _last_refusal(run)["problem"], seconds=5, what=f"{what}, logged")
+        refused = _last_refusal(run)
         assert (refused["level"], refused["serving_previous"]) == ("error", True)
     else:
-        on_disk = Pair((play.secret / "tls.crt").read_bytes(), (play.secret / "tls.key").read_bytes())
-        wait_until(lambda: play.shows(on_disk), seconds=POLLED_SECONDS, what=what)
-        play.served = on_disk
+        on_disk = Pair((run.secret / "tls.crt").read_bytes(), (run.secret / "tls.key").read_bytes())
+        wait_until(lambda: run.shows(on_disk), seconds=POLLED_SECONDS, what=what)
+        run.served = on_disk
         if step.warning:
-            wait_until(lambda: play.server.events(step.warning), seconds=5, what=step.warning)
-            assert {line["level"] for line in play.server.events(step.warning)} == {"warning"}
-    assert play.serial() == play.served.serial, what
-    assert play.metric() == play.served.end, what
+            wait_until(lambda: run.server.events(step.warning), seconds=5, what=step.warning)
+            assert {line["level"] for line in run.server.events(step.warning)} == {"warning"}
+    assert run.serial() == run.served.serial, what
+    assert run.metric() == run.served.end, what
 
 
-def _last_refusal(play: Play) -> dict[str, Any]:
-    lines = play.server.events("certificate_refused")
+def _last_refusal(run: ServerRun) -> dict[str, Any]:
+    lines = run.server.events("certificate_refused")
     return lines[-1] if lines else {"problem": ""}
 
 
 def test_a_served_certificate_that_expires_is_reported(
-    start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
+    start: Callable[..., ServerRun], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
     """Afterwards a good certificate replaces it as usual."""
-    play = start("ending", make_pair(authorities[0], days=15 / 86_400))
-    play.server.wait(play.server.is_ready)
-    assert play.serial() == play.served.serial
-    wait_until(lambda: "expired" in play.certificate_check(), seconds=POLLED_SECONDS, what="its end")
+    run = start("ending", make_pair(authorities[0], days=15 / 86_400))
+    run.server.wait(run.server.is_ready)
+    assert run.serial() == run.served.serial
+    wait_until(lambda: "expired" in run.certificate_check(), seconds=POLLED_SECONDS, what="its end")
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
-        play.connect()
+        run.connect()
     new = make_pair(authorities[1])
-    play.secret.set(new.files())
-    wait_until(lambda: play.shows(new), seconds=POLLED_SECONDS, what="the new one served")
-    assert play.serial() == new.serial
-    assert play.server.errors == ""
+    run.secret.set(new.files())
+    wait_until(lambda: run.shows(new), seconds=POLLED_SECONDS, what="the new one served")
+    assert run.serial() == new.serial
+    assert run.server.errors == ""
 
 
 def test_the_client_ca_is_rotated_with_an_overlap(
-    start: Callable[..., Play], authorities: tuple[trustme.CA, trustme.CA]
+    start: Callable[..., ServerRun], authorities: tuple[trustme.CA, trustme.CA]
 ) -> None:
     """The one after another: old, old and new, new; then garbage, which changes nothing."""
     old, new = trustme.CA(), trustme.CA()
     callers = old.issue_cert("old-api-server"), new.issue_cert("new-api-server")
     pems = old.cert_pem.bytes(), new.cert_pem.bytes()
-    play = start("callers", make_pair(authorities[0]), client_ca=pems[0])
-    play.server.wait(play.server.is_ready)
-    assert [_lets_in(play, caller) for caller in (*callers, None)] == [True, False, False]
-    open_one = play.connect(callers[0])
+    run = start("callers", make_pair(authorities[0]), client_ca=pems[0])
+    run.server.wait(run.server.is_ready)
+    assert [_accepts(run, caller) for caller in (*callers, None)] == [True, False, False]
+    open_one = run.connect(callers[0])
     for authority, let_in in ((pems[0] + pems[1], [True, True, False]), (pems[1], [False, True, False])):
-        play.secret.set({"client-ca.crt": authority})
+        run.secret.set({"client-ca.crt": authority})
         wait_until(
-            lambda: [_lets_in(play, caller) for caller in (*callers, None)] == let_in,  # noqa: B023
+            lambda: [_accepts(run, caller) for caller in (*callers, None)] == let_in,  # noqa: B023
             seconds=POLLED_SECONDS,
             what=f"{let_in} let in",
         )
         assert is_answered(open_one), "connections that are open stay"
-        assert play.certificate_check() == "ok"
-    play.secret.set({"client-ca.crt": b"garbage"})
-    wait_until(lambda: "client CA" in play.certificate_check(), seconds=POLLED_SECONDS, what="refused")
-    assert [_lets_in(play, caller) for caller in (*callers, None)] == [False, True, False]
+        assert run.certificate_check() == "ok"
+    run.secret.set({"client-ca.crt": b"garbage"})
+    wait_until(lambda: "client CA" in run.certificate_check(), seconds=POLLED_SECONDS, what="refused")
+    assert [_accepts(run, caller) for caller in (*callers, None)] == [False, True, False]
     open_one.close()
 
 
-def _lets_in(play: Play, caller: trustme.LeafCert | None) -> bool:
+def _accepts(run: ServerRun, caller: trustme.LeafCert | None) -> bool:
     """Return whether the server answers this caller. TLS 1.3 refuses after the handshake."""
     try:
-        play.serial(caller)
+        run.serial(caller)
     except (ssl.SSLError, ConnectionError):
         return False
     return True

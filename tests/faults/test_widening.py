@@ -83,7 +83,7 @@ WIDENING: list[Any] = [
     ),
     pytest.param({"options": {"fieldManager": "gatekeeper-py", "dryRun": ["All"]}}, id="options"),
     pytest.param({"mode": "warn", "policy": WIDE, "namespaces": ["bank"]}, id="fields-of-the-request"),
-    pytest.param({"requestKind": {"group": "", "version": "v1", "kind": "Secret"}}, id="the-kind-asked-for"),
+    pytest.param({"requestKind": {"group": "", "version": "v1", "kind": "Secret"}}, id="the-requested-kind"),
 ]
 
 

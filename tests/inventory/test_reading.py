@@ -24,7 +24,7 @@ async def test_an_object_is_returned(api: ApiClient, cluster: FakeCluster) -> No
             status(403, 'pods is forbidden: User "eve" cannot list resource "pods"'),
             ClusterError,
             'cannot list pods: 403 Forbidden: pods is forbidden: User "eve" cannot list resource "pods"',
-            id="forbidden-says-who-may-not-what",
+            id="forbidden-names-the-user-and-the-verb",
         ),
         pytest.param(
             status(401, "Unauthorized"),

@@ -131,7 +131,7 @@ NAMED = f'container "probe" (spec.containers[0].image): {IMAGE} is not approved'
         pytest.param(
             answer(403, f"{OURS}{NAMED}".replace(POD_VALIDATION, WORKLOAD_VALIDATION)),
             "the webhook did not refuse the Pod",
-            id="another-webhook-of-ours",
+            id="another-webhook-of-the-product",
         ),
         pytest.param(
             answer(403, f"{OURS}{NAMED}".replace(POD_VALIDATION, POD_MUTATION)),

@@ -197,7 +197,7 @@ def test_fields_that_other_writers_own_are_not_drift(edit: Edit) -> None:
         pytest.param(
             lambda it: it["metadata"]["annotations"].update({"gatekeeper-py/fast-path-revision": "x"}),
             "metadata.annotations",
-            id="annotation-of-ours",
+            id="annotation-of-the-controller",
         ),
     ],
 )

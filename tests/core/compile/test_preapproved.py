@@ -65,7 +65,7 @@ def test_whether_there_is_anything_and_whether_namespaces_matter() -> None:
         pytest.param(pre_approved("a.io"), EVERYTHING, False, id="not-everything"),
         pytest.param(pre_approved("a.io"), pre_approved("a.io/x"), True, id="wider"),
         pytest.param(pre_approved("a.io/x"), pre_approved("a.io"), False, id="narrower"),
-        pytest.param(pre_approved("a.io@*"), pre_approved("a.io"), False, id="digest-wanted"),
+        pytest.param(pre_approved("a.io@*"), pre_approved("a.io"), False, id="digest-required"),
         pytest.param(pre_approved(entry("a.io", "shop")), pre_approved("a.io"), False, id="one-namespace"),
         pytest.param(
             pre_approved("a.io", excluded=["a.io/x"]), pre_approved("a.io"), False, id="one-more-exclusion"

@@ -183,7 +183,7 @@ namespaces:
     [
         pytest.param("[a.io]", "[]", ["allow[0]"], id="anything"),
         pytest.param("[b.io@*, {image: a.io}]", "[]", ["allow[1].image"], id="path-of-a-mapping"),
-        pytest.param("[a.io, b.io]", "[]", ["allow[0]"], id="said-once"),
+        pytest.param("[a.io, b.io]", "[]", ["allow[0]"], id="reported-once"),
         pytest.param("['a.io/x:latest']", "[]", ["allow[0]"], id="by-name"),
         pytest.param("['a.io/x:l*']", "[]", ["allow[0]"], id="by-glob"),
         pytest.param("['a.io/x:v*']", "[]", [], id="another-tag"),

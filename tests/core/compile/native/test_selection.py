@@ -157,7 +157,7 @@ MIRROR = "mirrors: [{from: b.io, to: a.io/b}]\n"
 @pytest.mark.parametrize(
     ("more", "mode", "skips"),
     [
-        pytest.param(MIRROR, "mutate", False, id="plain-mirror"),
+        pytest.param(MIRROR, "mutate", False, id="mirror-without-look-ups"),
         pytest.param("mirrors: [{from: b.io, to: a.io/b, verify: true}]\n", "mutate", True, id="look-up"),
         pytest.param("mirrors: [{from: b.io, to: a.io/b, verify: true}]\n", "enforce", False, id="never"),
         pytest.param(
