@@ -47,7 +47,9 @@ def undone_edits(request: AdmissionRequest, writer: Writer) -> tuple[Finding, ..
     before, after = _data(request.old_object), _data(request.object)
     findings = []
     for key in KEYS:
-        if key not in before or before[key] == after.get(key):
+        text = before.get(key)
+        # An API server stores only text. Comparing other values could recurse too deeply.
+        if not isinstance(text, str) or text == after.get(key):
             continue
         managers = _managers(request.old_object, key)
         if managers and not any(name.startswith(HELM) for name in managers):
@@ -75,8 +77,9 @@ def _managers(obj: Any, key: str) -> list[str]:
     for entry in entries if isinstance(entries, list) else ():
         fields = entry.get("fieldsV1") if isinstance(entry, dict) else None
         data = fields.get("f:data") if isinstance(fields, dict) else None
-        if isinstance(data, dict) and f"f:{key}" in data:
-            names.append(str(entry.get("manager")))
+        manager = entry.get("manager") if isinstance(entry, dict) else None
+        if isinstance(manager, str) and isinstance(data, dict) and f"f:{key}" in data:
+            names.append(manager)
     return names
 
 

@@ -18,6 +18,10 @@ def managed(manager: Any, *keys: str) -> dict[str, Any]:
     return {"manager": manager, "operation": "Update", "fieldsV1": {"f:data": {".": {}, **fields}}}
 
 
+DEEP: Any = []
+for _ in range(1010):  # orjson accepts 1,024 levels
+    DEEP = [DEEP]
+
 BY_HELM = [managed("helm", "policy.yaml", "mode")]
 BY_HAND = [managed("helm", "mode"), managed("kubectl-edit", "policy.yaml")]
 
@@ -108,6 +112,10 @@ def test_a_toggled_mode_is_not_overwritten_and_not_removed() -> None:
             ),
             id="odd-managers",
         ),
+        pytest.param(
+            review({"policy.yaml": "a"}, {"policy.yaml": "b"}, managers=[managed(DEEP, "policy.yaml")]),
+            id="a-deep-manager",
+        ),
     ],
 )
 def test_other_changes_are_left_to_the_other_checks(document: dict[str, Any]) -> None:
@@ -124,6 +132,11 @@ def test_the_name_of_a_manager_is_shortened_and_escaped() -> None:
     (problem,) = problems(review({"policy.yaml": "a"}, {"policy.yaml": "b"}, managers=managers))
     assert "\n" not in problem
     assert len(problem) < 300
+
+
+def test_values_that_are_too_deep_to_compare_cause_no_error() -> None:
+    document = review({"policy.yaml": "a", "mode": DEEP}, {"policy.yaml": "a", "mode": [DEEP]})
+    assert [problem.split(" ")[0] for problem in problems(document)] == ["bad-value"]
 
 
 def test_a_wrong_type_of_object_causes_no_error() -> None:
