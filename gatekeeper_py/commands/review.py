@@ -199,7 +199,7 @@ def review_manifest(
         verdict = "warned"
     elif mutated.verdict == "mutated":
         verdict = "rewritten"
-    originals = {judgement.slot.path: judgement.slot.value for judgement in mutated.judgements}
+    originals = {judgement.slot.path: judgement.slot.written for judgement in mutated.judgements}
     images = tuple(
         replace(
             _image(judgement, originals),
@@ -236,7 +236,7 @@ def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
     original = originals.get(slot.path)
     return ReviewedImage(
         path=slot.path,
-        image=slot.value if original is None else original,
+        image=slot.written if original is None else original,
         approved=judgement.approved,
         reason=decision.reason,
         detail=decision.detail,

@@ -32,6 +32,11 @@ class Yaml12Loader(yaml.CSafeLoader):
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         return finite(node.value)
 
+    def construct_undefined(self, node: yaml.Node) -> Any:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"the tag {node.tag.replace(_CORE, '!!', 1)} is not supported", node.start_mark
+        )
+
 
 def finite(text: str) -> float:
     number = float(text)
@@ -51,8 +56,9 @@ def described(problem: yaml.YAMLError | ValueError) -> str:
     return f": {problem}"
 
 
-_TEXT: Final = "tag:yaml.org,2002:str"
-_MERGE: Final = "tag:yaml.org,2002:merge"
+_CORE: Final = "tag:yaml.org,2002:"
+_TEXT: Final = f"{_CORE}str"
+_MERGE: Final = f"{_CORE}merge"
 
 Yaml12Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
@@ -62,6 +68,9 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
     ("merge", r"<<", ["<"]),
 ):
-    Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
-Yaml12Loader.add_constructor("tag:yaml.org,2002:int", Yaml12Loader.construct_yaml_int)
-Yaml12Loader.add_constructor("tag:yaml.org,2002:float", Yaml12Loader.construct_yaml_float)
+    Yaml12Loader.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+Yaml12Loader.add_constructor(f"{_CORE}int", Yaml12Loader.construct_yaml_int)
+Yaml12Loader.add_constructor(f"{_CORE}float", Yaml12Loader.construct_yaml_float)
+# JSON, and so an object of Kubernetes, has none of the other types of YAML 1.1.
+for _other in (None, *(f"{_CORE}{name}" for name in ("binary", "timestamp", "omap", "pairs", "set"))):
+    Yaml12Loader.add_constructor(_other, Yaml12Loader.construct_undefined)

@@ -205,6 +205,14 @@ def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: A
         pytest.param(
             '{"a": 1, "a": 2}', ": not valid YAML or JSON: 'a' is given twice", id="duplicate-key-in-json"
         ),
+        *(
+            pytest.param(
+                f"a: b\nc: {value}\n",
+                f": not valid YAML or JSON at line 2: the tag {value.partition(' ')[0]} is not supported",
+                id=f"tag-{value}",
+            )
+            for value in ("!!binary aGk=", "!!timestamp 2030-01-01", "!!set {a}", "!!omap [a: b]", "!mine x")
+        ),
         pytest.param(
             "a: \0\n", ": not valid YAML or JSON: control characters are not allowed at", id="character"
         ),
@@ -557,6 +565,14 @@ def test_json_output_is_json(command: Command, write: Write) -> None:
     done = command("review", write(ENFORCE), path, "--format", "json")
     (answer,) = json.loads(done.out, parse_constant=pytest.fail)
     assert [image["image"] for image in answer["images"]] == [1.5, [1], {"a": True}]
+
+
+def test_an_object_with_too_many_images_has_no_image_in_json(command: Command, write: Write) -> None:
+    path = write(json.dumps(pod(*["nginx"] * 1001)), "a")
+    (each,) = reviewed(command, write(ENFORCE), path, code=1)
+    (image,) = each["images"]
+    assert (image["path"], image["image"], image["reason"]) == ("spec.containers", None, "invalid")
+    assert image["detail"] == "too many images (1001; at most 1,000)"
 
 
 def test_text_shows_the_image_that_a_template_will_run(command: Command, write: Write) -> None:

@@ -46,6 +46,11 @@ class Slot(NamedTuple):
         """The path as text, such as ``spec.containers[0].image``."""
         return path_text(self.parts)
 
+    @property
+    def written(self) -> Any:
+        """The value as it stands in the object; null if the slot stands for too many images."""
+        return None if self.value is _TOO_MANY else self.value
+
 
 class MappingKey(str):
     """A key of a mapping, reached by ``{*}``. It is shown in braces, because it may hold dots."""
