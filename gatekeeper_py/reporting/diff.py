@@ -200,6 +200,8 @@ def _changed(change: EntryChange) -> str:
         return f"added: {_named(new)}"
     fields = dict.fromkeys((*old, *new))
     differing = [key for key in fields if key not in {"index", "image"} and old.get(key) != new.get(key)]
+    if not differing:
+        return f"moved: {change.list}[{old.get('index')}] -> {_named(new)}"
     was, becomes = (_fields({key: entry.get(key) for key in differing}) for entry in (old, new))
     name = _NAMES.get(change.list, "names")
     place = f"{change.list}[{new['index']}]" if "index" in new else change.list

@@ -26,7 +26,7 @@ Entry = dict[str, object]
 
 RULE_FIELDS: Final = {
     "list": "rules of one list are compared with each other",
-    "index": "left out: moving a rule decides nothing",
+    "index": "a change only if it decides which rule's look-up applies",
     "pattern": "names the rule: another pattern is another rule",
     "namespaces": "a change",
     "until": "a change",
@@ -78,7 +78,9 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             found.changed.append(EntryChange(name, before, after))
     lists: tuple[Literal["allow", "deny"], ...] = ("allow", "deny")
     for kind in lists:
-        _pair(found, kind, getattr(old, kind), getattr(new, kind), _rule_name, _rule_meaning, _rule)
+        same = _pair(found, kind, getattr(old, kind), getattr(new, kind), _rule_name, _rule_meaning, _rule)
+        if kind == "allow":
+            _moved_lookups(found, old.allow, new.allow, same)
     _overrides(found, old.document.namespaces, new.document.namespaces)
     for name, key in (
         ("mirrors", _mirror_name),
@@ -105,16 +107,20 @@ def _pair(
     key: Callable[[Any], Hashable],
     meaning: Callable[[Any], Hashable],
     shown: Callable[[Any], Entry],
-) -> None:
-    """Match equal entries first, then those with the same name, in order. The rest is added or removed."""
+) -> list[tuple[int, int]]:
+    """Match equal entries first, then those with the same name, in order. The rest is added or removed.
+
+    Return the old and the new index of each pair of equal entries, in the new order.
+    """
+    pairs: list[tuple[int, int]] = []
     left = defaultdict(list)
     for index, entry in enumerate(old):
         left[key(entry), meaning(entry)].append(index)
     unmatched: list[Any] = []
-    for entry in new:
+    for index, entry in enumerate(new):
         same = left[key(entry), meaning(entry)]
         if same:
-            same.pop(0)
+            pairs.append((same.pop(0), index))
         else:
             unmatched.append(entry)
     by_name = defaultdict(list)
@@ -128,6 +134,33 @@ def _pair(
             found.added.append(shown(entry))
     gone = sorted(index for indices in by_name.values() for index in indices)
     found.removed += [shown(old[index]) for index in gone]
+    return pairs
+
+
+def _moved_lookups(
+    found: DocumentChanges, old: Sequence[Rule], new: Sequence[Rule], pairs: Sequence[tuple[int, int]]
+) -> None:
+    """Add unchanged rules with a look-up that changed places with a rule with another look-up, or with none.
+
+    The first rule that matches an image decides whether and how it is looked up. ``pairs`` are the old and
+    the new index of each unchanged rule, in the new order.
+    """
+    moved: set[int] = set()
+    for in_order, is_passed in ((pairs, int.__gt__), (pairs[::-1], int.__lt__)):
+        # For each kind of look-up, the old index that is furthest on the other side. There are few kinds.
+        furthest: dict[Hashable, int] = {}
+        for old_index, new_index in in_order:
+            rule = new[new_index]
+            lookup = _lookup(rule)
+            if (rule.verify or rule.pin) and any(
+                is_passed(index, old_index) for other, index in furthest.items() if other != lookup
+            ):
+                moved.add(new_index)
+            if lookup not in furthest or is_passed(old_index, furthest[lookup]):
+                furthest[lookup] = old_index
+    for old_index, new_index in pairs:
+        if new_index in moved:
+            found.changed.append(EntryChange("allow", _rule(old[old_index]), _rule(new[new_index])))
 
 
 def _overrides(found: DocumentChanges, old: Sequence[OverrideEntry], new: Sequence[OverrideEntry]) -> None:
@@ -144,9 +177,11 @@ def _rule_name(rule: Rule) -> Hashable:
 
 
 def _rule_meaning(rule: Rule) -> Hashable:
-    # The first rule that matches decides what is looked up, so moving one of those could be a change; it is
-    # shown by the images that it changes.
-    return rule.namespaces, rule.until, rule.owner, rule.reason, rule.verify, rule.on_error, rule.pin
+    return rule.namespaces, rule.until, rule.owner, rule.reason, *_lookup(rule)
+
+
+def _lookup(rule: Rule) -> tuple[Hashable, ...]:
+    return rule.verify, rule.on_error, rule.pin
 
 
 def _rule(rule: Rule) -> Entry:
