@@ -71,7 +71,7 @@ def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
     response = review.patched(
         request.uid,
-        (*_patch(request.object, rewritten, record), *_pull_secrets(request.object, rewritten, policy)),
+        (*_patch(request.object, rewritten, record), *_pull_secrets(request, rewritten, policy)),
         warnings=rewrite_warnings(planned),
         audit_annotations=audit,
     )
@@ -124,9 +124,11 @@ def _plans(
 
 
 def _pull_secrets(
-    obj: dict[str, Any], rewritten: tuple[Judgement, ...], policy: ActivePolicy
+    request: AdmissionRequest, rewritten: tuple[Judgement, ...], policy: ActivePolicy
 ) -> Iterator[PatchOperation]:
-    """Add the pull secrets of the mirrors that were used, unless the Pod names them already."""
+    """Add the pull secrets of the mirrors that were used to a new Pod, unless it names them already."""
+    if request.operation != "CREATE":
+        return  # an API server refuses to change them later (pkg/apis/core/validation, ValidatePodUpdate)
     secrets = {
         secret
         for judgement in rewritten
@@ -134,7 +136,7 @@ def _pull_secrets(
     }
     if not secrets:
         return
-    present = obj["spec"].get("imagePullSecrets")
+    present = request.object["spec"].get("imagePullSecrets")
     if present is not None and not isinstance(present, list):
         return  # the API server refuses such a Pod, and a patch must not fail before it does
     names = (entry.get("name") for entry in present or () if isinstance(entry, dict))

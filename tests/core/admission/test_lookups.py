@@ -426,6 +426,12 @@ class TestMirrors:
         untouched = request("r.io/x:1")
         assert "imagePullSecrets" not in patched(mutate(untouched, compiled), untouched)["spec"]
 
+    def test_an_update_adds_no_pull_secret_because_an_api_server_would_refuse_it(self) -> None:
+        compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, imagePullSecret: hub}]")
+        review_request = request("nginx:2")._replace(operation="UPDATE", old_object=request("nginx:1").object)
+        stored = patched(mutate(review_request, compiled), review_request)["spec"]
+        assert stored == {"containers": [{"name": "c", "image": "r.io/hub/library/nginx:2"}]}
+
     def test_pull_secrets_of_the_wrong_type_are_left_to_the_api_server(self) -> None:
         compiled = policy("mirrors: [{from: docker.io, to: r.io/hub, imagePullSecret: hub}]")
         review_request = request("nginx:1", imagePullSecrets="x")

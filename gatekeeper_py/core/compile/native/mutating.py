@@ -187,11 +187,15 @@ def _patch(selection: Selection) -> str:
 
 
 def _pull_secrets(secrets: list[str]) -> str:
-    """Return an expression for the operations that add the pull secrets of the mirrors that are used."""
+    """Return an expression for the operations that add the pull secrets of the mirrors that are used.
+
+    An API server refuses to change them after a Pod was created.
+    """
     used = "variables.planned.exists(p, p[4] == n)"
     named = f"has({_SECRETS}) && {_SECRETS}.exists(s, s.?name.orValue('') == n)"
     missing = f"[{', '.join(map(quoted, secrets))}].filter(n, {used} && !({named}))"
     each = "JSONPatch{op: 'add', path: '/spec/imagePullSecrets/-', value: {'name': n}}"
     names = f"{missing}.map(n, {{'name': n}})"
     whole = f"JSONPatch{{op: 'add', path: '/spec/imagePullSecrets', value: {names}}}"
-    return f"({missing}.size() == 0 ? []\n  : has({_SECRETS}) ? {missing}.map(n, {each})\n  : [{whole}])"
+    none = f"request.operation != 'CREATE' || {missing}.size() == 0"
+    return f"({none} ? []\n  : has({_SECRETS}) ? {missing}.map(n, {each})\n  : [{whole}])"

@@ -227,6 +227,9 @@ def annotated(value: str | None, **more: str) -> Document:
             ),
             id="ephemeral",
         ),
+        pytest.param(
+            review(pod("nginx:2"), operation="UPDATE", old=pod("nginx:1")), id="no-secret-on-update"
+        ),
         pytest.param(review(pod("nginx", metadata=annotated(None, x="y"))), id="other-annotations"),
         pytest.param(review(pod("nginx", metadata=annotated(""))), id="empty-record"),
         pytest.param(review(pod("nginx", metadata=annotated("{}"))), id="record-of-nothing"),
