@@ -124,9 +124,11 @@ def _parse_line(text: str) -> str:
 
 def _parse_host(text: str) -> str:
     """Parse the host of a registry, with its port and without wildcard. Raises ``ValueError``."""
+    message = "a registry is a host, with a port if it has one, and without a path, a wildcard or a digest"
+    if not text.strip() or not {"*", "@"}.isdisjoint(text):
+        raise ValueError(message)
     prefix = parse_prefix(text if "/" in text else f"{text}/")
     if prefix.segments:
-        message = "a registry is a host, with a port if it has one, and without a path"
         raise ValueError(message)
     return prefix.host
 

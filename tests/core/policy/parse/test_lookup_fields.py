@@ -187,8 +187,22 @@ def test_every_field() -> None:
             "registries",
             "{host: '*.io'}",
             "registries[0].host",
-            "wildcard",
+            "a registry is a host",
             id="wildcard-host",
+        ),
+        pytest.param(
+            "registries",
+            "{host: 'a.io@sha256:" + "a" * 64 + "'}",
+            "registries[0].host",
+            "a registry is a host",
+            id="host-with-digest",
+        ),
+        pytest.param(
+            "registries",
+            "{host: a.io, tokenHosts: [' ']}",
+            "registries[0].tokenHosts[0]",
+            "a registry is a host",
+            id="blank-token-host",
         ),
         pytest.param(
             "registries",
