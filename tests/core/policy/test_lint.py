@@ -513,9 +513,32 @@ def test_every_target_of_a_mirror_needs_an_approval() -> None:
         pytest.param(
             "[{image: r.io/x, verify: true}, {image: r.io, verify: true}]", ["allow[0]"], id="the-same"
         ),
+        pytest.param(
+            "[a.io/x*, {image: 'a.io/*y', verify: true}, a.io]", [], id="a-look-up-between-would-decide"
+        ),
+        pytest.param(
+            "[a.io/x, {image: a.io/x, verify: true}, a.io]", ["allow[1]"], id="the-same-image-between"
+        ),
+        pytest.param(
+            "[{image: a.io/x*, pin: true}, 'a.io/*y', {image: a.io, pin: true}]",
+            [],
+            id="none-between-would-decide",
+        ),
+        pytest.param(
+            "[a.io/x, {image: a.io/y, verify: true}, a.io]", ["allow[0]"], id="other-images-between"
+        ),
+        pytest.param("[a.io/x, {image: b.io, verify: true}, a.io]", ["allow[0]"], id="another-host-between"),
+        pytest.param(
+            "[a.io/x, {image: a.io/x, verify: true, until: 2020-01-01}, a.io]",
+            ["allow[0]"],
+            id="expired-between",
+        ),
+        pytest.param(
+            "[a.io/x, a.io, {image: a.io/x, verify: true}]", ["allow[0]", "allow[2]"], id="after-both"
+        ),
     ],
 )
-def test_a_rule_that_looks_up_something_else_is_not_dead(allow: str, dead: list[str]) -> None:
+def test_a_rule_that_decides_what_is_looked_up_is_not_dead(allow: str, dead: list[str]) -> None:
     assert paths("dead-rule", "", allow) == dead
 
 

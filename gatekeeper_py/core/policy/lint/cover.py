@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, Protocol
 
-from gatekeeper_py.core.images.glob import Glob, is_glob
+from gatekeeper_py.core.images.glob import Glob, globs_overlap, is_glob
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
 from gatekeeper_py.core.images.pattern import ANY, Pattern
@@ -62,9 +62,9 @@ def dead_rules(subject: Subject) -> Iterator[Remark]:
             if not subject.is_live(rule):
                 continue
             same = subject.live_allow if rule.list == "allow" else subject.live_deny
-            wider = _wider(same, rule, dead, scan)
+            wider = _wider(same, rule, subject, dead, scan)
             if wider is None and rule.list == "allow":
-                wider = _wider(subject.live_deny, rule, dead, scan)
+                wider = _wider(subject.live_deny, rule, subject, dead, scan)
             if wider is not None:
                 dead.add(id(rule))
                 why = "denies all of it" if wider.list != rule.list else "covers all of it"
@@ -72,7 +72,7 @@ def dead_rules(subject: Subject) -> Iterator[Remark]:
                 yield warning("dead-rule", path_of(rule), message, "remove one of the two")
 
 
-def _wider(rules: RuleSet, rule: Rule, dead: AbstractSet[int], scan: Scan) -> Rule | None:
+def _wider(rules: RuleSet, rule: Rule, subject: Subject, dead: AbstractSet[int], scan: Scan) -> Rule | None:
     """Return another rule that, as long as this one lives, matches all that this one matches.
 
     With several namespaces, the last of those that do so together.
@@ -88,7 +88,7 @@ def _wider(rules: RuleSet, rule: Rule, dead: AbstractSet[int], scan: Scan) -> Ru
                 if other is not rule
                 and id(other) not in dead
                 and _outlives(other, rule)
-                and _decides_alike(other, rule)
+                and _decides_alike(other, rule, subject, scan)
             ),
             None,
         )
@@ -97,14 +97,36 @@ def _wider(rules: RuleSet, rule: Rule, dead: AbstractSet[int], scan: Scan) -> Ru
     return found
 
 
-def _decides_alike(one: Rule, other: Rule) -> bool:
-    """Whether nothing changes when ``one`` decides instead of ``other``.
+def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool:
+    """Whether nothing changes when ``one`` decides instead of ``other``; ``True`` is certain.
 
     The first rule that matches decides what is looked up, so an earlier one decides anyway.
     """
     if one.list != other.list or one.index < other.index:
         return True
-    return (one.verify, one.on_error, one.pin) == (other.verify, other.on_error, other.pin)
+    if _lookup(one) != _lookup(other):
+        return False
+    verified = subject.live_allow.verified
+    if other.list != "allow" or not verified:
+        return True
+    # Without ``other``, a rule between the two would decide first.
+    between = subject.allow[other.index + 1 : one.index] if other.verify else verified
+    return scan.spend(len(between)) and not any(
+        other.index < each.index < one.index
+        and _lookup(each) != _lookup(other)
+        and subject.is_live(each)
+        and _may_share(each.pattern, other.pattern)
+        for each in between
+    )
+
+
+def _lookup(rule: Rule) -> tuple[bool, str, bool]:
+    return rule.verify, rule.on_error, rule.pin
+
+
+def _may_share(one: Pattern, other: Pattern) -> bool:
+    """Whether some image may match both patterns; ``False`` is certain."""
+    return globs_overlap(one.host, other.host) and all(map(globs_overlap, one.segments, other.segments))
 
 
 def _qualifiers(pattern: Pattern) -> Qualifiers:
