@@ -56,7 +56,7 @@ demo: setup ## run the webhook on an example policy and show what kubectl would 
 picture: setup ## record the demo as the picture in the README
 	$(BIN)/python -m tools.picture
 
-test: setup ## run the quick tests in parallel and check the coverage of the core (six minutes)
+test: setup ## run the quick tests in parallel and check the coverage of the core (five minutes)
 	$(PYTEST) -m "not long and not browser" --cov --cov-report= $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 

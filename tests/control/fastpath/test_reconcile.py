@@ -156,6 +156,7 @@ async def test_a_loosening_waits_until_the_policy_is_quiet(wide: Setup) -> None:
     assert wide.recorder.synced[-1] == ("loosened", QUIET_SECONDS)
 
 
+@pytest.mark.long
 async def test_a_flapping_policy_is_written_now_and_then(wide: Setup) -> None:
     """The policy changes fifty times a second for half a minute."""
     for turn in range(1500):

@@ -224,6 +224,7 @@ def test_finding_compares_all() -> None:
     assert found([*entries, "a.io/long*y*:long*z*"], "a.io/longy:longz") == MAX_COMPARED
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "entry",
     [

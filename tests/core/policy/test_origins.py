@@ -206,6 +206,7 @@ def judge(made: tuple[CompiledPolicy, list[str]]) -> None:
 SHARED: Final = ["r.io/hub", "r.io", "r.io/hub/b", "r.io/hub/b/b"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "deny", "to"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -39,8 +40,15 @@ def test_the_build_type_is_our_own(tmp_path: Path) -> None:
 def test_the_recorded_command_runs_the_release_with_the_same_options(arguments: list[str]) -> None:
     usual = ["--out", "dist/release", "--repository", "https://git.example/gatekeeper-py", *arguments]
     options = release_options(usual)
+    # These variables would hand the options of a surrounding make, such as ARGS, to this one.
+    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS"}}
     shown = subprocess.run(
-        [*command(options), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+        [*command(options), "--dry-run"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     (run,) = re.findall(r" -m tools\.release (.+)", shown.stdout.replace("\\\n", ""))
     assert release_options(shlex.split(run)) == options

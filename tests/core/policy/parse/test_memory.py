@@ -18,6 +18,8 @@ import pytest
 from builders import policy_text
 from gatekeeper_py.core import Finding, PolicyError, parse_policy
 
+pytestmark = pytest.mark.long  # tracing of memory takes minutes
+
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SIZE: Final = 128 * 1024
 
