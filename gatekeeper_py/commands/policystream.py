@@ -21,6 +21,7 @@ from gatekeeper_py.commands.policyinput import (
     read_bounded,
 )
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
+from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import API_VERSION, KIND
 from gatekeeper_py.core.policy.finding import Finding, in_order
@@ -116,6 +117,7 @@ def _holds_policy(outline: Outline) -> bool:
             f"data.{POLICY_KEY}" in outline.fields
             or f"binaryData.{POLICY_KEY}" in outline.fields
             or {f"data.{MODE_KEY}", f"data.{_MISSPELT_KEY}"} <= outline.fields.keys()
+            or outline.text_of("metadata.name") == POLICY_CONFIGMAP
             or holds_settings(outline)
         )
     return kind == KIND or outline.text_of("apiVersion") == API_VERSION

@@ -346,6 +346,16 @@ def test_a_list_without_a_policy_is_left_alone(command: Command) -> None:
     [
         pytest.param("binaryData: {policy.yaml: AA==}", "binary-data", id="binary"),
         pytest.param("data: {mode: enforce, policy.yml: x}", "unknown-key", id="misspelt-key"),
+        pytest.param(
+            "metadata: {name: gatekeeper-py-policy}\ndata: {mode: enforce}",
+            "missing-field",
+            id="overlay-without-a-policy",
+        ),
+        pytest.param(
+            "metadata: {name: gatekeeper-py-policy}\ndata: {mode: enforce, mine.yaml: x}",
+            "unknown-key",
+            id="policy-file-with-another-name",
+        ),
     ],
 )
 def test_a_configmap_of_a_stream_without_a_readable_policy_is_an_error(
