@@ -29,7 +29,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test monitoring-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
+.PHONY: registry-test monitoring-test page-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
 	registry package package-test release \
 	image image-test advisories check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath

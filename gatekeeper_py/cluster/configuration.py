@@ -79,7 +79,9 @@ class ClusterConfiguration:
             raise SettingsError(f"{self}: {_reason(problem)}") from None
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as problem:
             # What the library raises for a document that is not shaped like a kubeconfig.
-            raise SettingsError(f"{self}: not a usable kubeconfig ({type(problem).__name__})") from problem
+            raise SettingsError(
+                f"{self}: not a usable kubeconfig; it needs clusters, users, contexts and a current-context"
+            ) from problem
 
     def _in_cluster(self) -> bool:
         # The same test as client-go's rest.InClusterConfig, and the files must exist.

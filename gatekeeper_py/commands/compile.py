@@ -19,6 +19,7 @@ from gatekeeper_py.core.compile.native.objects import Document, Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.reporting.manifest import as_yaml
 
@@ -144,7 +145,7 @@ def as_json(fast_path: FastPath) -> dict[str, Any]:
     return {
         "validating": fast_path.validating,
         "mutating": fast_path.mutating,
-        "validUntil": None if until is None else until.isoformat().replace("+00:00", "Z"),
+        "validUntil": None if until is None else format_instant(until),
         "rules": [
             {
                 "list": verdict.rule.list,
@@ -162,7 +163,7 @@ def as_patches(fast_path: FastPath, revision: str) -> str:
     """Return patches for the webhook configurations, and what became of each rule as comments."""
     lines = [f"# Match conditions of the policy with the revision {revision}."]
     if fast_path.valid_until is not None:
-        lines.append(f"# Replace them before {fast_path.valid_until.isoformat()}, when a rule expires.")
+        lines.append(f"# Replace them before {format_instant(fast_path.valid_until)}, when a rule expires.")
     for verdict in fast_path.rules:
         for endpoint in ENDPOINTS:
             why = verdict.why_not(endpoint)

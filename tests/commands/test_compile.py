@@ -40,7 +40,7 @@ def test_match_conditions_as_json(command: Command, write: Write) -> None:
 def test_match_conditions_as_patches(command: Command, write: Write) -> None:
     done = command("compile", write(TEXT), "--to", "match-conditions")
     assert done.code == 0
-    assert "# Replace them before 2999-01-01T00:00:00+00:00" in done.out
+    assert "# Replace them before 2999-01-01T00:00:00Z" in done.out
     assert "# allow[0] registry.corp.io: validating: skipped\n" in done.out
     documents = list(yaml.safe_load_all(done.out))
     assert [document["kind"] for document in documents] == [
