@@ -351,6 +351,21 @@ def test_deny_covers_mirror(deny: str, *, found: bool) -> None:
     assert paths("deny-covers-mirror", more, "[r.io@*]") == (["mirrors[0]"] if found else [])
 
 
+@pytest.mark.parametrize(
+    ("deny", "found"),
+    [
+        pytest.param("b.io/x/**", False, id="below-the-source"),
+        pytest.param("r.io/hub/**", False, id="below-the-target"),
+        pytest.param("b.io", True, id="the-registry-of-the-source"),
+        pytest.param("'b.io/**'", True, id="all-repositories-of-the-source"),
+        pytest.param("'*/**'", True, id="everything"),
+    ],
+)
+def test_a_mirror_whose_source_is_also_a_repository_is_covered_with_it(deny: str, *, found: bool) -> None:
+    more = f"deny: [{deny}]\nmirrors: [{{from: b.io/x, to: r.io/hub}}]"
+    assert paths("deny-covers-mirror", more, "[r.io@*]") == (["mirrors[0]"] if found else [])
+
+
 def test_a_mirror_of_one_image_is_covered_by_an_exact_denial() -> None:
     more = "deny: [docker.io/nginx]\nmirrors: [{from: docker.io/library/nginx, to: r.io/nginx}]"
     assert paths("deny-covers-mirror", more, "[r.io@*]") == ["mirrors[0]"]

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix
+from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, path_matches
 from gatekeeper_py.core.images.reference import DOCKER_HUB
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.lint.subject import Subject, path_of, short, shown, warning
 from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.rules import Rule
 
 
 def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
@@ -63,16 +64,8 @@ def denied_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each mirror of which a deny rule refuses everything."""
     scan = Scan(each=None, total=subject.comparisons)
     for mirror in subject.mirrors:
-        rule = next(
-            (
-                rule
-                for end in (*(mirror.targets if len(mirror.targets) == 1 else ()), mirror.source)
-                for rule in subject.live_deny.covering(
-                    subject.live_deny.cover(_everything_at(end, mirror), scan), (None,), None
-                )
-            ),
-            None,
-        )
+        ends = (*(mirror.targets if len(mirror.targets) == 1 else ()), mirror.source)
+        rule = next((rule for end in ends for rule in _denying_all(subject, end, mirror, scan)), None)
         if rule is not None:
             yield warning(
                 "deny-covers-mirror",
@@ -80,6 +73,23 @@ def denied_mirrors(subject: Subject) -> Iterator[Remark]:
                 f"{shown(rule)} refuses all that this mirror can give, as denials follow mirrors",
                 "narrow the deny rule, or remove the mirror",
             )
+
+
+def _denying_all(subject: Subject, end: Prefix, mirror: Mirror, scan: Scan) -> Iterator[Rule]:
+    """Yield the deny rules that refuse everything at one end of a mirror."""
+    rules = subject.live_deny
+    whole = _everything_at(end, mirror)
+    for rule in rules.covering(rules.cover(whole, scan), (None,), None):
+        # ``a.io/x/**`` does not match the repository ``a.io/x``, which a mirror of it rewrites, too.
+        if not _has_repository_at_source(mirror) or path_matches(
+            rule.pattern.segments, end.segments, subtree=rule.pattern.subtree
+        ):
+            yield rule
+
+
+def _has_repository_at_source(mirror: Mirror) -> bool:
+    """Whether ``from`` is itself the name of a repository: on Docker Hub those have two segments."""
+    return mirror.source.host != DOCKER_HUB and bool(mirror.source.segments)
 
 
 def _everything_at(end: Prefix, mirror: Mirror) -> Pattern:
