@@ -114,7 +114,7 @@ def test_an_image_that_a_mirror_rewrites_is_never_skipped(wide: Site, namespace:
 
 
 def test_updates_call_the_webhook(wide: Site, namespace: str) -> None:
-    path = f"/api/v1/namespaces/{namespace}/pods/plain"
+    path = f"/api/v1/namespaces/{namespace}/pods/pre-approved"
     with wide.expect_reviews(0):
         assert wide.create(namespace, pod("pre-approved", PRE_APPROVED), dry_run=False).status == 201
         assert wide.send("PATCH", path, {"metadata": {"labels": {"a": "b"}}}).status == 200
