@@ -225,7 +225,7 @@ class Clients:
                     )
             return len(found) == len(audits)
 
-        wait_until(complete, seconds=30, what="the audit events of all requests")
+        wait_until(complete, seconds=120, what="the audit events of all requests")
         return found
 
 
