@@ -12,7 +12,6 @@ import click
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
-    cluster_options,
     note_missing,
     note_unknown_exemptions,
     policy_in,
@@ -28,6 +27,7 @@ from gatekeeper_py.commands.parameters import (
     Interval,
     check_exempt_usage,
     check_namespace,
+    cluster_options,
     given,
 )
 from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings

@@ -1,4 +1,4 @@
-"""Read from a live cluster: options, the connection, a policy in a ConfigMap, and the progress bar."""
+"""Read from a live cluster: the connection, a policy in a ConfigMap, and the progress bar."""
 
 from __future__ import annotations
 
@@ -31,18 +31,6 @@ CACHE_SIZE: Final = 16384
 """Cached decisions, as in ``serve``; a cluster has far fewer images than Pods."""
 
 T = TypeVar("T")
-
-_KUBECONFIG: Final = click.option(
-    "--kubeconfig",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
-)
-_CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-
-
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose a cluster."""
-    return _KUBECONFIG(_CONTEXT(command))
 
 
 def with_cluster(

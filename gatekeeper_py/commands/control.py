@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds
+from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds, cluster_options
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, POLICY_CONFIGMAP, always_exempt
 from gatekeeper_py.runtime.logs import LEVELS
 
@@ -94,12 +94,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     help="Namespace for dry-run Pods, which prove each minute that API servers enforce the policy. With"
     " --fast-path, dry-run Pods also prove that an image whose rule was removed is refused.",
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
-)
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+@cluster_options
 @click.option(
     "--health-listen",
     type=ADDRESS,

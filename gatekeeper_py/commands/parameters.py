@@ -1,4 +1,4 @@
-"""Types of options; click reports a bad value with the option's name."""
+"""Options of several commands, and types of options; click reports a bad value with the option's name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import click
@@ -105,6 +106,19 @@ class Instant(click.ParamType[datetime]):
             return parse_instant(value)
         except ValueError as problem:
             self.fail(str(problem), param, ctx)
+
+
+_KUBECONFIG: Final = click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+)
+_CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose a cluster."""
+    return _KUBECONFIG(_CONTEXT(command))
 
 
 EXEMPT_NAMESPACES: Final = click.option(

@@ -13,8 +13,9 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.parameters import check_namespace, cluster_options
 from gatekeeper_py.commands.policyinput import now
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, POLICY_CONFIGMAP
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.configuration import ClusterConfiguration
@@ -49,12 +50,7 @@ POD_SECONDS: Final = 5.0
     show_default=True,
 )
 @click.option("--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
-)
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+@cluster_options
 def status(
     namespace: str,
     style: Literal["table", "json"],
@@ -70,8 +66,7 @@ def status(
 
     Exit code: 0 when healthy, 1 when not, 2 when the cluster cannot be read.
     """
-    if not NAMESPACE_NAME.fullmatch(namespace):
-        raise click.UsageError(f"--namespace: {namespace!r} is not a valid namespace name")
+    check_namespace(namespace)
     from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - keeps others fast
     from gatekeeper_py.control.installation import Installation  # noqa: PLC0415
 

@@ -151,7 +151,7 @@ def _moved_lookups(
         furthest: dict[Hashable, int] = {}
         for old_index, new_index in in_order:
             rule = new[new_index]
-            lookup = _lookup(rule)
+            lookup = rule.lookup
             if (rule.verify or rule.pin) and any(
                 is_passed(index, old_index) for other, index in furthest.items() if other != lookup
             ):
@@ -177,11 +177,7 @@ def _rule_name(rule: Rule) -> Hashable:
 
 
 def _rule_meaning(rule: Rule) -> Hashable:
-    return rule.namespaces, rule.until, rule.owner, rule.reason, *_lookup(rule)
-
-
-def _lookup(rule: Rule) -> tuple[Hashable, ...]:
-    return rule.verify, rule.on_error, rule.pin
+    return rule.namespaces, rule.until, rule.owner, rule.reason, *rule.lookup
 
 
 def _rule(rule: Rule) -> Entry:

@@ -38,6 +38,11 @@ class Rule:
     def __str__(self) -> str:
         return f"{self.list}[{self.index}] {self.pattern.text}"
 
+    @property
+    def lookup(self) -> tuple[bool, OnError, bool]:
+        """What decides whether and how the images of this rule are looked up."""
+        return self.verify, self.on_error, self.pin
+
     def lives_at(self, instant: datetime) -> bool:
         return self.until is None or instant < self.until
 

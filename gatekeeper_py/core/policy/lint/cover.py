@@ -104,7 +104,7 @@ def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool
     """
     if one.list != other.list or one.index < other.index:
         return True
-    if _lookup(one) != _lookup(other):
+    if one.lookup != other.lookup:
         return False
     verified = subject.live_allow.verified
     if other.list != "allow" or not verified:
@@ -113,15 +113,11 @@ def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool
     between = subject.allow[other.index + 1 : one.index] if other.verify else verified
     return scan.spend(len(between)) and not any(
         other.index < each.index < one.index
-        and _lookup(each) != _lookup(other)
+        and each.lookup != other.lookup
         and subject.is_live(each)
         and _may_share(each.pattern, other.pattern)
         for each in between
     )
-
-
-def _lookup(rule: Rule) -> tuple[bool, str, bool]:
-    return rule.verify, rule.on_error, rule.pin
 
 
 def _may_share(one: Pattern, other: Pattern) -> bool:
