@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 @click.option(
     "--events",
     is_flag=True,
-    help="With --every: record Events about controllers whose Pods use images that the policy warns about.",
+    help="With --every: record an Event about each object whose Pods cause warnings, for example a ReplicaSet.",
 )
 @cluster_options
 @WEBHOOKS_CONFIG

@@ -45,9 +45,9 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
 
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
     documents, such as the output of kustomize build. The command then checks every ConfigMap that holds a
-    policy or webhook settings (webhooks.yaml). It also warns about match conditions and native policies in
-    the stream that "compile" made from a different policy. And it warns about images of gatekeeper-py or of
-    kube-system in the stream that the policy refuses.
+    policy or webhook settings (webhooks.yaml). It also warns if the stream holds match conditions or native
+    policies that "compile" made from a different policy, and if the policy refuses an image of gatekeeper-py
+    or of kube-system that the stream holds.
 
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
     stream without a policy.

@@ -76,7 +76,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     "--remove",
     is_flag=True,
     help="Delete the webhook configurations and the ClusterRole that owns them, and wait until they are gone."
-    " Exit with 0, or with 2 after 2 minutes. Do this before you delete the installation.",
+    " Exit with 0, or with 2 after 2 minutes. helm uninstall runs this in a Job. Run it"
+    " yourself if that Job or the controller cannot run.",
 )
 @click.option(
     "--fast-path",
