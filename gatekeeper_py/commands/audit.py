@@ -80,7 +80,8 @@ if TYPE_CHECKING:
 @click.option(
     "--events",
     is_flag=True,
-    help="With --every: record an Event about each object whose Pods cause warnings, for example a ReplicaSet.",
+    help="With --every: record an Event about each object whose Pods cause warnings, for example a"
+    " ReplicaSet.",
 )
 @cluster_options
 @WEBHOOKS_CONFIG
