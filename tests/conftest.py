@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,9 @@ LONG = (TESTS / "faults",)
 """Folders with tests that start real servers and load them. Rows of ``exhaustion`` are marked
 individually."""
 BROWSER = TESTS / "pages"
+COVERING = TESTS / "core"
+"""The coverage of the core is measured with these tests only: tracing takes twice the time, and the core must
+be covered by its own tests."""
 
 # A slow example on a busy machine is not a failure, so no profile has a deadline. `make test-long`
 # selects "long"; budget.py reads its name. An option on the command line takes precedence over this.
@@ -50,6 +57,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("long")
         if isinstance(item, pytest.Function) and hasattr(item.module, "check_linear"):
             item.add_marker("growth")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the thousands of collected tests from garbage collection, which would visit them each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Suspend coverage during tests outside :data:`COVERING`.
+
+    The marker ``no_cover`` of pytest-cov does not work in the processes of pytest-xdist.
+    """
+    if item.path.is_relative_to(COVERING):
+        return (yield)
+    tracing, tracing_of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracing)
+        threading.settrace(tracing_of_threads)
 
 
 @pytest.fixture

@@ -74,6 +74,9 @@ def check_linear(
         # Halfway, as factors go, between 4 and 16: larger inputs fit less well into the processor's caches.
         Measure("seconds of CPU time", 8.0, 0.002, _seconds),
     )
+    # The garbage collections below then skip what the tests before have left behind.
+    gc.collect()
+    gc.freeze()
     counted = _count(work, make, start, limit)
     for measure in measures if is_long() else measures[:-1]:
         if measure.of is instructions:

@@ -297,9 +297,8 @@ def thawed() -> Iterator[None]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.usefixtures("thawed")
-@pytest.mark.parametrize(
-    ("rule_count", "policies"), [(200, 60), pytest.param(2000, 100, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("rule_count", "policies"), [(200, 60), (2000, 100)])
 async def test_a_replaced_policy_is_freed_though_it_was_frozen(
     world: World, rule_count: int, policies: int
 ) -> None:

@@ -93,6 +93,7 @@ def test_it_logs_each_audit_and_ends_at_a_signal(start: Start, write: Write) -> 
     assert process.wait(30) == 0
 
 
+@pytest.mark.long  # waits for the next audit, ten seconds
 def test_each_audit_reads_the_exemptions_again(cluster: FakeCluster, start: Start) -> None:
     """The reports in the cluster follow the settings of the webhooks, and the labels of namespaces."""
     settings = "/api/v1/namespaces/gatekeeper-py/configmaps/gatekeeper-py-webhooks"
@@ -117,6 +118,7 @@ def test_a_cluster_without_reports_is_a_warning(start: Start, write: Write) -> N
     event(process, "audited")
 
 
+@pytest.mark.long  # waits for the next audit, ten seconds
 def test_a_failed_audit_is_logged_and_the_next_one_reads_the_policy_again(
     start: Start, write: Write, cluster: FakeCluster
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_failed_audit_is_logged_and_the_next_one_reads_the_policy_again(
     assert event(process, "audited")["rejected"] == 1
 
 
+@pytest.mark.long  # waits for the next audit, ten seconds
 def test_the_documented_search_shows_how_each_audit_ended(start: Start, write: Write) -> None:
     command = re.search(r"grep -E '(.+?)' \| tail", (DOCS / "reports.md").read_text(encoding="utf-8"))
     assert command is not None

@@ -14,8 +14,11 @@ from gatekeeper_py.core.admission.explain import (
     Explanation,
     explain,
     nearest_as_json,
+    refined,
     rule_as_json,
 )
+from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, found
 
 SHA256: Final = "sha256:" + "7c" * 32
 OTHER: Final = "sha256:" + "8d" * 32
@@ -188,3 +191,32 @@ def test_near_misses_as_json() -> None:
             "missed": "the registry is b.io, the rule requires a.io",
         }
     ]
+
+
+def refined_by(
+    answer: Answer, image: str, more: str = "", *, allow: str = "[a.io]"
+) -> tuple[Explanation, Answer | None]:
+    """Refine an explanation when every look-up has this answer."""
+    compiled = policy(more, allow=allow, mode="mutate")
+    return refined(explain(compiled, "shop", image), compiled, Facts(lambda _lookup: Resolution(answer, 0)))
+
+
+def test_a_look_up_rejects_an_image_that_does_not_exist() -> None:
+    explanation, answer = refined_by(MISSING, "a.io/x", allow="[{image: a.io, verify: true}]")
+    assert (explanation.verdict, explanation.decision.reason, answer) == ("rejected", "absent", MISSING)
+
+
+def test_a_look_up_approves_nothing_that_names_reject() -> None:
+    explanation, answer = refined_by(found(SHA256), "b.io/x", allow="[{image: a.io, verify: true}]")
+    assert (explanation.verdict, explanation.decision.reason, answer) == ("rejected", "unlisted", None)
+
+
+def test_a_look_up_decides_whether_an_image_is_rewritten() -> None:
+    mirror = "mirrors: [{from: docker.io, to: a.io/hub, verify: true}]"
+    there, _ = refined_by(found(SHA256), "nginx:1", mirror)
+    assert there.rewritten == "a.io/hub/library/nginx:1"
+    assert there.rewritten_decision is not None
+    assert there.rewritten_decision.approved
+    absent, _ = refined_by(MISSING, "nginx:1", mirror)
+    assert (absent.rewritten, absent.rewritten_decision) == (None, None)
+    assert absent.rewrite_problem

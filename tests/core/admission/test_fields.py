@@ -23,6 +23,7 @@ from gatekeeper_py.core.admission.fields import (
     WORKLOAD_KINDS,
     ImageList,
     WorkloadKind,
+    is_kubernetes_group,
 )
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.workload import pod_images, slots
@@ -183,3 +184,9 @@ def test_an_update_of_any_list_of_a_pod_calls_the_webhooks(field: ImageList, ste
         assert f"(has(object.spec.{field.key}) ?" in text
         assert f"(has(oldObject.spec.{field.key}) ?" in text
         assert f".{step}" in text
+
+
+@pytest.mark.parametrize("group", [*(kind.group for kind in WORKLOAD_KINDS), "networking.k8s.io"])
+def test_groups_of_kubernetes_are_told_from_those_of_custom_resources(group: str) -> None:
+    assert is_kubernetes_group(group)
+    assert not is_kubernetes_group(f"{group}.example")

@@ -76,6 +76,7 @@ def test_too_many_images_are_counted() -> None:
     slot = too_many(("spec", "containers"), "container", 1001)
     assert slot.problem == "too many images (1001; at most 1,000)"
     assert (slot.path, slot.noun) == ("spec.containers", "container")
+    assert slot.written is None
     assert are_too_many([slot])
     assert not are_too_many([slot, slot])
     assert not are_too_many([Slot(slot.parts, slot.noun, None, problem=slot.problem)])

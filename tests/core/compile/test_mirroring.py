@@ -59,6 +59,7 @@ def mirrored(pattern: str, source: str, to: str) -> list[str]:
             id="read-as-an-image",
         ),
         pytest.param("docker.io/library/foo", "docker.io/foo", "a.io/h", ["a.io/h"], id="official-by-itself"),
+        pytest.param("*/x", "[::1]:5000", "a.io/b", ["a.io/b/x"], id="a-source-that-is-not-an-image"),
     ],
 )
 def test_sets_on_a_mirror(pattern: str, source: str, to: str, expected: list[str]) -> None:

@@ -209,5 +209,28 @@ def test_a_rewrite_depends_on_the_namespace_through_its_denials() -> None:
     assert policy.rewrite("pay", "nginx") == "r.io/hub/library/nginx"
 
 
+def test_manifests_are_known_ahead_if_a_rule_to_be_verified_names_them_exactly() -> None:
+    digest = "sha256:" + "7c" * 32
+    named = ["a.io/x:1", f"a.io/y@{digest}"]
+    others = ["a.io/x:1.*", "a.io/*:1", "a.io/z", "a.io", "a.io/w/**"]
+    allow = ", ".join(f'{{image: "{image}", verify: true}}' for image in (*named, *others))
+    policy = parse_policy(policy_text(allow=f"[{allow}, 'a.io/v:1']")).at(NOON)
+    assert [str(manifest) for manifest in policy.named_manifests] == named
+
+
+def test_registries_are_found_by_host() -> None:
+    text = policy_text("registries: [{host: registry.corp.io, rate: 5}, {host: 'mirror.corp.io:5000'}]\n")
+    registries = parse_policy(text).at(NOON).registries
+    assert list(registries) == ["registry.corp.io", "mirror.corp.io:5000"]
+    assert registries["registry.corp.io"].rate == 5
+
+
+def test_the_overrides_of_namespaces_can_be_counted_and_listed() -> None:
+    text = policy_text("namespaces: [{names: [a, b], mode: warn}, {names: [c], mode: mutate}]\n")
+    overrides = parse_policy(text).at(NOON).overrides
+    assert len(overrides) == 2
+    assert [each.mode for each in overrides] == ["warn", "mutate"]
+
+
 def test_a_policy_lints_itself() -> None:
     assert parse_policy(policy_text(allow="['*.io@*']")).lint(NOON)[0].code == "broad-host"

@@ -40,8 +40,8 @@ def test_the_build_type_is_our_own(tmp_path: Path) -> None:
 def test_the_recorded_command_runs_the_release_with_the_same_options(arguments: list[str]) -> None:
     usual = ["--out", "dist/release", "--repository", "https://git.example/gatekeeper-py", *arguments]
     options = release_options(usual)
-    # These variables would hand the options of a surrounding make, such as ARGS, to this one.
-    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS"}}
+    # A surrounding make would hand its own variables, such as ARGS, to this one through the environment.
+    environment = {"PATH": os.environ["PATH"]}
     shown = subprocess.run(
         [*command(options), "--dry-run"],
         cwd=ROOT,
