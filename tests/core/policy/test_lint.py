@@ -321,6 +321,16 @@ def test_ignored_tags_wherever_a_pattern_stands() -> None:
         ),
         pytest.param("[r.io]", "docker.io/library/nginx", "r.io/nginx", None, id="one-image-allowed-above"),
         pytest.param("[a.io]", "docker.io/a/b", "r.io/nginx", "allow r.io/nginx", id="one-image-not-allowed"),
+        pytest.param("[r.io/hub/x]", "ghcr.io/team/x", "r.io/hub/x", None, id="the-repository-itself"),
+        pytest.param("[r.io/hub/x/**]", "ghcr.io/team/x", "r.io/hub/x", None, id="below-the-repository"),
+        pytest.param(
+            "[r.io/hub]",
+            "ghcr.io/team/x",
+            "r.io/hub/x",
+            "allow r.io/hub/x for the repository itself, r.io/hub/x/** for repositories below it, or both",
+            id="neither-the-repository-nor-below",
+        ),
+        pytest.param("[a.io]", "ghcr.io/team/x", "r.io", "allow r.io/**", id="a-registry-is-not-a-repository"),
     ],
 )
 def test_mirror_unapproved(allow: str, source: str, to: str, proposal: str | None) -> None:

@@ -18,14 +18,22 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each target of a mirror that no allow rule covers, whatever the rule's conditions."""
     scan = Scan(each=None, total=subject.comparisons)
     for mirror, end in ((m, to) for m in subject.mirrors for to in m.targets):
-        covered = subject.live_allow.cover(_everything_at(end, mirror), scan)
+        # ``to/**`` does not match the repository ``to``, which is all that some mirrors have.
+        is_repository = _has_repository_at_source(mirror) and bool(end.segments)
+        covered = subject.live_allow.cover(_everything_at(end, mirror), scan) or (
+            is_repository and subject.live_allow.cover(_repository_at(end), scan)
+        )
         if not covered and not scan.cut:
             to = end.text
+            if is_repository:
+                proposal = f"allow {to} for the repository itself, {to}/** for repositories below it, or both"
+            else:
+                proposal = f"allow {to}{'' if _has_one_image(mirror) else '/**'}"
             yield warning(
                 "mirror-unapproved",
                 ("mirrors", mirror.index, "to"),
                 f"no allow rule covers {short(to)}, so what is rewritten there is refused",
-                f"allow {to}{'' if _has_one_image(mirror) else '/**'}",
+                proposal,
             )
 
 
@@ -96,6 +104,10 @@ def _everything_at(end: Prefix, mirror: Mirror) -> Pattern:
     """Return what can be at one end of a mirror, as a pattern."""
     subtree = not _has_one_image(mirror)
     return Pattern(text=end.text, host=end.host, segments=end.segments, subtree=subtree)
+
+
+def _repository_at(end: Prefix) -> Pattern:
+    return Pattern(text=end.text, host=end.host, segments=end.segments, subtree=False)
 
 
 def _has_one_image(mirror: Mirror) -> bool:
