@@ -330,7 +330,9 @@ def test_ignored_tags_wherever_a_pattern_stands() -> None:
             "allow r.io/hub/x for the repository itself, r.io/hub/x/** for repositories below it, or both",
             id="neither-the-repository-nor-below",
         ),
-        pytest.param("[a.io]", "ghcr.io/team/x", "r.io", "allow r.io/**", id="a-registry-is-not-a-repository"),
+        pytest.param(
+            "[a.io]", "ghcr.io/team/x", "r.io", "allow r.io/**", id="a-registry-is-not-a-repository"
+        ),
     ],
 )
 def test_mirror_unapproved(allow: str, source: str, to: str, proposal: str | None) -> None:
