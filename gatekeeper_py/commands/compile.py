@@ -87,9 +87,9 @@ def compile(  # noqa: A001
     whenever the policy changes, and before the expiry that the output states.
 
     validating-admission-policy and mutating-admission-policy are native admission policies of Kubernetes,
-    which need no webhook. They decide as POLICY does, with one exception: they reject an object with more
-    than 100 new images, or whose new images have more than 10,000 characters in total. With --backstop they
-    admit such an object.
+    which need no webhook. The validating one decides as POLICY does, with one exception: it rejects an object
+    with more than 100 new images, or whose new images have more than 10,000 characters in total. With
+    --backstop it admits such an object.
 
     If a native policy cannot express a rule, the command names this rule on stderr and prints no policy,
     unless you give --backstop.
