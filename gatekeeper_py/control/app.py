@@ -56,18 +56,18 @@ ONCE_SECONDS: Final = 300.0
 EXIT_INTERRUPTED: Final = 130
 
 WATCH_RETRY_SECONDS: Final = 2.0
-"""Pause between two watches of one object; the pass each minute covers what is missed meanwhile."""
+"""Pause before an object is watched again. The pass that runs each minute covers changes missed meanwhile."""
 
 ERRORS: Final = (ApiError, LookupError)
-"""Exceptions of a request to the API server, or of a part that is deleted during a pass."""
+"""Exceptions for a failed request to the API server, and for an owner that was deleted during a pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
     """The settings of ``control``.
 
-    ``probe_namespace`` is the namespace for probe Pods. Without one, enforcement is not proven, and removals
-    from the fast path are not probed.
+    ``probe_namespace`` is the namespace for probe Pods. If it is ``None``, enforcement is not proven, and
+    removals from the fast path are not probed.
     """
 
     installation: Installation
@@ -86,9 +86,10 @@ class ControlSettings:
 
 
 def control(settings: ControlSettings) -> int:
-    """Run until a signal, with ``once`` until armed, with ``remove`` until removed. Return the exit code.
+    """Run the controller until a signal arrives, and return the exit code.
 
-    Raises ``SettingsError`` when there is no cluster configuration.
+    With ``once``, run only until the webhook is armed. With ``remove``, run only until the webhook
+    configurations are removed. Raises ``SettingsError`` when there is no cluster configuration.
     """
     cluster = ClusterConfiguration(
         kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
@@ -105,7 +106,10 @@ def control(settings: ControlSettings) -> int:
 
 
 async def _remove(installation: Installation, process: Process, cluster: ClusterConfiguration) -> int:
-    """Return 0 once the configurations are gone, 2 when that takes too long, 130 when stopped before."""
+    """Remove the webhook configurations and their owner.
+
+    Return 0 when they are gone, 2 if that takes too long, 130 if the process is stopped first.
+    """
     api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
     removal = Removal(
         api,
@@ -121,7 +125,10 @@ async def _remove(installation: Installation, process: Process, cluster: Cluster
 
 
 async def _until_stopped(work: Coroutine[Any, Any, bool], stop: asyncio.Event) -> int:
-    """Return 0 when the work succeeds, 2 when it fails, 130 when the process is stopped before."""
+    """Run ``work`` until it ends or the process is stopped.
+
+    Return 0 if the work succeeds, 2 if it fails, 130 if the process is stopped first.
+    """
     done = asyncio.create_task(work)
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({done, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -192,7 +199,7 @@ class _Control:
         self._controller.changed.set()
 
     async def _run_once(self) -> int:
-        """Return 0 once armed, 2 when that takes too long, 130 when stopped before."""
+        """Return 0 once the webhook is armed, 2 if that takes too long, 130 if the process stops first."""
         return await _until_stopped(self._arm_once(), self._stop)
 
     async def _arm_once(self) -> bool:
@@ -279,7 +286,10 @@ class _Control:
         )
 
     def _expected(self, desired: Desired) -> bool:
-        """Return whether a configuration should exist: the mutating one only while the policy can rewrite."""
+        """Return whether a configuration should exist.
+
+        The mutating configuration should exist only while the policy can rewrite images.
+        """
         return desired.kind != MUTATING or bool(self._policy.mutates)
 
     def _source(self) -> ConfigMapSource:
@@ -300,14 +310,14 @@ class _Control:
             await fan_out(deliveries, *consumers)
 
     async def _watch(self, collection: str, name: str) -> None:
-        """Start a pass after each change of an object, for ever."""
+        """Watch an object, and start a pass after each change. Runs until cancelled."""
         while True:
             try:
                 async with aclosing(self._api.changes(collection, name)) as changes:
                     async for _ in changes:
                         self._changed()
             except ApiError:
-                # The pass that this starts logs what is wrong with the API server.
+                # Start a pass: if the API server fails, the pass logs the reason.
                 self._changed()
             await asyncio.sleep(WATCH_RETRY_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - not a secret
 

@@ -1,16 +1,17 @@
 """Certificate rotation: the content of the Secret, and the next step that is due.
 
-The Secret holds the whole state of a rotation, so a controller that is killed at any point is continued by
-the next one. A rotation has three steps, each one write:
+The Secret holds the whole state of a rotation. So if a controller is killed at any point, the next one
+continues the rotation. A rotation has three steps, and each step is one write:
 
 1. *prepare*: a new leaf and key wait under ``next.crt`` and ``next.key``; ``ca.crt`` holds both CAs.
-2. *promote*: once every webhook configuration trusts the new CA, and API servers had time to notice, the new
-   leaf and key become ``tls.crt`` and ``tls.key``, which the replicas serve.
+2. *promote*: once every webhook configuration trusts the new CA, and API servers have had time to notice the
+   change, the new leaf and key become ``tls.crt`` and ``tls.key``, which the replicas serve.
 3. *retire*: once every replica serves the new leaf, the old CA is removed from ``ca.crt``.
 
-So API servers trust every leaf that any replica serves, at every moment. A Secret that is missing or
-unreadable is *created* in the same way: while webhook configurations exist, the new leaf waits for them to
-trust its CA; before, it is served at once.
+So API servers trust, at every moment, every leaf that a replica serves.
+
+A Secret that is missing or holds no usable leaf is *created*. If webhook configurations exist, the new leaf
+waits until they trust its CA, as in *prepare*. If none exists yet, replicas serve the new leaf at once.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from gatekeeper_py.issuing import Issued, issue
 
 SETTLE: Final = timedelta(seconds=15)
-"""How long the configurations trust a new CA before its leaf is served, because each API server needs a
-moment to notice a changed configuration."""
+"""How long the configurations must have trusted a new CA before replicas serve its leaf. Each API server
+needs a moment to notice a changed configuration."""
 
 Change = Literal["", "create", "prepare", "promote", "retire"]
 
@@ -44,7 +45,7 @@ _UNREADABLE: Final = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
 )
-"""The exceptions of the cryptography library for certificates and keys that it cannot read."""
+"""The exceptions that the cryptography library raises for certificates and keys that it cannot read."""
 
 
 class InvalidSecret(ValueError):
@@ -71,7 +72,8 @@ class KeyPair:
 class CertificateStore:
     """The content of the Secret: the served key pair, the CAs to trust, and perhaps the next key pair.
 
-    ``current`` is ``None`` when it cannot be read; replicas then keep what they loaded before.
+    ``current`` is ``None`` while there is no key pair to serve. Replicas then keep the one that they loaded
+    before.
     """
 
     current: KeyPair | None
@@ -85,12 +87,12 @@ class CertificateStore:
 
     @property
     def not_after(self) -> datetime | None:
-        """When the served leaf expires; without one, when the next leaf does."""
+        """The expiry of the served leaf or, if there is none, of the next leaf."""
         pair = self.current or self.pending
         return None if pair is None else pair.leaf.not_valid_after_utc
 
     def data(self) -> dict[str, str]:
-        """Return the Secret's ``data``, without ``tls.crt`` and ``tls.key`` while there are none to serve."""
+        """Return the Secret's ``data``, without ``tls.crt`` and ``tls.key`` if there is no leaf to serve."""
         values = {"ca.crt": self.bundle}
         if self.current is not None:
             values |= {"tls.crt": self.current.certificate, "tls.key": self.current.key}
@@ -103,10 +105,10 @@ class CertificateStore:
 class Observed:
     """The certificates that configurations and replicas use now.
 
-    ``trusted`` holds the CA bundles of our webhooks in the existing configurations; ``trusted_since`` is
-    when they were first seen to trust every CA of the store. ``served`` holds the fingerprint of the leaf
-    that each replica serves, ``None`` for one that did not answer. ``unseen`` is set while some replica has
-    no address.
+    ``trusted`` holds the CA bundles of our webhooks in the existing configurations. ``trusted_since`` is
+    when the configurations were first seen to trust every CA of the store. ``served`` maps the address of
+    each replica to the fingerprint of its leaf, or to ``None`` if a probe did not get a trusted leaf.
+    ``unseen`` is set while some replica has no address.
     """
 
     trusted: tuple[bytes, ...] = ()
@@ -135,7 +137,7 @@ def advance(
     now: datetime,
     issue_pair: Issue = issue,
 ) -> tuple[CertificateStore, Change]:
-    """Return the store after the step that is due, and the name of that step."""
+    """Return the store after the step that is due, and the name of the step; empty if none is due."""
     cas = () if store is None else store.cas
     current = None if store is None else _usable(store.current, cas, settings, now)
     pending = None if store is None else _usable(store.pending, cas, settings, now)
@@ -144,8 +146,8 @@ def advance(
             return replace(store, current=pending, pending=None), "promote"
         return store, ""
     if store is None or current is None:
-        # Whatever the configurations trust now stays trusted: replicas serve the old leaf until they
-        # see the new one, even when somebody deleted the Secret.
+        # Keep every CA that the configurations trust now: replicas serve the old leaf until they see the
+        # new one, even if somebody deleted the Secret.
         made = issue_pair(settings.names, now, settings.lifetime)
         kept = _valid([*cas, *observed.trusted], now)
         if observed.trusted:
@@ -162,7 +164,7 @@ def advance(
 
 
 def everywhere(store: CertificateStore, observed: Observed) -> bool:
-    """Whether every replica serves the current leaf, so that no other CA is needed."""
+    """Return whether every replica serves the current leaf, so that only the CA of this leaf is needed."""
     return (
         store.current is not None
         and bool(observed.served)
@@ -173,7 +175,7 @@ def everywhere(store: CertificateStore, observed: Observed) -> bool:
 
 
 def trusted_by_all(store: CertificateStore, observed: Observed) -> bool:
-    """Whether every webhook configuration trusts all CAs of the store."""
+    """Return whether every webhook configuration trusts all CAs of the store."""
     required = set(store.cas)
     return all(required <= set(_certificates(bundle)) for bundle in observed.trusted)
 
@@ -181,8 +183,9 @@ def trusted_by_all(store: CertificateStore, observed: Observed) -> bool:
 def bundle(store: CertificateStore, observed: Observed, now: datetime) -> bytes:
     """Return the ``caBundle`` to write now.
 
-    A CA is dropped only while every replica serves the current leaf, because another controller, or this one
-    before it was killed, may have put a leaf of that CA into the Secret meanwhile.
+    If every replica serves the current leaf, the bundle holds only the CAs of the store. Otherwise it also
+    keeps every unexpired CA that a configuration trusts: another controller, or this one before a restart,
+    may have written a leaf of such a CA to the Secret.
     """
     if everywhere(store, observed):
         return store.bundle
@@ -190,7 +193,10 @@ def bundle(store: CertificateStore, observed: Observed, now: datetime) -> bytes:
 
 
 def trusts(bundle: bytes, store: CertificateStore) -> bool:
-    """Whether a ``caBundle`` trusts the leaf in the Secret; without a leaf, whether it has every CA."""
+    """Return whether a ``caBundle`` trusts the leaf in the Secret.
+
+    If the Secret holds no leaf to serve, return whether the ``caBundle`` holds every CA of the store.
+    """
     trusted = tuple(_certificates(bundle))
     if store.current is not None:
         return _signer(store.current.leaf, trusted) is not None
@@ -198,7 +204,7 @@ def trusts(bundle: bytes, store: CertificateStore) -> bool:
 
 
 def settled(store: CertificateStore) -> bool:
-    """Whether no rotation is in progress."""
+    """Return whether no rotation is in progress."""
     return store.pending is None and len(store.cas) == 1
 
 
@@ -247,7 +253,7 @@ def _pair(made: Issued) -> KeyPair:
 
 
 def _certificates(pem: bytes) -> list[bytes]:
-    """Return each certificate of a bundle, PEM; none when it cannot be read."""
+    """Return the certificates of a bundle, PEM; an empty list if the bundle cannot be read."""
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except _UNREADABLE:
@@ -256,7 +262,7 @@ def _certificates(pem: bytes) -> list[bytes]:
 
 
 def _valid(bundles: Iterable[bytes], now: datetime) -> tuple[bytes, ...]:
-    """Return the CAs of these bundles, each once, without the expired ones."""
+    """Return the unexpired CAs of the bundles, PEM, each once."""
     cas = dict.fromkeys(ca for bundle in bundles for ca in _certificates(bundle))
     return tuple(ca for ca in cas if x509.load_pem_x509_certificate(ca).not_valid_after_utc > now)
 
@@ -279,7 +285,10 @@ def _may_promote(
 def _usable(
     pair: KeyPair | None, cas: tuple[bytes, ...], settings: CertificateSettings, now: datetime
 ) -> KeyPair | None:
-    """Return the key pair, or ``None`` if no configuration could make API servers trust it."""
+    """Return the key pair, or ``None`` if API servers would refuse its leaf.
+
+    They refuse a leaf that is expired, that none of the CAs signed, or that lacks one of the names.
+    """
     if pair is None or pair.leaf.not_valid_after_utc <= now or _signer(pair.leaf, cas) is None:
         return None
     try:
@@ -301,7 +310,7 @@ def _canonical(name: str) -> str:
 
 
 def _signer(leaf: x509.Certificate, cas: tuple[bytes, ...]) -> bytes | None:
-    """Return the CA among these that signed a leaf."""
+    """Return the CA that signed a leaf; ``None`` if none of ``cas`` did."""
     for ca in cas:
         try:
             leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(ca))

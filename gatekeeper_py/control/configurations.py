@@ -21,13 +21,13 @@ from gatekeeper_py.control.webhooks.tampering import DELETED, Tampering, causes,
 from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
 
 ACTIVE_SECONDS: Final = 2.0
-"""From the creation of the mutating configuration until it counts as active: API servers watch the
-configurations, and each takes a moment."""
+"""How long after its creation the mutating configuration counts as active. API servers watch the
+configurations, and each needs a moment to notice a new one."""
 
 EVERYTHING: Final = WebhookSettings(
     extra_rules=(ExtraRule(api_groups=("example.com",), api_versions=("v1",), resources=("examples",)),)
 )
-"""Settings under which a configuration has every webhook that we ever write."""
+"""Settings with which the configurations have every webhook that we ever write."""
 
 
 class KubernetesApi(Protocol):
@@ -46,10 +46,10 @@ class KubernetesApi(Protocol):
 class DesiredState:
     """The desired state of the configurations, as far as it is known.
 
-    ``settings`` is ``None`` until the first good settings; existing configurations then keep theirs.
-    ``mutates`` is whether the policy can rewrite images. While it is ``None`` (not known), the mutating
-    configuration stays as it is. ``conditions`` returns the fast path's current conditions; it is ``None``
-    without a fast path.
+    ``settings`` is ``None`` until the first valid settings are loaded; until then, existing configurations
+    keep their settings. ``mutates`` is whether the policy can rewrite images. While it is ``None`` (not
+    known), the mutating configuration stays as it is. ``conditions`` returns the fast path's current
+    conditions; it is ``None`` without a fast path.
     """
 
     settings: WebhookSettings | None = field(default_factory=WebhookSettings)
@@ -99,7 +99,7 @@ class Configurations:
         self._carried: dict[str, Conditions] = {}
         """The conditions of the fast path that each configuration was last seen to carry, by path."""
         self._found: dict[str, Desired] = {}
-        """What each configuration was when it was first seen without good settings, by path."""
+        """Each configuration as it was first seen while no valid settings were known, by path."""
         self._registered_at: datetime | None = None
 
     async def read(self) -> dict[str, dict[str, Any]]:
@@ -128,9 +128,10 @@ class Configurations:
         return found
 
     def _kept(self, template: Desired, current: dict[str, Any] | None) -> Desired | None:
-        """Return a configuration with the settings that it was found with, ``None`` if it never existed.
+        """Return the desired configuration while the settings are unknown: as it was first seen.
 
-        Only what it was when it was first seen counts: what somebody changes later is repaired.
+        Changes that somebody makes later are repaired. Return ``None`` if no pass has seen the configuration
+        with any of our webhooks.
         """
         if template.path not in self._found and current is not None:
             kept = drift.keeping_settings(current, template)
@@ -146,10 +147,11 @@ class Configurations:
         owner: Owner,
         now: datetime,
     ) -> Changes:
-        """Create, update or repair what should exist, then delete what should not. Return what was written.
+        """Create, update or repair the configurations that should exist, then delete the others.
 
-        Conditions of the fast path are kept as found, because only the fast path knows the policy that they
-        were compiled from. Without a fast path nothing keeps them in step, so they are removed.
+        Return the changes. Conditions of the fast path are kept as found, because only the fast path knows
+        the policy that they were compiled from. If the fast path is off, nothing keeps the conditions in step
+        with the policy, so they are removed.
         """
         written: dict[str, list[str]] = {"created": [], "updated": [], "repaired": [], "removed": []}
         details: list[str] = []
@@ -211,10 +213,11 @@ class Configurations:
     def _changed_conditions(
         self, each: Desired, current: dict[str, Any] | None, conditions: Conditions
     ) -> tuple[Tampering, ...]:
-        """Return whether somebody else changed the fast path's conditions, which the fast path repairs.
+        """Return ``("conditions",)`` if somebody else changed the fast path's conditions, else nothing.
 
-        That is so if a configuration carried the current conditions when it was last read, the conditions
-        are still the same, and the configuration does not carry them any more.
+        Somebody else changed them if the configuration carried the current conditions when it was last read,
+        the conditions are still the same, and the configuration does not carry them any more. The fast path
+        repairs such a change.
         """
         if current is None:
             self._carried.pop(each.path, None)
@@ -225,10 +228,11 @@ class Configurations:
         return ("conditions",) if self._carried.pop(each.path, None) == conditions else ()
 
     def _reason(self, each: Desired, current: dict[str, Any]) -> str:
-        """Return ``repaired`` if somebody else changed it, ``updated`` if its desired state changed."""
+        """Return ``repaired`` if somebody else changed the configuration, else ``updated``."""
         left = self._left.get(each.path)
         if left is None:
-            # This process has not seen it yet: an upgrade is the usual reason.
+            # This process has not seen the configuration yet. The usual reason for a difference is an
+            # upgrade.
             return "updated"
         # Conditions belong to the fast path, which writes them between two passes.
         kept = found_conditions(current, each.names)

@@ -19,14 +19,15 @@ MAX_MESSAGE: Final = 1000
 """The API server accepts 1,024 characters."""
 
 INTERVAL: Final = timedelta(minutes=1)
-"""Events that are limited are recorded at most this often; the log has every one."""
+"""Minimum interval between two Events with the same reason, for the reasons in ``LIMITED``."""
 
 Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"]
 
 WARNINGS: Final = frozenset({"Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"})
 
 LIMITED: Final = frozenset({"PolicyRefused", "Repaired"})
-"""Recorded at most once in ``INTERVAL``, because other people cause these events."""
+"""Reasons whose Events are recorded at most once per ``INTERVAL``. Whoever can write the policy or the
+webhook configurations could otherwise cause any number of these Events."""
 
 CONFIGMAP: Final = "ConfigMap"
 
@@ -38,7 +39,7 @@ class KubernetesApi(Protocol):
 
 
 class Events:
-    """Records Events in the installation's namespace. ``errors`` are what the client raises."""
+    """Records Events in the installation's namespace. ``errors`` are the client's exceptions."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Events:
     ) -> None:
         """Record one Event about a webhook configuration, or about the ConfigMap with the policy.
 
-        A failure is logged, and nothing else.
+        If the Event cannot be recorded, the failure is only logged.
         """
         now = self._now()
         last = self._recorded.get(reason)

@@ -27,7 +27,7 @@ class Installation:
 
     @property
     def target(self) -> Target:
-        """What the webhooks call and guard."""
+        """The Service that the webhooks call, and the ConfigMap that they guard."""
         return Target(namespace=self.namespace, service=self.service, policy=self.policy.name)
 
     @property
@@ -77,7 +77,10 @@ class Installation:
         return f"{slices}?labelSelector=kubernetes.io/service-name%3D{self.service}"
 
     def watched(self) -> list[tuple[str, str]]:
-        """Return collection and name of every object of the installation whose change starts a pass."""
+        """Return the collection and the name of each object whose change starts a pass.
+
+        An empty name means every object of the collection.
+        """
         return [
             ("/api/v1/namespaces", self.namespace),
             (f"{self.namespace_path}/secrets", self.secret),

@@ -28,11 +28,11 @@ FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 30.0
 
 STALE_SECONDS: Final = 300.0
-"""The controller is not ready when no pass completed for this long; five were due meanwhile."""
+"""The controller is not ready if no pass completed for this long. Five passes are due in that time."""
 
 
 class Passes(Protocol):
-    """Does the passes; ``reconcile.Passes`` is one."""
+    """Runs single passes. ``reconcile.Passes`` is the implementation."""
 
     async def run(self, desired_state: DesiredState, now: datetime) -> Report: ...
 
@@ -56,7 +56,7 @@ class Recorder(Protocol):
 
 
 class AlarmBoard(Protocol):
-    """Takes the problem of some alarms; an empty text ends one."""
+    """Receives the problems of some alarms; an empty text ends an alarm."""
 
     def update(self, problems: Mapping[Alarm, str]) -> None: ...
 
@@ -70,9 +70,10 @@ class FastPath(Protocol):
 class Controller:
     """Runs passes, and reports what they did.
 
-    ``desired_state`` returns what the configurations should be at that moment. ``problems`` returns the
-    alarms of other parts. ``refused`` returns the name of the policy's ConfigMap, and its problem. ``errors``
-    are the exceptions that the client raises for a request that failed.
+    ``desired_state`` returns the current desired state of the configurations. ``problems`` returns the alarms
+    of other parts. ``refused`` returns the name of the policy's ConfigMap, and why its policy is refused;
+    the reason is empty if the policy is accepted. ``errors`` are the exceptions that the client raises for a
+    request that failed.
     """
 
     def __init__(
@@ -122,11 +123,12 @@ class Controller:
         return f"no pass completed for {silence:.0f} s" if silence > STALE_SECONDS else ""
 
     async def run(self) -> None:
-        """Run passes until cancelled; setting ``changed`` starts one at once."""
+        """Run passes until cancelled. Setting ``changed`` starts one at once, except after a failed pass."""
         while True:
             seconds = await self.attempt()
             if self._failures:
-                # Changes do not shorten this pause: watches that fail along with the passes count as changes.
+                # Do not let a change shorten this pause: a watch that fails counts as a change, and watches
+                # fail together with the passes.
                 await self._sleep(seconds)
                 continue
             try:
@@ -140,7 +142,10 @@ class Controller:
             self.changed.clear()
 
     async def run_once(self, seconds: float) -> bool:
-        """Run passes until the webhook is armed and no rotation is in progress; return whether that is so."""
+        """Run passes until the webhook is armed and no rotation is in progress.
+
+        Return whether this state was reached within ``seconds``.
+        """
         end = self._monotonic() + seconds
         while True:
             wait = await self.attempt()
@@ -152,7 +157,7 @@ class Controller:
             await self._sleep(min(wait, left))
 
     async def attempt(self) -> float:
-        """Run one pass; return the seconds until the next is due."""
+        """Run one pass; return the seconds until the next pass is due."""
         try:
             report = await self._passes.run(self._desired_state(), self._now())
         except self._errors as problem:

@@ -168,7 +168,8 @@ class EnforcementMetrics:
 
 
 SYNC_BUCKETS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds. A removal takes a few requests to the API server; any other change waits for one to five."""
+"""Upper bounds in seconds. A removal takes a few requests to the API server. Any other change first waits for
+one to five seconds."""
 
 
 class FastPathMetrics:

@@ -20,8 +20,8 @@ from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.runtime.logs import Log
 
 KEEP_SECONDS: Final = 10.0
-"""How long the mutating webhook stays registered after a policy that no longer rewrites. A mode that is
-toggled back and forth then changes the configuration only once, and every replica has the new policy."""
+"""How long the mutating webhook stays registered after the policy stopped rewriting images. Toggling the mode
+back within this time does not change the configuration. Afterwards every replica has the new policy."""
 
 UNSEEN_SECONDS: Final = 300.0
 """A policy that was not confirmed by the API server for this long raises an alarm."""
@@ -40,7 +40,7 @@ class Rewrites:
 def rewrites(policy: Policy, now: datetime) -> Rewrites:
     """Return whether a policy can rewrite images: it has mirrors or pins, and mutates in some namespace.
 
-    A field of a rule or of a mirror that rewrites in any other way must be added here.
+    If rules or mirrors get a new field that makes them rewrite images, add the field here.
     """
     document: PolicyDocument = policy.document
     sources: list[datetime | None] = [None] if document.mirrors else []
@@ -54,12 +54,15 @@ def rewrites(policy: Policy, now: datetime) -> Rewrites:
 
 
 def _end(untils: list[datetime | None], now: datetime) -> datetime | None:
-    """Return when the last of these expires, ``None`` if one never does, ``now`` if there is none."""
+    """Return the latest expiry; ``None`` if one is ``None`` (no expiry), ``now`` if the list is empty."""
     return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
 class PolicyParser:
-    """Parses in a thread. With ``keep``, a second caller with the same document gets the same policy."""
+    """Parses policies in a thread.
+
+    With ``keep``, it keeps the last policy, and a second caller with the same document gets the same object.
+    """
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
@@ -80,8 +83,10 @@ class PolicyParser:
 class PolicyFollower:
     """Keeps ``mutates`` up to date with a source.
 
-    ``mutates`` is ``None`` until the first good policy. ``on_changed`` is called when it changes. ``judge``
-    is called with every good policy, which is not kept; ``judgement`` is its last result, ``True`` at first.
+    ``mutates`` is whether the policy can rewrite images, ``None`` until the first good policy. ``on_changed``
+    is called after each delivery, and when ``mutates`` changes later. ``judge`` is called with every good
+    policy and the current time; the follower does not keep the policy. ``judgement`` is the last result of
+    ``judge``, and ``True`` before the first call.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class PolicyFollower:
         self._synced_at = self._monotonic()
 
     def problem(self) -> str:
-        """Return why the policy is not known for certain; empty when it is."""
+        """Return why the policy is not known for certain; empty if it is known."""
         silence = self._monotonic() - self._synced_at
         if silence > UNSEEN_SECONDS:
             return f"the policy was not confirmed by the API server for {silence:.0f} s"
@@ -162,7 +167,11 @@ class PolicyFollower:
             self._timer = asyncio.create_task(self._stop_after(KEEP_SECONDS))
 
     async def _stop_at(self, instant: datetime) -> None:
-        """Note that the last override that rewrites has expired, for which no source delivers a policy."""
+        """Set ``mutates`` to false ``KEEP_SECONDS`` after ``instant``.
+
+        At that instant the policy stops rewriting images, because its last rule or override for that expires.
+        The source does not deliver a policy when something expires.
+        """
         while (left := (instant - self._now()).total_seconds()) > 0:
             # Sleep in steps, so that a change of the clock is noticed.
             await self._sleep(min(left, LONGEST_WAIT_SECONDS))
@@ -184,7 +193,7 @@ async def fan_out(
 ) -> None:
     """Pass every delivery of one source to several consumers, each at its own pace.
 
-    A consumer that is busy skips deliveries that newer ones replace.
+    A busy consumer then gets only the newest of the deliveries that arrived meanwhile.
     """
     mailboxes = [_Mailbox() for _ in consumers]
     async with asyncio.TaskGroup() as group:
@@ -200,7 +209,7 @@ async def _consume(consumer: Callable[[AsyncIterator[Delivery]], Awaitable[None]
 
 
 class _Mailbox:
-    """Holds the latest delivery that was not taken yet."""
+    """Holds the latest delivery until the consumer takes it."""
 
     def __init__(self) -> None:
         self._latest: Delivery | None = None

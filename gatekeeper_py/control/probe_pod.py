@@ -1,7 +1,7 @@
 """Create a Pod in dry run, to get the answer of an API server and its webhooks.
 
-The Pods are created in a namespace of their own with a quota of zero Pods, which makes the right to create
-Pods there useless for anything else. The webhook runs before the quota is checked.
+The Pods are created in a separate namespace with a quota of zero Pods, so the permission to create Pods there
+cannot be used for anything else. The API server calls the webhook before it checks the quota.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gatekeeper_py.cluster.errors import failure_of
 from gatekeeper_py.settings import SettingsError
 
 LIMITS: Final = aiohttp.ClientTimeout(total=15.0, connect=5.0, sock_connect=5.0)
-"""The webhook may take 5 s, and another webhook in the cluster 10 s by default."""
+"""Time limits of a request. Our webhook may take 5 s, and another webhook in the cluster 10 s by default."""
 
 IMAGE_PATH: Final = "spec.containers[0].image"
 """The path that our denials and warnings name for the Pod's image."""
@@ -42,7 +42,7 @@ class Answer:
 async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> Answer:
     """Create one Pod in dry run; never raise for an answer or a failure of the API server.
 
-    Opens a session of its own, because several API servers may share the address.
+    Each call opens a new session, because several API servers may share the address.
     """
     try:
         session = await connect()

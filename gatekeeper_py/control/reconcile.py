@@ -1,7 +1,8 @@
 """One pass of the controller: read the cluster, take the certificate step that is due, repair drift.
 
-A pass can be interrupted anywhere and repeated by any controller: each write is idempotent, carries the
-resource version that it was decided on, and leaves a state that the next pass continues from.
+A pass can be interrupted anywhere and repeated by any controller. Each write is idempotent, carries the
+resource version on which the controller based its decision, and leaves a state from which the next pass
+continues.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ STEADY_SECONDS: Final = 60.0
 class KubernetesApi(Protocol):
     """The requests that a pass needs; every method raises the client's own errors.
 
-    ``get`` returns ``None`` for an object that does not exist. ``create`` fails for one that exists, and
-    ``replace`` for one whose resource version is not the live one.
+    ``get`` returns ``None`` if the object does not exist. ``create`` fails if a different object with the
+    same name exists. ``replace`` fails if the resource version is not the current one.
     """
 
     async def get(self, path: str) -> dict[str, Any] | None: ...
@@ -59,7 +60,7 @@ Probed = list[tuple[replicas.ReplicaAddress, replicas.ProbeResult]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a pass found and did. ``next_seconds`` is when the next pass is due without a change."""
+    """What a pass found and did. ``next_seconds`` is the time until the next pass if nothing changes."""
 
     armed: bool
     removed: str = ""
@@ -92,7 +93,8 @@ class Report:
 class TrustTimer:
     """Measures how long every configuration has trusted the CAs in the Secret.
 
-    In memory only: a controller that restarts waits again, and no other machine's clock matters.
+    The time is held only in memory. So a controller that restarts waits again, and the clocks of other
+    machines do not matter.
     """
 
     def __init__(self) -> None:
@@ -108,7 +110,11 @@ class TrustTimer:
 
 
 class Passes:
-    """Does passes over one installation, and remembers what only this process can know."""
+    """Runs passes over one installation.
+
+    Between passes it keeps state that is not in the cluster, such as whether the webhook was armed and which
+    CA bundles the configurations had.
+    """
 
     def __init__(
         self,
@@ -129,7 +135,11 @@ class Passes:
         """The CA bundles of the configurations when they were last seen."""
 
     async def run(self, desired_state: DesiredState, now: datetime) -> Report:
-        """Do one pass. Raises the client's errors; the rest of the pass is then skipped."""
+        """Run one pass.
+
+        Raises the client's errors, and ``LookupError`` if the owner is deleted during the pass. An error ends
+        the pass.
+        """
         live = await self.configurations.read()
         namespace, removed = await self._removal()
         if removed or namespace is None:
@@ -183,17 +193,17 @@ class Passes:
         self._was_armed, self._bundles = False, ()
 
     async def shut_down(self) -> bool:
-        """Remove the configurations if the installation is being removed; return whether that is so."""
+        """Remove the configurations if the installation is being removed; return whether it is."""
         _, removed = await self._removal()
         if removed:
             await self.configurations.remove()
         return bool(removed)
 
     async def _removal(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the Namespace, and which part of the installation is missing or being deleted.
+        """Return the Namespace, and why the installation counts as being removed; empty if it does not.
 
-        Only the Namespace and the owning ClusterRole count: without its Service or Deployment the cluster
-        stays closed.
+        Only the Namespace and the owning ClusterRole are checked. If the Service or the Deployment is
+        missing, the webhook stays armed, so that nothing unapproved is admitted.
         """
         namespace = await self._api.get(self._installation.namespace_path)
         owner = await self._api.get(self._installation.owner_path)
@@ -270,7 +280,7 @@ class Passes:
     async def _write_secret(self, live: dict[str, Any] | None, store: CertificateStore) -> None:
         path = self._installation.secret_path
         if live is not None:
-            # Without a key pair to serve, keep what is there: the Secret's type may require the keys.
+            # Without a key pair to serve, keep tls.crt and tls.key: the Secret's type may require both.
             ours = certificates.KEYS if store.current is not None else certificates.KEYS[2:]
             kept = {key: value for key, value in (live.get("data") or {}).items() if key not in ours}
             await self._api.replace(path, {**live, "data": {**kept, **store.data()}})
@@ -283,8 +293,8 @@ class Passes:
                 "namespace": self._installation.namespace,
                 "labels": {PART_OF_LABEL: PART_OF},
             },
-            # Not kubernetes.io/tls, which requires tls.crt even before one may be served. Until it exists,
-            # the kubelet keeps what running replicas have mounted, and new replicas wait.
+            # Not kubernetes.io/tls, because this type requires tls.crt even before a leaf may be served.
+            # While tls.crt is missing, running replicas keep the mounted files, and new replicas wait.
             "type": "Opaque",
             "data": store.data(),
         }
@@ -308,11 +318,11 @@ def _parse(secret: dict[str, Any] | None) -> CertificateStore | None:
     try:
         return certificates.parse_secret(secret.get("data") or {})
     except InvalidSecret:
-        return None  # the step that is due replaces it, and is logged
+        return None  # the next certificate step replaces the Secret, and the step is logged
 
 
 def _may_arm(probed: Probed) -> bool:
-    """Whether some replica answers reviews, and none serves a leaf that API servers would refuse."""
+    """Return whether some replica answers reviews, and none serves a leaf that API servers refuse."""
     staying = [result for address, result in probed if not address.leaving]
     return any(result.answered for result in staying) and not any(result.untrusted for result in staying)
 
@@ -327,7 +337,7 @@ def _why_not_armed(probed: Probed) -> str:
 
 
 def _seconds_until(pause: Pause, now: datetime) -> float:
-    """Return when the next pass is due: at the end of a pause, else after a minute at most."""
+    """Return the seconds until the pause ends, but at most a minute; a minute if there is no pause."""
     if pause.until is None:
         return STEADY_SECONDS
     return min(max((pause.until - now).total_seconds(), 0.0), STEADY_SECONDS)

@@ -1,8 +1,8 @@
-"""The end of an installation: remove its webhook configurations, and wait until they stay away.
+"""Remove the webhook configurations of an installation, and wait until they stay removed.
 
-This comes before the other objects are deleted, for instance by ``helm uninstall``. Afterwards API
-servers call no webhook, so deleting the Service or a server refuses no Pod. It works with and without a
-running controller.
+Do this before the other objects are deleted, for instance by ``helm uninstall``. API servers then call no
+webhook any more, so they refuse no Pod when the Service or a server is deleted. The removal works with and
+without a running controller.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ REMOVAL_SECONDS: Final = 120.0
 """How long the removal may take."""
 
 GONE_SECONDS: Final = 2.0
-"""How long the configurations must be gone: a controller that was about to write one has done so by then, and
-API servers have noticed that they are gone."""
+"""How long the configurations must be gone before the removal is complete. Within this time, a controller
+finishes a write that it had begun, and API servers notice that the configurations are gone."""
 
 POLL_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = 2.0
@@ -28,7 +28,7 @@ RETRY_SECONDS: Final = 2.0
 class KubernetesApi(Protocol):
     """The requests that a removal needs; both raise the client's own errors.
 
-    ``get`` returns ``None`` for an object that does not exist, and ``delete`` ignores one.
+    If the object does not exist, ``get`` returns ``None`` and ``delete`` does nothing.
     """
 
     async def get(self, path: str) -> dict[str, Any] | None: ...
@@ -37,7 +37,10 @@ class KubernetesApi(Protocol):
 
 
 class Removal:
-    """Removes the owner of the configurations first, because a controller without the owner creates none."""
+    """Removes the webhook configurations and their owner.
+
+    It deletes the owner first, because a controller does not create configurations without their owner.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Removal:
         self._monotonic = monotonic
 
     async def run(self) -> bool:
-        """Remove everything; return whether it is gone. Requests that fail are repeated."""
+        """Remove the owner and the configurations; return whether all are gone. Retries failed requests."""
         end = self._monotonic() + REMOVAL_SECONDS
         gone_since: float | None = None
         while self._monotonic() < end:
@@ -83,7 +86,7 @@ class Removal:
         return False
 
     async def _delete_present(self) -> list[str]:
-        """Delete what exists, the owner first; return the paths of what existed."""
+        """Delete the objects that exist, the owner first; return their paths."""
         present = []
         for path in (self._owner, *self._configurations):
             if await self._api.get(path) is not None:

@@ -47,9 +47,11 @@ class ReplicaAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """The result of a probe: the served leaf if its CA is trusted, and whether the replica answered.
+    """The result of a probe.
 
-    ``untrusted``: it served a leaf that no API server would accept.
+    ``fingerprint`` is that of the served leaf (SHA-256, hexadecimal); ``None`` if the probe did not get a
+    leaf that the CA bundle trusts. ``answered`` is whether the replica answered the review. ``untrusted`` is
+    whether the replica served a leaf that no API server would accept.
     """
 
     fingerprint: str | None = None
@@ -76,7 +78,7 @@ async def probe(host: str, port: int, *, server_name: str, bundle: bytes) -> Pro
     leaves: list[bytes | None] = []
 
     class LeafRecorder(ssl.SSLObject):
-        """Records the leaf, because a response that was read to its end has lost its connection."""
+        """Records the leaf in the handshake: aiohttp drops a response's connection once the body is read."""
 
         def do_handshake(self) -> None:
             super().do_handshake()
