@@ -18,8 +18,8 @@ from gatekeeper_py.core.images.reference import escape
 OBJECT_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, connect=10.0, sock_connect=10.0, sock_read=20.0)
 
 LIST_TIMEOUT: Final = aiohttp.ClientTimeout(total=120.0, connect=10.0, sock_connect=10.0, sock_read=70.0)
-"""For pages of large lists. A page of 500 Pods has some MiB, so 120 s are for slow links. Under
-priority and fairness a request may wait for up to a minute before its first byte arrives."""
+"""Time limits for pages of large lists. A page of 500 Pods has some MiB; the total of 120 s allows for slow
+links. With API Priority and Fairness, up to a minute may pass before the first byte arrives."""
 
 WATCH_SECONDS: Final = 300
 SILENCE_SECONDS: Final = 70.0
@@ -97,7 +97,7 @@ class ApiClient:
             raise
 
     async def text(self, path: str) -> str:
-        """Return what is at a path as text, for instance from a Pod through ``pods/proxy``."""
+        """Return the response body as text, for instance from a Pod through ``pods/proxy``."""
         response = await self._send("GET", path, {}, None, "application/json", self._timeout)
         try:
             return (await response.read()).decode(errors="replace")
@@ -107,10 +107,11 @@ class ApiClient:
             response.release()
 
     async def create(self, path: str, document: dict[str, Any]) -> None:
-        """Create an object; a conflict when somebody else created a different one meanwhile.
+        """Create an object. Raises a conflict (409) if somebody else created a different one meanwhile.
 
-        Sends a server-side apply, because RBAC can bind its permission to a name. It does not force, and
-        each process is a field manager of its own, so it never takes over another writer's field.
+        The request is a server-side apply, because RBAC can limit the permission for it to one name. It is
+        not forced, and each process has its own field manager. So it never takes over a field of another
+        writer.
         """
         query = {"fieldManager": self._creator, "force": "false"}
         await self._json("PATCH", path, query, document, content_type="application/apply-patch+yaml")
@@ -120,7 +121,7 @@ class ApiClient:
         await self._json("POST", path, {"fieldManager": self._field_manager}, document)
 
     async def replace(self, path: str, document: dict[str, Any]) -> None:
-        """Replace the whole object; a conflict when its resource version is not the live one."""
+        """Replace the whole object. Raises a conflict (409) if the resource version is not current."""
         await self._json("PUT", path, {"fieldManager": self._field_manager}, document)
 
     async def delete(self, path: str) -> None:
@@ -134,8 +135,8 @@ class ApiClient:
     async def changes(self, path: str, name: str) -> AsyncGenerator[None, None]:
         """Yield whenever an object of a collection changes, until the watch ends.
 
-        ``name`` limits the watch to one object; empty, it covers the collection. Yields no content: the
-        caller reads the objects it needs.
+        ``name`` limits the watch to one object; an empty name covers the collection. The content is not
+        returned: the caller reads the objects that it needs.
         """
         query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
         if name:
@@ -223,7 +224,7 @@ class ApiClient:
 
 
 def _pause(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds until the request may be sent again, as client-go decides; ``None`` for never."""
+    """Return the seconds to wait before a retry, by client-go's rules; ``None`` for no retry."""
     status = response.status
     if status != HTTPStatus.TOO_MANY_REQUESTS and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return None
@@ -234,7 +235,7 @@ def _pause(response: aiohttp.ClientResponse) -> float | None:
 
 
 async def _refusal(method: str, path: str, response: aiohttp.ClientResponse) -> ApiError:
-    """Read the Status object that the API server sends with an error."""
+    """Return the error that the Status object in a response describes."""
     try:
         document = orjson.loads(await response.read())
     except (*_BROKEN, orjson.JSONDecodeError):

@@ -1,4 +1,4 @@
-"""Find the cluster's configuration, as kubernetes-asyncio reads it, and make sessions from it."""
+"""Find the cluster's configuration, read it with kubernetes-asyncio, and make sessions from it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from kubernetes_asyncio.client.configuration import Configuration
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where the kubelet mounts a Pod's identity."""
+"""Directory in which the kubelet mounts the token and the CA certificate of a Pod's service account."""
 
 LOAD_SECONDS: Final = 30.0
-"""A kubeconfig may name a program that fetches a token; if that hangs, loading fails after this long."""
+"""Time limit for loading a configuration. A kubeconfig may name a program that fetches a token, and this
+program may hang."""
 
 
 class ClusterConfiguration:
-    """Where a cluster's configuration is, found as docs/interface.md says.
+    """The location of a cluster's configuration. Source: docs/interface.md.
 
-    With ``kubeconfig`` or ``context``: that kubeconfig, else ``$KUBECONFIG``, else ``~/.kube/config``.
-    With neither: the service account of a Pod first. Raises ``SettingsError`` when there is none.
+    If ``kubeconfig`` is given, it is used. Otherwise the service account of a Pod is used, unless ``context``
+    is given or the process does not run in a Pod. The last choice is ``$KUBECONFIG`` or, if that is not set,
+    ``~/.kube/config``. Raises ``SettingsError`` when there is no such file.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class ClusterConfiguration:
         except (SettingsError, library.config_exception, aiohttp.ClientError, OSError) as problem:
             raise SettingsError(f"{self}: {_reason(problem)}") from None
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as problem:
-            # What the library raises for a document that is not shaped like a kubeconfig.
+            # The library raises these for a document that is not a kubeconfig.
             raise SettingsError(
                 f"{self}: not a usable kubeconfig; it needs clusters, users, contexts and a current-context"
             ) from problem
 
     def _in_cluster(self) -> bool:
-        # The same test as client-go's rest.InClusterConfig, and the files must exist.
+        # The variables are those of client-go's rest.InClusterConfig. In addition, the files must exist.
         variables = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
         return all(self._environ.get(name) for name in variables) and all(
             (self._service_account / name).is_file() for name in ("token", "ca.crt")
@@ -92,7 +94,8 @@ class ClusterConfiguration:
 
     async def _load(self, library: Library, configuration: Configuration) -> None:
         if self._paths:
-            # In a Pod, where memory counts, no kubeconfig is read, and so no YAML.
+            # Imported only here, because it imports the YAML library. A Pod does not need it to connect, and
+            # memory counts there.
             from gatekeeper_py.cluster.kubeconfig import load  # noqa: PLC0415
 
             await load(library, self._paths, self._context, configuration)

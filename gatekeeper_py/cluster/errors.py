@@ -1,4 +1,4 @@
-"""What can go wrong with a request to the API server, in words for people."""
+"""Errors of requests to the API server, and their explanations for users."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class ApiError(Exception):
 class Failure:
     """Why a request got no usable answer.
 
-    ``reconnect`` asks for a new session with a configuration that is read again. ``unexpected`` marks a
-    bug of ours. ``text`` never quotes a response body or a URL.
+    ``reconnect`` means that the caller should read the configuration again and make a new session.
+    ``unexpected`` marks a bug of ours. ``text`` never quotes a response body or a URL.
     """
 
     text: str
@@ -87,5 +87,8 @@ def failure_of(problem: Exception) -> Failure:
 
 
 def _is_tls(problem: BaseException) -> bool:
-    """Whether TLS failed; under TLS 1.3 a refused client certificate shows only after the handshake."""
+    """Return whether TLS failed.
+
+    With TLS 1.3, the error for a refused client certificate arrives only after the handshake.
+    """
     return any(isinstance(each, ssl.SSLError) for each in (problem, problem.__cause__, problem.__context__))

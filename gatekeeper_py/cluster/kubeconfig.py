@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 async def load(
     library: Library, paths: tuple[Path, ...], context: str | None, configuration: Configuration
 ) -> None:
-    """Load kubeconfigs into ``configuration``; without ``context``, the current one.
+    """Load kubeconfigs into ``configuration``, with ``context`` or else the current context.
 
-    Raises ``SettingsError``, and what the library raises for a document of another shape.
+    Raises ``SettingsError``, and the library's own errors for a document that is not a kubeconfig.
     """
     try:
         if context is not None and not _has_context(paths, context):
@@ -35,12 +35,16 @@ async def load(
         where = "" if mark is None else f" at line {mark.line + 1}"
         raise SettingsError(f"not YAML{where}") from None
     except yaml.YAMLError as problem:
-        # Without its text, which may hold a part of the file.
+        # Do not use the error's text, which may quote the file.
         raise SettingsError(type(problem).__name__) from None
 
 
 def _current_context(paths: tuple[Path, ...]) -> str | None:
-    """Return the first file's current context, as kubectl does; the library would take the last one's."""
+    """Return the current context of the first file that has one, as kubectl does.
+
+    The library would use that of the last file. Return ``None`` for a single file, to leave the choice to
+    the library.
+    """
     if len(paths) == 1:
         return None
     for path in paths:

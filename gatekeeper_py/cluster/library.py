@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 NAME: Final = "kubernetes_asyncio"
 
 UNUSED_IN_A_POD: Final = ("urllib3",)
-"""The configuration uses it only to encode a user name and a password, which a service account does not
-have. It takes 2 MiB."""
+"""Packages that are not imported for a service account. The library uses urllib3 only to encode a user name
+and a password, and a service account has neither. urllib3 takes 2 MiB of memory."""
 
 
 class Library(NamedTuple):
@@ -35,14 +35,14 @@ class Library(NamedTuple):
 
 @cache
 def kubernetes_library(*, kubeconfig: bool) -> Library:
-    """Import the library once: what reads kubeconfigs, or what reads a Pod's service account."""
+    """Import the library once, with its loader for kubeconfigs or with that for a Pod's service account."""
     if NAME in sys.modules:
         return _imported(kubeconfig=kubeconfig)
     try:
         with _without_models(() if kubeconfig else UNUSED_IN_A_POD):
             return _imported(kubeconfig=kubeconfig)
     except ImportError:
-        # Another version with another layout: import all of it, which costs more and works as well.
+        # This version of the library has another layout. Importing all of it costs more, but also works.
         return _imported(kubeconfig=kubeconfig)
 
 
@@ -59,9 +59,9 @@ def _imported(*, kubeconfig: bool) -> Library:
 def _without_models(unused: tuple[str, ...]) -> Iterator[None]:
     """Allow importing modules of the library without its packages' ``__init__``, and without ``unused``.
 
-    Those import some 800 models and API classes that we do not use: 64 MiB in each replica and more than
-    a second of each start, compared with 1.5 MiB and 0.05 s for the parts we use. Afterwards
-    ``sys.modules`` is as before, so a later import of the library gets all of it.
+    The ``__init__`` modules import some 800 models and API classes that we do not use. They would take 64 MiB
+    in each replica and more than a second at each start; the parts that we use take 1.5 MiB and 0.05 s.
+    Afterwards ``sys.modules`` is as before, so a later import of the library gets all of it.
     """
     spec = importlib.util.find_spec(NAME)
     if spec is None or not spec.submodule_search_locations:

@@ -1,6 +1,6 @@
 """Choose the proxy for a request, by the rules of Go's ``httpproxy``.
 
-Not by Python's rules: they ignore ``NO_PROXY=10.0.0.0/8``, so requests to the API server's Service
+Python's own rules are not used. They ignore ``NO_PROXY=10.0.0.0/8``, so requests to the API server's Service
 address would go through the company's proxy.
 """
 

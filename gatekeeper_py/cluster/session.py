@@ -1,7 +1,7 @@
 """A session with one API server: TLS, credentials, and requests with time limits.
 
-Not kubernetes-asyncio's: it follows redirects, reads ``~/.netrc``, has no timeout unless each request
-sets one, and chooses a proxy by Python's rules (see ``proxy.py``).
+kubernetes-asyncio's own client is not used. It follows redirects, reads ``~/.netrc``, has no timeout unless
+each request sets one, and chooses a proxy by Python's rules (see ``proxy.py``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Session:
     """Requests to one API server with one set of credentials, until closed.
 
-    ``config_exception`` is what kubernetes-asyncio raises for a token that it cannot read. Raises
-    ``SettingsError`` for a configuration without a usable server or proxy.
+    ``config_exception`` is the exception that kubernetes-asyncio raises for a token that it cannot read.
+    Raises ``SettingsError`` for a configuration without a usable server, or with an unusable proxy.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Session:
 
 def _tls_context(configuration: Configuration) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-    # Python 3.13 requires extensions of a CA that Go does not, and that the CAs of many clusters lack.
+    # Python 3.13 requires extensions that the CAs of many clusters lack. Go does not require them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)
