@@ -32,7 +32,7 @@ class SessionFactory(Protocol):
 
 
 class ApiServers:
-    """The API servers of a cluster, and probe Pods for them in one namespace."""
+    """Finds the API servers of a cluster, and sends them probe Pods for one namespace."""
 
     def __init__(
         self, cluster: SessionFactory, get: Get, namespace: str, *, errors: tuple[type[Exception], ...]

@@ -15,7 +15,8 @@ from gatekeeper_py.control.webhooks.templates import POD_VALIDATION
 from gatekeeper_py.core.policy.policy import Policy
 
 Outcome = Literal["enforced", "not_enforced", "unreachable"]
-"""The result for one API server. ``not_enforced`` includes every other answer that arrived."""
+"""The result for one API server. ``not_enforced`` is any answer that does not prove enforcement;
+``unreachable`` means that no answer arrived."""
 
 HOST: Final = "gatekeeper-py-probe.invalid"
 """No registry can have this name: the domain ``invalid`` is reserved (RFC 2606)."""
@@ -31,7 +32,7 @@ MAX_PROBLEM: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The result for one API server; ``problem`` is why it proves nothing."""
+    """The result for one API server; ``problem`` is why enforcement is not proven."""
 
     outcome: Outcome
     problem: str = ""
@@ -40,8 +41,9 @@ class Proof:
 def probe_image(token: str, *, valid: bool) -> str:
     """Return an image with a random ``token`` of lower-case letters and digits.
 
-    A policy rejects a valid one unless it approves this registry, for example with ``*.invalid``. Every
-    policy rejects one that is not valid.
+    With ``valid``, the image is a valid reference, and a policy rejects it unless the policy approves this
+    registry, for example with ``*.invalid``. Without ``valid``, the image is an invalid reference, which
+    every policy rejects.
     """
     return f"{HOST}/{token}:1" if valid else f"{HOST}/NOT-VALID-{token}:1"
 
@@ -56,8 +58,8 @@ def rejects_valid_probes(policy: Policy, namespace: str, now: datetime) -> bool:
 def read_answer(answer: Answer, token: str) -> Proof:
     """Return the result that an answer proves.
 
-    It proves enforcement only if our webhook denied the Pod, or warned about its image (mode ``warn``). The
-    refusal of another webhook, of a quota or of RBAC proves nothing.
+    An answer proves enforcement only if our webhook denied the Pod, or warned about its image (mode
+    ``warn``). A refusal by another webhook, by a quota or by RBAC proves nothing.
     """
     if answer.problem:
         return Proof(outcome="unreachable", problem=answer.problem[:MAX_PROBLEM])

@@ -15,7 +15,8 @@ PERIOD_SECONDS: Final = 60.0
 """Interval between rounds while the policy is enforced."""
 
 RETRY_SECONDS: Final = 10.0
-"""Interval between rounds while it is not. New webhook configurations reach API servers within a second."""
+"""Interval between rounds while the policy is not enforced. New webhook configurations reach API servers
+within a second."""
 
 WAITING_SECONDS: Final = 2.0
 """Interval between checks whether the webhook is armed."""
@@ -39,8 +40,8 @@ class Prover:
     An API server that does not answer proves nothing either way. It is counted as ``unreachable``, and an
     alert fires when that lasts.
 
-    ``servers`` returns their addresses, as far as they are known. ``armed`` returns whether the webhook
-    should be called at all. ``rejects_valid_images`` returns whether the policy rejects valid probe images.
+    ``servers`` returns the known addresses of API servers. ``armed`` returns whether the webhook should be
+    called at all. ``rejects_valid_images`` returns whether the policy rejects valid probe images.
     """
 
     def __init__(

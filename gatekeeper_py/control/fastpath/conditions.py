@@ -32,9 +32,10 @@ class NotStored(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveConditions:
-    """The configurations as read, ``None`` for one that should exist and does not.
+    """The configurations as they were read.
 
-    ``skipped`` holds the images that API servers skip because of them; ``None`` when that is not known.
+    ``live`` holds ``None`` for a configuration that should exist and does not. ``skipped`` holds the images
+    for which API servers skip the webhook because of the conditions; ``None`` if these images are not known.
     ``problems`` holds an error for each configuration that could not be read.
     """
 
@@ -44,11 +45,11 @@ class LiveConditions:
 
     @property
     def foreign(self) -> bool:
-        """Whether all were read, and one carries a condition that this process did not write."""
+        """Whether all configurations were read, and one has a condition that this process did not write."""
         return self.skipped is None and not self.problems
 
     def carry(self, conditions: Conditions) -> bool:
-        """Whether all configurations exist and carry exactly these conditions."""
+        """Return whether all configurations exist and carry exactly these conditions."""
         return not self.problems and all(
             live is not None and carries(live, desired.names, conditions) for desired, live in self.live
         )
@@ -57,7 +58,7 @@ class LiveConditions:
 class ConditionStore:
     """Reads and writes the conditions of the fast path.
 
-    ``expected`` tells whether a configuration should exist at that moment. ``errors`` are the exceptions
+    ``expected`` returns whether a configuration should exist at that moment. ``errors`` are the exceptions
     that the client raises. ``on_written`` is called after each write.
     """
 
@@ -71,15 +72,15 @@ class ConditionStore:
         on_written: Callable[[], None],
     ) -> None:
         self._api = api
-        # The validating configuration first, because it is the one that keeps images out.
+        # The validating configuration first, because it is the one that refuses images.
         self._desired = sorted(desired, key=lambda each: each.kind, reverse=True)
         self.errors: tuple[type[Exception], ...] = (*errors, NotStored)
         """The exceptions that ``write`` raises."""
         self._on_written = on_written
         self._expected = expected
         self._carried: dict[str, PolicyView] = {}
-        """The view whose conditions each configuration last carried, by path. So expressions need no
-        parser."""
+        """The view whose conditions each configuration last carried, by path. The view holds the images that
+        the expression skips, so the expression need not be parsed."""
 
     async def read(self) -> LiveConditions:
         """Read all configurations; never raises the client's errors."""
@@ -98,8 +99,8 @@ class ConditionStore:
     async def write(self, found: LiveConditions, desired_view: PolicyView) -> bool:
         """Write the conditions that differ, and read them back. Return whether all configurations exist.
 
-        Each write is based on the resource version that was read, so it conflicts when another writer was
-        faster. Tries every configuration, then raises the first error.
+        Each write carries the resource version that was read, so it conflicts if another writer was faster.
+        An error does not prevent the writes to other configurations; the first error is raised at the end.
         """
         complete, problems = True, list(found.problems)
         for desired, live in found.live:

@@ -15,7 +15,7 @@ from gatekeeper_py.core.compile.fastpath import Endpoint
 MUTATING: Final = (" was rewritten", " is left as written")
 """Each warning of the mutating webhook about an image contains one of these, and no other warning does.
 
-The second one matters where a mirror looks up its images, because no registry has the probe's image.
+The second text appears if a mirror looks up its images, because no registry has the probe's image.
 """
 
 _MAX_PROBLEM: Final = 300
@@ -40,7 +40,11 @@ async def create(
 
 
 def read_answer(endpoint: Endpoint, status: int, body: bytes, warnings: list[str], webhook: str) -> DryRun:
-    """Return whether the webhook was called: it refused, warned, rewrote or was unreachable."""
+    """Return whether the API server called the webhook.
+
+    It did if the answer names the webhook, which refused the Pod or was unreachable, or if the answer has a
+    warning of this endpoint about the image.
+    """
     message = probe_pod.message_of(body)
     ours = [warning for warning in warnings if f"{IMAGE_PATH}: " in warning]
     from_endpoint = [

@@ -1,7 +1,7 @@
 """The controller's view of the policy, and the match conditions that follow from it.
 
-In doubt there is no condition. Without a condition the API server calls the webhook for every Pod, which is
-always correct. So a policy that is not known for certain has no conditions.
+A policy that is not known for certain has no conditions. Without a condition the API server calls the webhook
+for every Pod, which is always correct.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ WEBHOOKS: Final = MappingProxyType(
 """The webhook that takes each endpoint's expression. Every other webhook is always called."""
 
 EXPIRY_MARGIN: Final = timedelta(minutes=5)
-"""An allow rule leaves the fast path this long before it expires: a match condition has no clock, and it
-takes a moment until every API server uses a new one. Clocks may differ, too."""
+"""How long before its expiry an allow rule leaves the fast path. A match condition cannot check the time, API
+servers need a moment to use a new condition, and clocks may differ."""
 
 NOTHING_SKIPPED: Final = FastPath(
     rules=(),
@@ -45,9 +45,10 @@ NOTHING_SKIPPED: Final = FastPath(
 class PolicyView:
     """A policy and the conditions compiled from it.
 
-    Without a ``policy`` nothing is skipped, and ``problem`` gives the reason. ``text`` and ``mode`` are what
-    the ConfigMap held. ``rules`` counts the allow rules that are handled without calling the webhook. At
-    ``compile_again`` a rule expires or is about to, ``None`` if none ever does.
+    Without a ``policy`` no call is skipped, and ``problem`` gives the reason. ``text`` and ``mode`` are the
+    content of the ConfigMap. ``rules`` counts the allow rules that are handled without calling the webhook.
+    ``compile_again`` is the instant at which the expiry of a rule requires another compilation; ``None`` if
+    no rule expires.
     """
 
     fast_path: FastPath
@@ -66,25 +67,25 @@ def unknown(problem: str) -> PolicyView:
 
 
 def refused(problem: PolicyError) -> PolicyView:
-    """Return the view of a document that is refused, which counts as not known."""
+    """Return the view of a refused document; its policy counts as not known for certain."""
     return unknown(f"the document is refused: {problem.findings[0]}")
 
 
 def renewed(old: PolicyView, now: datetime) -> PolicyView:
-    """Compile the same document at a later instant."""
+    """Compile the policy of a view again, as of a later instant."""
     return old if old.policy is None else view(old.policy, old.text, old.mode, now)
 
 
 def view(policy: Policy, text: str | None, mode: str | None, now: datetime) -> PolicyView:
-    """Compile the policy that a ConfigMap held as ``text`` and ``mode``, as of an instant."""
+    """Compile a policy as of an instant. ``text`` and ``mode`` are the content of its ConfigMap."""
     fast_path = compile_fastpath(policy, now, lasting=EXPIRY_MARGIN)
     expressions = {
         WEBHOOKS[endpoint]: expression
         for endpoint in ENDPOINTS
         if (expression := fast_path.expression(endpoint)) is not None
     }
-    # The revision under the document's own mode: the fast path is the same in every mode, so toggling the
-    # mode through the ConfigMap's key must not change the webhook configurations.
+    # Use the revision under the document's own mode. The fast path is the same in every mode, so toggling
+    # the mode through the ConfigMap's key must not change the webhook configurations.
     revision = replace(policy, mode=policy.document.mode).revision
     conditions = Conditions(expressions=expressions, revision=revision) if expressions else NO_CONDITIONS
     return PolicyView(
@@ -102,7 +103,10 @@ def view(policy: Policy, text: str | None, mode: str | None, now: datetime) -> P
 
 
 def _compile_again(fast_path: FastPath, policy: Policy, now: datetime) -> datetime | None:
-    """Return when the result will be another one: before an allow rule expires, after a deny rule did."""
+    """Return when the policy must be compiled again; ``None`` if never.
+
+    That is ``EXPIRY_MARGIN`` before an allow rule expires, or when a deny rule expires.
+    """
     ends = [rule.until for rule in policy.deny if rule.until is not None and rule.until > now]
     if fast_path.valid_until is not None:
         ends.append(fast_path.valid_until - EXPIRY_MARGIN)

@@ -18,7 +18,7 @@ from gatekeeper_py.runtime.logs import Log
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 5.0
-"""Pause between two attempts. An API server usually uses the new expression at the first one."""
+"""Pause between two attempts. An API server usually uses the new expression at the first attempt."""
 
 SUSPICIOUS_SECONDS: Final = 5.0
 """An API server that does not use the new expression after this long is logged as an error."""
@@ -27,7 +27,7 @@ SUSPICIOUS_SECONDS: Final = 5.0
 class RemovalProbe:
     """Verifies a removal: call ``begin`` after a write, then ``attempt`` until it returns ``None``.
 
-    ``run`` makes one dry run in ``namespace``; without it there is never anything to verify.
+    ``run`` makes one dry run in ``namespace``. If it is ``None``, nothing is verified.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RemovalProbe:
         self._since = 0.0
 
     async def begin(self, previous: FastPath, view: PolicyView) -> None:
-        """Choose images that are not skipped any more; keep pending ones that are still useful."""
+        """Choose images that are not skipped any more, and keep the pending images that are still useful."""
         kept, self._waiting, self.verified = self._waiting, (), ()
         self._view, self._attempts, self._since = view, 0, self._monotonic()
         if self._run is None or view.policy is None:

@@ -1,8 +1,8 @@
 """Choose an image that shows whether an API server uses the new expression or still the old one.
 
-The old expression skips the webhook for such an image, the new one calls it, and the answer shows that it
-was called: the validating webhook refuses the image, or the mutating webhook warns that it rewrote the image
-or left it as written.
+With the old expression the API server skips the webhook for such an image; with the new one it calls the
+webhook. The answer shows the call: the validating webhook refuses the image, or the mutating webhook warns
+that it rewrote the image or left it as written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gatekeeper_py.core.policy.policy import Policy
 
 MAX_ENTRIES: Final = 100
 MAX_MIRRORS: Final = 100
-"""At most this many of each are tried, because a policy can have a hundred thousand."""
+"""Maximum number of entries, of deny rules and of mirrors that are tried. A policy can have 200,000 rules."""
 
 REPOSITORY: Final = "gatekeeper-py-probe"
 DIGEST: Final = f"sha256:{'0' * 64}"
@@ -43,8 +43,8 @@ def choose(
 ) -> tuple[ProbeImage, ...]:
     """Return at most one image for each endpoint, for Pods in ``namespace``.
 
-    There is none when the change cannot be observed: when other rules still approve every removed image,
-    or when nothing is rewritten in this mode.
+    An endpoint has no image if the change cannot be observed there: other rules still approve every removed
+    image, or the policy rewrites nothing in this mode.
     """
     shows = _shows_call(current, policy, namespace, now)
     found = (
@@ -64,7 +64,7 @@ def choose(
 def still_useful(
     probes: Iterable[ProbeImage], current: FastPath, policy: Policy, namespace: str, now: datetime
 ) -> tuple[ProbeImage, ...]:
-    """Return those of the probes that still show a call under this policy."""
+    """Return the probes whose answers still show, under this policy, whether the webhook was called."""
     return tuple(filter(_shows_call(current, policy, namespace, now), probes))
 
 
@@ -77,7 +77,7 @@ def _shows_call(
     def warns(plan: Rewrite) -> bool:
         if not plan.mirror.verify:
             return plan.image is not None
-        # No registry has the image, but the warning says so. Without an approved candidate there is none.
+        # No registry has the image, and the webhook warns about that, but only if a candidate is approved.
         return any(compiled.decide(namespace, each).approved for each in plan.candidates)
 
     def shows(probe: ProbeImage) -> bool:
@@ -95,7 +95,8 @@ def _shows_call(
 def _refused(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[ProbeImage]:
     for image in _removed(previous, current, "validating"):
         yield ProbeImage("validating", image)
-    # A rule that is wholly refused now has left the entries, and nothing is excluded from it.
+    # If a deny rule covers an allow rule completely, the entry is gone, and no exclusion shows the overlap.
+    # So combine the deny rules with the old entries.
     included = previous.approved["validating"].included[:MAX_ENTRIES]
     for rule in islice(policy.deny, MAX_ENTRIES):
         for entry in included:
@@ -111,7 +112,7 @@ def _rewritten(previous: FastPath, current: FastPath, policy: Policy) -> Iterato
 
 
 def _removed(previous: FastPath, current: FastPath, endpoint: Endpoint) -> Iterator[str]:
-    """Yield images of the entries that are gone, and of those from which more is excluded now."""
+    """Yield images of the entries that were removed, and of the exclusions that were added."""
     old, new = previous.approved[endpoint], current.approved[endpoint]
     for entry in _first(set(old.included) - set(new.included)):
         yield entry.images.example(REPOSITORY)
@@ -125,7 +126,7 @@ def _first(entries: set[Entry]) -> list[Entry]:
 
 
 def _in_both(excluded: ImageSet, included: ImageSet) -> str:
-    """Return an image that is in both sets, if that is easily found."""
+    """Return an image that is in both sets, if one is easy to find; the caller must check it."""
     narrower = included if is_glob(excluded.host) else excluded
     digests = (excluded.digest, included.digest)
     digest = next((each for each in digests if each not in {None, ANY}), ANY if ANY in digests else None)

@@ -1,11 +1,18 @@
 """Keep the webhooks' match conditions in step with the watched policy.
 
-The configurations carry no condition while the policy is not known for certain: before it is read, while the
-ConfigMap holds no usable one (replicas may serve an older or a newer policy than was seen here), when the
-watch was silent for long, when the API server refuses the expression, and after an orderly shutdown.
+The configurations carry no condition in these cases:
 
-A policy that removes images from the fast path is written at once, and then verified with a probe Pod. Any
-other change waits until the policy has not changed for a moment, and is written only every few seconds.
+- the policy was not read yet;
+- the ConfigMap holds no usable policy, so replicas may serve an older or a newer one than the controller saw;
+- the ConfigMap does not hold the policy that the watch delivered;
+- the watch has been silent for too long;
+- the API server refuses the expression, or the expression cannot be written;
+- another controller writes other conditions;
+- the controller was shut down in an orderly way.
+
+If a policy removes images from the fast path, the controller writes its conditions at once, and then verifies
+them with a probe Pod. Any other change is written once the policy has not changed for a moment, and only
+every few seconds.
 """
 
 from __future__ import annotations
@@ -39,7 +46,8 @@ WRITE_INTERVAL_SECONDS: Final = 5.0
 server compiles each write again."""
 
 UNSEEN_SECONDS: Final = 90.0
-"""The API server sends a bookmark each minute, and the watch is restarted after 70 s of silence."""
+"""How long the policy counts as known after the watch was last in step with the API server. The API server
+sends a bookmark each minute, and the watch is restarted after 70 s of silence."""
 
 CONFIGMAP_RETRY_SECONDS: Final = 1.0
 """Delay before the ConfigMap is compared again with the delivered policy."""
@@ -89,8 +97,8 @@ class FastPathController:
     """Follows the policy in one task, ``run``.
 
     ``policy_path`` is the ConfigMap's path. ``errors`` are the exceptions that the client raises; ``status``
-    returns the HTTP status of one, 0 when there was no answer. ``expected`` tells whether a configuration
-    should exist at that moment.
+    returns the HTTP status of such an exception, 0 when there was no answer. ``expected`` returns whether a
+    configuration should exist at that moment.
     """
 
     def __init__(
@@ -130,7 +138,7 @@ class FastPathController:
         self._done: PolicyView | None = None
         """The view whose conditions all configurations carry; ``None`` when that is not known."""
         self._carried = self._view
-        """The view whose conditions they carried when that was last certain."""
+        """The view whose conditions all configurations carried when this was last known for certain."""
         self._check_now = False
         self._writing: asyncio.Task[bool] | None = None
         self._on_hold: _OnHold | None = None
@@ -151,7 +159,7 @@ class FastPathController:
                 self.deliver(delivery)
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take a change of the policy; it replaces one that no step has taken up yet."""
+        """Take a delivery of the policy; it replaces an earlier one that no step has processed yet."""
         self._latest = delivery
         self._changed_at = self._monotonic()
         if self._out_of_step_since is None or self._view.policy is None:
@@ -181,7 +189,7 @@ class FastPathController:
             self._log.error("fastpath_cleanup_failed", problem=problem)
 
     async def step(self) -> float:
-        """Do what is due. Return the seconds until the next step, if nothing changes before."""
+        """Do the work that is due. Return the seconds until the next step, if nothing changes before."""
         await self._compile()
         desired_view = self._desired_view()
         if desired_view is self._done and self._next_check() <= 0 and not await self._unchanged(desired_view):
@@ -237,7 +245,7 @@ class FastPathController:
             elif on_hold is not None and on_hold.view is desired_view:
                 desired_view = unknown(on_hold.problem)
         done = self._done
-        # The conditions are removed already, for the same reason.
+        # If the conditions are already removed for the same reason, there is nothing to write.
         return (
             done
             if done is not None and desired_view.problem and done.problem == desired_view.problem
@@ -265,17 +273,21 @@ class FastPathController:
         return self._checked_at + CHECK_SECONDS - self._monotonic()
 
     async def _unchanged(self, desired_view: PolicyView) -> bool:
-        """Whether configurations and ConfigMap are unchanged; passes and watches may miss a change."""
+        """Return whether the configurations and the ConfigMap are unchanged.
+
+        This check finds changes that passes and watches missed.
+        """
         self._checked_at = self._monotonic()
         return (await self._store.read()).carry(desired_view.conditions) and await self._is_current(
             desired_view
         )
 
     async def _apply(self, desired_view: PolicyView) -> float:
-        """Write the desired conditions when that is due; return the seconds until the next step.
+        """Write the desired conditions if a write is due; return the seconds until the next step.
 
-        The configurations are read before the ConfigMap is compared, and written on the version that was
-        read. So a write conflicts with what another controller made of a newer policy, and never undoes it.
+        The configurations are read before the ConfigMap is compared, and written with the resource version
+        that was read. So if another controller writes the conditions of a newer policy meanwhile, this write
+        conflicts and does not undo them.
         """
         if self._out_of_step_since is None:
             self._out_of_step_since = self._monotonic()
@@ -302,7 +314,7 @@ class FastPathController:
         return await self._applied(desired_view)
 
     def _postponed(self, desired_view: PolicyView, found: LiveConditions) -> float | None:
-        """Return the seconds to wait when a write is not due yet; ``None`` when it is due."""
+        """Return the seconds until the next step if the write must wait; ``None`` if it is due now."""
         now = self._monotonic()
         interval = self._written_at + WRITE_INTERVAL_SECONDS - now
         early = max(self._changed_at + QUIET_SECONDS - now, interval)
@@ -318,7 +330,7 @@ class FastPathController:
         return self._hold(desired_view, CONFIGMAP_RETRY_SECONDS, problem)
 
     async def _applied(self, desired_view: PolicyView) -> float:
-        """Verify the images that the new conditions remove, now that all configurations carry them."""
+        """Note that all configurations carry the conditions, and verify the images that were removed."""
         previous, self._carried, self._done = self._carried.fast_path, desired_view, desired_view
         self._checked_at = self._monotonic()
         if desired_view.conditions.expressions:
@@ -330,9 +342,10 @@ class FastPathController:
         return await self._verify(desired_view)
 
     async def _is_current(self, desired_view: PolicyView) -> bool:
-        """Whether the ConfigMap holds the delivered policy; ``False`` when it cannot be read.
+        """Return whether the ConfigMap holds the delivered policy; ``False`` when it cannot be read.
 
-        A watch may lag, and another controller may be ahead. Without expressions it does not matter.
+        A watch may lag, and another controller may be ahead. Without expressions the ConfigMap is not read,
+        because having no condition is correct for every policy.
         """
         if not desired_view.conditions.expressions:
             return True
@@ -356,12 +369,15 @@ class FastPathController:
         return self._hold(desired_view, retry.seconds, retry.problem) if retry.problem else retry.seconds
 
     def _hold(self, held: PolicyView, seconds: float, problem: str) -> float:
-        """Do not write a policy's conditions for a while; meanwhile the webhook is called for everything."""
+        """Put a policy's conditions on hold for some seconds; return 0, so the next step follows at once.
+
+        The next step removes all conditions. Meanwhile API servers call the webhook for every Pod.
+        """
         self._on_hold = _OnHold(held, self._monotonic() + seconds, problem)
         return 0.0
 
     async def _verify(self, desired_view: PolicyView) -> float:
-        """Continue the probe, but stop when something arrives that must not wait for a slow answer."""
+        """Run the pending probes until new work arrives, which must not wait for a slow answer."""
         attempt = asyncio.create_task(self._probe.attempt())
         woken = asyncio.create_task(self._wake.wait())
         try:

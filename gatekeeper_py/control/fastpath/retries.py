@@ -14,7 +14,7 @@ LONGEST_PAUSE_SECONDS: Final = 5.0
 
 FIRST_UNWRITABLE_SECONDS: Final = 5.0
 LONGEST_UNWRITABLE_SECONDS: Final = 60.0
-"""Pause before an expression that could not be written is written again."""
+"""Pause before another attempt at an expression that could not be written."""
 
 FIRST_REFUSED_SECONDS: Final = 60.0
 LONGEST_REFUSED_SECONDS: Final = 3600.0
@@ -30,8 +30,8 @@ CLIENT_ERRORS: Final = range(400, 500)
 class Retry:
     """What to do after a failed write.
 
-    ``seconds`` is the pause. With a ``problem``, remove all conditions now and leave the policy unwritten for
-    that long; without one, repeat the same write after it.
+    ``seconds`` is the pause. If ``problem`` is empty, repeat the same write after the pause. Otherwise remove
+    all conditions now, and do not write those of the policy before the pause ends.
     """
 
     result: Literal["failed", "refused"]
@@ -40,7 +40,7 @@ class Retry:
 
 
 class WriteRetries:
-    """Counts failures in a row."""
+    """Counts consecutive failures, and decides how to continue."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -55,10 +55,11 @@ class WriteRetries:
         self._unwritable = 0
 
     def failed(self, status: int, *, has_expressions: bool) -> Retry:
-        """Return what to do after a failure; ``status`` is that of the API server, 0 without an answer.
+        """Return what to do after a failed write.
 
-        The conditions on the API server may admit too much. So when the new ones cannot be written, all are
-        removed: what prevents one write need not prevent the other.
+        ``status`` is the HTTP status of the answer, 0 without an answer. The conditions on the API server may
+        admit too much. So if the new conditions cannot be written, all conditions are removed: that write may
+        succeed even so.
         """
         replaceable = has_expressions and status != HTTPStatus.CONFLICT
         if replaceable and status in REFUSED:

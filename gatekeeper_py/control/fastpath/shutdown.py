@@ -15,7 +15,7 @@ from gatekeeper_py.runtime.backoff import backed_off
 
 SHUTDOWN_SECONDS: Final = 10.0
 WRITE_SECONDS: Final = 5.0
-"""The part of it that a write which is still in progress may take."""
+"""Part of ``SHUTDOWN_SECONDS`` that a write in progress may take to finish."""
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -30,7 +30,7 @@ async def remove_conditions(
 ) -> str:
     """Remove every condition. Return why that failed, or an empty text.
 
-    ``writing`` is the last write. It may still be in progress, and must not land after the removal.
+    ``writing`` is the last write. It may still be in progress, and must not take effect after the removal.
     """
     problem = f"not done in {SHUTDOWN_SECONDS:.0f} s"
     with suppress(TimeoutError):

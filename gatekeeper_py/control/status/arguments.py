@@ -1,4 +1,4 @@
-"""Read from a Deployment with which options it runs a command. Pure: no I/O."""
+"""Read the options of a command from the Deployment that runs it. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ MAX_DAYS: Final = 3650.0
 
 
 def renew_before(controller: dict[str, Any] | None, namespace: str) -> timedelta:
-    """Return how long before it expires the controller renews a certificate: ``--renew-before-days``."""
+    """Return how long before its expiry the controller renews a certificate.
+
+    This is the value of ``--renew-before-days``, or the default if the option is missing or invalid.
+    """
     text = option(controller, "control", "renew-before-days", namespace)
     try:
         days = RENEW_BEFORE_DAYS if text is None else float(text)
     except ValueError:
         days = RENEW_BEFORE_DAYS
-    # Not a number fails the comparison, too.
+    # NaN also fails this comparison.
     return timedelta(days=days if 0 < days <= MAX_DAYS else RENEW_BEFORE_DAYS)
 
 
@@ -37,8 +40,8 @@ def as_deployed(
 ) -> Installation:
     """Return the installation with the ConfigMap from which its servers read the policy.
 
-    If the arguments of the servers do not name it, those of the controller do. Without both it is the one in
-    ``installation``.
+    The ConfigMap is that in the arguments of the servers, else that in the arguments of the controller, else
+    that in ``installation``.
     """
     namespace = installation.namespace
     policy = policy_configmap(deployment, "serve", namespace) or policy_configmap(
@@ -48,7 +51,7 @@ def as_deployed(
 
 
 def policy_configmap(deployment: dict[str, Any] | None, command: str, namespace: str) -> ConfigMapName | None:
-    """Return the ConfigMap that ``--configmap`` names, ``None`` if it names none or not a valid one."""
+    """Return the ConfigMap that ``--configmap`` names; ``None`` if the option is missing or invalid."""
     text = option(deployment, command, "configmap", namespace)
     try:
         found = None if text is None else parse_configmap(text)
@@ -62,9 +65,9 @@ def policy_configmap(deployment: dict[str, Any] | None, command: str, namespace:
 def option(deployment: dict[str, Any] | None, command: str, name: str, namespace: str) -> str | None:
     """Return the value of an option of ``gatekeeper-py COMMAND``, ``None`` if the option is not given.
 
-    ``name`` is the option without dashes in front, ``namespace`` that of the Deployment. The last value wins,
-    as on the command line. Variables are replaced as the kubelet does it, as far as the Deployment alone
-    determines their values.
+    ``name`` is the option without the leading dashes, ``namespace`` is that of the Deployment. The last value
+    wins, as on the command line. Variables are replaced as by the kubelet, if the Deployment alone determines
+    their values.
     """
     spec = (((deployment or {}).get("spec") or {}).get("template") or {}).get("spec") or {}
     found = None
@@ -82,7 +85,7 @@ def option(deployment: dict[str, Any] | None, command: str, name: str, namespace
 
 
 def _expanded(text: str, container: dict[str, Any], namespace: str) -> str:
-    """Replace references to variables; one whose value is not known stays as it is."""
+    """Replace references to variables; leave a reference unchanged if the value is not known."""
     known = {each["name"]: _value(each, namespace) for each in container.get("env") or ()}
 
     def replaced(match: re.Match[str]) -> str:

@@ -34,10 +34,11 @@ from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 
 ENFORCED_RECENTLY: Final = timedelta(minutes=5)
-"""The controller proves each minute that the policy is enforced."""
+"""Maximum age of the last proof. The controller proves each minute that the policy is enforced."""
 
 RENEWAL_FAILS: Final = 2 / 3
-"""Part of the time for the renewal of a certificate. If less is left, the renewal fails: 20 of 30 days."""
+"""Fraction of ``--renew-before-days``. If less time than this is left, the renewal of a certificate fails. By
+default it is 20 of 30 days."""
 
 NOT_AFTER: Final = "gatekeeper_py_certificate_not_after_timestamp_seconds"
 IN_STEP: Final = "gatekeeper_py_fastpath_in_step"
@@ -60,7 +61,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """One webhook configuration. The mutating one is as desired while it is absent and not needed."""
+    """One webhook configuration. An absent configuration is as desired if it should not exist."""
 
     name: str
     present: bool
@@ -69,7 +70,10 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforcement:
-    """Whether the controller's last probe Pods were refused, and when that was last so; ``None`` if never."""
+    """Whether the controller's last probe Pods proved enforcement.
+
+    ``last`` is when probe Pods last proved it, ``None`` if never.
+    """
 
     enforced: bool
     last: datetime | None
@@ -79,8 +83,9 @@ class Enforcement:
 class Status:
     """The status of an installation. ``mode`` and ``revision`` are those of the ConfigMap.
 
-    ``in_step`` is ``None`` without a fast path, ``enforcement`` if no controller proves it. The exemptions
-    are those of the settings in the cluster; while these are refused, those of the live configuration.
+    ``in_step`` is ``None`` if there is no fast path, and ``enforcement`` is ``None`` if no controller proves
+    enforcement. The exemptions come from the settings in the cluster. If these settings are refused, or there
+    is no controller, the exemptions come from the live configuration.
     """
 
     namespace: str
@@ -145,7 +150,8 @@ class _Assessment:
         self._now = now
         self._expires_soon = RENEWAL_FAILS * renew_before(facts.controller, installation.namespace)
         self._problems: list[str] = []
-        # Without these two the installation is the static one, for instance with cert-manager.
+        # An installation without a controller and an owner uses the static manifests, for instance with
+        # cert-manager.
         self._has_controller = facts.controller is not None or facts.owner is not None
 
     def status(self) -> Status:
@@ -229,7 +235,7 @@ class _Assessment:
     def _exemptions(self, settings: WebhookSettings | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the exempt namespaces, by name and by label."""
         if settings is None or not self._has_controller:
-            # The last good settings are in force, or those of whoever applied the static configurations.
+            # The live configuration has the last good settings, or those of the static manifests.
             found = exemptions(self._facts.webhooks.get(VALIDATING_PATH) or {})
             if found is not None:
                 return found
@@ -239,7 +245,7 @@ class _Assessment:
         return tuple(dict.fromkeys(names)), tuple(labels)
 
     def _store(self) -> CertificateStore | None:
-        """Return what the Secret holds, ``None`` when it is not known."""
+        """Return the certificates in the Secret; ``None`` if they are not known."""
         facts, name = self._facts, self._installation.secret
         if not facts.secret_readable or facts.namespace is None:
             return None
@@ -247,7 +253,7 @@ class _Assessment:
             self._problems.append(f"the Secret {name} does not exist")
             return None
         if not self._has_controller:
-            return None  # of another issuer, in another form
+            return None  # another issuer wrote the Secret, in another form
         try:
             return certificates.parse_secret(facts.secret.get("data") or {})
         except InvalidSecret as problem:
@@ -320,7 +326,7 @@ class _Assessment:
     def _should_exist(
         self, template: Desired, policy: Policy | None, live: dict[str, Any] | None, *, paused: bool
     ) -> bool:
-        """Whether a configuration should exist."""
+        """Return whether a configuration should exist."""
         if paused or self._facts.namespace is None:
             return False
         if template.kind != MUTATING or not self._has_controller:
@@ -337,7 +343,7 @@ class _Assessment:
         store: CertificateStore | None,
     ) -> str:
         if desired is None or not self._has_controller:
-            # The settings are not known, or belong to whoever applied the static configurations.
+            # The settings are not known, or they come from the static manifests.
             desired = drift.keeping_settings(live, template)
             if desired is None:
                 return "has none of our webhooks"

@@ -1,4 +1,4 @@
-"""The data that was read of an installation, before any conclusion."""
+"""The data that was read from an installation, before it is assessed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 class PodFacts:
     """One Pod: whether it is ready, and what its health listener answers.
 
-    ``policy`` is what ``/policy`` of a replica shows. ``metrics`` holds samples by name and labels, as they
-    are written in the text format. ``problem`` is why the Pod could not be read.
+    ``policy`` is the JSON object at a replica's ``/policy``. ``metrics`` holds samples by name and labels, as
+    written in the text format. ``problem`` is why the Pod could not be read.
     """
 
     name: str
@@ -25,7 +25,7 @@ class PodFacts:
 class Facts:
     """The objects of an installation, ``None`` for one that does not exist.
 
-    ``secret_readable`` is unset when the caller may not read the Secret. ``webhooks`` holds the
+    ``secret_readable`` is false if the caller may not read the Secret. ``webhooks`` holds the
     configurations that exist, by path.
     """
 

@@ -38,8 +38,8 @@ class KubernetesApi(Protocol):
 async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Installation) -> Facts:
     """Read everything. ``proxy`` is a client with a short timeout, for Pods that may not answer.
 
-    Raises ``ApiError`` when the namespace's objects cannot be read; a Secret or a Pod that cannot be read is
-    noted in the facts.
+    Raises ``ApiError`` when an object cannot be read. A Secret that the caller is not allowed to read
+    and a Pod that does not answer are only noted in the facts.
     """
     namespace = await api.get(installation.namespace_path)
     if namespace is None:

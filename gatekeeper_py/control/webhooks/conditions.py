@@ -13,7 +13,7 @@ CONDITION_NAME: Final = FAST_PATH_CONDITION
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """The fast path's expression for each webhook, by name, and the revision of the policy they express.
+    """The fast path's expressions by the webhooks' names, and the revision of the policy they come from.
 
     A webhook without an expression is always called.
     """
@@ -50,7 +50,10 @@ def found_conditions(live: Mapping[str, Any], names: Sequence[str]) -> Condition
 
 
 def carries(live: Mapping[str, Any], names: Sequence[str], conditions: Conditions) -> bool:
-    """Whether a live configuration has exactly these conditions of the fast path, whatever else it has."""
+    """Return whether a live configuration has exactly these conditions of the fast path.
+
+    Other fields and other conditions are ignored.
+    """
     if _revision(live) != conditions.annotations(names).get(FAST_PATH_REVISION):
         return False
     found = {webhook.get("name"): webhook for webhook in live.get("webhooks") or ()}

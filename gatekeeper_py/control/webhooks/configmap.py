@@ -21,8 +21,8 @@ _NAME_RE: Final = re.compile(rf"{SETTINGS_CONFIGMAP}(?:-[a-z0-9]{{10}})?")
 class ConfigMapSettings:
     """The content of a ConfigMap.
 
-    ``text`` is that of ``webhooks.yaml``; ``None`` without a text of that name. It is not parsed here. Any
-    finding makes the ConfigMap as a whole unacceptable.
+    ``text`` is the unparsed value of the key ``webhooks.yaml``; ``None`` if there is no such key or its value
+    is not text. Any finding makes the whole ConfigMap unacceptable.
     """
 
     text: str | None

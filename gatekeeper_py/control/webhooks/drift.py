@@ -1,7 +1,7 @@
 """How a live webhook configuration differs from what it should be, and how to repair it.
 
-Only what we own is compared: the fields that the templates write. A field that a newer API server adds with
-a default is not drift, and neither are labels, annotations and owners of others.
+Only the fields that the templates write are compared. A field that a newer API server adds with a default is
+not drift, and neither are labels, annotations and owners of others.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def differences(live: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[s
 def repaired(live: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a live configuration with exactly our webhooks, and with the fields of others kept.
 
-    Kept are metadata of others, tolerated selector terms, and fields that a newer API server added. It also
-    keeps the resource version, so that writing it conflicts with a change made meanwhile.
+    The result keeps metadata of others, tolerated selector terms, and fields that a newer API server added.
+    It also keeps the resource version, so that a write conflicts if somebody made a change meanwhile.
     """
     metadata = dict(live.get("metadata") or {})
     metadata.pop("managedFields", None)
@@ -73,13 +73,14 @@ def tolerated_terms(live: Mapping[str, Any], document: Mapping[str, Any]) -> int
 def keeping_settings(live: Mapping[str, Any], template: Desired) -> Desired | None:
     """Return the live configuration as the desired one, but with our own ``clientConfig``.
 
-    This is used while the settings are unknown, so that their effects do not change. The template has every
-    webhook that we ever write; any other webhook is not kept. ``None`` when nothing is left.
+    Use this while the settings are unknown, so that their effects do not change. The template has every
+    webhook that we ever write; webhooks that are not in the template are left out. Return ``None`` if the
+    live configuration has no webhook of the template.
     """
     ours = {webhook["name"]: webhook for webhook in template.webhooks}
     webhooks = tuple(
         {
-            # Written out like every field of the templates, so that an added condition is drift.
+            # Include the field even if it is empty, so that a condition that is added later counts as drift.
             "matchConditions": [],
             **without_conditions(webhook),
             "clientConfig": ours[webhook["name"]]["clientConfig"],
@@ -149,7 +150,7 @@ def _same(key: str, webhook: Mapping[str, Any], desired: Mapping[str, Any]) -> b
 
 
 def _covers(live: Any, desired: Mapping[str, Any]) -> bool:
-    """Whether a live mapping has every field of ours with our value, whatever else it has."""
+    """Return whether a live mapping has all our fields with our values; it may have other fields."""
     return isinstance(live, dict) and all(live.get(key) == value for key, value in desired.items())
 
 
@@ -168,7 +169,7 @@ def _same_selector(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
 
 
 def _tolerated(webhook: Mapping[str, Any], desired: Mapping[str, Any]) -> list[Any]:
-    """Return the tolerated terms of a live webhook; none when there are suspiciously many."""
+    """Return the tolerated terms of a live webhook; none if there are more than ``MAX_TOLERATED_TERMS``."""
     ours = desired["namespaceSelector"].get("matchExpressions") or ()
     terms = [
         term

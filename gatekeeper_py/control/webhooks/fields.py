@@ -1,4 +1,4 @@
-"""Typed fields of a YAML document: each reads a value strictly and knows its JSON Schema.
+"""Typed fields of a YAML document: each reads a value strictly and returns its JSON Schema.
 
 A field reports every problem with its path, and never raises. The value that it returns after a problem is
 not used, since a document with problems is refused.
@@ -15,7 +15,7 @@ from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader
 from gatekeeper_py.core.policy.problems import did_you_mean, listed, shown, type_name
 
 MAX_KEY: Final = 100
-"""Characters of an unknown field that are compared with the known ones."""
+"""Number of leading characters of an unknown key that are compared with the known keys."""
 
 
 class Field(Protocol):
@@ -30,11 +30,11 @@ class Field(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """Text that a regular expression matches in full; the expression must take linear time.
+    """Text that a regular expression matches in full; the match must take linear time.
 
     ``problem`` returns a message and a proposal for text that is not acceptable, else an empty message.
-    ``unless`` is an expression for text that ``problem`` refuses although it matches ``pattern``, for the
-    JSON Schema.
+    ``unless`` is used only in the JSON Schema. It is a regular expression for text that matches ``pattern``
+    but that ``problem`` refuses.
     """
 
     pattern: str
@@ -237,7 +237,7 @@ class Record:
 def report(
     reader: Reader, remarks: Remarks, code: str, message: str, proposal: str = "", *, at_key: bool = False
 ) -> None:
-    """Report a problem of the value that was read last, or with ``at_key`` of its key."""
+    """Report a problem of the value that was read last; with ``at_key``, report a problem of its key."""
     path = tuple(reader.path)
     remarks.add(Remark(code=code, path=path, message=message, proposal=proposal, at_key=at_key))
 

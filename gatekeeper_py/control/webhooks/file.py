@@ -94,7 +94,7 @@ class SettingsFile:
 
 
 def _read(path: Path) -> bytes | str:
-    """Return the content of a file, or why it cannot be read or may not be used."""
+    """Return the content of a file as bytes, or as text the reason why it cannot be used."""
     try:
         others = _other_keys(path)
         if others:
@@ -110,7 +110,7 @@ def _read(path: Path) -> bytes | str:
 def _other_keys(path: Path) -> list[str]:
     """Return the other keys of the mounted ConfigMap; none if the file is not in such a volume.
 
-    The controller would ignore a misnamed key, and with it the exemptions that a user wrote there.
+    Without this check, the controller would silently ignore the exemptions under a misnamed key.
     """
     try:
         keys = [each.name for each in (path.parent / VOLUME_LINK).iterdir()]

@@ -1,4 +1,4 @@
-"""``webhooks.yaml``: what an operator can set about the webhook configurations."""
+"""``webhooks.yaml``: the settings of the webhook configurations that an operator can change."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Calls:
 
 
 PODS: Final = Calls(failure_policy="Fail", timeout_seconds=5)
-"""An outage of the webhook refuses Pods: nothing unapproved runs."""
+"""During an outage of the webhook, API servers refuse Pods, so that no unapproved image runs."""
 
 WORKLOADS: Final = Calls(failure_policy="Ignore", timeout_seconds=5)
-"""An outage refuses no workload, because its Pods are judged anyway."""
+"""During an outage, API servers admit workloads, because the Pods of a workload are validated anyway."""
 
 MUTATION: Final = Calls(failure_policy="Ignore", timeout_seconds=2)
-"""An outage leaves images as written, and the validating webhook judges them."""
+"""During an outage, images stay as written, and the validating webhook decides about them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def parse_settings(text: str) -> WebhookSettings:
         try:
             settings = _read(Reader(text, remarks), remarks)
         except Unreadable as end:
-            # Nothing more can be said about a part of a document.
+            # Report only this problem, because the rest of the document was not read.
             remarks = Remarks()
             remarks.add(end.remark)
     if settings is None or remarks:
@@ -110,7 +110,7 @@ def _read(reader: Reader, remarks: Remarks) -> WebhookSettings | None:
 
 
 def _worded(finding: Finding) -> Finding:
-    """The YAML reader words this problem for policies."""
+    """Return the finding with a proposal for settings: the YAML reader words one proposal for policies."""
     if finding.code != "second-document":
         return finding
     return replace(finding, proposal="keep one document in the file")

@@ -21,7 +21,7 @@ Tampering = Literal[
 TAMPERINGS: Final[tuple[Tampering, ...]] = get_args(Tampering)
 
 DELETED: Final = " (deleted)"
-"""Follows the name of a configuration that somebody deleted."""
+"""Suffix in the details after the name of a configuration that somebody deleted."""
 
 _BY_FIELD: Final[dict[str, Tampering]] = {
     "webhooks": "webhooks",
@@ -48,7 +48,7 @@ def tampering(details: Iterable[str]) -> tuple[Tampering, ...]:
 def causes(kinds: Iterable[Tampering]) -> tuple[Tampering, ...]:
     """Return the kinds of change to one configuration, each once, without those that follow from another.
 
-    A webhook that was removed or renamed takes the conditions of the fast path with it.
+    Removing or renaming a webhook also removes its fast-path condition, so ``conditions`` is then left out.
     """
     found = dict.fromkeys(kinds)
     if "webhooks" in found:

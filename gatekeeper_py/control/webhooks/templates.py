@@ -1,4 +1,4 @@
-"""The webhook configurations as they should be, from the settings and the table of fields that hold images.
+"""Build the desired webhook configurations from the settings and the table of fields that hold images.
 
 Every field of the API is written out, including those that the API server would fill in, so that the
 controller can compare each of them.
@@ -39,7 +39,7 @@ LABELS: Final = {PART_OF_LABEL: PART_OF}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What the webhooks call and guard: the Service, and the policy's ConfigMap in the same namespace."""
+    """The Service that the webhooks call, and the policy's ConfigMap that they guard, in one namespace."""
 
     namespace: str
     service: str
@@ -61,7 +61,7 @@ def validating(target: Target, settings: WebhookSettings) -> Desired:
 def mutating(target: Target, settings: WebhookSettings) -> Desired:
     """Return the mutating configuration."""
     webhook = _pod_webhook(target, settings, POD_MUTATION, MUTATE_PATH, settings.mutation)
-    # Once more after later mutating webhooks, which may add sidecars.
+    # Call the webhook again after later mutating webhooks, because these may add sidecars.
     webhook["reinvocationPolicy"] = "IfNeeded"
     return Desired(kind=MUTATING, name=MUTATING_NAME, labels=LABELS, webhooks=(webhook,))
 
@@ -113,8 +113,8 @@ def _extra_validation(target: Target, settings: WebhookSettings) -> dict[str, An
 
 
 def _policy_guard(target: Target) -> dict[str, Any]:
-    # Ignore, because an outage must not prevent anybody from repairing the policy. The server refuses a
-    # bad policy in any case and keeps the last good one.
+    # The failure policy is Ignore, because an outage must not prevent anybody from repairing the policy. In
+    # any case the server refuses a bad policy and keeps the last good one.
     return _webhook(
         POLICY_GUARD,
         target,
@@ -180,8 +180,8 @@ def _not_exempt(target: Target, settings: WebhookSettings) -> dict[str, Any]:
 def exemptions(live: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Return the namespaces and the labels that a live validating configuration exempts.
 
-    A label is written as ``label=value``, or without a value if any value exempts. ``None`` when the
-    configuration does not review Pods.
+    A label is written as ``label=value``, or as ``label`` if every value exempts. Return ``None`` if the
+    configuration has no webhook for Pods.
     """
     for webhook in live.get("webhooks") or ():
         if webhook.get("name") == POD_VALIDATION:
@@ -203,7 +203,7 @@ def _excluded(term: Mapping[str, Any]) -> list[str]:
 
 
 def _rules(kinds: Iterable[WorkloadKind]) -> list[dict[str, Any]]:
-    """Return one rule for each API group and versions of the kinds."""
+    """Return one rule for each combination of API group and versions."""
     rules = []
     for (group, versions), found in groupby(kinds, key=lambda kind: (kind.group, kind.versions)):
         resources = [
@@ -228,13 +228,13 @@ def _rule(
 
 
 def image_changed() -> str:
-    """Return a CEL expression: whether a request creates a Pod or changes one of its images."""
+    """Return a CEL expression that is true if a request creates a Pod or changes one of its images."""
     changes = (f"{_images('object', each)} != {_images('oldObject', each)}" for each in IMAGE_LISTS)
     return " || ".join(("request.operation != 'UPDATE'", *changes))
 
 
 def _images(root: str, each: ImageList) -> str:
-    """Return a CEL expression for the images of a list, '' for an item without one."""
+    """Return a CEL expression for the images of a list; an item without an image yields ''."""
     items, item = f"{root}.spec.{each.key}", each.key[0]
     steps = [".".join((item, *each.path[: length + 1])) for length in range(len(each.path))]
     present = " && ".join(f"has({step})" for step in steps)
@@ -242,12 +242,12 @@ def _images(root: str, each: ImageList) -> str:
 
 
 def template_changed() -> str:
-    """Return a CEL expression: whether a request creates a workload or changes its Pod template."""
+    """Return a CEL expression that is true if a request creates a workload or changes its Pod template."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for kind in WORKLOAD_KINDS:
         if (kind.group, kind.kind) != POD:
             kinds.setdefault(_template(kind), []).append(kind.kind)
-    # The most common path last, as the alternative to all others.
+    # The most common path comes last, as the default for all other kinds.
     *others, common = sorted(kinds, key=lambda path: len(kinds[path]))
     choices = "".join(
         f"request.kind.kind in [{', '.join(map(repr, kinds[path]))}] ? {_changed(path)} : " for path in others
@@ -256,7 +256,7 @@ def template_changed() -> str:
 
 
 def _template(kind: WorkloadKind) -> tuple[str, ...]:
-    """Return the path to the outermost template of a kind, which everything about its Pods is part of."""
+    """Return the path to the outermost template of a kind. It contains every field about the Pods."""
     end = next(index for index, key in enumerate(kind.pod_spec) if key.lower().endswith("template"))
     return kind.pod_spec[: end + 1]
 
