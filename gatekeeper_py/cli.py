@@ -35,7 +35,7 @@ COMMANDS: Final = (
     "test",
     "version",
 )
-"""Each is a module in ``gatekeeper_py.commands`` that defines a command of the same name."""
+"""The commands. Each is a module in ``gatekeeper_py.commands`` that defines a command of the same name."""
 
 SECTIONS: Final = {
     "Write a policy": ("check", "explain", "review", "test", "diff", "schema"),
@@ -123,5 +123,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """Prevent the interpreter from writing again, and complaining, at exit."""
+    """Prevent the interpreter from writing to stdout again at exit and reporting an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

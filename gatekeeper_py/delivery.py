@@ -14,8 +14,8 @@ class Delivery:
     ``text`` is the policy document, or ``None`` when there is none. ``mode`` replaces the document's mode.
     ``resource_version`` is the source's own version, if it has one.
 
-    When ``problem`` is not empty, it says why this state is not acceptable, whatever the text.
-    ``findings`` then list the errors of the source, if there is more to say.
+    A ``problem`` that is not empty is the reason why this state is not acceptable, whatever the text is.
+    ``findings`` may then list the errors of the source in detail.
     """
 
     text: str | None
@@ -25,5 +25,5 @@ class Delivery:
     findings: tuple[Finding, ...] = ()
 
     def same_state(self, other: Delivery) -> bool:
-        """Whether the two differ in nothing but the version."""
+        """Return whether two deliveries are equal except for their versions."""
         return replace(self, resource_version=None) == replace(other, resource_version=None)

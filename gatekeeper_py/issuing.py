@@ -1,7 +1,7 @@
 """Issue certificates: each leaf has a CA of its own, whose key is discarded.
 
-ECDSA P-256, because an RSA-2048 handshake costs the server about ten times more CPU. A CA whose key no
-longer exists cannot sign another certificate.
+A CA whose key no longer exists cannot sign another certificate. The keys are ECDSA P-256, because an RSA-2048
+handshake costs the server about ten times more CPU.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Deliveries of a source -> live policy. The last good policy serves until there is a better one.
+"""Make the deliveries of a source live. The last good policy stays live until another one is accepted.
 
 A document is parsed in a child process (``gatekeeper_py.parser``) and compiled here, in slices between
-reviews. One that is missing, bad or too costly to parse leaves the live policy serving: a log line lists
-every problem, a metric counts it, and ``/policy`` shows it.
+reviews. If a document is missing, bad or too costly to parse, the live policy stays. A log line lists the
+problems, a metric counts the refusal, and ``/policy`` shows it.
 """
 
 from __future__ import annotations
@@ -28,26 +28,28 @@ from gatekeeper_py.runtime.slices import in_slices
 Result = Literal["loaded", "refused", "unchanged"]
 
 AFTER_BUG_SECONDS: Final = 1.0
-"""Before an expired rule is taken out again after that failed: it would otherwise fail without a pause."""
+"""Pause after an exception while a delivery was applied or expired rules were removed. Without it, removing
+the same rules would fail in an endless loop."""
 
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 300.0
-"""Before a document is parsed again when the parser process could not be started, was killed by somebody
-else or was too slow, as on an overloaded machine."""
+"""First and longest pause before a document is parsed again. This happens only after a failure that may be
+temporary: the parser process could not be started, was killed from outside, or was too slow, for example on
+an overloaded machine."""
 
 MAX_LOGGED_CHARACTERS: Final = 10_000
-"""Of findings in one line of the log, whose longest is 16 KiB; ``/policy`` shows all."""
+"""Maximum length of the findings in one log line. A log line has at most 16 KiB; ``/policy`` shows more."""
 
 FEW_ENTRIES: Final = 2000
-"""Rules and cached decisions that are freed at once, which takes 1 ms. In steps it takes twenty times as
-long."""
+"""A policy with at most this many rules and cached decisions is freed at once, which takes 1 ms. Freeing it
+in steps takes twenty times as long."""
 
 LARGE_TEXT: Final = 256 * 1024
-"""Characters of a text that is hashed in a thread: 1 MiB takes 2 ms."""
+"""Texts with more characters than this are hashed in a thread. Hashing 1 MiB takes 2 ms."""
 
 
 class Observer(Protocol):
-    """Who is told of reloads, for metrics."""
+    """Receives the results of reloads, for metrics."""
 
     def policy_reloaded(self, result: Result) -> None: ...
 
@@ -73,7 +75,7 @@ class Parses(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The last delivery, when it was not accepted. ``final`` unless it is going to be parsed again."""
+    """The last delivery, if it was not accepted. ``final`` is false if it is going to be parsed again."""
 
     at: datetime
     findings: tuple[Finding, ...]
@@ -135,7 +137,7 @@ class Reloader:
                 self._delivered.set()
 
     async def apply(self, delivery: Delivery) -> Result:
-        """Take one delivery: make its policy live, or keep the last good one and say why."""
+        """Make the policy of a delivery live, or keep the last good one and report why."""
         self._observer.policy_present(present=delivery.text is not None)
         if delivery.text is None:
             return self._refuse(delivery, delivery.findings or (_error("no-policy", delivery.problem),))
@@ -156,7 +158,7 @@ class Reloader:
             return self._refuse(delivery, (_error("internal-error", "internal error"),))
 
     async def _parse(self, delivery: Delivery, text: str) -> Result:
-        """Raises ``ParserError``."""
+        """Parse and lint a document, and make its policy live if it is accepted. Raises ``ParserError``."""
         loaded: Loaded | None = None
         compiled: CompiledPolicy | None = None
         replaced: list[Any] = []
@@ -172,7 +174,7 @@ class Reloader:
             replaced.extend((self._live.snapshot, self.loaded))
             loaded = self._make_live(compiled, (), delivery.resource_version)
 
-        # With a problem of the source the policy is not going to be live: only its findings are of use.
+        # If the source reported a problem, the policy does not become live. Only its findings are needed.
         on_accepted = None if delivery.problem else load
         try:
             async with self._parser.turn():
@@ -195,13 +197,14 @@ class Reloader:
         return "loaded"
 
     async def _change_mode(self, mode: Mode, resource_version: str | None) -> Result:
-        """Install the live rules in another mode: nothing is parsed or compiled for it."""
+        """Install the live rules with another mode, without parsing or compiling anything."""
         snapshot, loaded = self._live.snapshot, self.loaded
         if snapshot is None or loaded is None:
             raise RuntimeError("there is no policy to change the mode of")
         policy = replace(loaded.policy, mode=mode)
         await _hash(policy)
-        # A new lint would parse the document again. The policy guard reports these to whoever sets the key.
+        # Drop the findings about the mode, because updating them would mean parsing the document again. The
+        # policy guard reports them to the user who sets the key ``mode``.
         findings = tuple(finding for finding in loaded.findings if finding.code not in MODE_CODES)
         compiled = replace(snapshot.compiled, policy=policy)
         replaced = [snapshot, loaded]
@@ -229,12 +232,12 @@ class Reloader:
                 await asyncio.sleep(AFTER_BUG_SECONDS)
 
     def _seconds_to_next_step(self) -> float | None:
-        """Until a rule expires or a document is to be parsed again; ``None`` when nothing is due."""
+        """Return the seconds until a rule expires or a document is parsed again, or ``None`` for neither."""
         instants = [self._next_change(), self._next_try()]
         wait = min(
             ((each - self._now()).total_seconds() for each in instants if each is not None), default=None
         )
-        # Sleep at most a day at a time, so that a change of the calendar is noticed then.
+        # Sleep at most a day at a time, so that a change of the system clock is noticed within a day.
         return None if wait is None else min(max(wait, 0.0), 86_400.0)
 
     def _next_change(self) -> datetime | None:
@@ -320,7 +323,10 @@ class Reloader:
         return "refused"
 
     async def _free(self, replaced: list[Any]) -> None:
-        """Free what is live no more, a large policy in slices, and give the memory back."""
+        """Free a policy that was replaced.
+
+        A large one is freed in slices, and its memory is returned to the system.
+        """
         snapshot = next((each for each in replaced if isinstance(each, Snapshot)), None)
         if snapshot is None:
             return
@@ -334,13 +340,13 @@ class Reloader:
 
 
 async def _hash(policy: Policy) -> None:
-    """Compute the revision, which is kept."""
+    """Compute the revision of a policy with a large text in a thread. The policy caches its revision."""
     if len(policy.text) > LARGE_TEXT:
         await asyncio.to_thread(lambda: policy.revision)
 
 
 def _logged(findings: tuple[Finding, ...]) -> dict[str, Any]:
-    """As many findings as fit into a line of the log, and how many more there are."""
+    """Return as many findings as fit into a log line, and the number of the others."""
     shown: list[str] = []
     size = 0
     for finding in findings:

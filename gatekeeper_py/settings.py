@@ -46,8 +46,8 @@ class ConfigMapName:
 class TlsSettings:
     """A certificate from files, or a self-signed one. ``client_names`` requires ``client_ca``.
 
-    ``hostnames`` are the names that a self-signed certificate is created for, or that one from files must
-    cover.
+    ``hostnames`` are the names of the self-signed certificate, or the names that the certificate from files
+    must cover.
     """
 
     cert: Path | None
@@ -84,9 +84,9 @@ DEFAULT_HOSTNAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def parse_address(text: str) -> Address:
-    """Parse ``HOST:PORT``, an IPv6 host in brackets. Raises ``SettingsError``."""
+    """Parse ``HOST:PORT``. An IPv6 host must be in brackets. Raises ``SettingsError``."""
     host, colon, port = text.rpartition(":")
-    # Check the length first: Python raises an error of its own for a number of thousands of digits.
+    # Check the length first: for a number with thousands of digits, int() raises an error of its own.
     digits = port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))
     if not colon or not digits or int(port) > MAX_PORT:
         raise SettingsError(f"{text!r} is not HOST:PORT with a port from 0 to {MAX_PORT}")

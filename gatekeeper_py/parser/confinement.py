@@ -1,6 +1,6 @@
-"""The limits that the parser process sets itself, so that a document cannot cost more than it may.
+"""The limits that the parser process sets for itself, so that no document can use too much memory or CPU.
 
-Where a system lacks a limit (Windows, macOS), the others and the server's clock remain.
+Where a system lacks a limit (Windows, macOS), the other limits and the server's timeout still apply.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 NICENESS: Final = 10
-"""A tenth of the processor when the server needs all of it: enough to load a policy during an overload,
-too little to delay reviews."""
+"""Leaves this process a tenth of the processor while the server needs all of it. This is enough to load a
+policy during an overload, and too little to delay reviews."""
 
 OOM_SCORE: Final = "1000"
-"""When memory runs out, the kernel is to end this process and not the server."""
+"""When memory runs out, the kernel must end this process and not the server."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def confine(parent: int) -> None:
-    """Set what holds for the life of the process. ``parent`` is the process that started it.
+    """Set the limits that hold for the life of the process, and ignore SIGINT and SIGTERM.
 
-    Exits when the parent has ended already.
+    ``parent`` is the process ID of the server. Exits if the server has already ended.
     """
     # The server ends this process itself, after its drain.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -44,18 +44,21 @@ def confine(parent: int) -> None:
         prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-    # It may have ended before the request to be told of it.
+    # The server may have ended before prctl() asked for a signal at its end.
     if os.getppid() != parent:
         sys.exit(0)
     if resource is not None:
         os.nice(NICENESS)
-        # No core dump, which would hold the policy, and no file.
+        # Forbid core dumps, which would contain the policy, and writing files.
         for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
             resource.setrlimit(limit, (0, 0))
 
 
 class Allowance:
-    """Memory and processor time for one job at a time, counted from what the process has now."""
+    """Limits of memory and processor time for one job at a time.
+
+    A job's memory is limited in addition to what the process uses when this object is created.
+    """
 
     def __init__(self) -> None:
         self._own_bytes = _address_space()
@@ -70,12 +73,12 @@ class Allowance:
         if self._own_bytes:
             _set_soft_limit(resource.RLIMIT_AS, self._own_bytes + memory_bytes)
         used = resource.getrusage(resource.RUSAGE_SELF)
-        # The limit has whole seconds.
+        # The kernel counts the limit in whole seconds.
         _set_soft_limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + cpu_seconds)
 
 
 def _address_space() -> int:
-    """Bytes of address space in use; 0 where that is not known."""
+    """Return the bytes of address space in use, or 0 if the system does not report them."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:

@@ -1,11 +1,11 @@
-"""What the server and the parser process send each other, as frames on two pipes.
+"""The messages between the server and the parser process, sent as frames on two pipes.
 
 A frame is the length of its payload (four bytes, big-endian) and the payload, a msgpack value. The server
 sends a ``Job``. The parser process answers with:
 
 * ``Refused`` when the document has errors, ``Failed`` when it could not be judged;
-* ``Accepted`` otherwise, when the job asks for the document: the document without its lists, then
-  ``Items`` for what is in them, then ``Complete``;
+* otherwise, if the job asks for the document, ``Accepted`` with the document without its lists, then
+  ``Items`` with the entries of the lists, then ``Complete``;
 * ``Linted`` at the end of every accepted document.
 """
 
@@ -25,19 +25,19 @@ from gatekeeper_py.core.policy.finding import Finding
 LENGTH_BYTES: Final = 4
 
 ITEMS_BYTES: Final = 32 * 1024
-"""Items are sent when they reach this size. Decoding 200 rules, which is about that, holds the event loop
-for 0.2 ms."""
+"""Entries are sent when they reach this size. Decoding this much, about 200 rules, blocks the event loop for
+0.2 ms."""
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
-"""Of one frame from the parser process. The largest holds one mirror with 1,000 exceptions of 512
-characters; a longer frame means that the process does not work as it should."""
+"""Maximum size of one frame from the parser process. The largest valid frame holds one mirror with 1,000
+exceptions of 512 characters. A longer frame means that the process does not work as it should."""
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
-    """One document to judge. ``mode`` replaces the document's; lint is as of ``instant``.
+    """One document to judge. ``mode`` replaces the document's mode. Lint judges it as of ``instant``.
 
-    ``send_document`` asks for the parsed document. ``memory_bytes`` may be taken in addition to what the
-    process has at its start, and ``cpu_seconds`` of processor time may be used.
+    ``send_document`` asks for the parsed document. The job may use ``cpu_seconds`` of processor time, and
+    ``memory_bytes`` in addition to what the process uses at its start.
     """
 
     text: bytes
@@ -53,14 +53,14 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The document was not judged: no memory was left, or because of a bug of ours."""
+    """The document was not judged, because memory ran out or because of a bug of ours."""
 
     cause: Literal["memory", "bug"]
     detail: str
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """``document`` has empty lists; their items follow."""
+    """The document was accepted. Its lists are empty here; ``Items`` with their entries follow."""
 
     document: PolicyDocument
 
@@ -90,7 +90,7 @@ _reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
 
 
 def _sections() -> dict[str, msgspec.msgpack.Decoder[list[Any]]]:
-    """The document's fields that are lists of entries, each with what decodes such entries."""
+    """Return a decoder for each field of the document that is a list of entries."""
     hints = typing.get_type_hints(PolicyDocument)
     return {
         field.name: msgspec.msgpack.Decoder(list[typing.get_args(hints[field.name])[0]])  # type: ignore[misc]
@@ -119,7 +119,7 @@ def parse_reply(payload: bytes) -> Reply:
 
 
 def document_messages(document: PolicyDocument) -> Iterator[Reply]:
-    """Take a document apart: ``Accepted``, ``Items`` for each list, ``Complete``."""
+    """Yield the messages that carry a document: ``Accepted``, ``Items`` for each list, ``Complete``."""
     empty: dict[str, Any] = dict.fromkeys(_SECTIONS, ())
     yield Accepted(dataclasses.replace(document, **empty))
     for section in _SECTIONS:
@@ -143,19 +143,19 @@ def _items(section: str, entries: Iterable[Any]) -> Iterator[Items]:
 
 
 def _array(encoded: list[bytes]) -> msgspec.Raw:
-    """A msgpack array of values that are encoded already (the format's ``array 32``)."""
+    """Return a msgpack array of encoded values (the format's ``array 32``)."""
     return msgspec.Raw(b"\xdd" + len(encoded).to_bytes(4, "big") + b"".join(encoded))
 
 
 class Assembly:
-    """Puts together the document that ``document_messages`` took apart, a frame at a time."""
+    """Builds the document from the messages of ``document_messages``, one frame at a time."""
 
     def __init__(self, accepted: Accepted) -> None:
         self._document = accepted.document
         self._entries: dict[str, list[Any]] = {section: [] for section in _SECTIONS}
 
     def add(self, items: Items) -> None:
-        """Raises ``msgspec.DecodeError`` or ``KeyError`` for what ``document_messages`` did not make."""
+        """Add entries. Raises ``msgspec.DecodeError`` or ``KeyError`` for ``Items`` that are not valid."""
         self._entries[items.section] += _SECTIONS[items.section].decode(items.entries)
 
     def document(self) -> PolicyDocument:

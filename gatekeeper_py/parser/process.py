@@ -1,8 +1,8 @@
 """The server's side of the parser process: start it, give it one document at a time, end it.
 
-The process is started when there is a document to parse and ended when there was none for a while, so an
-idle server needs no memory for it. A process that needs too much time, memory or processor is killed; the
-next document gets a new one.
+The server starts the process when there is a document to parse and ends it after ``IDLE_SECONDS`` without
+one, so an idle server needs no memory for it. A process that needs too much time, memory or processor is
+killed, and the next document gets a new process.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from gatekeeper_py.parser.messages import (
 from gatekeeper_py.runtime.logs import Log
 
 IDLE_SECONDS: Final = 30.0
-"""Whoever corrects a refused policy applies it again within this time, and finds the process running: a new
-one takes 0.3 s to start. After it, its 45 MiB are free."""
+"""How long an idle process is kept. A user who corrects a refused policy usually applies it again within this
+time, and need not wait 0.3 s for a new process. Ending the process frees its 45 MiB."""
 
 LARGE_TEXT_BYTES: Final = 256 * 1024
 """After a larger document the process ends at once: its allocator would keep over 100 MiB."""
@@ -49,10 +49,10 @@ LARGE_TEXT_BYTES: Final = 256 * 1024
 MEBIBYTE: Final = 2**20
 
 FRAME_SECONDS: Final = 10.0
-"""For the next part of a document that was parsed already: it takes a millisecond to encode."""
+"""Maximum wait for the next frame of an accepted document. Encoding a frame takes a millisecond."""
 
 REAP_SECONDS: Final = 5.0
-"""For a killed process to be gone. Only one that hangs in the kernel takes longer."""
+"""Maximum wait for the end of a killed process. Only a process that hangs in the kernel takes longer."""
 
 MAX_STDERR_CHARACTERS: Final = 2000
 """Characters kept of what the process wrote to stderr, for the log."""
@@ -64,11 +64,11 @@ COMMAND: Final = (sys.executable, "-X", "utf8", "-m", "gatekeeper_py.parser.prog
 Cause = Literal["memory", "cpu", "time", "died", "start", "bug"]
 
 PERMANENT: Final[frozenset[Cause]] = frozenset({"memory", "cpu", "bug"})
-"""The same document would fail in the same way again."""
+"""Causes that make the same document fail again."""
 
 
 class ParserError(Exception):
-    """A document could not be judged; the text says why. ``cause`` is for machines."""
+    """A document could not be judged. The text gives the reason; ``cause`` is its machine-readable form."""
 
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
@@ -100,11 +100,11 @@ class Limits:
 
 
 def limits_for(text_bytes: int) -> Limits:
-    """The limits for a document of this size: several times what the largest good one needs."""
+    """Return the limits for a document of this size, several times what the most expensive good one needs."""
     mebibytes = text_bytes / MEBIBYTE
     cpu_seconds = 10 + round(10 * mebibytes)
     return Limits(
-        # Beside other load the process gets a part of a processor.
+        # On a busy machine, the process gets only a part of a processor.
         seconds=3.0 * cpu_seconds,
         cpu_seconds=cpu_seconds,
         memory_bytes=round((128 + 128 * mebibytes) * MEBIBYTE),
@@ -114,8 +114,8 @@ def limits_for(text_bytes: int) -> Limits:
 class Parser:
     """Judges documents in a child process, one at a time.
 
-    ``limits`` gives the limits for a document of so many bytes. ``command`` starts the process; ``environ``
-    is what its environment is taken from.
+    ``limits`` returns the limits for a document of a given size in bytes. ``command`` starts the process,
+    whose environment is taken from ``environ``.
     """
 
     def __init__(
@@ -138,14 +138,14 @@ class Parser:
 
     @property
     def pid(self) -> int | None:
-        """The process ID of the child; ``None`` while there is none."""
+        """The process ID of the child process, or ``None`` while no child process runs."""
         return None if self._child is None else self._child.pid
 
     @asynccontextmanager
     async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
-        """Wait until earlier documents are done, for at most so many seconds; hold the process then.
+        """Wait until earlier documents are done, then reserve the process.
 
-        Raises ``TimeoutError``.
+        Raises ``TimeoutError`` if this takes longer than ``patience`` seconds.
         """
         async with asyncio.timeout(patience):
             await self._turn.acquire()
@@ -155,7 +155,7 @@ class Parser:
                 self._idle = None
             yield
         finally:
-            # Also when the caller failed: the process must not stay for ever.
+            # Even if the caller failed: the process must not stay for ever.
             if self._child is not None:
                 self._idle = asyncio.create_task(self._end_when_idle())
             self._turn.release()
@@ -169,11 +169,12 @@ class Parser:
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
     ) -> Report:
-        """Parse a document and look for findings as of an instant. To be called within ``turn``.
+        """Parse a document and lint it as of an instant. Call this within ``turn``.
 
-        ``mode`` replaces the document's. ``seconds`` bounds the time until the document is parsed, and the
-        time for lint after it was fetched. ``on_accepted`` is called with what fetches an accepted
-        document, while lint still runs. Raises ``ParserError``.
+        ``mode`` replaces the document's mode. ``seconds`` limits the time until the document is parsed and,
+        separately, the time for lint after the document was fetched. If the document is accepted,
+        ``on_accepted`` is called, while lint still runs, with a function that fetches the document. Raises
+        ``ParserError``.
         """
         content = text.encode("utf-8", "surrogatepass")
         limits = self._limits_for(len(content))
@@ -188,7 +189,7 @@ class Parser:
         try:
             report = await self._judge(job, limits.seconds if seconds is None else seconds, on_accepted)
         except BaseException:
-            # Also when this task is cancelled: the process would answer this job to the next one.
+            # Even if this task is cancelled: otherwise the next job would get the replies to this one.
             await self._end()
             raise
         if len(content) > LARGE_TEXT_BYTES:
@@ -265,7 +266,7 @@ class _Child:
         self.stderr_tail = ""
         self.pid = process.pid
         self._process = process
-        # All three are there, as ``start`` asks for them.
+        # None of the three is ``None``, because ``start`` requests all of them.
         self._stdin = cast(asyncio.StreamWriter, process.stdin)
         self._stdout = cast(asyncio.StreamReader, process.stdout)
         self._listening = asyncio.create_task(self._listen(cast(asyncio.StreamReader, process.stderr)))
@@ -280,7 +281,8 @@ class _Child:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=environment,
-                # Ctrl-C in a terminal must not reach it: the server answers under way reviews first.
+                # Ctrl-C in a terminal must not reach the process, because the server first answers the
+                # reviews in progress.
                 start_new_session=True,
             )
         )
@@ -298,7 +300,7 @@ class _Child:
             raise await self._died(job) from None
 
     async def receive(self, job: Job) -> Reply:
-        """The next reply to a job. Raises ``ParserError``."""
+        """Return the next reply to a job. Raises ``ParserError``."""
         try:
             size = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES), "big")
             if size > MAX_REPLY_BYTES:
@@ -322,7 +324,7 @@ class _Child:
             self._process.kill()
 
     async def end(self) -> None:
-        """Kill it and wait until it is gone and nothing of it is left here."""
+        """Kill the process, discard its remaining output, and wait until it is gone."""
         self.kill()
         self._stdin.close()
         try:
@@ -335,7 +337,7 @@ class _Child:
             self._listening.cancel()
 
     async def _died(self, job: Job) -> ParserError:
-        """Why it ended by itself."""
+        """Return the reason why the process ended by itself."""
         try:
             async with asyncio.timeout(REAP_SECONDS):
                 code = await self._process.wait()
@@ -345,7 +347,7 @@ class _Child:
         if code == -signal.SIGXCPU:
             return ParserError("cpu", f"it needs more than {job.cpu_seconds} s of processor time")
         if code == -signal.SIGABRT and "memory allocation" in self.stderr_tail:
-            # So does Rust, in which pydantic is written.
+            # Rust, in which pydantic's core is written, aborts the process when an allocation fails.
             return _no_memory(job)
         if code < 0:
             name = signal.Signals(-code).name
@@ -353,7 +355,7 @@ class _Child:
         return ParserError("died", f"the parser process ended with code {code}")
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        """Keep the end of what it writes to stderr."""
+        """Keep the end of what the process writes to stderr."""
         while part := await stderr.read(MAX_STDERR_CHARACTERS):
             self.stderr_tail = (self.stderr_tail + part.decode("utf-8", "backslashreplace"))[
                 -MAX_STDERR_CHARACTERS:
@@ -386,7 +388,7 @@ def _no_memory(job: Job) -> ParserError:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """As little as the interpreter needs to run the same code as this process; no setting, no secret."""
+    """Return the variables that the interpreter needs to run our code, without settings or secrets."""
     return {
         **{name: environ[name] for name in INHERITED if name in environ},
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

@@ -1,7 +1,7 @@
 """The parser process: ``python -m gatekeeper_py.parser.program PARENT``.
 
-Reads jobs from stdin and writes what it found to stdout (see ``messages``), one job after the other,
-until stdin ends. PARENT is the process ID of the server.
+Reads jobs from stdin and writes the replies to stdout (see ``messages``), one job after the other, until
+stdin ends. PARENT is the process ID of the server.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from gatekeeper_py.parser.messages import (
 MAX_DETAIL: Final = 4000
 
 _LOADED: Final = (lint, document)
-"""Imported by ``parse_policy`` when it is called; here before the limits are set."""
+"""Modules that ``parse_policy`` imports when it is called. Here they are imported before limits are set."""
 
 
 def main() -> None:
     confine(int(sys.argv[1]))
-    # The server's own descriptors are closed by now, but not those that it inherited.
+    # The server's own descriptors are already closed here, but not the descriptors that it inherited.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     jobs = sys.stdin.buffer
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-    # Whatever prints must not end up among the replies.
+    # Redirect stdout, because printed text must not end up among the replies.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     allowance = Allowance()
-    # No document makes cycles, and looking for them takes half the time of a large one.
+    # Parsing creates no reference cycles, and looking for them takes half the time of a large document.
     gc.disable()
     while (payload := _read_frame(jobs)) is not None:
         job = parse_job(payload)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def judge(job: Job) -> Iterator[Reply]:
-    """Judge one document: the replies to a job. Raises what a bug, or a lack of memory, raises."""
+    """Judge one document and yield the replies to its job. Does not catch ``MemoryError`` or bugs."""
     try:
         policy = parse_policy(job.text.decode("utf-8", "surrogatepass"), job.mode)
     except PolicyError as problem:
@@ -70,7 +70,7 @@ def judge(job: Job) -> Iterator[Reply]:
 
 
 def _answer(job: Job, replies: BinaryIO) -> bool:
-    """Write all replies to a job. False when the process is not fit for another one."""
+    """Write all replies to a job. Return false if the process must not take another job."""
     try:
         for reply in judge(job):
             _write(replies, frame(reply))
@@ -85,7 +85,7 @@ def _answer(job: Job, replies: BinaryIO) -> bool:
 
 
 def _read_frame(stream: BinaryIO) -> bytes | None:
-    """The payload of the next frame; ``None`` at the end."""
+    """Return the payload of the next frame, or ``None`` at the end of the stream."""
     length = stream.read(LENGTH_BYTES)
     if len(length) < LENGTH_BYTES:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def allow_descriptors(minimum: int) -> int:
-    """Raise the process's limit of open files to ``minimum`` if it is lower, and return what it is now.
+    """Raise the process's limit of open files to ``minimum`` if it is lower, and return the new limit.
 
     A process may raise its soft limit up to the hard one. Systems without such limits allow ``minimum``.
     """

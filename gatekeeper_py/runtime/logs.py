@@ -22,10 +22,11 @@ Format = Literal["json", "console"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 QUEUE_LINES: Final = 10_000
-"""A few seconds of a storm of denials, 5 MiB of typical review events."""
+"""Maximum number of queued lines: a few seconds of a storm of denials, or 5 MiB of typical review events."""
 
 QUEUE_BYTES: Final = 16 * 1024 * 1024
-"""The longest lines would otherwise take 160 MiB while nobody reads them, a fifth of the memory limit."""
+"""Maximum total size of the queued lines. If nobody reads them, 10,000 lines of the maximum length would
+otherwise take 160 MiB, a fifth of the memory limit."""
 
 MAX_LINE_BYTES: Final = 16_384
 """Longer lines are cut, because log collectors split or drop them."""
@@ -37,7 +38,7 @@ BATCH_SECONDS: Final = 0.02
 loop each time; that doubled the cost of a denial."""
 
 MAX_BATCH_BYTES: Final = 256 * 1024
-"""For one write."""
+"""A batch is written when it reaches this size."""
 
 
 class Log(Protocol):

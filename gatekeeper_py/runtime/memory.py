@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 ONLY_OURS: Final = 2
-"""Of ``sys.getrefcount``: a local name, and its own argument."""
+"""Result of ``sys.getrefcount`` for an object that only one local name refers to. The function counts its own
+argument, too."""
 
 PIECES_A_STEP: Final = 100
 
@@ -27,10 +28,11 @@ _trim = _find_trim()
 
 
 def give_back() -> bool:
-    """Tell the C library's allocator to give back its free pages; false where there is nothing to tell.
+    """Return the allocator's free pages to the system. Return false if the C library has no such function.
 
-    Only glibc keeps them: the buffers of connections lie between objects that stay, so after 1,000
-    connections at once it keeps 180 MiB, and takes more for the next 1,000. This takes 0.2 ms for each MiB.
+    Only glibc keeps free pages. The buffers of connections lie between objects that stay, so after 1,000
+    connections at once glibc keeps 180 MiB, and takes more for the next 1,000. A call takes 0.2 ms for each
+    MiB.
     """
     if _trim is None:
         return False
@@ -52,25 +54,26 @@ def collector_off() -> Iterator[None]:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Make objects that live for long, without the garbage collector looking at them now or later.
+    """Exclude objects that are created in this context from garbage collection, now and later.
 
-    While a policy is compiled, every collection would find nothing, and one of a million objects stops the
-    event loop for a second. Later ones would visit all that lives as long as the policy: with reviews of
-    33 KB, that was a pause of 10 ms now and then.
+    Use it for objects that live long. While a policy is compiled, a collection finds nothing, and one over a
+    million objects stops the event loop for a second. Later collections would visit all objects of the
+    policy: with reviews of 33 KB, that caused an occasional pause of 10 ms.
     """
-    # Garbage would be frozen with the rest and stay for ever: connections that end badly leave cycles.
+    # Collect garbage first, because gc.freeze() would keep it for ever. Connections that end badly leave
+    # cycles.
     gc.collect()
     gc.disable()
     try:
         yield
-        # Before the collector is on again: it would begin with all that was made meanwhile.
+        # Freeze before the collector is enabled again, because its first run would visit all new objects.
         gc.freeze()
     finally:
         gc.enable()
 
 
 def dismantling(roots: list[Any]) -> Generator[None, None, None]:
-    """Empty ``roots`` and free, in steps, what nothing else refers to; the rest is left as it is.
+    """Empty ``roots`` and free its objects in steps, except those that something else refers to.
 
     Dropping the last reference to a policy of 100,000 rules frees a million objects at once and stops the
     event loop for 100 ms. Parts of a cycle are left to the garbage collector.
@@ -81,7 +84,7 @@ def dismantling(roots: list[Any]) -> Generator[None, None, None]:
         for _ in range(min(PIECES_A_STEP, len(pieces))):
             piece = pieces.popleft()
             if sys.getrefcount(piece) <= ONLY_OURS:
-                # It goes with this turn; what it held waits here for its own.
+                # The piece is freed in this iteration. The objects that it refers to are queued.
                 pieces.extend(gc.get_referents(piece))
             del piece
         yield

@@ -23,14 +23,14 @@ else:
     new_event_loop = uvloop.new_event_loop
 
 SWITCH_SECONDS: Final = 0.001
-"""How long another thread may run before the event loop gets the interpreter back. A thread compiles
-policies while reviews go on. With Python's default of 5 ms, each turn of the loop waited that long; values
+"""How long another thread may run before the event loop gets the interpreter back. With Python's default of
+5 ms, each turn of the loop waited that long while a thread was busy, for example compiling a policy. Values
 below 1 ms gained nothing."""
 
 COLLECTOR_THRESHOLD: Final = 50_000
-"""New container objects before the garbage collector looks for cycles. A review of 33 KB makes 2,000, and
-reference counting frees all of them. With Python's default of 700, the collector ran three times in each
-review and took a tenth of its time."""
+"""Number of new container objects before the garbage collector looks for cycles. A review of 33 KB creates
+2,000, and reference counting frees all of them. With Python's default of 700, the collector ran three times
+in each review and took a tenth of its time."""
 
 
 class Process:
@@ -53,7 +53,7 @@ class Process:
 
     def run(self, main: Callable[[], Awaitable[int]]) -> int:
         """Run ``main`` and return its exit code. A second signal exits at once."""
-        # A _created series beside each counter would double the size of each scrape without any use.
+        # A _created series for each counter would double the size of each scrape, and nothing reads it.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(COLLECTOR_THRESHOLD)

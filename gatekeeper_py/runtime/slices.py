@@ -1,7 +1,7 @@
 """Long work on the event loop, in slices that leave it free to answer reviews in between.
 
-A thread is no alternative: with a busy one, every call of the loop into the operating system waits for
-the interpreter's lock, which made reviews wait for 50 ms.
+A thread is not an alternative. While it is busy, the event loop has to wait for the interpreter's lock after
+each of its system calls, which delayed reviews by 50 ms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Generator
 from typing import Final, TypeVar
 
 SLICE_SECONDS: Final = 0.001
-"""Of work between two turns of the loop. Shorter ones gain nothing: a turn under load takes as long."""
+"""Length of a slice between two turns of the loop. Shorter slices gain nothing, because a turn under load
+takes as long."""
 
 Result = TypeVar("Result")
 
@@ -23,9 +24,9 @@ async def in_slices(
     seconds: float = SLICE_SECONDS,
     monotonic: Callable[[], float] = time.perf_counter,
 ) -> Result:
-    """Run a generator to its end and return its result; let the event loop turn every ``seconds``.
+    """Run a generator to its end and return its result. Let the event loop turn every ``seconds``.
 
-    No slice is longer than ``seconds`` and one step.
+    A slice takes at most ``seconds`` plus one step.
     """
     while True:
         end = monotonic() + seconds

@@ -33,7 +33,7 @@ PAUSE_JITTER: Final = 0.5
 WATCH_JITTER: Final = 0.1
 
 MAX_RETRY_AFTER_SECONDS: Final = 60.0
-"""Longest pause that a server can ask for: an old policy stays in force meanwhile."""
+"""Longest pause that an API server can ask for. An old policy stays in force during the pause."""
 
 SHORT_WATCH_SECONDS: Final = 1.0
 """A watch that ends sooner counts as a failure, as in client-go's reflector, to avoid a busy loop."""
@@ -42,9 +42,10 @@ STEADY_SECONDS: Final = 60.0
 """After following the ConfigMap for this long, the next failure starts with the shortest pause again."""
 
 RECONNECT_AFTER: Final = 3
-"""From this many failures in a row on, each one reads the configuration again: the cluster may have
-moved, and under TLS 1.3 a server that refuses our client certificate just closes the connection. Not
-sooner, because reading it may start a program that fetches a token."""
+"""After this many failures in a row, each further failure makes the source read the configuration again. The
+cluster may have moved, and under TLS 1.3 a server that refuses our client certificate just closes the
+connection. The first failures do not, because reading the configuration may start a program that fetches a
+token."""
 
 
 class ConfigMapSource:
@@ -84,7 +85,7 @@ class ConfigMapSource:
         self._token_reloaded = False
 
     async def connect(self) -> HttpSession:
-        """Connect now instead of in the first step, to learn at start whether the configuration is usable.
+        """Connect now instead of in the first step, to find out at start whether the configuration is usable.
 
         Raises ``SettingsError``.
         """

@@ -45,7 +45,7 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """A state of the ConfigMap; without ``delivery`` only a newer resource version."""
+    """A state of the ConfigMap, or only a newer resource version if ``delivery`` is ``None``."""
 
     version: str
     delivery: Delivery | None = None
@@ -61,7 +61,8 @@ def read_list(body: bytes, name: ConfigMapName) -> Observation:
     for item in items:
         if _is(item, name):
             return Observation(version=version, delivery=_delivery(item, _version(item, "a ConfigMap"), name))
-    # A list with a field selector is never a 404: without the object it is empty.
+    # The API server answers a list with a field selector with an empty list, not with a 404, if the object
+    # does not exist.
     problem = f"ConfigMap {name} does not exist"
     return Observation(
         version=version, delivery=Delivery(text=None, resource_version=version, problem=problem)
@@ -110,7 +111,11 @@ def _version(document: dict[str, Any], what: str) -> str:
 
 
 def _is(item: Any, name: ConfigMapName) -> bool:
-    """Check the name here as well, so that neither a proxy nor a server can add another policy."""
+    """Return whether an object is the ConfigMap of that name.
+
+    The field selector already asks for the name. It is checked here as well, so that neither a proxy nor a
+    server can deliver another policy.
+    """
     metadata = item.get("metadata") if isinstance(item, dict) else None
     return (
         isinstance(metadata, dict)

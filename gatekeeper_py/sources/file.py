@@ -1,7 +1,7 @@
 """A policy file, polled by content.
 
-Not with inotify: on a mounted Secret or ConfigMap it misses changes after the kubelet has swapped the
-symlink, and an editor that renames gives the file another inode.
+inotify is not used. On a mounted Secret or ConfigMap it misses changes after the kubelet has swapped the
+symlink, and an editor that renames files gives the file another inode.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gatekeeper_py.delivery import Delivery
 
 POLL_SECONDS: Final = 1.0
 MAX_BYTES: Final = MAX_FILE_BYTES
-"""No more is read, so that a device or a wrong file cannot fill memory."""
+"""Maximum size of a policy file, so that a device or a wrong file cannot fill memory."""
 
 
 class FileSource:

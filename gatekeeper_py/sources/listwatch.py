@@ -34,9 +34,9 @@ class Timing:
     """Time limits, in seconds."""
 
     connect: float = 10.0
-    """For DNS, TCP, proxy and TLS. Usually milliseconds, but a lost SYN is sent again after 1 and 3 s."""
+    """For DNS, TCP, proxy and TLS. These take milliseconds, but a lost SYN is sent again after 1 and 3 s."""
     read: float = 30.0
-    """Between two reads of a list. Under priority and fairness a request may wait in a queue first."""
+    """Between two reads of a list. API Priority and Fairness may make a request wait in a queue first."""
     list: float = 45.0
     """For a whole list: 1 MiB at 25 KB/s."""
     silence: float = 70.0
@@ -50,10 +50,10 @@ async def get_list(session: HttpSession, path: str, selector: str, timing: Timin
     limits = aiohttp.ClientTimeout(
         total=timing.list, connect=timing.connect, sock_connect=timing.connect, sock_read=timing.read
     )
-    # Without a resourceVersion the answer is the newest state, not that of a cache that lags behind.
+    # Without a resourceVersion, the answer is the newest state, not the state of a cache that lags behind.
     response = await _get(session, path, {"fieldSelector": selector}, limits)
     body = bytearray()
-    # Leaving the block returns a connection that was read to its end, and closes any other.
+    # Leaving the block returns the connection to the pool if the body was read to its end, or else closes it.
     async with response:
         while chunk := await response.content.readany():
             body += chunk
@@ -65,7 +65,7 @@ async def get_list(session: HttpSession, path: str, selector: str, timing: Timin
 async def open_watch(
     session: HttpSession, path: str, selector: str, version: str, seconds: float, timing: Timing
 ) -> Watch:
-    """Watch from a resource version on, for at most this long. Raises what ``as_source_error`` accepts."""
+    """Watch from a resource version on, for at most ``seconds``. Raises what ``as_source_error`` accepts."""
     query = {
         "watch": "1",
         "allowWatchBookmarks": "true",
@@ -95,7 +95,7 @@ class Watch:
         """
         searched = 0
         async with asyncio.timeout(self._silence):
-            # Not aiohttp's readline(): it refuses a line of more than 128 KiB.
+            # aiohttp's readline() is not used, because it refuses lines of more than 128 KiB.
             while (end := self._buffer.find(b"\n", searched)) < 0:
                 searched = len(self._buffer)
                 if searched > MAX_BYTES:
@@ -126,7 +126,7 @@ async def _get(
 
 
 def _refusal(response: aiohttp.ClientResponse) -> SourceError:
-    """Explain a response other than 200. Its body is not quoted, because it may hold anything."""
+    """Return the error for a response other than 200. The body is not quoted, as it may contain anything."""
     status = response.status
     problem = f"the API server answered {status} {responses.get(status, '')}".rstrip()
     if status == HTTPStatus.FORBIDDEN:
@@ -137,7 +137,7 @@ def _refusal(response: aiohttp.ClientResponse) -> SourceError:
 
 
 def as_source_error(problem: Exception) -> SourceError:
-    """Return what an exception means for the source. An unknown one is marked ``unexpected``."""
+    """Return an exception as a ``SourceError``. An unknown exception is marked ``unexpected``."""
     if isinstance(problem, SourceError):
         return problem
     failure = failure_of(problem)
