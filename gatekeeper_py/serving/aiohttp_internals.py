@@ -1,12 +1,12 @@
-"""aiohttp's request parser, used directly: the one module that relies on what aiohttp does not document.
+"""aiohttp's request parser, used directly. This is the only module that uses undocumented parts of aiohttp.
 
-aiohttp wakes a task for each request, which starts another one for its handler, and writes through a
-stream. That is half of what a review costs. So a review that comes whole is parsed here and answered at
-once; every other request goes through aiohttp's documented server (``connections.slowpath``).
+For each request, aiohttp wakes a task, starts another one for the handler, and writes the answer through a
+stream. That is half the cost of a review. So a review that arrives complete is parsed here and answered at
+once. Every other request goes through aiohttp's documented server (``connections.slowpath``).
 
-The parser's interface can change with any release. So aiohttp has an upper bound in pyproject.toml,
-``check`` tries every use of the parser when the server starts, and without the parser all requests go
-through aiohttp's server: slower, with the same answers and limits.
+The parser's interface can change with any release. So aiohttp has an upper bound in pyproject.toml, and
+``check`` tries every use of the parser when the server starts. If the parser cannot be used, all requests go
+through aiohttp's server, which is slower but has the same answers and limits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gatekeeper_py.serving.limits import MAX_HEADER_BYTES
 END: Final = b"\r\n\r\n"
 
 _NO_LIMIT: Final = 2**30
-"""Of a body's buffer in the parser. Bodies are limited elsewhere."""
+"""Limit of a body's buffer in the parser, in effect none. Bodies are limited elsewhere."""
 
 
 class Message(Protocol):
@@ -54,8 +54,8 @@ class Parser:
     def begin(self, data: bytes) -> Parsed | None:
         """Parse the beginning of a request, at least its header.
 
-        Returns ``None`` for whatever is not one plain HTTP/1.1 request with a body of known length: part of
-        a header, malformed bytes, more than one request, an upgrade, a request to close.
+        Returns ``None`` for anything other than one plain HTTP/1.1 request with a body of known length: part
+        of a header, malformed bytes, more than one request, an upgrade, a request to close.
         """
         end = data.find(END) + len(END)
         if not len(END) <= end <= MAX_HEADER_BYTES or not _A <= data[0] <= _Z:
@@ -74,7 +74,7 @@ class Parser:
         return (message, end, size) if len(data) <= size else None
 
     def begin_header(self, data: bytes) -> Parsed | None:
-        """Parse no more than the header of the first request in ``data``; the body is to be fed."""
+        """Parse only the header of the first request in ``data``. Pass the body to ``feed`` afterwards."""
         end = data.find(END) + len(END)
         return self.begin(data[:end])
 
@@ -97,7 +97,7 @@ class ChunkCheck:
         """Return whether the body is well-formed so far."""
         try:
             self._feed(data)
-            self._content.read_nowait()  # or all of it would be kept
+            self._content.read_nowait()  # otherwise the whole body would be kept
         except (HttpProcessingError, RuntimeError):
             return False
         return True
@@ -106,7 +106,7 @@ class ChunkCheck:
 async def send_continue(request: web.BaseRequest) -> None:
     """Send 100 Continue, so that the client sends the body.
 
-    aiohttp takes any output for the beginning of the answer, so the count of it starts again.
+    aiohttp takes any output for the beginning of the answer, so its count of the output is reset.
     """
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0
@@ -149,7 +149,10 @@ def _new_parser(loop: asyncio.AbstractEventLoop) -> Any:
 
 
 class _Unpaused:
-    """What the parser pauses when a body is read too slowly. Here no body stays in the parser."""
+    """Stands in for the connection that the parser pauses when a body is read too slowly.
+
+    It does nothing, because no body stays in the parser here.
+    """
 
     def pause_reading(self) -> None: ...
 

@@ -50,8 +50,8 @@ def encode_ok(body: bytes) -> bytes:
 def encode_refusal(status: int, reason: str) -> bytes:
     """Encode a whole answer that ends its connection.
 
-    The request that it answers could not be read, so its HTTP version is unknown. HTTP/1.0 is what every
-    client reads.
+    The request could not be read, so its HTTP version is unknown. The answer is in HTTP/1.0, which every
+    client can read.
     """
     body = orjson.dumps({"error": reason})
     return (

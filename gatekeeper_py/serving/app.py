@@ -47,12 +47,12 @@ QUIET_SECONDS: Final = 3.0
 
 QUIET_CHECK_SECONDS: Final = 0.1
 LATE_SECONDS: Final = 0.02
-"""If the event loop wakes up later than this, the machine is overloaded, and silence proves nothing. Clients
-on the same machine stall, too. When they continue, they send their backlog at once, even on idle connections,
-and before they see that one was closed."""
+"""If the event loop wakes up later than this, the machine is overloaded, and the drain counts the quiet time
+from the start again. Clients on the same machine stall, too. When they continue, they send their backlog at
+once, even on idle connections, before they notice that the server closed a connection."""
 
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
-"""Below the usual grace period of 30 s, less the drain's first part."""
+"""Maximum wait for the quiet time. The usual grace period of 30 s has to cover the drain's first part, too."""
 
 MAX_HEALTH_CONNECTIONS: Final = 100
 
@@ -63,9 +63,9 @@ SELF_SIGNED_LIFETIME: Final = timedelta(days=365)
 
 
 def serve(settings: Settings) -> int:
-    """Run until a signal; 0 after a clean drain. A second signal exits at once.
+    """Run until a signal and return the exit code: 0 after the drain, 2 if the server cannot listen.
 
-    Raises ``SettingsError`` for a setting that turns out to be unusable.
+    A second signal exits at once. Raises ``SettingsError`` for a setting that turns out to be unusable.
     """
     if not http_parser.HttpRequestParser.__module__.endswith("_http_parser"):
         # The Python parser is many times slower and accepted malformed requests in past advisories.
@@ -187,7 +187,7 @@ class _Server:
                 ):
                     bound = each.bind(address)
                     log.info("listening", listener=name, address=str(bound))
-                give_back()  # what importing the code took
+                give_back()  # return the memory that importing the code needed
             except OSError as problem:
                 log.error(  # noqa: TRY400 - the problem is the message
                     "cannot_listen", listener=name, address=str(address), problem=str(problem)
@@ -208,16 +208,16 @@ class _Server:
         return code
 
     async def _drain(self, webhook: Webhook, guard: PolicyGuard, listener: Listener) -> None:
-        """Stop without losing a review: wait for endpoints to change, close the socket, then the connections.
+        """Stop without losing a review: let endpoints change, close the socket, wait for the last requests.
 
-        Idle connections are not touched: Go does not send a POST again once bytes were written,
-        so each answered request closes its own connection instead.
+        Idle connections stay open, because Go does not send a POST again once it has written bytes. Each
+        connection closes with its next answer instead.
         """
         self._log.info("draining", seconds=self._settings.drain_seconds)
         webhook.draining = True
         await asyncio.sleep(self._settings.drain_seconds)
         listener.stop_accepting()
-        # A connection may have come just now, with its request still to follow.
+        # A connection may have been accepted just now, and its request may still follow.
         closed = time.monotonic()
         end = closed + MAX_QUIET_WAIT_SECONDS
         now, quiet_since = closed, closed
@@ -276,7 +276,7 @@ class _Server:
 
     @asynccontextmanager
     async def _deliveries(self, on_synced: Callable[[], None]) -> AsyncIterator[AsyncIterator[Delivery]]:
-        """The policy's source. Raises ``SettingsError`` if it cannot be read at all."""
+        """Yield the deliveries of the policy's source. Raises ``SettingsError`` if it is unusable."""
         settings = self._settings
         if settings.policy is not None:
             yield FileSource(settings.policy, on_synced=on_synced).deliveries()
@@ -325,7 +325,7 @@ def _file_of(option: str, path: Path) -> Iterator[Path]:
 
 
 class _InMemory:
-    """A certificate that no file holds."""
+    """A self-signed certificate that is held only in memory."""
 
     def __init__(self, certificate: Certificate) -> None:
         self._certificate = certificate
@@ -345,7 +345,7 @@ class _InMemory:
 
 
 class _PolicyObserver:
-    """Hands every live policy to the metrics and to the registries."""
+    """Passes every live policy to the metrics and to the registries."""
 
     def __init__(self, metrics: Metrics, registries: RegistryService) -> None:
         self._metrics = metrics

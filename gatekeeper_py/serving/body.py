@@ -31,22 +31,22 @@ Without it, 7 MiB of different keys took 125 ms, and 7 MiB of short texts took 1
 servers, of Pods full of small values, reach it at 6.8 MB."""
 
 KEY_WEIGHT: Final = 3
-"""A key in a wide mapping takes as long as that many other values."""
+"""Weight of a key in a wide mapping. Parsing one takes as long as parsing this many other values."""
 
 MAX_TYPED_WEIGHT: Final = 400_000
 """Heavier bodies skip the typed decoder, because it may reject them only at the end of the work. A Pod of 1
 MB has an estimated weight of 390,000."""
 
 LARGE_BODY_BYTES: Final = 256 * 1024
-"""Larger bodies are processed one at a time, and other requests run between the steps of each. Parsing one
-takes milliseconds, and several at once would add up in time and memory."""
+"""Larger bodies are processed one at a time, and other requests run between the steps. Parsing one takes
+milliseconds, and several at once would add up in time and memory."""
 
 STEP_SECONDS: Final = 0.003
-"""How long one step of a review with many images may take. Other requests then run before the next."""
+"""How long one step of a review with many images may take. Other requests run before the next step."""
 
 MAX_HELD_BYTES: Final = 24 * 1024 * 1024
 """Maximum total size of the bodies that are being read or wait to be parsed. 500 connections with 7 MiB each
-would hold 3.5 GiB, and the process would be killed for it; real reviews are some KiB and come complete."""
+would hold 3.5 GiB, and the kernel would kill the process. Real reviews have some KiB and arrive complete."""
 
 TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
 """The API server retries within its own timeout, up to ten times."""
@@ -80,7 +80,7 @@ class BodyMemory:
         self._bytes = 0
 
     def take(self, size: int) -> None:
-        """Add bytes. Raises ``Refusal`` if there are too many; they must be given back even then."""
+        """Add bytes. Raises ``Refusal`` if the total is too large. Give the bytes back even then."""
         self._bytes += size
         if self._bytes > self._most:
             raise Refusal(503, "too many bodies are being read", close=True, headers=TRY_AGAIN)
@@ -94,8 +94,8 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
 
     Raises ``Refusal``, or ``ConnectionError`` if the peer has gone.
     """
-    # Not aiohttp's content_type: Python's parser of its parameters takes quadratic time, half a second for
-    # 8 KB, and fails on some.
+    # aiohttp's content_type is not used. It parses the parameters with Python's parser, which takes quadratic
+    # time (half a second for 8 KB) and fails on some headers.
     kind = request.headers.get(hdrs.CONTENT_TYPE, "")
     if kind.partition(";")[0].strip(" \t").lower() != "application/json":
         raise Refusal(415, "Content-Type must be application/json")
@@ -105,7 +105,7 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
     if length is not None and length > max_bytes:
         raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     content = request.content
-    # Small bodies come with their headers: no timer and no copy for them.
+    # A small body arrives together with its header, and needs no timer and no copy.
     if content.is_eof():
         body = content.read_nowait()
     else:
@@ -118,7 +118,7 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
 async def with_document(
     body: bytes, memory: BodyMemory, *, decode: Callable[[bytes], Any], use: Callable[[Any], Result]
 ) -> Result:
-    """Return what ``use`` makes of a body's document, as ``with_document_in_steps`` does."""
+    """Decode a body and return the result of ``use``. See ``with_document_in_steps``."""
 
     def use_at_once(document: Any) -> Steps[Result]:
         yield from ()
@@ -135,13 +135,15 @@ async def with_document_in_steps(
     use: Callable[[Any], Steps[Result]],
     end: float = float("inf"),
 ) -> Result:
-    """Return what ``use`` makes of a body's document. Raise what ``decode`` and ``use`` raise.
+    """Decode a body, call ``use`` with the document, and return the result of its steps.
 
-    Large bodies, and small ones whose use takes longer than a step, are processed one after the other.
-    Parsing and freeing each block the event loop for tens of milliseconds, and using takes as many steps as
-    it needs, so other requests run between these. ``end`` is when a caller stops waiting, on the clock of
-    ``time.monotonic``: raises ``Refusal`` then. Bodies that are too heavy for ``decode`` are left to
-    ``parse_json``.
+    Large bodies, and small ones for which ``use`` takes longer than a step, are processed one after the
+    other. Decoding and freeing a document each block the event loop for tens of milliseconds. ``use`` takes
+    as many steps as it needs. Other requests run in between. A body that is too heavy for ``decode`` is
+    decoded with orjson.
+
+    ``end`` is when the caller stops waiting, on the clock of ``time.monotonic``. Raises ``Refusal`` when that
+    time has passed, and whatever ``decode`` and ``use`` raise.
     """
     if len(body) <= LARGE_BODY_BYTES:
         done, result = begun(use(decode(body)), time.perf_counter() + STEP_SECONDS)
@@ -173,9 +175,9 @@ async def with_document_in_steps(
 
 
 def begun(steps: Steps[Result], until: float) -> tuple[bool, Result | None]:
-    """Work until a time on the clock of ``time.perf_counter``. Return whether it is done, and its result.
+    """Run steps until a time on the clock of ``time.perf_counter``. Return whether all ran, and the result.
 
-    What is not done is given up. The first step is always taken, without a look at the clock.
+    The rest of the work is abandoned. The first step always runs, without reading the clock.
     """
     try:
         next(steps)
@@ -188,7 +190,10 @@ def begun(steps: Steps[Result], until: float) -> tuple[bool, Result | None]:
 
 
 async def _in_steps(steps: Steps[Result], end: float) -> Result:
-    """Finish the work, and let others run in between. Raises ``Refusal`` if it is not done in time."""
+    """Run all steps and return the result. Other tasks run in between.
+
+    Raises ``Refusal`` if the steps are not done by ``end``.
+    """
     while True:
         until = time.perf_counter() + STEP_SECONDS
         try:
@@ -214,7 +219,8 @@ def check_weight(body: bytes) -> int:
         raise Refusal(413, f"more than {MAX_BRACKETS} arrays and objects")
     commas = structure.count(b",")
     colons = len(structure) - brackets - commas
-    # A quick upper bound, usually low enough: it counts colons in texts and takes every mapping as wide.
+    # A quick upper bound, usually low enough. It counts even the colons in strings, and treats every mapping
+    # as wide.
     most = brackets + commas + max(braces, KEY_WEIGHT * colons)
     if most <= MAX_WEIGHT:
         return most
@@ -225,12 +231,12 @@ def check_weight(body: bytes) -> int:
 
 
 def weigh(body: bytes) -> int:
-    """Return how much there is to make of a body.
+    """Return the weight of a body, an estimate of the work to parse it.
 
-    That is the number of brackets, commas and mappings that are not empty, and ``KEY_WEIGHT`` times that of
-    the keys beyond two for each of these. So wide mappings weigh more: each of their keys is a new one, in a
-    table that is built anew as it grows. A million list items of other kinds have to pass, and so do 300,000
-    containers of one field: they are rejected in a review.
+    The weight is the number of opening brackets, commas and non-empty mappings, plus ``KEY_WEIGHT`` for each
+    key beyond two for each non-empty mapping. Wide mappings weigh more, because each of their keys is new,
+    and a hash table is rebuilt as it grows. A million list items of other kinds stay within the limit, and so
+    do 300,000 containers of one field, because the review itself denies such Pods.
     """
     dense = body.translate(None, b" \t\r\n")
     braces = dense.count(b"{")
@@ -243,8 +249,8 @@ _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b"[{,:"
 
 
 def parse_json(body: bytes) -> Any:
-    """Return a body as plain values. Raise ``Refusal`` when it is not JSON or there is too much in it."""
-    # A shorter body cannot have so many brackets or weigh too much.
+    """Return a body as plain values. Raises ``Refusal`` if it is not JSON or exceeds the limits."""
+    # A shorter body can neither have too many brackets nor weigh too much.
     if len(body) > MAX_BRACKETS:
         check_weight(body)
     return _loads(body)

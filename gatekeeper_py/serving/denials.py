@@ -13,15 +13,15 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 
 MAX_DENIALS: Final = 50
 MAX_IMAGES: Final = 3
-"""Images kept of one denial; the log has more."""
+"""Maximum number of images kept of one denial. The log has more."""
 
 MAX_TEXT: Final = 256
-"""Characters kept of one text. A request may name kinds and images that are megabytes long."""
+"""Maximum length of a text that is kept. A request may name kinds and images that are megabytes long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Who was denied what. Kept only on request."""
+    """The object, the user and the images of a denial. Kept only with ``--status-details``."""
 
     namespace: str
     name: str

@@ -1,4 +1,4 @@
-"""Log lines about connections that had to make room."""
+"""Log lines about connections that were closed because all were in use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.serving.listener import Evicted
 
 QUIET_SECONDS: Final = 10.0
-"""Between two lines of one reason: an attack closes thousands of connections a second."""
+"""Pause between two lines about one listener and reason. An attack closes thousands of connections a
+second."""
 
 
 class Log(Protocol):
@@ -23,7 +24,7 @@ class EvictionLog:
         self._limit = RateLimit(QUIET_SECONDS)
 
     def write(self, listener: str, why: Evicted, peer: str) -> None:
-        """Note a connection of ``listener`` that was closed because all were taken."""
+        """Log that a connection of ``listener`` was closed because all were in use, at a limited rate."""
         held = self._limit.passes(f"{listener}/{why}")
         if held is not None:
             self._log.warning("connection_evicted", listener=listener, why=why, peer=peer, suppressed=held)

@@ -27,7 +27,7 @@ CheckResult = Literal["accepted", "refused", "failed", "busy", "skipped"]
 CHECK_RESULTS: Final[tuple[CheckResult, ...]] = ("accepted", "refused", "failed", "busy", "skipped")
 
 LONGEST_CHECK_SECONDS: Final = 9.5
-"""An API server waits 10 s for a webhook unless told otherwise, and the answer needs its way back."""
+"""Maximum time for a check. By default, an API server waits 10 s for a webhook, including the network."""
 
 PAUSE_FACTOR: Final = 4.0
 """The pause after a check, as a multiple of its duration. So checks take at most a fifth of the time."""
@@ -36,8 +36,8 @@ MAX_CHECKS: Final = 4
 """Maximum number of checks in progress or waiting. Each holds up to 1 MiB; other callers try again."""
 
 LEAST_SHARE: Final = 0.5
-"""A check does not begin with less than this share of its budget left. It would time out because of the wait,
-and a good policy would be refused."""
+"""A check begins only if at least this share of its time is left. Otherwise it could time out because of the
+wait, and a good policy would be refused."""
 
 
 class Parses(Protocol):
@@ -83,16 +83,16 @@ class PolicyGuard:
         self._next_start = float("-inf")
 
     def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | None:
-        """Return what a review would make of the policy; ``None`` when it is about something else."""
+        """Return the policy that a request would write, or ``None`` if it is about another object."""
         name = self._name
         return None if name is None else guard.guarded(request, name.namespace, name.name, writer)
 
     async def judge(
         self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
     ) -> Outcome:
-        """Answer a review within so many seconds; ``policy`` is what was read from it.
+        """Answer a review within ``seconds``. ``policy`` is the result of ``read``.
 
-        Raises ``Refusal`` when there is no time for it.
+        Raises ``Refusal`` if the policy cannot be checked in time.
         """
         if policy is None:
             return self._counted("skipped", guard.untouched(request))
@@ -116,7 +116,7 @@ class PolicyGuard:
         return self._counted("accepted", guard.accepted(request, report.findings))
 
     async def _check(self, policy: ConfigMapPolicy, text: str, seconds: float) -> Report:
-        """Raises ``_Busy`` and ``ParserError``."""
+        """Parse and lint the document when its turn comes. Raises ``_Busy`` and ``ParserError``."""
         end = self._monotonic() + seconds
         latest_start = end - LEAST_SHARE * seconds
         if self.checking >= MAX_CHECKS or self._next_start > latest_start:
@@ -137,7 +137,7 @@ class PolicyGuard:
             self.checking -= 1
 
     async def _pause(self, latest_start: float) -> None:
-        """Wait for the pause after the previous check. Raises ``_Busy`` when that is too late."""
+        """Wait until the pause after the previous check ends. Raises ``_Busy`` if it ends too late."""
         if self._next_start > latest_start:
             raise _Busy
         await self._sleep(max(self._next_start - self._monotonic(), 0.0))

@@ -48,7 +48,7 @@ class LoopWatch:
         self._turned = monotonic()
 
     def problem(self) -> str:
-        """Return the problem if the event loop has not run for 30 s."""
+        """Return a problem if the event loop has not run for 30 s, or else an empty text."""
         silence = self._monotonic() - self._turned
         return f"the event loop has not turned for {silence:.0f} s" if silence > STUCK_SECONDS else ""
 
@@ -123,7 +123,7 @@ class Health:
         return json_response(200, self._policy() if self._policy is not None else {})
 
     async def _shown_page(self) -> web.Response:
-        """Answer with the page, rendered at most once a second: reloading it must not delay reviews."""
+        """Answer with the page. It is rendered at most once a second, so that reloads delay no reviews."""
         now = self._monotonic()
         if self._page is not None and (self._rendered is None or now - self._rendered[0] >= PAGE_SECONDS):
             self._rendered = now, self._page().encode()

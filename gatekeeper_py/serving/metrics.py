@@ -51,7 +51,7 @@ LOOKUP_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 """Seconds. A registry nearby answers in some milliseconds; no look-up takes longer than 5 s."""
 
 MAX_HOSTS: Final = 100
-"""Registries with series of their own, as many as a policy can configure."""
+"""Maximum number of registries with series of their own, which is how many a policy can configure."""
 
 ERROR_CODES: Final = (400, 403, 404, 405, 408, 413, 415, 500, 503)
 """Statuses of answers that are not 200; docs/interface.md, "HTTP", has the same list."""
@@ -248,7 +248,7 @@ class Metrics:
                 self._host_label(host)
 
     def lookup(self, host: str, result: str, seconds: float | None, _cause: str = "") -> None:
-        """Count one look-up when it ends, or with ``None`` one answer that no look-up gave."""
+        """Count a look-up when it ends. ``seconds`` is ``None`` for an answer without a request."""
         host = self._host_label(host)
         self._lookups.labels(host, result).inc()
         if seconds is not None:
@@ -257,7 +257,7 @@ class Metrics:
     def breaker(self, host: str, *, is_open: bool) -> None:
         (self._open_breakers.add if is_open else self._open_breakers.discard)(host)
         label = self._host_label(host)
-        if label == OTHER_HOSTS:  # for all of them together
+        if label == OTHER_HOSTS:  # 1 if any of these hosts has an open breaker
             is_open = not self._open_breakers <= self._hosts
         self._breakers.labels(label).set(1 if is_open else 0)
 
@@ -298,7 +298,7 @@ class Metrics:
         return self._reviews.totals("verdict", lambda values: values[0] != "policy")
 
     def durations(self, endpoint: Endpoint) -> list[int]:
-        """Return how many reviews fell into each bucket; the last one has no upper bound."""
+        """Return how many reviews fell into each bucket. The last bucket has no upper bound."""
         return list(self._durations.counts[endpoint])
 
     def exposition(self) -> bytes:
@@ -336,7 +336,7 @@ class _Counts(Collector):
         counts[values] = counts.get(values, 0) + count
 
     def totals(self, label: str, include: Callable[[tuple[str, ...]], bool]) -> dict[str, int]:
-        """Return the sums by one label, over the label values that are ``include``."""
+        """Return the counts summed by one label, over the series for which ``include`` returns true."""
         index = self._labels.index(label)
         sums: dict[str, int] = {}
         for values, count in self._counts.items():
@@ -374,7 +374,7 @@ class _Durations(Collector):
 
 
 class _FunctionCounter(Collector):
-    """A counter whose value is a plain integer kept elsewhere."""
+    """A counter whose value is a plain integer that another object keeps."""
 
     def __init__(self, name: str, help_text: str) -> None:
         self._name = name
@@ -386,7 +386,7 @@ class _FunctionCounter(Collector):
 
 
 class _CacheCollector(Collector):
-    """Reports the decision cache. It reads plain integers when scraped, because counting must be cheap."""
+    """Reports the decision cache. It reads plain integers at each scrape, because counting must be cheap."""
 
     def __init__(self, live: LivePolicy, counts: CacheCounts) -> None:
         self._live = live

@@ -1,4 +1,4 @@
-"""What ``/policy`` shows, at most 256 KiB of it (docs/interface.md, "HTTP")."""
+"""The content of ``/policy``, at most 256 KiB (docs/interface.md, "HTTP")."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.live import LivePolicy
 
 MAX_FINDINGS_BYTES: Final = 112 * 1024
-"""Of JSON, for the live policy's findings and for those of a refused one. A character may take six bytes."""
+"""Maximum size as JSON of the live policy's findings, and of a refused policy's findings. A character may
+take six bytes."""
 
 
 class Loaded(Protocol):
@@ -45,7 +46,7 @@ class Refused(Protocol):
 
 
 class Reload(Protocol):
-    """What became of the deliveries of a source; see ``reload.Reloader``."""
+    """The last accepted and the last refused delivery of a source; see ``reload.Reloader``."""
 
     @property
     def source_name(self) -> str: ...
@@ -60,7 +61,7 @@ class Reload(Protocol):
 def describe_policy(
     reload: Reload, live: LivePolicy, describe_registries: Callable[[], Any]
 ) -> dict[str, Any]:
-    """Return what ``/policy`` shows: the live policy, and what was refused."""
+    """Return the content of ``/policy``: the live policy, and the last delivery if it was refused."""
     loaded, refused, snapshot = reload.loaded, reload.refused, live.snapshot
     mode: Mode | None = None
     counts: dict[str, int] = {}
@@ -81,7 +82,7 @@ def describe_policy(
         "resourceVersion": None if loaded is None else loaded.resource_version,
         "loadedAt": None if loaded is None else format_instant(loaded.at),
         "counts": counts,
-        # Only a policy that looks up images has something to show here.
+        # Only a policy that looks up images uses registries.
         **({} if snapshot is None or not snapshot.looks_up else {"registries": describe_registries()}),
         "findings": [] if loaded is None else _shown(loaded.findings),
         "refused": None
@@ -91,7 +92,7 @@ def describe_policy(
 
 
 def _shown(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Findings as JSON values, as many as there is room for."""
+    """Return findings as JSON values, as many as fit into ``MAX_FINDINGS_BYTES``."""
     shown: list[dict[str, Any]] = []
     size, left_out = 0, 0
     for finding in findings:

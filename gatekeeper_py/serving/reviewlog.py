@@ -1,4 +1,4 @@
-"""What the log says about one review."""
+"""The log event for one review."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SHOWN: Final = 10
 """Denials that are shown at once; the rest opens with a click."""
 
 MAX_RULES: Final = 100
-"""Rules of each list on the page."""
+"""Maximum number of rules that are shown of each list."""
 
 VERDICTS: Final = {"allowed": "good", "denied": "bad", "warned": "change", "mutated": "mute"}
 
@@ -32,7 +32,7 @@ ENDPOINT_NAMES: Final[dict[Endpoint, str]] = {
 
 
 class Counts(Protocol):
-    """What the metrics have counted since the start."""
+    """The counts of the metrics since the start."""
 
     def verdicts(self) -> Mapping[str, int]: ...
 
@@ -216,7 +216,7 @@ def _quantile(counts: Sequence[int], share: float) -> int:
 
 
 def _within(index: int) -> str:
-    """Return how long the reviews of a bucket took, for a sentence. The last one has no upper bound."""
+    """Return how long the reviews of a bucket took, as a phrase. The last bucket has no upper bound."""
     if index < len(DURATION_BUCKETS):
         return f"within {_seconds(DURATION_BUCKETS[index])}"
     return f"in more than {_seconds(DURATION_BUCKETS[-1])}"

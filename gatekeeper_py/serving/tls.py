@@ -1,4 +1,4 @@
-"""The server's certificate, from files that may change under us.
+"""The server's certificate, from files that may change while the server runs.
 
 Files are polled by content, because an inotify watch on a Secret volume misses every change after
 the first symlink swap. A changed certificate and its key are loaded into a *fresh* context and
@@ -71,7 +71,7 @@ class Certificate:
 
 
 class CertificateFiles:
-    """The pair on disk, the context made from it, and whether the two are still the same.
+    """The certificate files, the TLS context made from them, and whether the files are still the same.
 
     ``hostnames`` are names and IP addresses that a certificate has to cover.
     """
@@ -100,7 +100,7 @@ class CertificateFiles:
 
     @property
     def problem(self) -> str:
-        """Why the certificate in use is wrong: it expired, or it is not the one on disk. Empty if right."""
+        """The problem of the certificate: it expired, or its files are unusable. Empty without a problem."""
         if self._problem:
             return self._problem
         if self.current is not None and self.current.not_after <= self._now():
@@ -108,15 +108,15 @@ class CertificateFiles:
         return ""
 
     def summary(self) -> tuple[datetime, tuple[str, ...]] | None:
-        """Return when the certificate in use expires, and its names; ``None`` while there is none."""
+        """Return the expiry and the names of the certificate in use, or ``None`` before the first one."""
         return None if self.current is None else (self.current.not_after, self.current.names)
 
     def context(self) -> ssl.SSLContext | None:
-        """The context for a new connection, ``None`` while there is none."""
+        """Return the TLS context for a new connection, or ``None`` before the first certificate."""
         return None if self.current is None else self.current.context
 
     async def load(self) -> None:
-        """Read the files once; on failure the old certificate stays and ``problem`` says why."""
+        """Read the files once. On failure, the old certificate stays, and ``problem`` gives the reason."""
         try:
             contents = await asyncio.to_thread(self._read)
         except CertificateError as problem:
@@ -132,7 +132,8 @@ class CertificateFiles:
                 build_certificate, contents, fingerprint, self._now(), self._hostnames
             )
         except CertificateError as problem:
-            # Tried again at each poll: one that is not valid yet becomes so without changing.
+            # The same files are tried again at each poll, because a certificate that is not valid yet becomes
+            # valid without changing.
             self._fail(str(problem))
             return
         before, self.current = self.current, certificate
@@ -154,7 +155,7 @@ class CertificateFiles:
             await self.load()
 
     def _read(self) -> tuple[bytes, ...]:
-        """The files as they are together."""
+        """Read the files until two reads in a row agree, at most ``MAX_READS`` times."""
         contents = self._read_once()
         for _ in range(MAX_READS - 1):
             before, contents = contents, self._read_once()
@@ -231,7 +232,7 @@ def build_certificate(
             what = "the client CA is"
             context.load_verify_locations(cadata=authority.decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
-    # ssl.SSLError is an OSError; so is having no file descriptor left for the key.
+    # ssl.SSLError is an OSError. A lack of file descriptors for the key raises an OSError, too.
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "reason", None) or str(problem)
         raise CertificateError(f"{what} unusable: {reason}") from None
@@ -243,7 +244,7 @@ def build_certificate(
 def _names_for_servers(leaf: x509.Certificate) -> tuple[str, ...]:
     """Return the subject alternative names. Go's clients ignore the common name.
 
-    Raises ``CertificateError`` when there are none, or when it is for clients only.
+    Raises ``CertificateError`` if the certificate has no such names, or is not for servers.
     """
     try:
         extensions = leaf.extensions
@@ -272,14 +273,14 @@ def _covers(names: tuple[str, ...], host: str) -> bool:
     except ValueError:
         pass
     host = host.lower()
-    # A wildcard stands for one label, the leftmost.
+    # A wildcard stands for exactly one label, the leftmost.
     _, _, parent = host.partition(".")
     return any(name.lower() in {host, f"*.{parent}"} for name in names)
 
 
 def _load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
-    # The ssl module loads keys from files only. An anonymous memory file keeps the key off the
-    # disk and gives the very bytes that were read, not what the path holds a moment later.
+    # The ssl module loads keys only from files. An anonymous memory file keeps the key off the disk, and
+    # holds exactly the bytes that were read, even if the certificate files change meanwhile.
     with _memory_file(chain) as cert_path, _memory_file(key) as key_path:
         context.load_cert_chain(cert_path, key_path, password=_no_password)
 
@@ -304,12 +305,12 @@ class _memory_file:  # noqa: N801 - used as a function
 
 
 def _no_password() -> str:
-    # Without this, OpenSSL would ask for one on the terminal.
+    # Without this function, OpenSSL would ask for a password on the terminal.
     raise ValueError("the key is encrypted")
 
 
 def peer_names(certificate: dict[str, Any] | None) -> frozenset[str]:
-    """Common names and DNS names of a verified caller's certificate."""
+    """Return the common names and DNS names in a verified caller's certificate."""
     if not certificate:
         return frozenset()
     names = {value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"}

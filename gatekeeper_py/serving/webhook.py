@@ -139,8 +139,8 @@ class Limit(Protocol):
 class Webhook:
     """Answers reviews with the live policy.
 
-    ``client_names`` empty means any caller whose certificate the listener let in.
-    ``log_allowed`` logs allowed reviews, too, at debug.
+    If ``client_names`` is empty, every caller whose connection the listener accepted may send reviews.
+    ``log_allowed`` logs allowed reviews, too, at level debug.
     """
 
     def __init__(
@@ -214,8 +214,8 @@ class Webhook:
     def answer(self, message: Message, body: bytes) -> bytes | None:
         """Return the answer to a review that arrived complete, or ``None`` to let ``handle`` process it.
 
-        This is the hot path. It reports no problem of a request, because ``handle`` finds the same problem
-        again.
+        This is the hot path. It does not report problems of a request, because ``handle`` finds and reports
+        them.
         """
         decide = self._decides.get(message.path.partition("?")[0])
         headers = message.headers
@@ -307,7 +307,8 @@ class Webhook:
     ) -> T:
         """Decode a body and judge it with the ``chosen`` snapshot, or else with the live one.
 
-        All of it is judged with one. ``end`` is when the caller stops waiting.
+        One snapshot judges the whole body. ``end`` is when the caller stops waiting, on the clock of
+        ``time.monotonic``.
         """
         decoded_for: Snapshot | None = None
 
@@ -335,7 +336,7 @@ class Webhook:
         snapshot: Snapshot,
         start: float,
     ) -> Steps[bytes | NeededLookups]:
-        """Count and log a review and return its answer, or return the look-ups that it needs before.
+        """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
 
         ``start`` is a value of ``time.perf_counter``.
         """
@@ -354,7 +355,7 @@ class Webhook:
         start: float,
         used: Mapping[Lookup, Resolution],
     ) -> bytes:
-        """Count and log a review, and what registries said for it, and return its answer."""
+        """Count and log a judged review and the registries' answers that it used. Return its answer."""
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
@@ -362,7 +363,7 @@ class Webhook:
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
-        """Return the answer to a review whose new images are all approved: only the metrics record it."""
+        """Return the answer to a review whose new images are all approved. Count it, but do not log it."""
         mode = snapshot.mode(request.namespace)
         body = snapshot.approval(mode)(request.uid)
         if images:
@@ -421,7 +422,7 @@ class Webhook:
         if outcome.verdict != "allowed":
             self._log.info("review", **described(endpoint, request, outcome, revision))
         elif self._log_allowed:
-            # Describing costs a third of a review, so it is done only if the line is written.
+            # Describing a review costs a third of it, so it is done only if the line is written.
             self._log.debug("review", **described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
@@ -445,7 +446,7 @@ class Webhook:
 
 
 def decoded(body: bytes, snapshot: Snapshot | None) -> Any:
-    """Return the AdmissionReview in a body, perhaps with only the fields that a policy reads."""
+    """Return the AdmissionReview in a body, if possible with only the fields that the policy reads."""
     if snapshot is not None and not snapshot.needs_whole_object:
         document = parse_pod_review(body, pull_policies=snapshot.looks_up)
         if document is not None:
@@ -454,7 +455,10 @@ def decoded(body: bytes, snapshot: Snapshot | None) -> Any:
 
 
 def budget(query: str) -> float:
-    """Seconds to spend, from a ``timeout=5s`` in the query; anything else there is ignored."""
+    """Return the seconds to spend, from a parameter such as ``timeout=5s`` in the query.
+
+    The result is infinite without a valid timeout. Other parameters are ignored.
+    """
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name == "timeout" and 0 < len(value) <= MAX_DURATION_LENGTH:
