@@ -1,4 +1,4 @@
-"""The entry point, of ``gatekeeper-py`` and of ``python -m gatekeeper_py``."""
+"""The entry point of ``gatekeeper-py`` and of ``python -m gatekeeper_py``."""
 
 import sys
 

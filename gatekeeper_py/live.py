@@ -24,8 +24,8 @@ from gatekeeper_py.core.policy.rules import RuleSet
 
 MAX_CACHED_LENGTH: Final = 512
 """Longest image or namespace in a cache key. Longer text is decided each time, so that 16,384 hostile images
-cannot make the cache larger than 40 MiB, three times what real ones take. The longest name that a container
-runtime pulls has some 450 characters, with tag and digest."""
+cannot make the cache larger than 40 MiB, three times its size with real images. The longest name that a
+container runtime pulls has some 450 characters, with tag and digest."""
 
 _Key = str | tuple[str | None, str]
 _ABSENT: Final = object()
@@ -99,7 +99,7 @@ class Snapshot:
         return self.compiled.pull_secret(mirror)
 
     def approval(self, mode: Mode) -> Callable[[str], bytes]:
-        """Return a function that writes the response to a fully approved review from its uid."""
+        """Return a function that takes the uid of a fully approved review and returns the response."""
         write = self._approvals.get(mode)
         if write is None:
             write = self._approvals[mode] = review.approval({"mode": mode, "policy": self.revision})

@@ -1,4 +1,4 @@
-"""Memory: what Python's garbage collector looks at, and what goes back to the system."""
+"""Memory: limit the work of Python's garbage collector, and return free memory to the system."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ from the start again. Clients on the same machine stall, too. When they continue
 once, even on idle connections, before they notice that the server closed a connection."""
 
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
-"""Maximum wait for the quiet time. The usual grace period of 30 s has to cover the drain's first part, too."""
+"""Maximum wait for the quiet time: Kubernetes' default grace period of 30 s, less the default of
+``--drain-seconds``, which is 5 s."""
 
 MAX_HEALTH_CONNECTIONS: Final = 100
 

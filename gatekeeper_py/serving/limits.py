@@ -20,8 +20,8 @@ STALLED_SECONDS: Final = 10.0
 s."""
 
 MAX_HEADER_BYTES: Final = 8192
-"""Request line and header fields together. The API server sends a few hundred bytes. aiohttp limits each line
-to this, and the number of lines, which allows 1 MiB in total."""
+"""Maximum size of the request line and all header fields together. The API server sends a few hundred bytes.
+aiohttp limits only each line to this size, and the number of lines, which would allow 1 MiB in total."""
 
 HEADER_SECONDS: Final = 5.0
 """Maximum time from the first byte of a header to its last. Go writes the header at once, so only a lost
@@ -42,7 +42,8 @@ MAX_HELD_BODIES: Final = 8 * 1024 * 1024
 which has its own limit."""
 
 MAX_WAITING_BYTES: Final = 16 * 1024
-"""Maximum unread input behind the current request. Above it, the server stops reading from the connection."""
+"""Maximum size of unread input behind the current request. Above it, the server stops reading from the
+connection."""
 
 MAX_UNSENT_BYTES: Final = 16 * 1024
 """Maximum size of answers that the peer has not read. Above it, the server reads no request from the

@@ -1,7 +1,7 @@
 """A listening socket: the accept loop, the cap on connections, and the drain.
 
-The accept loop is our own, because aiohttp's sites can set neither a handshake timeout nor a cap on
-connections, and because a connection then gets whichever certificate is current.
+The accept loop is our own. aiohttp's sites can set neither a handshake timeout nor a cap on connections, and
+with our loop each new connection gets the current certificate.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ BACKLOG: Final = 1024
 """Enough for five API servers with 200 mutating requests in flight each."""
 
 ACCEPTS_A_TURN: Final = 32
-"""Accepting a connection and closing another one for it takes 60 µs, so this takes 2 ms of a turn. A full
-backlog is taken in 32 turns, so an API server behind a thousand strangers waits some 100 ms."""
+"""Maximum number of connections accepted in one turn. Accepting one and closing another one for it takes 60
+µs, so this takes 2 ms of a turn. A full backlog is accepted in 32 turns, so an API server behind a thousand
+strangers waits some 100 ms."""
 
 SPARE_RATIO: Final = 16
-"""Clients behind one address are told apart by their good requests. A connection at rest is spared if it
-carried more than this many times as many good requests as the worst one with a request pending."""
+"""Clients behind one address are told apart by their good requests. An idle connection is spared if it
+carried more than this many times as many good requests as the worst connection with an arriving request."""
 
 RELEASE_AFTER_CLOSED: Final = 32
-"""When this many connections have closed, the server returns their memory to the system."""
+"""When the number of open connections has fallen by this many, the server returns their memory to the
+system."""
 
 ACCEPT_PAUSE_SECONDS: Final = 0.5
 """Pause of the accept loop when no file descriptor is left and no connection can make room."""
@@ -64,10 +66,11 @@ class Listener:
     """One listening socket. ``context`` returns the TLS context of a new connection.
 
     With ``context`` ``None`` the listener speaks plain HTTP. If ``context`` returns ``None`` (no usable
-    certificate yet), the listener closes new connections at once. ``answer`` is offered requests that come
-    whole, before ``handler``; without it, or with ``fast`` false, all requests go to ``handler``.
-    ``on_error`` gets the status of each answer that the listener gives itself. ``on_evicted`` gets the reason
-    and the peer of each connection that was closed because all were taken.
+    certificate yet), the listener closes new connections at once. A request that arrives complete goes to
+    ``answer`` first, and to ``handler`` if ``answer`` returns ``None``. Without ``answer``, or with ``fast``
+    false, all requests go to ``handler``. ``on_error`` gets the status of each error that the listener
+    answers with itself. ``on_evicted`` gets the reason and the peer of each connection that was closed
+    because all were taken.
     """
 
     def __init__(
@@ -118,10 +121,10 @@ class Listener:
         return Address(host, port)
 
     def stop_accepting(self) -> None:
-        """Close the listening socket. Open connections go on.
+        """Close the listening socket. Open connections stay open.
 
-        Connections that wait in its queue are accepted first: the kernel has answered them, and would now
-        reset them.
+        Connections in the socket's queue are accepted first, because the kernel has already answered them and
+        would reset them.
         """
         for _ in range(0, BACKLOG, ACCEPTS_A_TURN):
             if not self._accept(paced=False):
@@ -141,7 +144,8 @@ class Listener:
             self._check_timer.cancel()
             self._check_timer = None
         for connection in self._connections():
-            # aiohttp would keep idle ones open until the busy ones are done, and ignore their requests.
+            # aiohttp would keep idle connections open until the busy ones are done, but ignore their
+            # requests.
             if connection.is_resting:
                 connection.close()
         await self._server.shutdown(seconds)
@@ -161,7 +165,7 @@ class Listener:
     def _accept(self, *, paced: bool = True) -> bool:
         """Accept some connections; return whether more may wait.
 
-        ``paced`` accepts no more while all connections are taken and too many handshakes wait for their turn.
+        With ``paced``, stop while all connections are taken and too many handshakes wait for their turn.
         """
         listening = self._socket
         if listening is None:
@@ -260,12 +264,12 @@ class Listener:
 def _spare(idle: OrderedDict[Member, None]) -> HttpConnection:
     """Return one of a peer's idle connections to evict. ``idle`` lists the longest idle one first.
 
-    Only the ``MAX_EVICTION_CANDIDATES`` that have been idle for longest are considered. The one with the
-    fewest good requests goes, because that tells strangers from API servers if all callers share one address.
-    A connection on which a request is arriving goes only if the others carried more than ``SPARE_RATIO``
-    times as many good requests. Of several such connections with equally many, the one that was idle for the
-    shortest time goes: an API server that was idle until now has been idle for longer than strangers who
-    never stop sending.
+    Only the ``MAX_EVICTION_CANDIDATES`` that have been idle for longest are considered. The connection with
+    the fewest good requests is evicted, because strangers send fewer than API servers, and all callers may
+    share one address. A connection on which a request is arriving is evicted only if each of the others
+    carried more than ``SPARE_RATIO`` times as many good requests. If several connections with an arriving
+    request have equally many, the one that was idle for the shortest time is evicted: an API server that was
+    idle until now has been idle for longer than strangers who never stop sending.
     """
     oldest = [cast("HttpConnection", member) for member in islice(idle, MAX_EVICTION_CANDIDATES)]
     engaged = [connection for connection in reversed(oldest) if connection.is_engaged]
@@ -292,7 +296,7 @@ def _listen(address: Address) -> socket.socket:
 
 
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
-"""Errors of a kernel without IPv6, or of one where it is switched off."""
+"""Errors of a kernel without IPv6, or with IPv6 switched off."""
 
 
 def _listen_on(address: Address) -> socket.socket:

@@ -49,7 +49,7 @@ token."""
 
 
 class ConfigMapSource:
-    """Deliver one ConfigMap: once it is listed, then whenever its content changes.
+    """Delivers one ConfigMap: when it has been listed, and then whenever its content changes.
 
     ``connect`` reads the configuration and makes a session; it raises ``SettingsError``.
     """

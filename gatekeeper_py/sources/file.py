@@ -20,7 +20,7 @@ MAX_BYTES: Final = MAX_FILE_BYTES
 
 
 class FileSource:
-    """Deliver one file: at once, then whenever its content changes."""
+    """Delivers one file: at once, and then whenever its content changes."""
 
     def __init__(
         self,

@@ -11,10 +11,10 @@ from operator import attrgetter
 from typing import Final, Protocol
 
 MAX_CREDIT: Final = 1024
-"""Good requests that count. Without a bound, a stranger could send a million good reviews from one
-address and then hold every connection. With it, peers that all reached the bound share equally. A peer
-reaches it with one review a second over 30 minutes, although credit is halved every 10 minutes. Every API
-server in use does."""
+"""Maximum number of a peer's good requests that count. Without this bound, a stranger could send a million
+good reviews from one address and then hold every connection. Peers that have all reached the bound share the
+connections equally. A peer reaches it with one review a second over 30 minutes, although credit is halved
+every 10 minutes. Every API server in use reaches it."""
 
 CREDIT_HALF_LIFE_SECONDS: Final = 600.0
 """After this time a good request counts half. An API server that is quiet over lunch stays known."""
@@ -37,10 +37,10 @@ class Activity(IntEnum):
     IDLE = 3
     """The connection has carried a good request, and no request is pending."""
     BUSY = 4
-    """A complete request is being answered, and no earlier one was bad. Such a connection is never
-    evicted."""
+    """A complete request is being answered, and the connection has carried a good request, or no bad one.
+    Such a connection is never evicted."""
     CLOSING = 5
-    """The server has closed its side and waits for the peer to close the other."""
+    """The server has closed its side and waits for the peer to close, too."""
 
 
 class Member(Protocol):
@@ -138,14 +138,14 @@ class Peers:
 
 
 def peer_key(host: str) -> str:
-    """Return what connections from ``host`` are counted under.
+    """Return the key of the peer that connections from ``host`` belong to.
 
     For IPv4 the key is the address, even if a socket of both families shows it as ``::ffff:192.0.2.1``. For
     IPv6 the key is the /64 prefix, because a host can choose any address in its /64. Pods of one node often
     share a /64, and so do API servers on one network of nodes. Behind a Service of type NodePort, or a
-    kube-proxy that masquerades, every caller may even have the address of one node. Sharing a peer costs them
-    nothing by itself: within a peer, connections are still chosen by what they carried and for how long they
-    have been idle.
+    kube-proxy that masquerades, every caller may even have the address of one node. Sharing a peer is not a
+    disadvantage by itself: within a peer, connections are still evicted by what they carried and by how long
+    they have been idle.
     """
     if ":" not in host:
         return host

@@ -1,7 +1,7 @@
 """One HTTP connection: the hot path, its timeouts, and its entry in the table of connections.
 
-A review that comes whole on an idle connection is answered in the call that brings it (the hot path).
-Every other request goes through an ``Exchange`` to aiohttp's server.
+A review that arrives complete on an idle connection is answered in the call that delivers its bytes (the hot
+path). Every other request goes through an ``Exchange`` to aiohttp's server.
 """
 
 from __future__ import annotations
@@ -38,15 +38,18 @@ Answer = Callable[[Message, bytes], bytes | None]
 """(request, body) -> the body of a 200, or ``None`` to have aiohttp handle it."""
 
 Eviction = Literal["handshake", "unused", "late", "idle", "closing"]
-"""Why a connection had to make room. ``handshake``: its handshake was not complete. ``unused``: it never
-carried a good request. ``late``: its peer sent a request, or read an answer, too slowly. ``idle`` and
-``closing``: the activity of the connection."""
+"""Why a connection was evicted. ``handshake``: its handshake was not complete. ``unused``: it never carried a
+good request. ``late``: its peer sent a request, or read an answer, too slowly. ``idle`` and ``closing``: the
+activity of the connection."""
 
 HEADER_LATE: Final = f"the header was not complete within {HEADER_SECONDS:g} s"
 
 
 class Service:
-    """What the connections of one listener share. ``answer`` needs aiohttp's parser (``parsed``)."""
+    """The state that the connections of one listener share.
+
+    ``answer`` is ``None`` if there is no hot path; the connections then need no parser of their own.
+    """
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class HttpConnection(asyncio.Protocol):
         self.activity = Activity.SILENT
         self.since = self._accepted_at = self._last_answer = self._last_progress = service.loop.time()
         self.good = 0
-        """Number of good requests that it carried."""
+        """Number of good requests that the connection carried."""
         self.transport: Any = None
         self.tls: TlsTransport | None = None
         self._service = service
@@ -138,7 +141,7 @@ class HttpConnection(asyncio.Protocol):
         self._last_progress = self._service.loop.time()
 
     def first_bytes_received(self) -> None:
-        """Note that the first bytes have arrived. With TLS these are of the handshake."""
+        """Note that the first bytes have arrived. With TLS, they belong to the handshake."""
         if self.activity is Activity.SILENT:
             self._service.table.move(self, Activity.NEW, self._accepted_at)
 
@@ -208,7 +211,7 @@ class HttpConnection(asyncio.Protocol):
     # The hot path.
 
     def _answer(self, message: Message, body: bytes, head: bytes) -> None:
-        """Answer a complete request here, or pass it on. ``head`` is what precedes its body."""
+        """Answer a complete request here, or pass it on. ``head`` holds the bytes before its body."""
         service = self._service
         answer = service.answer(message, body)  # type: ignore[misc]
         if answer is None:
@@ -303,12 +306,12 @@ class HttpConnection(asyncio.Protocol):
             self._rest = bytes(held)
             self._answer_first()
             return
-        # The parser has not got all of the body, and would copy it. A new one costs less.
+        # The parser has not received the whole body, and would copy the rest. A new parser costs less.
         self._parser = Parser(self._service.loop)
         self._ready = not self._paused
         with memoryview(held) as whole:
             head, body = bytes(whole[:end]), bytes(whole[end:])
-        del held  # 256 KiB, before as much again is needed
+        del held  # free up to 256 KiB before the answer needs as much again
         self._answer(message, body, head)
 
     def _release(self) -> None:
@@ -425,7 +428,7 @@ class HttpConnection(asyncio.Protocol):
             self.transport.close()
 
     def give_up(self) -> None:
-        """Close at once, because the peer does not go on with its handshake while others wait for theirs."""
+        """Close at once, because the peer does not continue its handshake and other handshakes wait."""
         self.evict()
 
     def _stop(self) -> None:
@@ -464,7 +467,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def is_resting(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether the activity is ``SILENT``, ``NEW`` or ``IDLE``, and no request is held."""
         return self.activity in _RESTING and self._parsed is None
 
     def check_timeouts(self, now: float) -> None:

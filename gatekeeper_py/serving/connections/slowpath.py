@@ -1,9 +1,9 @@
 """Requests that aiohttp's server answers: all except complete reviews on an idle connection.
 
 An ``Exchange`` stands between one connection and aiohttp's handler of it, and lets one request through at a
-time. Only documented names of aiohttp are used here. aiohttp does not limit how long a header may be in
-all, nor how long it may take, and it reads ahead; so the exchange counts the bytes of each header up to
-the empty line that ends it, and asks the parsed request how long its body is.
+time. Only documented names of aiohttp are used here. aiohttp reads ahead, and limits neither the total size
+of a header nor the time that it takes. So the exchange counts the bytes of each header up to the empty line
+that ends it, and takes the length of the body from the parsed request.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ END: Final = b"\r\n\r\n"
 """Ends a header, and a chunked body."""
 
 PIECES: Final = 64
-"""Pieces that one read of a chunked body is cut into to find its end. A JSON body has no reason to hold even
-one empty line. Beyond it the body is passed on uncut, and the connection ends with its answer."""
+"""Maximum number of pieces that one read of a chunked body is cut into to find its end. A JSON body has no
+reason to contain even one empty line. If more pieces are needed, the rest is passed on uncut, and the
+connection ends with its answer."""
 
 HTTP_2: Final = b"PRI "
 """How HTTP/2 begins. aiohttp's parser would wait for the rest of the HTTP/2 preface."""
@@ -49,7 +50,7 @@ _NEVER_SECONDS: Final = 365 * 24 * 3600.0
 connections that are in use."""
 
 _AFTERMATH_SECONDS: Final = 0.1
-"""Delay before aiohttp learns of a lost connection, so that it can begin the request that it was woken
+"""Delay before aiohttp is notified of a lost connection, so that it can begin the request that it was woken
 for."""
 
 
@@ -142,7 +143,7 @@ class AiohttpServer:
             traceback.clear_frames(problem.__traceback__)
             problem.__traceback__ = None
             raise ConnectionResetError("the connection was lost") from None
-        # 500 bodies that are late at the same moment would otherwise be answered in the same turn.
+        # Otherwise, 500 requests whose bodies time out at the same moment would be answered in one turn.
         await self._turns.wait(exchange.owner)
         if exchange.is_last:
             response.force_close()
@@ -181,21 +182,20 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer malformed HTTP, or an exception that a handler did not catch."""
-        if self.exchange is not None and not isinstance(exc, ConnectionError):  # others get an answer
+        if self.exchange is not None and not isinstance(exc, ConnectionError):  # the peer gets an answer
             self.exchange.failed(status)
         if exc is not None:
             exc.__traceback__ = None  # it holds a frame that holds the exception
         reason = "internal error" if status >= 500 else (message or "bad request")  # noqa: PLR2004
         if isinstance(exc, BadHttpMessage):
             reason = MALFORMED
-        # aiohttp answers a malformed request in HTTP/1.0. The header states even then that the connection
-        # closes.
+        # aiohttp answers a malformed request in HTTP/1.0, and does not add this header there.
         response = error_response(status, reason, headers={hdrs.CONNECTION: "close"})
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, **keys: Any) -> None:
-        """Log nothing: a bad end is the peer's fault, and our handlers log their own errors."""
+        """Log nothing. A bad end of a connection is its peer's fault, and handlers log their own errors."""
 
 
 class Exchange:
@@ -299,7 +299,7 @@ class Exchange:
         self._advance()
 
     def failed(self, status: int) -> None:
-        """Note that aiohttp answers with an error of its own, and closes."""
+        """Note that aiohttp answers with an error of its own, and then closes the connection."""
         self._due = False
         self._server.on_error(status)
         self.state = State.ENDED
@@ -313,8 +313,8 @@ class Exchange:
         """Notify aiohttp that the connection was lost."""
         self.end()
         if self._due:
-            # aiohttp may have been woken for a request in this very turn, and would fail on it without a
-            # connection. begun() drops the request first.
+            # aiohttp may have been woken for a request in this very turn, and would fail without a
+            # connection. After the delay, begun() has dropped the request.
             self._loop.call_later(_AFTERMATH_SECONDS, self._lose, exc)
         else:
             self._lose(exc)
@@ -322,7 +322,8 @@ class Exchange:
     def _lose(self, exc: BaseException | None) -> None:
         http, self._http = self._http, None
         http.connection_lost(exc)
-        # Otherwise the two would keep each other and their input in memory until a garbage collection.
+        # Otherwise the handler and the exchange would keep each other and their input in memory until a
+        # garbage collection.
         http.exchange = None
         self._request = self._check = None
 
@@ -415,7 +416,8 @@ class Exchange:
         if content.is_eof():
             self._change(State.ANSWER)
         elif is_framing or (self._check is not None and not self._check.feed(data)):
-            # aiohttp refuses it once this request is answered, and its body would never become complete.
+            # aiohttp refuses malformed chunks only after this request is answered. Without the exception, the
+            # handler would wait in vain for the rest of the body.
             content.set_exception(web.RequestPayloadError(MALFORMED))
             self.end()
 
@@ -453,7 +455,7 @@ class _Transport(asyncio.Transport):
         self._exchange.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        # Options of the socket are set where it was accepted.
+        # aiohttp must not set options of the socket, because the listener has set them.
         if name == "socket" or self._owner.transport is None:
             return default
         return self._owner.transport.get_extra_info(name, default)

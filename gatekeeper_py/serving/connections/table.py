@@ -1,18 +1,19 @@
 """The table of open connections, and the choice of the one that makes room for a new one.
 
-When all connections are taken, the new one still gets in, and the worst one is closed. Which one is the
-worst is decided by the peer first, because connections are cheap to open and addresses are not:
+When all connections are taken, a new one is still accepted, and the worst one is closed. The worst connection
+is chosen by its peer first, because connections are cheap to open and addresses are not:
 
-1. The worst peer has the most connections for each good request that it sent (``Peer.burden``).
-   Anybody can send a good review, so one review buys little: an API server has sent hundreds for each of
-   its connections. A connection that never carried a good request therefore goes first, unless its peer
-   is known to be good.
-2. Of one peer, a connection that never carried a good request goes first, then one that waits for its peer
-   for too long, then the one that has been idle for longest.
+1. The worst peer has the most connections for each good request that it sent (``Peer.burden``). Anybody can
+   send a good review, so one review has little weight: an API server has sent hundreds for each of its
+   connections. A connection that never carried a good request is therefore closed first, unless its peer is
+   known to be good.
+2. Of one peer, a connection that never carried a good request is closed first, then one that waits for its
+   peer for too long, then the one that has been idle for longest.
 
-Two exceptions protect new connections and requests in progress. A quarter of the connections is reserved for
-those that have not had the time to send a request yet (``NEWCOMERS``). A request that is still arriving is
-safe for ``PATIENCE_SECONDS``. A request that is complete is never interrupted.
+New connections and requests in progress are protected. A quarter of the connections is reserved for those
+that have not had the time to send a request yet (``NEWCOMERS``). A request that is still arriving is safe for
+``PATIENCE_SECONDS``. A complete request is never interrupted, unless its connection has carried only bad
+requests before.
 
 Every step takes constant or logarithmic time: thousands of connections may be dialled a second.
 """
@@ -27,8 +28,8 @@ from typing import Final
 from gatekeeper_py.serving.connections.peers import Activity, Member, Peer, Peers
 
 NEWCOMERS: Final = 4
-"""One connection in this many is reserved for those that have not carried a good request and are younger than
-``GRACE_SECONDS``. When there are more of them, they only evict each other."""
+"""Connections that have not carried a good request are protected for ``GRACE_SECONDS``, as long as they are
+fewer than one in this many of the maximum number of connections."""
 
 GRACE_SECONDS: Final = 1.0
 """Time for the handshake and the first request. An API server needs some milliseconds for both."""
@@ -39,8 +40,8 @@ Otherwise 500 strangers that each send half a body would lock out everybody for 
 API servers send a request at once. TCP sends a lost packet again after 200 ms."""
 
 CROWD: Final = 8
-"""A peer that holds one connection in this many never evicts those of a better, well-known peer, even if none
-of its own can make room because each has a request in progress."""
+"""A peer that holds one connection in this many never evicts connections of a better, well-known peer. This
+holds even if none of its own connections can be evicted because each has a request in progress."""
 
 WELL_KNOWN: Final = 0.25
 """Largest burden of a well-known peer: it sent four good requests for each connection."""
@@ -126,7 +127,7 @@ class Table:
             self._rankings[activity].worsened(peer, len(self.peers))
 
     def victim(self, newcomer: Peer, now: float) -> Member | None:
-        """Return the connection to evict for a new one of ``newcomer``; ``None`` when none may be evicted."""
+        """Return the connection to evict for a new one of ``newcomer``, or ``None`` if there is none."""
         for closing in self._closing:
             return closing
         candidates = (
@@ -140,7 +141,8 @@ class Table:
         worst, spare = max(unsafe, key=_burden, default=None), max(safe, key=_burden, default=None)
         if worst is None or spare is None:
             return worst or spare
-        # A young connection or one in progress goes before an idle one of a better, well-known peer.
+        # A young connection, or one with a request in progress, is evicted rather than a connection of a
+        # better, well-known peer.
         return spare if worst.peer.burden() < min(WELL_KNOWN, spare.peer.burden()) else worst
 
     def _candidate(self, activity: Activity, newcomer: Peer) -> Member | None:
@@ -153,9 +155,9 @@ class Table:
     def _newcomer(self, newcomer: Peer) -> Member | None:
         """Return the connection without a good request that is the next to be evicted.
 
-        If nothing else tells them apart, the connection is taken from the larger group: the silent ones, or
-        those with some input. Otherwise the newest connection of all, on which nothing can have come yet,
-        would go first.
+        If their peers are about equally bad, the connection is taken from the larger group: the silent
+        connections, or the connections with some input. Otherwise the newest connection of all, on which no
+        input can have arrived yet, would be evicted first.
         """
         silent, begun = (self._candidate(activity, newcomer) for activity in _NEWCOMERS)
         if silent is None or begun is None:
@@ -170,7 +172,7 @@ class Table:
         return silent if is_crowd else begun
 
     def halve_credit(self) -> None:
-        """Let earlier good requests count half; to be called every ``CREDIT_HALF_LIFE_SECONDS``."""
+        """Halve the credit of all peers. Call this every ``CREDIT_HALF_LIFE_SECONDS``."""
         self.peers.halve_credit()
         for ranking in self._rankings:
             ranking.rebuild(self.peers)
@@ -203,10 +205,10 @@ def _burden(member: Member) -> float:
 class _Ranking:
     """Peers that have a connection with one activity, the worst first.
 
-    Of equals, the peer with the oldest connection is first. The ranking is a heap with lazy corrections. A
-    peer's rank can improve at any time, because it sent a good request or its oldest connection ended. Its
-    entry is then out of date until it reaches the top, where it is corrected. When a peer's rank becomes
-    worse, the caller must call ``worsened``.
+    Of equally bad peers, the one with the oldest connection is first. The ranking is a heap with lazy
+    corrections. A peer's rank can improve at any time, because the peer sent a good request or its oldest
+    connection ended. The peer's entry is then out of date until it reaches the top, where it is corrected.
+    When a peer's rank becomes worse, the caller must call ``worsened``.
     """
 
     def __init__(self, activity: Activity) -> None:
@@ -231,7 +233,7 @@ class _Ranking:
         while heap:
             rank, serial, peer = heap[0]
             if peer.ranked[self.activity] != rank:
-                heapq.heappop(heap)  # it has a worse entry, which is still in the heap or was handled
+                heapq.heappop(heap)  # out of date: a newer entry of this peer replaced it
                 continue
             now = self._rank(peer)
             if now == rank:

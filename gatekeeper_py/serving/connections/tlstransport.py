@@ -21,18 +21,21 @@ RECORD_BYTES: Final = 16 * 1024
 """Maximum plaintext of a TLS record. One read returns all of it."""
 
 SLICE_BYTES: Final = 16 * 1024 + 512
-"""Bytes given to OpenSSL in one go: a whole record with its overhead. OpenSSL keeps a buffer of the largest
-amount for as long as the connection lives, and the loop would read 256 KiB at once. It also bounds what
-OpenSSL does by itself before it returns data: a peer may change its keys with every 27 bytes. No more is read
-at once, because what waits for its turn is memory: 500 connections with 64 KiB each would be 32 MiB."""
+"""Maximum number of bytes given to OpenSSL at once: a whole record with its overhead. OpenSSL keeps a buffer
+of the largest amount for as long as the connection lives, and the loop would read 256 KiB at once. The limit
+also bounds the work of OpenSSL before it returns data, because a peer may change its keys with every 27
+bytes. The loop reads no more than this at once, because input that waits for its turn takes memory: 500
+connections with 64 KiB each would take 32 MiB."""
 
 RECORDS_A_TURN: Final = 64
-"""Records that are decrypted in one go. A peer may send 11,000 records of one byte in one read, for 10 ms
-of CPU. An API server's records have a kilobyte or more, 16 when it sends much."""
+"""Maximum number of records that are decrypted in one go. A peer may send 11,000 records of one byte in one
+read, which take 10 ms of CPU. An API server's records have at least a kilobyte, and 16 KiB in large
+requests."""
 
 MANY_COSTLY: Final = 2
-"""After so much costly input in a row, a connection no longer goes first. One may be an accident, such as a
-garbage collection. A connection that begins in a crowd does not go first until it had cheap input."""
+"""After this many pieces of costly input in a row, a connection loses its precedence. One costly piece may be
+an accident, such as a garbage collection. A connection that begins in a crowd has no precedence until it had
+cheap input."""
 
 MAX_HELLO_BYTES: Final = 5 + 16 * 1024
 """Maximum size of a ClientHello with its record header. A client sends nothing else before the answer."""
@@ -85,7 +88,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._waiting = b""  # encrypted input that OpenSSL has not received yet
         self._unread = False  # OpenSSL holds records that were not read
         self._queued = False  # the handshake waits for its turn, or began
-        self._open = False  # the handshake is complete, and we have not closed
+        self._open = False  # the handshake is complete, and this side has not closed
         self._closing = False
         self._reading = True
         self._deferred = False
@@ -158,7 +161,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._open:
             self._application.resume_writing()
 
-    # A handshake whose turn comes.
+    # The handshake, when its turn has come.
 
     def begin(self) -> None:
         """Answer the first half of the handshake."""
@@ -326,7 +329,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _send_close_notify(self) -> None:
         self._open, self._closing = False, True
-        with contextlib.suppress(ssl.SSLError):  # it would wait for the peer's
+        with contextlib.suppress(ssl.SSLError):  # unwrap() also wants the peer's close_notify
             self._tls.unwrap()
         self._flush()
 

@@ -1,9 +1,9 @@
 """Fair turns of the event loop: a budget per turn for handshakes and for input, and the order of peers.
 
-The event loop reads every socket that has input in each of its turns, and a turn ends when all of it was
-handled. With thousands of connections one turn could take seconds, and every connection would wait for its
-end. So the two things that cost CPU time, handshakes and decrypted input, have a budget for each turn. Work
-beyond the budget is queued by peer, and the peers take turns.
+In each of its turns, the event loop reads every socket that has input, and the turn ends when all input is
+handled. With thousands of connections, one turn could take seconds, and every connection would wait for its
+end. So the two kinds of work that cost CPU time, handshakes and decrypted input, have a budget for each turn.
+Work beyond the budget is queued by peer, and the peers take turns.
 """
 
 from __future__ import annotations
@@ -17,40 +17,42 @@ from typing import Final, Generic, Protocol, TypeVar
 from gatekeeper_py.serving.connections.peers import Peer
 
 HANDSHAKES_A_TURN: Final = 8
-"""A handshake costs 0.35 ms of CPU, a review less than 0.1. So a storm of dials takes 3 ms of each turn
-from the connections that are being served."""
+"""Maximum number of handshakes that begin in one turn. A handshake costs 0.35 ms of CPU, a review less than
+0.1 ms. So a storm of new connections takes 3 ms of each turn from the connections that are being served."""
 
 MAX_HANDSHAKES: Final = 512
 """Maximum number of handshakes that wait for the peer's second message. Each holds 45 KiB, and when all peers
 answer at once, their second halves take 40 ms of one turn."""
 
 MAX_WAITING_HANDSHAKES: Final = 64
-"""With so many handshakes waiting for their turn while all connections are taken, no more are accepted. They
-wait in the kernel's queue instead. Without this bound, clients that dial faster than handshakes can begin
-would fill the table with connections that wait, and each would be evicted as the oldest just before its
-turn."""
+"""While all connections are taken and this many handshakes wait for their turn, no more connections are
+accepted. New connections wait in the kernel's queue instead. Without this bound, clients that dial faster
+than handshakes can begin would fill the table with waiting connections, and each would be evicted as the
+oldest just before its turn."""
 
 WAITING_SHARE: Final = 8
-"""Handshakes that wait are at most one connection in this many, if that is less."""
+"""If it is less than ``MAX_WAITING_HANDSHAKES``, the bound is one handshake for this many connections, but at
+least ``HANDSHAKES_A_TURN``."""
 
 HANDSHAKE_PATIENCE_SECONDS: Final = 0.25
-"""How long a handshake may wait for its peer while a handshake of another, equal or better peer is queued. It
-is not ended in favour of the same peer: a client that begins a thousand handshakes at once needs seconds to
-continue all of them."""
+"""How long a handshake may wait for its peer while a handshake of another peer, equally good or better, is
+queued. A handshake is not ended in favour of the same peer, because a client that begins a thousand
+handshakes at once needs seconds to continue all of them."""
 
 QUIET_CONNECTIONS: Final = 16
-"""With no more connections than this, input is not budgeted, which saves reading the clock for each review.
-One piece of input takes a millisecond, and 12 if a peer makes it as expensive as can be."""
+"""Up to this many connections, input is not budgeted, which saves reading the clock for each review. One
+piece of input takes a millisecond, or 12 ms if a peer makes it as expensive as possible."""
 
 INPUT_SECONDS: Final = 0.005
 """Time budget for input in one turn. The rest waits for later turns."""
 
 CHEAP: Final = 0.75
-"""Input is cheap if it took less than this share of the mean. The next input of its connection then goes
-before that of the others. Otherwise a small review could wait for a large denial of each of 500 others."""
+"""Input is cheap if it took less than this share of the mean time. The next input of the same connection then
+takes precedence over the others. Without this, a small review could wait for a large denial on each of 500
+other connections."""
 
 MEAN_OF: Final = 64
-"""About how many pieces of input the mean is taken over."""
+"""Approximate number of pieces of input that the mean is taken over."""
 
 
 class Connection(Protocol):
@@ -59,16 +61,16 @@ class Connection(Protocol):
     peer: Peer
 
     def abort(self) -> None:
-        """Close at once, because what it had to do raised an exception."""
+        """Close at once, because a step of the connection raised an exception."""
 
 
 class Handshake(Connection, Protocol):
-    """A connection whose handshake can begin. ``started`` is when it did, for ``Turns`` alone."""
+    """A connection whose handshake can begin. ``Turns`` keeps the time when it began in ``started``."""
 
     started: float
 
     def begin(self) -> None:
-        """Answer the first half."""
+        """Answer the first half of the handshake."""
 
     def give_up(self) -> None:
         """End the connection, because its peer does not continue the handshake."""
@@ -100,7 +102,7 @@ class Turns:
         self._mean_seconds = 0.0
 
     def has_time(self) -> bool:
-        """Return whether input that just came can be handled in this turn."""
+        """Return whether input that has just arrived can be handled in this turn."""
         if self._scheduled:
             return self._clock() - self._began < INPUT_SECONDS
         self._schedule()  # the first input of this turn
@@ -117,12 +119,12 @@ class Turns:
         self._schedule()
 
     def is_costly(self, seconds: float) -> bool:
-        """Note how much CPU time deferred input took; return whether its connection should not go first."""
+        """Note the CPU time that deferred input took. Return whether it was costly compared with the mean."""
         self._mean_seconds += (seconds - self._mean_seconds) / MEAN_OF
         return seconds >= CHEAP * self._mean_seconds
 
     async def wait(self, connection: Connection) -> None:
-        """Wait for a turn that has time left to answer in, if this one has none."""
+        """Wait for a turn that has time left, if this one has none."""
         if not self.crowded or self.has_time():
             return
         turn = asyncio.Event()
