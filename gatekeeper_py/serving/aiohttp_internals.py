@@ -106,7 +106,7 @@ class ChunkCheck:
 async def send_continue(request: web.BaseRequest) -> None:
     """Send 100 Continue, so that the client sends the body.
 
-    aiohttp takes any output for the beginning of the answer, so its count of the output is reset.
+    aiohttp takes any output for the beginning of the answer, so this resets aiohttp's count of the output.
     """
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0

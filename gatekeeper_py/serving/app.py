@@ -48,8 +48,8 @@ QUIET_SECONDS: Final = 3.0
 QUIET_CHECK_SECONDS: Final = 0.1
 LATE_SECONDS: Final = 0.02
 """If the event loop wakes up later than this, the machine is overloaded, and the drain counts the quiet time
-from the start again. Clients on the same machine stall, too. When they continue, they send their backlog at
-once, even on idle connections, before they notice that the server closed a connection."""
+from the start again, because clients on the same machine stall, too. When they continue, they send their
+backlog at once, even on idle connections, before they notice that the server closed a connection."""
 
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
 """Maximum wait for the quiet time: Kubernetes' default grace period of 30 s, less the default of

@@ -46,7 +46,7 @@ class Refused(Protocol):
 
 
 class Reload(Protocol):
-    """The last accepted and the last refused delivery of a source; see ``reload.Reloader``."""
+    """The last accepted delivery, and the last one if it was refused; see ``reload.Reloader``."""
 
     @property
     def source_name(self) -> str: ...

@@ -355,7 +355,7 @@ class Webhook:
         start: float,
         used: Mapping[Lookup, Resolution],
     ) -> bytes:
-        """Count and log a judged review and the registries' answers that it used. Return its answer."""
+        """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
