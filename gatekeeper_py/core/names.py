@@ -6,16 +6,16 @@ import re
 from typing import Final
 
 DEFAULT_NAMESPACE: Final = "gatekeeper-py"
-"""Where gatekeeper-py is installed unless it is told otherwise."""
+"""Namespace in which gatekeeper-py is installed by default."""
 
 POLICY_CONFIGMAP: Final = "gatekeeper-py-policy"
-"""Name of the ConfigMap with the policy, unless another one is configured."""
+"""Default name of the ConfigMap that holds the policy."""
 
 SYSTEM_NAMESPACE: Final = "kube-system"
-"""Always exempt, because the cluster's own components must be able to start without the webhook."""
+"""Namespace that is always exempt: the cluster's own components must be able to start without the webhook."""
 
 NAMESPACE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-"""What the name of a namespace matches in full: an RFC 1123 label."""
+"""Expression that the whole name of a namespace matches: an RFC 1123 label."""
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """Label with a namespace's name. The API server sets it, so that users cannot forge it."""
@@ -27,8 +27,8 @@ ORIGINAL_IMAGES: Final = "gatekeeper-py/original-images"
 """Annotation of a Pod: the images that were rewritten, as they were written."""
 
 FAST_PATH_REVISION: Final = "gatekeeper-py/fast-path-revision"
-"""Annotation of a webhook configuration while it has a match condition of the fast path: the policy's
-revision."""
+"""Annotation of a webhook configuration that has the match condition of the fast path. It holds the revision
+of the policy."""
 
 FAST_PATH_CONDITION: Final = "not-pre-approved"
 """Name of the match condition of the fast path."""
@@ -37,7 +37,7 @@ POLICY_REVISION: Final = "gatekeeper-py/policy-revision"
 """Annotation of a native policy: the revision of the policy that it was compiled from."""
 
 PAUSED_UNTIL: Final = "gatekeeper-py/paused-until"
-"""Annotation of the installation's namespace: removes the webhook configurations until this time."""
+"""Annotation of the installation's namespace: the webhook configurations are removed until this time."""
 
 
 def always_exempt(namespace: str) -> tuple[str, ...]:

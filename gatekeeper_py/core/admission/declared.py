@@ -1,7 +1,8 @@
 """Find images at the paths that a policy declares for custom resources.
 
-Whoever creates an object chooses how many values it has, and the policy how many paths lead to each. So one
-search takes the steps of all paths, and it counts them before it makes anything for a value.
+The author of an object chooses how many values it has, and the policy determines how many paths lead to each
+value. So a single search follows all paths at once, and it counts steps before it allocates anything for a
+value.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from gatekeeper_py.core.policy.resources import NextSteps, PathTree
 
 
 class OutOfSteps(Exception):
-    """The search took too many steps. ``parts`` is the path of the first list or mapping on its way."""
+    """The search took too many steps.
+
+    ``parts`` is the path of the first list or mapping whose items the search visited. If it visited none,
+    ``parts`` is the path of the value that it had reached.
+    """
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
@@ -31,7 +36,7 @@ class OutOfSteps(Exception):
 
 
 class StepBudget:
-    """The steps that one review may take, in its object and its old object together; ``left`` of them."""
+    """The number of steps that one review may still take, in its object and its old object together."""
 
     def __init__(self) -> None:
         self.left = MAX_STEPS
@@ -52,8 +57,9 @@ class StepBudget:
 def images_at(obj: Any, paths: PathTree, budget: StepBudget) -> list[Slot]:
     """Find the images at declared paths, in the order of the paths and then of the document, each field once.
 
-    What is absent holds no image; what has another shape than a path is a problem. One slot stands for all
-    when some step leads to more than ``MAX_IMAGES`` values. Raises ``OutOfSteps``.
+    An absent value holds no image. A value of a type that the path does not expect becomes a slot with a
+    problem. If one step of a path leads to more than ``MAX_IMAGES`` values, the result is a single slot that
+    stands for all images. Raises ``OutOfSteps``.
     """
     search = _Search(budget)
     pending = [_Reached(paths, 0, [(None, obj)], 0)]
@@ -67,19 +73,20 @@ def images_at(obj: Any, paths: PathTree, budget: StepBudget) -> list[Slot]:
         for slot in search.found[number]:
             found.setdefault(slot.parts, slot)
         if len(found) > MAX_IMAGES:
-            break  # the caller counts them with those that it found elsewhere
+            break  # the caller adds the slots from elsewhere, and reports that there are too many
     return list(found.values())
 
 
 _Entry = tuple[Link, Any]
-"""A value and its path."""
+"""The path to a value, and the value."""
 
 
 class _Reached(NamedTuple):
-    """The values after ``taken`` steps of a node, in document order.
+    """The values that the search reaches after ``taken`` steps of a node, in document order.
 
-    A problem replaces the value that has it, in the list of the first path that passes it.
-    ``problems`` is the number that there would be if each were in this list, too.
+    A value of the wrong type is replaced by its problem. If several paths pass this value, only the list of
+    the first path holds the problem. ``problems`` counts all problems on the way to this list, even those
+    that only another list holds.
     """
 
     node: PathTree
@@ -89,7 +96,7 @@ class _Reached(NamedTuple):
 
 
 class _Search:
-    """A search at all declared paths at once. ``found`` and ``excess`` are by the number of the path."""
+    """A search that follows all declared paths at once. ``found`` and ``excess`` are keyed by path number."""
 
     def __init__(self, budget: StepBudget) -> None:
         self.found: dict[int, list[Slot]] = {}
@@ -97,10 +104,10 @@ class _Search:
         self._budget = budget
 
     def step_down(self, reached: _Reached) -> list[_Reached]:
-        """Note the images of a path that ends here, and return the values of the next steps."""
+        """Record the images of a path that ends here, and return the values that the next steps reach."""
         node, taken, entries, problems = reached
         start = next((entry for entry in entries if not isinstance(entry, Slot)), None)
-        if start is None:  # all paths from here on share the problems, and the first of them reports these
+        if start is None:  # only problems are left; the first of all paths from here on reports them
             self.found.setdefault(node.first, []).extend(entries)  # type: ignore[arg-type]
             return []
         self._budget.spend(len(entries), start[0])
@@ -152,7 +159,10 @@ class _Search:
                     ways.add(ways.values, ((link, MappingKey(key)), item))
 
     def _is_bounded(self, reached: _Reached, child: PathTree, expected: type[Any]) -> bool:
-        """Return whether a step into lists or mappings leads to few enough values, and note it if not."""
+        """Return whether a step into lists or mappings leads to at most ``MAX_IMAGES`` values.
+
+        If it leads to more, record a slot in ``excess``.
+        """
         first: Link = None
         count = reached.problems
         self._budget.spend(len(reached.entries), None)
@@ -170,7 +180,7 @@ class _Search:
         return count <= MAX_IMAGES
 
     def _end(self, number: int, entries: list[_Entry | Slot], *, with_problems: bool) -> None:
-        """Note the images of a path."""
+        """Record the images at the end of a path."""
         found = self.found.setdefault(number, [])
         for entry in entries:
             if isinstance(entry, Slot):
@@ -187,17 +197,18 @@ class _Search:
         return wrong_type(self._parts(link), "image", value, expected)
 
     def _parts(self, link: Link) -> Parts:
-        """Return the path of a found value; this takes as many steps as the path has parts."""
+        """Return the path of a found value. This costs one step for each part of the path."""
         parts = link_parts(link)
         self._budget.spend(len(parts), link)
         return parts
 
 
 class _Ways:
-    """The next steps of all paths from one node, and the values after them.
+    """The next steps of all paths from one node, and the values that these steps reach.
 
-    ``if_mapping`` is the first that needs a mapping. ``first`` is the first of all; it gets the problems that
-    values had before. ``into_items`` and ``into_values`` are false when these are too many.
+    ``if_mapping`` is the child of the first path that needs a mapping here. ``first`` is the child of the
+    first path of all; its list gets the problems of earlier steps. ``into_items`` and ``into_values`` are
+    true if there is such a step and it leads to few enough values.
     """
 
     def __init__(self, steps: NextSteps) -> None:
@@ -209,12 +220,12 @@ class _Ways:
         self._entries: dict[PathTree, list[_Entry | Slot]] = {}
 
     def add(self, child: PathTree | None, entry: _Entry | Slot) -> None:
-        """Add a value after the step to a child, or a problem before it."""
+        """Add to a child's list a value that the step to it reaches, or a problem found before that step."""
         if child is not None:
             self._entries.setdefault(child, []).append(entry)
 
     def reached(self, problems: int) -> list[_Reached]:
-        """Return the values after the steps, unless there are too many."""
+        """Return the values that each step reaches. Leave out a step that leads to too many values."""
         found = []
         for child, entries in self._entries.items():
             is_open, more = True, self.no_mappings
@@ -228,7 +239,7 @@ class _Ways:
 
 
 def _first(one: PathTree | None, other: PathTree | None) -> PathTree | None:
-    """Return the node that an earlier path leads to."""
+    """Return the node whose first path comes first. Either node may be ``None``."""
     if one is None or other is None:
         return one or other
     return one if one.first < other.first else other

@@ -49,8 +49,8 @@ class NearMiss:
 class Explanation:
     """Everything about one image in one namespace.
 
-    ``matched_as`` is the folded name that patterns are compared with, ``None`` when invalid.
-    ``rewritten`` is what mutate mode would make of the image, ``None`` when it would stay.
+    ``matched_as`` is the folded name that patterns are compared with, or ``None`` if the image is invalid.
+    ``rewritten`` is the image after mutate mode, or ``None`` if the image would stay as written.
     """
 
     image: str
@@ -95,10 +95,10 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
 def refined(
     explanation: Explanation, policy: CompiledPolicy, facts: Facts
 ) -> tuple[Explanation, Answer | None]:
-    """Refine an explanation with the answers of registries, as the webhook does for a Pod of the image.
+    """Refine an explanation with the answers of registries, as the webhook does for a Pod with the image.
 
-    Returns it with the answer about the image itself, ``None`` if its rule needs none. A look-up never
-    approves what names reject.
+    Returns the refined explanation and the answer about the image itself, which is ``None`` if its rule needs
+    no look-up. A look-up never approves an image whose name the policy rejects.
     """
     image, namespace = explanation.image, explanation.namespace
     pod = {"spec": {"containers": [{"image": image}]}}
@@ -120,13 +120,13 @@ def refined(
 def _nearest(
     policy: CompiledPolicy, namespace: str | None, reference: Reference, location: Location
 ) -> tuple[NearMiss, ...]:
-    """Return the nearest allow rules: those whose last condition failed, then the most similar ones."""
+    """Return the nearest allow rules: those that failed at the latest check, the most similar ones first."""
     tag = effective_tag(reference)
     scored: list[tuple[int, float, int, NearMiss]] = []
     stages = {
         id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in policy.policy.allow
     }
-    # Computing the similarity is expensive, so only the rules that failed last are compared.
+    # Computing the similarity is expensive, so only the rules that failed at the latest checks are compared.
     furthest = sorted(stages.values(), reverse=True)[:MAX_NEAREST][-1]
     for rule in policy.policy.allow:
         stage = stages[id(rule)]

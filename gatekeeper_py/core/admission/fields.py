@@ -45,8 +45,8 @@ IMAGE_LISTS: Final = (*CONTAINER_LISTS, IMAGE_VOLUMES)
 class WorkloadKind(NamedTuple):
     """A kind that holds a pod spec.
 
-    ``pod_spec`` leads to it from the object. ``plural``, ``versions`` and ``subresources`` are what the
-    rules of a webhook configuration name; ``subresources`` are those that can change an image.
+    ``pod_spec`` is the path from the object to its pod spec. The rules of a webhook configuration name
+    ``plural``, ``versions`` and ``subresources``. ``subresources`` are those that can change an image.
     """
 
     group: str

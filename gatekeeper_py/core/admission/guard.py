@@ -1,4 +1,4 @@
-"""The guard of the policy: a bad policy is refused when its ConfigMap is applied."""
+"""The guard of the policy: refuse a bad policy when its ConfigMap is applied."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def guarded(
 ) -> ConfigMapPolicy | None:
     """Return the new content of the policy's ConfigMap; ``None`` when the request is about another object.
 
-    ``namespace`` and ``name`` are those of the policy's ConfigMap. ``writer`` is who writes it: what Helm
-    must not undo becomes a finding.
+    ``namespace`` and ``name`` are those of the policy's ConfigMap. If ``writer`` is Helm, each edit that the
+    request would undo becomes a finding.
     """
     if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
         return None
     obj = request.object if isinstance(request.object, dict) else {}
     metadata = obj.get("metadata")
-    # An API server names the object of a CREATE in the request, too; other callers may not.
+    # On CREATE, an API server puts the object's name into the request too; other callers may not.
     own_name = metadata.get("name") if isinstance(metadata, dict) else None
     if request.namespace != namespace or name not in (request.name, own_name):
         return None
@@ -59,7 +59,7 @@ def accepted(request: AdmissionRequest, findings: Sequence[Finding]) -> Outcome:
 
 
 def _message(findings: Sequence[Finding]) -> str:
-    """Return one line for each finding, as many as fit into 1 KiB, and then the number of the others."""
+    """Return one line for each finding. If not all fit into 1 KiB, the last line counts the rest."""
     lines = [f"the policy is not acceptable: {len(findings)} problem{'s' if len(findings) > 1 else ''}"]
     size = len(lines[0])
     for number, finding in enumerate(findings):

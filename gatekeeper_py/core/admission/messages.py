@@ -24,15 +24,16 @@ MAX_IMAGES: Final = 5
 MAX_PATTERNS: Final = 5
 MAX_RULES_READ: Final = 1000
 MAX_NAMES_READ: Final = 1000
-"""Rules, and names of namespaces in them, that are read for the approved patterns. A denial must not cost
-more in a policy of 100,000 rules that are for other namespaces, or of rules with 1,000 namespaces each."""
+"""Maximum number of rules, and of names of namespaces in these rules, that are read to list the approved
+patterns. They bound the cost of a denial even under a policy with 100,000 rules for other namespaces, or with
+1,000 namespaces in each rule."""
 
 
 def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str | None, message: str) -> str:
     """Return the text of a denial, at most 1 KiB of UTF-8.
 
-    If it would be longer, the approved patterns are dropped first, then lines for images. The number of
-    images that are not shown and the policy's own message always stay.
+    If the text would be longer, the approved patterns are dropped first, then lines for images. The policy's
+    own message and the number of images that are not shown always stay.
     """
     lines = [image_line(judgement) for judgement in rejected[:MAX_IMAGES]]
     patterns = _approved_patterns(allow, namespace)
@@ -64,22 +65,22 @@ def image_line(judgement: Judgement) -> str:
 
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
-    """Return one warning per rejected image; beyond ten, the last one says how many more there are."""
+    """Return one warning per rejected image. If there are more than ten, the tenth counts the rest."""
     return _limited(rejected, _rejected_warning, "images are not approved")
 
 
 def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
-    """Return one warning per image that was rewritten or could not be."""
+    """Return one warning per image that was rewritten or could not be rewritten."""
     return _limited(planned, _rewrite_warning, "images were rewritten or left as written")
 
 
 def finding_warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Return one warning per finding about a policy; beyond ten, the last one counts the rest."""
+    """Return one warning per finding on a policy. If there are more than ten, the tenth counts the rest."""
     return _limited(findings, lambda finding: escape(str(finding), MAX_WARNING_LENGTH), "findings")
 
 
 def undeclared_warning(kind: str) -> str:
-    """Return the warning for a kind without any image found: it explains how to declare the image fields."""
+    """Return the warning for an object without images: it explains how to declare image fields."""
     suffix = ": no image found; declare any under resources in the policy"
     return escape(kind, MAX_WARNING_LENGTH - len(suffix)) + suffix
 
@@ -103,7 +104,7 @@ def unverified_list(kept: Sequence[Judgement]) -> str:
 
 
 def kept_text(judgement: Judgement) -> str:
-    """Return what is said after an image that no mirror replaces, with the reason."""
+    """Return the text that follows the name of an image that no mirror replaces: effect and reason."""
     verb = " is left as written: " if judgement.rewritten is None else " is pinned, but not on a mirror: "
     return verb + judgement.problem
 
@@ -127,7 +128,10 @@ def _rewrite_warning(judgement: Judgement) -> str:
 
 
 def _fitted(path: str, image: str, rest: str) -> str:
-    """Join the three in at most 120 characters: the image is cut first, then the rest, never the path."""
+    """Join the three texts in at most 120 characters.
+
+    If they are longer, the image is cut first, then the rest, and the path only if it is too long by itself.
+    """
     room = MAX_WARNING_LENGTH - len(path) - len(rest)
     if len(image) > room:
         shortest = min(len(image), 24)

@@ -1,7 +1,7 @@
 """Find pod specs in custom resources, by their shape.
 
-Whoever creates an object chooses how many values it has. So the search counts before it makes anything for
-each item, and what it returns is bounded by ``MAX_IMAGES``.
+The author of an object chooses how many values it has. So the search counts images before it allocates
+anything for them, and it returns pod specs with at most ``MAX_IMAGES`` images in all.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, Parts, Slot, shown_key, too_many
 
 MAX_SHAPE_DEPTH: Final = 32
-"""Levels below the object in which a pod spec is looked for."""
+"""Number of levels below the object that are searched for pod specs."""
 
 Link = tuple[Any, "str | int"] | None
-"""The path to a value: the link of its parent and its key. Values share their parents' links, because most
-paths are never needed."""
+"""The path to a value: the link of its parent, and its own key. ``None`` is the path to the object itself.
+Values share the links of their parents, because most paths are never needed in full."""
 
 _NESTED: Final = frozenset({dict, list})
 
 
 def count_images(spec: dict[str, Any]) -> int:
-    """Count the images of a pod spec without making anything for them.
+    """Count the images of a pod spec without allocating anything for them.
 
-    Every item of a list counts, and so does a value that should be a list. Items of a list that need not
-    hold an image (``volumes``) count if they have the field for it, or all of them if there are more than
-    ``MAX_IMAGES``.
+    Every item of a list counts as an image, and so does a value that should be a list but is not. In
+    ``volumes``, whose items need not hold an image, an item counts only if it has the image field or is not a
+    mapping. If ``volumes`` has more than ``MAX_IMAGES`` items, all of them count.
     """
     total = 0
     for key, source in _LISTS:
@@ -45,20 +45,23 @@ def count_images(spec: dict[str, Any]) -> int:
 
 
 _LISTS: Final = tuple((field.key, field.path[0] if len(field.path) > 1 else "") for field in IMAGE_LISTS)
-"""The key of each list, and the field that an item must have to count, or nothing if all count."""
+"""The key of each list, and the field that an item must have to count (empty if all items count)."""
 
 
 def too_many_in(spec: dict[str, Any], parts: Parts, count: int, noun: str = "") -> Slot:
-    """Return the slot that stands for all images of a pod spec, at its first list that holds any.
+    """Return a single slot that stands for all images of a pod spec, at its first list that holds an image.
 
-    ``noun`` replaces that of the list.
+    ``noun`` replaces the noun of that list.
     """
     first = next(field for field in IMAGE_LISTS if count_images({field.key: spec.get(field.key)}))
     return too_many((*parts, first.key), noun or first.noun, count)
 
 
 class PodSpecs(NamedTuple):
-    """Pod specs that hold images, with their paths; ``excess`` stands for all when these are too many."""
+    """Pod specs that hold images, with their paths.
+
+    If they hold too many images, ``found`` is empty, and ``excess`` is a single slot that stands for them.
+    """
 
     found: list[tuple[Parts, dict[str, Any]]]
     excess: Slot | None = None
@@ -67,8 +70,8 @@ class PodSpecs(NamedTuple):
 def pod_specs_in(obj: Any) -> PodSpecs:
     """Find pod specs anywhere in an object of plain JSON values: mappings with a ``containers`` list.
 
-    A list of things that are not mappings is not such a list; an empty one is. The object's own
-    ``metadata`` is left out, because it is the API's own type and holds no template.
+    An empty list counts as such a list; any other list counts only if at least one item is a mapping. The
+    object's own ``metadata`` is skipped, because the API defines its fields, and none of them is a template.
     """
     specs = _Specs()
     if type(obj) is dict:
@@ -84,7 +87,7 @@ def pod_specs_in(obj: Any) -> PodSpecs:
 
 
 def _walk(value: Any, link: Link, levels: int, specs: _Specs) -> None:
-    """Visit every mapping up to this many levels below a value, which is a mapping or a list."""
+    """Visit a mapping or a list, and every mapping that is at most ``levels`` levels below it."""
     if type(value) is dict:
         if CONTAINERS.key in value:
             specs.look_at(value, link)
@@ -99,7 +102,7 @@ def _walk(value: Any, link: Link, levels: int, specs: _Specs) -> None:
 
 
 class _Specs:
-    """The pod specs found so far; no more are kept once they hold too many images."""
+    """The pod specs found so far. Once they hold too many images, only the number of images is updated."""
 
     def __init__(self) -> None:
         self.images = 0

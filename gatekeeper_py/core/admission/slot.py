@@ -9,19 +9,20 @@ Parts = tuple[str | int, ...]
 """The path of a value in an object: keys and indices."""
 
 MAX_IMAGES: Final = 1000
-"""Images that one object may hold. Real Pods have fewer than a hundred. Without a bound, one object of 3 MB
-would keep the event loop busy for seconds."""
+"""Maximum number of images in one object. Real Pods have fewer than a hundred. Without a bound, one object of
+3 MB would keep the event loop busy for seconds."""
 
 MAX_STEPS: Final = 100_000
-"""Steps along declared paths in one review, some 50 ms of work. Whoever creates an object chooses how many
-values it has, and the policy how many paths lead to each. A thousand items with ten paths in each take a
-quarter of it."""
+"""Maximum number of steps along declared paths in one review: about 50 ms of work. The author of an object
+chooses how many values it has, and the policy determines how many paths lead to each value. A thousand items
+with ten paths in each take a quarter of these steps."""
 
 MAX_KEY_SHOWN: Final = 200
-"""Characters of a key in a path. Whoever creates an object can make its keys megabytes long."""
+"""Maximum number of characters that a path shows of a key. The author of an object can make its keys
+megabytes long."""
 
 PLACEHOLDERS: Final = frozenset({"auto", " "})
-"""Istio and OpenShift replace these before a Pod is created; only templates may hold them."""
+"""Values that Istio and OpenShift replace before a Pod is created. Only templates may hold them."""
 
 
 _TOO_MANY: Final = object()
@@ -31,8 +32,8 @@ _TOO_MANY: Final = object()
 class Slot(NamedTuple):
     """One field for an image.
 
-    ``value`` is its content. ``problem`` is empty when that is text to judge; otherwise it is the reason why
-    it cannot be judged. ``name`` is the name of the container or the volume.
+    ``value`` is the content of the field. ``problem`` is the reason why the value cannot be judged, and empty
+    if the value is text to judge. ``name`` is the name of the container or the volume.
     """
 
     parts: Parts
@@ -48,7 +49,7 @@ class Slot(NamedTuple):
 
     @property
     def written(self) -> Any:
-        """The value as it stands in the object; null if the slot stands for too many images."""
+        """The value as written in the object; ``None`` if the slot stands for too many images."""
         return None if self.value is _TOO_MANY else self.value
 
 
@@ -112,23 +113,23 @@ def too_many(parts: Parts, noun: str, count: int) -> Slot:
 
 
 def too_many_steps(parts: Parts) -> Slot:
-    """Return the slot that stands for all images of an object in which too many steps lead to them."""
+    """Return the slot that stands for all images of an object if it takes too many steps to find them."""
     problem = f"too many images (it takes more than {MAX_STEPS:,} steps to find them)"
     return Slot(parts, "image", _TOO_MANY, problem=problem)
 
 
 def are_too_many(slots: list[Slot]) -> bool:
-    """Return whether the slots of an object are the one that stands for too many images."""
+    """Return whether an object has too many images, so that its only slot stands for all of them."""
     return len(slots) == 1 and slots[0].value is _TOO_MANY
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a name if it is text and not empty."""
+    """Return a value if it is text and not empty, else ``None``."""
     return value if isinstance(value, str) and value else None
 
 
 def type_name(value: Any) -> str:
-    """Return what a JSON value is, in words."""
+    """Return the type of a JSON value in words, such as ``a list``."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -141,7 +142,10 @@ def type_name(value: Any) -> str:
 
 
 def is_never_pulled(obj: Any, slot: Slot) -> bool:
-    """Return whether the kubelet never pulls an image of an object, so that no registry matters."""
+    """Return whether the kubelet never pulls the image in a slot (pull policy ``Never``).
+
+    No registry is queried for such an image.
+    """
     holder = obj
     for part in slot.parts[:-1]:
         holder = holder[part]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Final, TypeVar, cast
 
 MANY_IMAGES: Final = 32
-"""An object with more images is judged in steps. Few Pods have that many, and judging so few takes less than
-a millisecond under most policies. The bound is the same whatever they cost, because that is not known
-before."""
+"""An object with more images is judged in steps. Few Pods have more, and judging this many takes less than a
+millisecond under most policies. The bound does not depend on the cost, because the cost is not known in
+advance."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,7 +20,7 @@ Steps = Generator[None, None, Result]
 def for_each(
     work: Callable[[Sequence[Item]], Iterable[Result]], items: Sequence[Item]
 ) -> Steps[tuple[Result, ...]]:
-    """Return what ``work`` makes of all items; of many, it gets one in each step."""
+    """Return the results of ``work`` for all items. If there are many, ``work`` gets one item per step."""
     if len(items) <= MANY_IMAGES:
         return tuple(work(items))
     done: list[Result] = []
@@ -31,7 +31,7 @@ def for_each(
 
 
 def at_once(steps: Steps[Result]) -> Result:
-    """Return the result of work that is done in one go."""
+    """Do all steps without a break, and return the result."""
     while True:
         try:
             next(steps)

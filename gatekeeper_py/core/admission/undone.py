@@ -1,7 +1,7 @@
-"""Whether Helm would undo a change of the policy's ConfigMap that somebody else made.
+"""Find edits of the policy's ConfigMap that Helm would undo.
 
-Helm 3 silently writes what the chart renders over whatever was edited in the cluster. Helm 4 stops with a
-conflict, because server-side apply compares field managers. The guard does the same comparison for Helm 3.
+Helm 3 silently overwrites edits in the cluster with the output of the chart. Helm 4 stops with a conflict,
+because server-side apply compares field managers. The guard does the same comparison for Helm 3.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from gatekeeper_py.core.policy.configmap import KEYS
 from gatekeeper_py.core.policy.finding import Finding
 
 HELM: Final = "helm"
-"""The field managers of Helm and of tools that contain it begin with this: helm, helm3, helm-controller."""
+"""Prefix of the field managers of Helm and of tools that contain Helm: helm, helm3, helm-controller."""
 
 MAX_NAME: Final = 60
-"""Characters of a field manager's name that are shown."""
+"""Maximum number of characters of a field manager's name that are shown."""
 
 
 class Writer(NamedTuple):
-    """Who writes: the field manager of the request, and whether it takes over what others manage."""
+    """The writer of a request: its field manager, and whether it takes over fields of other managers."""
 
     manager: str = ""
     forced: bool = False
 
 
 def read_writer(document: Any) -> Writer:
-    """Return the writer that an AdmissionReview names; an empty one when it names none."""
+    """Return the writer that an AdmissionReview names, or an empty ``Writer`` if it names none."""
     request = document.get("request") if isinstance(document, dict) else None
     options = request.get("options") if isinstance(request, dict) else None
     if not isinstance(options, dict):
@@ -40,7 +40,7 @@ def read_writer(document: Any) -> Writer:
 def undone_edits(request: AdmissionRequest, writer: Writer) -> tuple[Finding, ...]:
     """Return a finding for each key of the policy that Helm would change back.
 
-    A key counts when it changes and somebody other than Helm changed it last.
+    A key counts if the request changes it, and if it has field managers and none of them is Helm.
     """
     if writer.forced or not writer.manager.startswith(HELM):
         return ()
