@@ -54,10 +54,10 @@ class ActivePolicy(Protocol):
 
 
 class NewImage(NamedTuple):
-    """What an image becomes in mutate mode; ``None`` leaves it as written.
+    """What an image becomes in mutate mode. If ``image`` is ``None``, the image stays as written.
 
-    ``problem`` says why no mirror replaces the image, if a warning should say so. ``unverified`` is the cause
-    if that is an error of a registry, and the policy keeps the image.
+    ``problem`` is the reason why no mirror replaces the image; it is empty if no warning is needed. If a
+    registry could not be queried and the policy keeps the image, ``unverified`` is the cause.
     """
 
     image: str | None = None
@@ -68,9 +68,9 @@ class NewImage(NamedTuple):
 class Judgement(NamedTuple):
     """One slot and the decision about it.
 
-    ``rewritten`` is the image on its mirror, when that was judged or patched in. ``use`` is an
-    approved image to use instead, when a mirror has one. ``problem`` says why no mirror replaces the image.
-    ``unverified`` says why an image that is kept all the same could not be verified.
+    ``rewritten`` is the image after the rewrite, if that image was judged or patched in. ``use`` is an
+    approved image to use instead, if a mirror has one. ``problem`` is the reason why no mirror replaces the
+    image. ``unverified`` is the reason why the image could not be verified, if it is kept in spite of that.
     """
 
     slot: Slot
@@ -89,7 +89,7 @@ class Judgement(NamedTuple):
 class Outcome(NamedTuple):
     """A response, and what logs, metrics and commands report about it.
 
-    ``kept`` are the images that no mirror replaces although one applies, each with its ``problem``.
+    ``kept`` are the images that no mirror replaces although a mirror applies, each with its ``problem``.
     """
 
     response: AdmissionResponse
@@ -111,7 +111,7 @@ def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting",
     metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
     if not isinstance(metadata, dict):
         return ""
-    # The API server sets it on UPDATE only; on CREATE a user could forge it.
+    # On UPDATE, only the API server sets deletionTimestamp; on CREATE, a user could forge it.
     if request.operation == "UPDATE" and isinstance(metadata.get("deletionTimestamp"), str):
         return "deleting"
     annotations = metadata.get("annotations")
@@ -126,7 +126,7 @@ def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting",
 
 
 def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[list[Slot], bool]:
-    """Return the slots that a request adds (on UPDATE the new ones), and whether the object has any."""
+    """Return the slots to judge (on UPDATE, only the new ones), and whether the object has any slot."""
     kind = (request.group, request.kind)
     if request.operation == "UPDATE":
         return changed(kind, request.object, request.old_object, policy.resources)
@@ -135,17 +135,17 @@ def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[lis
 
 
 def approved_candidates(policy: ActivePolicy, namespace: str | None, plan: Rewrite) -> tuple[str, ...]:
-    """Return the images on a mirror's targets that names approve. The others are passed over."""
+    """Return the images on the targets of a mirror, without those whose names the policy rejects."""
     return tuple(image for image in plan.candidates if policy.decide(namespace, image).approved)
 
 
 def by_name(
     policy: ActivePolicy, namespace: str | None, plan: Rewrite | None, *, never_pulled: bool = False
 ) -> NewImage:
-    """Return what mutate mode makes of an image where no registry is asked.
+    """Return what an image becomes in mutate mode if no registry is queried.
 
-    A mirror with ``verify`` takes the first target whose name is approved, and leaves the image as written
-    if there is none, or if the image is never pulled.
+    If the mirror has ``verify``, the image is rewritten to the first target where its name is approved. It
+    stays as written if there is no such target, or if the image is never pulled.
     """
     if plan is None:
         return NewImage()
@@ -159,10 +159,10 @@ def by_name(
 def judge(
     policy: ActivePolicy, namespace: str | None, slot: Slot, *, after_mirror: bool, obj: Any
 ) -> Judgement:
-    """Judge what stands in one slot; with ``after_mirror``, as it will be once it is rewritten.
+    """Judge the value of one slot. With ``after_mirror``, judge the image that mutate mode will make of it.
 
-    ``obj`` is the object that holds the slot, to see which images are never pulled. It is not read if the
-    slot has no path.
+    ``obj`` is the object that holds the slot. It shows whether the image is never pulled. It may be ``None``
+    for a slot without a path.
     """
     image = slot.value
     if slot.problem:

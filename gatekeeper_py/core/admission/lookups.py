@@ -3,7 +3,8 @@
 A decision has two phases with one snapshot of the policy. ``lookups`` lists the look-ups that are needed, and
 ``validate`` and ``mutate`` decide with the facts. All functions are pure: the answers are arguments.
 
-The rule (docs/policy.md, "Look-ups"): names decide first, and a look-up never approves what names reject.
+The rule (docs/registries.md): the webhook always judges the name of an image, and a look-up never approves an
+image whose name the policy rejects.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Facts:
     """The answers that one review may use.
 
     ``missing`` collects the look-ups without an answer, ``used`` the answers that were returned.
-    ``resolved`` are answers that were obtained for this review; ``resolve_cached`` is called for the others.
+    ``resolved`` has the answers that were obtained for this review. ``resolve_cached`` is called for every
+    look-up that is not in ``resolved``.
     """
 
     def __init__(
@@ -63,17 +65,18 @@ class Facts:
 
 
 def never_found(_manifest: Manifest) -> bool:
-    """Return that no manifest was found, for a caller without registries."""
+    """Return ``False`` for every manifest: the ``IsFound`` of a caller without registries."""
     return False
 
 
 def final_facts(answers: Mapping[Lookup, Resolution]) -> Facts:
-    """Return facts for the second decision on a request. The first one found out which answers it needs.
+    """Return the facts for the second decision on a request.
 
-    ``answers`` holds the answers that the first decision used and those that it lacked. Nothing else is read,
-    so a fact that expires in between cannot change the decision. The second decision may need more: a
-    mirror's image is pinned only once it is known which one exists. So an answer about several manifests
-    also answers for the one that was found, and for each of them if all are missing.
+    The first decision determines which answers are needed. ``answers`` holds the answers that it used, and
+    those that it lacked. No other answer is read, so an answer that expires in between cannot change the
+    decision. The second decision may need more look-ups than the first one: an image on a mirror is pinned
+    only when it is known which candidate exists. So an answer about several manifests also serves as the
+    answer about the manifest that was found, or about each of them if all are missing.
     """
     single: dict[Lookup, Resolution] = {}
     for (candidates,), (answer, candidate, _) in answers.items():
@@ -95,8 +98,9 @@ class PodLookups(NamedTuple):
     def verified(self, judgement: Judgement) -> Judgement:
         """Refine the judgement of one image with the answer of its registry.
 
-        An approval can become a rejection (``absent``, ``unverified``). If it is kept after an error,
-        ``unverified`` of the judgement says why. A rejection stays one, but its reason can become ``absent``.
+        An approval can become a rejection (``absent``, ``unverified``). If an approval stands in spite of an
+        error, the cause is in the field ``unverified`` of the judgement. A rejection stays a rejection, but
+        its mirror can change its reason to ``absent`` or ``unverified``.
         """
         slot, decision = judgement.slot, judgement.decision
         if slot.problem or decision.reason in {"denied", "invalid"} or is_never_pulled(self.pod, slot):
@@ -106,7 +110,8 @@ class PodLookups(NamedTuple):
             judgement = self._verified_on_mirror(judgement, plan)
         if decision.manifest is None or decision.rule is None:
             return judgement
-        # The rule's own check is asked even where the mirror refuses: all questions are asked at once.
+        # Request the rule's own look-up even if the mirror refuses the image, so that all look-ups are known
+        # after the first decision.
         answer = self.facts.get((decision.manifest,)).answer
         if answer.status == "found" or not judgement.approved:
             return judgement
@@ -117,7 +122,11 @@ class PodLookups(NamedTuple):
         return judgement._replace(unverified=answer.cause)
 
     def _verified_on_mirror(self, judgement: Judgement, plan: Rewrite) -> Judgement:
-        """Refuse an image that was not rewritten if its mirror refuses what no target has."""
+        """Refuse an image that was not rewritten if its mirror has ``deny`` for this case.
+
+        ``on_missing`` applies if all targets lack the image. ``on_error`` applies if a target could not be
+        queried and no other target has the image.
+        """
         manifests = tuple(map(_manifest, approved_candidates(self.policy, self.namespace, plan)))
         if not manifests:
             return judgement
@@ -131,7 +140,7 @@ class PodLookups(NamedTuple):
     def new_image(self, slot: Slot, plan: Rewrite | None) -> NewImage:
         """Return what an image becomes in mutate mode. ``plan`` is the policy's rewrite, if a mirror applies.
 
-        An image that its mirror keeps because no target has it is still pinned, if its rule has ``pin``.
+        If a mirror keeps an image that no target has, the image is still pinned if its rule has ``pin``.
         """
         image: str = slot.value
         never = is_never_pulled(self.pod, slot)
@@ -144,7 +153,7 @@ class PodLookups(NamedTuple):
         return NewImage(None if result == image else result)
 
     def _on_mirror(self, image: str, plan: Rewrite) -> NewImage:
-        """Return what an image becomes whose mirror is looked up."""
+        """Return what an image becomes in mutate mode if its mirror has ``verify``."""
         mirror, images = plan.mirror, approved_candidates(self.policy, self.namespace, plan)
         if not images:
             return NewImage(self._pinned(image, "") or None)
@@ -154,7 +163,8 @@ class PodLookups(NamedTuple):
             target = images[candidate]
             return NewImage(self._pinned(target, answer.digest if mirror.pin else "") or target)
         if resolution is NOT_LOOKED_UP and mirror.on_missing == "keep":
-            # Perhaps no mirror has it. All that must be known is asked at once, so its own rule asks now.
+            # If no target has the image, the image's own rule can pin it. Request that look-up now, so that
+            # all look-ups are known after the first decision.
             self._pinned(image, "")
         missing = answer.status == "missing"
         choice = mirror.on_missing if missing else mirror.on_error
@@ -166,7 +176,10 @@ class PodLookups(NamedTuple):
         return NewImage(self._pinned(image, "") or None, problem, "" if missing else answer.cause)
 
     def _pinned(self, image: str, digest: str) -> str:
-        """The image with its digest; empty if it is not to be pinned, or cannot be."""
+        """Return the image with its digest, or an empty text if it must not or cannot be pinned.
+
+        If ``digest`` is empty and the image's rule has ``pin``, the digest is looked up.
+        """
         decision = self.policy.decide(self.namespace, image)
         if not digest and decision.rule is not None and decision.rule.pin and decision.manifest is not None:
             digest = self.facts.get((decision.manifest,)).answer.digest
@@ -174,7 +187,7 @@ class PodLookups(NamedTuple):
             return ""
         if decision.reference is None or decision.reference.digest is not None:
             return ""
-        # A rule for a tag never matches a digest: what names would reject is left unpinned.
+        # A rule for a tag never matches a digest. If the policy would reject the pinned image, do not pin it.
         pinned = f"{image}@{digest}"
         return pinned if self.policy.decide(self.namespace, pinned).approved else ""
 
@@ -187,7 +200,10 @@ def lookups(request: AdmissionRequest, policy: ActivePolicy, endpoint: Endpoint)
 
 
 def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> Rewrite | None:
-    """Return the rewrite of an image if its mirror refuses what it lacks, even what names approve."""
+    """Return the rewrite of an image if its mirror has ``deny`` for images that it lacks or cannot look up.
+
+    Such a mirror refuses even an image that an ``allow`` rule approves as written.
+    """
     if not policy.rewrites_in(namespace):
         return None
     plan = policy.plan(namespace, image)
@@ -205,6 +221,6 @@ def _unverified(decision: Decision, answer: Answer) -> Decision:
 
 
 def _manifest(image: str) -> Manifest:
-    """The manifest of an image that names approve, so that it parses."""
+    """Return the manifest of an image whose name the policy approves. Such an image always parses."""
     reference = parse_reference(image)
     return manifest_of(reference, locate(reference))

@@ -35,16 +35,17 @@ TOO_LARGE: Final = "the annotation that records it would be too large"
 
 
 def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
-    """Return the mutating endpoint's answer: never a denial, a patch only of a Pod's images.
+    """Return the mutating endpoint's answer, which is never a denial. Only Pods are patched.
 
-    ``facts`` are answers of registries. Without them, images are rewritten by their names alone, and none is
-    pinned.
+    A patch replaces images, records the original images in an annotation, and adds the pull secrets of
+    mirrors. ``facts`` are answers of registries. Without them, images are rewritten by their names alone, and
+    no image is pinned.
     """
     return at_once(mutating(request, policy, facts))
 
 
 def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Steps[Outcome]:
-    """Do the same in steps: a Pod with many images takes one for each."""
+    """Do the same as ``mutate`` in steps: one step for each image, if the Pod has many images."""
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
@@ -63,8 +64,9 @@ def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
     record = _record(request.object, rewritten) if rewritten else None
     if record is None:
-        # What is not recorded is not rewritten: an API server would refuse the Pod, or nobody could tell
-        # what was written. The validating webhook judges the images as they are.
+        # Images are rewritten only if the rewrite can be recorded. An API server would refuse a Pod with too
+        # large annotations, and without the record nobody could see the original images. The validating
+        # webhook judges the images as they are.
         stay = tuple(_left_alone(judgement) for judgement in planned)
         response = review.allowed(request.uid, warnings=rewrite_warnings(stay), audit_annotations=audit)
         return Outcome(response=response, verdict="allowed", mode=mode, kept=stay)
@@ -95,12 +97,15 @@ def _is_patchable(obj: Any) -> bool:
 def _plans(
     request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None, slots: Sequence[Slot]
 ) -> Iterator[Judgement]:
-    """Yield the images that a mirror or a digest replaces; those that have to stay with the problem."""
+    """Yield a judgement for each image that is rewritten or pinned, or that no mirror can replace.
+
+    In the latter case, ``problem`` of the judgement is the reason.
+    """
     registries = None
     if facts is not None and policy.looks_up:
         registries = PodLookups(request.object, policy, request.namespace, facts)
     for slot in slots:
-        # Declared paths of custom resources may name Pods too; only the Pod's own lists are ours.
+        # ``resources`` may declare paths for Pods too. Only images in the Pod's own lists are rewritten.
         if slot.problem or slot.noun == "image":
             continue
         plan = policy.plan(request.namespace, slot.value)
@@ -126,7 +131,10 @@ def _plans(
 def _pull_secrets(
     request: AdmissionRequest, rewritten: tuple[Judgement, ...], policy: ActivePolicy
 ) -> Iterator[PatchOperation]:
-    """Add the pull secrets of the mirrors that were used to a new Pod, unless it names them already."""
+    """Yield operations that add to a new Pod the pull secrets of the mirrors that were used.
+
+    A secret that the Pod already names is not added again.
+    """
     if request.operation != "CREATE":
         return  # an API server refuses to change them later (pkg/apis/core/validation, ValidatePodUpdate)
     secrets = {
@@ -138,7 +146,7 @@ def _pull_secrets(
         return
     present = request.object["spec"].get("imagePullSecrets")
     if present is not None and not isinstance(present, list):
-        return  # the API server refuses such a Pod, and a patch must not fail before it does
+        return  # the API server refuses such a Pod later; the patch must not fail first
     names = (entry.get("name") for entry in present or () if isinstance(entry, dict))
     named = {name for name in names if isinstance(name, str)}
     added = [{"name": name} for name in sorted(secrets - named)]
@@ -156,7 +164,10 @@ def _left_alone(judgement: Judgement) -> Judgement:
 
 
 def _record(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> str | None:
-    """Return the annotation that records the originals; ``None`` when it does not fit with the others."""
+    """Return the annotation that records the original images.
+
+    Return ``None`` if all annotations together would become too large.
+    """
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     recorded = _recorded(annotations[ORIGINAL_IMAGES]) if ORIGINAL_IMAGES in annotations else {}
     originals = {judgement.slot.path: judgement.slot.value for judgement in rewritten}
@@ -190,7 +201,7 @@ def _recorded(annotation: Any) -> dict[str, str]:
 
 
 def _patch(obj: dict[str, Any], rewritten: tuple[Judgement, ...], record: str) -> Iterator[PatchOperation]:
-    """Yield operations that cannot fail: each path was just read from the object."""
+    """Yield operations that cannot fail, because each path was just read from the object."""
     for judgement in rewritten:
         path = review.pointer(judgement.slot.parts)
         yield {"op": "replace", "path": path, "value": judgement.rewritten}

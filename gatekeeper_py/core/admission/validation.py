@@ -36,16 +36,16 @@ from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
 def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
-    """Return the validating endpoint's answer. Total over any request that ``review.parse`` returns.
+    """Return the validating endpoint's answer to any request that ``review.parse`` returns. Never raises.
 
     ``facts`` are answers of registries. Without them, images are judged by their names alone. Pass ``Facts``
-    that know nothing to treat every look-up as one that failed.
+    without answers to treat every look-up as failed.
     """
     return at_once(validating(request, policy, facts))
 
 
 def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Steps[Outcome]:
-    """Do the same in steps: an object with many images takes one for each."""
+    """Do the same as ``validate`` in steps: one step for each image, if the object has many images."""
     mode = policy.mode(request.namespace)
     audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
@@ -83,11 +83,12 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
 def approved_images(
     request: AdmissionRequest, policy: ActivePolicy, is_found: IsFound = never_found
 ) -> int | None:
-    """Return the number of images to judge if ``validate`` approves them all, else ``None``.
+    """Return the number of images to judge if it is certain that ``validate`` approves all of them.
 
-    It is 0 for an update without new images; ``None`` for an object without any, and for one with many, which
-    ``validating`` judges in steps. This is the check of the hot path, which builds no ``Outcome``.
-    ``is_found`` returns whether facts say that a manifest exists.
+    Otherwise return ``None``, and the caller uses ``validating``. The number is 0 for an update without new
+    images. An object without images and an object with many images return ``None``; ``validating`` judges
+    many images in steps. This is the check of the hot path, which builds no ``Outcome``. ``is_found`` returns
+    whether earlier answers show that a manifest exists.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group:
         return _approved_otherwise(request, policy)
@@ -113,7 +114,7 @@ def approved_images(
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy) -> int | None:
-    """Do the same for workloads, and for updates of which only new images count."""
+    """Do the same for workloads and for updates. Of an update, only new images count."""
     kind = (request.group, request.kind)
     place = POD_SPECS.get(kind)
     namespace = request.namespace

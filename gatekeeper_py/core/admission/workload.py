@@ -26,8 +26,8 @@ from gatekeeper_py.core.admission.slot import (
 from gatekeeper_py.core.policy.resources import PathTree
 
 MAX_COMPARED: Final = 50_000
-"""JSON values of an old and a new object that are compared, some 10 ms of work. Only values of image fields
-that are not text are compared, so real objects have none."""
+"""Maximum number of JSON values of an old and a new object that are compared: about 10 ms of work. Values are
+compared only in image fields that do not hold an image, and real objects have no such fields."""
 
 Resources = Mapping[GroupKind, PathTree]
 
@@ -35,8 +35,8 @@ Resources = Mapping[GroupKind, PathTree]
 def slots(kind: GroupKind, obj: Any, resources: Resources, budget: StepBudget | None = None) -> list[Slot]:
     """Return a slot for every image field of an object, each field once, even if it holds no usable image.
 
-    For an object with more than ``MAX_IMAGES`` the only slot states that as its problem. The same applies
-    if declared paths take more steps than are left in ``budget``, which is that of one object by default.
+    An object with more than ``MAX_IMAGES`` images has a single slot, whose problem states this. The same
+    applies if declared paths take more steps than ``budget`` has left. By default, the budget is full.
     """
     path = POD_SPECS.get(kind)
     found: list[Slot] = []
@@ -76,9 +76,11 @@ def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[
     """Return the slots of ``obj`` whose value is not already in ``old``, and whether ``obj`` has any slot.
 
     Images are compared as written, regardless of their field. A value that is not an image is compared with
-    the old value of the same field. If either object has too many images, the two count as the same only if
-    nothing but their metadata differs. Otherwise an old object with too many images counts as one without
-    images.
+    the old value of the same field.
+
+    If either object has too many images, the two objects are compared as a whole. They count as the same if
+    only their metadata differs and no declared path begins with ``metadata``. Otherwise an old object with
+    too many images counts as an object without images.
     """
     budget = StepBudget()
     now = slots(kind, obj, resources, budget)
@@ -119,9 +121,10 @@ def known_images(obj: Any, path: tuple[str, ...], room: int = MAX_IMAGES) -> lis
 def pod_images(pod: Any, room: int = MAX_IMAGES) -> list[str] | None:
     """Return the images of a Pod whose image fields all hold text, in the order of ``slots``.
 
-    Return ``None`` for any other Pod, for one with image volumes, and for one with more images than ``room``;
-    the caller then uses ``slots``. Most Pods are of this kind. The paths of the fields are half the cost of a
-    decision, and are needed only when something is wrong.
+    Return ``None`` for any other Pod, for a Pod with image volumes, and for a Pod with more images than
+    ``room``. The caller then uses ``slots``. For most Pods, this function is enough. It is faster than
+    ``slots``, because it does not build the paths of the fields. They are half the cost of a decision, and
+    are needed only when something is wrong.
     """
     spec = pod.get("spec") if isinstance(pod, dict) else None
     if not isinstance(spec, dict) or spec.get(CONTAINERS.key) is None:
@@ -161,11 +164,11 @@ def _hold_none(items: Any, source: str) -> bool:
 
 
 def holds_images(kind: GroupKind, resources: Resources) -> bool:
-    """Return whether it is known where this kind's images would be, even if an object has none now."""
+    """Return whether the image fields of a kind are known, even if an object of this kind has no image."""
     return kind in POD_SPECS or kind in resources
 
 
-# The functions below add to a list: nested generators took twice as long, half the cost of a decision.
+# The functions below append to a list. Nested generators took twice as long: half the cost of a decision.
 
 
 def _pod(obj: Any, found: list[Slot]) -> None:
@@ -193,7 +196,7 @@ def _template(obj: Any, path: tuple[str, ...], found: list[Slot]) -> None:
 
 
 def _pod_spec(spec: Any, parts: Parts, found: list[Slot], *, in_pod: bool, noun: str = "") -> None:
-    """The lists of one pod spec; ``noun`` replaces those of the lists."""
+    """Find the images in the lists of one pod spec. ``noun`` replaces the nouns of the lists."""
     if not isinstance(spec, dict):
         found.append(wrong_type(parts, "image", spec, "a mapping"))
         return
@@ -221,7 +224,7 @@ def _pod_spec(spec: Any, parts: Parts, found: list[Slot], *, in_pod: bool, noun:
 def _items(
     items: list[Any], parts: Parts, field: ImageList, found: list[Slot], *, in_pod: bool, noun: str
 ) -> None:
-    """The images of one list."""
+    """Find the images of one list."""
     first, *rest = field.path
     for index, item in enumerate(items):
         # Nearly every item is a container with an image, or a volume without one.
@@ -242,7 +245,7 @@ def _items(
 
 
 def _item(item: Any, parts: Parts, noun: str, path: tuple[str, ...], *, in_pod: bool) -> Slot | None:
-    """The slot for one item; ``None`` when it has no image to judge."""
+    """Return the slot for one item, or ``None`` if the item has no image to judge."""
     if type(item) is not dict:
         return wrong_type(parts, noun, item, "a mapping")
     name = text_or_none(item.get("name"))
@@ -258,9 +261,11 @@ def _item(item: Any, parts: Parts, noun: str, path: tuple[str, ...], *, in_pod: 
 
 
 def _differ_in_metadata_only(obj: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Return whether two objects are the same outside their metadata, compared in C: they may be large.
+    """Return whether two objects are the same apart from their metadata.
 
-    ``==`` takes 1 for true, but neither is an image. Too deep to compare counts as different.
+    The objects may be large, so they are compared with ``==``, which runs in C. It treats 1 and true as
+    equal, which is harmless because neither is an image. Objects that are nested too deeply for ``==`` count
+    as different.
     """
     try:
         return all(obj.get(key) == old.get(key) for key in (obj.keys() | old.keys()) - {"metadata"})
@@ -269,16 +274,20 @@ def _differ_in_metadata_only(obj: dict[str, Any], old: dict[str, Any]) -> bool:
 
 
 class _Comparison:
-    """Compares JSON values of an old and a new object, a bounded number of them in all.
+    """A comparison of JSON values of an old and a new object, limited to ``MAX_COMPARED`` values in all.
 
-    Values beyond the bound count as different: what is not an image and cannot be compared is rejected.
+    Values beyond the limit count as different. So a value is rejected if it is not an image and cannot be
+    compared.
     """
 
     def __init__(self) -> None:
         self._left = MAX_COMPARED
 
     def same(self, one: Any, other: Any) -> bool:
-        """Return whether two values are the same; ``==`` takes 1 for true and gives up a thousand deep."""
+        """Return whether two values are the same.
+
+        ``==`` on the whole values would treat 1 and true as equal, and would fail at a depth of a thousand.
+        """
         pairs = [(one, other)]
         while pairs:
             left, right = pairs.pop()
