@@ -1,7 +1,7 @@
 """A glob in which ``*`` matches any characters, or none, inside one part of a name.
 
-Not a regular expression: with only ``*``, taking the leftmost place for each literal piece is
-enough, so matching is linear in the text however many stars a pattern has.
+A regular expression is not needed. ``*`` is the only wildcard, so it is enough to find each literal piece at
+the leftmost possible position. So matching is linear in the length of the text, whatever the number of stars.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ class Glob:
         object.__setattr__(self, "_pieces", tuple(self.text.split("*")))
 
     def matches(self, text: str) -> bool:
-        """Whether the whole of ``text`` matches.
+        """Return whether the whole of ``text`` matches.
 
-        Given the text of another glob, its stars count as ordinary characters that only a star
-        can match; then a match means that this glob covers all that the other one matches.
+        ``text`` may be the text of another glob. The stars in it are then ordinary characters that only a
+        star of this glob can match. So a match means that this glob covers everything that the other glob
+        matches.
         """
         first, *middle, last = self._pieces if len(self._pieces) > 1 else (*self._pieces, "")
         if len(self._pieces) == 1:
@@ -44,7 +45,7 @@ class Glob:
 
 @lru_cache(maxsize=16384)
 def compiled(text: str) -> Glob:
-    """The glob for a text. Kept, because patterns ask for the same few again and again."""
+    """Return the glob for a text. It is cached, because patterns use the same few globs again and again."""
     return Glob(text)
 
 
@@ -62,8 +63,8 @@ def globs_overlap(one: str, other: str) -> bool:
         return compiled(other).matches(one)
     if not is_glob(other):
         return compiled(one).matches(other)
-    # Both have a star. The longer beginning, all pieces of the one, all pieces of the other and the
-    # longer ending, one after the other, match both as soon as beginnings and endings agree.
+    # Both globs have a star. If their beginnings and their endings agree, this text matches both: the longer
+    # beginning, all pieces of the first glob, all pieces of the second glob, and the longer ending.
     start, other_start = one.partition("*")[0], other.partition("*")[0]
     end, other_end = one.rpartition("*")[2], other.rpartition("*")[2]
     return (start.startswith(other_start) or other_start.startswith(start)) and (

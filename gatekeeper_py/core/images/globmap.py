@@ -1,13 +1,13 @@
 """Find the globs that match a text without comparing it with every glob.
 
-A glob matches only texts that contain each of its literal pieces, so a ``GlobMap`` files each glob under
-its longest piece, and looks up the parts of a text that have the length of some piece. A policy may hold
+A glob matches only texts that contain each of its literal pieces. So a ``GlobMap`` files each glob under its
+longest piece, and looks up every part of a text that is as long as one of these pieces. A policy may hold
 tens of thousands of wildcards, and a Pod a thousand images: comparing each with each would take minutes.
 
-Globs may share their longest piece (``*-service-*ab1*``). Only a few are filed under one piece; the next ones
-go under their next longest piece with room. When there is none, the globs under one piece are filed again by
-their other pieces. So a text is compared with a few globs for each piece that it contains, and with more of
-them only if it contains all their pieces.
+Globs may share their longest piece (``*-service-*ab1*``). Only a few globs are filed under one piece. Any
+further glob goes under the longest of its other pieces that has room. If no piece has room, the globs under
+one piece are filed again by their other pieces. So a text is compared with a few globs for each piece that it
+contains. It is compared with more globs only if it contains all their pieces.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from typing import Any, Final, Generic, TypeVar
 from gatekeeper_py.core.images.glob import Glob, is_glob
 
 MAX_COMPARED: Final = 256
-"""Globs that a question about cover compares in one map when it is asked for each rule: without a bound,
-thousands of similar wildcards would cost their number squared."""
+"""Maximum number of globs that one search for covering rules compares in one map, if there is a search for
+each rule. Without a bound, the cost of thousands of similar wildcards would be their number squared."""
 
 MAX_COMPARISONS: Final = 500_000
-"""Globs that all questions of one kind compare, about half a second. Maps hold maps, so that a bound on each
-would still allow millions."""
+"""Maximum number of globs that all searches of one kind compare together: about half a second. Maps hold
+maps, so a bound on each map alone would still allow millions."""
 
 MAX_SIDE_BY_SIDE: Final = 8
-"""Globs that are filed under one piece before they are filed again by their other pieces."""
+"""Maximum number of globs under one piece. If there are more, they are filed again by their other pieces."""
 
 V = TypeVar("V")
 
 
 _NOTHING: Final[dict[Any, Any]] = {}
-"""In place of the mappings that most maps do not need: there may be a map for each of 200,000 rules."""
+"""A shared empty mapping for maps that do not need one of their own. There may be maps for 200,000 rules."""
 
 
 class Scan:
-    """A bound on the work of questions about cover, shared by all questions of one kind.
+    """A bound on the work of searches for covering rules, shared by all searches of one kind.
 
-    ``each`` bounds what is compared in one map. ``cut`` is set when something was left out, so that
-    "nothing covers it" is not certain.
+    ``each`` is the maximum number of globs that are compared in one map. ``cut`` is true if a search left
+    something out. Then it is not certain that there is no covering rule.
     """
 
     __slots__ = ("cut", "each", "left")
@@ -52,13 +52,13 @@ class Scan:
         self.cut = False
 
     def spend(self, work: int) -> bool:
-        """Whether there is room for so much work, which then counts."""
+        """Count an amount of work, and return whether the total is still within the bound."""
         self.left -= work
         self.cut = self.cut or self.left < 0
         return self.left >= 0
 
     def some(self, entries: Iterator[V]) -> Iterator[V]:
-        """Yield the entries that may be looked at."""
+        """Yield entries until a bound is reached."""
         for number, entry in enumerate(entries):
             if number == self.each:
                 self.cut = True
@@ -69,7 +69,7 @@ class Scan:
 
 
 class _Place(Enum):
-    """Where a text must have a piece of a glob."""
+    """The place where a text must contain a piece of a glob."""
 
     START = 0
     END = 1
@@ -98,7 +98,7 @@ class _Filed(Generic[V]):
         self._inner_pieces = 0
 
     def file(self, glob: Glob, value: V, pieces: list[_Piece] | None = None) -> None:
-        """Add a glob that is not there. ``pieces`` are its pieces, if the caller has them."""
+        """Add a new glob. ``pieces`` are its pieces, if the caller has them."""
         self.size += 1
         pieces = _pieces(glob.text) if pieces is None else pieces
         place, piece = chosen = self._choose(pieces)
@@ -118,7 +118,7 @@ class _Filed(Generic[V]):
                     again.file(*each)
 
     def candidates(self, text: str, scan: Scan | None = None) -> Iterator[tuple[Glob, V]]:
-        """Yield globs among which are all that match. ``scan`` bounds the look-ups."""
+        """Yield all globs that match a text, and some that do not. ``scan`` bounds the look-ups."""
         waiting: list[_Filed[V]] = [self]
         while waiting:
             filed = waiting.pop()
@@ -131,7 +131,7 @@ class _Filed(Generic[V]):
                     yield from group
 
     def groups(self, text: str) -> Iterator[_Group[V]]:
-        """Yield what is filed under the pieces that a text has."""
+        """Yield the groups of globs that are filed under the pieces of a text."""
         for length, groups in self._starts.items():
             group = groups.get(text[:length])
             if group is not None:
@@ -156,14 +156,14 @@ class _Filed(Generic[V]):
                     yield group
 
     def look_ups(self, text: str) -> int:
-        """Return how many times ``groups`` looks something up."""
+        """Return the number of look-ups that ``groups`` makes."""
         inner = min(len(text) * len(self._inner), self._inner_pieces)
         return len(self._starts) + len(self._endings) + inner
 
     def _choose(self, pieces: list[_Piece]) -> _Piece:
         """Return the longest piece with room, or else the one under which the fewest globs are filed."""
         fewest: int | None = None
-        chosen = (_Place.START, "")  # every text starts with nothing
+        chosen = (_Place.START, "")  # every text starts with the empty piece
         for place, piece in pieces:
             if (place, piece) in self._known:
                 continue
@@ -194,7 +194,7 @@ _ByLength = dict[int, dict[str, _Group[V]]]
 
 
 def _pieces(text: str) -> list[_Piece]:
-    """The literal pieces of a glob, the longest first."""
+    """Return the literal pieces of a glob, the longest first."""
     first, *middle, last = text.split("*")
     pieces = [(_Place.START, first), (_Place.END, last)]
     pieces += [(_Place.INSIDE, piece) for piece in dict.fromkeys(middle)]
@@ -204,8 +204,8 @@ def _pieces(text: str) -> list[_Piece]:
 class GlobMap(Generic[V]):
     """Values by globs, which may be plain texts.
 
-    Given the text of another glob, it finds the globs that cover all that the other one matches
-    (``Glob.matches``).
+    If it is queried with the text of another glob, it finds the globs that cover everything that the other
+    glob matches (``Glob.matches``).
     """
 
     __slots__ = ("_filed", "_texts", "_values")
@@ -216,11 +216,11 @@ class GlobMap(Generic[V]):
         self._filed: _Filed[V] | None = None
 
     def get(self, text: str) -> V | None:
-        """The value of this very glob, ``None`` when it is not there."""
+        """Return the value of exactly this glob, or ``None`` if the map does not contain it."""
         return (self._values if is_glob(text) else self._texts).get(text)
 
     def setdefault(self, text: str, value: V) -> V:
-        """The value of a glob, which is this one when the glob is new."""
+        """Return the value of a glob. If the glob is new, add it with ``value``."""
         known = self.get(text)
         if known is not None:
             return known
@@ -242,9 +242,9 @@ class GlobMap(Generic[V]):
                 yield value
 
     def candidates(self, text: str, *, scan: Scan | None = None) -> Iterator[tuple[Glob | None, V]]:
-        """Globs with their values, among which are all that match; ``None`` for a text that is equal.
+        """Yield all globs that match a text, and some that do not, with their values.
 
-        ``scan`` bounds the look-ups.
+        The glob is ``None`` if it has no star and equals ``text``. ``scan`` bounds the look-ups.
         """
         value = self._texts.get(text)
         if value is not None:
@@ -270,7 +270,7 @@ class GlobTree(Generic[V]):
         self._root: _Node[V] = _Node()
 
     def setdefault(self, parts: Sequence[str], make: Callable[[], V]) -> V:
-        """The value of a sequence, made when the sequence is new."""
+        """Return the value of a sequence. If the sequence is new, make its value."""
         node = self._root
         for part in parts:
             if node.children is None:

@@ -1,9 +1,9 @@
-"""Find the rule that matches without looking at the others.
+"""Find the rule that matches an image without a comparison with every rule.
 
-Exact and subtree patterns are found by hash of host and path segments, whatever their number. Patterns
+Exact and subtree patterns are found by the hash of host and path segments, whatever their number. Patterns
 with a wildcard in the host or in a segment are found by the literal pieces around their wildcards
-(``globmap``). Below one place, tags, digests and namespaces are hashed too, so that a repository with ten
-thousand pinned digests costs no more than one.
+(``globmap``). For one host and path, tags, digests and namespaces are hashed too. So a repository with ten
+thousand pinned digests costs no more than a repository with one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
 
 
 _NOTHING: Final[dict[Any, Any]] = {}
-"""Replaces the mappings that most hosts and paths do not need: a policy may have 200,000 of them."""
+"""A shared empty mapping for hosts and paths that do not need one of their own. A policy may have 200,000."""
 
 
 class _Leaf:
@@ -71,7 +71,7 @@ class _Leaf:
     def orders(
         self, qualifiers: Qualifiers, namespace: str | None, *, scan: Scan | None = None
     ) -> Iterator[int]:
-        """Yield the matching rules' orders; of equal rules only the first. ``scan`` bounds the work."""
+        """Yield the orders of matching rules; of equal rules, only the first. ``scan`` bounds the work."""
         if self._always is not None:
             yield self._always
         if self._hashed:
@@ -118,7 +118,7 @@ class _Paths:
         self._depth = 0
 
     def leaf(self, pattern: Pattern) -> _Leaf:
-        """Return the leaf for a pattern's path, made when absent."""
+        """Return the leaf for a pattern's path. If it does not exist, create it."""
         segments = pattern.segments
         if not segments:
             self._all = self._all or _Leaf()
@@ -148,7 +148,10 @@ class _Paths:
     def leaves(
         self, segments: tuple[str, ...], *, subtree: bool, scan: Scan | None = None
     ) -> Iterator[_Leaf]:
-        """Yield every leaf whose path matches; with ``subtree``, every leaf whose path covers all below."""
+        """Yield every leaf whose path matches ``segments``.
+
+        With ``subtree``, yield every leaf whose path matches everything below ``segments``.
+        """
         if self._all is not None:
             yield self._all
         if not subtree and (exact := self._exact.get(segments)) is not None:
@@ -169,7 +172,7 @@ class _Paths:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """The leaves whose paths match everything that a pattern can match. True if there are any."""
+    """The leaves whose paths match everything that a pattern can match. It is true if there is any leaf."""
 
     _leaves: tuple[_Leaf, ...]
     _scan: Scan
@@ -226,9 +229,9 @@ class PatternIndex:
                 yield from leaf.orders(qualifiers, namespace, scan=scan)
 
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
-        """Return leaves whose paths match everything that ``pattern`` can match; some may be missing.
+        """Return leaves whose paths match everything that ``pattern`` can match. Some leaves may be missing.
 
-        The leaf of an added pattern is always among them.
+        The leaf of a pattern that was added is among them, unless ``scan`` ends the search early.
         """
         return Cover(
             tuple(
@@ -264,7 +267,7 @@ class PatternIndex:
             return
         name, port = split_port(host)
         tree = self._host_globs.get(port)
-        if tree is None or name.startswith("["):  # * stands for a part of a DNS name
+        if tree is None or name.startswith("["):  # * matches only inside DNS names, not IPv6 addresses
             return
         labels = _labels(name)
         for length, paths in tree.matching(labels, scan=scan):
@@ -273,5 +276,5 @@ class PatternIndex:
 
 
 def _labels(name: str) -> tuple[str, ...]:
-    """Return the labels of a host, the last one first: hosts share endings more often than beginnings."""
+    """Return the labels of a host, the last one first, because hosts share endings more than beginnings."""
     return tuple(reversed(name.split(".")))

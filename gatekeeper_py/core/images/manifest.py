@@ -28,7 +28,7 @@ class Manifest(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``host/repository``, as credentials are matched."""
+        """``host/repository``, the form with which credentials are matched."""
         return f"{self.host}/{self.repository}"
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Manifest(NamedTuple):
 class Answer(NamedTuple):
     """The answer about a manifest.
 
-    ``digest`` is set when it was found. ``cause`` is the reason why it could not be verified.
+    ``digest`` is set if the manifest was found. ``cause`` is the reason why it could not be verified.
     """
 
     status: Literal["found", "missing", "error"]
@@ -72,8 +72,8 @@ class Lookup(NamedTuple):
 class Resolution(NamedTuple):
     """The answer to a ``Lookup``.
 
-    ``candidate`` is the index of the candidate that was found, ``-1`` if none was. Then ``answer`` is
-    ``missing`` only if every candidate is missing, and else the first error. ``unanswered`` is the host of
+    ``candidate`` is the index of the candidate that was found. If none was found, it is ``-1``, and
+    ``answer`` is the first error, or ``missing`` if every candidate is missing. ``unanswered`` is the host of
     that error if the host sent no answer: no request was sent, or the request has not ended yet.
     """
 

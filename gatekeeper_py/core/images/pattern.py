@@ -27,7 +27,8 @@ from gatekeeper_py.core.images.reference import (
 ANY: Final = "*"
 
 MAX_PATTERN_LENGTH: Final = 512
-"""Characters of a pattern or of one end of a mirror: room for a host, 255 of path, and a digest."""
+"""Maximum length of a pattern or of one end of a mirror: room for a host, a path of 255 characters and a
+digest."""
 
 _MAX_LABEL_LENGTH: Final = 63
 """Maximum length of one label of a host name (RFC 1035)."""
@@ -45,8 +46,8 @@ _MAX_SHOWN: Final = 64
 class InvalidPattern(ValueError):
     """The text is not a pattern.
 
-    ``candidate`` is a text to write instead, which may be wrong in another way. With ``suggests``, the
-    message ends with the question whether that was meant.
+    ``candidate`` is a text to write instead. It may be invalid for another reason. With ``suggests``, the
+    message ends with a question that contains the proposal.
     """
 
     def __init__(self, message: str, candidate: str = "", *, suggests: bool = False) -> None:
@@ -65,8 +66,9 @@ class InvalidPattern(ValueError):
     def proposal(self) -> str:
         """Return the text to write instead, or an empty text if there is none.
 
-        The parser accepts it, and it matches no more than the refused text was meant to. It is computed only
-        when it is needed: most of a hundred thousand problems are only counted.
+        The parser accepts the proposal, and the proposal matches no more images than the refused text was
+        meant to match. It is computed only when it is needed, because a policy may have a hundred thousand
+        problems, and most of them are only counted.
         """
         if not self._candidate or self._candidate == self._text or self._parse is None:
             return ""
@@ -105,13 +107,13 @@ class Pattern:
 
     @property
     def qualifier(self) -> str | None:
-        """``:tag`` or ``@digest`` as matched, ``None`` when any will do."""
+        """``:tag`` or ``@digest`` as compared, or ``None`` if every tag and digest matches."""
         if self.digest is not None:
             return f"@{self.digest}"
         return None if self.tag is None else f":{self.tag}"
 
     def matches(self, location: Location, tag: str | None, digest: str | None) -> bool:
-        """Whether a folded reference with this effective tag and digest matches."""
+        """Return whether a folded reference with this effective tag and digest matches."""
         return self.missed(location, tag, digest) is None
 
     def missed(self, location: Location, tag: str | None, digest: str | None) -> str | None:
@@ -128,7 +130,7 @@ class Pattern:
 
 
 def host_matches(pattern: str, host: str) -> bool:
-    """Whether a pattern's host matches a folded registry; ports must be equal."""
+    """Return whether a pattern's host matches a folded registry. The ports must be equal."""
     if pattern == ANY:
         return True
     if not is_glob(pattern):
@@ -139,20 +141,23 @@ def host_matches(pattern: str, host: str) -> bool:
     return (
         port == other_port
         and len(labels) == len(others)
-        and not other_name.startswith("[")  # * stands for a part of a DNS name
+        and not other_name.startswith("[")  # * matches only inside DNS names, not inside IPv6 addresses
         and all(compiled(label).matches(other) for label, other in zip(labels, others, strict=True))
     )
 
 
 def path_matches(pattern: tuple[str, ...], segments: tuple[str, ...], *, subtree: bool) -> bool:
-    """Whether a pattern's path matches a repository; a subtree wants one segment more, at least."""
+    """Return whether a pattern's path matches a repository.
+
+    A subtree matches only repositories with at least one segment more than the pattern.
+    """
     if len(segments) <= len(pattern) if subtree else len(segments) != len(pattern):
         return False
     return all(compiled(want).matches(have) for want, have in zip(pattern, segments, strict=False))
 
 
 def split_port(host: str) -> tuple[str, str]:
-    """Name and port (empty when absent) of a folded host; an IPv6 address keeps its brackets."""
+    """Return name and port (empty if absent) of a folded host. An IPv6 address keeps its brackets."""
     if host.endswith("]"):
         return host, ""
     name, _, port = host.rpartition(":")
@@ -203,7 +208,7 @@ class Prefix:
     segments: tuple[str, ...]
 
     def holds(self, location: Location) -> bool:
-        """Whether a reference lies at or below this prefix, on segment boundaries."""
+        """Return whether a reference lies at or below this prefix, on segment boundaries."""
         return self.host == location.host and location.segments[: len(self.segments)] == self.segments
 
 
@@ -266,7 +271,7 @@ def _split_digest(text: str) -> tuple[str, str | None]:
 
 
 def _split_tag(text: str) -> tuple[str, str | None, str | None]:
-    """Host, path (``None`` without a slash) and tag; a colon before the first slash is a port."""
+    """Return host, path (``None`` without a slash) and tag. A colon before the first slash starts a port."""
     host, slash, path = text.partition("/")
     if not slash:
         return host, None, None
@@ -327,16 +332,16 @@ def _check_host_name(name: str, host: str) -> None:
 
 
 def _with_hub_host(text: str) -> str:
-    """Return the most likely pattern of a user who left out the host."""
+    """Return the pattern that a user who left out the host most likely meant."""
     name = text.partition("@")[0].partition(":")[0]
     official = "" if "/" in name else f"{OFFICIAL_NAMESPACE}/"
     return f"{DOCKER_HUB}/{official}{name.lower()}{text[len(name) :]}"
 
 
 def _with_any_host(tag: str, text: str) -> str:
-    """Return the most likely meaning of ``:latest``; empty when it could be a port.
+    """Return the pattern that a user most likely meant by a text such as ``:latest``.
 
-    ``text`` begins with ``tag``.
+    The result is empty if ``text`` has a slash or if ``tag`` could be a port. ``text`` begins with ``tag``.
     """
     return "" if "/" in text or _may_be_port(tag[1:]) else f"{ANY}/**{text}"
 
@@ -346,7 +351,10 @@ def _may_be_port(text: str) -> bool:
 
 
 def _parse_path(path: str | None, text: str) -> tuple[tuple[str, ...], bool]:
-    """Segments and whether everything below them is meant; ``text`` is the pattern they stand in."""
+    """Return the segments of a path, and whether it matches everything below them.
+
+    ``text`` is the whole pattern.
+    """
     if path is None or path in {"", "**"}:
         return (), True
     if path.lower() != path:

@@ -13,10 +13,10 @@ runtimes use::
     tag       = (ALNUM / "_") 0*127(ALNUM / "_" / "." / "-")
     digest    = algorithm ":" hex                            ; sha256: 64 hex, sha512: 128 hex
 
-No ``$`` (it matches before a final newline) and no ``\d`` or ``\w`` (they are Unicode): every expression
-below is used with ``fullmatch``. Repetitions are possessive (``++``, ``*+``): what follows one can never be
-matched by it, so there is nothing to try again, and a text that does not match costs no more than one that
-does.
+Every expression below is used with ``fullmatch``. None contains ``$``, which also matches before a final
+newline, or ``\d`` and ``\w``, which match Unicode characters. Repetitions are possessive (``++``, ``*+``).
+This loses no match, because a repetition never consumes a character that the expression after it needs. So
+the regex engine never backtracks, and a text that does not match costs no more than a text that does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_IMAGE_LENGTH: Final = 4096
-"""Maximum length of a parsed text. The grammar's own maximum is far below."""
+"""Maximum length of a text to parse. The maximum that follows from the grammar is far lower."""
 
 MAX_REPOSITORY_LENGTH: Final = 255
 """Maximum length of the path without the registry (distribution/reference,
@@ -59,17 +59,18 @@ _LOWER_HEX: Final = re.compile(r"[0-9a-f]*")
 _TAG_ALONE: Final = re.compile(_TAG)
 _DIGEST_ALONE: Final = re.compile(_DIGEST)
 _MAX_SUFFIX_LENGTH: Final = 1024
-"""Maximum length of tag and digest together: far above that of the grammar. It bounds the work below."""
+"""Maximum length of tag and digest together. It is far above the maximum that follows from the grammar, and
+it bounds the work of matching."""
 _TOO_LONG: Final = f"the repository is longer than {MAX_REPOSITORY_LENGTH} characters"
 
 
 class InvalidReference(ValueError):
-    """The text is not an image reference; the message says what is wrong with it."""
+    """The text is not an image reference. The message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """An image reference as the grammar gives it: normalised, but not folded for matching.
+    """A parsed image reference: normalised by the grammar, but not folded for matching.
 
     ``raw`` is the text as written. ``registry`` keeps its case and port as written, and is empty
     for a name such as ``foo_bar.com/baz``, whose first part is not a domain. ``tag`` and ``digest``
@@ -84,7 +85,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """``registry/repository``, as the grammar gives it."""
+        """``registry/repository``, normalised by the grammar."""
         return f"{self.registry}/{self.repository}" if self.registry else self.repository
 
     @property
@@ -104,8 +105,8 @@ class Reference:
 class Location:
     """The location of an image, folded for comparison (docs/policy.md, "How an image is judged").
 
-    ``host`` is in lower case, its port a plain number and absent when it is 443; every alias of
-    Docker Hub is ``docker.io``, where a one-segment repository has its ``library``.
+    ``host`` is in lower case. Its port has no leading zeros and is absent if it is 443. Every alias of Docker
+    Hub becomes ``docker.io``. On ``docker.io``, a repository of one segment gets the prefix ``library``.
     """
 
     host: str
@@ -160,8 +161,8 @@ def check_digest(digest: str) -> None:
 def locate(reference: Reference) -> Location:
     """Fold a reference for matching.
 
-    Raises ``InvalidReference`` for what no policy may approve (docs/policy.md, "How an image is
-    judged"): an empty registry, a local image id, a port outside 1-65535.
+    Raises ``InvalidReference`` for images that no policy may approve (docs/policy.md, "How an image is
+    judged"): those with an empty registry, a local image id, or a port outside 1-65535.
     """
     if not reference.registry:
         raise InvalidReference("its first part is neither a registry nor a Docker Hub user")
@@ -175,7 +176,7 @@ def locate(reference: Reference) -> Location:
 
 
 def fold_registry(registry: str) -> str:
-    """The registry's name for comparison: lower case, numeric port, no ``:443``, Hub aliases folded.
+    """Return a registry's name for comparison: lower case, numeric port, no ``:443``, Hub aliases folded.
 
     Raises ``InvalidReference`` when the port is outside 1-65535.
     """
@@ -190,21 +191,21 @@ def fold_registry(registry: str) -> str:
 
 
 def effective_tag(reference: Reference) -> str | None:
-    """The tag a runtime would pull: none beside a digest, ``latest`` when there is neither."""
+    """Return the tag that a runtime would pull (``latest`` by default), or ``None`` if there is a digest."""
     if reference.digest is not None:
         return None
     return reference.tag if reference.tag is not None else "latest"
 
 
 def escape(text: str, limit: int = 200) -> str:
-    """``text`` on one line of printable ASCII, cut at ``limit`` characters, for messages.
+    """Return a text on one line of printable ASCII, cut at ``limit`` characters, for messages.
 
     Control and non-ASCII characters are escaped as Python writes them.
     """
-    # Nearly all text is plain; a denial asks for twenty.
+    # Nearly all texts need no escaping, and a denial calls this function about twenty times.
     if len(text) <= limit and text.isascii() and text.isprintable() and "\\" not in text:
         return text
-    # Cut before escaping as well: an image may be megabytes long, and escaping never shortens.
+    # Cut before escaping as well: an image may be megabytes long, and escaping never shortens a text.
     escaped = text[: limit + 1].encode("unicode_escape").decode("ascii")
     if len(escaped) <= limit:
         return escaped
@@ -212,7 +213,7 @@ def escape(text: str, limit: int = 200) -> str:
 
 
 def _split_domain(text: str) -> tuple[str, str]:
-    """Registry and remainder, before the grammar is applied (``splitDockerDomain``)."""
+    """Return the registry and the remainder, before the grammar is applied (``splitDockerDomain``)."""
     first, slash, rest = text.partition("/")
     if not slash:
         return DOCKER_HUB, f"{OFFICIAL_NAMESPACE}/{text}"
@@ -228,7 +229,7 @@ def _split_domain(text: str) -> tuple[str, str]:
 
 
 def _why_malformed(text: str) -> str:
-    """Return a readable reason for the refusal, which names the most common causes."""
+    """Return a readable reason for the refusal. The most common causes have reasons of their own."""
     if "://" in text:
         return "an image has no scheme such as https://"
     if text.split(maxsplit=1) != [text]:
