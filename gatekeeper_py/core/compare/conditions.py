@@ -1,7 +1,7 @@
 """Sort the tags, digests and namespaces for one repository by which entries hold for them.
 
-Sets of entries are integers: bit n stands for entry n. So the entries that hold for a tag in a namespace are
-one ``&`` away, however many there are.
+Sets of entries are integers: bit n stands for entry n. So a single ``&`` of two sets yields the entries that
+hold for a tag in a namespace, whatever their number.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from gatekeeper_py.core.images.pattern import ANY
 
 
 class Qualifier(NamedTuple):
-    """A class of tags and digests: a member as it is written, and the entries that hold for it."""
+    """A class of tags and digests: a member such as ``:v1``, and the entries that hold for it."""
 
     suffix: str
     holding: int
 
 
 class NamespaceClass(NamedTuple):
-    """A class of namespaces: a member, and the entries that hold in it. ``None`` is no namespace."""
+    """A class of namespaces: a member, and the entries that hold in it.
+
+    ``name`` is ``None`` for requests without a namespace.
+    """
 
     name: str | None
     holding: int
@@ -46,9 +49,9 @@ def qualifiers(entries: Sequence[Entry], effort: Effort) -> list[Qualifier]:
 
 
 def namespaces(entries: Sequence[Entry], names: Iterable[str], effort: Effort) -> list[NamespaceClass]:
-    """Return a namespace of every class that the entries and ``names`` tell apart.
+    """Return a namespace of every class that the entries and ``names`` distinguish.
 
-    The request without a namespace comes last. Raises ``TooComplex``.
+    The class of requests without a namespace comes last. Raises ``TooComplex``.
     """
     sets = _sets(entries, lambda entry: entry.condition.namespaces or (None,), effort)
     everywhere = sets.pop(None, 0)
@@ -65,7 +68,10 @@ def namespaces(entries: Sequence[Entry], names: Iterable[str], effort: Effort) -
 def _sets(
     entries: Sequence[Entry], values: Callable[[Entry], Sequence[str | None]], effort: Effort
 ) -> dict[str | None, int]:
-    """The set of entries for each value. Bounds the memory: one set has a bit for every entry before it."""
+    """Return the set of entries for each value. Raises ``TooComplex``.
+
+    ``effort`` bounds the memory, because a set has one bit for every entry up to its last one.
+    """
     found: dict[str | None, int] = {}
     for index, entry in enumerate(entries):
         for value in values(entry):
@@ -75,14 +81,14 @@ def _sets(
 
 
 def _holding(sets: dict[str | None, int], globs: Sequence[str], signature: Signature, always: int) -> int:
-    """The entries that hold for a class: those with one of its globs, and those that always do."""
+    """Return the entries that hold for a class: those with one of its globs, and those that always hold."""
     for index in signature:
         always |= sets.get(globs[index], 0)
     return always
 
 
 def _other_digest(known: Container[str | None]) -> str:
-    """A digest that no rule names."""
+    """Return a digest that no rule names."""
     number = 0
     while f"sha256:{number:064x}" in known:
         number += 1

@@ -1,8 +1,8 @@
 """Compare two policies over every image that can be written.
 
 Images fall into finitely many classes that no pattern of either policy tells apart: by host, by path, by tag
-or digest, and by namespace. The comparison looks at one member of every class in which the two policies
-could differ. So "no difference" is a proof. What is found is checked with the ordinary decision.
+or digest, and by namespace. The comparison examines one member of every class in which the two policies
+could differ. So "no difference" is a proof. Each difference is checked with the ordinary decision.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ from gatekeeper_py.core.policy.rules import Rule
 
 MAX_WITNESSES: Final = 100
 MAX_COMBINATIONS: Final = 2_000_000
-"""Classes looked at. It bounds the time to about a minute. 10,000 rules that share little need a tenth."""
+"""Maximum number of classes that are examined. It bounds the time to about a minute. 10,000 rules that share
+little need a tenth of it."""
 
 _LONG_SPELLING: Final = "registry-1.docker.io"
-"""The name of Docker Hub to which the grammar does not add ``library/``: it leaves room for longer names."""
+"""A name of Docker Hub to which the grammar does not add ``library/``, so that longer names are possible."""
 
 CLASS_WORK: Final = 4
-"""Of one class of repositories, where a class of tags, digests and namespaces counts as 1."""
+"""Work for one class of repositories. The work for one class of tags, digests and namespaces is 1."""
 
 Change = Literal["approved", "rejected", "rewritten"]
 
 
 class Witness(NamedTuple):
-    """One image that the two policies treat differently. The rules are those that decided."""
+    """One image that the two policies treat differently. ``old`` and ``new`` are the rules that decided."""
 
     image: str
     namespace: str | None
@@ -58,7 +59,7 @@ class Witness(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What the new policy changes. ``False`` is a proof that no image and no namespace exist."""
+    """What the new policy changes. ``False`` proves that no image in any namespace has this change."""
 
     widens: bool
     narrows: bool
@@ -69,7 +70,7 @@ class Difference:
 
     @property
     def changes(self) -> frozenset[Change]:
-        """The changes that some image has."""
+        """The kinds of change that at least one image has."""
         found: tuple[tuple[Change, bool], ...] = (
             ("approved", self.widens),
             ("rejected", self.narrows),
@@ -79,7 +80,7 @@ class Difference:
 
 
 class Contradiction(Exception):
-    """The computation and the ordinary decision disagree: a bug of ours, never hidden."""
+    """The comparison and the ordinary decision disagree. This is a bug of gatekeeper-py, always reported."""
 
 
 def compare(old: CompiledPolicy, new: CompiledPolicy) -> Difference:
@@ -103,7 +104,7 @@ class _Shared:
         self._wild = [entry for first, found in self._by_first.items() if is_glob(first) for entry in found]
 
     def beside(self, own: Iterable[Entry]) -> Iterable[Entry]:
-        """Return those that can match an image that one of ``own`` matches."""
+        """Return the entries that can match an image that an entry of ``own`` also matches."""
         firsts = {_first(entry) for entry in own}
         if any(map(is_glob, firsts)):
             return self._all
@@ -111,24 +112,25 @@ class _Shared:
 
 
 def _unconditional(entry: Entry) -> bool:
-    """Whether an entry holds for all tags, digests and namespaces."""
+    """Return whether an entry holds for all tags, digests and namespaces."""
     return entry.condition == Condition()
 
 
 def _matches_all(entry: Entry) -> bool:
-    """Whether an entry matches all images of its hosts."""
+    """Return whether an entry matches all images of its hosts."""
     return entry.item == Item((), subtree=True) and entry.longest >= NO_LIMIT and _unconditional(entry)
 
 
 def _first(entry: Entry) -> str:
-    """The glob for the first segment of a repository that an entry matches."""
+    """Return the glob for the first segment of the repositories that an entry matches."""
     return entry.item.parts[0] if entry.item.parts else ANY
 
 
 class _HostClass(NamedTuple):
     """A class of hosts: a member, and the entries whose host matches it.
 
-    The images that only ``shared`` matches are those of another class, and are looked at there.
+    Images that only entries of ``shared`` match are judged as in another class of hosts. They are examined
+    with that class.
     """
 
     name: str
@@ -159,7 +161,7 @@ class _Comparison:
             if self._may_differ(entries) and not self._settled(entries, _matches_all):
                 self._paths(host.name, entries, host.own if host.shared else None)
         witnesses = sorted(self._found.values(), key=lambda w: (len(w.image), w.image))
-        # The first of each change come first, so that no change loses all of its witnesses to the limit.
+        # Keep the first witness of each kind of change, so that the limit removes no kind completely.
         first = {id(next(w for w in witnesses if w.change == change)) for change in self._changes}
         shown = sorted(witnesses, key=lambda w: id(w) not in first)[:MAX_WITNESSES]
         return Difference(
@@ -173,15 +175,16 @@ class _Comparison:
         )
 
     def _may_differ(self, entries: Sequence[Entry]) -> bool:
-        """Whether entries of the two policies differ, or their modes do and something can be rewritten."""
+        """Return whether entries of the policies differ, or their modes do and an image can be rewritten."""
         if any(self._sides[entry] != [True, True] for entry in entries):
             return True
         return self._modes[0] != self._modes[1] and any(entry.role == "source" for entry in entries)
 
     def _settled(self, entries: Sequence[Entry], always: Callable[[Entry], bool]) -> bool:
-        """Whether both policies give each image that only these entries match the same verdict and name.
+        """Return whether both policies treat every image that only these entries match in the same way.
 
-        ``always`` says whether an entry matches all of these images.
+        This means the same verdict and the same name after a rewrite. ``always`` returns whether an entry
+        matches all of these images.
         """
         decided: dict[str, list[bool]] = {"allow": [False, False], "deny": [False, False]}
         allows = rewriting = False
@@ -203,7 +206,7 @@ class _Comparison:
             raise TooComplex("too many combinations of hosts, paths, tags and namespaces")
 
     def _hosts(self) -> Iterator[_HostClass]:
-        """Every class of hosts."""
+        """Yield every class of hosts."""
         everywhere = [entry for entry in self._entries if entry.host == ANY]
         by_host: dict[str, list[Entry]] = {}
         for entry in self._entries:
@@ -216,7 +219,8 @@ class _Comparison:
                 yield _HostClass(host, [*everywhere, *found])
             else:
                 by_port.setdefault(port, []).append(host)
-        # Docker Hub has a class of its own. Its other names are no hosts: they get classes to be left out.
+        # Docker Hub has a class of its own. Its aliases are folded into it, so they get classes here only to
+        # be left out below.
         by_port[""] = list(dict.fromkeys([*by_port[""], DOCKER_HUB, *HUB_ALIASES]))
         for port, texts in by_port.items():
             items = [Item(tuple(split_port(text)[0].split("."))) for text in texts]
@@ -244,10 +248,10 @@ class _Comparison:
     def _common(
         signature: Signature, host: str, hosts: Mapping[Signature, str], texts: Sequence[str]
     ) -> Signature | None:
-        """A class of hosts that fewer patterns match and whose member is not longer.
+        """Return a class of hosts that fewer patterns match and whose member is not longer, or ``None``.
 
-        Where nothing else matches, an image on ``host`` is judged like one there. On Docker Hub, there are
-        other images.
+        An image on ``host`` that no further pattern matches is judged like an image in that class. Docker Hub
+        never gets such a class, because its repositories have another form.
         """
         if host == DOCKER_HUB:
             return None
@@ -263,7 +267,7 @@ class _Comparison:
         return None
 
     def _paths(self, host: str, entries: list[Entry], own: Iterable[Entry] | None = None) -> None:
-        """Look at every class of repositories in one class of hosts, or at those that ``own`` matches."""
+        """Examine every class of repositories in one class of hosts, or only those that ``own`` matches."""
         items = list(dict.fromkeys(entry.item for entry in entries))
         by_item: dict[Item, list[Entry]] = {}
         for entry in entries:
@@ -297,9 +301,9 @@ class _Comparison:
                     self._qualified(host, repository, matching)
 
     def _qualified(self, host: str, repository: str, entries: list[Entry]) -> None:
-        """Look at every class of tags, digests and namespaces for one repository."""
+        """Examine every class of tags, digests and namespaces for one repository."""
         rewriting = any(entry.role == "source" for entry in entries)
-        # Only where something can be rewritten does the mode of a namespace matter.
+        # The mode of a namespace matters only if an image can be rewritten.
         names = {name for _, overrides in self._modes for names, _ in overrides for name in names}
         in_namespaces = namespaces(entries, names if rewriting else (), self._effort)
         for_qualifiers = qualifiers(entries, self._effort)
@@ -310,8 +314,8 @@ class _Comparison:
             namespace: tuple(rewriting and rewrites(policy.mode(namespace)) for policy in self._policies)
             for namespace, _ in in_namespaces
         }
-        # Where the same entries hold, under the same modes, the answers are the same: the first, which is the
-        # shortest, is enough.
+        # If the same entries hold under the same modes, the answers are the same. So the first combination is
+        # enough; it is the shortest.
         seen: set[tuple[int, tuple[bool, ...]]] = set()
         for suffix, holding in for_qualifiers:
             for namespace, there in in_namespaces:
@@ -322,7 +326,7 @@ class _Comparison:
                     self._judge(f"{name}{suffix}", namespace, (before, after), rewriting=rewriting)
 
     def _rules(self, entries: Sequence[Entry]) -> list[tuple[int, int]]:
-        """For each policy, which of the entries are its allow rules and its deny rules, as sets of bits."""
+        """Return for each policy, as sets of bits, which entries are its allow rules and its deny rules."""
         found = [(0, 0), (0, 0)]
         for index, entry in enumerate(entries):
             for side in (0, 1):
@@ -344,7 +348,7 @@ class _Comparison:
         elif rewriting:
             old, new = (self._rewritten(policy, namespace, image) for policy in self._policies)
             if (old and old.image) != (new and new.image):
-                # No rule causes this change, but a mirror does.
+                # This change is caused by a mirror, not by a rule.
                 sources = tuple("" if found is None else found.mirror.source.text for found in (old, new))
                 self._record(image, namespace, "rewritten", approved, sources)
 
@@ -382,9 +386,10 @@ class _Comparison:
 def _official_longer(
     sequences: Sequences, limits: Sequence[int]
 ) -> Iterator[dict[Signature, tuple[str, ...]]]:
-    """The classes of official images whose names are too long to be written with ``docker.io``.
+    """Yield the classes of official images whose names are too long to be written with ``docker.io``.
 
-    ``library/`` is added to ``registry-1.docker.io/nginx`` after the length of its text is checked.
+    Such a name is possible below ``registry-1.docker.io``, because ``library/`` is added to it only after its
+    length is checked.
     """
     added = len(OFFICIAL_NAMESPACE) + 1
     longest = MAX_REPOSITORY_LENGTH - added
@@ -392,13 +397,16 @@ def _official_longer(
         for limit in (longest, *(limit - added for limit in limits if limit > MAX_REPOSITORY_LENGTH)):
             yield sequences.below((OFFICIAL_NAMESPACE,), limit)
     else:
-        # Without limits, a class that has a shorter member is known.
+        # Without limits, a class that has a shorter member is already known.
         members = sequences.below((OFFICIAL_NAMESPACE,))
         yield {signature: parts for signature, parts in members.items() if len(parts[-1]) > longest}
 
 
 def _written(host: str, repository: str) -> str:
-    """The image's name in plain spelling. A host without dot and port is written with its port."""
+    """Return the name of an image as users write it.
+
+    A host with neither a dot nor a port gets the port 443, unless it is ``localhost``.
+    """
     if host == DOCKER_HUB and len(repository) > MAX_REPOSITORY_LENGTH:
         return f"{_LONG_SPELLING}/{repository.removeprefix(f'{OFFICIAL_NAMESPACE}/')}"
     plain = "." in host or ":" in host or host == "localhost"

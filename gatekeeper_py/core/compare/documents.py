@@ -1,6 +1,6 @@
 """Compare the text of two policies entry by entry: what was added, removed or changed.
 
-This says what people edited. What the edits do to images is another question, which ``difference`` answers.
+The comparison reports the edits. The module ``difference`` reports the effect of the edits on images.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ RULE_FIELDS: Final = {
     "on_error": "a change",
     "pin": "a change",
 }
-"""What the comparison makes of each field of a rule. A test fails until a new field is here."""
+"""How the comparison treats each field of a rule. A test fails until a new field is here."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntryChange:
-    """An entry before and after; ``None`` where there is none. Scalar fields have plain text."""
+    """An entry before and after a change. ``None`` means that the policy does not have the entry.
+
+    If the entry is a scalar field of the document, ``old`` and ``new`` are plain text.
+    """
 
     list: str
     old: Entry | str | None
@@ -50,7 +53,7 @@ class EntryChange:
 
 @dataclass(slots=True)
 class DocumentChanges:
-    """What differs between two documents, in document order."""
+    """The differences between two documents, in document order."""
 
     added: list[Entry] = field(default_factory=list)
     removed: list[Entry] = field(default_factory=list)
@@ -68,7 +71,7 @@ class DocumentChanges:
 
 
 def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
-    """Return what differs between two policies as their authors wrote them; the effective mode included."""
+    """Return the differences between two policies as written, and between their effective modes."""
     found = DocumentChanges()
     for name, before, after in (
         ("mode", old.mode, new.mode),
@@ -108,9 +111,10 @@ def _pair(
     meaning: Callable[[Any], Hashable],
     shown: Callable[[Any], Entry],
 ) -> list[tuple[int, int]]:
-    """Match equal entries first, then those with the same name, in order. The rest is added or removed.
+    """Record the differences between two lists of entries, and return the pairs of equal entries.
 
-    Return the old and the new index of each pair of equal entries, in the new order.
+    Equal entries are matched first, then entries with the same name, in order. All other entries are recorded
+    as added or removed. A pair is the old and the new index of an entry. Pairs are in the new order.
     """
     pairs: list[tuple[int, int]] = []
     left = defaultdict(list)
@@ -140,14 +144,15 @@ def _pair(
 def _moved_lookups(
     found: DocumentChanges, old: Sequence[Rule], new: Sequence[Rule], pairs: Sequence[tuple[int, int]]
 ) -> None:
-    """Add unchanged rules with a look-up that changed places with a rule with another look-up, or with none.
+    """Record unchanged rules with a look-up that moved past a rule with another look-up or without one.
 
-    The first rule that matches an image decides whether and how it is looked up. ``pairs`` are the old and
-    the new index of each unchanged rule, in the new order.
+    The first rule that matches an image decides whether and how the image is looked up. ``pairs`` are the old
+    and the new index of each unchanged rule, in the new order.
     """
     moved: set[int] = set()
     for in_order, is_passed in ((pairs, int.__gt__), (pairs[::-1], int.__lt__)):
-        # For each kind of look-up, the old index that is furthest on the other side. There are few kinds.
+        # For each kind of look-up, the highest old index so far (on the way back, the lowest). There are few
+        # kinds.
         furthest: dict[Hashable, int] = {}
         for old_index, new_index in in_order:
             rule = new[new_index]
@@ -209,7 +214,7 @@ def _entry_of(name: str) -> Callable[[Any], Entry]:
 
 
 def _fields(entry: Any) -> Iterator[tuple[str, object]]:
-    """The fields of an entry that are not at their default, with the names of the document."""
+    """Yield the fields of an entry that differ from their defaults, under their names in the document."""
     for each in dataclasses.fields(entry):
         value = getattr(entry, each.name)
         if value != each.default:
@@ -237,4 +242,4 @@ _NAMES: Final = {
     "ttl_found": "ttlFound",
     "ttl_missing": "ttlMissing",
 }
-"""Fields whose name in the document is another one."""
+"""The names in the document of fields that have another name in the code."""

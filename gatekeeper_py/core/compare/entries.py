@@ -1,7 +1,8 @@
 """Everything in a policy that can distinguish two images, as patterns over hosts and paths.
 
-Beside the rules themselves these are the ends of mirrors: a deny rule also refuses what a mirror holds of a
-denied origin, so each such rule yields a second pattern, moved below the mirror's ``to``.
+These are the rules and the ends of mirrors. A deny rule refuses an image on a mirror if the rule matches the
+original image. So a deny rule that applies below the source of a mirror yields a second pattern, moved below
+the mirror's ``to``.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from gatekeeper_py.core.policy.rules import Rule
 Role = Literal["allow", "deny", "source", "except"]
 
 NO_LIMIT: Final = MAX_REPOSITORY_LENGTH + len(OFFICIAL_NAMESPACE) + 1
-"""The length of the longest repository that can be matched. The grammar bounds the text. ``library/`` is
-added to an image like ``registry-1.docker.io/nginx`` after that check."""
+"""The length of the longest repository that can be matched. The grammar limits the repository as written. For
+an image such as ``registry-1.docker.io/nginx``, ``library/`` is added after that check."""
 
 
 RULE_FIELDS: Final = {
@@ -43,12 +44,12 @@ RULE_FIELDS: Final = {
     "on_error": "as verify",
     "pin": "as verify",
 }
-"""What the comparison makes of each field of a rule. A test fails until a new field is here."""
+"""How the comparison treats each field of a rule. A test fails until a new field is here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold beside host and path; ``None`` where anything does."""
+    """The conditions of an entry besides host and path. ``None`` means that every value is accepted."""
 
     tag: str | None = None
     digest: str | None = None
@@ -59,8 +60,8 @@ class Condition:
 class Entry:
     """One pattern of one policy. ``longest`` is the length of the longest repository it applies to.
 
-    ``target`` tells mirrors with the same source apart. Two entries of two policies with equal fields have
-    the same effect on every image.
+    ``target`` distinguishes mirrors with the same source. Two entries with equal fields have the same effect
+    on every image, even if they are of different policies.
     """
 
     role: Role
@@ -97,15 +98,15 @@ def _condition(pattern: Pattern, namespaces: tuple[str, ...] | None = None) -> C
 def _of_source(mirror: Mirror) -> Iterator[Entry]:
     """Yield the images that a mirror rewrites, below its source, and the exceptions of ``except``."""
     source = mirror.source
-    # Longer than this, the rewritten name would be too long, and the image is left alone.
-    # What is looked up is left out, so the preferred target stands for all of them.
+    # If the repository is longer, the rewritten name would be too long, and the image stays as written.
+    # The comparison ignores look-ups, so the preferred target stands for all targets.
     longest = MAX_NAME_LENGTH - len(mirror.to.text) - 1 + _prefix_length(source)
     for subtree in (False, True):
         item = Item(source.segments, subtree)
         if item.parts or subtree:
             yield Entry("source", source.host, item, longest=longest, target=mirror.to.text)
     for pattern in mirror.exceptions:
-        # An exception belongs to its mirror: the longest source decides alone.
+        # An exception applies only to its own mirror: the mirror with the longest source decides alone.
         target = "/".join((source.host, *source.segments))
         item = Item(pattern.segments, pattern.subtree)
         yield Entry("except", pattern.host, item, _condition(pattern), target=target)
@@ -119,8 +120,8 @@ def _through_mirror(policy: CompiledPolicy, mirror: Mirror, rule: Rule) -> Itera
     condition = _condition(pattern, rule.namespaces)
     for to in mirror.targets:
         for item, added in _moved(policy, mirror, to, pattern):
-            # The origin is `added` characters longer than what follows `to`. Its text must be a repository of
-            # at most 255 characters, or the image has no origin.
+            # The repository of the origin is `added` characters longer than the path below `to`. If it has
+            # more than 255 characters, the image has no origin.
             longest = min(MAX_REPOSITORY_LENGTH - added + _prefix_length(to), NO_LIMIT)
             below = Item((*to.segments, *item.parts), item.subtree)
             yield Entry("deny", to.host, below, condition, longest)
@@ -129,7 +130,10 @@ def _through_mirror(policy: CompiledPolicy, mirror: Mirror, rule: Rule) -> Itera
 def _moved(
     policy: CompiledPolicy, mirror: Mirror, to: Prefix, pattern: Pattern
 ) -> Iterator[tuple[Item, int]]:
-    """Yield what follows ``to`` when the origin matches a pattern, and how much longer the origin is."""
+    """Yield patterns for the path below ``to`` of images whose origin matches ``pattern``.
+
+    Each comes with the number of characters by which the repository of the origin is longer than this path.
+    """
     source = mirror.source
     if to.segments and any(
         host_matches(pattern.host, origin.host) and _path_matches(pattern, origin)
@@ -141,7 +145,7 @@ def _moved(
         if rest is not None and (rest.parts or rest.subtree):
             yield rest, _prefix_length(source)
         return
-    # Below the whole of Docker Hub, one segment is an official image: library/ comes before it.
+    # The source is the whole of Docker Hub. There, one segment is an official image: library/ precedes it.
     official = _residual(pattern, (OFFICIAL_NAMESPACE,))
     if official == Item((), subtree=True):
         yield Item((ANY,)), _official_length(source)
@@ -158,9 +162,9 @@ def _path_matches(pattern: Pattern, origin: Location) -> bool:
 
 
 def _residual(pattern: Pattern, start: tuple[str, ...]) -> Item | None:
-    """The pattern for what follows ``start``; ``None`` if nothing that begins so can match.
+    """Return the pattern for the path after ``start``, or ``None`` if no path that begins so can match.
 
-    A subtree that begins at or above the end of ``start`` leaves all that follows.
+    If ``pattern`` is a subtree with no more segments than ``start``, the result matches every path after it.
     """
     parts = pattern.segments
     if len(parts) < len(start) and not pattern.subtree:
@@ -171,13 +175,13 @@ def _residual(pattern: Pattern, start: tuple[str, ...]) -> Item | None:
 
 
 def _prefix_length(prefix: Prefix) -> int:
-    """The length of a prefix's path with the slash after it."""
+    """Return the length of a prefix's path with the slash after it."""
     return sum(len(segment) + 1 for segment in prefix.segments)
 
 
 def _official_length(source: Prefix) -> int:
-    """How much longer an official image's text is below ``source`` than its name.
+    """Return how many characters the grammar adds to the name of an official image below ``source``.
 
-    The grammar adds ``library/`` only below some of the names of Docker Hub.
+    It adds ``library/`` below some of the names of Docker Hub, and nothing below the others.
     """
     return len(parse_reference(f"{source.text}/x").repository) - 1

@@ -1,4 +1,4 @@
-"""Whether a rule decides anything: the images whose answer depends on it alone."""
+"""Determine whether a rule decides anything: find images whose answer depends on this rule alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gatekeeper_py.core.policy.rules import Rule
 def shortest_by(policy: Policy, rule: Rule, instant: datetime) -> Witness | None:
     """Return the shortest image that an allow rule alone approves, or a deny rule alone refuses.
 
-    ``old`` and ``before`` are the answer without the rule. A deny rule is needed only for images that would
-    be approved without it. ``None`` is a proof that there is no such image: the rule decides nothing. Raises
-    ``TooComplex``.
+    ``old`` and ``before`` of the result are the answer without the rule. A deny rule is needed only for
+    images that would be approved without it. If the result is ``None``, this proves that there is no such
+    image: the rule decides nothing. Raises ``TooComplex``.
     """
     document = policy.document
     if rule.list == "allow":

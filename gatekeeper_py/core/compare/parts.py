@@ -18,23 +18,24 @@ Signature = frozenset[int]
 """Indices of the globs that match."""
 
 MAX_STATES: Final = 400_000
-"""States in one construction. It bounds time and memory; policies that people write need some thousands."""
+"""Maximum number of states in one construction. It bounds time and memory. Policies that people write need a
+few thousand."""
 
 
 MAX_EFFORT: Final = 20_000_000
-"""Work of one comparison. It bounds the memory to about 1 GiB. 10,000 rules that share
-little need a twentieth."""
+"""Maximum work of one comparison. It bounds the memory to about 1 GiB. 10,000 rules that share little need a
+twentieth of it."""
 
 
 class TooComplex(Exception):
-    """The exact answer would take too long. There is no approximate one."""
+    """The exact answer would take too long. There is no approximate answer."""
 
 
 class Effort:
-    """Counts the work of one comparison: positions of globs that are looked at. Holds what it found.
+    """A bound on the work of one comparison: the number of positions of globs that are examined.
 
     The number of states alone does not bound the time, because one state of a thousand wildcards holds
-    thousands of positions.
+    thousands of positions. ``part_classes`` caches the classes that the comparison has found.
     """
 
     __slots__ = ("_left", "part_classes")
@@ -44,7 +45,7 @@ class Effort:
         self.part_classes: dict[tuple[tuple[str, ...], Grammar, Signature | None], tuple[PartClass, ...]] = {}
 
     def spend(self, amount: int) -> None:
-        """Raises ``TooComplex`` when the work is used up."""
+        """Count an amount of work. Raises ``TooComplex`` if the total exceeds the bound."""
         self._left -= amount
         if self._left < 0:
             raise TooComplex("too many combinations of wildcards")
@@ -100,7 +101,7 @@ TAG: Final = Grammar(
 
 
 class PartClass(NamedTuple):
-    """Strings that exactly the globs in ``signature`` match; ``witness`` is a shortest one."""
+    """The strings that exactly the globs in ``signature`` match. ``witness`` is a shortest such string."""
 
     signature: Signature
     witness: str
@@ -110,7 +111,10 @@ _Positions = frozenset[tuple[int, int]]
 
 
 class Construction:
-    """The automaton of a set of globs over a grammar; with ``needed``, only where one of those can match."""
+    """The automaton of a set of globs over a grammar.
+
+    With ``needed``, it has only the states in which one of these globs can still match.
+    """
 
     def __init__(
         self, globs: Sequence[str], grammar: Grammar, effort: Effort, needed: Signature | None = None
@@ -162,7 +166,7 @@ class Construction:
             target = self._grammar.steps.get((grammar_state, character_class))
             if target is None:
                 continue
-            # One character for all those that no glob names at this point.
+            # One character stands for all characters that no glob names at this point.
             other = next((character for character in text if character not in by_character), None)
             if other is not None:
                 self._effort.spend(len(after_any))
@@ -175,7 +179,7 @@ class Construction:
                 yield character, (after_any | self._closed(moved), target)
 
     def _closed(self, positions: Iterable[tuple[int, int]]) -> _Positions:
-        """With the positions behind stars, which may stand for nothing."""
+        """Return the positions, and also those after stars at these positions: a star may match nothing."""
         closed: set[tuple[int, int]] = set()
         for index, start in positions:
             position = start
@@ -194,7 +198,7 @@ def part_classes(
 ) -> tuple[PartClass, ...]:
     """Return every class that is not empty, the shortest witness first.
 
-    With ``needed``, only the classes in which one of those globs matches. Raises ``TooComplex``.
+    With ``needed``, return only the classes in which one of these globs matches. Raises ``TooComplex``.
     """
     effort = effort or Effort()
     key = (tuple(globs), grammar, needed)
@@ -238,7 +242,7 @@ def _part_classes(
 def classes_by_length(
     globs: Sequence[str], grammar: Grammar, longest: int, effort: Effort | None = None
 ) -> dict[Signature, dict[int, str]]:
-    """Return for every class a member of each length that it has, up to ``longest``.
+    """Return, for every class, one member of each length up to ``longest`` that its members have.
 
     Raises ``TooComplex``.
     """

@@ -23,21 +23,24 @@ MAX_STATES: Final = 400_000
 
 
 class Item(NamedTuple):
-    """A pattern over sequences: its globs, and whether it matches what lies below instead of itself."""
+    """A pattern over sequences: a glob for each part. A subtree matches what lies below, but not itself."""
 
     parts: tuple[str, ...]
     subtree: bool = False
 
 
 class _State(NamedTuple):
-    """``alive`` match so far; ``below`` are subtrees that match whatever follows."""
+    """The patterns that can still match a sequence of parts.
+
+    ``alive`` match all parts so far. ``below`` are subtrees that match whatever follows.
+    """
 
     alive: Signature
     below: Signature
 
 
 class _Lengths:
-    """The lengths at which a state is reached, and from where."""
+    """The lengths of the texts that reach a state, as a set of bits, and the states that they come from."""
 
     __slots__ = ("mask", "origins")
 
@@ -46,7 +49,7 @@ class _Lengths:
         self.origins: list[tuple[_State, dict[int, str]]] = []
 
     def extended(self, sizes: Iterable[int]) -> int:
-        """The lengths after one more part of any of these sizes, and the separator before it."""
+        """Return the lengths after one more part of any of these sizes, with the separator before it."""
         mask = 0
         for size in sizes:
             mask |= self.mask << (size + 1)
@@ -54,7 +57,11 @@ class _Lengths:
 
 
 class Sequences:
-    """The classes of a list of patterns. ``longest`` bounds the text, with one separator between parts."""
+    """The classes of a list of patterns.
+
+    ``longest`` is the maximum length of a text, with one separator between parts. ``fewest`` is the minimum
+    number of parts.
+    """
 
     def __init__(
         self,
@@ -75,7 +82,8 @@ class Sequences:
     def classes(self, touching: Signature | None = None) -> dict[Signature, tuple[str, ...]]:
         """Return every class that is not empty, with a shortest member.
 
-        With ``touching``, only the classes in which one of these patterns matches. Raises ``TooComplex``.
+        With ``touching``, return only the classes in which one of these patterns matches. Raises
+        ``TooComplex``.
         """
         found: dict[Signature, tuple[int, tuple[str, ...]]] = {}
         level: dict[_State, tuple[int, tuple[str, ...]]] = {self._start: (-1, ())}
@@ -116,7 +124,7 @@ class Sequences:
         found: dict[Signature, tuple[int, int, _State]] = {}
         limit = (1 << (self._longest + 2)) - 1
         total = 0
-        # Deeper than every pattern, a longer segment does all that one more segment could do.
+        # Below the deepest pattern, one longer segment has the same effect as one more segment.
         for depth in range(1, max(deepest, self._fewest) + 1):
             following: dict[_State, _Lengths] = {}
             for state, lengths in levels[-1].items():
@@ -144,10 +152,10 @@ class Sequences:
     def below(
         self, start: tuple[str, ...], longer_than: int | None = None
     ) -> dict[Signature, tuple[str, ...]]:
-        """Return, for every class with members of one part below ``start``, a shortest such member.
+        """Return, for every class with a member that is ``start`` and one more part, a shortest such member.
 
-        With ``longer_than``, the part has more characters than that. ``longest`` does not bound the members.
-        Raises ``TooComplex``.
+        With ``longer_than``, this part has more than ``longer_than`` characters. ``longest`` does not bound
+        the members. Raises ``TooComplex``.
         """
         state = self._start
         for depth, part in enumerate(start):
@@ -177,7 +185,7 @@ class Sequences:
         return state.below | frozenset(exact)
 
     def _split(self, state: _State, depth: int) -> tuple[dict[str, list[int]], Signature]:
-        """The globs of the next part, each with its patterns; and the subtrees that begin here."""
+        """Return the globs of the next part with their patterns, and the subtrees that match from here."""
         by_glob: dict[str, list[int]] = {}
         begun: list[int] = []
         for index in state.alive:
@@ -195,7 +203,7 @@ class Sequences:
         globs = sorted(by_glob)
         needed = None
         if touching is not None and not below & touching:
-            # What no pattern to be touched can match any more is left out.
+            # Leave out the parts after which no pattern in ``touching`` can match.
             needed = frozenset(
                 position for position, glob in enumerate(globs) if not touching.isdisjoint(by_glob[glob])
             )
@@ -219,7 +227,7 @@ def _union(by_glob: dict[str, list[int]], globs: Sequence[str], signature: Signa
 
 
 def _traced(levels: list[dict[_State, _Lengths]], length: int, depth: int, state: _State) -> tuple[str, ...]:
-    """A sequence that reaches a state with a length, found backwards."""
+    """Return a sequence of this length that reaches a state. It is found backwards from the state."""
     parts: list[str] = []
     while depth:
         state, size, text = next(
