@@ -1,4 +1,4 @@
-"""The guard of the policy: refuse a bad policy when its ConfigMap is applied."""
+"""Guard the policy: refuse a bad policy when its ConfigMap is applied."""
 
 from __future__ import annotations
 

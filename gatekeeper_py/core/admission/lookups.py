@@ -122,7 +122,7 @@ class PodLookups(NamedTuple):
         return judgement._replace(unverified=answer.cause)
 
     def _verified_on_mirror(self, judgement: Judgement, plan: Rewrite) -> Judgement:
-        """Refuse an image that was not rewritten if its mirror has ``deny`` for this case.
+        """Refuse an image that was not rewritten if ``on_missing`` or ``on_error`` of its mirror is ``deny``.
 
         ``on_missing`` applies if all targets lack the image. ``on_error`` applies if a target could not be
         queried and no other target has the image.

@@ -99,7 +99,7 @@ def _plans(
 ) -> Iterator[Judgement]:
     """Yield a judgement for each image that is rewritten or pinned, or that no mirror can replace.
 
-    In the latter case, ``problem`` of the judgement is the reason.
+    If no mirror can replace an image, ``problem`` of its judgement is the reason.
     """
     registries = None
     if facts is not None and policy.looks_up:

@@ -13,7 +13,7 @@ runtimes use::
     tag       = (ALNUM / "_") 0*127(ALNUM / "_" / "." / "-")
     digest    = algorithm ":" hex                            ; sha256: 64 hex, sha512: 128 hex
 
-Every expression below is used with ``fullmatch``. None contains ``$``, which also matches before a final
+Every expression below is used with ``fullmatch``. They do not use ``$``, which also matches before a final
 newline, or ``\d`` and ``\w``, which match Unicode characters. Repetitions are possessive (``++``, ``*+``).
 This loses no match, because a repetition never consumes a character that the expression after it needs. So
 the regex engine never backtracks, and a text that does not match costs no more than a text that does.
