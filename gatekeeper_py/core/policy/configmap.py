@@ -19,16 +19,16 @@ UNKNOWN_KEY: Final = "unknown-key"
 """The code of the finding for any other key."""
 
 MAX_UNKNOWN_KEYS: Final = 20
-"""Maximum number of keys that a finding names; it counts the others."""
+"""Maximum number of unknown keys with a finding of their own. One more finding counts the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapPolicy:
     """The content of a ConfigMap.
 
-    ``text`` is the policy document, ``None`` when there is none that could be parsed; ``mode`` replaces
-    the document's mode. ``findings`` are the errors of the ConfigMap itself; the document is not parsed
-    here. With a finding, the ConfigMap as a whole is not acceptable.
+    ``text`` is the policy document, ``None`` if it is missing, too long or not text. ``mode`` replaces the
+    document's mode; it is ``None`` if it is missing or invalid. ``findings`` are the errors of the ConfigMap
+    itself, because the document is not parsed here. With a finding, the whole ConfigMap is not acceptable.
     """
 
     text: str | None
@@ -61,7 +61,7 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
 
 
 def unknown_keys(unknown: Sequence[str], message: str, proposal: str = "") -> Iterator[Finding]:
-    """Yield an error for each key of a ConfigMap that is not read, and one that counts those left out.
+    """Yield an error for each unknown key of a ConfigMap, at most 20, and one that counts the rest.
 
     ``{key}`` in the proposal stands for the key.
     """
@@ -101,10 +101,10 @@ def _binary_problem(binary_data: object) -> Finding:
 
 
 def _too_long(text: str) -> bool:
-    # No text has more characters than bytes: a huge one is not encoded to be measured.
+    # A text has at least as many bytes as characters, so a huge text is refused without encoding it.
     return len(text) > MAX_CONFIGMAP_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_CONFIGMAP_BYTES
 
 
 def configmap_error(code: str, path: str, message: str, proposal: str = "") -> Finding:
-    """Return an error of a ConfigMap. Its line is 1, because one from a cluster has no lines."""
+    """Return an error of a ConfigMap. Its line is 1, because a ConfigMap from a cluster has no lines."""
     return Finding(severity="error", code=code, path=path, line=1, message=message, proposal=proposal)

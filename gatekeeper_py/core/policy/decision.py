@@ -20,11 +20,11 @@ from gatekeeper_py.core.policy.origins import DeniedOrigins
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified"]
-"""Names determine the first four; a look-up in a registry can turn an approval into one of the last two."""
+"""``decide`` returns the first four. A look-up in a registry can replace them with one of the last two."""
 
 
 class Rules(Protocol):
-    """What a decision needs of a compiled policy."""
+    """The parts of a compiled policy that a decision reads."""
 
     @property
     def allow(self) -> RuleSet: ...
@@ -41,9 +41,9 @@ class Decision:
     """The answer for one image.
 
     ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that
-    decided, ``None`` when none matched. ``reference`` is ``None`` when the image does not parse;
-    ``origin`` is the mirrored name that a deny rule matched, when it was not the image itself. ``manifest``
-    is what the approving rule wants looked up.
+    decided, ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse.
+    ``origin`` is set when a deny rule matched not the image itself but the name that it mirrors.
+    ``manifest`` is set when the approving rule requires a look-up in the registry.
     """
 
     image: str
@@ -62,7 +62,7 @@ class Decision:
 
 
 def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
-    """Judge one image, whatever its text. The answer depends on the arguments alone."""
+    """Judge one image, which may be any text. The answer depends on the arguments alone."""
     try:
         reference = parse_reference(image)
     except InvalidReference as problem:
@@ -84,7 +84,7 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
     rule = policy.deny.find(location, qualifiers, namespace)
     if rule is not None:
         return _denied(reference, location, rule, None)
-    # What is denied cannot return through a mirror.
+    # A denied image is denied under its name on a mirror too.
     mirrored = policy.denied_origins.find(location, qualifiers, namespace)
     if mirrored is not None:
         rule, origin = mirrored
@@ -110,7 +110,8 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
 
 
 def _denied(reference: Reference, location: Location, rule: Rule, origin: str | None) -> Decision:
-    # With neither tag nor digest a runtime pulls latest; a rule for tags is understood only with it.
+    # Without a tag and a digest, a runtime pulls latest. If the rule is for tags, show that tag, because it
+    # explains why the rule matches.
     suffix = reference.suffix or (":latest" if rule.pattern.tag is not None else "")
     shown = f"{location.name}{suffix}"
     mirrored = "" if origin is None else f", which mirrors {origin}{suffix},"

@@ -1,7 +1,7 @@
 """The policy document as plain values, and the error for a text that is not one.
 
-Nothing here knows YAML or pydantic: a process that only decides receives a parsed document from
-elsewhere and imports no parser. msgspec can encode and decode every type in this module.
+This module uses neither YAML nor pydantic, so that a process that only decides can receive a parsed document
+from elsewhere without importing a parser. msgspec can encode and decode every type in this module.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Mode = Literal["enforce", "warn", "mutate"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 OnError = Literal["keep", "deny"]
-"""How an approved image is treated that could not be verified."""
+"""What happens to an approved image that could not be verified."""
 
 OnMissing = Literal["keep", "deny", "rewrite"]
-"""How an image is treated that no mirror has."""
+"""What happens to an image if no target of its mirror has it, or if that is not known."""
 
 API_VERSION: Final = "gatekeeper-py/v1"
 KIND: Final = "ImagePolicy"
@@ -62,8 +62,8 @@ class PolicyError(ValueError):
 class RuleEntry:
     """One entry of ``allow`` or ``deny``.
 
-    ``namespaces`` is ``None`` when the entry does not have the field. ``until`` is in UTC. The last three
-    fields belong to ``allow``; ``pin`` implies ``verify``.
+    ``namespaces`` is ``None`` when the entry does not have the field. ``until`` is in UTC. Only entries of
+    ``allow`` set the last three fields; ``pin`` implies ``verify``.
     """
 
     image: Pattern
@@ -78,7 +78,7 @@ class RuleEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverrideEntry:
-    """Another mode for some namespaces. ``until`` is in UTC."""
+    """A mode for some namespaces, which replaces the mode of the policy. ``until`` is in UTC."""
 
     names: tuple[str, ...]
     mode: Mode
@@ -88,7 +88,7 @@ class OverrideEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorEntry:
-    """Where mutate mode takes images from (``source``), and where it sends them.
+    """A mirror: mutate mode rewrites images below ``source`` to one of ``targets``.
 
     ``targets`` are in order of preference; ``pin`` implies ``verify``.
     """
@@ -105,7 +105,7 @@ class MirrorEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceEntry:
-    """Where a custom resource holds images."""
+    """The paths to the images in custom resources of one kind."""
 
     group: str
     kind: str
@@ -114,7 +114,7 @@ class ResourceEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDocument:
-    """The whole document, whose ``apiVersion`` and ``kind`` are always the same."""
+    """The whole document, without ``apiVersion`` and ``kind``, which are always the same."""
 
     mode: Mode
     allow: tuple[RuleEntry, ...]

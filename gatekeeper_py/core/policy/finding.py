@@ -1,7 +1,7 @@
 """A finding: a problem of a policy document, or information about it, with its position and a proposal.
 
-A finding is bounded: a refused document may be a megabyte of mistakes, and its findings are stored,
-logged and shown as long as it stands refused.
+The number and the length of findings are limited, because a refused document may contain a megabyte of
+mistakes, and its findings are stored, logged and shown until another document replaces it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ Path = tuple[str | int, ...]
 """Keys and indices from the top of a document."""
 
 MAX_FINDINGS: Final = 100
-"""Findings of one report. One more then says how many were left out."""
+"""Maximum number of findings in a report. One more finding counts the rest."""
 
 MAX_MESSAGE: Final = 240
 MAX_PATH: Final = 100
 MAX_PROPOSAL: Final = 200
-"""Characters. All findings of the loaded and of the refused document, 202, must fit into 256 KiB of JSON,
-where a backslash or a quotation mark takes two bytes: 202 * (2 * 540 + 130) is 239 KiB."""
+"""Maximum lengths in characters. All findings of the loaded and of the refused document, at most 202, must
+fit into 256 KiB of JSON, where a backslash or a quotation mark takes two bytes: 202 * (2 * 540 + 130) bytes
+are 239 KiB."""
 
 MORE_FINDINGS: Final = "more-findings"
-"""The code of the finding that says how many were left out."""
+"""The code of the finding that counts the findings that are not listed."""
 
 NOTHING_APPROVED: Final = "nothing-approved"
-"""The code of the warning that is listed first: it may explain all the others."""
+"""The code of the warning that is listed first, because it may explain all the others."""
 
 MODE_OVERRIDDEN: Final = "mode-overridden"
 NOTHING_TO_REWRITE: Final = "mutate-without-mirrors"
@@ -75,7 +76,7 @@ class Finding:
             object.__setattr__(self, "proposal", "")
 
     def as_json(self) -> dict[str, str | int]:
-        """The stable form that ``check --format json`` and ``/policy`` show."""
+        """Return the finding in the stable form that ``check --format json`` and ``/policy`` show."""
         return {
             "severity": self.severity,
             "code": self.code,
@@ -92,9 +93,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
-    """A finding whose line is not known yet, unless ``mark`` has it.
+    """A finding whose position is not known yet, unless ``mark`` is set.
 
-    With ``at_key`` the place is that of the last key in ``path`` and not that of its value.
+    With ``at_key``, its position is that of the last key in ``path``, not that of the key's value.
     """
 
     severity: Severity = "error"
@@ -107,7 +108,7 @@ class Remark:
 
 
 class Remarks:
-    """Collects what is found: keeps the first hundred, and counts the rest."""
+    """A collection of remarks and findings that keeps the first hundred and counts the rest."""
 
     __slots__ = ("_kept", "more")
 
@@ -125,7 +126,8 @@ class Remarks:
     def total(self) -> int:
         """Number of added remarks.
 
-        There is no ``__len__``, because ``tuple(remarks)`` would reserve room for all.
+        This is not ``__len__``, because ``tuple(remarks)`` would reserve memory for all of them, even for
+        those that are only counted.
         """
         return len(self._kept) + self.more
 
@@ -146,7 +148,7 @@ class Remarks:
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Sort findings by line, then path, then code.
+    """Sort findings by line, column, path and code.
 
     The finding that nothing is approved comes first, and the count of unlisted findings last.
     """

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 MAX_LENGTH: Final = 64
-"""Characters. An RFC 3339 time may have any number of digits after its seconds."""
+"""Maximum length in characters. RFC 3339 itself does not limit the digits of a fraction of a second."""
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME: Final = re.compile(

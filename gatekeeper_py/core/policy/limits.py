@@ -1,4 +1,7 @@
-"""Limits of a policy document (docs/policy.md, "Limits"). Each is checked before work grows with it."""
+"""Limits of a policy document (docs/policy.md, "Limits").
+
+Each limit is checked before any work that grows with the limited size.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirrors: what an image is rewritten to, and which images an image on a mirror is a copy of.
+"""Mirrors: the new name of an image, and the images that an image on a mirror may be a copy of.
 
 Both directions are pure functions of the reference (docs/policy.md, "Modes").
 """
@@ -27,11 +27,11 @@ MAX_NAME_LENGTH: Final = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """Images below ``source`` can be pulled below each of ``targets``, best first.
+    """A mirror: images below ``source`` can be pulled from below each of ``targets``, best first.
 
-    ``exceptions`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it;
-    ``on_missing`` and ``on_error`` say what happens when none has it. With ``pin``, the digest that was
-    verified is added. ``image_pull_secret`` is added to a Pod whose image was rewritten.
+    ``exceptions`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it.
+    ``on_missing`` applies if no target has it, ``on_error`` if that is not known. With ``pin``, the digest
+    that was verified is added. ``image_pull_secret`` is added to a Pod whose image was rewritten.
     """
 
     index: int
@@ -46,19 +46,19 @@ class Mirror:
 
     @property
     def to(self) -> Prefix:
-        """The preferred target, which is the only one where nothing is looked up."""
+        """The preferred target. Without ``verify``, images are rewritten only to this target."""
         return self.targets[0]
 
     def origin(self, rest: tuple[str, ...]) -> Location | None:
-        """Return what the image at the path ``rest`` below a target is a copy of, folded for matching.
+        """Return the image whose copy is at the path ``rest`` below a target, folded for matching.
 
-        ``None`` when nothing can be mirrored there, because no image can have that name.
+        ``None`` when no image can have that name, so that there can be no copy of it.
         """
         try:
             place = locate(parse_reference("/".join((self.source.text, *rest))))
         except InvalidReference:
             return None
-        # A bare registry parses as a Docker Hub repository of that name: not an origin.
+        # A registry without a path parses as a Docker Hub repository of that name, which is not an origin.
         return place if place.host == self.source.host else None
 
 
@@ -66,9 +66,9 @@ class Mirror:
 class Rewrite:
     """The result of a mirror for one reference.
 
-    ``image`` is ``None`` when the reference is left as written; then ``problem`` says why, and is empty when
-    the mirror's ``except`` names the image. ``candidates`` are the images on all usable targets, in order,
-    if the mirror looks them up.
+    ``image`` is the image on the preferred target. If it is ``None``, ``problem`` gives the reason, and is
+    empty if the mirror's ``except`` matches the image. With ``verify``, ``candidates`` are the images on all
+    usable targets, in order of preference.
     """
 
     mirror: Mirror
@@ -100,10 +100,10 @@ class Mirrors:
         return len(self._all)
 
     def rewrite(self, reference: Reference, location: Location) -> Rewrite | None:
-        """Return what the longest matching mirror makes of a reference, or ``None`` when none matches.
+        """Return the rewrite by the mirror with the longest matching source, ``None`` if no source matches.
 
-        ``location`` is ``locate(reference)``. When the longest mirror's ``except`` matches, no
-        shorter mirror is tried.
+        ``location`` is ``locate(reference)``. If that mirror's ``except`` matches, no mirror with a shorter
+        source is tried.
         """
         mirror = self._longest(location)
         if mirror is None:
@@ -118,9 +118,9 @@ class Mirrors:
         return Rewrite(mirror=mirror, image=image, problem=problem, candidates=candidates)
 
     def origins(self, location: Location) -> Iterator[Location]:
-        """Yield the images that an image on a mirror is a copy of, folded for matching.
+        """Yield the images that an image on a mirror may be a copy of, folded for matching.
 
-        There may be one for each mirror: a decision uses ``DeniedOrigins`` instead.
+        There may be one for each mirror, so decisions use the faster ``DeniedOrigins`` instead.
         """
         if not self._all:
             return
@@ -147,7 +147,7 @@ def _index(patterns: Iterable[Pattern]) -> PatternIndex:
 
 
 def _moved(mirror: Mirror, to: Prefix, reference: Reference, location: Location) -> tuple[str | None, str]:
-    """The image below one target; ``None`` and the problem if it would not be usable."""
+    """Return the image below one target, or ``None`` and the problem if it would not be usable."""
     name = "/".join((to.text, *location.segments[len(mirror.source.segments) :]))
     image = f"{name}{reference.suffix}"
     problem = _problem(to, name, image)
@@ -155,12 +155,12 @@ def _moved(mirror: Mirror, to: Prefix, reference: Reference, location: Location)
 
 
 def _problem(to: Prefix, name: str, image: str) -> str:
-    """Return why a rewritten image would not be usable, or nothing when it is."""
+    """Return why a rewritten image would not be usable, or an empty text if it is usable."""
     if "/" not in name:
         return f"on its mirror it would be the image {name} of Docker Hub"
     if len(name) > MAX_NAME_LENGTH:
         return f"on its mirror the name would be longer than {MAX_NAME_LENGTH} characters"
-    # It parses: both ends of a mirror follow the grammar, and so does the rest of a reference.
+    # The image parses, because both ends of a mirror and the rest of the reference follow the grammar.
     place = locate(parse_reference(image))
     if not to.holds(place):
         return f"on its mirror it would be read as {place.name}"

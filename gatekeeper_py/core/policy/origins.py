@@ -1,12 +1,14 @@
-"""Find the deny rule that matches what an image on a mirror is a copy of.
+"""Find the deny rule that matches the origin of an image on a mirror: the image that it is a copy of.
 
-A thousand mirrors may have the same target, and a Pod may have a thousand images: looking each origin of each
-image up would take seconds. So the deny rules are turned round once for each policy. A rule for
-``m.io/team/app``, and a mirror from ``m.io/team`` give an entry for ``app``, the part that follows the
-mirror's ``to``. An entry has the set of all mirrors for which it holds, one bit each. A decision then looks
-up the part of the image that follows each ``to``, whatever the number of mirrors, and builds one origin.
+A thousand mirrors may have the same target, and a Pod may have a thousand images, so looking up each origin
+of each image would take seconds. Instead, the deny rules are converted once for each policy into entries for
+the path below a mirror's ``to``. For example, a rule for ``m.io/team/app`` and a mirror from ``m.io/team``
+give an entry for ``app``. An entry has the set of all mirrors for which it holds, as an integer with one bit
+for each mirror. A decision then looks up the path of the image below each ``to``, whatever the number of
+mirrors, and usually builds only one origin.
 
-The sets may hold a mirror too many, never one too few: an origin is always looked up in the rules in the end.
+A set may contain too many mirrors, but never too few. Additional mirrors do no harm, because each origin is
+looked up in the rules before it counts as denied.
 """
 
 from __future__ import annotations
@@ -29,20 +31,20 @@ from gatekeeper_py.core.policy.mirror import Mirrors
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 MAX_COMPARED: Final = 10_000
-"""Comparisons of wildcards with the source of one mirror, about 10 ms. Only thousands of wildcards that match
-the same names need more; then every deny rule counts for that mirror."""
+"""Maximum number of wildcards that are compared with the source of one mirror: about 10 ms. Only thousands of
+wildcards that match the same names exceed it; then every deny rule counts as matching that mirror."""
 
 _STEP_WORK: Final = 200
-"""Of one step of compiling, where a pattern counts as 10 and each of its namespaces as 4."""
+"""Work of one step of compiling; a pattern counts as 10 and each of its namespaces as 4."""
 
 _HERE: Final = ("",)
-"""The path of a mirror's end itself: patterns need a segment, and no segment is empty."""
+"""The path that stands for a mirror's end itself. A pattern needs a segment, and no real segment is empty."""
 
 _Path = tuple[str, ...]
 
 
 class _Sources:
-    """Patterns without tag and digest, each with the mirrors whose source it matches: one bit each."""
+    """Patterns without tag and digest, each with the set of mirrors whose source it matches."""
 
     def __init__(self, sources: Iterable[Location | None]) -> None:
         self._sources = tuple(sources)
@@ -64,8 +66,8 @@ class _Sources:
         return sorted({len(source.segments) for source in self._sources if source is not None})
 
     def add(self, host: str, segments: _Path, *, subtree: bool) -> None:
-        """Add a pattern. ``segments`` may be empty: exactly the registry, which has no place below it."""
-        # Most rules are for sources of no mirror. They cost nothing more.
+        """Add a pattern. With empty ``segments`` and without ``subtree``, it matches only the registry."""
+        # Most rules cannot match the source of a mirror. Skip them, so that they cost nothing more.
         if not self._may_match(host, segments, subtree=subtree):
             return
         key = (host, segments, subtree)
@@ -76,7 +78,7 @@ class _Sources:
             self._masks.append(0)
 
     def settle(self) -> Iterator[None]:
-        """Find the mirrors of each pattern, in steps. Call once, when all patterns are there."""
+        """Find the mirrors of each pattern, in steps. Call once, after all patterns have been added."""
         every = 0
         for number, source in enumerate(self._sources):
             if source is not None:
@@ -91,7 +93,7 @@ class _Sources:
             self._masks = [mask | every for mask in self._masks]
 
     def mirrors(self, host: str, segments: _Path, *, subtree: bool) -> int:
-        """Return the mirrors whose source a pattern matches. The pattern must have been added."""
+        """Return the set of mirrors whose source a pattern matches. The pattern must have been added."""
         number = self._numbers.get((host, segments, subtree))
         return 0 if number is None else self._masks[number]
 
@@ -104,7 +106,7 @@ class _Sources:
 
 
 class _Below:
-    """What deny rules want of the path below a ``to``, each with the mirrors for which they want it."""
+    """Patterns for denied paths below a ``to``, each with the set of mirrors for which it holds."""
 
     def __init__(self) -> None:
         self._index = PatternIndex()
@@ -130,7 +132,7 @@ class _Below:
             self._masks[number] |= mirrors
 
     def settle(self) -> Generator[None, None, int]:
-        """Return all mirrors that some entry has, in steps. Call once, when all entries are there."""
+        """Return the set of all mirrors with an entry. Runs in steps; call once, after the last ``add``."""
         kept: dict[int, int] = {}  # a set of a thousand mirrors takes 160 bytes, and most sets are equal
         union = 0
         for number, mask in enumerate(self._masks):
@@ -142,7 +144,7 @@ class _Below:
         return union
 
     def mirrors(self, segments: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
-        """Return the mirrors below whose ``to`` an image with this path and these qualifiers is denied."""
+        """Return the set of mirrors on which an image with this path and these qualifiers is denied."""
         found = 0
         for number in self._index.matching(Location(ANY, segments), qualifiers, namespace):
             found |= self._masks[number]
@@ -150,7 +152,7 @@ class _Below:
 
 
 class DeniedOrigins:
-    """Which images on the mirrors of a policy are copies of denied images."""
+    """An index of the images on the mirrors of a policy that are copies of denied images."""
 
     __slots__ = ("_below", "_deny", "_fitting", "_here", "_hub", "_levels", "_mirrors", "_sizes", "_to")
 
@@ -160,14 +162,14 @@ class DeniedOrigins:
         self._here = _Below()
         self._below = _Below()
         self._to: dict[tuple[str, _Path], int] = {}
-        """The mirrors of each ``to`` below which something is denied."""
+        """Host and path of each ``to`` below which something is denied -> the set of its mirrors."""
         self._levels: dict[str, list[int]] = {}
-        """Registry -> lengths of the paths of such ``to``, in ascending order."""
+        """Registry -> lengths of the paths in ``_to``, in ascending order."""
         self._hub = 0
-        """The mirrors below whose ``to`` an image of a single part is an official image of Docker Hub."""
+        """The set of mirrors of the whole Docker Hub: a single segment below ``to`` is an official image."""
         self._sizes: list[int] = []
         self._fitting: list[int] = []
-        """For each of ``_sizes``, the mirrors whose ``from`` has a path that is no longer."""
+        """For each of ``_sizes``, the set of mirrors whose ``from`` has a path of at most that length."""
 
     @classmethod
     def compiling(cls, mirrors: Mirrors, deny: RuleSet) -> Generator[None, None, DeniedOrigins]:
@@ -180,9 +182,9 @@ class DeniedOrigins:
     def find(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None
     ) -> tuple[Rule, Location] | None:
-        """Return the rule that denies an image by way of a mirror, with the origin that it matches.
+        """Return the rule that denies the origin of an image on a mirror, and that origin.
 
-        It is that of the shortest ``to``, and of the first mirror that has it.
+        If several mirrors apply, those with the shortest ``to`` come first, then the order of the document.
         """
         segments = location.segments
         for length in self._levels.get(location.host, ()):
@@ -201,14 +203,14 @@ class DeniedOrigins:
         return None
 
     def _denied(self, rest: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
-        """Return the mirrors that have a denied image at this path below their ``to``."""
+        """Return the set of mirrors that may have a denied image at this path below their ``to``."""
         if not rest:
             return self._here.mirrors(_HERE, qualifiers, namespace)
         found = self._below.mirrors(rest, qualifiers, namespace)
         if self._hub and len(rest) == 1:
             official = self._below.mirrors((OFFICIAL_NAMESPACE, *rest), qualifiers, namespace)
             found = (found & ~self._hub) | (official & self._hub)
-        # An origin that is longer than a repository can be is none.
+        # Leave out mirrors whose origin would be longer than a repository can be.
         room = MAX_REPOSITORY_LENGTH - _size(rest) + 1
         if found and room < self._sizes[-1]:
             fitting = bisect_right(self._sizes, room)
@@ -256,7 +258,7 @@ class DeniedOrigins:
     def _entries(
         self, rule: Rule, sources: _Sources, ends: _Sources, lengths: Iterable[int]
     ) -> Iterator[tuple[_Below, _Path, bool, int]]:
-        """Yield what a rule requires of the path below each ``to``, with the mirrors concerned."""
+        """Yield the entries of a rule: collection, path below ``to``, whether a subtree, set of mirrors."""
         host, segments, subtree = rule.pattern.host, rule.pattern.segments, rule.pattern.subtree
         for length in lengths:
             rest = segments[length:]
@@ -283,7 +285,7 @@ class DeniedOrigins:
         self._levels = {host: sorted(each) for host, each in lengths.items()}
 
     def _measure(self) -> None:
-        """Set what depends on the paths of the mirrors' ends."""
+        """Set ``_sizes``, ``_fitting`` and ``_hub``, which depend on the sources of the mirrors."""
         sizes = sorted((_size(each.source.segments), number) for number, each in enumerate(self._mirrors))
         fitting = 0
         for size, number in sizes:
@@ -299,5 +301,5 @@ class DeniedOrigins:
 
 
 def _size(segments: _Path) -> int:
-    """The length of a path, with a slash behind it if there is one."""
+    """Return the length of a path, with a final slash unless the path is empty."""
     return sum(map(len, segments)) + len(segments)

@@ -1,4 +1,4 @@
-"""Mode overrides for some namespaces: those that are valid at an instant, by namespace name."""
+"""The mode overrides that are valid at an instant, found by the name of a namespace."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Overrides:
         return len(self._entries)
 
     def mode(self, namespace: str | None) -> Mode | None:
-        """The mode of the first override that names the namespace, ``None`` when none does."""
+        """Return the mode of the first override that matches the namespace, ``None`` without one."""
         if not self._entries:
             return None
         if namespace is None:

@@ -102,7 +102,7 @@ class Policy:
                 return cast(CompiledPolicy, end.value)
 
     def compiling(self, instant: datetime) -> Generator[None, None, CompiledPolicy]:
-        """Compile as ``at`` does, in steps of about 0.1 ms, so that an event loop can turn between them.
+        """Compile as ``at`` does, in steps of about 0.1 ms, between which an event loop can do other work.
 
         Yields after each step and returns the compiled policy.
         """
@@ -136,7 +136,7 @@ class Policy:
         )
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
-        """Return warnings about what the policy says, as of an instant: 100 and how many more."""
+        """Return the warnings about a policy as of an instant: at most 100, and one that counts the rest."""
         # Imported here for the same reason as the parser: lint reads the text again to find lines.
         from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415
 
@@ -147,8 +147,9 @@ class Policy:
 class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
-    ``next_change`` is the next instant at which a rule or an override expires, ``None`` if none does.
-    ``named_manifests`` are the tags and digests that rules to be verified name exactly, to be fetched ahead.
+    ``next_change`` is the next instant at which a rule or an override expires, ``None`` if nothing expires.
+    ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
+    looked up in advance.
     ``resources`` are the declared image paths by (group, kind).
     """
 
@@ -217,14 +218,14 @@ class CompiledPolicy:
         return decide(self, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
-        """Return what mutate mode rewrites an image to, whatever the mode is; ``None`` to leave it."""
+        """Return the image that mutate mode would use instead, whatever the mode is; ``None`` to keep it."""
         plan = self.plan(namespace, image)
         return None if plan is None else plan.image
 
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
         """Return the rewrite with its mirror and, when it cannot be done, the problem.
 
-        ``None`` when no mirror has the image, or when it is denied or invalid.
+        ``None`` when the image is not below the source of any mirror, or when it is denied or invalid.
         """
         decision = self.decide(namespace, image)
         if decision.reference is None or decision.reason in {"denied", "invalid"}:
@@ -235,7 +236,7 @@ class CompiledPolicy:
 def _paths_by_kind(
     entries: tuple[ResourceEntry, ...],
 ) -> Generator[None, None, dict[tuple[str, str], PathTree]]:
-    """The declared paths of each kind, those of several entries together; made in steps."""
+    """Return the declared paths of each kind, merged from all entries. Runs in steps."""
     trees: dict[tuple[str, str], PathTree] = {}
     number = work = 0
     for entry in entries:
@@ -251,7 +252,7 @@ def _paths_by_kind(
 
 
 def _named_manifests(rule: Rule) -> Iterator[Manifest]:
-    """The manifest that a rule names exactly, if it does."""
+    """Yield the manifest that a rule names exactly, if there is one."""
     pattern = rule.pattern
     exact = not pattern.subtree and not any(map(is_glob, pattern.segments))
     named = pattern.tag if pattern.digest is None else pattern.digest
@@ -262,7 +263,7 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 def _rules_at(
     kind: Literal["allow", "deny"], entries: tuple[RuleEntry, ...], instant: datetime
 ) -> Generator[None, None, tuple[RuleSet, datetime | None]]:
-    """The rules of a list that are live, and when the first of them expires; made in steps."""
+    """Return the live rules of a list, and the instant when the first of them expires. Runs in steps."""
     rules, end = RuleSet(), None
     work, begin = 0, 0
     for index, entry in enumerate(entries):
@@ -278,7 +279,7 @@ def _rules_at(
 
 
 def _next_end(entries: Iterable[RuleEntry | OverrideEntry], instant: datetime) -> datetime | None:
-    """When the first entry that is live expires; ``None`` when none does."""
+    """Return the instant when the first live entry expires, ``None`` if no live entry expires."""
     return min((e.until for e in entries if e.until is not None and e.until > instant), default=None)
 
 
@@ -288,7 +289,7 @@ def _rule(kind: Literal["allow", "deny"], index: int, entry: RuleEntry) -> Rule:
         list=kind,
         index=index,
         pattern=entry.image,
-        # "*" among the names is every namespace, and the only name for a request without one.
+        # "*" matches every namespace, and no other name matches a request without a namespace.
         namespaces=None if names is None or "*" in names else names,
         until=entry.until,
         owner=entry.owner,

@@ -9,7 +9,8 @@ from gatekeeper_py.core.policy.document import MODES
 from gatekeeper_py.core.policy.finding import Finding
 
 MAX_MISSPELT: Final = 60
-"""A longer text is not a misspelt word, and comparing a megabyte takes a second."""
+"""Maximum number of characters of a text that is compared with the known words. A longer text is not a
+misspelt word, and comparing a megabyte takes a second."""
 
 
 def mode_problem(mode: object) -> Finding | None:
@@ -27,7 +28,7 @@ def mode_problem(mode: object) -> Finding | None:
 
 
 def did_you_mean(value: object, known: tuple[str, ...]) -> str:
-    """Return the question whether the known word that is most like ``value`` was meant, or nothing."""
+    """Return ``did you mean WORD?`` for the most similar known word, empty if no word is similar."""
     if not isinstance(value, str) or len(value) > MAX_MISSPELT:
         return ""
     close = difflib.get_close_matches(value.lower(), known, n=1)
@@ -35,12 +36,12 @@ def did_you_mean(value: object, known: tuple[str, ...]) -> str:
 
 
 def listed(words: tuple[str, ...]) -> str:
-    """Return words as a sentence has them: ``a, b or c``."""
+    """Return words as an enumeration for a sentence: ``a, b or c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def shown(value: object) -> str:
-    """Return a value in at most 60 characters of printable ASCII; a collection by its kind."""
+    """Return a value in at most 60 characters of printable ASCII; of a collection, only its type."""
     if isinstance(value, str):
         return ascii(value[:60])[:60]
     return ascii(value)[:60] if isinstance(value, int | float | bool) else type_name(value)

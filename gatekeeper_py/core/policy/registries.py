@@ -8,7 +8,7 @@ from typing import Final
 from gatekeeper_py.core.images.reference import DOCKER_HUB
 
 DOCKER_HUB_TOKEN_HOST: Final = "auth.docker.io"  # noqa: S105 - the name of a host
-"""Where Docker Hub's own challenges lead."""
+"""The host that Docker Hub's challenges name for tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Registry:
 
     ``host`` is folded for matching. ``ca`` names a file below ``--registry-config``. ``token_hosts`` and
     ``redirect_hosts`` are folded hosts; ``timeout``, ``ttl_found`` and ``ttl_missing`` are seconds;
-    ``rate`` is requests a second, and as many may be sent at once.
+    ``rate`` is requests a second, and the number that may be sent at once after a quiet second.
     """
 
     host: str
@@ -32,7 +32,10 @@ class Registry:
 
     @property
     def allowed_token_hosts(self) -> tuple[str, ...]:
-        """Hosts that may issue tokens: those listed, or else the registry's own."""
+        """The hosts that may issue tokens: ``token_hosts`` or, if empty, the registry itself.
+
+        Docker Hub's default also includes its token host.
+        """
         if self.token_hosts:
             return self.token_hosts
         return (self.host, DOCKER_HUB_TOKEN_HOST) if self.host == DOCKER_HUB else (self.host,)

@@ -54,16 +54,16 @@ def parse_resource_path(text: str) -> ResourcePath:
 
 
 _NO_FIELDS: Final[dict[str, PathTree]] = {}
-"""Of the nodes without any, which are most of them. Nothing is ever added."""
+"""Shared by all nodes without fields, which are most nodes, to save memory. Never modified."""
 
 
 class PathTree:
-    """Declared paths of one kind, with steps that several paths begin with held once.
+    """A node of the tree of declared paths of one kind, which stores a common beginning of paths once.
 
-    So a search takes such a step once for all of them, and equal paths cost no more than one. This node is
-    reached by its ``steps``. ``end`` is the number of the first path that ends here, ``None`` if none does.
-    ``first`` is the lowest number of all paths that lead here or further. Paths are numbered as they are
-    added.
+    So a search takes the steps of a common beginning once for all its paths, and equal paths cost no more
+    than one path. ``steps`` lead from the parent to this node. ``end`` is the number of the first path that
+    ends here, ``None`` if no path does. ``first`` is the lowest number of all paths that end here or below.
+    Paths are numbered in the order in which they are added.
     """
 
     __slots__ = ("_fields", "_items", "_values", "end", "first", "steps")
@@ -79,7 +79,7 @@ class PathTree:
             self.add(number, path)
 
     def add(self, number: int, path: ResourcePath) -> None:
-        """Add a path; ``number`` must be greater than those of the paths that are here."""
+        """Add a path; ``number`` must be greater than the numbers of all earlier paths."""
         node, steps, at = self, path.steps, 0
         while at < len(steps):
             child = node.child(steps[at])
@@ -98,7 +98,7 @@ class PathTree:
             node.end = number
 
     def next(self, taken: int) -> NextSteps:
-        """Return where the paths go on after so many of ``steps``."""
+        """Return the next steps of the paths after the first ``taken`` of this node's ``steps``."""
         if taken == len(self.steps):
             return NextSteps(self._fields, self._items, self._values, 1)
         step = self.steps[taken]
@@ -120,7 +120,7 @@ class PathTree:
         return self._items if step.kind == "items" else self._values
 
     def put(self, child: PathTree) -> None:
-        """Put a child in its place. A field keeps its place among the others."""
+        """Insert a child or replace the one with the same first step. A field keeps its position."""
         step = child.steps[0]
         if step.kind == "field":
             if self._fields is _NO_FIELDS:
@@ -133,9 +133,10 @@ class PathTree:
 
 
 class NextSteps(NamedTuple):
-    """Where paths go on: into a field, into every item of a list, into every value of a mapping.
+    """The next steps of paths: into a field, into every item of a list, into every value of a mapping.
 
-    ``fields`` are in the order of the first paths. ``taken`` of the steps of each node are then behind.
+    ``fields`` are in the order of the first path through each. After such a step, ``taken`` of the ``steps``
+    of the node that it leads to have been taken.
     """
 
     fields: Mapping[str, PathTree]
@@ -151,7 +152,7 @@ def _node(steps: tuple[Step, ...], end: int | None, first: int) -> PathTree:
 
 
 def _common(steps: tuple[Step, ...], path: tuple[Step, ...], at: int) -> int:
-    """Return how many steps a path goes on with from a position."""
+    """Return how many of the first ``steps`` are also the steps of a path from the index ``at`` on."""
     most = min(len(steps), len(path) - at)
     if steps[:most] == path[at : at + most]:
         return most

@@ -1,4 +1,4 @@
-"""Rules of one list, and the set of those that live at an instant."""
+"""The rules of ``allow`` or ``deny``, and the set of those that are live at an instant."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gatekeeper_py.core.policy.document import OnError
 class Rule:
     """One entry of ``allow`` or ``deny``.
 
-    ``namespaces`` is ``None`` for all of them, and for a request that has none. ``until`` is in UTC. An
-    image that a rule with ``verify`` approves must exist in its registry; ``on_error`` says what happens
-    when that is not known. With ``pin``, mutate mode adds the digest that was verified.
+    If ``namespaces`` is ``None``, the rule applies to all namespaces and to requests without a namespace.
+    ``until`` is in UTC. An image that a rule with ``verify`` approves must exist in its registry;
+    ``on_error`` applies if that is not known. With ``pin``, mutate mode adds the digest that was verified.
     """
 
     list: Literal["allow", "deny"]
@@ -40,7 +40,7 @@ class Rule:
 
     @property
     def lookup(self) -> tuple[bool, OnError, bool]:
-        """What decides whether and how the images of this rule are looked up."""
+        """The fields that decide whether and how the images of this rule are looked up."""
         return self.verify, self.on_error, self.pin
 
     def lives_at(self, instant: datetime) -> bool:
@@ -64,7 +64,7 @@ RULE_FIELDS: Final = {
     "on_error": "as verify",
     "pin": "as verify",
 }
-"""What the index makes of each field of a rule. A test fails until a new field is here."""
+"""How the index handles each field of a rule. A test fails until a new field is here."""
 
 
 class RuleSet:
@@ -107,5 +107,5 @@ class RuleSet:
         return self._index.cover(pattern, scan)
 
     def covering(self, cover: Cover, qualifiers: Qualifiers, namespace: str | None) -> Iterator[Rule]:
-        """Yield the rules in these leaves that match any image with these qualifiers."""
+        """Yield the rules in these leaves that match every image with these qualifiers."""
         return (self._rules[order] for order in cover.orders(qualifiers, namespace))
