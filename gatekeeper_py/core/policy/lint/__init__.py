@@ -1,8 +1,8 @@
 """Findings about an accepted policy: likely mistakes of its author.
 
-Source: docs/policy.md, "Lint". A check is a function from the policy to remarks. Whether one rule covers
-another is asked of an index, within a bound on the work, so that 200,000 rules cost no more than their
-number; beyond the bound a check finds less.
+Source: docs/policy.md, "Lint". A check is a function from the policy to remarks. An index finds the rules
+that cover another rule. The work of these searches is bounded, so that the time for 200,000 rules grows only
+with their number; beyond the bound, a check finds less.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RULE_FIELDS: Final = MappingProxyType(
         "pin": "as verify; tags that would lose their approval with a digest",
     }
 )
-"""What the lints make of each field of a rule. A test fails until a new field is here."""
+"""How the lints handle each field of a rule. A test fails until a new field is here."""
 
 Check = Callable[[Subject], Iterator[Remark]]
 
@@ -81,9 +81,9 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
 def lint(policy: Linted, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
     """Return the warnings about a policy as of an instant, in the order of the text.
 
-    At most 100 are listed, and one more says how many were left out. Every check has its turn, so that
-    thousands of findings of one kind do not hide the only one of another. ``comparisons`` bounds the work
-    of each check that compares entries.
+    At most 100 are listed, and one more counts the rest. The checks take turns, so that thousands of findings
+    of one kind do not hide the only one of another. ``comparisons`` bounds the work of each check that
+    compares entries.
     """
     subject = Subject.of(policy, instant, comparisons)
     found = [_bounded(check(subject)) for check in CHECKS]

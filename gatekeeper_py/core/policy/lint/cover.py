@@ -17,7 +17,8 @@ from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warn
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 MAX_CANDIDATES: Final = 64
-"""Earlier overrides that one is compared with."""
+"""Maximum number of earlier overrides with the same name, and of those with wildcards, that an override is
+compared with."""
 
 
 def nothing_approved(subject: Subject) -> Iterator[Remark]:
@@ -38,7 +39,10 @@ def nothing_approved(subject: Subject) -> Iterator[Remark]:
 
 
 def _denial(denials: RuleSet, rule: Rule, scan: Scan) -> Rule | None:
-    """Return a deny rule that refuses all of an allow rule; of several namespaces, that of the last."""
+    """Return a deny rule that refuses all of an allow rule, ``None`` if some of it is not refused.
+
+    If different deny rules do so in the rule's namespaces, return the one for the last namespace.
+    """
     cover = denials.cover(rule.pattern, scan)
     qualifiers = _qualifiers(rule.pattern)
     found: Rule | None = None
@@ -50,10 +54,10 @@ def _denial(denials: RuleSet, rule: Rule, scan: Scan) -> Rule | None:
 
 
 def dead_rules(subject: Subject) -> Iterator[Remark]:
-    """Yield each rule that a wider one of its list makes useless, or a deny rule makes void.
+    """Yield each rule without effect: a wider rule of its list covers it, or a deny rule refuses all of it.
 
-    Rules that make each other useless are not all dead: what was found dead makes no other rule so, and
-    the last comes first. So all that is reported can be removed at once.
+    All reported rules can be removed together. If rules cover each other, only the later ones are reported:
+    the rules are checked from the last to the first, and a rule that was found dead does not cover others.
     """
     scan = Scan(total=subject.comparisons)
     dead: set[int] = set()
@@ -73,9 +77,10 @@ def dead_rules(subject: Subject) -> Iterator[Remark]:
 
 
 def _wider(rules: RuleSet, rule: Rule, subject: Subject, dead: AbstractSet[int], scan: Scan) -> Rule | None:
-    """Return another rule that, as long as this one lives, matches all that this one matches.
+    """Return another rule that matches all that this rule matches, for as long as this rule lives.
 
-    With several namespaces, the last of those that do so together.
+    If different rules do so in the rule's namespaces, return the one for the last namespace. ``None`` if no
+    rule does so in one of them.
     """
     cover = rules.cover(rule.pattern, scan)
     qualifiers = _qualifiers(rule.pattern)
@@ -98,9 +103,9 @@ def _wider(rules: RuleSet, rule: Rule, subject: Subject, dead: AbstractSet[int],
 
 
 def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool:
-    """Whether nothing changes when ``one`` decides instead of ``other``; ``True`` is certain.
+    """Return whether nothing changes when ``one`` decides instead of ``other``; only ``True`` is certain.
 
-    The first rule that matches decides what is looked up, so an earlier one decides anyway.
+    The first rule that matches decides what is looked up, so nothing changes if ``one`` comes first.
     """
     if one.list != other.list or one.index < other.index:
         return True
@@ -109,7 +114,7 @@ def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool
     verified = subject.live_allow.verified
     if other.list != "allow" or not verified:
         return True
-    # Without ``other``, a rule between the two would decide first.
+    # Without ``other``, a rule between the two could decide before ``one`` does.
     between = subject.allow[other.index + 1 : one.index] if other.verify else verified
     return scan.spend(len(between)) and not any(
         other.index < each.index < one.index
@@ -121,7 +126,7 @@ def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool
 
 
 def _may_share(one: Pattern, other: Pattern) -> bool:
-    """Whether some image may match both patterns; ``False`` is certain."""
+    """Return whether some image may match both patterns; only ``False`` is certain."""
     return globs_overlap(one.host, other.host) and all(map(globs_overlap, one.segments, other.segments))
 
 
@@ -141,12 +146,12 @@ def _outlives(one: _Dated, other: _Dated) -> bool:
 
 
 def dead_overrides(subject: Subject) -> Iterator[Remark]:
-    """Yield each override whose names an earlier one, which lasts as long, has all taken."""
+    """Yield each override for which an earlier one, which lasts at least as long, matches all names."""
     left = subject.comparisons
     by_name: dict[str, list[int]] = {}
     with_globs: list[int] = []
     for index, entry in enumerate(subject.overrides):
-        # Only those that could have taken the first name, so that thousands of names stay cheap.
+        # Compare only overrides that may match the first name, so that thousands of names stay cheap.
         candidates = sorted({*by_name.get(entry.names[0], ()), *with_globs})
         for name in dict.fromkeys(entry.names):
             indices = by_name.setdefault(name, [])
@@ -170,7 +175,7 @@ def dead_overrides(subject: Subject) -> Iterator[Remark]:
 
 
 def _takes_all(wider: OverrideEntry, entry: OverrideEntry, left: int) -> tuple[bool, int]:
-    """Whether ``wider`` names all that ``entry`` does, and what is left of the comparisons after that."""
+    """Return whether ``wider`` matches all names of ``entry``, and how many comparisons are left."""
     names = frozenset(wider.names)
     globs = [Glob(name) for name in wider.names if is_glob(name)]
     for name in entry.names:

@@ -38,7 +38,7 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
 
 
 def unapproved_pins(subject: Subject) -> Iterator[Remark]:
-    """Yield what is to be pinned and would lose its approval with a digest, so that it is left unpinned."""
+    """Yield rules and mirrors with ``pin`` whose images stay unpinned, as no rule approves their digests."""
     scan = Scan(each=None, total=subject.comparisons)
     for rule in subject.approving():
         if rule.pin and rule.pattern.tag is not None and not _digests_covered(subject, rule.pattern, scan):
@@ -62,7 +62,7 @@ def unapproved_pins(subject: Subject) -> Iterator[Remark]:
 
 
 def _digests_covered(subject: Subject, pattern: Pattern, scan: Scan) -> bool:
-    """Whether allow rules cover a pattern's images with any digest, as far as the scan goes."""
+    """Return whether allow rules cover a pattern's images with any digest. ``True`` once ``scan`` is cut."""
     pinned = replace(pattern, tag=None, digest=ANY)
     rules = subject.live_allow
     return scan.cut or any(True for _ in rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None))
@@ -88,7 +88,7 @@ def _denying_all(subject: Subject, end: Prefix, mirror: Mirror, scan: Scan) -> I
     rules = subject.live_deny
     whole = _everything_at(end, mirror)
     for rule in rules.covering(rules.cover(whole, scan), (None,), None):
-        # ``a.io/x/**`` does not match the repository ``a.io/x``, which a mirror of it rewrites, too.
+        # ``a.io/x/**`` does not match the repository ``a.io/x``, but a mirror from ``a.io/x`` rewrites it.
         if not _has_repository_at_source(mirror) or path_matches(
             rule.pattern.segments, end.segments, subtree=rule.pattern.subtree
         ):
@@ -96,7 +96,10 @@ def _denying_all(subject: Subject, end: Prefix, mirror: Mirror, scan: Scan) -> I
 
 
 def _has_repository_at_source(mirror: Mirror) -> bool:
-    """Whether ``from`` is itself the name of a repository: on Docker Hub those have two segments."""
+    """Return whether ``from`` may name a repository as well as a path with repositories below it.
+
+    On Docker Hub it cannot, because the path of a repository there has two segments.
+    """
     return mirror.source.host != DOCKER_HUB and bool(mirror.source.segments)
 
 
@@ -111,5 +114,5 @@ def _repository_at(end: Prefix) -> Pattern:
 
 
 def _has_one_image(mirror: Mirror) -> bool:
-    """Whether the mirror is of a single repository: on Docker Hub those have two segments."""
+    """Return whether the mirror is of a single repository, as a path of two segments on Docker Hub is."""
     return mirror.source.host == DOCKER_HUB and len(mirror.source.segments) > 1

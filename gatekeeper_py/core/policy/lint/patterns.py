@@ -48,7 +48,7 @@ TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
 
 
 def floating_latest(subject: Subject) -> Iterator[Remark]:
-    """Yield the first rule that approves ``:latest``, unless deny rules take that back."""
+    """Yield the first rule that approves ``:latest`` and whose ``:latest`` no deny rule refuses."""
     scan = Scan(each=None, total=subject.comparisons)
     for rule in subject.approving():
         pattern = rule.pattern

@@ -17,7 +17,7 @@ _MAX_SHOWN: Final = 80
 
 
 class Linted(Protocol):
-    """What a lint needs of a policy."""
+    """The parts of a policy that the lints read."""
 
     @property
     def document(self) -> PolicyDocument: ...
@@ -40,11 +40,11 @@ class Linted(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """``mode`` is the effective one, which the ConfigMap may set.
+    """The policy as of an instant, as the checks read it.
 
-    ``allow`` and ``deny`` hold expired rules, too; ``live_allow`` and ``live_deny`` do not.
-
-    The sets answer questions about cover. ``comparisons`` is how many a check may make.
+    ``mode`` is the effective mode, which the ConfigMap may set. ``allow`` and ``deny`` contain expired rules
+    too; ``live_allow`` and ``live_deny`` do not, and find the rules that cover a pattern. ``comparisons`` is
+    the maximum number of comparisons that a check may make.
     """
 
     instant: datetime
@@ -87,7 +87,7 @@ class Subject:
 
 
 def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet:
-    """Return the live rules as a set. Of equal ones its index keeps the first, so that must last."""
+    """Return the live rules, longest-living first, because the set's index keeps the first of equal ones."""
     live = [rule for rule in rules if rule.lives_at(instant)]
     if any(rule.until is not None for rule in live):
         forever = datetime.max.replace(tzinfo=UTC)
@@ -104,7 +104,7 @@ def path_of(rule: Rule) -> Path:
 
 
 def image_path(rule: Rule) -> Path:
-    """Return where a rule's pattern is. A finding names the rule itself when it is only a pattern."""
+    """Return the path of a rule's pattern. If the rule is only a pattern, a finding names the rule itself."""
     return (*path_of(rule), "image")
 
 

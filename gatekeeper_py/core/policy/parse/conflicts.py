@@ -1,8 +1,8 @@
 """Mirrors that contradict each other (docs/policy.md, "Modes").
 
-They are compared as written and not as validated entries, so that a conflict is reported even when
-something else in the document is wrong. Prefixes are looked up and not stored: a thousand long paths have
-a quarter of a million prefixes.
+Mirrors are compared as written and not as validated entries, so that a conflict is reported even when
+something else in the document is wrong. The prefixes of a path are looked up one by one and not stored,
+because a thousand long paths have a quarter of a million prefixes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Location = tuple[str, tuple[str, ...]]
 class MirrorEnds:
     """Both ends of ``mirrors[index]``; ``source`` is ``None`` when it is missing or malformed.
 
-    ``targets`` holds the valid entries of ``to``, each with its path below the mirror.
+    ``targets`` holds the valid entries of ``to``, each with its document path below ``mirrors[index]``.
     """
 
     index: int
@@ -71,7 +71,7 @@ def _above(to: Prefix, sources: dict[_Location, int], deepest: int) -> int | Non
 
 
 def _below(to: Prefix, sources: dict[_Location, int], ordered: list[_Location]) -> int | None:
-    """Return a mirror whose source lies below ``to``. In order, the first of those follows it directly."""
+    """Return a mirror whose source lies below ``to``. In ``ordered``, such sources directly follow ``to``."""
     at = bisect_left(ordered, _location(to))
     if at == len(ordered):
         return None

@@ -1,7 +1,7 @@
 """Text -> PolicyDocument. Reports every problem at once, with its path and line.
 
-The text is read as a stream: an entry is validated when it has been read, and nothing else of it is kept.
-So a document that is refused costs no more memory than one that is accepted.
+The text is read as a stream. Each entry is validated as soon as it has been read, and only the result is
+kept. So a refused document needs no more memory than an accepted one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _MODELS: Final[MappingProxyType[str, type[EntryModel]]] = MappingProxyType(
         "registries": RegistryModel,
     }
 )
-"""The lists of a document, and what validates their entries."""
+"""The lists of a document, and the models that validate their entries."""
 
 _FIELDS: Final = fields_of(DocumentModel)
 
@@ -59,8 +59,8 @@ _FIELDS: Final = fields_of(DocumentModel)
 def parse_document(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> PolicyDocument:
     """Parse a policy document of at most ``max_bytes`` bytes of UTF-8.
 
-    ``mode`` is what will replace the document's (the ConfigMap key ``mode``), checked with it. Raises
-    ``PolicyError`` with every problem, at most 100 of them and how many more there are.
+    ``mode`` is the mode that will replace the document's (the ConfigMap key ``mode``); it is checked too.
+    Raises ``PolicyError`` with every problem: at most 100, and the number of the others.
     """
     remarks = Remarks()
     problem = None if mode is None else mode_problem(mode)
@@ -81,7 +81,7 @@ class _Parser:
         self._text = text
         self._remarks = remarks
         self._problems = Remarks()
-        """What is wrong with values, which is worth saying only when the whole text could be read."""
+        """Problems of values. They are reported only if the whole text could be read."""
         self._header: Fields = {}
         self._entries: dict[str, list[Any]] = {}
         self._rules = 0
@@ -89,7 +89,7 @@ class _Parser:
         self._registries: dict[str, int] = {}
 
     def document(self) -> PolicyDocument | None:
-        """Return the document, or ``None`` when there is none because of its problems."""
+        """Return the document, or ``None`` if there are problems."""
         header = None
         try:
             reader = Reader(self._text, self._remarks)
@@ -103,7 +103,7 @@ class _Parser:
                 empty = "the document is empty"
                 self._remarks.add(Remark(code="empty-document", path=(), message=empty, mark=Mark(1, 1)))
         except Unreadable as end:
-            # Of a part of a document nothing more can be said.
+            # Do not report problems of values if only a part of the document could be read.
             self._remarks.add(end.remark)
             return None
         self._remarks.extend(self._problems)
@@ -163,7 +163,7 @@ class _Parser:
             self._problems.add(remark)
 
     def _too_many(self, name: str, index: int) -> bool:
-        """Whether a list is over its limit, which is reported once."""
+        """Count an entry, and return whether it is over the limit of its list, which is reported once."""
         if name in MAX_ENTRIES:
             count, most, what = index, MAX_ENTRIES[name], name
         else:
@@ -176,7 +176,7 @@ class _Parser:
 
 
 def _targets(value: object) -> tuple[tuple[Path, Prefix], ...]:
-    """Return the valid entries of ``to``, which is one of them or a list."""
+    """Return the valid entries of ``to``, which holds a single entry or a list, with their paths."""
     written: list[tuple[Path, object]]
     if isinstance(value, list):
         written = [(("to", index), item) for index, item in enumerate(value[:MAX_TARGETS])]
@@ -187,7 +187,7 @@ def _targets(value: object) -> tuple[tuple[Path, Prefix], ...]:
 
 
 def _end(text: object) -> Prefix | None:
-    """Return one end of a mirror; ``None`` when it is malformed, which its model reports."""
+    """Return one end of a mirror; ``None`` if it is malformed, which ``MirrorModel`` reports."""
     try:
         return parse_prefix(text) if isinstance(text, str) else None
     except InvalidPattern:

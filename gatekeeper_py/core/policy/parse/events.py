@@ -1,9 +1,9 @@
 """A YAML document, read one node at a time.
 
 A subset of YAML 1.2 with its core schema: one document, no anchors, aliases, tags or duplicate keys,
-and keys are text. The reader pulls libyaml's events: only events tell an explicit tag or an anchor
-from none, nesting can be bounded while reading, and what nobody wants to keep is never built. So a
-document costs memory only for what its reader keeps.
+and keys are text. The reader pulls libyaml's events for three reasons: only events show explicit tags and
+anchors, nesting can be bounded while reading, and nothing is built for parts that are not kept. So a document
+needs memory only for the parts that the caller keeps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from gatekeeper_py.core.policy.parse.scalars import resolve
 from gatekeeper_py.core.policy.parse.syntax import TOO_DEEP, explain
 
 _TAG_DIRECTIVE: Final = re.compile(r"(?:\A\ufeff?|\n)%TAG\b")
-"""Tags are refused anyway, and libyaml compares each directive with all before it: quadratic."""
+"""Directives are refused before libyaml reads them, because libyaml compares each directive with all earlier
+ones, which takes quadratic time. Tags are refused anyway."""
 
 
 class Unreadable(Exception):
@@ -51,13 +52,13 @@ class _Unknown:
 
 
 UNKNOWN: Final = _Unknown()
-"""The value of an alias or of a tagged scalar: refused already, so nothing more can be said about it."""
+"""The value of an alias or of a tagged scalar. Both are already reported, so no other problem is."""
 
 
 class Node:
     """One node: a scalar with its ``value``, or the start of a mapping or of a list.
 
-    What a collection holds is read with ``Reader.entries`` or ``Reader.items``.
+    The content of a collection is read with ``Reader.entries`` or ``Reader.items``.
     """
 
     __slots__ = ("_event", "kind", "value")
@@ -78,8 +79,8 @@ class Node:
 class Reader:
     """Reads the first document of ``text``; problems of YAML itself go to ``remarks``.
 
-    ``path`` is that of the node read last. Collections are read in the order of the text: what a
-    caller does not read is skipped when it asks for the next sibling.
+    ``path`` is the path of the node that was read last. Collections are read in the order of the text. If a
+    caller does not read all of a node, the rest is skipped when the caller asks for the next sibling.
     """
 
     def __init__(self, text: str, remarks: Remarks) -> None:
@@ -162,7 +163,7 @@ class Reader:
         return Node("mapping" if isinstance(event, MappingStartEvent) else "list", event)
 
     def _key(self, event: Any) -> str | None:
-        """Return the text of a key, ``None`` when it is something else, which is a problem."""
+        """Return the text of a key; report a key that is not text, and return ``None``."""
         if isinstance(event, ScalarEvent):
             key = event.value if event.style or event.tag is not None else resolve(event.value)
             if isinstance(key, str):
@@ -195,7 +196,7 @@ class Reader:
             self._report("yaml-tag", path, event, message, "leave it out, and quote text")
 
     def _skip_node(self) -> None:
-        """Read past a node of which nothing more is said."""
+        """Read past a node without reporting problems in it."""
         level = self._level
         self._next()
         self._skip_quietly(level)
@@ -205,7 +206,7 @@ class Reader:
             self._next()
 
     def _skip_to(self, level: int) -> None:
-        """Read past what a caller left unread; anchors, aliases and tags there are problems all the same."""
+        """Read past everything that a caller left unread. Report anchors, aliases and tags in it."""
         while self._level > level:
             event = self._next()
             if isinstance(event, NodeEvent):
@@ -218,7 +219,7 @@ class Reader:
             why = explain(problem, self._text)
             raise Unreadable(why.mark, why.message, why.proposal) from None
         except (YAMLError, UnicodeError) as problem:
-            # Only a text whose characters were not checked gets here.
+            # This happens only if the characters of the text were not checked before.
             reason = escape(str(problem).partition("\n")[0])
             raise Unreadable(Mark(1, 1), f"not YAML: {reason}") from None
         if isinstance(event, CollectionStartEvent):

@@ -1,4 +1,4 @@
-"""What a plain scalar means: the core schema of YAML 1.2."""
+"""The values of plain scalars, according to the core schema of YAML 1.2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FLOAT: Final = re.compile(
 )
 
 _FIRST: Final = frozenset("~nNtTfF+-.0123456789")
-"""What a scalar that is not text begins with, unless it is empty."""
+"""The first characters of scalars that are not text. An empty scalar is not text either: it is null."""
 
 
 def resolve(text: str) -> str | int | float | bool | None:

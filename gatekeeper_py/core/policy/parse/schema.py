@@ -109,7 +109,7 @@ def _parse_namespace(text: str) -> str:
 
 
 def _parse_line(text: str) -> str:
-    """Return text on one line: people see it so, and a ``|`` or ``>`` block ends with a line break."""
+    """Join the lines of a text, because it is shown on one line. A YAML block ends with a line break."""
     line = text
     if "\n" in text:
         line = " ".join(filter(None, (part.strip() for part in text.split("\n"))))
@@ -179,7 +179,7 @@ def _one_or_more(value: object, handler: ValidatorFunctionWrapHandler) -> object
 
 
 def _needs_verify(value: V, info: ValidationInfo) -> V:
-    """Refuse a consequence of a look-up where nothing is looked up."""
+    """Refuse a field that applies only to look-ups in an entry without ``verify`` and ``pin``."""
     if not (info.data.get("verify") or info.data.get("pin")):
         reason = "has no effect without verify or pin"
         proposal = "add verify: true, or leave it out"
@@ -246,7 +246,7 @@ _Names = Annotated[tuple[_Name, ...], Field(strict=False, min_length=1, max_leng
 
 
 class _NotNull:
-    """For a field that may be absent but not null: ``namespaces:`` must not mean all of them."""
+    """For a field that may be absent but not null: an empty ``namespaces:`` must not mean all namespaces."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

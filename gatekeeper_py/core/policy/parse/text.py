@@ -1,4 +1,4 @@
-"""The size and the characters of a document's text, checked before anything reads it.
+"""Check the size and the characters of a document's text before it is parsed.
 
 A reviewer and the parser must see the same lines, so the only line breaks are LF and CRLF. Control
 characters, the other line breaks of Unicode and the characters that reorder text on a screen are
@@ -12,9 +12,9 @@ from typing import Final
 
 from gatekeeper_py.core.policy.finding import Mark, Remark, Remarks
 
-# Control characters but tab and line breaks (U+0085 is among them), the two line breaks of Unicode,
-# everything with the property Bidi_Control, and what no UTF-8 text or YAML stream can hold. It looks at
-# one character, or at two, so it is linear.
+# Control characters except tab and line breaks (U+0085 counts as a control character), the two line breaks of
+# Unicode, everything with the property Bidi_Control, and characters that no UTF-8 text or YAML stream can
+# hold. The expression looks at one or two characters at a time, so its time is linear.
 _REFUSED: Final = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
     r"|\r(?!\n)"
@@ -37,7 +37,7 @@ def check_text(text: str, most: int, remarks: Remarks) -> bool:
         message = f"the text is longer than {limit}, the limit"
         remarks.add(Remark(code="too-long", path=(), message=message, mark=Mark(1, 1)))
         return False
-    # Nearly every text is plain ASCII, and this is 20 times as fast as the expression.
+    # Nearly every text is plain ASCII, and this check is 20 times as fast as the expression.
     if text.isascii() and "\r" not in text and not _holds_controls(text.encode()):
         return True
     found = remarks.total

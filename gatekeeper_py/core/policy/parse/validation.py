@@ -1,7 +1,7 @@
-"""Validates one entry of a document at a time, and words pydantic's errors.
+"""Validate one entry of a document at a time, and describe pydantic's errors in our own words.
 
-Only what a valid entry could hold is kept while an entry is read, so an entry costs no more memory than
-its largest valid one, whatever it holds.
+While an entry is read, only parts that a valid entry could have are kept. So an entry never needs more memory
+than the largest valid entry.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from gatekeeper_py.core.policy.problems import did_you_mean, listed, shown, type
 M = TypeVar("M", bound=BaseModel)
 
 Fields = dict[str, Any]
-"""What an entry says: text, numbers, lists of these, and an empty collection for any that is misplaced."""
+"""The fields of an entry: scalars, lists of scalars, and an empty collection for each misplaced one."""
 
 
 _PARSERS: Final[Mapping[type[EntryModel], Callable[[str], Pattern]]] = {
     AllowModel: parse_allowed,
     RuleModel: parse_pattern,
 }
-"""What parses an entry that is only a pattern."""
+"""The parsers for entries that are only a pattern."""
 
 
 class Section:
@@ -51,7 +51,8 @@ class Section:
     def read(self, reader: Reader, node: Node) -> tuple[Any, Fields]:
         """Read and validate the entry at ``node``.
 
-        Returns its value (``None`` when it has problems, which are added to the remarks) and what it says.
+        Returns its value and its fields. The value is ``None`` if the entry has problems, which are added to
+        the remarks. An entry that is only a pattern has no fields.
         """
         if node.kind == "mapping":
             fields = read_fields(reader, self._known, self._remarks)
@@ -65,7 +66,7 @@ class Section:
         return None, {}
 
     def _rule(self, parse: Callable[[str], Pattern], text: str, path: Path) -> RuleEntry | None:
-        """A rule that is only a pattern: what nearly all of 200,000 are needs no model."""
+        """Return a rule that is only a pattern, as nearly all of 200,000 rules are. It needs no model."""
         try:
             return RuleEntry(image=parse(text))
         except InvalidPattern as problem:
@@ -78,7 +79,7 @@ class Section:
 
 
 def read_fields(reader: Reader, known: tuple[str, ...], remarks: Remarks) -> Fields:
-    """Read the known fields of the mapping that was read last; others are problems."""
+    """Read the known fields of the mapping that was read last, and report the others."""
     fields: Fields = {}
     for key, node in reader.entries():
         if key in known:
@@ -116,7 +117,7 @@ def validated(model: type[M], fields: Fields, path: Path, remarks: Remarks) -> M
         return model.model_validate(fields)
     except ValidationError as problem:
         for details in problem.errors(include_url=False):
-            # A list whose items are all wrong counts as empty for pydantic.
+            # Pydantic also reports a list as too short when all of its items are wrong.
             if details["input"] is UNKNOWN or (details["type"] == "too_short" and details["input"]):
                 continue
             if remarks.full:
@@ -152,7 +153,7 @@ def wrong_type(path: Path, expected: str, value: Any) -> Remark:
 
 
 def _empty_field(path: Path) -> Remark:
-    """A list with nothing below its name, as when all of it is commented out."""
+    """Return the problem of a list with nothing below its name, for example if all of it is commented out."""
     name = path[-1]
     example = EXAMPLES.get(str(name)) if len(path) == 1 else None
     return Remark(
@@ -169,7 +170,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "mode": f"mode: {MODES[0]}",
     "allow": "allow: [registry.example.com]",
 }
-"""What a required field of the document looks like."""
+"""Examples of the required fields of the document."""
 
 
 def missing_field(path: Path) -> Remark:
