@@ -1,1 +1,1 @@
-"""A policy compiled for the API server's own evaluation."""
+"""Policies compiled to expressions that the API server evaluates itself."""

@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The pre-approved images, and by index why a candidate was not chosen.
+    """The pre-approved images, and the reasons why other candidates were not chosen, by their index.
 
     ``until`` is when the first chosen rule expires.
     """

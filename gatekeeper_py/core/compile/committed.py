@@ -1,7 +1,7 @@
-"""Compiled expressions that were committed to a repository: whether they are still those of the policy.
+"""Check whether compiled expressions that were committed to a repository still match the policy.
 
-An installation without the controller commits what ``compile`` prints. Nothing replaces it when the policy
-changes, so ``check`` compares both.
+An installation without the controller commits the output of ``compile``. Nothing replaces that output when
+the policy changes, so ``check`` compares it with the policy.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ CONFIGURATIONS: Final[dict[str, Endpoint]] = {
 }
 NATIVE: Final = frozenset({"ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"})
 KINDS: Final = frozenset(CONFIGURATIONS) | NATIVE
-"""Kinds of objects that may hold something that was compiled."""
+"""Kinds of objects that may contain compiled expressions."""
 
 
 def problems(obj: Any, policies: Sequence[Policy], now: datetime) -> Iterator[str]:
-    """Yield why a Kubernetes object no longer belongs to one of the policies; nothing for a strange object.
+    """Yield why the compiled parts of a Kubernetes object no longer match one of the policies.
 
-    ``obj`` is one of ``KINDS`` as parsed from YAML.
+    ``obj`` is one of ``KINDS`` as parsed from YAML. Nothing is yielded for a malformed object.
     """
     if not isinstance(obj, dict) or not isinstance(metadata := obj.get("metadata"), dict):
         return
@@ -43,7 +43,7 @@ def problems(obj: Any, policies: Sequence[Policy], now: datetime) -> Iterator[st
     expressions = list(_expressions(obj))
     if not expressions:
         return
-    # Match conditions are the same in every mode, so their revision is that under the document's own.
+    # Match conditions are the same in every mode, so their revision is computed with the document's own mode.
     revisions = [replace(policy, mode=policy.document.mode).revision for policy in policies]
     revision = annotations.get(FAST_PATH_REVISION)
     if revision is not None and revision not in revisions:

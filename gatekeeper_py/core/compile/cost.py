@@ -2,8 +2,8 @@
 
 A ``Part`` is text together with its cost, so that neither can change without the other. The rates are
 those of cel-go (interpreter/runtimecost.go) and of Kubernetes' own functions (apiserver,
-pkg/cel/library/cost.go). Single steps that are charged one unit each are rounded up generously; a test
-holds the calculation against the API server's own evaluator.
+pkg/cel/library/cost.go). Single steps that are charged one unit each are rounded up generously. A test
+compares the calculation with the API server's own evaluator.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LITERAL_LIST: Final = 12
 
 
 class Part(NamedTuple):
-    """A CEL expression, and the most that evaluating it can cost. ``closed`` when it is in parentheses."""
+    """A CEL expression and its maximum cost. ``closed`` is whether the expression is in parentheses."""
 
     text: str
     cost: int
@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A CEL expression that is a text of at most ``longest`` characters, and the cost of reading it."""
+    """A CEL expression whose value is a text of at most ``longest`` characters, and its reading cost."""
 
     text: str
     longest: int
@@ -56,28 +56,28 @@ class Text(NamedTuple):
         return Part(f"{self.text}.matches({quoted(regex)})", self.cost + _regex(regex, self.longest))
 
     def is_one_of(self, values: Iterable[str]) -> Part:
-        """Whether the text is in a list, which an API server turns into a set when it compiles it."""
+        """Return whether the text is in a list. An API server compiles a literal list to a set."""
         listed = [quoted(value) for value in values]
         return Part(f"{self.text} in [{', '.join(listed)}]", self.cost + _LITERAL_LIST + len(listed))
 
     def find(self, regex: str) -> Text:
-        """Return what the first match of an expression finds, empty without one."""
+        """Return the first match of a regular expression, an empty text if nothing matches."""
         cost = self.cost + _regex(regex, self.longest)
         return Text(f"{self.text}.find({quoted(regex)})", self.longest, cost)
 
     def followed_by(self, other: Text) -> Text:
-        """Return both, one after the other."""
+        """Return this text followed by another."""
         longest = self.longest + other.longest
         return Text(f"({self.text} + {other.text})", longest, self.cost + other.cost + _traversal(longest))
 
 
 def any_of(parts: Iterable[Part], *, separator: str = " || ") -> Part:
-    """Return the disjunction, in parentheses unless it is of one part."""
+    """Return the disjunction, in parentheses unless there is only one part."""
     return _joined(list(parts), separator)
 
 
 def all_of(parts: Iterable[Part], *, separator: str = " && ") -> Part:
-    """Return the conjunction, in parentheses unless it is of one part."""
+    """Return the conjunction, in parentheses unless there is only one part."""
     return _joined(list(parts), separator)
 
 

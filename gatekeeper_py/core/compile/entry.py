@@ -11,19 +11,19 @@ from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.images.glob import any_matches, compiled, globs_overlap, is_glob
 
 MAX_COMPARISONS: Final = 500_000
-"""Pairs of entries that are compared for one policy: about a second. A policy of 100,000 rules with
-wildcards would otherwise cost the square of that."""
+"""Maximum number of pairs of entries that are compared for one policy: about a second. Without it, the time
+for 100,000 rules with wildcards would grow with the square of their number."""
 
 MAX_SCANNED: Final = 256
-"""Entries side by side that are looked through for a covering one."""
+"""Maximum number of entries in one group of the index that are searched for a covering one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """Images in some namespaces.
 
-    ``namespaces`` is ``None`` for all of them, else globs. ``because`` names what the entry was made from,
-    and does not make two entries differ.
+    ``namespaces`` are globs, or ``None`` for all namespaces. ``because`` names the part of the policy that
+    the entry was made from; comparisons of entries ignore it.
     """
 
     images: ImageSet
@@ -40,11 +40,14 @@ class Entry:
         return namespace is not None and any_matches(tuple(map(compiled, self.namespaces)), namespace)
 
     def covers(self, other: Self) -> bool:
-        """Return whether every image of ``other`` in its namespaces is in this entry; ``True`` is certain."""
+        """Return whether this entry has all images of ``other`` in the same namespaces.
+
+        Only ``True`` is certain.
+        """
         return self._covers_namespaces(other) and self.images.covers(other.images)
 
     def overlaps(self, other: Self) -> bool:
-        """Return whether some image in some namespace may be in both; ``False`` is certain."""
+        """Return whether some image in some namespace may be in both; only ``False`` is certain."""
         return self._shares_namespaces(other) and self.images.overlaps(other.images)
 
     def unqualified(self) -> Self:
@@ -69,19 +72,19 @@ class TooManyComparisonsError(Exception):
 
 @dataclass(slots=True)
 class Budget:
-    """Comparisons that are left for a policy."""
+    """The number of comparisons that are left for a policy."""
 
     left: int = MAX_COMPARISONS
 
     def spend(self) -> None:
-        """Raises ``TooManyComparisonsError`` when nothing is left."""
+        """Count one comparison. Raises ``TooManyComparisonsError`` when none is left."""
         if not self.left:
             raise TooManyComparisonsError
         self.left -= 1
 
 
 _Key = tuple[str | None, str | None]
-"""Registry and first segment; ``None`` for what is not one literal text."""
+"""Registry and first segment. Each is ``None`` if it has a wildcard; so is a missing segment."""
 
 
 @dataclass(slots=True)
@@ -107,7 +110,7 @@ class EntryIndex:
             self.add(entry)
 
     def covering(self, entry: Entry) -> Entry | None:
-        """Return an entry that covers another, ``None`` also when that is not known."""
+        """Return an entry that covers another. ``None`` is not certain, because the search is bounded."""
         images = entry.images
         parts = (images.host, *images.segments)
         starts = ["/".join((*parts[: length + 1], "")) for length in range(len(parts))]
@@ -117,7 +120,7 @@ class EntryIndex:
         return next((each for each in chain(candidates, wildcards) if each.covers(entry)), None)
 
     def overlapping(self, entry: Entry) -> Iterator[Entry]:
-        """Yield every entry that may have something in common with another.
+        """Yield every entry that may have an image in common with another.
 
         Raises ``TooManyComparisonsError``.
         """

@@ -22,25 +22,25 @@ Exclusion = Callable[[Policy, datetime], Iterable[Entry]]
 
 
 def entry_of(rule: Rule) -> Entry:
-    """Return what a rule matches."""
+    """Return the images and the namespaces that a rule matches."""
     return Entry(images=ImageSet.of(rule.pattern), namespaces=rule.namespaces, because=str(rule))
 
 
 class Bounded(NamedTuple):
-    """An entry that has only names of at most ``longest`` characters, ``None`` for no such bound."""
+    """An entry, limited to names of at most ``longest`` characters; ``None`` means no limit."""
 
     entry: Entry
     longest: int | None = None
 
 
 def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> list[Bounded]:
-    """Return the images on a mirror whose origin is denied: they do not come back through the mirror.
+    """Return the images on a mirror whose origin is denied, so that the mirror does not bring them back.
 
     Raises ``TooManyComparisonsError``.
     """
     ends = [Entry(images=end) for end in ImageSet.below(mirror.source)]
     if mirror.source.host == DOCKER_HUB:
-        # An official image may stand below its mirror without its "library".
+        # On a mirror, the name of an official image may lack its "library".
         ends.append(Entry(images=ImageSet(host=DOCKER_HUB, subtree=True)))
     origins = dict.fromkeys(entry for end in ends for entry in denied.overlapping(end))
     found = []
@@ -54,7 +54,7 @@ def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> list[Bounded]:
 
 
 def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    # One that expired never denies again. One that will expire counts as if it did not.
+    # A rule that has expired never denies again. A rule that will expire counts as permanent.
     yield from (entry_of(rule) for rule in policy.deny if rule.lives_at(instant))
 
 
@@ -71,7 +71,7 @@ def _mirrored(policy: Policy, instant: datetime) -> Iterator[Entry]:
 
 
 def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    """An approved image that does not exist is rejected, by a rule or by a mirror that has to have it."""
+    """Yield approved images that a look-up may reject: those of rules with ``verify`` or of some mirrors."""
     for rule in policy.allow:
         if rule.verify and rule.lives_at(instant):
             yield replace(entry_of(rule), because=f"{rule}, which looks images up")
@@ -88,13 +88,13 @@ def _pinned(policy: Policy, instant: datetime) -> Iterator[Entry]:
 
 
 def _aliases(_: Policy, __: datetime) -> Iterator[Entry]:
-    """Other names of Docker Hub are folded to ``docker.io`` before a rule is looked up."""
+    """Yield other names of Docker Hub, which are folded to ``docker.io`` before a rule is looked up."""
     for host in sorted(HUB_ALIASES):
         yield Entry(images=ImageSet(host=host, subtree=True), because=f"{host} stands for {DOCKER_HUB}")
 
 
 def _short_names(_: Policy, __: datetime) -> Iterator[Entry]:
-    """On Docker Hub ``docker.io/nginx`` stands for ``docker.io/library/nginx``."""
+    """Yield short names on Docker Hub: ``docker.io/nginx`` stands for ``docker.io/library/nginx``."""
     because = f"an official image is written in full with {DOCKER_HUB}/library"
     yield Entry(images=ImageSet(host=DOCKER_HUB, segments=(ANY,)), because=because)
 
@@ -108,7 +108,8 @@ def _rewritten(policy: Policy, _: datetime) -> Iterator[Entry]:
 SPELLING: Final[Mapping[str, Exclusion]] = MappingProxyType(
     {"aliases": _aliases, "short-names": _short_names}
 )
-"""Texts that look written in full but are parsed differently. A literal registry is never one of them."""
+"""Texts that look written in full but are parsed differently. Only a rule with a wildcard in its registry can
+match them."""
 
 VALIDATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
     {"denied": _denied, "mirrored": _mirrored, "looked-up": _looked_up, **SPELLING}

@@ -1,21 +1,23 @@
-r"""Match conditions: the expression that has an API server skip Pods of pre-approved images.
+r"""Match conditions: the expression with which an API server skips Pods that use only pre-approved images.
 
-For each image of a Pod the expression looks at the length, then at the form with one regular expression,
-then compares it with what is pre-approved and with what is excluded from that. The usual policy, a few
-registries and subtrees, has its names in the expression for the form: that is one pass over the image.
+For each image of a Pod, the expression checks the length, then the form with one regular expression. Then it
+compares the image with the included and the excluded entries. A usual policy has only a few registries and
+subtrees. Their names become part of the regular expression for the form, so that one pass over the image is
+enough.
 
-What costs an API server most is not the regular expressions but each step of the evaluation, counted as it
-goes. So the common Pod, without init containers, ephemeral containers and image volumes, gets by without a
-list of all its images.
+For an API server, most of the cost is not in the regular expressions but in the steps of the evaluation,
+which it counts one by one. So the expression builds no list of all images for the common Pod, which has no
+init containers, ephemeral containers or image volumes.
 
-In a new object, an API server accepts only what the release before its own knows too (apiserver,
-pkg/cel/environment). The oldest supported release is 1.30, so what is compiled uses the CEL library of
-1.29 and no newer functions.
+In a new object, an API server accepts only CEL functions that the release before its own knows too
+(apiserver, pkg/cel/environment). The oldest supported release is 1.30, so the expression uses the CEL library
+of 1.29 and no newer functions.
 
-An error in a match condition counts as the webhook's failure policy, so there must be none, whatever an
-API server decodes as a Pod: what may be absent or null is looked at before it is used, and every list's
-and every text's length is before anything whose cost grows with it. CEL's ``&&`` and ``||`` stop at the
-first term that decides. :func:`skips` says the same in Python, for tests and explanations.
+After an error in a match condition, an API server applies the webhook's failure policy. So the expression
+must not cause errors, whatever an API server decodes as a Pod. It checks every field that may be absent or
+null before it uses the field, and the length of every list and text before any step whose cost grows with
+that length. CEL's ``&&`` and ``||`` stop at the first term that decides. :func:`skips` is the same rule in
+Python, for tests and explanations.
 """
 
 from __future__ import annotations
@@ -38,25 +40,26 @@ MAX_IMAGES: Final = 32
 """Maximum number of images in all four lists of a Pod together."""
 
 MAX_VOLUMES: Final = 64
-"""Most volumes hold no image, so that a Pod may have more of them."""
+"""Maximum number of volumes of a Pod. It is higher than ``MAX_IMAGES``, as most volumes hold no image."""
 
 MAX_EXPRESSION_LENGTH: Final = 64 * 1024
-"""An API server takes 100,000; it reads the whole again at each change of a webhook configuration."""
+"""Maximum length in characters. An API server accepts 100,000, but reads the whole expression again at each
+change of a webhook configuration."""
 
 MAX_COST: Final = 800_000
-"""An API server gives up at 1,000,000 for one expression, and at 2,500,000 for all conditions of a webhook
-(apiserver, pkg/apis/cel/config.go)."""
+"""Maximum cost of an expression. An API server stops at 1,000,000 for one expression, and at 2,500,000 for
+all conditions of a webhook (apiserver, pkg/apis/cel/config.go)."""
 
 _FIXED_COST: Final = 100
 _VOLUME_COST: Final = 16
 _ITEM_COST: Final = 20
-"""What reading the object costs, one volume, and one item of the list of images, without what grows with
-lengths. Rounded up from what an API server counts; a test holds the sum to be enough."""
+"""Costs of reading the object, one volume, and one item of the list of images, without the costs that grow
+with lengths. They are rounded up from the counts of an API server; a test checks that their sum is enough."""
 
 _MAX_NAMED_FORM: Final = 780
-"""Characters of one regular expression for the form and the names. Go's engine for expressions that never
-look back, several times as fast as its others, takes fewer than 1,000 instructions (regexp/onepass.go): the
-form has some 360, and a character of a name is at most one."""
+"""Maximum length in characters of a regular expression for the form and the names. Go's one-pass engine,
+which is several times as fast as its others, accepts fewer than 1,000 instructions (regexp/onepass.go). The
+form has some 360 instructions, and a character of a name has at most one."""
 
 _IMAGE: Final = Text("c.image", longest=MAX_LENGTH)
 _CONTAINERS, *_OTHERS, _VOLUMES = (f"object.spec.{field.key}" for field in IMAGE_LISTS)
@@ -66,14 +69,14 @@ _PINNED: Final = f"(?::{TAG})?@{DIGEST}"
 
 
 def expression(approved: PreApproved) -> Part:
-    """Return the condition: true when some image of the Pod is not pre-approved.
+    """Return the match condition, which is true if some image of the Pod is not pre-approved.
 
-    Something must be pre-approved. The condition is never true when everything is, whatever the request.
+    ``approved`` must not be empty. If everything is pre-approved, the condition is false for every request.
     """
     if approved.everything:
         return Part("false", 0)
     conditions = [
-        # Not request.kind, which is the same and costs more: an API server sets both to what it decoded.
+        # This costs less than request.kind and is the same: an API server sets both to the kind it decoded.
         "type(object) == map && object.kind == 'Pod' && object.apiVersion == 'v1'",
         *([f"has({NAMESPACE.text})"] if approved.by_namespace else []),
         f"has({_CONTAINERS}) && {_is_short(_CONTAINERS, MAX_IMAGES)} && size({_CONTAINERS}) > 0",
@@ -93,7 +96,7 @@ def expression(approved: PreApproved) -> Part:
 
 
 def fits(part: Part) -> bool:
-    """Return whether an API server takes a condition, and can evaluate it for every Pod."""
+    """Return whether an API server accepts a condition, and can evaluate it for every Pod."""
     return part.cost <= MAX_COST and len(part.text) <= MAX_EXPRESSION_LENGTH
 
 
@@ -136,9 +139,9 @@ def _is_short(key: str, longest: int) -> str:
 
 
 def _every_image() -> str:
-    """Return the list of all four lists, with image volumes as if they were containers.
+    """Return an expression that joins all four lists, with image volumes in the form of containers.
 
-    When it is too long, it is a list of one image that is not approved.
+    If the joined list would be too long, its value is a list of one image that is not approved.
     """
     reference = "{'image': has(v.image.reference) ? v.image.reference : ''}"
     volumes = f"(has({_VOLUMES}) ? {_VOLUMES} : []).filter(v, has(v.image))"
@@ -163,23 +166,24 @@ def is_pre_approved(approved: PreApproved, image: Text) -> Part:
 
 
 def _excludes_untagged(entry: Entry) -> bool:
-    """Return whether an image without a tag and without a digest is excluded, wherever it comes from."""
+    """Return whether an entry excludes images without tag and digest in every registry and namespace."""
     images = entry.images
     anywhere = images.host == ANY and not images.segments and images.subtree
     return anywhere and entry.namespaces is None and pulls_latest(images)
 
 
 def _form(included: Sequence[Entry], suffix: str) -> str:
-    """Return the form of an image written in full.
+    """Return the regular expression for the form of an image written in full.
 
-    A literal registry is compared later; what matches a wildcard could be malformed.
+    It checks the form of the registry only if some entry has a wildcard there: a literal registry is compared
+    later, but a wildcard could match a malformed registry.
     """
     compared = all(not is_glob(entry.images.host) for entry in included)
     return f"^{'[^/]+' if compared else HOST}/{PATH}{suffix}$"
 
 
 def _named_form(included: Sequence[Entry], suffix: str) -> str:
-    """Return the form with the names in it; empty when these are too many, or of too many kinds."""
+    """Return the form with the names of all entries in it; empty if they are too long or not simple."""
     pinned = {entry.images.digest for entry in included}
     if pinned == {ANY}:
         suffix = _PINNED
@@ -189,14 +193,14 @@ def _named_form(included: Sequence[Entry], suffix: str) -> str:
         return ""
     if not all(_is_simple(entry) for entry in included):
         return ""
-    # No name begins with another, so where a text goes on decides at once which it can be.
+    # No name is the beginning of another one, so each next character decides which names are still possible.
     names = sorted(_name_regex(entry.images) for entry in included)
     form = f"^(?:{'|'.join(names)}){PATH}{suffix}$"
     return form if len(form) <= _MAX_NAMED_FORM else ""
 
 
 def _is_simple(entry: Entry) -> bool:
-    """Return whether an entry is a subtree in every namespace whose wildcards stand for whole parts."""
+    """Return whether an entry is a subtree, for every tag and namespace, whose wildcards are whole parts."""
     images = entry.images
     if entry.namespaces is not None or images.tag is not None or not images.subtree:
         return False

@@ -1,8 +1,8 @@
 """The fast path of a policy: the pre-approved images, and the match conditions for them.
 
 Source: docs/fast-path.md. All code here errs on the safe side. An image that is pre-approved is approved by
-``decide`` in that namespace, in every mode, from the instant of the compilation until ``valid_until``. Every
-doubt costs a call of the webhook and nothing else.
+``decide`` in that namespace, in every mode, from the instant of the compilation until ``valid_until``. If
+this is not certain for an image, the image is not pre-approved, which only costs a call of the webhook.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ EXCLUSION_VERBS: Final[Mapping[Endpoint, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleVerdict:
-    """An allow rule, and why the webhook is called for its images; empty when it is not.
+    """An allow rule, and for each webhook why it is called for all images of the rule.
 
-    Parts of a rule that are excluded, such as a denied subtree, do not count here.
+    The reason is empty if the images are pre-approved, even if some of them are excluded, such as a denied
+    subtree.
     """
 
     rule: Rule
@@ -59,11 +60,12 @@ class RuleVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class FastPath:
-    """What is pre-approved under a policy from the instant of its compilation until ``valid_until``.
+    """The images that a policy pre-approves from the instant of its compilation until ``valid_until``.
 
     ``validating`` and ``mutating`` are the expressions for the webhooks' ``matchConditions``: true when the
-    webhook must be called. ``None`` means always, and then no condition belongs there. ``valid_until`` is
-    the first instant at which something that is skipped may not be approved any more, ``None`` if never.
+    webhook must be called. ``None`` means that the webhook is always called and must have no condition.
+    ``valid_until`` is the first instant at which a pre-approved image may no longer be approved, ``None`` if
+    there is no such instant.
     """
 
     rules: tuple[RuleVerdict, ...]
@@ -80,15 +82,15 @@ class FastPath:
         return self.approved[endpoint].has(namespace, image)
 
     def skips(self, request: AdmissionRequest, endpoint: Endpoint) -> bool:
-        """Return whether an API server with the expression answers a request itself."""
+        """Return whether an API server with the expression admits a request without calling the webhook."""
         approved = self.approved[endpoint]
         return bool(approved) and expression.skips(approved, request)
 
     def tightens(self, previous: FastPath | None) -> bool:
-        """Return whether something that was pre-approved may not be any more.
+        """Return whether an image that was pre-approved may no longer be.
 
-        Such a change must reach the API server before anything that relies on it. Unknown counts as
-        everything.
+        Such a change must reach the API server before anything that relies on it. If ``previous`` is
+        ``None``, it is unknown, and everything may have been pre-approved.
         """
         return previous is None or not all(
             self.approved[endpoint].covers(previous.approved[endpoint]) for endpoint in ENDPOINTS
@@ -134,10 +136,10 @@ RULE_FIELDS: Final = {
     "on_error": "matters with verify only",
     "pin": "implies verify; its images are excluded on the mutating endpoint",
 }
-"""What the fast path makes of each field of a rule. A test fails until a new field is here."""
+"""How the fast path handles each field of a rule. A test fails until a new field is here."""
 
 Guard = Callable[[Rule, Policy, Moment], str]
-"""Why nothing of a rule is pre-approved; an empty text when this is no obstacle."""
+"""Returns why no image of a rule can be pre-approved, an empty text if there is no reason."""
 
 
 def compile_fastpath(policy: Policy, now: datetime, *, lasting: timedelta = timedelta()) -> FastPath:
@@ -150,9 +152,9 @@ def compile_fastpath(policy: Policy, now: datetime, *, lasting: timedelta = time
 
 
 def not_pre_approved(policy: Policy, now: datetime) -> tuple[Finding, ...]:
-    """Return an information for each allow rule whose images always need a call of the webhook.
+    """Return an informational finding for each allow rule whose images always need a call of the webhook.
 
-    Another one names the rule by which match conditions that were compiled now expire first.
+    Further findings name the rules that expire first of those in match conditions that are compiled now.
     """
     fast_path, remarks = compile_fastpath(policy, now), Remarks()
     remarks.extend(
@@ -194,9 +196,9 @@ def _verified(rule: Rule, _: Policy, __: Moment) -> str:
 
 
 def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
-    """An image of the rule must be writable so that it is read as what the rule means.
+    """Return a problem if no image written in full is parsed as an image that the rule matches.
 
-    The registry ``foo:443`` is folded to ``foo``, and ``foo/app`` is an image of Docker Hub.
+    For example, the registry ``foo:443`` is folded to ``foo``, but ``foo/app`` is an image of Docker Hub.
     """
     entry = _included(rule)
     name = parse_full(entry.images.example("x"))
@@ -237,7 +239,7 @@ def _compile(
     if not approved["validating"]:
         approved["mutating"] = NOTHING
     elif not policy.mirrors and not any(rule.pin for rule in policy.allow):
-        # In no mode does that webhook do anything.
+        # The mutating webhook has no effect in any mode.
         approved["mutating"] = EVERYTHING
     return FastPath(
         rules=tuple(_verdict(rule, problems, chosen, approved) for rule in policy.allow),
@@ -255,7 +257,7 @@ def _candidates(policy: Policy, problems: Mapping[int, str], endpoint: Endpoint)
             if endpoint == "validating":
                 yield Candidate(index=rule.index, entry=entry, until=rule.until)
             else:
-                # A mirror rewrites an image or leaves it, whatever the namespace and the time.
+                # Whether a mirror rewrites an image does not depend on the namespace or the time.
                 yield Candidate(index=rule.index, entry=replace(entry, namespaces=None))
 
 
@@ -264,7 +266,7 @@ def _included(rule: Rule) -> Entry:
     entry = entry_of(rule)
     images = entry.images
     if images.host == DOCKER_HUB and not images.segments:
-        # On Docker Hub these have two parts at least.
+        # On Docker Hub, the path of an image written in full has at least two segments.
         return replace(entry, images=replace(images, segments=(ANY,)))
     return entry
 

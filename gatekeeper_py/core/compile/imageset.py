@@ -13,7 +13,7 @@ from gatekeeper_py.core.images.reference import Location
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """The fields are those of ``Pattern``, folded in the same way.
+    """A set of images. The fields are those of ``Pattern``, folded in the same way.
 
     ``host`` is ``*`` for every registry, and may hold ``*`` in its labels. ``tag`` is a glob. ``digest`` is
     one digest, or ``*`` for every pinned image.
@@ -48,7 +48,7 @@ class ImageSet:
 
     @property
     def literal(self) -> bool:
-        """Whether host and path hold no wildcard, the final ``**`` apart."""
+        """Whether host and path contain no wildcard, except for the final ``**``."""
         return not is_glob(self.host) and not any(map(is_glob, self.segments))
 
     @property
@@ -62,9 +62,9 @@ class ImageSet:
         return "/".join((self.host, *self.segments, *(("",) if self.subtree else ())))
 
     def example(self, below: str = "app") -> str:
-        """Return an image in the set, if any can be written in full.
+        """Return an image in the set. If no image in the set can be written in full, neither can this one.
 
-        ``below`` is the last part of its name in a subtree.
+        ``below`` is the last segment of its name in a subtree.
         """
         filled = (part.replace("*", "x") for part in (self.host, *self.segments))
         name = "/".join((*filled, *((below,) if self.subtree else ())))
@@ -87,8 +87,8 @@ class ImageSet:
         )
 
     def covers(self, other: Self) -> bool:
-        """Return whether every image of ``other`` is in this set; ``False`` also when that is not known."""
-        # The text of a glob is matched like any other text: only a star matches its stars.
+        """Return whether every image of ``other`` is in this set; only ``True`` is certain."""
+        # Match the globs of ``other`` as if they were plain texts: only a star matches a star.
         path = (*other.segments, ANY) if other.subtree else other.segments
         return (
             (self.subtree or not other.subtree)
@@ -134,7 +134,7 @@ class ImageSet:
             return ANY in {self.digest, other.digest} or self.digest == other.digest
         if self.tag is not None and other.tag is not None:
             return globs_overlap(self.tag, other.tag)
-        # An image with a digest has no tag that counts.
+        # If an image has a digest, its tag does not count.
         return not (self.qualified and other.qualified)
 
 

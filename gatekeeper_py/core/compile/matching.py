@@ -1,13 +1,13 @@
 """Sets of images and namespaces as CEL: whether an image is in one of several sets.
 
-The image is written in full, or brought into that form first. Then every part of a pattern can be
+The image is written in full, or was brought into that form before. So every part of a pattern can be
 compared with its text.
 
-What is cheap for an API server decides the form: every step of an evaluation costs it about as much as a
+The comparison is the one that costs an API server least. Every step of an evaluation costs about as much as a
 short comparison, and a regular expression several times as much. So a few literal beginnings are compared
-one by one. Many are looked up in literal lists, one for each depth, because CEL makes a set of a literal
-list; the work then grows with the number of depths and not with that of the rules. What holds a wildcard
-is a regular expression, one for all: it is charged by its length times that of the image.
+one by one. Many are looked up in literal lists, one for each depth, because CEL turns a literal list into a
+set: the work then grows with the number of depths and not with the number of rules. All sets with a wildcard
+share one regular expression, whose cost is its length times the length of the image.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gatekeeper_py.core.images.pattern import ANY, split_port
 NAMESPACE: Final = Text("request.namespace", longest=63)
 
 MAX_COMPARED: Final = 6
-"""Beginnings that are compared one by one; looking up costs about as much as so many comparisons."""
+"""Maximum number of beginnings that are compared one by one. A look-up costs about as much as that many."""
 
 NAME: Final = "^[^/]+/[^:@]+"
-"""The registry and the repository of an image."""
+"""Regular expression for the registry and the repository of an image."""
 
 _UNTAGGED: Final = "^[^/]+/[^:@]+$"
 _DIGEST: Final = "@.*$"
@@ -37,24 +37,24 @@ _SEGMENT_CHARACTERS: Final = "[a-z0-9._-]*"
 _TAG_CHARACTERS: Final = "[A-Za-z0-9_.-]*"
 _ANY_CHARACTERS: Final = ".*"
 _ESCAPED: Final = str.maketrans({".": "[.]", "[": "[[]", "]": "[]]"})
-"""Without a backslash, which CEL would read first. IPv6 addresses stand in brackets."""
+"""Escapes without a backslash, because CEL would read a backslash first. IPv6 addresses have brackets."""
 
 _HEX: Final = re.compile("[0-9a-f]{64,128}")
 
 
 class Image(NamedTuple):
-    """The image that is compared, written in full; ``suffixed`` when it has a tag or a digest for certain."""
+    """The image that is compared, written in full. If ``suffixed``, it certainly has a tag or a digest."""
 
     text: Text
     suffixed: bool = False
 
     def untagged(self, sets: Iterable[ImageSet]) -> bool:
-        """Return whether some of the sets may have the image because of its missing tag."""
+        """Return whether some of the sets may contain the image because it has no tag."""
         return not self.suffixed and any(map(pulls_latest, sets))
 
 
 def in_some(sets: Iterable[ImageSet], image: Image) -> Part:
-    """Return whether an image is in one of the sets (at least one)."""
+    """Return the condition that an image is in one of the sets. There must be at least one set."""
     groups: dict[_Form, list[ImageSet]] = {}
     for each in sets:
         groups.setdefault(_form(each), []).append(each)
@@ -62,12 +62,15 @@ def in_some(sets: Iterable[ImageSet], image: Image) -> Part:
 
 
 def in_entries(entries: Iterable[Entry], image: Image) -> Part:
-    """Return whether an image is, in the request's namespace, in one of the entries (at least one)."""
+    """Return the condition that an entry has an image in the request's namespace.
+
+    There must be at least one entry.
+    """
     groups: dict[tuple[str, ...] | None, list[ImageSet]] = {}
     for entry in entries:
         names = entry.namespaces
         groups.setdefault(None if names is None else tuple(sorted(set(names))), []).append(entry.images)
-    # What is for every namespace first: it decides most often.
+    # Entries for every namespace come first, because they decide most often.
     parts = [in_some(groups.pop(None), image)] if None in groups else []
     parts += [
         all_of([in_namespaces(names), in_some(sets, image)])
@@ -77,7 +80,7 @@ def in_entries(entries: Iterable[Entry], image: Image) -> Part:
 
 
 def in_namespaces(names: tuple[str, ...]) -> Part:
-    """Return whether the request's namespace has one of the names, which may be globs."""
+    """Return the condition that the request's namespace matches one of the names, which may be globs."""
     literal = sorted({name for name in names if not is_glob(name)})
     parts = [NAMESPACE.equals(name) for name in literal[:1]]
     if len(literal) > 1:
@@ -87,12 +90,12 @@ def in_namespaces(names: tuple[str, ...]) -> Part:
 
 
 def pulls_latest(one: ImageSet) -> bool:
-    """Return whether a set has images without a tag and without a digest: a runtime pulls ``latest``."""
+    """Return whether a set contains images without tag and digest, for which a runtime pulls ``latest``."""
     return one.digest is None and (one.tag is None or compiled(one.tag).matches("latest"))
 
 
 def regex(one: ImageSet) -> str:
-    """Return an expression, without its ``^``, that an image in full matches when it is in the set."""
+    """Return a regular expression, without its ``^``, that an image in full matches if a set has it."""
     text = _host_regex(one.host)
     text += "".join(f"/{_glob_regex(segment, _SEGMENT_CHARACTERS)}" for segment in one.segments)
     if one.digest is not None:
@@ -110,7 +113,7 @@ _Form = Callable[[list[ImageSet], Image], Part]
 
 
 def _form(one: ImageSet) -> _Form:
-    """Return how a set is best compared."""
+    """Return the cheapest way to compare an image with a set."""
     if one.literal and (one.digest is None or not one.subtree or one.digest == ANY):
         if one.tag is None:
             if one.digest in {None, ANY}:
@@ -126,7 +129,7 @@ def _form(one: ImageSet) -> _Form:
 
 
 def _names(sets: list[ImageSet], image: Image) -> Part:
-    """Registries, subtrees and repositories, whatever the tag or the digest."""
+    """Compare with registries, subtrees and repositories, whatever the tag or the digest."""
     return any_of(_names_by_depth(sets, image.text))
 
 
@@ -150,7 +153,7 @@ def _names_by_depth(sets: list[ImageSet], image: Text) -> Iterator[Part]:
 
 
 def _tagged(sets: list[ImageSet], image: Image) -> Part:
-    """One tag of one repository each."""
+    """Compare with sets of one tag of one repository each."""
     texts = {f"{each.start}:{each.tag}" for each in sets}
     if not image.suffixed:
         texts.update(each.start for each in sets if pulls_latest(each))
@@ -158,13 +161,13 @@ def _tagged(sets: list[ImageSet], image: Image) -> Part:
 
 
 def _digests(sets: list[ImageSet], image: Image) -> Part:
-    """One digest of one repository each. A tag may stand before it."""
+    """Compare with sets of one digest of one repository each. The image may have a tag before the digest."""
     texts = sorted({f"{each.start}@{each.digest}" for each in sets})
     return image.text.find(NAME).followed_by(image.text.find(_DIGEST)).is_one_of(texts)
 
 
 def _tags(sets: list[ImageSet], image: Image) -> Part:
-    """One tag each, of every repository anywhere."""
+    """Compare with sets of one tag each, of every repository in every registry."""
     parts = [image.text.ends_with(f":{tag}") for tag in sorted({each.tag for each in sets if each.tag})]
     if image.untagged(sets):
         parts.append(image.text.matches(_UNTAGGED))

@@ -1,4 +1,4 @@
-"""What a mirror makes of a set of images: the images on the mirror whose origin is in the set."""
+"""The images on a mirror whose origin is in a set of images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from gatekeeper_py.core.images.reference import (
 class Mirrored(NamedTuple):
     """Images on a mirror.
 
-    Only a repository of at most ``longest`` characters has an origin: another one's would be longer than
-    a repository can be.
+    Only repositories of at most ``longest`` characters have an origin. The origin of a longer repository
+    would be longer than a repository can be.
     """
 
     images: ImageSet
@@ -33,7 +33,7 @@ class Mirrored(NamedTuple):
 def on_mirror(origin: ImageSet, source: Prefix, to: Prefix) -> Iterator[Mirrored]:
     """Yield the images below ``to`` whose origin below ``source`` is in a set.
 
-    The same as ``Mirrors.origins`` asks for one image, for all images at once.
+    ``Mirrors.origins`` is the inverse for one image: it yields the origins.
     """
     if to.segments and _has_source_itself(origin, source):
         yield Mirrored(replace(origin, host=to.host, segments=to.segments, subtree=False))
@@ -41,12 +41,12 @@ def on_mirror(origin: ImageSet, source: Prefix, to: Prefix) -> Iterator[Mirrored
         return
     at_root = source.host == DOCKER_HUB and not source.segments
     if at_root:
-        # The grammar itself counts "library/" only under these names; the others are folded later.
+        # Only under these names does the grammar add "library/" to the length; the others are folded later.
         named = source.text.partition("/")[0] in {DOCKER_HUB, "index.docker.io"}
         for mirrored in _official(origin, to):
             yield _bounded(mirrored, (OFFICIAL_NAMESPACE,) if named else (), to)
     rest = _path_below(origin, source)
-    # Of Docker Hub's images only the official ones are a single part below the registry.
+    # On Docker Hub, only official images have a single segment below the registry.
     if rest is not None and not (at_root and len(rest.segments) == 1 and not rest.subtree):
         segments = (ANY,) if at_root and not rest.segments else rest.segments
         yield _bounded(
@@ -74,7 +74,7 @@ def _path_below(origin: ImageSet, source: Prefix) -> _PathBelow | None:
 
 
 def _has_source_itself(origin: ImageSet, source: Prefix) -> bool:
-    """Return whether a set has the repository that ``source`` is read as, without a part below it."""
+    """Return whether a set contains the repository that ``source`` itself is parsed as."""
     try:
         location = locate(parse_reference(source.text))
     except InvalidReference:
@@ -83,7 +83,7 @@ def _has_source_itself(origin: ImageSet, source: Prefix) -> bool:
 
 
 def _official(origin: ImageSet, to: Prefix) -> Iterator[ImageSet]:
-    """Yield the images of a single part below ``to``, whose origin is an official image of Docker Hub."""
+    """Yield the images of one segment below ``to`` whose origin is an official image of Docker Hub."""
     first, *others = origin.segments or (ANY,)
     if compiled(first).matches(OFFICIAL_NAMESPACE):
         if origin.subtree and not others:
@@ -93,6 +93,6 @@ def _official(origin: ImageSet, to: Prefix) -> Iterator[ImageSet]:
 
 
 def _bounded(images: ImageSet, origin: tuple[str, ...], to: Prefix) -> Mirrored:
-    """Return the images with the longest repository whose origin still is one."""
+    """Return the images, limited to repositories whose origin is not longer than a repository can be."""
     longer = len("/".join((*origin, ""))) - len("/".join((*to.segments, "")))
     return Mirrored(images, MAX_REPOSITORY_LENGTH - max(longer, 0))

@@ -15,7 +15,7 @@ class PreApproved:
     """Images for which a webhook is not called.
 
     An image is pre-approved when it is written in full, some entry of ``included`` has it and no entry of
-    ``excluded`` does. With ``everything``, whatever it is.
+    ``excluded`` does. With ``everything``, every image is pre-approved.
     """
 
     included: tuple[Entry, ...] = ()
@@ -48,7 +48,7 @@ class PreApproved:
         return next(_having(self.excluded, namespace, name), None)
 
     def joined(self, other: Self) -> Self:
-        """Return everything that is pre-approved in either, and perhaps more."""
+        """Return a set of all images that are pre-approved in either, and perhaps more."""
         if self.everything or not other:
             return self
         if other.everything or not self:
@@ -60,7 +60,7 @@ class PreApproved:
         )
 
     def covers(self, other: Self) -> bool:
-        """Return whether all that is pre-approved in ``other`` is here, too; only ``True`` is certain."""
+        """Return whether every image pre-approved in ``other`` is so here too; only ``True`` is certain."""
         if self.everything or not other:
             return True
         if other.everything:

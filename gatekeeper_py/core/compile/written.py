@@ -1,12 +1,12 @@
 r"""Images written in full: ``registry/repository``, then ``:tag``, ``@sha256:digest``, both or neither.
 
 Such a text is its own canonical form, so a pattern can be compared with the text itself. Everything that
-is compiled for the API server relies on that: it has regular expressions, but no parser for references.
-An image that is not written in full is left to the webhook.
+is compiled for the API server relies on this, because an API server has regular expressions but no parser for
+references. An image that is not written in full is left to the webhook.
 
-The atoms below are used in Python with ``fullmatch`` and in CEL between ``^`` and ``$``. RE2's ``$`` is the
-end of the text and nothing else; Python's is not, so Python never sees it. None of them contains a quote
-or a backslash, so each can stand in a CEL string as it is.
+The atoms below are used in Python with ``fullmatch`` and in CEL between ``^`` and ``$``. RE2's ``$`` matches
+only at the end of the text. Python's also matches before a final line break, so Python code does not use it.
+No atom contains a quote or a backslash, so each can be part of a CEL string as it is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from gatekeeper_py.core.images.reference import DEFAULT_PORT, DOCKER_HUB, HUB_ALIASES, Location
 
 MAX_LENGTH: Final = 255
-"""Characters of an image, everything included. The grammar allows 255 for the repository alone and CRI-O
-for the name with its registry; an image of at most 255 characters is within both."""
+"""Maximum length of a whole image in characters. The grammar allows 255 for the repository alone, and CRI-O
+for the name with its registry; an image of at most 255 characters meets both limits."""
 
 LABEL: Final = "[a-z0-9]+(?:-+[a-z0-9]+)*"
 COMPONENT: Final = "[a-z0-9]+(?:(?:[.]|__?|-+)[a-z0-9]+)*"
@@ -34,7 +34,7 @@ _MAX_PORT: Final = 65535
 class FullName(NamedTuple):
     """An image that is written in full.
 
-    ``tag`` is the tag that a runtime would pull: ``None`` beside a digest, ``latest`` without either.
+    ``tag`` is the tag that a runtime would pull: ``None`` beside a digest, ``latest`` without tag and digest.
     """
 
     location: Location
@@ -58,8 +58,8 @@ def parse_full(image: str) -> FullName | None:
 def is_full_host(host: str) -> bool:
     """Return whether a lower-case registry is written the way it is compared.
 
-    ``foo`` is not: ``foo/app`` is an image of Docker Hub. Neither are the aliases of Docker Hub and the
-    default port, which are folded before a rule is looked up.
+    ``foo`` is not, because ``foo/app`` is an image of Docker Hub. Neither are the aliases of Docker Hub and
+    hosts with the default port, which are folded before a rule is looked up.
     """
     name, _, port = host.partition(":")
     if port and (int(port) == DEFAULT_PORT or int(port) > _MAX_PORT):

@@ -56,7 +56,7 @@ def affordable(condition: Condition, name: Text = NAME) -> Part | None:
 def recognised(policy: Policy, endpoint: Endpoint, now: datetime, image: str) -> Part | None:
     """Return the condition that the fast path pre-approves ``image``, a CEL variable, on an endpoint.
 
-    ``None`` when it pre-approves nothing.
+    ``None`` when it pre-approves nothing, or when the condition is too long or costs too much.
     """
     approved = compile_fastpath(policy, now).approved[endpoint]
     if not approved:

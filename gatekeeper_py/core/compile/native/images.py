@@ -1,4 +1,4 @@
-"""The images of an object as CEL: which are there, and which of them are new.
+"""The images of an object as CEL: all of them, and those that are new.
 
 Derived from the one table of image fields (``core/admission/fields``).
 """

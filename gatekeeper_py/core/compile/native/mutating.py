@@ -54,7 +54,7 @@ MAX_RECORD_LENGTH: Final = 10_000
 """Maximum length of an existing annotation that is merged: about a hundred images."""
 
 _RECORDED: Final = "[]^-~ !#-Z[]*"
-"""Printable ASCII without the quote and the backslash: what JSON writes as it is."""
+"""Characters that JSON does not escape: printable ASCII without the quote and the backslash."""
 _PAIR: Final = f'"{_RECORDED}":"{_RECORDED}"'
 _OWN_FORM: Final = f"^[{{](?:{_PAIR}(?:,{_PAIR})*)?[}}]$"
 _PERHAPS_JSON: Final = "^[ \\t\\n\\r]*[{]"
@@ -82,7 +82,10 @@ def mutating_policy(policy: Policy, now: datetime, options: Options) -> tuple[Do
 
 
 def _variables(selection: Selection, now: datetime) -> Iterator[Variable]:
-    """Yield the variables up to ``planned``: image as written, new image, its path, its pointer, secret."""
+    """Yield all variables of the policy.
+
+    Each item of ``planned`` has the image as written, the new image, its path, its pointer and its secret.
+    """
     yield from images_before(PODS)
     fields = "\n+ ".join(map(_image_fields, IMAGE_LISTS))
     yield Variable("changed", f"({fields}).filter(p, p[0] != '' && !(p[0] in variables.before))")
