@@ -26,7 +26,7 @@ KINDS: Final = frozenset(CONFIGURATIONS) | NATIVE
 
 
 def problems(obj: Any, policies: Sequence[Policy], now: datetime) -> Iterator[str]:
-    """Yield why the compiled parts of a Kubernetes object no longer match one of the policies.
+    """Yield why the compiled parts of a Kubernetes object match none of the policies now.
 
     ``obj`` is one of ``KINDS`` as parsed from YAML. Nothing is yielded for a malformed object.
     """

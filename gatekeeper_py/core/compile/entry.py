@@ -84,7 +84,7 @@ class Budget:
 
 
 _Key = tuple[str | None, str | None]
-"""Registry and first segment. Each is ``None`` if it has a wildcard; so is a missing segment."""
+"""Registry and first segment; ``None`` for one with a wildcard and for a missing segment."""
 
 
 @dataclass(slots=True)

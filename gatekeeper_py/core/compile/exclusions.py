@@ -34,7 +34,7 @@ class Bounded(NamedTuple):
 
 
 def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> list[Bounded]:
-    """Return the images on a mirror whose origin is denied, so that the mirror does not bring them back.
+    """Return the images on a mirror that are denied because a deny rule matches their origin.
 
     Raises ``TooManyComparisonsError``.
     """
@@ -71,7 +71,7 @@ def _mirrored(policy: Policy, instant: datetime) -> Iterator[Entry]:
 
 
 def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    """Yield approved images that a look-up may reject: those of rules with ``verify`` or of some mirrors."""
+    """Yield approved images that are rejected if they do not exist, because of their rule or mirror."""
     for rule in policy.allow:
         if rule.verify and rule.lives_at(instant):
             yield replace(entry_of(rule), because=f"{rule}, which looks images up")

@@ -154,7 +154,7 @@ def compile_fastpath(policy: Policy, now: datetime, *, lasting: timedelta = time
 def not_pre_approved(policy: Policy, now: datetime) -> tuple[Finding, ...]:
     """Return an informational finding for each allow rule whose images always need a call of the webhook.
 
-    Further findings name the rules that expire first of those in match conditions that are compiled now.
+    Further findings name the rules whose expiry ends the validity of match conditions that are compiled now.
     """
     fast_path, remarks = compile_fastpath(policy, now), Remarks()
     remarks.extend(

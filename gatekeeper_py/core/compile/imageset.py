@@ -62,7 +62,7 @@ class ImageSet:
         return "/".join((self.host, *self.segments, *(("",) if self.subtree else ())))
 
     def example(self, below: str = "app") -> str:
-        """Return an image in the set. If no image in the set can be written in full, neither can this one.
+        """Return an example of an image in the set, written in full if any image in the set can be.
 
         ``below`` is the last segment of its name in a subtree.
         """

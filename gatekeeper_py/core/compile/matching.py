@@ -3,11 +3,11 @@
 The image is written in full, or was brought into that form before. So every part of a pattern can be
 compared with its text.
 
-The comparison is the one that costs an API server least. Every step of an evaluation costs about as much as a
-short comparison, and a regular expression several times as much. So a few literal beginnings are compared
-one by one. Many are looked up in literal lists, one for each depth, because CEL turns a literal list into a
-set: the work then grows with the number of depths and not with the number of rules. All sets with a wildcard
-share one regular expression, whose cost is its length times the length of the image.
+Sets are compared in the way that costs an API server least. Every step of an evaluation costs about as much
+as a short comparison, and a regular expression several times as much. So a few literal beginnings are
+compared one by one. Many are looked up in literal lists, one for each depth, because CEL turns a literal list
+into a set: the work then grows with the number of depths and not with the number of rules. All sets with a
+wildcard share one regular expression, whose cost is its length times the length of the image.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Mirrored(NamedTuple):
 def on_mirror(origin: ImageSet, source: Prefix, to: Prefix) -> Iterator[Mirrored]:
     """Yield the images below ``to`` whose origin below ``source`` is in a set.
 
-    ``Mirrors.origins`` is the inverse for one image: it yields the origins.
+    ``Mirrors.origins`` is the inverse for one image: it yields the origins of that image.
     """
     if to.segments and _has_source_itself(origin, source):
         yield Mirrored(replace(origin, host=to.host, segments=to.segments, subtree=False))
