@@ -1,1 +1,1 @@
-"""Self-contained HTML pages: what the audit, ``diff`` and the status page are made of. Pure: no I/O."""
+"""Build self-contained HTML pages for ``audit``, ``diff`` and the status page. Pure: no I/O."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from gatekeeper_py.page.markup import Html, join, tag
 
 WIDTH: Final = 1000
-"""Of a bar, in units of its ``viewBox``; the style sheet stretches it to the space there is."""
+"""Width of a bar in units of its ``viewBox``. The style sheet stretches the bar to the available space."""
 
 
 class Part(NamedTuple):
@@ -20,13 +20,13 @@ class Part(NamedTuple):
 
 
 def share_bar(parts: Sequence[Part], whole: int, *, label: str = "") -> Html:
-    """Return a horizontal bar whose full width is ``whole``. Without a label it is decoration."""
+    """Return a horizontal bar whose full width is ``whole``. Without a label, screen readers skip the bar."""
     rectangles = []
     left = 0
     for part in parts:
         if not part.amount or not whole:
             continue
-        # At least visible: one of 10,000 is the one that matters.
+        # Even a part of one in 10,000 is visible: it may be the one rejected image.
         width = max(round(WIDTH * part.amount / whole), 6)
         left = min(left, WIDTH - width)
         rectangles.append(tag("rect", x=left, y=0, width=width, height=10, class_=f"f-{part.style}"))
@@ -60,7 +60,7 @@ def legend(parts: Sequence[Part]) -> Html:
 def columns(bars: Sequence[Part], *, label: str) -> Html:
     """Return a column chart; each column has its name below it and its count above it.
 
-    The counts are read out from ``label``, so the drawing itself is hidden from screen readers.
+    Screen readers read ``label`` instead of the drawing, so the label must contain the counts.
     """
     highest = max((bar.amount for bar in bars), default=0)
     step, height = 44, 120

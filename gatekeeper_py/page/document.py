@@ -1,7 +1,7 @@
 """The frame of a page: head, style, navigation and sections.
 
-A page loads nothing. Its Content-Security-Policy names the hashes of its own style and script, so a text
-that became markup by mistake could neither run nor draw anything.
+A page loads nothing. Its Content-Security-Policy allows only its own style and script, by their hashes. If a
+text became markup by mistake, the browser would apply none of its scripts and styles.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONTENT_SECURITY_POLICY: Final = (
 
 
 class Section(NamedTuple):
-    """A part of a page with a heading; ``name`` stands in the navigation, ``id_`` in links."""
+    """A part of a page with a heading. The navigation shows ``name``; links use ``id_``."""
 
     id_: str
     heading: str
@@ -79,7 +79,7 @@ def _section(section: Section) -> Html:
 
 
 def filtered(items: Html, *, noun: str) -> Html:
-    """Return a list in a frame to which the script adds a field that filters its items."""
+    """Return a list in an element to which the script adds an input field that filters the items."""
     return tag("div", items, class_="filtered", data_noun=noun)
 
 

@@ -9,11 +9,13 @@ from typing import Final
 from gatekeeper_py.core.images.reference import escape
 
 MAX_TEXT: Final = 600
-"""Characters of one text. The longest valid image has about 520; an invalid one may be megabytes long."""
+"""Maximum number of characters of one text. The longest valid image has about 520 characters; an invalid one
+may have millions."""
 
 _VOID: Final = frozenset({"br", "meta"})
 _EMPTY_IN_SVG: Final = frozenset({"rect"})
-"""Elements of SVG that have no content; without the slash, the next one would become their child."""
+"""SVG elements without content. They are written with a closing slash, because otherwise the next element
+would become their child."""
 
 Attribute = str | int | float | bool | None
 
@@ -25,7 +27,7 @@ class Html(str):
 
 
 def text(value: str, limit: int = MAX_TEXT) -> Html:
-    """Return text that a stranger chose: one line of printable ASCII, cut at ``limit``, escaped.
+    """Return untrusted text as markup: one line of printable ASCII, cut at ``limit``, escaped.
 
     Control characters, and those that change the direction of text, are written as escapes.
     """
@@ -33,7 +35,7 @@ def text(value: str, limit: int = MAX_TEXT) -> Html:
 
 
 def join(parts: Iterable[str | Html], between: str = "") -> Html:
-    """Return all parts in one; text is escaped."""
+    """Concatenate the parts; text is escaped."""
     return Html(html.escape(between, quote=False).join(map(_safe, parts)))
 
 

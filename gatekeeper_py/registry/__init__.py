@@ -1,1 +1,1 @@
-"""What exists: the only package that contacts image registries."""
+"""Look-ups of images in their registries. No other package contacts image registries."""

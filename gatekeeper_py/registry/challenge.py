@@ -1,8 +1,9 @@
-"""``WWW-Authenticate`` challenges, and what a registry may make us do with them.
+"""Parse ``WWW-Authenticate`` challenges, and check where a registry asks us to get a token.
 
-Source: RFC 9110, section 11.6.1; distribution's token specification. A registry chooses the realm, so it is
-checked: a hostile registry must not send our password to another host. The scope that it names is not used:
-if registries share a token server, a hostile one could name a repository of another, and get a token for it.
+Source: RFC 9110, section 11.6.1; distribution's token specification. A registry chooses the realm, so the
+realm is checked: a hostile registry must not make us send our password to another host. The scope in a
+challenge is not used: if registries share a token server, a hostile registry could name a repository of
+another registry, and get a token for this repository.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from yarl import URL
 from gatekeeper_py.core.images.reference import escape, fold_registry
 
 MAX_LENGTH: Final = 16 * 1024
-"""Characters of all challenges of an answer that are read. Real ones have a few hundred, but an answer can
-have a hundred headers of 8 KiB each."""
+"""Maximum number of characters that are read from all challenges of an answer. Real challenges have a few
+hundred, but an answer can have a hundred headers of 8 KiB each."""
 
 _CHARACTER: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]"
 _WORD: Final = rf"(?<!{_CHARACTER}){_CHARACTER}++"
-"""A whole word. Without the first part, a search would read the rest of a long word again at each of its
-characters."""
+"""A whole word. Without the lookbehind, a search would start again at each character of a long word, and read
+the rest of the word each time."""
 _PART: Final = re.compile(
     rf"(?P<name>{_WORD})[ \t]*+=[ \t]*+(?:\"(?P<quoted>(?:[^\"\\]|\\.)*+)\"|(?P<plain>[^\s,\"]++))"
     rf"|(?P<scheme>{_WORD})(?=[ \t,]|$)"
@@ -34,7 +35,7 @@ class ChallengeError(ValueError):
 
 
 class Bearer(NamedTuple):
-    """Where to get a token, and for what."""
+    """Where to get a token, and for which service and scope."""
 
     realm: URL
     service: str
@@ -42,16 +43,16 @@ class Bearer(NamedTuple):
 
 
 class Challenges(NamedTuple):
-    """What a registry accepts. ``bearer`` is preferred, as by container runtimes."""
+    """The authentication that a registry accepts. ``bearer`` is preferred, as in container runtimes."""
 
     basic: bool
     bearer: Mapping[str, str] | None
 
 
 def parse_challenges(headers: Iterable[str]) -> Challenges:
-    """Parse the ``WWW-Authenticate`` headers of an answer; what is unknown or malformed is left out.
+    """Parse the ``WWW-Authenticate`` headers of an answer; ignore unknown and malformed challenges.
 
-    Headers that make all of them longer than ``MAX_LENGTH`` are left out, too.
+    Ignores the header with which the total length exceeds ``MAX_LENGTH``, and all headers after it.
     """
     basic, bearer = False, None
     for scheme, parameters in _challenges(headers):
@@ -84,7 +85,8 @@ def _challenges(headers: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
 def parse_url(text: str) -> URL:
     """Parse a URL that a registry chose. Raises ``ValueError``.
 
-    A URL is ASCII (RFC 3986, section 2). Reading an international host takes the square of its length.
+    Refuses a URL that is not ASCII (RFC 3986, section 2), because the time to parse an international host
+    name grows with the square of its length.
     """
     if not text.isascii():
         message = "a URL is ASCII"
@@ -93,16 +95,16 @@ def parse_url(text: str) -> URL:
 
 
 def host_of(url: URL) -> str:
-    """Return the host of a URL, folded for comparison; empty without one. Raises ``ValueError``."""
+    """Return the host of a URL, folded for comparison; empty if there is none. Raises ``ValueError``."""
     return fold_registry(url.host_port_subcomponent or "") if url.raw_host else ""
 
 
 def check_bearer(
     parameters: Mapping[str, str], repository: str, *, token_hosts: Iterable[str], plain_hosts: Iterable[str]
 ) -> Bearer:
-    """Check a bearer challenge, for a token to pull from ``repository``. Raises ``ChallengeError``.
+    """Check a bearer challenge for a token to pull from ``repository``. Raises ``ChallengeError``.
 
-    ``token_hosts`` are the hosts that may issue tokens; ``plain_hosts`` those that may do so over http.
+    ``token_hosts`` are the hosts that may issue tokens; only those also in ``plain_hosts`` may use http.
     """
     try:
         realm = parse_url(parameters["realm"])

@@ -48,21 +48,23 @@ MEDIA_TYPES: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-"""All four are accepted. Without an OCI type, distribution answers 404 for an OCI image that exists; with
-the Docker manifest type alone, registries answer with the digest of one platform's manifest."""
+"""Media types in the ``Accept`` header. Without an OCI type, distribution answers 404 for an OCI image that
+exists. With the Docker manifest type alone, registries answer with the digest of one platform's manifest."""
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 
 REQUEST_SECONDS: Final = 5.0
-"""Timeout of a request. It may outlast the review that started it, because its answer fills the cache."""
+"""Timeout of a look-up in one registry. A look-up may continue after the review that started it has ended,
+because its answer fills the cache."""
 
 MAX_REDIRECTS: Final = 3
 MAX_TOKEN_LENGTH: Final = 64 * 1024
 MAX_TOKEN_BYTES: Final = 4 * MAX_TOKEN_LENGTH
-"""Of a token server's answer, which can name the token twice. Parsing 4 MiB of empty lists takes 0.3 s."""
+"""Maximum size of a token server's answer, which can contain the token twice. Parsing 4 MiB of empty lists
+takes 0.3 s."""
 
 MAX_TOKENS: Final = 4096
-"""Repositories whose token is kept."""
+"""Maximum number of repositories whose authorization is kept."""
 
 DEFAULT_TOKEN_SECONDS: Final = 60.0
 """Lifetime of a token whose answer does not state one (distribution's token specification)."""
@@ -74,7 +76,7 @@ RENEW_AT: Final = 0.9
 MIN_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 300.0
 MAX_PAUSE_DIGITS: Final = 6
-"""More digits are always a longer pause than the longest."""
+"""Maximum number of digits that are converted. A number with more digits exceeds ``MAX_PAUSE_SECONDS``."""
 
 MAX_DATE_LENGTH: Final = 64
 """A date in HTTP has 29 characters; an obsolete one has 33 at most."""
@@ -110,11 +112,11 @@ class Reply(NamedTuple):
 
 
 Turn = Callable[[str], Awaitable[None]]
-"""Waits until a request may be sent to a host. An exception of it ends the look-up."""
+"""Waits until a request may be sent to a host. If this function raises an exception, the look-up ends."""
 
 
 class _Unusable(Exception):
-    """The registry's answer cannot be used. ``trouble`` and ``pause`` as in ``Reply``."""
+    """The registry's answer cannot be used. ``trouble`` and ``pause`` are defined as in ``Reply``."""
 
     def __init__(self, cause: str, *, trouble: bool = False, pause: float = 0.0) -> None:
         super().__init__(cause)
@@ -124,7 +126,7 @@ class _Unusable(Exception):
 
 @dataclass(slots=True)
 class _Authorization:
-    """What worked for a repository the last time. ``renew_at`` is in the clock's seconds."""
+    """The authorization that a registry accepted for a repository. ``renew_at`` is in the clock's seconds."""
 
     header: str
     credential: Credential | None = None
@@ -133,14 +135,14 @@ class _Authorization:
 
 
 _Authorizations = OrderedDict[str, _Authorization]
-"""What worked, by repository with its host; the one used longest ago comes first."""
+"""Accepted authorizations by ``host/repository``, the least recently used one first."""
 
 
 class Client:
-    """Asks registries.
+    """Queries registries for manifests.
 
-    ``clock`` counts seconds. ``on_refused_realm`` receives the host and the reason when a challenge leads
-    where it must not.
+    ``clock`` counts seconds. ``on_refused_realm`` receives the host and the reason when a token realm is
+    refused.
     """
 
     def __init__(
@@ -158,16 +160,16 @@ class Client:
         self._authorizations: _Authorizations = OrderedDict()
 
     def forget(self) -> None:
-        """Forget every token and what worked before: the credentials or the settings changed.
+        """Forget every authorization, because the credentials or the settings changed.
 
-        A request under way keeps the old mapping, so that it cannot bring its old credentials back.
+        A request under way keeps the old mapping, so it cannot store an old authorization in the new one.
         """
         self._authorizations = OrderedDict()
 
     async def query(self, manifest: Manifest, turn: Turn) -> Reply:
         """Query one registry for one manifest; ``turn`` is awaited before each request.
 
-        Raises only the exceptions of ``turn``: any other failure is also an answer.
+        Raises only the exceptions of ``turn``. Any other failure becomes an answer with the status ``error``.
         """
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
@@ -186,7 +188,8 @@ class Client:
             return found(digest)
         if head.status not in {200, 404, *_NO_HEAD}:
             raise _refused(head)
-        # 404: Nexus can answer HEAD with 404 for what GET delivers. 200: the digest's header is optional.
+        # After 404: Nexus can answer HEAD with 404 for a manifest that GET returns.
+        # After 200: the header with the digest is optional.
         get = await self._send(hdrs.METH_GET, manifest, turn)
         if get.status == 404:  # noqa: PLR2004
             return MISSING
@@ -204,7 +207,7 @@ class Client:
         worked.pop(manifest.name, None)
         challenges = parse_challenges(response.headers.getall(hdrs.WWW_AUTHENTICATE, []))
         credentials = self._access.credentials(manifest.name)
-        # With credentials there is no anonymous attempt: the kubelet makes none either.
+        # With credentials, there is no anonymous attempt, as in the kubelet.
         for credential in credentials or (None,):
             if challenges.bearer is not None:
                 bearer = self._checked(challenges.bearer, manifest)
@@ -243,7 +246,7 @@ class Client:
             if url.scheme == "http" and not self._access.registry(target).plain_http:
                 raise _Unusable(f"a redirect to {escape(target, 100)} that does not use https")
             if target != host:
-                # Never given to another host, and not taken up again by a way back.
+                # Another host must not get the header. A redirect back to the first host does not restore it.
                 headers.pop(hdrs.AUTHORIZATION, None)
             host = target
         raise _Unusable(f"more than {MAX_REDIRECTS} redirects")
@@ -251,7 +254,7 @@ class Client:
     async def _remembered(
         self, worked: _Authorizations, manifest: Manifest, turn: Turn
     ) -> _Authorization | None:
-        """What worked for this repository before, its token renewed if it is due."""
+        """Return the authorization of an earlier look-up, if any; renew its token if it is due."""
         known = worked.get(manifest.name)
         if known is None:
             return None
@@ -282,8 +285,9 @@ class Client:
     async def _fetch_token(
         self, bearer: Bearer, credential: Credential | None, manifest: Manifest, turn: Turn
     ) -> _Authorization | None:
-        """Fetch a token; ``None`` if these credentials get none. Raises ``_Unusable``."""
-        # The registry chooses the realm's own query, and some servers ignore the case of its names.
+        """Fetch a token; ``None`` if the token server refuses the credentials. Raises ``_Unusable``."""
+        # The registry chooses the query of the realm, so a scope in it is dropped. Case is ignored, because
+        # some token servers ignore the case of parameter names.
         query = [(name, value) for name, value in bearer.realm.query.items() if name.lower() != "scope"]
         if bearer.service:
             query.append(("service", bearer.service))
@@ -312,12 +316,12 @@ def _remember(worked: _Authorizations, manifest: Manifest, authorization: _Autho
 def _url(settings: Registry, manifest: Manifest) -> URL:
     scheme = "http" if settings.plain_http else "https"
     host = DOCKER_HUB_API if manifest.host == DOCKER_HUB else manifest.host
-    # Every part follows the grammar of references, which has nothing that a URL would escape.
+    # Every part follows the grammar of references, which has no character that a URL must escape.
     return URL(f"{scheme}://{host}/v2/{manifest.repository}/manifests/{manifest.reference}", encoded=True)
 
 
 def _redirected(url: URL, response: Response) -> tuple[URL, str]:
-    """Where a redirect leads: the URL and its folded host. Raises ``_Unusable``."""
+    """Return the target of a redirect: the URL and its folded host. Raises ``_Unusable``."""
     try:
         target = url.join(parse_url(response.headers.get(hdrs.LOCATION, "")))
         host = host_of(target)
@@ -329,7 +333,7 @@ def _redirected(url: URL, response: Response) -> tuple[URL, str]:
 
 
 def _digest_of(response: Response, manifest: Manifest) -> str:
-    """The digest in the header of a 200, checked; empty when there is none. Raises ``_Unusable``."""
+    """Return the checked digest from an answer's header; empty without the header. Raises ``_Unusable``."""
     digest = response.headers.get(_DIGEST_HEADER, "")
     if not digest:
         return ""
@@ -343,7 +347,7 @@ def _digest_of(response: Response, manifest: Manifest) -> str:
 
 
 def _hashed(response: Response, manifest: Manifest) -> str:
-    """The digest of a manifest's body. Raises ``_Unusable``."""
+    """Compute the digest of a manifest from its body. Raises ``_Unusable``."""
     media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
     if media_type not in MEDIA_TYPES:
         raise _Unusable(f"the registry sent no digest and the media type {escape(media_type, 60)!r}")
@@ -357,7 +361,7 @@ def _hashed(response: Response, manifest: Manifest) -> str:
 
 
 def _token_of(body: bytes) -> tuple[str, float]:
-    """The token of a token server's answer and its life in seconds. Raises ``_Unusable``."""
+    """Return the token in a token server's answer, and its lifetime in seconds. Raises ``_Unusable``."""
     if len(body) > MAX_TOKEN_BYTES:
         raise _Unusable(f"the token server's answer is larger than {MAX_TOKEN_BYTES} bytes")
     try:
@@ -377,7 +381,7 @@ def _token_of(body: bytes) -> tuple[str, float]:
 
 
 def _refused(response: Response, who: str = "the registry") -> _Unusable:
-    """What a status that is neither 200 nor 404 means."""
+    """Return the error for an answer whose status is neither 200 nor 404."""
     status = response.status
     if status == 429:  # noqa: PLR2004
         return _Unusable(f"{who} limits our requests (429)", pause=_retry_after(response))
@@ -387,14 +391,17 @@ def _refused(response: Response, who: str = "the registry") -> _Unusable:
 
 
 def _retry_after(response: Response) -> float:
-    """The pause that a registry requests, in seconds: a number or a date (RFC 9110, section 10.2.3)."""
+    """Return the pause that a registry requests, in seconds.
+
+    The header contains a number of seconds or a date (RFC 9110, section 10.2.3).
+    """
     text = response.headers.get(hdrs.RETRY_AFTER, "").strip()
     if text.isascii() and text.isdecimal():
         digits = text.lstrip("0") or "0"  # a header may hold thousands, which are not worth converting
         seconds = float(digits) if len(digits) <= MAX_PAUSE_DIGITS else MAX_PAUSE_SECONDS
     else:
         date = _date_of(text)
-        # By the registry's own clock, which may differ from ours.
+        # The date follows the registry's clock, which may differ from ours.
         now = _date_of(response.headers.get(hdrs.DATE, "")) or datetime.now(UTC)
         seconds = 0.0 if date is None else (date - now).total_seconds()
     return min(max(seconds, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
@@ -412,7 +419,7 @@ def _date_of(text: str) -> datetime | None:
 
 
 def _described(problem: Exception) -> str:
-    """A network error in a few words, without addresses or secrets."""
+    """Describe a network error in a few words, without addresses or secrets."""
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):
         cause = problem.certificate_error
         reason = getattr(cause, "verify_message", "") or type(cause).__name__
