@@ -4,7 +4,7 @@ Sources: Kubernetes 1.37, ``pkg/credentialprovider`` (``config.go``, ``keyring.g
 
 - Both layouts are read: ``{"auths": {...}}`` (type ``kubernetes.io/dockerconfigjson``) and the mapping
   alone (type ``kubernetes.io/dockercfg``).
-- Only ``username``, ``password`` and ``auth`` count, and ``auth`` wins. ``identitytoken``,
+- Only ``username``, ``password`` and ``auth`` are used; ``auth`` takes precedence. ``identitytoken``,
   ``credHelpers`` and ``credsStore`` are ignored.
 - A key is compared with ``host/repository``: the port as text, each DNS label as a glob, the path as a
   plain string prefix. Keys are tried in reverse order of their text.
@@ -25,14 +25,14 @@ from gatekeeper_py.core.images.glob import Glob
 from gatekeeper_py.core.images.reference import DOCKER_HUB, escape
 
 MAX_TRIED: Final = 3
-"""Credentials tried for one image. Trying only the first fails where a stale entry sorts first; trying
-all of them would send many passwords to one host."""
+"""Maximum number of credentials that are tried for one image. Trying only the first one fails if a stale
+entry sorts first; trying all of them would send many passwords to one host."""
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
-"""Size of ``config.json``. A Secret holds at most 1 MiB."""
+"""Maximum size of ``config.json``. A Secret holds at most 1 MiB."""
 
 MAX_ENTRIES: Final = 10_000
-"""Entries in ``config.json``: each of them is compared with each new image."""
+"""Maximum number of entries in ``config.json``. ``Keyring.find`` compares an image with each of them."""
 
 HUB_FALLBACK: Final = "index.docker.io"
 
@@ -63,7 +63,7 @@ class Credential(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """A key of the file, ready to be compared."""
+    """A key of the file, split for comparison with an image."""
 
     text: str
     labels: tuple[Glob, ...]
@@ -156,7 +156,7 @@ def _credential(text: str, entry: Any) -> Credential | None:
 
 
 def _normalised(text: str) -> str | None:
-    """The key without scheme and API version; ``None`` if it does not parse as a URL."""
+    """Return the key without scheme and API version; ``None`` if the key does not parse as a URL."""
     match = _SCHEME.match(text)
     rest = text[match.end() :] if match is not None else text
     if any(character.isspace() or not character.isprintable() for character in rest):
@@ -176,7 +176,7 @@ def _normalised(text: str) -> str | None:
 def _key(text: str) -> _Key:
     host, slash, path = text.partition("/")
     labels, port = _split_host(host)
-    # Go's filepath.Match also knows ? and [...], which no host name contains: here they match nothing.
+    # Go's filepath.Match also supports ? and [...]. Here they are literal, so such a key matches no host.
     return _Key(text, tuple(map(Glob, labels)), port, slash + path)
 
 

@@ -1,4 +1,4 @@
-"""Answers of registries, for as long as they may be used."""
+"""Cache the answers of registries (facts) for as long as they may be used."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from gatekeeper_py.core.images.manifest import Answer, Manifest
 from gatekeeper_py.core.policy.registries import Registry
 
 MAX_FACTS: Final = 50_000
-"""Facts kept, about 0.5 KB each. The ones unused for longest go first."""
+"""Maximum number of facts, about 0.5 KB each. The least recently used ones are removed first."""
 
 DIGEST_SECONDS: Final = 3600.0
-"""A manifest named by its digest never changes, but it can be deleted."""
+"""Lifetime of a ``found`` fact about a manifest named by its digest. Such a manifest never changes, but it
+can be deleted."""
 
 STALE_SECONDS: Final = 600.0
-"""How long a ``found`` fact may still be used after it has expired: while it is renewed, and when that
-fails."""
+"""How long a ``found`` fact may still be used after it has expired: while it is being renewed, and if the
+renewal fails."""
 
 NOTED_SECONDS: Final = 1.0
-"""A use is noted at most this often, because renewal and eviction depend on minutes, not seconds."""
+"""A use is noted at most once in this time, because renewal and eviction depend on minutes, not seconds."""
 
 NEVER: Final = float("-inf")
 
@@ -30,8 +31,9 @@ NEVER: Final = float("-inf")
 class Fact:
     """One answer and its instants, in the clock's seconds.
 
-    Until ``found_until`` the fact is fresh, its answer is ``found`` and its use need not be noted: one
-    comparison for the hot path. Before ``retry_at`` it is not renewed, because renewing it has just failed.
+    Before ``found_until`` the answer is ``found``, the fact is fresh, and its use need not be noted again.
+    The hot path therefore needs only one comparison. Before ``retry_at`` the fact is not renewed, because its
+    renewal has just failed.
     """
 
     answer: Answer
@@ -49,13 +51,14 @@ class Facts:
         self._size = size
         self._facts: OrderedDict[Manifest, Fact] = OrderedDict()
         self.find = self._facts.get
-        """Returns a fact as it is, perhaps too old, without using it. The hot path saves a call."""
+        """Returns the fact about a manifest, even if it has expired, and notes no use. This is the method of
+        the mapping itself, which saves the hot path a call."""
 
     def __len__(self) -> int:
         return len(self._facts)
 
     def get(self, manifest: Manifest, now: float) -> Fact | None:
-        """Return the fact for use, fresh or stale; ``None`` if there is none that may be used."""
+        """Return a fact that is fresh or stale, and note its use; ``None`` without such a fact."""
         fact = self._facts.get(manifest)
         if fact is None:
             return None
@@ -69,23 +72,23 @@ class Facts:
         return fact
 
     def peek(self, manifest: Manifest, now: float) -> Fact | None:
-        """Return a fresh fact without using it."""
+        """Return a fresh fact without noting a use; ``None`` without a fresh fact."""
         fact = self._facts.get(manifest)
         return fact if fact is not None and now < fact.fresh_until else None
 
     def used_since(self, manifest: Manifest, instant: float) -> bool:
-        """Whether the fact is still kept and was used at ``instant`` or later."""
+        """Return whether a fact about the manifest is kept, and was used at ``instant`` or later."""
         fact = self._facts.get(manifest)
         return fact is not None and fact.used_at >= instant
 
     def store(self, manifest: Manifest, answer: Answer, settings: Registry, now: float) -> Fact:
         """Keep an answer that is ``found`` or ``missing``."""
         before = self._facts.get(manifest)
-        # Renewal does not count as use. Otherwise a fact that no review needs would be renewed for ever.
+        # Renewal does not count as a use. Otherwise a fact that no review needs would be renewed forever.
         used_at = now if before is None else before.used_at
         if answer.status == "missing":
             until = now + settings.ttl_missing
-            fact = Fact(answer, until, until, used_at)  # pushed after a miss: never use a stale miss
+            fact = Fact(answer, until, until, used_at)  # never stale: the image may have been pushed since
         else:
             until = now + (DIGEST_SECONDS if manifest.by_digest else settings.ttl_found)
             fact = Fact(answer, until, until + STALE_SECONDS, used_at)
@@ -96,7 +99,7 @@ class Facts:
         return fact
 
     def drop(self, hosts: Collection[str] | None) -> None:
-        """Drop the facts of some hosts, of all hosts with ``None``."""
+        """Drop the facts about the given hosts; ``None`` means all hosts."""
         if hosts is None:
             self._facts.clear()
         elif hosts:

@@ -1,4 +1,4 @@
-"""Log lines about look-ups that fail, and about registries that are not contacted because they failed."""
+"""Log look-ups that fail, and circuit breakers that open or close."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from gatekeeper_py.registry.lookups import Observer
 from gatekeeper_py.runtime.logs import RateLimit
 
 QUIET_SECONDS: Final = 10.0
-"""Between two lines about look-ups in one registry: while it is down, every review has such a look-up."""
+"""Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
+review that needs it has a failed look-up."""
 
 
 class Log(Protocol):
@@ -18,7 +19,7 @@ class Log(Protocol):
 
 
 class LoggedFailures:
-    """Logs failures, and hands everything on to another observer, which counts it.
+    """Logs failures, and passes every call on to another observer, which counts look-ups.
 
     Implements ``lookups.Observer``.
     """

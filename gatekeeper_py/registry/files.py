@@ -1,7 +1,7 @@
-"""The directory ``--registry-config``: ``config.json`` and CA files, read again when they change.
+"""Read the directory ``--registry-config``: ``config.json`` and CA files, again when they change.
 
-In a cluster this is a mounted Secret. It is polled by content, because file notifications on a mounted
-Secret go deaf after its first update.
+In a cluster, the directory is a mounted Secret. Its files are read regularly and compared by content, because
+file notifications about a mounted Secret stop after its first update.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gatekeeper_py.registry.credentials import (
 CONFIG_NAME: Final = "config.json"
 POLL_SECONDS: Final = 10.0
 MAX_FILES: Final = 200
-"""Files in the directory: 100 registries have at most one CA file each."""
+"""Maximum number of files in the directory. 100 registries have at most one CA file each."""
 
 MAX_CA_BYTES: Final = 1024 * 1024
 
@@ -37,7 +37,7 @@ class Log(Protocol):
 
 
 class RegistryFiles(NamedTuple):
-    """What the directory holds. ``version`` changes with any content."""
+    """The content of the directory. ``version`` changes with the name or the content of any file."""
 
     version: str
     keyring: Keyring
@@ -45,16 +45,16 @@ class RegistryFiles(NamedTuple):
 
 
 class FilesError(ValueError):
-    """A file cannot be used; the message names it and quotes nothing from it."""
+    """A file cannot be used. The message names the file and quotes none of its content."""
 
 
 NO_FILES: Final = RegistryFiles("", EMPTY, {})
 
 
 def read_files(directory: Path) -> RegistryFiles:
-    """Read and check every file. Raises ``FilesError``; all of the directory is used, or nothing."""
+    """Read and check every file. Raises ``FilesError`` if any of them cannot be used."""
     try:
-        # A mounted Secret holds its files as links and hidden folders for their versions.
+        # A mounted Secret contains links to its files, and hidden folders with their versions.
         paths = sorted(
             path for path in directory.iterdir() if not path.name.startswith(".") and path.is_file()
         )
@@ -79,7 +79,7 @@ def read_files(directory: Path) -> RegistryFiles:
 
 
 def _read_if_present(directory: Path) -> RegistryFiles:
-    """Like ``read_files``; an absent directory is an empty one. Raises ``FilesError``."""
+    """Do the same as ``read_files``, but treat an absent directory as empty. Raises ``FilesError``."""
     try:
         present = directory.is_dir()
     except OSError as problem:
@@ -100,9 +100,9 @@ def _read(path: Path) -> bytes:
 
 
 def _context(path: Path, content: bytes) -> ssl.SSLContext:
-    """A TLS context that trusts only the CAs of one file."""
+    """Return a TLS context that trusts only the CAs of one file. Raises ``FilesError``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Python 3.13 demands extensions of a CA certificate that Go does not, and many private CAs lack them.
+    # Python 3.13 requires extensions of a CA certificate that many private CAs lack and Go does not require.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
         context.load_verify_locations(cadata=content.decode("ascii"))
@@ -138,7 +138,7 @@ class FilesWatch:
             await self._sleep(POLL_SECONDS)
 
     async def poll(self) -> None:
-        """Read the directory once. An absent directory is an empty one: the Secret is optional."""
+        """Read the directory once. An absent directory counts as empty, because the Secret is optional."""
         try:
             files = await asyncio.to_thread(_read_if_present, self._directory)
         except FilesError as problem:

@@ -19,14 +19,14 @@ from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Claim, Pacing
 from gatekeeper_py.registry.refresh import Refresh
 
 HEDGE_SECONDS: Final = 0.2
-"""After this long without an answer, the next candidate is queried as well."""
+"""Time without an answer after which the next candidate is queried as well."""
 
 MAX_WAITING: Final = 100
-"""Reviews that wait for registries at once. The others get an error at once: a registry that hangs must
-not collect the reviews of a whole cluster."""
+"""Maximum number of reviews that wait for registries at the same time. Additional reviews get an error at
+once, because a registry that hangs must not hold up the reviews of a whole cluster."""
 
 MAX_REQUESTS: Final = 1000
-"""Requests under way at once."""
+"""Maximum number of requests under way at the same time."""
 
 TOO_MANY: Final = f"more than {MAX_CONCURRENT} requests to it under way"
 
@@ -41,7 +41,7 @@ RENEW_AT: Final = 0.8
 """Share of a fact's life after which it is renewed."""
 
 MAX_PINNED: Final = 1000
-"""Manifests named in rules that are fetched when the policy loads."""
+"""Maximum number of manifests named in rules that are fetched when the policy loads."""
 
 
 class ManifestClient(Protocol):
@@ -51,10 +51,10 @@ class ManifestClient(Protocol):
 
 
 class Observer(Protocol):
-    """Receives what the metrics and the log show.
+    """Receives the events that the metrics and the log show.
 
     ``result`` is ``found``, ``missing``, ``error`` or ``stale``. ``seconds`` is the time that the registry
-    took, ``None`` if no request ended with this result. ``cause`` says why it is an error.
+    took, ``None`` if no request ended with this result. ``cause`` is the reason of an error.
     """
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
@@ -182,16 +182,16 @@ class Lookups:
         return _resolution(lookup, answers, range(len(answers)))
 
     def answered(self, used: Mapping[Lookup, Resolution]) -> None:
-        """Count the errors that a review was answered with although no request ended with them.
+        """Count the errors in the answers to a review that did not come from a finished request.
 
-        Those of requests were counted when the requests ended.
+        Errors of requests are counted when the requests end.
         """
         for resolution in used.values():
             if resolution.unanswered in self._hosts:
                 self._observer.lookup(resolution.unanswered, "error", None, resolution.answer.cause)
 
     def is_found(self, manifest: Manifest) -> bool:
-        """Return whether a fact shows that a manifest exists: ``resolve_cached`` for the hot path."""
+        """Return whether a fact shows that a manifest exists. Faster than ``resolve_cached``."""
         fact = self._find(manifest)
         if fact is not None and self._clock() < fact.found_until:
             return True
@@ -199,7 +199,10 @@ class Lookups:
         return resolution is not None and resolution.answer.status == "found"
 
     async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
-        """Resolve look-ups in parallel, in at most ``seconds`` and each registry's own timeout."""
+        """Resolve look-ups in parallel.
+
+        Each look-up takes at most ``seconds``, and at most the longest timeout of its registries.
+        """
         resolved: dict[Lookup, Resolution] = {}
         unknown: list[Lookup] = []
         for lookup in dict.fromkeys(lookups):
@@ -221,7 +224,10 @@ class Lookups:
         return {**resolved, **dict(zip(unknown, found, strict=True))}
 
     async def _resolve(self, lookup: Lookup, seconds: float) -> Resolution:
-        """Query the candidates in order, each one after an answer to the last or ``HEDGE_SECONDS``."""
+        """Query the candidates in order.
+
+        The next candidate is queried after an answer other than ``found``, or after ``HEDGE_SECONDS``.
+        """
         timeout = max(self._registry(manifest.host).timeout for manifest in lookup.candidates)
         deadline = self._clock() + min(seconds, timeout)
         late = failed(f"no answer in {min(seconds, timeout):.1f} s")
@@ -258,7 +264,7 @@ class Lookups:
     ) -> bool:
         """Collect answers until one is ``found`` or the time is over; return whether one is ``found``.
 
-        Unless ``until_all``, also return once nothing is pending.
+        Without ``until_all``, return after the first answer of any status.
         """
         end = self._clock() + max(seconds, 0.0)
         while pending:
@@ -297,7 +303,7 @@ class Lookups:
     ) -> asyncio.Task[Answer]:
         """Return the running request for a manifest, or start one; ``urgent`` if a review waits for it.
 
-        A new one waits at most ``patience`` seconds for its turn (default: the registry's timeout).
+        A new request waits at most ``patience`` seconds for its turn (default: the registry's timeout).
         """
         request = self._requests.get(manifest)
         if request is None:
@@ -332,13 +338,13 @@ class Lookups:
         try:
             async with pacing.slots:
                 late = self._clock() - start > REQUEST_SECONDS
-                # While it waited, the breaker may have opened, or the host may have requested a pause.
+                # Meanwhile the breaker may have opened, or the host may have requested a pause.
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
                 if reason:
                     return self._finish(manifest, failed(reason), start, generation)
                 reply = await self._client.query(manifest, self._turns(manifest, claim))
         except Blocked as problem:
-            # The host has perhaps received no request, so this is not its answer.
+            # Perhaps no request was sent to the host, so this failure shows nothing about the host.
             if probe:
                 pacing.abandon()
             return self._finish(manifest, failed(str(problem)), start, generation)
@@ -350,7 +356,10 @@ class Lookups:
         return self._finish(manifest, reply.answer, start, generation)
 
     def _turns(self, manifest: Manifest, claim: Claim) -> Turn:
-        """Return the function that a look-up awaits before each request. The first is already admitted."""
+        """Return the function that a look-up awaits before each request.
+
+        The first request to the manifest's own host does not wait, because it is already admitted.
+        """
         deadline = self._clock() + REQUEST_SECONDS
         admitted = True
 
@@ -398,7 +407,10 @@ class Lookups:
 
 
 def _resolution(lookup: Lookup, answers: Sequence[Answer], unanswered: Container[int]) -> Resolution:
-    """Combine the answers for the candidates. Those at ``unanswered`` come from no request that ended."""
+    """Combine the answers about the candidates.
+
+    ``unanswered`` contains the indexes of the answers that did not come from a finished request.
+    """
     resolution = resolve(tuple(answers))
     if resolution.answer.status == "error":
         first = next(index for index, answer in enumerate(answers) if answer.status == "error")

@@ -1,4 +1,4 @@
-"""How often a registry may be queried: its rate, the pauses that it requests, and a circuit breaker."""
+"""Limit how often a registry is queried: by its rate, the pauses that it requests, and a circuit breaker."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ FIRST_OPEN_SECONDS: Final = 5.0
 LONGEST_OPEN_SECONDS: Final = 60.0
 
 USUAL_REQUESTS: Final = 4
-"""Requests of a look-up that meets a challenge and finds nothing: HEAD, the token, HEAD again, and GET.
-Even at a lower rate, a look-up may send this many in a row, and the next look-up waits for longer. Otherwise
-the look-up would not end within a review's time."""
+"""Requests of a look-up that gets a challenge and finds nothing: HEAD, the token, HEAD again, and GET. A
+look-up may send this many requests in a row even if the rate is lower; the next look-up then waits longer.
+Otherwise the look-up would not end within a review's time."""
 
 MAX_CONCURRENT: Final = MAX_CONNECTIONS
-"""Requests to a host at once. More would wait for a connection inside the HTTP client, and would be sent even
-after the breaker opened: hundreds of connections a second to a registry that hangs."""
+"""Maximum number of concurrent requests to a host. Additional requests would wait for a connection inside the
+HTTP client, which would send them even after the breaker opened: hundreds of connections a second to a
+registry that hangs."""
 
 
 TIMER_SECONDS: Final = 0.001
-"""The accuracy of timers. A turn that is due this soon counts as due: a timer for it would end too early."""
+"""The accuracy of timers. A turn that is due within this time counts as due, because a timer would end too
+early."""
 
 
 class Blocked(Exception):
@@ -37,8 +39,8 @@ class Blocked(Exception):
 class Claim:
     """A look-up that waits for its next request.
 
-    The look-ups that a review waits for (``urgent``) come first. Among equals, the lower ``number`` comes
-    first: the older look-up.
+    The look-ups that a review waits for (``urgent``) come first. Among equals, the older look-up comes first,
+    which has the lower ``number``.
     """
 
     def __init__(self, number: int = 0, *, urgent: bool = True) -> None:
@@ -52,7 +54,7 @@ class Claim:
         return not self.urgent, self.number
 
     def hurry(self) -> None:
-        """Make the look-up urgent: a review waits for it from now on."""
+        """Make the look-up urgent, because a review now waits for its result."""
         if not self.urgent:
             self.urgent = True
             self.hurried.set()
@@ -69,12 +71,12 @@ async def _sleep(seconds: float, end: asyncio.Event) -> None:
 
 
 class Pacing:
-    """One host's rate, pause and breaker. ``clock`` counts seconds.
+    """The rate, pause and circuit breaker of one host. ``clock`` counts seconds.
 
-    The rate is a token bucket: ``rate`` requests a second, and as many at once after a quiet second. Half of
-    the bucket is reserved for look-ups that a review waits for.
+    The rate is a token bucket: ``rate`` requests a second, and a burst of ``rate`` requests after a second
+    without requests. Half of the bucket is reserved for look-ups that a review waits for.
 
-    ``sleep`` gets seconds and an event that ends the sleep early.
+    ``sleep`` gets the seconds, and an event that ends the sleep early.
     """
 
     def __init__(
@@ -92,7 +94,8 @@ class Pacing:
         self.slots = asyncio.Semaphore(MAX_CONCURRENT)
         """Held by each request that is sent."""
         self._next_free = float("-inf")
-        """When the bucket would next be full minus the burst: tokens are counted as time."""
+        """The instant at which the bucket holds one token. The bucket gains a token every ``1 / rate``
+        seconds, so this instant stands for the number of tokens."""
         self._queue: list[tuple[bool, int]] = []
         """The ranks of the look-ups that wait for a turn, in order."""
         self._paused_until = float("-inf")
@@ -103,7 +106,7 @@ class Pacing:
 
     @property
     def is_open(self) -> bool:
-        """Whether the breaker refuses requests, or waits for its probe."""
+        """Whether the breaker is open: it refuses requests, or waits for the answer to its probe."""
         return self._open_seconds > 0
 
     def blocked(self) -> str:
@@ -134,11 +137,14 @@ class Pacing:
         return probe
 
     async def take(self, claim: Claim, deadline: float) -> None:
-        """Wait for the turn of another request of a look-up. Raises ``Blocked`` if it comes too late."""
+        """Wait for a turn for a further request of an admitted look-up.
+
+        Raises ``Blocked`` if the turn is after ``deadline``.
+        """
         await self._turn(claim, deadline, overdraft=max(USUAL_REQUESTS - self._rate, 0))
 
     async def _turn(self, claim: Claim, deadline: float, *, overdraft: int = 0) -> None:
-        """Wait for the claim's turn and take a token. Raises ``Blocked`` if it is after ``deadline``."""
+        """Wait for the claim's turn and take a token. Raises ``Blocked`` if that is after ``deadline``."""
         rank = claim.rank
         insort(self._queue, rank)
         try:
@@ -158,22 +164,22 @@ class Pacing:
         del self._queue[bisect_left(self._queue, rank)]
 
     def _next_turn(self) -> float:
-        # A bucket of `rate` tokens: the turn may lie up to a second in the past and still count.
+        # The bucket holds at most `rate` tokens, so the turn is less than a second in the past.
         return max(self._next_free, self._clock() - 1.0 + 1.0 / self._rate)
 
     def _turn_of(self, rank: tuple[bool, int], overdraft: int) -> float:
-        """Return when a claim of this rank gets its token, if none of a lower rank is added."""
+        """Return when a claim of this rank gets its token, unless a claim that comes first is added."""
         ahead = bisect_left(self._queue, rank)
         is_spare, _ = rank
         reserved = self._rate // 2 if is_spare else -overdraft
         return self._next_turn() + (ahead + reserved) / self._rate
 
     def abandon(self) -> None:
-        """Note that the admitted request was cancelled, so it shows nothing about the host."""
+        """Note that the admitted request got no answer, so that it shows nothing about the host."""
         self._probing = False
 
     def forget(self) -> None:
-        """Close the breaker for good, because the host's settings changed. Later calls report nothing."""
+        """Report the breaker as closed, because the host's settings changed. Later calls report nothing."""
         if self.is_open:
             self._on_breaker(False)
         self._on_breaker = lambda _is_open: None

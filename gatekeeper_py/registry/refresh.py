@@ -1,4 +1,7 @@
-"""Look-ups that no review waits for: of manifests named in rules, and to renew facts before they expire."""
+"""Schedule look-ups that no review waits for.
+
+They fetch the manifests named in rules, and renew facts before they expire.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,29 @@ from typing import Final, Protocol
 from gatekeeper_py.core.images.manifest import Answer, Manifest
 
 MAX_OF_HOST: Final = 4
-"""Look-ups in one registry at once. Most of its concurrent requests remain for reviews."""
+"""Maximum number of these look-ups in one registry at once. Most of the concurrent requests to a registry
+remain for reviews."""
 
 MAX_IN_ALL: Final = 100
-"""Look-ups in all registries at once: a tenth of the limit of reviews and refreshes together."""
+"""Maximum number of these look-ups in all registries at once: a tenth of ``lookups.MAX_REQUESTS``, which
+includes the look-ups of reviews."""
 
 FIRST_RETRY_SECONDS: Final = 2.0
-"""Delay after the first failure. A fact that lives for 60 s is renewed 12 s before it expires."""
+"""Delay after the first failure. The delay is short, because a fact with a lifetime of 60 s is renewed only
+12 s before it expires."""
 
 LONGEST_RETRY_SECONDS: Final = 60.0
 
 LONGEST_SLEEP_SECONDS: Final = 1.0
 SHORTEST_SLEEP_SECONDS: Final = 0.05
-"""Look-ups that are due at nearly the same time are started together."""
+"""Minimum time between two rounds, so that look-ups that are due at nearly the same time start together."""
 
 
 class Fetch(Protocol):
     """Starts the look-ups of a ``Refresh``."""
 
     def is_in_use(self, manifest: Manifest) -> bool:
-        """Return whether the manifest is still to be refreshed."""
+        """Return whether the manifest still needs a refresh."""
 
     def is_blocked(self, host: str) -> bool:
         """Return whether the host must not be queried now."""
@@ -60,7 +66,10 @@ class Refresh:
         self._plan(manifest, at)
 
     def retry(self, manifest: Manifest) -> None:
-        """Look a manifest up again after a failure, later each time. A scheduled one does not change."""
+        """Look a manifest up again after a failure. The delay doubles with each failure.
+
+        If a look-up is already scheduled, nothing changes.
+        """
         if self.is_scheduled(manifest):
             return
         failures = self._failures.get(manifest, 0)
@@ -102,7 +111,7 @@ class Refresh:
             await self._sleep(seconds)
 
     def _start(self, host: str) -> None:
-        """Start look-ups in a registry, as many as may be under way."""
+        """Start the due look-ups in a registry, as far as the limits allow."""
         ready = self._ready[host]
         while ready and self._running[host] < MAX_OF_HOST and self._running.total() < MAX_IN_ALL:
             manifest = next(iter(ready))

@@ -1,4 +1,4 @@
-"""Look-ups of the live policy: brings together its registries, the files, the client and the facts."""
+"""Run the look-ups of the live policy: connect its registries, the files, the client and the facts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MAX_SHOWN: Final = 100
 
 
 class RegistryService:
-    """Answers look-ups under the policy and the files that were given last.
+    """Answers look-ups with the latest policy and the latest files.
 
-    Implements ``client.Access``. Must be made inside a running event loop.
+    Implements ``client.Access``. Must be created inside a running event loop.
     """
 
     def __init__(self, observer: Observer, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,11 +43,11 @@ class RegistryService:
         self._lookups.start()
 
     def stop_refreshing(self) -> None:
-        """Cancel what no review waits for: a replica that ends needs no fresh facts."""
+        """Cancel the look-ups that no review waits for: a replica that stops needs no fresh facts."""
         self._lookups.stop_refreshing()
 
     async def close(self) -> None:
-        """Cancel what is under way and close every connection."""
+        """Cancel the look-ups under way, and close every connection."""
         await self._lookups.close()
         for transport in self._transports.values():
             await transport.close()
@@ -56,7 +56,7 @@ class RegistryService:
     def use_policy(
         self, *, registries: Mapping[str, Registry], hosts: Iterable[str], pinned: Iterable[Manifest]
     ) -> None:
-        """Take the registries of a new policy. Facts of hosts whose settings stay are kept."""
+        """Use the registries of a new policy. Facts about hosts with unchanged settings are kept."""
         changed = {
             host
             for host in {*self._registries, *registries}
@@ -65,19 +65,19 @@ class RegistryService:
         self._registries = dict(registries)
         self._named = frozenset(hosts)
         self.refused_realms.clear()
-        # A host's trust and tokens can depend on the entry of another host, so they all start again.
+        # A host's trust and tokens can depend on the entry of another host, so forget those of all hosts.
         if changed:
             self._client.forget()
         self._lookups.configure(hosts=self._named, changed=changed, pinned=pinned)
 
     async def use_files(self, files: RegistryFiles) -> None:
-        """Take new credentials and CAs. Every fact was obtained with the old ones and is dropped."""
+        """Use new credentials and CAs. All facts are dropped: they were obtained with the old files."""
         self._files = files
         self._client.forget()
         self._lookups.configure(hosts=self._named, changed=None, pinned=self._lookups.pinned)
         kept = {*files.contexts.values(), self._default_context}
         for context in [context for context in self._transports if context not in kept]:
-            # Reviews may wait for what is under way: it is answered before its connection is closed.
+            # Reviews may wait for requests under way, so the connections close after the answers.
             await self._transports.pop(context).retire()
 
     def resolve_cached(self, lookup: Lookup) -> Resolution | None:
@@ -98,15 +98,16 @@ class RegistryService:
             "refusedRealms": dict(list(self.refused_realms.items())[:MAX_SHOWN]),
         }
 
-    # What the client needs of the world.
+    # The methods that the client calls.
 
     def registry(self, host: str) -> Registry:
         return self._registries.get(host) or Registry(host=host)
 
     def context(self, host: str, named_by: str) -> ssl.SSLContext:
-        """The TLS context for a host: of its own entry, else of the registry that names it.
+        """Return the TLS context for a host, as its own registry entry specifies.
 
-        Raises ``ValueError`` when the CA file that the policy names is not there.
+        If the host has no entry, the entry of ``named_by`` applies, the registry that refers to the host.
+        Raises ``ValueError`` if the CA file that the policy names is absent.
         """
         entry = self._registries.get(host) or self.registry(named_by)
         if entry.ca is None:

@@ -1,6 +1,7 @@
-"""HTTP to hosts that the policy names: one session per trust setting, limits, no surprises.
+"""Send HTTP requests to hosts that the policy names, with limits and one session for each trust setting.
 
-No redirects, no proxy variables, no cookies, no compression: a registry can make none of these happen.
+A session follows no redirects, uses no proxy variables, keeps no cookies and decompresses nothing, whatever a
+registry sends.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from yarl import URL
 from gatekeeper_py import __version__
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""Of a manifest or a token's answer. Registries themselves refuse larger manifests."""
+"""Maximum size of a manifest or of a token server's answer. Registries themselves refuse larger manifests."""
 
 MAX_CONNECTIONS: Final = 20
-"""Connections to one host. A host's rate bounds the requests; this bounds the sockets. Hosts share no
-connections: one that hangs would take them all from the others."""
+"""Maximum number of connections to one host. The rate limits the requests; this constant limits the sockets.
+There is no common limit, because a host that hangs would use up the connections of all others."""
 
 IDLE_SECONDS: Final = 30.0
 
 RESOLVER_THREADS: Final = 4
-"""Threads for DNS. getaddrinfo cannot be cancelled: in the default executor, a DNS server that hangs
-would hold up everything else that uses a thread."""
+"""Number of threads for DNS. getaddrinfo cannot be cancelled, so in the default executor a DNS server that
+hangs would hold up everything else that uses a thread."""
 
 
 class Response(NamedTuple):
@@ -75,7 +76,7 @@ class Resolver(ThreadedResolver):
 
 
 class Transport:
-    """Requests to one host, or to several that are trusted alike.
+    """Sends requests to all hosts with the same trust setting.
 
     ``context`` is the TLS context for https; requests to http URLs do not use it.
     """
@@ -94,7 +95,7 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
-            # The caller bounds each look-up as a whole.
+            # The caller limits the time of each look-up as a whole.
             timeout=aiohttp.ClientTimeout(total=None),
             headers={hdrs.USER_AGENT: f"gatekeeper-py/{__version__}", hdrs.ACCEPT_ENCODING: "identity"},
         )
@@ -104,7 +105,7 @@ class Transport:
     async def send(self, method: str, url: URL, headers: Mapping[str, str]) -> Response:
         """Send one request and read the whole answer.
 
-        Raises ``aiohttp.ClientError``, ``OSError``, ``ValueError`` (``TooLarge`` among them).
+        Raises ``aiohttp.ClientError``, ``OSError`` and ``ValueError``, for example ``TooLarge``.
         """
         self._under_way += 1
         try:
@@ -124,7 +125,7 @@ class Transport:
             return Response(response.status, response.headers, bytes(body))
 
     async def retire(self) -> None:
-        """Close once the requests under way are answered. No new ones may be sent."""
+        """Close once the requests under way are answered. No new requests may be sent."""
         self._is_retired = True
         await self._close_if_done()
 
