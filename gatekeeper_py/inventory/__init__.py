@@ -1,1 +1,1 @@
-"""What already runs: paged lists of the cluster, every image judged, grouped by image."""
+"""Images in use: list the objects of a cluster page by page, judge each image, and group the verdicts."""

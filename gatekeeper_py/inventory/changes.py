@@ -1,6 +1,6 @@
-"""What a policy change does to images: each image judged by both policies. Pure: no I/O.
+"""Compare two policies on the images in use: judge each image by both policies. Pure: no I/O.
 
-Only images that change keep the objects that use them, so memory does not grow with the objects.
+The uses of an image are kept only if the image changes, so memory does not grow with the number of objects.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class ImageChange(NamedTuple):
 class Changes:
     """The changes found so far, and where the images are used.
 
-    Verdicts are those of names: look-ups are left out. A Pod is judged by the images it names, any other
-    object by what its Pods will run, as the webhook does. Images in the ``exempt`` namespaces do not
-    change, because the webhook does not review them.
+    Images are judged by their names alone, without look-ups. As in the webhook, a Pod is judged by the images
+    it names, and any other object by the images that its Pods will run. Images in the ``exempt`` namespaces
+    do not change, because the webhook does not review them.
     """
 
     def __init__(self, old: ActivePolicy, new: ActivePolicy, exempt: AbstractSet[str] = frozenset()) -> None:
@@ -96,7 +96,7 @@ class Changes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many different images change in each way, and how many do not change anywhere."""
+        """Return the number of distinct images for each change, and of those that change nowhere."""
         changed: dict[Change, set[str]] = {change: set() for change in CHANGES}
         for each in self._usages:
             changed[each.change].add(each.image)
@@ -104,7 +104,7 @@ class Changes:
         return {**{change: len(images) for change, images in changed.items()}, "unchanged": len(unchanged)}
 
     def listed(self) -> Iterator[tuple[ImageChange, list[Usage]]]:
-        """Yield each change with the uses of the image that change, both sorted."""
+        """Yield each change, and the uses of the image to which the change applies; both are sorted."""
         for change in sorted(self._usages, key=_order):
             yield change, sorted(self._usages[change], key=_usage_order)
 
@@ -123,7 +123,7 @@ class Changes:
                 self._images.add(image)
             return
         self._images.add(image)
-        # Parsed JSON holds a new string each time, but there are few kinds, namespaces and paths.
+        # JSON parsers create a new string each time, but there are few kinds, namespaces and paths.
         usage = Usage(
             sys.intern(usage.kind),
             None if usage.namespace is None else sys.intern(usage.namespace),

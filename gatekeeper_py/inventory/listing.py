@@ -1,6 +1,7 @@
-"""Read everything that holds images from a live cluster, page by page.
+"""Read all objects that hold images from a live cluster, page by page.
 
-A collector decides what to keep of each object, so memory does not grow with the number of objects.
+A collector keeps only the parts of each object that a command needs, so memory does not grow with the number
+of objects.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound, rea
 from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover
 
 PAGE_SIZE: Final = 500
-"""The same as kubectl's. A page is some MiB, and the API server reads one page at a time from etcd."""
+"""Objects in one page, as in kubectl. A page is some MiB. The API server reads one page at a time from etcd."""
 
 MAX_RESTARTS: Final = 3
-"""How often a list that expired is started again before the command fails."""
+"""How often an expired list is read again from the start before the command fails."""
 
 UID: Final = "audit"
 
@@ -31,12 +32,12 @@ C = TypeVar("C", bound="Collector")
 
 
 class Collector(Protocol):
-    """Keeps what a command needs of the objects it is given. ``objects`` counts them."""
+    """Keeps the parts of the given objects that a command needs. ``objects`` counts the objects."""
 
     objects: int
 
     def take(self, request: AdmissionRequest) -> None:
-        """Look at an object: the request is the one that would create it now."""
+        """Process an object. ``request`` is the request that would create the object now."""
 
     def empty(self) -> Self:
         """Return a collector of the same kind that holds nothing."""
@@ -53,10 +54,10 @@ async def collect(
     namespace: str | None,
     on_page: OnPage = lambda _resource, _seen, _left: None,
 ) -> tuple[GroupKind, ...]:
-    """Give every object that holds images to a collector, in one namespace or in all.
+    """Pass every object that holds images to a collector, in one namespace or in all.
 
-    ``declared`` are kinds to list besides the built-in ones. Returns those that the cluster does not serve.
-    Raises ``ClusterError`` when something cannot be listed, because an incomplete answer must not look
+    ``declared`` are kinds to list besides the built-in ones. Returns the kinds that the cluster does not
+    serve. Raises ``ClusterError`` when a kind cannot be listed, because an incomplete answer must not look
     complete.
     """
     found, missing = await discover(api, declared)
@@ -66,18 +67,22 @@ async def collect(
         try:
             collector.merge(await _Listing(api, resource, namespace, on_page).read(collector))
         except NotFound:
-            # Not every API server serves every kind, but one without Pods is not an API server.
+            # An API server need not serve every kind, but every API server of Kubernetes serves Pods.
             if (resource.group, resource.kind) == POD:
                 raise
             missing.append((resource.group, resource.kind))
-    # The API server returns empty lists for a namespace that does not exist, so a typo would look clean.
+    # For a namespace that does not exist, the API server returns empty lists: a typo would look like success.
     if namespace is not None and not collector.objects and not await _exists(api, namespace):
         raise ClusterError(f"there is no namespace {namespace}")
     return tuple(missing)
 
 
 async def _exists(api: ApiClient, namespace: str) -> bool:
-    """Whether the namespace exists; assume so when the caller may list Pods but not read namespaces."""
+    """Return whether the namespace exists.
+
+    Assume so if the namespace cannot be read, because the caller may be allowed to list Pods, but not to read
+    namespaces.
+    """
     try:
         await read(api, f"/api/v1/namespaces/{quote(namespace, safe='')}", {}, doing="get the namespace")
     except NotFound:
@@ -88,7 +93,7 @@ async def _exists(api: ApiClient, namespace: str) -> bool:
 
 
 class _Listing:
-    """All objects of one kind, page by page."""
+    """Reads all objects of one kind, page by page."""
 
     def __init__(self, api: ApiClient, resource: Resource, namespace: str | None, on_page: OnPage) -> None:
         self._api = api
@@ -111,14 +116,14 @@ class _Listing:
         while True:
             query = {"limit": str(PAGE_SIZE), **({"continue": token} if token else {})}
             try:
-                # Not assigned to a name, so that a page is freed before the next one is read.
+                # The page is not assigned to a name, so it is freed before the next page is read.
                 token, left = self._take(
                     await read(self._api, self._path, query, doing=self._doing), collector
                 )
                 resumed = False
             except Expired as expired:
-                # Like kubectl, continue after the last object with the list as it is now. Objects created or
-                # deleted meanwhile may be missed; none is counted twice.
+                # As in kubectl, continue after the last object, in the current state of the list. Objects
+                # that are created or deleted meanwhile may be missed; no object is counted twice.
                 if not expired.token or resumed:
                     raise
                 token, resumed = expired.token, True
@@ -128,7 +133,7 @@ class _Listing:
                 return collector
 
     def _take(self, page: dict[str, Any], collector: Collector) -> tuple[str, int | None]:
-        """Look at a page. Return the token for the next page and how many objects remain."""
+        """Process a page. Return the token for the next page, and how many objects remain, if known."""
         items = page.get("items", ())
         if items is None:
             items = ()  # Go encodes a nil slice as null

@@ -1,4 +1,4 @@
-"""Read lists from the API server, with errors that say what was being read."""
+"""Read lists from the API server; errors name the request that failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatekeeper_py.cluster.errors import ApiError
 
 
 class ClusterError(Exception):
-    """The cluster cannot be read; the message is one line and says what was being read."""
+    """The cluster cannot be read. The message is one line and names the request."""
 
 
 class NotFound(ClusterError):
@@ -23,7 +23,7 @@ class Forbidden(ClusterError):
 
 
 class Expired(ClusterError):
-    """A list's continue token is too old. ``token``, if given, resumes with the list as it is now."""
+    """A list's continue token is too old. ``token``, if any, resumes in the current state of the list."""
 
     def __init__(self, message: str, token: str) -> None:
         super().__init__(message)

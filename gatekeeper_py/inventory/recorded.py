@@ -1,7 +1,7 @@
-"""What runs, from files: a list of images, and a saved audit. Pure: callers read the files.
+"""Images in use, from files: a list of images, or a saved audit. Pure: callers read the files.
 
-A record that cannot be used raises ``InvalidRecord`` with its line, because an answer that leaves
-something out must not look complete.
+A record that cannot be used raises ``InvalidRecord`` with its line, because an incomplete answer must not
+look complete.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from gatekeeper_py.core.policy.problems import shown
 from gatekeeper_py.inventory.tally import Usage
 
 ANY_KIND: Final[GroupKind] = ("", "")
-"""Stands for every kind but Pod. The group does not matter: only Pods are judged before their rewrite."""
+"""Stands for every kind but Pod. The exact kind does not matter, because all kinds but Pod are judged alike:
+by the images after the mirror rewrite."""
 
 
 class InvalidRecord(ValueError):
@@ -44,7 +45,7 @@ class _RecordedUsage(msgspec.Struct, gc=False):
 
 
 class _Image(msgspec.Struct):
-    """``objects`` are decoded one at a time: an image may run in 50,000 of them."""
+    """``objects`` are decoded one at a time, because an image may run in 50,000 objects."""
 
     image: str
     objects: list[msgspec.Raw]
@@ -67,10 +68,10 @@ T = TypeVar("T")
 
 
 def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[UsedImage]:
-    """Yield the images of a list: one a line, optionally ``namespace<TAB>image``.
+    """Yield the images of a list: one in each line, optionally as ``namespace<TAB>image``.
 
-    Empty lines and lines that begin with ``#`` are skipped. ``namespace`` is that of lines which name none.
-    The images are those that a Pod names. Raises ``InvalidRecord``.
+    Empty lines and lines that begin with ``#`` are skipped. ``namespace`` applies to lines that name none.
+    Each image counts as the image of a Pod. Raises ``InvalidRecord``.
     """
     for number, line in enumerate(lines, 1):
         try:
@@ -82,7 +83,7 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
         before, tab, image = text.partition("\t")
         usage = before.strip() if tab else namespace
         if tab and not NAMESPACE_NAME.fullmatch(before.strip()):
-            # An image in the place of the namespace would be judged as something else, in silence.
+            # With the image in the first column, the text after the tab would silently be judged instead.
             reason = f"{shown(before.strip())} before the tab is not a valid namespace name"
             raise InvalidRecord(number, reason)
         yield UsedImage((image if tab else text).strip(), POD, Usage("", usage, "", f"line {number}"))
@@ -91,7 +92,7 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
 def audited_images(text: bytes) -> Iterator[UsedImage]:
     """Yield the images of a saved ``audit --all``, in the format ``json`` or ``jsonl``.
 
-    Raises ``InvalidRecord`` when it is not one, or was made without ``--all``.
+    Raises ``InvalidRecord`` if the text is not a saved audit, or the audit was made without ``--all``.
     """
     first, _, rest = text.partition(b"\n")
     header = _header(first)
@@ -117,7 +118,7 @@ def audited_images(text: bytes) -> Iterator[UsedImage]:
 
 
 def _header(line: bytes) -> _Header | None:
-    """Return the first line of JSON lines, which holds the counts and no images."""
+    """Parse the first line of JSON lines, which holds only the counts; ``None`` if it is any other text."""
     try:
         return msgspec.json.decode(line, type=_Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,7 +1,7 @@
 """Recorded requests: AdmissionReviews as JSON lines, and the API server's audit log. Pure.
 
-A record that cannot be used raises ``InvalidRecord`` with its line, because an answer that leaves
-something out must not look complete.
+A record that cannot be used raises ``InvalidRecord`` with its line, because an incomplete answer must not
+look complete.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from gatekeeper_py.inventory.tally import Usage
 
 AUDIT_API: Final = "audit.k8s.io/"
 STAGE: Final = "ResponseComplete"
-"""The stage of an event that has the request's object and the answer. Earlier events repeat the request."""
+"""The stage of the audit event that contains both the request's object and the answer. Events of earlier
+stages are about the same request."""
 
 VERBS: Final = frozenset({"create", "update", "patch"})
 
@@ -35,7 +36,7 @@ _KINDS: Final = {(kind.group, kind.plural): kind for kind in WORKLOAD_KINDS}
 
 
 def reviewed_requests(lines: Iterable[bytes]) -> Iterator[AdmissionRequest]:
-    """Yield the requests of AdmissionReviews, one a line. Raises ``InvalidRecord``."""
+    """Yield the requests of AdmissionReviews, one in each line. Raises ``InvalidRecord``."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -48,11 +49,11 @@ def reviewed_requests(lines: Iterable[bytes]) -> Iterator[AdmissionRequest]:
 def logged_requests(
     lines: Iterable[bytes], declared: AbstractSet[GroupKind]
 ) -> Iterator[AdmissionRequest | UsedImage]:
-    """Yield what an audit log (``audit.k8s.io/v1``, JSON lines) says was created or changed.
+    """Yield the requests in an audit log (``audit.k8s.io/v1``, JSON lines) that create or change objects.
 
-    Left out are dry runs, requests that failed for another reason than a denial by this webhook, and
-    subresources that hold no images. A patch counts as the images that it sets. ``declared`` are kinds that
-    hold images besides the built-in ones. Raises ``InvalidRecord``, also when the log has no objects.
+    Skips dry runs, subresources that hold no images, and failed requests, unless this webhook denied them.
+    For a patch, yields the images that the patch sets. ``declared`` are kinds that hold images besides the
+    built-in ones. Raises ``InvalidRecord``, even for a log whose level leaves out the objects.
     """
     groups = {group for group, _ in declared}
     for number, line in enumerate(lines, 1):
@@ -95,12 +96,12 @@ def _logged(
         for image in images_in(obj):
             yield UsedImage(image, (group, kind), Usage(kind, namespace, name, "patch"))
         return
-    # In a patch of any other kind, pod templates are found by their shape, as in the object itself.
+    # In any other kind, pod templates are found by their shape, whether in a patch or in a whole object.
     yield AdmissionRequest(
         uid="audit-log",
         group=group,
         kind=kind,
-        # Also for an update: without the old object every image counts.
+        # Even for an update: the log does not contain the old object, so every image is judged.
         operation="CREATE",
         sub_resource=sub,
         namespace=namespace,
@@ -117,7 +118,7 @@ def images_in(patch: Any) -> Iterator[str]:
         if isinstance(value, list):
             waiting += reversed(value)
         elif isinstance(value, dict):
-            # An operation of a JSON patch names the field in its path.
+            # An operation of a JSON patch names the field in ``path``, and has the image in ``value``.
             path = value.get("path")
             if "op" in value and isinstance(path, str) and path.rpartition("/")[2] in IMAGE_KEYS:
                 waiting.append({"image": value.get("value")})

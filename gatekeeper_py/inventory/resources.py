@@ -1,4 +1,4 @@
-"""The lists that hold images: the kinds in the core's table and those that the policy declares."""
+"""The kinds to list: the kinds with images in the core's table, and the kinds that the policy declares."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str | None) -> str:
-        """Return the path that lists its objects, in one namespace or in all."""
+        """Return the path to list the objects of this kind, in one namespace or in all."""
         scope = f"namespaces/{quote(namespace, safe='')}/" if namespace is not None else ""
         return f"{_root(self.group, self.version)}/{scope}{self.plural}"
 
@@ -36,7 +36,7 @@ BUILT_IN: Final = tuple(
     Resource(group=kind.group, version=kind.versions[0], plural=kind.plural, kind=kind.kind)
     for kind in WORKLOAD_KINDS
 )
-"""Every kind of the core's table; all versions of Kubernetes in use serve the first version named there."""
+"""Every kind in the core's table. All Kubernetes versions in use serve the first API version in the table."""
 
 
 def kind_text(kind: GroupKind) -> str:
@@ -45,7 +45,7 @@ def kind_text(kind: GroupKind) -> str:
 
 
 async def discover(api: ApiClient, kinds: Iterable[GroupKind]) -> tuple[list[Resource], list[GroupKind]]:
-    """Return the kinds beyond the core's table that can be listed, and those that cannot.
+    """Return the kinds that can be listed, and those that cannot; skip kinds in the core's table.
 
     Tries the preferred version of each group first. Raises ``ClusterError``.
     """
@@ -63,7 +63,7 @@ async def discover(api: ApiClient, kinds: Iterable[GroupKind]) -> tuple[list[Res
 
 
 async def _served(api: ApiClient, group: str, names: set[str]) -> dict[str, Resource]:
-    """Return resources by kind, each in the first version that can list it."""
+    """Return the resources of a group by kind, each in the first version that can be listed."""
     doing = f"discover the kinds of {group or 'the core group'}"
     served: dict[str, Resource] = {}
     try:

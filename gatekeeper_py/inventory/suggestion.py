@@ -1,4 +1,4 @@
-"""Learn rules from what runs: the fewest of one width that approve all of it. Pure: no I/O."""
+"""Suggest rules for the images in use: the fewest rules of one width that approve them. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ OPEN_HOSTS: Final = frozenset(
         "ttl.sh",
     }
 )
-"""Registries where anyone can publish. A rule never names one of them as a whole."""
+"""Registries where anyone can publish. No suggested rule approves a whole registry of this set."""
 
 OPEN_SUFFIXES: Final = (".gcr.io", ".pkg.dev")
-"""Of hosts that many projects share."""
+"""Suffixes of registry hosts that many projects share."""
 
 NOTHING: Final = Policy(document=PolicyDocument(mode="enforce", allow=()), text="", mode="enforce")
-"""Approves no image. It stands for the policy where there is none yet."""
+"""A policy that approves no image: the base if the user gives none."""
 
 
 class Use(NamedTuple):
@@ -57,7 +57,7 @@ class Use(NamedTuple):
 class Group:
     """Images that one rule approves, or that are left out for one reason.
 
-    ``example`` is the first use in alphabetical order, so that it does not depend on the order of lists.
+    ``example`` is the first use in alphabetical order, so it does not depend on the order of the objects.
     """
 
     images: set[str] = field(default_factory=set)
@@ -81,17 +81,17 @@ class Group:
 
 
 class LeftOut(NamedTuple):
-    """An image that no suggested rule covers, as it is shown, and why."""
+    """An image that no suggested rule covers, and the reason; both are escaped."""
 
     image: str
     why: str
 
 
 class Suggestion:
-    """Collects the rules that approve what runs and ``base`` does not approve yet.
+    """Collects rules that approve the images in use which ``base`` does not approve.
 
-    Images that are invalid or denied, and those that no pattern can express, are left out and kept apart.
-    Images in the ``exempt`` namespaces are not looked at.
+    ``left_out`` holds the images that are invalid or denied, and those that no pattern can express. Images in
+    the ``exempt`` namespaces are ignored.
     """
 
     def __init__(self, base: ActivePolicy, by: By, exempt: AbstractSet[str] = frozenset()) -> None:
@@ -114,7 +114,7 @@ class Suggestion:
             self.left_out.setdefault(image, Group()).merge(group)
 
     def take(self, request: AdmissionRequest) -> None:
-        """Look at the images of an object that the base does not approve."""
+        """Add the images of an object that the base does not approve."""
         if request.namespace in self._exempt or exemption(request):
             return
         after_mirror = (request.group, request.kind) != POD and self._base.rewrites_in(request.namespace)
@@ -145,15 +145,15 @@ class Suggestion:
 
 
 def pattern_for(reference: Reference, by: By) -> str | None:
-    """Return the pattern of the given width for an image; ``None`` if no pattern matches it.
+    """Return the pattern of the given width for an image; ``None`` if no pattern matches the image.
 
-    Patterns of one width do not overlap, so each of them is needed.
+    Patterns of one width do not overlap, so no suggested rule is redundant.
     """
     location = locate(reference)
     text = _pattern_text(location, by)
     try:
         pattern = parse_pattern(text)
-    except InvalidPattern:  # a part of the host is longer than a pattern may have it
+    except InvalidPattern:  # a part of the host is longer than a pattern allows
         return None
     matches = pattern.matches(location, effective_tag(reference), reference.digest)
     return text if matches and not pattern.any_host else None
@@ -167,7 +167,7 @@ def is_open(host: str) -> bool:
 def _pattern_text(location: Location, by: By) -> str:
     name, port = split_port(location.host)
     dotless = "." not in name and not name.startswith("[") and name != "localhost"
-    # A host without a dot reads as a user of Docker Hub, so its port is written, even the default one.
+    # A host without a dot and port would be read as a user of Docker Hub, so write even the default port.
     host = f"{name}:443" if dotless and not port else location.host
     if by == "registry" and not is_open(location.host):
         return f"{host}/" if dotless else host

@@ -17,7 +17,7 @@ from gatekeeper_py.inventory.warned import Warned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a cluster runs. ``missing`` are kinds that the policy declares and the cluster does not serve."""
+    """The images that a cluster runs. ``missing`` are the kinds that the cluster does not serve."""
 
     tally: Tally
     missing: tuple[GroupKind, ...]
@@ -33,11 +33,11 @@ async def survey(
     on_page: OnPage = lambda _resource, _seen, _left: None,
     warned: Warned | None = None,
 ) -> Survey:
-    """List everything that holds images, in one namespace or in all, and judge it.
+    """List all objects that hold images, in one namespace or in all, and judge their images.
 
     Images in the ``exempt`` namespaces have the verdict ``exempt``, since the webhook does not review them.
-    ``warned`` collects the controllers whose Pods would get warnings. Raises ``ClusterError`` when something
-    cannot be listed, because an incomplete audit must not look complete.
+    ``warned`` collects the owners whose Pods would get warnings. Raises ``ClusterError`` when a kind cannot
+    be listed, because an incomplete audit must not look complete.
     """
     judged = _Judged(policy, exempt, keep_approved=keep_approved, warned=warned)
     missing = await collect(api, policy.resources, judged, namespace=namespace, on_page=on_page)
@@ -61,7 +61,7 @@ class _Judged:
         self._policy = policy
         self._exempt = exempt
         self._keep_approved = keep_approved
-        # Shared: an owner that is noted twice, because a list is read again, is one owner.
+        # Shared by all instances: if a list is read again, its owners are noted twice, but kept once.
         self._warned = warned
 
     def empty(self) -> _Judged:
@@ -84,7 +84,10 @@ class _Judged:
 
 
 def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | None) -> JudgedImage:
-    """Return a judgement without its field. Image and canonical form are those before a mirror rewrite."""
+    """Return the image of a judgement with its verdict.
+
+    The image and its canonical form are those before a mirror rewrite.
+    """
     decision = judgement.decision
     value = judgement.slot.value
     image = value if isinstance(value, str) else ""

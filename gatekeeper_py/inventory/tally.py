@@ -1,7 +1,7 @@
-"""Group images by verdict, each with where it is used. Pure: no I/O.
+"""Group images by verdict, each with its uses. Pure: no I/O.
 
-A cluster may have 50,000 Pods, so objects are not kept: each use of an image is one small tuple, and an
-image that is not listed has none.
+A cluster may have 50,000 Pods, so objects are not kept. Each use of an image is one small tuple. The uses of
+an image are kept only if the report lists the image.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gatekeeper_py.core.policy.rules import Rule
 class JudgedImage(NamedTuple):
     """An image as written, with its verdict.
 
-    One text has several of these when the verdict depends on the namespace. ``canonical`` is ``None`` when
-    the image is invalid. In an exempt namespace the verdict is ``exempt``, and ``reason`` says what the
-    policy would decide. ``image`` is empty when the field is missing or not text.
+    One image has several instances if its verdict depends on the namespace. ``canonical`` is ``None`` when
+    the image is invalid. In an exempt namespace the verdict is ``exempt``, and ``reason`` is that of the
+    policy's decision. ``image`` is empty when the field is missing or not text.
     """
 
     image: str
@@ -50,14 +50,14 @@ def rule_key(rule: Rule) -> RuleKey:
 
 @dataclass(slots=True)
 class RuleUse:
-    """How often one rule decided: distinct images, and places where they are used."""
+    """How often one rule decided: the distinct images, and the number of places where they are used."""
 
     images: set[str]
     places: int = 0
 
 
 class Tally:
-    """The images found so far; with ``keep_approved`` also where the approved ones are used."""
+    """The images found so far, and the uses of the rejected ones; with ``keep_approved``, of all images."""
 
     __slots__ = ("_keep_approved", "_rules", "_usages", "objects")
 
@@ -68,9 +68,9 @@ class Tally:
         self._rules: dict[RuleKey, RuleUse] = {}
 
     def add(self, image: JudgedImage, usage: Usage, rule: Rule | None = None) -> None:
-        """Count one place where an image is used, and the rule that decided, if one did.
+        """Count one place where an image is used, and the rule that decided, if any.
 
-        An exempt place counts for no rule, because the webhook does not review it.
+        A place in an exempt namespace counts for no rule, because the webhook does not review it.
         """
         usages = self._usages.setdefault(image, [])
         if rule is not None and image.verdict != "exempt":
@@ -78,7 +78,7 @@ class Tally:
             use.images.add(image.image)
             use.places += 1
         if self._keep_approved or image.verdict == "rejected":
-            # Parsed JSON holds a new string each time, but there are few kinds, namespaces and paths.
+            # JSON parsers create a new string each time, but there are few kinds, namespaces and paths.
             namespace = None if usage.namespace is None else sys.intern(usage.namespace)
             usages.append(Usage(sys.intern(usage.kind), namespace, usage.name, sys.intern(usage.path)))
 
@@ -94,12 +94,12 @@ class Tally:
 
     @property
     def rules(self) -> Mapping[RuleKey, RuleUse]:
-        """The rules that decided about some image."""
+        """The rules that decided on at least one image."""
         return self._rules
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many objects were read, and how many images they use, listed or not."""
+        """Return the number of objects read, and the number of images, including those not listed."""
         verdicts = Counter(image.verdict for image in self._usages)
         return {
             "objects": self.objects,

@@ -1,4 +1,4 @@
-"""Controllers whose Pods use images that the policy only warns about. Pure: no I/O."""
+"""Owners whose Pods use images that the policy only warns about. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.review import AdmissionRequest
 
 MAX_OWNERS: Final = 1000
-"""Kept of one audit; ``left_out`` counts further Pods."""
+"""Maximum number of owners in one audit. ``left_out`` counts the Pods of further owners."""
 
 MAX_IMAGES: Final = 10
 
 
 class Owner(NamedTuple):
-    """The controller that created a Pod."""
+    """The object whose controller created a Pod, for example a ReplicaSet."""
 
     api_version: str
     kind: str
@@ -36,7 +36,7 @@ class Warned:
         return ((owner, tuple(images)) for owner, images in self._images.items())
 
     def take(self, request: AdmissionRequest, outcome: Outcome) -> None:
-        """Note a Pod in a namespace in mode ``warn``, if a controller created it and images are rejected."""
+        """Note a Pod with rejected images in a namespace in mode ``warn``, if the Pod has an owner."""
         if outcome.mode != "warn" or (request.group, request.kind) != POD or not outcome.rejected:
             return
         owner = _owner(request)
