@@ -25,10 +25,10 @@ STYLES: Final = {"approved": "bold green", "rejected": "bold red", "exempt": "bo
 
 
 def write_report(tally: Tally, style: Style, *, wide: bool = False) -> None:
-    """Write a report to stdout, image by image, so that a long one needs little memory.
+    """Write a report to stdout, image by image, so that a long report needs little memory.
 
-    A table on a terminal is shortened to its width, unless it is to be ``wide``. The page, which is made
-    whole, is in ``auditpage``.
+    A table is shortened to the width of the terminal, unless ``wide`` is set. ``auditpage`` builds the HTML
+    page.
     """
     if style == "json":
         write_images({"counts": tally.counts}, _rows(tally), {})

@@ -1,4 +1,4 @@
-"""The audit as one HTML page: what would be refused, where it runs, and what each rule does."""
+"""Build the audit's HTML page: the images that would be refused, where they run, and what each rule does."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ Row = tuple[JudgedImage, Sequence[Usage]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPage:
-    """What the page shows besides the tally, which must have been made with ``keep_approved``.
+    """The content of the page besides the tally, which must have been made with ``keep_approved``.
 
-    ``missing`` are kinds that the policy declares and the cluster does not serve. ``lists_approved`` adds the
-    approved and exempt images, which otherwise are only counted.
+    ``missing`` are the kinds that the cluster does not serve. ``lists_approved`` adds the approved and exempt
+    images, which otherwise are only counted.
     """
 
     policy: Policy
@@ -153,7 +153,7 @@ def _where(rows: Sequence[Row]) -> Html:
 
 
 def _rejected(rows: Sequence[Row]) -> Html:
-    """Group by reason, so that no line repeats it."""
+    """Return the rejected images, grouped by reason, so that no line repeats the reason."""
     groups = []
     for reason, title in REASONS.items():
         found = [row for row in rows if row[0].verdict == "rejected" and row[0].reason == reason]

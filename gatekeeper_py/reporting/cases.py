@@ -19,7 +19,7 @@ MAX_LINE: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseResult:
-    """A case with its verdict. ``number`` counts from 0; ``failures`` says what is not as expected."""
+    """A case with its verdict. ``number`` counts from 0; ``failures`` lists the deviations."""
 
     source: str
     line: int

@@ -24,5 +24,5 @@ def counted(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what is not printable, so that the text cannot control a terminal."""
+    """Escape unprintable characters, so that the text cannot control a terminal."""
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)

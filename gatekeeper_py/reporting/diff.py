@@ -1,4 +1,4 @@
-"""What a policy change does: a table for people, JSON for programs."""
+"""Report the effect of a policy change: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ANSWERS: Final[dict[Change, tuple[str, str]]] = {
     "rejected": ("Some images become rejected.", "No image becomes rejected."),
     "rewritten": ("Some images are rewritten differently.", "No image is rewritten differently."),
 }
-"""What ``--all-images`` says about each change, if there is one and if there is none."""
+"""The answers of ``--all-images`` for each change: if some images change in this way, and if none do."""
 
 MAX_RULES: Final = 50
-"""Changed entries of the document that the table shows; JSON has all of them."""
+"""Maximum number of changed entries of the document in the table. JSON has all of them."""
 
 _NAMES: Final = {
     "allow": "image",
@@ -49,7 +49,7 @@ _NAMES: Final = {
 
 
 def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *, wide: bool) -> None:
-    """Write what a change does to the images that run. The page is in ``diffpage``."""
+    """Write the effect of a change on the images that run. ``diffpage`` builds the HTML page."""
     if style == "json":
         write_images({"rules": documents.as_json()}, _rows(changes), {"counts": changes.counts})
         return
@@ -80,7 +80,7 @@ def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *,
 
 
 def write_difference(documents: DocumentChanges, difference: Difference, style: Style, *, wide: bool) -> None:
-    """Write what a change does to all images that can be written."""
+    """Write the effect of a change on every possible image. ``diffpage`` builds the HTML page."""
     if style == "json":
         answer = {
             "rules": documents.as_json(),
@@ -129,10 +129,10 @@ def _rows(changes: Changes) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]
 
 
 def _detail(change: ImageChange) -> str:
-    """Return what the image's own column does not say already."""
+    """Return the detail without the image's name, which has its own column."""
     if change.change == "rewritten":
         return f"-> {change.detail}"
-    # "NAME matches RULE" and "NAME is denied by RULE": a name holds no spaces.
+    # The text is "NAME matches RULE" or "NAME is denied by RULE". A name contains no spaces.
     for verb in ("matches ", "is denied by "):
         before, found, rest = change.detail.partition(f" {verb}")
         if found and " " not in before:
@@ -161,7 +161,7 @@ def _print_table(
 
 
 def _print_documents(out: Console, documents: DocumentChanges) -> None:
-    """Print what was edited, one entry a line."""
+    """Print the edited entries, one in each line."""
     lines = document_lines(documents)
     for mark, text in lines[:MAX_RULES]:
         out.print(Text.assemble((mark, f"bold {MARKS[mark]}"), f" {escape(text, MAX_CELL)}"))
@@ -172,7 +172,7 @@ def _print_documents(out: Console, documents: DocumentChanges) -> None:
 
 
 def document_lines(documents: DocumentChanges) -> list[tuple[str, str]]:
-    """Return what was edited, one entry a line, each with its mark: ``+``, ``-`` or ``~``."""
+    """Return the edited entries as pairs of a mark (``+``, ``-`` or ``~``) and a line of text."""
     return [
         *(("+", _named(entry)) for entry in documents.added),
         *(("-", _named(entry)) for entry in documents.removed),
@@ -181,7 +181,7 @@ def document_lines(documents: DocumentChanges) -> list[tuple[str, str]]:
 
 
 def _named(entry: Entry) -> str:
-    """Name an entry and give its other fields."""
+    """Return an entry's name, followed by its other fields."""
     kind = str(entry["list"])
     name = _NAMES.get(kind, "")
     place = f"{kind}[{entry['index']}]" if "index" in entry else kind

@@ -1,4 +1,4 @@
-"""The effect of a policy change as one HTML page: on images that run, or on every possible image."""
+"""Build the HTML page about a policy change: its effect on images that run, or on every possible image."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ HEADINGS: Final[dict[Change, str]] = {
 LABELS: Final = {"+": ("added", "good"), "-": ("removed", "bad"), "~": ("changed", "change")}
 
 MAX_ENTRIES: Final = 1000
-"""Edited entries of the document; the JSON output has all of them."""
+"""Maximum number of edited entries of the document. The JSON output has all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffPage:
-    """What the page shows besides the changes."""
+    """The content of the page besides the changes."""
 
     old_name: str
     new_name: str

@@ -43,7 +43,7 @@ def github(name: str, finding: Finding) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """Escape what would end a workflow command or one of its fields."""
+    """Escape characters that would end a workflow command or one of its fields."""
     return re.sub(f"[%\r\n{more}]", lambda match: f"%{ord(match.group()):02X}", text)
 
 

@@ -16,13 +16,13 @@ from gatekeeper_py.inventory.tally import Usage
 CLOSING: Final = "\n    }"
 
 Rows = Iterable[tuple[Mapping[str, Any], Sequence[Usage]]]
-"""The fields of each image, and where it is used."""
+"""The fields of each image, and its uses."""
 
 
 def write_images(before: Mapping[str, Any], rows: Rows, after: Mapping[str, Any]) -> None:
-    """Write one document: the fields ``before``, ``images``, and the fields ``after``.
+    """Write one document: the fields in ``before``, the field ``images``, and the fields in ``after``.
 
-    The format is that of ``json.dumps(indent=2)``.
+    The output has the format of ``json.dumps(indent=2)``.
     """
     out = sys.stdout
     out.write("{\n")

@@ -34,6 +34,6 @@ def junit(reviewed: Sequence[ReviewedObject]) -> str:
 
 
 def as_document(suites: ET.Element) -> str:
-    """Return the text of a report."""
+    """Return the report as an XML document."""
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")

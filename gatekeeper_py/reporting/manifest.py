@@ -1,4 +1,4 @@
-"""Kubernetes objects as YAML that kubectl reads as it was meant."""
+"""Write Kubernetes objects as YAML from which kubectl reads the same values."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ _LONG: Final = 60
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Write long or quoted text as a block: an expression full of doubled quotes is hard to read."""
+    """Write text with line breaks, or long text with quotes, as a block.
+
+    Otherwise each quote is doubled, which makes an expression hard to read.
+    """
     as_block = "\n" in text or (len(text) > _LONG and "'" in text)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if as_block else None)
 
 
 class _ReadableDumper(ManifestDumper):
-    """For objects that we write ourselves."""
+    """Writes objects that this program creates, as opposed to objects of users."""
 
 
 _ReadableDumper.add_representer(str, _text)
@@ -45,5 +48,5 @@ _ReadableDumper.add_representer(str, _text)
 def as_yaml(documents: Iterable[dict[str, Any]]) -> str:
     """Return objects as a YAML stream that begins with ``---``."""
     text: str = yaml.dump_all(documents, Dumper=_ReadableDumper, sort_keys=False, explicit_start=True)
-    # A block at the very end is written without its line break.
+    # PyYAML omits the line break after a block at the very end.
     return text if text.endswith("\n") else f"{text}\n"

@@ -19,10 +19,11 @@ SHOWN: Final = 12
 """Maximum number of rows that a breakdown shows before it folds the rest."""
 
 MAX_SINGLE: Final = 1000
-"""Maximum number of images with a single use that are listed with its kind and field."""
+"""Maximum number of images with a single use that are listed one by one, each with the kind and field of its
+use. More of them are grouped by kind and field."""
 
 MAX_OBJECT: Final = 320
-"""Maximum number of characters of a namespace and a name."""
+"""Maximum number of characters of ``NAMESPACE/NAME``."""
 
 CLUSTER: Final = "(cluster-scoped)"
 INVALID: Final = "(invalid)"
@@ -47,7 +48,7 @@ class Shares:
         counts[kind] = counts.get(kind, 0) + count
 
     def table(self, noun: str) -> Html:
-        """Return a table with a bar for each name, those with most of the first kind first."""
+        """Return a table with a bar for each name, sorted by the count of the first kind, largest first."""
         ordered = sorted(self._counts.items(), key=self._order)
         most = max((sum(counts.values()) for counts in self._counts.values()), default=0)
         used = [kind for kind in self._kinds if any(kind.name in counts for counts in self._counts.values())]
@@ -75,7 +76,7 @@ class Shares:
 
 
 def write_page(page: str) -> None:
-    """Write a page to stdout, as UTF-8 whatever the terminal's encoding is."""
+    """Write a page to stdout as UTF-8, regardless of the terminal's encoding."""
     click.echo(page.encode(), nl=False)
 
 
@@ -85,14 +86,14 @@ def named_bar(name: Html, parts: Sequence[Part], whole: int) -> Html:
 
 
 def registry_of(canonical: str | None) -> str:
-    """Return the registry of an image's whole name; a note for an invalid image."""
+    """Return the registry of an image's canonical name; ``INVALID`` for an invalid image."""
     return INVALID if canonical is None else canonical.partition("/")[0]
 
 
 def image_list(rows: Iterable[tuple[str, str, Sequence[Usage]]]) -> Html:
-    """Return images, each with a detail that may be empty, and where it is used.
+    """Return a list of images, each with a detail, which may be empty, and its uses.
 
-    If more than 1,000 images have one place each, these are grouped by kind and field.
+    If more than ``MAX_SINGLE`` images have a single use, these images are grouped by kind and field.
     """
     shown = list(rows)
     single = [row for row in shown if len(row[2]) == 1]
@@ -111,7 +112,7 @@ def _kind_and_path(row: tuple[str, str, Sequence[Usage]]) -> tuple[str, str]:
 
 
 def _image(image: str, detail: str, usages: Sequence[Usage]) -> Html:
-    """Return one image. There may be thousands, so this markup is as short as it can be."""
+    """Return one image. A page may have thousands of images, so the markup is as short as possible."""
     fields = [_field(*group) for group in _grouped(usages)]
     if len(usages) == 1:
         return _single(image, detail, fields[0])
@@ -120,7 +121,7 @@ def _image(image: str, detail: str, usages: Sequence[Usage]) -> Html:
 
 
 def _single(image: str, detail: str, place: str | Html) -> Html:
-    # Without its end tag, which HTML does not need.
+    # The end tag </li> is left out, because HTML does not need it.
     return join((Html("<li>"), _name(image), _note(detail), tag("i", place)))
 
 
@@ -143,7 +144,7 @@ def _extent(usages: Sequence[Usage]) -> str:
 
 
 def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[str, str, list[Html]]]:
-    """Yield kind, field and the objects there, so that neither kind nor field is repeated."""
+    """Yield each kind and field once, with all its objects."""
 
     def group(usage: Usage) -> tuple[str, str]:
         return usage.kind, usage.path

@@ -28,7 +28,7 @@ STYLES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedImage:
-    """One image of an object. ``image`` is as written; ``message`` says why it is rejected."""
+    """One image of an object. ``image`` is as written; ``message`` is the reason for a rejection."""
 
     path: str
     image: Any
@@ -40,16 +40,16 @@ class ReviewedImage:
     """Whether the stored object contains the rewritten image. Templates keep the original."""
     message: str
     line: int = 1
-    """Where the image stands in its file, from 1; looked up for reports that show it."""
+    """Line of the image in its file, from 1. It is looked up only for reports that show it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedObject:
     """One object with its verdict, and where it was read: ``document`` counts from 0, ``line`` from 1.
 
-    ``note`` says what to do about an unknown kind. ``warnings`` holds a sentence for each image that no
-    mirror replaces although one applies, and for each image that is approved although its registry did not
-    answer.
+    ``note`` explains what to do about an unknown kind. ``warnings`` holds a sentence for each image that is
+    not moved to a mirror although one applies, and for each image that is approved although its registry did
+    not answer.
     """
 
     source: str

@@ -12,14 +12,14 @@ from gatekeeper_py.inventory.suggestion import By, Group, Suggestion
 from gatekeeper_py.reporting.console import counted
 
 MAX_LEFT_OUT: Final = 1000
-"""Maximum number of uncovered images that are listed one by one. The last line counts the others."""
+"""Maximum number of listed images that no rule covers. The last line counts the remaining images."""
 
 _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9._/:*-]*[a-z0-9*/]")
 """Patterns that need no quotes in YAML, provided that they contain a letter."""
 
 
 def new_policy(suggestion: Suggestion, by: By) -> str:
-    """Return a policy that approves what runs."""
+    """Return the text of a policy with the suggested rules."""
     images = sum(len(group.images) for group in suggestion.rules.values())
     uses = sum(group.uses for group in suggestion.rules.values())
     lines = [
@@ -43,7 +43,7 @@ def rule_lines(suggestion: Suggestion, indent: str) -> Iterator[str]:
 
 
 def left_out_lines(suggestion: Suggestion) -> Iterator[str]:
-    """Yield comments that name each image that no rule covers, and why."""
+    """Yield comments that list the images that no rule covers, each with the reason."""
     if not suggestion.left_out:
         return
     yield ""
@@ -57,7 +57,7 @@ def left_out_lines(suggestion: Suggestion) -> Iterator[str]:
 
 
 def quoted(pattern: str, *, always: bool = False) -> str:
-    """Return a pattern as YAML text. It is ASCII without quotes or backslashes."""
+    """Return a pattern as YAML text. A pattern is ASCII without quotes or backslashes."""
     plain = not always and _PLAIN.fullmatch(pattern) and re.search("[a-z]", pattern)
     return pattern if plain else f'"{pattern}"'
 

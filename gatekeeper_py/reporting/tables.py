@@ -1,7 +1,7 @@
 """Tables for people: as wide as their content, or shortened to fit a terminal.
 
-Digests are shortened first, because their first digits tell them apart. Then the widest columns are
-shortened.
+Digests are shortened first, because their first digits suffice to distinguish them. Then the widest columns
+are shortened.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ NARROWEST: Final = 12
 """Minimum width of a column. If the terminal is too narrow even for this, lines wrap."""
 
 SHORT: Final = 20
-"""Columns after the first are cut to this width before the first is cut at all."""
+"""The other columns are cut down to this width before the first column is cut."""
 
 MAX_CELL: Final = 5000
-"""Longer than any valid reference; an invalid one may be megabytes long."""
+"""Maximum number of characters of a cell. A valid reference is shorter; an invalid one may have millions."""
 
 _DIGEST: Final = re.compile(r"@(sha256|sha512):([0-9a-f]{12})[0-9a-f]{20,}")
 
 
 class Names(tuple[str, ...]):
-    """A cell with a list of names. If they do not fit, it says how many more there are."""
+    """A cell with a list of names. If they do not fit, the cell shows how many names are left out."""
 
     __slots__ = ()
 
@@ -43,8 +43,8 @@ def layout(
 ) -> list[tuple[str, ...]]:
     """Return the cells of each line, headings first; with a width, shortened so that lines fit.
 
-    Cells are padded, except for the last one, which is the longest. The first column is cut in the middle,
-    the others at the end. A column without content is left out; ``right`` are headings of right-aligned ones.
+    Cells are padded, except for those in the last column. The first column is cut in the middle, the others
+    at the end. A column without content is left out. ``right`` are the headings of right-aligned columns.
     """
     kept = [
         index
@@ -123,7 +123,7 @@ def _middle(text: str, size: int) -> str:
 
 
 def _some(names: Sequence[str], size: int) -> str:
-    """Return the first names that fit, and how many more there are."""
+    """Return the first names that fit, and the number of the others."""
     best = _start(names[0], size)
     text = ""
     for shown, name in enumerate(names, 1):

@@ -15,7 +15,7 @@ NOT_FOUND: Final = 404
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportApi:
-    """One API: a kind for the objects of a namespace, and one for cluster-scoped objects."""
+    """One API. It has a kind of report for a namespace, and one for cluster-scoped objects."""
 
     name: Literal["openreports", "policyreport"]
     group: str
@@ -65,7 +65,7 @@ POLICYREPORT: Final = ReportApi(
     has_source=False,
 )
 APIS: Final = (OPENREPORTS, POLICYREPORT)
-"""In the order of preference. If the cluster serves both, viewers show only one of them."""
+"""The APIs in the order of preference. If the cluster serves both, viewers show the reports of only one."""
 
 
 class Reads(Protocol):

@@ -1,7 +1,8 @@
-"""Events for warnings about Pods that controllers create, which nobody sees otherwise.
+"""Record Events about Pods with warnings, if a controller such as the ReplicaSet controller created the Pods.
 
-A person who creates a Pod sees its warnings; a controller drops them. When a Pod is denied, its controller
-already records an Event, so only namespaces in mode ``warn`` need these.
+A person who creates a Pod sees its warnings. A controller of Kubernetes drops them, so nobody would see them.
+When a Pod is denied, the controller of Kubernetes records an Event itself, so only namespaces in mode
+``warn`` need these Events.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ REASON: Final = "ImageNotApproved"
 COMPONENT: Final = "gatekeeper-py-reports"
 
 MAX_NOTE: Final = 1000
-"""Maximum number of characters. The API server accepts 1,024."""
+"""Maximum number of characters of an Event's message. The API server accepts 1,024."""
 
 MAX_OWNER_NAME: Final = 200
 """Maximum number of characters of the owner's name in an Event's name, which may have 253 in total."""
@@ -85,7 +86,7 @@ def _event(owner: Owner, images: tuple[str, ...], now: datetime) -> dict[str, An
     shown = ", ".join(escape(image, 250) or "(none)" for image in images[:MAX_IMAGES])
     more = f" and {len(images) - MAX_IMAGES} more" if len(images) > MAX_IMAGES else ""
     instant = format_instant(now)
-    # The name is a DNS subdomain, so nothing but a letter or digit may stand before the dot.
+    # The name must be a DNS subdomain, so the character before the dot must be a letter or digit.
     name = owner.name[:MAX_OWNER_NAME].rstrip("-.")
     return {
         "apiVersion": "v1",

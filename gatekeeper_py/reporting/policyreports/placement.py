@@ -1,7 +1,7 @@
 """Assign results to reports so that few reports change when few results do. Pure: no I/O.
 
-A result stays in the report that has it. New results fill reports that are not full. Reports that become
-empty are deleted. When half as many reports suffice, all reports of the namespace are rebuilt.
+A result stays in its report. New results fill reports that are not full. Reports that become empty are
+deleted. If fewer than half as many reports suffice, all reports of the namespace are rebuilt.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FIELDS: Final = (
 class Live:
     """A report in the cluster.
 
-    ``intact`` is whether everything but results and summary is as it was written.
+    ``intact`` is whether the fields ``scope`` and ``source`` have the values that this program writes.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Live:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """A report as it should be. ``live`` is what it replaces, ``None`` for a new one."""
+    """The desired state of a report. ``live`` is the report that it replaces; ``None`` for a new report."""
 
     name: str
     live: Live | None
@@ -79,7 +79,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What to do with the reports of one namespace."""
+    """The changes to the reports of one namespace, and the number of reports that stay as they are."""
 
     write: tuple[Report, ...]
     delete: tuple[str, ...]
@@ -87,13 +87,14 @@ class Placement:
 
 
 def place(live: Iterable[Live], findings: Findings) -> Placement:
-    """Distribute the results over the reports that exist, and over new ones."""
+    """Distribute the results over the existing reports, and over new reports if necessary."""
     existing = sorted(live, key=lambda each: (len(each.name), each.name))
     entries = [_entry(result) for result in findings.results]
     reports = _distribute(existing, entries)
     fewest = _distribute([], entries)
     if len(reports) > 2 * max(len(fewest), 1):
-        # Reuse the first names, so that a report is replaced instead of deleted and created again.
+        # The rebuilt reports have the first names. An existing report with such a name is replaced, instead
+        # of deleted and created again.
         reports = fewest
         by_name = {each.name: each for each in existing}
         for report in reports:
@@ -120,7 +121,7 @@ _Entry = tuple[Digest, Result, int]
 
 
 def _distribute(existing: Sequence[Live], entries: Sequence[_Entry]) -> list[Report]:
-    """Return the reports that are not empty, in order of their names."""
+    """Return the reports that are not empty: first the existing ones in their order, then new ones."""
     waiting: dict[Digest, list[_Entry]] = {}
     for entry in entries:
         waiting.setdefault(entry[0], []).append(entry)
@@ -153,10 +154,10 @@ def _entry(result: Result) -> _Entry:
 def digest_of(result: Any) -> Digest:
     """Return the digest of a result in the cluster.
 
-    A foreign result gets a digest that matches none of ours.
+    The digest of a result that this program did not write matches none of our results.
     """
     ours = {key: result[key] for key in _FIELDS if key in result} if isinstance(result, dict) else result
     try:
         return hashlib.sha256(orjson.dumps(ours, option=orjson.OPT_SORT_KEYS)).digest()
     except orjson.JSONEncodeError:
-        return b""  # nested too deeply: nothing of ours
+        return b""  # nested too deeply to be one of our results

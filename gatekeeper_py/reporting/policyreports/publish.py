@@ -17,7 +17,10 @@ class ReportError(Exception):
 
 
 class Published(NamedTuple):
-    """Where the reports are, and what was written; ``api`` is ``None`` when the cluster serves neither."""
+    """The API of the reports, and the changes that were written.
+
+    ``api`` is ``None`` with the choice ``none``, and if the cluster serves neither API.
+    """
 
     api: Literal["openreports", "policyreport"] | None
     written: Written
@@ -26,7 +29,7 @@ class Published(NamedTuple):
 async def publish(
     api: Writes, choice: Choice, findings: Mapping[str | None, Findings], *, namespace: str | None
 ) -> Published:
-    """Write the reports; with a namespace, only its own. Raises ``ReportError``.
+    """Write the reports; with ``namespace``, only those of this namespace. Raises ``ReportError``.
 
     ``auto`` uses the first API that the cluster serves. ``none`` writes nothing and deletes nothing.
     """
@@ -56,7 +59,7 @@ def _target(choice: Choice, available: list[ReportApi]) -> ReportApi | None:
 
 
 async def _remove(api: Writes, other: ReportApi, namespace: str | None, written: Written) -> None:
-    """Remove our reports from an API that is not used any more, if RBAC allows it."""
+    """Remove our reports from an API that is no longer used, if RBAC allows it."""
     try:
         removed = await write_reports(api, other, {}, namespace=namespace)
     except ApiError as problem:

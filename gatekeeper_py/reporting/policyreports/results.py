@@ -1,8 +1,8 @@
-"""The audit as results of reports. Pure: no I/O.
+"""Convert an audit to results of reports. Pure: no I/O.
 
-Only what would be refused becomes a result. What is approved or exempt is a number in the summary, so that
-reports grow with the problems of a cluster and not with its size. No result has a time: one would change
-every report in every audit.
+Only an image that would be refused becomes a result. Approved and exempt images are only counted in the
+summary, so reports grow with the problems of a cluster and not with its size. A result contains no time,
+because a time would change every report in every audit.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SOURCE: Final = "gatekeeper-py"
 CATEGORY: Final = "Image policy"
 
 MAX_IMAGE: Final = 600
-"""Maximum number of characters. The longest valid image has about 520."""
+"""Maximum number of characters of an image. The longest valid image has about 520."""
 
 MAX_PATH: Final = 300
 MAX_MESSAGE: Final = 1000
 
 SEVERITIES: Final[Mapping[str, str]] = {"denied": "high", "invalid": "high"}
-"""Severities other than ``medium``. A denied image was forbidden on purpose; an invalid one cannot be
-pulled."""
+"""Severities other than ``medium``, by reason. A denied image was forbidden on purpose; an invalid image
+cannot be pulled."""
 
 _API_VERSIONS: Final = {
     kind.kind: f"{kind.group}/{kind.versions[0]}" if kind.group else kind.versions[0]
@@ -35,14 +35,17 @@ _API_VERSIONS: Final = {
 }
 
 Result = dict[str, Any]
-"""One result as the API has it."""
+"""One result in the format of the API."""
 
 
 Outcome = Literal["warn", "fail"]
 
 
 class Results(Sequence[Result]):
-    """Results that are made when they are read: a cluster may have 100,000, each of a kilobyte."""
+    """A sequence that creates each result when it is read.
+
+    A cluster may have 100,000 results, each of a kilobyte.
+    """
 
     def __init__(self, policy_name: str) -> None:
         self._policy_name = policy_name
@@ -78,8 +81,8 @@ def findings_by_namespace(
 ) -> dict[str | None, Findings]:
     """Return the findings of each namespace that has an image; ``None`` is for cluster-scoped objects.
 
-    ``tally`` must have been made with ``keep_approved``. ``mode_in`` returns the mode in a namespace: under
-    ``warn`` a result is ``warn``, else ``fail``.
+    ``tally`` must have been made with ``keep_approved``. ``mode_in`` returns the mode in a namespace: in the
+    mode ``warn``, the field ``result`` of a result is ``warn``; in any other mode, it is ``fail``.
     """
     found: dict[str | None, Findings] = {}
     rejected: dict[str | None, Results] = {}

@@ -1,4 +1,4 @@
-"""Bring the reports in the cluster in line with an audit: few requests, and none when nothing changed."""
+"""Update the reports in the cluster after an audit, with few write requests, and none if nothing changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS: Final = {MANAGED_BY: SOURCE}
 SELECTOR: Final = f"{MANAGED_BY}={SOURCE}"
 
 PAGE_SIZE: Final = 20
-"""Reports. One has up to 300 KB with usual names and at most 1 MB."""
+"""Number of reports in one page. A report has up to 300 KB with usual names, and at most 1 MB."""
 
 MAX_PROBLEMS: Final = 5
 
@@ -39,7 +39,7 @@ class Writes(Protocol):
 
 @dataclass(slots=True)
 class Written:
-    """What became of the reports. ``failed`` counts writes that did not succeed, ``problems`` names some."""
+    """The number of reports by outcome. ``failed`` counts failed writes; ``problems`` describes some."""
 
     created: int = 0
     replaced: int = 0
@@ -61,7 +61,7 @@ class Written:
 async def write_reports(
     api: Writes, kind: ReportApi, findings: Mapping[str | None, Findings], *, namespace: str | None
 ) -> Written:
-    """Write the reports that changed and delete stale ones; with a namespace, only there.
+    """Write the reports that changed and delete stale ones; with ``namespace``, only in this namespace.
 
     A failed write does not stop the others. Raises ``ApiError`` when the reports cannot be listed.
     """
@@ -112,7 +112,7 @@ def _namespace_is_gone(problem: ApiError) -> bool:
 
 
 async def _live(api: Writes, kind: ReportApi, namespace: str | None) -> dict[str | None, list[Live]]:
-    """Return our reports by namespace. Of their results only digests are kept."""
+    """Return our reports by namespace, with digests instead of their results."""
     found: dict[str | None, list[Live]] = {}
     paths = (kind.path(None), kind.all_path) if namespace is None else (kind.path(namespace),)
     for path in paths:
