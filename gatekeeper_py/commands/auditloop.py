@@ -1,4 +1,4 @@
-"""``audit --every``: audit a cluster again and again, and keep reports about it."""
+"""``audit --every``: audit a cluster at regular intervals, and keep reports about it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LoopSettings:
     configmap: checked.ConfigMapName | None
     namespace: str | None
     exempt: frozenset[str] | None
-    """``None``: the settings in the namespace of the ConfigMap say it."""
+    """``None``: read the exempt namespaces from the settings in the namespace of the ConfigMap."""
     every: float
     report: Choice
     events: bool
@@ -55,13 +55,13 @@ class LoopSettings:
 
 
 def run(settings: LoopSettings) -> int:
-    """Audit until a signal; 0 then. Raises ``SettingsError`` if the configuration cannot be used at all."""
+    """Audit until a signal, then return 0. Raises ``SettingsError`` if the configuration cannot be used."""
     process = Process(log_level="info", log_style="json")
     return process.run(lambda: _Loop(settings, process.log, process.stop).run())
 
 
 class _Loop:
-    """One audit after the other. A failed one is logged, and the reports stay as they were."""
+    """Runs one audit after another. A failed audit is logged, and the reports stay as they are."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class _Loop:
         return 0
 
     async def _until_stopped(self, work: Any) -> None:
-        """Run the audit, or cancel it on a signal. The next process writes the missing reports."""
+        """Run the audit; cancel it on a signal. The next process writes the reports that are then missing."""
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stop.wait())
         try:
@@ -133,13 +133,13 @@ class _Loop:
         self._log_result(policy, found, published, recorded, self._monotonic() - began)
 
     async def _policy(self, api: ApiClient) -> PolicyInput:
-        """Read the policy again: it may have changed."""
+        """Read the policy again, because it may have changed."""
         if self._settings.configmap is not None:
             return await policy_input_in(api, self._settings.configmap)
         return await asyncio.to_thread(read_policy, self._settings.policy or "")
 
     async def _exempt(self, api: ApiClient) -> frozenset[str]:
-        """Read the exempt namespaces again: the settings, and labels, may have changed."""
+        """Return the exempt namespaces; read them again, because settings and labels may have changed."""
         if self._settings.exempt is not None:
             return self._settings.exempt
         assert self._settings.configmap is not None  # noqa: S101 - otherwise the namespaces are given

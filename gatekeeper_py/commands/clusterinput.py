@@ -28,7 +28,7 @@ MAX_TRIES: Final = 5
 """How often a request is sent to an overloaded API server."""
 
 CACHE_SIZE: Final = 16384
-"""Cached decisions, as in ``serve``; a cluster has far fewer images than Pods."""
+"""Maximum number of cached decisions, as in ``serve``. A cluster has far fewer images than Pods."""
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ async def policy_in(api: ApiClient, name: checked.ConfigMapName) -> Policy:
 
 
 async def policy_input_in(api: ApiClient, name: checked.ConfigMapName) -> PolicyInput:
-    """Return what a ConfigMap holds: a policy, or why there is none. Raises ``ClusterError``."""
+    """Return the policy in a ConfigMap, or the findings about it. Raises ``ClusterError``."""
     from gatekeeper_py.inventory.reading import read  # noqa: PLC0415 - see above
 
     path = f"/api/v1/namespaces/{quote(name.namespace, safe='')}/configmaps/{quote(name.name, safe='')}"
@@ -79,7 +79,7 @@ async def policy_input_in(api: ApiClient, name: checked.ConfigMapName) -> Policy
 
 
 def note_missing(kinds: Iterable[GroupKind]) -> None:
-    """Report on stderr which declared kinds the cluster does not serve."""
+    """Report on stderr which kinds the cluster does not serve."""
     from gatekeeper_py.inventory.resources import kind_text  # noqa: PLC0415 - see above
 
     for kind in kinds:
@@ -87,7 +87,7 @@ def note_missing(kinds: Iterable[GroupKind]) -> None:
 
 
 def note_unknown_exemptions(exemptions: Exemptions) -> None:
-    """Report on stderr why further namespaces may be exempt."""
+    """Report on stderr that further namespaces may be exempt, and why they are not known."""
     if exemptions.problem:
         click.echo(f"Note: not all exempt namespaces are known: {exemptions.problem}", err=True)
 
@@ -96,7 +96,7 @@ def note_unknown_exemptions(exemptions: Exemptions) -> None:
 def progress() -> Iterator[OnPage]:
     """Show a progress bar while lists are read, if stderr is a terminal.
 
-    It ends before anything else is written, because it erases its lines.
+    The bar must end before any other output, because it erases its lines.
     """
     from rich.console import Console  # noqa: PLC0415 - see above
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415

@@ -140,7 +140,7 @@ def _refuse_native_options() -> None:
 
 
 def as_json(fast_path: FastPath) -> dict[str, Any]:
-    """Return the stable JSON form; an expression that is ``None`` means that the webhook is always called."""
+    """Return the stable JSON form. If an expression is ``None``, the webhook is always called."""
     until = fast_path.valid_until
     return {
         "validating": fast_path.validating,
@@ -160,7 +160,7 @@ def as_json(fast_path: FastPath) -> dict[str, Any]:
 
 
 def as_patches(fast_path: FastPath, revision: str) -> str:
-    """Return patches for the webhook configurations, and what became of each rule as comments."""
+    """Return patches for the webhook configurations, with comments on each rule: skipped, or why not."""
     lines = [f"# Match conditions of the policy with the revision {revision}."]
     if fast_path.valid_until is not None:
         lines.append(f"# Replace them before {format_instant(fast_path.valid_until)}, when a rule expires.")

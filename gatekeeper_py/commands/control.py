@@ -126,7 +126,7 @@ def control(**options: Any) -> int:
 
 
 def _settings(options: dict[str, Any]) -> ControlSettings:
-    """Raises ``SettingsError``."""
+    """Return the settings that the command's options specify. Raises ``SettingsError``."""
     from gatekeeper_py.control.app import ControlSettings  # noqa: PLC0415 - see above
     from gatekeeper_py.control.certificates import CertificateSettings  # noqa: PLC0415
     from gatekeeper_py.control.installation import Installation  # noqa: PLC0415

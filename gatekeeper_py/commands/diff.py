@@ -184,7 +184,7 @@ def diff(
 
 
 class _PolicyChange:
-    """The two policies, judged at one instant. The old one may have to be read from the cluster first."""
+    """The two policies, compared at one instant. ``read_old`` reads the old one if it is in the cluster."""
 
     def __init__(self, old: Policy | None, new: Policy, instant: datetime) -> None:
         self._old = old
@@ -205,7 +205,7 @@ class _PolicyChange:
 
     @property
     def declared(self) -> frozenset[GroupKind]:
-        """The kinds that either policy declares."""
+        """The kinds that at least one of the policies declares."""
         entries = (entry for policy in self._policies for entry in policy.document.resources)
         return frozenset((entry.group, entry.kind) for entry in entries)
 

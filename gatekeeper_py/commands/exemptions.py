@@ -1,4 +1,4 @@
-"""The namespaces that the webhook does not review by its settings, in a cluster or in a file."""
+"""Find the namespaces that the settings of the webhook exempt from review, in a cluster or in files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exemptions:
-    """Namespaces that are exempt. ``problem`` says why there may be more; empty if these are all."""
+    """Exempt namespaces. ``problem`` is the reason why some may be missing; empty if all are known."""
 
     namespaces: frozenset[str]
     problem: str = ""
@@ -26,10 +26,11 @@ class Exemptions:
 async def exemptions_in(
     api: ApiClient, installation: str, namespace: str | None, settings: WebhookSettings | None = None
 ) -> Exemptions:
-    """Return what the installation in a namespace exempts, by name and by label.
+    """Return the namespaces that the installation in the namespace ``installation`` exempts.
 
-    ``settings`` replace those in the cluster. With ``namespace``, only this namespace's labels are read. What
-    the caller may not read, and settings that are refused, are a ``problem``. Raises ``ClusterError``.
+    ``settings`` replace the settings in the cluster. Namespaces are exempt by name or by label. With
+    ``namespace``, only the labels of this namespace are read. If the caller may not read the settings or the
+    namespaces, or if the settings are refused, ``problem`` is the reason. Raises ``ClusterError``.
     """
     from gatekeeper_py.inventory.reading import Forbidden  # noqa: PLC0415 - keeps other commands fast to start
 
@@ -45,9 +46,10 @@ async def exemptions_in(
 
 
 def exempt_by(settings: WebhookSettings, namespaces: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the namespaces that settings exempt; by label only those of the given Namespace objects.
+    """Return the namespaces that settings exempt, by name or by label.
 
-    The installation is in its default namespace, as elsewhere offline.
+    Labels are read only from the given Namespace objects. As in other offline commands, the installation is
+    assumed to be in its default namespace.
     """
     labels = dict(settings.exempt_namespace_labels)
     named = (*always_exempt(DEFAULT_NAMESPACE), *settings.exempt_namespaces)
@@ -55,11 +57,11 @@ def exempt_by(settings: WebhookSettings, namespaces: Iterable[Mapping[str, Any]]
 
 
 class _Refused(Exception):
-    """The settings in the cluster are not acceptable."""
+    """The settings in the cluster have errors."""
 
 
 async def _settings(api: ApiClient, installation: str) -> WebhookSettings:
-    """Return the settings; the defaults without a ConfigMap. Raises ``_Refused``, ``ClusterError``."""
+    """Return the settings, or the defaults without a ConfigMap. Raises ``_Refused``, ``ClusterError``."""
     from gatekeeper_py.inventory.reading import NotFound, read  # noqa: PLC0415 - see above
 
     name = f"ConfigMap {installation}/{SETTINGS_CONFIGMAP}"

@@ -30,7 +30,7 @@ from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.reporting.console import console
 
 MAX_RULE: Final = 600
-"""Characters of a rule that are shown: a pattern has at most 512."""
+"""Maximum number of characters of a rule that are shown. A pattern has at most 512."""
 
 _RULE: Final = re.compile(r"(?P<bare>[0-9]{1,7})|(?P<list>allow|deny)\[(?P<index>[0-9]{1,7})\]")
 
@@ -144,7 +144,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def fast_path_as_json(fast_path: FastPath, namespace: str | None, image: str) -> dict[str, Any]:
-    """Return the stable JSON form of what the fast path makes of an image."""
+    """Return the stable JSON form of the fast path's answers about an image, one for each webhook."""
     return {
         "image": image,
         "namespace": namespace,

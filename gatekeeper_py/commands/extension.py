@@ -15,9 +15,9 @@ from gatekeeper_py.reporting.suggestion import left_out_lines, quoted, rule_line
 
 
 def extended(base: Policy, suggestion: Suggestion) -> str:
-    """Return the base with the suggested rules at the end of ``allow``, and comments about the rest.
+    """Return the base with the suggested rules at the end of ``allow``, and comments about uncovered images.
 
-    Raises ``UnreadableError`` if that cannot be done, rather than return another policy.
+    Raises ``UnreadableError`` if the rules cannot be added without changing the rest of the policy.
     """
     text = base.text if base.text.endswith("\n") else f"{base.text}\n"
     patterns = [pattern for pattern, _ in suggestion.listed()]
@@ -38,7 +38,7 @@ def _allow_of(text: str) -> yaml.SequenceNode:
 
 
 def _in_block(text: str, allow: yaml.SequenceNode, suggestion: Suggestion) -> str:
-    """Add items on lines of their own, with the indentation of the others."""
+    """Add items on lines of their own, with the indentation of the existing items."""
     lines = text.split("\n")
     after = _last_line(allow) + 1
     new = list(rule_lines(suggestion, " " * allow.start_mark.column))
@@ -46,7 +46,7 @@ def _in_block(text: str, allow: yaml.SequenceNode, suggestion: Suggestion) -> st
 
 
 def _last_line(node: yaml.Node) -> int:
-    """Return the last line of a node, from 0."""
+    """Return the number of a node's last line, counted from 0."""
     if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
         return _last_line(node.value[-1][1])
     if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:

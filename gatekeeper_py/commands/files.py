@@ -23,7 +23,7 @@ def shown(argument: str) -> str:
 
 
 def in_folder(folder: Path, name: str) -> str:
-    """Return the argument for a file in a folder; a file named ``-`` there is not stdin."""
+    """Return the FILE argument for a file in a folder, even for a file named ``-``, which is not stdin."""
     path = str(folder / name)
     return "./-" if path == "-" else path
 
@@ -47,7 +47,7 @@ def read_text(argument: str) -> tuple[str, str]:
 def read_lines(argument: str, longest: int) -> Iterator[bytes]:
     """Yield the lines, one at a time.
 
-    Raises ``UnreadableError``, also for a line of more than ``longest`` bytes.
+    Raises ``UnreadableError`` if the file cannot be read, or a line has more than ``longest`` bytes.
     """
     name = shown(argument)
     try:

@@ -1,4 +1,4 @@
-"""Look-ups in registries for commands that judge offline: options, and the session with registries."""
+"""Look-ups in registries, for commands that otherwise judge offline: the options, and the look-ups."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def check_lookup_usage(*, look_up: bool, registry_config: Path | None) -> None:
 
 
 def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
-    """Return the result of ``work`` once registries have answered all its look-ups.
+    """Return the result of ``work`` after registries have answered all its look-ups.
 
-    ``work`` must be pure: it is called again after each round of answers. Raises ``UnreadableError`` when a
-    file of the directory cannot be used.
+    ``work`` must be pure, because it is called again after each round of answers. Raises ``UnreadableError``
+    when a file in the directory cannot be used.
     """
     return asyncio.run(_run(policy, directory, work))
 
@@ -87,10 +87,10 @@ async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[F
 
 
 def _pace(policy: CompiledPolicy) -> tuple[int, float]:
-    """Return how many look-ups run at once, and the seconds between them.
+    """Return the number of look-ups in a batch, and the pause between two batches in seconds.
 
-    The service fails a look-up that waits longer than its registry's timeout. A command has more time than a
-    review, so in the slowest registry it starts only as many look-ups as wait for half of that.
+    A look-up fails if it waits longer than its registry's timeout. A command has more time than a review, so
+    it starts only as many look-ups as the lowest rate allows in half of the shortest timeout.
     """
     from gatekeeper_py.registry.pacing import USUAL_REQUESTS  # noqa: PLC0415
 
@@ -102,7 +102,7 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
 
 
 class _Unobserved:
-    """Receives the measurements of look-ups, which a command does not keep."""
+    """Ignores the measurements of look-ups, because a command has no metrics."""
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
 

@@ -23,7 +23,7 @@ from gatekeeper_py.core.admission.slot import Parts
 from gatekeeper_py.reporting.console import printable
 
 MAX_NODES: Final = 5_000_000
-"""Limit on values once aliases are followed, because a few lines of YAML can expand to billions."""
+"""Maximum number of values with all aliases expanded. A few lines of YAML can expand to billions."""
 
 UID: Final = "offline"
 
@@ -31,14 +31,14 @@ _NOT_SPACE: Final = re.compile(r"\S")
 
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-"""The files of a directory that are read."""
+"""Suffixes of the files in a directory that are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One object to judge: where it was read, and the request that an API server would send for it.
+    """One object to judge: its place in its file, and the request that an API server would send for it.
 
-    ``prefix`` leads to the object from the top of its document.
+    ``prefix`` is the path to the object in its document.
     """
 
     text: SourceText
@@ -54,15 +54,15 @@ class Manifest:
         return self.text.name
 
     def line_of(self, parts: Parts) -> int:
-        """Return the line of a value of the object, from 1, or that of the nearest one above it."""
+        """Return the line of a value in the object, counted from 1; if absent, that of its nearest parent."""
         return self.text.line_of(self.document, (*self.prefix, *parts))
 
 
 def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Manifest]:
     """Yield every object in a file, in the files of a directory, or on stdin for ``-``.
 
-    ``namespace`` is that of objects which name none. Raises ``UnreadableError`` for bad input,
-    and when there is no object, because an empty result would look like success.
+    ``namespace`` applies to objects that name none. Raises ``UnreadableError`` for bad input, and if there is
+    no object, because an empty result would look like success.
     """
     empty = True
     for file in manifest_files(argument):
@@ -81,7 +81,7 @@ def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Man
 def manifest_files(argument: str) -> Iterator[str]:
     """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
 
-    Links to directories are not followed, because they may lead in a circle. A note on stderr names each one.
+    Links to directories are not followed, because they may form a cycle. A note on stderr names each link.
     """
     if argument == "-" or not Path(argument).is_dir():
         yield argument
@@ -93,7 +93,7 @@ def manifest_files(argument: str) -> Iterator[str]:
     for folder, folders, files in os.walk(argument, onerror=fail):
         folders.sort()
         for link in (Path(folder) / each for each in folders):
-            # kubelet stores a mounted ConfigMap in ..data, and links each of its files beside that.
+            # In a mounted ConfigMap, ..data is a link to a directory, and each file a link to one in ..data.
             if link.is_symlink() and link.name != "..data":
                 click.echo(f"note: {printable(str(link))} is a link to a directory and is not read", err=True)
         yield from (str(Path(folder) / file) for file in sorted(files) if file.endswith(SUFFIXES))
@@ -118,7 +118,7 @@ def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
 
 
 def _documents(name: str, text: str) -> tuple[list[Any], tuple[int, ...]]:
-    """Return the documents, and where each one starts if the text is JSON."""
+    """Return the documents, and the offset of each document if the text is JSON."""
     starts: list[int] = []
     try:
         documents = _json_documents(text, starts)
@@ -136,12 +136,12 @@ def _documents(name: str, text: str) -> tuple[list[Any], tuple[int, ...]]:
 
 
 def _json_documents(text: str, starts: list[int]) -> list[Any] | None:
-    """Return the objects of a JSON stream and collect where they start.
+    """Return the objects of a JSON stream, and add their offsets to ``starts``.
 
-    ``None`` if the text is not JSON but may be YAML.
+    Return ``None`` if the text is not JSON, but may be YAML.
 
-    JSON needs its own parser, because the YAML parser supports neither surrogate pairs, as Python's json
-    writes emojis, nor keys longer than 1,024 characters.
+    JSON needs its own parser, because the YAML parser supports neither surrogate pairs, which Python's json
+    writes for emojis, nor keys longer than 1,024 characters.
     """
     if not text.lstrip().startswith("{"):
         return None
@@ -171,12 +171,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _size(value: Any, known: dict[int, int]) -> int:
-    """Count the values in a document with aliases followed, measuring each shared part only once."""
+    """Count the values in a document with all aliases expanded; measure each shared part only once."""
     if not isinstance(value, dict | list):
         return 1
     size = known.get(id(value))
     if size is None:
-        known[id(value)] = MAX_NODES + 1  # found again before it is measured: it contains itself
+        known[id(value)] = MAX_NODES + 1  # read again if the value contains itself
         children = value.values() if isinstance(value, dict) else value
         size = known[id(value)] = 1 + sum(_size(child, known) for child in children)
     return size

@@ -1,7 +1,7 @@
-"""Warn of a policy that refuses the webhook's own image, or one of the cluster's system images.
+"""Warn about a policy that refuses the webhook's own image, or one of the cluster's system images.
 
-Their namespaces are exempt, so these images still start. If somebody removes the exemption, or runs them in
-another namespace, they do not, and then the webhook cannot admit its own replacement.
+Such images start only as long as their namespaces are exempt. If somebody removes the exemption, or runs the
+images in another namespace, the webhook refuses them, even the Pods that would replace its own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ OWN_IMAGE: Final = "own-image"
 
 
 def refused_own_images(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
-    """Yield a warning for each image of ours, or of the system's, that a policy of the same stream refuses.
+    """Yield a warning for each own or system image in a stream that a policy of the same stream refuses.
 
-    Documents that cannot be read are left out: ``review`` and the API server say what is wrong with them.
+    Skips documents that cannot be read, because ``review`` and the API server report their errors.
     """
     policies = [given.policy.at(instant) for given in stream.policies if given.policy is not None]
     kinds = {kind for _, kind in (POD, *POD_SPECS)}

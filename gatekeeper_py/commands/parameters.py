@@ -1,4 +1,4 @@
-"""Options of several commands, and types of options; click reports a bad value with the option's name."""
+"""Options and option types that several commands use. Click reports a bad value with the option's name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class _Setting(click.ParamType[T]):
-    """A setting that ``parse`` reads. Click also passes values that are parsed already, such as defaults."""
+    """A setting that ``parse`` reads. Click may pass a value that is already parsed, such as a default."""
 
     def __init__(self, name: str, parse: Callable[[str], T]) -> None:
         self.name = name
@@ -34,7 +34,7 @@ class _Setting(click.ParamType[T]):
 
 
 class _Duration(click.FloatRange):
-    """A finite number within a range; click's own range accepts ``nan``."""
+    """A finite number within a range. Click's own range type accepts ``nan``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -83,13 +83,13 @@ def _parse_namespace(text: str) -> str:
 
 
 def check_namespace(name: str | None) -> None:
-    """Refuse a value of ``--namespace`` that no namespace can have, before it becomes part of a path."""
+    """Refuse an invalid namespace name in ``--namespace``, before it becomes part of a path."""
     if name is not None and not NAMESPACE_NAME.fullmatch(name):
         raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
 
 
 def given(parameter: str) -> bool:
-    """Return whether the caller set a parameter of the running command, instead of getting its default."""
+    """Return whether the user set a parameter of the running command, instead of using its default."""
     source = click.get_current_context().get_parameter_source(parameter)
     return source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
 
@@ -131,18 +131,18 @@ EXEMPT_NAMESPACES: Final = click.option(
     type=_Setting("NAME", _parse_namespace),
     help="Do not judge objects in this namespace. Repeatable; replaces the default.",
 )
-"""For commands that judge objects: those in an exempt namespace have the verdict ``exempt``."""
+"""An option of commands that judge objects. An object in an exempt namespace has the verdict ``exempt``."""
 
 WEBHOOKS_CONFIG: Final = click.option(
     "--webhooks-config",
     metavar="FILE",
     help="Do not judge objects in the namespaces that these webhook settings (webhooks.yaml) exempt.",
 )
-"""For the same commands: what the webhook would exempt."""
+"""An option of the same commands: the settings that list the exempt namespaces of the webhook."""
 
 
 def check_exempt_usage() -> None:
-    """Refuse two sources of exempt namespaces in the running command."""
+    """Refuse --exempt-namespace together with --webhooks-config in the running command."""
     if given("webhooks_config") and given("exempt_namespaces"):
         raise click.UsageError("--exempt-namespace replaces the settings: give it or --webhooks-config")
 

@@ -2,9 +2,9 @@
 
 ``check`` also accepts a ConfigMap manifest that holds ``webhooks.yaml``, the controller's settings.
 
-Findings have the line numbers of the file that was read. In a ConfigMap manifest the policy is usually a
-``|`` block, whose lines are lines of the file. In any other text, such as one in JSON, all findings have the
-position at which the text begins.
+Findings have the line numbers of the file that was read. In a ConfigMap manifest, the policy is usually a
+``|`` block, whose lines are lines of the file. If the policy is written in another way, for example in JSON,
+all findings have the position at which the text of the policy begins.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PolicyInput:
     shift: Shift
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
-        """Return the warnings at an instant; none when there is no policy."""
+        """Return the warnings at an instant; without a policy, there are none."""
         if self.policy is None:
             return ()
         return tuple(self.shift.moved(finding) for finding in self.policy.lint(instant))
@@ -61,8 +61,8 @@ class PolicyInput:
 class Shift:
     """Converts positions in the document to positions in the file.
 
-    ``lines`` and ``columns`` are what stands before the document. If it is not a ``block``, its lines are not
-    lines of the file.
+    ``lines`` and ``columns`` are the numbers of lines and columns before the document. If the document is not
+    a ``block``, its lines are not lines of the file, and all findings get the position of its start.
     """
 
     lines: int = 0
@@ -79,18 +79,21 @@ class Shift:
 
 
 def read_policy(argument: str) -> PolicyInput:
-    """Read and parse POLICY. Raises ``UnreadableError`` when it cannot be read as text."""
+    """Read and parse POLICY. Raises ``UnreadableError`` when POLICY cannot be read as text."""
     return parsed_input(*read_bounded(argument))
 
 
 def read_bounded(argument: str) -> tuple[str, str | None]:
-    """Return the display name and the text, ``None`` when it is longer than a policy may be."""
+    """Return the display name and the text; ``None`` if the text is longer than ``MAX_FILE_BYTES``."""
     name, content = read_bytes(argument, MAX_FILE_BYTES + 1)
     return name, None if len(content) > MAX_FILE_BYTES else decoded(name, content)
 
 
 def parsed_input(name: str, text: str | None, outline: Outline | None = None) -> PolicyInput:
-    """Parse one document; ``None`` is a text that is too long. ``outline`` is that of the text, if known."""
+    """Parse one document.
+
+    ``text`` is ``None`` if the document is too long. ``outline`` is its outline, if the caller has it.
+    """
     if text is None:
         return PolicyInput(name=name, policy=None, errors=(_too_long(),), lines=(), shift=Shift())
     outline = outline_of(text) if outline is None else outline
@@ -110,7 +113,7 @@ def parsed_input(name: str, text: str | None, outline: Outline | None = None) ->
 def usable_settings(argument: str) -> WebhookSettings:
     """Return the settings in ``webhooks.yaml``, or in a ConfigMap manifest that holds it.
 
-    Without usable ones, print the findings on stderr and exit with 2. Raises ``UnreadableError``.
+    If the settings have errors, print the findings on stderr and exit with 2. Raises ``UnreadableError``.
     """
     name, text = read_bounded(argument)
     lines = () if text is None else lines_of(text)
@@ -132,14 +135,14 @@ def usable_settings(argument: str) -> WebhookSettings:
 
 
 def usable_policy(argument: str) -> Policy:
-    """Return the policy. Without a usable one, print the findings on stderr and exit with 2."""
+    """Read and return the policy. If it has errors, print the findings on stderr and exit with 2."""
     return usable(read_policy(argument))
 
 
 def usable(given: PolicyInput) -> Policy:
     """Return the policy that was read. If there is none, print the findings on stderr and exit with 2."""
     if given.policy is None:
-        # A ConfigMap with settings of the webhooks has no errors, but no policy either.
+        # A ConfigMap with settings of the webhooks may have no errors, but it contains no policy.
         errors = given.errors or read_configmap({}).findings
         print_findings(given.name, given.lines, errors, stderr=True)
         raise click.exceptions.Exit(2)
@@ -183,8 +186,8 @@ def lines_of(text: str) -> tuple[str, ...]:
 class Outline:
     """The top-level fields that distinguish a policy from a ConfigMap manifest.
 
-    ``fields`` holds ``apiVersion``, ``kind``, ``metadata.name``, ``data``, ``binaryData`` and, by their
-    paths, what is in the latter two. ``keys`` says where each of those keys stands.
+    ``fields`` holds ``apiVersion``, ``kind``, ``metadata.name``, ``data`` and ``binaryData``, and each entry
+    of the latter two by its path, such as ``data.NAME``. ``keys`` holds the position of each entry's key.
     """
 
     fields: dict[str, Node]
@@ -196,7 +199,7 @@ class Outline:
         return node.value if node is not None and isinstance(node.value, str) else None
 
     def mark_of(self, path: str) -> Mark:
-        """Return the position of a field, or that of the nearest field above it."""
+        """Return the position of a field; if it is absent, that of its top-level field."""
         node = self.fields.get(path) or self.fields.get(path.partition(".")[0])
         return Mark(line=1, column=1) if node is None else node.mark
 

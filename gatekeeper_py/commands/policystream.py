@@ -1,4 +1,4 @@
-"""Read a stream of Kubernetes objects of which some hold a policy: the output of ``kustomize build``."""
+"""Read a stream of Kubernetes objects that contains policies, such as the output of ``kustomize build``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MISSPELT_KEY: Final = "policy.yml"
 
 
 class OtherDocument(NamedTuple):
-    """An object of a stream that holds no policy. ``line`` is that of its first line."""
+    """An object in a stream that holds no policy. ``line`` is the number of its first line, from 1."""
 
     kind: str
     line: int
@@ -51,9 +51,9 @@ class PolicyStream:
 
 
 def read_stream(argument: str) -> PolicyStream:
-    """Read POLICY as ``read_policy`` does, or as a stream of documents of which some are policies.
+    """Read POLICY as one document, like ``read_policy``, or as a stream of documents that contains policies.
 
-    Raises ``UnreadableError`` when it cannot be read as text, and when a stream holds no policy.
+    Raises ``UnreadableError`` when POLICY cannot be read as text, and when a stream holds no policy.
     """
     name, text = read_bounded(argument)
     lines = () if text is None else lines_of(text)
@@ -83,7 +83,7 @@ def _documents(text: str) -> Iterator[tuple[int, str]]:
     """Yield the documents of a YAML stream that are not empty, each with the number of lines before it."""
     first = 0
     document: list[str] = []
-    # Lines keep their ends: the revision of a policy is computed from its text.
+    # Lines keep their ends, because the revision of a policy is computed from its text.
     for number, line in enumerate(_lines(text)):
         if line.rstrip() not in {"---", "..."} and not line.startswith(("--- ", "---\t")):
             document.append(line)
@@ -131,7 +131,7 @@ def _lists_policy(document: str) -> bool:
         items = yaml.load(document, yaml.CSafeLoader)["items"]
         keys = [key for item in items if item["kind"] == "ConfigMap" for key in item.get("data") or ()]
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return True  # it cannot be read, and one of our keys stands in it
+        return True  # unreadable, but it contains one of our keys
     return POLICY_KEY in keys or SETTINGS_KEY in keys
 
 
@@ -150,7 +150,7 @@ def _unread_list(name: str, outline: Outline, first: int, lines: tuple[str, ...]
 
 
 def _moved(given: PolicyInput, first: int, lines: tuple[str, ...]) -> PolicyInput:
-    """Return what was read from a document, with findings that have the positions of the whole stream."""
+    """Return the input read from a document, with all positions converted to positions in the stream."""
     shift = Shift(first)
     return dataclasses.replace(
         given,

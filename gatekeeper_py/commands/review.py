@@ -152,7 +152,7 @@ def review(
 
 
 def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> None:
-    """Check options together; ``read`` are the policy, the settings if any, and the files."""
+    """Check the combination of options. ``read`` are the policy, the settings if any, and the files."""
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
     check_exempt_usage()
@@ -161,7 +161,7 @@ def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> Non
 
 
 def exempt_among(settings: WebhookSettings, manifests: Iterable[Manifest]) -> frozenset[str]:
-    """Return the exempt namespaces. The labels are those of the Namespace objects among the manifests."""
+    """Return the exempt namespaces. Labels are read from the Namespace objects among the manifests."""
     namespaces = (each.request.object for each in manifests if each.kind == "Namespace")
     return exempt_by(settings, namespaces)
 
@@ -174,11 +174,13 @@ def review_manifest(
     *,
     with_lines: bool = False,
 ) -> Reviewed:
-    """Judge an object as both webhooks would, one after the other; not at all in an exempt namespace.
+    """Judge an object as the mutating webhook, and then the validating webhook, would.
 
-    ``facts`` are the results of look-ups. Without them, images are judged by their names alone.
+    An object in an exempt namespace is not judged. ``facts`` are the results of look-ups. Without them,
+    images are judged by their names alone.
 
-    ``with_lines`` looks up the lines of what is rejected, which takes as long as reading the file.
+    ``with_lines`` looks up the lines of rejected images and unknown kinds, which takes as long as reading the
+    file.
     """
     if manifest.namespace in exempt:
         return Reviewed(report=_report(manifest, "exempt"), stored=manifest.request.object)
@@ -247,7 +249,7 @@ def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
 
 
 def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
-    """Print stored objects on stdout, and on stderr why the others would be rejected."""
+    """Print the stored objects on stdout, and the reasons for rejections on stderr."""
     for each in reviewed:
         if each.report.verdict == "rejected":
             for image in each.report.rejected:

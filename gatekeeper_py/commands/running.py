@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
 
 MAX_LINE: Final = 32 * 2**20
-"""Bytes of one record. An API server takes objects of 3 MiB, and an event of its audit log holds two."""
+"""Maximum size of one record in bytes. An API server accepts objects of 3 MiB, and an event of its audit log
+contains two of them."""
 
 MAX_AUDIT: Final = 2**30
-"""Bytes of a saved audit. One of 50,000 Pods has 30 MiB."""
+"""Maximum size of a saved audit in bytes. An audit of 50,000 Pods has 30 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """The file that holds the images in use. At most one of the names is given."""
+    """The file that contains the images in use. At most one of the fields is set."""
 
     audit: str | None
     images: str | None
@@ -38,7 +39,7 @@ class Recording:
         return [name for name in given if name is not None]
 
     def read(self, changes: Changes, declared: frozenset[GroupKind], namespace: str | None) -> None:
-        """Give everything in the file to ``changes``; with a namespace, only what is in it.
+        """Pass every record in the file to ``changes``; with ``namespace``, only those of this namespace.
 
         ``declared`` are the kinds that the policies declare. Raises ``UnreadableError``.
         """
@@ -49,7 +50,8 @@ class Recording:
                 taken += _take(record, changes, namespace)
         except InvalidRecord as problem:
             raise UnreadableError(f"{shown(argument)}: {problem}") from None
-        # An empty result would look like success. A saved audit states it when the cluster is empty.
+        # An empty result would look like success. A saved audit may be empty, because it states its number of
+        # images.
         if not taken and self.audit is None:
             where = "" if namespace is None else f" in the namespace {namespace}"
             raise UnreadableError(f"{shown(argument)}: there is nothing to judge{where}")
@@ -85,7 +87,7 @@ def _take(record: UsedImage | AdmissionRequest, changes: Changes, namespace: str
 async def read_cluster(
     api: ApiClient, changes: Changes, declared: frozenset[GroupKind], namespace: str | None
 ) -> tuple[GroupKind, ...]:
-    """Give everything in the cluster to ``changes``. Return the declared kinds that it does not serve.
+    """Pass every object in the cluster to ``changes``. Return the kinds that the cluster does not serve.
 
     Raises ``ClusterError``.
     """

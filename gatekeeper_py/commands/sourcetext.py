@@ -11,8 +11,8 @@ from gatekeeper_py.core.admission.slot import Parts
 class SourceText:
     """A text that was read as YAML or JSON documents.
 
-    ``starts`` are the offsets of the documents of a JSON stream, which needs no separators between them.
-    Lines are looked up by composing the text once more, because only reports about a mistake need them.
+    ``starts`` are the offsets of the documents in a JSON stream, which needs no separators. The first look-up
+    of a line parses the text a second time, because only reports about mistakes need lines.
     """
 
     def __init__(self, name: str, text: str, starts: tuple[int, ...] = ()) -> None:
@@ -39,9 +39,9 @@ class SourceText:
 
 
 def _nodes(text: str) -> list[yaml.Node | None]:
-    """Compose the documents.
+    """Parse the text into one node for each document.
 
-    Return none for JSON that is not YAML, such as a key of over 1,024 characters.
+    Return an empty list for JSON that is not YAML, for example with a key of over 1,024 characters.
     """
     try:
         return list(yaml.compose_all(text, Loader=Yaml12Loader))

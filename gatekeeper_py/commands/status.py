@@ -28,7 +28,7 @@ READ_SECONDS: Final = 30.0
 """Time limit for reading the cluster."""
 
 POD_SECONDS: Final = 5.0
-"""A Pod that does not answer for this long is reported as a problem."""
+"""Time limit for the answer of a Pod. A Pod that does not answer in time is reported as a problem."""
 
 
 @click.command(short_help="Show whether an installation is healthy.")
@@ -92,7 +92,7 @@ async def _show(
     *,
     watch: bool,
 ) -> int:
-    """Print the status once, or again and again. Raises ``SettingsError`` and ``UnreadableError``."""
+    """Print the status once, or repeatedly. Raises ``SettingsError`` and ``UnreadableError``."""
     import aiohttp  # noqa: PLC0415 - see above
 
     from gatekeeper_py.cluster.api import ApiClient  # noqa: PLC0415

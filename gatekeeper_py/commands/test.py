@@ -45,7 +45,7 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhoo
     if (*files, webhooks_config).count("-") > 1:
         raise click.UsageError("stdin can be read only once")
     instant = now()
-    # All files are read before any case runs, so that a bad one is reported at once.
+    # All files are read before any case runs, so that an invalid file is reported at once.
     given = [(argument, read_tests(argument)) for argument in files]
     if any(file.errors for _, file in given):
         for _, file in given:

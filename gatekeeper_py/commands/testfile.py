@@ -22,7 +22,7 @@ from gatekeeper_py.core.policy.problems import shown as shown_value
 
 TEST_KIND: Final = "ImagePolicyTest"
 UNSET: Final = object()
-"""A case may expect ``rewritten: null``, so an absent field needs another value."""
+"""Stands for an absent field ``rewritten``, because ``None`` stands for ``rewritten: null``: no rewrite."""
 
 IMAGE_VERDICTS: Final = ("approved", "rejected")
 MANIFEST_VERDICTS: Final = ("admitted", "warned", "rejected", "rewritten")
@@ -31,7 +31,10 @@ REASONS: Final = ("allowed", "denied", "unlisted", "invalid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One case. ``image`` or ``manifest`` is given; the other is empty. ``number`` counts from 0."""
+    """One case. Either ``image`` or ``manifest`` is its subject; the other field is empty.
+
+    ``number`` counts from 0.
+    """
 
     number: int
     line: int
@@ -49,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFile:
-    """A file of tests, or the findings of an invalid one. ``lines`` are those of the text."""
+    """A file of tests, or the findings about an invalid file. ``lines`` are the lines of the file."""
 
     name: str
     lines: tuple[str, ...]
@@ -59,7 +62,7 @@ class CaseFile:
 
 
 def read_tests(argument: str) -> CaseFile:
-    """Read and parse a file. Raises ``UnreadableError`` when it cannot be read as text or is too large."""
+    """Read and parse a file. Raises ``UnreadableError`` when the file is too large or is not YAML text."""
     name, content = read_bytes(argument, MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise UnreadableError(f"{name}: longer than {MAX_FILE_BYTES // 2**20} MiB, the limit")
@@ -171,9 +174,10 @@ class _Reader:
         empty: bool = False,
         among: tuple[str, ...] = (),
     ) -> str:
-        """Return a text field, empty when it is absent or wrong.
+        """Return the value of a text field; empty if the field is absent or invalid.
 
-        ``required`` is the mapping that must hold the field, if it must.
+        If the field is required, ``required`` is the mapping that must contain the field. ``empty`` allows
+        empty text.
         """
         node = fields.get(key)
         if node is None:

@@ -1,4 +1,4 @@
-"""Run policy tests: judge each case, and say why a verdict is not the expected one."""
+"""Run policy tests: judge each case, and report why a verdict differs from the expected one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from gatekeeper_py.reporting.cases import CaseResult
 class Runner:
     """Judges cases by one policy.
 
-    Paths in cases are relative to ``folder``. Cases that name no time are judged at ``now``. ``settings`` say
-    which namespaces are exempt, besides those that always are.
+    Paths in cases are relative to ``folder``. Cases without a time are judged at ``now``. ``settings`` add
+    exempt namespaces to those that are always exempt.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""The loader for YAML 1.2, as kubectl and other tools of Kubernetes read it."""
+"""A loader for YAML 1.2, which reads values as kubectl and other Kubernetes tools do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import yaml
 
 
 class Yaml12Loader(yaml.CSafeLoader):
-    """Reads YAML 1.2's core schema, like JSON: anything but null, booleans and numbers is text."""
+    """Reads YAML 1.2's core schema as far as JSON has its values: null, booleans and decimal numbers.
+
+    Any other scalar is text.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, *, deep: bool = False) -> dict[Any, Any]:  # type: ignore[override]
         """Build a mapping whose keys are text, as kubectl does; a duplicate key is an error."""
@@ -26,7 +29,7 @@ class Yaml12Loader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Read a decimal number; in YAML 1.1, 010 would be eight and 09 an error."""
+        """Read a decimal number. By YAML 1.1, PyYAML would read 010 as eight, and refuse 09."""
         return int(node.value)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
@@ -71,6 +74,6 @@ for _tag, _pattern, _first in (
     Yaml12Loader.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
 Yaml12Loader.add_constructor(f"{_CORE}int", Yaml12Loader.construct_yaml_int)
 Yaml12Loader.add_constructor(f"{_CORE}float", Yaml12Loader.construct_yaml_float)
-# JSON, and so an object of Kubernetes, has none of the other types of YAML 1.1.
+# A Kubernetes object can be written as JSON, which has none of the other types of YAML 1.1.
 for _other in (None, *(f"{_CORE}{name}" for name in ("binary", "timestamp", "omap", "pairs", "set"))):
     Yaml12Loader.add_constructor(_other, Yaml12Loader.construct_undefined)

@@ -18,8 +18,8 @@ from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound, rea
 from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover
 
 PAGE_SIZE: Final = 500
-"""Objects in one page, the same number as in kubectl. A page is some MiB, and the API server reads one page at
-a time from etcd."""
+"""Objects in one page, the same number as in kubectl. A page is some MiB, and the API server reads one page
+at a time from etcd."""
 
 MAX_RESTARTS: Final = 3
 """How often an expired list is read again from the start before the command fails."""
