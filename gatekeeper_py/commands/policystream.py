@@ -150,7 +150,7 @@ def _unread_list(name: str, outline: Outline, first: int, lines: tuple[str, ...]
 
 
 def _moved(given: PolicyInput, first: int, lines: tuple[str, ...]) -> PolicyInput:
-    """Return the input read from a document, with all positions converted to positions in the stream."""
+    """Return a document's input, with all positions converted to positions in the stream."""
     shift = Shift(first)
     return dataclasses.replace(
         given,

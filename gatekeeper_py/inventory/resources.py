@@ -45,9 +45,10 @@ def kind_text(kind: GroupKind) -> str:
 
 
 async def discover(api: ApiClient, kinds: Iterable[GroupKind]) -> tuple[list[Resource], list[GroupKind]]:
-    """Return the kinds that can be listed, and those that cannot; skip kinds in the core's table.
+    """Return which of the kinds the cluster can list, and which it cannot.
 
-    Tries the preferred version of each group first. Raises ``ClusterError``.
+    Leaves out kinds in the core's table. Tries the preferred version of each group first. Raises
+    ``ClusterError``.
     """
     kinds_by_group: dict[str, set[str]] = {}
     for group, kind in kinds:

@@ -54,7 +54,7 @@ class Observer(Protocol):
     """Receives the events that the metrics and the log show.
 
     ``result`` is ``found``, ``missing``, ``error`` or ``stale``. ``seconds`` is the time that the registry
-    took, ``None`` if no request ended with this result. ``cause`` is the reason of an error.
+    took, ``None`` if no request ended with this result. ``cause`` is the reason for an error.
     """
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...

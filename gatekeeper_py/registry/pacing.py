@@ -175,7 +175,7 @@ class Pacing:
         return self._next_turn() + (ahead + reserved) / self._rate
 
     def abandon(self) -> None:
-        """Note that the admitted request got no answer, so that it shows nothing about the host."""
+        """Note that the admitted request got no answer, so it shows nothing about the host."""
         self._probing = False
 
     def forget(self) -> None:

@@ -29,7 +29,7 @@ LONGEST_RETRY_SECONDS: Final = 60.0
 
 LONGEST_SLEEP_SECONDS: Final = 1.0
 SHORTEST_SLEEP_SECONDS: Final = 0.05
-"""Minimum time between two rounds, so that look-ups that are due at nearly the same time start together."""
+"""Minimum delay of the timer, so that look-ups that are due at nearly the same time start together."""
 
 
 class Fetch(Protocol):
