@@ -441,6 +441,11 @@ def test_the_number_of_other_rules_does_not_affect_cover(more: str, allow: str, 
             "[" + alike("'a.io/*{}*/**@*'") + "]",
             id="mirror",
         ),
+        pytest.param(
+            "mirrors: [{from: docker.io, to: a.io/hubhub, verify: true, pin: true}]",
+            "[" + alike("'a.io/*{}*/**@*'") + ", 'a.io/**:v1']",
+            id="pin",
+        ),
         pytest.param("deny: [" + alike("'a.io/*{}*'") + "]", "[a.io/hubhub]", id="latest"),
         pytest.param(
             "namespaces: [{names: ['*', 'a*'], mode: warn}, {names: [" + many("n{}") + "], mode: warn}]",

@@ -65,7 +65,8 @@ def _digests_covered(subject: Subject, pattern: Pattern, scan: Scan) -> bool:
     """Return whether allow rules cover a pattern's images with any digest. ``True`` once ``scan`` is cut."""
     pinned = replace(pattern, tag=None, digest=ANY)
     rules = subject.live_allow
-    return scan.cut or any(True for _ in rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None))
+    covering = rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None)
+    return any(True for _ in covering) or scan.cut
 
 
 def denied_mirrors(subject: Subject) -> Iterator[Remark]:
