@@ -42,7 +42,7 @@ def probed(site: Site) -> list[dict[str, Any]]:
     """Return the requests of the controller in the probe namespace."""
     return [
         event
-        for event in site.plane.audit_events()
+        for event in site.plane.audit_events(containing=PROBE_NAMESPACE)
         if (event.get("objectRef") or {}).get("namespace") == PROBE_NAMESPACE
         and event["objectRef"].get("resource") == "pods"
         and event["verb"] == "create"

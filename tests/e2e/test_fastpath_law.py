@@ -195,6 +195,8 @@ class Clients:
                 http.client.HTTPSConnection(*API_ADDRESS, context=self.site.plane.tls, timeout=60)
             )
 
+        begin = self.site.plane.audit_bytes()
+
         def send(document: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, Any], str]:
             connection, audit = connections.get(), str(uuid4())
             connection.request(method, path, json.dumps(document), {"Content-Type": kind, "Audit-ID": audit})
@@ -207,15 +209,15 @@ class Clients:
             answers = list(pool.map(send, documents))
         for _ in range(CLIENTS):
             connections.get().close()
-        called = self._called_endpoints({audit for *_, audit in answers})
+        called = self._called_endpoints({audit for *_, audit in answers}, begin)
         return [Result(sent, status, stored, called[audit]) for sent, status, stored, audit in answers]
 
-    def _called_endpoints(self, audits: set[str]) -> dict[str, frozenset[str]]:
-        """Return which of our endpoints each request reached, from the API server's audit log."""
+    def _called_endpoints(self, audits: set[str], begin: int) -> dict[str, frozenset[str]]:
+        """Return which of our endpoints each request reached. The audit log is read from ``begin`` on."""
         found: dict[str, frozenset[str]] = {}
 
         def complete() -> bool:
-            for event in self.site.plane.audit_events():
+            for event in self.site.plane.audit_events(since=begin):
                 if event["auditID"] in audits and event["stage"] == "ResponseComplete":
                     audit_text = json.dumps(event.get("annotations") or {})
                     found[event["auditID"]] = frozenset(

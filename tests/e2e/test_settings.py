@@ -40,7 +40,7 @@ def enforcing(product: Installed) -> Iterator[Installed]:
     yield product
     put(product, SHIPPED)
     wait_until(
-        lambda: alarm(product, "settings") == 0 and exempt(product) == [NAMESPACE, "kube-system"],
+        lambda: alarm(product, "settings") == 0 and selector(product) == [[NAMESPACE, "kube-system"]],
         seconds=30,
         what="the shipped settings in force",
     )
@@ -55,9 +55,13 @@ def webhooks(product: Installed) -> dict[str, dict[str, Any]]:
     return {webhook["name"].partition(".")[0]: webhook for webhook in live["webhooks"]}
 
 
+def selector(product: Installed) -> list[list[str]]:
+    """Return the values of each term of the namespace selector: the exempt names, then those of a label."""
+    return [term["values"] for term in webhooks(product)["pods"]["namespaceSelector"]["matchExpressions"]]
+
+
 def exempt(product: Installed) -> list[str]:
-    values: list[str] = webhooks(product)["pods"]["namespaceSelector"]["matchExpressions"][0]["values"]
-    return values
+    return selector(product)[0]
 
 
 def alarm(product: Installed, what: str) -> float:

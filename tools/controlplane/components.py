@@ -107,7 +107,12 @@ def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
         "rules": [{"level": level}],
     }
     policy.write_text(json.dumps(document), encoding="utf-8")
-    return [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
+    return [
+        f"--audit-policy-file={policy}",
+        f"--audit-log-path={log}",
+        # Megabytes. Without this flag, the API server moves the log away at 100 MB, and its events with it.
+        "--audit-log-maxsize=100000",
+    ]
 
 
 def admission_flags(folder: Path, configuration: Path, webhook_users: Path) -> list[str]:

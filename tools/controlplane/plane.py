@@ -341,16 +341,33 @@ class ControlPlane:
         """Return the resident memory of a running process in bytes."""
         return self._processes.rss_bytes(name)
 
-    def audit_events(self) -> list[dict[str, Any]]:
-        """Return the audit events of all requests so far, oldest first. Webhooks add ``annotations``.
+    def audit_bytes(self) -> int:
+        """Return the size of the audit log so far, to pass to :meth:`audit_events`.
 
         Raises ValueError if the control plane was made without ``audit``.
         """
+        return self._audit_file().stat().st_size
+
+    def audit_events(self, *, since: int = 0, containing: str = "") -> list[dict[str, Any]]:
+        """Return the audit events of all requests so far, oldest first. Webhooks add ``annotations``.
+
+        The log of a long run has hundreds of megabytes. ``since``, from :meth:`audit_bytes`, leaves out
+        earlier events; ``containing`` leaves out those whose JSON text does not contain it.
+
+        Raises ValueError if the control plane was made without ``audit``.
+        """
+        wanted = containing.encode()
+        with self._audit_file().open("rb") as log:
+            if since:
+                log.seek(since - 1)
+                log.readline()  # the rest of an event that was half written then, or a line break
+            # The last line may still be half written.
+            return [json.loads(line) for line in log if wanted in line and line.endswith(b"\n")]
+
+    def _audit_file(self) -> Path:
         if self._audit_log is None:
             raise ValueError("this control plane records no audit events")
-        lines = self._audit_log.read_text(encoding="utf-8").splitlines(keepends=True)
-        # The last line may still be half written.
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return self._audit_log
 
     def _start_component(self, name: str, flags: Sequence[str]) -> None:
         self._processes.start(name, [str(self.binaries / name), *flags])

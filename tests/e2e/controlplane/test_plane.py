@@ -248,7 +248,7 @@ def test_the_api_server_calls_a_webhook_through_its_service(
     assert "bad" not in {pod["metadata"]["name"] for pod in pods(control_plane, namespace)}
     statuses = {
         event["responseStatus"]["code"]
-        for event in control_plane.audit_events()
+        for event in control_plane.audit_events(containing=namespace)
         if event["verb"] == "create"
         and event["requestURI"].startswith(f"/api/v1/namespaces/{namespace}/pods")
     }
