@@ -194,6 +194,25 @@ def test_a_saved_audit_gives_the_answer_of_the_cluster(
         assert answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1) == live
 
 
+@pytest.mark.parametrize("recorded", ["--audit", "--images"])
+def test_a_file_without_images_of_the_namespace_is_refused(
+    command: Command,
+    policies: tuple[Path, Path],
+    cluster: FakeCluster,
+    tmp_path: Path,
+    write: Write,
+    recorded: str,
+) -> None:
+    """A misspelled namespace must not look like a harmless change."""
+    kubeconfig = ("--kubeconfig", cluster.kubeconfig(tmp_path))
+    audit = command("audit", "--policy", policies[0], *kubeconfig, "--all", "--format", "json")
+    saved = write(audit.out if recorded == "--audit" else "shop\tnginx:1\n", "saved")
+    done = command("diff", *policies, recorded, saved, "-n", "shopp")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"Error: {saved}: there is nothing to judge in the namespace shopp\n"
+    assert command("diff", *policies, recorded, saved, "-n", "shop").code == 1
+
+
 def test_a_template_in_a_saved_audit_is_judged_after_its_mirror(
     command: Command, cluster: FakeCluster, tmp_path: Path, write: Write
 ) -> None:
