@@ -50,8 +50,8 @@ class Recording:
                 taken += _take(record, changes, namespace)
         except InvalidRecord as problem:
             raise UnreadableError(f"{shown(argument)}: {problem}") from None
-        # An empty result would look like success, for example if the namespace is misspelled. A whole saved audit
-        # may be empty, because it states its number of images.
+        # An empty result would look like success, for example if the namespace is misspelled. A whole saved
+        # audit may be empty, because it states its number of images.
         if not taken and (self.audit is None or namespace is not None):
             where = "" if namespace is None else f" in the namespace {namespace}"
             raise UnreadableError(f"{shown(argument)}: there is nothing to judge{where}")
