@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
 def test_version(command: Command, argument: str) -> None:
     done = command(argument)
     assert (done.code, done.out, done.err) == (0, f"{gatekeeper_py.__version__}\n", "")
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    assert gatekeeper_py.__version__ == project["version"]
 
 
 def test_an_installed_command_prints_results_on_stdout_only(write: Write) -> None:
