@@ -23,7 +23,7 @@ ISOLATED = $(BIN)/python -m tools.controlplane isolate
 VERSIONS ?= 3.11 3.12 3.13
 # Three workers for two cores, because many tests wait for a process or a clock. Tests that measure time get one
 # worker for each core. Idle workers take tests from busy ones.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((3 * os.cpu_count() + 1) // 2)')
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((3 * len(os.sched_getaffinity(0)) + 1) // 2)' 2>/dev/null || echo auto)
 PYTEST_OPTIONS = $(SEPARATE) -n $(WORKERS) --dist worksteal -q
 PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
@@ -58,7 +58,7 @@ picture: setup ## record the demo as the picture in the README
 	$(BIN)/python -m tools.picture
 
 test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
-	$(PYTEST) -m "not long and not browser" --cov --cov-report= $(ARGS)
+	$(PYTEST) -m "not long and not browser" --cov --cov-report= --cover-core $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 
 test-long: setup ## run the fault tests, and the property tests with four times the examples (10 minutes)

@@ -17,8 +17,8 @@ LONG = (TESTS / "faults",)
 individually."""
 BROWSER = TESTS / "pages"
 COVERING = TESTS / "core"
-"""The coverage of the core is measured with these tests only: tracing takes twice the time, and the core must
-be covered by its own tests."""
+"""The tests of the core. `make test` measures its coverage with these only: tracing doubles the time of a
+test, and the core must be covered by its own tests."""
 
 # A slow example on a busy machine is not a failure, so no profile has a deadline. `make test-long`
 # selects "long"; budget.py reads its name. An option on the command line takes precedence over this.
@@ -32,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-golden",
         action="store_true",
         help="write the expected answers below tests/data again from what the code answers now",
+    )
+    parser.addoption(
+        "--cover-core",
+        action="store_true",
+        help="measure coverage only during the tests of the core (with --cov)",
     )
     parser.addoption(
         "--require-browser",
@@ -67,13 +72,14 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Suspend coverage during tests outside :data:`COVERING`.
+    """With ``--cover-core``, suspend coverage during tests outside :data:`COVERING`.
 
-    The marker ``no_cover`` of pytest-cov does not work in the processes of pytest-xdist.
+    The marker ``no_cover`` of pytest-cov does not work in the processes of pytest-xdist. A debugger stays on.
     """
-    if item.path.is_relative_to(COVERING):
-        return (yield)
     tracing, tracing_of_threads = sys.gettrace(), threading.gettrace()
+    covers = type(tracing).__module__.partition(".")[0] == "coverage"
+    if not item.config.getoption("--cover-core") or item.path.is_relative_to(COVERING) or not covers:
+        return (yield)
     sys.settrace(None)
     threading.settrace(None)
     try:

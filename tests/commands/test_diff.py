@@ -213,6 +213,20 @@ def test_a_file_without_images_of_the_namespace_is_refused(
     assert command("diff", *policies, recorded, saved, "-n", "shop").code == 1
 
 
+def test_a_saved_audit_of_an_empty_cluster_is_a_complete_answer(
+    command: Command, policies: tuple[Path, Path], tmp_path: Path, write: Write
+) -> None:
+    with FakeCluster().serving() as empty:
+        empty.add(PODS)
+        audit = command(
+            *("audit", "--policy", policies[0], "--kubeconfig", empty.kubeconfig(tmp_path)),
+            *("--all", "--format", "json"),
+        )
+    saved = write(audit.out, "audit.json")
+    found = answer(command("diff", *policies, "--audit", saved, "--format", "json"), 0)
+    assert set(found["counts"].values()) == {0}
+
+
 def test_a_template_in_a_saved_audit_is_judged_after_its_mirror(
     command: Command, cluster: FakeCluster, tmp_path: Path, write: Write
 ) -> None:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tools.controlplane.auditlog import read_events
 from tools.controlplane.authority import KeyPair
 from tools.controlplane.components import (
     API_ADDRESS,
@@ -356,13 +357,7 @@ class ControlPlane:
 
         Raises ValueError if the control plane was made without ``audit``.
         """
-        wanted = containing.encode()
-        with self._audit_file().open("rb") as log:
-            if since:
-                log.seek(since - 1)
-                log.readline()  # the rest of an event that was half written then, or a line break
-            # The last line may still be half written.
-            return [json.loads(line) for line in log if wanted in line and line.endswith(b"\n")]
+        return read_events(self._audit_file(), since=since, containing=containing)
 
     def _audit_file(self) -> Path:
         if self._audit_log is None:

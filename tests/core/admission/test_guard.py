@@ -12,6 +12,7 @@ from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import accepted, guarded, refused, untouched
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.admission.undone import read_writer
 from gatekeeper_py.core.policy.finding import Finding
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"
@@ -72,6 +73,24 @@ def test_the_policy_is_read_with_its_findings(operation: str) -> None:
     assert {each.severity for each in bad.findings} == {"error"}
 
 
+def test_binary_data_and_undone_edits_are_findings_too() -> None:
+    document = change({"policy.yaml": policy_text()}, operation="UPDATE")
+    document["request"]["object"]["binaryData"] = {"policy.bin": "eA=="}
+    manager = {
+        "manager": "kubectl-edit",
+        "operation": "Update",
+        "fieldsV1": {"f:data": {"f:policy.yaml": {}}},
+    }
+    document["request"]["oldObject"] = {
+        "metadata": {"name": NAME, "managedFields": [manager]},
+        "data": {"policy.yaml": "edited"},
+    }
+    document["request"]["options"] = {"fieldManager": "helm"}
+    read = guarded(parse(document), NAMESPACE, NAME, read_writer(document))
+    assert read is not None
+    assert {each.path for each in read.findings} == {"binaryData", "data.policy.yaml"}
+
+
 def test_the_request_may_name_the_object_instead() -> None:
     document = change({"policy.yaml": policy_text()}, name="generated")
     document["request"]["name"] = NAME
@@ -81,6 +100,7 @@ def test_the_request_may_name_the_object_instead() -> None:
 def test_an_acceptable_policy_is_allowed_with_at_most_ten_warnings() -> None:
     request = parse(change({}))
     assert response(accepted(request, ())) == {"uid": UID, "allowed": True}
+    assert [accepted(request, each).verdict for each in ((), [finding()])] == ["allowed", "warned"]
     found = response(accepted(request, [finding("x" * 500)] * 12))
     assert found["allowed"]
     assert len(found["warnings"]) == MAX_WARNINGS
@@ -98,8 +118,10 @@ def test_a_denial_counts_the_problems_and_lists_each_on_a_line() -> None:
 
 
 def test_a_long_denial_counts_the_problems_that_do_not_fit() -> None:
-    message = response(refused(parse(change({})), [finding("x" * 200)] * 100))["status"]["message"]
-    lines = message.split("\n")
-    assert len(message.encode()) <= MAX_MESSAGE_BYTES
-    assert lines[0] == "the policy is not acceptable: 100 problems"
-    assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
+    """The message stays within the limit for every length of its lines."""
+    for length in range(1, 301):
+        message = response(refused(parse(change({})), [finding("x" * length)] * 100))["status"]["message"]
+        lines = message.split("\n")
+        assert len(message.encode()) <= MAX_MESSAGE_BYTES
+        assert lines[0] == "the policy is not acceptable: 100 problems"
+        assert lines[-1] == f"and {100 - (len(lines) - 2)} more"

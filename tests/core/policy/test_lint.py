@@ -321,17 +321,38 @@ def test_ignored_tags_wherever_a_pattern_stands() -> None:
         ),
         pytest.param("[r.io]", "docker.io/library/nginx", "r.io/nginx", None, id="one-image-allowed-above"),
         pytest.param("[a.io]", "docker.io/a/b", "r.io/nginx", "allow r.io/nginx", id="one-image-not-allowed"),
-        pytest.param("[r.io/hub/x]", "ghcr.io/team/x", "r.io/hub/x", None, id="the-repository-itself"),
+        pytest.param(
+            "[r.io/hub/x]",
+            "ghcr.io/team/x",
+            "r.io/hub/x",
+            "allow r.io/hub/x/**, unless ghcr.io/team/x is a single repository",
+            id="only-the-repository-itself",
+        ),
         pytest.param("[r.io/hub/x/**]", "ghcr.io/team/x", "r.io/hub/x", None, id="below-the-repository"),
         pytest.param(
             "[r.io/hub]",
             "ghcr.io/team/x",
             "r.io/hub/x",
-            "allow r.io/hub/x for the repository itself, r.io/hub/x/** for repositories below it, or both",
+            "allow r.io/hub/x/**; also allow r.io/hub/x if ghcr.io/team/x is itself a repository",
             id="neither-the-repository-nor-below",
         ),
         pytest.param(
-            "[a.io]", "ghcr.io/team/x", "r.io", "allow r.io/**", id="a-registry-is-not-a-repository"
+            "[r.io/team]",
+            "ghcr.io/team",
+            "r.io/team",
+            "allow r.io/team/**",
+            id="an-owner-is-not-a-repository",
+        ),
+        pytest.param(
+            "[r.io/hub]", "ghcr.io", "r.io/hub", "allow r.io/hub/**", id="a-registry-is-not-a-repository"
+        ),
+        pytest.param("[a.io]", "ghcr.io/team/x", "r.io", "allow r.io/**", id="to-a-whole-registry"),
+        pytest.param(
+            "[a.io]",
+            "ghcr.io/team/x",
+            "docker.io/hub",
+            "allow docker.io/hub/**",
+            id="to-an-owner-on-docker-hub",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, path_matches
 from gatekeeper_py.core.images.reference import DOCKER_HUB
 from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.lint.patterns import TWO_SEGMENT_REGISTRIES
 from gatekeeper_py.core.policy.lint.subject import Subject, path_of, short, shown, warning
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.rules import Rule
@@ -18,23 +19,25 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each target of a mirror that no allow rule covers, whatever the rule's conditions."""
     scan = Scan(each=None, total=subject.comparisons)
     for mirror, end in ((m, to) for m in subject.mirrors for to in m.targets):
+        covered = subject.live_allow.cover(_everything_at(end, mirror), scan)
         # ``to/**`` does not match the repository ``to``, which is all that some mirrors have.
-        is_repository = _has_repository_at_source(mirror) and bool(end.segments)
-        covered = subject.live_allow.cover(_everything_at(end, mirror), scan) or (
-            is_repository and subject.live_allow.cover(_repository_at(end), scan)
-        )
-        if not covered and not scan.cut:
-            to = end.text
-            if is_repository:
-                proposal = f"allow {to} for the repository itself, {to}/** for repositories below it, or both"
-            else:
-                proposal = f"allow {to}{'' if _has_one_image(mirror) else '/**'}"
-            yield warning(
-                "mirror-unapproved",
-                ("mirrors", mirror.index, "to"),
-                f"no allow rule covers {short(to)}, so what is rewritten there is refused",
-                proposal,
+        is_repository = _may_be_repositories(mirror, end)
+        has_repository = is_repository and subject.live_allow.cover(_repository_at(end), scan)
+        if covered or scan.cut:
+            continue
+        to = end.text
+        if has_repository:
+            problem = (
+                f"no allow rule covers {short(to)}/**, so what is rewritten below {short(to)} is refused"
             )
+            proposal = f"allow {to}/**, unless {mirror.source.text} is a single repository"
+        else:
+            problem = f"no allow rule covers {short(to)}, so what is rewritten there is refused"
+            below = "" if _has_one_image(mirror) else "/**"
+            proposal = f"allow {to}{below}"
+            if is_repository:
+                proposal += f"; also allow {to} if {mirror.source.text} is itself a repository"
+        yield warning("mirror-unapproved", ("mirrors", mirror.index, "to"), problem, proposal)
 
 
 def unapproved_pins(subject: Subject) -> Iterator[Remark]:
@@ -102,6 +105,14 @@ def _has_repository_at_source(mirror: Mirror) -> bool:
     On Docker Hub it cannot, because the path of a repository there has two segments.
     """
     return mirror.source.host != DOCKER_HUB and bool(mirror.source.segments)
+
+
+def _may_be_repositories(mirror: Mirror, to: Prefix) -> bool:
+    """Return whether a repository named ``from`` may exist, so that it is rewritten to ``to`` itself."""
+    source = mirror.source
+    is_owner = source.host in TWO_SEGMENT_REGISTRIES and len(source.segments) == 1
+    shortest = 2 if to.host == DOCKER_HUB else 1
+    return _has_repository_at_source(mirror) and not is_owner and len(to.segments) >= shortest
 
 
 def _everything_at(end: Prefix, mirror: Mirror) -> Pattern:
