@@ -1,4 +1,4 @@
-"""AdmissionReview bodies with the fields that an API server sends, in the sizes that were recorded.
+"""AdmissionReview bodies with the fields that an API server sends, in sizes recorded from real reviews.
 
 Half of a real Pod review is ``managedFields`` and ``userInfo``; the rest grows with the
 environment variables of its containers. Bodies with the markers :data:`UID` and :data:`IMAGE` are templates
@@ -86,7 +86,7 @@ def ephemeral_review(
 
 
 def deployment_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
-    """Return a CREATE of a Deployment with such a Pod as its template."""
+    """Return a CREATE of a Deployment whose template is the Pod of :func:`pod_review`."""
 
     def review(pod: Object) -> Object:
         metadata = pod["metadata"]
@@ -116,7 +116,10 @@ def pod_delete(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid")
 
 
 def _sized(size: int, review: Callable[[Object], Object], images: tuple[str, ...]) -> bytes:
-    """Return the review of a Pod with as many environment variables as about ``size`` bytes need."""
+    """Return the review of a Pod with enough environment variables to reach about ``size`` bytes.
+
+    If the usual Pod is too large even without variables, return the review of a bare Pod.
+    """
 
     def encoded(variables: int, *, bare: bool = False) -> bytes:
         return json.dumps(review(_pod(images, variables, bare=bare)), separators=(",", ":")).encode()

@@ -42,7 +42,7 @@ def compiled(name: str, folder: Path, *, package: str = ".", released: str = "")
     with tempfile.TemporaryDirectory(prefix=".building-", dir=binary.parent) as unfinished:
         made = Path(unfinished) / name
         run_go(folder, *BUILD, "-o", str(made), package)
-        made.replace(binary)  # whoever builds at the same time makes the same file
+        made.replace(binary)  # a concurrent build makes the same file
     sys.stderr.write(f"built {name} in {time.monotonic() - began:.0f} s\n")
     return binary
 

@@ -15,13 +15,17 @@ PACKAGES: Final = ("aiohttp", "orjson", "uvloop", "msgspec", "prometheus-client"
 
 
 def revision() -> str:
-    """Return the commit that was measured, for people."""
+    """Return the commit that was measured, as text for a report."""
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     return f"{commit} with changes" if _is_dirty() else commit
 
 
 def describe() -> dict[str, Any]:
-    """Return ``machine`` (must be equal in compared runs), ``versions``, ``commit`` and ``dirty``."""
+    """Return the commit, machine, versions and load of a run.
+
+    The keys are ``commit``, ``dirty``, ``machine`` (must be equal in compared runs), ``versions`` and
+    ``load_average``.
+    """
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": _is_dirty(),

@@ -18,10 +18,11 @@ MIRRORED = "shop/app-%d:1.0"
 def policy_text(
     rules: int, *, mode: str = "enforce", message: str = "", verified: str = "", registry: str = ""
 ) -> str:
-    """A policy of ``rules`` allow rules, of which the first approves ``bodies.IMAGES``.
+    """Return a policy of ``rules`` allow rules, of which the first approves ``bodies.IMAGES``.
 
-    The ``message`` gives texts of the same rules different revisions. ``verified`` is a host whose images are
-    looked up, by one rule more; ``registry`` holds the fields of its entry in ``registries``.
+    Policies with the same rules and different ``message`` texts have different revisions. ``verified`` adds a
+    rule that looks up the images of this host; ``registry`` holds the fields of the host's entry in
+    ``registries``.
     """
     lines = [
         "apiVersion: gatekeeper-py/v1",

@@ -34,7 +34,7 @@ COLUMNS: Final = (
     ("failed", "failed", "{:.0f}"),
 )
 RANGED: Final = frozenset({"cpu_us", "p99_ms", "p99_without_ms"})
-"""Shown with their least and most."""
+"""Figures that are shown with their lowest and highest value."""
 
 SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")
 

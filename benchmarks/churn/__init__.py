@@ -1,4 +1,4 @@
 """The cost of the webhook in an API server: creates of Pods, and Deployments scaled up and down.
 
-``make bench-churn``; see ``__main__.py`` for what it does and ``README.md`` for what the numbers mean.
+Run it with ``make bench-churn``. ``__main__.py`` describes the run, and ``README.md`` explains the numbers.
 """

@@ -41,7 +41,7 @@ from tools.controlplane.plane import ControlPlane
 from tools.installation.product import MUTATING, VALIDATING
 
 CANDIDATES: Final = tuple(case for case in (*CASES, *FLOORS) if case.name not in {"mutate", "gatekeeper"})
-"""All cases but those that need another policy, or another webhook."""
+"""All cases except those that need another policy or another webhook."""
 
 USUAL: Final = ("enforce", "enforce-two-calls", "native", "fast-path")
 
@@ -51,14 +51,14 @@ WARM_UP: Final = 0.25
 ROUNDS: Final = 60
 MOST_LEFT_OUT: Final = 5
 QUICK_SECONDS: Final = 320.0
-"""A quick run begins no round after this."""
+"""A quick run starts no further round this many seconds after its own start."""
 
 _SERVERS_OWN: Final = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A case, and the objects that it registers, by path."""
+    """A case, and the objects that it creates on the API server, by path."""
 
     case: Case
     objects: Mapping[str, Mapping[str, Any]]
@@ -122,7 +122,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _registration(stage: Stage, case: Case, paths: Sequence[str]) -> Registration:
-    """Register a case as it is shipped, and return which of these objects exist once it is in effect."""
+    """Register a case as shipped. Return the objects at ``paths`` that exist once the case is in effect."""
     with case.registered(stage):
         await_effect(stage, case)
         objects = {path: found for path in paths if (found := stage.site.product.get(path)) is not None}
@@ -154,7 +154,7 @@ def _round(
 
 
 def _register(place: Site, chosen: Registration, registrations: Sequence[Registration]) -> None:
-    """Take away what any case registers, and register what this one does."""
+    """Delete the objects of all cases, and create those of the chosen case."""
     for path in {path for each in registrations for path in each.objects}:
         place.delete(path)
     for path, document in chosen.objects.items():

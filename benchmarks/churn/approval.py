@@ -1,7 +1,7 @@
-"""What every case approves: the policy as shipped, and the same for cases that compare text.
+"""The images that every case approves: those of the policy as shipped, and the same as prefixes.
 
-An image of its registry that is written in full is pre-approved. With the port of HTTPS it means the same
-image, but the fast path leaves it to the webhook.
+The policy approves one registry. An image that starts with the registry's name is pre-approved. If the name
+is followed by the port of HTTPS, the image is the same, but the fast path leaves it to the webhook.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIRROR: Final = f"{HOST}/dockerhub"
 DENIED_IMAGE: Final = "quay.io/somebody/app:1"
 
 PREFIXES: Final = (f"{HOST}/", f"{HOST_WITH_PORT}/")
-"""For Gatekeeper: with the slash, or ``registry.corp.example.evil`` passes."""
+"""For Gatekeeper. Without the slash, an image of ``registry.corp.example.evil`` would pass."""
 
 
 def policy_text() -> str:

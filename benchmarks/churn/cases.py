@@ -25,24 +25,25 @@ OTHERS = (NAMESPACE, "kube-system")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The parts that a case may use."""
+    """The control plane and the peer that a case may use."""
 
     site: Site
     gatekeeper: Gatekeeper | None = None
 
 
 Registered = Callable[[Stage], AbstractContextManager[Sequence[str]]]
-"""A context manager that registers something. Yields the names of the processes that answer."""
+"""A context manager that registers a case. It yields the names of the processes that answer reviews."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One way to decide about images.
 
-    ``denies`` says whether an unlisted image is refused. A create costs ``preapproved_reviews`` reviews of
-    our replicas when all of its images are pre-approved, ``unlisted_reviews`` when one is unlisted, and else
-    ``other_reviews``. ``shares`` are the per cent of pre-approved Pods to measure with: one when it makes no
-    difference; ``other`` are the rest. Every answer holds the text ``holds`` and has ``warnings`` warnings.
+    ``denies`` is whether an unlisted image is refused. A create leads to ``preapproved_reviews`` reviews by
+    our replicas when all of its images are pre-approved, to ``unlisted_reviews`` when one is unlisted, and to
+    ``other_reviews`` otherwise. ``shares`` are the percentages of pre-approved Pods to measure with; there is
+    one when the percentage makes no difference. The remaining Pods have a sidecar of the kind ``other``.
+    Every answer contains the text ``holds`` and has ``warnings`` warnings.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Case:
     warnings: int = 0
 
     def reviews(self, share: int) -> float:
-        """Reviews per create when ``share`` per cent are pre-approved."""
+        """Return the reviews per create when ``share`` per cent of the Pods are pre-approved."""
         return (self.preapproved_reviews * share + self.other_reviews * (100 - share)) / 100
 
 
@@ -68,7 +69,7 @@ def _nothing(_: Stage) -> Iterator[Sequence[str]]:
 
 @contextmanager
 def ours(stage: Stage, *, overlay: str) -> Iterator[Sequence[str]]:
-    """Return a case with an unchanged overlay."""
+    """Apply an overlay unchanged, and yield the process names of our replicas."""
     stage.site.arm(overlay)
     try:
         yield stage.site.servers()
@@ -114,7 +115,7 @@ def _gatekeeper(stage: Stage) -> Iterator[Sequence[str]]:
 
 CASES = (
     Case(name="none", registered=_nothing, denies=False),
-    # How far two measurements of the same are apart.
+    # Shows how far apart two measurements of the same case are.
     Case(name="none-again", registered=_nothing, denies=False),
     # As shipped: the mutating webhook is registered only while the policy can rewrite images.
     Case(
@@ -124,7 +125,7 @@ CASES = (
         other_reviews=1,
         unlisted_reviews=1,
     ),
-    # What it would cost to have the mutating webhook registered all the same.
+    # Shows the cost of registering the mutating webhook even when no image can be rewritten.
     Case(
         name="enforce-two-calls",
         registered=_both,

@@ -1,4 +1,4 @@
-"""Rounds in which cases take turns of a second: compared within each round, and judged."""
+"""Compare cases within rounds in which each case has a turn of a second, and judge the targets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LEAST: Final = 6
-"""Fewer values have no confidence interval."""
+"""The lowest number of rounds that gives a confidence interval."""
 
 BUSY_CORES: Final = 0.1
-"""A round is void when other programs use more, beyond what a quiet machine does beside."""
+"""A round is void when other programs keep more cores busy. A quiet machine stays below this number."""
 
 BASE: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn of a case found; CPU in milliseconds per create."""
+    """The figures of one turn of a case; CPU in milliseconds per create."""
 
     creates_per_second: float
     apiserver_cpu_ms: float
@@ -34,7 +34,7 @@ Round = Mapping[str, Turn]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Of all rounds; between ``low`` and ``high`` the true median is in 95 of 100 such runs."""
+    """A figure over all rounds. In 95 of 100 such runs, the true median is between ``low`` and ``high``."""
 
     median: float
     low: float
@@ -42,11 +42,11 @@ class Comparison:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Comparison:
-        """Raises ValueError for fewer than ``LEAST``."""
+        """Return the comparison of one value per round. Raises ValueError for fewer than ``LEAST`` values."""
         if len(values) < LEAST:
             raise ValueError(f"{len(values)} rounds are too few")
         ordered = sorted(values)
-        # The ranks that a median lies between: a binomial distribution, by its normal approximation.
+        # The interval's ranks follow from a binomial distribution; this is its normal approximation.
         half = 1.96 * math.sqrt(len(ordered)) / 2
         low = max(math.floor(len(ordered) / 2 - half), 0)
         high = min(math.ceil(len(ordered) / 2 + half), len(ordered) - 1)
@@ -57,12 +57,12 @@ class Comparison:
 
 
 def ratio(case: str, base: str) -> Callable[[Round], float]:
-    """Return what gives the creates/s of a case over those of another in the same round."""
+    """Return a function that divides the creates/s of ``case`` by those of ``base`` in the same round."""
     return lambda turns: turns[case].creates_per_second / turns[base].creates_per_second
 
 
 def added_ms(case: str) -> Callable[[Round], float]:
-    """Return what gives the milliseconds of an API server's CPU that a create costs more than with none."""
+    """Return a function for the API server CPU per create, in ms, that a case adds to ``none``."""
     return lambda turns: turns[case].apiserver_cpu_ms - turns[BASE].apiserver_cpu_ms
 
 
@@ -105,10 +105,10 @@ def counted(rounds: Sequence[Round]) -> list[Round]:
 
 
 def judged(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """Return each target with what was found, and its verdict.
+    """Return each target with the measured value and the verdict.
 
-    That is ``met``, ``missed``, ``void`` when fewer than ``LEAST`` rounds count, or ``not measured``. What a
-    void run found is from all of its rounds.
+    The verdict is ``met``, ``missed``, ``void`` when fewer than ``LEAST`` rounds count, or ``not measured``.
+    If the run is void, the values are from all of its rounds.
     """
     good = counted(rounds)
     return [_judged(target, rounds, good) for target in TARGETS]

@@ -1,4 +1,4 @@
-"""One load of Pod creates by the program ``creator``, and the CPU cost by process group."""
+"""Run one load of Pod creates with the program ``creator``, and measure the CPU of each process group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Spoiled(RuntimeError):
 
 
 class Reconnected(Spoiled):
-    """A client had to connect again, as Go's does when the machine is so busy that it is not scheduled."""
+    """A client had to connect again. Go's client does so when a busy machine does not schedule it in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Creation:
     cpu: Mapping[str, float]
     creator_cpu: float
     sent: int
-    """All creates of the load, its warm-up included: what counters of reviews are compared with."""
+    """All creates of the load, including its warm-up. Counters of reviews are compared with this number."""
 
     @property
     def per_second(self) -> float:
@@ -71,10 +71,11 @@ class Creators:
         warnings: int = 0,
         cpu: Callable[[], Mapping[str, float]],
     ) -> Creation:
-        """Send the bodies of this file with dry-run; ``cpu`` is read when measuring begins and ends.
+        """Send the bodies of this file as dry-run creates, and return the figures.
 
-        Raises Spoiled for any answer that is not a 201 with the Pod and the text ``holds`` in it, and unless
-        there were as many ``warnings`` per answer.
+        Calls ``cpu`` when the measured time begins and when it ends. Raises Spoiled unless every answer is a
+        201 that contains the Pod and the text ``holds``, and the answers have ``warnings`` warnings each on
+        average. Raises Reconnected when a client had to connect more than once.
         """
         pki = self.plane.authority.certificate.parent
         argv = [
@@ -102,7 +103,7 @@ class Creators:
                         samples.append(cpu())
                 _, stderr = process.communicate(timeout=_SPARE_SECONDS)
             finally:
-                process.kill()  # nothing when it has ended
+                process.kill()  # has no effect after its end
         if process.returncode != 0 or len(samples) != 2 or not result:
             raise Spoiled(f"the creator ended with status {process.returncode}: {stderr.strip()}")
         return creation(result, *samples, clients=clients, warnings=warnings)
@@ -118,8 +119,8 @@ def creation(
 ) -> Creation:
     """Return the figures from the program's result and two samples of CPU.
 
-    Raises Spoiled when an answer was wrong or when there were not ``warnings`` per answer, and Reconnected
-    when a client had to connect more than once.
+    Raises Spoiled when an answer was wrong or when the answers do not have ``warnings`` warnings each on
+    average. Raises Reconnected when a client had to connect more than once.
     """
     wrong = {status: count for status, count in result["statuses"].items() if status != "201"}
     sent = sum(result["statuses"].values())

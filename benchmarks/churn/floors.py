@@ -1,6 +1,6 @@
 """The minimum cost of match conditions in an API server, for comparison with the fast path.
 
-Neither expression is complete: they ignore other lists than containers, and absent fields. Do not use them.
+Do not use these expressions in a cluster: they check only ``containers`` and do not handle absent fields.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from benchmarks.churn.cases import Case, Stage, ours
 from tools.installation.product import VALIDATING
 
 ONE_COMPARISON = f"object.spec.containers[2].image == '{DENIED_IMAGE}'"
-"""The registry of the probes' unlisted image."""
+"""Matches only Pods whose third container has the unlisted image of the probes."""
 
 ONE_REGEX = rf"!object.spec.containers.all(c, c.image.matches('^(?:{HOST.replace('.', '[.]')})/.*'))"
 

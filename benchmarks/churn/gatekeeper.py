@@ -1,7 +1,7 @@
 """Gatekeeper as a peer: its released source, our own minimal template, one process, webhook only.
 
-Audit, mutation and external data are off, and its webhook is asked about Pods alone: what is left is the
-same decision as ours. Its address is one of the Pod range, so that the API server speaks to it as to us.
+Audit, mutation and external data are off, and the API server calls its webhook only for Pods, so it makes
+the same decision as ours. Its address is in the Pod range, so the API server reaches it as it reaches us.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tools.polling import wait_until
 MODULE = "github.com/open-policy-agent/gatekeeper/v3"
 VERSION = "v3.23.1"
 MANIFEST = "gatekeeper.yaml"
-"""The project's own installation, of which the custom resource definitions are used; beside the binary."""
+"""The project's own installation manifest, next to the binary. Its custom resource definitions are used."""
 
 _NAMESPACE = "gatekeeper-system"
 _ADDRESS = ("10.244.255.1", 8443)
@@ -67,9 +67,10 @@ images[image] {
 
 
 def build() -> Path:
-    """The binary, built from the Go module proxy when it is not in the cache; its manifest lies beside it.
+    """Return the path of the binary, with its manifest in the same folder.
 
-    Raises ``BuildError`` when it can't be had. Minutes long, and needs the network: not for the namespace.
+    A binary that is not in the cache is built from sources of the Go module proxy. This takes minutes and
+    needs the network, so run it outside the network namespace of the tests. Raises ``BuildError``.
     """
     found = run_go(creating.SOURCES, "mod", "download", "-json", f"{MODULE}@{VERSION}")
     folder = Path(json.loads(found)["Dir"])
@@ -82,14 +83,14 @@ def build() -> Path:
 
 
 def cached() -> Path | None:
-    """The binary that was built last, if any."""
+    """Return the path of the binary that was built last, or ``None``."""
     found = sorted(cache().glob("gatekeeper-*/gatekeeper"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class Gatekeeper:
-    """A running Gatekeeper that knows the template; nobody asks it until :meth:`registered`."""
+    """A running Gatekeeper that has the template. It gets no requests outside of :meth:`registered`."""
 
     plane: ControlPlane
     namespaces: Sequence[str]
@@ -97,7 +98,7 @@ class Gatekeeper:
 
     @contextmanager
     def registered(self) -> Iterator[None]:
-        """Its webhook is asked about Pods, in all namespaces but ``namespaces``."""
+        """Register its webhook for Pods in all namespaces except ``namespaces`` and its own."""
         self.plane.api("POST", _WEBHOOKS, self._webhook())
         try:
             yield
@@ -143,9 +144,10 @@ class Gatekeeper:
 def start(
     plane: ControlPlane, binary: Path, prefixes: Sequence[str], namespaces: Sequence[str]
 ) -> Gatekeeper:
-    """Install the definitions, start the process, teach it the template, and wait until it is ready.
+    """Install the definitions, start the process, apply the template, and wait until it is ready.
 
-    Raises FileNotFoundError without the manifest beside the binary, TimeoutError when it isn't ready.
+    Raises FileNotFoundError when the manifest is not next to the binary, and TimeoutError when Gatekeeper is
+    not ready in time.
     """
     documents = yaml.safe_load_all((binary.parent / MANIFEST).read_text(encoding="utf-8"))
     objects = [
@@ -167,7 +169,7 @@ def start(
         f"--cert-dir={certificates}",
         "--disable-cert-rotation",
         "--operation=webhook",
-        "--operation=generate",  # the constraints' kinds; elsewhere the audit's process makes them
+        "--operation=generate",  # makes the constraints' kinds; by default the audit process does
         "--debug-use-fake-pod",
         "--enable-external-data=false",
         "--disable-opa-builtin={http.send}",
@@ -226,7 +228,10 @@ def _apply(plane: ControlPlane, *documents: Any) -> None:
 
 
 def _applied(plane: ControlPlane, document: Any) -> bool:
-    """Whether the API server took it: a constraint's kind exists only once the template was read."""
+    """Apply a document and return whether the API server accepted it.
+
+    A constraint's kind exists only once Gatekeeper has read the template.
+    """
     text = json.dumps(document)
     return plane.kubectl("apply", "--server-side", "-f", "-", input=text, check=False).returncode == 0
 

@@ -1,6 +1,6 @@
 """Pods as a ReplicaSet sends them: three containers, probes, resources, volumes, settings; about 4 KB.
 
-With defaults, ``managedFields`` and ``userInfo`` the API server makes a review of 8 KB of one.
+The API server adds defaults, ``managedFields`` and ``userInfo``, so a review of one has 8 KB.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from typing import Any, Literal
 from benchmarks.churn.approval import HOST, HOST_WITH_PORT
 
 Sidecar = Literal["pre-approved", "with-port", "mirrored"]
-"""What one image of the three is; the others are pre-approved, so it decides for the Pod.
+"""The kind of one of the three images. The other two are pre-approved, so this one decides for the Pod.
 
-``with-port`` is approved, but not pre-approved. ``mirrored`` is an image of Docker Hub: nobody approves it,
-and mutate mode rewrites it to one of the mirror.
+``with-port`` is approved, but not pre-approved. ``mirrored`` is an image of Docker Hub: no rule approves it,
+and mutate mode rewrites it to an image of the mirror.
 """
 
 _HOSTS = {"pre-approved": HOST, "with-port": HOST_WITH_PORT, "mirrored": "docker.io"}
 
 BODIES = 100
-"""As many as a share in per cent needs to be exact; each has images of its own."""
+"""The number of Pods in a load: with 100, a share in per cent is exact. Each Pod has images of its own."""
 
 
 def bodies(share: int, other: Sidecar = "with-port") -> list[dict[str, Any]]:
-    """``BODIES`` Pods, of which ``share`` per cent are pre-approved, well mixed.
+    """Return ``BODIES`` Pods in mixed order, of which ``share`` per cent are pre-approved.
 
-    The others have a sidecar of the other kind. The same on every call.
+    The remaining Pods have a sidecar of the kind ``other``. Every call returns the same list. Raises
+    ValueError for a share outside 0 to 100.
     """
     if not 0 <= share <= 100:
         raise ValueError(f"a share is 0 to 100 per cent, not {share}")
@@ -36,7 +37,7 @@ def bodies(share: int, other: Sidecar = "with-port") -> list[dict[str, Any]]:
 
 
 def pod(index: int, sidecar: Sidecar) -> dict[str, Any]:
-    """Return one Pod without a name of its own."""
+    """Return one Pod with ``generateName`` instead of a name."""
     template = pod_template(index, sidecar)
     owner = {
         "apiVersion": "apps/v1",
@@ -56,11 +57,11 @@ def pod(index: int, sidecar: Sidecar) -> dict[str, Any]:
 
 
 def deployment(name: str, index: int, sidecar: Sidecar) -> dict[str, Any]:
-    """Return a Deployment of such Pods with zero replicas."""
+    """Return a Deployment with zero replicas and the template :func:`pod_template`."""
     template = pod_template(index, sidecar)
     labels = {"churn": name}
     template["metadata"]["labels"] |= labels
-    # Nothing to wait for at the end of a container that never ran.
+    # On fake nodes, no container runs that would need time to end.
     template["spec"]["terminationGracePeriodSeconds"] = 0
     return {
         "apiVersion": "apps/v1",
@@ -71,7 +72,7 @@ def deployment(name: str, index: int, sidecar: Sidecar) -> dict[str, Any]:
 
 
 def pod_template(index: int, sidecar: Sidecar) -> dict[str, Any]:
-    """Return metadata and spec of the Pods with the number ``index``."""
+    """Return metadata and spec of the Pods numbered ``index``; the number is part of the images."""
     digest = f"{index:064x}"
     proxy = f"{_HOSTS[sidecar]}/team-{index % 7}/proxy:3.{index}.0"
     return {

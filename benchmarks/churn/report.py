@@ -1,4 +1,4 @@
-"""Medians, ratios, targets; as JSON and as a table."""
+"""Compute medians, ratios and verdicts of a run, and format them as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ RESULTS = machine.ROOT / "benchmarks" / "results" / "latest"
 BASE = "none"
 
 DOUBTFUL_CORES = 0.1
-"""Beyond what a quiet machine does beside."""
+"""Results are doubtful when other programs keep more cores busy. A quiet machine stays below this number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure over the rounds."""
+    """The median, lowest and highest value of a figure over the rounds."""
 
     median: float
     least: float
@@ -40,9 +40,10 @@ Figures = Mapping[str, Mapping[str, Spread]]
 
 
 def figures(samples: Sequence[Sample]) -> dict[str, dict[str, Spread]]:
-    """Every figure over its rounds, and two in comparison with ``none`` of the same round.
+    """Return every figure over its rounds, and three in comparison with ``none`` of the same round.
 
-    ``creates_ratio`` is creates/s over those of none, ``added_mean_ms`` what one creator waits longer.
+    ``creates_ratio`` and ``pods_ratio`` divide the creates/s and the Pods/s to Running by those of none.
+    ``added_mean_ms`` is how much longer one creator waits on average.
     """
     base = {sample.round: sample for sample in samples if sample.case == BASE}
     gathered: dict[str, dict[str, list[float]]] = {}
@@ -64,7 +65,7 @@ def figures(samples: Sequence[Sample]) -> dict[str, dict[str, Spread]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A bound on something found; ``value`` gives None when its case was not played."""
+    """A bound on a measured value; ``value`` returns None when its case was not measured."""
 
     what: str
     bound: float
@@ -72,7 +73,7 @@ class Target:
     value: Callable[[Figures], float | None]
 
     def judged(self, found: Figures) -> dict[str, Any]:
-        """Return the target with the measured value: ``met``, ``missed`` or ``not measured``."""
+        """Return the target, the measured value, and the verdict ``met``, ``missed`` or ``not measured``."""
         value = self.value(found)
         if value is None:
             verdict = "not measured"
@@ -148,7 +149,7 @@ TARGETS = (
         value=_median(PREAPPROVED, "creates_ratio"),
     ),
     Target(
-        # Three idle replicas tick: metrics, watches, the lag timer.
+        # Three idle replicas still spend CPU on metrics, watches and the lag timer.
         what="fast path, all pre-approved: webhook CPU per create, ms (0 but for idling)",
         bound=0.02,
         at_least=False,

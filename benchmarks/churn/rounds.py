@@ -1,7 +1,7 @@
-"""Rounds: every case once after the other, again and again, on one control plane.
+"""Measure the cases in rounds on one control plane; each round measures every case once.
 
-A machine's speed drifts within minutes. A case is therefore compared with ``none`` of its own round, a case
-that has to be believed is measured in several, and each round begins with another.
+A machine's speed drifts within minutes. Therefore a case is compared with ``none`` of the same round, is
+measured in several rounds, and each round begins with a different case.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from tools.controlplane.plane import ControlPlaneError
 _EFFECT_SECONDS = 20.0
 _PROBES = 6
 
-# The controller asks each replica from time to time, and a scrape is no snapshot.
+# The controller sends reviews of its own, and the replicas are not scraped at the same instant.
 _REVIEWS_SPARE = 30
 _REVIEWS_SLACK = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long and how often; seconds are those of one load.
+    """The number of rounds and the size of the loads; seconds are those of one load.
 
-    With ``every_share``, a case is measured with all of its shares, otherwise with the first and the last.
+    With ``every_share``, a case is measured with all of its shares, otherwise only with the first and the
+    last.
     """
 
     rounds: int
@@ -55,7 +56,7 @@ class Plan:
 
 
 Files = Mapping[tuple[int, Sidecar], Path]
-"""The bodies of a load, by share and by what the others are."""
+"""The file of bodies for a load, by share of pre-approved Pods and kind of the other Pods' sidecar."""
 
 QUICK = Plan(rounds=3, seconds=3, single_seconds=1.5, warm_up=0.7, replicas=40, every_share=False)
 FULL = Plan(rounds=5, seconds=7, single_seconds=4, warm_up=1, replicas=75, every_share=True)
@@ -76,9 +77,9 @@ class Sample:
 
 
 def play(stage: Stage, cases: Sequence[Case], plan: Plan, creators: Creators, folder: Path) -> list[Sample]:
-    """Every case in every round, beginning with another one each time.
+    """Measure every case in every round, and return the figures. Each round begins with a different case.
 
-    Raises Spoiled, naming the round and the case, for the first thing that is not as it must be.
+    At the first unexpected answer or missed deadline, raises Spoiled with the round and the case.
     """
     files = {
         (share, other): write_bodies(folder / f"pods-{share}-{other}.jsonl", bodies(share, other))
@@ -123,7 +124,7 @@ def _case(
                     f"    {case.name} {share} %: {figures['creates_per_second']:.0f}/s, one creator "
                     f"{figures['single_mean_ms']:.2f} ms, webhook {figures['webhook_cpu_ms']:.3f} ms"
                 )
-        await_effect(stage, case)  # it was in effect until the end, too
+        await_effect(stage, case)  # check that it was in effect until the end
     return samples
 
 
@@ -169,12 +170,12 @@ def _scaled(plan: Plan, stage: Stage, cpu: Callable[[], Mapping[str, float]]) ->
 
 
 def others(load: Creation) -> float:
-    """Return the cores that were busy with other programs. They make the figures doubtful."""
+    """Return the number of cores that other programs kept busy. Such programs make the figures doubtful."""
     return (load.cpu["machine"] - load.cpu["all_ours"] - load.creator_cpu) / load.seconds
 
 
 def expect_reviews(reviews: float, creates: int, each: float) -> None:
-    """Raise Spoiled unless so many creates led to as many reviews of our replicas as the case says."""
+    """Raise Spoiled unless the creates led to about ``each`` reviews of our replicas per create."""
     expected = creates * each
     if abs(reviews - expected) > _REVIEWS_SPARE + _REVIEWS_SLACK * expected:
         raise Spoiled(
@@ -183,10 +184,10 @@ def expect_reviews(reviews: float, creates: int, each: float) -> None:
 
 
 def await_effect(stage: Stage, case: Case) -> None:
-    """Wait until probe Pods are answered as the case says, and cost as many reviews.
+    """Wait until probe Pods get the answers, and lead to the number of reviews, that the case expects.
 
-    The API server learns of configurations after they were written, and of one that is gone after the next
-    one. Raises Spoiled when it takes too long.
+    The API server applies configurations some time after they were written. It can apply the deletion of one
+    even later than the creation of the next one. Raises Spoiled when the case is not in effect after 20 s.
     """
     probe = CreateProbe(stage.site.plane)
     deadline = time.monotonic() + _EFFECT_SECONDS
@@ -206,9 +207,9 @@ def _unlisted() -> dict[str, Any]:
 
 
 def _problem(stage: Stage, case: Case, probe: CreateProbe) -> str | None:
-    """Return how the answers to a few probes differ from the case, if they do.
+    """Return how the answers to a few probe Pods differ from the case, or ``None`` if they do not.
 
-    Between any two cases, an answer differs or the number of reviews does.
+    Most cases differ from one another in an answer or in the number of reviews.
     """
     kinds = (
         ("unlisted", [_unlisted()] * _PROBES, {403, 422} if case.denies else {201}, case.unlisted_reviews),
@@ -227,14 +228,14 @@ def _problem(stage: Stage, case: Case, probe: CreateProbe) -> str | None:
             if status not in statuses:
                 return f"a Pod with an image that is {kind} is answered {status}"
         found = stage.site.reviews() - before
-        # The controller's own questions to the replicas may come in between; none can be missing.
+        # The controller's own reviews may add to the count, but no review of a probe can be missing.
         if not 0 <= found - each * _PROBES < _PROBES:
             return f"{_PROBES} Pods with an image that is {kind} led to {found:.0f} reviews"
     return None
 
 
 def or_say_why(measure: Callable[[], int]) -> int:
-    """The exit status of a run; 1 when it could not be made or is spoiled, which is said in a line."""
+    """Return the exit status of a run. If the run fails or is spoiled, print why in a line and return 1."""
     try:
         return measure()
     except (BuildError, NoControlPlane, ControlPlaneError, TimeoutError) as problem:

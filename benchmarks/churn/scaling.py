@@ -16,7 +16,7 @@ from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.plane import ControlPlane
 
 DEPLOYMENTS = 4
-"""Of which every second is pre-approved. A ReplicaSet's controller works on five at once."""
+"""Every second one is pre-approved. The ReplicaSet controller works on five at once."""
 
 _DEADLINE_SECONDS = 60.0
 _INTERVAL_SECONDS = 0.05
@@ -47,7 +47,7 @@ def prepare(plane: ControlPlane) -> None:
 def scale(plane: ControlPlane, *, replicas: int, cpu: Callable[[], Mapping[str, float]]) -> Scaling:
     """Scale each Deployment to ``replicas`` and back.
 
-    Raises Spoiled when it takes too long or when a Pod was refused on the way.
+    Raises Spoiled when a step takes longer than 60 s or when the API server refuses a Pod.
     """
     watching = _Watching(plane)
     refused = watching.refusals()
@@ -74,7 +74,7 @@ def scale(plane: ControlPlane, *, replicas: int, cpu: Callable[[], Mapping[str, 
 
 
 class _Watching:
-    """Requests of the administrator over one connection, because a new one costs more than a request."""
+    """Sends the administrator's requests over one connection; a new one would cost more than a request."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)
@@ -93,7 +93,7 @@ class _Watching:
         self._wait(lambda: not self._ask("GET", path)["items"], "Pods gone")
 
     def refusals(self) -> int:
-        """Return how often a ReplicaSet's controller was refused a Pod so far."""
+        """Return how many Pods of the ReplicaSet controller the API server has refused so far."""
         path = f"/api/v1/namespaces/{CHURN}/events?fieldSelector=reason%3DFailedCreate"
         return sum(event.get("count") or 1 for event in self._ask("GET", path)["items"])
 

@@ -1,4 +1,4 @@
-"""The control plane with our product on it, whose webhooks can be taken away and put back."""
+"""The control plane with our product on it. Its webhooks can be removed and registered again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CONTROLLER = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py-c
 
 
 class PausableKubelet(Kubelet):
-    """A kubelet that can look away: its questions to the API server would be in every figure."""
+    """A kubelet that can be paused, because its requests to the API server would add to every figure."""
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
         super().__init__(plane, namespace)
@@ -43,7 +43,7 @@ class PausableKubelet(Kubelet):
 
     @contextmanager
     def looking_away(self) -> Iterator[None]:
-        """Nothing is asked, started or probed meanwhile; what runs goes on running."""
+        """Pause the kubelet: it requests, starts and probes nothing. Running processes keep running."""
         with self._turning:
             yield
 
@@ -54,29 +54,29 @@ class PausableKubelet(Kubelet):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the cases are played. Our replicas run all the time; unregistered they cost nothing."""
+    """Where the cases are measured. Our replicas always run, but get no reviews unless registered."""
 
     plane: ControlPlane
     kubelet: PausableKubelet
     product: Installed
 
     def arm(self, overlay: str) -> None:
-        """Apply one overlay and the policy, both as shipped, and wait until it is armed.
+        """Apply one overlay and the policy, both as shipped, and wait until the webhooks are armed.
 
-        Raises TimeoutError when it isn't.
+        Raises TimeoutError when they are not armed in time.
         """
         rendered = self.plane.kubectl("kustomize", str(K8S / "overlays" / overlay)).stdout
         self.plane.kubectl("apply", "-f", "-", input=json.dumps(with_policy(rendered, policy_text())))
         self.product.wait_armed()
 
     def disarm(self) -> None:
-        """End the controller, which would create them again, and remove the webhook configurations."""
+        """Remove the webhook configurations, after ending the controller, which would create them again."""
         self.end_controller()
         for path in (VALIDATING, MUTATING):
             self.delete(path)
 
     def end_controller(self) -> None:
-        """End it in good order, if there is one."""
+        """Scale the controller to zero and wait for its end. Does nothing if there is no controller."""
         if self.product.get(_CONTROLLER) is not None:
             self.plane.api("PATCH", _CONTROLLER, {"spec": {"replicas": 0}})
             wait_until(
@@ -86,7 +86,7 @@ class Site:
             )
 
     def create(self, collection: str, document: Mapping[str, Any]) -> str:
-        """Create an object and answer its path."""
+        """Create an object and return its path."""
         self.plane.api("POST", collection, document)
         return f"{collection}/{document['metadata']['name']}"
 
@@ -99,22 +99,23 @@ class Site:
                 raise
 
     def servers(self) -> list[str]:
-        """The process names of our replicas."""
+        """Return the process names of our replicas."""
         return [pod.name for pod in self.product.servers()]
 
     def controllers(self) -> list[str]:
         return [pod.name for pod in self.product.controllers()]
 
     def reviews(self) -> float:
-        """Reviews answered by all replicas so far."""
+        """Return the number of reviews that all replicas have answered so far."""
         return sum(
             self.product.metric(pod.address, "gatekeeper_py_reviews_total") for pod in self.product.servers()
         )
 
     def cpu(self, webhook: Sequence[str]) -> dict[str, float]:
-        """CPU seconds so far of the API server, etcd, a webhook, and two groups to tell noise by.
+        """Return the CPU seconds so far of the API server, etcd, a webhook, and two larger groups.
 
-        ``all_ours`` is all that runs for us but the creators, ``machine`` all that runs.
+        ``all_ours`` is every process of the benchmark except the creators, and ``machine`` is every process.
+        Together with the creators' own CPU, the two show how busy other programs were.
         """
         started = [pod.name for pod in self.kubelet.running.values()]
         groups = {
@@ -129,7 +130,7 @@ class Site:
 
 
 def machine_seconds() -> float:
-    """CPU seconds in which this machine was not idle since it started, all cores together."""
+    """Return the seconds that the cores of this machine were not idle since its start, summed up."""
     # cpu user nice system idle iowait irq softirq steal …: proc_stat(5)
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
     busy = [int(field) for number, field in enumerate(fields) if number not in {3, 4}]
@@ -138,7 +139,7 @@ def machine_seconds() -> float:
 
 @contextmanager
 def site(plane: ControlPlane) -> Iterator[Site]:
-    """Our product on a started control plane, its overlay ``enforce`` armed; ends its processes."""
+    """Install the overlay ``enforce`` on a started control plane, yield it armed, and end its processes."""
     hurry_scheduler(plane)
     plane.make_namespace(CHURN)
     with PausableKubelet(plane, NAMESPACE) as kubelet:
@@ -148,7 +149,7 @@ def site(plane: ControlPlane) -> Iterator[Site]:
 
 
 def hurry_scheduler(plane: ControlPlane) -> None:
-    """Start the scheduler again without its bound of 50 requests a second, which would hide everything."""
+    """Restart the scheduler without its limit of 50 requests a second, which would hide all differences."""
     plane.kill(SCHEDULER)
     flags = scheduler_flags(plane.kubeconfig_for(f"system:{SCHEDULER}"))
     fast = ["--kube-api-qps=1000", "--kube-api-burst=2000"]
@@ -156,7 +157,10 @@ def hurry_scheduler(plane: ControlPlane) -> None:
 
 
 def with_policy(rendered: str, text: str) -> dict[str, Any]:
-    """Rendered manifests as one List, the policy's document replaced by this text."""
+    """Return rendered manifests as one List, with the policy replaced by this text.
+
+    Raises ValueError unless there is exactly one ConfigMap of the policy.
+    """
     items = [document for document in yaml.safe_load_all(rendered) if document is not None]
     policies = [item for item in items if item["kind"] == "ConfigMap" and item["metadata"]["name"] == POLICY]
     if len(policies) != 1:
@@ -166,13 +170,13 @@ def with_policy(rendered: str, text: str) -> dict[str, Any]:
 
 
 class CreateProbe:
-    """Dry-run creates over one connection that is kept."""
+    """Sends dry-run creates over one connection."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)
 
     def create(self, pod: Mapping[str, Any]) -> int:
-        """The status of one dry-run create."""
+        """Return the HTTP status of one dry-run create."""
         path = f"/api/v1/namespaces/{CHURN}/pods?dryRun=All"
         self._connection.request("POST", path, json.dumps(pod), {"Content-Type": "application/json"})
         response = self._connection.getresponse()
