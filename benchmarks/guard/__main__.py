@@ -51,7 +51,7 @@ CASES: dict[str, tuple[str, str, tuple[str, ...], bytes]] = {
     "mutate": ("mutate", "/mutate-image", HUB, b'"patchType":"JSONPatch"'),
     "mutate nothing": ("mutate", "/mutate-image", APPROVED, b'"allowed":true'),
 }
-"""Case -> mode, path, images, what its answer must hold."""
+"""Case -> mode, path, images, and bytes that the answer must contain."""
 
 Counts = dict[str, int]
 
@@ -131,7 +131,7 @@ def counted_in(step: Callable[[], object]) -> Counts:
         step()
     finally:
         sys.setprofile(None)
-    return {"bytecodes": counter(step), "c_calls": calls - 1}  # less setprofile's own
+    return {"bytecodes": counter(step), "c_calls": calls - 1}  # one call is setprofile's own
 
 
 def _traced_instructions(step: Callable[[], object]) -> int:
@@ -150,12 +150,12 @@ def _traced_instructions(step: Callable[[], object]) -> int:
     try:
         step()
     finally:
-        sys.settrace(before)  # or a measurement of coverage would end here
+        sys.settrace(before)  # otherwise a measurement of coverage would end here
     return count
 
 
 def _instructions(step: Callable[[], object]) -> int:
-    """Do the same from Python 3.12 on, where tracing misses instructions that monitoring sees."""
+    """Count with monitoring, from Python 3.12 on, because tracing misses instructions there."""
     monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
     count = 0
 
@@ -176,7 +176,7 @@ def _instructions(step: Callable[[], object]) -> int:
 
 
 def over_budget(counted: dict[str, Counts], budget: dict[str, Counts]) -> list[str]:
-    """Yield a line for each count that exceeds its budget by more than the tolerance."""
+    """Return a line for each count that exceeds its budget by more than the tolerance."""
     return [
         f"{case}: {found:,} {name}, {100 * (found / budget[case][name] - 1):.1f} % over the budget of "
         f"{budget[case][name]:,}"
@@ -187,7 +187,7 @@ def over_budget(counted: dict[str, Counts], budget: dict[str, Counts]) -> list[s
 
 
 def main() -> int:
-    """Count, print, compare."""
+    """Count and print; compare with the budget or write it. Return 1 when a count is over budget."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
     parser.add_argument("--write", action="store_true", help="take the counts for the budget")
     arguments = parser.parse_args()

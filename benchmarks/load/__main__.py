@@ -81,7 +81,7 @@ def _run(chosen: list[str], *, full: bool, niceness: int) -> dict[str, Any]:
                 try:
                     scenarios[key] = running.run(SCENARIOS[key], bench)
                 except WrongAnswer as problem:
-                    # Nothing of a run counts in which an answer was wrong.
+                    # A wrong answer invalidates the whole run.
                     failures[key] = f"wrong answer: {problem}"
                     break
                 except (NotReady, GeneratorFailed) as problem:

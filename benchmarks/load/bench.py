@@ -30,7 +30,8 @@ REGISTRY_CA: Final = "registry.crt"
 """The CA file that entries of the scripted registry name."""
 
 RUN: Final = "@run@"
-"""Differs in the images of each round: the generator counts new images from the same number again."""
+"""A marker in images that each round replaces by a different text. Otherwise rounds would repeat images,
+because the generator numbers new images from the same number again."""
 
 SAMPLE_SECONDS: Final = 0.25
 CAPACITY_SECONDS: Final = 1.5
@@ -73,12 +74,15 @@ class Bench:
         self._registry_config = folder / "registry-config"
 
     def end(self) -> None:
-        """End what servers share."""
+        """End the registry that the servers share."""
         if self._registry is not None:
             self._registry.end()
 
     def registry(self) -> ScriptedRegistry:
-        """The registry that servers look images up in. It runs beside the generator, on the same core."""
+        """Return the registry in which servers look up images. It runs on the generator's core.
+
+        The first call starts it.
+        """
         if self._registry is None:
             certificate = self.certificate("p256")
             self._registry_config.mkdir()
@@ -165,7 +169,7 @@ class Bench:
         return self.registry().named(text) if text.startswith(SERVICES) else text
 
     def capacity(self, load: Load, server: Server) -> float:
-        """Return the reviews a second of this server in a closed loop of such bodies; measured once."""
+        """Return the reviews a second of this server in a closed loop of the same load; measured once."""
         closed = replace(
             load, rate=0.0, share=0.0, check_revisions=False, seconds=CAPACITY_SECONDS, warmup=None
         )
@@ -218,7 +222,7 @@ class Bench:
         )
 
     def _lookups(self, server: Server) -> dict[str, float]:
-        """Requests to registries, and answers from facts that were too old."""
+        """Return the numbers of requests to registries and of answers from facts that were too old."""
         name = "gatekeeper_py_lookups_total"
         stale = server.metric(name, 'result="stale"')
         return {"lookups": server.metric(name) - stale, "stale_facts": stale}
@@ -327,7 +331,7 @@ def figures_of(result: dict[str, Any]) -> Figures:
 def summary(rounds: list[Figures]) -> Figures:
     """Return the median, lowest and highest of every number over the rounds that are not void.
 
-    If all are void, over all of them; then ``void`` gives the reason.
+    If all rounds are void, all of them are used, and ``void`` gives the reasons.
     """
     valid = [each for each in rounds if not each["void"]]
     counted = valid or rounds

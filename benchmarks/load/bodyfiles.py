@@ -21,7 +21,7 @@ def _pod(size: int) -> bytes:
 
 
 def _no_json() -> bytes:
-    """Return a body as long as a Pod's that is refused at its first byte."""
+    """Return a body of 7 KB whose first byte is not JSON."""
     return b"x" + _pod(7 * KB)[1:]
 
 

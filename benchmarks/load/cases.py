@@ -1,4 +1,4 @@
-"""Measurements as data: the server, the load, and the step that runs meanwhile."""
+"""Measurements as data: the server, the load, and the step that runs at the same time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATE_OF_ONE_CALLER = 2000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The expected answer; ``None`` is not checked."""
+    """The expected answer; a field that is ``None`` is not checked."""
 
     status: int = 200
     allowed: bool | None = None
@@ -52,7 +52,7 @@ MUTATED = Verdict(allowed=True, patch=True)
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The images of a body: ``count`` by Zipf popularity (0: all alike), and a share never seen before."""
+    """The images of a body: ``count`` with a Zipf popularity (0: equal), and a share never seen before."""
 
     format: str = FIRST
     count: int = 10_000
@@ -68,15 +68,16 @@ class Part:
     verdict: Verdict = ALLOWED
     weight: float = 1.0
     label: str = ""
-    """With one, the percentiles of this body alone are figures: ``p50_LABEL_ms`` and ``p99_LABEL_ms``."""
+    """If set, the percentiles of this body alone are figures too: ``p50_LABEL_ms`` and ``p99_LABEL_ms``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """The load that the generator applies.
 
-    A ``rate`` makes it an open loop; so does a ``share``, the rate as a share of what the same server
-    answered in a closed loop just before. ``length`` multiplies the seconds of the run's scale.
+    A ``rate`` or a ``share`` makes the load an open loop. A ``share`` is a rate as a share of the server's
+    own rate in a closed loop, which is measured first. ``seconds`` and ``warmup`` replace those of the run's
+    scale.
     """
 
     parts: tuple[Part, ...]
@@ -103,8 +104,8 @@ class Load:
 class ServerSpec:
     """How the server is started; servers of equal specs are the same process within a scenario.
 
-    ``verified`` is a service of ``registry`` whose images the policy looks up, and ``registry`` the fields of
-    its entry in the policy.
+    The policy looks up the images of ``verified``, one of ``registry.SERVICES``. The field ``registry`` holds
+    the fields of this registry's entry in the policy.
     """
 
     rules: int = 1000
@@ -129,16 +130,16 @@ class Meanwhile:
 
 
 Step = Callable[[Meanwhile], dict[str, Any]]
-"""Returns further figures."""
+"""A function that runs during a measurement and returns additional figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One named measurement.
 
-    With ``curve``, cases of the same curve with a higher rate are left out once one collapsed.
-    ``after`` is a load right after the first, measured from its first second. With ``alone``, the server ends
-    after each round, so that every round begins with a new one.
+    Once a case of a ``curve`` has collapsed, cases of the same curve with a higher rate are left out.
+    ``after`` is a second load, right after the first one; its ``share`` refers to the same closed loop. With
+    ``alone``, the server ends after each round, so every round begins with a new server.
     """
 
     name: str
@@ -163,19 +164,19 @@ class Scenario:
     key: str
     title: str
     cases: Callable[[bool], list[Case]]
-    """Its argument is whether the run is a quick one."""
+    """The argument is whether the run is a quick one."""
     derive: Derive = lambda _figures: {}
     extra: Callable[[Bench], dict[str, Any]] | None = None
-    """Figures that need no generator."""
+    """Measures figures that need no generator."""
 
 
 def one(body: str, verdict: Verdict = ALLOWED, **options: Any) -> Load:
-    """A load of one body."""
+    """Return a load of one body."""
     return Load(parts=(Part(body, verdict),), **options)
 
 
 def median(figures: Mapping[str, Figures], case: str, name: str = "cpu_us") -> float | None:
-    """A case's median, if the case was measured."""
+    """Return the median of a case's figure, or ``None`` if it was not measured."""
     found = figures.get(case, {}).get("figures", {}).get(name)
     return None if found is None else found["median"]
 
@@ -191,6 +192,6 @@ MODES: dict[Mode, tuple[ServerSpec, Images, Verdict, str]] = {
 
 
 def idle_for(rate: float) -> int:
-    """Return the connections kept by as many API servers as send this many reviews a second."""
+    """Return the idle connections of the number of API servers that this many reviews a second need."""
     callers = -(-int(rate) // RATE_OF_ONE_CALLER)
     return IDLE_OF_ONE_CALLER * max(callers, 1)

@@ -15,7 +15,7 @@ _KEYS: Final = {"p256": trustme.KeyType.ECDSA, "rsa": trustme.KeyType.RSA}
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """PEM files."""
+    """The PEM files of a CA, of a certificate chain, and of its key."""
 
     ca: Path
     chain: Path
@@ -23,7 +23,7 @@ class Certificate:
 
 
 def make(folder: Path, kind: KeyKind) -> Certificate:
-    """Make a leaf certificate with such a key, signed by a CA with a P-256 key."""
+    """Make a leaf certificate with a key of this kind, signed by a CA with a P-256 key."""
     authority = trustme.CA()
     leaf = authority.issue_cert("localhost", key_type=_KEYS[kind])
     made = Certificate(folder / f"{kind}-ca.pem", folder / f"{kind}.pem", folder / f"{kind}.key")

@@ -1,4 +1,4 @@
-"""Bodies that are expensive on purpose, and a client that sends them in turn and checks the answers.
+"""Bodies that are expensive on purpose, and a client that sends one repeatedly and checks the answers.
 
 Each is as heavy as the limits allow (docs/interface.md, "HTTP"), or just heavier. Anyone who can reach the
 port can send all of them; anyone who can create an object can make an API server send those of up to 3 MB.
@@ -46,7 +46,7 @@ class Attack:
 def review(
     obj: str, *, kind: str = "Pod", group: str = "", old: str = "null", user: str = "{}", more: str = ""
 ) -> bytes:
-    """An AdmissionReview of an object that is written as JSON; ``more`` is further fields of the request."""
+    """Return an AdmissionReview of an object given as JSON; ``more`` adds fields to the request."""
     operation = "CREATE" if old == "null" else "UPDATE"
     return (
         '{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"hostile",'
@@ -64,12 +64,12 @@ def listed(item: str, count: int) -> str:
 
 
 def numbered(form: str, count: int, ends: str = "[]") -> str:
-    """Items that differ: ``@`` in the form is the number."""
+    """Return a JSON list or mapping of ``count`` items, each with its number for the ``@`` in ``form``."""
     return ends[0] + ",".join(form.replace("@", f"{number:06}") for number in range(count)) + ends[1]
 
 
 def padded(value: str) -> bytes:
-    """The review of an approved Pod with one more field, which nobody reads."""
+    """Return the review of an approved Pod with one additional field that the webhook ignores."""
     return review(pod(), more=f',"padding":{value}')
 
 
@@ -78,12 +78,12 @@ def _annotated(annotations: str) -> bytes:
 
 
 def custom(spec: str, *, old: str = "null") -> bytes:
-    """A custom resource, which is searched for images by shape."""
+    """Return the review of a custom resource, in which the webhook searches for images by shape."""
     return review(f'{{"spec":{spec}}}', kind="Widget", group="example.com", old=old)
 
 
 def _long_images() -> bytes:
-    """A thousand images of 4,000 characters on unknown hosts, each to be parsed and looked up."""
+    """Return a review of 1,000 images of 4,000 characters on unknown hosts, each to be parsed and decided."""
     images = ("a." * 1900 + f"{number:04}.io/b" for number in range(1000))
     return review(pod("[" + ",".join(f'{{"image":"{image}"}}' for image in images) + "]"))
 

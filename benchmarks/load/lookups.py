@@ -1,4 +1,4 @@
-"""S14: what look-ups in registries cost, and what a slow or dead registry does to reviews without any."""
+"""S14: the cost of look-ups in registries, and the effect of a bad registry on reviews without look-ups."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from benchmarks.load.registry import DOWN, FAST, HANGING, SLOW
 from benchmarks.policies import FIRST
 
 IMAGES_OF_A_POD: Final = 3
-"""Of the bodies ``pod-2k`` and ``pod-7k``."""
+"""The number of images in the bodies ``pod-2k`` and ``pod-7k``."""
 
 KNOWN: Final = 300
 """Different images, few enough that all of them are known after the warm-up."""
 
 RATE: Final = 2000
 ASKING_RATE: Final = 200
-"""Reviews a second that ask about three new images each."""
+"""Reviews a second that each have three new images to look up."""
 
 BESIDE: Final = 20
-"""Reviews a second that ask, beside ``RATE`` that do not. Their look-ups have to fit into 20 connections even
-if each takes 200 ms."""
+"""Reviews a second with look-ups, in addition to ``RATE`` without. Their look-ups have to fit into 20
+connections even if each takes 200 ms."""
 
 FLOOD: Final = 200
-"""As ``BESIDE``, and so many that more than 100 reviews would wait for a registry that hangs."""
+"""Used instead of ``BESIDE`` where more than 100 reviews are to wait for a registry that hangs."""
 
 HANG_SECONDS: Final = 5.0
-"""The breaker opens when the first requests are given up after 5 s, so these are the seconds of waiting."""
+"""The first requests to a hanging registry are given up after 5 s, which opens the breaker. Reviews wait only
+until then, so this is the length of the cases with a hanging registry."""
 
 ALWAYS: Final = "rate: 1000, ttlFound: 30m"
-"""A registry that limits nothing here."""
+"""Settings of a registry that do not limit the look-ups of these cases."""
 
 NONE: Final = ServerSpec()
 KEPT: Final = Images(FIRST, count=KNOWN, zipf=0.0)
@@ -52,7 +53,7 @@ def _new(service: str, folder: str = "shop") -> Images:
 
 
 def _beside(images: Images, asking: int = BESIDE, seconds: float = 3.0) -> Load:
-    """``RATE`` reviews a second of images that names approve, and others of new images."""
+    """Return a load of ``RATE`` reviews a second without look-ups, and ``asking`` a second of new images."""
     parts = (
         Part("approved-7k", ALLOWED, float(RATE), label="without"),
         Part("pod-2k", ALLOWED, float(asking), label="with"),
@@ -61,10 +62,10 @@ def _beside(images: Images, asking: int = BESIDE, seconds: float = 3.0) -> Load:
 
 
 def cases(quick: bool) -> list[Case]:  # noqa: FBT001 - the one argument of all scenarios
-    """Closed loops for the cost of the hot path; open loops for look-ups and for what happens beside them."""
+    """Return closed loops for the cost of the hot path, and open loops for look-ups and their effects."""
     fast = _verified(FAST)
     renewed = _verified(FAST, "rate: 1000, ttlFound: 1s")
-    # 100 renewals a second are too few for 200 images each second: half of the facts are too old when used.
+    # 200 images expire each second, and only 100 can be renewed, so half of the facts are too old when used.
     stale = _verified(FAST, "rate: 100, ttlFound: 1s")
     pairs = 7 if quick else 11
     hangs = 2 if quick else 3
@@ -108,7 +109,7 @@ def cases(quick: bool) -> list[Case]:  # noqa: FBT001 - the one argument of all 
 
 
 def figures(found: Mapping[str, Figures]) -> dict[str, Any]:
-    """Differences between cases. Those of the saturated ones are medians over rounds that ran in turn."""
+    """Return differences between cases; for the saturated ones, medians over pairs of adjacent rounds."""
     derived: dict[str, Any] = {}
     none = _rounds(found, "S14/saturated, no look-ups")
     unused = _rounds(found, "S14/saturated, a rule that never matches")
@@ -144,7 +145,7 @@ def _rounds(found: Mapping[str, Figures], case: str) -> list[Figures]:
 
 
 def _pairs(first: list[Figures], second: list[Figures]) -> list[tuple[float, float]]:
-    """The costs of rounds with the same number in µs: those that are not void, unless all are."""
+    """Return the costs in µs of rounds with the same number. Void pairs count only if all pairs are void."""
     pairs = list(zip(first, second, strict=False))
     valid = [(a, b) for a, b in pairs if not a["void"] and not b["void"]]
     return [(a["cpu_us"], b["cpu_us"]) for a, b in valid or pairs]

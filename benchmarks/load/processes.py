@@ -57,14 +57,14 @@ def family(pid: int) -> list[int]:
             try:
                 found += map(int, children.read_text(encoding="ascii").split())
             except (FileNotFoundError, ProcessLookupError):
-                continue  # that thread has ended meanwhile
+                continue  # the thread has ended
     return found
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the user and system time of all threads, in steps of a tick."""
     text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    fields = text.rpartition(")")[2].split()  # the process name before it may contain anything
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 

@@ -28,8 +28,8 @@ SLOW: Final = "@slow@"
 HANGING: Final = "@hanging@"
 DOWN: Final = "@down@"
 SERVICES: Final = (FAST, SLOW, HANGING, DOWN)
-"""As they stand in policies and images instead of a host: answers at once, after ``SLOW_SECONDS``, never; and
-refuses connections."""
+"""Placeholders for hosts in policies and images. In this order, the registry answers at once, answers after
+``SLOW_SECONDS``, never answers, and refuses connections."""
 
 SLOW_SECONDS: Final = 0.2
 END_SECONDS: Final = 10.0
@@ -40,13 +40,13 @@ _FOUND: Final = (
     b"Content-Type: application/vnd.oci.image.index.v1+json\r\n"
     b"Content-Length: 1609\r\n\r\n"
 )
-"""To HEAD, so without the body. Nobody asks for it by GET."""
+"""The answer to HEAD, so without a body. No client sends GET for a manifest."""
 
 _ABSENT: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
 class ScriptedRegistry:
-    """The process. Hosts are ``localhost:PORT``, and the certificate is for ``localhost``."""
+    """The registry as a process. Its hosts are ``localhost:PORT``; the certificate is for ``localhost``."""
 
     def __init__(self, certificate: Certificate, place: Place) -> None:
         self._ca = certificate.ca
@@ -66,7 +66,7 @@ class ScriptedRegistry:
         self._hosts = {service: f"localhost:{port}" for service, port in json.loads(line).items()}
 
     def named(self, text: str) -> str:
-        """Return a text with hosts instead of the names of services."""
+        """Return a text in which hosts replace the placeholders of ``SERVICES``."""
         for service, host in self._hosts.items():
             text = text.replace(service, host)
         return text
@@ -81,7 +81,7 @@ class ScriptedRegistry:
             return int(connection.getresponse().read())
 
     def end(self) -> None:
-        """End it, if it has not."""
+        """End the process if it still runs."""
         self._process.terminate()
         try:
             self._process.wait(END_SECONDS)
@@ -93,13 +93,13 @@ class ScriptedRegistry:
 
 
 class _RequestCount:
-    """How many manifests were asked for on all ports."""
+    """The number of requests for manifests on all ports."""
 
     count = 0
 
 
 class _Connection(asyncio.Protocol):
-    """One client, which sends a request after the answer to the one before."""
+    """A connection of one client, which sends each request after the answer to the previous one."""
 
     def __init__(self, service: str, request_count: _RequestCount) -> None:
         self._service = service
@@ -136,7 +136,7 @@ async def _serve(certificate: Path, key: Path) -> None:
     context.load_cert_chain(certificate, key)
     ports: dict[str, Any] = {}
     request_count = _RequestCount()
-    # Bound and not listening: it refuses connections, and nobody else can take the port.
+    # The socket is bound but does not listen: it refuses connections, and no other process can take the port.
     refusing = socket.socket()
     refusing.bind(("127.0.0.1", 0))
     ports[DOWN] = refusing.getsockname()[1]

@@ -11,7 +11,7 @@ from benchmarks.load.cases import Case, Figures, Scenario, ServerSpec
 from benchmarks.load.server import Server
 
 COLLAPSED_MS: Final = 100.0
-"""If p99 exceeds this, higher rates of the curve are left out."""
+"""If the p99 of a case exceeds this, higher rates of its curve are left out."""
 
 
 def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
@@ -100,6 +100,6 @@ def shown(figures: Figures) -> str:
 
 
 def say(line: str) -> None:
-    """Progress."""
+    """Print progress on standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

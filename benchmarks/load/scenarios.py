@@ -1,4 +1,4 @@
-"""The scenarios S1 to S9, S11, S13 and S14 (S10, the soak, is not a matter of minutes; S12 is ``churn``)."""
+"""The scenarios S1 to S9, S11, S13 and S14. S10 is ``benchmarks.soak``, and S12 is ``benchmarks.churn``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ def _curves(quick: bool) -> list[Case]:  # noqa: FBT001 - the one argument of al
 
 
 def knee(figures: Mapping[str, Figures], mode: str, most_p99_ms: float = 5.0) -> float | None:
-    """The highest rate whose p99 is under the limit, with all below it so, too, and nothing lost."""
+    """Return the highest rate up to which every rate has a p99 under the limit and loses no reviews.
+
+    No reviews are lost if the goodput is at least 99 % of the rate. Return ``None`` if even the lowest rate
+    misses, or if no rate was measured.
+    """
     rates = sorted(
         (int(name.rpartition("/")[2]), name)
         for name in figures
@@ -72,7 +76,7 @@ def _curve_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 def _layers(_quick: bool) -> list[Case]:  # noqa: FBT001
-    # Only answers of 200 and the cheapest 404 are compared: other refusals have costs of their own.
+    # Compares only answers of 200 and the cheapest 404, because other refusals have costs of their own.
     nothing = one("empty", Verdict(status=404), images=None, path="/nothing")
     plain = ServerSpec(plain=True)
     return [
@@ -88,7 +92,7 @@ def _layers(_quick: bool) -> list[Case]:  # noqa: FBT001
 
 
 def _layer_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
-    """Microseconds of a 7 KB review by what they are spent on; they sum up to the whole."""
+    """Return the microseconds that each layer spends on a 7 KB review; together they are the whole."""
     cost = {name: median(figures, f"S2/{name}") for name in (case.name[3:] for case in _layers(True))}
     if any(value is None for value in cost.values()):
         return {}
@@ -170,7 +174,7 @@ def _size_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 def _over_pod(figures: Mapping[str, Figures]) -> dict[str, float]:
-    """Return what each other shape costs over a Pod of the same size, and the most of these."""
+    """Return the cost of each other shape over that of a Pod of the same size, and the highest ratio."""
     pod = median(figures, "S5/pod-7k")
     costs = {body: median(figures, f"S5/{body}") for body in OTHER_SHAPES}
     ratios = {f"{body}_over_pod": cost / pod for body, cost in costs.items() if pod and cost is not None}
@@ -181,7 +185,7 @@ def _rules(quick: bool) -> list[Case]:  # noqa: FBT001
     counts = (10, MANY_RULES) if quick else (10, 100, 1000, 10_000, MANY_RULES)
     places = (("first", FIRST, ALLOWED), ("last", LAST, ALLOWED), ("miss", UNLISTED, DENIED))
     return [
-        # Images never seen before, so that each is decided and none remembered.
+        # The images are always new, so that each one is decided and no decision comes from the cache.
         Case(
             f"S6/{count}/{place}",
             one("pod-7k", verdict, images=Images(form, fresh_share=1.0)),
@@ -235,7 +239,7 @@ def _reloads(quick: bool) -> list[Case]:  # noqa: FBT001
 
 
 def _overload(quick: bool) -> list[Case]:  # noqa: FBT001
-    # 33 KB, because at that size the server and not the generator is what is overloaded.
+    # With smaller bodies, the generator would be overloaded instead of the server.
     load = one(
         "pod-33k", share=1.5, max_idle=125, max_dials=16, max_in_flight=2000,
         seconds=8.0 if quick else 30.0,
@@ -266,7 +270,7 @@ def _overload_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 def _peers(_quick: bool) -> list[Case]:  # noqa: FBT001
-    # Here, because building them takes minutes and needs Go and a second environment.
+    # Build the peers only for S11: it takes minutes and needs Go and a second environment.
     from benchmarks.peers import contestants  # noqa: PLC0415
 
     servers = [ServerSpec()] + [ServerSpec(contestant=each, name=each.name) for each in contestants()]
@@ -287,7 +291,7 @@ QUIET: Final = "S13/nothing hostile"
 
 
 def _hostile(quick: bool) -> list[Case]:  # noqa: FBT001
-    # Few reviews: the question is how long the unluckiest of them waits, not how many are answered.
+    # The rate is low, because this measures the longest wait of a review, not throughput.
     probe = one("pod-7k", rate=200, seconds=3.0 if quick else 10.0)
     rounds = 1 if quick else 3
     return [
@@ -300,7 +304,7 @@ def _hostile(quick: bool) -> list[Case]:  # noqa: FBT001
 
 
 def _hostile_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
-    """The worst of all attacks; memory over what the server takes before the first of them."""
+    """Return the worst figures of all attacks, and the growth of memory over the round without attacks."""
     attacked = {name: case for name, case in figures.items() if name != QUIET}
     if QUIET not in figures or not attacked:
         return {}

@@ -60,7 +60,7 @@ class Server:
         self._health: int | None = None
 
     def wait_ready(self, body: bytes) -> None:
-        """Wait until this good review is allowed. Raises ``NotReady``."""
+        """Wait until the server allows this review. Raises ``NotReady`` after 60 s or if the server ends."""
         deadline = time.monotonic() + READY_SECONDS
         last = "it does not listen"
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -72,7 +72,7 @@ class Server:
                 last = repr(problem)
             if not last:
                 return
-            time.sleep(0.05)  # between two questions
+            time.sleep(0.05)  # between two attempts
         raise NotReady(f"{self.contestant.name} is not ready: {last}\n{self.tail()}")
 
     def _problem(self, connection: http.client.HTTPConnection, body: bytes) -> str:
@@ -110,7 +110,7 @@ class Server:
         raise NotReady(f"no health listener was logged\n{self.tail()}")
 
     def metric(self, name: str, label: str = "") -> float:
-        """The sum of a metric's samples, of those with a label such as ``result="found"`` if one is given."""
+        """Return the sum of a metric's samples, or only of those with a label such as ``result="found"``."""
         text = self.health("/metrics")[1].decode()
         labels = rf"\{{.*{label}.*\}}" if label else r"(?:\{.*\})?"
         found = re.findall(rf"^{name}{labels} (\S+)$", text, re.MULTILINE)
@@ -120,7 +120,7 @@ class Server:
         return processes.usage(self.process.pid)
 
     def tail(self) -> str:
-        """Return the end of its output."""
+        """Return the last 2,000 characters of the server's output."""
         return self._output.read_text(encoding="utf-8", errors="replace")[-2000:]
 
     def lines(self, event: str) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def storm(meanwhile: Meanwhile) -> dict[str, Any]:
         fresh_connections=True, max_dials=0, max_in_flight=2 * STORM, timeout=20,
     )  # fmt: skip
     bench = meanwhile.bench
-    # It must not keep the generator of the established connections from being in time.
+    # This generator must not delay the one that uses the established connections.
     place = replace(bench.generator_place, niceness=bench.generator_place.niceness + 10)
     result = generator.run(bench.plan(load, meanwhile.server), place)
     return {
@@ -76,7 +76,7 @@ def compile_many(rules: int) -> Callable[[Meanwhile], dict[str, Any]]:
         while not meanwhile.ended():
             if json.loads(meanwhile.server.health("/policy")[1])["counts"].get("allow") == rules:
                 return {"live_seconds": time.monotonic() - begun}
-            time.sleep(0.1)  # between two questions
+            time.sleep(0.1)  # between two requests
         return {"live_seconds": None}
 
     return step
@@ -90,13 +90,13 @@ def put(policy: Path, text: str) -> None:
 
 
 def until(instant: float, ended: Callable[[], bool]) -> None:
-    """Wait, but not beyond the measurement."""
+    """Wait until ``instant`` or until the measurement has ended."""
     while (left := instant - time.monotonic()) > 0 and not ended():
         time.sleep(min(left, 0.1))
 
 
 def memory_of_connections(port: int, ca: Path, count: int, rss_mib: Callable[[], float]) -> dict[str, Any]:
-    """Return resident memory without connections, and what each of ``count`` idle TLS connections adds."""
+    """Return the resident memory without connections, and the average that an idle TLS connection adds."""
     idle = rss_mib()
     context = ssl.create_default_context(cafile=ca)
     opened: list[ssl.SSLSocket] = []

@@ -1,4 +1,4 @@
-"""What is to be reached, and whether it was."""
+"""The targets of the load scenarios, and whether a run met them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scenarios = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on one figure: of a case (``figure`` of ``case``), or derived in the scenario."""
+    """A bound on one figure: of ``case`` if one is named, otherwise a derived figure of the scenario."""
 
     what: str
     scenario: str
@@ -23,10 +23,10 @@ class Target:
     at_least: bool = False
     unit: str = ""
     rests_on: str = ""
-    """How the names of the cases begin that a derived figure rests on; all of the scenario unless given."""
+    """The prefix of the names of the cases from which a figure is derived. Empty for all cases."""
 
     def verdict(self, scenarios: Scenarios) -> dict[str, Any]:
-        """With ``verdict`` one of met, missed, void, not run."""
+        """Return the target, the measured value, and the verdict: met, missed, void or not run."""
         value, void = self._measured(scenarios)
         sign = "≥" if self.at_least else "≤"
         if value is None:
@@ -62,10 +62,10 @@ class Target:
 
 
 def only_adds(reason: str) -> bool:
-    """Whether what spoiled a round can only have made its latencies longer.
+    """Return whether the reason why a round is void can only have made its latencies longer.
 
-    They count from the schedule, so a late generator's lag is in them: a bound that was met all the same
-    is met, and so is a rate that is the highest with short latencies.
+    Latencies count from the scheduled time, so they include the delay of a late generator. If a latency or
+    the knee meets its bound even then, the bound is met.
     """
     return reason.startswith("the generator was")
 
@@ -167,5 +167,5 @@ TARGETS: Final = (
 
 
 def verdicts(scenarios: Scenarios) -> list[dict[str, Any]]:
-    """On every target whose scenario was run."""
+    """Return the verdict on every target whose scenario was run."""
     return [target.verdict(scenarios) for target in TARGETS if target.scenario in scenarios]

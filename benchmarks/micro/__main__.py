@@ -1,7 +1,7 @@
 """``python -m benchmarks.micro [pyperf options]``: microseconds for the core's single steps.
 
-Cold and warm go in pairs: a decision made and a decision remembered, with 10 and with 10,000
-rules. pyperf runs each in several processes and reports mean and spread.
+A decision is timed both when it is made, with 10 and with 10,000 rules, and when it is cached. pyperf
+runs each step in several processes and reports mean and spread.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def compiled(rules: int) -> CompiledPolicy:
 
 
 def repeat(step: Callable[[], object], loops: int) -> float:
-    """Seconds for ``loops`` calls."""
+    """Return the seconds of ``loops`` calls."""
     turns = itertools.repeat(None, loops)
     start = time.perf_counter()
     for _ in turns:
@@ -87,16 +87,16 @@ def decide_cached(loops: int) -> float:
 
 
 class _Registry:
-    """Has every image; counts nothing."""
+    """A registry that has every image, and an observer that counts nothing."""
 
     async def query(self, manifest: Manifest, turn: Turn) -> Reply:  # noqa: ARG002 - the interface's
         return Reply(found("sha256:" + "ab" * 32))
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
-        """Counts nothing."""
+        """Do nothing."""
 
     def breaker(self, host: str, *, is_open: bool) -> None:
-        """Counts nothing."""
+        """Do nothing."""
 
 
 def read_fresh_fact(loops: int) -> float:
@@ -145,7 +145,7 @@ def review_bytes(*, warm: bool) -> Timed:
 
 
 def main() -> None:
-    """Run what pyperf is told to run."""
+    """Run the steps that pyperf's options select."""
     runner = pyperf.Runner(program_args=("-m", "benchmarks.micro"))
     runner.bench_time_func("parse a reference", parse_one_reference)
     runner.bench_time_func("decision, remembered", decide_cached)

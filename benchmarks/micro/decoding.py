@@ -1,7 +1,7 @@
-"""``python -m benchmarks.micro.decoding``: what the typed decode costs, by size and by shape of the body.
+"""``python -m benchmarks.micro.decoding``: CPU time of the typed decode, by size and by shape of the body.
 
-CPU time of this process, the least and the median of several repeats: other programs on the machine add to
-the median, and hardly to the least. Fails when a target is missed.
+Prints the least and the median of several repeats in this process. Other programs on the machine increase
+the median, but hardly the least. Fails when a target is missed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ REPEATS: Final = 15
 REPEAT_SECONDS: Final = 0.05
 
 MAX_US_PER_KB: Final = 3.5
-"""At the largest size."""
+"""The limit for a Pod of the largest size."""
 
 MAX_OVER_POD: Final = 1.3
-"""Cost of any other shape over that of a Pod of the same size."""
+"""The limit for the cost of any other shape, divided by that of a Pod of the same size."""
 
 POD: Final = "Pod"
 
@@ -46,7 +46,7 @@ SHAPES: Final[dict[str, Callable[..., bytes]]] = {
 
 
 class Cost(NamedTuple):
-    """Microseconds of CPU for one body of ``bytes``, which are about ``size``."""
+    """Microseconds of CPU for one body, which has ``bytes`` bytes; ``size`` is the intended number."""
 
     shape: str
     size: int
@@ -60,7 +60,10 @@ class Cost(NamedTuple):
 
 
 def measure(shape: str, size: int) -> Cost:
-    """Return what it costs to decode a body. Raises ``ValueError`` for one that is left to orjson."""
+    """Return the cost of decoding a body.
+
+    Raises ``ValueError`` for a body that the typed decode leaves to orjson.
+    """
     body = SHAPES[shape](size=size)
     if parse_pod_review(body) is None:
         raise ValueError(f"{shape} of {len(body)} bytes is left to orjson")
@@ -69,7 +72,7 @@ def measure(shape: str, size: int) -> Cost:
 
 
 def _repeats(step: Callable[[], object]) -> list[float]:
-    """Return microseconds of CPU of one call, several times."""
+    """Return the microseconds of CPU per call, one value for each repeat."""
     start = time.process_time()
     step()
     count = max(int(REPEAT_SECONDS / max(time.process_time() - start, 1e-6)), 1)
@@ -83,7 +86,7 @@ def _repeats(step: Callable[[], object]) -> list[float]:
 
 
 def over_pod(costs: Sequence[Cost]) -> dict[str, float]:
-    """Return by shape what a byte costs at most over one of a Pod of the same size."""
+    """Return for each other shape the highest cost per byte, divided by that of a Pod of the same size."""
     pods = {cost.size: cost.us_per_kb for cost in costs if cost.shape == POD}
     return {
         shape: max(cost.us_per_kb / pods[cost.size] for cost in costs if cost.shape == shape)

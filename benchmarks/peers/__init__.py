@@ -1,6 +1,6 @@
 """Other servers for comparison, which make the same decision and give the same answers.
 
-``contestants()`` builds them and says how each is started; ``missing()`` names those whose tools are
+``contestants()`` builds them and returns how to start each; ``missing()`` returns those whose tools are
 missing. ``python -m benchmarks.peers`` checks each of them against one corpus of reviews.
 """
 

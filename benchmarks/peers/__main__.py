@@ -21,7 +21,7 @@ from gatekeeper_py.core.admission import review as wire
 
 
 def core_problems(cases: list[corpus.Case]) -> list[str]:
-    """Yield the cases in which gatekeeper-py's own decision differs from the corpus."""
+    """Return a line for each case in which gatekeeper-py's own decision differs from the corpus."""
     policy = parse_policy(corpus.policy_text()).at(datetime.now(UTC))
     found = []
     for case in cases:

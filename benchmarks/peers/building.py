@@ -69,7 +69,7 @@ def python_environment() -> Path:
         uv = _find_uv()
         if uv is not None:
             _run(uv, "venv", "--quiet", "--python", sys.executable, str(environment))
-            # No dependency but the pinned ones: a package that wants more fails when it is started.
+            # Only pinned packages are installed; if a dependency is not pinned, the peer fails to start.
             install = (uv, "pip", "install", "--quiet", "--python", inside)
         else:
             _run(sys.executable, "-m", "venv", str(environment))
@@ -81,7 +81,7 @@ def python_environment() -> Path:
 
 
 def approved_data() -> Path:
-    """Return the path of the approved hosts as JSON data of an OPA policy."""
+    """Return the path of the approved hosts as JSON data for OPA."""
     hosts = dict.fromkeys(APPROVED.read_text(encoding="utf-8").split(), True)
     text = json.dumps({"approved": {"hosts": hosts}})
     directory = _cache() / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -100,7 +100,7 @@ def _once(directory: Path, what: str | None, make: Callable[[], object]) -> None
         fcntl.flock(lock, fcntl.LOCK_EX)
         if complete.exists():
             return
-        shutil.rmtree(directory, ignore_errors=True)  # whoever made this was ended
+        shutil.rmtree(directory, ignore_errors=True)  # left by a build that was interrupted
         directory.mkdir()
         began = time.monotonic()
         if what is not None:

@@ -4,11 +4,11 @@
 
 The peers look only at the host, so these reviews are left out:
 
-* the default port spelled out and Docker Hub's other names (``registry.corp.example:443``,
-  ``index.docker.io``): gatekeeper-py folds them, a comparison of hosts refuses them;
+* images with the default port or another name of Docker Hub (``registry.corp.example:443``,
+  ``index.docker.io``): gatekeeper-py normalizes them, and the peers refuse them;
 * references that no runtime could pull but whose host looks right (upper case in a path, a malformed tag or
-  digest, an empty image or first part, a bare image id, ``Upper/name``): gatekeeper-py refuses what does not
-  parse, a comparison of hosts never gets that far;
+  digest, an empty image or first part, a bare image id, ``Upper/name``): gatekeeper-py refuses references
+  that it cannot parse, but the peers do not parse the rest of a reference;
 * updates of Pods admitted earlier, deletions, mirror pods: gatekeeper-py judges only new images, the peers
   judge all they see;
 * other kinds than Pods, custom resources, values of the wrong type, ``spec: null``: the peers know only Pods,
@@ -52,7 +52,7 @@ def policy_text() -> str:
 
 
 def problem(case: Case, status: int, body: bytes) -> str | None:
-    """Return the problem of the answer to a case, or an empty text. An API server must accept the answer."""
+    """Return why an answer is wrong or an API server would not accept it; ``None`` if it is right."""
     if status != 200:
         return f"status {status}: {body[:200]!r}"
     try:
@@ -164,7 +164,10 @@ def _non_ascii(request: dict[str, Any]) -> None:
 
 
 def _debugging(image: str) -> Callable[[dict[str, Any]], None]:
-    """Return the review of ``kubectl debug``: an update of the subresource with one more container."""
+    """Return an edit that turns a request into that of ``kubectl debug`` with this image.
+
+    Such a request is an update of the subresource with an additional container.
+    """
 
     def edit(request: dict[str, Any]) -> None:
         request["oldObject"] = json.loads(json.dumps(request["object"]))
@@ -224,6 +227,6 @@ def _escaped(case: Case, image: str) -> Case:
 def _case(name: str, document: dict[str, Any], *, allowed: bool, indent: int | None = None) -> Case:
     uid = str(uuid.uuid5(uuid.NAMESPACE_OID, name))
     document["request"]["uid"] = uid
-    # Not ASCII alone: API servers write UTF-8.
+    # Keep characters that are not ASCII: API servers write UTF-8.
     body = json.dumps(document, indent=indent, ensure_ascii=False).encode()
     return Case(name=name, uid=uid, body=body, allowed=allowed)

@@ -1,7 +1,7 @@
 """The peers: what each one needs, and how it is built and started.
 
-Each is one process on one core, without an access log, with connections kept idle for longer than the 90
-seconds that an API server keeps them. Everything else is each project's default.
+Each is one process on one core, without an access log. It keeps idle connections for longer than the 90
+seconds for which an API server keeps them. All other settings are each project's defaults.
 """
 
 from __future__ import annotations
@@ -155,6 +155,6 @@ PEERS: Final = (
         build=lambda: goprogram.compiled("opa", HERE / "opa", package="github.com/open-policy-agent/opa"),
         argv=_opa,
         environment=ONE_CORE,
-        path="/",  # answered with data.system.main as it stands; the data API would wrap it
+        path="/",  # its answer is data.system.main itself; the data API would wrap it
     ),
 )

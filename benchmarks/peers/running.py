@@ -38,11 +38,11 @@ class Running:
     connection: http.client.HTTPSConnection
 
     def ask(self, body: bytes) -> tuple[int, bytes]:
-        """Return the status and body of its answer to a review."""
+        """Send a review, and return the status and body of the answer."""
         return _post(self.connection, self.contestant.path, body)
 
     def rss_mib(self) -> float:
-        """Return the resident memory of the process and its descendants."""
+        """Return the resident memory of the process and its descendants, in MiB."""
         pages = sum(
             int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
             for pid in _family(self.process.pid)
@@ -103,14 +103,14 @@ def _ready(
         if not last:
             return connection
         connection.close()
-        time.sleep(0.05)  # between two questions whether it is ready
+        time.sleep(0.05)  # between two attempts
     state = "it ended" if process.poll() is not None else f"not ready after {START_SECONDS} s ({last})"
     output.seek(0)
     raise NotStarted(f"{state}; the end of its output:\n{output.read()[-2000:].decode(errors='replace')}")
 
 
 def _post(connection: http.client.HTTPSConnection, path: str, body: bytes) -> tuple[int, bytes]:
-    # As API servers ask, with the time they have.
+    # API servers send their timeout in the query, too.
     connection.request("POST", f"{path}?timeout=10s", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     return response.status, response.read()
@@ -138,7 +138,7 @@ def _family(pid: int) -> list[int]:
             try:
                 found += [int(child) for child in children.read_text(encoding="ascii").split()]
             except (FileNotFoundError, ProcessLookupError):
-                continue  # that thread has ended meanwhile
+                continue  # the thread has ended
     return found
 
 

@@ -34,7 +34,7 @@ CACHE_SIZE: Final = 4096
 """A quarter of the default, so that it is full within the first minutes."""
 
 ATTEMPTS: Final = 2
-"""Exit code if something failed while the machine stood still."""
+"""The number of runs at most. Only a run that failed while the machine stood still is repeated."""
 
 LEFT_SECONDS: Final = 20.0
 """Seconds for connections to end after their clients have disconnected."""
@@ -48,7 +48,7 @@ MIX: Final = (
     ("pod-33k", 0.05, {"status": 200, "allowed": True}),
     ("no-json-7k", 0.05, {"status": 400}),
 )
-"""Body, weight, and the expected answer."""
+"""Body, weight, and expected answer."""
 
 
 def main() -> int:
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def run(folder: Path, *, seconds: float, rate: float) -> Outcome:
-    """One soak. Raises ``SoakFailure``, ``GeneratorFailed`` and ``BuildError``."""
+    """Run one soak and return its outcome. Raises ``SoakFailure``, ``GeneratorFailed`` and ``BuildError``."""
     certificate = CertificateFiles(folder)
     policies = PolicyFile(folder / "policy.yaml")
     server = Server(folder, policies.path, certificate, "--cache-size", str(CACHE_SIZE))
@@ -144,7 +144,7 @@ def _under_load(
 
 
 def _faults(world: World, sampler: Sampler, seconds: float) -> Any:
-    """Cause one fault after another until the time is over. Return name, start, end and problem of each."""
+    """Cause one fault after another until the time is over. Yield name, start, end and problem of each."""
     number = 0
     longest = 15.0
     while sampler.second < seconds - longest:
@@ -182,16 +182,16 @@ def _plan(folder: Path, server: Server, certificate: CertificateFiles, *, second
 
 
 def _left(server: Server) -> Held:
-    """Return what the server holds once all clients have disconnected, or after a deadline."""
+    """Return the server's resources once all connections have ended, or after 20 s."""
     try:
         wait(lambda: server.held().connections == 0, LEFT_SECONDS, "end of the connections")
     except SoakFailure as problem:
-        say(str(problem))  # the verdict tells how many are left
+        say(str(problem))  # the verdict reports the connections that are left
     return server.held()
 
 
 def say(line: str) -> None:
-    """Progress."""
+    """Print progress on standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

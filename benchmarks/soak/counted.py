@@ -13,7 +13,7 @@ import sys
 from typing import Final
 
 WIDTH: Final = 8
-"""Digits in the file, so that each number covers the one before."""
+"""Characters in the file. A fixed width makes each number overwrite the previous one completely."""
 
 
 def main() -> None:
@@ -21,13 +21,13 @@ def main() -> None:
     file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)
 
     def count(_number: int, _frame: object) -> None:
-        # Handlers run in the main thread, and with them the loop's thread is at rest.
+        # Signal handlers run in the main thread, which is also the loop's, so no task runs during the count.
         os.pwrite(file, f"{len(asyncio.all_tasks()):{WIDTH}d}".encode(), 0)
 
     signal.signal(signal.SIGUSR1, count)
     sys.argv = ["gatekeeper-py", *sys.argv[2:]]
 
-    from gatekeeper_py.__main__ import main as run  # noqa: PLC0415 - it may take its time; a signal may come
+    from gatekeeper_py.__main__ import main as run  # noqa: PLC0415 - slow, and a signal may arrive
 
     run()
 

@@ -1,4 +1,4 @@
-"""The faults, each caused from outside, and checks of what the server does meanwhile."""
+"""The faults, which are caused from outside, and checks of how the server reacts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.soak.process import CertificateFiles, Server, SoakFailure, wait
 
 CLIENTS: Final = 20
 DEADLINE_SECONDS: Final = 30.0
-"""Additional seconds for what the server does after a delay, because a machine may be slow."""
+"""The timeout of connections. The server acts sooner, but the machine may be slow."""
 
 RELOAD_SECONDS: Final = 15.0
 """The file is polled each second."""
@@ -96,7 +96,7 @@ def slow_headers(world: World) -> None:
         end = time.monotonic() + 5
         for number in range(len(HEAD) - 2):
             for client in clients:
-                with contextlib.suppress(ConnectionError, ssl.SSLError):  # it may be thrown out
+                with contextlib.suppress(ConnectionError, ssl.SSLError):  # the server may close it
                     client.sendall(HEAD[number : number + 1])
             if time.monotonic() > end:
                 break
@@ -115,7 +115,7 @@ def slow_bodies(world: World) -> None:
 
 
 def half_bodies_then_reset(world: World) -> None:
-    """Send half a body, then a reset."""
+    """Send half a body, then reset the connection."""
     for _ in range(3):
         with _clients(world) as clients:
             for client in clients:

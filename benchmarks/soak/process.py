@@ -40,7 +40,7 @@ class Held:
     inflight: int
     cache_entries: int
     lag: float
-    """Of the event loop, in seconds."""
+    """The delay of the event loop, in seconds."""
 
 
 class SoakFailure(Exception):
@@ -128,7 +128,7 @@ class Server:
 
     @contextlib.contextmanager
     def log_held(self) -> Any:
-        """Do not read the log meanwhile."""
+        """Stop reading the log inside the ``with`` block."""
         self._reading.clear()
         try:
             yield
@@ -148,7 +148,7 @@ class Server:
         return self._addresses["health"]
 
     def wait_ready(self) -> None:
-        """Raises ``SoakFailure``."""
+        """Wait until both listeners run and ``/readyz`` answers 200. Raises ``SoakFailure``."""
         wait(lambda: len(self._addresses) == 2, READY_SECONDS, "the listeners")
         wait(lambda: self.health("/readyz")[0] == 200, READY_SECONDS, "ready")
 
@@ -161,9 +161,9 @@ class Server:
             return response.status, response.read()
 
     def held(self) -> Held:
-        """Return its resources now. Raises ``OSError`` when there is no answer in time."""
+        """Return the resources that the server holds. Raises ``OSError`` if it does not answer in time."""
         self.process.send_signal(signal.SIGUSR1)
-        metrics = self.metrics()  # the loop has turned when this is answered: the tasks are counted
+        metrics = self.metrics()  # after this answer, the signal was handled and the tasks are counted
         rss, threads = memory_and_threads(self.pid)
         return Held(
             rss_mib=round(rss, 3),
@@ -205,7 +205,7 @@ class Server:
 
 
 class Metrics:
-    """One scrape."""
+    """The metrics of one scrape."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -217,14 +217,14 @@ class Metrics:
 
 
 def memory_and_threads(pid: int) -> tuple[float, int]:
-    """Resident memory in MiB, and how many threads."""
+    """Return the resident memory in MiB and the number of threads of a process."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition holds. Raises ``SoakFailure``."""
+    """Wait until a condition holds; connection errors mean not yet. Raises ``SoakFailure`` when too late."""
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -232,4 +232,4 @@ def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
                 return
         if time.monotonic() > end:
             raise SoakFailure(f"no {what} in {seconds:.0f} s")
-        time.sleep(0.05)  # between two questions
+        time.sleep(0.05)  # between two attempts

@@ -18,7 +18,7 @@ LIVEZ_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Of one instant, ``second`` from the start."""
+    """A sample that was taken ``second`` seconds after the start."""
 
     second: float
     livez_ms: float
@@ -43,7 +43,7 @@ class Sampler(threading.Thread):
 
     @property
     def second(self) -> float:
-        """Since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self.begun
 
     def run(self) -> None:

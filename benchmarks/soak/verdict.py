@@ -11,19 +11,22 @@ from benchmarks.soak.sampling import Sample
 from benchmarks.soak.trend import Trend, medians, trend
 
 STRETCH_SECONDS: Final = 20.0
-"""A point of a trend is the median of the samples of this many seconds. No fault lasts for half of that, so
-resources that it holds only meanwhile do not show."""
+"""A point of a trend is the median of the samples of this many seconds. No fault lasts for half of this time,
+so resources that are held only during a fault do not show."""
 
 MOST_GROWTH: Final = {"rss_mib": 12.0, "files": 2.0, "tasks": 2.0, "threads": 2.0}
-"""Over the second half of the run, whatever its length. Memory rises and falls by up to ten MiB: a cache of
-decisions fills after each reload, and cycles gather until the collector looks for them, every two minutes.
-Over 15 minutes at 300 reviews a second 12 MiB would be 47 bytes a review. Files and tasks are those beside
-one for each connection, because clients open and close these. A connection has a task only once it carried a
-request that was not answered where it was read."""
+"""The growth that is allowed over the second half of the run, whatever its length.
+
+Memory rises and falls by up to ten MiB: the cache of decisions fills after each reload, and reference cycles
+accumulate until the garbage collector runs, every two minutes. Over 15 minutes at 300 reviews a second,
+12 MiB would be 47 bytes a review. Files and tasks exclude one for each connection, because clients open and
+close connections. A connection has no task until it has carried a request that was not answered directly
+where it was read."""
 
 MOST_LEFT: Final = {"files": 3, "tasks": 3, "threads": 6}
-"""Resources that may remain after all clients have disconnected. Threads: those of the pool, which never
-shrinks. Files and tasks: those of the last scrapes, whose connections may not be closed yet."""
+"""The increase that is allowed from before the load until after all clients have disconnected. The thread
+pool never shrinks. The connections of the last scrapes may not be closed yet, and each has a file and a
+task."""
 
 MOST_STILL_SECONDS: Final = 2.0
 """Clients wait for 5 s, and the load is light. If a client woke up later than this, the whole machine stood
@@ -38,7 +41,7 @@ class Outcome:
     samples: Sequence[Sample]
     livez: Sequence[str]
     sampled_late: float
-    """Seconds."""
+    """The longest time by which the sampler woke up late, in seconds."""
 
     probe_reviews: int
     probe_wrong: Sequence[str]
@@ -48,7 +51,7 @@ class Outcome:
     after: Held
     reviews_logged: int
     reviews_counted: float
-    """Reviews that were denied, warned about or mutated, by the metrics. Each has a line in the log."""
+    """Reviews that were denied, warned about or mutated, according to the metrics. Each has a log line."""
 
     lines_dropped: float
     errors_500: float
@@ -68,7 +71,10 @@ def steady(held: Held) -> dict[str, float]:
 
 
 def trends(samples: Sequence[Sample]) -> dict[str, Trend]:
-    """Return the trends of these series over the second half. Raises ``ValueError`` for too few samples."""
+    """Return the trends of the :func:`steady` series over the second half of the run.
+
+    Raises ``ValueError`` for too few samples.
+    """
     end = samples[-1].second if samples else 0.0
     half = [(each.second, steady(each.held)) for each in samples if each.second >= end / 2]
     return {
@@ -78,7 +84,7 @@ def trends(samples: Sequence[Sample]) -> dict[str, Trend]:
 
 
 def stood_still(outcome: Outcome) -> float:
-    """Return the longest pause of the machine in seconds; 0 if it explains no failure."""
+    """Return the longest pause of the machine in seconds; 0 if it was too short to explain a failure."""
     longest = max(outcome.sampled_late, outcome.load["lag_ms"]["max"] / 1000)
     return longest if longest > MOST_STILL_SECONDS else 0.0
 
