@@ -48,6 +48,15 @@ REVIEWS: Final = re.compile(
 )
 
 
+LAST_PROOF: Final = re.compile(r"^gatekeeper_py_control_last_enforced_timestamp_seconds (\S+)$", re.MULTILINE)
+
+PROBE_PERIOD_SECONDS: Final = 60.0
+"""Time between two probe Pods of a controller that proves enforcement."""
+
+QUIET_SECONDS: Final = 15.0
+"""Minimum time to the next probe Pod while reviews are counted."""
+
+
 @dataclass
 class Answer:
     """The API server's answer to one create."""
@@ -94,10 +103,30 @@ class Site:
 
     @contextmanager
     def expect_reviews(self, count: int) -> Iterator[None]:
-        """Assert that the body of the ``with`` statement causes exactly ``count`` reviews."""
+        """Assert that the body of the ``with`` statement causes exactly ``count`` reviews.
+
+        The body must take less than ``QUIET_SECONDS``.
+        """
+        self._wait_until_quiet()
         before = self.reviews()
         yield
         assert self.reviews() - before == count
+
+    def _wait_until_quiet(self) -> None:
+        """Wait while the controller's next probe Pod is near, because its reviews would be counted.
+
+        Without a proof, probe Pods are more frequent. So this waits for at most half a period.
+        """
+        end = time.monotonic() + PROBE_PERIOD_SECONDS / 2
+        while not self._is_quiet() and time.monotonic() < end:
+            time.sleep(0.2)
+
+    def _is_quiet(self) -> bool:
+        try:
+            found = LAST_PROOF.search(self.metrics())
+        except (IndexError, OSError):
+            return True  # no controller runs, so there are no probe Pods
+        return found is None or time.time() - float(found[1]) < PROBE_PERIOD_SECONDS - QUIET_SECONDS
 
     def metrics(self) -> str:
         return exchange((self.product.controllers()[0].address, 8080), "GET", "/metrics")
