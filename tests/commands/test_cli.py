@@ -39,10 +39,8 @@ def test_version(command: Command, argument: str) -> None:
 
 
 def test_the_version_is_that_of_the_project() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))[
-        "project"
-    ]
-    assert gatekeeper_py.__version__ == project["version"]
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert gatekeeper_py.__version__ == tomllib.loads(text)["project"]["version"]
 
 
 def test_an_installed_command_prints_results_on_stdout_only(write: Write) -> None:

@@ -7,10 +7,11 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gatekeeper_py.control.enforcement.prover import PERIOD_SECONDS
 from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
@@ -49,9 +50,6 @@ REVIEWS: Final = re.compile(
 
 
 LAST_PROOF: Final = re.compile(r"^gatekeeper_py_control_last_enforced_timestamp_seconds (\S+)$", re.MULTILINE)
-
-PROBE_PERIOD_SECONDS: Final = 60.0
-"""Time between two probe Pods of a controller that proves enforcement."""
 
 QUIET_SECONDS: Final = 15.0
 """Minimum time to the next probe Pod while reviews are counted."""
@@ -117,16 +115,15 @@ class Site:
 
         Without a proof, probe Pods are more frequent. So this waits for at most half a period.
         """
-        end = time.monotonic() + PROBE_PERIOD_SECONDS / 2
-        while not self._is_quiet() and time.monotonic() < end:
-            time.sleep(0.2)
+        with suppress(TimeoutError):
+            wait_until(self._is_quiet, seconds=PERIOD_SECONDS / 2, what="no probe Pod near")
 
     def _is_quiet(self) -> bool:
         try:
             found = LAST_PROOF.search(self.metrics())
         except (IndexError, OSError):
             return True  # no controller runs, so there are no probe Pods
-        return found is None or time.time() - float(found[1]) < PROBE_PERIOD_SECONDS - QUIET_SECONDS
+        return found is None or time.time() - float(found[1]) < PERIOD_SECONDS - QUIET_SECONDS
 
     def metrics(self) -> str:
         return exchange((self.product.controllers()[0].address, 8080), "GET", "/metrics")

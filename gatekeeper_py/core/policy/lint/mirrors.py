@@ -19,11 +19,12 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each target of a mirror that no allow rule covers, whatever the rule's conditions."""
     scan = Scan(each=None, total=subject.comparisons)
     for mirror, end in ((m, to) for m in subject.mirrors for to in m.targets):
-        covered = subject.live_allow.cover(_everything_at(end, mirror), scan)
+        if subject.live_allow.cover(_everything_at(end, mirror), scan):
+            continue
         # ``to/**`` does not match the repository ``to``, which is all that some mirrors have.
         is_repository = _may_be_repositories(mirror, end)
         has_repository = is_repository and subject.live_allow.cover(_repository_at(end), scan)
-        if covered or scan.cut:
+        if scan.cut:
             continue
         to = end.text
         if has_repository:
@@ -117,8 +118,7 @@ def _may_be_repositories(mirror: Mirror, to: Prefix) -> bool:
 
 def _everything_at(end: Prefix, mirror: Mirror) -> Pattern:
     """Return what can be at one end of a mirror, as a pattern."""
-    subtree = not _has_one_image(mirror)
-    return Pattern(text=end.text, host=end.host, segments=end.segments, subtree=subtree)
+    return replace(_repository_at(end), subtree=not _has_one_image(mirror))
 
 
 def _repository_at(end: Prefix) -> Pattern:
