@@ -41,14 +41,15 @@ help: ## list the targets
 setup: $(VENV)/.installed ## install the project and its tools into .venv
 
 $(UV): tools/uv-requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.x" >&2; exit 1; }
-	$(PYTHON) -m venv .uv
-	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing; install Python 3.11 or later \
+	(Debian and Ubuntu: apt-get install python3-venv), or name one with: make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and \
+	Python 3.11 or later is needed; name one with: make PYTHON=python3.x" % sys.version_info[:2])'
+	@$(PYTHON) -m tools.bootstrap uv .uv $<
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --quiet --frozen --python $(PYTHON)
+	@$(PYTHON) -m tools.bootstrap run $(UV) sync --quiet --frozen --python $(PYTHON)
 	@touch $@
 
 demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to exit at the end)
