@@ -56,9 +56,9 @@ def download(*command: str) -> None:
     if done.returncode == 0:
         sys.stderr.write(printed)
     elif UNREACHABLE.search(printed):
-        reasons = [first or second for first, second in REASON.findall(printed)]
+        *_, reason = ("no reason given", *(first or second for first, second in REASON.findall(printed)))
         raise SetupError(
-            f"error: the package index cannot be reached ({reasons[-1].strip() if reasons else 'no reason'}); "
+            f"error: the package index cannot be reached ({reason.strip()}); "
             "check the network, the proxy (HTTPS_PROXY) and the certificate authorities (SSL_CERT_FILE)"
         )
     else:

@@ -68,7 +68,8 @@ def test_an_old_python(checkout: Path) -> None:
     old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{as_of_old}" "$@"\n')
     old.chmod(0o755)
     assert failure(checkout, python=old) == (
-        f"error: {old} is Python 3.10, and Python 3.11 or later is needed; name one with: make PYTHON=python3.x\n"
+        f"error: {old} is Python 3.10, and Python 3.11 or later is needed; "
+        "name one with: make PYTHON=python3.x\n"
     )
 
 
