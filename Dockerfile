@@ -5,8 +5,8 @@
 #
 # The base gives the Python. Any Debian with Python 3.11 or later, its venv module and CA
 # certificates will do. To pin it, give the digest that `docker buildx imagetools inspect IMAGE` shows:
-#   docker build --build-arg BASE=docker.io/library/python:3.13-slim@sha256:… .
-ARG BASE=docker.io/library/python:3.13-slim
+#   docker build --build-arg BASE=docker.io/library/python:3.14-slim@sha256:… .
+ARG BASE=docker.io/library/python:3.14-slim
 
 FROM ${BASE} AS build
 ENV UV_PYTHON=python3 \

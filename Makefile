@@ -19,8 +19,9 @@ SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ign
 	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
-# The versions that `make test-pythons` tests.
-VERSIONS ?= 3.11 3.12 3.13
+# The versions that `make test-pythons` tests, and the releases of Debian that have the oldest and the newest one.
+VERSIONS ?= 3.12 3.13
+RELEASES ?= bookworm forky
 # Three workers for two cores, because many tests wait for a process or a clock. Tests that measure time get one
 # worker for each core. Idle workers take tests from busy ones.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((3 * len(os.sched_getaffinity(0)) + 1) // 2)' 2>/dev/null || echo auto)
@@ -30,7 +31,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test monitoring-test page-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
+.PHONY: registry-test monitoring-test page-test help setup demo test test-long test-pythons fresh-test exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
 	registry package package-test release \
 	image image-test advisories check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
@@ -68,11 +69,13 @@ test-long: setup ## run the fault tests, and the property tests with four times 
 exhaustion: setup ## run 250 attacks on one server; no review may fail or be late (ten minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
-test-pythons: $(UV) ## run the quick tests, without properties, with every other supported Python (12 minutes; VERSIONS=3.13)
+fresh-test: ## run `make demo` and `make test` on a fresh machine with the oldest and the newest Python (root; mmdebstrap)
+	$(PYTHON) -m tools.freshmachine $(RELEASES)
+
+test-pythons: $(UV) ## run the quick tests, without properties, with the other supported Pythons (VERSIONS=3.13)
 	@mkdir -p .build
-	$(PYTHON) -m tools.pythons --others > .build/pythons
+	$(PYTHON) -m tools.pythons $(VERSIONS) > .build/pythons
 	while read -r version path; do \
-		case " $(VERSIONS) " in *" $$version "*) ;; *) continue ;; esac; \
 		environment=.build/python$$version; \
 		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
 		echo "Python $$version"; \

@@ -1,4 +1,4 @@
-"""Make small root file systems of Debian, once per user, release and choice of packages. Standard library only."""
+"""Make small root file systems of Debian, once per user. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from pathlib import Path
 MMDEBSTRAP = ("mmdebstrap", "--quiet", "--variant=minbase", '--aptopt=Acquire::Check-Valid-Until "false"')
 
 
+class BuildError(RuntimeError):
+    """A root file system or an image cannot be built; the message states the remedy or the output."""
+
+
 def root_file_system(release: str, packages: tuple[str, ...]) -> Path:
     """Return a tar of a release's smallest root file system with these packages.
 
     It is kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/debian``, named by a hash of its inputs. Raises
-    ``CalledProcessError``.
+    ``BuildError``.
     """
     decides = "\n".join((release, platform.machine(), *packages))
     name = f"{release}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.tar"
@@ -27,13 +31,7 @@ def root_file_system(release: str, packages: tuple[str, ...]) -> Path:
         if not tar.exists():
             # Without the ending .tar, mmdebstrap would make a directory.
             unfinished = tar.with_name(f"unfinished-{name}")
-            subprocess.run(
-                [*MMDEBSTRAP, f"--include={','.join(packages)}", release, unfinished],
-                check=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+            run(*MMDEBSTRAP, f"--include={','.join(packages)}", release, str(unfinished))
             unfinished.rename(tar)
     return tar
 
@@ -44,3 +42,13 @@ def cache(kind: str) -> Path:
     folder = home / "gatekeeper-py" / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def run(*command: str, **environment: str) -> str:
+    """Run a tool; return its output. Raises ``BuildError`` with the output of a failed tool."""
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()

@@ -1,8 +1,8 @@
 """Run the README's two commands as somebody does who has just cloned the project, and print their times.
 
-``python3 -m tools.freshmachine RELEASE...`` does so in a new root file system of each Debian release. It holds
-Python with its venv module, make and certificate authorities. It has no Go, no git, no compiler and no cache.
-The user is unprivileged, and has an empty home. From the machine come the network, the proxy, and the
+``python3 -m tools.freshmachine RELEASE...`` does so in a new root file system of each Debian release.
+It has Python with its venv module, make and certificate authorities, but no Go, no git, no compiler and no
+cache. The user is unprivileged and has an empty home. From the machine come the network, the proxy and the
 certificate authorities, because downloading from the package index needs them.
 
 It needs root, git and mmdebstrap. Standard library only: it runs before there is a virtualenv.
@@ -69,21 +69,20 @@ class FreshMachine:
         self._root = root
         root.chmod(0o755)
         # The devices are the machine's.
-        run("tar", "--extract", "--file", str(tar), "--directory", str(root), "--exclude=./dev/*")
+        debian.run("tar", "--extract", "--file", str(tar), "--directory", str(root), "--exclude=./dev/*")
         home = root / HOME.lstrip("/")
-        run("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(home / ROOT.name))
-        run("chown", "--recursive", f"{USER}:{USER}", str(home))
+        debian.run("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(home / ROOT.name))
+        debian.run("chown", "--recursive", f"{USER}:{USER}", str(home))
 
     def seconds(self, *command: str) -> float:
         """Run a command in the clone and return how long it took. Raises ``CalledProcessError``."""
         began = time.monotonic()
-        run(*self._inside(*command))
+        subprocess.run(self._inside(*command), stdin=subprocess.DEVNULL, check=True)
         return time.monotonic() - began
 
     def output(self, *command: str) -> str:
-        """Run a command in the clone and return what it prints. Raises ``CalledProcessError``."""
-        done = subprocess.run(self._inside(*command), stdout=subprocess.PIPE, text=True, check=True)
-        return done.stdout.strip()
+        """Run a command in the clone and return what it prints. Raises ``BuildError``."""
+        return debian.run(*self._inside(*command))
 
     def _inside(self, *command: str) -> tuple[str, ...]:
         variables = {"HOME": HOME, "PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -101,15 +100,13 @@ class FreshMachine:
         )
 
 
-def run(*command: str) -> None:
-    subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
-
-
 if __name__ == "__main__":
     missing = [tool for tool in ("git", "mmdebstrap", "unshare") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         sys.exit(f"error: {', '.join(missing) or 'root'} is needed to make root file systems")
     try:
         sys.exit(main(sys.argv[1:]))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"{error.stdout or ''}error: {' '.join(map(str, error.cmd))}: status {error.returncode}")
+    except subprocess.CalledProcessError as failed:
+        sys.exit(failed.returncode)
+    except debian.BuildError as problem:
+        sys.exit(f"error: {problem}")

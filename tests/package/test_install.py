@@ -41,6 +41,8 @@ def check_commands(command: tuple[str | Path, ...], directory: Path) -> None:
 
 def interpreter(version: str) -> Path:
     found = pythons.find(version)
+    if found is None and version == pythons.SUPPORTED[-1]:
+        pytest.skip(f"no interpreter found for Python {version}; the image tests install the wheel with it")
     if found is None:
         pytest.fail(f"no interpreter found for Python {version}")
     return found
