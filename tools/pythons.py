@@ -1,7 +1,7 @@
 """Find the interpreters that the package supports: on PATH, and where pyenv keeps them.
 
-``python3 -m tools.pythons 3.12 3.13`` prints the version and the path of each, one in a line. Standard library
-only.
+``python3 -m tools.pythons 3.12 3.13`` prints the version and the path of each, one in a line.
+Standard library only.
 """
 
 from __future__ import annotations
