@@ -22,7 +22,7 @@ from tools.pythons import SUPPORTED
 
 ROOT: Final = Path(__file__).parents[1]
 LOCK: Final = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
-(PROJECT,) = (package for package in LOCK["package"] if package["name"] == "gatekeeper-py")
+(PROJECT,) = (package for package in LOCK["package"] if package["source"] == {"editable": "."})
 
 WITHOUT_UNIX: Final = """
 import builtins, importlib, sys
@@ -86,7 +86,7 @@ def test_the_commands_answer() -> None:
 def test_every_dependency_has_a_wheel(platform: str, python: str) -> None:
     needed = _needed(PROJECT["dependencies"], platform, python)
     assert ("uvloop" in needed) is (platform != "windows")
-    assert needed.keys() <= set(runtime_packages(LOCK, "gatekeeper-py"))
+    assert needed.keys() <= set(runtime_packages(LOCK, PROJECT["name"]))
     # docs/command-line.md documents the exception.
     exceptions = ["cryptography"] if platform == "macos-intel" else []
     assert _without_wheel(needed, platform, python) == exceptions
