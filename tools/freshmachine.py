@@ -1,7 +1,7 @@
 """Run the README's two commands as somebody does who has just cloned the project, and print their times.
 
 ``python3 -m tools.freshmachine RELEASE...`` does so in a new root file system of each Debian release.
-It has Python with its venv module, make and certificate authorities, but no Go, no git, no compiler and no
+It has Python with its venv module, make, git and certificate authorities, but no Go, no compiler and no
 cache. The user is unprivileged and has an empty home. From the machine come the network, the proxy and the
 certificate authorities, because downloading from the package index needs them.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from pathlib import Path
 from tools import debian
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("python3", "python3-venv", "make", "ca-certificates")
+PACKAGES = ("python3", "python3-venv", "make", "git", "ca-certificates")
 COMMANDS = (("make", "demo", "ARGS=--once"), ("make", "test"))
 
 USER = 1000
@@ -104,6 +105,8 @@ if __name__ == "__main__":
     missing = [tool for tool in ("git", "mmdebstrap", "unshare") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         sys.exit(f"error: {', '.join(missing) or 'root'} is needed to make root file systems")
+    # Exit with an exception, so that the command ends and its root file system is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sys.exit(main(sys.argv[1:]))
     except subprocess.CalledProcessError as failed:
