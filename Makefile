@@ -39,7 +39,7 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-setup: $(VENV)/.installed ## install the project and its tools into .venv
+setup: $(VENV)/.installed ## install the project and its tools into .venv (15 s at first)
 
 $(UV): tools/uv-requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing; install Python 3.11 or later \
@@ -53,7 +53,7 @@ $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 	@$(PYTHON) -m tools.bootstrap run $(UV) sync --quiet --frozen --python $(PYTHON)
 	@touch $@
 
-demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to exit at the end)
+demo: setup ## run the webhook on an example policy and show what kubectl would print (20 s at first; ARGS=--once exits)
 	$(BIN)/python examples/demo.py $(ARGS)
 
 picture: setup ## record the demo as the picture in the README

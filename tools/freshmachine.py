@@ -46,21 +46,24 @@ exit  # so that the shell stays: process 1 has to wait for orphans
 """Runs a command in a root file system. Arguments: the root, the certificate authorities, the command."""
 
 
-def main(releases: list[str]) -> int:
-    """Run the commands on each release, and return the exit status."""
+def main(releases: list[str]) -> None:
+    """Run the commands on each release. Raises ``CalledProcessError`` or ``BuildError``."""
     lines = []
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        # The next root file system is made while the commands run in the one before.
-        made = [executor.submit(debian.root_file_system, release, PACKAGES) for release in releases]
-        for release, tar in zip(releases, made, strict=True):
-            with tempfile.TemporaryDirectory(prefix="fresh-machine-", dir=debian.cache("debian")) as folder:
-                machine = FreshMachine(Path(folder), tar.result())
-                python = machine.output("python3", "--version")
-                for command in COMMANDS:
-                    seconds = machine.seconds(*command)
-                    lines.append(f"Debian {release}, {python}: {' '.join(command)}: {seconds:.0f} s\n")
-    sys.stdout.writelines(lines)
-    return 0
+    try:
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            # The next root file system is made while the commands run in the one before.
+            made = [executor.submit(debian.root_file_system, release, PACKAGES) for release in releases]
+            for release, tar in zip(releases, made, strict=True):
+                with tempfile.TemporaryDirectory(
+                    prefix="fresh-machine-", dir=debian.cache("debian")
+                ) as folder:
+                    machine = FreshMachine(Path(folder), tar.result())
+                    python = machine.output("python3", "--version")
+                    for command in COMMANDS:
+                        seconds = machine.seconds(*command)
+                        lines.append(f"Debian {release}, {python}: {' '.join(command)}: {seconds:.0f} s\n")
+    finally:
+        sys.stdout.writelines(lines)
 
 
 class FreshMachine:
@@ -108,7 +111,7 @@ if __name__ == "__main__":
     # Exit with an exception, so that the command ends and its root file system is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        sys.exit(main(sys.argv[1:]))
+        main(sys.argv[1:])
     except subprocess.CalledProcessError as failed:
         sys.exit(failed.returncode)
     except debian.BuildError as problem:
