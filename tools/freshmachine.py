@@ -74,6 +74,12 @@ class FreshMachine:
         root.chmod(0o755)
         # The devices are the machine's.
         debian.run("tar", "--extract", "--file", str(tar), "--directory", str(root), "--exclude=./dev/*")
+        for file, entry in (
+            ("passwd", f"newcomer:x:{USER}:{USER}::{HOME}:/bin/sh\n"),
+            ("group", f"newcomer:x:{USER}:\n"),
+        ):
+            with (root / "etc" / file).open("a", encoding="utf-8") as accounts:
+                accounts.write(entry)
         home = root / HOME.lstrip("/")
         debian.run("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(home / ROOT.name))
         debian.run("chown", "--recursive", f"{USER}:{USER}", str(home))
