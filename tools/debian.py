@@ -17,15 +17,13 @@ class BuildError(RuntimeError):
     """A root file system or an image cannot be built; the message states the remedy or the output."""
 
 
-def root_file_system(release: str, packages: tuple[str, ...], architecture: str = "") -> Path:
+def root_file_system(release: str, packages: tuple[str, ...]) -> Path:
     """Return a tar of a release's smallest root file system with these packages.
-
-    Another architecture than the machine's needs qemu-user-static, arch-test and binfmt_misc.
 
     It is kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/debian``, named by a hash of its inputs. Raises
     ``BuildError``.
     """
-    decides = "\n".join((release, architecture or platform.machine(), *packages))
+    decides = "\n".join((release, platform.machine(), *packages))
     name = f"{release}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.tar"
     tar = cache("debian") / name
     with tar.with_suffix(".lock").open("w") as lock:
@@ -33,8 +31,7 @@ def root_file_system(release: str, packages: tuple[str, ...], architecture: str 
         if not tar.exists():
             # Without the ending .tar, mmdebstrap would make a directory.
             unfinished = tar.with_name(f"unfinished-{name}")
-            foreign = (f"--arch={architecture}",) if architecture else ()
-            run(*MMDEBSTRAP, *foreign, f"--include={','.join(packages)}", release, str(unfinished))
+            run(*MMDEBSTRAP, f"--include={','.join(packages)}", release, str(unfinished))
             unfinished.rename(tar)
     return tar
 

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -75,7 +74,7 @@ class Builder:
     def image(self, base: str) -> Image:
         """Build on a base: a release of Debian, a tar of a root file system, or an image's name.
 
-        The base ``forky/arm64`` is for arm64, and needs emulation on another machine. Raises ``BuildError``.
+        Raises ``BuildError``.
         """
         name = self.base(base)
         revision = hashlib.sha1(base.encode(), usedforsecurity=False).hexdigest()
@@ -83,7 +82,6 @@ class Builder:
         self._buildah(
             # The OCI format has no health checks, so buildah would drop it.
             *("bud", "--format", "docker", "--pull-never", "--network", "host", "--tag", f"{name}-built"),
-            *architecture_of(base),
             *("--build-arg", f"BASE={name}"),
             *("--build-arg", f"VERSION={project_version()}"),
             *("--build-arg", f"REVISION={revision}"),
@@ -114,10 +112,8 @@ class Builder:
         """Put the base in the store, with the certificate authorities that this machine trusts."""
         if base.endswith(".tar"):
             container = self._unpacked(Path(base))
-        elif re.fullmatch(r"[a-z]+(/arm64)?", base):
-            release, _, architecture = base.partition("/")
-            container = self._unpacked(debian.root_file_system(release, DEBIAN_PACKAGES, architecture))
-            self._buildah("config", *architecture_of(base), container)
+        elif base.isalnum() and base.islower():
+            container = self._unpacked(debian.root_file_system(base, DEBIAN_PACKAGES))
         else:
             container = self._buildah("from", base)
         bundle = next(filter(None, map(os.environ.get, TRUST_VARIABLES)), None)
@@ -160,11 +156,6 @@ def builder() -> Iterator[Builder]:
             yield Builder(folder)
         finally:
             remove(folder)
-
-
-def architecture_of(base: str) -> tuple[str, ...]:
-    """Return the option that names the architecture of a base, if it is not the machine's."""
-    return ("--arch", "arm64") if base.endswith("/arm64") else ()
 
 
 def check_machine() -> None:

@@ -28,8 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--image-base",
         action="append",
-        help="test on this base instead: a Debian release, a root file system's tar, or an image's name; "
-        "forky/arm64 is for arm64 (Debian: qemu-user-static, arch-test)",
+        help="test on this base instead: a Debian release, a root file system's tar, or an image's name",
     )
 
 
