@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from gatekeeper_py import __version__
+from gatekeeper_py import DISTRIBUTION, __version__
 
 MAX_MISSPELT: Final = 60
 """Characters of an unknown command that are compared with the known ones."""
@@ -86,7 +86,11 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: gatekeeper-py check policy.yaml. COMMAND --help describes every option.",
 )
-@click.version_option(__version__, message="%(version)s", help="Print the version and exit.")
+@click.version_option(
+    __version__,
+    message=f"%(prog)s %(version)s ({DISTRIBUTION})",
+    help="Print the version and the name of the Python package, and exit.",
+)
 def cli() -> None:
     """Let a Kubernetes cluster run only images from approved registries."""
 

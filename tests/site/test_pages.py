@@ -1,4 +1,4 @@
-"""Each page of the built site in a real browser: narrow and wide, light and dark, served and from a folder."""
+"""Each page of the built site in a browser: narrow and wide, light and dark, served and from a folder."""
 
 from __future__ import annotations
 
