@@ -4,4 +4,4 @@
 # server. A test compares them with pyproject.toml.
 __version__ = "0.1.0"
 DISTRIBUTION = "kube-image-gatekeeper"
-"""The name of the Python package. It is not that of the command, because `gatekeeper-py` is another project's."""
+"""The name of the Python package. The command has another one: on the index, `gatekeeper-py` is not ours."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-import gatekeeper_py
 from builders import pod, policy_text
 from commanding import Command, Write
 from gatekeeper_py.cli import COMMANDS
