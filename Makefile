@@ -122,7 +122,7 @@ release: setup ## build all files of a release into dist/release (BASE=image@sha
 	$(BIN)/python -m tools.release --out dist/release --repository $(REPOSITORY) \
 		$(if $(BASE),--base $(BASE)) $(ARGS)
 
-package-test: setup package ## install the wheel with pip, pipx and uvx, for each supported Python, and run it
+package-test: setup package ## install the wheel for each supported Python, and both wheel and checkout with pipx and uv, and run them
 	$(BIN)/python -m pytest tests/package -q $(ARGS)
 
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)
