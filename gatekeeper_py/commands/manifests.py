@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from gatekeeper_py.commands.files import UnreadableError, read_text, shown
+from gatekeeper_py.commands.files import UnreadableError, read_text, real_folder, shown
 from gatekeeper_py.commands.sourcetext import SourceText
 from gatekeeper_py.commands.yaml12 import Yaml12Loader, described, finite
 from gatekeeper_py.core.admission import review
@@ -58,15 +58,18 @@ class Manifest:
         return self.text.line_of(self.document, (*self.prefix, *parts))
 
 
-def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Manifest]:
+def read_manifests(
+    argument: str, *, namespace: str = "default", within: Sequence[str] = ()
+) -> Iterator[Manifest]:
     """Yield every object in a file, in the files of a directory, or on stdin for ``-``.
 
-    ``namespace`` applies to objects that name none. Raises ``UnreadableError`` for bad input, and if there is
-    no object, because an empty result would look like success.
+    ``namespace`` applies to objects that name none. ``within`` are the directories that may be read, if only
+    some may be. Raises ``UnreadableError`` for bad input, and if there is no object, because an empty result
+    would look like success.
     """
     empty = True
-    for file in manifest_files(argument):
-        name, text = read_text(file)
+    for file, folders in manifest_files(argument, within):
+        name, text = read_text(file, folders)
         documents, starts = _documents(name, text)
         source = SourceText(name, text, starts)
         for index, document in enumerate(documents):
@@ -78,14 +81,16 @@ def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Man
         raise UnreadableError(f"{shown(argument)}: there is no object to judge")
 
 
-def manifest_files(argument: str) -> Iterator[str]:
+def manifest_files(argument: str, within: Sequence[str] = ()) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
 
-    Links to directories are not followed, because they may form a cycle. A note on stderr names each link.
+    With each file, yield the directories that may be read. Links to directories are not followed, because
+    they may form a cycle. A note on stderr names each link.
     """
     if argument == "-" or not Path(argument).is_dir():
-        yield argument
+        yield argument, within
         return
+    named = (real_folder(argument, within),)
 
     def fail(problem: OSError) -> None:
         raise UnreadableError(f"{problem.filename}: {problem.strerror}")
@@ -96,7 +101,7 @@ def manifest_files(argument: str) -> Iterator[str]:
             # In a mounted ConfigMap, ..data is a link to a directory, and each file a link to one in ..data.
             if link.is_symlink() and link.name != "..data":
                 click.echo(f"note: {printable(str(link))} is a link to a directory and is not read", err=True)
-        yield from (str(Path(folder) / file) for file in sorted(files) if file.endswith(SUFFIXES))
+        yield from ((str(Path(folder) / file), named) for file in sorted(files) if file.endswith(SUFFIXES))
 
 
 def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:

@@ -10,13 +10,14 @@ all findings have the position at which the text of the policy begins.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from gatekeeper_py.commands.files import decoded, read_bytes
+from gatekeeper_py.commands.files import TooLongError, decoded, read_bytes, shown
 from gatekeeper_py.control.webhooks import configmap
 from gatekeeper_py.control.webhooks.settings import (
     SETTINGS_KEY,
@@ -78,15 +79,21 @@ class Shift:
         )
 
 
-def read_policy(argument: str) -> PolicyInput:
-    """Read and parse POLICY. Raises ``UnreadableError`` when POLICY cannot be read as text."""
-    return parsed_input(*read_bounded(argument))
+def read_policy(argument: str, within: Sequence[str] = ()) -> PolicyInput:
+    """Read and parse POLICY. ``within`` are the directories that may be read, if only some may be.
+
+    Raises ``UnreadableError`` when POLICY cannot be read as text.
+    """
+    return parsed_input(*read_bounded(argument, within))
 
 
-def read_bounded(argument: str) -> tuple[str, str | None]:
+def read_bounded(argument: str, within: Sequence[str] = ()) -> tuple[str, str | None]:
     """Return the display name and the text; ``None`` if the text is longer than ``MAX_FILE_BYTES``."""
-    name, content = read_bytes(argument, MAX_FILE_BYTES + 1)
-    return name, None if len(content) > MAX_FILE_BYTES else decoded(name, content)
+    try:
+        name, content = read_bytes(argument, MAX_FILE_BYTES, within)
+    except TooLongError:
+        return shown(argument), None
+    return name, decoded(name, content)
 
 
 def parsed_input(name: str, text: str | None, outline: Outline | None = None) -> PolicyInput:

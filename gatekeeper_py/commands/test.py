@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from gatekeeper_py.commands.files import in_folder
+from gatekeeper_py.commands.files import in_folder, real_folder
 from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG
 from gatekeeper_py.commands.policyinput import now, read_policy, usable, usable_settings
 from gatekeeper_py.commands.testfile import CaseFile, read_tests
@@ -65,5 +65,6 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhoo
 
 def _runner(argument: str, file: CaseFile, instant: datetime, settings: WebhookSettings) -> Runner:
     folder = Path() if argument == "-" else Path(argument).parent
-    policy = usable(read_policy(in_folder(folder, file.policy)))
-    return Runner(file.name, folder, policy, instant, settings)
+    within = (real_folder(str(folder)), real_folder("."))
+    policy = usable(read_policy(in_folder(folder, file.policy), within))
+    return Runner(file.name, folder, within, policy, instant, settings)
