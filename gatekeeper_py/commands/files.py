@@ -1,12 +1,13 @@
 """Open and read every input file of a command: a FILE argument, a file in a directory, or ``-`` for stdin.
 
-Such files come with a pull request, so a stranger may have chosen what they are. On the command line, a file or
-a pipe is accepted. A file in a directory, or one that another file names, must be a regular file below a
+Such files come with a pull request, so a stranger may have chosen what they are. On the command line, a file
+or a pipe is accepted. A file in a directory, or one that another file names, must be a regular file below a
 directory that the user chose. These checks are made on the opened file, so nobody can replace it after them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -21,8 +22,8 @@ import click
 MAX_BYTES: Final = 64 * 2**20
 """Maximum size of a file, unless the caller has another limit."""
 
-# Windows lacks all of these but O_BINARY, which only Windows has. Without O_NONBLOCK, opening a pipe would wait
-# for a writer. A terminal must not become the one that controls this process.
+# Without O_NONBLOCK, opening a pipe would wait for a writer. Without O_NOCTTY, opening a terminal could make
+# it the one that controls this process. Only Windows has O_BINARY, and it lacks the others.
 _FLAGS: Final = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 )
@@ -64,8 +65,8 @@ def real_folder(folder: str, within: Sequence[str] = ()) -> str:
 def read_bytes(argument: str, most: int = MAX_BYTES, within: Sequence[str] = ()) -> tuple[str, bytes]:
     """Return the display name and the content.
 
-    ``within`` are directories, as paths without links. If there are any, the file must be a regular file below
-    one of them. Raises ``UnreadableError``, and ``TooLongError`` for more than ``most`` bytes.
+    ``within`` are directories, as paths without links. If there are any, the file must be a regular file
+    below one of them. Raises ``UnreadableError``, and ``TooLongError`` for more than ``most`` bytes.
     """
     name = shown(argument)
     with _readable(name), _opened(argument, within) as file:
@@ -110,7 +111,10 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        raise UnreadableError(f"{name}: {problem.strerror or problem}") from None
+        # Linux and macOS have no better error for a socket.
+        is_socket = problem.errno in {errno.ENXIO, errno.EOPNOTSUPP}
+        reason = "a socket cannot be read" if is_socket else problem.strerror or problem
+        raise UnreadableError(f"{name}: {reason}") from None
     except ValueError:
         raise UnreadableError(f"{name}: no file can have this name") from None
 
@@ -123,24 +127,29 @@ def _opened(argument: str, within: Sequence[str] = ()) -> AbstractContextManager
     descriptor = os.open(argument, _FLAGS)
     try:
         kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        if kind == stat.S_IFIFO and not within:
-            select.select([descriptor], [], [])  # without a writer, reading would return the end at once
-            os.set_blocking(descriptor, True)
-        elif kind != stat.S_IFREG:
-            wanted = "a regular file" if within else "a file or a pipe"
-            raise UnreadableError(f"{argument}: {_KINDS.get(kind, 'a device')}, but must be {wanted}")
+        _check_kind(kind, argument, within)
         if within:
             _check_place(_path_of(descriptor, argument), argument, within)
+        if kind == stat.S_IFIFO:
+            select.select([descriptor], [], [])  # without a writer, reading would return the end at once
+            os.set_blocking(descriptor, True)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
 
 
+def _check_kind(kind: int, argument: str, within: Sequence[str]) -> None:
+    accepted = (stat.S_IFREG,) if within else (stat.S_IFREG, stat.S_IFIFO)
+    if kind not in accepted:
+        wanted = "a regular file" if within else "a file or a pipe"
+        raise UnreadableError(f"{argument}: {_KINDS.get(kind, 'a device')}, but must be {wanted}")
+
+
 def _path_of(descriptor: int, argument: str) -> str:
     """Return the path of an open file, without links."""
     if sys.platform == "linux":
-        return os.readlink(f"/proc/self/fd/{descriptor}")
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
     if sys.platform == "darwin":
         import fcntl  # noqa: PLC0415 - Windows has no such module
 

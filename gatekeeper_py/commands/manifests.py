@@ -170,7 +170,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key, value in pairs:
         if key in document:
-            raise ValueError(f"{key[:100]!r} is given twice")
+            raise ValueError("a key is given twice")
         document[key] = value
     return document
 
