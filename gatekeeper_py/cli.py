@@ -108,7 +108,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as problem:
+        from gatekeeper_py.core.images.reference import printable  # noqa: PLC0415 - needed for errors only
+
+        problem.message = printable(problem.message)  # type: ignore[misc]
         problem.show()
+        return EXIT_USAGE
+    except (MemoryError, RecursionError) as problem:
+        reason = "out of memory" if isinstance(problem, MemoryError) else "the input is nested too deeply"
+        click.echo(f"Error: {reason}", err=True)
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import click
 import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, read_text, real_folder, shown
@@ -20,7 +19,7 @@ from gatekeeper_py.commands.yaml12 import Yaml12Loader, described, finite
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts
-from gatekeeper_py.reporting.console import printable
+from gatekeeper_py.reporting.console import note
 
 MAX_NODES: Final = 5_000_000
 """Maximum number of values with all aliases expanded. A few lines of YAML can expand to billions."""
@@ -100,7 +99,7 @@ def manifest_files(argument: str, within: Sequence[str] = ()) -> Iterator[tuple[
         for link in (Path(folder) / each for each in folders):
             # In a mounted ConfigMap, ..data is a link to a directory, and each file a link to one in ..data.
             if link.is_symlink() and link.name != "..data":
-                click.echo(f"note: {printable(str(link))} is a link to a directory and is not read", err=True)
+                note(f"note: {link} is a link to a directory and is not read")
         yield from ((str(Path(folder) / file), named) for file in sorted(files) if file.endswith(SUFFIXES))
 
 

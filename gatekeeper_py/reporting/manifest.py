@@ -26,6 +26,15 @@ ManifestDumper.add_implicit_resolver(
 ManifestDumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?0o[0-7]+\Z"), list("-+0"))
 
 
+def _user_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Write text so that none of its lines begins with ``::``, which a CI job may take for a command."""
+    style = '"' if "\n" in text or "::" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+ManifestDumper.add_representer(str, _user_text)
+
+
 _LONG: Final = 60
 
 
