@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.page.charts import Part, columns, share_bar, short
 from gatekeeper_py.page.document import CONTENT_SECURITY_POLICY, Section, document
-from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.page.markup import MAX_TEXT, Html, join, tag, text
 
 
