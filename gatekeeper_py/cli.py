@@ -108,9 +108,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as problem:
-        from gatekeeper_py.core.images.reference import printable  # noqa: PLC0415 - needed for errors only
+        from gatekeeper_py.reporting.console import harmless  # noqa: PLC0415 - keeps commands fast to start
 
-        problem.message = printable(problem.message)  # type: ignore[misc]
+        problem.message = harmless(problem.message)  # type: ignore[misc]
         problem.show()
         return EXIT_USAGE
     except (MemoryError, RecursionError) as problem:

@@ -33,7 +33,7 @@ from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit
-from gatekeeper_py.reporting.manifest import ManifestDumper
+from gatekeeper_py.reporting.manifest import ONE_LINE, ManifestDumper
 from gatekeeper_py.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
 from gatekeeper_py.reporting.sarif import sarif
 
@@ -261,4 +261,6 @@ def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
     if style == "json":
         click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": stored}))
         return
-    yaml.dump_all(stored, sys.stdout, Dumper=ManifestDumper, sort_keys=False, explicit_start=True)
+    yaml.dump_all(
+        stored, sys.stdout, Dumper=ManifestDumper, sort_keys=False, explicit_start=True, width=ONE_LINE
+    )

@@ -19,7 +19,7 @@ from gatekeeper_py.core.images.reference import printable
 _COMMAND: Final = re.compile(r"\A *:(?=:)")
 """The beginning of a line that a runner of GitHub Actions carries out."""
 
-_LOGGING_COMMAND: Final = re.compile(r"\A *:(?=:)")
+_LOGGING_COMMAND: Final = re.compile(r"##(?=\w{0,20}\[)")
 """What runners of GitHub Actions, Azure Pipelines and TeamCity carry out anywhere in a line."""
 
 
@@ -38,9 +38,14 @@ class _Console(Console):
         text = Text(given) if isinstance(given, str) else given
         parts = [(printable(part.text), part.style or "") for part in text.render(self)]
         line = "".join(part for part, _ in parts)
-        escaped = _LOGGING_COMMAND.sub(r"\\x23#", _COMMAND.sub(r"\\x3a", line))
+        escaped = harmless(line)
         # The styles of an escaped line would be in the wrong places.
         return Text.assemble(*parts) if escaped == line else Text(escaped)
+
+
+def harmless(text: str) -> str:
+    """Return a text on one line that neither controls a terminal nor is a command for a runner of CI jobs."""
+    return _LOGGING_COMMAND.sub(r"\\x23#", _COMMAND.sub(r"\\x3a", printable(text)))
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
 import yaml
+
+ONE_LINE: Final = sys.maxsize
+"""A width at which no line is broken."""
 
 
 class ManifestDumper(yaml.SafeDumper):
@@ -27,8 +31,8 @@ ManifestDumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?
 
 
 def _user_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Write text so that none of its lines begins with ``::``, which a CI job may take for a command."""
-    style = '"' if "\n" in text or "::" in text else None
+    """Write text on one line that does not begin with ``::``, which a CI job could take for a command."""
+    style = '"' if "\n" in text or text.startswith("::") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from builders import pod, policy_text
-from commanding import Command, Write
+from commanding import Command, Done, Write
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.manifests import read_manifests
 
@@ -67,7 +67,7 @@ def special(kind: str, path: Path, outside: Path, sockets: list[socket.socket]) 
         path.touch()
         os.truncate(path, LIMIT + 1)
     else:
-        targets = {
+        targets: dict[str, Path | str] = {
             "device": "/dev/zero",
             "terminal": "/dev/tty",
             "loop": path.name,
@@ -227,11 +227,11 @@ BY_NAME: Final[dict[str, tuple[str, ...]]] = {
 
 
 @pytest.fixture
-def by_name(command: Command, write: Write) -> Callable[[str, object], object]:
+def by_name(command: Command, write: Write) -> Callable[[str, object], Done]:
     """Return a function that runs a command on a file."""
     names = {"POLICY": write(policy_text()), "POD": write(POD, "pod.yaml")}
 
-    def run(name: str, file: object) -> object:
+    def run(name: str, file: object) -> Done:
         return command(*({**names, "FILE": file}.get(each, each) for each in BY_NAME[name]))
 
     return run
@@ -247,7 +247,7 @@ def by_name(command: Command, write: Write) -> Callable[[str, object], object]:
     ],
 )
 def test_a_name_on_the_command_line_is_no_device_socket_or_directory(
-    by_name: Callable[..., object],
+    by_name: Callable[[str, object], Done],
     tmp_path: Path,
     outside: Path,
     sockets: list[socket.socket],
@@ -277,7 +277,7 @@ def test_a_name_on_the_command_line_is_no_device_socket_or_directory(
     ],
 )
 def test_a_pipe_on_the_command_line_is_read_even_if_its_writer_comes_late(
-    by_name: Callable[..., object], tmp_path: Path, name: str, content: str
+    by_name: Callable[[str, object], Done], tmp_path: Path, name: str, content: str
 ) -> None:
     file = tmp_path / "pipe"
     os.mkfifo(file)
@@ -303,7 +303,9 @@ def test_a_shell_gives_files_as_pipes(write: Write, tmp_path: Path, kind: str) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_endless_pipe_is_read_up_to_the_limit(by_name: Callable[..., object], tmp_path: Path) -> None:
+def test_an_endless_pipe_is_read_up_to_the_limit(
+    by_name: Callable[[str, object], Done], tmp_path: Path
+) -> None:
     file = tmp_path / "pipe"
     os.mkfifo(file)
 
