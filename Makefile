@@ -6,8 +6,6 @@ FUZZ_SECONDS ?= 150
 CONTAINER ?= $(firstword $(notdir $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
 IMAGE ?= gatekeeper-py:latest
 BASE ?=
-# Where the source is published: it goes into the provenance of a release.
-REPOSITORY ?= $(shell git remote get-url origin 2>/dev/null)
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
@@ -121,12 +119,12 @@ package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes
 
 release: setup ## build all files of a release into dist/release (BASE=image@sha256:…, or ARGS=--no-image; buildah)
-	@test -n "$(REPOSITORY)" || { echo "name where the source is published: REPOSITORY=https://…" >&2; exit 1; }
 	rm -rf dist/release
-	$(BIN)/python -m tools.release --out dist/release --repository $(REPOSITORY) \
-		$(if $(BASE),--base $(BASE)) $(ARGS)
+	@# Not shown, because REPOSITORY may contain a token, and the logs of a CI system are read by many.
+	@$(BIN)/python -m tools.release --out dist/release $(if $(REPOSITORY),--repository '$(REPOSITORY)') \
+		$(if $(BASE),--base '$(BASE)') $(ARGS)
 
-package-test: setup package ## install the wheel with pip, pipx and uvx, for each supported Python, and run it
+package-test: setup package ## install the wheel for each supported Python, and both wheel and checkout with pipx and uv, and run them
 	$(BIN)/python -m pytest tests/package -q $(ARGS)
 
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)

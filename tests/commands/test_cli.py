@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-import gatekeeper_py
 from builders import pod, policy_text
 from commanding import Command, Write
 from gatekeeper_py.cli import COMMANDS
@@ -32,15 +31,21 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, timeout=60, check=False, **{"env": ENVIRONMENT, **options})
 
 
-@pytest.mark.parametrize("argument", ["version", "--version"])
-def test_version(command: Command, argument: str) -> None:
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        pytest.param("version", PROJECT["version"], id="command"),
+        pytest.param("--version", f"gatekeeper-py {PROJECT['version']} ({PROJECT['name']})", id="option"),
+    ],
+)
+def test_the_version_and_the_name_of_the_package_are_those_of_the_project(
+    command: Command, argument: str, shown: str
+) -> None:
     done = command(argument)
-    assert (done.code, done.out, done.err) == (0, f"{gatekeeper_py.__version__}\n", "")
-
-
-def test_the_version_is_that_of_the_project() -> None:
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert gatekeeper_py.__version__ == tomllib.loads(text)["project"]["version"]
+    assert (done.code, done.out, done.err) == (0, f"{shown}\n", "")
 
 
 def test_an_installed_command_prints_results_on_stdout_only(write: Write) -> None:

@@ -83,7 +83,7 @@ class Builder:
             # The OCI format has no health checks, so buildah would drop it.
             *("bud", "--format", "docker", "--pull-never", "--network", "host", "--tag", f"{name}-built"),
             *("--build-arg", f"BASE={name}"),
-            *("--build-arg", f"VERSION={project_version()}"),
+            *("--build-arg", f"VERSION={project()['version']}"),
             *("--build-arg", f"REVISION={revision}"),
             str(PROJECT),
         )
@@ -175,7 +175,8 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def project_version() -> str:
+def project() -> dict[str, Any]:
+    """Return the table `project` of pyproject.toml."""
     with (PROJECT / "pyproject.toml").open("rb") as stream:
-        version: str = tomllib.load(stream)["project"]["version"]
-    return version
+        table: dict[str, Any] = tomllib.load(stream)["project"]
+    return table
