@@ -51,7 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as long the tests below :data:`LONG` and in modules named ``*growth.py``, and those of pages.
+    """Mark tests by their folder, module or fixtures.
+
+    Tests below :data:`LONG` and in modules named ``*growth.py`` are long. Tests with the API server's
+    evaluator need Go. Tests of pages need a browser.
 
     Other modules that check how work grows also run in `make test`, where they compare less.
     """
@@ -60,6 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if item.path.name.endswith("growth.py") or any(item.path.is_relative_to(folder) for folder in LONG):
             item.add_marker("long")
+        if "evaluator" in getattr(item, "fixturenames", ()):
+            item.add_marker("go")
         if isinstance(item, pytest.Function) and hasattr(item.module, "check_linear"):
             item.add_marker("growth")
 
