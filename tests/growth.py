@@ -144,6 +144,8 @@ def instructions(work: Callable[[T], object], argument: T) -> int:
 def _peak(work: Callable[[T], object], argument: T) -> float:
     """Return the peak of allocated bytes during a call."""
     gc.collect()
+    tracing = sys.gettrace()
+    sys.settrace(None)  # the coverage's own memory does not count
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -151,6 +153,7 @@ def _peak(work: Callable[[T], object], argument: T) -> float:
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+        sys.settrace(tracing)
     return most - before
 
 

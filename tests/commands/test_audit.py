@@ -413,7 +413,7 @@ def test_an_interrupt_is_exit_130_without_a_traceback(process: Process, cluster:
 
 
 def test_a_reader_that_leaves_causes_no_traceback(process: Process, cluster: FakeCluster) -> None:
-    cluster.add(PODS, *(named(pod("nginx:1.25"), f"web-{number}") for number in range(5000)))
+    cluster.add(PODS, *(named(pod("nginx:1.25"), f"web-{number}") for number in range(1000)))
     command = [*process.command, "--format", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdout is not None

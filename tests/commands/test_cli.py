@@ -112,7 +112,7 @@ def test_every_option_of_serve_is_a_variable_too(
 
 def test_a_closed_stdout_exits_with_141_and_no_verdict(write: Write) -> None:
     """Behind ``| head``, the exit code is 141 as for other tools, and not the code of a verdict."""
-    documents = [json.dumps(pod("registry.corp.io/web")) + "\n"] * 3000
+    documents = [json.dumps(pod("registry.corp.io/web")) + "\n"] * 100
     files = [str(write(policy_text())), str(write("---\n".join(documents), "pods.yaml"))]
     for style in ("text", "json"):
         command = [sys.executable, "-m", "gatekeeper_py", "review", *files, "--format", style]
