@@ -68,10 +68,14 @@ def test_the_commands_answer() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def lock() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", SUPPORTED)
-def test_every_dependency_has_a_wheel(platform: str, python: str) -> None:
-    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+def test_every_dependency_has_a_wheel(lock: dict[str, Any], platform: str, python: str) -> None:
     environment, ending = PLATFORMS[platform]
     markers = {
         **environment,
