@@ -113,13 +113,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def _is_traced(item: pytest.Item) -> bool:
     """Return whether a test counts for the coverage of the core.
 
-    Properties and tests of much work do not count: they would take twice as long, and random examples would
-    reach other lines in each run.
+    Tests of much work do not count, and neither do properties without an ``@example``: they would take
+    twice as long, and random examples would reach other lines in each run.
     """
     if not item.path.is_relative_to(COVERING) or not isinstance(item, pytest.Function):
         return False
     counts_instructions = {"check_linear", "instructions"}.intersection(item.function.__code__.co_names)
-    return not counts_instructions and not any(map(item.get_closest_marker, ("bulk", "hypothesis")))
+    is_random = item.get_closest_marker("hypothesis") and not hasattr(
+        item.function, "hypothesis_explicit_examples"
+    )
+    return not (counts_instructions or is_random or item.get_closest_marker("bulk"))
 
 
 def _trace(here: Any, in_new_threads: Any) -> None:

@@ -121,7 +121,6 @@ class TestSteps:
             costs.append(MAX_STEPS - budget.left)
         assert costs[0] == costs[1] < 6 * MAX_IMAGES
 
-    @pytest.mark.bulk
     def test_paths_that_find_nothing_in_small_values_cost_nothing(self) -> None:
         """A policy of 627 KB with as many paths took 14 s on an object of 3 KB."""
         paths = tree(*(f"spec.steps[*].f{number}" for number in range(45_000)))
@@ -164,7 +163,6 @@ class TestSteps:
         assert not answer.allowed
         assert answer.message.splitlines()[0] == f"image (spec.steps): not approved: {self.OUT}"
 
-    @pytest.mark.bulk
     @pytest.mark.parametrize("count", [250, 900])
     def test_an_update_of_metadata_is_allowed_even_if_the_search_has_too_many_steps(self, count: int) -> None:
         """900 items are too many in one object, 250 in the two objects of an UPDATE."""
