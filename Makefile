@@ -14,7 +14,8 @@ BIN := $(VENV)/bin
 CORE_COVERAGE ?= 99.9
 # These tests have targets of their own.
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
-	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site
+	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site --ignore=tests/exhaustion
+QUICK := not long and not browser and not go
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
 # The versions that `make test-pythons` tests, and the releases of Debian that have the oldest and the newest one.
@@ -29,7 +30,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test monitoring-test page-test help setup demo test test-long test-pythons fresh-test exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
+.PHONY: registry-test monitoring-test page-test help setup demo test test-long go-test test-pythons fresh-test exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
 	registry package package-test release \
 	image image-test advisories check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
@@ -57,12 +58,16 @@ demo: setup ## run the webhook on an example policy and show what kubectl would 
 picture: setup ## record the demo as the picture in the README
 	$(BIN)/python -m tools.picture
 
-test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
-	$(PYTEST) -m "not long and not browser" --cov --cov-report= --cover-core $(ARGS)
+test: setup ## run the quick tests in parallel and check the coverage of the core (three minutes)
+	$(PYTEST) -m "$(QUICK)" --cov --cov-report= --cover-core $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 
-test-long: setup ## run the fault tests, and the property tests with four times the examples (10 minutes)
-	$(PYTEST) -n auto -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
+test-long: setup ## run the fault tests, and the property tests with six times the examples (10 minutes)
+	$(PYTEST) -n auto -m "(long or hypothesis or growth) and not go" --hypothesis-profile=long $(ARGS)
+
+go-test: setup ## run the tests that need Go: they evaluate compiled policies with the API server's own code
+	@command -v go >/dev/null || { echo "Go 1.26 is needed (https://go.dev/doc/install)" >&2; exit 1; }
+	$(PYTEST) -m "go and not long" --hypothesis-profile=long $(ARGS)
 
 exhaustion: setup ## run 250 attacks on one server; no review may fail or be late (ten minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
@@ -77,7 +82,7 @@ test-pythons: $(UV) ## run the quick tests, without properties, with the other s
 		environment=.build/python$$version; \
 		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
 		echo "Python $$version"; \
-		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis and not browser" $(ARGS) || exit; \
+		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "$(QUICK) and not hypothesis" $(ARGS) || exit; \
 	done < .build/pythons
 
 fuzz: setup ## search for inputs that break one of seven properties or are slow (18 minutes; FUZZ_SECONDS=n for each)
