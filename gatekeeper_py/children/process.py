@@ -197,8 +197,11 @@ class ChildProcess:
         """Note that the process does its work, so the next death is the first in a row."""
         self._deaths = 0
 
-    async def end(self) -> None:
-        """Kill the process, discard its remaining output, and wait until it is gone."""
+    async def end(self) -> ChildError | None:
+        """Kill the process, discard its remaining output, and wait until it is gone.
+
+        Return its death; ``None`` if it did its work until now.
+        """
         running, self._running = self._running, None
         if running is not None:
             if running.process.returncode is not None and self._death is None:
@@ -232,6 +235,7 @@ class ChildProcess:
                 stderr=self.stderr_tail,
             )
             self.stderr_tail = ""
+        return death
 
     def _get(self) -> _Running:
         if self._running is None:

@@ -1,4 +1,4 @@
-"""One connection to a registry or a token server: HTTP/1.1 over TCP or TLS, with a limit on everything received.
+"""One connection to a registry or a token server: HTTP/1.1 over TCP or TLS, with limits on all it receives.
 
 The parser is h11, which does no I/O. It returns one event at a time, so informational responses and chunks
 can be counted, and nothing is read ahead. aiohttp's client parses all it received at once, reads endless
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 SLICE_BYTES: Final = 4 * 1024
-"""Maximum number of bytes that are read from a connection in one turn of the loop. The worst content, chunks of
-one byte, takes 5 ms to parse."""
+"""Maximum number of bytes that are read from a connection in one turn of the loop. The worst content, chunks
+of one byte, takes 5 ms to parse."""
 
 MAX_HANDSHAKE_BYTES: Final = 256 * 1024
 """Maximum number of bytes received in a TLS handshake. OpenSSL accepts chains of certificates of 100 KB."""
@@ -40,8 +40,8 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 """Maximum number of bytes before the body of an answer, informational responses included."""
 
 MAX_CHUNKS: Final = 8192
-"""Maximum number of pieces in which a body is parsed: pieces of slices or chunks. A body of 4 MiB that was sent
-in one chunk has 1,100."""
+"""Maximum number of pieces in which a body is parsed: slices and chunks. A body of 4 MiB that was sent in one
+chunk has about 1,100."""
 
 OVERHEAD: Final = 1.25
 """Factor from the size of a body to the bytes of its transfer: TLS records and the frames of chunks."""
@@ -82,7 +82,7 @@ class Response(NamedTuple):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Sends one request at a time. ``context`` and ``server_name`` are for TLS; no context means plain HTTP."""
+    """Sends one request at a time: over TLS with ``context`` and ``server_name``, else in plain."""
 
     def __init__(self, context: ssl.SSLContext | None, server_name: str) -> None:
         self.is_used = False
@@ -171,11 +171,12 @@ class Connection(asyncio.BufferedProtocol):
         return self._slice
 
     def buffer_updated(self, size: int) -> None:
-        if self._waiter is None or self._waiter.done():
-            # A fresh TLS connection may get session tickets before its first request.
-            if self._tls is None or self.is_used or self.received + size > MAX_HANDSHAKE_BYTES:
-                self.abort()
-                return
+        is_asked = self._waiter is not None and not self._waiter.done()
+        # A new TLS connection may get session tickets before its first request.
+        is_new = self._tls is not None and not self.is_used and self.received < MAX_HANDSHAKE_BYTES
+        if not is_asked and not is_new:
+            self.abort()
+            return
         self.received += size
         data = bytes(self._slice[:size])
         self._guard(lambda: self._take(data))

@@ -10,8 +10,9 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import aiohappyeyeballs
@@ -47,17 +48,15 @@ class Resolver:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="registry-dns")
-        self._known: dict[tuple[str, int], tuple[asyncio.Future[list[AddrInfoType]], float]] = {}
+        self._known: dict[tuple[str, int], tuple[asyncio.Future[Sequence[AddrInfoType]], float]] = {}
 
-    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
+    async def resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
         """Return the addresses of a name. Raises ``OSError``."""
         answer, until = self._known.get((host, port), (None, 0.0))
         if answer is None or (answer.done() and (answer.exception() or time.monotonic() >= until)):
             answer = asyncio.get_running_loop().run_in_executor(
                 self._executor,
-                lambda: socket.getaddrinfo(
-                    host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
-                ),
+                partial(_addresses, host, port),
             )
             # The number of names is limited by the policy, which names every host.
             self._known[host, port] = answer, time.monotonic() + NAME_SECONDS
@@ -65,6 +64,10 @@ class Resolver:
 
     async def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
+    return socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
 
 
 class _Host:
