@@ -122,16 +122,21 @@ class ChildProcess:
         return None if self._running is None else self._running.process.pid
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the process ended by itself, and ``end`` was not called yet."""
+        return self._running is not None and self._running.process.returncode is not None
+
+    @property
     def pauses(self) -> bool:
         """Whether a start would wait, because the last process died a short time ago."""
         return asyncio.get_running_loop().time() < self._not_before
 
     async def start(self) -> None:
         """Start the process if none runs, after the pause that is due. Raises ``ChildError``."""
-        if self._running is not None:
-            if self._running.process.returncode is None:
-                return
+        if self.has_ended:
             await self.end()
+        if self._running is not None:
+            return
         await asyncio.sleep(max(self._not_before - asyncio.get_running_loop().time(), 0.0))
         try:
             process = await asyncio.create_subprocess_exec(

@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         if context is not None:
             self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         self._is_secure = context is None
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD_BYTES)
         self._answer = _Answer(Request("", "", {}, 0))
 
     @property
@@ -117,13 +117,12 @@ class Connection(asyncio.BufferedProtocol):
         """
         response = await self._wait(lambda: self._send(request))
         self.is_used = True
-        if self._http.trailing_data[0] or self._http.our_state is not h11.DONE or self._incoming.pending:
+        try:
+            self._http.start_next_cycle()
+        except h11.LocalProtocolError:  # the peer closes the connection
             self.abort()
-        else:
-            try:
-                self._http.start_next_cycle()
-            except h11.LocalProtocolError:  # the peer closes the connection
-                self.abort()
+        if self._incoming.pending:
+            self.abort()
         return cast(Response, response)
 
     def abort(self) -> None:
@@ -184,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         if self._waiter is None or self._waiter.done():
             self.abort()
-        elif self._tls is None:
+        elif self._tls is None and self.received:
             self._guard(lambda: self._parse(_EOF))
         self._fail(_closed())
 
@@ -259,6 +258,8 @@ class Connection(asyncio.BufferedProtocol):
             if event is h11.NEED_DATA:
                 return
             if isinstance(event, h11.EndOfMessage):
+                if self._http.trailing_data[0]:
+                    raise BadAnswer("data after the end of the answer")
                 self._finish(answer.response())
                 return
             if not isinstance(event, h11.InformationalResponse | h11.Response | h11.Data):
