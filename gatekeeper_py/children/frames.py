@@ -6,7 +6,6 @@ length, and checks it before it allocates memory.
 
 from __future__ import annotations
 
-import asyncio
 from typing import BinaryIO, Final
 
 LENGTH_BYTES: Final = 4
@@ -22,22 +21,21 @@ def frame(payload: bytes, longest: int) -> bytes:
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
-async def receive(stream: asyncio.StreamReader, longest: int) -> bytes:
-    """Return the payload of the next frame. Raises ``FrameError`` and ``asyncio.IncompleteReadError``."""
-    size = int.from_bytes(await stream.readexactly(LENGTH_BYTES), "big")
-    _check(size, longest)
-    return await stream.readexactly(size)
-
-
 def read(stream: BinaryIO, longest: int) -> bytes | None:
-    """Do the same as ``receive``, but block; return ``None`` at the end of the stream."""
+    """Return the payload of the next frame; ``None`` at the end of the stream. Raises ``FrameError``."""
     length = stream.read(LENGTH_BYTES)
     if len(length) < LENGTH_BYTES:
         return None
-    size = int.from_bytes(length, "big")
-    _check(size, longest)
+    size = size_of(length, longest)
     payload = stream.read(size)
     return payload if len(payload) == size else None
+
+
+def size_of(length: bytes, longest: int) -> int:
+    """Return the size of a payload from the first bytes of its frame. Raises ``FrameError``."""
+    size = int.from_bytes(length, "big")
+    _check(size, longest)
+    return size
 
 
 def _check(size: int, longest: int) -> None:

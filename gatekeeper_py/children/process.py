@@ -177,8 +177,10 @@ class ChildProcess:
 
     async def receive(self, longest: int) -> bytes:
         """Return the payload of the next message, of at most ``longest`` bytes. Raises ``ChildError``."""
+        stream = self._get().stdout
         try:
-            return await frames.receive(self._get().stdout, longest)
+            size = frames.size_of(await stream.readexactly(frames.LENGTH_BYTES), longest)
+            return await stream.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise await self._died() from None
         except frames.FrameError as problem:
