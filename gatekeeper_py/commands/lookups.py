@@ -70,6 +70,7 @@ async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[F
     service = RegistryService(ignored, directory, log=ignored, children=ignored)
     try:
         service.use_policy(registries=policy.registries, hosts=policy.looked_up_hosts, pinned=())
+        await service.started()
         resolved: dict[Lookup, Resolution] = {}
         while True:
             facts = Facts(lambda _lookup: None, resolved)

@@ -163,7 +163,7 @@ class RemoteClient:
         """Held while a suspect is queried."""
         self._is_wanted = asyncio.Event()
         self._is_started = asyncio.Event()
-        self._was_started = False
+        self._has_begun = asyncio.Event()
         self._is_pinged = False
         self._keeping: asyncio.Task[None] | None = None
 
@@ -178,7 +178,11 @@ class RemoteClient:
 
         Later, look-ups wait for a new process or fail, but they do not make the server unready.
         """
-        return self._is_wanted.is_set() and not self._was_started
+        return self._is_wanted.is_set() and not self._has_begun.is_set()
+
+    async def started(self) -> None:
+        """Wait while ``is_starting``."""
+        await self._has_begun.wait()
 
     def use_policy(self, registries: Mapping[str, Registry], *, looks_up: bool) -> None:
         """Use the entries of a new policy. The process runs only if the policy has look-ups."""
@@ -188,7 +192,7 @@ class RemoteClient:
             if self._keeping is None:
                 self._keeping = asyncio.get_running_loop().create_task(self._keep())
         else:
-            self._was_started = True
+            self._has_begun.set()
             self._is_wanted.clear()
             self._end_if_unwanted()
         if self._child.pid is not None:
@@ -256,7 +260,7 @@ class RemoteClient:
                 self._is_started.clear()
                 death = await asyncio.shield(self._child.end())
                 if death is not None:
-                    self._was_started = True
+                    self._has_begun.set()
                     self._suspects.died({running.manifest.host for running in self._running.values()})
                 while self._running:
                     _, running = self._running.popitem()
@@ -318,7 +322,7 @@ class RemoteClient:
                 if not self._is_pinged:
                     raise self._broken("an answer without a question")
                 self._is_pinged = False
-                self._was_started = True
+                self._has_begun.set()
                 self._is_started.set()
 
     async def _grant(self, number: int, running: _Running, host: str) -> None:

@@ -50,6 +50,10 @@ class RegistryService:
         """Return why the server is not ready yet for reviews with look-ups; an empty text if it is."""
         return "the registry process starts" if self._client.is_starting else ""
 
+    async def started(self) -> None:
+        """Wait until ``problem`` returns an empty text."""
+        await self._client.started()
+
     def start(self) -> None:
         self._lookups.start()
 

@@ -20,7 +20,6 @@ from gatekeeper_py.registry.files import read_files
 from gatekeeper_py.registry.service import RegistryService
 from recording import RecordingLog
 from registry.scripted import DIGEST, Scripted, challenge, found, scripted
-from wire import eventually
 
 V1 = "/v2/team/app/manifests/v1"
 
@@ -130,7 +129,7 @@ async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryServi
         config = json.dumps({"auths": {registry.host: {"username": "u", "password": "p"}}})
         (tmp_path / "config.json").write_text(config)
         service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
-        await eventually(lambda: not service.problem())
+        await service.started()
         lookups = [Lookup((Manifest(registry.host, f"app-{number}", "v1"),)) for number in range(5)]
         for lookup in lookups:
             registry.on(f"HEAD /v2/{lookup.candidates[0].repository}/manifests/v1", answer)
