@@ -109,6 +109,7 @@ class ChildProcess:
         self._environ = environ
         self._jitter = jitter
         self._running: _Running | None = None
+        self._posted: list[bytes] = []
         self._death: ChildError | None = None
         self._is_ended = False
         """Whether we killed a process that did its work."""
@@ -163,14 +164,24 @@ class ChildProcess:
         self._observer.child_runs(self._name, runs=True)
 
     def post(self, payload: bytes, longest: int) -> None:
-        """Send a message without waiting. Messages to a process that has ended are lost."""
-        if self._running is not None:
-            self._running.stdin.write(frames.frame(payload, longest))
+        """Send a message without waiting. Messages to a process that has ended are lost.
+
+        The messages of one turn of the event loop are written together, because each write wakes the process.
+        """
+        if not self._posted:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._posted.append(frames.frame(payload, longest))
+
+    def _flush(self) -> None:
+        if self._running is not None and self._posted:
+            self._running.stdin.write(b"".join(self._posted))
+        self._posted.clear()
 
     async def send(self, payload: bytes, longest: int) -> None:
         """Send a message, and wait until the process has read most of it. Raises ``ChildError``."""
         try:
             self.post(payload, longest)
+            self._flush()
             await self._get().stdin.drain()
         except ConnectionError:
             raise await self._died() from None
@@ -210,6 +221,7 @@ class ChildProcess:
         Return its death; ``None`` if it did its work until now.
         """
         running, self._running = self._running, None
+        self._posted.clear()
         if running is not None:
             if running.process.returncode is not None and self._death is None:
                 self._death = self._exited(running.process.returncode)

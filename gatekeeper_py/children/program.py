@@ -21,12 +21,12 @@ class Pipes(NamedTuple):
     send: Callable[[bytes], None]
 
 
-def begin(*, longest: int) -> Pipes:
+def begin(*, longest: int, niceness: int) -> Pipes:
     """Confine this process, whose first argument is the process ID of the server, and return its pipes.
 
     ``longest`` limits the payloads that it sends.
     """
-    confine(int(sys.argv[1]))
+    confine(int(sys.argv[1]), niceness)
     # The server's own descriptors are already closed here, but not the descriptors that it inherited.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)

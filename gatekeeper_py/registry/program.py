@@ -57,6 +57,10 @@ CPU_SECONDS: Final = 20
 """Processor time from one ``Ping`` to the next. On an idle machine, the server kills a process that does not
 answer a ping earlier."""
 
+NICENESS: Final = 3
+"""Leaves this process a third of the processor while the server needs all of it. Reviews wait for look-ups,
+so with a much lower priority, look-ups would fail on a busy machine."""
+
 STACK_BYTES: Final = 512 * 1024
 """Stack of a thread. The default of 8 MiB would count as used memory."""
 
@@ -235,7 +239,7 @@ def _exit(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def main() -> None:
     directory = Path(sys.argv[2]) if sys.argv[2:] else None
     threading.stack_size(STACK_BYTES)
-    pipes = begin(longest=MAX_BYTES)
+    pipes = begin(longest=MAX_BYTES, niceness=NICENESS)
     asyncio.run(_run(pipes.messages, pipes.send, directory))
     os._exit(0)  # without waiting for a thread that resolves a name
 
