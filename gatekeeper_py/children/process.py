@@ -168,6 +168,8 @@ class ChildProcess:
 
         The messages of one turn of the event loop are written together, because each write wakes the process.
         """
+        if self._running is None:
+            return
         if not self._posted:
             asyncio.get_running_loop().call_soon(self._flush)
         self._posted.append(frames.frame(payload, longest))
