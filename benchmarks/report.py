@@ -18,6 +18,7 @@ Results = Mapping[str, Any]
 
 COLUMNS: Final = (
     ("cpu_us", "CPU µs/review", "{:.1f}"),
+    ("own_cpu_us", "without child processes", "{:.1f}"),
     ("goodput", "answers/s", "{:,.0f}"),
     ("p50_ms", "p50 ms", "{:.2f}"),
     ("p99_ms", "p99 ms", "{:.2f}"),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from gatekeeper_py.core.policy.document import PolicyDocument
-from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, frame, parse_reply
+from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, encode, parse_reply
 from gatekeeper_py.parser.process import Fetch, ParserError, Report
 from gatekeeper_py.parser.program import judge
 
@@ -57,7 +57,7 @@ class InProcessParser:
             memory_bytes=0,
             cpu_seconds=0,
         )
-        replies = [parse_reply(frame(reply)[4:]) for reply in judge(job)]
+        replies = [parse_reply(encode(reply)) for reply in judge(job)]
         if isinstance(replies[0], Accepted) and on_accepted is not None:
             assembly = Assembly(replies[0])
 

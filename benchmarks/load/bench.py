@@ -272,9 +272,11 @@ class Bench:
             counts = {name: result[name] for name in ("ok", "wrong", "shed", "failed", "errors")}
             raise WrongAnswer(f"{server.contestant.name}: {counts}, {result['wrong_examples']}")
         cpu = after.cpu_seconds - before.cpu_seconds
+        own = after.own_cpu_seconds - before.own_cpu_seconds
         answered = result["ok"] + result["shed"]
         used: Figures = {
             "cpu_us": cpu / answered * 1e6 if answered else None,
+            "own_cpu_us": own / answered * 1e6 if answered else None,
             "server_share": cpu / length,
             "rss_mib": after.rss_mib,
             "rss_peak_mib": max([after.rss_mib, *(rss for _, rss in samples)]),

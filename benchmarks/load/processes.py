@@ -28,8 +28,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Processor seconds (user and system, all threads), memory in MiB, open files."""
+    """Processor seconds (user and system, all threads), memory in MiB, open files.
 
+    ``own_cpu_seconds`` is the part of ``cpu_seconds`` that the process itself used, not its descendants.
+    """
+
+    own_cpu_seconds: float
     cpu_seconds: float
     rss_mib: float
     files: int
@@ -37,16 +41,18 @@ class Usage:
 
 def usage(pid: int) -> Usage:
     """Return the usage of a process and its descendants. Raises ``ProcessLookupError`` when it has ended."""
-    cpu, rss, files = 0.0, 0.0, 0
+    own, cpu, rss, files = 0.0, 0.0, 0.0, 0
     for each in family(pid):
         try:
-            cpu += cpu_seconds(each)
+            used = cpu_seconds(each)
+            own = used if each == pid else own
+            cpu += used
             rss += _rss_mib(each)
             files += sum(1 for _ in (PROC / str(each) / "fd").iterdir())
         except (FileNotFoundError, ProcessLookupError):
             if each == pid:
                 raise ProcessLookupError(pid) from None
-    return Usage(cpu, rss, files)
+    return Usage(own, cpu, rss, files)
 
 
 def family(pid: int) -> list[int]:

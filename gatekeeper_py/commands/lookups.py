@@ -57,18 +57,20 @@ def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[
 
 async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
     # Imported here, so that commands without look-ups start fast.
-    from gatekeeper_py.registry.files import NO_FILES, FilesError, read_files  # noqa: PLC0415
+    from gatekeeper_py.registry.files import FilesError, read_files  # noqa: PLC0415
     from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415
 
     try:
-        files = NO_FILES if directory is None else read_files(directory)
+        if directory is not None:
+            read_files(directory)  # reports a problem here; the registry process reads them again
     except FilesError as problem:
         raise UnreadableError(str(problem)) from None
     at_once, pause = _pace(policy)
-    service = RegistryService(_Unobserved())
+    ignored = _Ignored()
+    service = RegistryService(ignored, directory, log=ignored, children=ignored)
     try:
         service.use_policy(registries=policy.registries, hosts=policy.looked_up_hosts, pinned=())
-        await service.use_files(files)
+        await service.started()
         resolved: dict[Lookup, Resolution] = {}
         while True:
             facts = Facts(lambda _lookup: None, resolved)
@@ -101,9 +103,19 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
     return at_once, max(at_once * USUAL_REQUESTS / rate - timeout / 2, 0.0)
 
 
-class _Unobserved:
-    """Ignores the measurements of look-ups, because a command has no metrics."""
+class _Ignored:
+    """Ignores measurements and log events, because a command has neither. Errors are in the answers."""
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
+
+    def child_runs(self, child: str, *, runs: bool) -> None: ...
+
+    def child_died(self, child: str, cause: str) -> None: ...
+
+    def info(self, event: str, **keys: Any) -> None: ...
+
+    def warning(self, event: str, **keys: Any) -> None: ...
+
+    def error(self, event: str, **keys: Any) -> None: ...

@@ -1,7 +1,6 @@
-"""The messages between the server and the parser process, sent as frames on two pipes.
+"""The messages between the server and the parser process, each a msgpack value in a frame.
 
-A frame is the length of its payload (four bytes, big-endian) and the payload, a msgpack value. The server
-sends a ``Job``. The parser process answers with:
+The server sends a ``Job``. The parser process answers with:
 
 * ``Refused`` when the document has errors, ``Failed`` when it could not be judged;
 * otherwise, if the job asks for the document, ``Accepted`` with the document without its lists, then
@@ -21,12 +20,14 @@ import msgspec
 
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
-
-LENGTH_BYTES: Final = 4
+from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 
 ITEMS_BYTES: Final = 32 * 1024
 """Entries are sent when they reach this size. Decoding this much, about 200 rules, blocks the event loop for
 0.2 ms."""
+
+MAX_JOB_BYTES: Final = 2 * MAX_FILE_BYTES
+"""Maximum size of a job. Encoding the text again can make it longer than its file."""
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of one frame from the parser process. The largest valid frame holds one mirror with 1,000
@@ -102,10 +103,8 @@ def _sections() -> dict[str, msgspec.msgpack.Decoder[list[Any]]]:
 _SECTIONS: Final = _sections()
 
 
-def frame(message: Job | Reply) -> bytes:
-    """Encode a message with its length."""
-    payload = _encoder.encode(message)
-    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+def encode(message: Job | Reply) -> bytes:
+    return _encoder.encode(message)
 
 
 def parse_job(payload: bytes) -> Job:

@@ -1,4 +1,4 @@
-"""The server's side of the parser process: start it, give it one document at a time, end it.
+"""The server's side of the parser process: give it one document at a time, and end it when it is idle.
 
 The server starts the process when there is a document to parse and ends it after ``IDLE_SECONDS`` without
 one, so an idle server needs no memory for it. A process that needs too much time, memory or processor is
@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import msgspec
 
+from gatekeeper_py.children.process import Cause, ChildError, ChildProcess, Observer, Unobserved, command
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.parser.messages import (
-    LENGTH_BYTES,
+    MAX_JOB_BYTES,
     MAX_REPLY_BYTES,
     Accepted,
     Assembly,
@@ -34,7 +33,7 @@ from gatekeeper_py.parser.messages import (
     Linted,
     Refused,
     Reply,
-    frame,
+    encode,
     parse_reply,
 )
 from gatekeeper_py.runtime.logs import Log
@@ -51,28 +50,18 @@ MEBIBYTE: Final = 2**20
 FRAME_SECONDS: Final = 10.0
 """Maximum wait for the next frame of an accepted document. Encoding a frame takes a millisecond."""
 
-REAP_SECONDS: Final = 5.0
-"""Maximum wait for the end of a killed process. Only a process that hangs in the kernel takes longer."""
+LONGEST_PAUSE_SECONDS: Final = 1.0
+"""Maximum pause before a start. It is short, because the next policy must not wait for long. A document that
+ends the process is tried again later anyway, or never."""
 
-MAX_STDERR_CHARACTERS: Final = 2000
-"""Characters kept of what the process wrote to stderr, for the log."""
-
-INHERITED: Final = ("LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
-
-COMMAND: Final = (sys.executable, "-X", "utf8", "-m", "gatekeeper_py.parser.program", str(os.getpid()))
-
-Cause = Literal["memory", "cpu", "time", "died", "start", "bug"]
+COMMAND: Final = command("gatekeeper_py.parser.program")
 
 PERMANENT: Final[frozenset[Cause]] = frozenset({"memory", "cpu", "bug"})
 """Causes that make the same document fail again."""
 
 
-class ParserError(Exception):
-    """A document could not be judged. The text gives the reason; ``cause`` is its machine-readable form."""
-
-    def __init__(self, cause: Cause, reason: str) -> None:
-        super().__init__(reason)
-        self.cause = cause
+class ParserError(ChildError):
+    """A document could not be judged."""
 
     @property
     def permanent(self) -> bool:
@@ -122,24 +111,29 @@ class Parser:
         self,
         *,
         log: Log,
+        observer: Observer | None = None,
         idle_seconds: float = IDLE_SECONDS,
         limits: Callable[[int], Limits] = limits_for,
         command: Sequence[str] = COMMAND,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._log = log
         self._limits_for = limits
         self._idle_seconds = idle_seconds
-        self._command = command
-        self._environ = environ
         self._turn = asyncio.Lock()
-        self._child: _Child | None = None
+        self._child = ChildProcess(
+            "parser",
+            command,
+            log=log,
+            observer=observer or Unobserved(),
+            longest_pause=LONGEST_PAUSE_SECONDS,
+            environ=environ,
+        )
         self._idle: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
         """The process ID of the child process, or ``None`` while no child process runs."""
-        return None if self._child is None else self._child.pid
+        return self._child.pid
 
     @asynccontextmanager
     async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
@@ -156,7 +150,7 @@ class Parser:
             yield
         finally:
             # Even if the caller failed: the process must not stay for ever.
-            if self._child is not None:
+            if self._child.pid is not None:
                 self._idle = asyncio.create_task(self._end_when_idle())
             self._turn.release()
 
@@ -190,19 +184,18 @@ class Parser:
             report = await self._judge(job, limits.seconds if seconds is None else seconds, on_accepted)
         except BaseException:
             # Even if this task is cancelled: otherwise the next job would get the replies to this one.
-            await self._end()
+            await self._child.end()
             raise
+        self._child.worked()
         if len(content) > LARGE_TEXT_BYTES:
-            await self._end()
+            await self._child.end()
         return report
 
     async def close(self) -> None:
         """End the process. A job under way fails."""
-        child = self._child
-        if child is not None:
-            child.kill()
+        self._child.kill()
         async with self.turn():
-            await self._end()
+            await self._child.end()
 
     async def _judge(
         self,
@@ -210,189 +203,69 @@ class Parser:
         seconds: float,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None,
     ) -> Report:
-        too_slow = ParserError("time", f"it was stopped after {seconds:.3g} s")
+        too_slow = f"it was stopped after {seconds:.3g} s"
         try:
             async with asyncio.timeout(seconds):
-                child = await self._started()
-                await child.send(job)
-                reply = await child.receive(job)
-        except TimeoutError:
-            raise too_slow from None
-        if isinstance(reply, Accepted) and on_accepted is not None:
-            await on_accepted(partial(_fetched, child, job, reply))
-            try:
+                await self._child.start()
+                await self._child.send(encode(job), MAX_JOB_BYTES)
+                reply = await self._receive()
+            if isinstance(reply, Accepted) and on_accepted is not None:
+                await on_accepted(partial(self._fetched, reply))
                 async with asyncio.timeout(seconds):
-                    reply = await child.receive(job)
-            except TimeoutError:
-                raise too_slow from None
+                    reply = await self._receive()
+        except TimeoutError:
+            raise _error(self._child.fail("time", too_slow), job) from None
+        except ChildError as problem:
+            raise _error(problem, job) from None
         match reply:
             case Refused(findings):
                 return Report(accepted=False, findings=findings)
             case Linted(findings):
                 return Report(accepted=True, findings=findings)
-        raise _unexpected_reply()
+        raise _error(self._unexpected(), job)
 
-    async def _started(self) -> _Child:
-        child = self._child
-        if child is not None and child.runs:
-            return child
-        await self._end()
+    async def _receive(self) -> Reply:
+        """Return the next reply. Raises ``ChildError``."""
         try:
-            self._child = child = await _Child.start(self._command, _environment(self._environ))
-        except OSError as problem:
-            raise ParserError(
-                "start", f"the parser process could not be started: {problem.strerror or problem}"
-            ) from None
-        return child
+            reply = parse_reply(await self._child.receive(MAX_REPLY_BYTES))
+        except msgspec.DecodeError as problem:
+            reason = f"the parser process sent a frame that cannot be read: {problem}"
+            raise self._child.fail("bug", reason) from None
+        if isinstance(reply, Failed):
+            raise self._child.fail(reply.cause, "internal error in the parser process", reply.detail)
+        return reply
 
-    async def _end(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            await child.end()
-            if child.stderr_tail:
-                self._log.error("parser_failed", pid=child.pid, stderr=child.stderr_tail)
+    async def _fetched(self, accepted: Accepted) -> PolicyDocument:
+        assembly = Assembly(accepted)
+        while True:
+            try:
+                async with asyncio.timeout(FRAME_SECONDS):
+                    reply = await self._receive()
+            except TimeoutError:
+                raise self._child.fail("time", "the parser process stopped sending") from None
+            match reply:
+                case Items():
+                    assembly.add(reply)
+                case Complete():
+                    return assembly.document()
+                case _:
+                    raise self._unexpected()
+
+    def _unexpected(self) -> ChildError:
+        return self._child.fail("bug", "the parser process sent an unexpected answer")
 
     async def _end_when_idle(self) -> None:
         await asyncio.sleep(self._idle_seconds)
         async with self._turn:
             self._idle = None
-            await self._end()
+            await self._child.end()
 
 
-class _Child:
-    """One running process."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.stderr_tail = ""
-        self.pid = process.pid
-        self._process = process
-        # None of the three is ``None``, because ``start`` requests all of them.
-        self._stdin = cast(asyncio.StreamWriter, process.stdin)
-        self._stdout = cast(asyncio.StreamReader, process.stdout)
-        self._listening = asyncio.create_task(self._listen(cast(asyncio.StreamReader, process.stderr)))
-
-    @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> _Child:
-        """Raises ``OSError``."""
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                # Ctrl-C in a terminal must not reach the process, because the server first answers the
-                # reviews in progress.
-                start_new_session=True,
-            )
-        )
-
-    @property
-    def runs(self) -> bool:
-        return self._process.returncode is None
-
-    async def send(self, job: Job) -> None:
-        """Raises ``ParserError``."""
-        try:
-            self._stdin.write(frame(job))
-            await self._stdin.drain()
-        except ConnectionError:
-            raise await self._died(job) from None
-
-    async def receive(self, job: Job) -> Reply:
-        """Return the next reply to a job. Raises ``ParserError``."""
-        try:
-            size = int.from_bytes(await self._stdout.readexactly(LENGTH_BYTES), "big")
-            if size > MAX_REPLY_BYTES:
-                raise ParserError("bug", "the parser process sent a frame that is too long")
-            reply = parse_reply(await self._stdout.readexactly(size))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            raise await self._died(job) from None
-        except msgspec.DecodeError as problem:
-            raise ParserError(
-                "bug", f"the parser process sent a frame that cannot be read: {problem}"
-            ) from None
-        if isinstance(reply, Failed):
-            if reply.cause == "memory":
-                raise _no_memory(job)
-            self.stderr_tail = reply.detail
-            raise ParserError("bug", "internal error in the parser process")
-        return reply
-
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
-
-    async def end(self) -> None:
-        """Kill the process, discard its remaining output, and wait until it is gone."""
-        self.kill()
-        self._stdin.close()
-        try:
-            async with asyncio.timeout(REAP_SECONDS):
-                while await self._stdout.read(MAX_REPLY_BYTES):
-                    pass
-                await self._process.wait()
-                await self._listening
-        except TimeoutError:
-            self._listening.cancel()
-
-    async def _died(self, job: Job) -> ParserError:
-        """Return the reason why the process ended by itself."""
-        try:
-            async with asyncio.timeout(REAP_SECONDS):
-                code = await self._process.wait()
-                await self._listening
-        except TimeoutError:
-            return ParserError("died", "the parser process closed its pipe")
-        if code == -signal.SIGXCPU:
-            return ParserError("cpu", f"it needs more than {job.cpu_seconds} s of processor time")
-        if code == -signal.SIGABRT and "memory allocation" in self.stderr_tail:
-            # Rust, in which pydantic's core is written, aborts the process when an allocation fails.
-            return _no_memory(job)
-        if code < 0:
-            name = signal.Signals(-code).name
-            return ParserError("died", f"the parser process was ended by {name}")
-        return ParserError("died", f"the parser process ended with code {code}")
-
-    async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        """Keep the end of what the process writes to stderr."""
-        while part := await stderr.read(MAX_STDERR_CHARACTERS):
-            self.stderr_tail = (self.stderr_tail + part.decode("utf-8", "backslashreplace"))[
-                -MAX_STDERR_CHARACTERS:
-            ]
-
-
-async def _fetched(child: _Child, job: Job, accepted: Accepted) -> PolicyDocument:
-    assembly = Assembly(accepted)
-    while True:
-        try:
-            async with asyncio.timeout(FRAME_SECONDS):
-                reply = await child.receive(job)
-        except TimeoutError:
-            raise ParserError("time", "the parser process stopped sending") from None
-        match reply:
-            case Items():
-                assembly.add(reply)
-            case Complete():
-                return assembly.document()
-            case _:
-                raise _unexpected_reply()
-
-
-def _unexpected_reply() -> ParserError:
-    return ParserError("bug", "the parser process sent an unexpected answer")
-
-
-def _no_memory(job: Job) -> ParserError:
-    return ParserError("memory", f"it needs more than {job.memory_bytes // MEBIBYTE} MiB of memory to parse")
-
-
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that the interpreter needs to run our code, without settings or secrets."""
-    return {
-        **{name: environ[name] for name in INHERITED if name in environ},
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "PYTHONSAFEPATH": "1",
-        # One thread needs one arena.
-        "MALLOC_ARENA_MAX": "1",
-    }
+def _error(problem: ChildError, job: Job) -> ParserError:
+    """Return the error for the user who wrote the document."""
+    if problem.cause == "cpu":
+        return ParserError("cpu", f"it needs more than {job.cpu_seconds} s of processor time")
+    if problem.cause == "memory":
+        memory = job.memory_bytes // MEBIBYTE
+        return ParserError("memory", f"it needs more than {memory} MiB of memory to parse")
+    return ParserError(problem.cause, str(problem))

@@ -7,9 +7,9 @@ behaviour of registries, and the reason for each step, is in docs/registries.md.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
+import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -18,9 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple, Protocol
 
-import aiohttp
 import orjson
-from aiohttp import hdrs
 from yarl import URL
 
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Manifest, failed, found
@@ -40,8 +38,9 @@ from gatekeeper_py.registry.challenge import (
     parse_challenges,
     parse_url,
 )
+from gatekeeper_py.registry.connection import BadAnswer, Response
 from gatekeeper_py.registry.credentials import Credential
-from gatekeeper_py.registry.transport import Response, Transport
+from gatekeeper_py.registry.transport import MAX_BODY_BYTES, Transport
 
 MEDIA_TYPES: Final = (
     "application/vnd.oci.image.index.v1+json",
@@ -179,11 +178,11 @@ class Client:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
             return Reply(failed(f"no answer in {REQUEST_SECONDS:.0f} s"), trouble=True)
-        except (aiohttp.ClientError, OSError, ValueError) as problem:
+        except (BadAnswer, OSError, ValueError) as problem:
             return Reply(failed(_described(problem)), trouble=True)
 
     async def _query(self, manifest: Manifest, turn: Turn) -> Answer:
-        head = await self._send(hdrs.METH_HEAD, manifest, turn)
+        head = await self._send("HEAD", manifest, turn)
         digest = _digest_of(head, manifest) if head.status == 200 else ""  # noqa: PLR2004
         if digest:
             return found(digest)
@@ -191,7 +190,7 @@ class Client:
             raise _refused(head)
         # After 404: Nexus can answer HEAD with 404 for a manifest that GET returns.
         # After 200: the header with the digest is optional.
-        get = await self._send(hdrs.METH_GET, manifest, turn)
+        get = await self._send("GET", manifest, turn)
         if get.status == 404:  # noqa: PLR2004
             return MISSING
         if get.status != 200:  # noqa: PLR2004
@@ -206,7 +205,7 @@ class Client:
         if response.status not in _UNAUTHORIZED:
             return response
         worked.pop(manifest.name, None)
-        challenges = parse_challenges(response.headers.getall(hdrs.WWW_AUTHENTICATE, []))
+        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         credentials = self._access.credentials(manifest.name)
         if credentials:
             _check_private(_url(self._access.registry(manifest.host), manifest))
@@ -236,13 +235,15 @@ class Client:
         settings = self._access.registry(manifest.host)
         url = _url(settings, manifest)
         host = manifest.host
-        headers: dict[str, str] = {hdrs.ACCEPT: ", ".join(MEDIA_TYPES)}
+        headers: dict[str, str] = {"Accept": ", ".join(MEDIA_TYPES)}
         if authorization is not None and authorization.header:
-            headers[hdrs.AUTHORIZATION] = authorization.header
+            headers["Authorization"] = authorization.header
         for _ in range(MAX_REDIRECTS + 1):
             await turn(host)
             transport = self._transport(self._access.context(host, manifest.host))
-            response = await transport.send(method, url, headers)
+            response = await transport.send(
+                method, url, headers, limit=MAX_BODY_BYTES, algorithm=_algorithm(manifest)
+            )
             if response.status not in _REDIRECTS:
                 return response
             url, target = _redirected(url, response)
@@ -252,7 +253,7 @@ class Client:
                 raise _Unusable(f"a redirect to {escape(target, 100)} that does not use https")
             if target != host:
                 # Another host must not get the header. A redirect back to the first host does not restore it.
-                headers.pop(hdrs.AUTHORIZATION, None)
+                headers.pop("Authorization", None)
             host = target
         raise _Unusable(f"more than {MAX_REDIRECTS} redirects")
 
@@ -297,13 +298,13 @@ class Client:
         if bearer.service:
             query.append(("service", bearer.service))
         query.append(("scope", bearer.scope))
-        headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
+        headers: dict[str, str] = {"Accept": "application/json"}
         if credential is not None and credential.username:
-            headers[hdrs.AUTHORIZATION] = credential.basic
+            headers["Authorization"] = credential.basic
         host = host_of(bearer.realm)
         await turn(host)
         transport = self._transport(self._access.context(host, manifest.host))
-        response = await transport.send(hdrs.METH_GET, bearer.realm.with_query(query), headers)
+        response = await transport.send("GET", bearer.realm.with_query(query), headers, limit=MAX_TOKEN_BYTES)
         if response.status in _UNAUTHORIZED:
             return None
         if response.status != 200:  # noqa: PLR2004
@@ -335,7 +336,7 @@ def _check_private(url: URL) -> None:
 def _redirected(url: URL, response: Response) -> tuple[URL, str]:
     """Return the target of a redirect: the URL and its folded host. Raises ``_Unusable``."""
     try:
-        target = url.join(parse_url(response.headers.get(hdrs.LOCATION, "")))
+        target = url.join(parse_url(response.headers.get("Location", "")))
         host = host_of(target)
     except ValueError:
         raise _Unusable("a redirect to a malformed URL") from None
@@ -360,22 +361,24 @@ def _digest_of(response: Response, manifest: Manifest) -> str:
 
 def _hashed(response: Response, manifest: Manifest) -> str:
     """Compute the digest of a manifest from its body. Raises ``_Unusable``."""
-    media_type = response.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type not in MEDIA_TYPES:
         raise _Unusable(f"the registry sent no digest and the media type {escape(media_type, 60)!r}")
-    if not response.body:
+    if not response.size:
         raise _Unusable("the registry sent an empty manifest")
-    algorithm = manifest.reference.partition(":")[0] if manifest.by_digest else "sha256"
-    digest = f"{algorithm}:{hashlib.new(algorithm, response.body).hexdigest()}"
+    digest = f"{_algorithm(manifest)}:{response.hash}"
     if manifest.by_digest and digest != manifest.reference:
         raise _Unusable("the manifest has another digest than the one requested")
     return digest
 
 
+def _algorithm(manifest: Manifest) -> str:
+    """Return the algorithm of a manifest's digest."""
+    return manifest.reference.partition(":")[0] if manifest.by_digest else "sha256"
+
+
 def _token_of(body: bytes) -> tuple[str, float]:
     """Return the token in a token server's answer, and its lifetime in seconds. Raises ``_Unusable``."""
-    if len(body) > MAX_TOKEN_BYTES:
-        raise _Unusable(f"the token server's answer is larger than {MAX_TOKEN_BYTES} bytes")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -407,14 +410,14 @@ def _retry_after(response: Response) -> float:
 
     The header contains a number of seconds or a date (RFC 9110, section 10.2.3).
     """
-    text = response.headers.get(hdrs.RETRY_AFTER, "").strip()
+    text = response.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
         digits = text.lstrip("0") or "0"  # a header may hold thousands, which are not worth converting
         seconds = float(digits) if len(digits) <= MAX_PAUSE_DIGITS else MAX_PAUSE_SECONDS
     else:
         date = _date_of(text)
         # The date follows the registry's clock, which may differ from ours.
-        now = _date_of(response.headers.get(hdrs.DATE, "")) or datetime.now(UTC)
+        now = _date_of(response.headers.get("Date", "")) or datetime.now(UTC)
         seconds = 0.0 if date is None else (date - now).total_seconds()
     return min(max(seconds, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
 
@@ -432,18 +435,15 @@ def _date_of(text: str) -> datetime | None:
 
 def _described(problem: Exception) -> str:
     """Describe a network error in a few words, without addresses or secrets."""
-    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
-        cause = problem.certificate_error
-        reason = getattr(cause, "verify_message", "") or type(cause).__name__
-        return f"certificate: {escape(str(reason), 100)}"
-    if isinstance(problem, aiohttp.ClientConnectorDNSError):
-        return "its name cannot be resolved"
-    if isinstance(problem, aiohttp.ClientConnectorSSLError):
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return f"certificate: {escape(str(problem.verify_message), 100)}"
+    if isinstance(problem, ssl.SSLError):
         return "TLS failed"
-    if isinstance(problem, aiohttp.ClientConnectorError) and problem.errno:
-        return os.strerror(problem.errno).lower()
+    if isinstance(problem, socket.gaierror):
+        return "its name cannot be resolved"
     if isinstance(problem, OSError):
-        return escape(problem.strerror or type(problem).__name__, 100)
-    if isinstance(problem, aiohttp.ClientError):
+        reason = os.strerror(problem.errno).lower() if problem.errno else type(problem).__name__
+        return escape(reason, 100)
+    if isinstance(problem, BadAnswer):
         return "the answer is not valid HTTP"
     return escape(str(problem) or type(problem).__name__, 100)

@@ -52,6 +52,17 @@ class FilesError(ValueError):
 NO_FILES: Final = RegistryFiles("", EMPTY, {})
 
 
+class Summary(NamedTuple):
+    """What the server keeps of the files: no password. Only the registry process uses their content."""
+
+    version: str
+    credentials: int
+    cas: int
+
+
+NOTHING: Final = Summary("", 0, 0)
+
+
 def read_files(directory: Path) -> RegistryFiles:
     """Read and check every file. Raises ``FilesError`` if any of them cannot be used."""
     try:
@@ -79,13 +90,16 @@ def read_files(directory: Path) -> RegistryFiles:
     return RegistryFiles(version.hexdigest(), keyring, contexts)
 
 
-def _read_if_present(directory: Path) -> RegistryFiles:
-    """Do the same as ``read_files``, but treat an absent directory as empty. Raises ``FilesError``."""
+def _summarize(directory: Path) -> Summary:
+    """Read and check every file. An absent directory counts as empty. Raises ``FilesError``."""
     try:
         present = _is(stat.S_ISDIR, directory)
     except OSError as problem:
         raise FilesError(f"{directory}: {problem.strerror or type(problem).__name__}") from None
-    return read_files(directory) if present else NO_FILES
+    if not present:
+        return NOTHING
+    files = read_files(directory)
+    return Summary(files.version, len(files.keyring), len(files.contexts))
 
 
 def _is(kind: Callable[[int], bool], path: Path) -> bool:
@@ -131,11 +145,11 @@ class FilesWatch:
         directory: Path,
         *,
         log: Log,
-        on_change: Callable[[RegistryFiles], Awaitable[None]],
+        on_change: Callable[[], None],
         on_problem: Callable[[str], None] = lambda _problem: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.files = NO_FILES
+        self.files = NOTHING
         self.problem = ""
         self._directory = directory
         self._log = log
@@ -152,7 +166,7 @@ class FilesWatch:
     async def poll(self) -> None:
         """Read the directory once. An absent directory counts as empty, because the Secret is optional."""
         try:
-            files = await asyncio.to_thread(_read_if_present, self._directory)
+            files = await asyncio.to_thread(_summarize, self._directory)
         except FilesError as problem:
             if str(problem) != self.problem:
                 self.problem = str(problem)
@@ -164,5 +178,5 @@ class FilesWatch:
             self._on_problem("")
         if files.version != self.files.version:
             self.files = files
-            self._log.info("registry_config_loaded", credentials=len(files.keyring), cas=len(files.contexts))
-            await self._on_change(files)
+            self._log.info("registry_config_loaded", credentials=files.credentials, cas=files.cas)
+            self._on_change()

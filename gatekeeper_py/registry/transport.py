@@ -1,7 +1,7 @@
-"""Send HTTP requests to hosts that the policy names, with limits and one session for each trust setting.
+"""Send HTTP requests to hosts that the policy names: names, connections, and how many of them.
 
-A session follows no redirects, uses no proxy variables, keeps no cookies and decompresses nothing, whatever a
-registry sends.
+A transport follows no redirects, uses no proxy variables, keeps no cookies and decompresses nothing, whatever
+a registry sends.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
-import aiohttp
-from aiohttp import hdrs
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
-from multidict import CIMultiDictProxy
+import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
 from gatekeeper_py import __version__
+from gatekeeper_py.registry.connection import Connection, Request, Response
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""Maximum size of a manifest or of a token server's answer. Registries themselves refuse larger manifests."""
+"""Maximum size of a manifest. Registries themselves refuse larger ones."""
 
 MAX_CONNECTIONS: Final = 20
 """Maximum number of connections to one host. The rate limits the requests; this constant limits the sockets.
@@ -31,48 +31,51 @@ There is no common limit, because a host that hangs would use up the connections
 
 IDLE_SECONDS: Final = 30.0
 
+NAME_SECONDS: Final = 30.0
+"""How long the addresses of a name are used."""
+
+EYEBALLS_SECONDS: Final = 0.25
+"""Pause before the next address of a name is tried as well (RFC 8305)."""
+
 RESOLVER_THREADS: Final = 4
-"""Number of threads for DNS. getaddrinfo cannot be cancelled, so in the default executor a DNS server that
-hangs would hold up everything else that uses a thread."""
+"""Number of threads for DNS. getaddrinfo cannot be cancelled. One name occupies one thread at most."""
+
+PORTS: Final = {"http": 80, "https": 443}
 
 
-class Response(NamedTuple):
-    """An answer with its whole body, which is empty for HEAD."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
-
-
-class TooLarge(ValueError):
-    """The body is larger than ``MAX_BODY_BYTES``."""
-
-
-class Resolver(ThreadedResolver):
-    """aiohttp's resolver with threads of its own."""
+class Resolver:
+    """Resolves names in threads of its own, each name in one thread at a time."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._executor = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="registry-dns")
+        self._known: dict[tuple[str, int], tuple[asyncio.Future[Sequence[AddrInfoType]], float]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._executor,
-            lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG),
-        )
-        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [
-            ResolveResult(
-                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=flags
+    async def resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        """Return the addresses of a name. Raises ``OSError``."""
+        answer, until = self._known.get((host, port), (None, 0.0))
+        if answer is None or (answer.done() and (answer.exception() or time.monotonic() >= until)):
+            answer = asyncio.get_running_loop().run_in_executor(
+                self._executor,
+                partial(_addresses, host, port),
             )
-            for kind, _, protocol, _, address in found
-        ]
+            # The number of names is limited by the policy, which names every host.
+            self._known[host, port] = answer, time.monotonic() + NAME_SECONDS
+        return await asyncio.shield(answer)
 
     async def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
+    return socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+
+
+class _Host:
+    """The connections to one host. ``idle`` holds the free ones with their timers, the last used one last."""
+
+    def __init__(self) -> None:
+        self.slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self.idle: dict[Connection, asyncio.TimerHandle] = {}
 
 
 class Transport:
@@ -81,58 +84,90 @@ class Transport:
     ``context`` is the TLS context for https; requests to http URLs do not use it.
     """
 
-    def __init__(self, context: ssl.SSLContext, resolver: AbstractResolver) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=context,
-                limit=0,
-                limit_per_host=MAX_CONNECTIONS,
-                keepalive_timeout=IDLE_SECONDS,
-                resolver=resolver,
-                ttl_dns_cache=30,
-            ),
-            connector_owner=True,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            # The caller limits the time of each look-up as a whole.
-            timeout=aiohttp.ClientTimeout(total=None),
-            headers={hdrs.USER_AGENT: f"gatekeeper-py/{__version__}", hdrs.ACCEPT_ENCODING: "identity"},
-        )
+    def __init__(self, context: ssl.SSLContext, resolver: Resolver) -> None:
+        self._context = context
+        self._resolver = resolver
+        self._hosts: dict[tuple[str, str, int], _Host] = {}
         self._under_way = 0
         self._is_retired = False
 
-    async def send(self, method: str, url: URL, headers: Mapping[str, str]) -> Response:
-        """Send one request and read the whole answer.
+    async def send(
+        self, method: str, url: URL, headers: Mapping[str, str], *, limit: int, algorithm: str = ""
+    ) -> Response:
+        """Send one request and receive the whole answer (see ``connection.Request``).
 
-        Raises ``aiohttp.ClientError``, ``OSError`` and ``ValueError``, for example ``TooLarge``.
+        Raises ``OSError``, ``connection.BadAnswer`` and ``connection.TooLarge``.
         """
+        fields = {
+            "Host": url.host_port_subcomponent or "",
+            **headers,
+            "User-Agent": f"gatekeeper-py/{__version__}",
+            "Accept-Encoding": "identity",
+        }
+        request = Request(method, url.raw_path_qs, fields, limit, algorithm)
+        name, port = url.host or "", url.port or PORTS[url.scheme]
+        host = self._hosts.setdefault((url.scheme, name, port), _Host())
         self._under_way += 1
         try:
-            return await self._exchange(method, url, headers)
+            async with host.slots:
+                while True:
+                    connection = await self._connected(host, url.scheme, name, port)
+                    was_used = connection.is_used
+                    try:
+                        response = await connection.exchange(request)
+                    except ConnectionError:
+                        # The host closed an idle connection at the moment at which the request was sent.
+                        if not was_used or connection.received:
+                            raise
+                        continue
+                    if connection.is_usable:
+                        self._keep(host, connection)
+                    return response
         finally:
             self._under_way -= 1
-            await self._close_if_done()
+            self._close_if_done()
 
-    async def _exchange(self, method: str, url: URL, headers: Mapping[str, str]) -> Response:
-        async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
-            body = bytearray()
-            if method != hdrs.METH_HEAD:
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BODY_BYTES:
-                        raise TooLarge(f"the answer is larger than {MAX_BODY_BYTES} bytes")
-            return Response(response.status, response.headers, bytes(body))
+    async def _connected(self, host: _Host, scheme: str, name: str, port: int) -> Connection:
+        while host.idle:
+            connection, timer = host.idle.popitem()
+            timer.cancel()
+            if connection.is_usable:
+                return connection
+        addresses = await self._resolver.resolve(name, port)
+        connected = await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=EYEBALLS_SECONDS, interleave=1
+        )
+        connection = Connection(self._context if scheme == "https" else None, name)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: connection, sock=connected)
+        except BaseException:
+            connected.close()
+            raise
+        await connection.secure()
+        return connection
 
-    async def retire(self) -> None:
+    def _keep(self, host: _Host, connection: Connection) -> None:
+        """Keep a connection for the next request to its host, at most ``IDLE_SECONDS``."""
+        if len(host.idle) >= MAX_CONNECTIONS:  # of which most were closed by the host
+            self._drop(host, next(iter(host.idle)))
+        timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, host, connection)
+        host.idle[connection] = timer
+
+    def _drop(self, host: _Host, connection: Connection) -> None:
+        host.idle.pop(connection).cancel()
+        connection.abort()
+
+    def retire(self) -> None:
         """Close once the requests under way are answered. No new requests may be sent."""
         self._is_retired = True
-        await self._close_if_done()
+        self._close_if_done()
 
-    async def _close_if_done(self) -> None:
+    def _close_if_done(self) -> None:
         if self._is_retired and not self._under_way:
-            await self._session.close()
+            self.close()
 
-    async def close(self) -> None:
-        """Close now. Requests under way fail."""
-        await self._session.close()
+    def close(self) -> None:
+        """Close the connections that no request uses."""
+        for host in self._hosts.values():
+            for connection in list(host.idle):
+                self._drop(host, connection)

@@ -88,8 +88,10 @@ class _Server:
         settings, log = self._settings, self._log
         live, counts = LivePolicy(), CacheCounts()
         metrics = Metrics(live, counts)
-        registries = RegistryService(LoggedFailures(metrics, log))
-        parser = Parser(log=log)
+        registries = RegistryService(
+            LoggedFailures(metrics, log), settings.registry_config, log=log, children=metrics
+        )
+        parser = Parser(log=log, observer=metrics)
         guard = PolicyGuard(settings.configmap, parser, observer=metrics, log=log)
         reloader = Reloader(
             live,
@@ -119,6 +121,7 @@ class _Server:
         ready = {
             "policy": lambda: "" if live.snapshot is not None else "no policy is loaded",
             "certificate": lambda: certificates.problem,
+            "registries": registries.problem,
             "draining": lambda: "draining" if webhook.draining else "",
         }
 

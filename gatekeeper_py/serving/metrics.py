@@ -24,6 +24,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from gatekeeper_py.children.process import CAUSES, Cause
 from gatekeeper_py.core.admission.judgement import Exemption
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.policy.decision import Reason
@@ -70,6 +71,9 @@ REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = Mapping
     }
 )  # fmt: skip
 """The verdicts that each endpoint can give, each with the mode in which it gives it."""
+
+CHILDREN: Final = ("parser", "registry")
+"""The child processes."""
 
 OTHER_HOSTS: Final = "other"
 """The label of all registries beyond MAX_HOSTS."""
@@ -163,6 +167,10 @@ class Metrics:
             "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."
         )
         self._registry_config.set(1)
+        self._children = self._gauge("child_runs", "1 while a child process runs, else 0.", "child")
+        self._child_deaths = self._counter(
+            "child_deaths", "Child processes that died or were stopped, by cause.", "child", "cause"
+        )
         self._hosts: set[str] = set()
         self._open_breakers: set[str] = set()
         self._start_at_zero()
@@ -187,6 +195,10 @@ class Metrics:
         ):
             for value in values:
                 counter.labels(value)
+        for child in CHILDREN:
+            self._children.labels(child)
+            for cause in CAUSES:
+                self._child_deaths.labels(child, cause)
 
     def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None:
         """Count one answered review."""
@@ -264,6 +276,12 @@ class Metrics:
     def registry_config(self, problem: str) -> None:
         """Note whether the files for look-ups can be used; an empty text means that they can."""
         self._registry_config.set(0 if problem else 1)
+
+    def child_runs(self, child: str, *, runs: bool) -> None:
+        self._children.labels(child).set(runs)
+
+    def child_died(self, child: str, cause: Cause) -> None:
+        self._child_deaths.labels(child, cause).inc()
 
     def _host_label(self, host: str) -> str:
         """Return the label for a registry; a new one gets its series.

@@ -106,7 +106,8 @@ def test_every_policy_looks_up_what_the_case_sends(case: Any) -> None:
 
 
 def case(name: str, *costs: float, void: tuple[int, ...] = (), p99: float = 1.0) -> dict[str, Any]:
-    medians = {"cpu_us": sorted(costs)[len(costs) // 2], "p99_without_ms": p99, "failed": 0}
+    cost = sorted(costs)[len(costs) // 2]
+    medians = {"cpu_us": 2 * cost, "own_cpu_us": cost, "p99_without_ms": p99, "failed": 0}
     return {
         f"S14/{name}": {
             "figures": {key: {"median": value, "min": value, "max": value} for key, value in medians.items()},
@@ -129,6 +130,7 @@ def test_differences_are_taken_round_by_round() -> None:
     assert derived["never_matching_rule_over_none"] == pytest.approx(1.025)
     assert derived["fresh_fact_us"] == pytest.approx(0.1)
     assert derived["lookup_cpu_ms"] == pytest.approx(0.25)
+    assert derived["lookup_cpu_ms_with_registry_process"] == pytest.approx(0.5)
     assert derived["p99_moved_by_ms_registry_down"] == 0.25
     assert "p99_moved_by_ms_registry_slow" not in derived
     assert derived["reviews_failed"] == 0

@@ -13,7 +13,6 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.parser.messages import (
     ITEMS_BYTES,
-    LENGTH_BYTES,
     MAX_REPLY_BYTES,
     Accepted,
     Assembly,
@@ -25,7 +24,7 @@ from gatekeeper_py.parser.messages import (
     Refused,
     Reply,
     document_messages,
-    frame,
+    encode,
     parse_job,
     parse_reply,
 )
@@ -51,9 +50,7 @@ message: ask us
 
 def sent(reply: Reply) -> Reply:
     """Return the message as the receiving process decodes it."""
-    content = frame(reply)
-    assert int.from_bytes(content[:LENGTH_BYTES], "big") == len(content) - LENGTH_BYTES
-    return parse_reply(content[LENGTH_BYTES:])
+    return parse_reply(encode(reply))
 
 
 def assembled(replies: list[Reply]) -> Assembly:
@@ -77,7 +74,7 @@ def test_many_rules_are_sent_in_small_frames_in_order(number: int) -> None:
     rules = "".join(f"\n  - {{image: r{i}.corp.io/team/**, reason: because}}" for i in range(number))
     document = parse_policy(policy_text(allow=rules)).document
     replies = list(document_messages(document))
-    assert max(len(frame(reply)) for reply in replies) < 2 * ITEMS_BYTES
+    assert max(len(encode(reply)) for reply in replies) < 2 * ITEMS_BYTES
     assert assembled(replies).document() == document
 
 
@@ -86,7 +83,7 @@ def test_one_large_entry_fits_into_a_frame() -> None:
     text = policy_text(f"mirrors: [{{from: docker.io, to: registry.corp.io/hub, except: [{names}]}}]\n")
     document = parse_policy(text).document
     replies = list(document_messages(document))
-    assert max(len(frame(reply)) for reply in replies) < MAX_REPLY_BYTES
+    assert max(len(encode(reply)) for reply in replies) < MAX_REPLY_BYTES
     assert assembled(replies).document() == document
 
 
@@ -118,7 +115,7 @@ def test_a_job_is_unchanged_after_decoding() -> None:
         memory_bytes=2**30,
         cpu_seconds=20,
     )
-    assert parse_job(frame(job)[LENGTH_BYTES:]) == job
+    assert parse_job(encode(job)) == job
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode(["Linted", 3])])

@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 from builders import INSTANT, policy_text
+from gatekeeper_py.children.process import INHERITED
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.parser import process
@@ -317,14 +318,14 @@ class TestLimits:
         problem = await scripted.failure(script("raise LookupError('here')"))
         assert (problem.cause, problem.permanent) == ("bug", True)
         assert str(problem) == "internal error in the parser process"
-        (line,) = scripted.log.named("parser_failed")
+        (line,) = scripted.log.named("child_failed")
         assert "LookupError: here" in line["stderr"]
 
     async def test_output_of_the_process_goes_to_the_log(self, scripted: World) -> None:
         code = "import os; print('printed', flush=True); os.system('echo echoed')"
         assert (await scripted.judge(script(code))).accepted
         await scripted.parser.close()
-        assert scripted.log.named("parser_failed")[0]["stderr"] == "printed\nechoed\n"
+        assert scripted.log.named("child_failed")[0]["stderr"] == "printed\nechoed\n"
 
     @pytest.mark.parametrize("answer", [b"\0\0\0\1\xc1", b"\xff" * 9, b"\0\0\0\2\x91\xa0"])
     async def test_an_unreadable_answer_is_an_error(self, make: Make, answer: bytes) -> None:
@@ -341,7 +342,7 @@ class TestLimits:
         world = make(command=command("import sys; sys.exit('no module of that name')"))
         problem = await world.failure()
         assert (problem.cause, str(problem)) == ("died", "the parser process ended with code 1")
-        assert "no module" in world.log.named("parser_failed")[0]["stderr"]
+        assert "no module" in world.log.named("child_failed")[0]["stderr"]
 
     async def test_a_process_that_stops_sending_is_an_error(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -401,11 +402,8 @@ class TestConfinement:
         assert names <= {
             b"PYTHONPATH",
             b"PYTHONSAFEPATH",
-            b"PYTHONDONTWRITEBYTECODE",
-            b"PYTHONPYCACHEPREFIX",
             b"MALLOC_ARENA_MAX",
-            b"LANG",
-            b"LC_ALL",
+            *map(str.encode, INHERITED),
         }
 
     async def test_the_process_has_low_priority_and_is_killed_first_without_memory(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gatekeeper_py.registry.files import FilesWatch, RegistryFiles
+from gatekeeper_py.registry.files import FilesWatch, Summary
 
 
 class Watched:
@@ -15,13 +15,13 @@ class Watched:
     def __init__(self, directory: Path) -> None:
         self.events: list[str] = []
         self.problems: list[str] = []
-        self.changes: list[RegistryFiles] = []
+        self.changes: list[Summary] = []
         self.watch = FilesWatch(
             directory, log=self, on_change=self._on_change, on_problem=self.problems.append
         )
 
-    async def _on_change(self, files: RegistryFiles) -> None:
-        self.changes.append(files)
+    def _on_change(self) -> None:
+        self.changes.append(self.watch.files)
 
     def info(self, event: str, **_keys: Any) -> None:
         self.events.append(event)

@@ -13,11 +13,12 @@ import pytest
 import trustme
 from aiohttp import web
 
+from gatekeeper_py.children.process import Unobserved
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.credentials import parse_docker_config
-from gatekeeper_py.registry.files import RegistryFiles, read_files
+from gatekeeper_py.registry.files import read_files
 from gatekeeper_py.registry.service import RegistryService
+from recording import RecordingLog
 from registry.scripted import DIGEST, Scripted, challenge, found, scripted
 
 V1 = "/v2/team/app/manifests/v1"
@@ -32,8 +33,8 @@ class Silent:
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[RegistryService]:
-    made = RegistryService(Silent())
+async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:
+    made = RegistryService(Silent(), tmp_path, log=RecordingLog(), children=Unobserved())
     yield made
     await made.close()
 
@@ -77,15 +78,13 @@ async def test_a_running_request_survives_new_files(
 
     registry.on(f"HEAD {V1}", slow)
     write(tmp_path, ca, registry.host, "alice")
-    await service.use_files(read_files(tmp_path))
     settings = Registry(host=registry.host, ca="ca.crt", timeout=5)
     service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
     lookup = Lookup((Manifest(registry.host, "team/app", "v1"),))
     waiting = asyncio.create_task(service.resolve([lookup], 5))
     await arrived.wait()
     write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
-    files = read_files(tmp_path)
-    await service.use_files(files)
+    service.use_files()
     answer.set()
     assert (await waiting)[lookup].answer == ("found", DIGEST, "")
     # The answer was obtained with the old files, so later reviews must not use it.
@@ -93,7 +92,7 @@ async def test_a_running_request_survives_new_files(
     if not new_ca:
         before = len(registry.requests)
         assert (await service.resolve([lookup], 5))[lookup].answer.status == "found"
-        new = files.keyring.find(f"{registry.host}/team/app")[0].basic
+        new = read_files(tmp_path).keyring.find(f"{registry.host}/team/app")[0].basic
         assert [sent for _, _, sent in registry.requests[before:]] == ["", new]
 
 
@@ -107,16 +106,15 @@ async def test_new_credentials_are_used_for_the_next_request(
     for user in ("alice", "bob"):
         registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), found())
         write(tmp_path, ca, registry.host, user)
-        files = read_files(tmp_path)
-        await service.use_files(files)
+        service.use_files()
         resolution: Resolution = (await service.resolve([lookup], 5))[lookup]
         assert resolution.answer.status == "found"
         used.append(registry.requests[-1][2])
-        assert used[-1] == files.keyring.find(f"{registry.host}/team/app")[0].basic
+        assert used[-1] == read_files(tmp_path).keyring.find(f"{registry.host}/team/app")[0].basic
     assert used[0] != used[1]
 
 
-async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryService) -> None:
+async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryService, tmp_path: Path) -> None:
     """Each look-up sends three: HEAD, HEAD with the password, and GET."""
     rate = 5
     async with scripted() as registry:
@@ -128,9 +126,10 @@ async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryServi
             return web.Response(status=404) if known else challenge('Basic realm="r"')
 
         settings = Registry(host=registry.host, plain_http=True, rate=rate, timeout=3)
+        config = json.dumps({"auths": {registry.host: {"username": "u", "password": "p"}}})
+        (tmp_path / "config.json").write_text(config)
         service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
-        config = json.dumps({"auths": {registry.host: {"username": "u", "password": "p"}}}).encode()
-        await service.use_files(RegistryFiles("1", parse_docker_config(config), {}))
+        await service.started()
         lookups = [Lookup((Manifest(registry.host, f"app-{number}", "v1"),)) for number in range(5)]
         for lookup in lookups:
             registry.on(f"HEAD /v2/{lookup.candidates[0].repository}/manifests/v1", answer)

@@ -54,5 +54,5 @@ class World:
         self.turns.append(host)
 
     async def close(self) -> None:
-        await self._transport.close()
+        self._transport.close()
         await self._resolver.close()

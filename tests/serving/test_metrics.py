@@ -224,5 +224,5 @@ def test_no_label_holds_an_image_a_namespace_or_a_user() -> None:
     labels: set[str] = set().union(*(found[name] for name in found if name.startswith("gatekeeper_py_")))
     assert labels <= {
         "endpoint", "operation", "verdict", "mode", "le", "reason", "mirror", "revision", "source", "kind",
-        "result", "code", "why", "host",
+        "result", "code", "why", "host", "child", "cause",
     }  # fmt: skip

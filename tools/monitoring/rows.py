@@ -439,6 +439,15 @@ LOOK_UPS: Final = Row(
                 Query(_min("registry_config_valid"), "configuration valid"),
             ],
         ),
+        Graph(
+            title="Child processes",
+            description="Deaths by process and cause, and the number of processes that run. The parser runs"
+            " only while a policy is parsed, the registry process only if the policy has look-ups.",
+            queries=[
+                Query(_increase("child_deaths_total", "child, cause"), "{{child}} died: {{cause}}"),
+                Query(f"sum by (child) (gatekeeper_py_child_runs{{{HERE}}})", "{{child}} runs"),
+            ],
+        ),
     ],
 )
 

@@ -19,10 +19,6 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-NICENESS: Final = 10
-"""Leaves this process a tenth of the processor while the server needs all of it. This is enough to load a
-policy during an overload, and too little to delay reviews."""
-
 OOM_SCORE: Final = "1000"
 """When memory runs out, the kernel must end this process and not the server."""
 
@@ -30,10 +26,11 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
-def confine(parent: int) -> None:
+def confine(parent: int, niceness: int) -> None:
     """Set the limits that hold for the life of the process, and ignore SIGINT and SIGTERM.
 
-    ``parent`` is the process ID of the server. Exits if the server has already ended.
+    ``parent`` is the process ID of the server. ``niceness`` leaves more of the processor to the server. Exits
+    if the server has already ended.
     """
     # The server ends this process itself, after its drain.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,7 +45,7 @@ def confine(parent: int) -> None:
     if os.getppid() != parent:
         sys.exit(0)
     if resource is not None:
-        os.nice(NICENESS)
+        os.nice(niceness)
         # Forbid core dumps, which would contain the policy, and writing files.
         for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
             resource.setrlimit(limit, (0, 0))

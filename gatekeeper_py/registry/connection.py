@@ -1,0 +1,325 @@
+"""One connection to a registry or a token server: HTTP/1.1 over TCP or TLS, with limits on all it receives.
+
+The parser is h11, which does no I/O. It returns one event at a time, so informational responses and chunks
+can be counted, and nothing is read ahead. aiohttp's client parses all it received at once, reads endless
+informational responses in one call, and closes TLS connections politely: OpenSSL's farewell waits for the
+other side, which may go on sending.
+
+* At most ``SLICE_BYTES`` are read in one turn of the event loop, so timers always fire.
+* A byte that no request is waiting for ends the connection.
+* A connection is never closed politely. It is aborted, and the kernel then answers further data with RST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+import h11
+from multidict import CIMultiDict, CIMultiDictProxy
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+SLICE_BYTES: Final = 4 * 1024
+"""Maximum number of bytes that are read from a connection in one turn of the loop. The worst content, chunks
+of one byte, takes 5 ms to parse."""
+
+MAX_HANDSHAKE_BYTES: Final = 256 * 1024
+"""Maximum number of bytes received in a TLS handshake. OpenSSL accepts chains of certificates of 100 KB."""
+
+MAX_INFORMATIONAL: Final = 8
+"""Maximum number of informational responses (1xx) before an answer. Registries send none."""
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Maximum number of bytes before the body of an answer, informational responses included."""
+
+MAX_CHUNKS: Final = 8192
+"""Maximum number of pieces in which a body is parsed: slices and chunks. A body of 4 MiB that was sent in one
+chunk has about 1,100."""
+
+OVERHEAD: Final = 1.25
+"""Factor from the size of a body to the bytes of its transfer: TLS records and the frames of chunks."""
+
+_EOF: Final = b""
+
+
+class BadAnswer(Exception):
+    """The peer does not speak HTTP/1.1 as it should."""
+
+
+class TooLarge(ValueError):
+    """The peer sent more than allowed."""
+
+
+class Request(NamedTuple):
+    """One request without a body.
+
+    ``limit`` is the maximum size of the answer's body in bytes. With ``algorithm``, the body is hashed while
+    it is received, and not kept.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    limit: int
+    algorithm: str = ""
+
+
+class Response(NamedTuple):
+    """An answer. ``size`` is the size of its whole body, and ``hash`` the hexadecimal hash of this body."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    size: int
+    hash: str
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Sends one request at a time: over TLS with ``context`` and ``server_name``, else in plain."""
+
+    def __init__(self, context: ssl.SSLContext | None, server_name: str) -> None:
+        self.is_used = False
+        """Whether a request was answered on this connection."""
+        self.received = 0
+        """Bytes received since the last request was sent, or during the handshake."""
+        self._slice = memoryview(bytearray(SLICE_BYTES))
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[Response | None] | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        if context is not None:
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        self._is_secure = context is None
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=2 * MAX_HEAD_BYTES)
+        self._answer = _Answer(Request("", "", {}, 0))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another request may be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def secure(self) -> None:
+        """Complete the TLS handshake. Raises ``OSError`` (``ssl.SSLError``) and ``TooLarge``."""
+        if self._tls is not None:
+            await self._wait(self._shake_hands)
+
+    async def exchange(self, request: Request) -> Response:
+        """Send a request and return its answer. After any error the connection is gone.
+
+        Raises ``OSError``, ``BadAnswer`` and ``TooLarge``.
+        """
+        response = await self._wait(lambda: self._send(request))
+        self.is_used = True
+        try:
+            self._http.start_next_cycle()
+        except h11.LocalProtocolError:  # the peer closes the connection
+            self.abort()
+        if self._incoming.pending:
+            self.abort()
+        return cast(Response, response)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _wait(self, begin: Callable[[], None]) -> Response | None:
+        if not self.is_usable:
+            raise _closed()
+        self.received = 0
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            self._guard(begin)
+            return await self._waiter
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._waiter = None
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Do one step. If it fails, the request fails, and the connection is aborted."""
+        try:
+            step()
+        except (OSError, TooLarge, BadAnswer) as problem:
+            self._fail(problem)
+        except h11.ProtocolError as problem:
+            self._fail(BadAnswer(str(problem)))
+
+    def _fail(self, problem: Exception) -> None:
+        self.abort()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(problem)
+
+    def _finish(self, result: Response | None) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(result)
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, _size: int) -> memoryview:
+        return self._slice
+
+    def buffer_updated(self, size: int) -> None:
+        is_asked = self._waiter is not None and not self._waiter.done()
+        # A new TLS connection may get session tickets before its first request.
+        is_new = self._tls is not None and not self.is_used and self.received < MAX_HANDSHAKE_BYTES
+        if not is_asked and not is_new:
+            self.abort()
+            return
+        self.received += size
+        data = bytes(self._slice[:size])
+        self._guard(lambda: self._take(data))
+
+    def eof_received(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self.abort()
+        elif self._tls is None and self.received:
+            self._guard(lambda: self._parse(_EOF))
+        self._fail(_closed())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._fail(exc or _closed())
+
+    # TLS.
+
+    def _shake_hands(self) -> None:
+        if self.received > MAX_HANDSHAKE_BYTES:
+            raise TooLarge(f"the TLS handshake is larger than {MAX_HANDSHAKE_BYTES} bytes")
+        try:
+            cast(ssl.SSLObject, self._tls).do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+        else:
+            self._is_secure = True
+            self._flush()
+            self._finish(None)
+
+    def _take(self, data: bytes) -> None:
+        """Handle what the connection received."""
+        if self._tls is None:
+            self._parse(data)
+            return
+        self._incoming.write(data)
+        if not self._is_secure:
+            self._shake_hands()
+        elif self._waiter is not None and not self._waiter.done():
+            self._decrypt(self._tls)
+
+    def _decrypt(self, tls: ssl.SSLObject) -> None:
+        while True:
+            try:
+                plain = tls.read(SLICE_BYTES)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                plain = _EOF
+            self._parse(plain)
+            if not plain or self._waiter is None or self._waiter.done():
+                break
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._transport is not None and self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    # HTTP.
+
+    def _send(self, request: Request) -> None:
+        self._answer = _Answer(request)
+        event = h11.Request(
+            method=request.method,
+            target=request.target,
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in request.headers.items()],
+        )
+        content = (self._http.send(event) or b"") + (self._http.send(h11.EndOfMessage()) or b"")
+        if self._tls is not None:
+            self._tls.write(content)
+            self._flush()
+        elif self._transport is not None:
+            self._transport.write(content)
+
+    def _parse(self, plain: bytes) -> None:
+        answer = self._answer
+        answer.check(self.received)
+        self._http.receive_data(plain)
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                return
+            if isinstance(event, h11.EndOfMessage):
+                if self._http.trailing_data[0]:
+                    raise BadAnswer("data after the end of the answer")
+                self._finish(answer.response())
+                return
+            if not isinstance(event, h11.InformationalResponse | h11.Response | h11.Data):
+                raise BadAnswer("the peer closed the connection")
+            answer.add(event)
+
+
+def _closed() -> ConnectionResetError:
+    return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+class _Answer:
+    """Collects the answer to one request, within its limits."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._informational = 0
+        self._chunks = 0
+        self._head: h11.Response | None = None
+        self._hash: _Hash | None = hashlib.new(request.algorithm) if request.algorithm else None
+        self._body = bytearray()
+        self._size = 0
+
+    def check(self, received: int) -> None:
+        """Check the number of bytes received for this answer. Raises ``TooLarge``."""
+        if self._head is None and received > MAX_HEAD_BYTES + SLICE_BYTES:
+            raise TooLarge(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
+        if received > MAX_HEAD_BYTES + SLICE_BYTES + OVERHEAD * self._request.limit:
+            raise TooLarge(f"the answer is larger than {self._request.limit} bytes")
+
+    def add(self, event: h11.InformationalResponse | h11.Response | h11.Data) -> None:
+        """Add a part of the answer. Raises ``TooLarge``."""
+        if isinstance(event, h11.InformationalResponse):
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise TooLarge(f"more than {MAX_INFORMATIONAL} informational responses")
+        elif isinstance(event, h11.Response):
+            self._head = event
+        else:
+            self._chunks += 1
+            self._size += len(event.data)
+            if self._size > self._request.limit:
+                raise TooLarge(f"the answer is larger than {self._request.limit} bytes")
+            if self._chunks > MAX_CHUNKS:
+                raise TooLarge(f"the answer has more than {MAX_CHUNKS} chunks")
+            if self._hash is not None:
+                self._hash.update(event.data)
+            else:
+                self._body += event.data
+
+    def response(self) -> Response:
+        if self._head is None:
+            raise BadAnswer("an answer without a head")
+        headers = CIMultiDict(
+            (name.decode("ascii"), value.decode("latin-1")) for name, value in self._head.headers
+        )
+        return Response(
+            self._head.status_code,
+            CIMultiDictProxy(headers),
+            bytes(self._body),
+            self._size,
+            "" if self._hash is None else self._hash.hexdigest(),
+        )

@@ -1,0 +1,248 @@
+"""The registry process: ``python -m gatekeeper_py.registry.program PARENT [DIRECTORY]``.
+
+Reads all that a registry, a token server or the target of a redirect sends. PARENT is the process ID of the
+server, and DIRECTORY is that of ``--registry-config``. The process reads the files itself, so that passwords
+are not in messages, and the server, which reads what anybody in the cluster sends, keeps none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from gatekeeper_py.children import frames
+from gatekeeper_py.children.confinement import Allowance
+from gatekeeper_py.children.program import OUT_OF_MEMORY, begin
+from gatekeeper_py.core.images.manifest import failed
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.client import Client, Reply
+from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.files import NO_FILES, FilesError, RegistryFiles, read_files
+from gatekeeper_py.registry.messages import (
+    MAX_BYTES,
+    MAX_TEXT,
+    Answered,
+    Assembly,
+    Event,
+    Files,
+    Go,
+    Order,
+    Ping,
+    Pong,
+    Query,
+    Settings,
+    Stop,
+    TurnWanted,
+    encode,
+    parse_order,
+)
+from gatekeeper_py.registry.transport import Resolver, Transport
+
+MEMORY_BYTES: Final = 192 * 1024 * 1024
+"""Memory that look-ups may use in addition to that of the idle process. One look-up keeps at most 0.3 MiB (a
+token server's answer), and 20 run in each registry."""
+
+CPU_SECONDS: Final = 20
+"""Processor time from one ``Ping`` to the next. On an idle machine, the server kills a process that does not
+answer a ping earlier."""
+
+NICENESS: Final = 3
+"""Leaves this process a third of the processor while the server needs all of it. Reviews wait for look-ups,
+so with a much lower priority, look-ups would fail on a busy machine."""
+
+STACK_BYTES: Final = 512 * 1024
+"""Stack of a thread. The default of 8 MiB would count as used memory."""
+
+
+class Access:
+    """The policy's entries and the files, as the client needs them.
+
+    Implements ``client.Access``. Must be created inside a running event loop.
+    """
+
+    def __init__(self) -> None:
+        self._registries: Mapping[str, Registry] = {}
+        self._files = NO_FILES
+        self._default_context: ssl.SSLContext | None = None
+        self._resolver = Resolver()
+        self._transports: dict[ssl.SSLContext, Transport] = {}
+
+    def use_registries(self, registries: Mapping[str, Registry]) -> bool:
+        """Use the entries of a policy, and return whether one changed."""
+        is_changed = registries != self._registries
+        self._registries = registries
+        return is_changed
+
+    def use_files(self, files: RegistryFiles) -> None:
+        """Use new credentials and CAs."""
+        self._files = files
+        kept = {*files.contexts.values(), self._default_context}
+        for context in [context for context in self._transports if context not in kept]:
+            # Reviews may wait for requests under way, so the connections close after the answers.
+            self._transports.pop(context).retire()
+
+    def registry(self, host: str) -> Registry:
+        return self._registries.get(host) or Registry(host=host)
+
+    def context(self, host: str, named_by: str) -> ssl.SSLContext:
+        """Return the TLS context for a host, as its own registry entry specifies.
+
+        If the host has no entry, the entry of ``named_by`` applies, the registry that refers to the host.
+        Raises ``ValueError`` if the CA file that the policy names is absent.
+        """
+        entry = self._registries.get(host) or self.registry(named_by)
+        if entry.ca is None:
+            if self._default_context is None:
+                self._default_context = ssl.create_default_context()
+            return self._default_context
+        context = self._files.contexts.get(entry.ca)
+        if context is None:
+            raise ValueError(f"the CA file {entry.ca} is not in --registry-config")
+        return context
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        return self._files.keyring.find(name)
+
+    def transport(self, context: ssl.SSLContext) -> Transport:
+        transport = self._transports.get(context)
+        if transport is None:
+            transport = self._transports[context] = Transport(context, self._resolver)
+        return transport
+
+
+class Desk:
+    """Carries out orders. ``send`` sends an event, and ``refresh`` renews the allowance of processor time."""
+
+    def __init__(
+        self, directory: Path | None, send: Callable[[Event], None], refresh: Callable[[], None]
+    ) -> None:
+        self._directory = directory
+        self._send = send
+        self._refresh = refresh
+        self._access = Access()
+        self._refused: dict[str, str] = {}
+        self._client = Client(
+            self._access,
+            self._access.transport,
+            clock=time.monotonic,
+            on_refused_realm=self._refused.__setitem__,
+        )
+        self._assembly = Assembly()
+        self._running: dict[int, asyncio.Task[Reply]] = {}
+        self._turns: dict[int, asyncio.Future[None]] = {}
+
+    def take(self, order: Order) -> None:
+        match order:
+            case Query():
+                self._start(order)
+            case Go(number):
+                # The look-up may have ended while it waited.
+                if (turn := self._turns.pop(number, None)) is not None and not turn.done():
+                    turn.set_result(None)
+            case Stop(number):
+                if (task := self._running.get(number)) is not None:
+                    task.cancel()
+            case Ping():
+                self._refresh()
+                self._send(Pong())
+            case Files():
+                self._read_files()
+            case Settings():
+                registries = self._assembly.add(order)
+                if registries is not None and self._access.use_registries(registries):
+                    # A host's trust and tokens can depend on the entry of another host.
+                    self._client.forget()
+
+    def _read_files(self) -> None:
+        # The server has read the same files without a problem. If they changed since, it notices that, too,
+        # and sends another order.
+        with suppress(FilesError, OSError):
+            directory = self._directory
+            self._access.use_files(read_files(directory) if directory and directory.is_dir() else NO_FILES)
+            self._client.forget()
+
+    def _start(self, query: Query) -> None:
+        task = asyncio.get_running_loop().create_task(self._query(query))
+        self._running[query.number] = task
+        task.add_done_callback(partial(self._finish, query))
+
+    async def _query(self, query: Query) -> Reply:
+        has_turn = True
+
+        async def turn(host: str) -> None:
+            nonlocal has_turn
+            if has_turn and host == query.manifest.host:
+                has_turn = False
+                return
+            waiting = self._turns[query.number] = asyncio.get_running_loop().create_future()
+            self._send(TurnWanted(query.number, host))
+            await waiting
+
+        return await self._client.query(query.manifest, turn)
+
+    def _finish(self, query: Query, task: asyncio.Task[Reply]) -> None:
+        del self._running[query.number]
+        self._turns.pop(query.number, None)
+        reply = Reply(failed("the look-up was stopped")) if task.cancelled() else task.result()
+        answer = reply.answer._replace(cause=escape(reply.answer.cause, MAX_TEXT))
+        realm = self._refused.pop(query.manifest.host, "")
+        self._send(Answered(query.number, reply._replace(answer=answer), escape(realm, MAX_TEXT)))
+
+
+async def _run(messages: BinaryIO, send: Callable[[bytes], None], directory: Path | None) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_exit)
+    allowance = Allowance()
+
+    def refresh() -> None:
+        allowance.grant(memory_bytes=MEMORY_BYTES, cpu_seconds=CPU_SECONDS)
+
+    desk = Desk(directory, lambda event: send(encode(event)), refresh)
+    end = loop.create_future()
+
+    def listen() -> None:
+        try:
+            while (payload := frames.read(messages, MAX_BYTES)) is not None:
+                loop.call_soon_threadsafe(desk.take, parse_order(payload))
+        finally:
+            loop.call_soon_threadsafe(end.set_result, None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    refresh()
+    await end
+
+
+def _exit(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """End the process after an error in a callback, because its state is unknown; the server logs it."""
+    problem = context.get("exception")
+    if isinstance(problem, MemoryError):
+        os._exit(OUT_OF_MEMORY)
+    if problem is not None:
+        traceback.print_exception(problem)
+        sys.stderr.flush()
+    # Other contexts are about a task or a future whose error nobody waited for.
+    if "handle" in context or "protocol" in context:
+        os._exit(1)
+
+
+def main() -> None:
+    directory = Path(sys.argv[2]) if sys.argv[2:] else None
+    threading.stack_size(STACK_BYTES)
+    pipes = begin(longest=MAX_BYTES, niceness=NICENESS)
+    asyncio.run(_run(pipes.messages, pipes.send, directory))
+    os._exit(0)  # without waiting for a thread that resolves a name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""The server's side of the registry process: start it, send it look-ups, check its answers, and replace it.
+
+The process runs while the policy has look-ups. When it dies, the look-ups under way end with an error. The
+registries that were queried at that moment are then suspected, and suspects are queried one at a time, so
+that the next death shows which of them causes it. A registry that is involved in two deaths is left out for a
+while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gatekeeper_py.children.process import ChildError, ChildProcess, Observer, command
+from gatekeeper_py.core.images.manifest import Manifest, failed
+from gatekeeper_py.core.images.reference import InvalidReference, check_digest, escape
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.client import MAX_PAUSE_SECONDS, REQUEST_SECONDS, Reply, Turn
+from gatekeeper_py.registry.messages import (
+    MAX_BYTES,
+    MAX_TEXT,
+    Answered,
+    Event,
+    Files,
+    Go,
+    Order,
+    Ping,
+    Pong,
+    Query,
+    Stop,
+    TurnWanted,
+    encode,
+    parse_event,
+    settings_messages,
+)
+from gatekeeper_py.runtime.logs import Log
+
+MODULE: Final = "gatekeeper_py.registry.program"
+
+LONGEST_PAUSE_SECONDS: Final = 30.0
+
+PING_SECONDS: Final = 1.0
+HANG_PINGS: Final = 10
+"""Intervals after which a process that did not answer a ping is killed. Intervals are counted, not seconds:
+otherwise the process would be killed after the machine was suspended."""
+
+START_PINGS: Final = 30
+"""The same for the first ping, which the process answers when Python has started."""
+
+GRACE_SECONDS: Final = 3.0
+"""Time that a look-up may take in addition to its own limit before the process counts as one that hangs."""
+
+LATE_SECONDS: Final = 0.1
+"""Age of a turn after which a look-up waits for another one."""
+
+SUSPECT_SECONDS: Final = 60.0
+"""How long a registry is suspected after a death. A registry that kills the process each time can do so once
+in this time, before it is left out."""
+
+LEFT_OUT_SECONDS: Final = 300.0
+DEATHS_TO_LEAVE_OUT: Final = 2
+
+LASTING_PINGS: Final = 60
+"""Pings after which a process counts as one that works, so its death is the first in a row."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A look-up in the process. ``done`` is cancelled if nobody waits for it any more."""
+
+    manifest: Manifest
+    turn: Turn
+    done: asyncio.Future[Reply]
+    granting: asyncio.Task[None] | None = None
+
+    def end(self, reply: Reply) -> None:
+        if self.granting is not None:
+            self.granting.cancel()
+        if not self.done.done():
+            self.done.set_result(reply)
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """A registry that was queried when the process died, ``deaths`` times; the instants are on the clock."""
+
+    deaths: int = 0
+    until: float = 0.0
+    left_out_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Suspects:
+    """Finds the registry that kills the process."""
+
+    clock: Callable[[], float]
+    _hosts: dict[str, _Suspect] = field(default_factory=dict)
+
+    def died(self, hosts: set[str]) -> None:
+        """Note a death while these hosts were queried. If one was a suspect, the others are not accused."""
+        now = self.clock()
+        for host in [host for host, suspect in self._hosts.items() if suspect.until <= now]:
+            del self._hosts[host]
+        for host in hosts & self._hosts.keys() or hosts:
+            suspect = self._hosts.setdefault(host, _Suspect())
+            suspect.deaths += 1
+            suspect.until = now + SUSPECT_SECONDS
+            if suspect.deaths >= DEATHS_TO_LEAVE_OUT:
+                suspect.left_out_until = now + LEFT_OUT_SECONDS
+                suspect.until = now + LEFT_OUT_SECONDS + SUSPECT_SECONDS
+
+    def is_suspect(self, host: str) -> bool:
+        return host in self._hosts and self.clock() < self._hosts[host].until
+
+    def reason(self, host: str) -> str:
+        """Return why a host must not be queried; an empty text if it may be."""
+        suspect = self._hosts.get(host)
+        left = 0.0 if suspect is None else suspect.left_out_until - self.clock()
+        if suspect is None or left <= 0:
+            return ""
+        return f"it ended the registry process {suspect.deaths} times; left out for another {left:.0f} s"
+
+
+class RemoteClient:
+    """Looks manifests up in the registry process. Implements ``lookups.ManifestClient``.
+
+    ``directory`` is that of ``--registry-config``. ``on_refused_realm`` receives the host and the reason when
+    a token realm is refused.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        log: Log,
+        observer: Observer,
+        clock: Callable[[], float],
+        on_refused_realm: Callable[[str, str], None],
+        program: Sequence[str] | None = None,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
+        arguments = () if directory is None else (str(directory),)
+        self._child = ChildProcess(
+            "registry",
+            program or command(MODULE, *arguments),
+            log=log,
+            observer=observer,
+            longest_pause=LONGEST_PAUSE_SECONDS,
+        )
+        self._clock = clock
+        self._on_refused_realm = on_refused_realm
+        self._ping_seconds = ping_seconds
+        self._registries: Mapping[str, Registry] = {}
+        self._running: dict[int, _Running] = {}
+        self._numbers = 0
+        self._suspects = Suspects(clock)
+        self._alone = asyncio.Lock()
+        """Held while a suspect is queried."""
+        self._is_wanted = asyncio.Event()
+        self._is_started = asyncio.Event()
+        self._has_begun = asyncio.Event()
+        self._is_pinged = False
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process ID of the registry process, or ``None`` while it does not run."""
+        return self._child.pid
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the first policy has look-ups, and the first process has neither started nor died yet.
+
+        Later, look-ups wait for a new process or fail, but they do not make the server unready.
+        """
+        return self._is_wanted.is_set() and not self._has_begun.is_set()
+
+    async def started(self) -> None:
+        """Wait while ``is_starting``."""
+        await self._has_begun.wait()
+
+    def use_policy(self, registries: Mapping[str, Registry], *, looks_up: bool) -> None:
+        """Use the entries of a new policy. The process runs only if the policy has look-ups."""
+        self._registries = registries
+        if looks_up:
+            self._is_wanted.set()
+            if self._keeping is None:
+                self._keeping = asyncio.get_running_loop().create_task(self._keep())
+        else:
+            self._has_begun.set()
+            self._is_wanted.clear()
+            self._end_if_unwanted()
+        if self._child.pid is not None:
+            self._send_settings()
+
+    def use_files(self) -> None:
+        """Let the process read the files of --registry-config again."""
+        if self._child.pid is not None:
+            self._post(Files())
+
+    async def close(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+
+    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
+        """Query one registry for one manifest; ``turn`` is awaited before each request.
+
+        Raises only the exceptions of ``turn``. Any other failure becomes an answer with the status ``error``.
+        """
+        asked = self._clock()
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS + GRACE_SECONDS):
+                if not self._suspects.is_suspect(manifest.host):
+                    return await self._query(manifest, turn, asked)
+                async with self._alone:
+                    return await self._query(manifest, turn, asked)
+        except TimeoutError:
+            return Reply(failed("no answer of the registry process"))
+
+    async def _query(self, manifest: Manifest, turn: Turn, asked: float) -> Reply:
+        reason = self._suspects.reason(manifest.host)
+        if not reason and self._child.pauses:
+            reason = "the registry process is about to start again"
+        if reason:
+            return Reply(failed(reason))
+        await self._is_started.wait()
+        await turn(manifest.host)
+        if self._clock() - asked > LATE_SECONDS:
+            # The first turn is too old: together with new ones, requests would exceed the rate.
+            await turn(manifest.host)
+        self._numbers += 1
+        number = self._numbers
+        done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._running[number] = _Running(manifest, turn, done)
+        self._post(Query(number, "manifest", manifest))
+        try:
+            return await done
+        finally:
+            if number in self._running:  # the process works for nobody
+                self._post(Stop(number))
+
+    async def _keep(self) -> None:
+        """Keep the process running while it is wanted."""
+        while True:
+            await self._is_wanted.wait()
+            try:
+                await self._child.start()
+                self._send_settings()
+                self._post(Files())
+                await self._serve()
+            except ChildError:
+                pass  # `end` returns and logs it
+            finally:
+                self._is_started.clear()
+                death = await asyncio.shield(self._child.end())
+                if death is not None:
+                    self._has_begun.set()
+                    self._suspects.died({running.manifest.host for running in self._running.values()})
+                while self._running:
+                    _, running = self._running.popitem()
+                    running.end(Reply(failed("the registry process ended" if death is None else str(death))))
+
+    async def _serve(self) -> None:
+        """Handle events until the process ends. Raises ``ChildError``."""
+        watching = asyncio.get_running_loop().create_task(self._watch())
+        try:
+            while True:
+                payload = await self._child.receive(MAX_BYTES)
+                try:
+                    event = parse_event(payload)
+                except msgspec.DecodeError as problem:
+                    raise self._broken(f"a message that cannot be read: {problem}") from None
+                self._take(event)
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        """Kill the process if it does not answer pings."""
+        intervals, answered = START_PINGS, 0
+        while True:
+            self._is_pinged = True
+            self._post(Ping())
+            for _ in range(intervals):
+                await asyncio.sleep(self._ping_seconds)
+                if not self._is_pinged:
+                    break
+            else:
+                seconds = intervals * self._ping_seconds
+                self._child.fail("time", f"the registry process did not answer for {seconds:.0f} s")
+                self._child.kill()
+                return
+            intervals, answered = HANG_PINGS, answered + 1
+            if answered >= LASTING_PINGS:
+                self._child.worked()
+
+    def _take(self, event: Event) -> None:
+        """Handle an event. Raises ``ChildError`` for one that the process must not send."""
+        match event:
+            case Answered(number, reply, refused_realm):
+                running = self._running.pop(number, None)
+                if running is None or not _is_valid(reply, running.manifest):
+                    raise self._broken("an answer that is not valid")
+                running.end(reply)
+                if refused_realm:
+                    self._on_refused_realm(running.manifest.host, escape(refused_realm, MAX_TEXT))
+                self._end_if_unwanted()
+            case TurnWanted(number, host):
+                running = self._running.get(number)
+                if running is None or running.granting is not None:
+                    raise self._broken("a request that is not valid")
+                if not running.done.done():
+                    running.granting = asyncio.get_running_loop().create_task(
+                        self._grant(number, running, host)
+                    )
+            case Pong():
+                if not self._is_pinged:
+                    raise self._broken("an answer without a question")
+                self._is_pinged = False
+                self._has_begun.set()
+                self._is_started.set()
+
+    async def _grant(self, number: int, running: _Running, host: str) -> None:
+        """Wait for the turn of a look-up's next request."""
+        settings = self._registries.get(running.manifest.host) or Registry(host=running.manifest.host)
+        try:
+            # Checked, because each host takes memory, and a policy may have changed since.
+            if host not in {settings.host, *settings.allowed_token_hosts, *settings.redirect_hosts}:
+                running.end(Reply(failed("the policy does not name the host of the next request")))
+                return
+            await running.turn(host)
+        except Exception as problem:  # noqa: BLE001 - passed on
+            if not running.done.done():
+                running.done.set_exception(problem)
+        else:
+            running.granting = None
+            self._post(Go(number))
+
+    def _end_if_unwanted(self) -> None:
+        if not self._is_wanted.is_set() and not self._running:
+            self._child.kill()
+
+    def _send_settings(self) -> None:
+        for message in settings_messages(self._registries):
+            self._post(message)
+
+    def _post(self, order: Order) -> None:
+        # The pipe holds few orders: look-ups are limited in number, and a process that reads none is killed.
+        self._child.post(encode(order), MAX_BYTES)
+
+    def _broken(self, what: str) -> ChildError:
+        return self._child.fail("bug", f"the registry process sent {what}")
+
+
+def _is_valid(reply: Reply, manifest: Manifest) -> bool:
+    """Check an answer as if a stranger had sent it, because one may control the process."""
+    answer = reply.answer
+    if answer.status == "found":
+        try:
+            check_digest(answer.digest)
+        except InvalidReference:
+            return False
+    elif answer.digest:
+        return False
+    return (
+        (not manifest.by_digest or answer.digest in {"", manifest.reference})
+        and len(answer.cause) <= MAX_TEXT
+        and answer.cause.isprintable()
+        and bool(answer.cause) == (answer.status == "error")
+        and 0 <= reply.pause <= MAX_PAUSE_SECONDS
+    )
