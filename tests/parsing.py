@@ -31,7 +31,7 @@ class InProcessParser:
         self,
         patience: float | None = None,
         *,
-        gives_way: bool = False,  # noqa: ARG002 - no document takes long here
+        gives_way: bool = False,
     ) -> AsyncIterator[None]:
         async with asyncio.timeout(patience):
             await self._turn.acquire()

@@ -71,7 +71,9 @@ class Registries(Protocol):
 
     def is_found(self, manifest: Manifest, /) -> bool: ...
 
-    async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]: ...
+    async def resolve(
+        self, lookups: Sequence[Lookup], seconds: float, namespace: str
+    ) -> Mapping[Lookup, Resolution]: ...
 
     def answered(self, used: Mapping[Lookup, Resolution]) -> None: ...
 
@@ -79,12 +81,14 @@ class Registries(Protocol):
 class NeededLookups(NamedTuple):
     """The look-ups that a review needs before it can be answered, and the snapshot that they belong to.
 
-    ``used`` holds the earlier answers of registries that the first decision used.
+    ``used`` holds the earlier answers of registries that the first decision used. ``namespace`` is that of
+    the review; empty without one.
     """
 
     lookups: tuple[Lookup, ...]
     snapshot: Snapshot
     used: Mapping[Lookup, Resolution]
+    namespace: str
 
 
 class Observer(Protocol):
@@ -268,7 +272,7 @@ class Webhook:
         )
         if isinstance(answer, NeededLookups):
             seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
-            resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
+            resolved = await self._resolve(answer, max(seconds, 0.0), len(body))
             facts = final_facts({**answer.used, **resolved})
 
             def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
@@ -278,16 +282,14 @@ class Webhook:
             answer = await self._reviewed(body, judge, end, answer.snapshot)
         return bytes_response(200, answer)
 
-    async def _resolve(
-        self, lookups: Sequence[Lookup], seconds: float, size: int
-    ) -> Mapping[Lookup, Resolution]:
+    async def _resolve(self, needed: NeededLookups, seconds: float, size: int) -> Mapping[Lookup, Resolution]:
         """Query registries, while the body of ``size`` bytes stays in memory and counts towards the limit."""
         if self._registries is None:
-            return dict.fromkeys(lookups, NOT_LOOKED_UP)
+            return dict.fromkeys(needed.lookups, NOT_LOOKED_UP)
         counted = size if size > LARGE_BODY_BYTES else 0
         try:
             self._body_memory.take(counted)
-            return await self._registries.resolve(lookups, seconds)
+            return await self._registries.resolve(needed.lookups, seconds, needed.namespace)
         finally:
             self._body_memory.give_back(counted)
 
@@ -343,7 +345,8 @@ class Webhook:
         facts = Facts(self._cached_resolver(snapshot))
         outcome = yield from decide(request, snapshot, facts)
         if facts.missing:
-            return NeededLookups(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)
+            lookups = tuple(dict.fromkeys(facts.missing))
+            return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
         return self._encoded(endpoint, outcome, request, snapshot, start, facts.used)
 
     def _encoded(

@@ -30,6 +30,8 @@ class Silent:
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
+    def over_share(self, limit: str) -> None: ...
+
 
 @pytest.fixture
 async def service() -> AsyncIterator[RegistryService]:

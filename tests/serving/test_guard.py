@@ -340,7 +340,7 @@ class TestCost:
         self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
     ) -> None:
         parser.failures.append(Interrupted())
-        assert (await self.judge(guard)).response.allowed
+        assert (await self.judge(guard, 6.0)).response.allowed
         assert clock.slept == pytest.approx([0.0, 2.0])
         assert observer.results == ["accepted"]
 
