@@ -21,7 +21,7 @@ from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.parser.process import Interrupted, ParserError, Report
 from gatekeeper_py.runtime.logs import Log
-from gatekeeper_py.serving.body import TRY_AGAIN, Refusal
+from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
 from gatekeeper_py.settings import ConfigMapName
 
 CheckResult = Literal["accepted", "refused", "failed", "busy", "skipped"]

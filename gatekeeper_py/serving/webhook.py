@@ -22,20 +22,19 @@ from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.serving.aiohttp_internals import Message
-from gatekeeper_py.serving.answers import bytes_response, error_response, json_response
+from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
-    MAX_HELD_BYTES,
     STEP_SECONDS,
-    BodyMemory,
-    Refusal,
     begun,
     parse_json,
     read_body,
     with_document,
     with_document_in_steps,
 )
+from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
+from gatekeeper_py.serving.connections.slowpath import owner_of
 from gatekeeper_py.serving.decode import parse_pod_review
 from gatekeeper_py.serving.reviewlog import described
 from gatekeeper_py.serving.tls import peer_names
@@ -265,33 +264,39 @@ class Webhook:
 
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
-        body = await self._read(request)
+        sender = owner_of(request)
+        body = await self._read(request, sender)
         start = time.perf_counter()
         answer = await self._reviewed(
-            body, lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start), end
+            body,
+            sender,
+            lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start),
+            end,
         )
         if isinstance(answer, NeededLookups):
             seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
-            resolved = await self._resolve(answer, max(seconds, 0.0), len(body))
+            resolved = await self._resolve(answer, max(seconds, 0.0), len(body), sender)
             facts = final_facts({**answer.used, **resolved})
 
             def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
                 outcome = yield from decide(parsed, snapshot, facts)
                 return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used)
 
-            answer = await self._reviewed(body, judge, end, answer.snapshot)
+            answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
 
-    async def _resolve(self, needed: NeededLookups, seconds: float, size: int) -> Mapping[Lookup, Resolution]:
+    async def _resolve(
+        self, needed: NeededLookups, seconds: float, size: int, sender: Sender | None
+    ) -> Mapping[Lookup, Resolution]:
         """Query registries, while the body of ``size`` bytes stays in memory and counts towards the limit."""
         if self._registries is None:
             return dict.fromkeys(needed.lookups, NOT_LOOKED_UP)
-        counted = size if size > LARGE_BODY_BYTES else 0
-        try:
-            self._body_memory.take(counted)
+        if size <= LARGE_BODY_BYTES:
             return await self._registries.resolve(needed.lookups, seconds, needed.namespace)
-        finally:
-            self._body_memory.give_back(counted)
+        with self._body_memory.body(sender) as held:
+            held.take(size)
+            async with held.waiting():
+                return await self._registries.resolve(needed.lookups, seconds, needed.namespace)
 
     def _cached_resolver(self, snapshot: Snapshot) -> ResolveCached:
         """Return the function that resolves look-ups from earlier answers of registries."""
@@ -303,6 +308,7 @@ class Webhook:
     async def _reviewed(
         self,
         body: bytes,
+        sender: Sender | None,
         judge: Callable[[AdmissionRequest, Snapshot], Steps[T]],
         end: float,
         chosen: Snapshot | None = None,
@@ -328,7 +334,9 @@ class Webhook:
                 parsed = review.parse(parse_json(body))
             return (yield from judge(parsed, snapshot))
 
-        return await with_document_in_steps(body, self._body_memory, decode=decode, use=use, end=end)
+        return await with_document_in_steps(
+            body, self._body_memory, decode=decode, use=use, end=end, sender=sender
+        )
 
     def _judged(
         self,
@@ -378,10 +386,11 @@ class Webhook:
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
-        body = await self._read(request)
+        sender = owner_of(request)
+        body = await self._read(request, sender)
         start = time.perf_counter()
         parsed, policy = await with_document(
-            body, self._body_memory, decode=parse_json, use=self._parse_policy_review
+            body, self._body_memory, decode=parse_json, use=self._parse_policy_review, sender=sender
         )
         del body
         outcome = await self._guard.judge(parsed, policy, end - time.monotonic())
@@ -399,10 +408,14 @@ class Webhook:
         # Drop the objects: a check may take seconds, and they can be megabytes.
         return request._replace(object=None, old_object=None), policy
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
+    async def _read(self, request: web.BaseRequest, sender: Sender | None) -> bytes:
         seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))
         return await read_body(
-            request, max_bytes=self._max_body_bytes, seconds=seconds, memory=self._body_memory
+            request,
+            max_bytes=self._max_body_bytes,
+            seconds=seconds,
+            memory=self._body_memory,
+            sender=sender,
         )
 
     def _record(

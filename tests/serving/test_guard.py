@@ -17,7 +17,7 @@ from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.parser.process import Interrupted, ParserError, Report
-from gatekeeper_py.serving.body import Refusal
+from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.guard import (
     LEAST_SHARE,
     LONGEST_CHECK_SECONDS,
