@@ -285,7 +285,7 @@ async def test_the_policy_without_a_rule_is_compiled_before_the_rule_expires(
     assert world.reloader._successor is not None
     await world.reloader._expire()
     assert world.approves("quay.io/a")
-    monkeypatch.setattr(type(world.live.snapshot.compiled.policy), "compiling", None)  # type: ignore[union-attr]
+    monkeypatch.setattr(type(world.live.snapshot.compiled.policy), "compiling", None)
     world.now = until
     await world.reloader._expire()
     assert not world.approves("quay.io/a")
@@ -321,7 +321,7 @@ async def test_a_rule_that_expires_while_its_policy_is_compiled_is_never_live_to
     world.reloader._now = now
     live: list[bool] = []
 
-    def note(snapshot: Snapshot, _source: str) -> None:
+    def note(snapshot: Snapshot, source: str) -> None:
         live.append(snapshot.decide("shop", "quay.io/a").approved and world.now >= until)
 
     world.observer.policy_live = note  # type: ignore[method-assign]

@@ -36,7 +36,7 @@ from gatekeeper_py.serving.body import (
 from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
 from gatekeeper_py.serving.connections.slowpath import owner_of
 from gatekeeper_py.serving.decode import parse_pod_review
-from gatekeeper_py.serving.reviewlog import described
+from gatekeeper_py.serving.reviewlog import DenialLimit, described
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
@@ -110,7 +110,7 @@ class Observer(Protocol):
 class Denials(Protocol):
     """Keeps the last denials for the status page; see ``serving.denials``."""
 
-    def add(self, request: AdmissionRequest, outcome: Outcome) -> None: ...
+    def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None) -> None: ...
 
 
 class Guard(Protocol):
@@ -168,6 +168,7 @@ class Webhook:
         self._guard = guard
         self._observer = observer
         self._log = log
+        self._denial_limit = DenialLimit(log)
         self._limit = limit
         self._max_body_bytes = max_body_bytes
         self._client_names = client_names
@@ -214,11 +215,11 @@ class Webhook:
             response.force_close()
         return response
 
-    def answer(self, message: Message, body: bytes) -> bytes | None:
+    def answer(self, message: Message, body: bytes, peer: str | None = None) -> bytes | None:
         """Return the answer to a review that arrived complete, or ``None`` to let ``handle`` process it.
 
-        This is the hot path. It does not report problems of a request, because ``handle`` finds and reports
-        them.
+        ``peer`` is the key of the peer that sent it. This is the hot path. It does not report problems of a
+        request, because ``handle`` finds and reports them.
         """
         decide = self._decides.get(message.path.partition("?")[0])
         headers = message.headers
@@ -241,7 +242,7 @@ class Webhook:
                 count = admission.approved_images(request, snapshot, self._is_found)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            _, answer = begun(self._judged(*decide, request, snapshot, start), start + STEP_SECONDS)
+            _, answer = begun(self._judged(*decide, request, snapshot, start, peer), start + STEP_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
@@ -265,12 +266,13 @@ class Webhook:
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
         sender = owner_of(request)
+        peer = None if sender is None else sender.peer.key
         body = await self._read(request, sender)
         start = time.perf_counter()
         answer = await self._reviewed(
             body,
             sender,
-            lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start),
+            lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start, peer),
             end,
         )
         if isinstance(answer, NeededLookups):
@@ -280,7 +282,7 @@ class Webhook:
 
             def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
                 outcome = yield from decide(parsed, snapshot, facts)
-                return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used)
+                return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used, peer)
 
             answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
@@ -345,6 +347,7 @@ class Webhook:
         request: AdmissionRequest,
         snapshot: Snapshot,
         start: float,
+        peer: str | None,
     ) -> Steps[bytes | NeededLookups]:
         """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
 
@@ -355,7 +358,7 @@ class Webhook:
         if facts.missing:
             lookups = tuple(dict.fromkeys(facts.missing))
             return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
-        return self._encoded(endpoint, outcome, request, snapshot, start, facts.used)
+        return self._encoded(endpoint, outcome, request, snapshot, start, facts.used, peer)
 
     def _encoded(
         self,
@@ -365,12 +368,13 @@ class Webhook:
         snapshot: Snapshot,
         start: float,
         used: Mapping[Lookup, Resolution],
+        peer: str | None,
     ) -> bytes:
         """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
-        self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
+        self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start, peer)
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
@@ -387,6 +391,7 @@ class Webhook:
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
         sender = owner_of(request)
+        peer = None if sender is None else sender.peer.key
         body = await self._read(request, sender)
         start = time.perf_counter()
         parsed, policy = await with_document(
@@ -398,7 +403,7 @@ class Webhook:
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._record("policy", parsed, outcome, "", time.perf_counter() - start)
+        self._record("policy", parsed, outcome, "", time.perf_counter() - start, peer)
         return response
 
     def _parse_policy_review(self, document: Any) -> tuple[AdmissionRequest, ConfigMapPolicy | None]:
@@ -419,7 +424,13 @@ class Webhook:
         )
 
     def _record(
-        self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, seconds: float
+        self,
+        endpoint: Endpoint,
+        request: AdmissionRequest,
+        outcome: Outcome,
+        revision: str,
+        seconds: float,
+        peer: str | None,
     ) -> None:
         """Count a review. Log it if it was denied, warned about or mutated."""
         observer = self._observer
@@ -433,13 +444,20 @@ class Webhook:
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
                     observer.rewrite(judgement.mirror)
-        if outcome.verdict == "denied" and self._denials is not None:
-            self._denials.add(request, outcome)
         if outcome.verdict != "allowed":
-            self._log.info("review", **described(endpoint, request, outcome, revision))
+            self._record_problem(endpoint, request, outcome, revision, peer)
         elif self._log_allowed:
             # Describing a review costs a third of it, so it is done only if the line is written.
             self._log.debug("review", **described(endpoint, request, outcome, revision))
+
+    def _record_problem(
+        self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, peer: str | None
+    ) -> None:
+        """Log a review that was denied, warned about or mutated. Keep a denial for the status page."""
+        if outcome.verdict == "denied" and self._denials is not None:
+            self._denials.add(request, outcome, peer)
+        if outcome.verdict == "mutated" or self._denial_limit.passes(peer or ""):
+            self._log.info("review", **described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""

@@ -431,6 +431,12 @@ LOOK_UPS: Final = Row(
             unit="s",
         ),
         Graph(
+            title="Refused over a share",
+            description="Look-ups and reviews that were refused because their namespace used its share.",
+            queries=[Query(_rate("lookups_over_share_total", "limit"), "{{limit}}")],
+            unit="reqps",
+        ),
+        Graph(
             title="Registries that are not queried",
             description="1 while a registry is not queried because it failed. Configuration: 0 while the"
             " newest files in --registry-config cannot be used.",
