@@ -126,7 +126,8 @@ class Body:
         """End what waits in ``waiting``. The memory counts as free at once."""
         self._give_back()
         self._ended = True
-        if self._scope is not None:
+        # The body may have run out of time in this very turn.
+        if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     def _give_back(self) -> None:

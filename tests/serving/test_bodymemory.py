@@ -158,3 +158,24 @@ async def test_a_body_that_waits_to_be_parsed_can_be_ended_or_cancelled(world: W
     assert isinstance(results[1], Refusal)
     assert isinstance(results[2], asyncio.CancelledError)
     assert world.memory.all() == []
+
+
+async def test_a_body_that_runs_out_of_time_in_the_same_turn_can_be_ended(world: World) -> None:
+    sender = Connection(peer("stranger"))
+    scopes: list[Body] = []
+
+    async def read() -> None:
+        with world.memory.body(sender) as body:
+            async with body.waiting(0.0, reading=True):
+                body.take(100)
+                scopes.append(body)
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(read())
+    while not scopes:
+        await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    loop.call_soon(lambda: loop.call_soon(scopes[0].end))  # after the timeout, before the task runs
+    with pytest.raises((Refusal, TimeoutError)):
+        await task
+    assert world.memory.all() == []
