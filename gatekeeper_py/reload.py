@@ -31,6 +31,20 @@ AFTER_BUG_SECONDS: Final = 1.0
 """Pause after an exception while a delivery was applied or expired rules were removed. Without it, removing
 the same rules would fail in an endless loop."""
 
+LEAD_SECONDS: Final = 60.0
+"""How long before a rule expires the policy without it is compiled. Compiling the largest policy takes
+seconds, and more on a busy machine. Until the rule expires, both policies are in memory."""
+
+MARGIN: Final = timedelta(seconds=1)
+"""A new policy becomes live together with the policy for its next expiry, if the time until then is shorter
+than this plus twice the time that compiling takes."""
+
+MAX_CATCH_UP: Final = 3
+"""How often a policy is compiled again before it becomes live, because rules expired meanwhile."""
+
+LONGEST_SLEEP_SECONDS: Final = 10.0
+"""Maximum time between two looks at the system clock, because it can be set."""
+
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 300.0
 """First and longest pause before a document is parsed again. This happens only after a failure that may be
@@ -126,11 +140,18 @@ class Reloader:
         self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
         self._failures = 0
+        self._successor: Snapshot | None = None
+        """What replaces the live snapshot when its next rule expires, if it is compiled already."""
+        self._installed = asyncio.Event()
+        self._compiling = asyncio.Lock()
+        """Held while a policy is compiled: two at once would take more memory."""
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Follow a source until cancelled. A delivery replaces earlier ones that still wait."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._apply_forever())
+            # A task of its own, because a rule must expire even while another policy is loaded.
+            group.create_task(self._expire_forever())
             async for delivery in deliveries:
                 self._latest = delivery
                 self._failures = 0
@@ -165,14 +186,15 @@ class Reloader:
 
         async def load(fetch: Fetch) -> None:
             nonlocal loaded, compiled
-            with collector_paused():
-                document = await fetch()
-                mode = cast(Mode, delivery.mode or document.mode)
-                policy = Policy(document=document, text=text, mode=mode)
-                compiled = await in_slices(policy.compiling(self._now()))
-                await _hash(policy)
+            async with self._compiling:
+                with collector_paused():
+                    document = await fetch()
+                    mode = cast(Mode, delivery.mode or document.mode)
+                    policy = Policy(document=document, text=text, mode=mode)
+                    await _hash(policy)
+                    compiled, successor = await self._compile(policy)
             replaced.extend((self._live.snapshot, self.loaded))
-            loaded = self._make_live(compiled, (), delivery.resource_version)
+            loaded = self._make_live(compiled, (), delivery.resource_version, successor)
 
         # If the source reported a problem, the policy does not become live. Only its findings are needed.
         on_accepted = None if delivery.problem else load
@@ -198,18 +220,24 @@ class Reloader:
 
     async def _change_mode(self, mode: Mode, resource_version: str | None) -> Result:
         """Install the live rules with another mode, without parsing or compiling anything."""
-        snapshot, loaded = self._live.snapshot, self.loaded
-        if snapshot is None or loaded is None:
+        loaded = self.loaded
+        if loaded is None:
             raise RuntimeError("there is no policy to change the mode of")
         policy = replace(loaded.policy, mode=mode)
         await _hash(policy)
+        # Only now, because a rule may have expired meanwhile.
+        snapshot, successor = self._live.snapshot, self._successor
+        if snapshot is None:
+            raise RuntimeError("there is no policy to change the mode of")
         # Drop the findings about the mode, because updating them would mean parsing the document again. The
         # policy guard reports them to the user who sets the key ``mode``.
         findings = tuple(finding for finding in loaded.findings if finding.code not in MODE_CODES)
         compiled = replace(snapshot.compiled, policy=policy)
+        if successor is not None:
+            successor = self._snapshot(replace(successor.compiled, policy=policy))
         replaced = [snapshot, loaded]
         del snapshot, loaded
-        self._make_live(compiled, findings, resource_version)
+        self._make_live(compiled, findings, resource_version, successor)
         self._log_loaded(compiled, findings)
         await self._free(replaced)
         return "loaded"
@@ -217,7 +245,7 @@ class Reloader:
     async def _apply_forever(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds_to_next_step()):
+                async with asyncio.timeout(self._seconds_until(self._next_try())):
                     await self._delivered.wait()
             self._delivered.clear()
             latest, self._latest = self._latest, None
@@ -226,19 +254,21 @@ class Reloader:
             try:
                 if latest is not None:
                     await self.apply(latest)
-                await self._expire()
             except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
                 self._log.error("policy_not_compiled", source=self.source_name, exc_info=True)
                 await asyncio.sleep(AFTER_BUG_SECONDS)
 
-    def _seconds_to_next_step(self) -> float | None:
-        """Return the seconds until a rule expires or a document is parsed again, or ``None`` for neither."""
-        instants = [self._next_change(), self._next_try()]
-        wait = min(
-            ((each - self._now()).total_seconds() for each in instants if each is not None), default=None
-        )
-        # Sleep at most a day at a time, so that a change of the system clock is noticed within a day.
-        return None if wait is None else min(max(wait, 0.0), 86_400.0)
+    async def _expire_forever(self) -> None:
+        while True:
+            try:
+                await self._expire()
+                await self._prepare_and_wait()
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
+                self._log.error("policy_not_compiled", source=self.source_name, exc_info=True)
+                await asyncio.sleep(AFTER_BUG_SECONDS)
+
+    def _seconds_until(self, instant: datetime | None) -> float | None:
+        return None if instant is None else max((instant - self._now()).total_seconds(), 0.0)
 
     def _next_change(self) -> datetime | None:
         snapshot = self._live.snapshot
@@ -255,17 +285,64 @@ class Reloader:
         due = self._next_try()
         return None if due is None or self.refused is None or due > self._now() else self.refused.delivery
 
+    async def _prepare_and_wait(self) -> None:
+        """Compile the successor of the live policy in time, and wait until it is due.
+
+        Returns early if another policy becomes live, and at least every ``LONGEST_SLEEP_SECONDS``.
+        """
+        self._installed.clear()
+        snapshot, due = self._live.snapshot, self._next_change()
+        if snapshot is not None and due is not None and self._successor is None:
+            prepare_at = due - timedelta(seconds=LEAD_SECONDS)
+            if prepare_at <= self._now():
+                await self._prepare(snapshot, due)
+            else:
+                due = prepare_at
+        seconds = self._seconds_until(due)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds is None else min(seconds, LONGEST_SLEEP_SECONDS)):
+                await self._installed.wait()
+
+    async def _prepare(self, snapshot: Snapshot, instant: datetime) -> None:
+        """Compile the live policy as of an instant, unless another one becomes live meanwhile."""
+        async with self._compiling:
+            if self._live.snapshot is not snapshot:
+                return
+            with collector_paused():
+                compiled = await in_slices(snapshot.compiled.policy.compiling(instant))
+        if self._live.snapshot is snapshot:
+            self._successor = self._snapshot(compiled)
+
+    async def _compile(self, policy: Policy) -> tuple[CompiledPolicy, Snapshot | None]:
+        """Compile a policy as of now. Return its successor, too, if there is no time to compile it later."""
+        begun = self._now()
+        compiled = await in_slices(policy.compiling(begun))
+        for _ in range(MAX_CATCH_UP):
+            due, now = compiled.next_change, self._now()
+            if due is None or due - now > MARGIN + 2 * (now - begun):
+                break
+            begun = now
+            following = await in_slices(policy.compiling(max(due, now)))
+            if due > self._now():
+                return compiled, self._snapshot(following)
+            compiled = following
+        return compiled, None
+
     async def _expire(self) -> None:
-        """Compile the live policy again when a rule or an override has expired."""
-        snapshot = self._live.snapshot
-        now = self._now()
-        if snapshot is None or snapshot.compiled.next_change is None or snapshot.compiled.next_change > now:
+        """Replace the live policy when a rule or an override has expired."""
+        snapshot, due = self._live.snapshot, self._next_change()
+        if snapshot is None or due is None or due > self._now():
             return
-        with collector_paused():
-            compiled = await in_slices(snapshot.compiled.policy.compiling(now))
+        if self._successor is None:
+            await self._prepare(snapshot, self._now())
+        successor = self._successor
+        if successor is None or self._live.snapshot is not snapshot:
+            return
+        compiled = successor.compiled
         replaced = [snapshot]
         del snapshot
-        self._install(compiled)
+        self._install(successor)
+        del successor
         self._log.info(
             "policy_rule_expired",
             revision=compiled.revision,
@@ -275,10 +352,14 @@ class Reloader:
         await self._free(replaced)
 
     def _make_live(
-        self, compiled: CompiledPolicy, findings: tuple[Finding, ...], resource_version: str | None
+        self,
+        compiled: CompiledPolicy,
+        findings: tuple[Finding, ...],
+        resource_version: str | None,
+        successor: Snapshot | None,
     ) -> Loaded:
         """Install a policy that was just accepted."""
-        self._install(compiled)
+        self._install(self._snapshot(compiled), successor)
         self.refused = None
         self.loaded = loaded = Loaded(
             at=self._now(), policy=compiled.policy, findings=findings, resource_version=resource_version
@@ -286,9 +367,13 @@ class Reloader:
         self._observer.policy_reloaded("loaded")
         return loaded
 
-    def _install(self, compiled: CompiledPolicy) -> None:
-        snapshot = Snapshot(compiled, self._cache_size, self._counts)
+    def _snapshot(self, compiled: CompiledPolicy) -> Snapshot:
+        return Snapshot(compiled, self._cache_size, self._counts)
+
+    def _install(self, snapshot: Snapshot, successor: Snapshot | None = None) -> None:
         self._live.install(snapshot)
+        self._successor = successor
+        self._installed.set()
         self._observer.policy_live(snapshot, self.source)
 
     def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:

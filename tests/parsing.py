@@ -27,7 +27,12 @@ class InProcessParser:
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
+    async def turn(
+        self,
+        patience: float | None = None,
+        *,
+        gives_way: bool = False,
+    ) -> AsyncIterator[None]:
         async with asyncio.timeout(patience):
             await self._turn.acquire()
         try:

@@ -232,7 +232,7 @@ async def test_a_rule_expires_without_a_delivery(world: World) -> None:
     assert world.approves("other.io/a")
     assert world.observer.results == ["loaded"]
     assert len(set(world.observer.revisions)) == 1
-    assert world.reloader._seconds_to_next_step() is None
+    assert world.reloader._seconds_until(world.reloader._next_change()) is None
     await _cancelled(task)
 
 
@@ -242,15 +242,95 @@ async def test_an_override_that_expires_gives_the_mode_back(world: World) -> Non
     await world.take(text)
     assert world.live.snapshot is not None
     assert world.live.snapshot.mode("shop") == "warn"
-    assert world.reloader._seconds_to_next_step() == 86_400.0
+    assert world.reloader._seconds_until(world.reloader._next_change()) == 3 * 86_400.0
     world.now = until - timedelta(seconds=1)
-    assert world.reloader._seconds_to_next_step() == 1.0
+    assert world.reloader._seconds_until(world.reloader._next_change()) == 1.0
     await world.reloader._expire()
     assert world.live.snapshot.mode("shop") == "warn"
     world.now = until
-    assert world.reloader._seconds_to_next_step() == 0.0
+    assert world.reloader._seconds_until(world.reloader._next_change()) == 0.0
     await world.reloader._expire()
     assert world.live.snapshot.mode("shop") == "enforce"
+
+
+async def test_a_rule_expires_while_another_policy_is_parsed(world: World) -> None:
+    begin = datetime.now(UTC)
+    world.reloader._now = lambda: START + (datetime.now(UTC) - begin)
+    queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
+    rule = f"[{{image: quay.io, until: {(START + timedelta(seconds=0.5)).isoformat()}}}, other.io]"
+    queue.put_nowait(Delivery(text=policy_text(allow=rule)))
+    await eventually(lambda: world.observer.results == ["loaded"])
+    assert world.approves("quay.io/a")
+    async with world.parser.turn():  # the next policy waits
+        queue.put_nowait(Delivery(text=GOOD))
+        await eventually(lambda: not world.approves("quay.io/a"))
+        assert world.approves("other.io/a")
+        assert world.observer.results == ["loaded"]
+    await eventually(lambda: world.observer.results == ["loaded", "loaded"])
+    await _cancelled(task)
+
+
+async def test_the_policy_without_a_rule_is_compiled_before_the_rule_expires(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until = START + timedelta(days=3)
+    await world.take(policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]"))
+    world.now = until - timedelta(seconds=reload.LEAD_SECONDS + 1)
+    monkeypatch.setattr(reload, "LONGEST_SLEEP_SECONDS", 0.0)
+    await world.reloader._prepare_and_wait()
+    assert world.reloader._successor is None
+    world.now += timedelta(seconds=1)
+    await world.reloader._prepare_and_wait()
+    assert world.reloader._successor is not None
+    await world.reloader._expire()
+    assert world.approves("quay.io/a")
+    monkeypatch.setattr(type(world.live.snapshot.compiled.policy), "compiling", None)
+    world.now = until
+    await world.reloader._expire()
+    assert not world.approves("quay.io/a")
+    assert world.approves("other.io/a")
+
+
+async def test_another_mode_keeps_the_compiled_successor(world: World) -> None:
+    until = START + timedelta(days=3)
+    text = policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]")
+    await world.take(text)
+    world.now = until - timedelta(seconds=1)
+    assert world.live.snapshot is not None
+    await world.reloader._prepare(world.live.snapshot, until)
+    await world.take(text, mode="warn")
+    assert world.reloader._successor is not None
+    world.now = until
+    await world.reloader._expire()
+    assert not world.approves("quay.io/a")
+    assert world.live.snapshot.mode(None) == "warn"
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])
+async def test_a_rule_that_expires_while_its_policy_is_compiled_is_never_live_too_long(
+    world: World, seconds: float
+) -> None:
+    """The clock advances by a second each time it is read, as if compiling took seconds."""
+    until = START + timedelta(seconds=seconds)
+
+    def now() -> datetime:
+        world.now += timedelta(seconds=1)
+        return world.now
+
+    world.reloader._now = now
+    live: list[bool] = []
+
+    def note(snapshot: Snapshot, source: str) -> None:
+        live.append(snapshot.decide("shop", "quay.io/a").approved and world.now >= until)
+
+    world.observer.policy_live = note  # type: ignore[method-assign]
+    world.now = START - timedelta(seconds=1)
+    await world.take(policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]"))
+    assert live == [False]
+    assert world.live.snapshot is not None
+    due = world.live.snapshot.compiled.next_change
+    assert due is None or world.reloader._successor is not None
 
 
 async def test_a_bug_during_expiry_does_not_end_the_server(
@@ -279,7 +359,7 @@ async def test_a_bug_during_expiry_does_not_end_the_server(
 
 async def test_nothing_expires_without_a_policy(world: World) -> None:
     await world.reloader._expire()
-    assert world.reloader._seconds_to_next_step() is None
+    assert world.reloader._seconds_until(world.reloader._next_change()) is None
 
 
 def resident_bytes() -> int:
@@ -428,7 +508,7 @@ class TestParsing:
         assert await world.take(OTHER) == "refused"
         assert await world.take(OTHER) == "refused"
         assert world.parser.parsed == [GOOD, OTHER]
-        assert world.reloader._seconds_to_next_step() is None
+        assert world.reloader._seconds_until(world.reloader._next_try()) is None
         assert world.approves("registry.corp.io/a")
         assert world.reloader.refused is not None
         (finding,) = world.reloader.refused.findings
@@ -473,7 +553,7 @@ class TestRetries:
             left = len(world.parser.failures)
             await eventually(lambda left=left: len(world.parser.failures) < left)  # type: ignore[misc]
             await eventually(lambda: world.reloader.refused is not None and not world.reloader.refused.final)
-            pause = world.reloader._seconds_to_next_step()
+            pause = world.reloader._seconds_until(world.reloader._next_try())
             assert pause is not None
             pauses.append(pause)
             world.now += timedelta(seconds=pause)

@@ -98,6 +98,9 @@ class _Registry:
     def breaker(self, host: str, *, is_open: bool) -> None:
         """Do nothing."""
 
+    def over_share(self, limit: str) -> None:
+        """Do nothing."""
+
 
 def read_fresh_fact(loops: int) -> float:
     return asyncio.run(_read_fresh_fact(loops))

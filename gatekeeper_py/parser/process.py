@@ -68,6 +68,10 @@ class ParserError(ChildError):
         return self.cause in PERMANENT
 
 
+class Interrupted(Exception):
+    """A turn that gives way was ended, because a change of the policy needs the process."""
+
+
 Fetch = Callable[[], Awaitable[PolicyDocument]]
 """Receives the accepted document from the parser process and returns it. Raises ``ParserError``."""
 
@@ -128,6 +132,10 @@ class Parser:
             longest_pause=LONGEST_PAUSE_SECONDS,
             environ=environ,
         )
+        self._changes = 0
+        """Turns that do not give way, waiting or under way."""
+        self._yielding: asyncio.Timeout | None = None
+        """Ends the turn under way, if it gives way."""
         self._idle: asyncio.Task[None] | None = None
 
     @property
@@ -136,23 +144,57 @@ class Parser:
         return self._child.pid
 
     @asynccontextmanager
-    async def turn(self, patience: float | None = None) -> AsyncIterator[None]:
+    async def turn(self, patience: float | None = None, *, gives_way: bool = False) -> AsyncIterator[None]:
         """Wait until earlier documents are done, then reserve the process.
 
-        Raises ``TimeoutError`` if this takes longer than ``patience`` seconds.
+        Raises ``TimeoutError`` if this takes longer than ``patience`` seconds. With ``gives_way``, raises
+        ``Interrupted`` as soon as a turn without it begins to wait.
         """
-        async with asyncio.timeout(patience):
-            await self._turn.acquire()
+        if not gives_way:
+            self._changes += 1
+            self._interrupt()
         try:
-            if self._idle is not None:
-                self._idle.cancel()
-                self._idle = None
-            yield
+            async with asyncio.timeout(patience):
+                await self._turn.acquire()
+            try:
+                if self._idle is not None:
+                    self._idle.cancel()
+                    self._idle = None
+                if gives_way:
+                    async with self._until_interrupted():
+                        yield
+                else:
+                    yield
+            finally:
+                # Even if the caller failed: the process must not stay for ever.
+                if self._child.pid is not None:
+                    self._idle = asyncio.create_task(self._end_when_idle())
+                self._turn.release()
         finally:
-            # Even if the caller failed: the process must not stay for ever.
-            if self._child.pid is not None:
-                self._idle = asyncio.create_task(self._end_when_idle())
-            self._turn.release()
+            if not gives_way:
+                self._changes -= 1
+
+    @asynccontextmanager
+    async def _until_interrupted(self) -> AsyncIterator[None]:
+        """Raise ``Interrupted`` when another turn needs the process."""
+        if self._changes:
+            raise Interrupted
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._yielding = scope
+                yield
+        except TimeoutError:
+            if scope.expired():
+                raise Interrupted from None
+            raise
+        finally:
+            self._yielding = None
+
+    def _interrupt(self) -> None:
+        scope, self._yielding = self._yielding, None
+        if scope is not None:
+            scope.reschedule(asyncio.get_running_loop().time())
 
     async def judge(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from gatekeeper_py.registry.lookups import Observer
+from gatekeeper_py.registry.lookups import Observer, Share
 from gatekeeper_py.runtime.logs import RateLimit
 
 QUIET_SECONDS: Final = 10.0
@@ -42,3 +42,6 @@ class LoggedFailures:
             self._log.warning("lookup_breaker_opened", host=host)
         else:
             self._log.info("lookup_breaker_closed", host=host)
+
+    def over_share(self, limit: Share) -> None:
+        self._observer.over_share(limit)

@@ -6,16 +6,18 @@ There is at most one request for each manifest at a time, no matter how many rev
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from itertools import count, islice
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.facts import Fact, Facts
-from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Claim, Pacing
+from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, TooManyWaiting, WaitingReviews
+from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing
 from gatekeeper_py.registry.refresh import Refresh
 
 HEDGE_SECONDS: Final = 0.2
@@ -23,10 +25,16 @@ HEDGE_SECONDS: Final = 0.2
 
 MAX_WAITING: Final = 100
 """Maximum number of reviews that wait for registries at the same time. Additional reviews get an error at
-once, because a registry that hangs must not hold up the reviews of a whole cluster."""
+once, because a registry that hangs must not hold up the reviews of a whole cluster. Namespaces share the
+places (``WaitingReviews``)."""
 
 MAX_REQUESTS: Final = 1000
-"""Maximum number of requests under way at the same time."""
+"""Maximum number of requests under way at the same time. Above it, each namespace may still have a hundredth,
+even if another one uses up all of them. A Pod rarely needs more. At most ``MAX_WAITING`` namespaces wait, so
+there are at most twice as many requests."""
+
+MAX_NAMESPACE_LENGTH: Final = 63
+"""Maximum length of a namespace's name. A longer one in a review is cut, so that it takes no memory."""
 
 TOO_MANY: Final = f"more than {MAX_CONCURRENT} requests to it under way"
 
@@ -50,6 +58,10 @@ class ManifestClient(Protocol):
     async def query(self, manifest: Manifest, turn: Turn) -> Reply: ...
 
 
+Share = Literal["rate", "waiting", "requests"]
+"""A limit that namespaces share: the rate of a registry, ``MAX_WAITING``, or ``MAX_REQUESTS``."""
+
+
 class Observer(Protocol):
     """Receives the events that the metrics and the log show.
 
@@ -60,6 +72,9 @@ class Observer(Protocol):
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
+
+    def over_share(self, limit: Share) -> None:
+        """Note that a look-up or review was refused, because its namespace used its share of a limit."""
 
 
 class Lookups:
@@ -88,8 +103,10 @@ class Lookups:
         self._pacing: dict[str, Pacing] = {}
         self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
         self._tasks: dict[asyncio.Task[Answer], Claim] = {}
+        self._requested: Counter[str] = Counter()
+        """Requests under way by the namespace of the review that started each."""
         self._numbers = count()
-        self._waiting = 0
+        self._waiting = WaitingReviews()
         self._started = False
         self._stopped = False
         self._generation = 0
@@ -198,11 +215,15 @@ class Lookups:
         resolution = self.resolve_cached(Lookup((manifest,)))
         return resolution is not None and resolution.answer.status == "found"
 
-    async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
-        """Resolve look-ups in parallel.
+    async def resolve(
+        self, lookups: Iterable[Lookup], seconds: float, namespace: str = ""
+    ) -> Mapping[Lookup, Resolution]:
+        """Resolve the look-ups of a review in parallel.
 
         Each look-up takes at most ``seconds``, and at most the longest timeout of its registries.
+        ``namespace`` is that of the review. Namespaces share the limits.
         """
+        namespace = namespace[:MAX_NAMESPACE_LENGTH]
         resolved: dict[Lookup, Resolution] = {}
         unknown: list[Lookup] = []
         for lookup in dict.fromkeys(lookups):
@@ -213,17 +234,27 @@ class Lookups:
                 resolved[lookup] = resolution
         if not unknown:
             return resolved
-        if self._waiting >= MAX_WAITING:
-            busy = failed(f"more than {MAX_WAITING} reviews wait for registries")
-            return resolved | {lookup: _resolution(lookup, [busy], [0]) for lookup in unknown}
-        self._waiting += 1
         try:
-            found = await asyncio.gather(*(self._resolve(lookup, seconds) for lookup in unknown))
-        finally:
-            self._waiting -= 1
+            async with asyncio.timeout(None) as scope:
+                with self._waiting.place(namespace, scope, MAX_WAITING):
+                    found = await asyncio.gather(
+                        *(self._resolve(lookup, seconds, namespace) for lookup in unknown)
+                    )
+        except TooManyWaiting as problem:
+            return resolved | self._not_waited(unknown, str(problem), over_share=problem.over_share)
+        except TimeoutError:  # another review took the place
+            return resolved | self._not_waited(unknown, OVER_SHARE, over_share=True)
         return {**resolved, **dict(zip(unknown, found, strict=True))}
 
-    async def _resolve(self, lookup: Lookup, seconds: float) -> Resolution:
+    def _not_waited(
+        self, unknown: Iterable[Lookup], reason: str, *, over_share: bool
+    ) -> dict[Lookup, Resolution]:
+        if over_share:
+            self._observer.over_share("waiting")
+        busy = failed(reason)
+        return {lookup: _resolution(lookup, [busy], [0]) for lookup in unknown}
+
+    async def _resolve(self, lookup: Lookup, seconds: float, namespace: str) -> Resolution:
         """Query the candidates in order.
 
         The next candidate is queried after an answer other than ``found``, or after ``HEDGE_SECONDS``.
@@ -243,7 +274,7 @@ class Lookups:
                     break
                 continue
             # Shielded: if this review stops waiting, other reviews and the cache still need the answer.
-            pending[asyncio.shield(self._request(manifest, urgent=True))] = index
+            pending[asyncio.shield(self._request(manifest, urgent=True, namespace=namespace))] = index
             last = index == len(lookup.candidates) - 1
             wait = deadline - self._clock() if last else min(HEDGE_SECONDS, deadline - self._clock())
             if await self._collect(pending, answers, wait, until_all=last):
@@ -299,15 +330,18 @@ class Lookups:
         return failed(reason) if reason else None
 
     def _request(
-        self, manifest: Manifest, *, urgent: bool, patience: float | None = None
+        self, manifest: Manifest, *, urgent: bool, namespace: str = "", patience: float | None = None
     ) -> asyncio.Task[Answer]:
         """Return the running request for a manifest, or start one; ``urgent`` if a review waits for it.
 
+        ``namespace`` is that of the review.
         A new request waits at most ``patience`` seconds for its turn (default: the registry's timeout).
         """
         request = self._requests.get(manifest)
         if request is None:
-            claim = Claim(next(self._numbers), urgent=urgent)
+            claim = Claim(next(self._numbers), urgent=urgent, namespace=namespace)
+            self._requested[namespace] += 1
+            claim.is_reserved = urgent and self._requested[namespace] <= MAX_REQUESTS // 100
             if patience is None:
                 patience = min(self._registry(manifest.host).timeout, REQUEST_SECONDS)
             request = asyncio.get_running_loop().create_task(self._query(manifest, claim, patience))
@@ -315,18 +349,23 @@ class Lookups:
             self._tasks[request] = claim
             request.add_done_callback(lambda task: self._remove_request(manifest, task))
         elif urgent:
-            self._tasks[request].hurry()
+            self._tasks[request].hurry(namespace)
         return request
 
     def _remove_request(self, manifest: Manifest, request: asyncio.Task[Answer]) -> None:
-        del self._tasks[request]
+        namespace = self._tasks.pop(request).namespace
+        self._requested[namespace] -= 1
+        if not self._requested[namespace]:
+            del self._requested[namespace]
         if self._requests.get(manifest) is request:
             del self._requests[manifest]
 
     async def _query(self, manifest: Manifest, claim: Claim, patience: float) -> Answer:
         start, generation = self._clock(), self._generation
         pacing = self._pacing_of(manifest.host)
-        if len(self._tasks) > MAX_REQUESTS:
+        if len(self._tasks) > MAX_REQUESTS and not claim.is_reserved:
+            if claim.urgent and len(self._requested) > 1:
+                self._observer.over_share("requests")
             return self._finish(
                 manifest, failed(f"more than {MAX_REQUESTS} requests under way"), start, generation
             )
@@ -336,7 +375,7 @@ class Lookups:
             return self._finish(manifest, failed(str(problem)), start, generation)
         start = self._clock()
         try:
-            async with pacing.slots:
+            async with pacing.slot(claim):
                 late = self._clock() - start > REQUEST_SECONDS
                 # Meanwhile the breaker may have opened, or the host may have requested a pause.
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
@@ -395,6 +434,7 @@ class Lookups:
                 self._registry(host).rate,
                 clock=self._clock,
                 on_breaker=lambda is_open: self._observer.breaker(host, is_open=is_open),
+                on_over_share=lambda: self._observer.over_share("rate"),
             )
         return pacing
 

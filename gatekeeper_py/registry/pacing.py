@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, insort
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
+from gatekeeper_py.registry.fairness import Claim, FairQueue, Place
 from gatekeeper_py.registry.transport import MAX_CONNECTIONS
 
 FAILURES_TO_OPEN: Final = 5
@@ -36,35 +36,8 @@ class Blocked(Exception):
     """The registry must not be queried now; the message contains the reason."""
 
 
-class Claim:
-    """A look-up that waits for its next request.
-
-    The look-ups that a review waits for (``urgent``) come first. Among equals, the older look-up comes first,
-    which has the lower ``number``.
-    """
-
-    def __init__(self, number: int = 0, *, urgent: bool = True) -> None:
-        self.number = number
-        self.urgent = urgent
-        self.hurried = asyncio.Event()
-        """Set when the look-up has become urgent."""
-
-    @property
-    def rank(self) -> tuple[bool, int]:
-        return not self.urgent, self.number
-
-    def hurry(self) -> None:
-        """Make the look-up urgent, because a review now waits for its result."""
-        if not self.urgent:
-            self.urgent = True
-            self.hurried.set()
-
-
 async def _sleep(seconds: float, end: asyncio.Event) -> None:
     """Sleep for some seconds, or until ``end`` is set."""
-    if end.is_set():
-        await asyncio.sleep(seconds)
-        return
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await end.wait()
@@ -74,7 +47,8 @@ class Pacing:
     """The rate, pause and circuit breaker of one host. ``clock`` counts seconds.
 
     The rate is a token bucket: ``rate`` requests a second, and a burst of ``rate`` requests after a second
-    without requests. Half of the bucket is reserved for look-ups that a review waits for.
+    without requests. Half of the bucket is reserved for look-ups that a review waits for. Look-ups of
+    different namespaces take turns.
 
     ``sleep`` gets the seconds, and an event that ends the sleep early.
     """
@@ -86,18 +60,21 @@ class Pacing:
         clock: Callable[[], float],
         sleep: Callable[[float, asyncio.Event], Awaitable[None]] = _sleep,
         on_breaker: Callable[[bool], None] = lambda _is_open: None,
+        on_over_share: Callable[[], None] = lambda: None,
     ) -> None:
         self._rate = rate
         self._clock = clock
         self._sleep = sleep
         self._on_breaker = on_breaker
-        self.slots = asyncio.Semaphore(MAX_CONCURRENT)
-        """Held by each request that is sent."""
+        self._on_over_share = on_over_share
+        self._free_slots = MAX_CONCURRENT
+        self._slot_queue = FairQueue()
+        self._slot_waiters: dict[Place, list[asyncio.Future[None]]] = {}
         self._next_free = float("-inf")
         """The instant at which the bucket holds one token. The bucket gains a token every ``1 / rate``
         seconds, so this instant stands for the number of tokens."""
-        self._queue: list[tuple[bool, int]] = []
-        """The ranks of the look-ups that wait for a turn, in order."""
+        self._queue = FairQueue()
+        """The look-ups that wait for a turn."""
         self._paused_until = float("-inf")
         self._failures = 0
         self._open_until = float("-inf")
@@ -145,34 +122,78 @@ class Pacing:
 
     async def _turn(self, claim: Claim, deadline: float, *, overdraft: int = 0) -> None:
         """Wait for the claim's turn and take a token. Raises ``Blocked`` if that is after ``deadline``."""
-        rank = claim.rank
-        insort(self._queue, rank)
+        place = self._queue.add(claim)
         try:
-            while (turn := self._turn_of(rank, overdraft)) > (now := self._clock()) + TIMER_SECONDS:
+            while (turn := self._turn_of(place, overdraft)) > (now := self._clock()) + TIMER_SECONDS:
                 if turn > deadline:
-                    raise Blocked(f"more than {self._rate} requests a second")
+                    raise self._over_rate(place)
                 await self._sleep(turn - now, claim.hurried)
-                if claim.rank != rank:
-                    self._remove(rank)
-                    rank = claim.rank
-                    insort(self._queue, rank)
+                if claim.hurried.is_set():
+                    self._queue.remove(place)
+                    place = self._queue.add(claim)
             self._next_free = self._next_turn() + 1.0 / self._rate
+            self._queue.took_turn(place)
         finally:
-            self._remove(rank)
+            self._queue.remove(place)
 
-    def _remove(self, rank: tuple[bool, int]) -> None:
-        del self._queue[bisect_left(self._queue, rank)]
+    def _over_rate(self, place: Place) -> Blocked:
+        reason = f"more than {self._rate} requests a second"
+        if not self._queue.is_over_share(place):
+            return Blocked(reason)
+        self._on_over_share()
+        return Blocked(f"{reason}, and other namespaces need their share of them")
+
+    @asynccontextmanager
+    async def slot(self, claim: Claim) -> AsyncIterator[None]:
+        """Wait until fewer than ``MAX_CONCURRENT`` requests are under way, and count as one of them."""
+        if self._free_slots:
+            self._free_slots -= 1
+        else:
+            await self._wait_for_slot(claim)
+        try:
+            yield
+        finally:
+            self._release_slot()
+
+    async def _wait_for_slot(self, claim: Claim) -> None:
+        place = self._slot_queue.add(claim)
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._slot_waiters.setdefault(place, []).append(given)
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given.done() and not given.cancelled():
+                self._release_slot()
+            else:
+                self._forget_waiter(place, given)
+            raise
+
+    def _release_slot(self) -> None:
+        """Give a slot to the look-up whose turn is next, if one waits."""
+        if not self._slot_queue:
+            self._free_slots += 1
+            return
+        place = self._slot_queue.first()
+        given = self._slot_waiters[place][0]
+        self._slot_queue.took_turn(place)
+        self._forget_waiter(place, given)
+        given.set_result(None)
+
+    def _forget_waiter(self, place: Place, given: asyncio.Future[None]) -> None:
+        self._slot_queue.remove(place)
+        waiters = self._slot_waiters[place]
+        waiters.remove(given)
+        if not waiters:
+            del self._slot_waiters[place]
 
     def _next_turn(self) -> float:
         # The bucket holds at most `rate` tokens, so the turn is less than a second in the past.
         return max(self._next_free, self._clock() - 1.0 + 1.0 / self._rate)
 
-    def _turn_of(self, rank: tuple[bool, int], overdraft: int) -> float:
-        """Return when a claim of this rank gets its token, unless a claim that comes first is added."""
-        ahead = bisect_left(self._queue, rank)
-        is_spare, _ = rank
-        reserved = self._rate // 2 if is_spare else -overdraft
-        return self._next_turn() + (ahead + reserved) / self._rate
+    def _turn_of(self, place: Place, overdraft: int) -> float:
+        """Return when a look-up at this place gets its token, unless one that comes first is added."""
+        reserved = self._rate // 2 if place.namespace is None else -overdraft
+        return self._next_turn() + (self._queue.ahead(place) + reserved) / self._rate
 
     def abandon(self) -> None:
         """Note that the admitted request got no answer, so it shows nothing about the host."""

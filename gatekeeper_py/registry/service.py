@@ -92,8 +92,10 @@ class RegistryService:
     def answered(self, used: Mapping[Lookup, Resolution]) -> None:
         self._lookups.answered(used)
 
-    async def resolve(self, lookups: Iterable[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
-        return await self._lookups.resolve(lookups, seconds)
+    async def resolve(
+        self, lookups: Iterable[Lookup], seconds: float, namespace: str = ""
+    ) -> Mapping[Lookup, Resolution]:
+        return await self._lookups.resolve(lookups, seconds, namespace)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms."""

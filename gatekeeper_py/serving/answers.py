@@ -15,6 +15,25 @@ SERVER: Final = "gatekeeper-py"
 
 MALFORMED: Final = "malformed HTTP"
 
+TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
+"""The API server retries within its own timeout, up to ten times."""
+
+
+class Refusal(Exception):
+    """The request is refused: ``status`` and ``reason`` are the answer, ``headers`` are sent with it.
+
+    ``close`` must be set if the rest of the body was not read. It ends the connection.
+    """
+
+    def __init__(
+        self, status: int, reason: str, *, close: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.close = close
+        self.headers = headers
+
 
 def json_response(status: int, document: Any, *, headers: dict[str, str] | None = None) -> web.Response:
     """Return a response whose body is ``document`` as JSON."""

@@ -17,6 +17,8 @@ from aiohttp import hdrs, web
 from gatekeeper_py.core.admission.steps import Steps
 from gatekeeper_py.runtime.memory import collector_off, give_back
 from gatekeeper_py.serving.aiohttp_internals import send_continue
+from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
+from gatekeeper_py.serving.bodymemory import BodyMemory, Sender
 
 BODY_SECONDS: Final = 2.0
 """Maximum time to receive a body. The API server sends 7 MiB over the cluster's network in milliseconds."""
@@ -44,53 +46,18 @@ milliseconds, and several at once would add up in time and memory."""
 STEP_SECONDS: Final = 0.003
 """How long one step of a review with many images may take. Other requests run before the next step."""
 
-MAX_HELD_BYTES: Final = 24 * 1024 * 1024
-"""Maximum total size of the bodies that are being read or wait to be parsed. 500 connections with 7 MiB each
-would hold 3.5 GiB, and the kernel would kill the process. Real reviews have some KiB and arrive complete."""
-
-TRY_AGAIN: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "1"}
-"""The API server retries within its own timeout, up to ten times."""
-
-
 Result = TypeVar("Result")
 
 
-class Refusal(Exception):
-    """The request is refused: ``status`` and ``reason`` are the answer, ``headers`` are sent with it.
-
-    ``close`` must be set if the rest of the body was not read. It ends the connection.
-    """
-
-    def __init__(
-        self, status: int, reason: str, *, close: bool = False, headers: dict[str, str] | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.close = close
-        self.headers = headers
-
-
-class BodyMemory:
-    """Counts the bytes of all bodies in progress, and lets large ones be parsed one at a time."""
-
-    def __init__(self, most: int) -> None:
-        self.parsing = asyncio.Lock()
-        self._most = most
-        self._bytes = 0
-
-    def take(self, size: int) -> None:
-        """Add bytes. Raises ``Refusal`` if the total is too large. Give the bytes back even then."""
-        self._bytes += size
-        if self._bytes > self._most:
-            raise Refusal(503, "too many bodies are being read", close=True, headers=TRY_AGAIN)
-
-    def give_back(self, size: int) -> None:
-        self._bytes -= size
-
-
-async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float, memory: BodyMemory) -> bytes:
-    """Read the body of a request whose media type is JSON.
+async def read_body(
+    request: web.BaseRequest,
+    *,
+    max_bytes: int,
+    seconds: float,
+    memory: BodyMemory,
+    sender: Sender | None = None,
+) -> bytes:
+    """Read the body of a request whose media type is JSON. ``sender`` is the connection that it comes from.
 
     Raises ``Refusal``, or ``ConnectionError`` if the peer has gone.
     """
@@ -109,14 +76,19 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float,
     if content.is_eof():
         body = content.read_nowait()
     else:
-        body = await _read_slowly(request, max_bytes=max_bytes, seconds=seconds, memory=memory)
+        body = await _read_slowly(request, max_bytes=max_bytes, seconds=seconds, memory=memory, sender=sender)
     if len(body) > max_bytes:
         raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     return body
 
 
 async def with_document(
-    body: bytes, memory: BodyMemory, *, decode: Callable[[bytes], Any], use: Callable[[Any], Result]
+    body: bytes,
+    memory: BodyMemory,
+    *,
+    decode: Callable[[bytes], Any],
+    use: Callable[[Any], Result],
+    sender: Sender | None = None,
 ) -> Result:
     """Decode a body and return the result of ``use``. See ``with_document_in_steps``."""
 
@@ -124,7 +96,7 @@ async def with_document(
         yield from ()
         return use(document)
 
-    return await with_document_in_steps(body, memory, decode=decode, use=use_at_once)
+    return await with_document_in_steps(body, memory, decode=decode, use=use_at_once, sender=sender)
 
 
 async def with_document_in_steps(
@@ -134,6 +106,7 @@ async def with_document_in_steps(
     decode: Callable[[bytes], Any],
     use: Callable[[Any], Steps[Result]],
     end: float = float("inf"),
+    sender: Sender | None = None,
 ) -> Result:
     """Decode a body, call ``use`` with the document, and return the result of its steps.
 
@@ -151,9 +124,9 @@ async def with_document_in_steps(
             return cast(Result, result)
     if check_weight(body) > MAX_TYPED_WEIGHT:
         decode = _loads
-    try:
-        memory.take(len(body))
-        async with memory.parsing:
+    with memory.body(sender) as held:
+        held.take(len(body))
+        async with memory.parsing(held):
             _check_time(end)
             # The garbage collector would scan a million new values several times without freeing any.
             with collector_off():
@@ -170,8 +143,6 @@ async def with_document_in_steps(
                     del document
                     await asyncio.sleep(0)
                     give_back()
-    finally:
-        memory.give_back(len(body))
 
 
 def begun(steps: Steps[Result], until: float) -> tuple[bool, Result | None]:
@@ -264,26 +235,30 @@ def _loads(body: bytes) -> Any:
 
 
 async def _read_slowly(
-    request: web.BaseRequest, *, max_bytes: int, seconds: float, memory: BodyMemory
+    request: web.BaseRequest,
+    *,
+    max_bytes: int,
+    seconds: float,
+    memory: BodyMemory,
+    sender: Sender | None,
 ) -> bytes:
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await send_continue(request)
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(seconds):
-            while True:
-                part = await request.content.readany()
-                if not part:
-                    return b"".join(parts)
-                parts.append(part)
-                size += len(part)
-                memory.take(len(part))
-                if size > max_bytes:
-                    raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
+        with memory.body(sender) as held:
+            async with held.waiting(seconds, reading=True):
+                while True:
+                    part = await request.content.readany()
+                    if not part:
+                        return b"".join(parts)
+                    parts.append(part)
+                    size += len(part)
+                    held.take(len(part))
+                    if size > max_bytes:
+                        raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
     except TimeoutError:
         raise Refusal(408, f"the body was not complete within {seconds:g} s", close=True) from None
     except (web.RequestPayloadError, ValueError):
         raise Refusal(400, "malformed HTTP body", close=True) from None
-    finally:
-        memory.give_back(size)

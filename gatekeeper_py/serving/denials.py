@@ -6,12 +6,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.review import AdmissionRequest
 
 MAX_DENIALS: Final = 50
+
+MAX_OF_PEER: Final = 20
+"""Maximum number of these denials from one peer, so that one cannot push out those of all others."""
+
 MAX_IMAGES: Final = 3
 """Maximum number of images kept of one denial. The log has more."""
 
@@ -41,18 +46,23 @@ class Denial:
 
 
 class Denials:
-    """Keeps the last 50 denials, in bounded memory."""
+    """Keeps the last 50 denials, at most 20 of one peer, in bounded memory."""
 
     def __init__(self, *, details: bool = False, now: Callable[[], float] = time.time) -> None:
         self.with_details = details
         self._now = now
-        self._kept: deque[Denial] = deque(maxlen=MAX_DENIALS)
+        self._kept: dict[int, tuple[str | None, Denial]] = {}
+        """Number -> peer and denial, the oldest first."""
+        self._numbers: dict[str, deque[int]] = {}
+        """Peer -> the numbers of its denials, the oldest first."""
+        self._next = count()
 
     def __iter__(self) -> Iterator[Denial]:
         """Yield the denials, the newest first."""
-        return reversed(self._kept)
+        return (denial for _, denial in reversed(self._kept.values()))
 
-    def add(self, request: AdmissionRequest, outcome: Outcome) -> None:
+    def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None = None) -> None:
+        """Keep a denial. ``peer`` is the key of the peer that sent the review, ``None`` if unknown."""
         rejected = outcome.rejected
         details = None
         if self.with_details:
@@ -71,4 +81,20 @@ class Denials:
             tuple(reasons.items()),
             details,
         )
-        self._kept.append(denial)
+        number = next(self._next)
+        self._kept[number] = peer, denial
+        if peer is not None:
+            numbers = self._numbers.setdefault(peer, deque())
+            numbers.append(number)
+            if len(numbers) > MAX_OF_PEER:
+                self._drop(numbers[0])
+        if len(self._kept) > MAX_DENIALS:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, number: int) -> None:
+        peer, _ = self._kept.pop(number)
+        if peer is not None:
+            numbers = self._numbers[peer]
+            numbers.popleft()
+            if not numbers:
+                del self._numbers[peer]

@@ -1,7 +1,8 @@
 """Judges changes of the policy for ``/validate-policy``, without competing with reviews.
 
 Only the ConfigMap that this server follows is judged. Its document is parsed by the parser process, one
-at a time and for at most a fifth of the time, because anyone who can reach the port can request a check.
+at a time and for at most a fifth of the time, because anyone who can reach the port can request a check. A
+check gives way to a change of the live policy: it is interrupted, and repeated if there is time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
@@ -18,9 +19,9 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.finding import Finding, in_order
-from gatekeeper_py.parser.process import ParserError, Report
+from gatekeeper_py.parser.process import Interrupted, ParserError, Report
 from gatekeeper_py.runtime.logs import Log
-from gatekeeper_py.serving.body import TRY_AGAIN, Refusal
+from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
 from gatekeeper_py.settings import ConfigMapName
 
 CheckResult = Literal["accepted", "refused", "failed", "busy", "skipped"]
@@ -43,7 +44,9 @@ wait, and a good policy would be refused."""
 class Parses(Protocol):
     """Judges documents; see ``parser.process.Parser``."""
 
-    def turn(self, patience: float | None = None) -> AbstractAsyncContextManager[None]: ...
+    def turn(
+        self, patience: float | None = None, *, gives_way: bool = False
+    ) -> AbstractAsyncContextManager[None]: ...
 
     async def judge(
         self, text: str, mode: str | None, instant: datetime, *, seconds: float | None = None
@@ -100,11 +103,11 @@ class PolicyGuard:
             return self._counted("refused", guard.refused(request, policy.findings))
         try:
             report = await self._check(policy, policy.text, min(seconds, LONGEST_CHECK_SECONDS))
-        except _Busy:
+        except _Busy as problem:
             if policy.findings:
                 return self._counted("refused", guard.refused(request, policy.findings))
             self._observer.policy_check("busy")
-            raise Refusal(503, "other policies are being checked", headers=TRY_AGAIN) from None
+            raise Refusal(503, str(problem), headers=TRY_AGAIN) from None
         except ParserError as problem:
             self._log.warning("policy_check_failed", cause=problem.cause, problem=str(problem))
             message = f"the policy could not be checked: {problem}"
@@ -119,28 +122,33 @@ class PolicyGuard:
         """Parse and lint the document when its turn comes. Raises ``_Busy`` and ``ParserError``."""
         end = self._monotonic() + seconds
         latest_start = end - LEAST_SHARE * seconds
-        if self.checking >= MAX_CHECKS or self._next_start > latest_start:
-            raise _Busy
+        busy = _Busy("other policies are being checked")
+        if self.checking >= MAX_CHECKS:
+            raise busy
         self.checking += 1
         try:
+            self._check_pause(latest_start, busy)
             async with asyncio.timeout(latest_start - self._monotonic()):
                 await self._turn.acquire()
             try:
-                await self._pause(latest_start)
-                async with self._parser.turn(latest_start - self._monotonic()):
-                    return await self._judge(policy, text, end)
+                while True:
+                    self._check_pause(latest_start, busy)
+                    await self._sleep(max(self._next_start - self._monotonic(), 0.0))
+                    with suppress(Interrupted):
+                        async with self._parser.turn(latest_start - self._monotonic(), gives_way=True):
+                            return await self._judge(policy, text, end)
+                    busy = _Busy("the policy changed during the check")
             finally:
                 self._turn.release()
         except TimeoutError:
-            raise _Busy from None
+            raise busy from None
         finally:
             self.checking -= 1
 
-    async def _pause(self, latest_start: float) -> None:
-        """Wait until the pause after the previous check ends. Raises ``_Busy`` if it ends too late."""
+    def _check_pause(self, latest_start: float, busy: _Busy) -> None:
+        """Raise ``busy`` if the pause after the previous check ends too late."""
         if self._next_start > latest_start:
-            raise _Busy
-        await self._sleep(max(self._next_start - self._monotonic(), 0.0))
+            raise busy
 
     async def _judge(self, policy: ConfigMapPolicy, text: str, end: float) -> Report:
         start = self._monotonic()
@@ -156,4 +164,4 @@ class PolicyGuard:
 
 
 class _Busy(Exception):
-    """The check cannot begin in time."""
+    """The check cannot begin in time; the message gives the reason."""

@@ -59,6 +59,9 @@ ERROR_CODES: Final = (400, 403, 404, 405, 408, 413, 415, 500, 503)
 
 LOOKUP_RESULTS: Final = ("found", "missing", "error", "stale")
 
+LOOKUP_SHARES: Final = ("rate", "waiting", "requests")
+"""The limits of look-ups that namespaces share."""
+
 REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = MappingProxyType(
     {
         "validate": (
@@ -163,6 +166,13 @@ class Metrics:
         self._breakers = self._gauge(
             "lookup_breaker_open", "1 while a registry is not contacted because it failed, else 0.", "host"
         )
+        self._over_share = self._counter(
+            "lookups_over_share",
+            "Look-ups and reviews that were refused because their namespace used its share, by limit.",
+            "limit",
+        )
+        for limit in LOOKUP_SHARES:
+            self._over_share.labels(limit)
         self._registry_config = self._gauge(
             "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."
         )
@@ -272,6 +282,10 @@ class Metrics:
         if label == OTHER_HOSTS:  # 1 if any of these hosts has an open breaker
             is_open = not self._open_breakers <= self._hosts
         self._breakers.labels(label).set(1 if is_open else 0)
+
+    def over_share(self, limit: str) -> None:
+        """Count a refusal of a look-up or review, because its namespace used its share of a limit."""
+        self._over_share.labels(limit).inc()
 
     def registry_config(self, problem: str) -> None:
         """Note whether the files for look-ups can be used; an empty text means that they can."""

@@ -22,22 +22,21 @@ from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.serving.aiohttp_internals import Message
-from gatekeeper_py.serving.answers import bytes_response, error_response, json_response
+from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
-    MAX_HELD_BYTES,
     STEP_SECONDS,
-    BodyMemory,
-    Refusal,
     begun,
     parse_json,
     read_body,
     with_document,
     with_document_in_steps,
 )
+from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
+from gatekeeper_py.serving.connections.slowpath import owner_of
 from gatekeeper_py.serving.decode import parse_pod_review
-from gatekeeper_py.serving.reviewlog import described
+from gatekeeper_py.serving.reviewlog import DenialLimit, described
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
@@ -71,7 +70,9 @@ class Registries(Protocol):
 
     def is_found(self, manifest: Manifest, /) -> bool: ...
 
-    async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]: ...
+    async def resolve(
+        self, lookups: Sequence[Lookup], seconds: float, namespace: str
+    ) -> Mapping[Lookup, Resolution]: ...
 
     def answered(self, used: Mapping[Lookup, Resolution]) -> None: ...
 
@@ -79,12 +80,14 @@ class Registries(Protocol):
 class NeededLookups(NamedTuple):
     """The look-ups that a review needs before it can be answered, and the snapshot that they belong to.
 
-    ``used`` holds the earlier answers of registries that the first decision used.
+    ``used`` holds the earlier answers of registries that the first decision used. ``namespace`` is that of
+    the review; empty without one.
     """
 
     lookups: tuple[Lookup, ...]
     snapshot: Snapshot
     used: Mapping[Lookup, Resolution]
+    namespace: str
 
 
 class Observer(Protocol):
@@ -107,7 +110,7 @@ class Observer(Protocol):
 class Denials(Protocol):
     """Keeps the last denials for the status page; see ``serving.denials``."""
 
-    def add(self, request: AdmissionRequest, outcome: Outcome) -> None: ...
+    def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None) -> None: ...
 
 
 class Guard(Protocol):
@@ -165,6 +168,7 @@ class Webhook:
         self._guard = guard
         self._observer = observer
         self._log = log
+        self._denial_limit = DenialLimit(log)
         self._limit = limit
         self._max_body_bytes = max_body_bytes
         self._client_names = client_names
@@ -211,11 +215,11 @@ class Webhook:
             response.force_close()
         return response
 
-    def answer(self, message: Message, body: bytes) -> bytes | None:
+    def answer(self, message: Message, body: bytes, peer: str | None = None) -> bytes | None:
         """Return the answer to a review that arrived complete, or ``None`` to let ``handle`` process it.
 
-        This is the hot path. It does not report problems of a request, because ``handle`` finds and reports
-        them.
+        ``peer`` is the key of the peer that sent it. This is the hot path. It does not report problems of a
+        request, because ``handle`` finds and reports them.
         """
         decide = self._decides.get(message.path.partition("?")[0])
         headers = message.headers
@@ -238,7 +242,7 @@ class Webhook:
                 count = admission.approved_images(request, snapshot, self._is_found)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            _, answer = begun(self._judged(*decide, request, snapshot, start), start + STEP_SECONDS)
+            _, answer = begun(self._judged(*decide, request, snapshot, start, peer), start + STEP_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
@@ -261,35 +265,40 @@ class Webhook:
 
     async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
-        body = await self._read(request)
+        sender = owner_of(request)
+        peer = None if sender is None else sender.peer.key
+        body = await self._read(request, sender)
         start = time.perf_counter()
         answer = await self._reviewed(
-            body, lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start), end
+            body,
+            sender,
+            lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start, peer),
+            end,
         )
         if isinstance(answer, NeededLookups):
             seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
-            resolved = await self._resolve(answer.lookups, max(seconds, 0.0), len(body))
+            resolved = await self._resolve(answer, max(seconds, 0.0), len(body), sender)
             facts = final_facts({**answer.used, **resolved})
 
             def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
                 outcome = yield from decide(parsed, snapshot, facts)
-                return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used)
+                return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used, peer)
 
-            answer = await self._reviewed(body, judge, end, answer.snapshot)
+            answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
 
     async def _resolve(
-        self, lookups: Sequence[Lookup], seconds: float, size: int
+        self, needed: NeededLookups, seconds: float, size: int, sender: Sender | None
     ) -> Mapping[Lookup, Resolution]:
         """Query registries, while the body of ``size`` bytes stays in memory and counts towards the limit."""
         if self._registries is None:
-            return dict.fromkeys(lookups, NOT_LOOKED_UP)
-        counted = size if size > LARGE_BODY_BYTES else 0
-        try:
-            self._body_memory.take(counted)
-            return await self._registries.resolve(lookups, seconds)
-        finally:
-            self._body_memory.give_back(counted)
+            return dict.fromkeys(needed.lookups, NOT_LOOKED_UP)
+        if size <= LARGE_BODY_BYTES:
+            return await self._registries.resolve(needed.lookups, seconds, needed.namespace)
+        with self._body_memory.body(sender) as held:
+            held.take(size)
+            async with held.waiting():
+                return await self._registries.resolve(needed.lookups, seconds, needed.namespace)
 
     def _cached_resolver(self, snapshot: Snapshot) -> ResolveCached:
         """Return the function that resolves look-ups from earlier answers of registries."""
@@ -301,6 +310,7 @@ class Webhook:
     async def _reviewed(
         self,
         body: bytes,
+        sender: Sender | None,
         judge: Callable[[AdmissionRequest, Snapshot], Steps[T]],
         end: float,
         chosen: Snapshot | None = None,
@@ -326,7 +336,9 @@ class Webhook:
                 parsed = review.parse(parse_json(body))
             return (yield from judge(parsed, snapshot))
 
-        return await with_document_in_steps(body, self._body_memory, decode=decode, use=use, end=end)
+        return await with_document_in_steps(
+            body, self._body_memory, decode=decode, use=use, end=end, sender=sender
+        )
 
     def _judged(
         self,
@@ -335,6 +347,7 @@ class Webhook:
         request: AdmissionRequest,
         snapshot: Snapshot,
         start: float,
+        peer: str | None,
     ) -> Steps[bytes | NeededLookups]:
         """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
 
@@ -343,8 +356,9 @@ class Webhook:
         facts = Facts(self._cached_resolver(snapshot))
         outcome = yield from decide(request, snapshot, facts)
         if facts.missing:
-            return NeededLookups(tuple(dict.fromkeys(facts.missing)), snapshot, facts.used)
-        return self._encoded(endpoint, outcome, request, snapshot, start, facts.used)
+            lookups = tuple(dict.fromkeys(facts.missing))
+            return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
+        return self._encoded(endpoint, outcome, request, snapshot, start, facts.used, peer)
 
     def _encoded(
         self,
@@ -354,12 +368,13 @@ class Webhook:
         snapshot: Snapshot,
         start: float,
         used: Mapping[Lookup, Resolution],
+        peer: str | None,
     ) -> bytes:
         """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
-        self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start)
+        self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start, peer)
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
@@ -375,10 +390,12 @@ class Webhook:
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
-        body = await self._read(request)
+        sender = owner_of(request)
+        peer = None if sender is None else sender.peer.key
+        body = await self._read(request, sender)
         start = time.perf_counter()
         parsed, policy = await with_document(
-            body, self._body_memory, decode=parse_json, use=self._parse_policy_review
+            body, self._body_memory, decode=parse_json, use=self._parse_policy_review, sender=sender
         )
         del body
         outcome = await self._guard.judge(parsed, policy, end - time.monotonic())
@@ -386,7 +403,7 @@ class Webhook:
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._record("policy", parsed, outcome, "", time.perf_counter() - start)
+        self._record("policy", parsed, outcome, "", time.perf_counter() - start, peer)
         return response
 
     def _parse_policy_review(self, document: Any) -> tuple[AdmissionRequest, ConfigMapPolicy | None]:
@@ -396,14 +413,24 @@ class Webhook:
         # Drop the objects: a check may take seconds, and they can be megabytes.
         return request._replace(object=None, old_object=None), policy
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
+    async def _read(self, request: web.BaseRequest, sender: Sender | None) -> bytes:
         seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))
         return await read_body(
-            request, max_bytes=self._max_body_bytes, seconds=seconds, memory=self._body_memory
+            request,
+            max_bytes=self._max_body_bytes,
+            seconds=seconds,
+            memory=self._body_memory,
+            sender=sender,
         )
 
     def _record(
-        self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, seconds: float
+        self,
+        endpoint: Endpoint,
+        request: AdmissionRequest,
+        outcome: Outcome,
+        revision: str,
+        seconds: float,
+        peer: str | None,
     ) -> None:
         """Count a review. Log it if it was denied, warned about or mutated."""
         observer = self._observer
@@ -417,13 +444,20 @@ class Webhook:
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
                     observer.rewrite(judgement.mirror)
-        if outcome.verdict == "denied" and self._denials is not None:
-            self._denials.add(request, outcome)
         if outcome.verdict != "allowed":
-            self._log.info("review", **described(endpoint, request, outcome, revision))
+            self._record_problem(endpoint, request, outcome, revision, peer)
         elif self._log_allowed:
             # Describing a review costs a third of it, so it is done only if the line is written.
             self._log.debug("review", **described(endpoint, request, outcome, revision))
+
+    def _record_problem(
+        self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, peer: str | None
+    ) -> None:
+        """Log a review that was denied, warned about or mutated. Keep a denial for the status page."""
+        if outcome.verdict == "denied" and self._denials is not None:
+            self._denials.add(request, outcome, peer)
+        if outcome.verdict == "mutated" or self._denial_limit.passes(peer or ""):
+            self._log.info("review", **described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""

@@ -15,7 +15,8 @@ from benchmarks.load.scenarios import QUIET, SCENARIOS
 from benchmarks.policies import policy_text
 from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission.review import InvalidReview, parse
-from gatekeeper_py.serving.body import Refusal, parse_json
+from gatekeeper_py.serving.answers import Refusal
+from gatekeeper_py.serving.body import parse_json
 
 POLICY: Final = parse_policy(policy_text(10)).at(datetime(2026, 1, 1, tzinfo=UTC))
 

@@ -228,6 +228,18 @@ async def test_a_check_during_a_load_waits_or_gets_503(source: Source) -> None:
     assert source.refusals() == 0
 
 
+async def test_a_change_does_not_wait_for_a_check_and_the_check_is_repeated(source: Source) -> None:
+    parser = await parser_of(source)
+    os.kill(parser, signal.SIGSTOP)  # the check would take its whole time, and then be a denial
+    checking = asyncio.create_task(judged(source, check(GOOD, "?timeout=10s")))
+    await eventually(lambda: source.metric("inflight_reviews") == 1)
+    source.api.apply(OTHER)
+    await eventually(lambda: len(source.server.events("policy_loaded")) == 2)
+    assert not checking.done()
+    assert (await checking)["allowed"]
+    assert source.refusals() == 0
+
+
 async def test_a_drain_waits_for_a_check_under_way(source: Source) -> None:
     parser = await parser_of(source)
     os.kill(parser, signal.SIGSTOP)

@@ -21,7 +21,8 @@ from gatekeeper_py.core.admission import Outcome, guard
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, parse
 from gatekeeper_py.live import CacheCounts, Snapshot
-from gatekeeper_py.serving.body import Refusal, parse_json
+from gatekeeper_py.serving.answers import Refusal
+from gatekeeper_py.serving.body import parse_json
 from gatekeeper_py.serving.decode import parse_pod_review
 
 DATA: Final = Path(__file__).parent.parent / "data"

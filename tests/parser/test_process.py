@@ -21,7 +21,16 @@ from gatekeeper_py.children.process import INHERITED
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.parser import process
-from gatekeeper_py.parser.process import COMMAND, Fetch, Limits, Parser, ParserError, Report, limits_for
+from gatekeeper_py.parser.process import (
+    COMMAND,
+    Fetch,
+    Interrupted,
+    Limits,
+    Parser,
+    ParserError,
+    Report,
+    limits_for,
+)
 from recording import RecordingLog
 from wire import eventually
 
@@ -211,6 +220,29 @@ async def test_waiting_for_a_turn_can_be_bounded(world: World) -> None:
             async with world.parser.turn(0.01):
                 pass
     assert (await world.judge(GOOD)).accepted
+
+
+async def test_a_turn_that_gives_way_ends_when_another_turn_is_needed(scripted: World) -> None:
+    async def check(text: str) -> Report:
+        async with scripted.parser.turn(gives_way=True):
+            return await scripted.parser.judge(text, None, INSTANT)
+
+    checking = asyncio.create_task(check(SLEEP))
+    await eventually(lambda: scripted.parser.pid is not None)
+    next_check = asyncio.create_task(check(SLEEP))
+    await asyncio.sleep(0)
+    assert (await scripted.judge(GOOD)).accepted
+    for interrupted in (checking, next_check):
+        with pytest.raises(Interrupted):
+            await interrupted
+    assert (await check(GOOD)).accepted
+
+
+async def test_a_turn_that_gives_way_waits_for_a_turn_that_does_not(world: World) -> None:
+    async with world.parser.turn():
+        with pytest.raises(TimeoutError):
+            async with world.parser.turn(0.01, gives_way=True):
+                pass
 
 
 async def test_an_idle_process_ends_and_the_next_document_gets_a_new_one(make: Make) -> None:

@@ -63,6 +63,8 @@ class World:
         assert host == HOST
         self.breakers.append(is_open)
 
+    def over_share(self, limit: str) -> None: ...
+
     def info(self, event: str, **keys: Any) -> None:
         self.lines.append({"event": event, "level": "info", **keys})
 

@@ -12,6 +12,7 @@ from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
 from gatekeeper_py.registry.client import Reply, Turn
+from gatekeeper_py.registry.fairness import OVER_SHARE
 from gatekeeper_py.registry.lookups import Lookups
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT
 
@@ -52,6 +53,7 @@ class World:
         self.client = FakeClient()
         self.counted: list[tuple[str, str]] = []
         self.breakers: list[tuple[str, bool]] = []
+        self.over_shares: list[str] = []
         self.skipped = 0.0
         self.settings = {
             "a.io": Registry(host="a.io", timeout=2.0),
@@ -73,9 +75,12 @@ class World:
     def breaker(self, host: str, *, is_open: bool) -> None:
         self.breakers.append((host, is_open))
 
-    async def resolve(self, *candidates: Manifest, seconds: float = 5.0) -> Resolution:
+    def over_share(self, limit: str) -> None:
+        self.over_shares.append(limit)
+
+    async def resolve(self, *candidates: Manifest, seconds: float = 5.0, namespace: str = "") -> Resolution:
         lookup = Lookup(candidates)
-        return (await self.lookups.resolve([lookup], seconds))[lookup]
+        return (await self.lookups.resolve([lookup], seconds, namespace))[lookup]
 
 
 @pytest.fixture
@@ -449,3 +454,97 @@ async def test_too_many_requests_under_way_are_an_error(
     assert "requests under way" in (await world.resolve(B)).answer.cause
     gate.set()
     await task
+
+
+def apps(number: int, name: str = "app") -> list[Manifest]:
+    return [Manifest("a.io", f"{name}-{each}", "v1") for each in range(number)]
+
+
+async def test_a_namespace_that_uses_up_a_rate_delays_another_by_a_few_turns(world: World) -> None:
+    world.settings["a.io"] = Registry(host="a.io", rate=20, timeout=2.0)
+    wanted, mine = apps(1000), apps(12, "mine")
+    world.client.answers = dict.fromkeys([*wanted, *mine], FOUND)
+    flood = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in wanted], 5.0, "greedy"))
+    await until(lambda: len(world.client.queried) >= 20)
+    answers = await asyncio.gather(*(world.resolve(each, namespace="modest") for each in mine))
+    assert {resolution.answer for resolution in answers} == {FOUND}
+    found = [resolution.answer for resolution in (await flood).values()].count(FOUND)
+    assert found < 20 + 2 * 20
+    assert "rate" in world.over_shares
+
+
+async def test_a_namespace_that_uses_up_the_connections_delays_another_by_one_request(
+    world: World,
+) -> None:
+    world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
+    wanted, mine = apps(200), apps(1, "mine")
+    gates = {each: asyncio.Event() for each in wanted}
+    world.client.answers = {**gates, mine[0]: FOUND}
+    flood = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in wanted], 5.0, "greedy"))
+    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
+    asking = asyncio.ensure_future(world.resolve(mine[0], namespace="modest"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    for manifest in world.client.queried[:2]:
+        gates[manifest].set()
+    assert (await asking).answer == FOUND
+    flood.cancel()
+
+
+async def test_a_namespace_that_uses_up_the_requests_leaves_some_to_each_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_REQUESTS", 200)
+    world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
+    gate = asyncio.Event()
+    wanted, mine = apps(200), apps(3, "mine")
+    world.client.answers = dict.fromkeys([*wanted, *mine], gate)
+    flood = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in wanted], 5.0, "greedy"))
+    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
+    lookups = [Lookup((each,)) for each in mine]
+    asking = asyncio.ensure_future(world.lookups.resolve(lookups, 5.0, "modest"))
+    await until(lambda: world.over_shares)
+    gate.set()
+    causes = [resolution.answer.cause for resolution in (await asking).values()]
+    assert causes.count("more than 200 requests under way") == 1
+    assert world.over_shares == ["requests"]
+    await flood
+
+
+class TestWaitingReviews:
+    """One namespace has at most a quarter of the places while others wait."""
+
+    async def test_a_namespace_alone_has_all_places_and_another_takes_the_latest(self, world: World) -> None:
+        gate = world.client.answers[A] = asyncio.Event()
+        waiting = [
+            asyncio.ensure_future(world.resolve(A, namespace="greedy")) for _ in range(module.MAX_WAITING)
+        ]
+        await until(lambda: world.client.queried)
+        modest = [asyncio.ensure_future(world.resolve(A, namespace="modest")) for _ in range(25)]
+        displaced = await asyncio.gather(*waiting[-25:])
+        assert {each.answer for each in displaced} == {failed(OVER_SHARE)}
+        more = await world.resolve(A, namespace="modest")
+        assert more.answer == failed(OVER_SHARE)
+        gate.set()
+        kept = await asyncio.gather(*waiting[:-25], *modest)
+        assert {each.answer for each in kept} == {FOUND}
+        assert world.over_shares == ["waiting"] * 26
+
+    async def test_places_are_given_back(self, world: World) -> None:
+        world.client.answers[A] = FOUND
+        for number in range(module.MAX_WAITING + 1):
+            world.skipped += 60
+            assert (await world.resolve(A, namespace=f"ns-{number % 7}")).answer == FOUND
+
+    async def test_no_namespace_gets_a_place_when_all_have_their_share(self, world: World) -> None:
+        gate = world.client.answers[A] = asyncio.Event()
+        waiting = [
+            asyncio.ensure_future(world.resolve(A, namespace=f"ns-{number % 4}"))
+            for number in range(module.MAX_WAITING)
+        ]
+        await until(lambda: world.client.queried)
+        late = await world.resolve(A, namespace="late")
+        assert late.answer == failed("more than 100 reviews wait for registries")
+        gate.set()
+        assert {each.answer for each in await asyncio.gather(*waiting)} == {FOUND}
+        assert world.over_shares == []

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from gatekeeper_py.registry.pacing import USUAL_REQUESTS, Blocked, Claim, Pacing
+from gatekeeper_py.registry.fairness import Claim
+from gatekeeper_py.registry.pacing import USUAL_REQUESTS, Blocked, Pacing
 
 
 class World:

@@ -216,6 +216,8 @@ class World:
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
+    def over_share(self, limit: str) -> None: ...
+
     def name(self, *manifests: Manifest) -> None:
         self.lookups.configure(hosts=[HOST], changed=None, pinned=manifests)
 

@@ -31,6 +31,8 @@ class Silent:
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
+    def over_share(self, limit: str) -> None: ...
+
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:

@@ -13,19 +13,19 @@ from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
+from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.body import (
     KEY_WEIGHT,
     LARGE_BODY_BYTES,
     MAX_BRACKETS,
     MAX_TYPED_WEIGHT,
     MAX_WEIGHT,
-    BodyMemory,
-    Refusal,
     check_weight,
     parse_json,
     read_body,
     with_document,
 )
+from gatekeeper_py.serving.bodymemory import BodyMemory
 from hostilejson import VALUES
 
 SMALL: Final = b'{"a": 1}'

@@ -13,7 +13,8 @@ from typing import Final
 import pytest
 
 from gatekeeper_py.runtime.memory import collector_off
-from gatekeeper_py.serving.body import MAX_BRACKETS, MAX_WEIGHT, Refusal, check_weight, parse_json, weigh
+from gatekeeper_py.serving.answers import Refusal
+from gatekeeper_py.serving.body import MAX_BRACKETS, MAX_WEIGHT, check_weight, parse_json, weigh
 from hostilejson import VALUES
 
 MAX_BODY: Final = 7 * 1024 * 1024

@@ -14,7 +14,9 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from builders import pod, review
-from gatekeeper_py.serving.body import BodyMemory, Refusal, check_weight, parse_json, read_body
+from gatekeeper_py.serving.answers import Refusal
+from gatekeeper_py.serving.body import check_weight, parse_json, read_body
+from gatekeeper_py.serving.bodymemory import BodyMemory
 from gatekeeper_py.serving.decode import parse_pod_review
 from gatekeeper_py.serving.webhook import budget
 from growth import check_linear

@@ -16,8 +16,8 @@ from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
-from gatekeeper_py.parser.process import ParserError, Report
-from gatekeeper_py.serving.body import Refusal
+from gatekeeper_py.parser.process import Interrupted, ParserError, Report
+from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.guard import (
     LEAST_SHARE,
     LONGEST_CHECK_SECONDS,
@@ -335,6 +335,26 @@ class TestCost:
     ) -> None:
         await self.judge(guard, float("inf"))
         assert parser.budgets == pytest.approx([LONGEST_CHECK_SECONDS])
+
+    async def test_an_interrupted_check_is_repeated_after_the_pause(
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
+    ) -> None:
+        parser.failures.append(Interrupted())
+        assert (await self.judge(guard, 6.0)).response.allowed
+        assert clock.slept == pytest.approx([0.0, 2.0])
+        assert observer.results == ["accepted"]
+
+    async def test_an_interrupted_check_without_time_to_repeat_it_gets_503(
+        self, guard: PolicyGuard, parser: SlowParser, observer: Observer
+    ) -> None:
+        parser.seconds = 1.0
+        parser.failures.append(Interrupted())
+        with pytest.raises(Refusal) as refusal:
+            await self.judge(guard)
+        assert (refusal.value.status, refusal.value.headers) == (503, {"Retry-After": "1"})
+        assert refusal.value.reason == "the policy changed during the check"
+        assert observer.results == ["busy"]
+        assert guard.checking == 0
 
     async def test_a_few_of_a_hundred_concurrent_checks_wait_and_the_others_get_503(
         self, observer: Observer

@@ -44,7 +44,9 @@ class Registries:
     def answered(self, used: Mapping[Lookup, Resolution]) -> None:
         self.used.append(used)
 
-    async def resolve(self, lookups: Sequence[Lookup], seconds: float) -> Mapping[Lookup, Resolution]:
+    async def resolve(
+        self, lookups: Sequence[Lookup], seconds: float, namespace: str
+    ) -> Mapping[Lookup, Resolution]:
         self.queried += lookups
         self.seconds.append(seconds)
         await asyncio.sleep(0)

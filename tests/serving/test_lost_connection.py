@@ -29,7 +29,7 @@ from wire import Connection, eventually, request
 GOOD = request(json.dumps(review(pod("registry.corp.io/web:1"))).encode())
 
 
-def answer(_message: Message, body: bytes) -> bytes:
+def answer(_message: Message, body: bytes, _peer: str) -> bytes:
     if body == b"slow":
         time.sleep(4 * HELD_SECONDS)  # the loop is blocked meanwhile
     return b"{}"

@@ -224,5 +224,12 @@ def test_no_label_holds_an_image_a_namespace_or_a_user() -> None:
     labels: set[str] = set().union(*(found[name] for name in found if name.startswith("gatekeeper_py_")))
     assert labels <= {
         "endpoint", "operation", "verdict", "mode", "le", "reason", "mirror", "revision", "source", "kind",
-        "result", "code", "why", "host", "child", "cause",
+        "result", "code", "why", "host", "limit", "child", "cause",
     }  # fmt: skip
+
+
+def test_refusals_over_a_share_are_counted_by_limit() -> None:
+    world = World()
+    assert world.value("lookups_over_share_total", limit="waiting") == 0
+    world.metrics.over_share("rate")
+    assert world.value("lookups_over_share_total", limit="rate") == 1

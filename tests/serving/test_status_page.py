@@ -17,7 +17,7 @@ from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import Refusal, Reloader
-from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_TEXT, Denials
+from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
 from gatekeeper_py.serving.health import PAGE_SECONDS, Health
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
@@ -63,7 +63,7 @@ class World:
     def summary(self) -> tuple[datetime, tuple[str, ...]] | None:
         return None if self.problem else (INSTANT + timedelta(days=30), ("gatekeeper-py.gatekeeper-py.svc",))
 
-    def deny(self, image: str = "quay.io/secret:1", kind: str = "Pod") -> None:
+    def deny(self, image: str = "quay.io/secret:1", kind: str = "Pod", peer: str | None = None) -> None:
         decision = Decision(image=image, approved=False, reason="unlisted", detail="x")
         judgement = Judgement(Slot(("spec",), "image", image), decision)
         self.denials.add(
@@ -72,6 +72,7 @@ class World:
                 object={}, username="alice",
             ),
             Outcome(AdmissionResponse(uid="a", allowed=False), "denied", "enforce", (judgement, judgement)),
+            peer,
         )  # fmt: skip
 
 
@@ -131,6 +132,18 @@ def test_denials_name_no_user_without_status_details() -> None:
     page = sections(world.page.render())["denials"]
     for shown in ("quay.io/secret:1", "hidden/nnn", "alice"):
         assert shown in page
+
+
+def test_one_peer_has_at_most_20_of_the_last_denials() -> None:
+    world = World(details=True)
+    for index in range(40):
+        world.deny(f"other-{index}", peer=f"10.0.0.{index}")
+    for index in range(1000):
+        world.deny(f"storm-{index}", peer="10.1.1.1")
+    kept = [denial.details.images[0] for denial in world.denials if denial.details is not None]
+    assert kept[:MAX_OF_PEER] == [f"storm-{999 - index}" for index in range(MAX_OF_PEER)]
+    assert kept[MAX_OF_PEER:] == [f"other-{index}" for index in range(39, 9, -1)]
+    assert len(world.denials._numbers) == 31
 
 
 def test_only_the_last_denials_are_kept_in_little_memory() -> None:

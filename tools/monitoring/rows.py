@@ -421,6 +421,7 @@ LOOK_UPS: Final = Row(
             description="stale: an answer from an old fact, because the registry could not be queried.",
             queries=[Query(_rate("lookups_total", "host, result"), "{{host}} {{result}}")],
             unit="reqps",
+            width=6,
         ),
         Graph(
             title="Duration of a look-up",
@@ -429,6 +430,14 @@ LOOK_UPS: Final = Row(
                 Query(_quantile(0.99, "gatekeeper_py_lookup_duration_seconds", "host", HERE), "{{host}} p99")
             ],
             unit="s",
+            width=6,
+        ),
+        Graph(
+            title="Refused over a share",
+            description="Look-ups and reviews that were refused because their namespace used its share.",
+            queries=[Query(_rate("lookups_over_share_total", "limit"), "{{limit}}")],
+            unit="reqps",
+            width=6,
         ),
         Graph(
             title="Registries that are not queried",
@@ -438,6 +447,7 @@ LOOK_UPS: Final = Row(
                 Query(_max("lookup_breaker_open", "host"), "{{host}}"),
                 Query(_min("registry_config_valid"), "configuration valid"),
             ],
+            width=6,
         ),
         Graph(
             title="Child processes",

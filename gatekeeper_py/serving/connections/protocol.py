@@ -34,8 +34,8 @@ from gatekeeper_py.serving.limits import (
     STALLED_SECONDS,
 )
 
-Answer = Callable[[Message, bytes], bytes | None]
-"""(request, body) -> the body of a 200, or ``None`` to have aiohttp handle it."""
+Answer = Callable[[Message, bytes, str], bytes | None]
+"""(request, body, key of the peer) -> the body of a 200, or ``None`` to have aiohttp handle it."""
 
 Eviction = Literal["handshake", "unused", "late", "idle", "closing"]
 """Why a connection was evicted. ``handshake``: its handshake was not complete. ``unused``: it never carried a
@@ -213,7 +213,7 @@ class HttpConnection(asyncio.Protocol):
     def _answer(self, message: Message, body: bytes, head: bytes) -> None:
         """Answer a complete request here, or pass it on. ``head`` holds the bytes before its body."""
         service = self._service
-        answer = service.answer(message, body)  # type: ignore[misc]
+        answer = service.answer(message, body, self.peer.key)  # type: ignore[misc]
         if answer is None:
             self._pass_on(head + body)
             return
@@ -225,7 +225,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _answer_one(self, message: Message, body: bytes) -> bool:
         """Answer one of several requests that came together; return whether it was answered."""
-        answer = self._service.answer(message, body)  # type: ignore[misc]
+        answer = self._service.answer(message, body, self.peer.key)  # type: ignore[misc]
         if answer is not None:
             self.transport.write(encode_ok(answer))
         return answer is not None

@@ -76,6 +76,7 @@ class Owner(Protocol):
 
     transport: Any
     peer: Peer
+    good: int
 
     def changed(self, state: State) -> None:
         """Note that the current request changed its state."""
@@ -152,6 +153,14 @@ class AiohttpServer:
         await response.write_eof()
         exchange.answered(response)
         return response
+
+
+def owner_of(request: web.BaseRequest) -> Owner | None:
+    """Return the connection that a request came on, or ``None`` if it was lost."""
+    protocol = request.protocol
+    if not isinstance(protocol, _Connection) or protocol.exchange is None:
+        return None
+    return protocol.exchange.owner
 
 
 class _Connection(web.RequestHandler):

@@ -85,7 +85,7 @@ class World:
             self.connection: HttpConnection = self.listener.enter(accepted, Peer("192.0.2.1", 1))
         self.connection.connection_made(self.transport)
 
-    def _answer(self, message: Message, body: bytes) -> bytes | None:
+    def _answer(self, message: Message, body: bytes, _peer: str) -> bytes | None:
         return None if message.path.endswith("1") else self._echo(message.path, body)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

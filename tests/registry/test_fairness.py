@@ -1,0 +1,89 @@
+"""Namespaces take turns, whatever each of them asks for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekeeper_py.registry.fairness import MAX_JOINED, MAX_REMEMBERED, Claim, FairQueue, Place
+
+NAMESPACES = ("a", "b", "c")
+
+
+def served(queue: FairQueue, turns: int) -> list[Place]:
+    """Give some turns, and return the places that had them."""
+    found = []
+    for _ in range(turns):
+        place = queue.first()
+        assert queue.ahead(place) == 0
+        queue.took_turn(place)
+        queue.remove(place)
+        found.append(place)
+    return found
+
+
+claims = st.lists(st.sampled_from((*NAMESPACES, None)), max_size=40)
+
+
+@given(claims)
+def test_the_number_ahead_is_the_order_of_the_turns(wanted: list[str | None]) -> None:
+    queue = FairQueue()
+    places = [
+        queue.add(Claim(number, urgent=each is not None, namespace=each or ""))
+        for number, each in enumerate(wanted)
+    ]
+    expected = sorted(places, key=queue.ahead)
+    assert served(queue, len(places)) == expected
+    assert not queue
+
+
+@given(claims, st.lists(st.sampled_from(NAMESPACES), max_size=40))
+def test_while_a_namespace_waits_no_other_gets_two_turns_more(
+    first: list[str | None], later: list[str]
+) -> None:
+    """Whatever came earlier, and whatever comes while it waits."""
+    queue = FairQueue()
+    for number, each in enumerate(first):
+        queue.add(Claim(number, urgent=each is not None, namespace=each or ""))
+    served(queue, len(first) // 2)
+    mine = queue.add(Claim(1000, namespace="mine"))
+    turns: Counter[str | None] = Counter()
+    for number, each in enumerate(later):
+        queue.add(Claim(2000 + number, namespace=each))
+        (place,) = served(queue, 1)
+        if place == mine:
+            break
+        turns[place.namespace] += 1
+    assert max(turns.values(), default=0) <= 1
+    assert None not in turns
+
+
+def test_a_look_up_that_several_namespaces_wait_for_has_the_best_place() -> None:
+    queue = FairQueue()
+    for number in range(10):
+        queue.add(Claim(number, namespace="a"))
+    claim = Claim(10, namespace="a")
+    place = queue.add(claim)
+    assert queue.ahead(place) == 10
+    claim.hurry("b")
+    assert claim.hurried.is_set()
+    queue.remove(place)
+    assert queue.ahead(queue.add(claim)) == 1
+    assert not claim.hurried.is_set()
+
+
+def test_the_namespaces_of_a_look_up_and_of_a_queue_are_bounded() -> None:
+    claim = Claim()
+    for number in range(2 * MAX_JOINED):
+        claim.hurry(f"ns-{number}")
+    assert len(claim.namespaces) == MAX_JOINED
+    queue = FairQueue()
+    queue.add(Claim(10**6, namespace="waits"))
+    queue.add(Claim(10**6 + 1, namespace="waits"))
+    for number in range(3 * MAX_REMEMBERED):
+        place = queue.add(Claim(number, namespace=f"ns-{number}"))
+        queue.took_turn(place)
+        queue.remove(place)
+    assert len(queue._next) <= MAX_REMEMBERED + 2
