@@ -16,6 +16,8 @@ import trustme
 
 from benchmarks.churn.creating import build, write_bodies
 
+pytestmark = pytest.mark.go
+
 POD = b'{"kind":"Pod","spec":{"image":"mirror/a"}}'
 
 
