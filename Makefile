@@ -64,7 +64,7 @@ test: setup ## run the quick tests in parallel and check the coverage of the cor
 test-long: setup ## run the fault tests, and the property tests with four times the examples (10 minutes)
 	$(PYTEST) -n auto -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
 
-exhaustion: setup ## run 250 attacks on one server; no review may fail or be late (ten minutes)
+exhaustion: setup ## run 400 attacks on a server, from clients and registries; no review may fail or be late (14 minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
 fresh-test: ## run `make demo` and `make test` on a fresh machine with the oldest and the newest Python (root; mmdebstrap)
@@ -80,7 +80,7 @@ test-pythons: $(UV) ## run the quick tests, without properties, with the other s
 		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis and not browser" $(ARGS) || exit; \
 	done < .build/pythons
 
-fuzz: setup ## search for inputs that break one of seven properties or are slow (18 minutes; FUZZ_SECONDS=n for each)
+fuzz: setup ## search for inputs that break one of ten properties or are slow (28 minutes; FUZZ_SECONDS=n for each)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
 registry: ## build distribution 3 for the tests against real registries (once, two minutes, needs Go)
