@@ -69,7 +69,7 @@ go-test: setup ## run the tests that need Go: they evaluate compiled policies wi
 	@command -v go >/dev/null || { echo "Go 1.26 is needed (https://go.dev/doc/install)" >&2; exit 1; }
 	$(PYTEST) -m "go and not long" --hypothesis-profile=long $(ARGS)
 
-exhaustion: setup ## run 250 attacks on one server; no review may fail or be late (ten minutes)
+exhaustion: setup ## run 400 attacks on a server, from clients and registries; no review may fail or be late (14 minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
 fresh-test: ## run `make demo` and `make test` on a fresh machine with the oldest and the newest Python (root; mmdebstrap)
@@ -85,7 +85,7 @@ test-pythons: $(UV) ## run the quick tests, without properties, with the other s
 		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "$(QUICK) and not hypothesis" $(ARGS) || exit; \
 	done < .build/pythons
 
-fuzz: setup ## search for inputs that break one of seven properties or are slow (18 minutes; FUZZ_SECONDS=n for each)
+fuzz: setup ## search for inputs that break one of ten properties or are slow (28 minutes; FUZZ_SECONDS=n for each)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
 registry: ## build distribution 3 for the tests against real registries (once, two minutes, needs Go)

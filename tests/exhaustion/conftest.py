@@ -27,10 +27,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not attempts:
         return
     terminalreporter.section("attacks")
-    terminalreporter.line(f"{'':50} established      new   memory reviews others")
+    terminalreporter.line(f"{'':50} established      new  look-up   memory     own reviews others")
     for name, attempt in attempts.items():
-        established, new = (attempt.worst(kind, forgiving=attempt.is_busy) for kind in KINDS)
+        established, new, looked_up = (attempt.worst(kind, forgiving=attempt.is_busy) for kind in KINDS)
         terminalreporter.line(
-            f"{name:50} {established * 1000:8.0f} ms {new * 1000:5.0f} ms {attempt.growth / MIB:4.0f} MiB"
-            f" {len(attempt.samples):7} {attempt.foreign_cores:6.2f}"
+            f"{name:50} {established * 1000:8.0f} ms {new * 1000:5.0f} ms {looked_up * 1000:5.0f} ms"
+            f" {attempt.growth / MIB:4.0f} MiB {attempt.own / MIB:3.0f} MiB {len(attempt.samples):7}"
+            f" {attempt.foreign_cores:6.2f}"
         )

@@ -117,16 +117,11 @@ class Group:
         return sum(int((self._directory / name).read_text()) for name in names)
 
 
-class Rlimit:
-    """A limit on the data of each process. ``pid`` has to be set once the process runs."""
+class Resident:
+    """The resident memory of a process alone."""
 
-    def __init__(self, size: int) -> None:
-        self.pid = 0
-        self._size = size
-
-    @property
-    def command(self) -> list[str]:
-        return ["sh", "-c", f'ulimit -d {self._size // 1024} && exec "$@"', "sh"]
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
     def used(self) -> int:
         return sum(_status(pid, "VmRSS") for pid in self._family())
@@ -136,7 +131,23 @@ class Rlimit:
 
     def start_peak(self) -> None:
         for pid in self._family():
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
+            with contextlib.suppress(OSError):  # a child may end at any time
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _family(self) -> list[int]:
+        return [self.pid]
+
+
+class Rlimit(Resident):
+    """A limit on the data of each process. ``pid`` has to be set once the process runs."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(0)
+        self._size = size
+
+    @property
+    def command(self) -> list[str]:
+        return ["sh", "-c", f'ulimit -d {self._size // 1024} && exec "$@"', "sh"]
 
     def _family(self) -> list[int]:
         return [self.pid, *children(self.pid)]

@@ -1,8 +1,9 @@
 """Send reviews from a separate process, and measure the duration of each.
 
-``python probe.py PORT CA SERVER_PID`` waits for lines on standard input. ``start`` begins to send reviews on
-two threads: one uses an established connection, one makes a new connection for each review. ``stop`` ends
-that and prints the samples as a list in one line of JSON.
+``python probe.py PORT CA SERVER_PID`` waits for lines on standard input. The first one holds the requests by
+kind. ``start`` begins to send reviews, each kind on its own thread: ``new`` makes a new connection for each
+review, the others use an established connection. ``stop`` ends that and prints the samples as a list in one
+line of JSON.
 
 The test that attacks the server is busy itself, so it cannot measure the delay of other clients. A sample
 also holds how long the server's main thread and the probe's own thread waited for a processor meanwhile: on a
@@ -25,14 +26,19 @@ from typing import Final
 
 GIVE_UP_SECONDS: Final = 10.0
 ESTABLISHED_PAUSE_SECONDS: Final = 0.01
-NEW_PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS: Final = 0.05
+"""Pause of the other kinds."""
+
+UNIQUE: Final = b"00000000000000000000"
+"""In a request, these digits are replaced by others each time."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """One review. ``problem`` is empty if it was approved.
 
-    ``waited_seconds`` is the time during which the server's main thread was ready but had no processor.
+    A review that was approved although its image could not be verified is a problem, too. ``waited_seconds``
+    is the time during which the server's main thread was ready but had no processor.
     """
 
     kind: str
@@ -72,7 +78,7 @@ class Prober:
             self._asking.wait()
             while self._asking.is_set():
                 self._sample()
-                time.sleep(ESTABLISHED_PAUSE_SECONDS if self._kind == "established" else NEW_PAUSE_SECONDS)
+                time.sleep(ESTABLISHED_PAUSE_SECONDS if self._kind == "established" else PAUSE_SECONDS)
 
     def _sample(self) -> None:
         waited, own = _waited(f"/proc/{self._server}"), _waited("/proc/thread-self")
@@ -81,8 +87,9 @@ class Prober:
         try:
             if self._connection is None:
                 self._connection = _connect(self._port, self._trust)
-            answer = _ask(self._connection, self._content)
-            if not answer.startswith(b"HTTP/1.1 200 ") or b'"allowed":true' not in answer:
+            answer = _ask(self._connection, self._content.replace(UNIQUE, b"%020d" % time.time_ns()))
+            approved = answer.startswith(b"HTTP/1.1 200 ") and b'"allowed":true' in answer
+            if not approved or b'"unverified"' in answer:
                 problem = answer[:300].decode("latin-1")
         except OSError as error:
             problem = repr(error)
@@ -133,9 +140,10 @@ def main(port: int, ca: str, server: int) -> None:
     with contextlib.suppress(OSError):
         os.nice(-10)  # a late measurement is useless, and the probe takes very little CPU from the server
     trust = ssl.create_default_context(cafile=ca)
-    content = sys.stdin.buffer.readline()
-    content = json.loads(content)["request"].encode("latin-1")
-    probers = [Prober(kind, port, trust, server, content) for kind in ("established", "new")]
+    contents = json.loads(sys.stdin.readline())
+    probers = [
+        Prober(kind, port, trust, server, content.encode("latin-1")) for kind, content in contents.items()
+    ]
     for line in sys.stdin:
         for prober in probers:
             prober.start() if line.strip() == "start" else prober.stop()

@@ -23,19 +23,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from builders import pod, review
-from exhaustion.memory import MIB, Limited, Rlimit, children, limited, pod_limit
+from exhaustion.memory import MIB, Limited, Resident, Rlimit, children, limited, pod_limit
 from exhaustion.probe import Sample
 from server import Server
 from wire import Answer, Connection, request
 
-KINDS: Final = {"established": 0.25, "new": 1.0}
-"""Kinds of connections, and the maximum seconds of a review on each."""
+KINDS: Final = {"established": 0.25, "new": 1.0, "look-up": 1.0}
+"""Kinds of reviews, and the maximum seconds of each: on an established connection, on a new one, and of an
+image that has to be looked up in a well-behaved registry."""
 
 GROWTH_BYTES: Final = 100 * MIB
 
@@ -46,7 +47,8 @@ LEAST_SECONDS: Final = 0.5
 """Minimum duration of a measurement. A shorter attack is followed by silence, because its effects may be
 late."""
 
-PROBE: Final = request(json.dumps(review(pod("registry.corp.io/web:1"))).encode())
+GOOD: Final = "registry.corp.io/web:1"
+"""An image that the policy of every target approves without a look-up."""
 
 Attack = Callable[["Target"], Awaitable[None]]
 """Attacks a target; raises ``AssertionError`` when an answer is not the documented one."""
@@ -54,10 +56,17 @@ Attack = Callable[["Target"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Attempt:
-    """The measurements of the probe and of the kernel during one attack."""
+    """The measurements of the probe and of the kernel during one attack.
 
+    ``growth`` is that of all memory in bytes, ``own`` that of the serving process without its children.
+    ``wrong_answer`` is set if the attack got an answer that is not documented.
+    """
+
+    wrong_answer: str
     samples: tuple[Sample, ...]
+    kinds: tuple[str, ...]
     growth: int
+    own: int
     foreign_cores: float
     alive: bool
 
@@ -80,30 +89,34 @@ class Attempt:
         worst = {kind: self.worst(kind, forgiving=forgiving) for kind in KINDS}
         return [f"{kind}: {worst[kind]:.3f} s" for kind, most in KINDS.items() if worst[kind] > most]
 
-    def wrong(self, growth: int) -> list[str]:
-        """Return the problems that machine load cannot explain. ``growth`` limits memory, in bytes."""
-        found = [f"{sample.kind}: {sample.problem}" for sample in self.samples if sample.problem]
+    def wrong(self, growth: int, own: int) -> list[str]:
+        """Return the problems that machine load cannot explain. ``growth`` and ``own`` are limits."""
+        found = [self.wrong_answer] if self.wrong_answer else []
+        found += [f"{sample.kind}: {sample.problem}" for sample in self.samples if sample.problem]
         if self.growth >= growth:
             found.append(f"memory grew by {self.growth / MIB:.0f} MiB")
+        if self.own >= own:
+            found.append(f"memory of the serving process grew by {self.own / MIB:.0f} MiB")
         if not self.alive:
             found.append("the process ended")
-        found += [
-            f"no review was asked ({kind})" for kind in KINDS if kind not in {s.kind for s in self.samples}
-        ]
+        asked = {sample.kind for sample in self.samples}
+        found += [f"no review was asked ({kind})" for kind in self.kinds if kind not in asked]
         return found
 
 
 class Probe:
     """The process that sends reviews while an attack runs."""
 
-    def __init__(self, port: int, ca: Path, server: int) -> None:
+    def __init__(self, port: int, ca: Path, server: int, images: Mapping[str, str]) -> None:
+        self.kinds = tuple(images)
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("probe.py")), str(port), str(ca), str(server)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._say(json.dumps({"request": PROBE.decode("latin-1")}))
+        contents = {kind: request(json.dumps(review(pod(image))).encode()) for kind, image in images.items()}
+        self._say(json.dumps({kind: content.decode("latin-1") for kind, content in contents.items()}))
 
     @property
     def pid(self) -> int:
@@ -135,14 +148,19 @@ class Probe:
 
 @dataclass
 class Target:
-    """The server under attack. ``idle`` is the memory that it used before the first attack."""
+    """The server under attack.
+
+    ``idle`` is the memory that was in use before the first attack, ``own_idle`` that of the serving process.
+    """
 
     server: Server
     trust: ssl.SSLContext
     memory: Limited
     probe: Probe
     attempts: dict[str, Attempt]
+    own: Resident
     idle: int
+    own_idle: int
 
     @contextlib.asynccontextmanager
     async def connected(self, listener: str = "webhook") -> AsyncIterator[Connection]:
@@ -157,16 +175,30 @@ class Target:
         trust = self.trust if listener == "webhook" else None
         return await Connection.open(*self.server.address(listener), trust)
 
-    async def attacked(self, name: str, attack: Attack, growth: int = GROWTH_BYTES) -> None:
-        """Run an attack, again if the machine was busy, and check the bounds."""
-        attempt = await self._attempt(attack)
-        if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong(growth):
-            attempt = await self._attempt(attack)
+    async def attacked(
+        self,
+        name: str,
+        attack: Attack,
+        growth: int = GROWTH_BYTES,
+        own: int | None = None,
+        renew: Callable[[], Target] | None = None,
+    ) -> None:
+        """Run an attack, again if the machine was busy, and check the bounds.
+
+        A server that failed is ended, so that it cannot fail the next attack as well.
+        ``growth`` limits the growth of all memory; ``own`` that of the serving process, if it is less.
+        ``renew`` returns the target of the second attempt, if the server remembers the first one.
+        """
+        own = growth if own is None else own
+        target, attempt = self, await self._attempt(attack)
+        if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong(growth, own):
+            target = self if renew is None else await asyncio.to_thread(renew)
+            attempt = await target._attempt(attack)
         self.attempts[name] = attempt
-        problems = [*attempt.wrong(growth), *attempt.late(forgiving=attempt.is_busy)]
-        assert not problems, (
-            f"{problems[:10]} ({len(problems)}); others used {attempt.foreign_cores:.2f} cores"
-        )
+        problems = [*attempt.wrong(growth, own), *attempt.late(forgiving=attempt.is_busy)]
+        if problems:
+            target.server.end()
+        assert not problems, _in_short(problems, attempt.foreign_cores)
 
     async def flood(
         self,
@@ -194,25 +226,31 @@ class Target:
     async def _attempt(self, attack: Attack) -> Attempt:
         pid = self.server.process.pid
         self.memory.start_peak()
+        self.own.start_peak()
         await asyncio.to_thread(self.probe.start)
         started, others = time.monotonic(), self._foreign_seconds()
+        wrong_answer = ""
         try:
             await attack(self)
             await asyncio.sleep(max(started + LEAST_SECONDS - time.monotonic(), 0.0))
+        except (AssertionError, OSError, EOFError) as problem:  # of a server that ended, too
+            wrong_answer = f"{type(problem).__name__}: {problem}"[:500]
         finally:
             samples = await asyncio.to_thread(self.probe.stop)
         spent = time.monotonic() - started
         return Attempt(
+            wrong_answer=wrong_answer,
             samples=samples,
+            kinds=self.probe.kinds,
             growth=self.memory.peak() - self.idle,
+            own=self.own.peak() - self.own_idle,
             foreign_cores=(self._foreign_seconds() - others) / spent,
             alive=self.server.process.poll() is None and self.server.process.pid == pid,
         )
 
     def _foreign_seconds(self) -> float:
         """Return the CPU time of all processors that neither the server nor its attackers used."""
-        ours = [os.getpid(), self.probe.pid, self.server.process.pid, *children(self.server.process.pid)]
-        return _busy_seconds() - sum(map(_cpu_seconds, ours))
+        return _busy_seconds() - sum(map(_cpu_seconds, [os.getpid(), *children(os.getpid())]))
 
 
 def _in_short(problems: list[str], foreign_cores: float) -> str:
@@ -239,12 +277,18 @@ class Arena:
     """Runs ``serve`` with the Pod's memory limit, and restarts it when an attack ended it.
 
     ``arguments`` name the policy's source. ``attempts`` collects the measurements of each attack.
+    ``looked_up`` is an image in a well-behaved registry, with ``probe.UNIQUE`` in its name.
     """
 
-    def __init__(self, ca: Path, attempts: dict[str, Attempt], *arguments: str) -> None:
+    def __init__(
+        self, ca: Path, attempts: dict[str, Attempt], *arguments: str, looked_up: str | None = None
+    ) -> None:
         self._ca = ca
         self._attempts = attempts
         self._arguments = arguments
+        self._images = {"established": GOOD, "new": GOOD}
+        if looked_up is not None:
+            self._images["look-up"] = looked_up
         self._running = contextlib.ExitStack()
         self._target: Target | None = None
 
@@ -254,6 +298,12 @@ class Arena:
             self.close()
             self._target = self._start()
         return self._target
+
+    def renew(self) -> Target:
+        """Return a server that has not been attacked."""
+        self.close()
+        self._target = None
+        return self.target
 
     def close(self) -> None:
         self._running.close()
@@ -270,11 +320,14 @@ class Arena:
             memory.pid = server.process.pid
         port = server.address("webhook")[1]
         server.wait(server.is_ready)
-        probe = Probe(port, self._ca, server.process.pid)
+        probe = Probe(port, self._ca, server.process.pid, self._images)
         self._running.callback(probe.end)
         probe.start()
         time.sleep(1.0)  # imports and one-time allocations of the first reviews must not count for an attack
         problems = [sample.problem for sample in probe.stop() if sample.problem]
         assert problems == []
         trust = ssl.create_default_context(cafile=self._ca)
-        return Target(server, trust, memory, probe, self._attempts, idle=memory.used())
+        own = Resident(server.process.pid)
+        return Target(
+            server, trust, memory, probe, self._attempts, own, idle=memory.used(), own_idle=own.used()
+        )

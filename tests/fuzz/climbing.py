@@ -110,15 +110,22 @@ def climb(
     *,
     seconds: float,
     least_calls: int,
+    first: Sequence[R] = (),
     seed: int | None = None,
 ) -> tuple[float, R]:
-    """Return the most expensive recipe that was found in ``seconds``, and its cost."""
+    """Return the most expensive recipe that was found in ``seconds``, and its cost.
+
+    The search begins with the recipes in ``first``.
+    """
     chance = random.Random(seed)
+    known = iter(first)
     found: list[tuple[float, R]] = []
     end = time.monotonic() + seconds
     calls = 0
     while calls < least_calls or time.monotonic() < end:
-        if len(found) < POPULATION or chance.random() < 0.2:
+        if (given := next(known, None)) is not None:
+            recipe = given
+        elif len(found) < POPULATION or chance.random() < 0.2:
             recipe = source.any(chance)
         else:
             recipe = source.changed(chance.choice(found)[1], chance)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import pytest
 from hypothesis import settings
 
+from fuzz.climbing import Grammar, Recipe, climb
+
 SECONDS: Final = float(os.environ.get("FUZZ_SECONDS", "0"))
+CALLS: Final = 10
+"""Minimum number of inputs of each search."""
 
 # In CI, hypothesis draws the same examples each time, which is useless for fuzzing.
 settings.register_profile("fuzz", deadline=None, derandomize=False, print_blob=True)
@@ -34,3 +38,16 @@ def rounds() -> Iterator[int]:
             number += 1
 
     return numbers()
+
+
+def search(
+    grammar: Grammar,
+    cost: Callable[[Recipe], float],
+    *,
+    searches: int = 1,
+    first: Sequence[Recipe] = (),
+) -> None:
+    """Run one of several searches that together take ``SECONDS``."""
+    worst, recipe = climb(grammar, cost, seconds=SECONDS / searches, least_calls=CALLS, first=first)
+    print(f"the dearest found takes {worst:.0%} of what it may: {recipe}")  # noqa: T201 - pytest -s shows it
+    assert worst <= 1.0, f"{worst:.1f} times what it may take: {recipe}"

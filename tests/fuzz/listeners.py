@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
-import threading
-import time
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
-
-import uvloop
+from typing import Final, NamedTuple
 
 from builders import policy
+from fuzz.loops import MeasuredLoop
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.serving.guard import PolicyGuard
@@ -44,7 +39,7 @@ Stream = list[Answer]
 """The answers of one connection in order."""
 
 
-class Served:
+class Served(MeasuredLoop):
     """A webhook without TLS, on an event loop in a separate thread."""
 
     def __init__(
@@ -52,23 +47,11 @@ class Served:
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
-        self._measuring = False
-        self._worst_turn = 0.0
         self.log = RecordingLog()
-        self.problems: list[dict[str, Any]] = []
         self._direct = direct
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(DEADLINE_SECONDS)
+        super().__init__()
 
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._loop.set_exception_handler(lambda _loop, context: self.problems.append(context))
+    async def begin(self) -> None:
         live, counts = LivePolicy(), CacheCounts()
         live.install(Snapshot(policy(), 100, counts))
         metrics = Metrics(live, counts)
@@ -89,36 +72,9 @@ class Served:
             fast=self._direct,
         )
         self._port = self.listener.bind(Address("127.0.0.1", 0)).port
-        self._ready.set()
-        await self._stop.wait()
+
+    async def finish(self) -> None:
         await self.listener.close(1.0)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(DEADLINE_SECONDS)
-        assert not self._thread.is_alive()
-
-    def worst_turn(self, work: Callable[[], object]) -> float:
-        """Return the CPU time of the loop's longest turn during some work."""
-        started = threading.Event()
-
-        def start() -> None:
-            self._measuring, self._worst_turn = True, 0.0
-            self._beat(time.thread_time())
-            started.set()
-
-        self._loop.call_soon_threadsafe(start)
-        assert started.wait(DEADLINE_SECONDS)
-        work()
-        self._measuring = False
-        return self._worst_turn
-
-    def _beat(self, before: float) -> None:
-        """Run once in each turn of the loop."""
-        now = time.thread_time()
-        self._worst_turn = max(self._worst_turn, now - before)
-        if self._measuring:
-            self._loop.call_soon(self._beat, now)
 
     def connect(self) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE_SECONDS)

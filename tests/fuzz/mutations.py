@@ -20,6 +20,63 @@ ODD_TEXTS: Final = (
     "UPDATE", "DELETE", "apps", "kubernetes.io/config.mirror", "{}", "ephemeralcontainers", "dev", "1e999",
 )  # fmt: skip
 
+HTTP_LINES: Final = (
+    b"Content-Length: 0",
+    b"Content-Length: 5",
+    b"Content-Length: +5",
+    b"Content-Length: 99999999999999999999",
+    b"Content-Length: 1, 1",
+    b"content-length:5",
+    b" Content-Length: 3",
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip, chunked",
+    b"Transfer-Encoding : chunked",
+    b"Transfer-Encoding: chunked, identity",
+    b"Transfer-Encoding: \x0bchunked",
+    b"Content-Encoding: gzip",
+    b"Content-Type: text/plain",
+    b"Connection: close",
+    b"Connection: upgrade\r\nUpgrade: websocket",
+    b"Upgrade: h2c",
+    b"Expect: 100-continue",
+    b"Expect: nonsense",
+    b"Host: x",
+    b"X: " + b"a" * 9000,
+    b"X: \x80\xff",
+    b"X:",
+    b": x",
+    b"X",
+    b"\tfolded",
+    b"Cookie: a=b",
+    b"5\r\nhello",
+    b"ffffffff",
+    b"0",
+    b"5;x=y\r\nhello",
+    b"-1",
+    b"0x5",
+    b"",
+)
+"""Lines of headers and of chunks."""
+
+HTTP_TOKENS: Final = (
+    *(line + b"\r\n" for line in HTTP_LINES),
+    *(b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b"\0", b"\x80", b":", b"X" * 9000),
+    *(b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00"),
+    *(b"CONNECT ", b"HEAD ", b"OPTIONS ", b"PUT ", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    *(
+        b"http://other/",
+        b"http://[",
+        b"*",
+        b"%00",
+        b"%2e%2e/",
+        b"%",
+        b"?timeout=1ms",
+        b"?timeout=\xff",
+        b"#",
+        b"//",
+    ),
+)
+
 scalars: Final = st.one_of(
     st.none(),
     st.booleans(),
@@ -118,3 +175,44 @@ def mutated_text(draw: st.DrawFn, originals: Sequence[str], tokens: Sequence[str
             case _:
                 text = text[:place] + draw(st.text(max_size=3)) + text[place:]
     return text
+
+
+@st.composite
+def mutated_bytes(
+    draw: st.DrawFn, originals: Sequence[bytes], inserted: Sequence[bytes], tokens: Sequence[bytes]
+) -> list[bytes]:
+    """Draw one or two messages of HTTP with mistakes in them, in pieces.
+
+    ``inserted`` are lines of headers and of chunks.
+    """
+    content = b"".join(draw(st.lists(st.sampled_from(originals), min_size=1, max_size=2)))
+    for _ in range(draw(st.integers(0, 4))):
+        head = content.find(b"\r\n\r\n") % (len(content) + 1)
+        place = draw(st.one_of(st.integers(0, head), st.integers(0, len(content))))
+        lines = content.split(b"\r\n")
+        line = draw(st.integers(0, len(lines) - 1))
+        match draw(st.sampled_from(("token", "line", "drop", "double", "flip", "cut", "any"))):
+            case "token":
+                content = content[:place] + draw(st.sampled_from(tokens)) + content[place:]
+            case "line":
+                lines.insert(line, draw(st.sampled_from(inserted)))
+                content = b"\r\n".join(lines)
+            case "drop":
+                del lines[line]
+                content = b"\r\n".join(lines)
+            case "double":
+                lines.insert(line, lines[line])
+                content = b"\r\n".join(lines)
+            case "flip" if content:
+                place = min(place, len(content) - 1)
+                content = (
+                    content[:place]
+                    + bytes([content[place] ^ draw(st.integers(1, 255))])
+                    + content[place + 1 :]
+                )
+            case "cut":
+                content = content[:place]
+            case _:
+                content = content[:place] + draw(st.binary(max_size=6)) + content[place:]
+    places = sorted(draw(st.lists(st.integers(0, len(content)), max_size=3)))
+    return [content[start:end] for start, end in zip([0, *places], [*places, len(content)], strict=True)]

@@ -10,28 +10,20 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
 from builders import pod, pod_spec, review
-from fuzz.climbing import Grammar, Recipe, climb
-from fuzz.conftest import SECONDS
+from fuzz.climbing import Grammar, Recipe
+from fuzz.conftest import SECONDS, search
 from fuzz.listeners import Served
 from gatekeeper_py.core import PolicyError, parse_policy
 from wire import request
 
-SLICE_SECONDS: Final = 0.25
-"""Limit of CPU time in one turn of the loop: the wait of an established connection (docs/reliability.md). The
-target of a turn is 100 ms; the rest is slack for slower machines."""
-
 PEAK_BYTES: Final = 100 * 2**20
 BODY_BYTES: Final = 7 * 2**20 - 4096 if SECONDS else 300_000
-CALLS: Final = 10
-"""Minimum duration of each search."""
-
 DOCUMENT_BYTES: Final = 64 * 1024
 DOCUMENT_SECONDS_PER_BYTE: Final = 10e-6
 """The parser process may take 10 s for each MiB (gatekeeper_py/parser/process.py)."""
@@ -96,35 +88,6 @@ def served() -> Iterator[Served]:
     assert listener.problems == []
 
 
-def peak(work: Callable[[], object]) -> float:
-    """Return the peak growth of this process's memory, in bytes."""
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    work()
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
-
-
-def cost_of(served: Served, send: Callable[[], object]) -> float:
-    """Return the share of its limit that an input takes; over 1 is too much."""
-    turns: list[float] = []
-    memory = peak(lambda: turns.append(served.worst_turn(send)))
-    while max(turns) > SLICE_SECONDS and len(turns) < 3:  # on a busy machine the minimum of three counts
-        turns.append(served.worst_turn(send))
-    return max(min(turns) / SLICE_SECONDS, memory / PEAK_BYTES)
-
-
-def search(grammar: Grammar, cost: Callable[[Recipe], float], *, searches: int = 1) -> None:
-    """Run one of several searches that together take ``SECONDS``."""
-    worst, recipe = climb(grammar, cost, seconds=SECONDS / searches, least_calls=CALLS)
-    print(f"the dearest found takes {worst:.0%} of what it may: {recipe}")  # noqa: T201 - pytest -s shows it
-    assert worst <= 1.0, f"{worst:.1f} times what it may take: {recipe}"
-
-
 HOLES: Final = {
     "a Pod's spec": ({**pod(), "spec": "@hole"}, ("", "Pod")),
     "a Pod's containers": ({**pod(), "spec": {"containers": "@hole"}}, ("", "Pod")),
@@ -145,7 +108,7 @@ def test_no_review_is_slow(served: Served, hole: str, path: str) -> None:
     def cost(recipe: Recipe) -> float:
         filled = document.replace('"@hole"', recipe.write(BODY_BYTES - len(document)))
         content = request(filled.encode(), path=path)
-        return cost_of(served, lambda: served.ask(content))
+        return served.cost_of(lambda: served.ask(content), PEAK_BYTES)
 
     search(JSON, cost, searches=len(HOLES) * len(PATHS))
 
@@ -153,7 +116,7 @@ def test_no_review_is_slow(served: Served, hole: str, path: str) -> None:
 def test_no_stream_of_bytes_is_slow(served: Served) -> None:
     def cost(recipe: Recipe) -> float:
         content = recipe.write(STREAM_BYTES).encode()
-        return cost_of(served, lambda: served.exchange([content], STREAM_PATIENCE_SECONDS))
+        return served.cost_of(lambda: served.exchange([content], STREAM_PATIENCE_SECONDS), PEAK_BYTES)
 
     search(HTTP, cost)
 

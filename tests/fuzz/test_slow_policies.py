@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fuzz.climbing import climb
-from fuzz.conftest import SECONDS
-from fuzz.test_slow_inputs import CALLS, SLICE_SECONDS
+from fuzz.conftest import CALLS, SECONDS
+from fuzz.loops import SLICE_SECONDS
 from gatekeeper_py.core import PolicyError, parse_policy
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
