@@ -30,8 +30,8 @@ SLICE_BYTES: Final = 4 * 1024
 """Maximum number of bytes that are read from a connection in one turn of the loop. The worst content, chunks
 of one byte, takes 5 ms to parse."""
 
-MAX_HANDSHAKE_BYTES: Final = 256 * 1024
-"""Maximum number of bytes received in a TLS handshake. OpenSSL accepts chains of certificates of 100 KB."""
+MAX_HANDSHAKE_BYTES: Final = 64 * 1024
+"""Maximum number of bytes received in a TLS handshake. Certificates of registries take up to 16 KiB."""
 
 MAX_INFORMATIONAL: Final = 8
 """Maximum number of informational responses (1xx) before an answer. Registries send none."""
@@ -39,9 +39,11 @@ MAX_INFORMATIONAL: Final = 8
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Maximum number of bytes before the body of an answer, informational responses included."""
 
-MAX_CHUNKS: Final = 8192
-"""Maximum number of pieces in which a body is parsed: slices and chunks. A body of 4 MiB that was sent in one
-chunk has about 1,100."""
+MAX_SMALL_CHUNKS: Final = 64
+LEAST_CHUNK_BYTES: Final = 256
+"""Least average size of the pieces in which a body is parsed (slices and chunks), apart from
+``MAX_SMALL_CHUNKS`` of them. A slice of chunks of one byte takes 5 ms, and 20 connections of a host may each
+send one. Servers that write line by line stay above this size."""
 
 OVERHEAD: Final = 1.25
 """Factor from the size of a body to the bytes of its transfer: TLS records and the frames of chunks."""
@@ -303,8 +305,8 @@ class _Answer:
             self._size += len(event.data)
             if self._size > self._request.limit:
                 raise TooLarge(f"the answer is larger than {self._request.limit} bytes")
-            if self._chunks > MAX_CHUNKS:
-                raise TooLarge(f"the answer has more than {MAX_CHUNKS} chunks")
+            if self._chunks > MAX_SMALL_CHUNKS + self._size // LEAST_CHUNK_BYTES:
+                raise TooLarge("the answer has too many small chunks")
             if self._hash is not None:
                 self._hash.update(event.data)
             else:

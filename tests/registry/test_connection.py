@@ -12,7 +12,6 @@ import trustme
 
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.connection import (
-    MAX_CHUNKS,
     MAX_HANDSHAKE_BYTES,
     MAX_HEAD_BYTES,
     MAX_INFORMATIONAL,
@@ -171,6 +170,24 @@ async def test_an_endless_answer_is_given_up_and_its_connection_aborted(
     assert peer.sent < MAX_BODY_BYTES * 1.5 + IN_FLIGHT
 
 
+@pytest.mark.parametrize(("size", "status"), [(300, "found"), (200, "error")])
+async def test_a_long_body_may_not_come_in_chunks_that_are_small_on_average(
+    site: Site, size: int, status: str
+) -> None:
+    world, peer = site
+    chunk = b"%x\r\n%s\r\n" % (size, b"x" * size)
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        if peer.connections == 1:  # an answer to HEAD
+            await peer.send(writer, NO_DIGEST + b"Connection: close\r\n\r\n")
+            raise ConnectionResetError
+        await peer.send(writer, NO_DIGEST + b"Transfer-Encoding: chunked\r\n\r\n")
+        await peer.send(writer, chunk * 1000 + b"0\r\n\r\n")
+
+    peer.reply = reply
+    assert (await world.query(peer.host)).answer.status == status
+
+
 async def test_data_that_nobody_asked_for_ends_an_idle_connection(site: Site) -> None:
     world, peer = site
     asked = asyncio.Event()
@@ -257,4 +274,3 @@ async def test_an_endless_handshake_is_given_up() -> None:
 
 def test_the_limits_are_those_that_the_pages_state() -> None:
     assert (MAX_INFORMATIONAL, MAX_HEAD_BYTES, MAX_BODY_BYTES) == (8, 32 * 1024, 4 * 1024 * 1024)
-    assert MAX_CHUNKS * SLICE_BYTES > MAX_BODY_BYTES
