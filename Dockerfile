@@ -5,8 +5,8 @@
 #
 # The base gives the Python. Any Debian with Python 3.11 or later, its venv module and CA
 # certificates will do. To pin it, give the digest that `docker buildx imagetools inspect IMAGE` shows:
-#   docker build --build-arg BASE=docker.io/library/python:3.13-slim@sha256:… .
-ARG BASE=docker.io/library/python:3.13-slim
+#   docker build --build-arg BASE=docker.io/library/python:3.14-slim@sha256:… .
+ARG BASE=docker.io/library/python:3.14-slim
 
 FROM ${BASE} AS build
 ENV UV_PYTHON=python3 \
@@ -26,7 +26,7 @@ COPY . .
 # uv_cache.json has the time at which the wheel was built, which would make every build different.
 RUN /uv/bin/uv build --quiet --wheel --out-dir /dist --build-constraints tools/build-constraints.txt --require-hashes \
     && /uv/bin/uv pip install --quiet --python /opt/gatekeeper-py/bin/python --no-deps /dist/*.whl \
-    && cd /opt/gatekeeper-py/lib/python3*/site-packages/gatekeeper_py-*.dist-info \
+    && cd "$(dirname /opt/gatekeeper-py/lib/python3*/site-packages/*.dist-info/uv_cache.json)" \
     && rm uv_cache.json && sed -i '/uv_cache\.json/d' RECORD && cd /src \
     && PYTHONHASHSEED=0 python3 tools/rootfs.py /opt/gatekeeper-py gatekeeper-py /rootfs
 
@@ -50,7 +50,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
 ARG BASE
 ARG VERSION=unreleased
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="gatekeeper-py" \
+LABEL org.opencontainers.image.title="gatekeeper-py (kube-image-gatekeeper)" \
       org.opencontainers.image.description="A Kubernetes admission webhook that lets a cluster run only images from approved registries." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \

@@ -6,8 +6,6 @@ FUZZ_SECONDS ?= 150
 CONTAINER ?= $(firstword $(notdir $(foreach tool,docker podman buildah,$(shell command -v $(tool)))))
 IMAGE ?= gatekeeper-py:latest
 BASE ?=
-# Where the source is published: it goes into the provenance of a release.
-REPOSITORY ?= $(shell git remote get-url origin 2>/dev/null)
 UV := .uv/bin/uv
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,11 +14,13 @@ BIN := $(VENV)/bin
 CORE_COVERAGE ?= 99.9
 # These tests have targets of their own.
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
-	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site
+	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site --ignore=tests/exhaustion
+QUICK := not long and not browser and not go
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane isolate
-# The versions that `make test-pythons` tests.
-VERSIONS ?= 3.11 3.12 3.13
+# The versions that `make test-pythons` tests, and the releases of Debian that have the oldest and the newest one.
+VERSIONS ?= 3.12 3.13
+RELEASES ?= bookworm forky
 # Three workers for two cores, because many tests wait for a process or a clock. Tests that measure time get one
 # worker for each core. Idle workers take tests from busy ones.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((3 * len(os.sched_getaffinity(0)) + 1) // 2)' 2>/dev/null || echo auto)
@@ -30,7 +30,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test monitoring-test page-test help setup demo test test-long test-pythons exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
+.PHONY: registry-test monitoring-test page-test help setup demo test test-long go-test test-pythons fresh-test exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
 	registry package package-test release \
 	image image-test advisories check docs docs-test picture manifests format clean \
 	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
@@ -38,44 +38,51 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-setup: $(VENV)/.installed ## install the project and its tools into .venv
+setup: $(VENV)/.installed ## install the project and its tools into .venv (15 s at first)
 
 $(UV): tools/uv-requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.x" >&2; exit 1; }
-	$(PYTHON) -m venv .uv
-	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing; install Python 3.11 or later \
+	(Debian and Ubuntu: apt-get install python3-venv), or name one with: make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, and \
+	Python 3.11 or later is needed; name one with: make PYTHON=python3.x" % sys.version_info[:2])'
+	@$(PYTHON) -m tools.bootstrap uv .uv $<
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --quiet --frozen --python $(PYTHON)
+	@$(PYTHON) -m tools.bootstrap run $(UV) sync --quiet --frozen --python $(PYTHON)
 	@touch $@
 
-demo: setup ## run the webhook on an example policy and show what kubectl would print (ARGS=--once to exit at the end)
+demo: setup ## run the webhook on an example policy and show what kubectl would print (20 s at first; ARGS=--once exits)
 	$(BIN)/python examples/demo.py $(ARGS)
 
 picture: setup ## record the demo as the picture in the README
 	$(BIN)/python -m tools.picture
 
-test: setup ## run the quick tests in parallel and check the coverage of the core (four minutes)
-	$(PYTEST) -m "not long and not browser" --cov --cov-report= --cover-core $(ARGS)
+test: setup ## run the quick tests in parallel and check the coverage of the core (three minutes)
+	$(PYTEST) -m "$(QUICK)" --cov --cov-report= --cover-core $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 
-test-long: setup ## run the fault tests, and the property tests with four times the examples (10 minutes)
-	$(PYTEST) -n auto -m "long or hypothesis or growth" --ignore=tests/exhaustion --hypothesis-profile=long $(ARGS)
+test-long: setup ## run the fault tests, and the property tests with six times the examples (10 minutes)
+	$(PYTEST) -n auto -m "(long or hypothesis or growth) and not go" --hypothesis-profile=long $(ARGS)
+
+go-test: setup ## run the tests that need Go: they evaluate compiled policies with the API server's own code
+	@command -v go >/dev/null || { echo "Go 1.26 is needed (https://go.dev/doc/install)" >&2; exit 1; }
+	$(PYTEST) -m "go and not long" --hypothesis-profile=long $(ARGS)
 
 exhaustion: setup ## run 250 attacks on one server; no review may fail or be late (ten minutes)
 	$(BIN)/python -m pytest tests/exhaustion -q $(ARGS)
 
-test-pythons: $(UV) ## run the quick tests, without properties, with every other supported Python (12 minutes; VERSIONS=3.13)
+fresh-test: ## run `make demo` and `make test` on a fresh machine with the oldest and the newest Python (root; mmdebstrap)
+	$(PYTHON) -m tools.freshmachine $(RELEASES)
+
+test-pythons: $(UV) ## run the quick tests, without properties, with the other supported Pythons (VERSIONS=3.13)
 	@mkdir -p .build
-	$(PYTHON) -m tools.pythons --others > .build/pythons
+	$(PYTHON) -m tools.pythons $(VERSIONS) > .build/pythons
 	while read -r version path; do \
-		case " $(VERSIONS) " in *" $$version "*) ;; *) continue ;; esac; \
 		environment=.build/python$$version; \
 		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
 		echo "Python $$version"; \
-		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "not long and not hypothesis and not browser" $(ARGS) || exit; \
+		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "$(QUICK) and not hypothesis" $(ARGS) || exit; \
 	done < .build/pythons
 
 fuzz: setup ## search for inputs that break one of seven properties or are slow (18 minutes; FUZZ_SECONDS=n for each)
@@ -117,12 +124,12 @@ package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes
 
 release: setup ## build all files of a release into dist/release (BASE=image@sha256:…, or ARGS=--no-image; buildah)
-	@test -n "$(REPOSITORY)" || { echo "name where the source is published: REPOSITORY=https://…" >&2; exit 1; }
 	rm -rf dist/release
-	$(BIN)/python -m tools.release --out dist/release --repository $(REPOSITORY) \
-		$(if $(BASE),--base $(BASE)) $(ARGS)
+	@# Not shown, because REPOSITORY may contain a token, and the logs of a CI system are read by many.
+	@$(BIN)/python -m tools.release --out dist/release $(if $(REPOSITORY),--repository '$(REPOSITORY)') \
+		$(if $(BASE),--base '$(BASE)') $(ARGS)
 
-package-test: setup package ## install the wheel with pip, pipx and uvx, for each supported Python, and run it
+package-test: setup package ## install the wheel for each supported Python, and both wheel and checkout with pipx and uv, and run them
 	$(BIN)/python -m pytest tests/package -q $(ARGS)
 
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from benchmarks.contestant import Contestant, Launch
+from gatekeeper_py import __version__
 
 PLAIN = "benchmarks.load.plain"
 """The same server without TLS, to measure the cost of TLS."""
@@ -32,4 +32,4 @@ def contestant(
             *options,
         ]  # fmt: skip
 
-    return Contestant(name="gatekeeper-py", version=version("gatekeeper-py"), argv=argv, path=path)
+    return Contestant(name="gatekeeper-py", version=__version__, argv=argv, path=path)

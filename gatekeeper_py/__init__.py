@@ -1,5 +1,7 @@
 """A Kubernetes admission webhook that lets a cluster run only images from approved registries."""
 
-# importlib.metadata would read the version of the installed package, but importing it takes half a megabyte
-# in each server. A test compares this with pyproject.toml.
+# importlib.metadata would read both of the installed package, but importing it takes half a megabyte in each
+# server. A test compares them with pyproject.toml.
 __version__ = "0.1.0"
+DISTRIBUTION = "kube-image-gatekeeper"
+"""The name of the Python package. The command has another one: on the index, `gatekeeper-py` is not ours."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from gatekeeper_py import __version__
+from gatekeeper_py import DISTRIBUTION, __version__
 
 MAX_MISSPELT: Final = 60
 """Characters of an unknown command that are compared with the known ones."""
@@ -86,7 +86,11 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: gatekeeper-py check policy.yaml. COMMAND --help describes every option.",
 )
-@click.version_option(__version__, message="%(version)s", help="Print the version and exit.")
+@click.version_option(
+    __version__,
+    message=f"%(prog)s %(version)s ({DISTRIBUTION})",
+    help="Print the version and the name of the Python package, and exit.",
+)
 def cli() -> None:
     """Let a Kubernetes cluster run only images from approved registries."""
 
@@ -104,7 +108,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as problem:
+        from gatekeeper_py.reporting.console import harmless  # noqa: PLC0415 - keeps commands fast to start
+
+        problem.message = harmless(problem.message)  # type: ignore[misc]
         problem.show()
+        return EXIT_USAGE
+    except (MemoryError, RecursionError) as problem:
+        reason = "out of memory" if isinstance(problem, MemoryError) else "the input is nested too deeply"
+        click.echo(f"Error: {reason}", err=True)
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,8 @@ from tools.advisories.locked import runtime_packages
 from tools.pythons import SUPPORTED
 
 ROOT: Final = Path(__file__).parents[1]
+LOCK: Final = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+(PROJECT,) = (package for package in LOCK["package"] if package["source"] == {"editable": "."})
 
 WITHOUT_UNIX: Final = """
 import builtins, importlib, sys
@@ -35,12 +38,22 @@ builtins.__import__ = import_
 IMPORT_ALL: Final = "for name in sys.argv[1:]: importlib.import_module(name)"
 RUN: Final = "from gatekeeper_py.cli import run; sys.exit(run(sys.argv[1:]))"
 
+DARWIN: Final = {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"}
+LINUX: Final = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+WINDOWS: Final = {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"}
+GLIBC: Final = r"manylinux(2014|_2_([12]?\d|3[0-6]))"  # of Debian 12, the oldest release that is tested
+
 PLATFORMS: Final = {
-    "windows": ({"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"}, "win_amd64"),
-    "macos-arm": ({"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"}, "arm64"),
-    "macos-intel": ({"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"}, "x86_64"),
+    "windows": (WINDOWS, "win_amd64"),
+    "macos-arm": (DARWIN, r"macosx_\w+_(arm64|universal2)"),
+    "macos-intel": (DARWIN, r"macosx_\w+_(x86_64|universal2)"),
+    "linux-arm": (LINUX, f"{GLIBC}_aarch64"),
+    "linux-intel": (LINUX, f"{GLIBC}_x86_64"),
 }
-"""The marker environment of each platform, and the suffixes of its wheel tags."""
+"""The marker environment of each platform, and a pattern of the platforms in its wheel tags."""
+
+# The lock can hold other versions for the first releases of 3.11, which Debian 12 has.
+PYTHONS: Final = (*(f"{version}.0" for version in SUPPORTED), "3.11.9")
 
 
 def without_unix(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,43 +82,70 @@ def test_the_commands_answer() -> None:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("python", SUPPORTED)
+@pytest.mark.parametrize("python", PYTHONS)
 def test_every_dependency_has_a_wheel(platform: str, python: str) -> None:
-    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
-    environment, ending = PLATFORMS[platform]
+    needed = _needed(PROJECT["dependencies"], platform, python)
+    assert ("uvloop" in needed) is (platform != "windows")
+    assert needed.keys() <= set(runtime_packages(LOCK, PROJECT["name"]))
+    # docs/command-line.md documents the exception.
+    exceptions = ["cryptography"] if platform == "macos-intel" else []
+    assert _without_wheel(needed, platform, python) == exceptions
+
+
+@pytest.mark.parametrize("platform", ["linux-arm", "linux-intel"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_set_up_on_linux_needs_no_compiler(platform: str, python: str) -> None:
+    needed = _needed(PROJECT["dev-dependencies"]["dev"], platform, python)
+    assert _without_wheel(needed, platform, python) == []
+
+
+def _needed(dependencies: list[dict[str, str]], platform: str, python: str) -> dict[str, dict[str, Any]]:
+    """Return the locked packages of the dependencies and of everything that they depend on, by name."""
     markers = {
-        **environment,
-        "python_version": python,
-        "python_full_version": f"{python}.0",
+        **PLATFORMS[platform][0],
+        "python_version": python.rpartition(".")[0],
+        "python_full_version": python,
         "implementation_name": "cpython",
         "platform_python_implementation": "CPython",
         "extra": "",
     }
-    packages = {package["name"]: package for package in lock["package"]}
-    needed, left = set[str](), ["gatekeeper-py"]
+
+    def applies(marker: str) -> bool:
+        return Marker(marker).evaluate(markers)
+
+    # A name has several versions if they are for different Pythons.
+    packages = {
+        package["name"]: package
+        for package in LOCK["package"]
+        if any(map(applies, package.get("resolution-markers", ("python_version > '0'",))))
+    }
+    needed, left = dict[str, dict[str, Any]](), list(dependencies)
     while left:
-        for dependency in packages[left.pop()].get("dependencies", ()):
-            applies = Marker(dependency["marker"]).evaluate(markers) if "marker" in dependency else True
-            if applies and dependency["name"] not in needed:
-                needed.add(dependency["name"])
-                left.append(dependency["name"])
-    assert ("uvloop" in needed) is (platform != "windows")
-    assert needed <= set(runtime_packages(lock, "gatekeeper-py"))
-    assert [name for name in sorted(needed) if not _has_wheel(packages[name], python, ending)] == []
+        dependency = left.pop()
+        name = dependency["name"]
+        if name not in needed and ("marker" not in dependency or applies(dependency["marker"])):
+            needed[name] = packages[name]
+            left += packages[name].get("dependencies", ())
+    return needed
 
 
-def _has_wheel(package: dict[str, Any], python: str, ending: str) -> bool:
-    return any(
-        _fits(tag, python.replace(".", ""), ending)
-        for wheel in package.get("wheels", ())
-        for tag in parse_wheel_filename(wheel["url"].rpartition("/")[2])[3]
-    )
+def _without_wheel(packages: dict[str, dict[str, Any]], platform: str, python: str) -> list[str]:
+    minor = int(python.split(".")[1])
+    return [
+        name
+        for name, package in sorted(packages.items())
+        if not any(
+            _fits(tag, minor, PLATFORMS[platform][1])
+            for wheel in package.get("wheels", ())
+            for tag in parse_wheel_filename(wheel["url"].rpartition("/")[2])[3]
+        )
+    ]
 
 
-def _fits(tag: Tag, python: str, ending: str) -> bool:
-    stable = tag.abi == "abi3" and tag.interpreter <= f"cp{python}"
+def _fits(tag: Tag, minor: int, pattern: str) -> bool:
+    stable = tag.abi == "abi3" and int(tag.interpreter.removeprefix("cp3")) <= minor
     return (
-        (stable or tag.interpreter in {f"cp{python}", "py3"})
-        and (stable or tag.abi in {f"cp{python}", "none"})
-        and (tag.platform == "any" or tag.platform.endswith((ending, "universal2")))
+        (stable or tag.interpreter in {f"cp3{minor}", "py3"})
+        and (stable or tag.abi in {f"cp3{minor}", "none"})
+        and (tag.platform == "any" or re.fullmatch(pattern, tag.platform) is not None)
     )

@@ -74,8 +74,13 @@ class Page:
         await asyncio.wait_for(self.loaded.wait(), ANSWER_SECONDS)
 
     async def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression in the page. Raises RuntimeError for its exception."""
-        answer = await self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Return the value of an expression in the page, or of its promise.
+
+        Raises RuntimeError for its exception.
+        """
+        answer = await self.send(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")

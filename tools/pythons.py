@@ -1,7 +1,7 @@
 """Find the interpreters that the package supports: on PATH, and where pyenv keeps them.
 
-``python3 -m tools.pythons`` prints the version and the path of each, one in a line. With ``--others``, it
-leaves out the version that runs it. Standard library only.
+``python3 -m tools.pythons 3.12 3.13`` prints the version and the path of each, one in a line.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-SUPPORTED = ("3.11", "3.12", "3.13")
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 
 
 def find(version: str) -> Path | None:
@@ -42,22 +42,15 @@ def _runs(path: Path, version: str) -> bool:
     return done.returncode == 0 and done.stdout.strip() == version
 
 
-def main() -> int:
+def main(versions: list[str]) -> int:
     """Print the interpreters; fail when one is missing."""
-    missing = []
-    own = ".".join(map(str, sys.version_info[:2]))
-    for version in SUPPORTED:
-        if version == own and "--others" in sys.argv[1:]:
-            continue
-        path = find(version)
-        if path is None:
-            missing.append(version)
-        else:
-            sys.stdout.write(f"{version} {path}\n")
+    found = {version: find(version) for version in versions}
+    sys.stdout.writelines(f"{version} {path}\n" for version, path in found.items() if path is not None)
+    missing = [version for version, path in found.items() if path is None]
     if missing:
         sys.stderr.write(f"error: no interpreter found for Python {', '.join(missing)}\n")
     return 1 if missing else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

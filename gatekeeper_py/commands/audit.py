@@ -35,6 +35,7 @@ from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
+from gatekeeper_py.reporting.console import note
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
@@ -271,7 +272,8 @@ def _suggested(
         return extended(kept, suggestion)
     if not suggestion.rules:
         if suggestion.left_out:
-            click.echo("\n".join(left_out_lines(suggestion)).lstrip("\n"), err=True)
+            for line in filter(None, left_out_lines(suggestion)):
+                note(line)
         raise UnreadableError("there is no image that a rule could approve")
     return new_policy(suggestion, by)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
@@ -16,7 +15,7 @@ from gatekeeper_py.commands.policystream import OtherDocument, PolicyStream, rea
 from gatekeeper_py.core.compile.committed import KINDS, problems
 from gatekeeper_py.core.compile.fastpath import not_pre_approved
 from gatekeeper_py.core.policy.finding import Finding, in_order
-from gatekeeper_py.reporting.console import console, counted
+from gatekeeper_py.reporting.console import console, counted, json_text
 from gatekeeper_py.reporting.findings import concise, github, print_findings
 from gatekeeper_py.reporting.sarif import findings_as_sarif
 
@@ -70,13 +69,15 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
     warnings = sum(finding.severity == "warning" for finding in findings)
     ok = not errors and not (strict and warnings)
     if style == "json":
-        click.echo(json.dumps({"ok": ok, "findings": [f.as_json() for f in findings]}, indent=2))
+        click.echo(json_text({"ok": ok, "findings": [f.as_json() for f in findings]}))
     elif style == "sarif":
-        click.echo(json.dumps(findings_as_sarif(stream.name, findings), indent=2))
+        click.echo(json_text(findings_as_sarif(stream.name, findings)))
     elif style in {"concise", "github"}:
-        line = concise if style == "concise" else github
         for finding in findings:
-            console().print(line(stream.name, finding))
+            if style == "github":
+                click.echo(github(stream.name, finding))
+            else:
+                console().print(concise(stream.name, finding))
     else:
         print_findings(stream.name, stream.lines, about_others)
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-import click
-
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.exemptions import Exemptions
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import PolicyInput, live_policy, usable
 from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.reporting.console import note
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
@@ -83,13 +83,13 @@ def note_missing(kinds: Iterable[GroupKind]) -> None:
     from gatekeeper_py.inventory.resources import kind_text  # noqa: PLC0415 - see above
 
     for kind in kinds:
-        click.echo(f"Note: the cluster does not serve {kind_text(kind)}", err=True)
+        note(f"Note: the cluster does not serve {kind_text(kind)}")
 
 
 def note_unknown_exemptions(exemptions: Exemptions) -> None:
     """Report on stderr that further namespaces may be exempt, and why they are not known."""
     if exemptions.problem:
-        click.echo(f"Note: not all exempt namespaces are known: {exemptions.problem}", err=True)
+        note(f"Note: not all exempt namespaces are known: {exemptions.problem}")
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def progress() -> Iterator[OnPage]:
     if not sys.stderr.isatty():
         yield lambda _resource, _seen, _left: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}"))
     # Redrawn once per page and erased at the end, so that only the report stays on the screen.
     with Progress(
         *columns,
@@ -119,6 +119,6 @@ def progress() -> Iterator[OnPage]:
 
         def on_page(resource: object, seen: int, left: int | None) -> None:
             total = seen if left is None else seen + left
-            bar.update(task, description=str(resource), completed=seen, total=total, refresh=True)
+            bar.update(task, description=printable(str(resource)), completed=seen, total=total, refresh=True)
 
         yield on_page

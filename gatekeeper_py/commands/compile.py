@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -21,6 +20,7 @@ from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.manifest import as_yaml
 
 CONFIGURATIONS: Final[dict[Endpoint, tuple[str, str, str]]] = {
@@ -101,7 +101,7 @@ def compile(  # noqa: A001
         given = usable_policy(policy)
         fast_path = compile_fastpath(given, now())
         if style == "json":
-            click.echo(json.dumps(as_json(fast_path), indent=2))
+            click.echo(json_text(as_json(fast_path)))
         else:
             # The expressions are the same in every mode, so the patch states the revision for the document's
             # own mode.
@@ -116,12 +116,12 @@ def compile(  # noqa: A001
         documents = NATIVE[target](given, now(), options)
     except CannotExpress as problem:
         for refusal in problem.refusals:
-            click.echo(f"{policy}: {refusal}", err=True)
+            note(f"{policy}: {refusal}")
         if NATIVE[target] is validating_policy and not backstop:
-            click.echo("A wider policy can be compiled with --backstop.", err=True)
+            note("A wider policy can be compiled with --backstop.")
         return 1
     if style == "json":
-        click.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}, indent=2))
+        click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": documents}))
     elif documents:
         click.echo(as_yaml(documents), nl=False)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,7 +26,7 @@ from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.reporting.console import console
+from gatekeeper_py.reporting.console import console, json_text
 
 MAX_RULE: Final = 600
 """Maximum number of characters of a rule that are shown. A pattern has at most 512."""
@@ -118,7 +117,7 @@ def explain(
             as_json(explanation) | ({"lookUp": answer and answer._asdict()} if look_up else {})
             for explanation, answer in zip(explanations, answers, strict=True)
         ]
-        click.echo(json.dumps(shown, indent=2))
+        click.echo(json_text(shown))
     else:
         out = console()
         for explanation, answer in zip(explanations, answers, strict=True):
@@ -172,7 +171,7 @@ def _explain_rule(policy: Policy, text: str, instant: datetime, style: Literal["
             "image": None if witness is None else witness.image,
             "namespace": None if witness is None else witness.namespace,
         }
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json_text(answer))
     else:
         _print_rule(rule, witness, expired=expired)
     return 0 if witness is not None else 1
@@ -214,7 +213,7 @@ def _show_fast_path(
 ) -> None:
     answers = [fast_path_as_json(fast_path, namespace, image) for image in images]
     if style == "json":
-        click.echo(json.dumps(answers, indent=2))
+        click.echo(json_text(answers))
         return
     out = console()
     for answer in answers:

@@ -1,20 +1,43 @@
-"""Read a FILE argument: a file, or ``-`` for stdin."""
+"""Open and read every input file of a command: a FILE argument, a file in a directory, or ``-`` for stdin.
+
+Such files come with a pull request, so a stranger may have chosen what they are. On the command line, a file
+or a pipe is accepted. A file in a directory, or one that another file names, must be a regular file below a
+directory that the user chose. These checks are made on the opened file, so nobody can replace it after them.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import select
+import stat
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import click
+
+MAX_BYTES: Final = 64 * 2**20
+"""Maximum size of a file, unless the caller has another limit."""
+
+# Without O_NONBLOCK, opening a pipe would wait for a writer. Without O_NOCTTY, opening a terminal could make
+# it the one that controls this process. Only Windows has O_BINARY, and it lacks the others.
+_FLAGS: Final = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+)
+_KINDS: Final = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 class UnreadableError(click.ClickException):
     """An input that cannot be read; exit code 2."""
 
     exit_code = 2
+
+
+class TooLongError(UnreadableError):
+    """An input that is longer than the limit."""
 
 
 def shown(argument: str) -> str:
@@ -28,19 +51,34 @@ def in_folder(folder: Path, name: str) -> str:
     return "./-" if path == "-" else path
 
 
-def read_bytes(argument: str, most: int = -1) -> tuple[str, bytes]:
-    """Return the display name and at most ``most`` bytes. Raises ``UnreadableError``."""
+def real_folder(folder: str, within: Sequence[str] = ()) -> str:
+    """Return a directory's path without links.
+
+    Raises ``UnreadableError`` if it is not below one of the directories ``within``, if there are any.
+    """
+    with _readable(folder):
+        path = os.path.realpath(folder, strict=True)
+        _check_place(path, folder, within)
+        return path
+
+
+def read_bytes(argument: str, most: int = MAX_BYTES, within: Sequence[str] = ()) -> tuple[str, bytes]:
+    """Return the display name and the content.
+
+    ``within`` are directories, as paths without links. If there are any, the file must be a regular file
+    below one of them. Raises ``UnreadableError``, and ``TooLongError`` for more than ``most`` bytes.
+    """
     name = shown(argument)
-    try:
-        with _opened(argument) as file:
-            return name, file.read(most)
-    except OSError as problem:
-        raise UnreadableError(f"{name}: {problem.strerror or problem}") from None
+    with _readable(name), _opened(argument, within) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise TooLongError(f"{name}: longer than {most // 2**20:,} MiB, the limit")
+    return name, content
 
 
-def read_text(argument: str) -> tuple[str, str]:
-    """Return the display name and the text. Raises ``UnreadableError``."""
-    name, content = read_bytes(argument)
+def read_text(argument: str, within: Sequence[str] = ()) -> tuple[str, str]:
+    """Return the display name and the text. ``within`` as for ``read_bytes``. Raises ``UnreadableError``."""
+    name, content = read_bytes(argument, within=within)
     return name, decoded(name, content)
 
 
@@ -50,18 +88,13 @@ def read_lines(argument: str, longest: int) -> Iterator[bytes]:
     Raises ``UnreadableError`` if the file cannot be read, or a line has more than ``longest`` bytes.
     """
     name = shown(argument)
-    try:
-        with _opened(argument) as file:
-            number = 0
-            while line := file.readline(longest + 1):
-                number += 1
-                if len(line) > longest:
-                    raise UnreadableError(
-                        f"{name}: line {number}: longer than {longest // 2**20} MiB, the limit"
-                    )
-                yield line
-    except OSError as problem:
-        raise UnreadableError(f"{name}: {problem.strerror or problem}") from None
+    with _readable(name), _opened(argument) as file:
+        number = 0
+        while line := file.readline(longest + 1):
+            number += 1
+            if len(line) > longest:
+                raise UnreadableError(f"{name}: line {number}: longer than {longest // 2**20} MiB, the limit")
+            yield line
 
 
 def decoded(name: str, content: bytes) -> str:
@@ -72,9 +105,59 @@ def decoded(name: str, content: bytes) -> str:
         raise UnreadableError(f"{name}: not UTF-8 at byte {problem.start}") from None
 
 
-def _opened(argument: str) -> AbstractContextManager[BinaryIO]:
-    if argument != "-":
-        return Path(argument).open("rb")
-    if sys.stdin is None:
-        raise UnreadableError("<stdin>: closed")
-    return nullcontext(sys.stdin.buffer)
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn errors of the operating system, and names that no file can have, into ``UnreadableError``."""
+    try:
+        yield
+    except OSError as problem:
+        # Linux and macOS have no better error for a socket.
+        is_socket = problem.errno in {errno.ENXIO, errno.EOPNOTSUPP}
+        reason = "a socket cannot be read" if is_socket else problem.strerror or problem
+        raise UnreadableError(f"{name}: {reason}") from None
+    except ValueError:
+        raise UnreadableError(f"{name}: no file can have this name") from None
+
+
+def _opened(argument: str, within: Sequence[str] = ()) -> AbstractContextManager[BinaryIO]:
+    if argument == "-":
+        if sys.stdin is None:
+            raise UnreadableError("<stdin>: closed")
+        return nullcontext(sys.stdin.buffer)
+    descriptor = os.open(argument, _FLAGS)
+    try:
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        _check_kind(kind, argument, within)
+        if within:
+            _check_place(_path_of(descriptor, argument), argument, within)
+        if kind == stat.S_IFIFO:
+            select.select([descriptor], [], [])  # without a writer, reading would return the end at once
+            os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_kind(kind: int, argument: str, within: Sequence[str]) -> None:
+    accepted = (stat.S_IFREG,) if within else (stat.S_IFREG, stat.S_IFIFO)
+    if kind not in accepted:
+        wanted = "a regular file" if within else "a file or a pipe"
+        raise UnreadableError(f"{argument}: {_KINDS.get(kind, 'a device')}, but must be {wanted}")
+
+
+def _path_of(descriptor: int, argument: str) -> str:
+    """Return the path of an open file, without links."""
+    if sys.platform == "linux":
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    if sys.platform == "darwin":
+        import fcntl  # noqa: PLC0415 - Windows has no such module
+
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+    return os.path.realpath(argument, strict=True)
+
+
+def _check_place(path: str, argument: str, within: Sequence[str]) -> None:
+    if within and not any(Path(path).is_relative_to(folder) for folder in within):
+        places = " and ".join(within)
+        raise UnreadableError(f"{argument}: leads outside of {places}, where files may be read")

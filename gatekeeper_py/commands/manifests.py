@@ -6,21 +6,20 @@ import copy
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import click
 import yaml
 
-from gatekeeper_py.commands.files import UnreadableError, read_text, shown
+from gatekeeper_py.commands.files import UnreadableError, read_text, real_folder, shown
 from gatekeeper_py.commands.sourcetext import SourceText
 from gatekeeper_py.commands.yaml12 import Yaml12Loader, described, finite
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts
-from gatekeeper_py.reporting.console import printable
+from gatekeeper_py.reporting.console import note
 
 MAX_NODES: Final = 5_000_000
 """Maximum number of values with all aliases expanded. A few lines of YAML can expand to billions."""
@@ -58,15 +57,18 @@ class Manifest:
         return self.text.line_of(self.document, (*self.prefix, *parts))
 
 
-def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Manifest]:
+def read_manifests(
+    argument: str, *, namespace: str = "default", within: Sequence[str] = ()
+) -> Iterator[Manifest]:
     """Yield every object in a file, in the files of a directory, or on stdin for ``-``.
 
-    ``namespace`` applies to objects that name none. Raises ``UnreadableError`` for bad input, and if there is
-    no object, because an empty result would look like success.
+    ``namespace`` applies to objects that name none. ``within`` are the directories that may be read, if only
+    some may be. Raises ``UnreadableError`` for bad input, and if there is no object, because an empty result
+    would look like success.
     """
     empty = True
-    for file in manifest_files(argument):
-        name, text = read_text(file)
+    for file, folders in manifest_files(argument, within):
+        name, text = read_text(file, folders)
         documents, starts = _documents(name, text)
         source = SourceText(name, text, starts)
         for index, document in enumerate(documents):
@@ -78,14 +80,16 @@ def read_manifests(argument: str, *, namespace: str = "default") -> Iterator[Man
         raise UnreadableError(f"{shown(argument)}: there is no object to judge")
 
 
-def manifest_files(argument: str) -> Iterator[str]:
+def manifest_files(argument: str, within: Sequence[str] = ()) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
 
-    Links to directories are not followed, because they may form a cycle. A note on stderr names each link.
+    With each file, yield the directories that may be read. Links to directories are not followed, because
+    they may form a cycle. A note on stderr names each link.
     """
     if argument == "-" or not Path(argument).is_dir():
-        yield argument
+        yield argument, within
         return
+    named = (real_folder(argument, within),)
 
     def fail(problem: OSError) -> None:
         raise UnreadableError(f"{problem.filename}: {problem.strerror}")
@@ -95,8 +99,8 @@ def manifest_files(argument: str) -> Iterator[str]:
         for link in (Path(folder) / each for each in folders):
             # In a mounted ConfigMap, ..data is a link to a directory, and each file a link to one in ..data.
             if link.is_symlink() and link.name != "..data":
-                click.echo(f"note: {printable(str(link))} is a link to a directory and is not read", err=True)
-        yield from (str(Path(folder) / file) for file in sorted(files) if file.endswith(SUFFIXES))
+                note(f"note: {link} is a link to a directory and is not read")
+        yield from ((str(Path(folder) / file), named) for file in sorted(files) if file.endswith(SUFFIXES))
 
 
 def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
@@ -165,7 +169,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key, value in pairs:
         if key in document:
-            raise ValueError(f"{key[:100]!r} is given twice")
+            raise ValueError("a key is given twice")
         document[key] = value
     return document
 

@@ -2,6 +2,9 @@
 
 ``check`` also accepts a ConfigMap manifest that holds ``webhooks.yaml``, the controller's settings.
 
+Messages quote only a file that is a policy or webhook settings (``is_ours``). Otherwise the name of a policy
+in a pull request could lead to another file, and the log of the pull request would show its content.
+
 Findings have the line numbers of the file that was read. In a ConfigMap manifest, the policy is usually a
 ``|`` block, whose lines are lines of the file. If the policy is written in another way, for example in JSON,
 all findings have the position at which the text of the policy begins.
@@ -10,21 +13,25 @@ all findings have the position at which the text of the policy begins.
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from gatekeeper_py.commands.files import decoded, read_bytes
+from gatekeeper_py.commands.files import TooLongError, decoded, read_bytes, shown
 from gatekeeper_py.control.webhooks import configmap
 from gatekeeper_py.control.webhooks.settings import (
+    FIELDS,
     SETTINGS_KEY,
     InvalidWebhookSettings,
     WebhookSettings,
     parse_settings,
 )
-from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks, in_order
@@ -36,12 +43,19 @@ from gatekeeper_py.core.policy.parse.validation import value_of
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.reporting.findings import print_findings
 
+_KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+_MISSPELT_KEY: Final = "policy.yml"
+_OF_ANY_TEXT: Final = frozenset({"yaml-syntax", "too-long", "empty-document"})
+"""The codes of findings whose messages quote nothing. Their proposals may."""
+
+_OF_ANY_CONFIGMAP: Final = _OF_ANY_TEXT | {"missing-field", "binary-data"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyInput:
     """The content of a POLICY argument: a policy, or the findings that explain why there is none.
 
-    ``lines`` are the lines that the findings refer to.
+    ``lines`` are the lines that the findings refer to, none if the file is neither a policy nor settings.
     """
 
     name: str
@@ -78,15 +92,21 @@ class Shift:
         )
 
 
-def read_policy(argument: str) -> PolicyInput:
-    """Read and parse POLICY. Raises ``UnreadableError`` when POLICY cannot be read as text."""
-    return parsed_input(*read_bounded(argument))
+def read_policy(argument: str, within: Sequence[str] = ()) -> PolicyInput:
+    """Read and parse POLICY. ``within`` are the directories that may be read, if only some may be.
+
+    Raises ``UnreadableError`` when POLICY cannot be read as text.
+    """
+    return parsed_input(*read_bounded(argument, within))
 
 
-def read_bounded(argument: str) -> tuple[str, str | None]:
+def read_bounded(argument: str, within: Sequence[str] = ()) -> tuple[str, str | None]:
     """Return the display name and the text; ``None`` if the text is longer than ``MAX_FILE_BYTES``."""
-    name, content = read_bytes(argument, MAX_FILE_BYTES + 1)
-    return name, None if len(content) > MAX_FILE_BYTES else decoded(name, content)
+    try:
+        name, content = read_bytes(argument, MAX_FILE_BYTES, within)
+    except TooLongError:
+        return shown(argument), None
+    return name, decoded(name, content)
 
 
 def parsed_input(name: str, text: str | None, outline: Outline | None = None) -> PolicyInput:
@@ -100,14 +120,9 @@ def parsed_input(name: str, text: str | None, outline: Outline | None = None) ->
     if outline.text_of("kind") == "ConfigMap":
         return _from_configmap(name, text, outline)
     policy, errors = _parsed(text, None, MAX_FILE_BYTES)
-    foreign = _foreign_object(outline)
-    return PolicyInput(
-        name=name,
-        policy=policy,
-        errors=errors if foreign is None else (foreign,),
-        lines=lines_of(text),
-        shift=Shift(),
-    )
+    if not is_ours(outline):
+        return PolicyInput(name=name, policy=None, errors=_unquoted(errors, outline), lines=(), shift=Shift())
+    return PolicyInput(name=name, policy=policy, errors=errors, lines=lines_of(text), shift=Shift())
 
 
 def usable_settings(argument: str) -> WebhookSettings:
@@ -116,8 +131,9 @@ def usable_settings(argument: str) -> WebhookSettings:
     If the settings have errors, print the findings on stderr and exit with 2. Raises ``UnreadableError``.
     """
     name, text = read_bounded(argument)
-    lines = () if text is None else lines_of(text)
     outline = None if text is None else outline_of(text)
+    is_settings = outline is not None and (is_ours(outline) or not outline.fields.keys().isdisjoint(FIELDS))
+    lines = lines_of(text) if text is not None and is_settings else ()
     errors: tuple[Finding, ...] = (_too_long(),)
     if text is not None and outline is not None and outline.text_of("kind") == "ConfigMap":
         found = configmap.read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
@@ -130,6 +146,8 @@ def usable_settings(argument: str) -> WebhookSettings:
             return parse_settings(text)
         except InvalidWebhookSettings as problem:
             errors = problem.findings
+    if outline is not None and not is_settings:
+        errors = _unquoted(errors, outline, wanted=f"{SETTINGS_KEY} or a ConfigMap that holds it")
     print_findings(name, lines, errors, stderr=True)
     raise click.exceptions.Exit(2)
 
@@ -223,8 +241,7 @@ def outline_of(text: str) -> Outline:
             reader = Reader(text, remarks)
             root = reader.root()
             for key, node in reader.entries() if root is not None and root.kind == "mapping" else ():
-                if key in {"apiVersion", "kind", "data", "binaryData"}:
-                    fields[key] = node
+                fields[key] = node
                 if key == "metadata" and node.kind == "mapping":
                     fields |= {f"{key}.name": inner for name, inner in reader.entries() if name == "name"}
                 if key in {"data", "binaryData"} and node.kind == "mapping":
@@ -238,11 +255,13 @@ def outline_of(text: str) -> Outline:
 
 
 def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
-    lines = lines_of(text)
+    lines = lines_of(text) if is_ours(outline) else ()
     if holds_settings(outline):
         return _from_settings(name, outline, lines)
     found = read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
+    if not lines:
+        errors = list(_unquoted(errors, outline, codes=_OF_ANY_CONFIGMAP))
     if found.text is None:
         return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=Shift())
     shift = _shift(outline.mark_of(f"data.{POLICY_KEY}"), found.text, lines)
@@ -280,6 +299,20 @@ def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> Polic
     return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=shift)
 
 
+def is_ours(outline: Outline) -> bool:
+    """Return whether a document is a policy, or a ConfigMap with a policy or settings of the webhooks."""
+    kind = outline.text_of("kind")
+    if kind == "ConfigMap":
+        return (
+            f"data.{POLICY_KEY}" in outline.fields
+            or f"binaryData.{POLICY_KEY}" in outline.fields
+            or {f"data.{MODE_KEY}", f"data.{_MISSPELT_KEY}"} <= outline.fields.keys()
+            or outline.text_of("metadata.name") == POLICY_CONFIGMAP
+            or holds_settings(outline)
+        )
+    return kind == KIND or outline.text_of("apiVersion") == API_VERSION
+
+
 def _located(outline: Outline, finding: Finding) -> Finding:
     """Return a finding about the ConfigMap itself, with its position in the manifest."""
     path = f"data.{MODE_KEY}" if finding.path == MODE_KEY else finding.path
@@ -288,20 +321,33 @@ def _located(outline: Outline, finding: Finding) -> Finding:
     return dataclasses.replace(finding, line=mark.line, column=mark.column)
 
 
-def _foreign_object(outline: Outline) -> Finding | None:
-    """Return one finding for an object of another API, instead of one for each of its fields."""
+def _unquoted(
+    errors: Iterable[Finding],
+    outline: Outline,
+    *,
+    wanted: str = f"an {KIND} or a ConfigMap that holds one",
+    codes: AbstractSet[str] = _OF_ANY_TEXT,
+) -> tuple[Finding, ...]:
+    """Return the findings with these codes; without any, one finding that says what the text is not.
+
+    Of the text itself, this names at most the kind of a Kubernetes object.
+    """
+    kept = [dataclasses.replace(finding, proposal="") for finding in errors if finding.code in codes]
+    if kept:
+        return tuple(kept)
     kind, version = outline.text_of("kind"), outline.text_of("apiVersion")
-    if kind is None or version is None or kind == KIND or version == API_VERSION:
-        return None
-    mark = outline.mark_of("kind")
-    article = "an" if kind[:1] in set("AEIOU") else "a"
-    return Finding(
-        severity="error",
-        code="not-a-policy",
-        path="kind",
-        line=mark.line,
-        column=mark.column,
-        message=f"this is {article} {escape(kind, 60)}, not an {KIND} or a ConfigMap that holds one",
+    known = kind is not None and version is not None and _KIND_NAME.fullmatch(kind)
+    mark = outline.mark_of("kind") if known else Mark(1, 1)
+    found = f"{'an' if (kind or '')[:1] in set('AEIOU') else 'a'} {kind}, not " if known else "not "
+    return (
+        Finding(
+            severity="error",
+            code="not-a-policy",
+            path="kind" if known else "",
+            line=mark.line,
+            column=mark.column,
+            message=f"this is {found}{wanted}",
+        ),
     )
 
 

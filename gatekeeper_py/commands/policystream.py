@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
@@ -14,19 +14,15 @@ from gatekeeper_py.commands.policyinput import (
     Outline,
     PolicyInput,
     Shift,
-    holds_settings,
+    is_ours,
     lines_of,
     outline_of,
     parsed_input,
     read_bounded,
 )
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
-from gatekeeper_py.core.names import POLICY_CONFIGMAP
-from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
-from gatekeeper_py.core.policy.document import API_VERSION, KIND
+from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
-
-_MISSPELT_KEY: Final = "policy.yml"
 
 
 class OtherDocument(NamedTuple):
@@ -56,19 +52,19 @@ def read_stream(argument: str) -> PolicyStream:
     Raises ``UnreadableError`` when POLICY cannot be read as text, and when a stream holds no policy.
     """
     name, text = read_bounded(argument)
-    lines = () if text is None else lines_of(text)
     documents = [] if text is None else list(_documents(text))
     if text is None or len(documents) <= 1:
-        return PolicyStream(name=name, lines=lines, policies=(parsed_input(name, text),))
+        return PolicyStream(name=name, lines=(), policies=(parsed_input(name, text),))
+    lines = lines_of(text)
     policies: list[PolicyInput] = []
     others: list[OtherDocument] = []
     bare = 0
     for first, document in documents:
         outline = outline_of(document)
         if outline.text_of("kind") == "List" and _lists_policy(document):
-            policies.append(_unread_list(name, outline, first, lines))
+            policies.append(_unread_list(name, outline, first))
             continue
-        if not _holds_policy(outline):
+        if not is_ours(outline):
             others.append(OtherDocument(outline.text_of("kind") or "", first + 1, document))
             continue
         given = _moved(parsed_input(name, document, outline), first, lines)
@@ -109,20 +105,6 @@ def _is_content(line: str) -> bool:
     return bool(stripped) and not stripped.startswith(("#", "%"))
 
 
-def _holds_policy(outline: Outline) -> bool:
-    """Return whether a document is a policy, or a ConfigMap with a policy or settings of the webhooks."""
-    kind = outline.text_of("kind")
-    if kind == "ConfigMap":
-        return (
-            f"data.{POLICY_KEY}" in outline.fields
-            or f"binaryData.{POLICY_KEY}" in outline.fields
-            or {f"data.{MODE_KEY}", f"data.{_MISSPELT_KEY}"} <= outline.fields.keys()
-            or outline.text_of("metadata.name") == POLICY_CONFIGMAP
-            or holds_settings(outline)
-        )
-    return kind == KIND or outline.text_of("apiVersion") == API_VERSION
-
-
 def _lists_policy(document: str) -> bool:
     """Return whether one of the items of a List is a ConfigMap with a policy or settings of the webhooks."""
     if POLICY_KEY not in document and SETTINGS_KEY not in document:
@@ -135,7 +117,7 @@ def _lists_policy(document: str) -> bool:
     return POLICY_KEY in keys or SETTINGS_KEY in keys
 
 
-def _unread_list(name: str, outline: Outline, first: int, lines: tuple[str, ...]) -> PolicyInput:
+def _unread_list(name: str, outline: Outline, first: int) -> PolicyInput:
     mark = outline.mark_of("kind")
     error = Finding(
         severity="error",
@@ -146,7 +128,7 @@ def _unread_list(name: str, outline: Outline, first: int, lines: tuple[str, ...]
         message="this List holds a ConfigMap with a policy or webhook settings, and is not read",
         proposal="write each item of the List as a document of its own",
     )
-    return PolicyInput(name=name, policy=None, errors=(error,), lines=lines, shift=Shift())
+    return PolicyInput(name=name, policy=None, errors=(error,), lines=(), shift=Shift())
 
 
 def _moved(given: PolicyInput, first: int, lines: tuple[str, ...]) -> PolicyInput:
@@ -155,7 +137,7 @@ def _moved(given: PolicyInput, first: int, lines: tuple[str, ...]) -> PolicyInpu
     return dataclasses.replace(
         given,
         errors=tuple(map(shift.moved, given.errors)),
-        lines=lines,
+        lines=lines if given.lines else (),
         shift=dataclasses.replace(given.shift, lines=given.shift.lines + first),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -32,8 +31,9 @@ from gatekeeper_py.core.admission.messages import image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit
-from gatekeeper_py.reporting.manifest import ManifestDumper
+from gatekeeper_py.reporting.manifest import ONE_LINE, ManifestDumper
 from gatekeeper_py.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
 from gatekeeper_py.reporting.sarif import sarif
 
@@ -135,14 +135,14 @@ def review(
     reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(None)
     for each in reviewed:
         for warning in each.report.warnings:
-            click.echo(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}", err=True)
+            note(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}")
     reports = [each.report for each in reviewed]
     if mutate:
         _print_stored(reviewed, style)
     elif style == "json":
-        click.echo(json.dumps([report.as_json() for report in reports], indent=2))
+        click.echo(json_text([report.as_json() for report in reports]))
     elif style == "sarif":
-        click.echo(json.dumps(sarif(reports), indent=2))
+        click.echo(json_text(sarif(reports)))
     elif style == "junit":
         click.echo(junit(reports))
     else:
@@ -253,12 +253,14 @@ def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
     for each in reviewed:
         if each.report.verdict == "rejected":
             for image in each.report.rejected:
-                click.echo(f"rejected {escape(each.report.title)}: {image.message}", err=True)
+                note(f"rejected {escape(each.report.title)}: {image.message}")
     # A review of a DELETE stores nothing.
     stored = [
         each.stored for each in reviewed if each.report.verdict != "rejected" and each.stored is not None
     ]
     if style == "json":
-        click.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": stored}, indent=2))
+        click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": stored}))
         return
-    yaml.dump_all(stored, sys.stdout, Dumper=ManifestDumper, sort_keys=False, explicit_start=True)
+    yaml.dump_all(
+        stored, sys.stdout, Dumper=ManifestDumper, sort_keys=False, explicit_start=True, width=ONE_LINE
+    )

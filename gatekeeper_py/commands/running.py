@@ -60,10 +60,7 @@ class Recording:
         self, declared: frozenset[GroupKind], namespace: str | None
     ) -> Iterator[UsedImage | AdmissionRequest]:
         if self.audit is not None:
-            name, text = read_bytes(self.audit, MAX_AUDIT + 1)
-            if len(text) > MAX_AUDIT:
-                raise UnreadableError(f"{name}: larger than {MAX_AUDIT // 2**30} GiB, the limit")
-            return audited_images(text)
+            return audited_images(read_bytes(self.audit, MAX_AUDIT)[1])
         if self.images is not None:
             return listed_images(read_lines(self.images, MAX_LINE), namespace)
         if self.audit_log is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.parameters import check_namespace, cluster_options
 from gatekeeper_py.commands.policyinput import now
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
+from gatekeeper_py.reporting.console import json_text, note
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.configuration import ClusterConfiguration
@@ -113,7 +113,7 @@ async def _show(
                 message = f"the cluster cannot be read: {problem or f'no answer in {READ_SECONDS:.0f} s'}"
                 if not watch:
                     raise UnreadableError(message) from None
-                click.echo(message, err=True)
+                note(message)
             else:
                 _print(found, style, watch=watch)
                 if not watch:
@@ -129,7 +129,7 @@ def _print(found: Status, style: Literal["table", "json"], *, watch: bool) -> No
 
     if style == "json":
         # Print the time first, so that a reader sees where each status begins.
-        click.echo(json.dumps(found.as_json(), indent=None if watch else 2))
+        click.echo(json_text(found.as_json(), indent=None if watch else 2))
         return
     if watch and sys.stdout.isatty():
         click.clear()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from gatekeeper_py.commands.files import in_folder
+from gatekeeper_py.commands.files import in_folder, real_folder
 from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG
 from gatekeeper_py.commands.policyinput import now, read_policy, usable, usable_settings
 from gatekeeper_py.commands.testfile import CaseFile, read_tests
 from gatekeeper_py.commands.testrun import Runner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.reporting.cases import print_results, results_as_json, results_as_junit
+from gatekeeper_py.reporting.console import json_text
 from gatekeeper_py.reporting.findings import print_findings
 
 
@@ -55,7 +55,7 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhoo
     runners = [(_runner(argument, file, instant, settings), file.cases) for argument, file in given]
     results = [runner.run(case) for runner, cases in runners for case in cases]
     if style == "json":
-        click.echo(json.dumps(results_as_json(results), indent=2))
+        click.echo(json_text(results_as_json(results)))
     elif style == "junit":
         click.echo(results_as_junit(results))
     else:
@@ -65,5 +65,6 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhoo
 
 def _runner(argument: str, file: CaseFile, instant: datetime, settings: WebhookSettings) -> Runner:
     folder = Path() if argument == "-" else Path(argument).parent
-    policy = usable(read_policy(in_folder(folder, file.policy)))
-    return Runner(file.name, folder, policy, instant, settings)
+    within = (real_folder(str(folder)), real_folder("."))
+    policy = usable(read_policy(in_folder(folder, file.policy), within))
+    return Runner(file.name, folder, within, policy, instant, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import yaml
 
@@ -52,7 +52,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFile:
-    """A file of tests, or the findings about an invalid file. ``lines`` are the lines of the file."""
+    """A file of tests, or the findings about an invalid file.
+
+    ``lines`` are the lines of the file, none if it is no file of tests: messages do not quote such a file.
+    """
 
     name: str
     lines: tuple[str, ...]
@@ -63,13 +66,14 @@ class CaseFile:
 
 def read_tests(argument: str) -> CaseFile:
     """Read and parse a file. Raises ``UnreadableError`` when the file is too large or is not YAML text."""
-    name, content = read_bytes(argument, MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise UnreadableError(f"{name}: longer than {MAX_FILE_BYTES // 2**20} MiB, the limit")
+    name, content = read_bytes(argument, MAX_FILE_BYTES)
     text = decoded(name, content)
     reader = _Reader()
     try:
-        policy, cases = reader.document(yaml.compose(text, Loader=Yaml12Loader))
+        root = yaml.compose(text, Loader=Yaml12Loader)
+        if not _is_tests(root):
+            return CaseFile(name=name, lines=(), policy="", cases=(), errors=(_NO_TESTS,))
+        policy, cases = reader.document(root)
     except (yaml.YAMLError, ValueError) as problem:
         raise UnreadableError(f"{name}: not YAML{described(problem)}") from None
     except RecursionError:
@@ -89,10 +93,7 @@ class _Reader:
     def __init__(self) -> None:
         self.findings: list[Finding] = []
 
-    def document(self, root: yaml.Node | None) -> tuple[str, list[Case]]:
-        if not isinstance(root, yaml.MappingNode):
-            self._add("wrong-type", "", root, f"must be a mapping, not {_type(root)}")
-            return "", []
+    def document(self, root: yaml.MappingNode) -> tuple[str, list[Case]]:
         fields = self._mapping(root, "", ("apiVersion", "kind", "policy", "cases"))
         for key, expected in (("apiVersion", API_VERSION), ("kind", TEST_KIND)):
             value = self._text(fields, key, "", required=root)
@@ -233,6 +234,25 @@ _TEXT: Final = "tag:yaml.org,2002:str"
 _COMMON: Final = ("name", "namespace", "mode", "at", "expect")
 IMAGE_FIELDS: Final = ("image", *_COMMON, "reason", "rewritten")
 MANIFEST_FIELDS: Final = ("manifest", *_COMMON, "images")
+
+
+_NO_TESTS: Final = Finding(
+    severity="error",
+    code="wrong-type",
+    path="",
+    line=1,
+    message=f"this is not an {TEST_KIND}",
+    proposal=f"begin with apiVersion: {API_VERSION} and kind: {TEST_KIND}",
+)
+
+
+def _is_tests(root: yaml.Node | None) -> TypeGuard[yaml.MappingNode]:
+    """Return whether a document has at least the kind or the API version of a file of tests."""
+    return isinstance(root, yaml.MappingNode) and any(
+        (key.value, value.value) in {("apiVersion", API_VERSION), ("kind", TEST_KIND)}
+        for key, value in root.value
+        if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
+    )
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -25,12 +25,13 @@ from gatekeeper_py.reporting.cases import CaseResult
 class Runner:
     """Judges cases by one policy.
 
-    Paths in cases are relative to ``folder``. Cases without a time are judged at ``now``. ``settings`` add
-    exempt namespaces to those that are always exempt.
+    Paths in cases are relative to ``folder``, and must lead to one of the directories ``within``. Cases
+    without a time are judged at ``now``. ``settings`` add exempt namespaces to those that are always exempt.
     """
 
     source: str
     folder: Path
+    within: tuple[str, ...]
     policy: Policy
     now: datetime
     settings: WebhookSettings = field(default_factory=WebhookSettings)
@@ -78,7 +79,7 @@ class Runner:
 
     def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
         path = in_folder(self.folder, case.manifest)
-        manifests = list(read_manifests(path, namespace=case.namespace or "default"))
+        manifests = list(read_manifests(path, namespace=case.namespace or "default", within=self.within))
         exempt = exempt_among(self.settings, manifests)
         reviewed = [review_manifest(manifest, policy, exempt) for manifest in manifests]
         actual = _combined(reviewed)

@@ -22,7 +22,7 @@ class Yaml12Loader(yaml.CSafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} is given twice", key.start_mark
+                        None, None, "a key is given twice", key.start_mark
                     )
                 seen.add(key.value)
                 key.tag = _TEXT
@@ -36,9 +36,7 @@ class Yaml12Loader(yaml.CSafeLoader):
         return finite(node.value)
 
     def construct_undefined(self, node: yaml.Node) -> Any:
-        raise yaml.constructor.ConstructorError(
-            None, None, f"the tag {node.tag.replace(_CORE, '!!', 1)} is not supported", node.start_mark
-        )
+        raise yaml.constructor.ConstructorError(None, None, "a tag is not supported", node.start_mark)
 
 
 def finite(text: str) -> float:
@@ -46,7 +44,7 @@ def finite(text: str) -> float:
     if math.isnan(number):
         raise ValueError("NaN is not a number that JSON or YAML can hold here")
     if not math.isfinite(number):
-        raise ValueError(f"the number {text[:40]} is too large")
+        raise ValueError("a number is too large")
     return number
 
 

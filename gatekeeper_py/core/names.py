@@ -17,6 +17,10 @@ SYSTEM_NAMESPACE: Final = "kube-system"
 NAMESPACE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """Expression that the whole name of a namespace matches: an RFC 1123 label."""
 
+MAX_NAMESPACE_LENGTH: Final = 253
+"""Maximum length of the name of a namespace. A request with a longer name is treated as a request without a
+namespace, so that the globs of ``namespaces`` are never compared with megabytes of text."""
+
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 """Label with a namespace's name. The API server sets it, so that users cannot forge it."""
 

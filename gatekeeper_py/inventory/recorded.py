@@ -13,7 +13,6 @@ import msgspec
 
 from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.names import NAMESPACE_NAME
-from gatekeeper_py.core.policy.problems import shown
 from gatekeeper_py.inventory.tally import Usage
 
 ANY_KIND: Final[GroupKind] = ("", "")
@@ -84,8 +83,7 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
         usage = before.strip() if tab else namespace
         if tab and not NAMESPACE_NAME.fullmatch(before.strip()):
             # With the image in the first column, the text after the tab would silently be judged instead.
-            reason = f"{shown(before.strip())} before the tab is not a valid namespace name"
-            raise InvalidRecord(number, reason)
+            raise InvalidRecord(number, "the text before the tab is not a valid namespace name")
         yield UsedImage((image if tab else text).strip(), POD, Usage("", usage, "", f"line {number}"))
 
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import Final
 
-from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.images.reference import escape, printable
 
 MAX_TEXT: Final = 600
 """Maximum number of characters of one text. The longest valid image has about 520 characters; an invalid one
@@ -56,8 +56,8 @@ def _attribute(name: str, value: Attribute) -> str:
     if value is None or value is False:
         return ""
     written = name.rstrip("_").replace("_", "-")
-    return f" {written}" if value is True else f' {written}="{html.escape(str(value))}"'
+    return f" {written}" if value is True else f' {written}="{html.escape(printable(str(value)))}"'
 
 
 def _safe(part: str | Html) -> str:
-    return part if isinstance(part, Html) else html.escape(part, quote=False)
+    return part if isinstance(part, Html) else html.escape(printable(part), quote=False)

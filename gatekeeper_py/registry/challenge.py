@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from yarl import URL
@@ -80,6 +81,16 @@ def _challenges(headers: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
                 parameters.setdefault(part["name"].lower(), value)
         if scheme:
             yield scheme, parameters
+
+
+def is_private(url: URL) -> bool:
+    """Return whether nobody on the way can read what is sent to a URL: https, or this machine."""
+    if url.scheme == "https" or url.host == "localhost":
+        return True
+    try:
+        return ip_address(url.host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def parse_url(text: str) -> URL:

@@ -34,6 +34,7 @@ from gatekeeper_py.registry.challenge import (
     ChallengeError,
     check_bearer,
     host_of,
+    is_private,
     parse_challenges,
     parse_url,
 )
@@ -206,10 +207,14 @@ class Client:
         worked.pop(manifest.name, None)
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         credentials = self._access.credentials(manifest.name)
+        if credentials:
+            _check_private(_url(self._access.registry(manifest.host), manifest))
         # With credentials, there is no anonymous attempt, as in the kubelet.
         for credential in credentials or (None,):
             if challenges.bearer is not None:
                 bearer = self._checked(challenges.bearer, manifest)
+                if credential is not None:
+                    _check_private(bearer.realm)
                 attempt = await self._fetch_token(bearer, credential, manifest, turn)
             elif challenges.basic and credential is not None:
                 attempt = _Authorization(credential.basic, credential)
@@ -319,6 +324,13 @@ def _url(settings: Registry, manifest: Manifest) -> URL:
     host = DOCKER_HUB_API if manifest.host == DOCKER_HUB else manifest.host
     # Every part follows the grammar of references, which has no character that a URL must escape.
     return URL(f"{scheme}://{host}/v2/{manifest.repository}/manifests/{manifest.reference}", encoded=True)
+
+
+def _check_private(url: URL) -> None:
+    """Raise ``_Unusable`` if others could read the credentials. The policy chooses ``plainHTTP``."""
+    if not is_private(url):
+        host = escape(url.host or "", 100)
+        raise _Unusable(f"credentials are never sent over plain HTTP, and {host} uses it")
 
 
 def _redirected(url: URL, response: Response) -> tuple[URL, str]:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import ssl
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -67,7 +68,7 @@ def read_files(directory: Path) -> RegistryFiles:
     try:
         # A mounted Secret contains links to its files, and hidden folders with their versions.
         paths = sorted(
-            path for path in directory.iterdir() if not path.name.startswith(".") and path.is_file()
+            path for path in directory.iterdir() if path.name[0] != "." and _is(stat.S_ISREG, path)
         )
     except OSError as problem:
         raise FilesError(f"{directory}: {problem.strerror or type(problem).__name__}") from None
@@ -92,13 +93,24 @@ def read_files(directory: Path) -> RegistryFiles:
 def _summarize(directory: Path) -> Summary:
     """Read and check every file. An absent directory counts as empty. Raises ``FilesError``."""
     try:
-        present = directory.is_dir()
+        present = _is(stat.S_ISDIR, directory)
     except OSError as problem:
         raise FilesError(f"{directory}: {problem.strerror or type(problem).__name__}") from None
     if not present:
         return NOTHING
     files = read_files(directory)
     return Summary(files.version, len(files.keyring), len(files.contexts))
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Return whether a path exists and is of a kind. Raises ``OSError`` if it cannot be examined.
+
+    From Python 3.14 on, ``Path.is_dir`` and ``Path.is_file`` hide such an error.
+    """
+    try:
+        return kind(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _read(path: Path) -> bytes:

@@ -7,11 +7,12 @@ import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
+from unicodedata import normalize
 
 import click
 from rich.text import Text
 
-from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.images.reference import escape, printable
 from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
 from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.images import write_image_lines, write_images
@@ -21,6 +22,7 @@ Style = Literal["table", "json", "jsonl", "csv", "html"]
 FORMATS: Final = ("table", "json", "jsonl", "csv", "html")
 HEADINGS: Final = ("IMAGE", "REASON", "COUNT", "DETAIL", "WHERE")
 CSV_FIELDS: Final = ("image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path")
+_FORMULA: Final = frozenset("=+-@\u2212")
 STYLES: Final = {"approved": "bold green", "rejected": "bold red", "exempt": "bold blue"}
 
 
@@ -83,20 +85,25 @@ def _write_csv(tally: Tally) -> None:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         decided = (
-            _quoted_for_spreadsheets(image.image),
+            image.image,
             image.canonical,
             image.verdict,
             image.reason,
             image.detail,
         )
-        writer.writerows((*decided, *usage) for usage in usages)
+        writer.writerows(map(_cell, (*decided, *usage)) for usage in usages)
         # Bytes, because an image may hold characters that the terminal's encoding lacks.
         click.echo(text.getvalue().encode(), nl=False)
 
 
-def _quoted_for_spreadsheets(image: str) -> str:
-    """Quote an image that a spreadsheet would run as a formula, since users choose the text of images.
+def _cell(value: str | None) -> str | None:
+    """Escape a text, and quote it if a spreadsheet would run it as a formula, since users choose most texts.
 
-    No image that can be pulled begins with these characters.
+    Spreadsheets skip spaces, and read some other characters as the ASCII ones, such as those of full width.
+    No image that can be pulled begins with one of them, nor any name of Kubernetes.
     """
-    return f"'{image}" if image.startswith(("=", "+", "-", "@", "\t", "\r")) else image
+    if value is None:
+        return None
+    text = printable(value)
+    first = normalize("NFKC", text.lstrip(" ")[:1])[:1]
+    return f"'{text}" if first in _FORMULA else text

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from rich.text import Text
 
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.reporting.console import console, counted, printable
+from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.junit import as_document
 
 MAX_LINE: Final = 1000
@@ -39,7 +39,7 @@ def print_results(results: Sequence[CaseResult]) -> None:
     out = console()
     for each in results:
         if not each.passed:
-            place = f"{printable(each.source)}:{each.line}"
+            place = f"{each.source}:{each.line}"
             out.print(Text.assemble(("failed", "bold red"), f" {place} ", (escape(each.name), "bold")))
             for failure in each.failures:
                 out.print(f"  {escape(failure, MAX_LINE)}")

@@ -1,16 +1,51 @@
-"""Write to a terminal without wrapping, and without letting text control it."""
+"""Write text and JSON to stdout and stderr, without wrapping, and without letting values control the reader.
+
+A value may come from a stranger. In a terminal, control characters and characters that change the direction
+of text could hide or forge lines. The runner of a CI job carries out lines of its log that look like a
+command.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any, Final
+
 from rich.console import Console
+from rich.text import Text
+
+from gatekeeper_py.core.images.reference import printable
+
+_COMMAND: Final = re.compile(r"\A *:(?=:)")
+"""The beginning of a line that a runner of GitHub Actions carries out."""
+
+_LOGGING_COMMAND: Final = re.compile(r"##(?=\w{0,20}\[)")
+"""What runners of GitHub Actions, Azure Pipelines and TeamCity carry out anywhere in a line."""
 
 
 class _Console(Console):
-    """A console that lets the command line handle a closed pipe."""
+    """A console that escapes what it prints, and lets the command line handle a closed pipe."""
+
+    def print(self, *texts: Any, **options: Any) -> None:
+        """Print each text or ``Text`` on one line."""
+        super().print(*map(self._harmless, texts), **options)
 
     def on_broken_pipe(self) -> None:
         """Raise, so that the command line chooses the exit code; rich's own, 1, means rejected here."""
         raise BrokenPipeError
+
+    def _harmless(self, given: str | Text) -> Text:
+        text = Text(given) if isinstance(given, str) else given
+        parts = [(printable(part.text), part.style or "") for part in text.render(self)]
+        line = "".join(part for part, _ in parts)
+        escaped = harmless(line)
+        # The styles of an escaped line would be in the wrong places.
+        return Text.assemble(*parts) if escaped == line else Text(escaped)
+
+
+def harmless(text: str) -> str:
+    """Return a text on one line that neither controls a terminal nor is a command for a runner of CI jobs."""
+    return _LOGGING_COMMAND.sub(r"\\x23#", _COMMAND.sub(r"\\x3a", printable(text)))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -18,11 +53,16 @@ def console(*, stderr: bool = False) -> Console:
     return _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
+def note(text: str) -> None:
+    """Print a line on stderr."""
+    console(stderr=True).print(text)
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """Return a value as JSON in printable ASCII, in which no runner of CI jobs finds a command."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f").replace("##", "\\u0023#")
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, e.g. ``1 error`` or ``2 errors``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def printable(text: str) -> str:
-    """Escape unprintable characters, so that the text cannot control a terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)

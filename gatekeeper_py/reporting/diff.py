@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -19,7 +18,7 @@ from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inventory.changes import CHANGES, Change, Changes, ImageChange
 from gatekeeper_py.inventory.tally import Usage
-from gatekeeper_py.reporting.console import console, counted
+from gatekeeper_py.reporting.console import console, counted, json_text
 from gatekeeper_py.reporting.images import write_images
 from gatekeeper_py.reporting.tables import GAP, MAX_CELL, Row, layout, objects_of
 
@@ -89,7 +88,7 @@ def write_difference(documents: DocumentChanges, difference: Difference, style: 
             "rewrites": difference.rewrites,
             "witnesses": [_witness(witness) for witness in difference.witnesses],
         }
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json_text(answer))
         return
     out = console()
     _print_documents(out, documents)

@@ -9,8 +9,9 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.reporting.console import console, printable
+from gatekeeper_py.reporting.console import console
 
 STYLES: Final = {"error": "bold red", "warning": "bold yellow", "information": "bold blue"}
 MAX_LINE: Final = 160
@@ -30,7 +31,7 @@ def print_findings(
 def concise(name: str, finding: Finding) -> str:
     """Return a finding on one line: ``file:line:column: severity code message``."""
     where = f"{name}:{finding.line}:{finding.column}"
-    return printable(f"{where}: {finding.severity} {finding.code} {finding.message}")
+    return f"{where}: {finding.severity} {finding.code} {finding.message}"
 
 
 def github(name: str, finding: Finding) -> str:
@@ -39,7 +40,7 @@ def github(name: str, finding: Finding) -> str:
     fields = {"file": name, "line": finding.line, "col": finding.column, "title": finding.code}
     shown = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in fields.items())
     message = f"{finding.message}; {finding.proposal}" if finding.proposal else finding.message
-    return f"::{command} {shown}::{_escaped(message)}"
+    return printable(f"::{command} {shown}::{_escaped(message)}")
 
 
 def _escaped(text: str, more: str = "") -> str:
@@ -53,17 +54,17 @@ def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Findi
     head.append(f"{finding.severity}[{finding.code}]", style)
     head.append(f" {name}:{finding.line}:{finding.column}", "bold")
     if finding.path:
-        head.append(f" {printable(finding.path)}")
+        head.append(f" {finding.path}")
     out.print(head)
     if finding.line <= len(lines):
-        line = printable(lines[finding.line - 1][:MAX_LINE]).replace("\t", " ")[:MAX_LINE]
+        line = printable(lines[finding.line - 1][:MAX_LINE].replace("\t", " "))[:MAX_LINE]
         number = str(finding.line)
         start = min(finding.column - 1, len(line))
         word = _WORD.match(line, start)
         width = max(len(word.group()) if word else 1, 1)
         out.print(Text.assemble((f"  {number} | ", "dim"), line))
         out.print(Text.assemble((f"  {' ' * len(number)} | ", "dim"), " " * start, ("^" * width, style)))
-    out.print(f"  {printable(finding.message)}")
+    out.print(f"  {finding.message}")
     if finding.proposal:
-        out.print(Text.assemble(("  help: ", "green"), printable(finding.proposal)))
+        out.print(Text.assemble(("  help: ", "green"), finding.proposal))
     out.print()

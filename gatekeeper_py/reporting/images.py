@@ -5,13 +5,13 @@ One image may run in 50,000 objects, so the document is written piece by piece.
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.reporting.console import json_text
 
 CLOSING: Final = "\n    }"
 
@@ -46,14 +46,14 @@ def write_images(before: Mapping[str, Any], rows: Rows, after: Mapping[str, Any]
 def write_image_lines(header: Mapping[str, Any], rows: Rows) -> None:
     """Write JSON lines: the header, then one line for each image."""
     out = sys.stdout
-    out.write(f"{json.dumps(header)}\n")
+    out.write(f"{json_text(header, indent=None)}\n")
     for fields, usages in rows:
-        start = json.dumps({**fields, "count": len(usages), "objects": []})
+        start = json_text({**fields, "count": len(usages), "objects": []}, indent=None)
         out.write(start.removesuffix("]}"))
         for index, usage in enumerate(usages):
-            out.write(f"{', ' if index else ''}{json.dumps(usage._asdict())}")
+            out.write(f"{', ' if index else ''}{json_text(usage._asdict(), indent=None)}")
         out.write("]}\n")
 
 
 def _indented(value: Any, spaces: int) -> str:
-    return textwrap.indent(json.dumps(value, indent=2), " " * spaces)
+    return textwrap.indent(json_text(value), " " * spaces)

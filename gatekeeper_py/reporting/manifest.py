@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
 import yaml
+
+ONE_LINE: Final = sys.maxsize
+"""A width at which no line is broken."""
 
 
 class ManifestDumper(yaml.SafeDumper):
@@ -24,6 +28,15 @@ ManifestDumper.add_implicit_resolver(
     list("-+.0123456789"),
 )
 ManifestDumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?0o[0-7]+\Z"), list("-+0"))
+
+
+def _user_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Write text on one line that does not begin with ``::``, which a CI job could take for a command."""
+    style = '"' if "\n" in text or text.startswith("::") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+ManifestDumper.add_representer(str, _user_text)
 
 
 _LONG: Final = 60

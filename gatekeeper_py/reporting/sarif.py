@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -98,4 +99,4 @@ def _result(
 
 def _physical(source: str, line: int, column: int | None = None) -> dict[str, Any]:
     region = {"startLine": line} if column is None else {"startLine": line, "startColumn": column}
-    return {"artifactLocation": {"uri": quote(source)}, "region": region}
+    return {"artifactLocation": {"uri": quote(os.fsencode(source))}, "region": region}

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from gatekeeper_py.control.status.assess import Replica, Status, Webhook
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.reporting.console import console, printable
+from gatekeeper_py.reporting.console import console
 
 MAX_NAMES: Final = 20
 """Maximum number of exempt namespaces that are listed. A count of the others follows."""
@@ -22,7 +22,7 @@ def print_status(status: Status) -> None:
     verdict = ("healthy", "bold green") if status.healthy else ("not healthy", "bold red")
     out.print(Text.assemble(f"gatekeeper-py in the namespace {status.namespace}: ", verdict))
     for problem in status.problems:
-        out.print(Text.assemble(("  - ", "bold red"), printable(problem)))
+        out.print(Text.assemble(("  - ", "bold red"), problem))
     out.print()
     _row(out, "mode", status.mode or "unknown")
     _row(out, "revision", status.revision or "unknown")
@@ -38,7 +38,7 @@ def print_status(status: Status) -> None:
 
 
 def _row(out: Console, label: str, value: str) -> None:
-    out.print(Text.assemble((f"{label:<14}", "dim"), printable(value)))
+    out.print(Text.assemble((f"{label:<14}", "dim"), value))
 
 
 def _enforcement(status: Status) -> str:
@@ -76,7 +76,7 @@ def _yes_or_no(value: bool) -> str:  # noqa: FBT001
 
 
 def _table(out: Console, headings: Sequence[str], rows: map[tuple[str, ...]]) -> None:
-    lines = [tuple(headings), *(tuple(map(printable, row)) for row in rows)]
+    lines = [tuple(headings), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     out.print()
     for number, line in enumerate(lines):

@@ -10,9 +10,15 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-ONLY_OURS: Final = 2
+
+def _references_of_a_local() -> int:
+    piece = object()
+    return sys.getrefcount(piece)
+
+
+ONLY_OURS: Final = _references_of_a_local()
 """Result of ``sys.getrefcount`` for an object that only one local name refers to. The function counts its own
-argument, too."""
+argument, too, before Python 3.14."""
 
 PIECES_A_STEP: Final = 100
 

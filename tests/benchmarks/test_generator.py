@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -17,7 +16,7 @@ import pytest
 
 from benchmarks.load.generator import build
 
-pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="the generator is compiled with Go")
+pytestmark = pytest.mark.go
 
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]]
 

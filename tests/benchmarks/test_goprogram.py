@@ -13,8 +13,6 @@ from benchmarks.goprogram import BuildError
 
 MAIN = 'package main\n\nfunc main() {{ println("{0}") }}\n'
 
-needs_go = pytest.mark.skipif(goprogram.lacking() is not None, reason="Go programs are compiled with Go")
-
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -34,7 +32,7 @@ def output_of(program: Path) -> str:
     return subprocess.run([program], capture_output=True, text=True, check=True).stderr.strip()
 
 
-@needs_go
+@pytest.mark.go
 def test_a_program_is_compiled_again_when_its_source_changes(module: Path, tmp_path: Path) -> None:
     first = goprogram.compiled("hello", module)
     assert first.is_relative_to(tmp_path / "cache" / "gatekeeper-py" / "go")
@@ -47,7 +45,7 @@ def test_a_program_is_compiled_again_when_its_source_changes(module: Path, tmp_p
     assert output_of(first) == "one"
 
 
-@needs_go
+@pytest.mark.go
 def test_an_existing_program_is_not_compiled_again(module: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = goprogram.compiled("hello", module)
     program.write_text("kept")
@@ -58,7 +56,7 @@ def test_an_existing_program_is_not_compiled_again(module: Path, capfd: pytest.C
     assert capfd.readouterr().err == ""
 
 
-@needs_go
+@pytest.mark.go
 def test_a_program_that_does_not_compile_is_an_error_and_leaves_nothing(
     module: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,17 +14,24 @@ from gatekeeper_py.cli import run
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Return a function that runs a command without our environment variables, with ``stdin`` as input."""
+    """Return a function that runs a command without our environment variables, with ``stdin`` as input.
+
+    ``terminal`` names the stream that is a terminal of 80 columns, ``stdout`` or ``stderr``.
+    """
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
-    def command(*arguments: object, stdin: str | bytes | None = None) -> Done:
+    def command(*arguments: object, stdin: str | bytes | None = None, terminal: str = "") -> Done:
         if stdin is not None:
             content = stdin.encode() if isinstance(stdin, str) else stdin
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
+        with monkeypatch.context() as patch:
+            if terminal:
+                patch.setattr(getattr(sys, terminal), "isatty", lambda: True)
+            code = run([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return Done(code, captured.out, captured.err)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 
-import gatekeeper_py
 from builders import pod, policy_text
 from commanding import Command, Write
 from gatekeeper_py.cli import COMMANDS
@@ -32,15 +30,21 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, timeout=60, check=False, **{"env": ENVIRONMENT, **options})
 
 
-@pytest.mark.parametrize("argument", ["version", "--version"])
-def test_version(command: Command, argument: str) -> None:
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        pytest.param("version", PROJECT["version"], id="command"),
+        pytest.param("--version", f"gatekeeper-py {PROJECT['version']} ({PROJECT['name']})", id="option"),
+    ],
+)
+def test_the_version_and_the_name_of_the_package_are_those_of_the_project(
+    command: Command, argument: str, shown: str
+) -> None:
     done = command(argument)
-    assert (done.code, done.out, done.err) == (0, f"{gatekeeper_py.__version__}\n", "")
-
-
-def test_the_version_is_that_of_the_project() -> None:
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert gatekeeper_py.__version__ == tomllib.loads(text)["project"]["version"]
+    assert (done.code, done.out, done.err) == (0, f"{shown}\n", "")
 
 
 def test_an_installed_command_prints_results_on_stdout_only(write: Write) -> None:
@@ -113,7 +117,7 @@ def test_every_option_of_serve_is_a_variable_too(
 
 def test_a_closed_stdout_exits_with_141_and_no_verdict(write: Write) -> None:
     """Behind ``| head``, the exit code is 141 as for other tools, and not the code of a verdict."""
-    documents = [json.dumps(pod("registry.corp.io/web")) + "\n"] * 3000
+    documents = [json.dumps(pod("registry.corp.io/web")) + "\n"] * 100
     files = [str(write(policy_text())), str(write("---\n".join(documents), "pods.yaml"))]
     for style in ("text", "json"):
         command = [sys.executable, "-m", "gatekeeper_py", "review", *files, "--format", style]
@@ -195,34 +199,16 @@ def test_ctrl_c_while_it_is_loaded_exits_with_130_and_no_traceback(
     assert (out, errors.strip()) == (b"", b"")
 
 
-def _on_a_terminal(*arguments: object, **environment: str) -> str:
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gatekeeper_py", *map(str, arguments)],
-            stdout=theirs,
-            env={**ENVIRONMENT, "TERM": "xterm-256color", **environment},
-        )
-        os.close(theirs)
-        output = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                output += chunk
-        except OSError:  # the other side is closed
-            pass
-        process.wait(60)
-    finally:
-        os.close(ours)
-    return output.decode()
-
-
-def test_colours_appear_on_terminals_and_on_request(write: Write) -> None:
+def test_colours_appear_only_on_terminals_and_not_with_no_color(
+    command: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(policy_text(allow="[nginx]"))
-    assert "\x1b[1;31m" in _on_a_terminal("check", path)
-    plain = _on_a_terminal("check", path, NO_COLOR="1")
+    assert "\x1b" not in command("check", path).out
+    assert "\x1b[1;31m" in command("check", path, terminal="stdout").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = command("check", path, terminal="stdout").out
     assert "error[bad-pattern]" in plain
     assert "31m" not in plain
-    assert "\x1b" not in run("check", path, capture_output=True).stdout
 
 
 @pytest.mark.parametrize(

@@ -386,11 +386,11 @@ def test_an_audit_log_without_objects_is_refused(
     ("option", "content", "message"),
     [
         pytest.param("--images", "", "there is nothing to judge", id="no-images"),
-        pytest.param("--images", "a\n \tnginx\n", "line 2: '' before the tab is not a valid", id="tab"),
+        pytest.param("--images", "a\n \tnginx\n", "line 2: the text before the tab is not a valid", id="tab"),
         pytest.param(
             "--images",
             "nginx:1\tshop\n",
-            "line 1: 'nginx:1' before the tab is not a valid namespace name",
+            "line 1: the text before the tab is not a valid namespace name",
             id="namespace-after-the-image",
         ),
         pytest.param("--images", b"a\n\xff\n", "line 2: not UTF-8", id="utf-8"),

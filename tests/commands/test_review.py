@@ -200,15 +200,15 @@ def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: A
     [
         pytest.param("a: b\nc: [\nd: e: f\n", ": not valid YAML or JSON at line 3: did not find", id="line"),
         pytest.param(
-            "a: b\na: c\n", ": not valid YAML or JSON at line 2: 'a' is given twice", id="duplicate-key"
+            "a: b\na: c\n", ": not valid YAML or JSON at line 2: a key is given twice", id="duplicate-key"
         ),
         pytest.param(
-            '{"a": 1, "a": 2}', ": not valid YAML or JSON: 'a' is given twice", id="duplicate-key-in-json"
+            '{"a": 1, "a": 2}', ": not valid YAML or JSON: a key is given twice", id="duplicate-key-in-json"
         ),
         *(
             pytest.param(
                 f"a: b\nc: {value}\n",
-                f": not valid YAML or JSON at line 2: the tag {value.partition(' ')[0]} is not supported",
+                ": not valid YAML or JSON at line 2: a tag is not supported",
                 id=f"tag-{value}",
             )
             for value in ("!!binary aGk=", "!!timestamp 2030-01-01", "!!set {a}", "!!omap [a: b]", "!mine x")
@@ -672,7 +672,7 @@ def test_the_settings_of_the_webhooks_define_the_exemptions(
 @pytest.mark.parametrize(
     ("settings", "options", "problem"),
     [
-        pytest.param("colour: red", (), "unknown-field", id="bad"),
+        pytest.param("pods: {colour: red}", (), "unknown-field", id="bad"),
         pytest.param(
             "kind: ConfigMap\nmetadata: {name: gatekeeper-py-webhooks}\ndata: {webhook.yaml: ''}\n",
             (),
@@ -713,4 +713,4 @@ def test_an_object_with_many_keys_of_which_the_last_is_given_twice_is_refused_in
     keys = ", ".join(f'"k{number}": 1' for number in range(200_000))
     done = command("review", write(ENFORCE), write(f'{{{keys}, "k199999": 1}}', "many.json"))
     assert (done.code, done.out) == (2, "")
-    assert "'k199999' is given twice" in done.err
+    assert "a key is given twice" in done.err

@@ -256,7 +256,12 @@ HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml
         ),
         pytest.param(
             "apiVersion: v1\nkind: Pod\npolicy: a\ncases: [{image: a, expect: approved}]",
-            "must be ImagePolicyTest, not 'Pod'",
+            "this is not an ImagePolicyTest",
+            id="another-kind",
+        ),
+        pytest.param(
+            HEAD.replace("kind: ImagePolicyTest", "kind: ImagePolicy"),
+            "must be ImagePolicyTest, not 'ImagePolicy'",
             id="kind",
         ),
         pytest.param(
@@ -375,6 +380,6 @@ def test_the_settings_of_the_webhooks_define_the_exemptions(
 
 def test_bad_settings_of_the_webhooks_are_exit_2(command: Command, cases: Any, write: Write) -> None:
     file = cases({"image": "registry.corp.io/a:1", "expect": "approved"})
-    done = command("test", file, "--webhooks-config", write("colour: red", "webhooks.yaml"))
+    done = command("test", file, "--webhooks-config", write("pods: {colour: red}", "webhooks.yaml"))
     assert done.code == 2
     assert "unknown-field" in done.err

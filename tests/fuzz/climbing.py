@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 POPULATION: Final = 8
 """Number of kept recipes, the most expensive ones."""
@@ -93,24 +93,35 @@ class Grammar:
                 return self.any(chance)
 
 
+R = TypeVar("R")
+
+
+class Source(Protocol[R]):
+    """Makes random recipes, such as a ``Grammar``."""
+
+    def any(self, chance: random.Random) -> R: ...
+
+    def changed(self, recipe: R, chance: random.Random) -> R: ...
+
+
 def climb(
-    grammar: Grammar,
-    cost: Callable[[Recipe], float],
+    source: Source[R],
+    cost: Callable[[R], float],
     *,
     seconds: float,
     least_calls: int,
     seed: int | None = None,
-) -> tuple[float, Recipe]:
+) -> tuple[float, R]:
     """Return the most expensive recipe that was found in ``seconds``, and its cost."""
     chance = random.Random(seed)
-    found: list[tuple[float, Recipe]] = []
+    found: list[tuple[float, R]] = []
     end = time.monotonic() + seconds
     calls = 0
     while calls < least_calls or time.monotonic() < end:
         if len(found) < POPULATION or chance.random() < 0.2:
-            recipe = grammar.any(chance)
+            recipe = source.any(chance)
         else:
-            recipe = grammar.changed(chance.choice(found)[1], chance)
+            recipe = source.changed(chance.choice(found)[1], chance)
         calls += 1
         found.append((cost(recipe), recipe))
         found.sort(key=lambda each: each[0], reverse=True)

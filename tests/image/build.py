@@ -1,7 +1,7 @@
 """Build the Dockerfile without a container daemon: buildah, on a base made of Debian packages.
 
-Base root file systems are kept in ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/image``, named by a hash of
-their inputs. Everything else is made in a working directory beside them and removed at the end.
+Base root file systems are cached (``tools.debian``). Everything else is made in a working directory in
+``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/image`` and removed at the end.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 import tempfile
 import time
 import tomllib
@@ -22,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tools import debian
+from tools.debian import BuildError, run
+
 PROJECT: Final = Path(__file__).resolve().parents[2]
 DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "ca-certificates")
 TOOLS: Final = ("buildah", "mmdebstrap")
@@ -29,10 +30,6 @@ TOOLS: Final = ("buildah", "mmdebstrap")
 
 TRUST_VARIABLES: Final = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
-
-
-class BuildError(RuntimeError):
-    """The image cannot be built; the message states the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +51,8 @@ class Image:
 class Builder:
     """Builds images in a separate store."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._cache = cache
         # Plain directories, so that nothing is mounted and nothing can stay mounted.
         self._store = (
             *("--storage-driver", "vfs"),
@@ -87,7 +83,7 @@ class Builder:
             # The OCI format has no health checks, so buildah would drop it.
             *("bud", "--format", "docker", "--pull-never", "--network", "host", "--tag", f"{name}-built"),
             *("--build-arg", f"BASE={name}"),
-            *("--build-arg", f"VERSION={project_version()}"),
+            *("--build-arg", f"VERSION={project()['version']}"),
             *("--build-arg", f"REVISION={revision}"),
             str(PROJECT),
         )
@@ -117,7 +113,7 @@ class Builder:
         if base.endswith(".tar"):
             container = self._unpacked(Path(base))
         elif base.isalnum() and base.islower():
-            container = self._unpacked(self._debian(base))
+            container = self._unpacked(debian.root_file_system(base, DEBIAN_PACKAGES))
         else:
             container = self._buildah("from", base)
         bundle = next(filter(None, map(os.environ.get, TRUST_VARIABLES)), None)
@@ -133,24 +129,6 @@ class Builder:
         self._buildah("add", container, str(tar), "/")
         return container
 
-    def _debian(self, release: str) -> Path:
-        """Return the tar of a release's smallest root file system with Python; make it once."""
-        decides = "\n".join((release, platform.machine(), *DEBIAN_PACKAGES))
-        tar = self._cache / f"{release}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.tar"
-        if not tar.exists():
-            unfinished = self._folder / tar.name
-            packages = ",".join(DEBIAN_PACKAGES)
-            run(
-                "mmdebstrap",
-                "--quiet",
-                "--variant=minbase",
-                f"--include={packages}",
-                release,
-                str(unfinished),
-            )
-            unfinished.rename(tar)
-        return tar
-
     def _pulled_size(self, name: str) -> int:
         """Return the download size for a node: the compressed layers."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
@@ -159,15 +137,15 @@ class Builder:
 
     def _buildah(self, command: str, *arguments: str) -> str:
         quiet = () if command in {"mount", "inspect", "config"} else ("--quiet",)
-        return run("buildah", *self._store, command, *quiet, *arguments)
+        # This isolation needs no namespaces or control groups, so it works in a container too.
+        return run("buildah", *self._store, command, *quiet, *arguments, BUILDAH_ISOLATION="chroot")
 
 
 @contextlib.contextmanager
 def builder() -> Iterator[Builder]:
     """Yield a builder, for one test run at a time. Raises ``BuildError`` where it cannot work."""
     check_machine()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gatekeeper-py" / "image"
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = debian.cache("image")
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in cache.glob("work-*"):
@@ -175,7 +153,7 @@ def builder() -> Iterator[Builder]:
             remove(leftover)
         folder = Path(tempfile.mkdtemp(prefix="work-", dir=cache))
         try:
-            yield Builder(folder, cache)
+            yield Builder(folder)
         finally:
             remove(folder)
 
@@ -197,17 +175,8 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def run(*command: str) -> str:
-    """Run a tool; return its output. Raises ``BuildError`` with the output of a failed tool."""
-    # This isolation needs no namespaces or control groups, so it works in a container too.
-    environment = os.environ | {"BUILDAH_ISOLATION": "chroot"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout.strip()
-
-
-def project_version() -> str:
+def project() -> dict[str, Any]:
+    """Return the table `project` of pyproject.toml."""
     with (PROJECT / "pyproject.toml").open("rb") as stream:
-        version: str = tomllib.load(stream)["project"]["version"]
-    return version
+        table: dict[str, Any] = tomllib.load(stream)["project"]
+    return table

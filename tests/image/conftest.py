@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from image.build import Builder, BuildError, Image, builder
+from image.build import Builder, Image, builder
+from tools.debian import BuildError
 
-DEBIAN_RELEASES = ("bookworm", "trixie")
-"""Bases with Python 3.11, the oldest supported version, and 3.13."""
+DEBIAN_RELEASES = ("bookworm", "forky")
+"""Bases with the oldest supported version of Python and with the newest, 3.11 and 3.14."""
 
 MEASURED = pytest.StashKey[list[str]]()
 

@@ -20,7 +20,7 @@ from builders import pod, policy_text, review
 from contract import check_response
 from gatekeeper_py.commands.serve import serve
 from gatekeeper_py.settings import Address
-from image.build import PROJECT, Builder, Image, project_version
+from image.build import PROJECT, Builder, Image, project
 from image.sandbox import START_SECONDS, Process, Sandbox
 
 pytestmark = pytest.mark.timeout(900)  # the first test of a base makes the base and builds the image
@@ -167,16 +167,16 @@ def test_the_metadata_describes_the_image_and_its_entrypoint(image: Image) -> No
     assert config["StopSignal"] in {"SIGTERM", "15"}
     assert set(config["ExposedPorts"]) == {"8443/tcp", "8080/tcp"}
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
-    assert labels["title"] == "gatekeeper-py"
+    assert labels["title"] == f"gatekeeper-py ({project()['name']})"
     assert labels["licenses"] == "Apache-2.0"
-    assert labels["version"] == project_version()
+    assert labels["version"] == project()["version"]
     assert labels["revision"] == image.revision
     assert labels["base.name"].startswith("localhost/")
 
 
 def test_version(sandbox: Sandbox) -> None:
     done = sandbox.run(*sandbox.image.config["Entrypoint"], "version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{project_version()}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{project()['version']}\n", "")
 
 
 def test_programs_are_python_and_gatekeeper_py_only(image: Image) -> None:

@@ -17,7 +17,7 @@ from tools.release.python import locked_components
 from tools.release.sbom import of_image
 from tools.release.source import Source
 
-BASE = "trixie"
+BASE = "forky"
 pytestmark = pytest.mark.timeout(600)
 
 

@@ -6,16 +6,13 @@ import email
 import re
 import subprocess
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from package.outside import ROOT, UV, run
+from package.outside import PROJECT, ROOT, UV, run
 from tools.pythons import SUPPORTED
-
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +60,18 @@ def test_the_source_distribution_builds_the_same_wheel(wheel: Path, sdist: Path,
 def test_no_link_of_the_page_on_an_index_is_relative(metadata: email.message.Message) -> None:
     page = metadata.get_payload()
     assert isinstance(page, str)
-    assert "pipx install gatekeeper-py" in page
+    assert "pipx install ." in page
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert [target for target in re.findall(r"\]\(([^)]*)\)", page) if not target.startswith("https:")] == []
+
+
+def test_files_and_metadata_have_the_name_of_the_project(
+    metadata: email.message.Message, wheel: Path, sdist: Path
+) -> None:
+    name = PROJECT["name"].replace("-", "_")
+    assert metadata["Name"] == PROJECT["name"]
+    assert wheel.name == f"{name}-{PROJECT['version']}-py3-none-any.whl"
+    assert sdist.name == f"{name}-{PROJECT['version']}.tar.gz"
 
 
 def test_the_metadata_names_the_supported_versions(metadata: email.message.Message) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from package.outside import ROOT
+from package.outside import PROJECT, ROOT
 from tools.release.__main__ import release, release_options
 from tools.release.source import Source
 
@@ -65,3 +65,4 @@ def test_the_bill_of_materials_lists_what_the_wheel_needs_at_run_time(folders: l
     assert {"aiohttp", "orjson", "cachetools", "kubernetes-asyncio", "structlog"} <= names
     assert names.isdisjoint({"pytest", "mypy", "hypothesis"})
     assert bill["specVersion"] == "1.5"
+    assert bill["metadata"]["component"]["name"] == PROJECT["name"]

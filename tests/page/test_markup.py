@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.page.charts import Part, columns, share_bar, short
 from gatekeeper_py.page.document import CONTENT_SECURITY_POLICY, Section, document
 from gatekeeper_py.page.markup import MAX_TEXT, Html, join, tag, text
@@ -36,12 +37,12 @@ def read(markup: str) -> Reader:
 
 
 @given(st.text())
-def test_a_child_and_an_attribute_are_read_back_as_they_were_written(value: str) -> None:
+def test_a_child_and_an_attribute_are_read_back_as_they_were_written_but_for_control_characters(
+    value: str,
+) -> None:
     reader = read(tag("p", value, title=value))
-    # A parser reads a NUL or a carriage return as something else; ``text`` escapes those.
-    if "\0" not in value and "\r" not in value:
-        assert reader.tags == [("p", {"title": value})]
-        assert "".join(reader.texts) == value
+    assert reader.tags == [("p", {"title": printable(value)})]
+    assert "".join(reader.texts) == printable(value)
 
 
 @given(st.text(max_size=50))

@@ -275,6 +275,36 @@ async def test_an_anonymous_token_is_requested_without_credentials(world: World,
     assert registry.requests[1] == ("GET", "/token?scope=repository:team/app:pull", "")
 
 
+async def test_credentials_are_not_sent_over_plain_http_to_another_machine(
+    world: World, registry: Scripted
+) -> None:
+    world.logins = (Credential("u", "secret"),)
+    host = registry.host.replace("127.0.0.1", "0.0.0.0")
+    registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), found())
+    answer = (await world.query(host)).answer
+    assert answer.status == "error"
+    assert answer.cause == "credentials are never sent over plain HTTP, and 0.0.0.0 uses it"
+    assert [sent for _, _, sent in registry.requests] == [""]
+
+
+async def test_credentials_are_not_sent_to_a_plain_token_server_on_another_machine(
+    world: World, registry: Scripted
+) -> None:
+    world.logins = (Credential("u", "secret"),)
+    host = registry.host.replace("127.0.0.1", "0.0.0.0")
+    world.settings[registry.host] = Registry(host=registry.host, plain_http=True, token_hosts=(host,))
+    registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{host}/token"'), found())
+    assert (await world.query(registry.host)).answer.status == "error"
+    assert registry.request_lines == [f"HEAD {V1}"]
+
+
+async def test_an_anonymous_look_up_may_use_plain_http(world: World, registry: Scripted) -> None:
+    host = registry.host.replace("127.0.0.1", "0.0.0.0")
+    registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{host}/token"'), found())
+    registry.on("GET /token", web.json_response({"token": "t"}))
+    assert (await world.query(host)).answer.status == "found"
+
+
 async def test_each_request_waits_for_the_rate_of_its_host(world: World, registry: Scripted) -> None:
     async with scripted() as other:
         world.settings[registry.host] = Registry(

@@ -66,34 +66,34 @@ async def test_another_review_is_answered_before_a_large_one_ends(
     served: Served, image: str, padding: int
 ) -> None:
     snapshot = slow(served)
-    document = many(image, 500, padding=padding)
+    document = many(image, 200, padding=padding)
     async with served.connected() as large, served.connected() as small:
         await begin(large, document, snapshot)
         assert (await small.ask(SMALL)).status == 200
-        assert image.format(n=499) not in snapshot.decided
+        assert image.format(n=199) not in snapshot.decided
         answer = await large.receive()
     assert check_response(answer.json(), document, "validate").allowed is (image == GOOD)
-    assert image.format(n=499) in snapshot.decided
+    assert image.format(n=199) in snapshot.decided
 
 
 async def test_a_patch_is_made_in_steps(served: Served) -> None:
     snapshot = SlowSnapshot(policy(HUB_TO_CORP, mode="mutate"), 0.001)
     served.live.install(snapshot)
-    document = many("user/web:{n}", 300)
+    document = many("user/web:{n}", 200)
     async with served.connected() as large, served.connected() as small:
         before = len(snapshot.decided)
         await large.send(request(json.dumps(document).encode(), path="/mutate-image"))
         await eventually(lambda: len(snapshot.decided) > before)
         assert (await small.ask(SMALL)).status == 200
-        assert "user/web:299" not in snapshot.decided
+        assert "user/web:199" not in snapshot.decided
         answer = check_response((await large.receive()).json(), document, "mutate")
-    assert len(answer.patch) == 301
+    assert len(answer.patch) == 201
 
 
 async def test_one_snapshot_judges_all_of_a_review(served: Served) -> None:
     """The snapshot stays the same even if another policy becomes live between two steps."""
     snapshot = slow(served)
-    document = many(BAD, 500)
+    document = many(BAD, 200)
     async with served.connected() as large, served.connected() as small:
         await begin(large, document, snapshot)
         served.live.install(Snapshot(policy(allow="[evil.io]"), 100, CacheCounts()))
@@ -101,7 +101,7 @@ async def test_one_snapshot_judges_all_of_a_review(served: Served) -> None:
         answer = check_response((await large.receive()).json(), document, "validate")
     assert not answer.allowed
     assert answer.audit["policy"] == snapshot.revision
-    assert BAD.format(n=499) in snapshot.decided
+    assert BAD.format(n=199) in snapshot.decided
 
 
 async def test_the_timeout_of_the_caller_holds_between_the_steps(served: Served) -> None:

@@ -12,14 +12,14 @@ from tools.advisories.floors import problems, stale
 from tools.advisories.locked import runtime_packages
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PROJECT: Final = "gatekeeper-py"
 
 
 def main() -> int:
     """Print the problems and return the exit code."""
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
     table = tomllib.loads((Path(__file__).with_name("floors.toml")).read_text(encoding="utf-8"))
-    found = list(problems(runtime_packages(lock, PROJECT), table))
+    found = list(problems(runtime_packages(lock, project), table))
     # This is only a warning, because a commit that passed before must not fail only after some time.
     for line in stale(table, datetime.now(UTC).date()):
         sys.stderr.write(f"warning: {line}\n")

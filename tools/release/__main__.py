@@ -9,11 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatekeeper_py.core.images.reference import InvalidReference, parse_reference
 from tools.release import provenance, sbom
 from tools.release.archives import gzipped, tar_of
 from tools.release.image import built_image
 from tools.release.python import build_distributions, locked_components
-from tools.release.source import CHART, ROOT, ReleaseError, Source
+from tools.release.repository import public_address
+from tools.release.source import CHART, ROOT, ReleaseError, Source, origin
 
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
@@ -77,17 +79,33 @@ def release_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="empty or new directory for the files")
     parser.add_argument("--base", help="base of the image, with its digest")
     parser.add_argument("--no-image", action="store_true", help="build everything but the image")
-    parser.add_argument("--repository", required=True, help="URL of the repository, for the provenance")
+    parser.add_argument(
+        "--repository", help="URL of the repository, for the provenance; default: the remote origin"
+    )
     parser.add_argument("--buildah-storage", default="", help="options of buildah for its store")
     parser.add_argument(
         "--local-base", action="store_true", help="accept a base without a digest, to try a release"
     )
     options = parser.parse_args(argv)
+    options.repository = public_address(options.repository or origin(ROOT))
     if options.no_image == (options.base is not None):
         raise ReleaseError("name the base of the image with its digest (BASE=…@sha256:…), or pass --no-image")
+    if options.base is not None:
+        _check_base(options.base)
     if options.base is not None and not options.local_base and not DIGEST.search(options.base):
         raise ReleaseError(f"the base {options.base} has no digest, so the build would not be reproducible")
     return options
+
+
+def _check_base(base: str) -> None:
+    """Raise ``ReleaseError`` unless ``base`` is an image, which has no user information.
+
+    The message does not quote the text, because it may contain a password.
+    """
+    try:
+        parse_reference(base)
+    except InvalidReference:
+        raise ReleaseError("the base is not an image such as docker.io/library/python@sha256:…") from None
 
 
 def os_release(root: Path) -> dict[str, str]:

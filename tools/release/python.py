@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,27 @@ def build_distributions(source: Source, out: Path) -> list[Path]:
         "--build-constraints", "tools/build-constraints.txt", "--require-hashes",
     )  # fmt: skip
     (out / ".gitignore").unlink(missing_ok=True)
-    return sorted([*out.glob("*.whl"), *out.glob("*.tar.gz")])
+    files = sorted([*out.glob("*.whl"), *out.glob("*.tar.gz")])
+    check_packaged(files, source)
+    return files
+
+
+def check_packaged(files: Iterable[Path], source: Source) -> None:
+    """Raise ``ReleaseError`` if a wheel or source distribution has a file that is not committed.
+
+    The build backend does not know the local excludes of git (``.git/info/exclude``), so it would publish a
+    file that ``git status`` does not show.
+    """
+    committed = {*source.tracked("."), "PKG-INFO"}
+    for path in files:
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+        else:
+            with tarfile.open(path) as sdist:
+                names = [name.partition("/")[2] for name in sdist.getnames()]
+        if stray := sorted(set(names) - committed):
+            raise ReleaseError(f"{path.name} would contain {stray[0]}, which is not committed")
 
 
 def locked_components(source: Source) -> dict[str, Any]:

@@ -30,11 +30,12 @@ def of_image(source: Source, locked: dict[str, Any], root: Path, os_release: dic
     packages are those that ``tools/rootfs.py`` recorded. Raises ``ReleaseError`` if a package is installed in
     another version than the lock has.
     """
+    project = locked["metadata"]["component"]["name"]
     known = {component["name"]: component for component in locked["components"]}
     components = [
         _python(name, version, known.get(name))
         for name, version in sorted(_installed(root))
-        if name != "gatekeeper-py"
+        if name != project
     ]
     components += [_debian(path, os_release) for path in sorted((root / STATUS).iterdir())]
     return _document(source, locked, components, "image")

@@ -54,6 +54,14 @@ class Source:
         return [name.removeprefix(f"{folder}/") for name in listed if name]
 
 
+def origin(root: Path) -> str:
+    """Return the address of the remote ``origin`` as configured, which may contain a password.
+
+    Raises ``ReleaseError`` if there is no such remote.
+    """
+    return _git(root, "remote", "get-url", "origin")
+
+
 def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -1,6 +1,7 @@
 // Returns the problems of the page in a window of `width` CSS pixels: elements that are cut off or make the page wider
-// than the window (tables and code may scroll by themselves), and text that is too faint to read.
-(width) => {
+// than the window (tables and code may scroll by themselves), text that is too faint to read, and sidebars that lie over
+// the footer at the end of the page.
+async (width) => {
   const scrolls = (e) => e && e !== document.body
     && (["auto", "scroll", "hidden"].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
   const overflow = [...document.querySelectorAll(".md-content *")].filter((e) => {
@@ -34,7 +35,20 @@
     .filter((e) => e.textContent.trim() && contrast(e) < 3)
     .map((e) => `${e.tagName} ${e.textContent.trim().slice(0, 40)}`);
 
+  // The theme's script shortens the sidebars after a scroll, so this waits until it has.
+  const covering = () => [...document.querySelectorAll(".md-footer")].flatMap((footer) =>
+    [...document.querySelectorAll(".md-sidebar__scrollwrap")].filter((e) => {
+      const box = e.getBoundingClientRect();
+      return box.width > 0 && box.right > 0 && box.bottom > footer.getBoundingClientRect().top;
+    })).map((e) => e.textContent.trim().slice(0, 40));
+  scrollTo({top: document.documentElement.scrollHeight, behavior: "instant"});
+  const deadline = performance.now() + 2000;
+  do await new Promise(requestAnimationFrame); while (covering().length && performance.now() < deadline);
+  const covered = covering();
+  scrollTo({top: 0, behavior: "instant"});
+
   return {
+    covered,
     overflow: overflow.slice(0, 10),
     faint: [...new Set(faint)].slice(0, 10),
     scheme: document.body.dataset.mdColorScheme ?? "",

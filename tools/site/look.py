@@ -1,4 +1,4 @@
-"""Open a page of the site in a browser: find overflowing and faint text, requests and errors."""
+"""Open a page of the site in a browser: find problems of its layout, requests and errors."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ LOOK: Final = (Path(__file__).parent / "look.js").read_text(encoding="utf-8")
 class Look:
     """The findings on one page."""
 
+    covered: list[str]
+    """Sidebars that lie over the footer at the end of the page."""
     overflow: list[str]
     faint: list[str]
     """Text whose contrast with its background is below 3."""
@@ -39,6 +41,7 @@ async def look(browser: Browser, url: str, *, width: int, scheme: Scheme, pictur
         await page.open(url, width=width, height=HEIGHT, scheme=scheme)
         seen = await page.evaluate(f"({LOOK})({width})")
         return Look(
+            covered=seen["covered"],
             overflow=seen["overflow"],
             faint=seen["faint"],
             scheme=seen["scheme"],

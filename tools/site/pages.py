@@ -1,4 +1,4 @@
-"""The built site on a loopback port."""
+"""The built site, in its folder and on a loopback port."""
 
 from __future__ import annotations
 

@@ -273,3 +273,6 @@ _DOCUMENT: Final = Record(
         ),
     },
 )
+
+FIELDS: Final = frozenset(_DOCUMENT.fields)
+"""The names of the fields at the top of ``webhooks.yaml``."""

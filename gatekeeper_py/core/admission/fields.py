@@ -42,6 +42,11 @@ CONTAINER_LISTS: Final = (
 IMAGE_LISTS: Final = (*CONTAINER_LISTS, IMAGE_VOLUMES)
 
 
+def is_in_pod_list(parts: tuple[str | int, ...]) -> bool:
+    """Return whether a path leads from a Pod to the image of an item in one of ``IMAGE_LISTS``."""
+    return any(parts[:2] == ("spec", field.key) and parts[3:] == field.path for field in IMAGE_LISTS)
+
+
 class WorkloadKind(NamedTuple):
     """A kind that holds a pod spec.
 

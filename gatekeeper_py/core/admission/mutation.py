@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.fields import POD, is_in_pod_list
 from gatekeeper_py.core.admission.judgement import (
     ActivePolicy,
     Judgement,
@@ -106,7 +106,7 @@ def _plans(
         registries = PodLookups(request.object, policy, request.namespace, facts)
     for slot in slots:
         # ``resources`` may declare paths for Pods too. Only images in the Pod's own lists are rewritten.
-        if slot.problem or slot.noun == "image":
+        if slot.problem or not is_in_pod_list(slot.parts):
             continue
         plan = policy.plan(request.namespace, slot.value)
         if registries is not None:

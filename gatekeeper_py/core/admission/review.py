@@ -13,13 +13,11 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import orjson
 
+from gatekeeper_py.core.names import MAX_NAMESPACE_LENGTH
+
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
 MAX_UID_LENGTH: Final = 128
-
-MAX_NAMESPACE_LENGTH: Final = 253
-"""Maximum length of the name of a namespace. A request with a longer name is treated as a request without a
-namespace, so that the globs of ``namespaces`` are never compared with megabytes of text."""
 
 PatchOperation = dict[str, Any]
 """One operation of RFC 6902."""

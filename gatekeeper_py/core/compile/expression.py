@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, IMAGE_LISTS, IMAGE_VOLUMES, POD
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, ImageList
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.compile.cost import Part, Text, negated
 from gatekeeper_py.core.compile.entry import Entry
@@ -62,7 +62,10 @@ which is several times as fast as its others, accepts fewer than 1,000 instructi
 form has some 360 instructions, and a character of a name has at most one."""
 
 _IMAGE: Final = Text("c.image", longest=MAX_LENGTH)
-_CONTAINERS, *_OTHERS, _VOLUMES = (f"object.spec.{field.key}" for field in IMAGE_LISTS)
+_CONTAINERS: Final = f"object.spec.{CONTAINERS.key}"
+_OTHERS: Final = tuple(field for field in IMAGE_LISTS if field is not CONTAINERS)
+_SPARSE: Final = tuple(field for field in _OTHERS if len(field.path) > 1)
+"""The lists whose items need not hold an image."""
 _OPTIONAL_SUFFIX: Final = f"(?::{TAG})?(?:@{DIGEST})?"
 _SUFFIX: Final = f"(?::{TAG}(?:@{DIGEST})?|@{DIGEST})"
 _PINNED: Final = f"(?::{TAG})?@{DIGEST}"
@@ -80,18 +83,16 @@ def expression(approved: PreApproved) -> Part:
         "type(object) == map && object.kind == 'Pod' && object.apiVersion == 'v1'",
         *([f"has({NAMESPACE.text})"] if approved.by_namespace else []),
         f"has({_CONTAINERS}) && {_is_short(_CONTAINERS, MAX_IMAGES)} && size({_CONTAINERS}) > 0",
-        *(f"(!has({key}) || type({key}) == list)" for key in _OTHERS),
-        f"(!has({_VOLUMES}) || ({_is_short(_VOLUMES, MAX_VOLUMES)}))",
+        *map(_is_absent_or_list, _OTHERS),
     ]
-    others = [f"has({key})" for key in _OTHERS]
-    others.append(f"has({_VOLUMES}) && {_VOLUMES}.exists(v, has(v.image))")
+    others = map(_may_hold_images, _OTHERS)
     each = is_pre_approved(approved, _IMAGE)
     text = (
         "!(" + "\n&& ".join(conditions) + "\n&& (" + " || ".join(others) + "\n"
         f"  ? {_every_image()}\n  : {_CONTAINERS}).all(c,\n"
         f"  has(c.image) && {each.text}))"
     )
-    cost = _FIXED_COST + MAX_VOLUMES * _VOLUME_COST + MAX_IMAGES * (_ITEM_COST + each.cost)
+    cost = _FIXED_COST + len(_SPARSE) * MAX_VOLUMES * _VOLUME_COST + MAX_IMAGES * (_ITEM_COST + each.cost)
     return Part(text, cost)
 
 
@@ -109,11 +110,11 @@ def skips(approved: PreApproved, request: AdmissionRequest) -> bool:
     if approved.by_namespace and request.namespace is None:
         return False
     spec = request.object.get("spec")
-    if not isinstance(spec, dict) or not spec.get("containers"):
+    if not isinstance(spec, dict) or not spec.get(CONTAINERS.key):
         return False
     if any(field.key in spec and not isinstance(spec[field.key], list) for field in IMAGE_LISTS):
         return False
-    if len(spec.get(IMAGE_VOLUMES.key, ())) > MAX_VOLUMES:
+    if any(len(spec.get(field.key, ())) > MAX_VOLUMES for field in _SPARSE):
         return False
     images = list(_images(spec))
     return len(images) <= MAX_IMAGES and all(
@@ -123,32 +124,57 @@ def skips(approved: PreApproved, request: AdmissionRequest) -> bool:
 
 def _images(spec: dict[str, Any]) -> Iterator[Any]:
     """Yield every image of a pod spec, and ``None`` for an item without the image that it should have."""
-    for field in CONTAINER_LISTS:
+    for field in IMAGE_LISTS:
+        *source, last = field.path
         for item in spec.get(field.key, ()):
-            yield item.get("image") if isinstance(item, dict) else None
-    for item in spec.get(IMAGE_VOLUMES.key, ()):
-        if not isinstance(item, dict):
-            yield None
-        elif "image" in item:
-            source = item["image"]
-            yield source.get("reference") if isinstance(source, dict) else None
+            if source and isinstance(item, dict) and source[0] not in item:
+                continue
+            holder = item
+            for step in source:
+                holder = holder.get(step) if isinstance(holder, dict) else None
+            yield holder.get(last) if isinstance(holder, dict) else None
 
 
 def _is_short(key: str, longest: int) -> str:
     return f"type({key}) == list && size({key}) <= {longest}"
 
 
+def _is_absent_or_list(field: ImageList) -> str:
+    key = f"object.spec.{field.key}"
+    is_list = f"({_is_short(key, MAX_VOLUMES)})" if field in _SPARSE else f"type({key}) == list"
+    return f"(!has({key}) || {is_list})"
+
+
+def _may_hold_images(field: ImageList) -> str:
+    """Return the condition that a list holds an image, or an item that should hold one."""
+    key = f"object.spec.{field.key}"
+    return f"has({key}) && {key}.exists(v, has(v.{field.path[0]}))" if field in _SPARSE else f"has({key})"
+
+
 def _every_image() -> str:
-    """Return an expression that joins all four lists, with image volumes in the form of containers.
+    """Return an expression that joins all lists, with every item in the form of a container.
 
     If the joined list would be too long, its value is a list of one image that is not approved.
     """
-    reference = "{'image': has(v.image.reference) ? v.image.reference : ''}"
-    volumes = f"(has({_VOLUMES}) ? {_VOLUMES} : []).filter(v, has(v.image))"
-    lists = [_CONTAINERS, *(f"(has({key}) ? {key} : [])" for key in _OTHERS)]
-    sizes = " + ".join(f"size({each})" for each in (*lists, volumes))
-    joined = "\n    + ".join((*lists, f"{volumes}.map(v, {reference})"))
+    lists = [_CONTAINERS, *map(_holders, _OTHERS)]
+    sizes = " + ".join(f"size({each})" for each in lists)
+    joined = "\n    + ".join((_CONTAINERS, *(_holders(field) + _as_containers(field) for field in _OTHERS)))
     return f"({sizes} <= {MAX_IMAGES}\n    ? {joined}\n    : [{{'image': ''}}])"
+
+
+def _holders(field: ImageList) -> str:
+    """Return an expression for the items of a list that must hold an image."""
+    key = f"object.spec.{field.key}"
+    items = f"(has({key}) ? {key} : [])"
+    return f"{items}.filter(v, has(v.{field.path[0]}))" if field in _SPARSE else items
+
+
+def _as_containers(field: ImageList) -> str:
+    """Return the call that turns the items of a list into the form of containers; empty if they have it."""
+    if field.path == CONTAINERS.path:
+        return ""
+    image = ".".join(("v", *field.path))
+    return f".map(v, {{'{CONTAINERS.path[0]}': has({image}) ? {image} : ''}})"
 
 
 def is_pre_approved(approved: PreApproved, image: Text) -> Part:

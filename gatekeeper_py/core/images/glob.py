@@ -21,6 +21,11 @@ class Glob:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pieces", tuple(self.text.split("*")))
 
+    @property
+    def pieces(self) -> int:
+        """The number of literal pieces, empty ones included."""
+        return len(self._pieces)
+
     def matches(self, text: str) -> bool:
         """Return whether the whole of ``text`` matches.
 

@@ -30,6 +30,16 @@ maps, so a bound on each map alone would still allow millions."""
 MAX_SIDE_BY_SIDE: Final = 8
 """Maximum number of globs under one piece. If there are more, they are filed again by their other pieces."""
 
+LEAST_COMPARISON: Final = 8
+"""Work of a comparison with a glob, without its pieces. The unit is that of ``worst``: one look-up in a
+dictionary, about 0.1 µs."""
+
+EACH_PIECE: Final = 2
+"""Additional work of a comparison for each piece of the glob."""
+
+_MAX_OVERLAP: Final = 64
+"""Longer pieces are not compared with each other, so that ``worst`` takes linear time."""
+
 V = TypeVar("V")
 
 
@@ -160,6 +170,17 @@ class _Filed(Generic[V]):
         inner = min(len(text) * len(self._inner), self._inner_pieces)
         return len(self._starts) + len(self._endings) + inner
 
+    def worst(self, length: int, of: Callable[[V], int]) -> int:
+        """Return a bound on the work of a search (``GlobMap.worst``)."""
+        work = len(self._starts) + len(self._endings) + min(length * len(self._inner), self._inner_pieces)
+        # A text has one beginning and one ending of each length.
+        for groups in (*self._starts.values(), *self._endings.values()):
+            work += max(_worst(group, length, of) for group in groups.values())
+        for size, groups in self._inner.items():
+            works = {piece: _worst(group, length, of) for piece, group in groups.items()}
+            work += _together(works, size, length)
+        return work
+
     def _choose(self, pieces: list[_Piece]) -> _Piece:
         """Return the longest piece with room, or else the one under which the fewest globs are filed."""
         fewest: int | None = None
@@ -191,6 +212,37 @@ class _Filed(Generic[V]):
 
 _Group = _Entries[V] | _Filed[V]
 _ByLength = dict[int, dict[str, _Group[V]]]
+
+
+def _worst(group: _Group[V], length: int, of: Callable[[V], int]) -> int:
+    if isinstance(group, _Filed):
+        return group.worst(length, of)
+    return sum(glob.pieces * EACH_PIECE + LEAST_COMPARISON + of(value) for glob, value in group)
+
+
+def _together(works: dict[str, int], size: int, length: int) -> int:
+    """Return a bound on the work for all pieces of one size that a text of ``length`` characters can contain.
+
+    Pieces that share half of their text with another can start at every position. Any other piece leaves
+    more than half of its length before the next one.
+    """
+    positions = length - size + 1
+    if len(works) <= positions:
+        return sum(works.values())
+    half = (size + 1) // 2
+    near = set(works) if size > _MAX_OVERLAP else set()
+    for shared in range(half, size if not near else half):
+        starts = {piece[:shared] for piece in works}
+        near.update(piece for piece in works if piece[-shared:] in starts)
+    apart = size - half + 1
+    # Take the pieces with the most work for each position; the last one may stand at the end of the text.
+    total, left = 0, positions - 1 + apart
+    for piece in sorted(works, key=lambda piece: -works[piece] * (apart if piece in near else 1)):
+        if left <= 0:
+            break
+        total += works[piece]
+        left -= 1 if piece in near else apart
+    return total
 
 
 def _pieces(text: str) -> list[_Piece]:
@@ -252,6 +304,21 @@ class GlobMap(Generic[V]):
         if self._filed is not None:
             yield from self._filed.candidates(text, scan)
 
+    def values(self) -> Iterator[V]:
+        """Yield the values of all globs and plain texts."""
+        yield from self._texts.values()
+        yield from self._values.values()
+
+    def worst(self, length: int, of: Callable[[V], int]) -> int:
+        """Return a bound on the work of a search for any text of at most ``length`` characters.
+
+        ``of`` returns the work for the value of a glob that matches. The bound takes the time of a pass over
+        all globs. It counts all globs that could be filed under some part of one text, even if no text can
+        contain all these parts.
+        """
+        work = 1 + max((of(value) for value in self._texts.values()), default=0)
+        return work if self._filed is None else work + self._filed.worst(length, of)
+
 
 class _Node(Generic[V]):
     __slots__ = ("children", "value")
@@ -297,3 +364,19 @@ class GlobTree(Generic[V]):
                     if node.children is not None
                 )
                 nodes = list(steps if scan is None else scan.some(steps))
+                if not nodes:
+                    return
+
+    def worst(self, length: int, of: Callable[[V], int]) -> int:
+        """Return a bound on the work of a search, as ``GlobMap.worst`` does."""
+        nodes = [self._root]
+        for node in nodes:
+            if node.children is not None:
+                nodes.extend(node.children.values())
+        works: dict[_Node[V], int] = {}
+        for node in reversed(nodes):  # children come before their parents
+            work = 0 if node.value is None else of(node.value)
+            if node.children is not None:
+                work += node.children.worst(length, works.__getitem__)
+            works[node] = work
+        return works[self._root]

@@ -15,7 +15,8 @@ from typing import Any, Final
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import GlobMap, GlobTree, Scan
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
-from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, MAX_REPOSITORY_LENGTH, Location
+from gatekeeper_py.core.names import MAX_NAMESPACE_LENGTH
 
 Qualifiers = tuple[str | None, ...]
 """The qualifiers that a look-up in a leaf accepts, e.g. ``("@sha256:…", "@*", None)`` or ``(":v1",
@@ -27,6 +28,18 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
     if digest is not None:
         return (f"@{digest}", f"@{ANY}", None)
     return (None,) if tag is None else (f":{tag}", None)
+
+
+_LEAF_WORK: Final = 12
+"""Work of looking into one leaf, in the unit of ``globmap``."""
+
+_MAX_TAG: Final = 128
+"""Maximum length of a tag."""
+
+
+def prefix_work(depth: int) -> int:
+    """Return the work of looking up all prefixes of a path with at most ``depth`` segments."""
+    return depth * (3 + depth // 16)
 
 
 _NOTHING: Final[dict[Any, Any]] = {}
@@ -90,6 +103,19 @@ class _Leaf:
             for leaf in self._scoped.matching(namespace, scan=scan):
                 yield from leaf.orders(qualifiers, None, scan=scan)
 
+    def worst(self) -> int:
+        """Return a bound on the work of ``orders``."""
+        work = _LEAF_WORK
+        if self._tags is not None:
+            work += self._tags.worst(_MAX_TAG, _nothing)
+        if self._scoped is not None:
+            work += self._scoped.worst(MAX_NAMESPACE_LENGTH, _Leaf.worst)
+        return work
+
+
+def _nothing(_order: int) -> int:
+    return 0
+
 
 @dataclass(slots=True)
 class _Ends:
@@ -103,6 +129,10 @@ class _Ends:
             yield self.subtree
         if exact and self.exact is not None:
             yield self.exact
+
+    def worst(self) -> int:
+        """Return a bound on the work in both leaves."""
+        return sum(leaf.worst() for leaf in self.leaves(exact=True, below=True))
 
 
 class _Paths:
@@ -168,6 +198,17 @@ class _Paths:
         if self._globs is not None:
             for length, ends in self._globs.matching(segments, scan=scan):
                 yield from ends.leaves(exact=not subtree and length == len(segments), below=length <= longest)
+
+    def worst(self) -> int:
+        """Return a bound on the work of ``leaves`` and of the leaves that it yields."""
+        work = prefix_work(self._depth) + max((leaf.worst() for leaf in self._exact.values()), default=0)
+        below: dict[int, int] = {}  # a path has one prefix of each length
+        for segments, leaf in self._subtree.items():
+            below[len(segments)] = max(below.get(len(segments), 0), leaf.worst())
+        work += sum(below.values())
+        if self._all is not None:
+            work += self._all.worst()
+        return work if self._globs is None else work + self._globs.worst(MAX_REPOSITORY_LENGTH, _Ends.worst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +282,15 @@ class PatternIndex:
             ),
             scan,
         )
+
+    def worst(self) -> int:
+        """Return a bound on the work of ``find`` and of ``matching`` without ``scan``, for any image.
+
+        The unit is one look-up in a dictionary. The time is linear in the number of patterns.
+        """
+        work = max((paths.worst() for paths in self._hosts.values()), default=0)
+        work += max((t.worst(MAX_IMAGE_LENGTH, _Paths.worst) for t in self._host_globs.values()), default=0)
+        return work if self._any_host is None else work + self._any_host.worst()
 
     def _paths(self, host: str) -> _Paths:
         if host == ANY:

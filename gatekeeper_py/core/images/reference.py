@@ -212,6 +212,16 @@ def escape(text: str, limit: int = 200) -> str:
     return escaped[: limit - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """Return a text of any length without control characters, line breaks and changes of direction.
+
+    As opposed to ``escape``, this keeps letters of every script.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _split_domain(text: str) -> tuple[str, str]:
     """Return the registry and the remainder, before the grammar is applied (``splitDockerDomain``)."""
     first, slash, rest = text.partition("/")

@@ -131,6 +131,10 @@ class Mirrors:
                 if origin is not None:
                     yield origin
 
+    def worst(self) -> int:
+        """Return a bound on the work of finding an exception for any image (``PatternIndex.worst``)."""
+        return max((exceptions.worst() for exceptions in self._exceptions), default=0)
+
     def _longest(self, location: Location) -> Mirror | None:
         for length in range(min(self._deepest_source, len(location.segments)), -1, -1):
             mirror = self._by_source.get((location.host, location.segments[:length]))

@@ -19,7 +19,7 @@ from typing import Final
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import PatternIndex, Qualifiers
+from gatekeeper_py.core.images.index import PatternIndex, Qualifiers, prefix_work
 from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
@@ -36,6 +36,12 @@ wildcards that match the same names exceed it; then every deny rule counts as ma
 
 _STEP_WORK: Final = 200
 """Work of one step of compiling; a pattern counts as 10 and each of its namespaces as 4."""
+
+_LEVEL_WORK: Final = 20
+"""Work of one search below a target, without the entries, in the unit of ``globmap``."""
+
+_ORIGIN_WORK: Final = 150
+"""Work of building one origin, in the same unit."""
 
 _HERE: Final = ("",)
 """The path that stands for a mirror's end itself. A pattern needs a segment, and no real segment is empty."""
@@ -59,6 +65,8 @@ class _Sources:
         self._index = PatternIndex()
         self._numbers: dict[tuple[str, _Path, bool], int] = {}
         self._masks: list[int] = []
+        self.cut = False
+        """Whether the set of some pattern may contain mirrors whose source it does not match."""
 
     @property
     def lengths(self) -> list[int]:
@@ -90,6 +98,7 @@ class _Sources:
                     every |= 1 << number
             yield
         if every:
+            self.cut = True
             self._masks = [mask | every for mask in self._masks]
 
     def mirrors(self, host: str, segments: _Path, *, subtree: bool) -> int:
@@ -143,6 +152,10 @@ class _Below:
         self._numbers = {}
         return union
 
+    def worst(self) -> int:
+        """Return a bound on the work of ``mirrors``."""
+        return self._index.worst()
+
     def mirrors(self, segments: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
         """Return the set of mirrors on which an image with this path and these qualifiers is denied."""
         found = 0
@@ -154,7 +167,9 @@ class _Below:
 class DeniedOrigins:
     """An index of the images on the mirrors of a policy that are copies of denied images."""
 
-    __slots__ = ("_below", "_deny", "_fitting", "_here", "_hub", "_levels", "_mirrors", "_sizes", "_to")
+    __slots__ = (
+        *("_below", "_cut", "_deny", "_fitting", "_here", "_hub", "_levels", "_mirrors", "_sizes", "_to"),
+    )
 
     def __init__(self, mirrors: Mirrors, deny: RuleSet) -> None:
         self._mirrors = tuple(mirrors)
@@ -167,6 +182,8 @@ class DeniedOrigins:
         """Registry -> lengths of the paths in ``_to``, in ascending order."""
         self._hub = 0
         """The set of mirrors of the whole Docker Hub: a single segment below ``to`` is an official image."""
+        self._cut = False
+        """Whether the sets may contain many mirrors whose images are not denied."""
         self._sizes: list[int] = []
         self._fitting: list[int] = []
         """For each of ``_sizes``, the set of mirrors whose ``from`` has a path of at most that length."""
@@ -201,6 +218,15 @@ class DeniedOrigins:
                     return rule, origin
                 found ^= first
         return None
+
+    def worst(self) -> int:
+        """Return a bound on the work of ``find`` (``PatternIndex.worst``) until an origin is found."""
+        levels = max(map(len, self._levels.values()), default=0)
+        if not levels:
+            return 0
+        # One of the paths is looked up twice: as written, and as an official image.
+        work = (levels + 1) * (self._below.worst() + _LEVEL_WORK) + prefix_work(levels) + self._here.worst()
+        return work + (len(self._mirrors) * _ORIGIN_WORK if self._cut else 0)
 
     def _denied(self, rest: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
         """Return the set of mirrors that may have a denied image at this path below their ``to``."""
@@ -242,6 +268,7 @@ class DeniedOrigins:
                 yield
         yield from sources.settle()
         yield from ends.settle()
+        self._cut = sources.cut or ends.cut
         for rule in self._deny:
             for entries, path, subtree, mirrors in self._entries(rule, sources, ends, lengths):
                 entries.add(path, rule, mirrors, subtree=subtree)

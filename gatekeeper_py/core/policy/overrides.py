@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gatekeeper_py.core.images.globmap import GlobMap
+from gatekeeper_py.core.names import MAX_NAMESPACE_LENGTH
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 
 EVERY_NAMESPACE: Final = "*"
@@ -43,3 +44,7 @@ class Overrides:
         else:
             first = min(self._first.matching(namespace), default=None)
         return None if first is None else self._entries[first].mode
+
+    def worst(self) -> int:
+        """Return a bound on the work of ``mode`` for any namespace (``GlobMap.worst``)."""
+        return self._first.worst(MAX_NAMESPACE_LENGTH, lambda _order: 1)

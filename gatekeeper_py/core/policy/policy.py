@@ -29,6 +29,7 @@ from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
+from gatekeeper_py.core.policy.work import too_much_work
 
 REVISION_LENGTH: Final = 12
 
@@ -43,10 +44,14 @@ def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FIL
     for a ConfigMap. Raises ``PolicyError`` whose ``findings`` list the problems, at most 100 of them.
     """
     # Imported here, so that a process that only decides does not load the parsers.
-    from gatekeeper_py.core.policy.parse.document import parse_document  # noqa: PLC0415
+    from gatekeeper_py.core.policy.parse.document import parse_document, refused  # noqa: PLC0415
 
     document = parse_document(text, mode, max_bytes=max_bytes)
-    return Policy(document=document, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
+    policy = Policy(document=document, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
+    problem = too_much_work(policy.allow, policy.deny, policy.mirrors, document.namespaces)
+    if problem is not None:
+        raise refused(text, problem)
+    return policy
 
 
 @dataclass(frozen=True, kw_only=True)

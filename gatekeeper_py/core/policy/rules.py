@@ -102,6 +102,10 @@ class RuleSet:
         order = self._index.find(location, qualifiers, namespace)
         return None if order is None else self._rules[order]
 
+    def worst(self) -> int:
+        """Return a bound on the work of ``find`` for any image (``PatternIndex.worst``)."""
+        return self._index.worst()
+
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
         """Return leaves of the index whose paths match everything that ``pattern`` can match."""
         return self._index.cover(pattern, scan)

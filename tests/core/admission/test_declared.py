@@ -67,7 +67,7 @@ class TestBounds:
             pytest.param("a[*].b[*]", {"a": [1]}, "a", id="problems"),
         ],
     )
-    @pytest.mark.parametrize("count", [MAX_IMAGES + 1, MILLION])
+    @pytest.mark.parametrize("count", [MAX_IMAGES + 1, pytest.param(MILLION, marks=pytest.mark.bulk)])
     def test_a_list_may_have_a_thousand_items(self, path: str, obj: Any, node: str, count: int) -> None:
         key, (item,) = next(iter(obj.items()))
         assert len(slots(WIDGET, {key: [item] * MAX_IMAGES}, resources(path))) <= MAX_IMAGES

@@ -6,15 +6,20 @@ Each test covers every row of the table, so a row that is missing elsewhere fail
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
 
 import contract
-from builders import WORKLOADS, policy, review
+from builders import INSTANT, WORKLOADS, policy, policy_text, review
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
-from gatekeeper_py.core import admission
+from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission.fields import (
     CONTAINERS,
     IMAGE_LISTS,
@@ -23,11 +28,16 @@ from gatekeeper_py.core.admission.fields import (
     WORKLOAD_KINDS,
     ImageList,
     WorkloadKind,
+    is_in_pod_list,
     is_kubernetes_group,
 )
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.compile.expression import expression, skips
+from gatekeeper_py.core.compile.native.mutating import mutating_policy
+from gatekeeper_py.core.compile.native.objects import Document, Options
+from gatekeeper_py.core.compile.native.validating import validating_policy
+from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.resources import BUILT_IN
 from gatekeeper_py.serving.decode import parse_pod_review
 from skipping import pre_approved
@@ -109,6 +119,37 @@ def test_the_fast_paths_expression_reads_every_list(field: ImageList, step: str)
     text = expression(pre_approved("registry.corp.io")).text
     assert f"object.spec.{field.key}" in text
     assert f".{step}" in text
+
+
+@every_list
+@pytest.mark.parametrize("compiled", [validating_policy, mutating_policy], ids=["validating", "mutating"])
+def test_the_native_policies_read_every_list(
+    field: ImageList, compiled: Callable[[Policy, datetime, Options], tuple[Document, ...]]
+) -> None:
+    source = parse_policy(policy_text("mirrors: [{from: b.io, to: a.io/b}]\n", allow="[a.io]", mode="mutate"))
+    document, _ = compiled(source, INSTANT, Options(exempt=()))
+    after = [each["expression"].partition(f".{field.key} ")[2] for each in document["spec"]["variables"]]
+    reads = "c" + "".join(f"[.][?]?{step}" for step in field.path) + "[.]orValue"
+    # One variable has the images of the object, one those of the old object.
+    assert sum(1 for text in after if re.search(reads, text)) == 2
+
+
+@every_list
+def test_the_mutating_endpoint_rewrites_an_image_of_every_list(field: ImageList) -> None:
+    parts = place_of(field)
+    assert is_in_pod_list(parts)
+    assert not is_in_pod_list(("spec", "other", *parts[2:]))
+    assert not is_in_pod_list((*parts, "more"))
+
+
+def test_one_more_list_reaches_all_code_that_depends_on_the_table() -> None:
+    """Run the tests of this module with a table that has another row, ``sources``."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "onemorelist", "-p", "no:xdist", __file__]
+    run = subprocess.run(
+        [*command, "-k", "sources and not may_rewrite"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout
+    assert " passed" in run.stdout
 
 
 @every_list

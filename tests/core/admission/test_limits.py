@@ -77,7 +77,7 @@ def test_the_mutating_endpoint_leaves_the_object_alone(obj: Any, _place: str, mo
     assert (answer.allowed, answer.patch, answer.warnings) == (True, (), ())
 
 
-@pytest.mark.parametrize("count", [1001, 100_000])
+@pytest.mark.parametrize("count", [1001, pytest.param(100_000, marks=pytest.mark.bulk)])
 class TestUpdate:
     """An old object may exceed the limit, because it may be older than the limit."""
 

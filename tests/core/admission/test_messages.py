@@ -151,6 +151,11 @@ class TestDenial:
                 "approved: a.io, b.io, c.io, d.io, e.io, ...",
                 id="the-first-five-of-six",
             ),
+            pytest.param(
+                "[a.io, b.io, c.io, d.io, e.io, f.io, g.io]",
+                "approved: a.io, b.io, c.io, d.io, e.io, ...",
+                id="the-first-five-of-seven",
+            ),
             pytest.param("[{image: a.io, namespaces: [sh*]}, b.io]", "approved: a.io, b.io", id="here"),
             pytest.param(
                 "[{image: a.io, namespaces: [bank]}, {image: b.io, until: 2020-01-01}, 'c.io/**:v*']",
@@ -233,6 +238,13 @@ class TestDenial:
         rules = [f"{{image: r{i}.io, namespaces: [other]}}" for i in range(1000)]
         assert len(lines(pod("x"), allow=f"[{', '.join(rules)}, last.io]")) == 1
         assert lines(pod("x"), allow=f"[{', '.join(rules[1:])}, last.io]")[-1] == "approved: last.io"
+
+    def test_only_the_first_thousand_names_of_namespaces_are_looked_at(self) -> None:
+        names = ", ".join(f"n{number}" for number in range(500))
+        rules = [f"{{image: r{number}.io, namespaces: [{names}]}}" for number in range(2)]
+        more = "{image: more.io, namespaces: [shop]}"
+        assert lines(pod("x"), allow=f"[{', '.join(rules)}, last.io]")[-1] == "approved: last.io"
+        assert len(lines(pod("x"), allow=f"[{', '.join(rules)}, {more}, last.io]")) == 1
 
 
 class TestWarnings:

@@ -6,15 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from evaluating import Evaluator, UnavailableError, build
+from evaluating import Evaluator, build
 
 
 @pytest.fixture(scope="session")
 def evaluator() -> Iterator[Evaluator]:
-    """Return the evaluator. Skip the test without Go and the Go modules of the tests' Kubernetes."""
-    try:
-        binary = build()
-    except UnavailableError as missing:
-        pytest.skip(str(missing))
-    with Evaluator(binary) as running:
+    """Return the evaluator. Tests that use it are marked with ``go``."""
+    with Evaluator(build()) as running:
         yield running

@@ -1,6 +1,6 @@
 """The expressions as an API server's own code evaluates them, against two models in Python.
 
-Needs Go and the Go modules of the end-to-end tests' Kubernetes; is skipped without them.
+These tests need Go (`make go-test`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from skipping import objection
+
+pytestmark = pytest.mark.bulk
 
 ROOT: Final = Path(__file__).parents[3]
 INSTALLED: Final = ROOT / "tools/installation/manifests/policy/policy.yaml"
@@ -69,7 +71,7 @@ TAGS: Final = (
     "1.0-snapshot",
 )
 DIGEST: Final = "@sha256:" + "7c" * 32
-SUFFIXES: Final = ("", DIGEST, *(f":{tag}" for tag in TAGS), *(f":{tag}{DIGEST}" for tag in TAGS[:4]))
+SUFFIXES: Final = ("", DIGEST, *(f":{tag}" for tag in TAGS), f":{TAGS[0]}{DIGEST}")
 NAMESPACES: Final = ("shop", "shop-eu", "data", "web-analytics", "integration-1", "sandbox-ana", "default")
 
 
@@ -116,7 +118,8 @@ def test_pods_of_approved_images_are_skipped(path: Path) -> None:
         f"{registry}/{name}{end}" for registry, name, end in product(REGISTRIES, REPOSITORIES, SUFFIXES)
     ]
     for namespace in NAMESPACES:
-        approved = [i for i in images if fast_path.approves(namespace, i, "validating")][:30]
+        approving = (image for image in images if fast_path.approves(namespace, image, "validating"))
+        approved = list(islice(approving, 30))
         if approved:
             review_document = review(pod(*approved), namespace=namespace)
             assert fast_path.skips(wire.parse(review_document), "validating")

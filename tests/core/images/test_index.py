@@ -48,6 +48,7 @@ def found(entries: Sequence[Entry], image: str, namespace: str | None = "shop") 
     [
         pytest.param([], "a.io/x", None, id="no-rules"),
         pytest.param(["b.io", "a.io"], "a.io/x", 1, id="host"),
+        pytest.param(["*.a.io"], "[2001:db8::1]/x", None, id="no-glob-matches-an-ipv6-address"),
         pytest.param(["a.io/x", "a.io"], "a.io/x", 0, id="exact-before-subtree"),
         pytest.param(["a.io", "a.io/x"], "a.io/x", 0, id="subtree-before-exact"),
         pytest.param(["a.io/x/**", "a.io/**"], "a.io/x/y", 0, id="deep-before-wide"),

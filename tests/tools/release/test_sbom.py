@@ -15,7 +15,7 @@ LOCKED: dict[str, Any] = {
     "bomFormat": "CycloneDX",
     "specVersion": "1.5",
     "version": 1,
-    "metadata": {"component": {"bom-ref": "gatekeeper-py-1@1.2.3"}},
+    "metadata": {"component": {"bom-ref": "webhook-of-images-1@1.2.3", "name": "webhook-of-images"}},
     "components": [
         {
             "type": "library",
@@ -49,7 +49,7 @@ def components(root: Path) -> list[dict[str, Any]]:
 
 
 def test_an_installed_package_has_the_origin_and_hashes_of_the_lock(root: Path) -> None:
-    install(root, "gatekeeper_py", "1.2.3")
+    install(root, "Webhook_of.Images", "1.2.3")  # the project itself is not a component
     install(root, "attrs", "26.1.0")
     assert components(root) == LOCKED["components"]
 

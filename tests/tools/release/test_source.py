@@ -44,7 +44,7 @@ def test_a_chart_of_another_version_is_refused(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         pytest.param([], "name the base", id="no-base"),
-        pytest.param(["--base", "docker.io/library/python:3.13-slim"], "has no digest", id="no-digest"),
+        pytest.param(["--base", "docker.io/library/python:3.14-slim"], "has no digest", id="no-digest"),
         pytest.param(
             ["--base", f"python@sha256:{'0' * 64}", "--no-image"], "name the base", id="base-without-image"
         ),

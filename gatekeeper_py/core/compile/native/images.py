@@ -6,9 +6,10 @@ Derived from the one table of image fields (``core/admission/fields``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Final
 
-from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, CONTAINERS, IMAGE_VOLUMES, WorkloadKind
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, WorkloadKind
 from gatekeeper_py.core.admission.slot import PLACEHOLDERS
 from gatekeeper_py.core.compile.cost import quoted
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
@@ -73,16 +74,23 @@ def _images(spec: str) -> str:
     A missing image, and a Pod without containers, gives an empty text. For templates, empty texts are
     dropped, and so are the placeholders that something replaces before it creates a Pod.
     """
-    items = " + ".join(_items(spec, field.key) for field in CONTAINER_LISTS)
-    containers = f"({items}).map(c, string(c.?image.orValue('')))"
-    volumes = _items(spec, IMAGE_VOLUMES.key)
-    image_volumes = f"{volumes}.filter(v, has(v.image)).map(v, string(v.image.?reference.orValue('')))"
-    no_containers = f"({is_list(spec, CONTAINERS.key)} ? [] : [''])"
+    lists = [
+        _in_lists([_items(spec, field.key) for field in fields], path)
+        for path, fields in groupby(IMAGE_LISTS, key=lambda field: field.path)
+    ]
+    lists.append(f"({is_list(spec, CONTAINERS.key)} ? [] : [''])")
     absent = ", ".join(map(quoted, ("", *sorted(PLACEHOLDERS))))
-    return (
-        f"({containers}\n+ {image_volumes}\n+ {no_containers})"
-        f".filter(i, object.kind == 'Pod' || !(i in [{absent}]))"
-    )
+    found = "\n+ ".join(lists)
+    return f"({found}).filter(i, object.kind == 'Pod' || !(i in [{absent}]))"
+
+
+def _in_lists(lists: list[str], path: tuple[str, ...]) -> str:
+    """Return an expression for the images of lists whose items hold an image at the same path."""
+    *source, last = path
+    # Only an item with an image directly in it must have one (see ``fields.IMAGE_VOLUMES``).
+    filtered = f".filter(c, has(c.{source[0]}))" if source else ""
+    holder = ".".join(("c", *source))
+    return f"({' + '.join(lists)}){filtered}.map(c, string({holder}.?{last}.orValue('')))"
 
 
 def _items(spec: str, key: str) -> str:

@@ -74,6 +74,13 @@ def parse_document(text: str, mode: str | None = None, *, max_bytes: int = MAX_F
     return document
 
 
+def refused(text: str, problem: Remark) -> PolicyError:
+    """Return the error for a problem of the document as a whole."""
+    remarks = Remarks()
+    remarks.add(problem)
+    return PolicyError(as_findings(text, remarks))
+
+
 class _Parser:
     """Reads one document. ``remarks`` gets the problems."""
 

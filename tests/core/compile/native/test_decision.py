@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from gatekeeper_py.core.compile.cost import Part, Text
+from gatekeeper_py.core.compile.exclusions import Bounded
 from gatekeeper_py.core.compile.native.decision import (
     MAX_COST,
     MAX_EXPRESSION_LENGTH,
@@ -66,3 +67,11 @@ def test_nothing_is_approved_or_denied_without_entries() -> None:
     assert approves([])(name).text == "false"
     assert denies([])(name).text == "false"
     assert approves([entry("a.io")])(name).text == "x.startsWith('a.io/')"
+
+
+def test_an_entry_for_short_names_compares_the_length_too() -> None:
+    """A denied image has a name on a mirror only if the name is not too long there."""
+    name = Text("x", longest=1)
+    assert denies([Bounded(entry("a.io"), None), Bounded(entry("b.io"), 200)])(name).text == (
+        "(x.startsWith('a.io/') || (size(x.find('^[^/]+/[^:@]+')) <= 200 && x.startsWith('b.io/')))"
+    )

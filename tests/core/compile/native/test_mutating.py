@@ -1,6 +1,6 @@
 """A native MutatingAdmissionPolicy: its objects, and its Pods compared with those of the mutating webhook.
 
-The evaluated tests need Go and the Go modules of the end-to-end tests' Kubernetes, or they are skipped.
+The tests with the evaluator need Go (`make go-test`).
 """
 
 from __future__ import annotations
@@ -102,8 +102,22 @@ def test_a_policy_and_its_binding() -> None:
     assert [each["name"] for each in spec["matchConditions"]] == ["not-being-deleted", "not-a-mirror-pod"]
 
 
-def test_without_pull_secrets_none_are_added() -> None:
+def test_only_pull_secrets_of_mirrors_are_added() -> None:
     assert "imagePullSecrets" not in json.dumps(compiled(parsed(HUB_TO_CORP)))
+    policy, _ = compiled(parsed())
+    (mutation,) = policy["spec"]["mutations"]
+    missing = (
+        "['hub', 'org'].filter(n, variables.planned.exists(p, p[4] == n)"
+        " && !(has(object.spec.imagePullSecrets)"
+        " && object.spec.imagePullSecrets.exists(s, s.?name.orValue('') == n)))"
+    )
+    assert mutation["jsonPatch"]["expression"].endswith(
+        f"\n+ (request.operation != 'CREATE' || {missing}.size() == 0 ? []\n"
+        f"  : has(object.spec.imagePullSecrets) ? {missing}.map(n,"
+        " JSONPatch{op: 'add', path: '/spec/imagePullSecrets/-', value: {'name': n}})\n"
+        "  : [JSONPatch{op: 'add', path: '/spec/imagePullSecrets',"
+        f" value: {missing}.map(n, {{'name': n}})}}])"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A native ValidatingAdmissionPolicy as an API server's own code evaluates it, against the webhook's answer.
 
-Needs Go and the Go modules of the end-to-end tests' Kubernetes; is skipped without them.
+These tests need Go (`make go-test`).
 """
 
 from __future__ import annotations

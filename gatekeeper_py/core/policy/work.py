@@ -1,0 +1,93 @@
+"""The limit on the work of judging one image, for policies with many similar wildcards.
+
+A text is compared with every glob that could match it, and no index avoids that for globs with the same
+literal pieces in another order (``*a*b*`` and ``*b*a*``). So a policy is refused if an image could exist that
+takes too much work. The check computes a bound from the indexes in linear time, and judges no image.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.index import prefix_work
+from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.policy.document import OverrideEntry
+from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.mirror import Mirrors
+from gatekeeper_py.core.policy.origins import DeniedOrigins
+from gatekeeper_py.core.policy.overrides import Overrides
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+MAX_WORK: Final = 30_000
+"""Maximum work for one image, in look-ups of about 0.1 µs: 3 ms. A server judges up to 32 images in one step
+of the event loop, which may take 100 ms. About a thousand wildcards that all match one image reach it."""
+
+
+def too_much_work(
+    allow: tuple[Rule, ...], deny: tuple[Rule, ...], mirrors: Mirrors, overrides: tuple[OverrideEntry, ...]
+) -> Remark | None:
+    """Return the problem of a policy if judging one image could take more than ``MAX_WORK``.
+
+    All rules count, even those that have expired, because the answer must not depend on the time.
+    """
+    approved, denied = _indexed(allow), _indexed(deny)
+    by_namespace = Overrides()
+    for entry in overrides:
+        by_namespace.add(entry)
+    work = {
+        "allow": approved.worst() + _depth_work(allow),
+        "deny": denied.worst() + _depth_work(deny),
+        "namespaces": by_namespace.worst(),
+        "mirrors": mirrors.worst(),
+    }
+    if sum(work.values()) <= MAX_WORK:
+        # Only now, because preparing the origins compares the sources of mirrors with wildcards.
+        work["mirrors"] += _origins(mirrors, denied).worst()
+    total = sum(work.values())
+    if total <= MAX_WORK:
+        return None
+    section = max(work, key=work.__getitem__)
+    return Remark(
+        code="too-many-wildcards",
+        path=(section,),
+        message=(
+            f"one image could take {total:,} steps to judge, and the limit is {MAX_WORK:,}, because it could"
+            f" match too many wildcards; {section} has the largest share"
+        ),
+        proposal=_PROPOSALS.get(section, _PROPOSALS[""]),
+    )
+
+
+_PROPOSALS: Final = {
+    "": "write the names out, or put different texts before the first or after the last *, as in team-a-*",
+    "mirrors": "put fewer mirror targets below each other, or write deny and except with fewer wildcards",
+}
+
+
+def _indexed(rules: tuple[Rule, ...]) -> RuleSet:
+    """Return the rules that can share an image with many others. There may be 200,000 rules without."""
+    return RuleSet(rule for rule in rules if rule.namespaces is not None or _has_wildcard(rule.pattern))
+
+
+def _has_wildcard(pattern: Pattern) -> bool:
+    return (
+        is_glob(pattern.host)
+        or any(map(is_glob, pattern.segments))
+        or (pattern.tag is not None and is_glob(pattern.tag))
+    )
+
+
+def _depth_work(rules: tuple[Rule, ...]) -> int:
+    """Return the work of looking up the prefixes of a path, for the rules without wildcards."""
+    return prefix_work(max((len(rule.pattern.segments) for rule in rules), default=0))
+
+
+def _origins(mirrors: Mirrors, deny: RuleSet) -> DeniedOrigins:
+    steps = DeniedOrigins.compiling(mirrors, deny)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            origins: DeniedOrigins = end.value
+            return origins

@@ -1,0 +1,225 @@
+"""A policy is refused if one image could take too much work, and its bound on this work holds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from string import ascii_lowercase
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budget import budget
+from gatekeeper_py.core import PolicyError, parse_policy
+from gatekeeper_py.core.policy.parse.document import parse_document
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.work import MAX_WORK, too_much_work
+from growth import check_linear, instructions
+
+NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+INSTRUCTIONS_EACH: Final = 6
+"""Maximum bytecode instructions for one unit of work."""
+
+LEAST_INSTRUCTIONS: Final = 4_000
+"""Instructions that the work does not count: parsing an image and building the decision."""
+
+WORDS: Final = random.Random(24)
+
+
+def document(
+    allow: Iterable[Any] = ("z.io",),
+    deny: Iterable[Any] = (),
+    mirrors: Iterable[Any] = (),
+    namespaces: Iterable[Any] = (),
+) -> str:
+    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}
+    lists = {"allow": allow, "deny": deny, "mirrors": mirrors, "namespaces": namespaces}
+    return json.dumps(head | {name: list(entries) for name, entries in lists.items()})
+
+
+def same_pieces(number: int, form: str) -> list[str]:
+    """Return globs with the same literal pieces in another order."""
+    orders = itertools.islice(itertools.permutations("abcdefg"), number)
+    return [form.format("*".join(order)) for order in orders]
+
+
+def words(number: int) -> list[str]:
+    return ["".join(WORDS.choices(ascii_lowercase, k=WORDS.randint(4, 10))) for _ in range(number)]
+
+
+def nested(number: int) -> list[dict[str, str]]:
+    """Return mirrors whose targets lie below each other."""
+    return [{"from": f"m{i}.io", "to": "r.io" + "/t" * i} for i in range(number)]
+
+
+def refusal(text: str) -> tuple[str, str]:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text)
+    (finding,) = caught.value.findings
+    assert finding.severity == "error"
+    assert finding.proposal
+    assert f"{MAX_WORK:,}" in finding.message
+    return finding.code, finding.path
+
+
+@pytest.mark.parametrize(
+    ("make", "section"),
+    [
+        pytest.param(lambda: document(same_pieces(3_000, "a.io/*{}*")), "allow", id="segments"),
+        pytest.param(lambda: document(same_pieces(3_000, "*{}*.io")), "allow", id="hosts"),
+        pytest.param(lambda: document(same_pieces(3_000, "a.io/x:*{}*")), "allow", id="tags"),
+        pytest.param(lambda: document(deny=same_pieces(3_000, "*/*{}*")), "deny", id="deny"),
+        pytest.param(
+            lambda: document([{"image": "a.io", "namespaces": [n]} for n in same_pieces(3_000, "*{}*")]),
+            "allow",
+            id="namespaces-of-rules",
+        ),
+        pytest.param(
+            lambda: document(
+                namespaces=(
+                    {"mode": "warn", "names": same_pieces(1_000 * i, "*{}*")[-1_000:]} for i in (1, 2, 3)
+                )
+            ),
+            "namespaces",
+            id="namespaces-of-overrides",
+        ),
+        pytest.param(
+            lambda: document(
+                mirrors=[{"from": "m.io", "to": "r.io", "except": same_pieces(1_000, "m.io/*{}*")}]
+            ),
+            "mirrors",
+            id="exceptions-of-a-mirror",
+        ),
+        pytest.param(
+            lambda: document(deny=same_pieces(100, "*/*{}*"), mirrors=nested(8)),
+            "mirrors",
+            id="nested-mirrors",
+        ),
+        pytest.param(
+            lambda: document(
+                deny=["m.io/" + "a/" * 120 + "b"], mirrors=[*nested(90), {"from": "m.io", "to": "s.io"}]
+            ),
+            None,
+            id="a-deep-rule-below-other-mirrors-is-accepted",
+        ),
+        pytest.param(
+            lambda: document(f"a.io/{'a' * i}*{'b' * j}" for i in range(60) for j in range(60)),
+            "allow",
+            id="beginnings-and-endings",
+        ),
+        pytest.param(
+            lambda: document(f"a.io/*{x}*/*{y}*" for x, y in itertools.product(words(60), repeat=2)),
+            "allow",
+            id="two-segments",
+        ),
+    ],
+)
+def test_a_policy_of_many_similar_wildcards_is_refused(make: Callable[[], str], section: str | None) -> None:
+    if section is None:
+        assert parse_policy(make())
+    else:
+        assert refusal(make()) == ("too-many-wildcards", section)
+
+
+REALISTIC: Final[dict[str, Callable[[], str]]] = {
+    "one registry": lambda: document(["registry.corp.io"]),
+    "no latest, with four nested mirrors": lambda: document(
+        ["registry.corp.io"],
+        ["*/**:latest", "*/**:*-SNAPSHOT", "*/**:dev-*", "docker.io/*/**", "*/*/*miner*/**"],
+        [
+            {"from": "docker.io", "to": "registry.corp.io/hub"},
+            {"from": "quay.io", "to": "registry.corp.io/mirrors/quay"},
+            {"from": "ghcr.io", "to": "registry.corp.io/mirrors/github/all"},
+            {"from": "gcr.io", "to": "registry.corp.io"},
+        ],
+    ),
+    "20,000 team wildcards": lambda: document(f"registry.corp.io/team-{i}-*/**" for i in range(20_000)),
+    "20,000 wildcards with a word": lambda: document(f"registry.corp.io/*{w}*/**" for w in words(20_000)),
+    "20,000 wildcard services": lambda: document(f"r.io/t/*-service-*{i:05}*" for i in range(20_000)),
+    "500 denied words": lambda: document(deny=(f"*/**:*{word}*" for word in words(500))),
+    "a thousand mirrors": lambda: document(
+        ["r.io"], ["*/**:latest"], [{"from": f"m{i}.io", "to": f"r.io/h{i}"} for i in range(1_000)]
+    ),
+    "a thousand names in an override": lambda: document(
+        namespaces=[{"mode": "warn", "names": [f"team-{i}-*" for i in range(1_000)]}]
+    ),
+    "accounts of a platform": lambda: document(f"{i:012}.dkr.ecr.*.amazonaws.com" for i in range(5_000)),
+}
+
+
+@pytest.mark.parametrize("name", REALISTIC)
+def test_realistic_policies_are_accepted(name: str) -> None:
+    assert parse_policy(REALISTIC[name]())
+
+
+def test_a_rule_that_has_expired_counts() -> None:
+    """The verdict about a document does not change with the time."""
+    rules = ({"image": image, "until": "2020-01-01"} for image in same_pieces(3_000, "a.io/*{}*"))
+    assert refusal(document(rules)) == ("too-many-wildcards", "allow")
+
+
+def test_thousands_of_rules_without_wildcards_share_nothing() -> None:
+    policy = parse_policy(document(f"a{i % 9}.io/x/y{i}" for i in range(5_000)))
+    assert instructions(check, policy) < 200 * 5_000
+
+
+def check(policy: Policy) -> object:
+    return too_much_work(policy.allow, policy.deny, policy.mirrors, policy.document.namespaces)
+
+
+@pytest.mark.parametrize("form", ["a.io/*{}*", "*{}*.io", "a.io/x:*{}*", "a.io/*{}*/**"])
+def test_the_bound_takes_linear_time(form: str) -> None:
+    def unchecked(number: int) -> Policy:
+        letters = itertools.islice(itertools.product(ascii_lowercase, repeat=3), number)
+        text = document(form.format("*".join(each)) for each in letters)
+        return Policy(document=parse_document(text), text=text, mode="enforce")
+
+    check_linear(check, unchecked, start=256, limit=1_024)
+
+
+def test_globs_of_many_pieces_are_bounded() -> None:
+    """The search for globs with shared pieces is nested as deeply as a glob has pieces."""
+    pieces = [x + y for x, y in itertools.product(ascii_lowercase, repeat=2)][:110]
+    images = [f"a.io/*{'*'.join(pieces[: 110 - i % 9])}*{'x' * (i // 9)}y*" for i in range(200)]
+    assert refusal(document(images)) == ("too-many-wildcards", "allow")
+
+
+parts: Final = st.lists(st.sampled_from(["a", "b", "ab", "ba", "aa"]), min_size=1, max_size=4).map("*".join)
+globs: Final = st.builds("{}{}{}".format, st.sampled_from(["", "*"]), parts, st.sampled_from(["", "*"]))
+patterns: Final = st.builds(
+    lambda host, path, end: f"{host}/{'/'.join(path)}{end}",
+    st.sampled_from(["r.io", "m.io", "*.io", "r*.i*"]),
+    st.lists(globs, min_size=1, max_size=3),
+    st.sampled_from(["", "/**", ":*a*b*", ":a*", ":*b"]),
+)
+rules: Final = st.lists(
+    patterns
+    | st.builds(
+        lambda image, names: {"image": image, "namespaces": names},
+        patterns,
+        st.lists(globs, min_size=1, max_size=8),
+    ),
+    min_size=1,
+    max_size=24,
+)
+images: Final = st.builds(
+    lambda path, tag: f"r.io/{'/'.join(path)}{tag}",
+    st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=5),
+    st.sampled_from(["", ":ab", ":aabbab"]),
+)
+
+
+@settings(max_examples=budget(30))
+@given(rules, rules, st.integers(0, 4), images)
+def test_the_bound_holds(allow: list[Any], deny: list[Any], mirrors: int, image: str) -> None:
+    policy = parse_policy(document(allow, deny, nested(mirrors)))
+    compiled = policy.at(NOON)
+    bound = compiled.allow.worst() + compiled.deny.worst() * 2 + compiled.denied_origins.worst()
+    executed = instructions(lambda text: compiled.decide("aabab", text), image)
+    assert executed <= LEAST_INSTRUCTIONS + INSTRUCTIONS_EACH * bound

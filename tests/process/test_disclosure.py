@@ -1,0 +1,128 @@
+"""What callers without a certificate learn about private registries, as docs/security.md states it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import trustme
+
+from builders import pod, policy_text, review
+from httpserving import serving
+from server import Server
+
+Servers = Callable[..., Server]
+
+DIGEST: Final = "sha256:" + "5e" * 32
+BASIC: Final = "Basic " + base64.b64encode(b"puller:s3cr3t").decode()
+
+
+@dataclass
+class Private:
+    """A registry that has the tag ``secret`` and shows it only to its user. Records (host, path, header)."""
+
+    host: str = ""
+    seen: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def registry() -> Iterator[Private]:
+    private = Private()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            sent = self.headers.get("Authorization", "")
+            private.seen.append((self.headers["Host"], self.path, sent))
+            known = sent == BASIC
+            self.send_response(401 if not known else 200 if self.path.endswith("/secret") else 404)
+            if not known:
+                self.send_header("WWW-Authenticate", 'Basic realm="r"')
+            elif self.path.endswith("/secret"):
+                self.send_header("Docker-Content-Digest", DIGEST)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None: ...
+
+    with serving(Handler) as private.host:
+        yield private
+
+
+def start(servers: Servers, folder: Path, host: str, *arguments: str) -> Server:
+    """Start a server that has the credentials of ``host``, in mutate mode with ``pin``."""
+    config = folder / "registries"
+    config.mkdir()
+    auths = {host: {"username": "puller", "password": "s3cr3t"}}
+    (config / "config.json").write_text(json.dumps({"auths": auths}))
+    allow = f"[{{image: '{host}/team/**', pin: true, onError: deny}}]"
+    text = policy_text(f"registries: [{{host: '{host}', plainHTTP: true}}]", mode="mutate", allow=allow)
+    return servers("--registry-config", str(config), *arguments, policy=text)
+
+
+def response(server: Server, image: str, path: str = "/validate-image") -> dict[str, Any]:
+    status, body = server.post(review(pod(image)), path)
+    assert status == 200
+    answered: dict[str, Any] = json.loads(body)["response"]
+    return answered
+
+
+def test_any_caller_learns_whether_a_tag_exists_and_with_pin_its_digest(
+    servers: Servers, registry: Private, tmp_path: Path
+) -> None:
+    server = start(servers, tmp_path, registry.host)
+    server.wait(server.is_ready)
+    secret, absent = f"{registry.host}/team/app:secret", f"{registry.host}/team/app:other"
+    assert response(server, secret)["allowed"]
+    assert "(absent)" in response(server, absent)["status"]["message"]
+    patch = base64.b64decode(response(server, secret, "/mutate-image")["patch"]).decode()
+    assert f"{registry.host}/team/app:secret@{DIGEST}" in patch
+    for answered in (response(server, secret), response(server, absent)):
+        assert "s3cr3t" not in json.dumps(answered)
+
+
+def test_a_caller_cannot_make_the_server_contact_what_no_rule_names(
+    servers: Servers, registry: Private, tmp_path: Path
+) -> None:
+    server = start(servers, tmp_path, registry.host)
+    server.wait(server.is_ready)
+    for image in (
+        f"{registry.host}/other/app:secret",
+        "169.254.169.254/team/app:1",
+        "evil.example/team/app:1",
+    ):
+        assert "(absent)" not in response(server, image)["status"]["message"]
+    assert registry.seen == []
+
+
+def test_with_a_client_ca_a_caller_without_a_certificate_learns_nothing(
+    servers: Servers, registry: Private, tmp_path: Path
+) -> None:
+    callers = tmp_path / "callers.crt"
+    callers.write_bytes(trustme.CA().cert_pem.bytes())
+    server = start(
+        servers, tmp_path, registry.host, "--client-ca", str(callers), "--client-name", "api-server"
+    )
+    server.wait(server.is_ready)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        server.post(review(pod(f"{registry.host}/team/app:secret")))
+    assert registry.seen == []
+
+
+def test_a_policy_cannot_make_the_server_send_credentials_over_plain_http(
+    servers: Servers, registry: Private, tmp_path: Path
+) -> None:
+    host = registry.host.replace("127.0.0.1", "0.0.0.0")
+    server = start(servers, tmp_path, host)
+    server.wait(server.is_ready)
+    message = response(server, f"{host}/team/app:secret")["status"]["message"]
+    assert "credentials are never sent over plain HTTP" in message
+    assert [sent for _, _, sent in registry.seen] == [""]
