@@ -112,7 +112,15 @@ class TestProblem:
 
 
 class TestRoster:
-    @pytest.fixture(params=roster.PEERS, ids=lambda peer: peer.name)
+    # A peer that is built with Go has the version of the compiler.
+    @pytest.fixture(
+        params=[
+            pytest.param(
+                peer, marks=[pytest.mark.go] if peer.lacking is goprogram.lacking else [], id=peer.name
+            )
+            for peer in roster.PEERS
+        ]
+    )
     def peer(self, request: pytest.FixtureRequest) -> roster.Peer:
         peer: roster.Peer = request.param
         return peer

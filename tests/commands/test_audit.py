@@ -169,7 +169,7 @@ def test_csv_has_a_row_for_each_image_and_object(audit: Audit) -> None:
 def test_csv_of_hostile_images_stays_csv_and_holds_no_formula(audit: Audit, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod('=cmd|"/c calc"!A1', "a,b\n\u200bc"), "evil"))
     rows = list(csv.DictReader(io.StringIO(audit("--format", "csv").out)))
-    assert [row["image"] for row in rows if row["name"] == "evil"] == ['\'=cmd|"/c calc"!A1', "a,b\n\u200bc"]
+    assert [row["image"] for row in rows if row["name"] == "evil"] == ['\'=cmd|"/c calc"!A1', r"a,b\n\u200bc"]
 
 
 def test_a_table_of_hostile_images_cannot_control_a_terminal(audit: Audit, cluster: FakeCluster) -> None:

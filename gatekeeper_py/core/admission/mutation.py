@@ -104,9 +104,10 @@ def _plans(
     registries = None
     if facts is not None and policy.looks_up:
         registries = PodLookups(request.object, policy, request.namespace, facts)
+    declares = POD in policy.resources
     for slot in slots:
-        # ``resources`` may declare paths for Pods too. Only images in the Pod's own lists are rewritten.
-        if slot.problem or not is_in_pod_list(slot.parts):
+        # A policy may declare paths for Pods too. Only images in the Pod's own lists are rewritten.
+        if slot.problem or (declares and not is_in_pod_list(slot.parts)):
             continue
         plan = policy.plan(request.namespace, slot.value)
         if registries is not None:
