@@ -125,7 +125,7 @@ package: $(UV) ## build the source distribution and the wheel into dist
 
 release: setup ## build all files of a release into dist/release (BASE=image@sha256:…, or ARGS=--no-image; buildah)
 	rm -rf dist/release
-	@# Not shown, because REPOSITORY may contain a token, and the logs of a CI system are read by many.
+	@# Do not print this command, because REPOSITORY may contain a token.
 	@$(BIN)/python -m tools.release --out dist/release $(if $(REPOSITORY),--repository '$(REPOSITORY)') \
 		$(if $(BASE),--base '$(BASE)') $(ARGS)
 

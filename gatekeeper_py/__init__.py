@@ -4,4 +4,4 @@
 # server. A test compares them with pyproject.toml.
 __version__ = "0.1.0"
 DISTRIBUTION = "kube-image-gatekeeper"
-"""The name of the Python package. The command has another one: on the index, `gatekeeper-py` is not ours."""
+"""The name of the Python package. On the package index, `gatekeeper-py` is another project."""

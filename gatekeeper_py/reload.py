@@ -32,15 +32,15 @@ AFTER_BUG_SECONDS: Final = 1.0
 the same rules would fail in an endless loop."""
 
 LEAD_SECONDS: Final = 60.0
-"""How long before a rule expires the policy without it is compiled. Compiling the largest policy takes
-seconds, and more on a busy machine. Until the rule expires, both policies are in memory."""
+"""How long before the expiry of a rule its successor policy is compiled. Compiling the largest policy takes
+seconds, and longer on a busy machine. Until the expiry, both policies are in memory."""
 
 MARGIN: Final = timedelta(seconds=1)
-"""A new policy becomes live together with the policy for its next expiry, if the time until then is shorter
-than this plus twice the time that compiling takes."""
+"""The successor of a new policy is compiled before the policy becomes live, if the policy's next expiry is
+closer than this plus twice the time that compiling takes."""
 
 MAX_CATCH_UP: Final = 3
-"""How often a policy is compiled again before it becomes live, because rules expired meanwhile."""
+"""How often a policy is compiled again before it becomes live, if rules expire meanwhile."""
 
 LONGEST_SLEEP_SECONDS: Final = 10.0
 """Maximum time between two looks at the system clock, because it can be set."""
@@ -141,7 +141,7 @@ class Reloader:
         self._delivered = asyncio.Event()
         self._failures = 0
         self._successor: Snapshot | None = None
-        """What replaces the live snapshot when its next rule expires, if it is compiled already."""
+        """What replaces the live snapshot at its next expiry, once it is compiled."""
         self._installed = asyncio.Event()
         self._compiling = asyncio.Lock()
         """Held while a policy is compiled: two at once would take more memory."""
@@ -150,7 +150,7 @@ class Reloader:
         """Follow a source until cancelled. A delivery replaces earlier ones that still wait."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._apply_forever())
-            # A task of its own, because a rule must expire even while another policy is loaded.
+            # A separate task, because a rule must expire even while another policy is loaded.
             group.create_task(self._expire_forever())
             async for delivery in deliveries:
                 self._latest = delivery
@@ -225,7 +225,7 @@ class Reloader:
             raise RuntimeError("there is no policy to change the mode of")
         policy = replace(loaded.policy, mode=mode)
         await _hash(policy)
-        # Only now, because a rule may have expired meanwhile.
+        # After the `await`, because a rule may expire meanwhile.
         snapshot, successor = self._live.snapshot, self._successor
         if snapshot is None:
             raise RuntimeError("there is no policy to change the mode of")
@@ -314,7 +314,7 @@ class Reloader:
             self._successor = self._snapshot(compiled)
 
     async def _compile(self, policy: Policy) -> tuple[CompiledPolicy, Snapshot | None]:
-        """Compile a policy as of now. Return its successor, too, if there is no time to compile it later."""
+        """Compile a policy as of now, and its successor if there is no time to compile that later."""
         begun = self._now()
         compiled = await in_slices(policy.compiling(begun))
         for _ in range(MAX_CATCH_UP):

@@ -113,8 +113,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def _is_traced(item: pytest.Item) -> bool:
     """Return whether a test counts for the coverage of the core.
 
-    Tests of much work do not count, and neither do properties without an ``@example``: they would take
-    twice as long, and random examples would reach other lines in each run.
+    Tests that count instructions, bulk tests, and properties without an ``@example`` do not count: tracing
+    would double their time, and random examples would reach other lines in each run.
     """
     if not item.path.is_relative_to(COVERING) or not isinstance(item, pytest.Function):
         return False

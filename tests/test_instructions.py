@@ -1,7 +1,7 @@
 """Nothing in the repository tells anybody to install the project by its name from a package index.
 
-The name of the command belongs to somebody else's project on the public index, and no release of this project
-is published there yet. So instructions install from the checkout, from a file or from a URL.
+On the public index, the name of the command is another project, and this project has no release yet. So
+instructions install from the checkout, from a file or from a URL.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SENTENCE: Final = re.compile(r"[.:;!?](?=\s)|\n\s*\n")
 
 
 def is_ours(word: str) -> bool:
-    """Tell whether a word is a name of the project, perhaps with a version, and not a path or a URL."""
+    """Return whether a word is a name of the project, perhaps with a version, and not a path or a URL."""
     found = REQUIREMENT.match(word)
     return found is not None and normalized(found[1]) in NAMES and "://" not in word
 

@@ -1,11 +1,11 @@
-"""Run the README's two commands as somebody does who has just cloned the project, and print their times.
+"""Run the README's two commands in a new clone on a new system, and print their times.
 
-``python3 -m tools.freshmachine RELEASE...`` does so in a new root file system of each Debian release.
-It has Python with its venv module, make, git and certificate authorities, but no Go, no compiler and no
-cache. The user is unprivileged and has an empty home. From the machine come the network, the proxy and the
-certificate authorities, because downloading from the package index needs them.
+``python3 -m tools.freshmachine RELEASE...`` makes a root file system of each Debian release. It has Python
+with its venv module, make, git and certificate authorities, but no Go, no compiler and no cache. The user is
+unprivileged and has an empty home. The network, the proxy and the certificate authorities are those of the
+machine, because downloads from the package index need them.
 
-It needs root, git and mmdebstrap. Standard library only: it runs before there is a virtualenv.
+The tool needs root, git and mmdebstrap. Standard library only: it runs before there is a virtualenv.
 """
 
 from __future__ import annotations

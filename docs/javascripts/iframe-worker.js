@@ -1,6 +1,6 @@
-// Lets the search work when the site is opened from a folder. There, browsers refuse to start a worker from a file,
-// so this runs the worker's script in a hidden frame of the page. mkdocs.yml loads this file instead of the script of
-// the same purpose that the theme would load from another host.
+// Make the search work when the site is opened from a folder, where browsers refuse to start a worker: run the worker's
+// script in a hidden frame of the page. mkdocs.yml loads this file because the theme would load such a script from
+// another host.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {
@@ -25,6 +25,6 @@ if (location.protocol === "file:") {
     }
   };
 
-  // A worker gets a copy of the data, and this does the same.
+  // Copy the data, as for a worker.
   const message = (data) => new MessageEvent("message", {data: structuredClone(data)});
 }

@@ -1,1 +1,1 @@
-"""Child processes that handle what strangers send, so that none of it can stop or exhaust the server."""
+"""Child processes that handle untrusted input, so that none of it can stop or exhaust the server."""

@@ -29,8 +29,8 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 def confine(parent: int, niceness: int) -> None:
     """Set the limits that hold for the life of the process, and ignore SIGINT and SIGTERM.
 
-    ``parent`` is the process ID of the server. ``niceness`` leaves more of the processor to the server. Exits
-    if the server has already ended.
+    ``parent`` is the process ID of the server. A higher ``niceness`` leaves more CPU time to the server.
+    Exits if the server has already ended.
     """
     # The server ends this process itself, after its drain.
     for number in (signal.SIGINT, signal.SIGTERM):

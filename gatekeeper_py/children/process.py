@@ -1,6 +1,6 @@
-"""The server's side of a child process: start it, exchange frames with it, and notice why it ended.
+"""The server's side of a child process: start it, exchange frames with it, and find out why it died.
 
-After a death, the next process starts after a pause that grows with each death in a row.
+After a death, the server starts the next process after a pause that grows with each death in a row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 """Pause after the first death. It doubles with each further death in a row."""
 
 MAX_STDERR_CHARACTERS: Final = 2000
-"""Characters kept of what the process wrote to stderr, for the log."""
+"""Characters of the end of stderr that the log gets."""
 
 DISCARDED_BYTES: Final = 64 * 1024
 
@@ -35,17 +35,17 @@ INHERITED: Final = (
     "SSL_CERT_DIR", "SSL_CERT_FILE",  # where OpenSSL finds the CAs of the system
     "LOCALDOMAIN", "RES_OPTIONS",  # settings of the resolver
 )  # fmt: skip
-"""Variables that a child process gets. None of them is a setting of ours or a secret."""
+"""Variables that a child process gets. None of them is one of our settings or a secret."""
 
 Cause = Literal["memory", "cpu", "time", "died", "start", "bug"]
-"""Why a process ended: it used up its memory, its processor time or its time; it died for another reason; it
-could not be started; or it broke the rules of the messages."""
+"""Why a process died: it exceeded its limit on memory, CPU time or time; it died for another reason; it could
+not be started; or it sent an invalid message."""
 
 CAUSES: Final[tuple[Cause, ...]] = ("memory", "cpu", "time", "died", "start", "bug")
 
 
 class ChildError(Exception):
-    """The process did not do its work. The text gives the reason; ``cause`` is its machine-readable form."""
+    """The process failed. The text gives the reason; ``cause`` is its machine-readable form."""
 
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
@@ -53,7 +53,7 @@ class ChildError(Exception):
 
 
 class Observer(Protocol):
-    """Receives the starts and ends of child processes, for the metrics. ``child`` is the name of one."""
+    """Receives the starts and ends of child processes, for the metrics. ``child`` is the process's name."""
 
     def child_runs(self, child: str, *, runs: bool) -> None: ...
 
@@ -69,7 +69,7 @@ class Unobserved:
 
 
 def command(module: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command that runs a module of ours as a child of this process."""
+    """Return the command that runs one of our modules as a child of this process."""
     return (sys.executable, "-X", "utf8", "-m", module, str(os.getpid()), *arguments)
 
 
@@ -84,7 +84,7 @@ class ChildProcess:
     """One kind of child process, of which at most one runs.
 
     ``name`` is used in messages, in the log and in metrics. ``command`` starts the process, whose environment
-    is taken from ``environ``. ``longest_pause`` limits the seconds before a start after deaths.
+    is taken from ``environ``. ``longest_pause`` limits the pause after deaths, in seconds.
 
     After every ``ChildError``, ``end`` must be called: it counts and logs the death.
     """
@@ -112,7 +112,7 @@ class ChildProcess:
         self._posted: list[bytes] = []
         self._death: ChildError | None = None
         self._is_ended = False
-        """Whether we killed a process that did its work."""
+        """Whether we killed a process that had not failed."""
         self._deaths = 0
         """Deaths in a row."""
         self._not_before = float("-inf")
@@ -124,16 +124,16 @@ class ChildProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process ended by itself, and ``end`` was not called yet."""
+        """Whether the process died, and ``end`` was not called yet."""
         return self._running is not None and self._running.process.returncode is not None
 
     @property
     def pauses(self) -> bool:
-        """Whether a start would wait, because the last process died a short time ago."""
+        """Whether a start would wait, because the last process died recently."""
         return asyncio.get_running_loop().time() < self._not_before
 
     async def start(self) -> None:
-        """Start the process if none runs, after the pause that is due. Raises ``ChildError``."""
+        """Wait for the end of the pause, and start the process if none runs. Raises ``ChildError``."""
         if self.has_ended:
             await self.end()
         if self._running is not None:
@@ -200,27 +200,27 @@ class ChildProcess:
             raise self.fail("bug", f"the {self._name} process sent {problem}") from None
 
     def fail(self, cause: Cause, reason: str, detail: str = "") -> ChildError:
-        """Return the error for a process that is now to be ended. The first cause counts."""
+        """Record why the process must end, and return the error. The first cause counts."""
         if self._death is None:
             self._death = ChildError(cause, reason)
             self.stderr_tail = detail or self.stderr_tail
         return self._death
 
     def kill(self) -> None:
-        """Kill the process. This is not a death, unless ``fail`` was called before."""
+        """Kill the process. This counts as a death only if ``fail`` was called before."""
         self._is_ended = self._death is None
         if self._running is not None:
             with suppress(ProcessLookupError):
                 self._running.process.kill()
 
     def worked(self) -> None:
-        """Note that the process does its work, so the next death is the first in a row."""
+        """Record that the process works, so the next death is the first in a row."""
         self._deaths = 0
 
     async def end(self) -> ChildError | None:
         """Kill the process, discard its remaining output, and wait until it is gone.
 
-        Return its death; ``None`` if it did its work until now.
+        Return the reason of its death; ``None`` if it had not failed.
         """
         running, self._running = self._running, None
         self._posted.clear()
@@ -264,7 +264,7 @@ class ChildProcess:
         return self._running
 
     async def _died(self) -> ChildError:
-        """Return the reason why the process ended by itself."""
+        """Return the reason why the process died."""
         running = self._get()
         try:
             async with asyncio.timeout(REAP_SECONDS):
@@ -287,7 +287,7 @@ class ChildProcess:
         return ChildError("died", f"the {self._name} process ended with code {code}")
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        """Keep the end of what the process writes to stderr."""
+        """Keep the end of the process's stderr."""
         while part := await stderr.read(MAX_STDERR_CHARACTERS):
             text = self.stderr_tail + part.decode("utf-8", "backslashreplace")
             self.stderr_tail = text[-MAX_STDERR_CHARACTERS:]

@@ -1,4 +1,4 @@
-"""The start of every child process: confine it, and separate its messages from other output."""
+"""The start of every child process: set its limits, and separate its messages from other output."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OUT_OF_MEMORY: Final = 77
 
 
 class Pipes(NamedTuple):
-    """Where messages arrive, and the function that sends one."""
+    """The stream on which messages arrive, and the function that sends one."""
 
     messages: BinaryIO
     send: Callable[[bytes], None]
 
 
 def begin(*, longest: int, niceness: int) -> Pipes:
-    """Confine this process, whose first argument is the process ID of the server, and return its pipes.
+    """Set the limits of this process, whose first argument is the server's process ID; return its pipes.
 
     ``longest`` limits the payloads that it sends.
     """

@@ -1,8 +1,8 @@
 """Open and read every input file of a command: a FILE argument, a file in a directory, or ``-`` for stdin.
 
-Such files come with a pull request, so a stranger may have chosen what they are. On the command line, a file
-or a pipe is accepted. A file in a directory, or one that another file names, must be a regular file below a
-directory that the user chose. These checks are made on the opened file, so nobody can replace it after them.
+A stranger may have written these files, for example in a pull request. A FILE argument may be a file or a
+pipe. A file in a directory, or one that another file names, must be a regular file below a directory that the
+user chose. The checks apply to the opened file, so nobody can replace it afterwards.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def in_folder(folder: Path, name: str) -> str:
 def real_folder(folder: str, within: Sequence[str] = ()) -> str:
     """Return a directory's path without links.
 
-    Raises ``UnreadableError`` if it is not below one of the directories ``within``, if there are any.
+    Raises ``UnreadableError`` if ``within`` has directories, and the path is not below one of them.
     """
     with _readable(folder):
         path = os.path.realpath(folder, strict=True)
@@ -65,8 +65,8 @@ def real_folder(folder: str, within: Sequence[str] = ()) -> str:
 def read_bytes(argument: str, most: int = MAX_BYTES, within: Sequence[str] = ()) -> tuple[str, bytes]:
     """Return the display name and the content.
 
-    ``within`` are directories, as paths without links. If there are any, the file must be a regular file
-    below one of them. Raises ``UnreadableError``, and ``TooLongError`` for more than ``most`` bytes.
+    If ``within`` has directories (paths without links), the file must be a regular file below one of them.
+    Raises ``UnreadableError``, and ``TooLongError`` for more than ``most`` bytes.
     """
     name = shown(argument)
     with _readable(name), _opened(argument, within) as file:
@@ -107,7 +107,7 @@ def decoded(name: str, content: bytes) -> str:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Turn errors of the operating system, and names that no file can have, into ``UnreadableError``."""
+    """Raise ``UnreadableError`` for errors of the operating system and for names that no file can have."""
     try:
         yield
     except OSError as problem:

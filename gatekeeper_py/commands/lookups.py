@@ -104,7 +104,7 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
 
 
 class _Ignored:
-    """Ignores measurements and log events, because a command has neither. Errors are in the answers."""
+    """Ignores measurements and log events, because a command has no metrics and no log."""
 
     def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
 

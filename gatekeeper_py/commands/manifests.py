@@ -62,9 +62,9 @@ def read_manifests(
 ) -> Iterator[Manifest]:
     """Yield every object in a file, in the files of a directory, or on stdin for ``-``.
 
-    ``namespace`` applies to objects that name none. ``within`` are the directories that may be read, if only
-    some may be. Raises ``UnreadableError`` for bad input, and if there is no object, because an empty result
-    would look like success.
+    ``namespace`` applies to objects that name none. ``within`` is as for ``read_bytes``. Raises
+    ``UnreadableError`` for bad input, and if there is no object, because an empty result would look like
+    success.
     """
     empty = True
     for file, folders in manifest_files(argument, within):
@@ -83,7 +83,7 @@ def read_manifests(
 def manifest_files(argument: str, within: Sequence[str] = ()) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
 
-    With each file, yield the directories that may be read. Links to directories are not followed, because
+    With each file, yield its ``within`` (see ``read_bytes``). Links to directories are not followed, because
     they may form a cycle. A note on stderr names each link.
     """
     if argument == "-" or not Path(argument).is_dir():

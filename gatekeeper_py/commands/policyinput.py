@@ -2,8 +2,8 @@
 
 ``check`` also accepts a ConfigMap manifest that holds ``webhooks.yaml``, the controller's settings.
 
-Messages quote only a file that is a policy or webhook settings (``is_ours``). Otherwise the name of a policy
-in a pull request could lead to another file, and the log of the pull request would show its content.
+Messages quote a file only if it is a policy or webhook settings (``is_ours``). Otherwise a link in a pull
+request could show the content of another file in the log.
 
 Findings have the line numbers of the file that was read. In a ConfigMap manifest, the policy is usually a
 ``|`` block, whose lines are lines of the file. If the policy is written in another way, for example in JSON,
@@ -55,7 +55,7 @@ _OF_ANY_CONFIGMAP: Final = _OF_ANY_TEXT | {"missing-field", "binary-data"}
 class PolicyInput:
     """The content of a POLICY argument: a policy, or the findings that explain why there is none.
 
-    ``lines`` are the lines that the findings refer to, none if the file is neither a policy nor settings.
+    ``lines`` are the lines that the findings refer to; empty if the file is neither a policy nor settings.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Shift:
 
 
 def read_policy(argument: str, within: Sequence[str] = ()) -> PolicyInput:
-    """Read and parse POLICY. ``within`` are the directories that may be read, if only some may be.
+    """Read and parse POLICY. ``within`` is as for ``read_text``.
 
     Raises ``UnreadableError`` when POLICY cannot be read as text.
     """
@@ -328,9 +328,9 @@ def _unquoted(
     wanted: str = f"an {KIND} or a ConfigMap that holds one",
     codes: AbstractSet[str] = _OF_ANY_TEXT,
 ) -> tuple[Finding, ...]:
-    """Return the findings with these codes; without any, one finding that says what the text is not.
+    """Return the findings with these codes; if there are none, one finding that the text is no policy.
 
-    Of the text itself, this names at most the kind of a Kubernetes object.
+    This quotes nothing of the text except the kind of a Kubernetes object.
     """
     kept = [dataclasses.replace(finding, proposal="") for finding in errors if finding.code in codes]
     if kept:

@@ -54,7 +54,8 @@ class Case:
 class CaseFile:
     """A file of tests, or the findings about an invalid file.
 
-    ``lines`` are the lines of the file, none if it is no file of tests: messages do not quote such a file.
+    ``lines`` are the lines of the file; empty if it is not a file of tests, because messages must not quote
+    it.
     """
 
     name: str

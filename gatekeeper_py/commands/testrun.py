@@ -25,7 +25,7 @@ from gatekeeper_py.reporting.cases import CaseResult
 class Runner:
     """Judges cases by one policy.
 
-    Paths in cases are relative to ``folder``, and must lead to one of the directories ``within``. Cases
+    Paths in cases are relative to ``folder``, and must be below one of the directories ``within``. Cases
     without a time are judged at ``now``. ``settings`` add exempt namespaces to those that are always exempt.
     """
 

@@ -1,8 +1,8 @@
 """The server's side of the parser process: give it one document at a time, and end it when it is idle.
 
 The server starts the process when there is a document to parse and ends it after ``IDLE_SECONDS`` without
-one, so an idle server needs no memory for it. A process that needs too much time, memory or processor is
-killed, and the next document gets a new process.
+one, so an idle server needs no memory for it. The server kills a process that exceeds a limit on elapsed
+time, memory or CPU time, and starts a new one for the next document.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ FRAME_SECONDS: Final = 10.0
 """Maximum wait for the next frame of an accepted document. Encoding a frame takes a millisecond."""
 
 LONGEST_PAUSE_SECONDS: Final = 1.0
-"""Maximum pause before a start. It is short, because the next policy must not wait for long. A document that
-ends the process is tried again later anyway, or never."""
+"""Maximum pause before a start. It is short, because the next policy must not wait long. The server does not
+retry a document that killed the process at once."""
 
 COMMAND: Final = command("gatekeeper_py.parser.program")
 
@@ -69,7 +69,7 @@ class ParserError(ChildError):
 
 
 class Interrupted(Exception):
-    """A turn that gives way was ended, because a change of the policy needs the process."""
+    """A turn with ``gives_way`` was interrupted, because a change of the policy needs the process."""
 
 
 Fetch = Callable[[], Awaitable[PolicyDocument]]
@@ -133,9 +133,9 @@ class Parser:
             environ=environ,
         )
         self._changes = 0
-        """Turns that do not give way, waiting or under way."""
+        """Number of turns without ``gives_way``, waiting or under way."""
         self._yielding: asyncio.Timeout | None = None
-        """Ends the turn under way, if it gives way."""
+        """The scope of a turn with ``gives_way`` that is under way."""
         self._idle: asyncio.Task[None] | None = None
 
     @property
@@ -176,7 +176,7 @@ class Parser:
 
     @asynccontextmanager
     async def _until_interrupted(self) -> AsyncIterator[None]:
-        """Raise ``Interrupted`` when another turn needs the process."""
+        """Raise ``Interrupted`` when a turn without ``gives_way`` begins to wait."""
         if self._changes:
             raise Interrupted
         scope = asyncio.timeout(None)

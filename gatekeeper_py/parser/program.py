@@ -35,8 +35,8 @@ from gatekeeper_py.parser.messages import (
 MAX_DETAIL: Final = 4000
 
 NICENESS: Final = 10
-"""Leaves this process a tenth of the processor while the server needs all of it. This is enough to load a
-policy during an overload, and too little to delay reviews."""
+"""Under full load, this process gets a tenth of the CPU time. This is enough to load a policy during an
+overload, and too little to delay reviews."""
 
 _LOADED: Final = (lint, document)
 """Modules that ``parse_policy`` imports when it is called. Here they are imported before limits are set."""

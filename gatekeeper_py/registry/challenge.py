@@ -84,7 +84,7 @@ def _challenges(headers: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def is_private(url: URL) -> bool:
-    """Return whether nobody on the way can read what is sent to a URL: https, or this machine."""
+    """Return whether nobody on the network can read a request to a URL: https, or this machine."""
     if url.scheme == "https" or url.host == "localhost":
         return True
     try:

@@ -1,13 +1,13 @@
-"""One connection to a registry or a token server: HTTP/1.1 over TCP or TLS, with limits on all it receives.
+"""One connection to a host (a registry or a token server): HTTP/1.1 over TCP or TLS, with limits.
 
-The parser is h11, which does no I/O. It returns one event at a time, so informational responses and chunks
-can be counted, and nothing is read ahead. aiohttp's client parses all it received at once, reads endless
-informational responses in one call, and closes TLS connections politely: OpenSSL's farewell waits for the
-other side, which may go on sending.
+The parser is h11, which does no I/O. It returns one event at a time, so this module can count informational
+responses and chunks, and reads nothing ahead. aiohttp's client parses everything it has received at once,
+reads endless informational responses in one call, and shuts TLS down before it closes a connection: it waits
+for the host, which may go on sending.
 
 * At most ``SLICE_BYTES`` are read in one turn of the event loop, so timers always fire.
-* A byte that no request is waiting for ends the connection.
-* A connection is never closed politely. It is aborted, and the kernel then answers further data with RST.
+* An unsolicited byte ends the connection.
+* A connection is always aborted, without a TLS shutdown. The kernel then answers further data with RST.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ MAX_INFORMATIONAL: Final = 8
 """Maximum number of informational responses (1xx) before an answer. Registries send none."""
 
 MAX_HEAD_BYTES: Final = 32 * 1024
-"""Maximum number of bytes before the body of an answer, informational responses included."""
+"""Maximum number of bytes before the body of an answer, with informational responses."""
 
 MAX_SMALL_CHUNKS: Final = 64
 LEAST_CHUNK_BYTES: Final = 256
-"""Least average size of the pieces in which a body is parsed (slices and chunks), apart from
-``MAX_SMALL_CHUNKS`` of them. A slice of chunks of one byte takes 5 ms, and 20 connections of a host may each
-send one. Servers that write line by line stay above this size."""
+"""A body may be parsed in ``MAX_SMALL_CHUNKS`` pieces (slices and chunks), and one more for each
+``LEAST_CHUNK_BYTES``. A slice of chunks of one byte takes 5 ms, and 20 connections of a host may each send
+one. The chunks of servers that write line by line are large enough."""
 
 OVERHEAD: Final = 1.25
-"""Factor from the size of a body to the bytes of its transfer: TLS records and the frames of chunks."""
+"""Ratio of the bytes received for a body, with TLS records and frames of chunks, to its size."""
 
 _EOF: Final = b""
 
 
 class BadAnswer(Exception):
-    """The peer does not speak HTTP/1.1 as it should."""
+    """The host sent something that is not valid HTTP/1.1."""
 
 
 class TooLarge(ValueError):
-    """The peer sent more than allowed."""
+    """The host sent more than allowed."""
 
 
 class Request(NamedTuple):
@@ -74,7 +74,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """An answer. ``size`` is the size of its whole body, and ``hash`` the hexadecimal hash of this body."""
+    """An answer. ``size`` is the size of its whole body, and ``hash`` the body's hexadecimal hash."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -84,7 +84,7 @@ class Response(NamedTuple):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Sends one request at a time: over TLS with ``context`` and ``server_name``, else in plain."""
+    """Sends one request at a time: over TLS with ``context`` and ``server_name``, otherwise over TCP."""
 
     def __init__(self, context: ssl.SSLContext | None, server_name: str) -> None:
         self.is_used = False
@@ -113,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
             await self._wait(self._shake_hands)
 
     async def exchange(self, request: Request) -> Response:
-        """Send a request and return its answer. After any error the connection is gone.
+        """Send a request and return its answer. Any error aborts the connection.
 
         Raises ``OSError``, ``BadAnswer`` and ``TooLarge``.
         """

@@ -1,4 +1,4 @@
-"""Share the turns at a registry, and the places of reviews that wait for registries, between namespaces."""
+"""Share turns at a registry, and places for reviews that wait for registries, between namespaces."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 MAX_REMEMBERED: Final = 1000
-"""Maximum number of namespaces without a waiting look-up whose last round is remembered. A namespace that is
-forgotten is treated like one that comes for the first time."""
+"""Maximum number of namespaces without a waiting look-up whose last round is remembered. A forgotten
+namespace is treated like a new one."""
 
 MAX_JOINED: Final = 100
 """Maximum number of namespaces that are considered for one look-up."""
@@ -19,8 +19,8 @@ MAX_JOINED: Final = 100
 class Claim:
     """A look-up that waits for its next request.
 
-    The look-ups that a review waits for (``urgent``) come first. Among those of one namespace, the older
-    look-up comes first, which has the lower ``number``. ``namespace`` is that of the review.
+    The look-ups that a review waits for (``urgent``) come first. Within a namespace, the look-up with the
+    lower ``number``, which is older, comes first. ``namespace`` is that of the review.
     """
 
     def __init__(self, number: int = 0, *, urgent: bool = True, namespace: str = "") -> None:
@@ -38,7 +38,7 @@ class Claim:
         return bool(self.namespaces)
 
     def hurry(self, namespace: str = "") -> None:
-        """Note that a review in a namespace now waits for the result, too."""
+        """Record that a review in a namespace now waits for the result, too."""
         if namespace not in self.namespaces and len(self.namespaces) < MAX_JOINED:
             self.namespaces.add(namespace)
             self.hurried.set()
@@ -54,16 +54,15 @@ class Place(NamedTuple):
 class FairQueue:
     """Look-ups in the order of their turns.
 
-    Turns are given in rounds. In each round every namespace that has a look-up in the queue gets one turn,
-    so a namespace that asks for a thousand look-ups delays one that asks for a single one by one turn.
-    Look-ups that no review waits for come last.
+    Turns come in rounds. In each round, every namespace with a look-up in the queue gets one turn, so a
+    namespace with a thousand look-ups delays a namespace with a single look-up by one turn. Look-ups that no
+    review waits for come last.
     """
 
     def __init__(self) -> None:
         self._round = 0
         self._next: dict[str, int] = {}
-        """Namespace -> the first round in which it may have a turn, if it had one since the queue was
-        empty."""
+        """Namespace -> the first round in which it may have another turn. Cleared when the queue is empty."""
         self._numbers: dict[str, list[int]] = {}
         """Namespace -> the numbers of its look-ups in the queue, in order."""
         self._contended = False
@@ -76,7 +75,7 @@ class FairQueue:
         return bool(self._urgent or self._spare)
 
     def add(self, claim: Claim) -> Place:
-        """Add a look-up. Of the namespaces that wait for it, it gets the best place."""
+        """Add a look-up, at the place of the namespace whose turn comes first of those that wait for it."""
         claim.hurried.clear()
         if not claim.urgent:
             insort(self._spare, claim.number)
@@ -102,7 +101,7 @@ class FairQueue:
             self._round, self._contended = 0, False
 
     def took_turn(self, place: Place) -> None:
-        """Note that a look-up in the queue takes its turn. Call ``remove``, too."""
+        """Record that a look-up in the queue takes its turn. Call ``remove``, too."""
         namespace, _ = place
         if namespace is None:
             return
@@ -133,7 +132,7 @@ class FairQueue:
         return min(places, key=lambda each: (self._round_of(each), each.number))
 
     def is_over_share(self, place: Place) -> bool:
-        """Return whether a look-up waits for older ones of its namespace, while or after others waited."""
+        """Return whether a look-up waits for older ones of its namespace, while or after others wait."""
         namespace, number = place
         if namespace is None or not self._contended:
             return False
@@ -150,7 +149,7 @@ class FairQueue:
 
 
 OVER_SHARE: Final = "too many reviews of its namespace wait for registries, while others wait, too"
-"""Why a review does not wait whose namespace used its share."""
+"""The reason for a review whose namespace used its share."""
 
 
 class TooManyWaiting(Exception):
@@ -164,9 +163,9 @@ class TooManyWaiting(Exception):
 class WaitingReviews:
     """The reviews that wait for registries, and the share of each namespace.
 
-    While reviews of other namespaces wait, a namespace gets no place beyond a quarter. When all places are
-    taken, a namespace that has less takes the latest place of the one that has the most, if that is more
-    than a quarter.
+    The share of a namespace is a quarter of the places. While reviews of other namespaces wait, it gets no
+    more. When all places are taken, a namespace below its share gets the latest place of the namespace with
+    the most places, if that one is above its share.
     """
 
     def __init__(self) -> None:
@@ -194,7 +193,7 @@ class WaitingReviews:
             self._remove(namespace, scope)
 
     def _displace(self, share: int) -> bool:
-        """Take a place from the namespace that has the most; return whether it had more than its share."""
+        """Take a place from the namespace with the most places, if it is above its share; return whether."""
         namespace = max(self._scopes, key=lambda each: len(self._scopes[each]))
         if len(self._scopes[namespace]) <= share:
             return False

@@ -53,7 +53,7 @@ NO_FILES: Final = RegistryFiles("", EMPTY, {})
 
 
 class Summary(NamedTuple):
-    """What the server keeps of the files: no password. Only the registry process uses their content."""
+    """What the server keeps of the files: no passwords, because only the registry process needs them."""
 
     version: str
     credentials: int

@@ -29,9 +29,9 @@ once, because a registry that hangs must not hold up the reviews of a whole clus
 places (``WaitingReviews``)."""
 
 MAX_REQUESTS: Final = 1000
-"""Maximum number of requests under way at the same time. Above it, each namespace may still have a hundredth,
-even if another one uses up all of them. A Pod rarely needs more. At most ``MAX_WAITING`` namespaces wait, so
-there are at most twice as many requests."""
+"""Maximum number of requests under way at the same time. Beyond it, each namespace may still have a hundredth
+of it; a Pod rarely needs more. At most ``MAX_WAITING`` namespaces wait, so there are at most twice as many
+requests."""
 
 MAX_NAMESPACE_LENGTH: Final = 63
 """Maximum length of a namespace's name. A longer one in a review is cut, so that it takes no memory."""
@@ -74,7 +74,7 @@ class Observer(Protocol):
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
     def over_share(self, limit: Share) -> None:
-        """Note that a look-up or review was refused, because its namespace used its share of a limit."""
+        """Record that a look-up or review was refused, because its namespace used its share of a limit."""
 
 
 class Lookups:
@@ -104,7 +104,7 @@ class Lookups:
         self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
         self._tasks: dict[asyncio.Task[Answer], Claim] = {}
         self._requested: Counter[str] = Counter()
-        """Requests under way by the namespace of the review that started each."""
+        """Namespace -> the number of requests under way that its reviews started."""
         self._numbers = count()
         self._waiting = WaitingReviews()
         self._started = False

@@ -1,8 +1,8 @@
 """The messages between the server and the registry process, each a msgpack value in a frame.
 
 The server sends ``Settings`` and ``Files`` before the first ``Query``. The registry process sends nothing
-that the server has not asked for: one ``Answered`` for each ``Query``, at most one ``TurnWanted`` at a time
-for each running query, and one ``Pong`` for each ``Ping``.
+unsolicited: one ``Answered`` for each ``Query``, at most one ``TurnWanted`` at a time for each running query,
+and one ``Pong`` for each ``Ping``.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAX_TEXT: Final = 1000
 """Maximum number of characters of a text from the registry process."""
 
 Kind = Literal["manifest"]
-"""What a look-up asks for."""
+"""What a look-up is for."""
 
 
 class Settings(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A part of the policy's entries. The last part, which is empty, puts them to use."""
+    """One of the policy's entries. After the last message, which has none, the process uses the entries."""
 
     registry: Registry | None
     is_last: bool
@@ -43,7 +43,7 @@ class Files(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One look-up. Its first request to the manifest's host has its turn already."""
+    """One look-up. It already has the turn for its first request to the manifest's host."""
 
     number: int
     kind: Kind
@@ -57,7 +57,7 @@ class Go(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Nobody waits for a look-up any more. It is still answered, with an error."""
+    """Ends a look-up that nobody waits for any more. The process answers it with an error."""
 
     number: int
 
@@ -82,7 +82,7 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The process works."""
+    """The answer to a ``Ping``."""
 
 
 Order = Settings | Files | Query | Go | Stop | Ping

@@ -169,7 +169,7 @@ class Pacing:
             raise
 
     def _release_slot(self) -> None:
-        """Give a slot to the look-up whose turn is next, if one waits."""
+        """Give a slot to the next look-up, if one waits."""
         if not self._slot_queue:
             self._free_slots += 1
             return

@@ -1,8 +1,8 @@
 """The registry process: ``python -m gatekeeper_py.registry.program PARENT [DIRECTORY]``.
 
-Reads all that a registry, a token server or the target of a redirect sends. PARENT is the process ID of the
-server, and DIRECTORY is that of ``--registry-config``. The process reads the files itself, so that passwords
-are not in messages, and the server, which reads what anybody in the cluster sends, keeps none.
+Reads everything that a registry, a token server or the target of a redirect sends. PARENT is the process ID
+of the server, and DIRECTORY is that of ``--registry-config``. The process reads the files itself, so that
+messages contain no passwords, and the server, which anybody in the cluster can reach, keeps none.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ MEMORY_BYTES: Final = 192 * 1024 * 1024
 token server's answer), and 20 run in each registry."""
 
 CPU_SECONDS: Final = 20
-"""Processor time from one ``Ping`` to the next. On an idle machine, the server kills a process that does not
-answer a ping earlier."""
+"""CPU time from one ``Ping`` to the next. On an idle machine, the server's own limit for an answer to a ping
+comes first."""
 
 NICENESS: Final = 3
-"""Leaves this process a third of the processor while the server needs all of it. Reviews wait for look-ups,
-so with a much lower priority, look-ups would fail on a busy machine."""
+"""Under full load, this process gets a third of the CPU time. With less, look-ups would fail on a busy
+machine."""
 
 STACK_BYTES: Final = 512 * 1024
 """Stack of a thread. The default of 8 MiB would count as used memory."""
@@ -122,7 +122,7 @@ class Access:
 
 
 class Desk:
-    """Carries out orders. ``send`` sends an event, and ``refresh`` renews the allowance of processor time."""
+    """Carries out orders. ``send`` sends an event, and ``refresh`` renews the allowance of CPU time."""
 
     def __init__(
         self, directory: Path | None, send: Callable[[Event], None], refresh: Callable[[], None]
@@ -161,7 +161,7 @@ class Desk:
             case Settings():
                 registries = self._assembly.add(order)
                 if registries is not None and self._access.use_registries(registries):
-                    # A host's trust and tokens can depend on the entry of another host.
+                    # The CA and the tokens of a host can depend on the entry of another host.
                     self._client.forget()
 
     def _read_files(self) -> None:

@@ -1,9 +1,8 @@
 """The server's side of the registry process: start it, send it look-ups, check its answers, and replace it.
 
-The process runs while the policy has look-ups. When it dies, the look-ups under way end with an error. The
-registries that were queried at that moment are then suspected, and suspects are queried one at a time, so
-that the next death shows which of them causes it. A registry that is involved in two deaths is left out for a
-while.
+The process runs while the policy has look-ups. When it dies, the look-ups under way end with an error. Their
+registries are suspects for ``SUSPECT_SECONDS``. Suspects are queried one at a time, so the next death shows
+which of them is the cause. This one is not queried for ``LEFT_OUT_SECONDS``.
 """
 
 from __future__ import annotations
@@ -50,17 +49,16 @@ HANG_PINGS: Final = 10
 otherwise the process would be killed after the machine was suspended."""
 
 START_PINGS: Final = 30
-"""The same for the first ping, which the process answers when Python has started."""
+"""The same for the first ping, which the process answers once Python has started."""
 
 GRACE_SECONDS: Final = 3.0
-"""Time that a look-up may take in addition to its own limit before the process counts as one that hangs."""
+"""Time beyond its own limit after which a look-up fails, because the process does not answer."""
 
 LATE_SECONDS: Final = 0.1
 """Age of a turn after which a look-up waits for another one."""
 
 SUSPECT_SECONDS: Final = 60.0
-"""How long a registry is suspected after a death. A registry that kills the process each time can do so once
-in this time, before it is left out."""
+"""How long a registry is a suspect after a death. A second death in this time excludes it."""
 
 LEFT_OUT_SECONDS: Final = 300.0
 DEATHS_TO_LEAVE_OUT: Final = 2
@@ -87,7 +85,7 @@ class _Running:
 
 @dataclass(slots=True)
 class _Suspect:
-    """A registry that was queried when the process died, ``deaths`` times; the instants are on the clock."""
+    """A registry that was queried at ``deaths`` deaths of the process. Instants are those of the clock."""
 
     deaths: int = 0
     until: float = 0.0
@@ -102,7 +100,7 @@ class Suspects:
     _hosts: dict[str, _Suspect] = field(default_factory=dict)
 
     def died(self, hosts: set[str]) -> None:
-        """Note a death while these hosts were queried. If one was a suspect, the others are not accused."""
+        """Record a death while these hosts were queried. If some are suspects, it counts only for them."""
         now = self.clock()
         for host in [host for host, suspect in self._hosts.items() if suspect.until <= now]:
             del self._hosts[host]
@@ -176,7 +174,7 @@ class RemoteClient:
     def is_starting(self) -> bool:
         """Whether the first policy has look-ups, and the first process has neither started nor died yet.
 
-        Later, look-ups wait for a new process or fail, but they do not make the server unready.
+        Later, the server stays ready while look-ups wait for a process.
         """
         return self._is_wanted.is_set() and not self._has_begun.is_set()
 
@@ -232,7 +230,7 @@ class RemoteClient:
         await self._is_started.wait()
         await turn(manifest.host)
         if self._clock() - asked > LATE_SECONDS:
-            # The first turn is too old: together with new ones, requests would exceed the rate.
+            # The first turn is too old: requests with old and new turns together would exceed the rate.
             await turn(manifest.host)
         self._numbers += 1
         number = self._numbers
@@ -242,7 +240,7 @@ class RemoteClient:
         try:
             return await done
         finally:
-            if number in self._running:  # the process works for nobody
+            if number in self._running:  # nobody waits for the answer
                 self._post(Stop(number))
 
     async def _keep(self) -> None:
@@ -358,7 +356,7 @@ class RemoteClient:
 
 
 def _is_valid(reply: Reply, manifest: Manifest) -> bool:
-    """Check an answer as if a stranger had sent it, because one may control the process."""
+    """Check an answer like untrusted input, because an attacker may control the process."""
     answer = reply.answer
     if answer.status == "found":
         try:

@@ -1,4 +1,4 @@
-"""Send HTTP requests to hosts that the policy names: names, connections, and how many of them.
+"""Send HTTP requests to hosts that the policy names: resolve names, and limit and keep connections.
 
 A transport follows no redirects, uses no proxy variables, keeps no cookies and decompresses nothing, whatever
 a registry sends.
@@ -32,7 +32,7 @@ There is no common limit, because a host that hangs would use up the connections
 IDLE_SECONDS: Final = 30.0
 
 NAME_SECONDS: Final = 30.0
-"""How long the addresses of a name are used."""
+"""How long the addresses of a name are cached."""
 
 EYEBALLS_SECONDS: Final = 0.25
 """Pause before the next address of a name is tried as well (RFC 8305)."""
@@ -44,7 +44,7 @@ PORTS: Final = {"http": 80, "https": 443}
 
 
 class Resolver:
-    """Resolves names in threads of its own, each name in one thread at a time."""
+    """Resolves names in separate threads, each name in one thread at a time."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="registry-dns")
@@ -71,7 +71,7 @@ def _addresses(host: str, port: int) -> Sequence[AddrInfoType]:
 
 
 class _Host:
-    """The connections to one host. ``idle`` holds the free ones with their timers, the last used one last."""
+    """The connections to one host. ``idle`` has the free ones with their timers, the last used one last."""
 
     def __init__(self) -> None:
         self.slots = asyncio.Semaphore(MAX_CONNECTIONS)

@@ -97,10 +97,10 @@ def _write_csv(tally: Tally) -> None:
 
 
 def _cell(value: str | None) -> str | None:
-    """Escape a text, and quote it if a spreadsheet would run it as a formula, since users choose most texts.
+    """Escape a text, and quote it if a spreadsheet would run it as a formula: users choose most texts.
 
-    Spreadsheets skip spaces, and read some other characters as the ASCII ones, such as those of full width.
-    No image that can be pulled begins with one of them, nor any name of Kubernetes.
+    Spreadsheets skip spaces, and read some characters, such as full-width ones, as ASCII. No valid image and
+    no name in Kubernetes begins with one of them.
     """
     if value is None:
         return None

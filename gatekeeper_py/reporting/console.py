@@ -1,8 +1,7 @@
-"""Write text and JSON to stdout and stderr, without wrapping, and without letting values control the reader.
+"""Write text and JSON to stdout and stderr, without wrapping, and with all values escaped.
 
-A value may come from a stranger. In a terminal, control characters and characters that change the direction
-of text could hide or forge lines. The runner of a CI job carries out lines of its log that look like a
-command.
+A stranger may have chosen a value. In a terminal, control characters and characters that change the direction
+of text could hide or forge lines. A CI runner executes lines of a job's output that look like a command.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from rich.text import Text
 from gatekeeper_py.core.images.reference import printable
 
 _COMMAND: Final = re.compile(r"\A *:(?=:)")
-"""The beginning of a line that a runner of GitHub Actions carries out."""
+"""The beginning of a line that GitHub Actions executes."""
 
 _LOGGING_COMMAND: Final = re.compile(r"##(?=\w{0,20}\[)")
-"""What runners of GitHub Actions, Azure Pipelines and TeamCity carry out anywhere in a line."""
+"""What GitHub Actions, Azure Pipelines and TeamCity execute anywhere in a line."""
 
 
 class _Console(Console):
@@ -44,7 +43,7 @@ class _Console(Console):
 
 
 def harmless(text: str) -> str:
-    """Return a text on one line that neither controls a terminal nor is a command for a runner of CI jobs."""
+    """Return a text on one line that neither controls a terminal nor is a command for a CI runner."""
     return _LOGGING_COMMAND.sub(r"\\x23#", _COMMAND.sub(r"\\x3a", printable(text)))
 
 
@@ -59,7 +58,7 @@ def note(text: str) -> None:
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """Return a value as JSON in printable ASCII, in which no runner of CI jobs finds a command."""
+    """Return a value as JSON in printable ASCII, without a command for a CI runner."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f").replace("##", "\\u0023#")
 
 

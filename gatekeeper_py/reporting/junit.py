@@ -36,6 +36,6 @@ def junit(reviewed: Sequence[ReviewedObject]) -> str:
 def as_document(suites: ET.Element) -> str:
     """Return the report as an XML document."""
     ET.indent(suites)
-    # A runner of CI jobs would carry out ##[...] in its log.
+    # A CI runner would execute ##[...] in the output of a job.
     text = ET.tostring(suites, encoding="unicode").replace("##", "&#35;#")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'

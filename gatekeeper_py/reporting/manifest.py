@@ -31,7 +31,7 @@ ManifestDumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?
 
 
 def _user_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Write text on one line that does not begin with ``::``, which a CI job could take for a command."""
+    """Write text on one line that does not begin with ``::``, which a CI runner could execute."""
     style = '"' if "\n" in text or text.startswith("::") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -1,7 +1,7 @@
 """The memory for bodies in progress, shared between the peers that send them.
 
-A peer holds at most a quarter of it. When memory is short, a body of a peer with more good requests takes the
-place of a body of one with fewer, and among the bodies of one peer the connection decides.
+The share of a peer is a quarter. When memory is short, a body of a peer with more good requests replaces a
+body of a peer with fewer. Between the bodies of one peer, the good requests of their connections decide.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gatekeeper_py.serving.connections.table import PATIENCE_SECONDS
 
 MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 """Maximum total size of the bodies that are being read or wait to be parsed. 500 connections with 7 MiB each
-would hold 3.5 GiB, and the kernel would kill the process. Real reviews have some KiB and arrive complete. A
-quarter of it, the share of a peer, has room for the largest body."""
+would hold 3.5 GiB, and the kernel would kill the process. Real reviews have some KiB and arrive complete. The
+share of a peer has room for the largest body."""
 
 
 class Sender(Protocol):
@@ -38,7 +38,7 @@ class _Bodies:
         self.held: dict[Body, None] = {}
 
     def burden(self) -> float:
-        """Return the ratio of the peer's bytes to its good requests plus one, as ``Peer.burden`` does."""
+        """Return the peer's bytes divided by its good requests plus one, like ``Peer.burden``."""
         return self.bytes / (1 + (0 if self.peer is None else min(self.peer.reviews, MAX_CREDIT)))
 
     def worst(self, now: float) -> Body | None:
@@ -75,7 +75,7 @@ class Body:
         return 0.0 if self._bodies is None else self._bodies.burden()
 
     def standing(self, now: float) -> tuple[bool, int]:
-        """Return what decides between the bodies of one peer; that of the lowest is ended first."""
+        """Return the rank among the bodies of one peer; the lowest is ended first."""
         is_late = self._is_reading and now - self._started > PATIENCE_SECONDS
         return not is_late, 0 if self._sender is None else self._sender.good
 
@@ -92,7 +92,7 @@ class Body:
         while bodies.peer is not None and bodies.bytes > memory.share and len(bodies.held) > 1:
             self._replace(bodies)
         while memory.is_full:
-            # Of equal peers, the one that asks for more gives way.
+            # Of equal peers, the one of this body loses.
             self._replace(max(memory.all(), key=lambda each: (each.burden(), each is bodies)))
 
     @asynccontextmanager
@@ -114,7 +114,7 @@ class Body:
             self._scope, self._is_reading = None, False
 
     def _replace(self, bodies: _Bodies) -> None:
-        """End the worst body of a peer. Raises ``Refusal`` if that is not worse than this one."""
+        """End the worst body of a peer. Raises ``Refusal`` if that body is not worse than this one."""
         now = self._memory.monotonic()
         worst = bodies.worst(now)
         own = bodies is self._bodies
@@ -123,10 +123,10 @@ class Body:
         worst.end()
 
     def end(self) -> None:
-        """End what waits in ``waiting``. The memory counts as free at once."""
+        """End the block of ``waiting``. The memory counts as free at once."""
         self._give_back()
         self._ended = True
-        # The body may have run out of time in this very turn.
+        # The timeout may have passed in the same turn of the event loop.
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 

@@ -15,7 +15,7 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 MAX_DENIALS: Final = 50
 
 MAX_OF_PEER: Final = 20
-"""Maximum number of these denials from one peer, so that one cannot push out those of all others."""
+"""Maximum number of these denials for one peer, so that one peer cannot push out all others."""
 
 MAX_IMAGES: Final = 3
 """Maximum number of images kept of one denial. The log has more."""

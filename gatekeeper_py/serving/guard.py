@@ -1,8 +1,8 @@
-"""Judges changes of the policy for ``/validate-policy``, without competing with reviews.
+"""Check changes of the policy for ``/validate-policy``, without competing with reviews.
 
-Only the ConfigMap that this server follows is judged. Its document is parsed by the parser process, one
-at a time and for at most a fifth of the time, because anyone who can reach the port can request a check. A
-check gives way to a change of the live policy: it is interrupted, and repeated if there is time.
+Only changes of the ConfigMap that this server follows are checked. The parser process parses one document at
+a time, for at most a fifth of the time, because anyone who can reach the port can request a check. A change
+of the live policy interrupts a check, which is repeated if there is time.
 """
 
 from __future__ import annotations

@@ -179,7 +179,10 @@ class Metrics:
         self._registry_config.set(1)
         self._children = self._gauge("child_runs", "1 while a child process runs, else 0.", "child")
         self._child_deaths = self._counter(
-            "child_deaths", "Child processes that died or were stopped, by cause.", "child", "cause"
+            "child_deaths",
+            "Child processes that died or were killed because of a fault, by cause.",
+            "child",
+            "cause",
         )
         self._hosts: set[str] = set()
         self._open_breakers: set[str] = set()

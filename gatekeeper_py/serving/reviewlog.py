@@ -1,4 +1,4 @@
-"""The log event for one review, and how many of them are written for one peer."""
+"""The log event for one review, and the limit of log lines for one peer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LOGGED_IMAGES: Final = 10
 
 MAX_LINES: Final = 200
 """Maximum number of lines about reviews of one peer in ``SECONDS``. The queue of log lines holds 10,000, and
-must have room for those of other peers."""
+must keep room for other peers."""
 
 SECONDS: Final = 1.0
 
@@ -27,7 +27,7 @@ OTHER_PEERS: Final = "other"
 
 
 class DenialLimit:
-    """Limits the lines about denied and warned reviews of each peer, and logs how many were left out.
+    """Limits the lines about denied and warned reviews of each peer, and logs how many were not written.
 
     ``later`` calls a function after some seconds.
     """
@@ -49,7 +49,7 @@ class DenialLimit:
         self._end = float("-inf")
 
     def passes(self, peer: str) -> bool:
-        """Return whether the line about a review of a peer is written."""
+        """Count a review of a peer, and return whether to write its line."""
         now = self._monotonic()
         if now >= self._end:
             self._report()
@@ -71,7 +71,7 @@ class DenialLimit:
             self._report()
 
     def _report(self) -> None:
-        """Log the number of lines that were not written, and begin to count again."""
+        """Log the number of lines that were not written, and reset the counts."""
         for peer, count in self._lines.items():
             if count > MAX_LINES:
                 self._log.warning("denials_suppressed", peer=peer, count=count - MAX_LINES)

@@ -78,7 +78,7 @@ class Registries(Protocol):
 
 
 class NeededLookups(NamedTuple):
-    """The look-ups that a review needs before it can be answered, and the snapshot that they belong to.
+    """The look-ups that a review needs before its answer, and the snapshot that they belong to.
 
     ``used`` holds the earlier answers of registries that the first decision used. ``namespace`` is that of
     the review; empty without one.

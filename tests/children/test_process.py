@@ -1,4 +1,4 @@
-"""A child process that dies is counted, logged and replaced after a pause; one that is ended is not."""
+"""A child process that dies is counted, logged and replaced after a pause; one that was ended is not."""
 
 from __future__ import annotations
 

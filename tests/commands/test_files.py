@@ -38,7 +38,7 @@ def sockets() -> Iterator[list[socket.socket]]:
 
 @pytest.fixture
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory that no test may read, with a Pod and a policy that all of them would accept."""
+    """Return a directory that no command may read, with a Pod and a policy that are valid."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "pod.yaml").write_text(POD)
     (folder / "policy.yaml").write_text(policy_text())
@@ -55,7 +55,7 @@ def bind(path: Path, sockets: list[socket.socket]) -> None:
 
 
 def special(kind: str, path: Path, outside: Path, sockets: list[socket.socket]) -> None:
-    """Make a file that must not be read in a directory."""
+    """Make a file that a command must not read when it reads the directory."""
     if kind == "socket":
         bind(path, sockets)
     elif kind == "pipe":
@@ -253,7 +253,7 @@ SPECIAL: Final = {
         if (name, kind) != ("review", "directory")  # review reads directories
     ],
 )
-def test_a_name_on_the_command_line_is_no_device_socket_or_directory(
+def test_a_device_socket_or_directory_on_the_command_line_is_refused(
     by_name: Callable[[str, object], Done],
     tmp_path: Path,
     outside: Path,

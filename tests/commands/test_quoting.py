@@ -1,4 +1,4 @@
-"""A file that is no policy, no settings and no test file is never quoted, whatever it holds."""
+"""A file is never quoted unless it is a policy, webhook settings or a test file."""
 
 from __future__ import annotations
 

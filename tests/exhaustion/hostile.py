@@ -1,4 +1,4 @@
-"""Hostile registries in a process of their own, so that their memory and CPU time do not count.
+"""Hostile registries in a separate process, so that their memory and CPU time do not count.
 
 ``python -m exhaustion.hostile GROUP DIRECTORY`` listens for each row of a group, and prints the ports as one
 line of JSON. It then reads lines: ``start ROW`` and ``stop ROW``; the latter cuts all connections of the row,

@@ -1,4 +1,4 @@
-"""The catalogue of hostile registries: each does what costs a client most at one point of the protocol."""
+"""The catalogue of hostile registries. Each makes one step of the protocol expensive for a client."""
 
 from __future__ import annotations
 

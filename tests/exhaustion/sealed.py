@@ -1,7 +1,7 @@
-"""Records of TLS 1.3 by hand (RFC 8446), for messages that no library sends.
+"""Make TLS 1.3 records (RFC 8446) with messages that no library sends.
 
-A library makes the handshake and reads the requests. From then on, the records to the client are made here
-with the key that the library logged.
+A library makes the handshake and reads the requests. This module then encrypts the records to the client with
+the key that the library logged.
 """
 
 from __future__ import annotations

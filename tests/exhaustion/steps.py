@@ -1,7 +1,6 @@
-"""Steps of which a hostile registry is made, and one of its connections.
+"""The steps of a hostile registry, and its connections.
 
-Blocking sockets and a thread for each connection: a step sends any bytes at any time, and no library decides
-what may follow what.
+Each connection has a blocking socket and a thread, so a step can send any bytes at any time.
 """
 
 from __future__ import annotations
@@ -91,12 +90,12 @@ class Peer:
             raise CutOff
 
     def shut(self, how: int) -> None:
-        """Shut the TCP connection down, whatever TLS would say."""
+        """Shut the TCP connection down, without a TLS shutdown."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.connection, how)
 
     def abort(self) -> None:
-        """Reset the connection, also while another thread sends on it."""
+        """Reset the connection, even while another thread sends on it."""
         with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.shut(socket.SHUT_RDWR)
@@ -140,7 +139,7 @@ def drip(content: bytes, seconds: float) -> Act:
 
 
 def alternate(*choices: Steps) -> Act:
-    """Take one of these series of steps, and the next one at the next time."""
+    """Take one series of steps each time, in turn."""
     turns = itertools.cycle(choices)
     lock = threading.Lock()
 

@@ -100,7 +100,7 @@ class Attempt:
         if not self.alive:
             found.append("the process ended")
         asked = {sample.kind for sample in self.samples}
-        found += [f"no review was asked ({kind})" for kind in self.kinds if kind not in asked]
+        found += [f"no review was sent ({kind})" for kind in self.kinds if kind not in asked]
         return found
 
 

@@ -32,7 +32,7 @@ IMAGES: Final = 20
 
 PAUSE_SECONDS: Final = 0.2
 KEPT: Final = "ttlFound: 60m, rate: 1000"
-"""Settings with which a host is asked as often as its images need it, and no more after that."""
+"""Settings with which a host gets one look-up for each image, without a wait for the rate."""
 
 MOST_SENT_BYTES: Final = 24 * MIB
 """Limit for one connection: a manifest of 4 MiB, headers, and what fits into the buffers of both kernels."""
@@ -74,7 +74,7 @@ class Site:
         return "" if response["allowed"] else str(response["status"]["message"])
 
     async def attack(self, target: Target, row: Row) -> None:
-        """Ask for reviews whose images the row answers for, and then for one in the good registry."""
+        """Request reviews of images in the row's registry, and then of an image in the good registry."""
         self.hostile.start(row.name)
         end = time.monotonic() + row.seconds
         messages = [""]
@@ -92,7 +92,7 @@ class Site:
         counts = self.hostile.stop(row.name)
         for problem in filter(None, ended):
             raise problem
-        assert counts.connections or not row.is_accepting, f"it was not asked: {messages[0]}"
+        assert counts.connections or not row.is_accepting, f"it was not queried: {messages[0]}"
         assert counts.most_sent < MOST_SENT_BYTES, f"{counts.most_sent / MIB:.0f} MiB on one connection"
         await self.check_good(target)
 

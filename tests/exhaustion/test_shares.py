@@ -1,4 +1,4 @@
-"""What is limited for all is limited for one: an address, a namespace or a check takes only its share."""
+"""No peer, namespace or check uses up a common limit."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ async def test_a_storm_of_denials_of_one_address_is_counted(arena: Arena) -> Non
 
 
 class TestOneNamespace:
-    """One namespace that wants everything in a registry."""
+    """One namespace that needs many look-ups in a registry."""
 
     @pytest.fixture
     def registry(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A real ``serve``: a rule ends at its instant, whatever is loaded or checked then."""
+"""A rule expires on time in a real ``serve``, even while it loads another policy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ RULES: Final = 60_000
 """Rules of the policy that is loaded meanwhile: parsing and compiling it takes seconds."""
 
 LATE_SECONDS: Final = 1.0
-"""The promise is 0.1 s. The bound is loose, because other tests run on the same machine; without the promise,
-the rule would end when the load ends."""
+"""Alone on a machine, a rule expires within 0.1 s. The bound is loose, because other tests run beside this
+one. A server that waited for the load would exceed it by seconds."""
 
 
 @pytest.fixture

@@ -49,5 +49,5 @@ def search(
 ) -> None:
     """Run one of several searches that together take ``SECONDS``."""
     worst, recipe = climb(grammar, cost, seconds=SECONDS / searches, least_calls=CALLS, first=first)
-    print(f"the dearest found takes {worst:.0%} of what it may: {recipe}")  # noqa: T201 - pytest -s shows it
+    print(f"the most expensive input takes {worst:.0%} of what it may: {recipe}")  # noqa: T201 - pytest -s shows it
     assert worst <= 1.0, f"{worst:.1f} times what it may take: {recipe}"

@@ -1,6 +1,6 @@
-"""Any bytes of a registry get an answer, and none of them is slow to read.
+"""A look-up ends for any bytes from a registry, and no bytes are slow to read.
 
-A stream of bytes is also a state machine: some characters in it stand for an act, such as to await a request.
+Some characters in a stream stand for an act of the registry, such as waiting for a request.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def played(text: str) -> Steps:
 
 
 class Asking(MeasuredLoop):
-    """A client of registries on a loop in a separate thread, and one registry that does as it is told."""
+    """A client on a loop in a separate thread, and a registry whose steps the test chooses."""
 
     def __init__(self, kind: Kind, trust: ssl.SSLContext, context: ssl.SSLContext) -> None:
         self._kind = kind

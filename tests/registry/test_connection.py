@@ -1,4 +1,4 @@
-"""A peer that sends too much, or something that nobody asked for, ends its connection and nothing else."""
+"""A host that sends too much, or unsolicited data, loses its connection and affects nothing else."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_a_long_body_may_not_come_in_chunks_that_are_small_on_average(
     assert (await world.query(peer.host)).answer.status == status
 
 
-async def test_data_that_nobody_asked_for_ends_an_idle_connection(site: Site) -> None:
+async def test_unsolicited_data_ends_an_idle_connection(site: Site) -> None:
     world, peer = site
     asked = asyncio.Event()
 

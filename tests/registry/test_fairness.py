@@ -1,4 +1,4 @@
-"""Namespaces take turns, whatever each of them asks for."""
+"""Namespaces take turns, however many look-ups each of them needs."""
 
 from __future__ import annotations
 

@@ -347,7 +347,7 @@ class TestDeaths:
         assert "left out" in (await world.queried("killer.io")).answer.cause
 
 
-def test_a_suspect_is_acquitted_after_a_while() -> None:
+def test_a_suspicion_expires() -> None:
     now = 0.0
     suspects = Suspects(lambda: now)
     suspects.died({"a.io", "b.io"})
@@ -358,7 +358,7 @@ def test_a_suspect_is_acquitted_after_a_while() -> None:
     assert suspects.reason("a.io") == ""
 
 
-def test_a_suspect_is_blamed_before_others() -> None:
+def test_a_death_counts_only_for_suspects_if_there_are_any() -> None:
     suspects = Suspects(lambda: 0.0)
     suspects.died({"a.io"})
     suspects.died({"a.io", "b.io"})

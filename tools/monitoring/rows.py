@@ -451,8 +451,8 @@ LOOK_UPS: Final = Row(
         ),
         Graph(
             title="Child processes",
-            description="Deaths by process and cause, and the number of processes that run. The parser runs"
-            " only while a policy is parsed, the registry process only if the policy has look-ups.",
+            description="Deaths by process and cause, and the number of processes that run. The parser ends"
+            " 30 s after it has parsed a policy. The registry process runs while the policy has look-ups.",
             queries=[
                 Query(_increase("child_deaths_total", "child, cause"), "{{child}} died: {{cause}}"),
                 Query(f"sum by (child) (gatekeeper_py_child_runs{{{HERE}}})", "{{child}} runs"),

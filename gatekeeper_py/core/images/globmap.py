@@ -31,8 +31,8 @@ MAX_SIDE_BY_SIDE: Final = 8
 """Maximum number of globs under one piece. If there are more, they are filed again by their other pieces."""
 
 LEAST_COMPARISON: Final = 8
-"""Work of a comparison with a glob, without its pieces. The unit is that of ``worst``: one look-up in a
-dictionary, about 0.1 µs."""
+"""Work of a comparison with a glob, without its pieces. The unit is one access to a dictionary, about
+0.1 µs."""
 
 EACH_PIECE: Final = 2
 """Additional work of a comparison for each piece of the glob."""
@@ -312,9 +312,9 @@ class GlobMap(Generic[V]):
     def worst(self, length: int, of: Callable[[V], int]) -> int:
         """Return a bound on the work of a search for any text of at most ``length`` characters.
 
-        ``of`` returns the work for the value of a glob that matches. The bound takes the time of a pass over
-        all globs. It counts all globs that could be filed under some part of one text, even if no text can
-        contain all these parts.
+        ``of`` returns the work for the value of a glob that matches. The time is linear in the number of
+        globs. The bound counts every glob that is stored under a part that some text can have, even if no
+        text has all these parts.
         """
         work = 1 + max((of(value) for value in self._texts.values()), default=0)
         return work if self._filed is None else work + self._filed.worst(length, of)

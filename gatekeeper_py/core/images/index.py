@@ -31,7 +31,7 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
 
 
 _LEAF_WORK: Final = 12
-"""Work of looking into one leaf, in the unit of ``globmap``."""
+"""Work of a search in one leaf, in the unit of ``globmap``."""
 
 _MAX_TAG: Final = 128
 """Maximum length of a tag."""
@@ -286,7 +286,7 @@ class PatternIndex:
     def worst(self) -> int:
         """Return a bound on the work of ``find`` and of ``matching`` without ``scan``, for any image.
 
-        The unit is one look-up in a dictionary. The time is linear in the number of patterns.
+        The unit is that of ``globmap``. The time is linear in the number of patterns.
         """
         work = max((paths.worst() for paths in self._hosts.values()), default=0)
         work += max((t.worst(MAX_IMAGE_LENGTH, _Paths.worst) for t in self._host_globs.values()), default=0)

@@ -1,8 +1,8 @@
 """The limit on the work of judging one image, for policies with many similar wildcards.
 
-A text is compared with every glob that could match it, and no index avoids that for globs with the same
-literal pieces in another order (``*a*b*`` and ``*b*a*``). So a policy is refused if an image could exist that
-takes too much work. The check computes a bound from the indexes in linear time, and judges no image.
+No index helps if many globs match one image, or have the same literal pieces in another order (``*a*b*`` and
+``*b*a*``). So a policy is refused if some image could take too much work. The check computes a bound from the
+indexes in linear time. It judges no image.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 MAX_WORK: Final = 30_000
-"""Maximum work for one image, in look-ups of about 0.1 µs: 3 ms. A server judges up to 32 images in one step
-of the event loop, which may take 100 ms. About a thousand wildcards that all match one image reach it."""
+"""Maximum work for one image, in units of ``globmap``: 3 ms. A server judges up to 32 images in one turn of
+the event loop, which may take 100 ms. About a thousand wildcards that match one image reach the limit."""
 
 
 def too_much_work(
@@ -42,7 +42,7 @@ def too_much_work(
         "mirrors": mirrors.worst(),
     }
     if sum(work.values()) <= MAX_WORK:
-        # Only now, because preparing the origins compares the sources of mirrors with wildcards.
+        # Last, because preparing the origins compares the sources of mirrors with wildcards.
         work["mirrors"] += _origins(mirrors, denied).worst()
     total = sum(work.values())
     if total <= MAX_WORK:
@@ -66,7 +66,7 @@ _PROPOSALS: Final = {
 
 
 def _indexed(rules: tuple[Rule, ...]) -> RuleSet:
-    """Return the rules that can share an image with many others. There may be 200,000 rules without."""
+    """Return the rules of which one image can match many: those with wildcards or ``namespaces``."""
     return RuleSet(rule for rule in rules if rule.namespaces is not None or _has_wildcard(rule.pattern))
 
 

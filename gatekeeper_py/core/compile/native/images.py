@@ -85,7 +85,7 @@ def _images(spec: str) -> str:
 
 
 def _in_lists(lists: list[str], path: tuple[str, ...]) -> str:
-    """Return an expression for the images of lists whose items hold an image at the same path."""
+    """Return an expression for the images of lists whose items have the image at the same path."""
     *source, last = path
     # Only an item with an image directly in it must have one (see ``fields.IMAGE_VOLUMES``).
     filtered = f".filter(c, has(c.{source[0]}))" if source else ""
