@@ -46,6 +46,10 @@ def test_each_witness_is_valid_and_matched_by_exactly_its_globs(texts: list[str]
         assert matching(texts, witness) == signature
 
 
+def test_a_glob_that_no_valid_string_matches_has_no_class() -> None:
+    assert {signature for signature, _ in part_classes(["-a"], SEGMENT)} == {frozenset()}
+
+
 @examples
 @given(globs, st.text("ab-x", min_size=1, max_size=7))
 def test_every_valid_string_is_in_a_class_whose_witness_is_not_longer(texts: list[str], text: str) -> None:

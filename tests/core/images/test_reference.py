@@ -16,6 +16,7 @@ from gatekeeper_py.core.images.reference import (
     escape,
     fold_registry,
     locate,
+    printable,
 )
 
 SHA256: Final = "sha256:" + "7c" * 32
@@ -233,6 +234,18 @@ def test_check_digest_accepts_both_algorithms() -> None:
 )
 def test_escaped_for_messages(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("caf\xe9", "caf\xe9", id="letters"),
+        pytest.param("a\n\x1b[1m\u202eb\u2028", "a\\n\\x1b[1m\\u202eb\\u2028", id="control-characters"),
+        pytest.param("a" * 300, "a" * 300, id="any-length"),
+    ],
+)
+def test_texts_are_printed_without_control_characters(text: str, shown: str) -> None:
+    assert printable(text) == shown
 
 
 def test_references_are_frozen_values() -> None:
