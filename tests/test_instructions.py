@@ -36,7 +36,12 @@ INSTALLERS: Final = (
 """Commands whose arguments are packages."""
 RUNNERS: Final = (("pipx", "run"), ("tool", "run"), ("uvx",))
 """Commands whose first argument is a package, unless an option names it."""
-PACKAGE_OPTIONS: Final = {"--from", "--spec", "--with"}
+PROJECT_RUNNER: Final = ("uv", "run")
+"""The command whose first argument is a command of the checkout. Its options may name packages."""
+SOURCE_OPTIONS: Final = {"--from", "--spec"}
+"""Options that name the package instead of the first argument."""
+MORE_OPTIONS: Final = {"--with", "-w"}
+"""Options that name packages beside the first argument."""
 WORD: Final = re.compile(r"""[;&|#]|[^\s"'`,()\[\]{}<>;&|#]+""")
 REQUIREMENT: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:$|[=~!@:?])")
 NAME: Final = "|".join(re.sub("-", "[-_.]+", name) for name in sorted(NAMES))
@@ -64,11 +69,12 @@ def packages(words: list[str]) -> Iterator[str]:
         arguments = list(_until_the_end(words[start + 1 :]))
         head = re.sub(r"[\d.]+$", "", words[start].rpartition("/")[2])  # pip3.12, .venv/bin/pip
         plain = [word for word in arguments if not word.startswith("-")]
-        for command in (*INSTALLERS, *RUNNERS):
+        for command in (*INSTALLERS, *RUNNERS, PROJECT_RUNNER):
             if (head, *plain[: len(command) - 1]) != command or "--no-index" in arguments:
                 continue
             rest = arguments[arguments.index(command[-1]) + 1 :] if len(command) > 1 else arguments
-            yield from _named(rest, only_first=command in RUNNERS)
+            most = 0 if command == PROJECT_RUNNER else 1 if command in RUNNERS else len(rest)
+            yield from _named(rest, most)
 
 
 def _until_the_end(words: list[str]) -> Iterator[str]:
@@ -78,18 +84,22 @@ def _until_the_end(words: list[str]) -> Iterator[str]:
         yield word
 
 
-def _named(arguments: list[str], *, only_first: bool) -> Iterator[str]:
+def _named(arguments: list[str], most: int) -> Iterator[str]:
+    """Yield the packages among arguments, of which at most the first ``most`` without an option are some."""
     by_option, positional = [], []
+    replaced = False
     for before, word, after in zip(["", *arguments], arguments, [*arguments[1:], ""], strict=False):
         option, _, value = word.partition("=")
-        if option in PACKAGE_OPTIONS and value:
+        options = SOURCE_OPTIONS | MORE_OPTIONS
+        replaced = replaced or option in SOURCE_OPTIONS
+        if option in options and value:
             by_option.append(value)
-        elif before in PACKAGE_OPTIONS:
+        elif before in options:
             by_option.append(word)
         elif not word.startswith("-") and after != "@":  # "name @ URL" installs from the URL
             positional.append(word)
     yield from by_option
-    yield from positional[: 0 if by_option else 1] if only_first else positional
+    yield from positional[: 0 if replaced and most == 1 else most]
 
 
 def promises(words: list[str]) -> Iterator[str]:
@@ -171,6 +181,9 @@ def test_no_file_installs_the_project_by_its_name_from_an_index() -> None:
         "uvx --from=gatekeeper-py gatekeeper-py check policy.yaml",
         "uv tool install gatekeeper-py",
         "uv tool run gatekeeper-py",
+        "uvx --with pyyaml gatekeeper-py check policy.yaml",
+        "uv run --with gatekeeper-py gatekeeper-py check policy.yaml",
+        "uv run --with=gatekeeper-py python",
         "uv pip install gatekeeper-py",
         "uv add gatekeeper-py",
         "pip download --no-deps gatekeeper-py",
@@ -210,6 +223,8 @@ def test_a_line_of_a_requirements_file_is_found() -> None:
         "pipx run --spec . gatekeeper-py --version",
         "uvx --from dist/gatekeeper_py-*.whl gatekeeper-py --help",
         "uvx --from . gatekeeper-py --help",
+        "uv run gatekeeper-py check policy.yaml",
+        "uv run --with pyyaml gatekeeper-py check policy.yaml",
         "pip uninstall gatekeeper-py",
         "helm install gatekeeper-py charts/gatekeeper-py",
         "The name gatekeeper-py on the Python package index belongs to somebody else.",

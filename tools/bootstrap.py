@@ -77,6 +77,9 @@ def main() -> int:
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except OSError as error:  # for example a checkout that is read-only, or a full disk
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     return 0
 
 

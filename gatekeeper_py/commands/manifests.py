@@ -15,14 +15,11 @@ import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, read_text, real_folder, shown
 from gatekeeper_py.commands.sourcetext import SourceText
-from gatekeeper_py.commands.yaml12 import Yaml12Loader, described, finite
+from gatekeeper_py.commands.yaml12 import MAX_NODES, Yaml12Loader, described, finite
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts
 from gatekeeper_py.reporting.console import note
-
-MAX_NODES: Final = 5_000_000
-"""Maximum number of values with all aliases expanded. A few lines of YAML can expand to billions."""
 
 UID: Final = "offline"
 

@@ -147,7 +147,8 @@ def usable_settings(argument: str) -> WebhookSettings:
         except InvalidWebhookSettings as problem:
             errors = problem.findings
     if outline is not None and not is_settings:
-        errors = _unquoted(errors, outline, wanted=f"{SETTINGS_KEY} or a ConfigMap that holds it")
+        wanted = f"{SETTINGS_KEY} or a ConfigMap that holds it"
+        errors = _unquoted(errors, outline, wanted=wanted, proposal="")
     print_findings(name, lines, errors, stderr=True)
     raise click.exceptions.Exit(2)
 
@@ -326,6 +327,7 @@ def _unquoted(
     outline: Outline,
     *,
     wanted: str = f"an {KIND} or a ConfigMap that holds one",
+    proposal: str = f"begin a policy with apiVersion: {API_VERSION} and kind: {KIND}",
     codes: AbstractSet[str] = _OF_ANY_TEXT,
 ) -> tuple[Finding, ...]:
     """Return the findings with these codes; if there are none, one finding that the text is no policy.
@@ -347,6 +349,7 @@ def _unquoted(
             line=mark.line,
             column=mark.column,
             message=f"this is {found}{wanted}",
+            proposal=proposal,
         ),
     )
 

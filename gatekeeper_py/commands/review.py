@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-import yaml
 
 from gatekeeper_py.commands.exemptions import exempt_by
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
@@ -33,7 +31,7 @@ from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit
-from gatekeeper_py.reporting.manifest import ONE_LINE, ManifestDumper
+from gatekeeper_py.reporting.manifest import user_yaml
 from gatekeeper_py.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
 from gatekeeper_py.reporting.sarif import sarif
 
@@ -261,6 +259,4 @@ def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
     if style == "json":
         click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": stored}))
         return
-    yaml.dump_all(
-        stored, sys.stdout, Dumper=ManifestDumper, sort_keys=False, explicit_start=True, width=ONE_LINE
-    )
+    click.echo(user_yaml(stored), nl=False)

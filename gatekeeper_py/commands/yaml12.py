@@ -8,12 +8,25 @@ from typing import Any, Final
 
 import yaml
 
+MAX_NODES: Final = 5_000_000
+"""Maximum number of values with all aliases expanded. A few lines of YAML can expand to billions."""
+
 
 class Yaml12Loader(yaml.CSafeLoader):
     """Reads YAML 1.2's core schema as far as JSON has its values: null, booleans and decimal numbers.
 
     Any other scalar is text.
     """
+
+    _entries = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Copy the entries of merge keys. Each line of a file can merge all entries of the line before it."""
+        super().flatten_mapping(node)
+        self._entries += len(node.value)
+        if self._entries > MAX_NODES:
+            problem = f"more than {MAX_NODES} values once merge keys are followed"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, *, deep: bool = False) -> dict[Any, Any]:  # type: ignore[override]
         """Build a mapping whose keys are text, as kubectl does; a duplicate key is an error."""

@@ -44,7 +44,12 @@ class _Console(Console):
 
 def harmless(text: str) -> str:
     """Return a text on one line that neither controls a terminal nor is a command for a CI runner."""
-    return _LOGGING_COMMAND.sub(r"\\x23#", _COMMAND.sub(r"\\x3a", printable(text)))
+    return without_logging_commands(_COMMAND.sub(r"\\x3a", printable(text)))
+
+
+def without_logging_commands(text: str) -> str:
+    """Return a text without commands that a CI runner would execute anywhere in a line."""
+    return _LOGGING_COMMAND.sub(r"\\x23#", text)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -58,8 +63,8 @@ def note(text: str) -> None:
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """Return a value as JSON in printable ASCII, without a command for a CI runner."""
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f").replace("##", "\\u0023#")
+    """Return a value as JSON in printable ASCII, in which no CI runner finds a command."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f").replace("##", "\\u0023\\u0023")
 
 
 def counted(number: int, noun: str) -> str:

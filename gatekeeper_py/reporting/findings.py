@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.reporting.console import console
+from gatekeeper_py.reporting.console import console, without_logging_commands
 
 STYLES: Final = {"error": "bold red", "warning": "bold yellow", "information": "bold blue"}
 MAX_LINE: Final = 160
@@ -40,7 +40,7 @@ def github(name: str, finding: Finding) -> str:
     fields = {"file": name, "line": finding.line, "col": finding.column, "title": finding.code}
     shown = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in fields.items())
     message = f"{finding.message}; {finding.proposal}" if finding.proposal else finding.message
-    return printable(f"::{command} {shown}::{_escaped(message)}")
+    return without_logging_commands(printable(f"::{command} {shown}::{_escaped(message)}"))
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -37,5 +37,5 @@ def as_document(suites: ET.Element) -> str:
     """Return the report as an XML document."""
     ET.indent(suites)
     # A CI runner would execute ##[...] in the output of a job.
-    text = ET.tostring(suites, encoding="unicode").replace("##", "&#35;#")
+    text = ET.tostring(suites, encoding="unicode").replace("##", "&#35;&#35;")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'

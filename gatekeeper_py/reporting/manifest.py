@@ -31,12 +31,20 @@ ManifestDumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?
 
 
 def _user_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Write text on one line that does not begin with ``::``, which a CI runner could execute."""
-    style = '"' if "\n" in text or text.startswith("::") else None
+    """Write text on one line. Quote what a CI job could take for a command (``user_yaml``)."""
+    style = '"' if "\n" in text or text.startswith("::") or "##" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 ManifestDumper.add_representer(str, _user_text)
+
+
+def user_yaml(documents: Iterable[Any]) -> str:
+    """Return objects of users as a YAML stream without anything that a CI job could take for a command."""
+    text: str = yaml.dump_all(
+        documents, Dumper=ManifestDumper, sort_keys=False, explicit_start=True, width=ONE_LINE
+    )
+    return text.replace("##", r"\x23\x23")  # only quoted text contains it
 
 
 _LONG: Final = 60

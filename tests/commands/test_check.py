@@ -171,6 +171,7 @@ def test_an_object_of_another_api_is_one_finding(
     (finding,) = json.loads(done.out)["findings"]
     assert (finding["code"], finding["line"]) == ("not-a-policy", 2)
     assert finding["message"] == f"this is {article}, not an ImagePolicy or a ConfigMap that holds one"
+    assert finding["proposal"] == "begin a policy with apiVersion: gatekeeper-py/v1 and kind: ImagePolicy"
 
 
 @pytest.mark.parametrize(

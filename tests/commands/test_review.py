@@ -203,6 +203,11 @@ def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: A
             "a: b\na: c\n", ": not valid YAML or JSON at line 2: a key is given twice", id="duplicate-key"
         ),
         pytest.param(
+            f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}\nb:\n  <<: [{'*a, ' * 2_600}]\n",
+            ": not valid YAML or JSON at line 1: more than 5000000 values once merge keys are followed",
+            id="merge-keys",
+        ),
+        pytest.param(
             '{"a": 1, "a": 2}', ": not valid YAML or JSON: a key is given twice", id="duplicate-key-in-json"
         ),
         *(

@@ -101,3 +101,8 @@ def test_a_uv_with_another_hash(checkout: Path) -> None:
     changed = re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", requirements.read_text(encoding="utf-8"))
     requirements.write_text(changed, encoding="utf-8")
     assert "DO NOT MATCH THE HASHES" in failure(checkout)
+
+
+def test_a_checkout_in_which_nothing_can_be_created(checkout: Path) -> None:
+    (checkout / ".build").write_text("")
+    assert failure(checkout) == "error: [Errno 17] File exists: '.build'\n"

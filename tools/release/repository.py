@@ -24,7 +24,7 @@ def public_address(text: str) -> str:
     plain URL of a repository on a host. The message does not quote the text, because logs are public.
     """
     short = _SCP.fullmatch(text)
-    if short is not None:
+    if short is not None and short["host"].lower() not in SCHEMES and len(short["host"]) > 1:
         text = f"ssh://{short['host']}/{short['path'].removeprefix('/')}"
     try:
         parts = urlsplit(text)

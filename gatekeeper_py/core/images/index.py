@@ -30,7 +30,7 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
     return (None,) if tag is None else (f":{tag}", None)
 
 
-_LEAF_WORK: Final = 12
+LEAF_WORK: Final = 12
 """Work of a search in one leaf, in the unit of ``globmap``."""
 
 _MAX_TAG: Final = 128
@@ -105,7 +105,7 @@ class _Leaf:
 
     def worst(self) -> int:
         """Return a bound on the work of ``orders``."""
-        work = _LEAF_WORK
+        work = LEAF_WORK
         if self._tags is not None:
             work += self._tags.worst(_MAX_TAG, _nothing)
         if self._scoped is not None:

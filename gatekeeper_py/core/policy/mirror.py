@@ -5,6 +5,7 @@ Both directions are pure functions of the reference (docs/policy.md, "Modes").
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -130,6 +131,12 @@ class Mirrors:
                 origin = mirror.origin(location.segments[length:])
                 if origin is not None:
                     yield origin
+
+    @property
+    def levels(self) -> int:
+        """The maximum number of targets that are prefixes of one path, or more."""
+        lengths = Counter(host for host, _ in {(host, len(segments)) for host, segments in self._by_to})
+        return max(lengths.values(), default=0)
 
     def worst(self) -> int:
         """Return a bound on the work of finding an exception for any image (``PatternIndex.worst``)."""

@@ -219,9 +219,13 @@ class DeniedOrigins:
                 found ^= first
         return None
 
-    def worst(self) -> int:
-        """Return a bound on the work of ``find`` (``PatternIndex.worst``) until an origin is found."""
-        levels = max(map(len, self._levels.values()), default=0)
+    def worst(self, levels: int = 0) -> int:
+        """Return a bound on the work of ``find`` (``PatternIndex.worst``) until an origin is found.
+
+        ``levels`` is the number of targets below each other, if other rules may deny something below more
+        targets than these rules do.
+        """
+        levels = max(levels, *map(len, self._levels.values()), 0)
         if not levels:
             return 0
         # One of the paths is looked up twice: as written, and as an official image.

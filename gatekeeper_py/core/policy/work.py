@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from gatekeeper_py.core.images.glob import is_glob
-from gatekeeper_py.core.images.index import prefix_work
+from gatekeeper_py.core.images.index import LEAF_WORK, prefix_work
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.core.policy.finding import Remark
@@ -43,7 +43,7 @@ def too_much_work(
     }
     if sum(work.values()) <= MAX_WORK:
         # Last, because preparing the origins compares the sources of mirrors with wildcards.
-        work["mirrors"] += _origins(mirrors, denied).worst()
+        work["mirrors"] += _origin_work(mirrors, deny, denied, MAX_WORK - sum(work.values()))
     total = sum(work.values())
     if total <= MAX_WORK:
         return None
@@ -81,6 +81,20 @@ def _has_wildcard(pattern: Pattern) -> bool:
 def _depth_work(rules: tuple[Rule, ...]) -> int:
     """Return the work of looking up the prefixes of a path, for the rules without wildcards."""
     return prefix_work(max((len(rule.pattern.segments) for rule in rules), default=0))
+
+
+def _origin_work(mirrors: Mirrors, deny: tuple[Rule, ...], indexed: RuleSet, left: int) -> int:
+    """Return the work of looking the origins of an image up. ``indexed`` is ``_indexed(deny)``.
+
+    Preparing the origins for 200,000 rules without wildcards takes long. So these rules are prepared only if
+    so many mirror targets lie below each other that a simpler bound is larger than ``left``.
+    """
+    if not mirrors or not deny:
+        return 0
+    leaves = max(len(rule.pattern.segments) for rule in deny) + 3
+    others = (mirrors.levels + 1) * (_depth_work(deny) + leaves * LEAF_WORK)
+    work = _origins(mirrors, indexed).worst(mirrors.levels) + others
+    return work if work <= left else _origins(mirrors, RuleSet(deny)).worst()
 
 
 def _origins(mirrors: Mirrors, deny: RuleSet) -> DeniedOrigins:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gatekeeper_py.core.policy.instant import parse_instant
+from gatekeeper_py.core.policy.instant import format_instant, parse_instant
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,8 @@ def test_instants(text: str, expected: datetime) -> None:
 def test_an_invalid_instant_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_instant(text)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "0999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+def test_an_instant_is_written_as_it_is_read(text: str) -> None:
+    assert format_instant(parse_instant(text)) == text

@@ -109,6 +109,25 @@ def refusal(text: str) -> tuple[str, str]:
             id="a-deep-rule-below-other-mirrors-is-accepted",
         ),
         pytest.param(
+            lambda: document(
+                deny=[
+                    *(f"m{i}.io/z" for i in range(120)),
+                    *(f"m.io/{'a/' * i}**{end}" for i in range(1, 120) for end in ("", ":v1", "@*")),
+                ],
+                mirrors=[*nested(120), {"from": "m.io", "to": "s.io"}],
+            ),
+            "mirrors",
+            id="nested-mirrors-and-many-deep-rules-without-wildcards",
+        ),
+        pytest.param(
+            lambda: document(
+                deny=[*(f"m{i}.io/z" for i in range(90)), *same_pieces(100, "m.io/*{}*")],
+                mirrors=[*nested(90), {"from": "m.io", "to": "s.io"}],
+            ),
+            "mirrors",
+            id="nested-mirrors-of-rules-without-wildcards-beside-wildcards",
+        ),
+        pytest.param(
             lambda: document(f"a.io/{'a' * i}*{'b' * j}" for i in range(60) for j in range(60)),
             "allow",
             id="beginnings-and-endings",

@@ -49,6 +49,8 @@ REFUSED: Final = [
     pytest.param(f"https://git.example/{SECRET}@x", id="user-information-in-the-path"),
     pytest.param(f"https://[{SECRET}/a", id="broken-ipv6"),
     pytest.param("https://git.example", id="no-repository"),
+    pytest.param(f"https:{SECRET}", id="a-scheme-without-slashes"),
+    pytest.param(f"C:/users/{SECRET}", id="windows-path"),
 ]
 
 
