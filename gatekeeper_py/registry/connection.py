@@ -149,10 +149,10 @@ class Connection(asyncio.BufferedProtocol):
         """Do one step. If it fails, the request fails, and the connection is aborted."""
         try:
             step()
-        except (OSError, TooLarge, BadAnswer) as problem:
-            self._fail(problem)
         except h11.ProtocolError as problem:
             self._fail(BadAnswer(str(problem)))
+        except Exception as problem:  # noqa: BLE001 - the request gets it, and only this request may fail
+            self._fail(problem)
 
     def _fail(self, problem: Exception) -> None:
         self.abort()

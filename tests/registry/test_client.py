@@ -431,6 +431,7 @@ async def test_more_than_three_redirects_are_an_error(world: World, registry: Sc
         pytest.param("ftp://r.example/x", "not plain http or https", id="ftp"),
         pytest.param("http://u@r.example/x", "not plain http or https", id="user"),
         pytest.param("http://r.example:99999/x", "malformed URL", id="port"),
+        pytest.param("http://[::1]@", "malformed URL", id="brackets-without-host"),
         pytest.param("http://secure.example/x", "does not use https", id="downgrade"),
         pytest.param("x://y@", "not plain http or https", id="user-without-host"),
         pytest.param("http://é.example/x", "malformed URL", id="international-host"),

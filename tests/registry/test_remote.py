@@ -288,7 +288,6 @@ class TestDeaths:
             ("hang", "time", "did not answer for 1 s"),
             ("spin", "time", "did not answer for 1 s"),
             ("fill", "memory", "used up its memory"),
-            ("error", "died", "ended with code 1"),
         ],
     )
     async def test_every_way_to_die_is_an_error(
@@ -300,6 +299,18 @@ class TestDeaths:
         assert reply.answer.cause == f"the registry process {reason}"
         assert world.deaths == [cause]
         assert (await world.queried(registry.host)).answer == found(DIGEST)
+
+    async def test_an_exception_in_a_look_up_costs_only_this_look_up(
+        self, make: Make, registry: Scripted
+    ) -> None:
+        world = make(SCRIPTED)
+        world.use(registry.host)
+        waiting = asyncio.create_task(world.query(registry.host, "wait"))
+        reply = await world.query(registry.host, "error")
+        assert reply == Reply(failed("internal error: LookupError"), trouble=True)
+        assert (await world.query(registry.host)).answer == found(DIGEST)
+        assert (world.deaths, waiting.done()) == ([], False)
+        waiting.cancel()
 
     async def test_a_stopped_process_is_killed(self, make: Make, registry: Scripted) -> None:
         world = make()
