@@ -43,11 +43,12 @@ class Files(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One look-up. Its first request to the manifest's host has its turn already."""
+    """One look-up, which may take some seconds. Its first request to the manifest's host has its turn."""
 
     number: int
     kind: Kind
     manifest: Manifest
+    seconds: float
 
 
 class Go(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -190,7 +190,7 @@ class Desk:
             await waiting
 
         try:
-            return await self._client.query(query.manifest, turn)
+            return await self._client.query(query.manifest, turn, query.seconds)
         except MemoryError:
             raise
         except Exception as problem:  # noqa: BLE001 - what one registry sends must not end the look-ups of others

@@ -41,7 +41,7 @@ from gatekeeper_py.registry import client, program
 
 usual = client.Client.query
 
-async def query(self, manifest, turn):
+async def query(self, manifest, turn, seconds):
     match manifest.repository:
         case "die":
             os._exit(3)
@@ -49,6 +49,9 @@ async def query(self, manifest, turn):
             time.sleep(600)
         case "wait":
             await asyncio.sleep(600)
+        case "silence":
+            await asyncio.sleep(seconds)
+            return client.Reply(client.failed("silence"), trouble=True)
         case "spin":
             while True:
                 pass
@@ -56,7 +59,7 @@ async def query(self, manifest, turn):
             held = [bytearray(1 << 20) for _ in range(1000)]
         case "error":
             raise LookupError("here")
-    return await usual(self, manifest, turn)
+    return await usual(self, manifest, turn, seconds)
 
 client.Client.query = query
 program.main()
@@ -356,6 +359,39 @@ class TestDeaths:
         await again[1]
         assert (await world.queried(registry.host)).answer == found(DIGEST)
         assert "left out" in (await world.queried("killer.io")).answer.cause
+
+    async def test_a_suspect_that_hangs_does_not_starve_other_suspects(
+        self, make: Make, registry: Scripted
+    ) -> None:
+        world = make(SCRIPTED)
+        world.use(registry.host, "killer.io")
+        innocent = asyncio.create_task(world.query(registry.host, "wait"))
+        await eventually(lambda: len(world.client._running) == 1)
+        await world.query("killer.io", "die")
+        await innocent
+        await eventually(lambda: not world.client._child.pauses)
+        hanging = [asyncio.create_task(world.query("killer.io", "silence")) for _ in range(20)]
+        await eventually(lambda: len(world.client._running) == 1)
+        assert (await world.query(registry.host)).answer == found(DIGEST)
+        assert sum(task.done() for task in hanging) <= 2
+        for task in hanging:
+            task.cancel()
+
+    async def test_a_look_up_that_waits_for_its_turn_at_a_death_is_not_lost(
+        self, make: Make, registry: Scripted
+    ) -> None:
+        world = make(SCRIPTED)
+        world.use(registry.host, "killer.io")
+        assert (await world.query(registry.host)).answer == found(DIGEST)
+        turn = asyncio.Event()
+
+        async def late(_host: str) -> None:
+            await turn.wait()
+
+        waiting = asyncio.create_task(world.client.query(Manifest(registry.host, "team/app", "v1"), late))
+        await world.query("killer.io", "die")
+        turn.set()
+        assert (await waiting).answer == failed("the registry process ended")
 
 
 def test_a_suspect_is_acquitted_after_a_while() -> None:
