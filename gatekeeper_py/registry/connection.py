@@ -233,7 +233,9 @@ class Connection(asyncio.BufferedProtocol):
             self._finish(None)
 
     def _take(self, data: bytes) -> None:
-        """Handle what the connection received."""
+        """Handle what the connection received. What TLS needs for itself counts, too."""
+        if self._is_secure:
+            self._answer.check(self.received)
         if self._tls is None:
             self._parse(data)
             return
@@ -278,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _parse(self, plain: bytes) -> None:
         answer = self._answer
-        answer.check(self.received, plain)
+        answer.count_lines(plain)
         self._http.receive_data(plain)
         while True:
             event = self._http.next_event()
@@ -312,15 +314,18 @@ class _Answer:
         self._body = bytearray()
         self._size = 0
 
-    def check(self, received: int, plain: bytes) -> None:
-        """Check the bytes received for this answer, the last of which are ``plain``. Raises ``TooLarge``."""
-        self._lines += plain.count(b"\n")
-        if self._lines > MAX_LINES:
-            raise TooLarge("the answer has too many short lines")
+    def check(self, received: int) -> None:
+        """Check the number of bytes received for this answer. Raises ``TooLarge``."""
         if self._head is None and received > MAX_HEAD_BYTES + SLICE_BYTES:
             raise TooLarge(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
         if received > MAX_HEAD_BYTES + SLICE_BYTES + OVERHEAD * self._request.limit:
             raise TooLarge(f"the answer is larger than {self._request.limit} bytes")
+
+    def count_lines(self, plain: bytes) -> None:
+        """Count the lines in bytes that are going to be parsed. Raises ``TooLarge``."""
+        self._lines += plain.count(b"\n")
+        if self._lines > MAX_LINES:
+            raise TooLarge("the answer has too many short lines")
 
     def add(self, event: h11.InformationalResponse | h11.Response | h11.Data) -> None:
         """Add a part of the answer. Raises ``TooLarge``."""

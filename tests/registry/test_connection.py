@@ -301,6 +301,20 @@ async def test_an_endless_handshake_is_given_up() -> None:
     server.close()
 
 
+async def test_session_tickets_count_as_part_of_the_answer() -> None:
+    ca = trustme.CA()
+    trust, context = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.configure_trust(trust)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    context.num_tickets = 1000  # about 250 KB
+    world = World(trust)
+    async with peer_of(context) as peer:
+        world.settings[peer.host] = Registry(host=peer.host)
+        answer = (await world.query(peer.host)).answer
+        assert (answer.status, HEAD in answer.cause) == ("error", True), answer
+        await world.close()
+
+
 def test_the_limits_are_those_that_the_pages_state() -> None:
     assert (MAX_INFORMATIONAL, MAX_HEAD_BYTES, MAX_BODY_BYTES) == (8, 32 * 1024, 4 * 1024 * 1024)
     assert MAX_LINES == 1024
