@@ -309,6 +309,7 @@ async def test_session_tickets_count_as_part_of_the_answer() -> None:
     context.num_tickets = 1000  # about 250 KB
     world = World(trust)
     async with peer_of(context) as peer:
+        peer.answer()
         world.settings[peer.host] = Registry(host=peer.host)
         answer = (await world.query(peer.host)).answer
         assert (answer.status, HEAD in answer.cause) == ("error", True), answer
