@@ -331,10 +331,7 @@ class RemoteClient:
                 running = self._running.get(number)
                 if running is None or running.granting is not None:
                     raise self._broken("a request that is not valid")
-                if not running.done.done():
-                    running.granting = asyncio.get_running_loop().create_task(
-                        self._grant(number, running, host)
-                    )
+                running.granting = asyncio.get_running_loop().create_task(self._grant(number, running, host))
             case Pong():
                 if not self._is_pinged:
                     raise self._broken("an answer without a question")
@@ -343,7 +340,9 @@ class RemoteClient:
                 self._is_started.set()
 
     async def _grant(self, number: int, running: _Running, host: str) -> None:
-        """Wait for the turn of a look-up's next request."""
+        """Wait for the turn of a look-up's next request. A look-up that nobody waits for gets none."""
+        if running.done.done():
+            return
         settings = self._registries.get(running.manifest.host) or Registry(host=running.manifest.host)
         try:
             # Checked, because each host takes memory, and a policy may have changed since.

@@ -67,6 +67,22 @@ program.main()
 """The registry process, except that it misbehaves for some repositories."""
 
 
+INSISTENT = """
+from gatekeeper_py.children import frames, program
+from gatekeeper_py.registry.messages import *
+
+pipes = program.begin(longest=MAX_BYTES, niceness=0)
+while True:
+    match parse_order(frames.read(pipes.messages, MAX_BYTES)):
+        case Ping():
+            pipes.send(encode(Pong()))
+        case Stop(number):
+            for _ in range(2):
+                pipes.send(encode(TurnWanted(number, "r.io")))
+"""
+"""A registry process that ignores that nobody waits for a look-up any more."""
+
+
 def program(code: str) -> tuple[str, ...]:
     return (sys.executable, "-c", code, str(os.getpid()))
 
@@ -263,6 +279,15 @@ class TestMessages:
         world.use("r.io")
         reply = await world.query("r.io")
         assert reply.answer == failed("the policy does not name the host of the next request")
+        assert world.turns == ["r.io"]
+
+    async def test_a_process_that_wants_turns_for_a_stopped_look_up_is_killed(self, make: Make) -> None:
+        world = make(INSISTENT)
+        world.use("r.io")
+        waiting = asyncio.create_task(world.query("r.io"))
+        await eventually(lambda: len(world.client._running) == 1)
+        waiting.cancel()
+        await eventually(lambda: world.deaths == ["bug"])
         assert world.turns == ["r.io"]
 
 
