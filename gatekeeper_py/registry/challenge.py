@@ -102,7 +102,11 @@ def parse_url(text: str) -> URL:
     if not text.isascii():
         message = "a URL is ASCII"
         raise ValueError(message)
-    return URL(text)
+    try:
+        return URL(text)
+    except IndexError:  # yarl's answer to brackets before an @ and no host after it
+        message = "a URL without a host"
+        raise ValueError(message) from None
 
 
 def host_of(url: URL) -> str:

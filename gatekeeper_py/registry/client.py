@@ -166,18 +166,18 @@ class Client:
         """
         self._authorizations = OrderedDict()
 
-    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
-        """Query one registry for one manifest; ``turn`` is awaited before each request.
+    async def query(self, manifest: Manifest, turn: Turn, seconds: float = REQUEST_SECONDS) -> Reply:
+        """Query one registry for one manifest within ``seconds``; ``turn`` is awaited before each request.
 
         Raises only the exceptions of ``turn``. Any other failure becomes an answer with the status ``error``.
         """
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(seconds):
                 return Reply(await self._query(manifest, turn))
         except _Unusable as problem:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
-            return Reply(failed(f"no answer in {REQUEST_SECONDS:.0f} s"), trouble=True)
+            return Reply(failed(f"no answer in {seconds:.2g} s"), trouble=True)
         except (BadAnswer, OSError, ValueError) as problem:
             return Reply(failed(_described(problem)), trouble=True)
 

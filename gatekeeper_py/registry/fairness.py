@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NamedTuple
 
 MAX_REMEMBERED: Final = 1000
@@ -146,6 +146,61 @@ class FairQueue:
         if namespace is None:
             raise ValueError("a look-up that no review waits for has no round")
         return self._first_round(namespace) + bisect_left(self._numbers.get(namespace, ()), number)
+
+
+class FairSlots:
+    """Slots for look-ups under way. Look-ups of different namespaces take turns."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._queue = FairQueue()
+        self._waiters: dict[Place, list[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def slot(self, claim: Claim) -> AsyncIterator[None]:
+        """Wait until one of the slots is free, and hold it."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait_for_slot(claim)
+        try:
+            yield
+        finally:
+            self._release_slot()
+
+    async def _wait_for_slot(self, claim: Claim) -> None:
+        place = self._queue.add(claim)
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(place, []).append(given)
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given in self._waiters.get(place, ()):
+                self._forget_waiter(place, given)
+            elif not given.cancelled():
+                self._release_slot()
+            raise
+
+    def _release_slot(self) -> None:
+        """Give a slot to the look-up whose turn is next, if one waits."""
+        while self._queue:
+            place = self._queue.first()
+            given = self._waiters[place][0]
+            if given.cancelled():  # in this very turn of the event loop
+                self._forget_waiter(place, given)
+                continue
+            self._queue.took_turn(place)
+            self._forget_waiter(place, given)
+            given.set_result(None)
+            return
+        self._free += 1
+
+    def _forget_waiter(self, place: Place, given: asyncio.Future[None]) -> None:
+        self._queue.remove(place)
+        waiters = self._waiters[place]
+        waiters.remove(given)
+        if not waiters:
+            del self._waiters[place]
 
 
 OVER_SHARE: Final = "too many reviews of its namespace wait for registries, while others wait, too"

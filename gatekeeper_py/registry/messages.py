@@ -43,11 +43,12 @@ class Files(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One look-up. It already has the turn for its first request to the manifest's host."""
+    """One look-up, and its time limit. It already has the turn for its first request to the manifest's host."""
 
     number: int
     kind: Kind
     manifest: Manifest
+    seconds: float
 
 
 class Go(msgspec.Struct, frozen=True, array_like=True, tag=True):

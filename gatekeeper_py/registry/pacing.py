@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
-from gatekeeper_py.registry.fairness import Claim, FairQueue, Place
+from gatekeeper_py.registry.fairness import Claim, FairQueue, FairSlots, Place
 from gatekeeper_py.registry.transport import MAX_CONNECTIONS
 
 FAILURES_TO_OPEN: Final = 5
@@ -67,9 +67,7 @@ class Pacing:
         self._sleep = sleep
         self._on_breaker = on_breaker
         self._on_over_share = on_over_share
-        self._free_slots = MAX_CONCURRENT
-        self._slot_queue = FairQueue()
-        self._slot_waiters: dict[Place, list[asyncio.Future[None]]] = {}
+        self.slot = FairSlots(MAX_CONCURRENT).slot
         self._next_free = float("-inf")
         """The instant at which the bucket holds one token. The bucket gains a token every ``1 / rate``
         seconds, so this instant stands for the number of tokens."""
@@ -142,49 +140,6 @@ class Pacing:
             return Blocked(reason)
         self._on_over_share()
         return Blocked(f"{reason}, and other namespaces need their share of them")
-
-    @asynccontextmanager
-    async def slot(self, claim: Claim) -> AsyncIterator[None]:
-        """Wait until fewer than ``MAX_CONCURRENT`` requests are under way, and count as one of them."""
-        if self._free_slots:
-            self._free_slots -= 1
-        else:
-            await self._wait_for_slot(claim)
-        try:
-            yield
-        finally:
-            self._release_slot()
-
-    async def _wait_for_slot(self, claim: Claim) -> None:
-        place = self._slot_queue.add(claim)
-        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._slot_waiters.setdefault(place, []).append(given)
-        try:
-            await given
-        except asyncio.CancelledError:
-            if given.done() and not given.cancelled():
-                self._release_slot()
-            else:
-                self._forget_waiter(place, given)
-            raise
-
-    def _release_slot(self) -> None:
-        """Give a slot to the next look-up, if one waits."""
-        if not self._slot_queue:
-            self._free_slots += 1
-            return
-        place = self._slot_queue.first()
-        given = self._slot_waiters[place][0]
-        self._slot_queue.took_turn(place)
-        self._forget_waiter(place, given)
-        given.set_result(None)
-
-    def _forget_waiter(self, place: Place, given: asyncio.Future[None]) -> None:
-        self._slot_queue.remove(place)
-        waiters = self._slot_waiters[place]
-        waiters.remove(given)
-        if not waiters:
-            del self._slot_waiters[place]
 
     def _next_turn(self) -> float:
         # The bucket holds at most `rate` tokens, so the turn is less than a second in the past.

@@ -189,7 +189,13 @@ class Desk:
             self._send(TurnWanted(query.number, host))
             await waiting
 
-        return await self._client.query(query.manifest, turn)
+        try:
+            return await self._client.query(query.manifest, turn, query.seconds)
+        except MemoryError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - what one registry sends must not end the look-ups of others
+            traceback.print_exc()
+            return Reply(failed(f"internal error: {type(problem).__name__}"), trouble=True)
 
     def _finish(self, query: Query, task: asyncio.Task[Reply]) -> None:
         del self._running[query.number]

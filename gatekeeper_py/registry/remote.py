@@ -1,8 +1,8 @@
 """The server's side of the registry process: start it, send it look-ups, check its answers, and replace it.
 
 The process runs while the policy has look-ups. When it dies, the look-ups under way end with an error. Their
-registries are suspects for ``SUSPECT_SECONDS``. Suspects are queried one at a time, so the next death shows
-which of them is the cause. This one is not queried for ``LEFT_OUT_SECONDS``.
+registries are suspects for ``SUSPECT_SECONDS``. Suspects are queried one at a time, in turn and for a short
+time, so the next death shows which of them is the cause. This one is not queried for ``LEFT_OUT_SECONDS``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gatekeeper_py.core.images.manifest import Manifest, failed
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest, escape
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import MAX_PAUSE_SECONDS, REQUEST_SECONDS, Reply, Turn
+from gatekeeper_py.registry.fairness import Claim, FairSlots
 from gatekeeper_py.registry.messages import (
     MAX_BYTES,
     MAX_TEXT,
@@ -59,6 +60,10 @@ LATE_SECONDS: Final = 0.1
 
 SUSPECT_SECONDS: Final = 60.0
 """How long a registry is a suspect after a death. A second death in this time excludes it."""
+
+ALONE_SECONDS: Final = 0.5
+"""Time for a look-up in a suspect. Other suspects wait meanwhile, and most of them are innocent: a registry
+that ended the process once and then hangs must not hold up their look-ups for longer than a review waits."""
 
 LEFT_OUT_SECONDS: Final = 300.0
 DEATHS_TO_LEAVE_OUT: Final = 2
@@ -157,8 +162,8 @@ class RemoteClient:
         self._running: dict[int, _Running] = {}
         self._numbers = 0
         self._suspects = Suspects(clock)
-        self._alone = asyncio.Lock()
-        """Held while a suspect is queried."""
+        self._alone = FairSlots(1)
+        """Held while a suspect is queried. The registries take turns."""
         self._is_wanted = asyncio.Event()
         self._is_started = asyncio.Event()
         self._has_begun = asyncio.Event()
@@ -214,29 +219,41 @@ class RemoteClient:
         asked = self._clock()
         try:
             async with asyncio.timeout(REQUEST_SECONDS + GRACE_SECONDS):
+                if reason := self._refusal(manifest.host):
+                    return Reply(failed(reason))
+                # Only then it is known which registries are suspected of the last death.
+                await self._is_started.wait()
+                self._numbers += 1
+                number = self._numbers
                 if not self._suspects.is_suspect(manifest.host):
-                    return await self._query(manifest, turn, asked)
-                async with self._alone:
-                    return await self._query(manifest, turn, asked)
+                    return await self._query(number, manifest, turn, asked)
+                async with self._alone.slot(Claim(number, namespace=manifest.host)):
+                    return await self._query(number, manifest, turn, asked, ALONE_SECONDS)
         except TimeoutError:
             return Reply(failed("no answer of the registry process"))
 
-    async def _query(self, manifest: Manifest, turn: Turn, asked: float) -> Reply:
-        reason = self._suspects.reason(manifest.host)
-        if not reason and self._child.pauses:
-            reason = "the registry process is about to start again"
-        if reason:
+    def _refusal(self, host: str) -> str:
+        """Return why a look-up in a host fails at once; an empty text if it does not."""
+        if not self._is_started.is_set() and self._child.pauses:
+            return "the registry process is about to start again"
+        return self._suspects.reason(host)
+
+    async def _query(
+        self, number: int, manifest: Manifest, turn: Turn, asked: float, seconds: float = REQUEST_SECONDS
+    ) -> Reply:
+        if reason := self._refusal(manifest.host):
             return Reply(failed(reason))
-        await self._is_started.wait()
-        await turn(manifest.host)
-        if self._clock() - asked > LATE_SECONDS:
-            # The first turn is too old: requests with old and new turns together would exceed the rate.
+        pid = self._child.pid
+        async with asyncio.timeout(seconds):
             await turn(manifest.host)
-        self._numbers += 1
-        number = self._numbers
+            if self._clock() - asked > LATE_SECONDS:
+                # The first turn is too old: together with new ones, requests would exceed the rate.
+                await turn(manifest.host)
+        if not self._is_started.is_set() or self._child.pid != pid:
+            return Reply(failed("the registry process ended"))
         done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._running[number] = _Running(manifest, turn, done)
-        self._post(Query(number, "manifest", manifest))
+        self._post(Query(number, "manifest", manifest, seconds))
         try:
             return await done
         finally:
@@ -312,10 +329,7 @@ class RemoteClient:
                 running = self._running.get(number)
                 if running is None or running.granting is not None:
                     raise self._broken("a request that is not valid")
-                if not running.done.done():
-                    running.granting = asyncio.get_running_loop().create_task(
-                        self._grant(number, running, host)
-                    )
+                running.granting = asyncio.get_running_loop().create_task(self._grant(number, running, host))
             case Pong():
                 if not self._is_pinged:
                     raise self._broken("an answer without a question")
@@ -324,7 +338,9 @@ class RemoteClient:
                 self._is_started.set()
 
     async def _grant(self, number: int, running: _Running, host: str) -> None:
-        """Wait for the turn of a look-up's next request."""
+        """Wait for the turn of a look-up's next request. A look-up that nobody waits for gets none."""
+        if running.done.done():
+            return
         settings = self._registries.get(running.manifest.host) or Registry(host=running.manifest.host)
         try:
             # Checked, because each host takes memory, and a policy may have changed since.

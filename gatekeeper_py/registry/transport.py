@@ -131,8 +131,9 @@ class Transport:
         while host.idle:
             connection, timer = host.idle.popitem()
             timer.cancel()
-            if connection.is_usable:
+            if connection.is_usable and not connection.has_unread:
                 return connection
+            connection.abort()
         addresses = await self._resolver.resolve(name, port)
         connected = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=EYEBALLS_SECONDS, interleave=1

@@ -298,6 +298,8 @@ HANDSHAKES: Final = (
     raw("change-cipher-spec-without-an-end", pour(bytes.fromhex("140303000101"))),
     raw("alerts-without-an-end", pour(bytes.fromhex("1503030002015a"))),
     flooded("tickets", HANDSHAKE, ticket(100)),
+    flooded("tickets-before-an-answer", HANDSHAKE, ticket(100), b""),
+    flooded("large-tickets-before-an-answer", HANDSHAKE, ticket(16_000), b""),
     flooded("large-tickets", HANDSHAKE, ticket(16_000)),
     flooded("new-keys", HANDSHAKE, message(KEY_UPDATE, b"\0"), updates=True),
     flooded("requests-for-new-keys", HANDSHAKE, message(KEY_UPDATE, b"\1"), updates=True),

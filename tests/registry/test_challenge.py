@@ -94,6 +94,7 @@ def check(realm: str, scope: str = "", plain: tuple[str, ...] = ()) -> Bearer:
         pytest.param("file:///etc/passwd", "not an http or https URL", id="file"),
         pytest.param("/token", "not an http or https URL", id="relative"),
         pytest.param("https://[::1", "not a URL", id="malformed"),
+        pytest.param("https://[::1]@", "not a URL", id="brackets-without-host"),
         pytest.param("https://auth.corp.example:99999/", "not a URL", id="port-too-large"),
         pytest.param("https://auth.corp.éxample/", "not a URL", id="international-host"),
         pytest.param(f"https://xn--{'a' * 100}/", "tokenHosts does not list", id="undecodable-host"),

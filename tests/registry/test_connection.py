@@ -15,6 +15,7 @@ from gatekeeper_py.registry.connection import (
     MAX_HANDSHAKE_BYTES,
     MAX_HEAD_BYTES,
     MAX_INFORMATIONAL,
+    MAX_LINES,
     SLICE_BYTES,
 )
 from gatekeeper_py.registry.transport import MAX_BODY_BYTES
@@ -116,6 +117,8 @@ async def test_a_few_informational_responses_are_skipped(site: Site, part: bytes
 
 
 HEAD = "the head of the answer is larger"
+LONG_HEADER = b"A: " + b"b" * 200 + b"\r\n"
+LINES = "too many short lines"
 BODY = "the answer is larger than 4194304 bytes"
 
 
@@ -124,15 +127,16 @@ BODY = "the answer is larger than 4194304 bytes"
     [
         pytest.param(b"", CONTINUE, "more than 8 informational", id="endless-continue"),
         pytest.param(b"", HINTS, "more than 8 informational", id="endless-hints"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", HEAD, id="endless-headers"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", LINES, id="endless-headers"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", LONG_HEADER, HEAD, id="endless-long-headers"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA: ", b"a", HEAD, id="an-endless-header"),
         pytest.param(b"HTTP/1.1 ", b"9", HEAD, id="an-endless-status"),
-        pytest.param(b"", b"\r\n", "not valid HTTP", id="endless-line-breaks"),
+        pytest.param(b"", b"\r\n", LINES, id="endless-line-breaks"),
         pytest.param(b"", b"\0", "not valid HTTP", id="endless-zeros"),
         pytest.param(NO_DIGEST + b"Content-Length: 99999999999\r\n\r\n", b"x", BODY, id="an-endless-body"),
         pytest.param(NO_DIGEST + b"\r\n", b"x", BODY, id="a-body-without-length"),
         pytest.param(
-            NO_DIGEST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", "chunks", id="tiny-chunks"
+            NO_DIGEST + b"Transfer-Encoding: chunked\r\n\r\n", b"4\r\nxxxx\r\n", "chunks", id="tiny-chunks"
         ),
         pytest.param(
             NO_DIGEST + b"Transfer-Encoding: chunked\r\n\r\n1;a=",
@@ -143,8 +147,14 @@ BODY = "the answer is larger than 4194304 bytes"
         pytest.param(
             NO_DIGEST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n",
             b"A: b\r\n",
-            "not valid HTTP",
+            LINES,
             id="trailers",
+        ),
+        pytest.param(
+            NO_DIGEST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n",
+            LONG_HEADER,
+            "not valid HTTP",
+            id="long-trailers",
         ),
     ],
 )
@@ -188,6 +198,13 @@ async def test_a_long_body_may_not_come_in_chunks_that_are_small_on_average(
     assert (await world.query(peer.host)).answer.status == status
 
 
+@pytest.mark.parametrize(("count", "status"), [(1000, "found"), (1100, "error")])
+async def test_an_answer_has_a_limited_number_of_headers(site: Site, count: int, status: str) -> None:
+    world, peer = site
+    peer.answer(FOUND[:-2] + b"A:\r\n" * count + b"\r\n")
+    assert (await world.query(peer.host)).answer.status == status
+
+
 async def test_unsolicited_data_ends_an_idle_connection(site: Site) -> None:
     world, peer = site
     asked = asyncio.Event()
@@ -211,6 +228,18 @@ async def test_data_after_the_end_of_an_answer_is_an_error(site: Site) -> None:
     world, peer = site
     peer.answer(FOUND, FOUND)
     assert (await world.query(peer.host)).answer.cause == "the answer is not valid HTTP"
+    peer.answer(FOUND)
+    assert (await world.query(peer.host)).answer.digest == DIGEST
+    assert peer.connections == 2
+
+
+async def test_data_that_is_not_read_yet_is_not_the_next_answer(site: Site) -> None:
+    """The answer fills what is read at once. The rest stays in the kernel, or in OpenSSL."""
+    world, peer = site
+    padding = b"X: " + b"x" * (SLICE_BYTES - len(FOUND) - len(b"X: \r\n")) + b"\r\n"
+    other = FOUND.replace(DIGEST.encode(), b"sha256:" + b"0" * 64)
+    peer.answer(FOUND[:-2] + padding + b"\r\n" + other)
+    assert (await world.query(peer.host)).answer.digest == DIGEST
     peer.answer(FOUND)
     assert (await world.query(peer.host)).answer.digest == DIGEST
     assert peer.connections == 2
@@ -272,5 +301,21 @@ async def test_an_endless_handshake_is_given_up() -> None:
     server.close()
 
 
+async def test_session_tickets_count_as_part_of_the_answer() -> None:
+    ca = trustme.CA()
+    trust, context = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.configure_trust(trust)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    context.num_tickets = 1000  # about 250 KB
+    world = World(trust)
+    async with peer_of(context) as peer:
+        peer.answer()
+        world.settings[peer.host] = Registry(host=peer.host)
+        answer = (await world.query(peer.host)).answer
+        assert (answer.status, HEAD in answer.cause) == ("error", True), answer
+        await world.close()
+
+
 def test_the_limits_are_those_that_the_pages_state() -> None:
     assert (MAX_INFORMATIONAL, MAX_HEAD_BYTES, MAX_BODY_BYTES) == (8, 32 * 1024, 4 * 1024 * 1024)
+    assert MAX_LINES == 1024

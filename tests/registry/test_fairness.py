@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper_py.registry.fairness import MAX_JOINED, MAX_REMEMBERED, Claim, FairQueue, Place
+from gatekeeper_py.registry.fairness import MAX_JOINED, MAX_REMEMBERED, Claim, FairQueue, FairSlots, Place
+from wire import DEADLINE_SECONDS, eventually
 
 NAMESPACES = ("a", "b", "c")
 
@@ -87,3 +89,23 @@ def test_the_namespaces_of_a_look_up_and_of_a_queue_are_bounded() -> None:
         queue.took_turn(place)
         queue.remove(place)
     assert len(queue._next) <= MAX_REMEMBERED + 2
+
+
+async def test_a_slot_that_is_freed_as_its_next_waiter_gives_up_goes_to_the_one_after() -> None:
+    slots, free, held = FairSlots(1), asyncio.Event(), []
+
+    async def use(number: int) -> None:
+        async with slots.slot(Claim(number, namespace=str(number))):
+            held.append(number)
+            await free.wait()
+
+    tasks = [asyncio.create_task(use(number)) for number in range(3)]
+    await eventually(lambda: held == [0])
+    tasks[0].cancel()
+    tasks[1].cancel()
+    free.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert held == [0, 2]
+    async with slots.slot(Claim(3)):
+        pass

@@ -41,7 +41,7 @@ from gatekeeper_py.registry import client, program
 
 usual = client.Client.query
 
-async def query(self, manifest, turn):
+async def query(self, manifest, turn, seconds):
     match manifest.repository:
         case "die":
             os._exit(3)
@@ -49,6 +49,9 @@ async def query(self, manifest, turn):
             time.sleep(600)
         case "wait":
             await asyncio.sleep(600)
+        case "silence":
+            await asyncio.sleep(seconds)
+            return client.Reply(client.failed("silence"), trouble=True)
         case "spin":
             while True:
                 pass
@@ -56,12 +59,28 @@ async def query(self, manifest, turn):
             held = [bytearray(1 << 20) for _ in range(1000)]
         case "error":
             raise LookupError("here")
-    return await usual(self, manifest, turn)
+    return await usual(self, manifest, turn, seconds)
 
 client.Client.query = query
 program.main()
 """
 """The registry process, except that it misbehaves for some repositories."""
+
+
+INSISTENT = """
+from gatekeeper_py.children import frames, program
+from gatekeeper_py.registry.messages import *
+
+pipes = program.begin(longest=MAX_BYTES, niceness=0)
+while True:
+    match parse_order(frames.read(pipes.messages, MAX_BYTES)):
+        case Ping():
+            pipes.send(encode(Pong()))
+        case Stop(number):
+            for _ in range(2):
+                pipes.send(encode(TurnWanted(number, "r.io")))
+"""
+"""A registry process that ignores that nobody waits for a look-up any more."""
 
 
 def program(code: str) -> tuple[str, ...]:
@@ -262,6 +281,15 @@ class TestMessages:
         assert reply.answer == failed("the policy does not name the host of the next request")
         assert world.turns == ["r.io"]
 
+    async def test_a_process_that_wants_turns_for_a_stopped_look_up_is_killed(self, make: Make) -> None:
+        world = make(INSISTENT)
+        world.use("r.io")
+        waiting = asyncio.create_task(world.query("r.io"))
+        await eventually(lambda: len(world.client._running) == 1)
+        waiting.cancel()
+        await eventually(lambda: world.deaths == ["bug"])
+        assert world.turns == ["r.io"]
+
 
 class TestDeaths:
     async def test_a_death_ends_the_look_ups_under_way_and_the_process_is_replaced(
@@ -288,7 +316,6 @@ class TestDeaths:
             ("hang", "time", "did not answer for 1 s"),
             ("spin", "time", "did not answer for 1 s"),
             ("fill", "memory", "used up its memory"),
-            ("error", "died", "ended with code 1"),
         ],
     )
     async def test_every_way_to_die_is_an_error(
@@ -300,6 +327,18 @@ class TestDeaths:
         assert reply.answer.cause == f"the registry process {reason}"
         assert world.deaths == [cause]
         assert (await world.queried(registry.host)).answer == found(DIGEST)
+
+    async def test_an_exception_in_a_look_up_costs_only_this_look_up(
+        self, make: Make, registry: Scripted
+    ) -> None:
+        world = make(SCRIPTED)
+        world.use(registry.host)
+        waiting = asyncio.create_task(world.query(registry.host, "wait"))
+        reply = await world.query(registry.host, "error")
+        assert reply == Reply(failed("internal error: LookupError"), trouble=True)
+        assert (await world.query(registry.host)).answer == found(DIGEST)
+        assert (world.deaths, waiting.done()) == ([], False)
+        waiting.cancel()
 
     async def test_a_stopped_process_is_killed(self, make: Make, registry: Scripted) -> None:
         world = make()
@@ -345,6 +384,39 @@ class TestDeaths:
         await again[1]
         assert (await world.queried(registry.host)).answer == found(DIGEST)
         assert "left out" in (await world.queried("killer.io")).answer.cause
+
+    async def test_a_suspect_that_hangs_does_not_starve_other_suspects(
+        self, make: Make, registry: Scripted
+    ) -> None:
+        world = make(SCRIPTED)
+        world.use(registry.host, "killer.io")
+        innocent = asyncio.create_task(world.query(registry.host, "wait"))
+        await eventually(lambda: len(world.client._running) == 1)
+        await world.query("killer.io", "die")
+        await innocent
+        await eventually(lambda: not world.client._child.pauses)
+        hanging = [asyncio.create_task(world.query("killer.io", "silence")) for _ in range(20)]
+        await eventually(lambda: len(world.client._running) == 1)
+        assert (await world.query(registry.host)).answer == found(DIGEST)
+        assert sum(task.done() for task in hanging) <= 2
+        for task in hanging:
+            task.cancel()
+
+    async def test_a_look_up_that_waits_for_its_turn_at_a_death_is_not_lost(
+        self, make: Make, registry: Scripted
+    ) -> None:
+        world = make(SCRIPTED)
+        world.use(registry.host, "killer.io")
+        assert (await world.query(registry.host)).answer == found(DIGEST)
+        turn = asyncio.Event()
+
+        async def late(_host: str) -> None:
+            await turn.wait()
+
+        waiting = asyncio.create_task(world.client.query(Manifest(registry.host, "team/app", "v1"), late))
+        await world.query("killer.io", "die")
+        turn.set()
+        assert (await waiting).answer == failed("the registry process ended")
 
 
 def test_a_suspicion_expires() -> None:

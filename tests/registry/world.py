@@ -6,7 +6,7 @@ import ssl
 
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import Client, Reply
+from gatekeeper_py.registry.client import REQUEST_SECONDS, Client, Reply
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.transport import Resolver, Transport
 
@@ -46,8 +46,10 @@ class World:
         assert "/" in name
         return self.logins
 
-    async def query(self, host: str, reference: str = "v1", repository: str = "team/app") -> Reply:
-        return await self.client.query(Manifest(host, repository, reference), self.turn)
+    async def query(
+        self, host: str, reference: str = "v1", repository: str = "team/app", seconds: float = REQUEST_SECONDS
+    ) -> Reply:
+        return await self.client.query(Manifest(host, repository, reference), self.turn, seconds)
 
     async def turn(self, host: str) -> None:
         """Record a request, and let the client send it at once."""
