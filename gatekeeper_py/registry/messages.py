@@ -43,7 +43,7 @@ class Files(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One look-up, and its time limit. It already has the turn for its first request to the manifest's host."""
+    """One look-up, and its limit. It already has the turn for its first request to the manifest's host."""
 
     number: int
     kind: Kind
