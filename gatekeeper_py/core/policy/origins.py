@@ -226,8 +226,6 @@ class DeniedOrigins:
         targets than these rules do.
         """
         levels = max(levels, *map(len, self._levels.values()), 0)
-        if not levels:
-            return 0
         # One of the paths is looked up twice: as written, and as an official image.
         work = (levels + 1) * (self._below.worst() + _LEVEL_WORK) + prefix_work(levels) + self._here.worst()
         return work + (len(self._mirrors) * _ORIGIN_WORK if self._cut else 0)
