@@ -58,7 +58,7 @@ demo: setup ## run the webhook on an example policy and show what kubectl would 
 picture: setup ## record the demo as the picture in the README
 	$(BIN)/python -m tools.picture
 
-test: setup ## run the quick tests in parallel and check the coverage of the core (three minutes)
+test: setup ## run the quick tests in parallel and check the coverage of the core (three to four minutes)
 	$(PYTEST) -m "$(QUICK)" --cov --cov-report= --cover-core $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 
