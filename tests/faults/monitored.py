@@ -117,7 +117,7 @@ class MonitoredServer:
         assert [line for line in lines if "exception" in line or "exc_info" in line] == []
         assert {line["event"] for line in lines} <= {
             "certificate_self_signed", "policy_loaded", "listening", "request_refused", "review",
-            "connection_evicted",
+            "connection_evicted", "denials_suppressed",
         }  # fmt: skip
         refusals = Counter(line["status"] for line in lines if line["event"] == "request_refused")
         most = time.monotonic() - self.started + 1
