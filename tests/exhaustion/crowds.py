@@ -174,7 +174,8 @@ GET_METRICS: Final = request(path="/metrics", method="GET", headers=[])
 GET_POLICY: Final = request(path="/policy", method="GET", headers=[])
 OK: Final = frozenset({200})
 SHED: Final = frozenset({200, 408, 503})
-"""Statuses for 500 large bodies at once. A body that the crowd cannot send within 2 s gets 408."""
+"""Statuses for 500 large bodies at once. A body that the crowd cannot send within 2 s gets 408. A body for
+which one address has no memory left gets 503: 500 bodies of 50 KB are more than its quarter."""
 
 
 def _hello() -> bytes:
@@ -207,7 +208,7 @@ def crowds(most: int) -> dict[str, Crowd]:
         Crowd("half-a-header", many, "tls", HALF_A_HEADER, answers=frozenset({408})),
         Crowd("a-header-byte-by-byte", many, "tls", HALF_A_HEADER, "drip", b"x" * 1000, frozenset({408})),
         Crowd("no-body", many, "tls", HEAD, answers=frozenset({408})),
-        Crowd("half-a-body", many, "tls", HEAD + b"{" + b" " * 50_000, answers=frozenset({408})),
+        Crowd("half-a-body", many, "tls", HEAD + b"{" + b" " * 50_000, answers=frozenset({408, 503})),
         Crowd("a-body-byte-by-byte", many, "tls", HEAD, "drip", b" " * 1000, frozenset({408})),
         Crowd("half-of-7-mib", 100, "tls", request(b" " * 3_500_000, length=7_000_000),
               answers=frozenset({408, 503}), seconds=5),
@@ -215,7 +216,7 @@ def crowds(most: int) -> dict[str, Crowd]:
         Crowd("one-good-review-then-half-a-header", many, "tls", GOOD + HALF_A_HEADER, answers=OK | {408}),
         Crowd("one-good-review-then-half-a-body", many, "tls", GOOD + HEAD, answers=OK | {408}),
         Crowd("good-reviews", most, "tls", GOOD, "again", answers=OK),
-        Crowd("good-reviews-of-60-kb", most, "tls", _large(60_000), "again", answers=OK),
+        Crowd("good-reviews-of-60-kb", most, "tls", _large(60_000), "again", answers=OK | {503}),
         Crowd("good-reviews-of-250-kb", most, "tls", _large(250_000), "again", answers=SHED),
         Crowd("good-reviews-of-1-mb", most, "tls", _large(1_000_000), "again", answers=SHED),
         Crowd("half-of-64-kb", many, "tls", request(b" " * 60_000, length=64_000),
