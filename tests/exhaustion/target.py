@@ -186,10 +186,11 @@ class Target:
         """Run an attack, again if the machine was busy, and check the bounds.
 
         A server that failed is ended, so that it cannot fail the next attack as well.
-        ``growth`` limits the growth of all memory; ``own`` that of the serving process, if it is less.
+        ``growth`` limits the growth of all memory, ``own`` that of the serving process.
         ``renew`` returns the target of the second attempt, if the server remembers the first one.
         """
-        own = growth if own is None else own
+        # Its resident memory includes files that others have read, so most rows check only all memory.
+        own = sys.maxsize if own is None else own
         target, attempt = self, await self._attempt(attack)
         if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong(growth, own):
             target = self if renew is None else await asyncio.to_thread(renew)
