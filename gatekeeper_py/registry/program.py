@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from gatekeeper_py.children import frames
-from gatekeeper_py.children.confinement import Allowance
-from gatekeeper_py.children.program import OUT_OF_MEMORY, begin
+from gatekeeper_py.children.program import OUT_OF_MEMORY, Allowance, begin
 from gatekeeper_py.core.images.manifest import failed
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registry

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,16 +23,14 @@ from gatekeeper_py.registry.failures import LoggedFailures
 from gatekeeper_py.registry.files import FilesWatch
 from gatekeeper_py.registry.service import RegistryService
 from gatekeeper_py.reload import Reloader, Result
-from gatekeeper_py.runtime.descriptors import allow_descriptors
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.runtime.memory import give_back
-from gatekeeper_py.runtime.process import Process
+from gatekeeper_py.runtime.process import Process, allow_descriptors
 from gatekeeper_py.serving import aiohttp_internals
 from gatekeeper_py.serving.denials import Denials
-from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Evicted, Listener
+from gatekeeper_py.serving.listener import Evicted, Listener, log_evictions
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.policypage import describe_policy
 from gatekeeper_py.serving.statuspage import StatusPage
@@ -145,11 +142,11 @@ class _Server:
             page=page.render,
             draining=lambda: webhook.draining,
         )
-        eviction = EvictionLog(log)
+        log_eviction = log_evictions(log, "webhook")
 
         def evicted(why: Evicted, peer: str) -> None:
             metrics.connection_evicted(why)
-            eviction.write("webhook", why, peer)
+            log_eviction(why, peer)
 
         listener = Listener(
             webhook.handle,
@@ -163,7 +160,7 @@ class _Server:
         health_listener = Listener(
             health.handle,
             max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=partial(eviction.write, "health"),
+            on_evicted=log_evictions(log, "health"),
         )
         metrics.watch_connections(lambda: listener.connections)
         metrics.watch_dropped_lines(lambda: self._writer.dropped)

@@ -17,6 +17,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Final, Literal, cast
 
+from gatekeeper_py.runtime.logs import Log, RateLimit
 from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.serving.connections.peers import CREDIT_HALF_LIFE_SECONDS, Activity, Member, Peer
 from gatekeeper_py.serving.connections.protocol import Answer, Eviction, HttpConnection, Service
@@ -60,6 +61,10 @@ Evicted = Literal[Eviction, "refused"]
 """Why a connection was closed when all were taken; ``refused`` means that the new one was closed."""
 
 EVICTIONS: Final[tuple[Evicted, ...]] = ("handshake", "unused", "late", "idle", "closing", "refused")
+
+QUIET_SECONDS: Final = 10.0
+"""Pause between two log lines about one listener and reason. An attack closes thousands of connections a
+second."""
 
 
 class Listener:
@@ -259,6 +264,21 @@ class Listener:
     def _resume(self) -> None:
         if self._socket is not None:
             self._loop.add_reader(self._socket.fileno(), self._accept)
+
+
+def log_evictions(log: Log, listener: str) -> Callable[[Evicted, str], None]:
+    """Return a function for ``on_evicted`` that logs one eviction for each reason in ``QUIET_SECONDS``.
+
+    It counts the others. ``listener`` is the name of the listener in the log.
+    """
+    limit = RateLimit(QUIET_SECONDS)
+
+    def write(why: Evicted, peer: str) -> None:
+        held = limit.passes(why)
+        if held is not None:
+            log.warning("connection_evicted", listener=listener, why=why, peer=peer, suppressed=held)
+
+    return write
 
 
 def _spare(idle: OrderedDict[Member, None]) -> HttpConnection:
