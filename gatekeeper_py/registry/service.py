@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gatekeeper_py.children.process import Observer as ChildObserver
-from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
+from gatekeeper_py.core.images.manifest import Lookup, Resolution
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.lookups import Lookups, Observer
 from gatekeeper_py.registry.remote import RemoteClient
@@ -29,7 +29,6 @@ class RegistryService:
         directory: Path | None,
         *,
         log: Log,
-        children: ChildObserver,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused_realms: dict[str, str] = {}
@@ -39,11 +38,13 @@ class RegistryService:
         self._client = RemoteClient(
             directory,
             log=log,
-            observer=children,
+            observer=observer,
             clock=clock,
             on_refused_realm=self.refused_realms.__setitem__,
         )
-        self._lookups = Lookups(self._client, registry=self._registry, observer=observer, clock=clock)
+        self._lookups = Lookups(
+            self._client, registry=self._registry, observer=observer, log=log, clock=clock
+        )
         self.is_found = self._lookups.is_found
 
     def problem(self) -> str:
@@ -66,20 +67,19 @@ class RegistryService:
         await self._lookups.close()
         await self._client.close()
 
-    def use_policy(
-        self, *, registries: Mapping[str, Registry], hosts: Iterable[str], pinned: Iterable[Manifest]
-    ) -> None:
+    def use_policy(self, policy: CompiledPolicy) -> None:
         """Use the registries of a new policy. Facts about hosts with unchanged settings are kept."""
+        registries = policy.registries
         changed = {
             host
             for host in {*self._registries, *registries}
             if self._registries.get(host) != registries.get(host)
         }
         self._registries = dict(registries)
-        self._named = frozenset(hosts)
+        self._named = frozenset(policy.looked_up_hosts)
         self.refused_realms.clear()
         self._client.use_policy(self._registries, looks_up=bool(self._named))
-        self._lookups.configure(hosts=self._named, changed=changed, pinned=pinned)
+        self._lookups.configure(hosts=self._named, changed=changed, pinned=policy.named_manifests)
 
     def use_files(self) -> None:
         """Use new credentials and CAs. All facts are dropped: they were obtained with the old files."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import prometheus_client
 
-from gatekeeper_py.runtime.logs import Format, LogWriter, build_log, stdout_stream, structlog
+from gatekeeper_py.runtime.logs import Format, LogWriter, build_log, stdout_stream
 
 try:
     import uvloop
@@ -42,7 +42,7 @@ class Process:
         self.stop = asyncio.Event()
         self._second_signal_code = second_signal_code
         self.writer = LogWriter(stdout_stream())
-        self.log: structlog.typing.FilteringBoundLogger = build_log(
+        self.log = build_log(
             self.writer,
             level=log_level,
             style=log_style,

@@ -17,12 +17,11 @@ from aiohttp import http_parser
 from gatekeeper_py import __version__
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
-from gatekeeper_py.registry.failures import LoggedFailures
 from gatekeeper_py.registry.files import FilesWatch
 from gatekeeper_py.registry.service import RegistryService
-from gatekeeper_py.reload import Reloader, Result
+from gatekeeper_py.reload import Reloader
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.runtime.process import Process, allow_descriptors
@@ -85,9 +84,7 @@ class _Server:
         settings, log = self._settings, self._log
         live, counts = LivePolicy(), CacheCounts()
         metrics = Metrics(live, counts)
-        registries = RegistryService(
-            LoggedFailures(metrics, log), settings.registry_config, log=log, children=metrics
-        )
+        registries = RegistryService(metrics, settings.registry_config, log=log)
         parser = Parser(log=log, observer=metrics)
         guard = PolicyGuard(settings.configmap, parser, observer=metrics, log=log)
         reloader = Reloader(
@@ -97,8 +94,9 @@ class _Server:
             source_name=str(settings.policy or settings.configmap),
             cache_size=settings.cache_size,
             counts=counts,
-            observer=_PolicyObserver(metrics, registries),
+            observer=metrics,
             log=log,
+            on_live=registries.use_policy,
         )
         certificates = await self._certificates(metrics)
         denials = Denials(details=settings.status_details)
@@ -343,26 +341,3 @@ class _InMemory:
 
     def context(self) -> Any:
         return self._certificate.context
-
-
-class _PolicyObserver:
-    """Passes every live policy to the metrics and to the registries."""
-
-    def __init__(self, metrics: Metrics, registries: RegistryService) -> None:
-        self._metrics = metrics
-        self._registries = registries
-
-    def policy_reloaded(self, result: Result) -> None:
-        self._metrics.policy_reloaded(result)
-
-    def policy_present(self, *, present: bool) -> None:
-        self._metrics.policy_present(present=present)
-
-    def policy_live(self, snapshot: Snapshot, source: str) -> None:
-        self._metrics.policy_live(snapshot, source)
-        compiled = snapshot.compiled
-        self._registries.use_policy(
-            registries=compiled.registries,
-            hosts=compiled.looked_up_hosts,
-            pinned=compiled.named_manifests,
-        )

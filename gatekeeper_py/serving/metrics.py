@@ -30,7 +30,6 @@ from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.serving.guard import CHECK_RESULTS, CheckResult
 from gatekeeper_py.serving.listener import EVICTIONS, Evicted
 
 if TYPE_CHECKING:
@@ -42,6 +41,10 @@ PREFIX: Final = "gatekeeper_py"
 
 Endpoint = Literal["validate", "mutate", "policy"]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validate", "mutate", "policy")
+
+CheckResult = Literal["accepted", "refused", "failed", "busy", "skipped"]
+CHECK_RESULTS: Final[tuple[CheckResult, ...]] = ("accepted", "refused", "failed", "busy", "skipped")
+"""The results of reviews of ``/validate-policy``."""
 
 DURATION_BUCKETS: Final = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
@@ -272,7 +275,7 @@ class Metrics:
             if not is_glob(host):
                 self._host_label(host)
 
-    def lookup(self, host: str, result: str, seconds: float | None, _cause: str = "") -> None:
+    def lookup(self, host: str, result: str, seconds: float | None) -> None:
         """Count a look-up when it ends. ``seconds`` is ``None`` for an answer without a request."""
         host = self._host_label(host)
         self._lookups.labels(host, result).inc()

@@ -14,7 +14,7 @@ from gatekeeper_py.page.charts import Part, columns, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.serving.denials import Denial, Denials
-from gatekeeper_py.serving.metrics import DURATION_BUCKETS, ENDPOINTS, Endpoint
+from gatekeeper_py.serving.metrics import DURATION_BUCKETS, ENDPOINTS, Endpoint, Metrics
 
 SHOWN: Final = 10
 """Denials that are shown at once; the rest opens with a click."""
@@ -29,14 +29,6 @@ ENDPOINT_NAMES: Final[dict[Endpoint, str]] = {
     "mutate": "Mutating reviews",
     "policy": "Reviews of the policy",
 }
-
-
-class Counts(Protocol):
-    """The counts of the metrics since the start."""
-
-    def verdicts(self) -> Mapping[str, int]: ...
-
-    def durations(self, endpoint: Endpoint) -> Sequence[int]: ...
 
 
 class Certificates(Protocol):
@@ -61,7 +53,7 @@ class StatusPage:
         live: LivePolicy,
         ready: Mapping[str, Callable[[], str]],
         certificates: Certificates,
-        counts: Counts,
+        counts: Metrics,
         denials: Denials,
         version: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),

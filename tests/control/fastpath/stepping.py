@@ -88,7 +88,7 @@ class Recorder:
         check_event(event)
         self.events.append((event, keys))
 
-    warning = error = info
+    debug = warning = error = info
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [keys for name, keys in self.events if name == event]
