@@ -156,12 +156,13 @@ async def scripted(make: Make) -> World:
 SERVER = """
 import asyncio, os, sys
 from datetime import UTC, datetime
-from unittest.mock import Mock
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
+from gatekeeper_py.serving.metrics import Metrics
 
 async def main():
     command = (sys.executable, "-c", sys.argv[1], str(os.getpid()))
-    parser = Parser(log=None, observer=Mock(), command=command)
+    parser = Parser(log=None, observer=Metrics(LivePolicy(), CacheCounts()), command=command)
     async with parser.turn():
         judging = asyncio.create_task(parser.judge(sys.argv[2], None, datetime.now(UTC)))
         while parser.pid is None:

@@ -20,7 +20,7 @@ from gatekeeper_py.core.images.manifest import Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import remote
 from gatekeeper_py.registry.client import Reply
-from gatekeeper_py.registry.messages import MAX_BYTES, Answered, Event, Pong, TurnWanted, encode
+from gatekeeper_py.registry.messages import MAX_EVENT_BYTES, Answered, Event, Pong, TurnWanted, encode
 from gatekeeper_py.registry.remote import LEFT_OUT_SECONDS, SUSPECT_SECONDS, RemoteClient, Suspects
 from recording import Counted, RecordingLog
 from registry.scripted import DIGEST, Scripted, challenge, scripted
@@ -71,9 +71,9 @@ INSISTENT = """
 from gatekeeper_py.children import frames, program
 from gatekeeper_py.registry.messages import *
 
-pipes = program.begin(longest=MAX_BYTES, niceness=0)
+pipes = program.begin(longest=MAX_EVENT_BYTES, niceness=0)
 while True:
-    match parse_order(frames.read(pipes.messages, MAX_BYTES)):
+    match parse_order(frames.read(pipes.messages, MAX_ORDER_BYTES)):
         case Ping():
             pipes.send(encode(Pong()))
         case Stop(number):
@@ -85,6 +85,10 @@ while True:
 
 def program(code: str) -> tuple[str, ...]:
     return (sys.executable, "-c", code, str(os.getpid()))
+
+
+def framed(event: Event) -> bytes:
+    return frame(encode(event), MAX_EVENT_BYTES)
 
 
 def children() -> str:
@@ -238,10 +242,10 @@ class TestMessages:
         "sent",
         [
             pytest.param(b"\0\1\0\1", id="a-frame-over-64-KiB"),
-            pytest.param(frame(b"\xc1", MAX_BYTES), id="not-msgpack"),
-            pytest.param(frame(encode(Pong()), MAX_BYTES) * 2, id="two-pongs"),
-            pytest.param(frame(encode(Answered(5, Reply(found(DIGEST)), "")), MAX_BYTES), id="nobody-asked"),
-            pytest.param(frame(encode(TurnWanted(5, "r.io")), MAX_BYTES), id="a-turn-for-nobody"),
+            pytest.param(frame(b"\xc1", MAX_EVENT_BYTES), id="not-msgpack"),
+            pytest.param(framed(Pong()) * 2, id="two-pongs"),
+            pytest.param(framed(Answered(5, Reply(found(DIGEST)), "")), id="nobody-asked"),
+            pytest.param(framed(TurnWanted(5, "r.io")), id="a-turn-for-nobody"),
         ],
     )
     async def test_a_process_that_breaks_the_rules_is_killed(self, make: Make, sent: bytes) -> None:
@@ -267,8 +271,8 @@ class TestMessages:
 
     async def test_a_turn_for_a_host_that_the_policy_does_not_name_ends_the_look_up(self, make: Make) -> None:
         event: Event = TurnWanted(1, "evil.example")
-        code = f"import os, time; os.write(1, {frame(encode(Pong()), MAX_BYTES)!r}); time.sleep(1);"
-        world = make(f"{code} os.write(1, {frame(encode(event), MAX_BYTES)!r}); time.sleep(600)")
+        code = f"import os, time; os.write(1, {framed(Pong())!r}); time.sleep(1);"
+        world = make(f"{code} os.write(1, {framed(event)!r}); time.sleep(600)")
         world.use("r.io")
         reply = await world.query("r.io")
         assert reply.answer == failed("the policy does not name the host of the next request")
