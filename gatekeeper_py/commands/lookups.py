@@ -82,7 +82,7 @@ async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[F
                 if resolved:
                     await asyncio.sleep(pause)
                 some = lookups[start : start + at_once]
-                answers = await service.resolve(some, SECONDS)
+                answers = await service.lookups.resolve(some, SECONDS)
                 resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
     finally:
         await service.close()

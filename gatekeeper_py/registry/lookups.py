@@ -79,7 +79,7 @@ class Observer(ChildObserver, Protocol):
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
-    def over_share(self, limit: Share) -> None:
+    def over_share(self, limit: Share, /) -> None:
         """Record that a look-up or review was refused, because its namespace used its share of a limit."""
 
 
@@ -177,7 +177,7 @@ class Lookups:
         return self._request(manifest, urgent=False, patience=inf)
 
     def stop_refreshing(self) -> None:
-        """Cancel the requests that no review waits for, and start no more of them."""
+        """Cancel the requests that no review waits for, and start no more: the replica stops."""
         self._started, self._stopped = False, True
         if self._refreshing is not None:
             self._refreshing.cancel()

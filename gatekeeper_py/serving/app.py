@@ -109,7 +109,7 @@ class _Server:
             max_body_bytes=settings.max_body_bytes,
             client_names=frozenset(settings.tls.client_names),
             log_allowed=settings.log_level == "debug",
-            registries=registries,
+            registries=registries.lookups,
             denials=denials,
         )
         loop_watch = LoopWatch(metrics.loop_lag)
@@ -169,7 +169,7 @@ class _Server:
             ]
             if isinstance(certificates, CertificateFiles):
                 tasks.append(group.create_task(certificates.watch()))
-            registries.start()
+            registries.lookups.start()
             if settings.registry_config is not None:
                 files = FilesWatch(
                     settings.registry_config,
@@ -194,7 +194,7 @@ class _Server:
                 code = 2
             else:
                 await self._stop.wait()
-                registries.stop_refreshing()
+                registries.lookups.stop_refreshing()
                 await self._drain(webhook, guard, listener)
                 code = 0
             await listener.close(1.0)

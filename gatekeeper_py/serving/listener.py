@@ -20,7 +20,7 @@ from typing import Final, Literal, cast
 from gatekeeper_py.runtime.logs import Log, RateLimit
 from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.serving.connections.peers import CREDIT_HALF_LIFE_SECONDS, Activity, Member, Peer
-from gatekeeper_py.serving.connections.protocol import Answer, Eviction, HttpConnection, Service
+from gatekeeper_py.serving.connections.protocol import Eviction, HotPath, HttpConnection, Service
 from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Handler
 from gatekeeper_py.serving.connections.table import Table
 from gatekeeper_py.serving.connections.tlstransport import TlsTransport
@@ -86,7 +86,7 @@ class Listener:
         context: Callable[[], ssl.SSLContext | None] | None = None,
         on_error: Callable[[int], None] = lambda _status: None,
         on_evicted: Callable[[Evicted, str], None] = lambda _why, _peer: None,
-        answer: Answer | None = None,
+        answer: HotPath | None = None,
         fast: bool = True,
         handshake_seconds: float = HANDSHAKE_SECONDS,
     ) -> None:
@@ -97,9 +97,9 @@ class Listener:
         self._turns = Turns(self._loop, max_connections)
         self._server = AiohttpServer(handler, self._turns, on_error, check_chunks=fast)
         self._service = Service(
-            self._table,
-            self._server,
-            self._turns,
+            table=self._table,
+            server=self._server,
+            turns=self._turns,
             answer=answer if fast else None,
             on_error=on_error,
             on_evicted=self._evicted,

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import orjson
@@ -136,8 +137,7 @@ class Webhook:
             "/mutate-image": ("mutate", admission.mutating),
         }
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
-            "/validate-image": self._validate,
-            "/mutate-image": self._mutate,
+            **{path: partial(self._review, *each) for path, each in self._decides.items()},
             "/validate-policy": self._validate_policy,
         }
 
@@ -210,13 +210,7 @@ class Webhook:
             raise Refusal(403, "the client certificate has no accepted name")
         return await route(request)
 
-    async def _validate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "validate", admission.validating)
-
-    async def _mutate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "mutate", admission.mutating)
-
-    async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
+    async def _review(self, endpoint: Endpoint, decide: Decide, request: web.BaseRequest) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
         sender = owner_of(request)
         peer = None if sender is None else sender.peer.key

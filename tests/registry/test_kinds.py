@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -28,7 +28,7 @@ async def test_a_look_up_is_queried_checked_and_kept_as_its_kind_says(
 
     kind = LookupKind(query, lambda _manifest, answer: answer.digest == "odd", lambda *_: 7.0)
     other = Manifest("r.io", "app", "v1", "other")  # type: ignore[arg-type]
-    kinds: dict[str, LookupKind] = {**KINDS, "other": kind}
+    kinds: dict[Any, LookupKind] = {**KINDS, "other": kind}
     for module in (client, facts, remote):
         monkeypatch.setattr(module, "KINDS", kinds)
     world = World()

@@ -78,17 +78,17 @@ async def test_a_running_request_survives_new_files(
     write(tmp_path, ca, registry.host, "alice")
     service.use_policy(looked_up(registry, "ca: ca.crt, timeout: 5s"))
     lookup = Lookup((Manifest(registry.host, "team/app", "v1"),))
-    waiting = asyncio.create_task(service.resolve([lookup], 5))
+    waiting = asyncio.create_task(service.lookups.resolve([lookup], 5))
     await arrived.wait()
     write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
     service.use_files()
     answer.set()
     assert (await waiting)[lookup].answer == ("found", DIGEST, "")
     # The answer was obtained with the old files, so later reviews must not use it.
-    assert service.resolve_cached(lookup) is None
+    assert service.lookups.resolve_cached(lookup) is None
     if not new_ca:
         before = len(registry.requests)
-        assert (await service.resolve([lookup], 5))[lookup].answer.status == "found"
+        assert (await service.lookups.resolve([lookup], 5))[lookup].answer.status == "found"
         new = read_files(tmp_path).keyring.find(f"{registry.host}/team/app")[0].basic
         assert [sent for _, _, sent in registry.requests[before:]] == ["", new]
 
@@ -103,7 +103,7 @@ async def test_new_credentials_are_used_for_the_next_request(
         registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), found())
         write(tmp_path, ca, registry.host, user)
         service.use_files()
-        resolution: Resolution = (await service.resolve([lookup], 5))[lookup]
+        resolution: Resolution = (await service.lookups.resolve([lookup], 5))[lookup]
         assert resolution.answer.status == "found"
         used.append(registry.requests[-1][2])
         assert used[-1] == read_files(tmp_path).keyring.find(f"{registry.host}/team/app")[0].basic
@@ -128,7 +128,7 @@ async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryServi
         lookups = [Lookup((Manifest(registry.host, f"app-{number}", "v1"),)) for number in range(5)]
         for lookup in lookups:
             registry.on(f"HEAD /v2/{lookup.candidates[0].repository}/manifests/v1", answer)
-        answers = await service.resolve(lookups, 5.0)
+        answers = await service.lookups.resolve(lookups, 5.0)
     assert {resolution.answer.status for resolution in answers.values()} == {"missing"}
     assert len(times) == 3 * len(lookups)
     beyond_the_burst = len(times) - rate

@@ -18,8 +18,8 @@ a row for each kind."""
 class Manifest(NamedTuple):
     """One manifest in one registry: the tag or the digest that a runtime would pull.
 
-    ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``). ``kind`` is what a look-up
-    finds out about it. Requests, answers and facts of different kinds are kept apart.
+    ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``). ``kind`` is what a
+    look-up finds out about it. Requests, answers and facts of different kinds are kept apart.
     """
 
     host: str
