@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from builders import pod, review
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.serving.listener import Evicted, Listener
 from gatekeeper_py.serving.metrics import Metrics
@@ -17,7 +19,12 @@ from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Address, ConfigMapName
 from parsing import InProcessParser
 from recording import RecordingLog
-from wire import Connection
+from wire import Answer, Connection, request
+
+GOOD: Final = review(pod("registry.corp.io/web:1"))
+"""A review that the default policy approves."""
+CONTENT: Final = json.dumps(GOOD).encode()
+ASKED: Final = request(CONTENT)
 
 GUARDED: Final = ConfigMapName("gatekeeper-py", "gatekeeper-py-policy")
 """The ConfigMap that the webhook guards."""
@@ -42,6 +49,11 @@ class Served:
     def metric(self, name: str, **labels: str) -> float:
         """Return the value of a sample; 0 when there is none."""
         return sample(self.metrics, name, **labels)
+
+    async def ask(self, content: bytes) -> Answer:
+        """Return the answer to a request on a connection of its own."""
+        async with self.connected() as connection:
+            return await connection.ask(content)
 
     @contextlib.asynccontextmanager
     async def connected(self, trust: ssl.SSLContext | None = None) -> AsyncIterator[Connection]:

@@ -76,7 +76,7 @@ Fetch = Callable[[], Awaitable[PolicyDocument]]
 """Receives the accepted document from the parser process and returns it. Raises ``ParserError``."""
 
 
-class Report(NamedTuple):
+class Judged(NamedTuple):
     """What was found in one document."""
 
     accepted: bool
@@ -204,7 +204,7 @@ class Parser:
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
-    ) -> Report:
+    ) -> Judged:
         """Parse a document and lint it as of an instant. Call this within ``turn``.
 
         ``mode`` replaces the document's mode. ``seconds`` limits the time until the document is parsed and,
@@ -244,7 +244,7 @@ class Parser:
         job: Job,
         seconds: float,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None,
-    ) -> Report:
+    ) -> Judged:
         too_slow = f"it was stopped after {seconds:.3g} s"
         try:
             async with asyncio.timeout(seconds):
@@ -261,9 +261,9 @@ class Parser:
             raise _error(problem, job) from None
         match reply:
             case Refused(findings):
-                return Report(accepted=False, findings=findings)
+                return Judged(accepted=False, findings=findings)
             case Linted(findings):
-                return Report(accepted=True, findings=findings)
+                return Judged(accepted=True, findings=findings)
         raise _error(self._unexpected(), job)
 
     async def _receive(self) -> Reply:

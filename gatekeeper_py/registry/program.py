@@ -40,9 +40,9 @@ from gatekeeper_py.registry.messages import (
     Ping,
     Pong,
     Query,
-    Registries,
     Stop,
     TurnWanted,
+    UseRegistries,
     encode,
     parse_order,
 )
@@ -156,7 +156,7 @@ class Desk:
                 self._send(Pong())
             case Files():
                 self._read_files()
-            case Registries(registries):
+            case UseRegistries(registries):
                 if self._access.use_registries(registries):
                     # The CA and the tokens of a host can depend on the entry of another host.
                     self._client.forget()

@@ -34,9 +34,9 @@ from gatekeeper_py.registry.messages import (
     Ping,
     Pong,
     Query,
-    Registries,
     Stop,
     TurnWanted,
+    UseRegistries,
     encode,
     parse_event,
 )
@@ -201,7 +201,7 @@ class RemoteClient:
             self._is_wanted.clear()
             self._end_if_unwanted()
         if self._child.pid is not None:
-            self._post(Registries(self._registries))
+            self._post(UseRegistries(self._registries))
 
     def use_files(self) -> None:
         """Let the process read the files of --registry-config again."""
@@ -268,7 +268,7 @@ class RemoteClient:
             await self._is_wanted.wait()
             try:
                 await self._child.start()
-                self._post(Registries(self._registries))
+                self._post(UseRegistries(self._registries))
                 self._post(Files())
                 await self._serve()
             except ChildError:

@@ -25,10 +25,10 @@ from gatekeeper_py.parser.process import (
     COMMAND,
     Fetch,
     Interrupted,
+    Judged,
     Limits,
     Parser,
     ParserError,
-    Report,
     limits_for,
 )
 from recording import Counted, RecordingLog
@@ -104,11 +104,11 @@ class World:
         self.parser = Parser(log=self.log, observer=Counted(), **options)
         self.documents: list[PolicyDocument] = []
 
-    async def judge(self, text: str, mode: str | None = None, **options: Any) -> Report:
+    async def judge(self, text: str, mode: str | None = None, **options: Any) -> Judged:
         async with self.parser.turn():
             return await self.parser.judge(text, mode, INSTANT, **options)
 
-    async def load(self, text: str) -> Report:
+    async def load(self, text: str) -> Judged:
         async def keep(fetch: Fetch) -> None:
             self.documents.append(await fetch())
 
@@ -226,7 +226,7 @@ async def test_waiting_for_a_turn_can_be_bounded(world: World) -> None:
 
 
 async def test_a_turn_that_gives_way_ends_when_another_turn_is_needed(scripted: World) -> None:
-    async def check(text: str) -> Report:
+    async def check(text: str) -> Judged:
         async with scripted.parser.turn(gives_way=True):
             return await scripted.parser.judge(text, None, INSTANT)
 

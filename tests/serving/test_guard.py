@@ -17,7 +17,7 @@ from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.parser.process import Interrupted, ParserError, Report
+from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
 from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.guard import LEAST_SHARE, LONGEST_CHECK_SECONDS, MAX_CHECKS, PolicyGuard
 from gatekeeper_py.serving.metrics import CHECK_RESULTS, Metrics
@@ -247,7 +247,7 @@ class SlowParser(InProcessParser):
         *,
         seconds: float | None = None,
         on_accepted: Any = None,
-    ) -> Report:
+    ) -> Judged:
         self.budgets.append(seconds)
         self._clock.now += self.seconds
         return await super().judge(text, mode, instant, seconds=seconds)
