@@ -58,9 +58,6 @@ EXIT_INTERRUPTED: Final = 130
 WATCH_RETRY_SECONDS: Final = 2.0
 """Pause before an object is watched again. The pass that runs each minute covers changes missed meanwhile."""
 
-ERRORS: Final = (ApiError, LookupError)
-"""Exceptions for a failed request to the API server, and for an owner that was deleted during a pass."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
@@ -116,7 +113,6 @@ async def _remove(installation: Installation, process: Process, cluster: Cluster
         installation.owner_path,
         (VALIDATING_PATH, MUTATING_PATH),
         log=process.log,
-        errors=ERRORS,
     )
     try:
         return await _until_stopped(removal.run(), process.stop)
@@ -161,10 +157,9 @@ class _Control:
             self._passes,
             self._desired_state,
             alarms=Alarms(self._metrics, self._log),
-            events=Events(self._api, self._installation, log=self._log, errors=ERRORS),
+            events=Events(self._api, self._installation, log=self._log),
             observer=self._metrics,
             log=self._log,
-            errors=ERRORS,
             problems=self._problems,
             refused=lambda: (self._installation.policy.name, self._policy.refused),
             fast_path=self._fast_path,
@@ -253,7 +248,7 @@ class _Control:
         return 0
 
     def _build_prover(self, namespace: str) -> Prover:
-        servers = ApiServers(self._cluster, self._api.get, namespace, errors=ERRORS)
+        servers = ApiServers(self._cluster, self._api, namespace)
         return Prover(
             servers.send,
             servers.addresses,
@@ -281,8 +276,6 @@ class _Control:
             expected=self._expected,
             observer=FastPathMetrics(self._metrics.registry),
             log=self._log,
-            errors=ERRORS,
-            status=_status,
         )
 
     def _expected(self, desired: Desired) -> bool:
@@ -320,8 +313,3 @@ class _Control:
                 # Start a pass: if the API server fails, the pass logs the reason.
                 self._changed()
             await asyncio.sleep(WATCH_RETRY_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - not a secret
-
-
-def _status(problem: Exception) -> int:
-    """Return the HTTP status of an error, 0 when the API server did not answer."""
-    return problem.status if isinstance(problem, ApiError) else 0

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Final
 
 from gatekeeper_py.registry.lookups import Observer, Share
-from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.runtime.logs import Log, RateLimit
 
 QUIET_SECONDS: Final = 10.0
 """Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
 review that needs it has a failed look-up."""
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
 
 
 class LoggedFailures:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Final
 
-from gatekeeper_py.runtime.logs import RateLimit
+from gatekeeper_py.runtime.logs import Log, RateLimit
 from gatekeeper_py.serving.listener import Evicted
 
 QUIET_SECONDS: Final = 10.0
 """Pause between two lines about one listener and reason. An attack closes thousands of connections a
 second."""
-
-
-class Log(Protocol):
-    def warning(self, event: str, **keys: Any) -> Any: ...
 
 
 class EvictionLog:

@@ -28,6 +28,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.runtime.logs import Log
 
 POLL_SECONDS: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
@@ -47,14 +48,6 @@ class Observer(Protocol):
     """Receives the expiry of the certificate in use, for metrics."""
 
     def certificate(self, not_after: float) -> None: ...
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
+from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.serving.body import (
@@ -121,16 +122,6 @@ class Guard(Protocol):
     async def judge(
         self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
     ) -> Outcome: ...
-
-
-class Log(Protocol):
-    def debug(self, event: str, **keys: Any) -> Any: ...
-
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 class Limit(Protocol):

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.failures import LoggedFailures
 from gatekeeper_py.registry.lookups import Lookups
 from gatekeeper_py.runtime.logs import RateLimit
+from recording import RecordingLog
 
 HOST = "r.io"
 A, B = (Lookup((Manifest(HOST, name, "v1"),)) for name in ("a", "b"))
@@ -36,8 +36,8 @@ class World:
         self.counted: Counter[tuple[str, str]] = Counter()
         self.timed = 0
         self.breakers: list[bool] = []
-        self.lines: list[dict[str, Any]] = []
-        self.failures = LoggedFailures(self, self)
+        self.log = RecordingLog()
+        self.failures = LoggedFailures(self, self.log)
         self.failures._limit = RateLimit(module.QUIET_SECONDS, monotonic=lambda: self.now)
         self.lookups = Lookups(
             self,
@@ -65,12 +65,6 @@ class World:
 
     def over_share(self, limit: str) -> None: ...
 
-    def info(self, event: str, **keys: Any) -> None:
-        self.lines.append({"event": event, "level": "info", **keys})
-
-    def warning(self, event: str, **keys: Any) -> None:
-        self.lines.append({"event": event, "level": "warning", **keys})
-
     async def review(self, *lookups: Lookup) -> str:
         """Answer a review as the webhook does, and return the cause of the first error."""
         cached = {
@@ -80,9 +74,6 @@ class World:
         used = {**cached, **resolved}
         self.lookups.answered(used)
         return next((each.answer.cause for each in used.values() if each.answer.cause), "")
-
-    def events(self) -> list[str]:
-        return [line["event"] for line in self.lines]
 
 
 @pytest.fixture
@@ -96,15 +87,8 @@ async def test_an_error_of_a_request_is_counted_once_and_its_cause_is_logged(wor
     world.reply = DOWN
     await asyncio.gather(*(world.review(A) for _ in range(3)))
     assert world.counted == {(HOST, "error"): 1}
-    assert world.lines == [
-        {
-            "event": "lookup_failed",
-            "level": "warning",
-            "host": HOST,
-            "cause": "connection refused",
-            "suppressed": 0,
-        }
-    ]
+    keys = {"host": HOST, "cause": "connection refused", "suppressed": 0}
+    assert world.log.lines == [("warning", "lookup_failed", keys)]
 
 
 async def test_reviews_that_an_open_breaker_answers_are_counted(world: World) -> None:
@@ -129,7 +113,7 @@ async def test_reviews_that_may_not_wait_are_counted(world: World, monkeypatch: 
     monkeypatch.setattr(lookups_module, "MAX_WAITING", 0)
     assert "reviews wait for registries" in await world.review(A, B)
     assert world.counted == {(HOST, "error"): 2}
-    assert world.events() == ["lookup_failed"]
+    assert world.log.events == ["lookup_failed"]
 
 
 async def test_reviews_that_wait_in_vain_are_counted_before_the_request_ends(world: World) -> None:
@@ -142,13 +126,13 @@ async def test_a_cached_answer_is_not_an_error(world: World) -> None:
     for _ in range(2):
         assert await world.review(A) == ""
     assert world.counted == {(HOST, "found"): 1}
-    assert world.lines == []
+    assert world.log.lines == []
 
 
 async def test_a_host_that_the_policy_does_not_name_is_not_counted(world: World) -> None:
     assert await world.review(Lookup((Manifest("169.254.169.254", "app", "v1"),)))
     assert world.counted == {}
-    assert world.lines == []
+    assert world.log.lines == []
 
 
 async def test_one_line_in_ten_seconds_for_each_registry(world: World) -> None:
@@ -157,7 +141,7 @@ async def test_one_line_in_ten_seconds_for_each_registry(world: World) -> None:
     world.failures.lookup("other.io", "error", 0.1, "down")
     world.now += 10
     world.failures.lookup(HOST, "error", 0.1, "certificate: expired")
-    assert [(line["host"], line["cause"], line["suppressed"]) for line in world.lines] == [
+    assert [tuple(keys.values()) for keys in world.log.named("lookup_failed")] == [
         (HOST, "down", 0),
         ("other.io", "down", 0),
         (HOST, "certificate: expired", 19),
@@ -172,7 +156,7 @@ async def test_a_breaker_that_opens_and_closes_is_logged(world: World) -> None:
     world.reply = FOUND
     await world.review(A)
     assert world.breakers == [True, False]
-    assert [(line["event"], line["level"], line["host"]) for line in world.lines] == [
+    assert [(event, level, keys["host"]) for level, event, keys in world.log.lines] == [
         ("lookup_failed", "warning", HOST),
         ("lookup_breaker_opened", "warning", HOST),
         ("lookup_breaker_closed", "info", HOST),
