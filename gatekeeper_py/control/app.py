@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.cluster.watch import ListWatch, Timing
 from gatekeeper_py.control.alarms import Alarm, Alarms
 from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.configurations import DesiredState
@@ -55,8 +54,9 @@ ONCE_SECONDS: Final = 300.0
 
 EXIT_INTERRUPTED: Final = 130
 
-WATCH_RETRY_SECONDS: Final = 2.0
-"""Pause before an object is watched again. The pass that runs each minute covers changes missed meanwhile."""
+WATCH_TIMING: Final = Timing(first_pause=2.0, longest_pause=3.0)
+"""After a failure, an object is listed again in 2 to 3 s. The pass that runs each minute covers changes
+missed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,12 +304,15 @@ class _Control:
 
     async def _watch(self, collection: str, name: str) -> None:
         """Watch an object, and start a pass after each change. Runs until cancelled."""
-        while True:
-            try:
-                async with aclosing(self._api.changes(collection, name)) as changes:
-                    async for _ in changes:
-                        self._changed()
-            except ApiError:
-                # Start a pass: if the API server fails, the pass logs the reason.
+        watch = ListWatch(
+            self._cluster.connect,
+            collection,
+            {"fieldSelector": f"metadata.name={name}"} if name else {},
+            read=lambda seen: None if seen.kind == "BOOKMARK" else seen,
+            # Start a pass: if the API server fails, the pass logs the reason.
+            on_failed=lambda _error, _pause: self._changed(),
+            timing=WATCH_TIMING,
+        )
+        async with aclosing(watch.results()) as changes:
+            async for _ in changes:
                 self._changed()
-            await asyncio.sleep(WATCH_RETRY_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - not a secret

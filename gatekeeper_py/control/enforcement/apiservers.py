@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from gatekeeper_py.cluster.api import HttpSession, KubernetesApi
+from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.probe_pod import Answer
 
