@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import weakref
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.parser.process import Interrupted, ParserError, Report
+from gatekeeper_py.runtime.memory import collector_off
 from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.guard import (
     LEAST_SHARE,
@@ -257,6 +260,12 @@ class SlowParser(InProcessParser):
         return await super().judge(text, mode, instant, seconds=seconds)
 
 
+class Text(str):
+    """A text that a weak reference can refer to."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Observer:
     def __init__(self) -> None:
         self.results: list[CheckResult] = []
@@ -355,6 +364,22 @@ class TestCost:
         assert refusal.value.reason == "the policy changed during the check"
         assert observer.results == ["busy"]
         assert guard.checking == 0
+
+    async def test_a_check_that_gets_503_leaves_no_text_to_the_garbage_collector(
+        self, guard: PolicyGuard, parser: SlowParser
+    ) -> None:
+        parser.seconds = 2.0
+        await self.judge(guard)
+        parsed = parse(change(configmap()))
+        policy = guard.read(parsed, Writer())
+        assert policy is not None
+        text = Text(policy.text)
+        watched = weakref.ref(text)
+        with collector_off():
+            with pytest.raises(Refusal):
+                await guard.judge(parsed, dataclasses.replace(policy, text=text), 4.5)
+            del text
+            assert watched() is None
 
     async def test_a_few_of_a_hundred_concurrent_checks_wait_and_the_others_get_503(
         self, observer: Observer
