@@ -8,7 +8,6 @@ from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,9 +38,8 @@ from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_P
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
-from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.listener import Listener, log_evictions
 from gatekeeper_py.settings import Address
 from gatekeeper_py.sources.configmap import ConfigMapSource
 
@@ -217,7 +215,7 @@ class _Control:
         listener = Listener(
             health.handle,
             max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=partial(EvictionLog(self._log).write, "health"),
+            on_evicted=log_evictions(self._log, "health"),
         )
         address = self._settings.health_listen
         try:

@@ -6,7 +6,8 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
@@ -16,12 +17,12 @@ from gatekeeper_py.core.admission import Outcome, review
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.steps import Steps
-from gatekeeper_py.core.admission.undone import Writer, read_writer
+from gatekeeper_py.core.admission.undone import read_writer
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
-from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.runtime.logs import Log, RateLimit
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.serving.body import (
@@ -37,6 +38,9 @@ from gatekeeper_py.serving.body import (
 from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
 from gatekeeper_py.serving.connections.slowpath import owner_of
 from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.serving.denials import Denials
+from gatekeeper_py.serving.guard import PolicyGuard
+from gatekeeper_py.serving.metrics import Endpoint, Metrics
 from gatekeeper_py.serving.reviewlog import DenialLimit, described
 from gatekeeper_py.serving.tls import peer_names
 
@@ -47,8 +51,6 @@ MAX_DURATION_LENGTH: Final = 16
 """Maximum length of the ``timeout`` in a query. An API server sends at most ``30s``."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
-
-Endpoint = Literal["validate", "mutate", "policy"]
 
 T = TypeVar("T")
 
@@ -91,45 +93,6 @@ class NeededLookups(NamedTuple):
     namespace: str
 
 
-class Observer(Protocol):
-    """Counts reviews for the metrics."""
-
-    @property
-    def inflight(self) -> Any: ...
-
-    def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None: ...
-
-    def images(self, reason: str, count: int, *, approved: bool) -> None: ...
-
-    def rewrite(self, mirror: int) -> None: ...
-
-    def exemption(self, reason: str) -> None: ...
-
-    def http_error(self, code: int) -> None: ...
-
-
-class Denials(Protocol):
-    """Keeps the last denials for the status page; see ``serving.denials``."""
-
-    def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None) -> None: ...
-
-
-class Guard(Protocol):
-    """Judges changes of the policy; see ``serving.guard``."""
-
-    def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | None: ...
-
-    async def judge(
-        self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
-    ) -> Outcome: ...
-
-
-class Limit(Protocol):
-    """Limits how often lines of one kind are logged."""
-
-    def passes(self, kind: str) -> int | None: ...
-
-
 class Webhook:
     """Answers reviews with the live policy.
 
@@ -140,11 +103,11 @@ class Webhook:
     def __init__(
         self,
         live: LivePolicy,
-        guard: Guard,
+        guard: PolicyGuard,
         *,
-        observer: Observer,
+        observer: Metrics,
         log: Log,
-        limit: Limit,
+        limit: RateLimit,
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
         log_allowed: bool = False,
@@ -174,8 +137,7 @@ class Webhook:
             "/mutate-image": ("mutate", admission.mutating),
         }
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
-            "/validate-image": self._validate,
-            "/mutate-image": self._mutate,
+            **{path: partial(self._review, *each) for path, each in self._decides.items()},
             "/validate-policy": self._validate_policy,
         }
 
@@ -248,13 +210,7 @@ class Webhook:
             raise Refusal(403, "the client certificate has no accepted name")
         return await route(request)
 
-    async def _validate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "validate", admission.validating)
-
-    async def _mutate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "mutate", admission.mutating)
-
-    async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
+    async def _review(self, endpoint: Endpoint, decide: Decide, request: web.BaseRequest) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
         sender = owner_of(request)
         peer = None if sender is None else sender.peer.key

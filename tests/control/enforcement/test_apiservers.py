@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from control.world import FakeCluster
-from gatekeeper_py.cluster.api import HttpSession
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control.enforcement.apiservers import (
     MAX_SERVERS,
     SERVER_NAME,
