@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gatekeeper_py.core.admission import Outcome, guard
+from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.parser.process import Interrupted, Parser, ParserError, Report

@@ -14,8 +14,8 @@ import pytest
 from builders import UID, pod, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.live import CacheCounts, LivePolicy
