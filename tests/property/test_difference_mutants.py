@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from random import Random
@@ -13,6 +14,8 @@ from gatekeeper_py.core.compare import conditions, difference, entries, parts
 from gatekeeper_py.core.compare.difference import Change, Contradiction, compare
 from gatekeeper_py.core.compare.parts import SEGMENT, TAG, Grammar
 from gatekeeper_py.core.compare.sequences import Sequences
+from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.policy import mirror
 from property.difference_laws import Example, Pair, compiled, documents_of, observe, violations
 from property.edges import Edges
 
@@ -158,13 +161,13 @@ def everything(found: list[Any], entries_: Sequence[Any], *_: Any) -> list[Any]:
 
 SHORT: Final = Grammar(TAG.classes, TAG.steps, TAG.accepting, 3)
 MUTATIONS: Final = {
-    "denials-do-not-follow-mirrors": replace(entries, "_through_mirror", lambda *_: iter(())),
+    "denials-do-not-follow-mirrors": replace(entries, "copies", lambda *_: iter(())),
     "official-images-have-no-origin": wrap(
-        entries, "_residual", lambda found, _, start: None if start == ("library",) else found
+        Pattern, "after", lambda found, _, start: None if start == ("library",) else found
     ),
-    "an-origin-may-be-of-any-length": replace(entries, "MAX_REPOSITORY_LENGTH", 10_000),
-    "every-name-of-Hub-adds-library": replace(entries, "_official_length", lambda _: len("library/")),
-    "no-name-of-Hub-adds-library": replace(entries, "_official_length", lambda _: 0),
+    "an-origin-may-be-of-any-length": replace(mirror, "MAX_REPOSITORY_LENGTH", 10_000),
+    "every-name-of-Hub-adds-library": replace(mirror, "_official_length", lambda _: len("library/")),
+    "no-name-of-Hub-adds-library": replace(mirror, "_official_length", lambda _: 0),
     "official-images-have-short-names": replace(difference, "_official_longer", lambda *_: iter(())),
     "long-names-of-official-images-follow-no-limit": wrap(
         difference, "_official_longer", lambda found, *_: list(found)[:-1]
@@ -175,7 +178,9 @@ MUTATIONS: Final = {
     "a-host-is-like-any-that-fewer-patterns-match": replace(
         difference._HostClass, "own", property(lambda found: () if found.shared else found[1])
     ),
-    "a-rule-with-conditions-settles-the-verdict": replace(difference, "_unconditional", lambda _: True),
+    "a-rule-with-conditions-settles-the-verdict": replace(
+        entries.Entry, "unconditional", property(lambda _: True)
+    ),
     "a-rule-for-a-path-settles-the-verdict": replace(difference, "_matches_all", lambda _: True),
     "another-denial-does-not-matter-where-all-is-allowed": wrap(
         difference._Comparison,
@@ -187,9 +192,9 @@ MUTATIONS: Final = {
     "exceptions-are-ignored": wrap(
         entries, "_of_source", lambda found, _: (entry for entry in found if entry.role != "except")
     ),
-    "exceptions-ignore-tags": wrap(entries, "_condition", lambda *_: entries.Condition()),
+    "exceptions-ignore-tags": wrap(Pattern, "unwritten", lambda found, _: found.unqualified()),
     "rules-ignore-namespaces": wrap(
-        entries, "_condition", lambda found, *_: entries.Condition(found.tag, found.digest)
+        entries, "_of_rule", lambda found, _: dataclasses.replace(found, namespaces=None)
     ),
     "other-names-of-Hub-are-hosts": replace(difference, "HUB_ALIASES", frozenset()),
     "Hub-has-repositories-of-one-segment": replace(difference, "DOCKER_HUB", ""),

@@ -14,10 +14,10 @@ from itertools import groupby
 from typing import Final
 
 from gatekeeper_py.core.compile.cost import Part
-from gatekeeper_py.core.compile.entry import Entry, TooManyComparisonsError
-from gatekeeper_py.core.compile.exclusions import Bounded, entry_of
+from gatekeeper_py.core.compile.exclusions import entry_of
 from gatekeeper_py.core.compile.matching import in_namespaces
 from gatekeeper_py.core.compile.native.decision import MAX_COST, MAX_EXPRESSION_LENGTH, denied_entries
+from gatekeeper_py.core.images.entry import Entry, TooManyComparisonsError
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry, rewrites
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
@@ -74,7 +74,7 @@ class Selection:
     def allowed(self) -> tuple[Entry, ...]:
         return tuple(map(entry_of, self.allow))
 
-    def denied(self) -> tuple[Bounded, ...]:
+    def denied(self) -> tuple[Entry, ...]:
         """Return what deny rules match, on mirrors too. Raises ``CannotExpress`` when it is too much."""
         try:
             return tuple(denied_entries(self.deny, self.mirrors))
