@@ -224,7 +224,7 @@ def _compile(
     approved = {endpoint: choice.approved for endpoint, choice in chosen.items()}
     if not approved["validating"]:
         approved["mutating"] = NOTHING
-    elif not policy.mirrors and not any(rule.pin for rule in policy.allow):
+    elif not policy.rewriters:
         # The mutating webhook has no effect in any mode.
         approved["mutating"] = EVERYTHING
     return FastPath(

@@ -5,8 +5,8 @@ is compiled for the API server relies on this, because an API server has regular
 references. An image that is not written in full is left to the webhook.
 
 The atoms below are those of ``images/reference`` in the syntax of RE2. In CEL, they stand between ``^`` and
-``$``. RE2's ``$`` matches only at the end of the text. No atom contains a quote or a backslash, so each can be
-part of a CEL string as it is.
+``$``. RE2's ``$`` matches only at the end of the text. No atom contains a quote or a backslash, so each can
+be part of a CEL string as it is.
 """
 
 from __future__ import annotations
