@@ -13,7 +13,7 @@ import ssl
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatekeeper_py.registry.credentials import (
     EMPTY,
@@ -22,7 +22,10 @@ from gatekeeper_py.registry.credentials import (
     Keyring,
     parse_docker_config,
 )
-from gatekeeper_py.runtime.logs import Log
+
+if TYPE_CHECKING:
+    # Not imported in the registry process, which logs nothing: the import costs memory.
+    from gatekeeper_py.runtime.logs import Log
 
 CONFIG_NAME: Final = "config.json"
 POLL_SECONDS: Final = 10.0

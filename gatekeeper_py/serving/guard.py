@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gatekeeper_py.core.admission import Outcome, guard
+from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.parser.process import Interrupted, Judged, Parser, ParserError
@@ -102,9 +102,11 @@ class PolicyGuard:
         """Parse and lint the document when its turn comes. Raises ``_Busy`` and ``ParserError``."""
         end = self._monotonic() + seconds
         latest_start = end - LEAST_SHARE * seconds
-        busy = _Busy("other policies are being checked")
+        # An exception in a local variable would form a cycle with its own traceback, which would keep the
+        # text until the garbage collector runs.
+        busy = "other policies are being checked"
         if self.checking >= MAX_CHECKS:
-            raise busy
+            raise _Busy(busy)
         self.checking += 1
         try:
             self._check_pause(latest_start, busy)
@@ -117,18 +119,18 @@ class PolicyGuard:
                     with suppress(Interrupted):
                         async with self._parser.turn(latest_start - self._monotonic(), gives_way=True):
                             return await self._judge(policy, text, end)
-                    busy = _Busy("the policy changed during the check")
+                    busy = "the policy changed during the check"
             finally:
                 self._turn.release()
         except TimeoutError:
-            raise busy from None
+            raise _Busy(busy) from None
         finally:
             self.checking -= 1
 
-    def _check_pause(self, latest_start: float, busy: _Busy) -> None:
-        """Raise ``busy`` if the pause after the previous check ends too late."""
+    def _check_pause(self, latest_start: float, busy: str) -> None:
+        """Raise ``_Busy`` if the pause after the previous check ends too late."""
         if self._next_start > latest_start:
-            raise busy
+            raise _Busy(busy)
 
     async def _judge(self, policy: ConfigMapPolicy, text: str, end: float) -> Judged:
         start = self._monotonic()

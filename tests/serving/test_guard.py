@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import weakref
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,12 +14,13 @@ import pytest
 from builders import UID, pod, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
+from gatekeeper_py.runtime.memory import collector_off
 from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.guard import LEAST_SHARE, LONGEST_CHECK_SECONDS, MAX_CHECKS, PolicyGuard
 from gatekeeper_py.serving.metrics import CHECK_RESULTS, Metrics
@@ -253,6 +256,12 @@ class SlowParser(InProcessParser):
         return await super().judge(text, mode, instant, seconds=seconds)
 
 
+class Text(str):
+    """A text that a weak reference can refer to."""
+
+    __slots__ = ("__weakref__",)
+
+
 def results(metrics: Metrics) -> dict[str, float]:
     """Return how many checks had each result; a result without checks is left out."""
     counts = {result: sample(metrics, "policy_checks_total", result=result) for result in CHECK_RESULTS}
@@ -349,6 +358,22 @@ class TestCost:
         assert refusal.value.reason == "the policy changed during the check"
         assert results(metrics) == {"busy": 1}
         assert guard.checking == 0
+
+    async def test_a_check_that_gets_503_leaves_no_text_to_the_garbage_collector(
+        self, guard: PolicyGuard, parser: SlowParser
+    ) -> None:
+        parser.seconds = 2.0
+        await self.judge(guard)
+        parsed = parse(change(configmap()))
+        policy = guard.read(parsed, Writer())
+        assert policy is not None
+        text = Text(policy.text)
+        watched = weakref.ref(text)
+        with collector_off():
+            with pytest.raises(Refusal):
+                await guard.judge(parsed, dataclasses.replace(policy, text=text), 4.5)
+            del text
+            assert watched() is None
 
     async def test_a_few_of_a_hundred_concurrent_checks_wait_and_the_others_get_503(
         self, metrics: Metrics

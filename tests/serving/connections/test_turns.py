@@ -178,6 +178,21 @@ async def test_stalled_handshakes_are_ended_for_other_peers(
     assert world.given_up == [half[0]]
 
 
+async def test_a_silent_handshake_of_the_best_peer_does_not_delay_its_next_ones(
+    turns: Turns, clock: Clock, world: Handshakes
+) -> None:
+    """An API server may share its address with strangers; the oldest handshake may be one of theirs."""
+    stranger, server = peer(connections=MAX_HANDSHAKES - 1), peer(SERVER, 2)
+    (silent, newcomer), others = world.of(server, 2), world.of(stranger, MAX_HANDSHAKES - 1)
+    for handshake in (silent, *others):
+        turns.add(handshake)
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    clock.now += 2 * HANDSHAKE_PATIENCE_SECONDS
+    turns.add(newcomer)
+    await eventually(lambda: newcomer in world.begun)
+    assert world.given_up == others[:1]
+
+
 async def test_a_worse_peer_waits_until_a_handshake_ends(
     turns: Turns, clock: Clock, world: Handshakes
 ) -> None:
