@@ -7,10 +7,11 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+import contract
 from builders import pod, review
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.serving.listener import Evicted, Listener
@@ -54,6 +55,15 @@ class Served:
         """Return the answer to a request on a connection of its own."""
         async with self.connected() as connection:
             return await connection.ask(content)
+
+    async def review(
+        self, document: dict[str, Any], endpoint: contract.Endpoint = "validate", query: str = ""
+    ) -> contract.Answer:
+        """Return the checked response to a review."""
+        content = json.dumps(document).encode()
+        answer = await self.ask(request(content, path=f"/{endpoint}-image{query}"))
+        assert answer.status == 200, answer.body
+        return contract.check_response(answer.body, document, endpoint)
 
     @contextlib.asynccontextmanager
     async def connected(self, trust: ssl.SSLContext | None = None) -> AsyncIterator[Connection]:

@@ -44,9 +44,7 @@ def change(obj: dict[str, Any] | None, operation: str = "CREATE", **more: Any) -
 
 
 async def ask(served: Served, document: dict[str, Any], query: str = "") -> Answer:
-    async with served.connected() as connection:
-        content = json.dumps(document).encode()
-        return await connection.ask(request(content, path=f"/validate-policy{query}"))
+    return await served.ask(request(json.dumps(document).encode(), path=f"/validate-policy{query}"))
 
 
 def verdict(answer: Answer) -> dict[str, Any]:

@@ -153,8 +153,7 @@ async def test_nothing_is_upgraded_or_tunnelled(served: Served, method: str) -> 
     head = (
         f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
-    async with served.connected() as connection:
-        assert (await connection.ask(head.encode())).status in {400, 404, 405}
+    assert (await served.ask(head.encode())).status in {400, 404, 405}
 
 
 async def test_while_draining_each_answer_ends_its_connection(served: Served) -> None:
@@ -240,11 +239,8 @@ async def test_an_error_while_timeouts_are_checked_ends_that_connection_only(
 async def test_many_handshakes_at_once_are_all_served(start: Start) -> None:
     served = start(max_connections=500)
 
-    async def ask() -> int:
-        async with served.connected() as connection:
-            return (await connection.ask(ASKED)).status
-
-    assert await asyncio.gather(*(ask() for _ in range(150))) == [200] * 150
+    answers = await asyncio.gather(*(served.ask(ASKED) for _ in range(150)))
+    assert {answer.status for answer in answers} == {200}
     await eventually(lambda: served.listener.connections == 0)
 
 
@@ -288,8 +284,7 @@ async def test_a_handshake_completes_during_a_crowd_of_faster_dials(start: Start
     crowd = [asyncio.create_task(redial()) for _ in range(500)]
     await eventually(lambda: served.listener.connections == 300)
     for _ in range(4):
-        async with served.connected() as connection:
-            assert (await connection.ask(ASKED)).status == 200
+        assert (await served.ask(ASKED)).status == 200
     for each in crowd:
         each.cancel()
     await asyncio.gather(*crowd, return_exceptions=True)
@@ -416,8 +411,7 @@ async def test_running_out_of_file_descriptors_delays_a_connection_and_ends_noth
     assert served.listener._socket is not None
     exhausted = _Exhausted(served.listener._socket)
     served.listener._socket = exhausted  # type: ignore[assignment]
-    async with served.connected() as connection:
-        assert (await connection.ask(ASKED)).status == 200
+    assert (await served.ask(ASKED)).status == 200
     assert exhausted.failures > 2
 
 
