@@ -26,7 +26,7 @@ from gatekeeper_py.core.images.manifest import failed
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import messages
-from gatekeeper_py.registry.client import Client, Reply
+from gatekeeper_py.registry.client import Client, Reply, after_first_turn
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.files import NO_FILES, FilesError, RegistryFiles, read_files
 from gatekeeper_py.registry.transport import Resolver, Transport
@@ -158,19 +158,14 @@ class Desk:
         task.add_done_callback(partial(self._finish, query))
 
     async def _query(self, query: messages.Query) -> Reply:
-        has_turn = True
-
         async def turn(host: str) -> None:
-            nonlocal has_turn
-            if has_turn and host == query.manifest.host:
-                has_turn = False
-                return
             waiting = self._turns[query.number] = asyncio.get_running_loop().create_future()
             self._send(messages.TurnWanted(query.number, host))
             await waiting
 
         try:
-            return await self._client.query(query.manifest, turn, query.seconds)
+            turns = after_first_turn(query.manifest.host, turn)
+            return await self._client.query(query.manifest, turns, query.seconds)
         except MemoryError:
             raise
         except Exception as problem:  # noqa: BLE001 - what one registry sends must not end the look-ups of others
