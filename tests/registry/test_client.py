@@ -465,16 +465,6 @@ async def test_a_name_that_does_not_resolve(world: World) -> None:
     assert (reply.answer.cause, reply.trouble) == ("its name cannot be resolved", True)
 
 
-async def test_garbage_instead_of_http(world: World) -> None:
-    async def reply(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
-        await writer.drain()
-
-    async with speaking(reply) as host:
-        answer = await world.query(host)
-    assert (answer.answer.cause, answer.trouble) == ("the answer is not valid HTTP", True)
-
-
 async def test_a_hanging_request_times_out(world: World) -> None:
     end = asyncio.Event()
 

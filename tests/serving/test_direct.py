@@ -82,14 +82,6 @@ async def test_a_late_body_takes_the_slow_path(served: Served, handled: Handled)
     assert handled.count == 1
 
 
-async def test_a_body_that_never_arrives_gets_408(start: Start) -> None:
-    served = start(body_seconds=0.2)
-    async with served.connected() as connection:
-        answer = await connection.ask(request(PADDED)[:-1000])
-        assert answer.status == 408
-        assert answer.closes
-
-
 @pytest.mark.parametrize(
     ("size", "handlings"),
     [

@@ -168,23 +168,8 @@ BAD_BODIES = [
     pytest.param(b"{'kind': 'AdmissionReview'}", id="single-quotes"),
     pytest.param(b"{}", id="empty-object"),
     pytest.param(body({**GOOD, "kind": "Pod"}), id="other-kind"),
-    pytest.param(body({**GOOD, "kind": None}), id="kind-null"),
-    pytest.param(body({**GOOD, "apiVersion": "admission.k8s.io/v1beta1"}), id="v1beta1"),
-    pytest.param(body({**GOOD, "apiVersion": "v1"}), id="other-api-version"),
-    pytest.param(body({**GOOD, "apiVersion": 1}), id="api-version-number"),
-    pytest.param(body({k: v for k, v in GOOD.items() if k != "apiVersion"}), id="no-api-version"),
-    pytest.param(body({k: v for k, v in GOOD.items() if k != "request"}), id="no-request"),
-    pytest.param(body({**GOOD, "request": None}), id="request-null"),
-    pytest.param(body({**GOOD, "request": [GOOD["request"]]}), id="request-list"),
     pytest.param(changed(uid=...), id="no-uid"),
-    pytest.param(changed(uid=None), id="uid-null"),
-    pytest.param(changed(uid=""), id="uid-empty"),
-    pytest.param(changed(uid=42), id="uid-number"),
-    pytest.param(changed(uid=["a"]), id="uid-list"),
-    pytest.param(changed(uid="u" * 129), id="uid-129"),
     pytest.param(changed(uid="u" * 1_000_000), id="uid-huge"),
-    pytest.param(changed(kind=...), id="no-kind-of-object"),
-    pytest.param(changed(operation=7), id="operation-number"),
 ]
 
 
@@ -254,10 +239,6 @@ async def test_a_body_of_just_the_limit_is_read(start: Start, form: str) -> None
     ("content", "status"),
     [
         pytest.param(b"[" * 400_001, 413, id="brackets"),
-        pytest.param(b"{" * 400_001, 413, id="braces"),
-        pytest.param(b"[{" * 200_001, 413, id="both"),
-        pytest.param(b"[" * 400_000, 400, id="one-less"),
-        pytest.param(b"[" * 3_000_000, 413, id="three-million"),
         pytest.param(b"[" + b"[]," * 2_400_000 + b"[]]", 413, id="seven-mebibytes-of-empty-lists"),
     ],
 )
