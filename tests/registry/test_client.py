@@ -242,8 +242,6 @@ async def test_the_token_flow(world: World, registry: Scripted) -> None:
     ("query", "scope"),
     [
         pytest.param("", "repository:other/secret:pull", id="in-the-challenge"),
-        pytest.param("", "repository:team/app:pull repository:other/secret:pull", id="beside-ours"),
-        pytest.param("", "repository:team/app:pull,push", id="to-push"),
         pytest.param("?scope=repository:other/secret:pull", "", id="in-the-realm"),
         pytest.param("?SCOPE=repository:other/secret:pull", "", id="in-the-realm-in-capitals"),
     ],

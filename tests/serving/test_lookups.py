@@ -76,20 +76,6 @@ async def test_a_fact_that_changes_while_the_review_waits_does_not_change_its_an
     assert (await served.review(review(pod("r.io/old:1", "r.io/new:1")))).allowed
 
 
-async def test_the_image_that_a_second_mirror_has_is_pinned_without_asking_again(start: Start) -> None:
-    registries = Registries(lambda image: found(DIGEST) if image.startswith("dr.io") else MISSING)
-    compiled = policy(
-        "mirrors: [{from: docker.io, to: [r.io/hub, dr.io/hub], verify: true}]",
-        mode="mutate",
-        allow="[{image: r.io, pin: true}, {image: dr.io, pin: true}]",
-    )
-    served = start(compiled, registries=registries)
-    document = review(pod("nginx:1"))
-    (container,) = (await served.review(document, "mutate")).object["spec"]["containers"]
-    assert container["image"] == f"dr.io/hub/library/nginx:1@{DIGEST}"
-    assert len(registries.queried) == 1
-
-
 async def test_the_time_that_reading_the_body_took_is_not_spent_on_registries_again(start: Start) -> None:
     """The API server's timeout runs while it sends the body."""
     registries = Registries(lambda _image: found(DIGEST))
