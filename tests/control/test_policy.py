@@ -18,8 +18,10 @@ from gatekeeper_py.control.policy import (
     fan_out,
     rewrites,
 )
-from gatekeeper_py.core.policy.document import MirrorEntry, PolicyError, RuleEntry
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.delivery import Delivery
 from recording import RecordingLog
 
@@ -95,18 +97,21 @@ def test_a_policy_rewrites_with_mirrors_and_mutate_mode(
 
 def test_a_new_field_that_may_rewrite_needs_a_decision_here() -> None:
     """``rewrites`` considers these fields. ``pin`` is the only field of a rule that rewrites images."""
-    assert {field.name for field in dataclasses.fields(MirrorEntry)} == {
+    assert {field.name for field in dataclasses.fields(Mirror)} == {
+        "index",
         "source",
         "targets",
-        "except_",
+        "exceptions",
         "verify",
         "on_missing",
         "on_error",
         "pin",
         "image_pull_secret",
     }
-    assert {field.name for field in dataclasses.fields(RuleEntry)} == {
-        "image",
+    assert {field.name for field in dataclasses.fields(Rule)} == {
+        "list",
+        "index",
+        "pattern",
         "namespaces",
         "until",
         "owner",
